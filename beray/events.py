@@ -1,0 +1,97 @@
+"""The one event vocabulary: what agents say, what tasks record, what watchers read.
+
+Each model is the body of one event ``type``. An event of a task is such a body in
+an envelope of ``seq``, ``task_id`` and ``created_at``. Unknown fields are kept, so
+that an older reader hands on what a newer writer said.
+
+Source: the agent WebSocket API page; ``TASK_STATUS`` is this project's own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class _Sourced(_Event):
+    source: str = "main"
+
+
+class MsgEventTextChunk(_Sourced):
+    """A piece of the answer, or of a tool's output."""
+
+    type: Literal["AGENT_EVENT_TEXT_CHUNK"] = "AGENT_EVENT_TEXT_CHUNK"
+    text: str
+
+
+class MsgEventToolCallChunk(_Sourced):
+    """The agent is calling a tool; ``tool_name`` usually comes in the first chunk only."""
+
+    type: Literal["AGENT_EVENT_TOOL_CALL_CHUNK"] = "AGENT_EVENT_TOOL_CALL_CHUNK"
+    tool_name: str | None = None
+    args_chunk: str = ""
+
+
+class MsgEventToolResult(_Sourced):
+    """A tool answered; ``result`` is any JSON."""
+
+    type: Literal["AGENT_EVENT_TOOL_RESULT"] = "AGENT_EVENT_TOOL_RESULT"
+    tool_name: str
+    result: JsonValue = None
+
+
+class MsgEventCustomUpdate(_Sourced):
+    """Progress, or anything else."""
+
+    type: Literal["AGENT_EVENT_CUSTOM_UPDATE"] = "AGENT_EVENT_CUSTOM_UPDATE"
+    payload: dict[str, Any]
+
+
+class MsgEventSendFile(_Event):
+    """The agent hands a file to the user; ``path`` is relative to the work_dir."""
+
+    type: Literal["AGENT_EVENT_SEND_FILE"] = "AGENT_EVENT_SEND_FILE"
+    path: str
+
+
+class MsgEventEnd(_Event):
+    """The answer is complete."""
+
+    type: Literal["AGENT_EVENT_END"] = "AGENT_EVENT_END"
+    tokens_used: int = 0
+
+
+class MsgError(_Event):
+    """The request failed."""
+
+    type: Literal["ERROR"] = "ERROR"
+    code: str
+    details: str
+
+
+class TaskStatusChanged(_Event):
+    """The task has a new status. A terminal one is the last event of its task."""
+
+    type: Literal["TASK_STATUS"] = "TASK_STATUS"
+    status: str
+    reason: str | None = None
+
+
+Event = Annotated[
+    MsgEventTextChunk
+    | MsgEventToolCallChunk
+    | MsgEventToolResult
+    | MsgEventCustomUpdate
+    | MsgEventSendFile
+    | MsgEventEnd
+    | MsgError
+    | TaskStatusChanged,
+    Field(discriminator="type"),
+]
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -1,0 +1,126 @@
+"""What the wire carries: one TypedDict for each documented shape.
+
+Results stay plain dictionaries. ``checked`` proves that one has its documented
+keys and types and hands back the very object that was decoded: unknown keys are
+kept, unknown enum values are accepted, timestamps stay the strings that came.
+
+Source: the BeRay API v1 wire page.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from beray.exceptions import InvalidResponseError
+
+TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
+TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
+
+_LOOSE = ConfigDict(extra="allow", strict=True)
+BODY_EXCERPT = 2048
+
+
+class Message(TypedDict):
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    message: str
+
+
+class User(TypedDict):
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    id: int | str
+    email: str
+    created_at: NotRequired[str]
+
+
+class Session(TypedDict):
+    """The answer to register and login."""
+
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    access_token: str
+    token_type: str
+    user: User
+
+
+class TaskEvent(TypedDict):
+    """One event of a task: the envelope, and beside it the fields of its ``type``
+    (see :mod:`beray.events`)."""
+
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    seq: NotRequired[int]
+    task_id: NotRequired[int]
+    created_at: NotRequired[str]
+    type: NotRequired[str]
+
+
+class Task(TypedDict):
+    """A task. What is not required is this project's own addition to the wire."""
+
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    id: int
+    goal: str
+    status: TaskStatus | str
+    reason: NotRequired[str | None]
+    held: NotRequired[bool]
+    tools: NotRequired[list[dict[str, Any]] | None]
+    created_at: NotRequired[str]
+    started_at: NotRequired[str | None]
+    ended_at: NotRequired[str | None]
+    events: NotRequired[list[TaskEvent]]
+
+
+class Deleted(TypedDict):
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    status: str
+    message: str
+
+
+class FileItem(TypedDict):
+    """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes."""
+
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    name: str
+    type: Literal["file", "directory"] | str
+    path: NotRequired[str]
+    size: NotRequired[int]
+    modified_at: NotRequired[str]
+
+
+class UploadedFile(TypedDict):
+    __pydantic_config__ = _LOOSE  # type: ignore[misc]
+    message: str
+    path: str
+    size: int
+
+
+MESSAGE = TypeAdapter(Message)
+USER = TypeAdapter(User)
+SESSION = TypeAdapter(Session)
+TASK = TypeAdapter(Task)
+TASKS = TypeAdapter(list[Task])
+DELETED = TypeAdapter(Deleted)
+FILE_ITEMS = TypeAdapter(list[FileItem])
+UPLOADED_FILE = TypeAdapter(UploadedFile)
+
+T = TypeVar("T")
+
+
+def checked(adapter: TypeAdapter[T], data: Any, *, what: str, body: str, status_code: int) -> T:
+    """Return ``data`` itself once it is known to have the documented shape.
+
+    Raises:
+        InvalidResponseError: with the first part of the body and the place that is wrong.
+    """
+    try:
+        adapter.validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the answer"
+        raise InvalidResponseError(
+            f"{what}: the server's answer has an unexpected shape: {place}: {first['msg']}",
+            body=body[:BODY_EXCERPT],
+            status_code=status_code,
+        ) from None
+    result: T = data
+    return result
