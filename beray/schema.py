@@ -9,9 +9,10 @@ Source: the BeRay API v1 wire page.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from beray.exceptions import InvalidResponseError
 
@@ -22,42 +23,42 @@ _LOOSE = ConfigDict(extra="allow", strict=True)
 BODY_EXCERPT = 2048
 
 
+@with_config(_LOOSE)
 class Message(TypedDict):
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     message: str
 
 
+@with_config(_LOOSE)
 class User(TypedDict):
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     id: int | str
     email: str
     created_at: NotRequired[str]
 
 
+@with_config(_LOOSE)
 class Session(TypedDict):
     """The answer to register and login."""
 
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     access_token: str
     token_type: str
     user: User
 
 
+@with_config(_LOOSE)
 class TaskEvent(TypedDict):
     """One event of a task: the envelope, and beside it the fields of its ``type``
     (see :mod:`beray.events`)."""
 
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     seq: NotRequired[int]
     task_id: NotRequired[int]
     created_at: NotRequired[str]
     type: NotRequired[str]
 
 
+@with_config(_LOOSE)
 class Task(TypedDict):
     """A task. What is not required is this project's own addition to the wire."""
 
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     id: int
     goal: str
     status: TaskStatus | str
@@ -70,16 +71,16 @@ class Task(TypedDict):
     events: NotRequired[list[TaskEvent]]
 
 
+@with_config(_LOOSE)
 class Deleted(TypedDict):
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     status: str
     message: str
 
 
+@with_config(_LOOSE)
 class FileItem(TypedDict):
     """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes."""
 
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     name: str
     type: Literal["file", "directory"] | str
     path: NotRequired[str]
@@ -87,8 +88,8 @@ class FileItem(TypedDict):
     modified_at: NotRequired[str]
 
 
+@with_config(_LOOSE)
 class UploadedFile(TypedDict):
-    __pydantic_config__ = _LOOSE  # type: ignore[misc]
     message: str
     path: str
     size: int

@@ -13,7 +13,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
@@ -94,9 +94,11 @@ class TaskStream(Iterator[TaskEvent]):
         self._gap_at: int | None = None
         self._retry = _FIRST_DELAY
         self._heard_at = time.monotonic()
-        self._events = self._run()
+        self._events: Generator[TaskEvent, None, None] = self._run()
 
     def __next__(self) -> TaskEvent:
+        if self._closed.is_set():
+            self._events.close()
         return next(self._events)
 
     def __enter__(self) -> Self:
@@ -128,7 +130,7 @@ class TaskStream(Iterator[TaskEvent]):
         except (ValueError, RuntimeError, OSError):
             response.close()
 
-    def _run(self) -> Iterator[TaskEvent]:
+    def _run(self) -> Generator[TaskEvent, None, None]:
         attempt = 0
         fruitless_ends = 0
         while not self._closed.is_set():
@@ -152,10 +154,12 @@ class TaskStream(Iterator[TaskEvent]):
             if self._closed.is_set():
                 break
             if failure is None:
-                # An orderly close that says nothing. Asked again and silent again,
-                # the server may be one that never says it: then the task knows.
+                # An orderly close without the end. A server that sends no ids cannot be
+                # asked for the rest, and one that is silent again may never say the end:
+                # then the task itself knows.
                 fruitless_ends = 0 if given else fruitless_ends + 1
-                if (not self.last_event_id or fruitless_ends > 1) and self._task_has_ended():
+                no_ids = given and not self.last_event_id
+                if (no_ids or fruitless_ends > 1) and self._task_has_ended():
                     break
             self._resumable_or_raise(failure, given)
             if time.monotonic() - self._heard_at > self._reconnect:
@@ -198,8 +202,6 @@ class TaskStream(Iterator[TaskEvent]):
                     event = _decoded(message, self._path)
                     if self._is_new(event, message.id):
                         yield event
-                if parser.retry is not None:
-                    self._retry = parser.retry
         with self._lock:
             self._response = None
 
@@ -222,7 +224,9 @@ class TaskStream(Iterator[TaskEvent]):
 
     def _parsed(self, parser: sse.Parser, chunk: bytes) -> Iterator[sse.ServerSentEvent]:
         try:
-            yield from parser.feed(chunk)
+            for message in parser.feed(chunk):
+                self._retry = _FIRST_DELAY if parser.retry is None else parser.retry
+                yield message
         except sse.BlockTooLarge as error:
             raise InvalidResponseError(f"{self._path}: {error}", body="") from None
 

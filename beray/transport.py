@@ -155,6 +155,13 @@ class Transport:
                 )
             except requests.RequestException as error:
                 raise connection_error(error, what) from None
+            except UnicodeError:
+                raise InvalidArgument(f"{what}: an argument is not valid text") from None
+            except ValueError:
+                # requests looks at a redirect's target before anybody asks it to.
+                raise InvalidResponseError(
+                    f"{what}: the answer is malformed", body="", status_code=None
+                ) from None
             log.debug("%s -> %d", what, response.status_code)
             target = response.headers.get("Location")
             if not (300 <= response.status_code < 400 and target):
@@ -175,11 +182,11 @@ class Transport:
     ) -> str:
         """Where a redirect leads, if it may be followed: same server, same request."""
         response.close()
-        location = urljoin(url, target)
         try:
+            location = urljoin(url, target)
             same = origin(location) == origin(url)
         except ValueError:
-            same = False
+            location, same = url, False
         keeps_method = response.status_code in (307, 308) or what.startswith(("GET ", "HEAD "))
         if same and keeps_method and replayable:
             return location

@@ -1,0 +1,1 @@
+"""The self-hosted server (extra: ``server``). ``app`` wires it, ``main`` runs it."""

@@ -1,0 +1,36 @@
+"""``python -m beray.server``: what ``beray serve`` and the embedded start run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from beray.server.main import CannotServe, serve, serve_embedded
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m beray.server", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data-dir", type=Path, default=Path("beray-data"))
+    parser.add_argument(
+        "--embedded",
+        type=float,
+        metavar="SECONDS",
+        help="serve one user on a free port, and leave after so many seconds without anybody",
+    )
+    options = parser.parse_args()
+    try:
+        if options.embedded is not None:
+            serve_embedded(options.data_dir, options.embedded)
+        else:
+            serve(options.host, options.port, options.data_dir)
+    except CannotServe as error:
+        print(f"beray: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

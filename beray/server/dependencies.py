@@ -1,0 +1,79 @@
+"""What routes ask for: the services, the caller, and the caller's own task."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.event_log import EventLog
+from beray.server.mail import Mailer
+from beray.server.queue import RunQueue
+from beray.server.settings import Settings
+from beray.server.store import Store, Task, User
+from beray.server.workspace import Workspaces
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that lives as long as the server."""
+
+    settings: Settings
+    store: Store
+    event_log: EventLog
+    queue: RunQueue
+    workspaces: Workspaces
+    mailer: Mailer
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+AppServices = Annotated[Services, Depends(services)]
+_bearer = HTTPBearer(auto_error=False, description="An access token from login or register.")
+
+
+def digest(secret: str) -> str:
+    """What is stored of a token: enough to know it again, not enough to use it."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+async def current_token(
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    if credentials is None:
+        raise HTTPException(401, "Not signed in.", {"WWW-Authenticate": "Bearer"})
+    return credentials.credentials
+
+
+CurrentToken = Annotated[str, Depends(current_token)]
+
+
+async def current_user(token: CurrentToken, app: AppServices) -> User:
+    user = await run_in_threadpool(app.store.user_of_token, digest(token))
+    if user is None:
+        raise HTTPException(
+            401, "The session has expired or was ended; sign in again.",
+            {"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+    return user
+
+
+CurrentUser = Annotated[User, Depends(current_user)]
+
+
+async def own_task(task_id: int, user: CurrentUser, app: AppServices) -> Task:
+    """The caller's task. Somebody else's is as absent as one that never was."""
+    task = await run_in_threadpool(app.store.task, task_id) if 0 < task_id < 2**63 else None
+    if task is None or task.user_id != user.id:
+        raise HTTPException(404, f"There is no task {task_id}.")
+    return task
+
+
+OwnTask = Annotated[Task, Depends(own_task)]

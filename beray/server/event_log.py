@@ -1,0 +1,260 @@
+"""The event log: append, replay, tail.
+
+One thread writes. It takes everything that is waiting, commits it as one transaction
+and only then shows it to the watchers, so nobody sees an event that a crash could take
+back. Under load the batches grow by themselves; a lone event is on disk at once.
+
+A task's status is the event that says it: both change in the same transaction, and
+after a terminal one the log takes nothing more of that task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from beray.events import Event, TaskStatusChanged
+from beray.schema import TERMINAL_STATUSES
+from beray.server.store import Store, utc_now
+
+PAGE_EVENTS: Final = 500
+RECENT_BYTES: Final = 256 * 1024
+"""How much of a running task's newest events is kept for watchers who keep up."""
+
+
+class TaskEnded(Exception):
+    """The task has ended, or is gone: it takes no more events."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event on disk. ``body`` is its JSON; ``last`` says that no other follows."""
+
+    seq: int
+    body: str
+    last: bool
+
+
+@dataclass(slots=True)
+class _Append:
+    task_id: int
+    event: Event
+    fields: str
+    done: asyncio.Future[int]
+
+
+@dataclass(slots=True)
+class _Feed:
+    """What the watchers of one task share. Lives on the event loop."""
+
+    watchers: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    recent: deque[LoggedEvent] = field(default_factory=deque)
+    recent_bytes: int = 0
+
+    def publish(self, event: LoggedEvent) -> None:
+        self.recent.append(event)
+        self.recent_bytes += len(event.body)
+        while self.recent_bytes > RECENT_BYTES and len(self.recent) > 1:
+            self.recent_bytes -= len(self.recent.popleft().body)
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+    def after(self, seq: int) -> list[LoggedEvent] | None:
+        """The events behind ``seq``; ``None`` where some are only on disk."""
+        if not self.recent or self.recent[0].seq > seq + 1:
+            return None
+        return [event for event in self.recent if event.seq > seq]
+
+
+class EventLog:
+    """Used on one event loop, between ``start`` and ``close``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[_Append] = []
+        self._wake = threading.Condition()
+        self._closing = False
+        self._feeds: dict[int, _Feed] = {}
+        self._positions: dict[int, int] = {}
+        self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+
+    async def close(self) -> None:
+        """Write what is waiting, then stop."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        await run_in_threadpool(self._writer.join)
+
+    async def append(self, task_id: int, event: Event) -> int:
+        """Log an event and return its ``seq`` once it is on disk.
+
+        That a writer waits for this is what slows down a task that emits faster than
+        the disk takes.
+
+        Raises:
+            TaskEnded: the task has ended or is gone.
+            SQLAlchemyError: the event could not be saved.
+            ValueError: the event holds what JSON cannot say.
+        """
+        fields = _fields(event)
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        with self._wake:
+            if self._closing:
+                raise TaskEnded("the event log is closed")
+            self._waiting.append(_Append(task_id, event, fields, done))
+            self._wake.notify()
+        return await done
+
+    async def tail(self, task_id: int, after: int = 0) -> AsyncIterator[list[LoggedEvent]]:
+        """The events behind ``after`` in batches, those on disk and those to come.
+
+        Ends behind the task's last event.
+        """
+        feed = self._feeds.setdefault(task_id, _Feed())
+        feed.watchers += 1
+        try:
+            while True:
+                # Taken before the look: what comes after the look sets it.
+                changed = feed.changed
+                batch = feed.after(after)
+                if batch is None:
+                    batch, ended = await run_in_threadpool(self._page, task_id, after)
+                    if not batch and ended:
+                        return
+                if batch:
+                    yield batch
+                    after = batch[-1].seq
+                    if batch[-1].last:
+                        return
+                else:
+                    await changed.wait()
+        finally:
+            feed.watchers -= 1
+            if not feed.watchers and self._feeds.get(task_id) is feed:
+                del self._feeds[task_id]
+
+    def _page(self, task_id: int, after: int) -> tuple[list[LoggedEvent], bool]:
+        """One page from disk, and whether the task has ended or is gone."""
+        with self._store.reading() as session:
+            place = self._store.position(session, task_id)
+        if place is None:
+            return [], True
+        last, ended = place
+        rows = self._store.events_after(task_id, after, PAGE_EVENTS)
+        return [LoggedEvent(seq, body, ended and seq == last) for seq, body in rows], ended
+
+    # The writing thread
+
+    def _write(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closing)
+                batch, self._waiting = self._waiting, []
+            if not batch:
+                return
+            try:
+                self._commit(batch)
+            except (SQLAlchemyError, TaskEnded) as error:
+                self._commit_singly(batch, error)
+
+    def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
+        """One that cannot be written must not take the others with it."""
+        if len(batch) == 1:
+            self._call(self._fail, batch[0], error)
+            return
+        for append in batch:
+            try:
+                self._commit([append])
+            except (SQLAlchemyError, TaskEnded) as own_error:
+                self._call(self._fail, append, own_error)
+
+    def _commit(self, batch: list[_Append]) -> None:
+        now = utc_now()
+        positions: dict[int, int] = {}
+        rows: list[dict[str, object]] = []
+        logged: list[tuple[_Append, LoggedEvent]] = []
+        ended: set[int] = set()
+        with self._store.writing() as session:
+            for append in batch:
+                task_id, event = append.task_id, append.event
+                last = positions.get(task_id)
+                if last is None:
+                    last = self._positions.get(task_id)
+                if last is None:
+                    place = self._store.position(session, task_id)
+                    if place is None or place[1]:
+                        raise TaskEnded(f"task {task_id} takes no more events")
+                    last = place[0]
+                if task_id in ended:
+                    raise TaskEnded(f"task {task_id} takes no more events")
+                seq = positions[task_id] = last + 1
+                body = _body(seq, now, append)
+                rows.append({"task_id": task_id, "seq": seq, "body": body})
+                is_last = False
+                if isinstance(event, TaskStatusChanged):
+                    is_last = event.status in TERMINAL_STATUSES
+                    if is_last:
+                        ended.add(task_id)
+                    self._store.set_status(session, task_id, event.status, event.reason, now)
+                logged.append((append, LoggedEvent(seq, body, is_last)))
+            self._store.add_events(session, rows)
+        self._positions.update(positions)
+        for task_id in ended:
+            # Looked up again from here on, which is how a late event is refused.
+            del self._positions[task_id]
+        self._call(self._publish, logged)
+
+    # Back on the event loop
+
+    def _call(self, function: object, *args: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]
+        except RuntimeError:
+            # The loop is gone, and with it everybody who could be told.
+            return
+
+    def _publish(self, logged: Iterable[tuple[_Append, LoggedEvent]]) -> None:
+        for append, event in logged:
+            feed = self._feeds.get(append.task_id)
+            if feed is not None:
+                feed.publish(event)
+            if not append.done.done():
+                append.done.set_result(event.seq)
+
+    def _fail(self, append: _Append, error: Exception) -> None:
+        if not append.done.done():
+            append.done.set_exception(error)
+
+
+def _fields(event: Event) -> str:
+    """The JSON object of an event, without its envelope.
+
+    Raises:
+        ValueError: for what JSON cannot say, such as NaN.
+    """
+    fields = event.model_dump()
+    said = {key: value for key, value in fields.items() if value is not None or key == "result"}
+    text = json.dumps(
+        {"type": event.type} | said, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
+    return text.encode("utf-8", "replace").decode()
+
+
+def _body(seq: int, created_at: str, append: _Append) -> str:
+    envelope = f'"seq":{seq},"task_id":{append.task_id},"created_at":"{created_at}"'
+    return f"{{{envelope},{append.fields[1:]}"

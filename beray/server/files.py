@@ -1,0 +1,220 @@
+"""The files of a task over HTTP: tree, content, upload, download.
+
+What touches the disk runs in threads; bodies pass in blocks, whatever their size.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mimetypes
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from email.utils import formatdate
+from typing import Annotated, Final
+from urllib.parse import quote, unquote_to_bytes
+
+import anyio
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from beray.schema import FileItem, UploadedFile
+from beray.server import archive, ranges
+from beray.server.dependencies import AppServices, OwnTask
+from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
+
+MOST_PATHS: Final = 10_000
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_UPLOAD_DOCS: Final = {
+    "requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}
+}
+_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+async def _readable_query(request: Request) -> None:
+    """Refuse what would otherwise be read as a path with U+FFFD in it."""
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError:
+        raise HTTPException(422, "The query is not UTF-8.") from None
+
+
+router = APIRouter(
+    prefix="/tasks/{task_id}/files", tags=["files"], dependencies=[Depends(_readable_query)]
+)
+FilePath = Annotated[str, Query(description="Relative to the work_dir, `/` between parts.")]
+
+
+@router.get("/tree", response_model=list[FileItem])
+def get_tree(task: OwnTask, app: AppServices, path: FilePath = ".") -> Response:
+    """Everything below a folder of the work_dir, each folder before what is in it."""
+    with _refusals(), app.workspaces.open(task.id) as workspace:
+        items = workspace.tree(path, limit=app.settings.tree_limit)
+    return Response(json.dumps(items, ensure_ascii=False), media_type="application/json")
+
+
+@router.head("/content", include_in_schema=False)
+@router.get("/content", response_class=Response, responses={200: {"content": {"*/*": _BINARY}}})
+def get_content(
+    request: Request,
+    task: OwnTask,
+    app: AppServices,
+    path: FilePath,
+    if_none_match: Annotated[str | None, Header()] = None,
+    if_range: Annotated[str | None, Header()] = None,
+    range_: Annotated[str | None, Header(alias="Range")] = None,
+) -> Response:
+    """The bytes of a file, or the `Range` of them that is asked for."""
+    with _refusals(), app.workspaces.open(task.id) as workspace:
+        file, status = workspace.open_file(path)
+    with ExitStack() as opened:
+        opened.enter_context(file)
+        size, current = status.st_size, ranges.etag(status)
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-cache",
+            "ETag": current,
+            "Last-Modified": formatdate(utc_seconds(status.st_mtime_ns), usegmt=True),
+        }
+        if ranges.has_current(if_none_match, current):
+            return Response(status_code=304, headers=headers)
+        name = path.rpartition("/")[2]
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
+        headers["X-Content-Type-Options"] = "nosniff"
+        if request.method == "HEAD":
+            headers["Content-Length"] = str(size)
+            return Response(headers=headers, media_type=_media_type(name))
+        part = _part(range_, if_range, current, size)
+        if part is not None:
+            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+        positions = range(size) if part is None else part
+        headers["Content-Length"] = str(len(positions))
+        return _Transfer(
+            ranges.read(file, positions),
+            opened.pop_all(),
+            status_code=200 if part is None else 206,
+            headers=headers,
+            media_type=_media_type(name),
+        )
+
+
+@router.put("/content", openapi_extra=_UPLOAD_DOCS)
+async def put_content(
+    request: Request, task: OwnTask, app: AppServices, path: FilePath
+) -> UploadedFile:
+    """Write the request's body to a file: it is there whole, or not at all.
+
+    Missing folders are made; a file that is there is replaced.
+    """
+    with _refusals():
+        workspace = await run_in_threadpool(app.workspaces.open, task.id)
+        try:
+            writer = await run_in_threadpool(workspace.write, path)
+            try:
+                await _receive(request, writer)
+                await run_in_threadpool(writer.commit)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await run_in_threadpool(writer.discard)
+        finally:
+            workspace.close()
+    return {"message": "The file was written.", "path": writer.path, "size": writer.size}
+
+
+class Selection(BaseModel):
+    """What to put into an archive; nothing named is everything."""
+
+    paths: list[str] = Field(default=[], max_length=MOST_PATHS)
+
+
+@router.post(
+    "/download",
+    response_class=Response,
+    responses={200: {"content": {"application/zip": _BINARY}}},
+)
+def download(task: OwnTask, app: AppServices, body: Selection) -> Response:
+    """A ZIP of files and folders of the work_dir, or of all of it."""
+    with _refusals(), ExitStack() as opened:
+        workspace = opened.enter_context(app.workspaces.open(task.id))
+        chosen = archive.select(workspace, body.paths)
+        return _Transfer(
+            archive.stream(workspace, chosen),
+            opened.pop_all(),
+            headers={"Content-Disposition": f'attachment; filename="task-{task.id}.zip"'},
+            media_type="application/zip",
+        )
+
+
+class _Transfer(StreamingResponse):
+    """A body that is made in threads; what it is made from is closed however it ends."""
+
+    def __init__(
+        self,
+        blocks: archive.Blocks,
+        opened: ExitStack,
+        *,
+        status_code: int = 200,
+        headers: dict[str, str],
+        media_type: str,
+    ) -> None:
+        super().__init__(blocks, status_code, headers, media_type)
+        self._blocks = blocks
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._blocks.close()
+            self._opened.close()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the reasons of a workspace into answers."""
+    try:
+        yield
+    except InvalidPath as error:
+        raise HTTPException(422, error.reason) from None
+    except MissingPath as error:
+        raise HTTPException(404, error.reason) from None
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise HTTPException(507, f"Nothing was written: {os.strerror(error.errno)}.") from None
+
+
+def _part(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
+    try:
+        return ranges.requested(header, if_range, current, size)
+    except ranges.RangeNotSatisfiable:
+        raise HTTPException(
+            416, f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"}
+        ) from None
+
+
+async def _receive(request: Request, writer: Writer) -> None:
+    """Write the body of ``request``; a body that was cut short is an error."""
+    pending = bytearray()
+    try:
+        async for block in request.stream():
+            pending += block
+            if len(pending) >= ranges.BLOCK_BYTES:
+                await run_in_threadpool(writer.write, pending)
+                pending = bytearray()
+    except ClientDisconnect:
+        raise HTTPException(400, "The upload was cut off; nothing was written.") from None
+    await run_in_threadpool(writer.write, pending)
+    declared = request.headers.get("Content-Length", str(writer.size))
+    if declared != str(writer.size):
+        raise HTTPException(400, f"{writer.size} of {declared} bytes arrived; nothing was written.")
+
+
+def _media_type(name: str) -> str:
+    guessed, encoding = mimetypes.guess_type(name)
+    return "application/octet-stream" if guessed is None or encoding else guessed

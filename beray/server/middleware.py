@@ -1,0 +1,102 @@
+"""What surrounds every request: its id, its limits, its last resort; and who is here."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""For every call but the upload of a file, which is never held in memory."""
+
+log = structlog.get_logger("beray.http")
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+class Envelope:
+    """Names each answer, bounds what is read into memory, turns a crash into a 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        started = False
+        received = 0
+        upload = scope["method"] == "PUT"
+
+        async def named(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request" and not upload:
+                received += len(message.get("body", b""))
+                if received > MAX_BODY_BYTES:
+                    raise _BodyTooLarge
+            return message
+
+        async def fail(status: int, detail: str) -> None:
+            await JSONResponse({"detail": detail}, status)(scope, receive, named)
+
+        declared = Headers(scope=scope).get("content-length", "0")
+        too_large = f"A request's body is {MAX_BODY_BYTES} bytes at most."
+        if not upload and declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
+            await fail(413, too_large)
+            return
+        try:
+            await self._app(scope, bounded, named)
+        except _BodyTooLarge:
+            if started:
+                raise
+            await fail(413, too_large)
+        except Exception as error:
+            if started:
+                # Too late for a status: the connection breaks, and is seen to.
+                raise
+            log.error("a request crashed", request_id=request_id, exc_info=error)
+            await fail(500, f"The server failed; its log says why under {request_id}.")
+
+
+class Activity:
+    """Whether anybody is here: requests under way, and when the last one ended."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._last = time.monotonic()
+
+    def quiet_seconds(self) -> float:
+        return 0.0 if self._under_way else time.monotonic() - self._last
+
+    class Middleware:
+        def __init__(self, app: ASGIApp, activity: Activity) -> None:
+            self._app = app
+            self._activity = activity
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+                return
+            activity = self._activity
+            activity._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                activity._under_way -= 1
+                activity._last = time.monotonic()

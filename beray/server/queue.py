@@ -1,0 +1,163 @@
+"""The queue of runs: tasks in order of creation, as many at once as there are slots."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from beray.events import Event, MsgError, TaskStatusChanged
+from beray.server.event_log import EventLog, TaskEnded
+from beray.server.runners import Job, Runners
+from beray.server.store import Store, Task
+
+log = structlog.get_logger("beray.queue")
+
+
+@dataclass(frozen=True, slots=True)
+class _LogSink:
+    event_log: EventLog
+    task_id: int
+
+    async def emit(self, event: Event) -> None:
+        await self.event_log.append(self.task_id, event)
+
+
+class RunQueue:
+    """Used on one event loop, between ``start`` and ``close``."""
+
+    def __init__(
+        self,
+        store: Store,
+        event_log: EventLog,
+        runners: Runners,
+        work_dir: Callable[[int], Path],
+        slots: int,
+    ) -> None:
+        self._store = store
+        self._event_log = event_log
+        self._runners = runners
+        self._work_dir = work_dir
+        self._slots = slots
+        self._waiting: list[int] = []  # a heap of task ids, which grow with creation
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._stop_reasons: dict[int, str] = {}
+        self._closing = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    async def start(self) -> None:
+        """Take up what an earlier server left: lost runs have failed, queued tasks run."""
+        for task in await run_in_threadpool(self._store.unfinished_tasks):
+            if task.status == "QUEUED":
+                if not task.held:
+                    heapq.heappush(self._waiting, task.id)
+            else:
+                log.warning("a run was lost", task_id=task.id)
+                await self._say(task.id, "FAILED", "lost_worker")
+        self._fill()
+
+    async def close(self) -> None:
+        """Stop what runs; what waits stays queued for the next server."""
+        self._closing = True
+        for task_id in self._running:
+            self._cancel(task_id, "shutdown")
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def created(self, task: Task) -> None:
+        """A task is there: say so in its log and, unless it is held, queue it."""
+        await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
+        if not task.held:
+            self.submit(task.id)
+
+    def submit(self, task_id: int) -> None:
+        heapq.heappush(self._waiting, task_id)
+        self._fill()
+
+    async def stop(self, task_id: int) -> bool:
+        """Stop a task; ``False`` where it has ended already.
+
+        Returns at once: the end of a running one is in its event log when it has come.
+        """
+        if task_id in self._running:
+            self._cancel(task_id, "user")
+            return True
+        if task_id in self._waiting:
+            self._waiting.remove(task_id)
+            heapq.heapify(self._waiting)
+        return await self._say(task_id, "STOPPED", "user")
+
+    async def stopped(self, task_id: int) -> None:
+        """Stop a task and return when nothing of it is running any more."""
+        await self.stop(task_id)
+        run = self._running.get(task_id)
+        if run is not None:
+            await asyncio.wait([run])
+
+    def _cancel(self, task_id: int, reason: str) -> None:
+        # A second cancel would interrupt the sweeping of the first.
+        if task_id not in self._stop_reasons:
+            self._stop_reasons[task_id] = reason
+            self._running[task_id].cancel()
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._slots and not self._closing:
+            task_id = heapq.heappop(self._waiting)
+            run = asyncio.create_task(self._run(task_id), name=f"task-{task_id}")
+            self._running[task_id] = run
+            run.add_done_callback(partial(self._free, task_id))
+
+    def _free(self, task_id: int, run: asyncio.Task[None]) -> None:
+        del self._running[task_id]
+        self._stop_reasons.pop(task_id, None)
+        if not run.cancelled() and (error := run.exception()) is not None:
+            log.error("the end of a run could not be logged", task_id=task_id, exc_info=error)
+        self._fill()
+
+    async def _run(self, task_id: int) -> None:
+        try:
+            status, reason = await self._outcome(task_id)
+        except asyncio.CancelledError:
+            reason = self._stop_reasons.get(task_id)
+            status = "STOPPED" if reason == "user" else "FAILED"
+        await self._say(task_id, status, reason)
+
+    async def _outcome(self, task_id: int) -> tuple[str, str | None]:
+        task = await run_in_threadpool(self._store.task, task_id)
+        if task is None:
+            raise TaskEnded(f"task {task_id} is gone")
+        sink = _LogSink(self._event_log, task_id)
+        try:
+            await sink.emit(TaskStatusChanged(status="RUNNING"))
+            job = Job(task_id, task.goal, task.tools, self._work_dir(task_id))
+            outcome = await self._runners.choose(task.goal).run(job, sink)
+        except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
+            log.error("a run broke", task_id=task_id, exc_info=error)
+            await sink.emit(MsgError(code="RUNNER_FAILED", details=_public_reason(error)))
+            return "FAILED", "error"
+        return outcome.status, outcome.reason
+
+    async def _say(self, task_id: int, status: str, reason: str | None) -> bool:
+        """Log a status; ``False`` where the task has ended already."""
+        try:
+            await self._event_log.append(task_id, TaskStatusChanged(status=status, reason=reason))
+        except TaskEnded:
+            return False
+        return True
+
+
+def _public_reason(error: Exception) -> str:
+    """What a user may read of an error of the server: its kind, not its paths."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"The server could not run the task: {error.strerror}."
+    return f"The server could not run the task ({type(error).__name__})."

@@ -1,0 +1,40 @@
+"""Runner ``shell``: a goal that starts with ``!``, run by ``/bin/sh`` in the work_dir."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Final
+
+from beray.events import MsgEventEnd, MsgEventTextChunk, MsgEventToolResult
+from beray.server.runners.base import Job, Outcome, Sink
+from beray.server.sandbox import Sandbox
+
+CHUNK_BYTES: Final = 32 * 1024
+SOURCE: Final = "tools:shell"
+
+
+class ShellRunner:
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def run(self, job: Job, sink: Sink) -> Outcome:
+        command = job.goal.removeprefix("!")
+        async with self._sandbox.process(["/bin/sh", "-c", command], job.work_dir) as process:
+            assert process.stdout is not None
+            # Bytes that end in the middle of a character wait for the rest of it.
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            while chunk := await process.stdout.read(CHUNK_BYTES):
+                await self._say(decoder.decode(chunk), sink)
+            await self._say(decoder.decode(b"", final=True), sink)
+            exit_code = await process.wait()
+        await sink.emit(
+            MsgEventToolResult(
+                tool_name="shell", result={"exit_code": exit_code}, source=SOURCE
+            )
+        )
+        await sink.emit(MsgEventEnd())
+        return Outcome("COMPLETED") if exit_code == 0 else Outcome("FAILED", "exit_code")
+
+    async def _say(self, text: str, sink: Sink) -> None:
+        if text:
+            await sink.emit(MsgEventTextChunk(text=text, source=SOURCE))

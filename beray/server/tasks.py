@@ -1,0 +1,182 @@
+"""The routes of tasks, and the stream of a task's events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field, field_validator
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from beray import schema
+from beray.server.dependencies import AppServices, CurrentUser, OwnTask
+from beray.server.event_log import PAGE_EVENTS, LoggedEvent
+from beray.server.store import Store, Task
+
+RETRY_MILLISECONDS = 1000
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+
+class NewTask(BaseModel):
+    goal: str = Field(min_length=1, max_length=200_000)
+    tools: list[dict[str, dict[str, Any]]] | None = Field(None, max_length=100)
+    start: bool = True
+    """Ours: ``false`` holds the task until it is started."""
+
+    @field_validator("goal")
+    @classmethod
+    def _says_something(cls, goal: str) -> str:
+        if not goal.strip().removeprefix("!").strip():
+            raise ValueError("the goal is empty")
+        if "\0" in goal:
+            raise ValueError("the goal holds a NUL character")
+        return goal
+
+    @field_validator("tools")
+    @classmethod
+    def _one_key_each(
+        cls, tools: list[dict[str, dict[str, Any]]] | None
+    ) -> list[dict[str, dict[str, Any]]] | None:
+        if any(len(tool) != 1 for tool in tools or ()):
+            raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
+        return tools
+
+
+@router.post("/")
+async def create_task(body: NewTask, user: CurrentUser, app: AppServices) -> schema.Task:
+    """Create a task. It runs as soon as a slot is free, in order of creation."""
+
+    def add() -> Task:
+        task = app.store.add_task(user.id, body.goal, body.tools, held=not body.start)
+        app.workspaces.create(task.id)
+        return task
+
+    task = await run_in_threadpool(add)
+    await app.queue.created(task)
+    return public(task)
+
+
+@router.get("/")
+async def list_tasks(user: CurrentUser, app: AppServices) -> list[schema.Task]:
+    """The caller's tasks, the newest first."""
+    tasks = await run_in_threadpool(app.store.tasks_of, user.id)
+    return [public(task) for task in tasks]
+
+
+@router.get("/{task_id}", response_model=schema.Task)
+async def get_task(task: OwnTask, app: AppServices) -> StreamingResponse:
+    """The task with its ``events``."""
+    found = await run_in_threadpool(app.store.task_with_last_seq, task.id)
+    if found is None:
+        raise HTTPException(404, f"There is no task {task.id}.")
+    return StreamingResponse(_with_events(app.store, *found), media_type="application/json")
+
+
+@router.post("/{task_id}/start")
+async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
+    """Let a task that was created with ``"start": false`` run. Ours."""
+    released = await run_in_threadpool(app.store.release_task, task.id)
+    if released is None:
+        raise HTTPException(409, f"Task {task.id} is not held: it is {task.status}.")
+    app.queue.submit(released.id)
+    return public(released)
+
+
+@router.post("/{task_id}/stop")
+async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
+    """Stop a task. Answered at once; the stream says when it has stopped."""
+    if await app.queue.stop(task.id):
+        return {"message": f"Task {task.id} is being stopped."}
+    return {"message": f"Task {task.id} has ended already."}
+
+
+@router.delete("/{task_id}")
+async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
+    """Delete a task, its events and its files; a running one is stopped first."""
+    await app.queue.stopped(task.id)
+
+    def remove() -> None:
+        app.store.remove_task(task.id)
+        app.workspaces.remove(task.id)
+
+    await run_in_threadpool(remove)
+    return {"status": "success", "message": f"Task {task.id} is deleted."}
+
+
+@router.get(
+    "/{task_id}/stream",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def stream_task(
+    task: OwnTask,
+    app: AppServices,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    """The task's events, each with its ``seq`` as id; ends after a terminal status.
+
+    ``Last-Event-ID`` resumes behind that event.
+    """
+    after = await run_in_threadpool(_position, app.store, task.id, last_event_id)
+    return EventSourceResponse(
+        _messages(app.event_log.tail(task.id, after)),
+        sep="\n",
+        ping=app.settings.heartbeat_seconds,
+        ping_message_factory=lambda: ServerSentEvent(comment="alive", sep="\n"),
+        send_timeout=app.settings.send_timeout_seconds,
+    )
+
+
+def _position(store: Store, task_id: int, last_event_id: str | None) -> int:
+    """The ``seq`` to go on behind."""
+    if not last_event_id:
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
+        raise HTTPException(422, "Last-Event-ID is not the id of an event of this task.")
+    after = int(last_event_id)
+    found = store.task_with_last_seq(task_id)
+    if found is not None and after > found[1]:
+        raise HTTPException(
+            422, f"Last-Event-ID {after} is behind the task's last event, {found[1]}."
+        )
+    return after
+
+
+async def _messages(batches: AsyncIterator[list[LoggedEvent]]) -> AsyncIterator[bytes]:
+    """Each batch as one piece of text/event-stream."""
+    yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+    async for batch in batches:
+        yield "".join(f"id: {event.seq}\ndata: {event.body}\n\n" for event in batch).encode()
+
+
+def _with_events(store: Store, task: Task, last_seq: int) -> Iterator[str]:
+    """The JSON of a task with its events up to ``last_seq``, a page at a time."""
+    yield json.dumps(public(task), ensure_ascii=False)[:-1] + ', "events": ['
+    after = 0
+    while after < last_seq:
+        rows = store.events_after(task.id, after, min(PAGE_EVENTS, last_seq - after))
+        if not rows:
+            break
+        yield ("," if after else "") + ",".join(body for _, body in rows)
+        after = rows[-1][0]
+    yield "]}"
+
+
+def public(task: Task) -> schema.Task:
+    """A task as the wire carries it."""
+    return {
+        "id": task.id,
+        "goal": task.goal,
+        "status": task.status,
+        "reason": task.reason,
+        "held": task.held,
+        "tools": task.tools,
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "ended_at": task.ended_at,
+    }

@@ -1,0 +1,315 @@
+"""The work_dirs of the tasks: the only code that turns a path from outside into a file.
+
+Synchronous, for threads. POSIX: Linux and macOS. Every path is resolved beneath its
+work_dir and through no link, whatever the task does to its folders meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from beray.schema import FileItem
+from beray.server import beneath, folders
+from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
+
+__all__ = [
+    "TREE_LIMIT",
+    "InvalidPath",
+    "MissingPath",
+    "PathError",
+    "Workspace",
+    "Workspaces",
+    "Writer",
+    "utc_seconds",
+]
+
+TREE_LIMIT: Final = 10_000
+"""Most entries that a tree lists, unless said otherwise."""
+_TREE_PATH_BYTES: Final = 16 * 1024 * 1024
+# Each entry repeats the path of its folder: few, but very deep, entries are long to tell.
+_FIRST_SECOND: Final = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())
+_LAST_SECOND: Final = int(datetime(9999, 12, 30, tzinfo=UTC).timestamp())
+
+
+class Workspaces:
+    """The work_dirs below one folder, ``root``. One server at a time uses it.
+
+    Uploads that are under way, and work_dirs that are being removed, are in
+    ``root/.incoming``, which is emptied when the server starts.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / ".incoming"
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _folder(self._incoming) as incoming:
+            folders.clear(incoming)
+
+    def path(self, task_id: int) -> Path:
+        """Where the work_dir of a task is, or would be."""
+        return self.root / f"{task_id:d}"
+
+    def create(self, task_id: int) -> Path:
+        """Make the work_dir of a task, for its owner alone, and return its path.
+
+        Raises:
+            FileExistsError: there is one, with something in it.
+        """
+        path = self.path(task_id)
+        # An empty one is what a server that died right here has left.
+        with suppress(OSError):
+            path.rmdir()
+        path.mkdir(mode=0o700)
+        return path
+
+    def remove(self, task_id: int) -> None:
+        """Remove the work_dir of a task, whatever modes it left there. Idempotent.
+
+        It is out of the way at once; what an interruption leaves goes at the next start.
+
+        Raises:
+            OSError: something in it cannot be removed.
+        """
+        grave = self._incoming / uuid.uuid4().hex
+        grave.mkdir(mode=0o700)
+        with _folder(self.root) as root, _folder(grave) as bottom:
+            name = self.path(task_id).name
+            with suppress(FileNotFoundError):
+                folders.unlock(root, name)
+                os.rename(name, name, src_dir_fd=root, dst_dir_fd=bottom)
+            folders.clear(bottom)
+        grave.rmdir()
+
+    def open(self, task_id: int) -> Workspace:
+        """Open the work_dir of a task; a context manager.
+
+        Raises:
+            MissingPath: there is none.
+            InvalidPath: a link or a file is in its place, or it cannot be read.
+        """
+        path = self.path(task_id)
+        with refusals(f"the work_dir of task {task_id}"), _folder(self.root) as root:
+            return Workspace(open_folder(root, (os.fsencode(path.name),)), self._incoming)
+
+
+class Workspace:
+    """One open work_dir. Paths are relative to it, ``/`` between parts.
+
+    Every method with a path raises ``InvalidPath`` or ``MissingPath`` for one that it
+    cannot use, and then has touched nothing.
+    """
+
+    def __init__(self, descriptor: int, incoming: Path) -> None:
+        self.descriptor = descriptor
+        self._incoming = incoming
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the descriptor back. Idempotent."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def tree(self, path: str = ".", *, limit: int = TREE_LIMIT) -> list[FileItem]:
+        """Return the files and folders below ``path``, each folder before what is in it.
+
+        Sorted by the parts of their paths. Links and special files are left out; a name
+        that is not UTF-8 is shown with U+FFFD, and what it names cannot be asked for.
+
+        Raises:
+            InvalidPath: also where there are more than ``limit`` entries.
+        """
+        parts = beneath.parse(path)
+        items: list[FileItem] = []
+        told = 0
+        walk = folders.walk(self.descriptor, parts, limit=limit)
+        with refusals(shown(path)), closing(walk) as entries:
+            for entry in entries:
+                told += len(entry.path)
+                if told > _TREE_PATH_BYTES:
+                    raise folders.too_large(parts, "paths too long to list together")
+                items.append(_item(entry))
+        return items
+
+    def open_file(self, path: str) -> tuple[BinaryIO, os.stat_result]:
+        """Open a regular file for reading, unbuffered; the caller closes it."""
+        *parents, name = beneath.parse_file(path)
+        with refusals(shown(path)), self._folder(parents) as folder:
+            return beneath.open_regular(folder, name)
+
+    def write(self, path: str) -> Writer:
+        """Begin to write a file; it is there, whole, once the writer's block has ended.
+
+        Missing parent folders are made. A regular file at ``path`` is replaced;
+        anything else there is refused. The workspace stays open until the end.
+        """
+        *parents, name = beneath.parse_file(path)
+        # What cannot work is refused before the first byte; missing parents come last.
+        with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
+            _require_free(folder, name)
+        return Writer(self, path, parents, name, self._incoming / uuid.uuid4().hex)
+
+    @contextmanager
+    def _folder(self, parts: list[bytes]) -> Iterator[int]:
+        descriptor = open_folder(self.descriptor, parts)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+class Writer:
+    """A file on its way into a work_dir: staged outside, renamed into place at the end.
+
+    Use it as a context manager, or call ``commit`` or ``discard``.
+
+    Attributes:
+        path: where the file will be, relative to the work_dir.
+        size: bytes written so far.
+    """
+
+    def __init__(
+        self, workspace: Workspace, asked: str, parents: list[bytes], name: bytes, staged: Path
+    ) -> None:
+        self.path = beneath.text(b"/".join([*parents, name]))
+        self.size = 0
+        self._workspace = workspace
+        self._asked = asked
+        self._parents = parents
+        self._name = name
+        self._staged = staged
+        self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.commit()
+        else:
+            self.discard()
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append ``data``."""
+        self._file.write(data)
+        self.size += len(data)
+
+    def commit(self) -> None:
+        """Put the file into place, flushed to disk; on failure nothing is left.
+
+        Raises:
+            InvalidPath, MissingPath: the place cannot be taken any more.
+            OSError: the disk refuses.
+        """
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            with refusals(shown(self._asked)), self._made_parent() as folder:
+                _require_free(folder, self._name)
+                os.rename(self._staged, self._name, dst_dir_fd=folder)
+                _flush_folder(folder)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Leave nothing behind. Idempotent, and harmless after ``commit``."""
+        # What a full disk does not take is not wanted any more; the file closes all the same.
+        with suppress(OSError):
+            self._file.close()
+        self._staged.unlink(missing_ok=True)
+
+    @contextmanager
+    def _made_parent(self) -> Iterator[int]:
+        """The folder that the file belongs in, made where missing; unmade on failure."""
+        made: list[int] = []
+        folder = open_folder(self._workspace.descriptor, ())
+        try:
+            for depth, part in enumerate(self._parents):
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+                    made.append(depth)
+                deeper = open_folder(folder, (part,))
+                os.close(folder)
+                folder = deeper
+            yield folder
+        except BaseException:
+            for depth in reversed(made):
+                self._unmake(depth)
+            raise
+        finally:
+            os.close(folder)
+
+    def _unmake(self, depth: int) -> None:
+        # It stays where somebody has put something into it, or moved it.
+        with suppress(OSError):
+            folder = open_folder(self._workspace.descriptor, self._parents[:depth])
+            try:
+                os.rmdir(self._parents[depth], dir_fd=folder)
+            finally:
+                os.close(folder)
+
+
+def utc_seconds(nanoseconds: int) -> int:
+    """A modification time in whole seconds since 1970, within the years that dates have."""
+    return min(max(nanoseconds // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
+
+
+def _item(entry: folders.Entry) -> FileItem:
+    changed = datetime.fromtimestamp(utc_seconds(entry.status.st_mtime_ns), UTC)
+    milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
+    return {
+        "name": beneath.text(entry.name),
+        "path": beneath.text(entry.path),
+        "type": "directory" if entry.is_folder else "file",
+        "size": 0 if entry.is_folder else entry.status.st_size,
+        "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
+    }
+
+
+def _require_free(folder: int, name: bytes) -> None:
+    """Raise ``OSError`` where something other than a regular file has the name."""
+    with suppress(FileNotFoundError):
+        beneath.require_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+
+def _flush_folder(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        # Some network file systems cannot flush a folder; their renames are on disk at once.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """Open a folder of the server's own."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

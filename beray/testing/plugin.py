@@ -1,0 +1,24 @@
+"""pytest fixtures: ``beray_server`` and ``beray_client``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from beray.client import BeRayClient
+from beray.testing.server import RunningServer
+
+
+@pytest.fixture(scope="session")
+def beray_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A real server on a free port of the loopback interface, for the whole session."""
+    with RunningServer.start(tmp_path_factory.mktemp("beray-server")) as server:
+        yield server
+
+
+@pytest.fixture
+def beray_client(beray_server: RunningServer) -> Iterator[BeRayClient]:
+    """A client signed in to a fresh account of ``beray_server``."""
+    with beray_server.sign_up() as client:
+        yield client

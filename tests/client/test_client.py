@@ -1,0 +1,349 @@
+"""The client alone: what it sends, what it makes of answers, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import responses
+from responses import matchers
+
+from beray import (
+    APIError,
+    AuthenticationError,
+    BeRayClient,
+    BeRayException,
+    ConfigurationError,
+    ConflictError,
+    ConnectionFailed,
+    InvalidArgument,
+    InvalidResponseError,
+    NotFoundError,
+    RateLimitError,
+    UnprocessableEntityError,
+)
+
+API = "http://localhost:8000/api/v1"
+SESSION = {
+    "access_token": "tok",
+    "token_type": "bearer",
+    "user": {"id": 1, "email": "a@b.example", "extra": None},
+}
+TASK = {"id": 7, "goal": "g", "status": "NEW_STATUS", "unknown": {"a": [1]}}
+
+
+@pytest.fixture
+def wire() -> Iterator[responses.RequestsMock]:
+    with responses.RequestsMock() as mock:
+        yield mock
+
+
+@pytest.fixture
+def client() -> BeRayClient:
+    return BeRayClient(token="tok")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer", "sent", "call"),
+    [
+        ("POST", "/auth/request-verification-code", {"message": "m"}, {"email": "e"},
+         lambda c: c.request_verification_code("e")),
+        ("POST", "/auth/register", SESSION,
+         {"email": "e", "verification_code": "1", "password": "p"},
+         lambda c: c.register("e", "1", "p")),
+        ("POST", "/auth/login", SESSION, {"email": "e", "password": "p"},
+         lambda c: c.login("e", "p")),
+        ("POST", "/auth/logout", {"message": "m"}, None, lambda c: c.logout()),
+        ("GET", "/users/me", SESSION["user"], None, lambda c: c.get_current_user()),
+        ("POST", "/tasks/", TASK, {"goal": "g", "tools": None}, lambda c: c.create_task("g")),
+        ("POST", "/tasks/", TASK, {"goal": "g", "tools": [{"a": {"url": "u"}}]},
+         lambda c: c.create_task("g", tools=[{"a": {"url": "u"}}])),
+        ("POST", "/tasks/", TASK, {"goal": "g", "tools": None, "start": False},
+         lambda c: c.create_task("g", start=False)),
+        ("POST", "/tasks/7/start", TASK, None, lambda c: c.start_task(7)),
+        ("GET", "/tasks/", [TASK, TASK], None, lambda c: c.list_tasks()),
+        ("GET", "/tasks/7", TASK | {"events": [{"any": 1}]}, None, lambda c: c.get_task(7)),
+        ("POST", "/tasks/7/stop", {"message": "m"}, None, lambda c: c.stop_task(7)),
+        ("DELETE", "/tasks/7", {"status": "success", "message": "m"}, None,
+         lambda c: c.delete_task(7)),
+        ("GET", "/tasks/7/files/tree?path=.", [{"name": "a", "type": "file"}], None,
+         lambda c: c.list_files_tree(7)),
+        ("GET", "/tasks/7/files/tree?path=a+b/%26", [], None,
+         lambda c: c.list_files_tree(7, "a b/&")),
+    ],
+)  # fmt: skip
+def test_each_call_of_the_wire(
+    wire: responses.RequestsMock,
+    client: BeRayClient,
+    method: str,
+    path: str,
+    answer: Any,
+    sent: Any,
+    call: Callable[[BeRayClient], Any],
+) -> None:
+    wire.add(method, f"{API}{path}", json=answer)
+    assert call(client) == answer
+    request = wire.calls[0].request
+    assert request.headers["Authorization"] == "Bearer tok"
+    assert (json.loads(request.body) if request.body else None) == sent
+
+
+def test_the_password_form(wire: responses.RequestsMock) -> None:
+    form = {"username": "e@x", "password": "p&=ä"}
+    wire.post(f"{API}/auth/token", json=SESSION, match=[matchers.urlencoded_params_matcher(form)])
+    client = BeRayClient()
+    assert client.login_with_form("e@x", "p&=ä") == SESSION
+    assert client._session.headers["Authorization"] == "Bearer tok"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "given", "body", "kind"),
+    [
+        ("a/b.txt", "héllo", None, "héllo".encode(), "text/plain"),
+        ("x.png", b"\x00\xff", None, b"\x00\xff", "image/png"),
+        ("noname", b"", None, None, "application/octet-stream"),
+        ("x.png", b"1", "text/x", b"1", "text/x"),
+    ],
+)
+def test_uploads(
+    wire: responses.RequestsMock,
+    client: BeRayClient,
+    path: str,
+    content: str | bytes,
+    given: str | None,
+    body: bytes | None,
+    kind: str,
+) -> None:
+    answer = {"message": "m", "path": path, "size": 1}
+    wire.put(f"{API}/tasks/7/files/content", json=answer)
+    assert client.upload_file(7, path, content, given) == answer
+    request = wire.calls[0].request
+    assert (request.body or None) == body
+    assert request.headers["Content-Type"] == kind
+    assert request.params == {"path": path}
+
+
+def test_raw_answers_are_responses(wire: responses.RequestsMock, client: BeRayClient) -> None:
+    wire.get(f"{API}/tasks/7/files/content?path=a.bin", body=b"\x00\x01")
+    wire.post(
+        f"{API}/tasks/7/files/download",
+        body=b"PK",
+        match=[matchers.json_params_matcher({"paths": []})],
+    )
+    wire.post(
+        f"{API}/tasks/7/files/download",
+        body=b"PK2",
+        match=[matchers.json_params_matcher({"paths": ["a"]})],
+    )
+    response = client.get_file_content(7, "a.bin")
+    assert isinstance(response, requests.Response)
+    assert response.ok
+    assert response.content == b"\x00\x01"
+    assert client.download_files_as_zip(7).content == b"PK"
+    assert client.download_files_as_zip(7, ["a"]).content == b"PK2"
+
+
+def test_the_token_comes_with_login_and_goes_with_logout(wire: responses.RequestsMock) -> None:
+    client = BeRayClient()
+    assert "Authorization" not in client._session.headers
+    wire.post(f"{API}/auth/login", json=SESSION)
+    client.login("e", "p")
+    assert client._session.headers["Authorization"] == "Bearer tok"
+    wire.post(f"{API}/auth/logout", json={"message": "m"})
+    client.logout()
+    assert "Authorization" not in client._session.headers
+
+
+def test_a_logout_that_did_not_arrive_keeps_the_token(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
+    wire.post(f"{API}/auth/logout", body=requests.ConnectionError("down"))
+    with pytest.raises(ConnectionFailed):
+        client.logout()
+    assert client._session.headers["Authorization"] == "Bearer tok"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (404, NotFoundError),
+        (409, ConflictError),
+        (422, UnprocessableEntityError),
+        (429, RateLimitError),
+        (400, APIError),
+        (500, APIError),
+        (503, APIError),
+    ],
+)
+def test_errors(
+    wire: responses.RequestsMock, client: BeRayClient, status: int, kind: type[APIError]
+) -> None:
+    wire.get(
+        f"{API}/tasks/7",
+        json={"detail": "why"},
+        status=status,
+        headers={"X-Request-ID": "r1", "Retry-After": "7"},
+    )
+    with pytest.raises(APIError) as caught:
+        client.get_task(7)
+    error = caught.value
+    assert type(error) is kind
+    assert (error.status_code, error.error_detail) == (status, "why")
+    assert (error.method, error.path, error.request_id) == ("GET", "/tasks/7", "r1")
+    assert error.retry_after == 7
+    assert "why" in str(error)
+    assert isinstance(error, BeRayException)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_a_validation_error_keeps_its_list(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
+    detail = [{"loc": ["body", "goal"], "msg": "too short", "type": "t"}]
+    wire.post(f"{API}/tasks/", json={"detail": detail}, status=422)
+    with pytest.raises(UnprocessableEntityError, match="goal: too short") as caught:
+        client.create_task("")
+    assert caught.value.error_detail == detail
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["<html>login</html>", "", "[]", '"x"', "null", '{"id": "7", "goal": "g", "status": "s"}',
+     '{"goal": "g", "status": "s"}', "{", "[" * 100_000, '{"id": true, "goal": "", "status": ""}'],
+)  # fmt: skip
+def test_an_answer_of_another_shape_is_an_error_with_the_body(
+    wire: responses.RequestsMock, client: BeRayClient, body: str
+) -> None:
+    wire.get(f"{API}/tasks/7", body=body)
+    with pytest.raises(InvalidResponseError) as caught:
+        client.get_task(7)
+    assert caught.value.body == body[:2048]
+    assert caught.value.status_code == 200
+    pickle.loads(pickle.dumps(caught.value))
+
+
+@pytest.mark.parametrize("task_id", ["", ".", ".."])
+def test_ids_that_would_name_another_path_are_refused(client: BeRayClient, task_id: Any) -> None:
+    with responses.RequestsMock(), pytest.raises(InvalidArgument):
+        client.get_task(task_id)
+    with responses.RequestsMock(), pytest.raises(InvalidArgument):
+        client.stream_task_updates(task_id)
+
+
+def test_ids_are_quoted(wire: responses.RequestsMock, client: BeRayClient) -> None:
+    wire.get(f"{API}/tasks/..%2Fusers%3Fx%23", json=TASK)
+    task_id: Any = "../users?x#"
+    client.get_task(task_id)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://x", "http://", "http://u:secret@host", "http://x:99999999",
+     "http://x/?a=1", "http://[::1"],
+)  # fmt: skip
+def test_unusable_urls_are_refused_without_being_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        BeRayClient(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_trailing_slash_of_the_base_url_is_no_matter(wire: responses.RequestsMock) -> None:
+    wire.get(f"{API}/tasks/", json=[])
+    assert BeRayClient("http://localhost:8000/").list_tasks() == []
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nX: y", "ä", "\x00"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        BeRayClient(token=token)
+    assert not token.strip() or token not in str(caught.value)
+
+
+def test_redirects_stay_on_the_server(wire: responses.RequestsMock, client: BeRayClient) -> None:
+    wire.get(f"{API}/tasks/7", status=307, headers={"Location": f"{API}/tasks/8"})
+    wire.get(f"{API}/tasks/8", json=TASK)
+    assert client.get_task(7) == TASK
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://evil.example/x",
+        "http://localhost:9000/",
+        "https://localhost:8000/",
+        "//x/y",
+    ],
+)
+def test_credentials_follow_no_redirect_elsewhere(
+    wire: responses.RequestsMock, client: BeRayClient, target: str
+) -> None:
+    wire.get(f"{API}/tasks/7", status=302, headers={"Location": target})
+    with pytest.raises(InvalidResponseError, match="another server"):
+        client.get_task(7)
+    assert len(wire.calls) == 1
+
+
+def test_a_redirect_to_nowhere_is_an_error(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
+    wire.get(f"{API}/tasks/7", status=302, headers={"Location": "http://[bad"})
+    with pytest.raises(InvalidResponseError):
+        client.get_task(7)
+
+
+def test_a_post_does_not_become_a_get_by_redirect(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
+    wire.post(f"{API}/tasks/", status=302, headers={"Location": f"{API}/tasks/"})
+    with pytest.raises(InvalidResponseError):
+        client.create_task("g")
+    assert len(wire.calls) == 1
+
+
+def test_redirects_come_to_an_end(wire: responses.RequestsMock, client: BeRayClient) -> None:
+    wire.get(f"{API}/tasks/7", status=307, headers={"Location": f"{API}/tasks/7"})
+    with pytest.raises(InvalidResponseError, match="redirects"):
+        client.get_task(7)
+
+
+def test_netrc_does_not_replace_the_token(
+    wire: responses.RequestsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login u password netrcsecret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    wire.get(f"{API}/tasks/", json=[])
+    BeRayClient(token="tok").list_tasks()
+    BeRayClient().list_tasks()
+    assert wire.calls[0].request.headers["Authorization"] == "Bearer tok"
+    assert "Authorization" not in wire.calls[1].request.headers
+
+
+def test_nothing_shows_the_token(
+    wire: responses.RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = BeRayClient(token="topsecret")
+    wire.get(f"{API}/tasks/", body=requests.ConnectionError("down"))
+    with pytest.raises(ConnectionFailed) as caught:
+        client.list_tasks()
+    assert "topsecret" not in f"{client!r} {caught.value!r} {caplog.text}"
+    assert b"topsecret" not in pickle.dumps(caught.value)
+    with pytest.raises(TypeError):
+        pickle.dumps(client)
+
+
+def test_connection_refused_says_so() -> None:
+    with pytest.raises(ConnectionFailed, match="Connection refused"):
+        BeRayClient("http://127.0.0.1:9").list_tasks()

@@ -1,0 +1,120 @@
+"""Which server, as whom."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from beray.config import LOCAL, Profiles, Target, resolve, write_private
+from beray.exceptions import ConfigurationError
+
+WORK = "https://work.example"
+
+
+@pytest.fixture
+def profiles(tmp_path: Path) -> Profiles:
+    return Profiles(tmp_path / "deep" / "profiles.json")
+
+
+def test_nothing_configured_means_the_embedded_server(profiles: Profiles) -> None:
+    assert resolve(profiles, environ={}) is None
+    assert resolve(profiles, environ={"BERAY_TOKEN": "t"}) is None
+    assert resolve(profiles, profile=LOCAL, environ={"BERAY_URL": WORK}) is None
+
+
+def test_a_sign_in_is_remembered_and_becomes_current(profiles: Profiles) -> None:
+    target = resolve(profiles, url=f"{WORK}/", environ={})
+    assert target == Target(WORK, "work.example")
+    profiles.sign_in(target, "tok", "me@work.example")
+    again = Profiles(profiles.path)
+    assert again.current == "work.example"
+    expected = Target(WORK, "work.example", "tok", "me@work.example")
+    assert resolve(again, environ={}) == expected
+    assert resolve(again, url=WORK, environ={}) == expected
+    assert resolve(again, profile="work.example", environ={}) == expected
+    again.sign_out("work.example")
+    signed_out = resolve(Profiles(profiles.path), environ={})
+    assert signed_out == Target(WORK, "work.example", None, "me@work.example")
+
+
+def test_the_order_of_what_is_given(profiles: Profiles) -> None:
+    for name in ("a", "b", "c"):
+        profiles.sign_in(Target(f"http://{name}", name), f"tok-{name}", "e")
+    environ = {"BERAY_URL": "http://d", "BERAY_PROFILE": "b"}
+
+    def url(**given: str) -> str | None:
+        found = resolve(profiles, environ=environ, **given)
+        return found.url if found else None
+
+    assert url(url="http://x", profile="a") == "http://x"
+    assert url(profile="a") == "http://a"
+    assert url() == "http://d"
+    del environ["BERAY_URL"]
+    assert url() == "http://b"
+    del environ["BERAY_PROFILE"]
+    assert url() == "http://c"
+
+
+def test_a_token_goes_to_its_own_server_only(profiles: Profiles) -> None:
+    profiles.sign_in(Target(WORK, "work"), "saved", "e")
+    environ = {"BERAY_URL": WORK, "BERAY_TOKEN": "env"}
+
+    def token(**given: str) -> str | None:
+        found = resolve(profiles, environ=environ, **given)
+        return found.token if found else None
+
+    assert token() == "env"
+    assert token(url="https://work.example:443/") == "env"
+    assert token(url="http://work.example") is None
+    assert token(url="https://other.example") is None
+    assert token(url="https://other.example", profile="work") is None
+    del environ["BERAY_URL"]
+    assert token(url="https://other.example") == "env"
+
+
+def test_an_unknown_profile_names_the_known(profiles: Profiles) -> None:
+    profiles.sign_in(Target(WORK, "work"), "t", "e")
+    with pytest.raises(ConfigurationError, match="local, work"):
+        resolve(profiles, profile="nonesuch", environ={})
+    with pytest.raises(ConfigurationError):
+        profiles.use("nonesuch")
+    profiles.use(LOCAL)
+    assert resolve(Profiles(profiles.path), environ={}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"profiles": 5}',
+        '{"profiles": {"a": {}}}',
+        '{"profiles": {"a": {"url": "x"}}}',
+    ],
+)
+def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "profiles.json"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"profiles\.json"):
+        Profiles(path)
+    assert path.read_text() == text
+
+
+def test_nothing_shows_a_token() -> None:
+    assert "tok" not in repr(Target("http://x", "p", "tok"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+def test_credentials_are_for_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_private(path, "one")
+    path.chmod(0o644)
+    write_private(path, "two")
+    assert path.read_text() == "two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]

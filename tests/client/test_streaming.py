@@ -1,0 +1,229 @@
+"""The stream of a task: every event once, in order, until the server says the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from beray import (
+    AuthenticationError,
+    BeRayClient,
+    ConnectionFailed,
+    InvalidResponseError,
+    NotFoundError,
+    StreamGapError,
+    StreamInterrupted,
+    StreamState,
+)
+from beray.testing import Answer, FaultServer
+
+SSE = {"Content-Type": "text/event-stream"}
+FAST = b"retry: 1\n\n"
+
+
+def event(seq: int, status: str | None = None) -> dict[str, Any]:
+    body = {"type": "TASK_STATUS", "status": status} if status else {"type": "X", "text": "ü\n"}
+    return {"seq": seq, "task_id": 1, **body}
+
+
+EVENTS = [event(1, "QUEUED"), event(2), event(3), event(4, "COMPLETED")]
+
+
+def wire(*events: dict[str, Any], ids: bool = True) -> bytes:
+    blocks = [
+        (f"id: {item['seq']}\n" if ids else "")
+        + f"data: {json.dumps(item, ensure_ascii=False)}\n\n"
+        for item in events
+    ]
+    return "".join(blocks).encode()
+
+
+def stream(*bodies: Answer) -> list[Answer]:
+    return list(bodies)
+
+
+def answer(body: bytes, **options: Any) -> Answer:
+    return Answer(body, headers=SSE, **({"framing": "chunked"} | options))
+
+
+def test_events_in_order_until_the_terminal_status() -> None:
+    with FaultServer([answer(FAST + wire(*EVENTS) + b"data: never given\n\n")]) as server:
+        updates = BeRayClient(server.url, "tok").stream_task_updates(1)
+        assert list(updates) == EVENTS
+        assert updates.state is StreamState.ENDED
+        assert updates.last_event_id == "4"
+        assert server.requests[0].headers["accept"] == "text/event-stream"
+        assert server.requests[0].headers["authorization"] == "Bearer tok"
+        assert "last-event-id" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
+def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str) -> None:
+    body = FAST + wire(*EVENTS)
+    for cut in range(len(body)):
+        rest = [item for item in EVENTS if len(FAST + wire(*EVENTS[: item["seq"]])) > cut]
+        script = [answer(body, framing=framing, drop_at=cut), answer(wire(*rest))]
+        with FaultServer(script) as server:
+            updates = BeRayClient(server.url).stream_task_updates(1)
+            updates._retry = 0.0
+            assert list(updates) == EVENTS, cut
+            given = len(EVENTS) - len(rest)
+            assert server.requests[1].headers.get("last-event-id") == (
+                str(given) if given else None
+            )
+
+
+def test_what_comes_again_is_dropped() -> None:
+    script = [answer(FAST + wire(*EVENTS[:2]), drop_at=None), answer(wire(*EVENTS))]
+    with FaultServer(script) as server:
+        assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
+
+
+def test_an_orderly_close_without_the_end_is_a_break() -> None:
+    with FaultServer([answer(FAST + wire(*EVENTS[:3])), answer(wire(EVENTS[3]))]) as server:
+        assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
+
+
+def test_it_begins_behind_an_event_of_the_callers_choice() -> None:
+    with FaultServer([answer(wire(*EVENTS[2:]))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, last_event_id="2")
+        assert list(updates) == EVENTS[2:]
+        assert server.requests[0].headers["last-event-id"] == "2"
+
+
+def test_a_gap_is_asked_for_again() -> None:
+    script = [answer(FAST + wire(EVENTS[0], EVENTS[2])), answer(wire(*EVENTS[1:]))]
+    with FaultServer(script) as server:
+        assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
+
+
+def test_a_gap_that_stays_is_an_error_with_both_numbers() -> None:
+    gap = answer(FAST + wire(EVENTS[0], EVENTS[2]))
+    with FaultServer([gap, gap]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert next(updates) == EVENTS[0]
+        with pytest.raises(StreamGapError) as caught:
+            next(updates)
+        assert (caught.value.expected, caught.value.received) == (2, 3)
+
+
+def test_without_ids_a_cut_is_an_error_that_says_what_was_seen() -> None:
+    plain = [{"step": 1}, {"step": 2}]
+    body = b"".join(b"data: %s\n\n" % json.dumps(item).encode() for item in plain)
+    with FaultServer([answer(body + b"data: {}", drop_at=len(body) + 5)]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert [next(updates), next(updates)] == plain
+        with pytest.raises(StreamInterrupted, match="2 events"):
+            next(updates)
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "RUNNING"])
+def test_without_ids_a_clean_end_is_checked_against_the_task(status: str) -> None:
+    task = json.dumps({"id": 1, "goal": "g", "status": status}).encode()
+    script = [answer(b'data: {"step": 1}\n\n'), Answer(task)]
+    with FaultServer(script) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert next(updates) == {"step": 1}
+        if status == "COMPLETED":
+            assert list(updates) == []
+        else:
+            with pytest.raises(StreamInterrupted):
+                next(updates)
+
+
+def test_a_published_mock_of_a_stream_with_a_final_status_ends() -> None:
+    body = b'data: {"status": "RUNNING"}\n\ndata: {"status": "COMPLETED"}\n\n'
+    with FaultServer([answer(body)]) as server:
+        updates = list(BeRayClient(server.url).stream_task_updates(1))
+    assert updates == [{"status": "RUNNING"}, {"status": "COMPLETED"}]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (404, NotFoundError)])
+def test_a_refusal_in_the_middle_raises(status: int, kind: type[Exception]) -> None:
+    with FaultServer([answer(FAST + wire(EVENTS[0])), Answer(b"{}", status)]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        next(updates)
+        with pytest.raises(kind):
+            next(updates)
+
+
+def test_a_busy_server_is_waited_for_as_it_asks() -> None:
+    busy = Answer(b"{}", 503, {"Retry-After": "0"})
+    with FaultServer([busy, answer(FAST + wire(*EVENTS))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert list(updates) == EVENTS
+
+
+def test_silence_is_a_break() -> None:
+    body = FAST + wire(*EVENTS)
+    cut = len(FAST + wire(*EVENTS[:2]))
+    with FaultServer([answer(body, stall_at=cut), answer(wire(*EVENTS[2:]))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, idle=0.2)
+        assert list(updates) == EVENTS
+
+
+def test_it_gives_up_when_the_server_stays_away() -> None:
+    with FaultServer([answer(FAST + wire(EVENTS[0]))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.05)
+        next(updates)
+    with pytest.raises(ConnectionFailed):
+        next(updates)
+
+
+@pytest.mark.parametrize("data", ["nonsense", "[1]", '"x"', "NaN{"])
+def test_an_event_that_is_no_object_is_an_error(data: str) -> None:
+    with FaultServer([answer(f"data: {data}\n\n".encode())]) as server:
+        with pytest.raises(InvalidResponseError) as caught:
+            next(BeRayClient(server.url).stream_task_updates(1))
+        assert caught.value.body == data
+
+
+def test_close_from_another_thread_ends_a_blocked_reader() -> None:
+    body = FAST + wire(*EVENTS)
+    with FaultServer([answer(body, stall_at=len(FAST + wire(EVENTS[0])))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert next(updates) == EVENTS[0]
+        rest: list[Any] = []
+        reader = threading.Thread(target=lambda: rest.extend(updates))
+        reader.start()
+        assert server.stalled.wait(10)
+        updates.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert rest == []
+        assert updates.state is StreamState.ENDED
+
+
+def test_close_while_waiting_to_reconnect_ends_at_once() -> None:
+    reconnecting = threading.Event()
+
+    def seen(state: StreamState) -> None:
+        if state is StreamState.RECONNECTING:
+            reconnecting.set()
+
+    with FaultServer([answer(b"retry: 60000\n\n" + wire(EVENTS[0]))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, on_state=seen)
+        next(updates)
+        reader = threading.Thread(target=lambda: list(updates))
+        reader.start()
+        assert reconnecting.wait(10)
+        updates.close()
+        reader.join(10)
+        assert not reader.is_alive()
+
+
+def test_its_states_are_told() -> None:
+    states: list[StreamState] = []
+    with FaultServer([answer(FAST + wire(*EVENTS[:2])), answer(wire(*EVENTS[2:]))]) as server:
+        list(BeRayClient(server.url).stream_task_updates(1, on_state=states.append))
+    assert states == ["live", "reconnecting", "connecting", "live", "ended"]
+
+
+def test_a_context_manager_closes_it() -> None:
+    with FaultServer([answer(FAST + wire(*EVENTS))]) as server:
+        with BeRayClient(server.url).stream_task_updates(1) as updates:
+            next(updates)
+        assert list(updates) == []

@@ -1,0 +1,21 @@
+"""What all tests share: a real server, and a home of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["beray.testing.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing of the user's own settings gets in, and nothing gets out."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("BERAY_HOME", str(home / "beray"))
+    for name in ("BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "NETRC", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return home

@@ -1,0 +1,64 @@
+"""The schema: what a new database has is what migrations lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, create_engine
+
+from beray.server import migrations
+from beray.server.store import Store, utc_now
+
+
+def schema(path: Path) -> dict[str, list[str]]:
+    engine = create_engine(f"sqlite:///{path}")
+    found = MetaData()
+    found.reflect(engine)
+    engine.dispose()
+    return {
+        name: sorted(
+            [f"{c.name} {c.type} {c.nullable} {c.primary_key}" for c in table.columns]
+            + [f"{key.column}" for key in table.foreign_keys]
+            + [f"index {[c.name for c in index.columns]}" for index in table.indexes]
+        )
+        for name, table in found.tables.items()
+        if name != "alembic_version"
+    }
+
+
+def test_migrations_lead_to_the_schema_of_a_new_database(tmp_path: Path) -> None:
+    Store(tmp_path / "new.sqlite3").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    with engine.connect() as connection:
+        migrations.upgrade(connection)
+        connection.commit()
+    engine.dispose()
+    assert schema(tmp_path / "old.sqlite3") == schema(tmp_path / "new.sqlite3")
+
+
+def test_head_is_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", "beray.server:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+
+
+def test_what_is_stored_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db.sqlite3")
+    user = store.add_user("a@b.example", None)
+    store.close()
+    again = Store(tmp_path / "db.sqlite3")
+    kept = again.user_by_email("a@b.example")
+    again.close()
+    assert kept is not None
+    assert kept.id == user.id
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3600.0, -1.0])
+def test_times_sort_as_they_should(seconds: float) -> None:
+    assert (utc_now(seconds) > utc_now()) == (seconds > 0)
+    assert utc_now().endswith("Z")
+    assert len(utc_now()) == len("2026-01-01T00:00:00.000000Z")

@@ -1,0 +1,205 @@
+"""Files of a work_dir: what is inside is found, what is not is refused, nothing else happens."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from work_dirs import TASK, put, read, staged
+
+from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+
+pytestmark = pytest.mark.usefixtures("resolution")
+
+
+def test_a_file_written_is_the_file_read(workspace: Workspace, work_dir: Path) -> None:
+    put(workspace, "a/b/c.txt", b"hello")
+    assert read(workspace, "a/b/c.txt") == b"hello"
+    assert (work_dir / "a/b/c.txt").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("path", ["./a/b", "a/./b", "a//b", ".//a/.//b"])
+def test_a_path_is_read_as_posix_reads_it(workspace: Workspace, path: str) -> None:
+    put(workspace, "a/b", b"1")
+    assert read(workspace, path) == b"1"
+    put(workspace, path, b"2")
+    assert read(workspace, "a/b") == b"2"
+
+
+def test_a_file_is_replaced_at_once_for_whoever_reads_it(workspace: Workspace) -> None:
+    put(workspace, "a", b"old")
+    with workspace.write("a") as writer:
+        writer.write(b"n" * 100_000)
+        assert read(workspace, "a") == b"old"
+    assert read(workspace, "a") == b"n" * 100_000
+    assert writer.size == 100_000
+
+
+def test_a_writer_that_fails_leaves_nothing(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path
+) -> None:
+    with pytest.raises(RuntimeError), workspace.write("new/folder/file") as writer:
+        writer.write(b"half")
+        raise RuntimeError("the client went away")
+    assert os.listdir(work_dir) == []
+    assert staged(workspaces) == []
+
+
+def test_parents_that_were_made_in_vain_are_taken_away(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path
+) -> None:
+    (work_dir / "kept").mkdir()
+    with pytest.raises(MissingPath), workspace.write("kept/made/made/file") as writer:
+        # The rename is the last step: it fails once the parents are there.
+        writer._staged.unlink()
+    assert os.listdir(work_dir / "kept") == []
+    assert staged(workspaces) == []
+
+
+def test_a_folder_that_takes_the_name_during_an_upload_is_left_alone(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path
+) -> None:
+    with pytest.raises(InvalidPath, match="is a folder"), workspace.write("a/b"):
+        (work_dir / "a/b/c").mkdir(parents=True)
+    assert os.listdir(work_dir / "a/b") == ["c"]
+    assert staged(workspaces) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/etc/passwd", "absolute"),
+        ("//etc/passwd", "absolute"),
+        ("..", "'..'"),
+        ("../outside/secret", "'..'"),
+        ("a/../../outside/secret", "'..'"),
+        ("a/..", "'..'"),
+        ("a\0b", "NUL"),
+        ("\ud800", "UTF-8"),
+        ("n" * 256, "too long"),
+        ("n/" * 3000 + "n", "too long"),
+        (".", "names a folder"),
+        ("", "names a folder"),
+        ("./", "names a folder"),
+        ("a/", "names a folder"),
+        ("a/.", "names a folder"),
+        ("folder", "is a folder"),
+        ("file/below", "not a folder"),
+        ("link", "link"),
+        ("dangling", "link"),
+        ("linked/secret", "link"),
+        ("linked/new", "link"),
+        ("linked/new/new", "link"),
+        ("folder/up/outside/secret", "link"),
+        ("inner-link", "link"),
+        ("fifo", "neither"),
+        ("socket", "neither"),
+    ],
+)
+def test_what_is_not_a_file_of_the_work_dir_is_refused(
+    workspaces: Workspaces,
+    workspace: Workspace,
+    work_dir: Path,
+    outside: Path,
+    path: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (work_dir / "folder").mkdir()
+    (work_dir / "file").write_bytes(b"file")
+    (work_dir / "link").symlink_to(outside / "secret")
+    (work_dir / "dangling").symlink_to(outside / "new")
+    (work_dir / "linked").symlink_to(outside)
+    (work_dir / "inner-link").symlink_to("file")
+    (work_dir / "folder/up").symlink_to("../..")
+    os.mkfifo(work_dir / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(work_dir)  # the name of a socket must be short
+        listening.bind("socket")
+    before = sorted(os.walk(work_dir))
+
+    with pytest.raises(InvalidPath, match=reason) as reading:
+        workspace.open_file(path)
+    with pytest.raises(InvalidPath, match=reason):
+        put(workspace, path)
+
+    reading.value.reason.encode()
+    assert sorted(os.walk(work_dir)) == before
+    assert staged(workspaces) == []
+
+
+def test_a_missing_file_is_missing(workspace: Workspace) -> None:
+    for path in ("absent", "absent/file"):
+        with pytest.raises(MissingPath, match="absent"):
+            workspace.open_file(path)
+    with pytest.raises(MissingPath):
+        workspace.tree("absent")
+
+
+def test_reading_does_not_disturb_a_fifo(workspace: Workspace, work_dir: Path) -> None:
+    os.mkfifo(work_dir / "fifo")
+    with pytest.raises(InvalidPath):
+        workspace.open_file("fifo")
+    # Nobody has opened the other end, so a writer still finds no reader.
+    with pytest.raises(OSError, match="No such device"):
+        os.open(work_dir / "fifo", os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_a_folder_that_becomes_a_link_during_an_upload_is_not_followed(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path, outside: Path
+) -> None:
+    (work_dir / "folder").mkdir()
+    with pytest.raises(InvalidPath, match="link"), workspace.write("folder/secret") as writer:
+        writer.write(b"overwritten")
+        (work_dir / "folder").rmdir()
+        (work_dir / "folder").symlink_to(outside)
+    assert staged(workspaces) == []
+
+
+def test_a_new_file_has_the_mode_of_any_new_file(workspace: Workspace, work_dir: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        put(workspace, "a")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o644
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["", ".", "..", "a", "file", "linked", "up", "\0", "~", "...", "é"]),
+            st.text(st.characters(), max_size=4),
+        ),
+        max_size=6,
+    ).map("/".join)
+)
+def test_any_string_is_a_file_inside_or_a_clean_refusal(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path, outside: Path, path: str
+) -> None:
+    for name, target in (("linked", outside), ("up", Path(".."))):
+        if not (work_dir / name).is_symlink():
+            (work_dir / name).symlink_to(target)
+    try:
+        put(workspace, path, b"data")
+    except InvalidPath as error:
+        error.reason.encode()
+        with pytest.raises((InvalidPath, MissingPath)):
+            workspace.open_file(path)
+    else:
+        assert read(workspace, path) == b"data"
+        assert (work_dir / os.fsdecode(path.encode())).read_bytes() == b"data"
+        assert (work_dir / path).resolve().is_relative_to(work_dir)
+    assert staged(workspaces) == []
+    assert sorted(os.listdir(workspaces.root)) == [".incoming", str(TASK)]
+    assert os.listdir(outside) == ["secret"]

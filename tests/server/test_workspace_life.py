@@ -1,0 +1,100 @@
+"""A work_dir from its making to its removal."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from work_dirs import TASK, put, staged
+
+from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+
+pytestmark = pytest.mark.usefixtures("resolution")
+
+
+def test_a_work_dir_is_for_its_owner_alone(workspaces: Workspaces, work_dir: Path) -> None:
+    assert work_dir == workspaces.path(TASK) == workspaces.root / "7"
+    assert stat.S_IMODE(work_dir.stat().st_mode) == 0o700
+
+
+def test_a_work_dir_with_something_in_it_is_never_given_to_a_new_task(
+    workspaces: Workspaces, work_dir: Path
+) -> None:
+    workspaces.create(TASK)
+    (work_dir / "file").write_bytes(b"")
+    with pytest.raises(FileExistsError):
+        workspaces.create(TASK)
+    assert (work_dir / "file").exists()
+
+
+def test_no_work_dir_is_missing_and_a_link_in_its_place_is_refused(
+    workspaces: Workspaces, outside: Path
+) -> None:
+    with pytest.raises(MissingPath, match="work_dir of task 8"):
+        workspaces.open(8)
+    workspaces.path(8).symlink_to(outside)
+    with pytest.raises(InvalidPath, match="link"):
+        workspaces.open(8)
+    workspaces.remove(8)
+    assert not workspaces.path(8).is_symlink()
+
+
+def test_removing_follows_no_link_and_can_be_repeated(
+    workspaces: Workspaces, work_dir: Path, outside: Path
+) -> None:
+    (work_dir / "a").mkdir()
+    (work_dir / "a/link").symlink_to(outside)
+    (work_dir / "link").symlink_to(outside / "secret")
+    os.mkfifo(work_dir / "a/fifo")
+    for _ in range(2):
+        workspaces.remove(TASK)
+        assert sorted(os.listdir(workspaces.root)) == [".incoming"]
+        assert staged(workspaces) == []
+
+
+def test_a_server_starts_with_nothing_left_over_from_the_last(
+    workspaces: Workspaces, workspace: Workspace
+) -> None:
+    writer = workspace.write("a")
+    writer.write(b"half")
+    (workspaces.root / ".incoming/grave/7/deep").mkdir(parents=True)
+    again = Workspaces(workspaces.root)
+    assert staged(again) == []
+    assert again.path(TASK).is_dir()
+    writer.discard()
+
+
+def test_what_a_task_made_unreadable_is_removed(unprivileged: Path) -> None:
+    workspaces = Workspaces(unprivileged / "workspaces")
+    work_dir = workspaces.create(TASK)
+    (work_dir / "a/b/c").mkdir(parents=True)
+    (work_dir / "a/b/file").write_bytes(b"")
+    (work_dir / "a/b/file").chmod(0)
+    for folder in ("a/b/c", "a/b", "a", "."):
+        (work_dir / folder).chmod(0)
+    with pytest.raises(PermissionError):
+        os.listdir(work_dir)
+    workspaces.remove(TASK)
+    assert os.listdir(workspaces.root) == [".incoming"]
+    assert staged(workspaces) == []
+
+
+def test_what_a_task_made_unreadable_is_refused_and_listed_without_its_contents(
+    unprivileged: Path,
+) -> None:
+    workspaces = Workspaces(unprivileged / "workspaces")
+    work_dir = workspaces.create(TASK)
+    (work_dir / "folder/inner").mkdir(parents=True)
+    (work_dir / "file").write_bytes(b"x")
+    (work_dir / "folder").chmod(0)
+    (work_dir / "file").chmod(0)
+    with workspaces.open(TASK) as workspace:
+        assert [item["path"] for item in workspace.tree()] == ["file", "folder"]
+        for path in ("file", "folder/inner"):
+            with pytest.raises(InvalidPath, match="permission denied"):
+                workspace.open_file(path)
+        with pytest.raises(InvalidPath, match="permission denied"):
+            put(workspace, "folder/new")
+    work_dir.joinpath("folder").chmod(0o700)

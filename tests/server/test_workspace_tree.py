@@ -1,0 +1,166 @@
+"""The listing of a work_dir, whatever a task makes of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from work_dirs import TASK, open_descriptors, staged
+
+from beray.server import folders
+from beray.server.workspace import InvalidPath, Workspace, Workspaces
+
+pytestmark = pytest.mark.usefixtures("resolution")
+
+
+def test_a_tree_lists_everything_below_sorted_by_parts(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    for path in ("b", "a/x", "a/b/c", "a.txt", "a-b/z", "Ä/ü", "empty/"):
+        (work_dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (work_dir / path).mkdir() if path.endswith("/") else (work_dir / path).write_bytes(b"12")
+    items = workspace.tree()
+    paths = [item["path"] for item in items]
+    assert paths == [
+        "a", "a/b", "a/b/c", "a/x", "a-b", "a-b/z", "a.txt", "b", "empty", "Ä", "Ä/ü"
+    ]  # fmt: skip
+    assert paths == sorted(paths, key=lambda path: path.split("/"))
+    assert {item["name"] for item in items} == {path.rpartition("/")[2] for path in paths}
+    kinds = {item["path"]: (item["type"], item["size"]) for item in items}
+    assert kinds["a"] == ("directory", 0)
+    assert kinds["a/x"] == ("file", 2)
+
+
+def test_a_tree_of_a_folder_has_paths_from_the_work_dir_down(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    (work_dir / "a/b").mkdir(parents=True)
+    (work_dir / "a/b/c").write_bytes(b"")
+    for path in ("a", "./a/", "a//."):
+        assert [item["path"] for item in workspace.tree(path)] == ["a/b", "a/b/c"]
+    assert workspace.tree("") == workspace.tree(".") == workspace.tree("./")
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "said"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+    ],
+)
+def test_times_are_utc(workspace: Workspace, work_dir: Path, nanoseconds: int, said: str) -> None:
+    (work_dir / "a").write_bytes(b"")
+    os.utime(work_dir / "a", ns=(nanoseconds, nanoseconds))
+    assert workspace.tree()[0]["modified_at"] == said
+
+
+def test_links_and_special_files_are_not_listed(
+    workspace: Workspace, work_dir: Path, outside: Path
+) -> None:
+    (work_dir / "link").symlink_to(outside)
+    os.mkfifo(work_dir / "fifo")
+    assert workspace.tree() == []
+    with pytest.raises(InvalidPath, match="link"):
+        workspace.tree("link")
+    with pytest.raises(InvalidPath, match="not a folder"):
+        workspace.tree("fifo")
+
+
+@pytest.mark.parametrize("path", ["/", "..", "a/../..", "\0", "\ud800"])
+def test_a_tree_of_a_bad_path_is_refused(workspace: Workspace, path: str) -> None:
+    with pytest.raises(InvalidPath):
+        workspace.tree(path)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
+def test_a_name_that_is_not_utf8_is_shown_with_a_stand_in(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    Path(os.fsdecode(os.fsencode(work_dir) + b"/bad\xff")).write_bytes(b"")
+    (item,) = workspace.tree()
+    assert item["name"] == item["path"] == "bad\ufffd"
+
+
+def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    for name in ("few", "many"):
+        (work_dir / name).mkdir()
+    for number in range(8):
+        (work_dir / "many" / str(number)).write_bytes(b"")
+    assert len(workspace.tree(limit=10)) == 10
+    with pytest.raises(InvalidPath, match=r"'\.' holds more than 9 entries; ask for a subfolder"):
+        workspace.tree(limit=9)
+    assert workspace.tree("few", limit=9) == []
+
+
+def make_chain(work_dir: Path, depth: int, name: str = "d") -> None:
+    """``depth`` folders in each other, each with a file and a folder behind it in order."""
+    folder = os.open(work_dir, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=folder)
+        os.mkdir("e", dir_fd=folder)
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        deeper = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = deeper
+    os.close(folder)
+
+
+def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path
+) -> None:
+    depth = 1500
+    make_chain(work_dir, depth)
+    before = open_descriptors()
+    with closing(folders.walk(workspace.descriptor)) as walk:
+        most = max(open_descriptors() for _ in walk)
+    assert most <= before + folders.OPEN_AT_ONCE + 2
+    items = workspace.tree()
+    assert len(items) == 3 * depth
+    assert [item["path"] for item in items[:2]] == ["d", "d/d"]
+    assert items[-1]["path"] == "f"
+    assert items[depth - 1]["path"] == "/".join("d" * depth)
+
+    workspaces.remove(TASK)
+    assert not work_dir.exists()
+    assert staged(workspaces) == []
+    assert open_descriptors() == before
+
+
+def test_paths_too_long_to_tell_are_refused_before_they_fill_the_memory(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    make_chain(work_dir, 300, "d" * 250)
+    with pytest.raises(InvalidPath, match="ask for a subfolder"):
+        workspace.tree()
+
+
+def test_a_tree_survives_what_vanishes_while_it_is_walked(
+    workspace: Workspace, work_dir: Path
+) -> None:
+    for number in range(50):
+        (work_dir / f"{number}/a/b").mkdir(parents=True)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            for number in range(50):
+                (work_dir / f"{number}/a").rename(work_dir / f"{number}/moved")
+                (work_dir / f"{number}/moved/b").rmdir()
+                (work_dir / f"{number}/moved").rmdir()
+                (work_dir / f"{number}/a/b").mkdir(parents=True)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(100):
+            assert len(workspace.tree()) >= 50
+    finally:
+        stop.set()
+        thread.join()

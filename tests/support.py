@@ -1,0 +1,38 @@
+"""What tests look for, and how they wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from beray import BeRayClient
+
+
+def done(client: BeRayClient, goal: str) -> list[Any]:
+    """All events of a new task, once it has ended."""
+    return list(client.stream_task_updates(client.create_task(goal)["id"]))
+
+
+def text(events: list[Any]) -> str:
+    """What the text chunks among ``events`` say together."""
+    return "".join(event.get("text", "") for event in events)
+
+
+def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    """Return once ``condition`` is true; fail where it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def sleepers(mark: str) -> list[psutil.Process]:
+    """The processes that run ``sleep MARK``, wherever they were started from."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] == ["sleep", mark]
+    ]

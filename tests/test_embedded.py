@@ -1,0 +1,115 @@
+"""The user's own server: started by whoever comes first, shared, gone when nobody is here."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support import done, until
+
+from beray import BeRayClient, embedded
+from beray.exceptions import BeRayException
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
+
+
+@pytest.fixture(autouse=True)
+def no_server_stays(own_home: Path) -> Iterator[None]:
+    yield
+    embedded.stop()
+
+
+def test_start_join_and_stop() -> None:
+    assert embedded.status() is None
+    assert embedded.stop() is False
+    target = embedded.ensure()
+    assert target.embedded
+    assert target.url.startswith("http://127.0.0.1:")
+    running = embedded.status()
+    assert running is not None
+    assert embedded.ensure() == target
+    assert running.target() == target
+    assert target.token is not None
+    assert target.token not in f"{target!r} {running!r}"
+    client = BeRayClient(target.url, target.token)
+    assert done(client, "!echo hello > hello.txt; ls -l")[-1]["status"] == "COMPLETED"
+    assert embedded.stop() is True
+    assert embedded.status() is None
+    again = embedded.ensure()
+    assert again.token != target.token
+    tasks = BeRayClient(again.url, again.token).list_tasks()
+    assert [task["goal"] for task in tasks] == ["!echo hello > hello.txt; ls -l"]
+
+
+def test_the_file_with_the_token_is_for_its_owner_alone(own_home: Path) -> None:
+    embedded.ensure()
+    path = own_home / "beray" / "server" / "server.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert (path.parent / "server.log").exists()
+    token = json.loads(path.read_text())["token"]
+    assert token not in (path.parent / "server.log").read_text()
+
+
+def test_many_at_once_share_one() -> None:
+    script = "from beray import embedded; print(embedded.ensure().url, embedded.status().pid)"
+
+    def ask(_: int) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(ask, range(4)))) == 1
+
+
+def test_what_a_killed_server_leaves_is_not_believed(own_home: Path) -> None:
+    first = embedded.ensure()
+    running = embedded.status()
+    assert running is not None
+    os.kill(running.pid, 9)
+    until(lambda: embedded.status() is None)
+    assert (own_home / "beray" / "server" / "server.json").exists()
+    assert embedded.stop() is False
+    assert embedded.ensure().token != first.token
+
+
+def test_it_leaves_when_nobody_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
+    target = embedded.ensure()
+    client = BeRayClient(target.url, target.token)
+    task = client.create_task("!true")
+    events = client.stream_task_updates(task["id"])
+    assert next(events)["status"] == "QUEUED"
+    assert list(events)[-1]["status"] == "COMPLETED"
+    until(lambda: embedded.status() is None)
+    # Gone on its own accord, files and lock with it.
+    until(lambda: not (embedded.data_dir() / "server.json").exists())
+
+
+def test_a_running_task_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
+    target = embedded.ensure()
+    client = BeRayClient(target.url, target.token)
+    client.create_task("!sleep 4; echo done > done")
+    client.close()
+    until(lambda: embedded.status() is None, 30)
+    monkeypatch.setenv("BERAY_IDLE_SECONDS", "60")
+    again = embedded.ensure()
+    task = BeRayClient(again.url, again.token).list_tasks()[0]
+    assert task["status"] == "COMPLETED"
+
+
+def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERAY_SLOTS", "none")
+    with pytest.raises(BeRayException, match="BERAY_SLOTS") as caught:
+        embedded.ensure()
+    assert "server.log" in str(caught.value)

@@ -1,0 +1,88 @@
+"""What the tests of files share: short ways to ask, on disk and over the wire."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import psutil
+import requests
+
+from beray import BeRayClient
+from beray.server.workspace import Workspace, Workspaces
+from beray.testing import RunningServer
+
+TASK = 7
+MIB = 1024 * 1024
+
+
+def put(workspace: Workspace, path: str, data: bytes = b"new") -> None:
+    with workspace.write(path) as writer:
+        writer.write(data)
+
+
+def read(workspace: Workspace, path: str) -> bytes:
+    file, status = workspace.open_file(path)
+    with file:
+        data = file.read()
+    assert len(data) == status.st_size
+    return data
+
+
+def staged(workspaces: Workspaces) -> list[str]:
+    return os.listdir(workspaces.root / ".incoming")
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+class Files:
+    """The file calls of one task, and its work_dir on disk."""
+
+    def __init__(self, server: RunningServer, client: BeRayClient) -> None:
+        self.server = server
+        self.session = client._session
+        self.task_id = client.create_task("!true", start=False)["id"]
+        self.url = f"{server.url}/api/v1/tasks/{self.task_id}/files"
+        self.work_dir = server.data_dir / "workspaces" / str(self.task_id)
+        self.incoming = server.data_dir / "workspaces" / ".incoming"
+
+    def call(self, method: str, what: str, path: str | None = None, **options: Any) -> Any:
+        params = None if path is None else {"path": path}
+        return self.session.request(
+            method, f"{self.url}/{what}", params=params, timeout=30, **options
+        )
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        response: requests.Response = self.call("GET", "content", path, headers=named)
+        return response
+
+    def put(self, path: str, data: Any) -> requests.Response:
+        response: requests.Response = self.call("PUT", "content", path, data=data)
+        return response
+
+    def connect(self) -> socket.socket:
+        host, port = self.server.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=30)
+
+    def head_of(self, method: str, what: str, *headers: str) -> bytes:
+        """The beginning of a request, for a connection of one's own."""
+        lines = [
+            f"{method} /api/v1/tasks/{self.task_id}/files/{what} HTTP/1.1",
+            "Host: localhost",
+            f"Authorization: {self.session.headers['Authorization']!s}",
+            *headers,
+        ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def descriptors(self) -> int:
+        return psutil.Process(self.server.pid).num_fds()
+
+
+def detail(response: requests.Response) -> str:
+    body = response.json()
+    assert list(body) == ["detail"]
+    return str(body["detail"])
