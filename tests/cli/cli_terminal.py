@@ -1,0 +1,84 @@
+"""The real program on a pseudo terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from typing import Self
+
+DEADLINE_SECONDS = 20.0
+
+# One process runs several commands: a start costs more than the command does.
+# As the leader of a session, it makes the terminal its own by opening it.
+# Where the tests run in the background, it was born deaf to Ctrl-C.
+_CHILD = """
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.open(os.ttyname(0), os.O_RDWR)
+from beray.cli import main
+for argv in json.loads(os.environ["COMMANDS"]):
+    sys.stdout.write(f"<begin {argv[0]!a}>\\n"); sys.stdout.flush()
+    status = main(argv)
+    sys.stdout.write(f"<exit {status}>\\n"); sys.stdout.flush()
+"""
+
+
+class Terminal:
+    """Commands, one after the other, with a person at the terminal."""
+
+    def __init__(self, *commands: list[str], **environ: str) -> None:
+        self._commands = commands
+        self._environ = {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "100", **environ}
+        self.seen = ""
+        self._read_to = 0
+
+    def __enter__(self) -> Self:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, **self._environ, "COMMANDS": json.dumps(self._commands)},
+        )
+        os.close(slave)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def expect(self, text: str) -> str:
+        """Wait until ``text`` appears behind what was expected before; give what came till then."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (found := self.seen.find(text, self._read_to)) < 0:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self._master], [], [], max(left, 0))
+            assert ready, f"{text!r} did not come; seen: {self.seen!r}"
+            self.seen += self._read().decode(errors="surrogateescape")
+        before, self._read_to = self.seen[self._read_to : found], found + len(text)
+        return before
+
+    def end(self) -> str:
+        """Wait for the end of the program and give all that it wrote."""
+        while piece := self._read():
+            self.seen += piece.decode(errors="surrogateescape")
+        self.process.wait(DEADLINE_SECONDS)
+        return self.seen
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._master, 65536)
+        except OSError:  # Linux: the other side is closed.
+            return b""

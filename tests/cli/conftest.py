@@ -1,0 +1,53 @@
+"""The command in this process, against a real server or one that says what a test scripts."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from beray.cli import main
+from beray.client import BeRayClient
+from tests.cli.cli_support import Command, Outcome, ScriptedServer
+
+
+@pytest.fixture
+def beray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run the command in this process, in an empty folder, with pipes for its streams."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*argv: str, stdin: str | io.TextIOBase = "", encoding: str = "utf-8") -> Outcome:
+        out, err = io.BytesIO(), io.BytesIO()
+        given = io.StringIO(stdin) if isinstance(stdin, str) else stdin
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", given)
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
+            patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding=encoding))
+            status = main(argv)
+            sys.stderr.flush()
+            return Outcome(status, out.getvalue(), err.getvalue().decode(encoding))
+
+    return run
+
+
+@pytest.fixture
+def account(beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> BeRayClient:
+    """A fresh account of the real server, which the command uses too."""
+    header = beray_client._session.headers["Authorization"]
+    monkeypatch.setenv("BERAY_URL", beray_client.base_url)
+    monkeypatch.setenv("BERAY_TOKEN", str(header).removeprefix("Bearer "))
+    return beray_client
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """A server that answers what the test says, which the command uses."""
+    with ScriptedServer() as server:
+        monkeypatch.setenv("BERAY_URL", server.url)
+        monkeypatch.setenv("BERAY_TOKEN", "a-token")
+        yield server

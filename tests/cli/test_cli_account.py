@@ -1,0 +1,163 @@
+"""beray register, login, logout, whoami and server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beray.config import Profiles
+from beray.exceptions import AuthenticationError
+from beray.testing import RunningServer
+from tests.cli.cli_support import Command, ScriptedServer
+
+PASSWORD = "a very private password"
+
+
+class Script(io.StringIO):
+    """A stdin whose lines are decided when they are read."""
+
+    def __init__(self, *lines: str | Callable[[], str]) -> None:
+        super().__init__()
+        self._lines = list(lines)
+
+    def readline(self, size: int | None = -1, /) -> str:
+        line = self._lines.pop(0) if self._lines else ""
+        return (line if isinstance(line, str) else line()) + "\n"
+
+
+@pytest.fixture
+def address() -> str:
+    return f"someone-{secrets.token_hex(6)}@example.test"
+
+
+def test_an_account_from_register_to_logout(
+    beray: Command, beray_server: RunningServer, address: str, own_home: Path
+) -> None:
+    url = beray_server.url
+    stdin = Script(address, lambda: beray_server.mailed_code(address), PASSWORD)
+    outcome = beray("register", "--url", url, "--profile", "work", stdin=stdin)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == ""
+    assert PASSWORD not in outcome.err
+
+    saved = Profiles().get("work")
+    assert saved is not None
+    assert (saved.url, saved.email) == (url, address)
+    (me,) = beray("whoami", "--json").json
+    assert me == {"email": address, "server": url, "profile": "work"}
+    assert beray("tasks").status == 0
+
+    outcome = beray("logout")
+    assert outcome.status == 0
+    assert saved.token is not None
+    assert saved.token not in outcome.err
+    with beray_server.client(saved.token) as old, pytest.raises(AuthenticationError):
+        old.get_current_user()
+    assert beray("whoami", "--url", url).status == 1
+    still = Profiles().get("work")
+    assert still is not None
+    assert (still.email, still.token) == (address, None)
+
+    outcome = beray("login", "--email", address, stdin=f"{PASSWORD}\n")
+    assert outcome.status == 0, outcome.err
+    again = Profiles().get("work")
+    assert again is not None
+    assert again.token not in (None, saved.token)
+    if os.name == "posix":
+        assert (own_home / "beray" / "profiles.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_logout_ends_the_session_on_the_server(
+    beray: Command, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BERAY_TOKEN")
+    scripted.answers |= {
+        "POST /auth/login": (
+            200,
+            {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}},
+        ),
+        "POST /auth/logout": (200, {"message": "bye"}),
+    }
+    outcome = beray("login", stdin="a@b\nsecret word\n")
+    assert outcome.status == 0
+    assert json.loads(scripted.requests[0].body) == {"email": "a@b", "password": "secret word"}
+    assert "t0" not in outcome.err + outcome.out
+    assert beray("logout").status == 0
+    assert scripted.requests[-1].headers["Authorization"] == "Bearer t0"
+    assert beray("logout").status == 0
+    assert scripted.calls() == ["POST /auth/login", "POST /auth/logout"]
+
+
+def test_a_session_is_forgotten_even_where_the_server_is_gone(
+    beray: Command, scripted: ScriptedServer
+) -> None:
+    session = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
+    scripted.answers |= {
+        "POST /auth/login": (200, session),
+        "POST /auth/logout": (500, {"detail": "oh"}),
+    }
+    assert beray("login", "--profile", "p", stdin="a@b\nsecret word\n").status == 0
+    outcome = beray("logout", "--profile", "p")
+    assert outcome.status == 1
+    assert "forgotten" in outcome.err
+    profile = Profiles().get("p")
+    assert profile is not None
+    assert profile.token is None
+
+
+def test_a_wrong_password_is_the_servers_no(
+    beray: Command, beray_server: RunningServer, address: str
+) -> None:
+    stdin = f"{address}\nwrong password\n"
+    outcome = beray("login", "--url", beray_server.url, stdin=stdin)
+    assert outcome.status == 1
+    assert "401" in outcome.err
+    assert "beray login" not in outcome.err
+    assert "wrong password" not in outcome.err
+    assert Profiles().names() == []
+
+
+@pytest.mark.parametrize("given", ["", "a@b", "a@b\n", "\n"])
+def test_input_that_ends_too_early_is_wrong_usage(
+    beray: Command, scripted: ScriptedServer, given: str
+) -> None:
+    outcome = beray("login", stdin=given)
+    assert outcome.status == 2
+    assert "stdin" in outcome.err
+    assert scripted.requests == []
+
+
+def test_a_code_that_is_on_its_way_already_can_be_used(
+    beray: Command, scripted: ScriptedServer
+) -> None:
+    session = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
+    scripted.answers |= {
+        "POST /auth/request-verification-code": (429, {"detail": "One mail a minute."}),
+        "POST /auth/register": (200, session),
+    }
+    outcome = beray("register", "--email", "a@b", "--json", stdin="123456\nlong enough\n")
+    assert outcome.status == 0
+    assert "One mail a minute." in outcome.err
+    assert outcome.json[0]["email"] == "a@b"
+    body = json.loads(scripted.requests[-1].body)
+    assert body == {"email": "a@b", "verification_code": "123456", "password": "long enough"}
+    assert "Authorization" not in scripted.requests[-1].headers
+
+
+def test_the_name_of_ones_own_server_is_taken(beray: Command, scripted: ScriptedServer) -> None:
+    outcome = beray("login", "--profile", "local")
+    assert outcome.status == 2
+    assert "local" in outcome.err
+
+
+def test_a_password_is_never_an_argument(beray: Command, scripted: ScriptedServer) -> None:
+    for command in ("login", "register"):
+        for option in ("--password", "--code"):
+            assert beray(command, option, "x").status == 2
+    assert scripted.requests == []

@@ -1,0 +1,88 @@
+"""Where local files go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from beray.cli.uploads import plan
+from beray.exceptions import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a.txt, data/b.txt, data/deep/c.txt and data/empty."""
+    folder = tmp_path / "here"
+    (folder / "data" / "deep").mkdir(parents=True)
+    (folder / "data" / "empty").mkdir()
+    for name in ("a.txt", "data/b.txt", "data/deep/c.txt"):
+        (folder / name).write_text(name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def paths(*names: str, to: str | None = None) -> dict[str, str]:
+    uploads = plan([Path(name) for name in names], to).uploads
+    return {upload.local.as_posix(): upload.path for upload in uploads}
+
+
+def test_a_file_keeps_its_name_and_a_folder_the_names_below_it(folder: Path) -> None:
+    assert paths("a.txt") == {"a.txt": "a.txt"}
+    assert paths(str(folder / "a.txt")) == {(folder / "a.txt").as_posix(): "a.txt"}
+    below = {"data/b.txt": "data/b.txt", "data/deep/c.txt": "data/deep/c.txt"}
+    assert paths("data") == below
+    assert paths("data/") == below
+
+
+def test_to_is_the_name_of_one_and_the_folder_of_several() -> None:
+    assert paths("a.txt", to="x/y.txt") == {"a.txt": "x/y.txt"}
+    assert paths("a.txt", to="x/") == {"a.txt": "x/a.txt"}
+    assert paths("data", to="x") == {"data/b.txt": "x/b.txt", "data/deep/c.txt": "x/deep/c.txt"}
+    assert paths("data", to="x/")["data/b.txt"] == "x/data/b.txt"
+    assert paths("a.txt", "data/b.txt", to="x") == {"a.txt": "x/a.txt", "data/b.txt": "x/b.txt"}
+    assert paths("a.txt", to="/") == {"a.txt": "a.txt"}
+
+
+def test_a_folder_without_a_name_gives_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths(".", to="x/")["a.txt"] == "x/a.txt"
+    assert paths(".")["data/b.txt"] == "data/b.txt"
+    monkeypatch.chdir("data")
+    assert paths("..", to="x")["../a.txt"] == "x/a.txt"
+    assert paths("..")["../a.txt"] == "a.txt"
+
+
+def test_what_cannot_be_uploaded_is_told(folder: Path) -> None:
+    (folder / "data" / "link").symlink_to(folder)
+    (folder / "data" / "dangling").symlink_to(folder / "nowhere")
+    left_out = plan([Path("data")]).left_out
+    assert sorted(left_out) == [
+        f"{Path('data/dangling')} is not a file",
+        f"{Path('data/empty')} is an empty folder",
+        f"{Path('data/link')} is a link to a folder",
+    ]
+
+
+@pytest.mark.parametrize("names", [["a.txt", "data/deep/../../a.txt"], ["a.txt", "./a.txt"]])
+def test_two_that_would_become_one_are_refused(names: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="would both become"):
+        paths(*names)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_refused() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(ConfigurationError, match="neither a file nor a folder"):
+        plan([Path("pipe")])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
+def test_a_name_that_is_not_text_is_refused() -> None:
+    name = os.fsdecode(b"\xff.txt")
+    try:
+        Path(name).write_text("x")
+    except OSError:
+        pytest.skip("the file system refuses the name itself")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        plan([Path(name)])

@@ -1,0 +1,83 @@
+"""Leaving the dashboard never waits for a server."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from beray.config import Profiles, Target
+from tests.tui import dashboard_stub as stub
+from tests.tui.dashboard_pilot import fill, until, until_shown
+from tui.app import BeRayApp
+
+SCRIPT = """
+import asyncio, sys, threading
+from beray.config import Profiles, Target
+from tui.app import BeRayApp
+
+async def main():
+    app = BeRayApp(Target(sys.argv[1], "work", "token"), Profiles())
+    async with app.run_test() as pilot:
+        await pilot.pause(0.1)
+        await pilot.press("q")
+    assert any(thread.name == "beray-poll" for thread in threading.enumerate())
+
+asyncio.run(main())
+print("left", flush=True)
+"""
+
+
+@pytest.fixture
+def stalled_url() -> Iterator[str]:
+    """A server that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_the_program_ends_while_a_call_is_waiting(stalled_url: str) -> None:
+    began = time.monotonic()
+    command = [sys.executable, "-c", SCRIPT, stalled_url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.stdout == "left\n", ended.stderr
+    assert ended.returncode == 0
+    # Far below the deadlines of the waiting calls, far above what a slow machine needs to start.
+    assert time.monotonic() - began < 10
+
+
+async def test_leaving_in_the_middle_of_signing_in(stalled_url: str, tmp_path: Path) -> None:
+    app = BeRayApp(Target(stalled_url, "work"), Profiles(tmp_path / "profiles.json"))
+    async with app.run_test() as pilot:
+        await fill(pilot, "#email", "ada@example.test")
+        await fill(pilot, "#password", "a password")
+        await until_shown(pilot, "Signing in …")
+        began = time.monotonic()
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: not app.is_running, 5)
+        assert time.monotonic() - began < 5
+    assert not (tmp_path / "profiles.json").exists()
+
+
+async def test_what_arrives_after_the_end_does_no_harm(tmp_path: Path) -> None:
+    client = stub.StubClient()
+    client.blocked = threading.Event()
+    app = stub.stub_app(client, tmp_path)
+    failures: list[threading.ExceptHookArgs] = []
+    before, threading.excepthook = threading.excepthook, failures.append
+    try:
+        async with app.run_test() as pilot:
+            await until_shown(pilot, "Reading the tasks")
+            await pilot.press("q")
+        poll = next(thread for thread in threading.enumerate() if thread.name == "beray-poll")
+        client.blocked.set()
+        poll.join(5)
+        assert not poll.is_alive()
+    finally:
+        threading.excepthook = before
+    assert failures == []
