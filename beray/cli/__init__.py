@@ -1,0 +1,33 @@
+"""The command: one module for each group of commands.
+
+Nothing heavy is imported before it is known what is wanted: typer for a command,
+rich for a progress bar or a table, Textual for the dashboard, FastAPI for ``serve``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from beray.version import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    Args:
+        argv: the arguments behind the program's name; those of the process, unless given.
+
+    Returns:
+        0 done; 1 the task failed or was stopped, or the server said no or cannot be
+        reached; 2 wrong usage; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        sys.stdout.write(f"beray {__version__}\n")
+        return 0
+    from beray.cli import boundary
+
+    if argv is None:
+        boundary.take_over_excepthooks()
+    return boundary.run(arguments)

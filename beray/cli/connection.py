@@ -1,0 +1,114 @@
+"""From options to a client of the server that is meant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import typer
+
+from beray.cli import output
+from beray.client import BeRayClient
+from beray.config import LOCAL, Profiles, Target, resolve
+from beray.exceptions import ConfigurationError, ConnectionFailed
+
+TOKEN: Final = "BERAY_TOKEN"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was said about the server in front of the command."""
+
+    url: str | None = None
+    profile: str | None = None
+
+
+def configured(
+    ctx: typer.Context,
+    profiles: Profiles,
+    url: str | None,
+    profile: str | None,
+    environ: Mapping[str, str] = os.environ,
+) -> Target | None:
+    """The server that options, environment or the current profile name; ``None`` without any.
+
+    What is said behind the command wins over what is said in front of it.
+    """
+    before: Choice = ctx.find_root().obj or Choice()
+    if url is None and profile is None:
+        url, profile = before.url, before.profile
+    elif url is None or profile is None:
+        url, profile = url or before.url, profile or before.profile
+    return resolve(profiles, url=url, profile=profile, environ=environ)
+
+
+def remote(
+    ctx: typer.Context,
+    profiles: Profiles,
+    url: str | None,
+    profile: str | None,
+    environ: Mapping[str, str] = os.environ,
+) -> Target:
+    """The server that is named.
+
+    Raises:
+        ConfigurationError: none is; the embedded one needs no account.
+    """
+    target = configured(ctx, profiles, url, profile, environ)
+    if target is None:
+        raise ConfigurationError(
+            "which server? Name it with --url or BERAY_URL; your own local one needs no account"
+        )
+    return target
+
+
+def to_sign_in(
+    ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None
+) -> Target:
+    """The server to sign in to, as nobody yet, under the name of a profile old or new.
+
+    Raises:
+        ConfigurationError: none is named, or the profile cannot have that name.
+    """
+    named = profile or (ctx.find_root().obj or Choice()).profile
+    if named == LOCAL:
+        raise ConfigurationError(f"{LOCAL!r} is your own server, which needs no account")
+    environ = {name: value for name, value in os.environ.items() if name != TOKEN}
+    if named is not None and profiles.get(named) is None:
+        # A new name; the address may come from where it comes from without a profile.
+        url = url or (ctx.find_root().obj or Choice()).url or environ.get("BERAY_URL")
+    return replace(remote(ctx, profiles, url, profile, environ), token=None)
+
+
+def target(ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None) -> Target:
+    """The server to use: the one that is named, else the user's own, started if need be."""
+    found = configured(ctx, profiles, url, profile)
+    if found is not None:
+        return found
+    from beray import embedded
+
+    if output.is_terminal(sys.stderr) and embedded.status() is None:
+        output.note("-- starting a server of your own")
+    return embedded.ensure()
+
+
+@contextmanager
+def connected(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[BeRayClient]:
+    """Give a client of the server to use, and close it afterwards."""
+    with client_of(target(ctx, Profiles(), url, profile)) as client:
+        yield client
+
+
+@contextmanager
+def client_of(server: Target) -> Iterator[BeRayClient]:
+    """Give a client of ``server``. Where it cannot be reached, the error says which it was."""
+    with BeRayClient(server.url, server.token) as client:
+        try:
+            yield client
+        except ConnectionFailed as error:
+            error.add_note(f"the server is {server.url}")
+            raise

@@ -1,0 +1,96 @@
+"""From a work_dir to a local folder, and from the server to stdout."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import requests
+
+from beray.cli import output
+from beray.cli.progress import Bars
+from beray.client import BeRayClient
+from beray.exceptions import InvalidResponseError
+from beray.files import local_path
+from beray.schema import FileItem
+from beray.transport import connection_error
+
+_BLOCK_BYTES: Final = 64 * 1024
+_NAMES_IN_A_LINE: Final = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The local folders to make, and the files of the work_dir with their local places."""
+
+    folders: list[Path]
+    files: list[tuple[str, Path]]
+
+
+def plan(items: list[FileItem], folder: Path) -> Plan:
+    """Decide where everything in a work_dir goes; nothing is written.
+
+    Raises:
+        InvalidResponseError: a name is not one, or would leave the folder.
+    """
+    folders, files = [folder], []
+    for item in items:
+        path = item.get("path", item["name"])
+        if _is_not_text(path):
+            raise InvalidResponseError("the server names a file that is not text", body=repr(path))
+        local = local_path(folder, path)
+        if item["type"] == "directory":
+            folders.append(local)
+        else:
+            files.append((path, local))
+    return Plan(folders, files)
+
+
+def _is_not_text(path: str) -> bool:
+    """Whether ``path`` has lone surrogates, which neither a URL nor every disk can carry."""
+    return any("\ud800" <= character <= "\udfff" for character in path)
+
+
+def refuse_existing(planned: Plan) -> None:
+    """Raise ``FileExistsError`` that names the files which are there already."""
+    existing = [str(local) for _, local in planned.files if os.path.lexists(local)]
+    if existing:
+        named = ", ".join(existing[:_NAMES_IN_A_LINE])
+        more = len(existing) - _NAMES_IN_A_LINE
+        raise FileExistsError(f"{named}{f' and {more} more' if more > 0 else ''} exist already")
+
+
+def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overwrite: bool) -> None:
+    """Make the folders and download the files, each whole or not at all."""
+    for folder in planned.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path, local in planned.files:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+
+
+def to_stdout(response: requests.Response, what: str) -> None:
+    """Write a body to stdout: its bytes to a pipe, its printable text to a terminal."""
+    blocks = _blocks(response, what)
+    if not output.is_terminal(sys.stdout):
+        output.raw(blocks)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    flow = output.Flow()
+    for block in blocks:
+        flow.write(decoder.decode(block))
+    flow.write(decoder.decode(b"", final=True))
+    flow.finish()
+
+
+def _blocks(response: requests.Response, what: str) -> Iterator[bytes]:
+    with response:
+        try:
+            yield from response.iter_content(_BLOCK_BYTES)
+        except requests.RequestException as error:
+            raise connection_error(error, what) from None

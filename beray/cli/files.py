@@ -1,0 +1,187 @@
+"""The files of a task: ls, cat, put, get, zip."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beray.cli import downloads, output, uploads
+from beray.cli.connection import connected
+from beray.cli.options import (
+    AsJson,
+    Force,
+    LocalPaths,
+    ProfileName,
+    RemotePath,
+    RemotePaths,
+    TaskId,
+    Url,
+    encodable,
+)
+from beray.cli.progress import bars
+from beray.exceptions import ConfigurationError
+from beray.files import local_path
+
+STDOUT = Path("-")
+
+
+def ls(
+    ctx: typer.Context,
+    task_id: TaskId,
+    path: RemotePath = ".",
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """List what is in the work_dir.
+
+    Everything below a folder: type, size in bytes, modification time and path.
+    """
+    with connected(ctx, url, profile) as client:
+        items = client.list_files_tree(task_id, path)
+    if as_json:
+        for item in items:
+            output.json_line(item)
+        return
+    rows = [
+        [
+            "d" if item["type"] == "directory" else "-",
+            str(item["size"]) if "size" in item and item["type"] != "directory" else "",
+            item.get("modified_at") or "",
+            item.get("path", item["name"]),
+        ]
+        for item in items
+    ]
+    if not output.is_terminal(sys.stdout):
+        for row in rows:
+            output.row(row)
+    elif rows:
+        widest = max(len(row[1]) for row in rows)
+        output.table([[kind, size.rjust(widest), *rest] for kind, size, *rest in rows])
+
+
+def cat(
+    ctx: typer.Context,
+    task_id: TaskId,
+    path: RemotePath,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Write a file to stdout.
+
+    A pipe gets its bytes, a terminal its text.
+    """
+    with connected(ctx, url, profile) as client:
+        downloads.to_stdout(client.get_file_content(task_id, path, stream=True), path)
+
+
+def put(
+    ctx: typer.Context,
+    task_id: TaskId,
+    local: LocalPaths,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="PATH",
+            help="The path in the work_dir; a folder where it ends in / or several are put.",
+            callback=encodable,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Upload files and folders into the work_dir.
+
+    They replace what has the same path.
+    """
+    planned = uploads.plan(local, to)
+    for left_out in planned.left_out:
+        output.note(f"not uploaded: {left_out}")
+    with connected(ctx, url, profile) as client, bars() as begin:
+        answers = uploads.send(client, task_id, planned.uploads, begin)
+    for answer in answers:
+        if as_json:
+            output.json_line(answer)
+        else:
+            output.note(f"{answer['path']}: {answer['size']} bytes")
+
+
+def get(
+    ctx: typer.Context,
+    task_id: TaskId,
+    path: RemotePath,
+    local: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="LOCAL",
+            help="The local file or an existing folder; - is stdout. Default: its own name.",
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Download a file."""
+    if local == STDOUT:
+        if as_json:
+            raise ConfigurationError("stdout cannot take the file and --json at the same time")
+        cat(ctx, task_id, path, url, profile)
+        return
+    target = local
+    if local is None or local.is_dir():
+        target = local_path(local or Path(), path.rstrip("/").rpartition("/")[2])
+    assert target is not None
+    with connected(ctx, url, profile) as client, bars() as begin:
+        saved = client.download_file(
+            task_id, path, target, overwrite=force, transfer=begin(target.name)
+        )
+    _saved(saved, as_json, path=path)
+
+
+def zip_(
+    ctx: typer.Context,
+    task_id: TaskId,
+    file: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="The local file; - is stdout."),
+    ],
+    paths: RemotePaths = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Download a ZIP of the work_dir, or of parts."""
+    if file == STDOUT:
+        if as_json or output.is_terminal(sys.stdout):
+            raise ConfigurationError("a ZIP goes to stdout only in a pipe, and without --json")
+        with connected(ctx, url, profile) as client:
+            downloads.to_stdout(client.download_files_as_zip(task_id, paths, stream=True), "zip")
+        return
+    with connected(ctx, url, profile) as client, bars() as begin:
+        saved = client.download_zip(
+            task_id, file, paths, overwrite=force, transfer=begin(file.name)
+        )
+    _saved(saved, as_json)
+
+
+def _saved(local: Path, as_json: bool, **more: str) -> None:
+    size = local.stat().st_size
+    if as_json:
+        output.json_line({**more, "local": str(local), "size": size})
+    else:
+        output.note(f"{local}: {size} bytes")
+
+
+def register(app: typer.Typer) -> None:
+    for command in (ls, cat, put, get):
+        app.command()(command)
+    app.command("zip")(zip_)

@@ -1,0 +1,162 @@
+"""What the command writes: the one place that touches stdout and stderr.
+
+Results go to stdout, everything else to stderr. Text from outside passes
+``beray.text`` here; there is no other way from it to a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO
+
+from beray.text import one_line, printable
+
+LONGEST_NOTE: Final = 2000
+"""Characters of a line on stderr."""
+
+# The beginning of a colour sequence or of a CRLF, whose rest is in the next piece.
+_UNFINISHED = re.compile("(?:\r|\x1b(?:\\[[0-9;:]{0,32})?|\x9b[0-9;:]{0,32})\\Z")
+_BREAKS_A_CELL = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
+
+
+def prepare() -> None:
+    """Let no character end the program because the terminal's encoding lacks it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody sits behind ``stream``; a closed or missing one is nobody."""
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def can_ask() -> bool:
+    """Whether a question on stderr can be answered on stdin."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def line(text: str) -> None:
+    """Write a line of a result; its newlines stay."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def row(cells: Iterable[str]) -> None:
+    """Write cells with tabs between them, for a program to read."""
+    sys.stdout.write("\t".join(cell(text) for text in cells) + "\n")
+
+
+def json_line(value: Any) -> None:
+    """Write one JSON object on a line. It is ASCII, so nothing in it acts on a terminal."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something on stderr, in one line."""
+    sys.stderr.write(one_line(text, LONGEST_NOTE) + "\n")
+    sys.stderr.flush()
+
+
+def problem(text: str) -> None:
+    """Say on stderr, in one line, why the command does not do what was asked."""
+    note(f"beray: {text}")
+
+
+def prompt(text: str) -> None:
+    """Write a question to stderr and leave the cursor behind it."""
+    sys.stderr.write(one_line(text, LONGEST_NOTE) + " ")
+    sys.stderr.flush()
+
+
+def cell(text: str) -> str:
+    """Return ``text`` printable, and free of what separates cells and lines."""
+    return printable(text).translate(_BREAKS_A_CELL)
+
+
+def table(rows: Sequence[Sequence[str]]) -> None:
+    """Write aligned columns; the last is cut to the width of the terminal."""
+    from rich.cells import cell_len, set_cell_size
+
+    cells = [[cell(text) for text in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    last = max(shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * len(widths[:-1]), 10)
+    for line_cells in cells:
+        padded = [
+            set_cell_size(text, width) for text, width in zip(line_cells, widths[:-1], strict=False)
+        ]
+        rest = line_cells[-1]
+        if cell_len(rest) > last:
+            rest = set_cell_size(rest, last - 1) + "\u2026"
+        sys.stdout.write("  ".join([*padded, rest]).rstrip() + "\n")
+
+
+def raw(blocks: Iterable[bytes]) -> None:
+    """Write bytes to stdout as they are. Not for a terminal."""
+    sys.stdout.flush()
+    for block in blocks:
+        sys.stdout.buffer.write(block)
+    sys.stdout.buffer.flush()
+
+
+class Flow:
+    """Text that arrives in pieces, written to stdout as it comes.
+
+    A colour sequence or CRLF that is cut in two is put together again before it is
+    made printable. ``note`` writes to stderr without landing in the middle of a line.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._in_line = False
+
+    def write(self, text: str) -> None:
+        text = self._held + text
+        unfinished = _UNFINISHED.search(text)
+        end = unfinished.start() if unfinished else len(text)
+        self._held = text[end:]
+        self._write(text[:end])
+
+    def note(self, text: str) -> None:
+        self._release()
+        if self._in_line and is_terminal(sys.stdout) and is_terminal(sys.stderr):
+            self._write("\n")
+        note(text)
+
+    def finish(self) -> None:
+        """Give what was held back; leave a terminal's cursor at the start of a line."""
+        self._release()
+        if self._in_line and is_terminal(sys.stdout):
+            self._write("\n")
+
+    def _release(self) -> None:
+        held, self._held = self._held, ""
+        self._write(held)
+
+    def _write(self, text: str) -> None:
+        if text:
+            shown = printable(text)
+            sys.stdout.write(shown)
+            sys.stdout.flush()
+            if shown:
+                self._in_line = not shown.endswith("\n")
+
+
+def discard_stdout() -> None:
+    """Forget what is still unwritten, so that nobody complains about it at exit."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

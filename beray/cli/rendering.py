@@ -1,0 +1,114 @@
+"""Events as people read them: text as it comes, everything else in short lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from beray.cli import output
+from beray.text import one_line
+
+LONGEST_BRIEF: Final = 200
+"""Characters of what a tool was asked, or answered."""
+
+
+class View(Protocol):
+    """Where the events of a watched task go."""
+
+    def event(self, event: Mapping[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Lines:
+    """Text to stdout, everything else to stderr."""
+
+    def __init__(self) -> None:
+        self._flow = output.Flow()
+        self._call: tuple[str, list[str]] | None = None
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        kind = event.get("type")
+        if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
+            self._tool_call(event)
+            return
+        self._end_tool_call()
+        if kind == "AGENT_EVENT_TEXT_CHUNK":
+            self._flow.write(str(event.get("text", "")))
+        else:
+            text = brief(event)
+            if text:
+                self.note(text)
+
+    def note(self, text: str) -> None:
+        self._flow.note(f"-- {text}")
+
+    def finish(self) -> None:
+        self._end_tool_call()
+        self._flow.finish()
+
+    def _tool_call(self, event: Mapping[str, Any]) -> None:
+        """Collect the pieces of one call; the first names the tool."""
+        name = event.get("tool_name")
+        if name or self._call is None:
+            self._end_tool_call()
+            self._call = (str(name or "a tool"), [])
+        self._call[1].append(str(event.get("args_chunk") or ""))
+
+    def _end_tool_call(self) -> None:
+        if self._call is not None:
+            (name, pieces), self._call = self._call, None
+            self.note(called(name, "".join(pieces)))
+
+
+class JsonLines:
+    """Each event as one line of JSON on stdout."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        output.json_line(event)
+
+    def note(self, text: str) -> None:
+        output.note(f"-- {text}")
+
+    def finish(self) -> None:
+        return
+
+
+def brief(event: Mapping[str, Any]) -> str:
+    """Return an event in a few words, not yet printable; "" where there is nothing to tell."""
+    match event.get("type"):
+        case "TASK_STATUS":
+            return with_reason(str(event.get("status")), event.get("reason"))
+        case "AGENT_EVENT_TEXT_CHUNK":
+            return one_line(str(event.get("text", "")), LONGEST_BRIEF)
+        case "AGENT_EVENT_TOOL_CALL_CHUNK":
+            return called(str(event.get("tool_name") or "…"), str(event.get("args_chunk") or ""))
+        case "AGENT_EVENT_TOOL_RESULT":
+            return f"{event.get('tool_name')} returned {_json(event.get('result'))}"
+        case "AGENT_EVENT_CUSTOM_UPDATE":
+            return f"update {_json(event.get('payload'))}"
+        case "AGENT_EVENT_SEND_FILE":
+            return f"file {event.get('path')}"
+        case "AGENT_EVENT_END":
+            tokens = event.get("tokens_used")
+            return f"{tokens} tokens used" if tokens else ""
+        case "ERROR":
+            return f"error {event.get('code')}: {event.get('details')}"
+        case kind:
+            return f"{kind} {_json(event)}"
+
+
+def called(name: str, arguments: str) -> str:
+    """A tool call in a few words."""
+    return f"{name} called with {one_line(arguments, LONGEST_BRIEF)}" if arguments else name
+
+
+def with_reason(status: str, reason: object) -> str:
+    return f"{status} ({reason})" if reason else status
+
+
+def _json(value: object) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), LONGEST_BRIEF)

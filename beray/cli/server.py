@@ -1,0 +1,83 @@
+"""``beray serve``, and ``beray server``: the user's own embedded server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beray.cli import output
+from beray.cli.options import AsJson
+from beray.config import home
+
+NOT_RUNNING = "your own server is not running; it starts when a command needs it"
+
+_group = typer.Typer(
+    help="Your own server on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = (
+        8000
+    ),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where accounts, tasks and files are kept."),
+    ] = None,
+) -> int:
+    """Run a server, for yourself and others."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        output.problem("the server is not installed; pip install 'beray[server]' brings it")
+        return 1
+    from beray.server import main
+
+    try:
+        main.serve(host, port, data_dir or home() / "serve")
+    except main.CannotServe as error:
+        output.problem(str(error))
+        return 1
+    return 0
+
+
+@_group.command()
+def status(as_json: AsJson = False) -> int:
+    """Say whether it runs, and where.
+
+    Exit status 1 where it does not run.
+    """
+    from beray import embedded
+
+    found = embedded.status()
+    # Named one by one: the token that is beside them stays where it is.
+    told = ("url", "pid", "started_at", "version", "data_dir", "sandbox")
+    facts = {name: getattr(found, name) for name in told} if found is not None else {}
+    if as_json:
+        output.json_line({"running": found is not None, **facts})
+    elif found is None:
+        output.note(NOT_RUNNING)
+    else:
+        for name, value in facts.items():
+            output.line(f"{name + ':':<12}{value}")
+    return 0 if found is not None else 1
+
+
+@_group.command()
+def stop() -> int:
+    """Stop it, and the tasks that it runs."""
+    from beray import embedded
+
+    output.note("stopped" if embedded.stop() else NOT_RUNNING)
+    return 0
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.add_typer(_group, name="server")

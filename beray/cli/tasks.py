@@ -1,0 +1,255 @@
+"""Tasks: run, tasks, show, watch, stop, rm."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beray.cli import asking, downloads, output, uploads
+from beray.cli.boundary import FAILED, INTERRUPTED
+from beray.cli.connection import connected
+from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
+from beray.cli.progress import bars
+from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
+from beray.cli.watching import follow
+from beray.client import BeRayClient
+from beray.exceptions import BeRayException, ConfigurationError
+from beray.schema import Task
+from beray.text import one_line, printable
+
+
+def run(
+    ctx: typer.Context,
+    goal: Annotated[
+        str,
+        typer.Argument(
+            metavar="GOAL",
+            help="What to do, in plain words; ! before a shell command.",
+            callback=encodable,
+        ),
+    ],
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Print the task's id instead of watching it.")
+    ] = False,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="LOCAL",
+            help="A file or folder to put into the work_dir first; may be repeated.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Fetch the files into DIR at the end."),
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> int:
+    """Create a task and watch it until it ends.
+
+    Exit status 0 if it was completed, 1 if not. Its text goes to stdout, everything else to stderr.
+    """
+    if not goal.strip():
+        raise ConfigurationError("the goal is empty")
+    if detach and output_dir is not None:
+        raise ConfigurationError("--output waits for the end of the task, --detach does not")
+    if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
+        raise ConfigurationError(f"{output_dir} is not a folder")
+    planned = uploads.plan(file or [])
+    with connected(ctx, url, profile) as client:
+        task = _created(client, goal, planned)
+        task_id = task["id"]
+        if detach:
+            output.json_line(task) if as_json else output.line(str(task_id))
+            return 0
+        if not as_json:
+            output.note(f"-- task {task_id}")
+        status = follow(client, task_id, _view(as_json))
+        if output_dir is not None and status != INTERRUPTED:
+            _fetch(client, task_id, output_dir, force)
+        return status
+
+
+def _created(client: BeRayClient, goal: str, planned: uploads.Plan) -> Task:
+    """Create the task, with its files in place before it starts."""
+    for left_out in planned.left_out:
+        output.note(f"-- not uploaded: {left_out}")
+    if not planned.uploads:
+        return client.create_task(goal)
+    task = client.create_task(goal, start=False)
+    held = task.get("held") is True
+    if not held:
+        output.note("-- this server starts tasks at once: the files come while it runs")
+    try:
+        with bars() as begin:
+            uploads.send(client, task["id"], planned.uploads, begin)
+        return client.start_task(task["id"]) if held else task
+    except BaseException:
+        # A task without its files must not run, and would wait for ever.
+        if held:
+            _discard(client, task["id"])
+        raise
+
+
+def _discard(client: BeRayClient, task_id: int) -> None:
+    try:
+        client.delete_task(task_id)
+    except BeRayException:
+        output.note(f"-- task {task_id} is held and still there; `beray rm {task_id}` deletes it")
+
+
+def _fetch(client: BeRayClient, task_id: int, folder: Path, force: bool) -> None:
+    planned = downloads.plan(client.list_files_tree(task_id), folder)
+    if not force:
+        downloads.refuse_existing(planned)
+    with bars() as begin:
+        downloads.fetch(client, task_id, planned, begin, overwrite=force)
+    output.note(f"-- {len(planned.files)} files in {folder}")
+
+
+def watch(
+    ctx: typer.Context,
+    task_id: TaskId,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> int:
+    """Show a task's events until it has ended.
+
+    From the first event on; the exit status is that of `run`.
+    """
+    with connected(ctx, url, profile) as client:
+        # A stream is patient with its server; one that cannot be reached is said at once.
+        client.get_current_user()
+        return follow(client, task_id, _view(as_json))
+
+
+def _view(as_json: bool) -> View:
+    return JsonLines() if as_json else Lines()
+
+
+def tasks(
+    ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
+) -> None:
+    """List your tasks, the newest first.
+
+    In a pipe: id, status, created_at and goal, with tabs between them.
+    """
+    with connected(ctx, url, profile) as client:
+        found = sorted(client.list_tasks(), key=lambda task: task["id"], reverse=True)
+    if as_json:
+        for task in found:
+            output.json_line(task)
+    elif output.is_terminal(sys.stdout):
+        now = datetime.now(UTC)
+        rows = [
+            [str(task["id"]), _status(task), age(task.get("created_at"), now), _goal(task)]
+            for task in found
+        ]
+        output.table([["ID", "STATUS", "AGE", "GOAL"], *rows])
+    else:
+        for task in found:
+            created_at = task.get("created_at") or ""
+            output.row([str(task["id"]), task["status"], created_at, _goal(task)])
+
+
+def show(
+    ctx: typer.Context,
+    task_id: TaskId,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Show a task and, in brief, its events."""
+    with connected(ctx, url, profile) as client:
+        task = client.get_task(task_id)
+    if as_json:
+        output.json_line(task)
+        return
+    facts = {
+        "id": str(task["id"]),
+        "status": _status(task),
+        "created": task.get("created_at"),
+        "started": task.get("started_at"),
+        "ended": task.get("ended_at"),
+    }
+    for name, value in facts.items():
+        if value:
+            output.line(f"{name + ':':<10}{output.cell(value)}")
+    # Its further lines stay under the first, and look like nothing else.
+    output.line("goal:     " + printable(task["goal"]).replace("\n", "\n" + " " * 10))
+    for event in task.get("events", ()):
+        seq, kind = str(event.get("seq", "")), str(event.get("type", ""))
+        output.line(
+            f"{output.cell(seq):>6}  {output.cell(kind.removeprefix('AGENT_EVENT_')):<16}  "
+            f"{one_line(brief(event), 200)}".rstrip()
+        )
+
+
+def stop(
+    ctx: typer.Context,
+    task_id: TaskId,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Stop a task."""
+    with connected(ctx, url, profile) as client:
+        answer = client.stop_task(task_id)
+    output.json_line(answer) if as_json else output.note(answer["message"])
+
+
+def rm(
+    ctx: typer.Context,
+    task_id: TaskId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> int:
+    """Delete a task, its events and its files."""
+    if not yes and not output.can_ask():
+        raise ConfigurationError("nobody can be asked here; --yes deletes without asking")
+    with connected(ctx, url, profile) as client:
+        if not yes:
+            goal = one_line(client.get_task(task_id)["goal"], 60)
+            if not asking.confirm(f"Delete task {task_id} ({goal}) with its events and files?"):
+                output.note("nothing was deleted")
+                return FAILED
+        answer = client.delete_task(task_id)
+    output.json_line(answer) if as_json else output.note(answer["message"])
+    return 0
+
+
+def age(created_at: str | None, now: datetime) -> str:
+    """How long ago a wire time was, in its largest unit; "" where it cannot be told."""
+    try:
+        seconds = int((now - datetime.fromisoformat(created_at or "")).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def _status(task: Task) -> str:
+    held = task.get("held") is True and task["status"] == "QUEUED"
+    return with_reason(task["status"], "held" if held else task.get("reason"))
+
+
+def _goal(task: Task) -> str:
+    return one_line(task["goal"], max(len(task["goal"]), 1))
+
+
+def register(app: typer.Typer) -> None:
+    for command in (run, tasks, show, watch, stop, rm):
+        app.command()(command)
