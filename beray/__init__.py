@@ -17,6 +17,7 @@ from beray.exceptions import (
     InvalidArgument,
     InvalidResponseError,
     NotFoundError,
+    OutcomeUnknown,
     RateLimitError,
     StreamGapError,
     StreamInterrupted,
@@ -24,6 +25,7 @@ from beray.exceptions import (
     TransferError,
     UnprocessableEntityError,
 )
+from beray.files import Transfer
 from beray.streaming import StreamState, TaskStream
 from beray.version import __version__
 
@@ -39,11 +41,13 @@ __all__ = [
     "InvalidArgument",
     "InvalidResponseError",
     "NotFoundError",
+    "OutcomeUnknown",
     "RateLimitError",
     "StreamGapError",
     "StreamInterrupted",
     "StreamState",
     "TaskStream",
+    "Transfer",
     "TransferCancelled",
     "TransferError",
     "UnprocessableEntityError",

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Callable, Iterable
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NoReturn, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Self
 
 import requests
 
-from beray import files, schema
-from beray.exceptions import AuthenticationError
+from beray import digests, files, schema
+from beray.exceptions import APIError, AuthenticationError
+from beray.retries import RETRIES
 from beray.schema import Deleted, FileItem, Message, Session, Task, UploadedFile, User
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream
-from beray.transport import DEFAULT_TIMEOUT, Timeout, Transport, segment
+from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Timeout, Transport, segment
+
+if TYPE_CHECKING:
+    from beray.folders import UploadedFolder
 
 
 class BeRayClient:
@@ -33,7 +40,13 @@ class BeRayClient:
         base_url: the server, without ``/api/v1``.
         token: an access token, where there is one already.
         timeout: seconds to connect, and seconds without a byte while reading.
-        session: a ``requests.Session`` of the caller's, with its proxies and certificates.
+        deadline: seconds that a call may take in all, its retries included; streams and
+            transfers have deadlines of their own.
+        max_retries: how often a call is made again where that is harmless.
+        session: a ``requests.Session`` of the caller's own.
+        verify: ``False``, or the path of a file of certificates to trust.
+        cert: a client certificate: one file, or the pair of certificate and key.
+        proxies: by scheme, as for requests; otherwise the environment says.
     """
 
     def __init__(
@@ -42,9 +55,23 @@ class BeRayClient:
         token: str | None = None,
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
+        deadline: float = DEFAULT_DEADLINE,
+        max_retries: int = RETRIES,
         session: requests.Session | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
-        self._transport = Transport(base_url, timeout=timeout, session=session)
+        self._transport = Transport(
+            base_url,
+            timeout=timeout,
+            deadline=deadline,
+            max_retries=max_retries,
+            session=session,
+            verify=verify,
+            cert=cert,
+            proxies=proxies,
+        )
         self._session = self._transport.session
         if token is not None:
             self.set_token(token)
@@ -83,8 +110,9 @@ class BeRayClient:
     def request_verification_code(self, email: str) -> Message:
         """Have a code mailed to ``email``. ``ConflictError`` where it is registered already."""
         body = {"email": email}
+        # A person waits for this: where the server asks to come back later, they decide.
         return self._transport.json(
-            schema.MESSAGE, "POST", "/auth/request-verification-code", json=body
+            schema.MESSAGE, "POST", "/auth/request-verification-code", json=body, patient=False
         )
 
     def register(self, email: str, verification_code: str, password: str) -> Session:
@@ -101,7 +129,7 @@ class BeRayClient:
         return self._signed_in("/auth/token", data={"username": username, "password": password})
 
     def _signed_in(self, path: str, **body: Any) -> Session:
-        session = self._transport.json(schema.SESSION, "POST", path, **body)
+        session = self._transport.json(schema.SESSION, "POST", path, patient=False, **body)
         self.set_token(session["access_token"])
         return session
 
@@ -136,7 +164,9 @@ class BeRayClient:
         body: dict[str, Any] = {"goal": goal, "tools": tools}
         if not start:
             body["start"] = False
-        return self._transport.json(schema.TASK, "POST", "/tasks/", json=body)
+        return self._transport.json(
+            schema.TASK, "POST", "/tasks/", json=body, idempotency_key=str(uuid.uuid4())
+        )
 
     def start_task(self, task_id: int) -> Task:
         """Let a task that was created with ``start=False`` run. Ours."""
@@ -202,15 +232,13 @@ class BeRayClient:
 
         With ``stream`` the body is read as the caller asks for it.
         """
-        return self._transport.request(
-            "GET", self._files(task_id, "content"), params={"path": path}, stream=stream
-        )
+        return self._content(task_id, path, stream=stream)
 
     def upload_file(
         self,
         task_id: int,
         path: str,
-        content: str | bytes | BinaryIO,
+        content: str | bytes | BinaryIO | files.Upload,
         content_type: str | None = None,
     ) -> UploadedFile:
         """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there."""
@@ -245,12 +273,22 @@ class BeRayClient:
         target: str | os.PathLike[str],
         *,
         overwrite: bool = False,
+        verify: bool = False,
         transfer: files.Transfer | None = None,
     ) -> Path:
-        """Download a file to ``target``: whole under that name, or not there."""
-        files.refuse_existing(target, overwrite=overwrite)
-        response = self.get_file_content(task_id, path, stream=True)
-        return files.save(response, target, overwrite=overwrite, transfer=transfer)
+        """Download a file to ``target``: whole under that name, or not there.
+
+        What a cut leaves is taken up again, also by a later call; see
+        :func:`beray.files.download`.
+        """
+        return files.download(
+            lambda headers: self._content(task_id, path, headers=headers, stream=True),
+            target,
+            source=f"{self.base_url} {task_id} {path}",
+            overwrite=overwrite,
+            verify=verify,
+            transfer=transfer,
+        )
 
     def download_zip(
         self,
@@ -262,9 +300,40 @@ class BeRayClient:
         transfer: files.Transfer | None = None,
     ) -> Path:
         """Download a ZIP of ``paths``, or of the whole work_dir, to ``target``."""
-        files.refuse_existing(target, overwrite=overwrite)
-        response = self.download_files_as_zip(task_id, paths, stream=True)
-        return files.save(response, target, overwrite=overwrite, transfer=transfer)
+        return files.download(
+            lambda _: self.download_files_as_zip(task_id, paths, stream=True),
+            target,
+            source=f"{self.base_url} {task_id} zip",
+            overwrite=overwrite,
+            repeatable=False,
+            transfer=transfer,
+        )
+
+    def download_dir(
+        self,
+        task_id: int,
+        target: str | os.PathLike[str],
+        paths: Iterable[str] | None = None,
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        transfer: files.Transfer | None = None,
+    ) -> Path:
+        """Download ``paths``, or the whole work_dir, into a local folder: all or nothing.
+
+        Args:
+            max_bytes: how much it may unpack to; see :func:`beray.unpack.unpack`.
+        """
+        from beray import unpack
+
+        limit = unpack.MAX_BYTES if max_bytes is None else max_bytes
+        with tempfile.TemporaryDirectory(prefix="beray-") as folder:
+            archive = Path(folder, "files.zip")
+            self.download_zip(task_id, archive, paths, transfer=transfer)
+            with archive.open("rb") as file:
+                return unpack.unpack(
+                    file, target, overwrite=overwrite, max_bytes=limit, transfer=transfer
+                )
 
     def upload_path(
         self,
@@ -277,8 +346,56 @@ class BeRayClient:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
         with open(local, "rb") as file:
             body = files.Upload(file, transfer or files.Transfer())
-            return self.upload_file(task_id, path or Path(local).name, body)  # type: ignore[arg-type]
+            return self.upload_file(task_id, path or Path(local).name, body)
+
+    def upload_dir(
+        self,
+        task_id: int,
+        folder: str | os.PathLike[str],
+        path: str = ".",
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        transfer: files.Transfer | None = None,
+    ) -> UploadedFolder:
+        """Upload what is new or different in a local folder; see :func:`beray.folders.upload`."""
+        from beray import folders
+
+        work_dir = _WorkDir(self, task_id)
+        return folders.upload(
+            work_dir, folder, path, include=include, exclude=exclude, transfer=transfer
+        )
+
+    def _content(self, task_id: int, path: str, **options: Any) -> requests.Response:
+        params = {"path": path}
+        call = self._files(task_id, "content")
+        return self._transport.request("GET", call, params=params, **options)
 
     @staticmethod
     def _files(task_id: int, what: str) -> str:
         return f"/tasks/{segment(task_id)}/files/{what}"
+
+
+@dataclass(frozen=True)
+class _WorkDir:
+    """The files of one task, as an upload of a folder needs them."""
+
+    client: BeRayClient
+    task_id: int
+
+    def tree(self, path: str) -> list[FileItem]:
+        return self.client.list_files_tree(self.task_id, path)
+
+    def sha256(self, path: str) -> bytes | None:
+        """Asked for by a range of one byte, so that not the file comes but its headers."""
+        headers = digests.WANTED | {"Range": "bytes=0-0"}
+        try:
+            with self.client._content(self.task_id, path, headers=headers, stream=True) as response:
+                return digests.sha256_of(response.headers)
+        except APIError as error:
+            if error.status_code == 416:
+                return None
+            raise
+
+    def upload(self, local: Path, path: str, transfer: files.Transfer) -> UploadedFile:
+        return self.client.upload_path(self.task_id, local, path, transfer=transfer)

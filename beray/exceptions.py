@@ -12,7 +12,32 @@ from typing import Any
 
 
 class BeRayException(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        method, path: the call, without its query; "" where there was none.
+        status_code: the HTTP status of the answer, if there was one.
+        error_detail: the ``detail`` of the answer: a string, or the list of a
+            validation error; the first part of the body where it was not JSON.
+        request_id: the server's ``X-Request-ID``, if it sent one.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        method: str = "",
+        path: str = "",
+        status_code: int | None = None,
+        error_detail: Any = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.method = method
+        self.path = path
+        self.status_code = status_code
+        self.error_detail = error_detail
+        self.request_id = request_id
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default rebuilds with cls(*args), which keyword-only parameters defeat.
@@ -36,34 +61,18 @@ class InvalidArgument(BeRayException, ValueError):
 
 
 class APIError(BeRayException):
-    """The server answered with an error.
+    """The server answered with an error; ``status_code`` is always set.
 
     Attributes:
-        status_code: the HTTP status.
-        error_detail: the ``detail`` of the answer: a string, or the list of a
-            validation error; the first part of the body where it was not JSON.
-        method, path: the call, without its query.
-        request_id: the server's ``X-Request-ID``, if it sent one.
         retry_after: seconds the server asks to wait, if it said so.
     """
 
+    status_code: int
+
     def __init__(
-        self,
-        message: str,
-        *,
-        status_code: int,
-        error_detail: Any = None,
-        method: str = "",
-        path: str = "",
-        request_id: str | None = None,
-        retry_after: float | None = None,
+        self, message: str, *, status_code: int, retry_after: float | None = None, **call: Any
     ) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-        self.error_detail = error_detail
-        self.method = method
-        self.path = path
-        self.request_id = request_id
+        super().__init__(message, status_code=status_code, **call)
         self.retry_after = retry_after
 
 
@@ -92,21 +101,34 @@ class InvalidResponseError(BeRayException):
 
     Attributes:
         body: the first part of what was received.
-        status_code: the HTTP status, where there was a response.
     """
 
-    def __init__(self, message: str, *, body: str, status_code: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, body: str, **call: Any) -> None:
+        super().__init__(message, **call)
         self.body = body
-        self.status_code = status_code
 
 
 class ConnectionFailed(BeRayException):
-    """The server could not be reached, or the connection broke."""
+    """The server could not be reached, or the connection broke.
+
+    Attributes:
+        delivered: ``False`` where the request surely did not reach the server.
+    """
+
+    def __init__(self, message: str = "", *, delivered: bool = True, **call: Any) -> None:
+        super().__init__(message, **call)
+        self.delivered = delivered
 
 
 class DeadlineExceeded(ConnectionFailed):
     """No answer within the time allowed."""
+
+
+class OutcomeUnknown(ConnectionFailed):
+    """A call that must not be made twice was sent, and its answer did not come.
+
+    It may have been done or not: look before you make it again.
+    """
 
 
 class StreamInterrupted(ConnectionFailed):
@@ -116,8 +138,8 @@ class StreamInterrupted(ConnectionFailed):
         last_event_id: the id of the last event that was given, if it had one.
     """
 
-    def __init__(self, message: str, *, last_event_id: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, last_event_id: str | None = None, **call: Any) -> None:
+        super().__init__(message, **call)
         self.last_event_id = last_event_id
 
 
@@ -128,8 +150,8 @@ class StreamGapError(BeRayException):
         expected, received: the ``seq`` that had to come, and the one that came.
     """
 
-    def __init__(self, message: str, *, expected: int, received: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, expected: int, received: int, **call: Any) -> None:
+        super().__init__(message, **call)
         self.expected = expected
         self.received = received
 

@@ -1,27 +1,46 @@
 """Files to and from disk.
 
 A download is written beside its target under a temporary name, flushed to disk and
-renamed: under its final name it is whole, or not there.
+renamed: under its final name it is whole, or not there. What a cut leaves is taken up
+again, by this process or a later one, where the server says which version it is of.
+
+Source: RFC 9110, 8.8.3 (ETag), 13.1.5 (If-Range), 14 (Range); RFC 9530 (Repr-Digest).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
+import re
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import requests
 
-from beray.exceptions import InvalidResponseError, TransferCancelled, TransferError
-from beray.transport import connection_error
+from beray import digests, retries
+from beray.body import Body
+from beray.exceptions import (
+    APIError,
+    ConnectionFailed,
+    InvalidResponseError,
+    TransferCancelled,
+    TransferError,
+)
+from beray.partial import Partial, refuse_existing
 
 BLOCK_BYTES: Final = 1024 * 1024
+PATIENCE_SECONDS: Final = 60.0
+"""How long a download goes on trying without a byte received."""
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and, where it is known, the bytes in all."""
+Fetch = Callable[[Mapping[str, str]], requests.Response]
+"""Makes the request of a download with these headers; its body is left to be read."""
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 class Transfer:
@@ -30,10 +49,13 @@ class Transfer:
     def __init__(self, on_progress: Progress | None = None) -> None:
         self._on_progress = on_progress
         self._cancelled = threading.Event()
+        self._bodies: list[Body] = []
 
     def cancel(self) -> None:
-        """End the transfer at its next block. Idempotent."""
+        """End the transfer now, wherever it waits. Idempotent."""
         self._cancelled.set()
+        for body in list(self._bodies):
+            body.close()
 
     def advance(self, done: int, total: int | None) -> None:
         """Report progress.
@@ -41,98 +63,167 @@ class Transfer:
         Raises:
             TransferCancelled: when somebody called ``cancel``.
         """
-        if self._cancelled.is_set():
-            raise TransferCancelled("the transfer was cancelled")
+        self.wait(0)
         if self._on_progress is not None:
             self._on_progress(done, total)
 
+    def part(self, before: int, total: int) -> Transfer:
+        """A handle on a part: its progress counts behind ``before`` bytes of ``total``."""
+        part = Transfer(lambda done, _: self.advance(before + done, total))
+        part._cancelled = self._cancelled
+        part._bodies = self._bodies
+        return part
 
-def save(
-    response: requests.Response,
+    def wait(self, seconds: float) -> None:
+        if self._cancelled.is_set() or (seconds and self._cancelled.wait(seconds)):
+            raise TransferCancelled("the transfer was cancelled")
+
+    @contextmanager
+    def reading(self, body: Body) -> Iterator[Body]:
+        """What ``cancel`` has to wake meanwhile."""
+        self._bodies.append(body)
+        try:
+            self.wait(0)
+            yield body
+            self.wait(0)
+        except ConnectionFailed:
+            self.wait(0)
+            raise
+        finally:
+            self._bodies.remove(body)
+            body.release()
+
+
+def download(
+    fetch: Fetch,
     target: str | os.PathLike[str],
     *,
+    source: str,
     overwrite: bool = False,
+    verify: bool = False,
+    repeatable: bool = True,
     transfer: Transfer | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> Path:
-    """Write the body of a streamed ``response`` to ``target`` and return its path.
+    """Write what ``fetch`` answers to ``target`` and return its path.
+
+    Args:
+        source: what is fetched and from where: by this a part that an earlier process
+            has left is known.
+        verify: ask the server for a SHA-256 and check it. A file that came in parts is
+            checked in any case, where the server can.
+        repeatable: whether ``fetch`` may be called again for what cannot be resumed.
+        patience: seconds to go on trying without a byte received.
 
     Raises:
         FileExistsError: the target is there and ``overwrite`` was not asked for.
-        TransferError: the body was cut short, or the disk refused it.
-        TransferCancelled: through ``transfer``.
+        TransferError: the file did not come whole; what came waits to be taken up again.
+        TransferCancelled: through ``transfer``; nothing is left.
     """
     path = Path(target)
-    with response, _complete_or_absent(path, overwrite) as file:
-        done = 0
-        total = _content_length(response)
-        handle = transfer or Transfer()
-        handle.advance(done, total)
-        try:
-            for block in response.iter_content(BLOCK_BYTES):
-                file.write(block)
-                done += len(block)
-                handle.advance(done, total)
-        except requests.RequestException as error:
-            raise TransferError(str(connection_error(error, f"download of {path.name}"))) from None
-        if total is not None and done != total:
-            raise TransferError(f"{path.name}: {done} of {total} bytes arrived")
-    return path
-
-
-def refuse_existing(target: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise ``FileExistsError`` where a download would replace something unasked."""
-    if not overwrite and os.path.lexists(target):
-        raise FileExistsError(f"{os.fspath(target)} exists; it is overwritten only when asked")
-
-
-@contextmanager
-def _complete_or_absent(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    handle = transfer or Transfer()
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
-    descriptor, partial = tempfile.mkstemp(".part", f".{path.name[:64]}.", path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
+    with Partial(path, source).alone() as partial:
+        try:
+            _fill(partial, fetch, handle, verify=verify, repeatable=repeatable, patience=patience)
+        except TransferCancelled:
+            partial.discard()
+            raise
+        partial.publish(overwrite=overwrite)
+    return path
+
+
+def _fill(
+    partial: Partial,
+    fetch: Fetch,
+    transfer: Transfer,
+    *,
+    verify: bool,
+    repeatable: bool,
+    patience: float,
+) -> None:
+    """Fetch, and fetch again what is missing, until ``partial`` is whole."""
+    attempt, had, heard_at = 0, partial.size(), time.monotonic()
+    while True:
+        transfer.wait(0)
+        try:
+            _receive(partial, fetch, transfer, verify=verify)
+            return
+        except APIError as error:
+            if error.status_code != 416 or not partial.size():
+                raise
+            partial.restart(None)  # what is there now is shorter than what we have
+        except ConnectionFailed as error:
+            if partial.size() > had:
+                attempt, heard_at = 0, time.monotonic()
+            had = partial.size()
+            attempt += 1
+            resumable = partial.etag is not None
+            if not resumable and (not repeatable or attempt > retries.RETRIES):
+                partial.discard()
+                raise TransferError(f"{partial.target.name}: {error}") from error
+            if time.monotonic() - heard_at > patience:
+                raise TransferError(f"{partial.target.name}: {error}") from error
+            transfer.wait(retries.backoff(attempt))
+
+
+def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool) -> None:
+    """Put one answer into ``partial``, as far as it comes."""
+    headers = partial.headers()
+    with fetch(headers | (digests.WANTED if verify or headers else {})) as response:
+        etag = response.headers.get("ETag")
+        start, total = extent(response)
+        if start and (start != partial.size() or etag != partial.etag):
+            partial.restart(None)
+            raise ConnectionFailed("the server sent another part than was asked for")
+        if not start:
+            partial.restart(etag)
+        expected = digests.sha256_of(response.headers)
+        hashed = hashlib.sha256() if expected is not None else None
+        body = Body(response, f"download of {partial.target.name}")
+        done = start
+        with partial.open() as file, transfer.reading(body):
+            if hashed is not None:
+                digests.feed(hashed, file, start)
+            file.seek(start)
+            transfer.advance(done, total)
+            for block in body.blocks(BLOCK_BYTES, None if total is None else total - start):
+                write_all(file, block)
+                if hashed is not None:
+                    hashed.update(block)
+                done += len(block)
+                transfer.advance(done, total)
+            if total is not None and done != total:
+                raise ConnectionFailed(f"{done} of {total} bytes arrived")
             os.fsync(file.fileno())
-        _apply_umask(partial)
-        if overwrite:
-            os.replace(partial, path)
-        else:
-            _rename_new(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    if hashed is not None and hashed.digest() != expected:
+        partial.discard()
+        raise TransferError(f"{partial.target.name}: what arrived is not what the server has")
 
 
-def _rename_new(partial: str, path: Path) -> None:
-    """Rename without replacing what appeared in the meantime."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise FileExistsError(f"{path} appeared during the download; it was left alone") from None
-    except OSError:
-        # A file system without hard links: the check before is what there is.
-        refuse_existing(path, overwrite=False)
-        os.rename(partial, path)
-    else:
-        os.unlink(partial)
+def extent(response: requests.Response) -> tuple[int, int | None]:
+    """Where the body of ``response`` begins in the file, and how large the file is.
+
+    Raises:
+        InvalidResponseError: a partial answer does not say which part it is.
+    """
+    if response.status_code == 206:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if match is None:
+            raise InvalidResponseError("a part of a file that does not say which", body="")
+        return int(match[1]), int(match[3])
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    return 0, int(length) if length.isdigit() and not encoded else None
 
 
-def _apply_umask(path: str) -> None:
-    """Give a temporary file, which only its owner may read, the mode of a new file."""
-    if os.name == "posix":
-        mask = os.umask(0o077)
-        os.umask(mask)
-        os.chmod(path, 0o666 & ~mask)
-
-
-def _content_length(response: requests.Response) -> int | None:
-    length = response.headers.get("Content-Length")
-    if length is None or response.headers.get("Content-Encoding", "identity") != "identity":
-        return None
-    return int(length) if length.isdigit() else None
+def write_all(file: BinaryIO, block: bytes | memoryview) -> None:
+    """Write to an unbuffered file, which may take less than it is given."""
+    view = memoryview(block)
+    while view:
+        view = view[file.write(view) :]
 
 
 class Upload:
@@ -141,17 +232,23 @@ class Upload:
     def __init__(self, file: BinaryIO, transfer: Transfer) -> None:
         self._file = file
         self._transfer = transfer
-        self._total = os.fstat(file.fileno()).st_size
-        self._done = 0
+        self._start = file.tell()
+        self._total = file.seek(0, os.SEEK_END) - self._start
+        file.seek(self._start)
 
     def __len__(self) -> int:
         return self._total
 
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> int:
+        return self._file.seek(position)
+
     def read(self, size: int = -1) -> bytes:
-        # http.client asks for 8 KiB at a time, which costs several times the throughput.
+        # http.client asks for a few KiB at a time, which costs most of the throughput.
         block = self._file.read(BLOCK_BYTES if 0 <= size < BLOCK_BYTES else size)
-        self._done += len(block)
-        self._transfer.advance(self._done, self._total)
+        self._transfer.advance(self._file.tell() - self._start, self._total)
         return block
 
 
@@ -159,12 +256,22 @@ def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
     """Where a file of a work_dir goes below ``folder``.
 
     Raises:
-        InvalidResponseError: for a name that would leave the folder.
+        InvalidResponseError: for a name that would leave the folder, or that no file
+            here can have.
     """
     parts = remote.split("/")
     unsafe = any(part in ("", ".", "..") or "\0" in part for part in parts)
-    if unsafe or (os.name == "nt" and any(set(part) & set('\\:*?"<>|') for part in parts)):
+    odd = os.name == "nt" and any(set(part) & set('\\:*?"<>|') for part in parts)
+    if unsafe or odd or not _is_text(remote):
         raise InvalidResponseError(
             f"the server names a file that cannot be saved here: {remote!r}", body=remote[:2048]
         )
     return Path(folder, *parts)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,26 +1,26 @@
 """What the wire carries: one TypedDict for each documented shape.
 
-Results stay plain dictionaries. ``checked`` proves that one has its documented
-keys and types and hands back the very object that was decoded: unknown keys are
-kept, unknown enum values are accepted, timestamps stay the strings that came.
+Results stay plain dictionaries, the very ones that were decoded: a check proves that
+one has its documented keys and types; unknown keys are kept, unknown enum values are
+accepted, timestamps stay the strings that came.
 
 Source: the BeRay API v1 wire page.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypeVar
+from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
-
-from beray.exceptions import InvalidResponseError
 
 TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
 _LOOSE = ConfigDict(extra="allow", strict=True)
 BODY_EXCERPT = 2048
+IDEMPOTENCY_HEADER = "X-Idempotency-Seconds"
+"""Ours: on every answer of a server that honours ``Idempotency-Key``, and for how long."""
 
 
 @with_config(_LOOSE)
@@ -104,24 +104,16 @@ DELETED = TypeAdapter(Deleted)
 FILE_ITEMS = TypeAdapter(list[FileItem])
 UPLOADED_FILE = TypeAdapter(UploadedFile)
 
-T = TypeVar("T")
 
+def wrong_shape(adapter: TypeAdapter[Any], data: Any) -> str | None:
+    """Say where ``data`` is not what ``adapter`` describes; ``None`` where it is.
 
-def checked(adapter: TypeAdapter[T], data: Any, *, what: str, body: str, status_code: int) -> T:
-    """Return ``data`` itself once it is known to have the documented shape.
-
-    Raises:
-        InvalidResponseError: with the first part of the body and the place that is wrong.
+    It is only looked at: what the caller gets is the object that was decoded.
     """
     try:
         adapter.validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        raise InvalidResponseError(
-            f"{what}: the server's answer has an unexpected shape: {place}: {first['msg']}",
-            body=body[:BODY_EXCERPT],
-            status_code=status_code,
-        ) from None
-    result: T = data
-    return result
+        return f"{place}: {first['msg']}"
+    return None

@@ -9,20 +9,21 @@ Source: WHATWG HTML, "Server-sent events", 9.2.5 and 9.2.6.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_BLOCK_BYTES: Final = 64 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+# The block that servers send most: an id, then one line of data.
+_CANONICAL: Final = re.compile(rb"id: ?([^\n\0]*)\ndata: ?([^\n]*)")
 
 
 class BlockTooLarge(ValueError):
     """A block grew past the limit without its blank line."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
+class ServerSentEvent(NamedTuple):
     """A dispatched event. ``id`` is the last event id at that moment, "" before any."""
 
     data: str
@@ -37,7 +38,8 @@ class Parser:
         self.last_event_id = ""
         self.retry: float | None = None
         self._max = max_block_bytes
-        self._buffer = bytearray()  # lines end in LF here, whatever they ended in outside
+        self._unfinished: list[bytes] = []  # pieces of a block; lines end in LF here
+        self._size = 0
         self._after_cr = False
         self._head: bytes | None = b""  # what may still be a byte order mark
 
@@ -49,18 +51,54 @@ class Parser:
         """
         if self._head is not None:
             chunk = self._without_bom(chunk)
-        buffer = self._buffer
-        scan = max(len(buffer) - 1, 0)
-        buffer += self._with_lf(chunk)
-        start = 0
-        while (end := buffer.find(b"\n\n", scan)) >= 0:
-            self._limit(end - start)
-            event = self._dispatch(bytes(buffer[start:end]))
-            start = scan = end + 2
-            if event is not None:
-                yield event
-        del buffer[:start]
-        self._limit(len(buffer))
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_lf(chunk)
+        if not chunk:
+            return
+        *finished, rest = self._blocks(chunk)
+        for block in finished:
+            canonical = _CANONICAL.fullmatch(block)
+            if canonical is not None:
+                self.last_event_id = canonical[1].decode("utf-8", "replace")
+                data = canonical[2].decode("utf-8", "replace")
+                yield ServerSentEvent(data, "message", self.last_event_id)
+            else:
+                event = self._dispatch(block)
+                if event is not None:
+                    yield event
+        if rest:
+            self._keep(rest)
+
+    def _blocks(self, chunk: bytes) -> list[bytes]:
+        """The blocks that ``chunk`` finishes, and last what it leaves unfinished."""
+        if not self._unfinished:
+            return self._limited(chunk.split(b"\n\n"))
+        if self._unfinished[-1].endswith(b"\n") and chunk.startswith(b"\n"):
+            # The blank line itself was cut in two.
+            block = self._taken()[:-1]
+            return [block, *self._limited(chunk[1:].split(b"\n\n"))]
+        if b"\n\n" not in chunk:
+            return [chunk]
+        first, _, rest = chunk.partition(b"\n\n")
+        self._keep(first)
+        return [self._taken(), *self._limited(rest.split(b"\n\n"))]
+
+    def _limited(self, blocks: list[bytes]) -> list[bytes]:
+        if len(max(blocks, key=len)) > self._max:
+            raise BlockTooLarge(f"an event is larger than {self._max} bytes")
+        return blocks
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max:
+            raise BlockTooLarge(f"an event is larger than {self._max} bytes")
+        self._unfinished.append(piece)
+
+    def _taken(self) -> bytes:
+        block = b"".join(self._unfinished)
+        self._unfinished.clear()
+        self._size = 0
+        return block
 
     def _without_bom(self, chunk: bytes) -> bytes:
         assert self._head is not None
@@ -80,10 +118,6 @@ class Parser:
             return chunk
         self._after_cr = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-    def _limit(self, size: int) -> None:
-        if size > self._max:
-            raise BlockTooLarge(f"an event is larger than {self._max} bytes")
 
     def _dispatch(self, block: bytes) -> ServerSentEvent | None:
         data: list[str] = []

@@ -10,18 +10,17 @@ Source: the BeRay API v1 wire page, "The stream".
 from __future__ import annotations
 
 import json
-import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from enum import StrEnum
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, cast
 
-import requests
-import urllib3
+from pydantic_core import from_json
 
-from beray import sse
+from beray import retries, sse
+from beray.body import Body
 from beray.exceptions import (
     APIError,
     ConnectionFailed,
@@ -32,14 +31,13 @@ from beray.exceptions import (
 from beray.schema import BODY_EXCERPT, TERMINAL_STATUSES, Task, TaskEvent
 from beray.transport import Transport, segment
 
-READ_BYTES: Final = 64 * 1024
 IDLE_SECONDS: Final = 45.0
 """Silence after which a connection counts as broken: three heartbeats of our server."""
 RECONNECT_SECONDS: Final = 300.0
 """How long to try, without a byte received, before giving up."""
-_FIRST_DELAY: Final = 0.25
 _LONGEST_DELAY: Final = 15.0
-_WORTH_WAITING: Final = frozenset({429, 502, 503, 504})
+_LONGEST_RETRY: Final = 60.0
+_WORTH_WAITING: Final = frozenset({429, 500, 502, 503, 504})
 
 
 class StreamState(StrEnum):
@@ -54,9 +52,8 @@ class StreamState(StrEnum):
 class TaskStream(Iterator[TaskEvent]):
     """Iterate over a task's events; also a context manager.
 
-    ``close()`` may be called from any thread and returns at once; the iteration
-    then stops. ``state`` and ``retry_in`` (seconds, while reconnecting) can be read
-    at any time; ``on_state`` is called in the iterating thread when they change.
+    ``close()`` may be called from any thread and returns at once; the iteration then
+    stops. A loop that is left with ``break`` gives the connection back by itself.
 
     Raises, while iterating:
         APIError: the server refuses the stream (``NotFoundError``,
@@ -78,26 +75,28 @@ class TaskStream(Iterator[TaskEvent]):
         idle: float = IDLE_SECONDS,
         on_state: Callable[[StreamState], None] | None = None,
     ) -> None:
-        self.last_event_id = last_event_id
-        self.state = StreamState.CONNECTING
-        self.retry_in = 0.0
-        self._transport = transport
-        self._path = f"/tasks/{segment(task_id)}/stream"
-        self._get_task = get_task
-        self._reconnect = reconnect
-        self._idle = idle
-        self._on_state = on_state
-        self._closed = threading.Event()
-        self._response: requests.Response | None = None
-        self._lock = threading.Lock()
-        self._last_seq = int(last_event_id) if last_event_id and last_event_id.isdigit() else 0
-        self._gap_at: int | None = None
-        self._retry = _FIRST_DELAY
-        self._heard_at = time.monotonic()
-        self._events: Generator[TaskEvent, None, None] = self._run()
+        path = f"/tasks/{segment(task_id)}/stream"
+        # Apart from this object, so that nothing but its user holds it: when it is
+        # dropped, in the middle of a loop for one, it closes.
+        self._reader = _Reader(transport, path, get_task, last_event_id, reconnect, idle, on_state)
+        self._events = self._reader.events()
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last event given: where to go on, in this process or a later one."""
+        return self._reader.last_event_id
+
+    @property
+    def state(self) -> StreamState:
+        return self._reader.state
+
+    @property
+    def retry_in(self) -> float:
+        """Seconds that the wait before the next connection takes, while reconnecting."""
+        return self._reader.retry_in
 
     def __next__(self) -> TaskEvent:
-        if self._closed.is_set():
+        if self._reader.closed:
             self._events.close()
         return next(self._events)
 
@@ -113,65 +112,103 @@ class TaskStream(Iterator[TaskEvent]):
         self.close()
 
     def __del__(self) -> None:
-        # A loop that was left with ``break`` gives the connection back here.
-        if hasattr(self, "_lock"):
+        if hasattr(self, "_events"):
             self.close()
 
     def close(self) -> None:
         """Stop iterating, wherever the iterating thread is blocked. Idempotent."""
-        self._closed.set()
+        self._reader.close()
+
+
+class _Reader:
+    """The connections of one stream, and what is known across them."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        get_task: Callable[[], Task],
+        last_event_id: str | None,
+        reconnect: float,
+        idle: float,
+        on_state: Callable[[StreamState], None] | None,
+    ) -> None:
+        self.last_event_id = last_event_id
+        self.state = StreamState.CONNECTING
+        self.retry_in = 0.0
+        self.closed = False
+        self._transport = transport
+        self._path = path
+        self._get_task = get_task
+        self._reconnect = reconnect
+        self._idle = idle
+        self._on_state = on_state
+        self._woken = threading.Event()
+        self._lock = threading.Lock()
+        self._body: Body | None = None
+        numbered = last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit()
+        self._last_seq = int(last_event_id) if last_event_id and numbered else 0
+        self._gap_at: int | None = None
+        self._first_delay = 0.25
+        self._heard = False
+
+    def close(self) -> None:
+        self.closed = True
+        self._woken.set()
         with self._lock:
-            response, self._response = self._response, None
-        if response is None:
-            return
-        try:
-            # Closing a socket does not wake a thread that reads from it; this does.
-            response.raw.shutdown()
-        except (ValueError, RuntimeError, OSError):
-            response.close()
+            body, self._body = self._body, None
+        if body is not None:
+            body.close()
 
-    def _run(self) -> Generator[TaskEvent, None, None]:
+    def events(self) -> Generator[TaskEvent, None, None]:
+        """All events, over as many connections as it takes."""
         attempt = 0
-        fruitless_ends = 0
-        while not self._closed.is_set():
-            heard = self._heard_at
-            given = 0
-            failure: Exception | None = None
-            try:
-                for event in self._connection():
-                    given += 1
-                    yield event
-                    if _is_end(event):
-                        self._set_state(StreamState.ENDED)
+        silent_ends = 0
+        lost_at = 0.0
+        try:
+            while not self.closed:
+                self._heard = False
+                given = 0
+                failure: ConnectionFailed | APIError | None = None
+                try:
+                    for event in self._connection():
+                        given += 1
+                        yield event
+                        if _is_end(event):
+                            return
+                except ConnectionFailed as error:
+                    failure = error
+                except APIError as error:
+                    if error.status_code not in _WORTH_WAITING:
+                        raise
+                    failure = error
+                if self._left():
+                    return
+                if failure is None:
+                    # An orderly close without the end. A server that sends no ids cannot
+                    # be asked for the rest, and one that is silent again may never say
+                    # the end: then the task itself knows.
+                    silent_ends = 0 if given else silent_ends + 1
+                    no_ids = given and not self.last_event_id
+                    if (no_ids or silent_ends > 1) and self._task_has_ended():
                         return
-            except ConnectionFailed as error:
-                failure = error
-            except APIError as error:
-                if error.status_code not in _WORTH_WAITING:
-                    self._set_state(StreamState.ENDED)
-                    raise
-                failure = error
-            if self._closed.is_set():
-                break
-            if failure is None:
-                # An orderly close without the end. A server that sends no ids cannot be
-                # asked for the rest, and one that is silent again may never say the end:
-                # then the task itself knows.
-                fruitless_ends = 0 if given else fruitless_ends + 1
-                no_ids = given and not self.last_event_id
-                if (no_ids or fruitless_ends > 1) and self._task_has_ended():
-                    break
-            self._resumable_or_raise(failure, given)
-            if time.monotonic() - self._heard_at > self._reconnect:
-                self._set_state(StreamState.ENDED)
-                raise failure or ConnectionFailed(
-                    f"the stream of {self._path} ended early, again and again"
-                )
-            attempt = 1 if self._heard_at != heard else attempt + 1
-            self._wait(attempt, failure)
-        self._set_state(StreamState.ENDED)
+                if given and not self.last_event_id:
+                    raise StreamInterrupted(
+                        f"{self._path}: the stream broke after {given} events, before the task "
+                        "ended; the server sends no ids to resume by",
+                        path=self._path,
+                    ) from failure
+                attempt = 1 if self._heard else attempt + 1
+                lost_at = time.monotonic() if attempt == 1 else lost_at
+                if time.monotonic() - lost_at > self._reconnect:
+                    raise failure or ConnectionFailed(
+                        f"{self._path}: the stream ends early, again and again", path=self._path
+                    )
+                self._wait(attempt, failure)
+        finally:
+            self._set_state(StreamState.ENDED)
 
-    def _connection(self) -> Iterator[TaskEvent]:
+    def _connection(self) -> Generator[TaskEvent, None, None]:
         """The events of one connection that have not been given before."""
         headers = {
             "Accept": "text/event-stream",
@@ -180,85 +217,58 @@ class TaskStream(Iterator[TaskEvent]):
         }
         if self.last_event_id:
             headers["Last-Event-ID"] = self.last_event_id
-        response = self._transport.request(
-            "GET",
-            self._path,
-            headers=headers,
-            stream=True,
-            timeout=(self._transport.timeout[0], self._idle),
-        )
-        with response:
-            with self._lock:
-                self._response = response
-            if self._closed.is_set():
+        body = self._transport.open_stream(self._path, headers=headers, idle=self._idle)
+        with self._lock:
+            self._body = body
+        try:
+            if self._left():
                 return
             self._set_state(StreamState.LIVE)
             parser = sse.Parser()
-            for chunk in self._chunks(response):
-                self._heard_at = time.monotonic()
-                for message in self._parsed(parser, chunk):
-                    if not message.data:
+            while chunk := body.read():
+                self._heard = True
+                for data, _, event_id in parser.feed(chunk):
+                    if not data:
                         continue
-                    event = _decoded(message, self._path)
-                    if self._is_new(event, message.id):
-                        yield event
-        with self._lock:
-            self._response = None
-
-    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """Pieces of the body as they arrive; nothing is held back."""
-        while not self._closed.is_set():
-            try:
-                chunk = response.raw.read1(READ_BYTES, decode_content=True)
-            except urllib3.exceptions.ReadTimeoutError:
-                raise ConnectionFailed(
-                    f"{self._path}: no sign of life for {self._idle:g} s"
-                ) from None
-            except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
-                if self._closed.is_set():
-                    return
-                raise ConnectionFailed(f"{self._path}: the connection broke") from error
-            if not chunk:
-                return
-            yield chunk
-
-    def _parsed(self, parser: sse.Parser, chunk: bytes) -> Iterator[sse.ServerSentEvent]:
-        try:
-            for message in parser.feed(chunk):
-                self._retry = _FIRST_DELAY if parser.retry is None else parser.retry
-                yield message
+                    event = _decoded(data, self._path)
+                    seq = event.get("seq")
+                    if seq.__class__ is int:
+                        if seq != self._last_seq + 1:
+                            self._require_given(seq)
+                            continue
+                        self._last_seq = seq
+                    if event_id:
+                        self.last_event_id = event_id
+                    elif seq.__class__ is int:
+                        self.last_event_id = str(seq)
+                    yield event
+                if parser.retry is not None:
+                    self._first_delay = min(parser.retry, _LONGEST_RETRY)
         except sse.BlockTooLarge as error:
-            raise InvalidResponseError(f"{self._path}: {error}", body="") from None
+            raise InvalidResponseError(f"{self._path}: {error}", body="", path=self._path) from None
+        finally:
+            with self._lock:
+                self._body = None
+            body.release()
 
-    def _is_new(self, event: TaskEvent, event_id: str) -> bool:
-        """Whether to give ``event``, which is then counted as given."""
-        seq = event.get("seq")
-        if not isinstance(seq, int):
-            self.last_event_id = event_id or self.last_event_id
-            return True
+    def _require_given(self, seq: int) -> None:
+        """Return where ``seq`` was given before; break the connection where one is missing."""
         expected = self._last_seq + 1
         if seq < expected:
-            return False
-        if seq > expected:
-            if self._gap_at == expected:
-                raise StreamGapError(
-                    f"{self._path}: event {expected} is missing: the server went on with {seq}",
-                    expected=expected,
-                    received=seq,
-                )
-            self._gap_at = expected
-            raise ConnectionFailed(f"{self._path}: event {expected} did not come")
-        self._last_seq = seq
-        self.last_event_id = event_id or str(seq)
-        return True
+            return
+        if self._gap_at == expected:
+            raise StreamGapError(
+                f"{self._path}: event {expected} is missing: the server went on with {seq}",
+                expected=expected,
+                received=seq,
+                path=self._path,
+            )
+        self._gap_at = expected
+        raise ConnectionFailed(f"{self._path}: event {expected} did not come", path=self._path)
 
-    def _resumable_or_raise(self, failure: Exception | None, given: int) -> None:
-        if given and not self.last_event_id:
-            self._set_state(StreamState.ENDED)
-            raise StreamInterrupted(
-                f"{self._path}: the stream broke after {given} events, before the task ended; "
-                "the server sends no ids to resume by"
-            ) from failure
+    def _left(self) -> bool:
+        """Whether somebody has closed the stream meanwhile."""
+        return self.closed
 
     def _task_has_ended(self) -> bool:
         try:
@@ -266,16 +276,13 @@ class TaskStream(Iterator[TaskEvent]):
         except ConnectionFailed:
             return False
 
-    def _wait(self, attempt: int, failure: Exception | None) -> None:
-        delay = min(self._retry * 2.0 ** min(attempt - 1, 16), _LONGEST_DELAY)
-        delay *= random.uniform(0.5, 1.0)
-        asked = getattr(failure, "retry_after", None)
-        if asked is not None:
-            delay = max(delay, min(asked, 60.0))
-        self.retry_in = delay
+    def _wait(self, attempt: int, failure: ConnectionFailed | APIError | None) -> None:
+        delay = retries.backoff(attempt, self._first_delay, max(self._first_delay, _LONGEST_DELAY))
+        asked = failure.retry_after if isinstance(failure, APIError) else None
+        self.retry_in = delay if asked is None else max(delay, min(asked, retries.LONGEST_WAIT))
         self._set_state(StreamState.RECONNECTING)
-        self._closed.wait(delay)
-        self._set_state(StreamState.CONNECTING)
+        if not self._woken.wait(self.retry_in):
+            self._set_state(StreamState.CONNECTING)
 
     def _set_state(self, state: StreamState) -> None:
         if state is not self.state:
@@ -284,20 +291,24 @@ class TaskStream(Iterator[TaskEvent]):
                 self._on_state(state)
 
 
-def _decoded(message: sse.ServerSentEvent, path: str) -> TaskEvent:
+def _decoded(data: str, path: str) -> TaskEvent:
     try:
-        event = json.loads(message.data)
-    except (ValueError, RecursionError):
-        event = None
-    if not isinstance(event, dict):
+        event: Any = from_json(data)
+    except ValueError:
+        try:
+            # It takes what the stricter and faster decoder does not, lone surrogates for one.
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            event = None
+    if event.__class__ is not dict:
         raise InvalidResponseError(
-            f"{path}: an event is not a JSON object", body=message.data[:BODY_EXCERPT]
+            f"{path}: an event is not a JSON object", body=data[:BODY_EXCERPT], path=path
         )
-    result: TaskEvent = event  # type: ignore[assignment]
-    return result
+    return cast(TaskEvent, event)
 
 
 def _is_end(event: TaskEvent) -> bool:
     """Whether the server has said that this is the end."""
-    kind = event.get("type", "TASK_STATUS")
-    return kind == "TASK_STATUS" and event.get("status") in TERMINAL_STATUSES
+    if event.get("status") not in TERMINAL_STATUSES:
+        return False
+    return event.get("type", "TASK_STATUS") == "TASK_STATUS"

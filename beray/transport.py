@@ -1,36 +1,36 @@
 """One way to make a request, one to open a stream.
 
-Everything a call has in common is here: the session, the deadlines, redirects that
-stay on the server, and the translation of answers and failures into exceptions.
+Everything a call has in common is here: the session, the deadlines, retries, redirects
+that stay on the server, and the translation of answers and failures into exceptions.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urljoin
 
 import requests
 from pydantic import TypeAdapter
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from beray import retries
+from beray.answers import api_error, connection_error, context, decoded_json, read_whole
+from beray.body import Body
 from beray.config import checked_base_url, origin
 from beray.exceptions import (
-    APIError,
-    AuthenticationError,
     BeRayException,
-    ConflictError,
     ConnectionFailed,
-    DeadlineExceeded,
     InvalidArgument,
     InvalidResponseError,
-    NotFoundError,
-    RateLimitError,
-    UnprocessableEntityError,
+    OutcomeUnknown,
 )
-from beray.schema import BODY_EXCERPT, checked
+from beray.schema import BODY_EXCERPT, IDEMPOTENCY_HEADER, wrong_shape
 from beray.version import __version__
 
 T = TypeVar("T")
@@ -38,16 +38,10 @@ Timeout = tuple[float, float]
 """Seconds to connect, and seconds without a byte while reading."""
 
 DEFAULT_TIMEOUT: Final[Timeout] = (10.0, 60.0)
+DEFAULT_DEADLINE: Final = 300.0
 MAX_REDIRECTS: Final = 5
 API_PREFIX: Final = "/api/v1"
-_ERRORS: Final[dict[int, type[APIError]]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    404: NotFoundError,
-    409: ConflictError,
-    422: UnprocessableEntityError,
-    429: RateLimitError,
-}
+_CONNECTIONS: Final = 64
 
 log = logging.getLogger("beray.transport")
 
@@ -75,22 +69,42 @@ def segment(value: object) -> str:
     return quote(text, safe="")
 
 
+def new_session() -> requests.Session:
+    """A session for many threads at once, without a memory for cookies."""
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    return session
+
+
 class Transport:
-    """A session bound to one server."""
+    """A session bound to one server. Safe to share between threads."""
 
     def __init__(
         self,
         base_url: str,
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
+        deadline: float = DEFAULT_DEADLINE,
+        max_retries: int = retries.RETRIES,
         session: requests.Session | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
         self.base_url = checked_base_url(base_url)
         self.timeout = timeout
-        self.session = session or requests.Session()
+        self.deadline = deadline
+        self.max_retries = max_retries
+        self.session = session or new_session()
         self.session.headers.setdefault("User-Agent", f"beray/{__version__}")
         if self.session.auth is None:
             self.session.auth = _SessionHeaderAuth()
+        # Given with each request: what the environment says would overrule the session's.
+        given = {"verify": verify, "cert": cert, "proxies": proxies}
+        self._tls = {name: value for name, value in given.items() if value is not None}
+        self._honours_keys = False
 
     def set_token(self, token: str | None) -> None:
         """Sign every later request with ``token``, or with nothing.
@@ -108,186 +122,198 @@ class Transport:
     def json(self, adapter: TypeAdapter[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``adapter``."""
         response = self.request(method, path, **options)
-        what = f"{method} {path}"
-        return checked(
-            adapter,
-            decoded_json(response, what),
-            what=what,
-            body=response.text,
-            status_code=response.status_code,
-        )
+        data = decoded_json(response, method, path)
+        problem = wrong_shape(adapter, data)
+        if problem is not None:
+            raise InvalidResponseError(
+                f"{method} {path}: the answer has an unexpected shape: {problem}",
+                body=response.text[:BODY_EXCERPT],
+                **context(response, method, path),
+            )
+        result: T = data
+        return result
 
     def request(
         self,
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None = None,
-        json: Any = None,
-        data: Any = None,
-        headers: Mapping[str, str] | None = None,
         stream: bool = False,
         timeout: Timeout | None = None,
+        idempotency_key: str | None = None,
+        patient: bool = True,
+        headers: Mapping[str, str] | None = None,
+        **content: Any,
     ) -> requests.Response:
         """Make a request below ``/api/v1`` and return its successful response.
 
-        With ``stream`` the body is left to be read, and to be closed, by the caller.
+        It is made again where that is certain to be harmless (:mod:`beray.retries`).
+
+        Args:
+            stream: leave the body to be read, and to be closed, by the caller.
+            timeout: other than the client's.
+            idempotency_key: makes a POST one that may be repeated, with a server that
+                honours it.
+            patient: ``False`` raises at once where the server asks to wait.
+            content: ``params``, ``json`` and ``data``, as for ``requests``.
 
         Raises:
             APIError: the server said no; the subclass says how.
             ConnectionFailed, DeadlineExceeded: there was no whole answer.
+            OutcomeUnknown: nor is it known whether the call was done.
             InvalidResponseError: it redirects elsewhere.
         """
-        what = f"{method} {path}"
-        url = f"{self.base_url}{API_PREFIX}{path}"
-        for _ in range(MAX_REDIRECTS + 1):
+        sent = dict(headers or {})
+        if idempotency_key is not None:
+            sent["Idempotency-Key"] = idempotency_key
+        call = _Call(method, path, stream, timeout or self.timeout, {"headers": sent, **content})
+        until = time.monotonic() + self.deadline
+        attempt, delivered = 0, False
+        while True:
+            attempt += 1
             try:
-                response = self.session.request(
-                    method,
-                    url,
-                    params=params,
-                    json=json,
-                    data=data,
-                    headers=headers,
-                    stream=stream,
-                    timeout=timeout or self.timeout,
-                    allow_redirects=False,
-                )
-            except requests.RequestException as error:
-                raise connection_error(error, what) from None
-            except UnicodeError:
-                raise InvalidArgument(f"{what}: an argument is not valid text") from None
-            except ValueError:
-                # requests looks at a redirect's target before anybody asks it to.
-                raise InvalidResponseError(
-                    f"{what}: the answer is malformed", body="", status_code=None
-                ) from None
-            log.debug("%s -> %d", what, response.status_code)
-            target = response.headers.get("Location")
-            if not (300 <= response.status_code < 400 and target):
-                break
-            url = self._redirected(response, url, target, what, replayable=data is None)
-            params = None
-        else:
-            raise InvalidResponseError(
-                f"{what}: more than {MAX_REDIRECTS} redirects", body="", status_code=None
-            )
-        if response.status_code >= 300 and response.status_code != 304:
-            with response:
-                raise api_error(response, method, path)
-        return response
+                return self._once(call, until)
+            except BeRayException as error:
+                delivered |= isinstance(error, ConnectionFailed) and error.delivered
+                may_wait = patient or isinstance(error, ConnectionFailed)
+                wait = None
+                if attempt <= self.max_retries and call.replayable and may_wait:
+                    may_repeat = self._may_repeat(call, error)
+                    wait = retries.pause(error, attempt, may_repeat=may_repeat)
+                if wait is None or time.monotonic() + wait > until:
+                    once = not retries.repeatable(method)
+                    if once and delivered and isinstance(error, ConnectionFailed):
+                        raise _unknown(call, error) from None
+                    raise
+                log.debug("%s: again in %.2f s after %s", call, wait, type(error).__name__)
+            time.sleep(wait)
+            call.rewind()
 
-    def _redirected(
-        self, response: requests.Response, url: str, target: str, what: str, *, replayable: bool
-    ) -> str:
-        """Where a redirect leads, if it may be followed: same server, same request."""
-        response.close()
-        try:
-            location = urljoin(url, target)
-            same = origin(location) == origin(url)
-        except ValueError:
-            location, same = url, False
-        keeps_method = response.status_code in (307, 308) or what.startswith(("GET ", "HEAD "))
-        if same and keeps_method and replayable:
-            return location
-        where = "a place that the request cannot follow" if same else "another server"
-        raise InvalidResponseError(
-            f"{what}: the server redirects to {where}, which gets no credentials from here; "
-            "check the server's URL",
-            body="",
-            status_code=response.status_code,
-        )
+    def open_stream(self, path: str, *, headers: Mapping[str, str], idle: float) -> Body:
+        """GET a body that is read as it arrives; ``idle`` seconds of silence break it.
+
+        Raises:
+            as ``request``; a stream is opened once, its reader decides about again.
+        """
+        call = _Call("GET", path, True, (self.timeout[0], idle), {"headers": dict(headers)})
+        return Body(self._once(call, time.monotonic() + self.deadline), str(call))
 
     def close(self) -> None:
         self.session.close()
 
+    def _once(self, call: _Call, until: float) -> requests.Response:
+        """Make a request, follow it where it may go, and judge the answer."""
+        url = f"{self.base_url}{API_PREFIX}{call.path}"
+        options = call.options | self._tls
+        started = time.monotonic()
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                response = self.session.request(
+                    call.method, url, stream=True, timeout=call.timeout,
+                    allow_redirects=False, **options,
+                )  # fmt: skip
+                if not call.stream or response.status_code >= 300:
+                    read_whole(response, until)
+            except requests.RequestException as error:
+                raise connection_error(error, call.method, call.path) from None
+            except UnicodeError:
+                raise InvalidArgument(f"{call}: an argument is not valid text") from None
+            except ValueError:
+                # requests looks at a redirect's target before anybody asks it to.
+                raise InvalidResponseError(
+                    f"{call}: the answer is malformed", body="", method=call.method, path=call.path
+                ) from None
+            seconds = time.monotonic() - started
+            log.debug("%s -> %d in %.3f s", call, response.status_code, seconds)
+            self._honours_keys |= IDEMPOTENCY_HEADER in response.headers
+            target = response.headers.get("Location")
+            if not (300 <= response.status_code < 400 and target):
+                break
+            url = _redirected(call, response, url, target)
+            options.pop("params", None)
+        else:
+            raise InvalidResponseError(
+                f"{call}: more than {MAX_REDIRECTS} redirects",
+                body="", method=call.method, path=call.path,
+            )  # fmt: skip
+        if response.status_code >= 300 and response.status_code != 304:
+            raise api_error(response, call.method, call.path)
+        return response
 
-def decoded_json(response: requests.Response, what: str) -> Any:
-    """Decode the body of ``response``.
+    def _may_repeat(self, call: _Call, error: BeRayException) -> bool:
+        """Whether ``call`` may be made twice."""
+        if retries.repeatable(call.method):
+            return True
+        keyed = "Idempotency-Key" in call.options["headers"]
+        if not keyed or not isinstance(error, ConnectionFailed) or not error.delivered:
+            return False
+        if not self._honours_keys:
+            # Nothing is known of this server yet; any answer tells.
+            probe = _Call("GET", "/users/me", False, self.timeout, {"headers": {}})
+            try:
+                self._once(probe, time.monotonic() + sum(self.timeout))
+            except BeRayException as failed:
+                log.debug("%s: %s", probe, type(failed).__name__)
+        return self._honours_keys
 
-    Raises:
-        InvalidResponseError: with the first part of a body that is not JSON.
-    """
-    try:
-        return json.loads(response.content)
-    except (ValueError, RecursionError):
-        kind = response.headers.get("Content-Type", "no content type")
-        raise InvalidResponseError(
-            f"{what}: the answer is not JSON ({response.status_code}, {kind}); "
-            "is this the URL of a BeRay server?",
-            body=response.text[:BODY_EXCERPT],
-            status_code=response.status_code,
-        ) from None
+
+@dataclass(frozen=True)
+class _Call:
+    """One call, as often as it is made."""
+
+    method: str
+    path: str
+    stream: bool
+    timeout: Timeout
+    options: dict[str, Any]
+    _start: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self._is_file:
+            object.__setattr__(self, "_start", self.options["data"].tell())
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def _is_file(self) -> bool:
+        return hasattr(self.options.get("data"), "seek")
+
+    @property
+    def replayable(self) -> bool:
+        """Whether its body can be sent a second time."""
+        return self._is_file or isinstance(self.options.get("data"), (bytes, str, dict, type(None)))
+
+    def rewind(self) -> None:
+        if self._is_file:
+            self.options["data"].seek(self._start)
 
 
-def api_error(response: requests.Response, method: str, path: str) -> APIError:
-    """The exception that an unsuccessful response stands for."""
-    try:
-        body = json.loads(response.content)
-        detail = body["detail"] if isinstance(body, dict) and "detail" in body else body
-    except (ValueError, RecursionError):
-        detail = response.text[:BODY_EXCERPT]
-    except requests.RequestException:
-        detail = "the connection broke before the reason arrived"
-    status = response.status_code
-    return _ERRORS.get(status, APIError)(
-        f"{status} for {method} {path}: {_in_words(detail) or response.reason}",
-        status_code=status,
-        error_detail=detail,
-        method=method,
-        path=path,
-        request_id=response.headers.get("X-Request-ID"),
-        retry_after=_seconds(response.headers.get("Retry-After")),
+def _unknown(call: _Call, error: ConnectionFailed) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{error}; it is not known whether the server has done {call}: look before you repeat it",
+        method=call.method,
+        path=call.path,
     )
 
 
-def connection_error(error: Exception, what: str) -> BeRayException:
-    """The exception that a failure below HTTP stands for, without the request in it."""
-    if isinstance(error, requests.ConnectTimeout):
-        return DeadlineExceeded(f"{what}: the server did not accept the connection in time")
-    if isinstance(error, requests.Timeout):
-        return DeadlineExceeded(f"{what}: the server did not answer in time")
-    if isinstance(error, requests.exceptions.SSLError):
-        return ConnectionFailed(f"{what}: the server's TLS certificate was not accepted")
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
-        return InvalidArgument(f"{what}: the request cannot be sent as it is")
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return ConnectionFailed(f"{what}: the connection broke before the answer was complete")
-    return ConnectionFailed(f"{what}: could not reach the server ({_root_cause(error)})")
-
-
-def _root_cause(error: BaseException) -> str:
-    """The innermost reason, which says "Connection refused" where the outer ones say names."""
-    seen = {id(error)}
-    while True:
-        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
-        if not isinstance(inner, BaseException) or id(inner) in seen:
-            break
-        seen.add(id(inner))
-        error = inner
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
-
-
-def _in_words(detail: Any) -> str:
-    if isinstance(detail, str):
-        return detail
-    if isinstance(detail, list):
-        return "; ".join(_problem(item) for item in detail)
-    return json.dumps(detail, ensure_ascii=False)[:BODY_EXCERPT] if detail else ""
-
-
-def _problem(item: Any) -> str:
-    if not isinstance(item, dict) or "msg" not in item:
-        return str(item)
-    place = item.get("loc")
-    parts = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
-    return f"{'.'.join(parts)}: {item['msg']}" if parts else str(item["msg"])
-
-
-def _seconds(value: str | None) -> float | None:
+def _redirected(call: _Call, response: requests.Response, url: str, target: str) -> str:
+    """Where a redirect leads, if it may be followed: same server, same request."""
     try:
-        return max(0.0, float(value)) if value else None
+        location = urljoin(url, target)
+        same = origin(location) == origin(url)
     except ValueError:
-        return None
+        location, same = url, False
+    keeps_method = response.status_code in (307, 308) or call.method in ("GET", "HEAD")
+    if same and keeps_method and call.replayable:
+        call.rewind()
+        return location
+    where = "a place that the request cannot follow" if same else "another server"
+    raise InvalidResponseError(
+        f"{call}: the server redirects to {where}, which gets no credentials from here; "
+        "check the server's URL",
+        body="",
+        method=call.method,
+        path=call.path,
+        status_code=response.status_code,
+    )

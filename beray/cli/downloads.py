@@ -12,13 +12,13 @@ from typing import Final
 
 import requests
 
+from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import InvalidResponseError
 from beray.files import local_path
 from beray.schema import FileItem
-from beray.transport import connection_error
 
 _BLOCK_BYTES: Final = 64 * 1024
 _NAMES_IN_A_LINE: Final = 10
@@ -89,8 +89,8 @@ def to_stdout(response: requests.Response, what: str) -> None:
 
 
 def _blocks(response: requests.Response, what: str) -> Iterator[bytes]:
-    with response:
-        try:
-            yield from response.iter_content(_BLOCK_BYTES)
-        except requests.RequestException as error:
-            raise connection_error(error, what) from None
+    body = Body(response, what)
+    try:
+        yield from map(bytes, body.blocks(_BLOCK_BYTES, None))
+    finally:
+        body.release()

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
@@ -68,6 +69,7 @@ def get_content(
     if_none_match: Annotated[str | None, Header()] = None,
     if_range: Annotated[str | None, Header()] = None,
     range_: Annotated[str | None, Header(alias="Range")] = None,
+    want_repr_digest: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The bytes of a file, or the `Range` of them that is asked for."""
     with _refusals(), app.workspaces.open(task.id) as workspace:
@@ -86,6 +88,9 @@ def get_content(
         name = path.rpartition("/")[2]
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
         headers["X-Content-Type-Options"] = "nosniff"
+        if digests.is_wanted(want_repr_digest):
+            headers["Repr-Digest"] = digests.header(digests.of_file(file))
+            file.seek(0)
         if request.method == "HEAD":
             headers["Content-Length"] = str(size)
             return Response(headers=headers, media_type=_media_type(name))

@@ -11,6 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from beray.schema import IDEMPOTENCY_HEADER
+from beray.server.store import KEY_SECONDS
+
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """For every call but the upload of a file, which is never held in memory."""
 
@@ -40,7 +43,9 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
             await send(message)
 
         async def bounded() -> Message:

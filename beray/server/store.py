@@ -7,6 +7,8 @@ what a transaction has committed survives a killed server and a lost power suppl
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,6 +36,8 @@ from beray.schema import TERMINAL_STATUSES
 from beray.server import migrations
 
 LOCAL_EMAIL = "local@localhost"
+KEY_SECONDS = 24 * 3600
+"""How long an ``Idempotency-Key`` is remembered."""
 
 
 def utc_now(after_seconds: float = 0.0) -> str:
@@ -94,6 +98,20 @@ class Task(Base):
     ended_at: Mapped[str | None]
 
 
+class CreationKey(Base):
+    """The ``Idempotency-Key`` of a task's creation, for a day."""
+
+    __tablename__ = "creation_keys"
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[str]
+    task_id: Mapped[int]
+    created_at: Mapped[str] = mapped_column(index=True)
+
+
 class StoredEvent(Base):
     """One event of a task; ``body`` is its JSON as the wire carries it."""
 
@@ -105,6 +123,15 @@ class StoredEvent(Base):
     )
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     body: Mapped[str]
+
+
+class KeyTaken(Exception):
+    """There was a creation with this key; ``same_request`` says whether it was the same one."""
+
+    def __init__(self, task_id: int, *, same_request: bool) -> None:
+        super().__init__(f"task {task_id} was created with this key")
+        self.task_id = task_id
+        self.same_request = same_request
 
 
 class Store:
@@ -173,19 +200,52 @@ class Store:
     # Tasks
 
     def add_task(
-        self, user_id: int, goal: str, tools: list[dict[str, Any]] | None, *, held: bool
+        self,
+        user_id: int,
+        goal: str,
+        tools: list[dict[str, Any]] | None,
+        *,
+        held: bool,
+        key: str | None = None,
     ) -> Task:
+        """Add a task; the transaction also takes its ``key``, where there is one.
+
+        Raises:
+            KeyTaken: an earlier creation had the key.
+        """
+        created_at = utc_now()
         task = Task(
             user_id=user_id,
             goal=goal,
             tools=tools,
             held=held,
             status="QUEUED",
-            created_at=utc_now(),
+            created_at=created_at,
         )
         with self.writing() as session:
+            if key is not None:
+                request = _request_digest(goal, tools, held)
+                self._refuse_taken(session, user_id, key, request)
             session.add(task)
+            session.flush()
+            if key is not None:
+                session.add(
+                    CreationKey(
+                        user_id=user_id,
+                        key=key,
+                        request_digest=request,
+                        task_id=task.id,
+                        created_at=created_at,
+                    )
+                )
         return task
+
+    def _refuse_taken(self, session: Session, user_id: int, key: str, request: str) -> None:
+        expired = CreationKey.created_at <= utc_now(-KEY_SECONDS)
+        session.execute(delete(CreationKey).where(expired))
+        taken = session.get(CreationKey, (user_id, key))
+        if taken is not None:
+            raise KeyTaken(taken.task_id, same_request=taken.request_digest == request)
 
     def task(self, task_id: int) -> Task | None:
         with self.reading() as session:
@@ -258,6 +318,11 @@ class Store:
         )
         with self.reading() as session:
             return [(seq, body) for seq, body in session.execute(following)]
+
+
+def _request_digest(goal: str, tools: list[dict[str, Any]] | None, held: bool) -> str:
+    request = json.dumps([goal, tools, held], sort_keys=True)
+    return hashlib.sha256(request.encode()).hexdigest()
 
 
 def _engine(url: str) -> Engine:

@@ -13,9 +13,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.dependencies import AppServices, CurrentUser, OwnTask
+from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
 from beray.server.event_log import PAGE_EVENTS, LoggedEvent
-from beray.server.store import Store, Task
+from beray.server.store import KeyTaken, Store, Task
 
 RETRY_MILLISECONDS = 1000
 
@@ -48,16 +48,37 @@ class NewTask(BaseModel):
 
 
 @router.post("/")
-async def create_task(body: NewTask, user: CurrentUser, app: AppServices) -> schema.Task:
-    """Create a task. It runs as soon as a slot is free, in order of creation."""
+async def create_task(
+    body: NewTask,
+    user: CurrentUser,
+    app: AppServices,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> schema.Task:
+    """Create a task. It runs as soon as a slot is free, in order of creation.
+
+    With an ``Idempotency-Key``, the same request within a day gets the same task.
+    """
 
     def add() -> Task:
-        task = app.store.add_task(user.id, body.goal, body.tools, held=not body.start)
+        held = not body.start
+        task = app.store.add_task(user.id, body.goal, body.tools, held=held, key=idempotency_key)
         app.workspaces.create(task.id)
         return task
 
-    task = await run_in_threadpool(add)
+    try:
+        task = await run_in_threadpool(add)
+    except KeyTaken as taken:
+        return await _created_before(app, taken)
     await app.queue.created(task)
+    return public(task)
+
+
+async def _created_before(app: Services, taken: KeyTaken) -> schema.Task:
+    if not taken.same_request:
+        raise HTTPException(422, "This Idempotency-Key was used for another request.")
+    task = await run_in_threadpool(app.store.task, taken.task_id)
+    if task is None:
+        raise HTTPException(409, f"Task {taken.task_id} was created with this key, and deleted.")
     return public(task)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
@@ -30,6 +31,7 @@ class Answer:
         drop_at: the connection is closed behind so many bytes of the body.
         reset: a drop is a TCP reset instead of an orderly close.
         stall_at: nothing more is sent behind so many bytes; the connection stays open.
+        pause: seconds between two pieces.
     """
 
     body: bytes | list[bytes] = b""
@@ -39,6 +41,7 @@ class Answer:
     drop_at: int | None = None
     reset: bool = False
     stall_at: int | None = None
+    pause: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Request:
     body: bytes
 
 
+_OVER: Final = Answer(b"the script is over", 500)
+
+
 class FaultServer:
     """Gives its answers one after another, one for each request, then 500s.
 
@@ -58,7 +64,7 @@ class FaultServer:
     """
 
     def __init__(self, answers: Iterable[Answer]) -> None:
-        self._answers = iter(answers)
+        self._answers = deque(answers)
         self.requests: list[Request] = []
         self.stalled = threading.Event()
         """Set once an answer has come to its ``stall_at``."""
@@ -75,6 +81,11 @@ class FaultServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def say(self, *answers: Answer) -> None:
+        """Append to the script."""
+        with self._lock:
+            self._answers.extend(answers)
 
     def close(self) -> None:
         """Stop listening and drop every connection."""
@@ -103,7 +114,7 @@ class FaultServer:
                 while (request := _received(connection)) is not None:
                     with self._lock:
                         self.requests.append(request)
-                        answer = next(self._answers, Answer(b"the script is over", 500))
+                        answer = self._answers.popleft() if self._answers else _OVER
                     if not self._send(connection, answer):
                         return
             except OSError:
@@ -116,6 +127,8 @@ class FaultServer:
         left = answer.drop_at if answer.drop_at is not None else answer.stall_at
         for piece in pieces:
             part = piece if left is None else piece[:left]
+            if answer.pause and self._closing.wait(answer.pause):
+                return False
             if part:
                 connection.sendall(_framed(part, len(piece), answer.framing))
             if left is not None:

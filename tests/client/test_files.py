@@ -35,7 +35,7 @@ def test_a_download(tmp_path: Path, framing: str) -> None:
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_download_that_is_cut_leaves_nothing(tmp_path: Path, framing: str) -> None:
     answer = Answer(BODY, framing=framing, drop_at=1_500_000)  # type: ignore[arg-type]
-    with FaultServer([answer]) as server, pytest.raises(TransferError):
+    with FaultServer([answer] * 4) as server, pytest.raises(TransferError):
         BeRayClient(server.url).download_file(1, "b.bin", tmp_path / "b.bin")
     assert left(tmp_path) == []
 
@@ -70,7 +70,7 @@ def test_nothing_is_overwritten_unless_asked(tmp_path: Path) -> None:
 def test_a_failed_download_keeps_what_was_to_be_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "b"
     target.write_text("mine")
-    with FaultServer([Answer(BODY, drop_at=10)]) as server, pytest.raises(TransferError):
+    with FaultServer([Answer(BODY, drop_at=10)] * 4) as server, pytest.raises(TransferError):
         BeRayClient(server.url).download_file(1, "b", target, overwrite=True)
     assert target.read_text() == "mine"
     assert left(tmp_path) == ["b"]

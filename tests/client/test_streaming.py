@@ -68,7 +68,7 @@ def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str) -> No
         script = [answer(body, framing=framing, drop_at=cut), answer(wire(*rest))]
         with FaultServer(script) as server:
             updates = BeRayClient(server.url).stream_task_updates(1)
-            updates._retry = 0.0
+            updates._reader._first_delay = 0.0
             assert list(updates) == EVENTS, cut
             given = len(EVENTS) - len(rest)
             assert server.requests[1].headers.get("last-event-id") == (

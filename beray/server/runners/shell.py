@@ -28,9 +28,7 @@ class ShellRunner:
             await self._say(decoder.decode(b"", final=True), sink)
             exit_code = await process.wait()
         await sink.emit(
-            MsgEventToolResult(
-                tool_name="shell", result={"exit_code": exit_code}, source=SOURCE
-            )
+            MsgEventToolResult(tool_name="shell", result={"exit_code": exit_code}, source=SOURCE)
         )
         await sink.emit(MsgEventEnd())
         return Outcome("COMPLETED") if exit_code == 0 else Outcome("FAILED", "exit_code")

@@ -62,6 +62,16 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "creation_keys",
+        sa.Column(
+            "user_id", sa.Integer, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
+        ),
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("request_digest", sa.String, nullable=False),
+        sa.Column("task_id", sa.Integer, nullable=False),
+        sa.Column("created_at", sa.String, nullable=False, index=True),
+    )
+    op.create_table(
         "events",
         sa.Column(
             "task_id",
@@ -77,5 +87,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("events", "tasks", "verification_codes", "tokens", "users"):
+    for table in ("events", "creation_keys", "tasks", "verification_codes", "tokens", "users"):
         op.drop_table(table)

@@ -1,0 +1,189 @@
+"""What a server's answer, or the lack of one, means.
+
+Source: the BeRay API v1 wire page, "Errors"; RFC 9110, 10.2.3 (Retry-After).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import requests
+import urllib3
+
+from beray.exceptions import (
+    APIError,
+    AuthenticationError,
+    BeRayException,
+    ConflictError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    InvalidArgument,
+    InvalidResponseError,
+    NotFoundError,
+    RateLimitError,
+    UnprocessableEntityError,
+)
+from beray.schema import BODY_EXCERPT
+
+READ_BYTES: Final = 64 * 1024
+_ERRORS: Final[dict[int, type[APIError]]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def read_whole(response: requests.Response, until: float) -> None:
+    """Read the body of a streamed ``response`` into its ``content``.
+
+    Args:
+        until: when to give up, on the clock of ``time.monotonic``.
+
+    Raises:
+        requests.RequestException: as requests itself would raise.
+    """
+    pieces: list[bytes] = []
+    try:
+        while piece := response.raw.read1(READ_BYTES, decode_content=True):
+            pieces.append(piece)
+            if time.monotonic() > until:
+                raise requests.ReadTimeout("the answer takes too long to arrive")
+    except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
+        response.close()
+        raise requests.ReadTimeout(error) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        response.close()
+        if isinstance(error, requests.RequestException):
+            raise
+        raise requests.exceptions.ChunkedEncodingError(error) from None
+    # What requests itself does in ``content``, where it cannot be given a deadline.
+    response._content = b"".join(pieces)
+    response._content_consumed = True  # type: ignore[attr-defined]
+
+
+def decoded_json(response: requests.Response, method: str, path: str) -> Any:
+    """Decode the body of ``response``.
+
+    Raises:
+        InvalidResponseError: with the first part of a body that is not JSON.
+    """
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        kind = response.headers.get("Content-Type", "no content type")
+        raise InvalidResponseError(
+            f"{method} {path}: the answer is not JSON ({response.status_code}, {kind}); "
+            "is this the URL of a BeRay server?",
+            body=response.text[:BODY_EXCERPT],
+            **context(response, method, path),
+        ) from None
+
+
+def api_error(response: requests.Response, method: str, path: str) -> APIError:
+    """The exception that an unsuccessful response stands for."""
+    try:
+        body = json.loads(response.content)
+        detail = body["detail"] if isinstance(body, dict) and "detail" in body else body
+    except (ValueError, RecursionError):
+        detail = response.text[:BODY_EXCERPT]
+    status = response.status_code
+    return _ERRORS.get(status, APIError)(
+        f"{status} for {method} {path}: {_in_words(detail) or response.reason}",
+        error_detail=detail,
+        retry_after=_seconds(response.headers.get("Retry-After")),
+        **context(response, method, path),
+    )
+
+
+def context(response: requests.Response, method: str, path: str) -> dict[str, Any]:
+    """What every exception says of the call behind it."""
+    return {
+        "method": method,
+        "path": path,
+        "status_code": response.status_code,
+        "request_id": response.headers.get("X-Request-ID"),
+    }
+
+
+def connection_error(error: requests.RequestException, method: str, path: str) -> BeRayException:
+    """The exception that a failure below HTTP stands for, without the request in it."""
+    call = f"{method} {path}"
+    at: dict[str, Any] = {"method": method, "path": path}
+    if isinstance(error, requests.ConnectTimeout):
+        return DeadlineExceeded(
+            f"{call}: the server did not accept the connection in time", delivered=False, **at
+        )
+    if isinstance(error, requests.Timeout):
+        return DeadlineExceeded(f"{call}: the server did not answer in time", **at)
+    if isinstance(error, requests.exceptions.SSLError):
+        return InvalidResponseError(
+            f"{call}: no TLS connection that can be trusted ({_root_cause(error)})", body="", **at
+        )
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
+        return InvalidArgument(f"{call}: the request cannot be sent as it is", **at)
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return ConnectionFailed(f"{call}: the connection broke before the answer was whole", **at)
+    innermost = _innermost(error)
+    unsent = isinstance(innermost, (ConnectionRefusedError, socket.gaierror)) or isinstance(
+        getattr(error.args[0] if error.args else None, "reason", None),
+        urllib3.exceptions.NewConnectionError,
+    )
+    return ConnectionFailed(
+        f"{call}: could not reach the server ({_root_cause(error)})", delivered=not unsent, **at
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    """The innermost reason, which says "Connection refused" where the outer ones say names."""
+    innermost = _innermost(error)
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return innermost.strerror
+    return type(innermost).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    seen = {id(error)}
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(inner, BaseException) or id(inner) in seen:
+            return error
+        seen.add(id(inner))
+        error = inner
+
+
+def _in_words(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    if isinstance(detail, list):
+        return "; ".join(_problem(item) for item in detail)
+    return json.dumps(detail, ensure_ascii=False)[:BODY_EXCERPT] if detail else ""
+
+
+def _problem(item: Any) -> str:
+    if not isinstance(item, dict) or "msg" not in item:
+        return str(item)
+    place = item.get("loc")
+    parts = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
+    return f"{'.'.join(parts)}: {item['msg']}" if parts else str(item["msg"])
+
+
+def _seconds(value: str | None) -> float | None:
+    """Retry-After in seconds from now: it is a number of them, or a date."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -1,0 +1,131 @@
+"""Whole folders into a work_dir: only what changed goes over the wire."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+from beray import digests
+from beray.exceptions import NotFoundError
+from beray.files import Transfer
+from beray.schema import FileItem, UploadedFile
+
+
+@dataclass(frozen=True)
+class UploadedFolder:
+    """What an upload of a folder did: paths in the work_dir, sorted.
+
+    Attributes:
+        uploaded: what was new or different.
+        unchanged: what the work_dir had already, byte for byte.
+    """
+
+    uploaded: list[str]
+    unchanged: list[str]
+
+
+@dataclass(frozen=True)
+class _LocalFile:
+    path: Path
+    remote: str
+    size: int
+
+
+class WorkDir(Protocol):
+    """What this module needs of a task's files."""
+
+    def tree(self, path: str) -> list[FileItem]: ...
+    def sha256(self, path: str) -> bytes | None: ...
+    def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile: ...
+
+
+def upload(
+    work_dir: WorkDir,
+    folder: str | os.PathLike[str],
+    path: str = ".",
+    *,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] = (),
+    transfer: Transfer | None = None,
+) -> UploadedFolder:
+    """Put the files of a local folder below ``path`` of a work_dir.
+
+    A file is left alone where the work_dir has one of the same size and SHA-256. Links
+    to folders, and what is neither file nor folder, are left out; nothing is deleted.
+
+    Args:
+        include, exclude: patterns as of a shell. One with a ``/`` in it is about the path
+            below the folder, any other about the name of a file or of a folder above it.
+
+    Raises:
+        NotADirectoryError: ``folder`` is none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is not a folder")
+    prefix = "" if path in ("", ".", "./") else path.rstrip("/") + "/"
+    chosen = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
+    there = _sizes(work_dir, prefix)
+    total = sum(file.size for file in chosen)
+    handle = transfer or Transfer()
+    handle.advance(0, total)
+    uploaded: list[str] = []
+    unchanged: list[str] = []
+    done = 0
+    for file in chosen:
+        if there.get(file.remote) == file.size and _same(work_dir, file):
+            unchanged.append(file.remote)
+        else:
+            work_dir.upload(file.path, file.remote, handle.part(done, total))
+            uploaded.append(file.remote)
+        done += file.size
+        handle.advance(done, total)
+    return UploadedFolder(uploaded, unchanged)
+
+
+def _chosen(
+    root: Path, prefix: str, include: list[str], exclude: list[str]
+) -> Iterator[_LocalFile]:
+    for folder, names, files in os.walk(root):
+        names.sort()
+        for name in sorted(files):
+            local = Path(folder, name)
+            relative = local.relative_to(root).as_posix()
+            wanted = _matches(relative, include) and not _matches(relative, exclude)
+            if wanted and local.is_file():
+                yield _LocalFile(local, prefix + relative, local.stat().st_size)
+
+
+def _matches(relative: str, patterns: list[str]) -> bool:
+    parts = relative.split("/")
+    return any(
+        fnmatchcase(relative, pattern)
+        if "/" in pattern
+        else any(fnmatchcase(part, pattern) for part in parts)
+        for pattern in patterns
+    )
+
+
+def _sizes(work_dir: WorkDir, prefix: str) -> dict[str, int | None]:
+    """The sizes of the files that are there; of none where the folder is not."""
+    try:
+        items = work_dir.tree(prefix.rstrip("/") or ".")
+    except NotFoundError:
+        return {}
+    return {
+        item["path"]: item.get("size")
+        for item in items
+        if item["type"] == "file" and "path" in item
+    }
+
+
+def _same(work_dir: WorkDir, file: _LocalFile) -> bool:
+    there = work_dir.sha256(file.remote)
+    if there is None:
+        return False
+    with file.path.open("rb") as opened:
+        return digests.of_file(opened) == there

@@ -1,0 +1,217 @@
+"""What is sent again, and what never is: by certainty of delivery."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from beray import (
+    APIError,
+    BeRayClient,
+    ConnectionFailed,
+    DeadlineExceeded,
+    OutcomeUnknown,
+    RateLimitError,
+)
+from beray.retries import backoff
+from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing.server import free_port
+
+TASK = json.dumps({"id": 1, "goal": "g", "status": "QUEUED"}).encode()
+MESSAGE = b'{"message": "m"}'
+DROPPED = Answer(b"x" * 10, drop_at=0, reset=True)
+KEYS = {"X-Idempotency-Seconds": "86400"}
+
+
+def calls(server: FaultServer) -> list[str]:
+    return [
+        f"{request.method} {request.path.removeprefix('/api/v1')}" for request in server.requests
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda c: c.get_task(1), TASK),
+        (lambda c: c.delete_task(1), b'{"status": "s", "message": "m"}'),
+        (lambda c: c.upload_file(1, "f", b"1"), b'{"message": "m", "path": "f", "size": 1}'),
+    ],
+)
+@pytest.mark.parametrize(
+    "fault", [DROPPED, Answer(b"x", 500), Answer(b"x", 502), Answer(b"x", 503), Answer(b"x", 504)]
+)
+def test_what_is_the_same_twice_is_sent_again(
+    call: Callable[[BeRayClient], Any], answer: bytes, fault: Answer
+) -> None:
+    with FaultServer([fault, fault, Answer(answer)]) as server:
+        assert call(BeRayClient(server.url)) == json.loads(answer)
+        assert len(server.requests) == 3
+
+
+def test_a_timeout_of_a_get_is_followed_by_another() -> None:
+    with FaultServer([Answer(TASK, stall_at=3), Answer(TASK)]) as server:
+        assert BeRayClient(server.url, timeout=(5, 0.1)).get_task(1)["id"] == 1
+
+
+def test_it_ends() -> None:
+    with FaultServer([Answer(b"{}", 503)] * 20) as server:
+        with pytest.raises(APIError):
+            BeRayClient(server.url, max_retries=2).list_tasks()
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_is_told_to_come_back_does(status: int) -> None:
+    busy = Answer(b"{}", status, {"Retry-After": "0"})
+    with FaultServer([busy, busy, Answer(TASK)]) as server:
+        assert BeRayClient(server.url).create_task("g")["id"] == 1
+        assert calls(server) == ["POST /tasks/"] * 3
+
+
+def test_nobody_waits_longer_than_a_minute() -> None:
+    with FaultServer([Answer(b"{}", 429, {"Retry-After": "61"})]) as server:
+        with pytest.raises(RateLimitError):
+            BeRayClient(server.url).list_tasks()
+        assert len(server.requests) == 1
+
+
+def test_a_person_is_not_kept_waiting() -> None:
+    busy = Answer(b'{"detail": "ask again in 30 s"}', 429, {"Retry-After": "30"})
+    with FaultServer([busy, busy]) as server:
+        client = BeRayClient(server.url)
+        with pytest.raises(RateLimitError, match="ask again"):
+            client.request_verification_code("a@b.example")
+        with pytest.raises(RateLimitError):
+            client.login("a@b.example", "p")
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_post_that_was_answered_is_not_sent_again(status: int) -> None:
+    with FaultServer([Answer(b"{}", status)]) as server:
+        with pytest.raises(APIError):
+            BeRayClient(server.url).create_task("g")
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [DROPPED, Answer(TASK, stall_at=0)])
+def test_a_post_of_unknown_fate_is_never_repeated_in_silence(fault: Answer) -> None:
+    plain = Answer(b'{"id": 1, "email": "e"}')
+    with FaultServer([fault, plain]) as server:
+        with pytest.raises(OutcomeUnknown, match="POST /tasks/") as caught:
+            BeRayClient(server.url, timeout=(5, 0.2)).create_task("g")
+        assert calls(server) == ["POST /tasks/", "GET /users/me"]
+    assert (caught.value.method, caught.value.path) == ("POST", "/tasks/")
+    assert isinstance(caught.value, ConnectionFailed)
+
+
+def test_no_other_post_is_repeated_either() -> None:
+    with FaultServer([DROPPED]) as server:
+        with pytest.raises(OutcomeUnknown, match="POST /tasks/1/stop"):
+            BeRayClient(server.url).stop_task(1)
+        assert calls(server) == ["POST /tasks/1/stop"]
+
+
+def test_with_a_server_that_honours_keys_it_is_repeated() -> None:
+    me = Answer(b'{"detail": "no"}', 401, KEYS)
+    with FaultServer([DROPPED, me, DROPPED, Answer(TASK)]) as server:
+        assert BeRayClient(server.url).create_task("g")["id"] == 1
+        assert calls(server) == ["POST /tasks/", "GET /users/me", "POST /tasks/", "POST /tasks/"]
+        posts = [request for request in server.requests if request.method == "POST"]
+        assert len({request.headers["idempotency-key"] for request in posts}) == 1
+
+
+def test_each_creation_has_a_key_of_its_own() -> None:
+    with FaultServer([Answer(TASK), Answer(TASK)]) as server:
+        client = BeRayClient(server.url)
+        client.create_task("g")
+        client.create_task("g")
+        assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
+
+
+def test_a_refused_connection_is_tried_again() -> None:
+    port = free_port()
+    listening = threading.Event()
+    answered: list[bytes] = []
+
+    def late() -> None:
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            listening.set()
+            connection, _ = listener.accept()
+            with connection:
+                answered.append(connection.recv(65536))
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(TASK)}\r\n\r\n"
+                connection.sendall(head.encode() + TASK)
+
+    client = BeRayClient(f"http://127.0.0.1:{port}", max_retries=10)
+    with ThreadPoolExecutor(1) as pool:
+        creating = pool.submit(client.create_task, "g")
+        thread = threading.Timer(0.2, late)
+        thread.start()
+        assert creating.result(30)["id"] == 1
+    thread.join()
+    assert len(answered) == 1
+
+
+def test_a_call_has_a_deadline_of_its_own() -> None:
+    trickle = Answer([b" "] * 200 + [TASK], framing="chunked", pause=0.02)
+    with FaultServer([trickle] * 5) as server, pytest.raises(DeadlineExceeded):
+        BeRayClient(server.url, deadline=0.3).list_tasks()
+
+
+def test_an_upload_of_a_file_starts_over(tmp_path: Any) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(b"0123456789" * 1000)
+    answer = Answer(b'{"message": "m", "path": "f", "size": 10000}')
+    with FaultServer([Answer(b"x", 503), answer]) as server:
+        assert BeRayClient(server.url).upload_path(1, local)["size"] == 10000
+        assert [request.body for request in server.requests] == [local.read_bytes()] * 2
+
+
+def test_waits_double_with_jitter_up_to_a_limit() -> None:
+    for attempt in range(1, 40):
+        waits = [backoff(attempt, 0.5, 8.0) for _ in range(50)]
+        ceiling = min(0.5 * 2 ** (attempt - 1), 8.0)
+        assert all(ceiling / 2 <= wait <= ceiling for wait in waits)
+        assert len(set(waits)) > 1
+
+
+def test_32_threads_share_a_client(beray_server: RunningServer, beray_client: BeRayClient) -> None:
+    def work(number: int) -> bool:
+        task = beray_client.create_task(f"!cat in; echo {number}", start=False)
+        beray_client.upload_file(task["id"], "in", f"<{number}>")
+        beray_client.start_task(task["id"])
+        events = list(beray_client.stream_task_updates(task["id"]))
+        text = "".join(str(event.get("text", "")) for event in events)
+        seqs = [event["seq"] for event in events]
+        return text == f"<{number}>{number}\n" and seqs == list(range(1, len(seqs) + 1))
+
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(work, range(64)))
+    assert len(beray_client.list_tasks()) == 64
+
+
+def test_our_server_creates_once_for_a_key(beray_client: BeRayClient) -> None:
+    url = f"{beray_client.base_url}/api/v1/tasks/"
+    headers = {"Idempotency-Key": "k1"}
+    body = {"goal": "!echo once", "tools": None}
+
+    def create(_: int) -> Any:
+        return beray_client._session.post(url, json=body, headers=headers, timeout=30).json()["id"]
+
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(create, range(16)))
+    assert len(ids) == 1
+    assert [task["id"] for task in beray_client.list_tasks()] == list(ids)
+    other = beray_client._session.post(
+        url, json={"goal": "!echo twice"}, headers=headers, timeout=30
+    )
+    assert other.status_code == 422
+    beray_client.delete_task(ids.pop())
+    gone = beray_client._session.post(url, json=body, headers=headers, timeout=30)
+    assert gone.status_code == 409
