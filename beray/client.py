@@ -8,7 +8,6 @@ from __future__ import annotations
 import mimetypes
 import os
 import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +164,7 @@ class BeRayClient:
         if not start:
             body["start"] = False
         return self._transport.json(
-            schema.TASK, "POST", "/tasks/", json=body, idempotency_key=str(uuid.uuid4())
+            schema.TASK, "POST", "/tasks/", json=body, idempotency_key=os.urandom(16).hex()
         )
 
     def start_task(self, task_id: int) -> Task:

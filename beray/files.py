@@ -125,6 +125,8 @@ def download(
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
     with Partial(path, source).alone() as partial:
         try:
             _fill(partial, fetch, handle, verify=verify, repeatable=repeatable, patience=patience)

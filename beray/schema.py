@@ -9,33 +9,71 @@ Source: the BeRay API v1 wire page.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
-_LOOSE = ConfigDict(extra="allow", strict=True)
 BODY_EXCERPT = 2048
 IDEMPOTENCY_HEADER = "X-Idempotency-Seconds"
 """Ours: on every answer of a server that honours ``Idempotency-Key``, and for how long."""
 
+T = TypeVar("T")
 
-@with_config(_LOOSE)
+
+def _loose(shape: type[T]) -> type[T]:
+    """Have pydantic keep unknown keys, and take no type for another."""
+    shape.__pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[attr-defined]
+    return shape
+
+
+class Shape(Generic[T]):
+    """A documented shape. Its validator is made when the first answer is checked."""
+
+    def __init__(self, shape: Any) -> None:
+        self._shape = shape
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self._shape)
+
+    def problem(self, data: Any) -> str | None:
+        """Say where ``data`` is of another shape; ``None`` where it is of this one.
+
+        It is only looked at: what the caller gets is the object that was decoded.
+        """
+        from pydantic import ValidationError
+
+        try:
+            self._adapter.validate_python(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the answer"
+            return f"{place}: {first['msg']}"
+        return None
+
+
+@_loose
 class Message(TypedDict):
     message: str
 
 
-@with_config(_LOOSE)
+@_loose
 class User(TypedDict):
     id: int | str
     email: str
     created_at: NotRequired[str]
 
 
-@with_config(_LOOSE)
+@_loose
 class Session(TypedDict):
     """The answer to register and login."""
 
@@ -44,7 +82,7 @@ class Session(TypedDict):
     user: User
 
 
-@with_config(_LOOSE)
+@_loose
 class TaskEvent(TypedDict):
     """One event of a task: the envelope, and beside it the fields of its ``type``
     (see :mod:`beray.events`)."""
@@ -55,7 +93,7 @@ class TaskEvent(TypedDict):
     type: NotRequired[str]
 
 
-@with_config(_LOOSE)
+@_loose
 class Task(TypedDict):
     """A task. What is not required is this project's own addition to the wire."""
 
@@ -71,13 +109,13 @@ class Task(TypedDict):
     events: NotRequired[list[TaskEvent]]
 
 
-@with_config(_LOOSE)
+@_loose
 class Deleted(TypedDict):
     status: str
     message: str
 
 
-@with_config(_LOOSE)
+@_loose
 class FileItem(TypedDict):
     """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes."""
 
@@ -88,32 +126,18 @@ class FileItem(TypedDict):
     modified_at: NotRequired[str]
 
 
-@with_config(_LOOSE)
+@_loose
 class UploadedFile(TypedDict):
     message: str
     path: str
     size: int
 
 
-MESSAGE = TypeAdapter(Message)
-USER = TypeAdapter(User)
-SESSION = TypeAdapter(Session)
-TASK = TypeAdapter(Task)
-TASKS = TypeAdapter(list[Task])
-DELETED = TypeAdapter(Deleted)
-FILE_ITEMS = TypeAdapter(list[FileItem])
-UPLOADED_FILE = TypeAdapter(UploadedFile)
-
-
-def wrong_shape(adapter: TypeAdapter[Any], data: Any) -> str | None:
-    """Say where ``data`` is not what ``adapter`` describes; ``None`` where it is.
-
-    It is only looked at: what the caller gets is the object that was decoded.
-    """
-    try:
-        adapter.validate_python(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        return f"{place}: {first['msg']}"
-    return None
+MESSAGE: Shape[Message] = Shape(Message)
+USER: Shape[User] = Shape(User)
+SESSION: Shape[Session] = Shape(Session)
+TASK: Shape[Task] = Shape(Task)
+TASKS: Shape[list[Task]] = Shape(list[Task])
+DELETED: Shape[Deleted] = Shape(Deleted)
+FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem])
+UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile)

@@ -49,6 +49,15 @@ class Parser:
         Raises:
             BlockTooLarge: when a block exceeds the limit.
         """
+        for data, event, event_id in self.feed_raw(chunk):
+            yield ServerSentEvent(data.decode("utf-8", "replace"), event, event_id)
+
+    def feed_raw(self, chunk: bytes) -> Iterator[tuple[bytes, str, str]]:
+        """As ``feed``, with the data as it came: for a reader that decodes by itself.
+
+        Data of several lines has no invalid UTF-8 any more. Nothing here keeps the data
+        while the caller works with it.
+        """
         if self._head is not None:
             chunk = self._without_bom(chunk)
         if self._after_cr or b"\r" in chunk:
@@ -56,18 +65,21 @@ class Parser:
         if not chunk:
             return
         *finished, rest = self._blocks(chunk)
-        for block in finished:
-            canonical = _CANONICAL.fullmatch(block)
-            if canonical is not None:
-                self.last_event_id = canonical[1].decode("utf-8", "replace")
-                data = canonical[2].decode("utf-8", "replace")
-                yield ServerSentEvent(data, "message", self.last_event_id)
-            else:
-                event = self._dispatch(block)
-                if event is not None:
-                    yield event
         if rest:
             self._keep(rest)
+        finished.reverse()
+        while finished:
+            block = finished.pop()
+            canonical = _CANONICAL.fullmatch(block)
+            if canonical is None:
+                dispatched = self._dispatch(block)
+                if dispatched is not None:
+                    yield dispatched
+                continue
+            self.last_event_id = canonical[1].decode("utf-8", "replace")
+            data = canonical[2]
+            del block, canonical
+            yield data, "message", self.last_event_id
 
     def _blocks(self, chunk: bytes) -> list[bytes]:
         """The blocks that ``chunk`` finishes, and last what it leaves unfinished."""
@@ -119,7 +131,7 @@ class Parser:
         self._after_cr = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _dispatch(self, block: bytes) -> ServerSentEvent | None:
+    def _dispatch(self, block: bytes) -> tuple[bytes, str, str] | None:
         data: list[str] = []
         event = ""
         for line in block.decode("utf-8", "replace").split("\n"):
@@ -136,4 +148,4 @@ class Parser:
                 self.retry = int(value[:12]) / 1000
         if not data:
             return None
-        return ServerSentEvent("\n".join(data), event or "message", self.last_event_id)
+        return "\n".join(data).encode(), event or "message", self.last_event_id

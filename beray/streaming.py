@@ -17,8 +17,6 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
-from pydantic_core import from_json
-
 from beray import retries, sse
 from beray.body import Body
 from beray.exceptions import (
@@ -173,9 +171,11 @@ class _Reader:
                 try:
                     for event in self._connection():
                         given += 1
+                        ended = _is_end(event)
                         yield event
-                        if _is_end(event):
+                        if ended:
                             return
+                        del event
                 except ConnectionFailed as error:
                     failure = error
                 except APIError as error:
@@ -210,6 +210,8 @@ class _Reader:
 
     def _connection(self) -> Generator[TaskEvent, None, None]:
         """The events of one connection that have not been given before."""
+        from pydantic_core import from_json  # here, because importing it costs
+
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
@@ -227,10 +229,11 @@ class _Reader:
             parser = sse.Parser()
             while chunk := body.read():
                 self._heard = True
-                for data, _, event_id in parser.feed(chunk):
+                for data, _, event_id in parser.feed_raw(chunk):
                     if not data:
                         continue
-                    event = _decoded(data, self._path)
+                    event = _decoded(data, from_json, self._path)
+                    del data  # a large event is held once, as what it says
                     seq = event.get("seq")
                     if seq.__class__ is int:
                         if seq != self._last_seq + 1:
@@ -242,6 +245,7 @@ class _Reader:
                     elif seq.__class__ is int:
                         self.last_event_id = str(seq)
                     yield event
+                    del event
                 if parser.retry is not None:
                     self._first_delay = min(parser.retry, _LONGEST_RETRY)
         except sse.BlockTooLarge as error:
@@ -291,18 +295,21 @@ class _Reader:
                 self._on_state(state)
 
 
-def _decoded(data: str, path: str) -> TaskEvent:
+def _decoded(data: bytes, from_json: Callable[[bytes], Any], path: str) -> TaskEvent:
     try:
-        event: Any = from_json(data)
+        event = from_json(data)
     except ValueError:
         try:
-            # It takes what the stricter and faster decoder does not, lone surrogates for one.
-            event = json.loads(data)
+            # It takes what the stricter and faster decoder does not: lone surrogates, and
+            # bytes that are not UTF-8, once they are replaced.
+            event = json.loads(data.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             event = None
     if event.__class__ is not dict:
         raise InvalidResponseError(
-            f"{path}: an event is not a JSON object", body=data[:BODY_EXCERPT], path=path
+            f"{path}: an event is not a JSON object",
+            body=data[:BODY_EXCERPT].decode("utf-8", "replace"),
+            path=path,
         )
     return cast(TaskEvent, event)
 

@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote, urljoin
 
 import requests
-from pydantic import TypeAdapter
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
@@ -30,7 +29,7 @@ from beray.exceptions import (
     InvalidResponseError,
     OutcomeUnknown,
 )
-from beray.schema import BODY_EXCERPT, IDEMPOTENCY_HEADER, wrong_shape
+from beray.schema import BODY_EXCERPT, IDEMPOTENCY_HEADER, Shape
 from beray.version import __version__
 
 T = TypeVar("T")
@@ -119,11 +118,11 @@ class Transport:
             raise InvalidArgument("the token has characters that no token of a server has")
         self.session.headers["Authorization"] = f"Bearer {token}"
 
-    def json(self, adapter: TypeAdapter[T], method: str, path: str, **options: Any) -> T:
-        """Make a request and return its JSON, checked against ``adapter``."""
+    def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
+        """Make a request and return its JSON, checked against ``shape``."""
         response = self.request(method, path, **options)
         data = decoded_json(response, method, path)
-        problem = wrong_shape(adapter, data)
+        problem = shape.problem(data)
         if problem is not None:
             raise InvalidResponseError(
                 f"{method} {path}: the answer has an unexpected shape: {problem}",

@@ -117,7 +117,7 @@ def test_writing_never_puts_a_byte_outside(
 ) -> None:
     seen = {"written": 0, "refused": 0}
     with swapping(*swapped) as swaps:
-        while sum(seen.values()) < ROUNDS // 4 or swaps() < 100 or not all(seen.values()):
+        while sum(seen.values()) < ROUNDS // 20 or swaps() < 100 or not all(seen.values()):
             try:
                 with workspace.write("a/b/file") as writer:
                     writer.write(b"inside")

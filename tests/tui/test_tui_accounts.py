@@ -10,8 +10,10 @@ from textual.pilot import Pilot
 from textual.widgets import Button
 
 from beray.config import Profiles, Target
+from beray.exceptions import RateLimitError
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
+from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
 from tui.screens.main import MainScreen
@@ -77,17 +79,19 @@ async def test_registering_leads_from_the_mailed_code_to_the_tasks(
 
 
 async def test_a_code_can_be_asked_for_again_and_the_servers_refusal_is_shown(
-    beray_server: RunningServer,
+    tmp_path: Path,
 ) -> None:
-    async with app_for(beray_server).run_test(size=SIZE) as pilot:
+    client = stub.StubClient()
+    client.message = {"message": "A code is on its way."}
+    async with stub.stub_app(client, tmp_path, token=None).run_test(size=SIZE) as pilot:
         await until_shown(pilot, "Create an account")
         await pilot.press("f2")
-        await until_shown(pilot, "Code from the mail")
-        await fill(pilot, "#email", address())
-        await until_shown(pilot, "Send again")
+        await fill(pilot, "#email", "ada@example.test")
+        await until_shown(pilot, "A code is on its way.", "Send again")
+        client.message = RateLimitError("429", status_code=429, error_detail="Wait a minute.")
         pilot.app.screen.query_one("#send", Button).press()
-        # One mail a minute for an address: the second is refused.
-        await until(pilot, lambda: "refused" in pilot.app.screen.query_one("#email").classes)
+        await until_shown(pilot, "Wait a minute.")
+        assert "refused" in pilot.app.screen.query_one("#email").classes
 
 
 async def test_an_address_that_is_registered_is_said_beside_the_address(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
+from textual.widgets.input import Selection
 
 from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.streaming import StreamState
@@ -32,7 +33,8 @@ def looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Pat
             await prepare(pilot)
             for box in pilot.app.screen.query(Input):
                 box.cursor_blink = False
-            await pilot.pause()
+                box.selection = Selection.cursor(len(box.value))
+            await settled(pilot)
 
         app: BeRayApp = stub.stub_app(client, tmp_path, token=token)
         same: bool = snap_compare(app, terminal_size=request.param, run_before=run_before)
@@ -44,6 +46,18 @@ def looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Pat
 def refusal(status: int, detail: object) -> APIError:
     kind = AuthenticationError if status == 401 else APIError
     return kind("refused", status_code=status, error_detail=detail)
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
+    before = ""
+    for _ in range(50):
+        await pilot.pause(0.05)
+        strips = pilot.app.screen._compositor.render_strips()
+        now = repr([list(strip) for strip in strips])
+        if now == before:
+            return
+        before = now
 
 
 async def all_shown(pilot: Pilot[None]) -> None:
@@ -130,6 +144,7 @@ def test_dialogs(looks_right: Any, key: str, shown: str) -> None:
         await all_shown(pilot)
         await pilot.press(key)
         await until_shown(pilot, shown)
+        await until(pilot, lambda: key == "question_mark" or pilot.app.screen.focused)
 
     assert looks_right(stub.full_client(), prepare)
 

@@ -58,7 +58,7 @@ async def test_a_new_task_is_followed_from_its_first_event_to_its_end(
         await until_shown(pilot, "✓ completed", "one, two", "hello.txt", "■ ended")
         rows = log_rows(pilot)
         assert rows[:2] == ["queued", "running"]
-        assert rows[-1] == "completed"
+        assert rows[-1] == "completed"  # what came before the end of the stream is shown before it
         assert "shell: exit status 0" in rows
         await pilot.press("f")
         await until_shown(pilot, "hello.txt", "6 B", "1  hello")

@@ -1,0 +1,89 @@
+"""Make the picture of the dashboard from a real run: ``python docs/make_pictures.py``.
+
+Starts a server of its own, has it work on a few tasks, opens the dashboard on them
+without a terminal, and writes what it shows to ``docs/dashboard.svg``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from beray.client import BeRayClient
+from beray.config import Profiles, Target
+from beray.testing import RunningServer
+from tests.tui.dashboard_pilot import until_shown
+from tui.app import BeRayApp
+
+SIZE = (120, 36)
+GOALS = (
+    "!git --version && uname -sr",
+    "!seq 1 100000 | sha256sum > checksums.txt; cat checksums.txt",
+    "!python3 -c 'import json; json.loads(\"{not json}\")'",
+    "Summarise the three reports in data/ on one page",
+    "!find / -name '*.conf' 2>/dev/null | head -3",
+)
+STOPPED = "!sleep 3600"
+QUEUED = ("!sh publish.sh staging", "!sh publish.sh production")
+REPORT = r"""
+set -e
+for quarter in 1 2 3; do
+  mkdir -p "data/q$quarter"
+  for shop in $(seq 1 $((quarter * 4))); do
+    echo "$shop,$((shop * quarter * 1207 % 977))" >> "data/q$quarter/sales.csv"
+  done
+  echo "quarter $quarter: $(wc -l < "data/q$quarter/sales.csv") shops"
+  sleep 0.2
+done
+echo
+echo "the five best shops"
+cat data/*/sales.csv | sort -t, -k2 -rn | head -5 |
+  awk -F, '{ printf "  %2d. shop %-3d %6d\n", NR, $1, $2 }'
+echo
+ls -l data
+printf 'waiting for the fourth quarter .'
+until [ -e data/q4 ]; do printf '.'; sleep 0.3; done
+"""
+
+
+def prepare(client: BeRayClient) -> None:
+    """Let the tasks reach the states that the picture is to show."""
+    for goal in GOALS:
+        for _ in client.stream_task_updates(client.create_task(goal)["id"]):
+            pass
+    stopped = client.create_task(STOPPED)["id"]
+    for event in client.stream_task_updates(stopped):
+        if event.get("status") == "RUNNING":  # type: ignore[comparison-overlap]
+            client.stop_task(stopped)
+    report = client.create_task("!sh report.sh", start=False)["id"]
+    client.upload_file(report, "report.sh", REPORT)
+    client.start_task(report)
+    for goal in QUEUED:
+        client.create_task(goal)
+
+
+async def picture(app: BeRayApp) -> str:
+    async with app.run_test(size=SIZE) as pilot:
+        await until_shown(pilot, "● online", "1 running")
+        await pilot.press("down", "down")
+        await until_shown(pilot, "● live", "fourth quarter .......")
+        return app.export_screenshot(title="beray")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = Path(folder, "server")
+        with RunningServer.start(data_dir, BERAY_SLOTS="1") as server:
+            client = server.sign_up("ada@example.org")
+            prepare(client)
+            token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+            target = Target(server.url, "work", token, "ada@example.org")
+            app = BeRayApp(target, Profiles(Path(folder, "profiles.json")))
+            svg = asyncio.run(picture(app))
+            port = server.url.rpartition(":")[2]
+    Path(__file__).with_name("dashboard.svg").write_text(svg.replace(port, "8000"), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

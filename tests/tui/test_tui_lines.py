@@ -1,0 +1,119 @@
+"""Events as lines, lines as rows: what the log and the previews are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tests.tui.dashboard_stub import event, text
+from tui import preview, safe, status
+from tui.document import MAX_LINE_CHARACTERS, Document
+from tui.transcript import Transcript
+from tui.wrapping import wrapped
+
+
+def transcript(*events: dict[str, Any]) -> Transcript:
+    made = Transcript()
+    for one in events:
+        made.add(one)
+    return made
+
+
+def texts(document: Document) -> list[str]:
+    return [line.text for line in document.lines]
+
+
+def test_pieces_of_text_flow_into_lines_however_they_were_cut() -> None:
+    whole = "one\ntwo and\n\nthree"
+    cuts = [transcript(text(whole[:at]), text(whole[at:])) for at in range(len(whole) + 1)]
+    assert {tuple(texts(made)) for made in cuts} == {("one", "two and", "", "three")}
+
+
+def test_another_source_or_another_event_begins_a_new_line() -> None:
+    made = transcript(
+        text("said"),
+        text("printed", "tools:shell"),
+        event("AGENT_EVENT_TOOL_RESULT", tool_name="shell", result={"exit_code": 2}),
+        text("more"),
+    )
+    assert texts(made) == ["said", "printed", "shell: exit status 2", "more"]
+    assert [line.style for line in made.lines] == [
+        "event--text", "event--output", "event--failure", "event--text",
+    ]  # fmt: skip
+
+
+def test_a_tool_call_in_pieces_is_one_line() -> None:
+    made = transcript(
+        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="grep", args_chunk='{"what"'),
+        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name=None, args_chunk=': "x"}'),
+        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="ls", args_chunk="{}"),
+    )
+    assert texts(made) == ['grep {"what": "x"}', "ls {}"]
+
+
+def test_unknown_events_are_shown_with_what_they_hold() -> None:
+    assert texts(transcript(event("LATER", note="kept"))) == ['{"type": "LATER", "note": "kept"}']
+
+
+def test_a_deeply_nested_result_is_no_end_of_the_log() -> None:
+    deep: Any = "bottom"
+    for _ in range(100_000):
+        deep = [deep]
+    made = transcript(event("AGENT_EVENT_TOOL_RESULT", tool_name="t", result=deep))
+    assert texts(made) == ["t: (nested too deeply to show)"]
+
+
+def test_the_window_is_bounded_and_lines_keep_their_numbers() -> None:
+    document = Document(max_lines=100)
+    for number in range(1000):
+        document.append(str(number), "event--text")
+        assert len(document.lines) <= 100
+        assert document.lines[-1].text == str(document.end - 1)
+
+
+def test_a_long_line_is_broken_into_bounded_ones() -> None:
+    document = Document()
+    document.extend("x" * (3 * MAX_LINE_CHARACTERS + 1), "event--text")
+    document.extend("y", "event--text")
+    assert [len(line.text) for line in document.lines] == [MAX_LINE_CHARACTERS] * 3 + [2]
+
+
+@given(st.text(st.characters(exclude_characters="\n")), st.integers(2, 40))
+def test_rows_hold_all_of_a_line_and_fit(line: str, width: int) -> None:
+    line = safe.printable(line).replace("\n", " ").replace("\t", " ")
+    rows = wrapped(line, width)
+    assert "".join(rows) == line
+    assert all(cell_len(row) <= width for row in rows)
+
+
+@given(st.text(), st.integers(0, 40))
+def test_a_fitted_text_fills_its_cells_exactly(words: str, cells: int) -> None:
+    assert cell_len(safe.fitted(words, cells)) == cells
+
+
+def test_rows_break_between_words() -> None:
+    assert wrapped("a few words to wrap", 10) == ["a few ", "words to ", "wrap"]
+
+
+def test_a_preview_numbers_its_lines_and_knows_what_is_not_text() -> None:
+    document = preview.document(b"one\r\ntwo\n", True)
+    assert document is not None
+    assert [(line.mark, line.text) for line in document.lines] == [("1", "one"), ("2", "two")]
+    assert preview.document(b"PK\x03\x04\x00\x00", True) is None
+    assert preview.document(bytes(range(128, 256)), True) is None
+    cut = preview.document("é".encode()[:1], False)
+    assert cut is not None and "not shown" in cut.lines[-1].text
+
+
+def test_durations_and_sizes_are_short() -> None:
+    task: Any = {"id": 1, "goal": "g", "status": "COMPLETED"}
+    now = status.datetime.now(status.UTC)
+    task |= {"started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T02:00:00Z"}
+    assert status.elapsed(task, now) == "2h"
+    assert status.elapsed(task | {"ended_at": None}, now) == ""
+    assert status.elapsed(task | {"started_at": "yesterday"}, now) == ""
+    sizes = [status.size(count) for count in (0, 999, 1000, 10_000, 10**6, 10**12, 10**18)]
+    assert sizes == ["0 B", "999 B", "1.0 K", "9.8 K", "977 K", "931 G", "888 P"]

@@ -1,0 +1,167 @@
+"""What the background tells the screens. Each is posted from a thread of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.message import Message
+
+from beray.config import Target
+from beray.schema import FileItem, Task
+from beray.streaming import StreamState
+
+
+class Failed(Message):
+    """A call went wrong; ``what`` says which, for a reader."""
+
+    def __init__(self, what: str, error: Exception) -> None:
+        super().__init__()
+        self.what = what
+        self.error = error
+
+
+class SignedIn(Message):
+    """There is a token now; ``unsaved`` says why it could not be stored, if it could not."""
+
+    def __init__(self, target: Target, unsaved: str = "") -> None:
+        super().__init__()
+        self.target = target
+        self.unsaved = unsaved
+
+
+class CodeSent(Message):
+    def __init__(self, email: str, words: str) -> None:
+        super().__init__()
+        self.email = email
+        self.words = words
+
+
+class SessionEnded(Message):
+    """The server takes the token no longer."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class TasksArrived(Message):
+    """The account's tasks, as they were in the given ``generation`` of the poller."""
+
+    def __init__(self, tasks: list[Task], generation: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.generation = generation
+
+
+class PollFailed(Message):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+class EventsWaiting(Message):
+    """The reader of ``task_id`` has events to be taken."""
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__()
+        self.task_id = task_id
+
+
+class StreamChanged(Message):
+    """The stream of ``task_id`` has another state; ``retry_in`` is in seconds."""
+
+    def __init__(self, task_id: int, state: StreamState, retry_in: float) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.state = state
+        self.retry_in = retry_in
+
+
+class StreamFailed(Message):
+    """The stream of ``task_id`` was given up."""
+
+    def __init__(self, task_id: int, error: Exception) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.error = error
+
+
+class TaskCreated(Message):
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+
+class TaskStopping(Message):
+    def __init__(self, task_id: int, words: str) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.words = words
+
+
+class TaskEnded(Message):
+    """The stream of ``task_id`` told its end before the next list of tasks does."""
+
+    def __init__(self, task_id: int) -> None:
+        super().__init__()
+        self.task_id = task_id
+
+
+class TaskDeleted(Message):
+    def __init__(self, task_id: int) -> None:
+        super().__init__()
+        self.task_id = task_id
+
+
+class FilesArrived(Message):
+    def __init__(self, task_id: int, items: list[FileItem]) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.items = items
+
+
+class FilesFailed(Message):
+    def __init__(self, task_id: int, error: Exception) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.error = error
+
+
+class PreviewArrived(Message):
+    """The first ``content`` of a file; ``complete`` where that is all of it."""
+
+    def __init__(self, task_id: int, path: str, content: bytes, complete: bool) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.path = path
+        self.content = content
+        self.complete = complete
+
+
+class PreviewFailed(Message):
+    def __init__(self, task_id: int, path: str, error: Exception) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.path = path
+        self.error = error
+
+
+class TransferAdvanced(Message):
+    """Bytes done and, where it is known, bytes in all."""
+
+    def __init__(self, done: int, total: int | None) -> None:
+        super().__init__()
+        self.done = done
+        self.total = total
+
+
+class TransferDone(Message):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+
+class TransferFailed(Message):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error

@@ -1,0 +1,60 @@
+"""The beginning of a file, to look at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import requests
+
+from beray.client import BeRayClient
+from beray.exceptions import TransferError
+from tui import messages
+from tui.document import Document
+
+PREVIEW_BYTES: Final = 256 * 1024
+_PREVIEW_LINES: Final = 4000
+_SNIFFED_BYTES: Final = 8192
+
+
+def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrived:
+    """Read no more of a file than a preview shows, and leave the rest on the server."""
+    content = bytearray()
+    with client.get_file_content(task_id, path, stream=True) as response:
+        try:
+            for chunk in response.iter_content(64 * 1024):
+                content += chunk
+                if len(content) > PREVIEW_BYTES:
+                    break
+        except requests.RequestException:
+            raise TransferError(f"{path}: the connection broke") from None
+    complete = len(content) <= PREVIEW_BYTES
+    return messages.PreviewArrived(task_id, path, bytes(content[:PREVIEW_BYTES]), complete)
+
+
+def document(content: bytes, complete: bool) -> Document | None:
+    """``content`` as numbered lines, or ``None`` where it is not text."""
+    text = _decoded(content, complete)
+    if text is None:
+        return None
+    lines = text.split("\n")
+    if lines[-1] == "" and complete:
+        lines.pop()
+    shown = lines[:_PREVIEW_LINES]
+    digits = len(str(len(shown)))
+    result = Document(gutter=digits + 2, max_lines=_PREVIEW_LINES * 2)
+    for number, line in enumerate(shown, 1):
+        result.append(line.removesuffix("\r"), "event--output", f"{number:>{digits}}")
+    if not complete or len(lines) > len(shown):
+        result.append("… the rest is not shown; d downloads the whole file", "event--note")
+    return result
+
+
+def _decoded(content: bytes, complete: bool) -> str | None:
+    """The text that ``content`` is the beginning of, or ``None`` where it is not text."""
+    if b"\0" in content[:_SNIFFED_BYTES]:
+        return None
+    text = content.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    if not complete and broken:
+        broken -= 1  # the last character may have been cut in two
+    return text if broken * 10 <= len(text) else None

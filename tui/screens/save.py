@@ -1,0 +1,133 @@
+"""Save something of the server's on this machine: where to, and how far it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
+
+from beray.exceptions import TransferCancelled
+from beray.files import Transfer
+from tui import background, messages, safe, status
+from tui.widgets.field import Field
+
+Download = Callable[[Path, bool, Transfer], Path]
+"""Downloads to a path, overwriting only where the flag says so, and returns it."""
+
+_STEP_BYTES = 256 * 1024
+
+
+class SaveScreen(ModalScreen[Path | None]):
+    """Gives the path of the complete file, or ``None`` where the user gave up."""
+
+    AUTO_FOCUS = "#target Input"
+    CSS_PATH = "save.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(self, title: Content, suggested: Path, download: Download) -> None:
+        super().__init__()
+        self._title = title
+        self._suggested = suggested
+        self._download = download
+        self._transfer: Transfer | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "Save"
+            dialog.border_subtitle = "enter saves · esc cancels"
+            yield Static(self._title, classes="subject", markup=False)
+            yield Field("To", id="target", value=str(self._suggested))
+            yield Checkbox("Overwrite a file that is there", id="overwrite", compact=True)
+            with Vertical(id="progress") as progress:
+                progress.display = False
+                yield ProgressBar(id="transfer", show_eta=False)
+                yield Static(id="amount", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Save", variant="primary", id="save")
+                yield Button("Cancel", id="cancel")
+
+    def on_unmount(self) -> None:
+        if self._transfer is not None:
+            self._transfer.cancel()
+
+    @on(Input.Submitted)
+    @on(Button.Pressed, "#save")
+    def _save(self) -> None:
+        field = self.query_one("#target", Field)
+        name = field.value.strip()
+        if self._transfer is not None:
+            return
+        if not name:
+            field.refuse("Where should it be saved?")
+            return
+        target = Path(os.path.expanduser(name))
+        overwrite = self.query_one("#overwrite", Checkbox).value
+        transfer = Transfer(self._progress())
+        self._transfer = transfer
+        field.accept()
+        self._show_progress(True)
+        self.app.transfers.append(  # type: ignore[attr-defined]
+            background.run(
+                self,
+                lambda: messages.TransferDone(self._download(target, overwrite, transfer)),
+                messages.TransferFailed,
+            )
+        )
+
+    def _progress(self) -> Callable[[int, int | None], None]:
+        """Report in steps: a message for every block would be more than a screen can show."""
+        told = -_STEP_BYTES
+
+        def advanced(done: int, total: int | None) -> None:
+            nonlocal told
+            if done - told >= _STEP_BYTES or done == total:
+                told = done
+                background.deliver(self, messages.TransferAdvanced(done, total))
+
+        return advanced
+
+    def on_transfer_advanced(self, message: messages.TransferAdvanced) -> None:
+        message.stop()
+        self.query_one(ProgressBar).update(total=message.total, progress=message.done)
+        amount = status.size(message.done)
+        if message.total is not None:
+            amount = f"{amount} of {status.size(message.total)}"
+        self.query_one("#amount", Static).update(Content(amount))
+
+    def on_transfer_done(self, message: messages.TransferDone) -> None:
+        message.stop()
+        self._transfer = None
+        self.dismiss(message.path)
+
+    def on_transfer_failed(self, message: messages.TransferFailed) -> None:
+        message.stop()
+        self._transfer = None
+        if isinstance(message.error, TransferCancelled):
+            return
+        self._show_progress(False)
+        error = message.error
+        if isinstance(error, FileExistsError):
+            words = "It exists already. Tick the box to overwrite it."
+        elif isinstance(error, OSError) and error.strerror:
+            words = error.strerror
+        else:
+            words = safe.words(error)
+        self.query_one("#target", Field).refuse(words)
+
+    @on(Button.Pressed, "#cancel")
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def _show_progress(self, running: bool) -> None:
+        self.query_one("#progress").display = running
+        self.query_one("#overwrite").disabled = running
+        self.query_one("#save", Button).disabled = running

@@ -1,0 +1,109 @@
+"""Sign in to a server that is not the user's own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Button, Footer, Input, Static
+
+from beray.client import BeRayClient
+from beray.config import Profiles, Target
+from tui import account, background, messages, safe
+from tui.widgets.field import Field
+
+
+class SignInScreen(Screen[None]):
+    """Asks for e-mail and password; ``SignedIn`` goes up to the app.
+
+    Args:
+        reason: why the user is asked again, where there is one.
+    """
+
+    AUTO_FOCUS = "#email Input"
+    CSS_PATH = "sign_in.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f2", "register", "Create account"),
+        Binding("ctrl+q", "app.quit", "Quit"),
+    ]
+
+    def __init__(
+        self, client: BeRayClient, target: Target, profiles: Profiles, reason: str = ""
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._target = target
+        self._profiles = profiles
+        self._reason = reason
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card") as card:
+            card.border_title = "Sign in"
+            yield Static(account.server(self._target), classes="server", markup=False)
+            reason = Static(safe.block(self._reason), id="reason", markup=False)
+            reason.display = bool(self._reason)
+            yield reason
+            yield Field("E-mail", id="email", value=self._target.email or "")
+            yield Field("Password", id="password", secret=True)
+            yield Static(classes="progress", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Sign in", variant="primary", id="sign-in")
+                yield Button("Create an account", id="register")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        if self._target.email:
+            self.call_after_refresh(self._email_entered)
+
+    @on(Input.Submitted, "#email Input")
+    def _email_entered(self) -> None:
+        self.query_one("#password", Field).input.focus()
+
+    @on(Input.Submitted, "#password Input")
+    @on(Button.Pressed, "#sign-in")
+    def _sign_in(self) -> None:
+        email, password = self.query_one("#email", Field), self.query_one("#password", Field)
+        if self._busy:
+            return
+        if not email.value.strip():
+            email.refuse("Which e-mail address?")
+        elif not password.value:
+            password.refuse("Which password?")
+        else:
+            self._wait("Signing in …")
+            client, address, secret = self._client, email.value.strip(), password.value
+            background.run(
+                self,
+                lambda: account.remember(
+                    client.login(address, secret), self._target, self._profiles
+                ),
+                lambda error: messages.Failed("sign in", error),
+            )
+
+    def on_failed(self, message: messages.Failed) -> None:
+        message.stop()
+        self._wait("")
+        name = safe.refused_field(message.error)
+        field = self.query_one("#email" if name == "email" else "#password", Field)
+        field.refuse(safe.words(message.error))
+
+    @on(Button.Pressed, "#register")
+    def action_register(self) -> None:
+        from tui.screens.register import RegisterScreen
+
+        if not self._busy:
+            email = self.query_one("#email", Field).value
+            screen = RegisterScreen(self._client, self._target, self._profiles, email)
+            self.app.push_screen(screen)
+
+    def _wait(self, words: str) -> None:
+        self._busy = bool(words)
+        self.query_one(".progress", Static).update(Content(words))
+        for button in self.query(Button):
+            button.disabled = self._busy

@@ -1,0 +1,225 @@
+"""The selected task on the main screen: its stream, its events, its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher
+
+from beray.client import BeRayClient
+from beray.schema import TERMINAL_STATUSES, TaskEvent
+from beray.streaming import StreamState
+from tui import background, messages, preview, safe, status
+from tui.background import StreamReader
+from tui.screens.task_actions import TaskActions
+from tui.state import WatchedTask
+from tui.widgets.file_browser import FileBrowser
+from tui.widgets.line_view import LineView
+from tui.widgets.task_head import TaskHead
+
+_SETTLE_SECONDS: Final = 0.12
+"""How long the cursor rests on a task before its stream is opened."""
+_FILES_SECONDS: Final = 0.5
+"""How long after an event that may have changed files they are read again."""
+_FILE_EVENTS: Final = frozenset(
+    {"AGENT_EVENT_TOOL_RESULT", "AGENT_EVENT_SEND_FILE", "AGENT_EVENT_END", "TASK_STATUS"}
+)
+
+
+class Watching(TaskActions):
+    """The half of the main screen that follows ``board.watched``."""
+
+    def __init__(self, client: BeRayClient, clock: Callable[[], datetime]) -> None:
+        super().__init__(client)
+        self.clock = clock
+        self._reader: StreamReader | None = None
+        self._settling: Timer | None = None
+        self._files_due: Timer | None = None
+        self._shown = "events"
+        self._able: tuple[bool, ...] = ()
+
+    def on_unmount(self) -> None:
+        self._close_stream()
+
+    @property
+    def selected_file(self) -> str | None:
+        """The path of the file that the cursor is on, while the files are shown."""
+        if self._shown != "files":
+            return None
+        return self.query_one(FileBrowser).selected_file
+
+    def show_watched(self) -> None:
+        """Give the widgets what is known of the selected task now."""
+        watched, task = self.board.watched, self.board.watched_task
+        if watched is not None and task is not None:
+            self.query_one(TaskHead).show(task, watched, self.clock())
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        """Let the footer show which actions there are now, if that has changed."""
+        task, file = self.board.watched_task, self.selected_file
+        able = (task is not None, task is not None and status.has_ended(task), file is not None)
+        if able != self._able:
+            self._able = able
+            self.refresh_bindings()
+
+    def action_download(self) -> None:
+        path = self.selected_file
+        if path is not None:
+            self.save_file(path)
+
+    def action_refresh_files(self) -> None:
+        self._read_files()
+
+    def action_show(self, what: str) -> None:
+        self._turn_to(what)
+        self.query_one("#tree" if what == "files" else "#events").focus()
+        if what == "files":
+            self._read_files()
+
+    def _turn_to(self, what: str) -> None:
+        self._shown = self.query_one("#detail", ContentSwitcher).current = what
+        self.query_one("#detail").border_title = self.detail_title()
+        self._show_keys()
+
+    def detail_title(self) -> Content:
+        """The two panes by name; a click turns to the other one."""
+        events, files = ("b", "dim") if self._shown == "events" else ("dim", "b")
+        return Content.from_markup(
+            f"[{events} @click=screen.show('events')]Events[/]"
+            f" [dim]│[/] [{files} @click=screen.show('files')]Files[/]"
+        )
+
+    # Its stream
+
+    def watch_task(self, task_id: int | None, *, settle: bool = True) -> None:
+        """Select a task, or none. Its stream is opened once the cursor rests there."""
+        if self.board.watched is not None and self.board.watched.task_id == task_id:
+            return
+        self._close_stream()
+        self.query_one(FileBrowser).forget()
+        self.board.watched = None if task_id is None else WatchedTask(task_id)
+        if self.board.watched is not None:
+            self.query_one("#events", LineView).show(self.board.watched.transcript)
+            if settle:
+                self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
+            else:
+                self._open_stream()
+        self.show_watched()
+
+    def _open_stream(self) -> None:
+        self._settling = None
+        if self.board.watched is not None:
+            self._reader = StreamReader(self.client, self.board.watched.task_id, self)
+            if self._shown == "files":
+                self._read_files()
+
+    def _close_stream(self) -> None:
+        if self._settling is not None:
+            self._settling.stop()
+            self._settling = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _watched(self, task_id: int) -> WatchedTask | None:
+        """The watched task, if it is the one that a message is about."""
+        watched = self.board.watched
+        return watched if watched is not None and watched.task_id == task_id else None
+
+    def on_events_waiting(self, message: messages.EventsWaiting) -> None:
+        self._take_events(message.task_id)
+
+    def _take_events(self, task_id: int) -> None:
+        watched = self._watched(task_id)
+        if watched is None or self._reader is None:
+            return
+        events = self._reader.take()
+        for event in events:
+            watched.transcript.add(event)
+            self._take_status(watched.task_id, event)
+        self.query_one("#events", LineView).sync()
+        if self._shown == "files" and any(map(_touches_files, events)):
+            self._read_files_soon()
+
+    def _take_status(self, task_id: int, event: TaskEvent) -> None:
+        said = event.get("status") if event.get("type") == "TASK_STATUS" else None
+        task = self.board.get(task_id)
+        if not isinstance(said, str) or said not in TERMINAL_STATUSES:
+            return
+        if task is not None and not status.has_ended(task):
+            reason = event.get("reason")
+            self.board.ended(task_id, said, reason if isinstance(reason, str) else None)
+            self.post_message(messages.TaskEnded(task_id))
+
+    def on_stream_changed(self, message: messages.StreamChanged) -> None:
+        # The events that came before it are shown before it.
+        self._take_events(message.task_id)
+        watched = self._watched(message.task_id)
+        if watched is not None:
+            watched.stream, watched.retry_in = message.state, message.retry_in
+            self.show_watched()
+
+    def on_stream_failed(self, message: messages.StreamFailed) -> None:
+        watched = self._watched(message.task_id)
+        if watched is not None and not self.session_ended(message.error):
+            watched.stream = StreamState.ENDED
+            watched.failure = safe.words(message.error)
+            watched.transcript.append(watched.failure, "event--failure", "!")
+            self.query_one("#events", LineView).sync()
+            self.show_watched()
+
+    # Its files
+
+    def _read_files_soon(self) -> None:
+        if self._files_due is None:
+            self._files_due = self.set_timer(_FILES_SECONDS, self._read_files)
+
+    def _read_files(self) -> None:
+        self._files_due = None
+        watched, client = self.board.watched, self.client
+        if watched is not None:
+            task_id = watched.task_id
+            background.run(
+                self,
+                lambda: messages.FilesArrived(task_id, client.list_files_tree(task_id)),
+                lambda error: messages.FilesFailed(task_id, error),
+            )
+
+    def on_files_arrived(self, message: messages.FilesArrived) -> None:
+        if self._watched(message.task_id) is not None:
+            self.query_one(FileBrowser).show(message.items)
+            self._show_keys()
+
+    def on_files_failed(self, message: messages.FilesFailed) -> None:
+        if self._watched(message.task_id) and not self.session_ended(message.error):
+            self.query_one(FileBrowser).refused(message.error)
+
+    def on_file_browser_wanted(self, message: FileBrowser.Wanted) -> None:
+        self._show_keys()
+        watched, client, path = self.board.watched, self.client, message.path
+        if watched is not None:
+            task_id = watched.task_id
+            background.run(
+                self,
+                lambda: preview.read(client, task_id, path),
+                lambda error: messages.PreviewFailed(task_id, path, error),
+            )
+
+    def on_preview_arrived(self, message: messages.PreviewArrived) -> None:
+        if self._watched(message.task_id) is not None:
+            browser = self.query_one(FileBrowser)
+            browser.show_preview(message.path, message.content, message.complete)
+
+    def on_preview_failed(self, message: messages.PreviewFailed) -> None:
+        if self._watched(message.task_id) and not self.session_ended(message.error):
+            self.query_one(FileBrowser).preview_refused(message.path, message.error)
+
+
+def _touches_files(event: TaskEvent) -> bool:
+    """Whether files may have changed by what this event tells."""
+    return event.get("type") in _FILE_EVENTS

@@ -1,0 +1,87 @@
+"""How a task's status looks: a glyph, a word and the name of a style."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from beray.schema import TERMINAL_STATUSES, Task
+from beray.text import one_line
+
+
+class Look(NamedTuple):
+    glyph: str
+    word: str
+    style: str
+    """A component class; ``app.tcss`` gives it its colour."""
+
+
+_LOOKS: Final = {
+    "QUEUED": Look("○", "queued", "status--queued"),
+    "RUNNING": Look("●", "running", "status--running"),
+    "INPUT_REQUIRED": Look("◆", "needs input", "status--input"),
+    "COMPLETED": Look("✓", "completed", "status--completed"),
+    "FAILED": Look("✗", "failed", "status--failed"),
+    "STOPPED": Look("■", "stopped", "status--stopped"),
+}
+_HELD: Final = Look("‖", "held", "status--queued")
+STYLES: Final = frozenset(look.style for look in _LOOKS.values()) | {"status--other"}
+WORD_CELLS: Final = max(len(look.word) for look in _LOOKS.values())
+
+
+def look_of(status: str) -> Look:
+    """The look of a status, an unknown one included."""
+    known = _LOOKS.get(status)
+    return known or Look("·", one_line(status, WORD_CELLS).lower(), "status--other")
+
+
+def look(task: Task) -> Look:
+    return _HELD if task.get("held") and task["status"] == "QUEUED" else look_of(task["status"])
+
+
+def has_ended(task: Task) -> bool:
+    return task["status"] in TERMINAL_STATUSES
+
+
+def elapsed(task: Task, now: datetime) -> str:
+    """How long the task has run, or ran: ``42s``, ``3m``, ``2h``, ``5d``; "" where unknown."""
+    started, ended = _moment(task.get("started_at")), _moment(task.get("ended_at"))
+    if started is None or (ended is None and has_ended(task)):
+        return ""
+    return duration((ended or now) - started)
+
+
+def duration(span: timedelta) -> str:
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 100:
+        return f"{seconds}s"
+    if seconds < 100 * 60:
+        return f"{seconds // 60}m"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600}h"
+    return f"{seconds // 86400}d"
+
+
+def size(count: int) -> str:
+    """A number of bytes in at most six cells: ``812 B``, ``1.4 K``, ``36 M``."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in "KMGTP":
+        value /= 1024
+        if value < 9.95:
+            return f"{value:.1f} {unit}"
+        if value < 999.5:
+            return f"{value:.0f} {unit}"
+    return "huge"
+
+
+def _moment(text: object) -> datetime | None:
+    """A wire timestamp as a time (UTC where it names no zone), or ``None``."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if moment is not None and moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment

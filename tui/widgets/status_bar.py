@@ -1,0 +1,48 @@
+"""The first line: what this is, where it is connected to, as whom, and whether it is."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Static
+
+from beray.config import Target
+from tui import safe
+from tui.state import Connection
+
+_STATES = {
+    Connection.CONNECTING: ("◌ connecting", "connecting"),
+    Connection.ONLINE: ("● online", "online"),
+    Connection.OFFLINE: ("○ offline", "offline"),
+}
+
+
+class StatusBar(Horizontal):
+    """Is given the target once, and the state of the connection as it changes."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+
+    def compose(self) -> ComposeResult:
+        yield Static(" BeRay ", id="brand", markup=False)
+        yield Static(self._where(), id="where", markup=False)
+        words, name = _STATES[Connection.CONNECTING]
+        yield Static(Content(words), id="connection", classes=name, markup=False)
+
+    def _where(self) -> Content:
+        target = self._target
+        server = "own server" if target.embedded else target.profile
+        parts = [safe.line(server, 60).stylize("bold")]
+        if target.profile != target.url.rpartition("//")[2]:
+            parts.append(safe.line(target.url, 120))
+        if target.email and not target.embedded:
+            parts.append(safe.line(target.email, 120))
+        return Content("  ").join(parts)
+
+    def show(self, connection: Connection) -> None:
+        words, name = _STATES[connection]
+        label = self.query_one("#connection", Static)
+        label.update(Content(words))
+        label.set_classes(name)

@@ -1,0 +1,48 @@
+"""Break a line of text into rows of a given width, in terminal cells."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, chop_cells
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """``text``, which holds no newline, as rows of at most ``width`` cells.
+
+    Rows break behind a space where there is one in their second half, else anywhere.
+    """
+    width = max(2, width)  # a wide character needs two cells
+    if text.isascii():
+        if len(text) <= width:
+            return [text]
+        return _words(text, width)
+    if cell_len(text) <= width:
+        return [text]
+    rows: list[str] = []
+    rest = text
+    while rest:
+        row = chop_cells(rest, width)[0]
+        if len(row) < len(rest):
+            row = _shortened(row, rest[len(row)])
+        rows.append(row)
+        rest = rest[len(row) :]
+    return rows
+
+
+def _words(text: str, width: int) -> list[str]:
+    rows = []
+    start = 0
+    while start < len(text):
+        row = text[start : start + width]
+        if start + width < len(text):
+            row = _shortened(row, text[start + width])
+        rows.append(row)
+        start += len(row)
+    return rows
+
+
+def _shortened(row: str, following: str) -> str:
+    """``row`` cut behind its last space, unless a word ends with it or it is one long word."""
+    if following == " ":
+        return row
+    space = row.rfind(" ")
+    return row[: space + 1] if space >= len(row) // 2 else row
