@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 from functools import partial
 
-from benchmarks.streams import READERS, Reader, prepared, seconds_to_read, serving_answer
+from benchmarks.streams import READERS, Reader, event, prepared, seconds_to_read, serving_answer
 from benchmarks.tables import Row, interleaved, ratio
+from beray.sse import Parser
 
 CASES = (
     # what, events, bytes each, cut anywhere, goal against the reference, against the others
@@ -28,8 +30,35 @@ def measure(rounds: int) -> list[Row]:
         for name in names[1:]:
             reached = goal if name == "the reference reader" else others
             rows.append(Row(what, name, ratio(figures, "ours", name), reached))
+    rows += _large(rounds)
     rows.append(_memory())
     return rows
+
+
+def _large(rounds: int) -> list[Row]:
+    """Seconds a byte of unusual events, against those of small ones, in the parser alone."""
+    small = b"".join(event(seq, 200) for seq in range(1, 20_000))
+    lines = b"\ndata: ".join([b"x" * 70] * 50_000)
+    unusual = {
+        "an event of 50,000 data lines": b"data: " + lines + b"\n\n",
+        "an event of 4 MiB": b"data: " + b"x" * 4 * 1024 * 1024 + b"\n\n",
+    }
+    rows = []
+    for what, stream in unusual.items():
+        contenders = {"ours": partial(_parse, stream), "small": partial(_parse, small)}
+        value = ratio(interleaved(contenders, rounds), "ours", "small")
+        rows.append(Row(f"{what}: time a byte", "200-byte events", value, "≤ 1"))
+    return rows
+
+
+def _parse(stream: bytes) -> float:
+    """Seconds a byte, in pieces as a socket gives them."""
+    parser = Parser()
+    start = time.perf_counter()
+    for at in range(0, len(stream), 65536):
+        for _ in parser.feed(stream[at : at + 65536]):
+            pass
+    return (time.perf_counter() - start) / len(stream)
 
 
 def _rate(reader: Reader, url: str, count: int) -> float:

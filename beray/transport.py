@@ -71,6 +71,7 @@ def segment(value: object) -> str:
 def new_session() -> requests.Session:
     """A session for many threads at once, without a memory for cookies."""
     session = requests.Session()
+    session.headers["User-Agent"] = f"beray/{__version__}"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
@@ -97,7 +98,6 @@ class Transport:
         self.deadline = deadline
         self.max_retries = max_retries
         self.session = session or new_session()
-        self.session.headers.setdefault("User-Agent", f"beray/{__version__}")
         if self.session.auth is None:
             self.session.auth = _SessionHeaderAuth()
         # Given with each request: what the environment says would overrule the session's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 from argon2 import PasswordHasher
@@ -24,8 +25,12 @@ MAIL_INTERVAL_SECONDS: Final = 60.0
 _EMAIL: Final = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f-\x9f]{1,64}@[\w.-]{1,253}")
 
 _hasher = PasswordHasher()
-# Checked where an e-mail is unknown, so that the time of an answer does not tell.
-_NOBODY = _hasher.hash(secrets.token_hex(16))
+
+
+@cache
+def _nobodys_hash() -> str:
+    """Checked where an e-mail is unknown, so that the time of an answer does not tell."""
+    return _hasher.hash(secrets.token_hex(16))
 
 
 class Refused(Exception):
@@ -142,7 +147,7 @@ def sign_in(app: Services, email: str, password: str) -> tuple[User, str]:
     user = app.store.user_by_email(email.strip().lower())
     stored = user.password_hash if user is not None else None
     try:
-        _hasher.verify(stored or _NOBODY, password)
+        _hasher.verify(stored or _nobodys_hash(), password)
     except (VerificationError, InvalidHashError):
         user = None
     if user is None or stored is None:

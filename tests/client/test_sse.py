@@ -76,6 +76,12 @@ def test_a_block_over_the_limit_is_an_error() -> None:
         list(Parser(max_block_bytes=10).feed(b"data: 0123456789\n\n"))
 
 
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=8))
+def test_random_bytes_in_random_pieces(stream: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    assert parsed(*(stream[a:b] for a, b in pairwise(places))) == parsed(stream)
+
+
 @given(
     st.lists(
         st.sampled_from([b"data", b"id", b"event", b"retry", b":", b": ", b"\n", b"\r", b"\r\n",

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 import threading
+import zlib
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from support import done
 
 from beray import (
     AuthenticationError,
@@ -17,8 +23,9 @@ from beray import (
     StreamGapError,
     StreamInterrupted,
     StreamState,
+    sse,
 )
-from beray.testing import Answer, FaultServer
+from beray.testing import Answer, FaultServer, RunningServer
 
 SSE = {"Content-Type": "text/event-stream"}
 FAST = b"retry: 1\n\n"
@@ -60,20 +67,66 @@ def test_events_in_order_until_the_terminal_status() -> None:
         assert "last-event-id" not in server.requests[0].headers
 
 
-@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
-def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str) -> None:
-    body = FAST + wire(*EVENTS)
-    for cut in range(len(body)):
-        rest = [item for item in EVENTS if len(FAST + wire(*EVENTS[: item["seq"]])) > cut]
-        script = [answer(body, framing=framing, drop_at=cut), answer(wire(*rest))]
-        with FaultServer(script) as server:
-            updates = BeRayClient(server.url).stream_task_updates(1)
+SHORT = [event(1), {"seq": 2, "type": "X", "text": "é"}, event(3, "STOPPED")]
+
+
+def framed(pieces: list[bytes], framing: str, cut: int) -> Answer:
+    """An answer of these pieces, cut behind so many bytes of what goes over the wire."""
+    if framing == "gzip":
+        # Flushed behind each piece, as a server that compresses a stream has to.
+        zipper = zlib.compressobj(wbits=31)
+        zipped = [zipper.compress(piece) + zipper.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+        return Answer(zipped, headers=SSE | {"Content-Encoding": "gzip"}, drop_at=cut)
+    if framing == "bytewise":
+        whole = b"".join(pieces)
+        single = [whole[at : at + 1] for at in range(len(whole))]
+        return Answer(single, headers=SSE, framing="chunked", drop_at=cut)
+    return answer(b"".join(pieces), framing=framing, drop_at=cut)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("framing", ["chunked", "bytewise", "close", "length", "gzip"])
+def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str, newline: bytes) -> None:
+    pieces = [part.replace(b"\n", newline) for part in (FAST, *map(wire, SHORT))]
+    body = framed(pieces, framing, 0).body
+    length = len(body) if isinstance(body, bytes) else sum(map(len, body))
+    with FaultServer([]) as server:
+        client = BeRayClient(server.url)
+        for cut in range(0, length, 5 if framing == "bytewise" else 1):
+            given: list[Any] = []
+
+            def go_on(state: StreamState, given: list[Any] = given) -> None:
+                if state is StreamState.RECONNECTING:
+                    server.say(answer(wire(*SHORT[len(given) :])))
+
+            server.requests.clear()
+            server.say(framed(pieces, framing, cut))
+            updates = client.stream_task_updates(1, on_state=go_on)
             updates._reader._first_delay = 0.0
-            assert list(updates) == EVENTS, cut
-            given = len(EVENTS) - len(rest)
-            assert server.requests[1].headers.get("last-event-id") == (
-                str(given) if given else None
-            )
+            for item in updates:
+                given.append(item)  # noqa: PERF402 - on_state looks at it meanwhile
+            assert given == SHORT, cut
+            # Behind the last event's last byte there may be more, which nobody needs.
+            assert len(server.requests) == 2 or cut > length - 32
+            assert "last-event-id" not in server.requests[0].headers
+
+
+def test_restarts_of_a_real_server_lose_nothing(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        client = server.sign_up()
+        goal = "!i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.001; done"
+        events = done(client, goal)
+        generator = random.Random(7)
+        breaks = sorted(generator.sample(range(1, len(events) - 1), 3))
+        seen: list[Any] = []
+        for update in client.stream_task_updates(events[0]["task_id"]):
+            seen.append(update)
+            if breaks and len(seen) == breaks[0]:
+                breaks.pop(0)
+                generator.choice([server.kill, server.stop])()
+                server.restart()
+        assert seen == events
+        assert not breaks
 
 
 def test_what_comes_again_is_dropped() -> None:
@@ -227,3 +280,38 @@ def test_a_context_manager_closes_it() -> None:
         with BeRayClient(server.url).stream_task_updates(1) as updates:
             next(updates)
         assert list(updates) == []
+
+
+def test_a_loop_that_is_left_gives_the_connection_back() -> None:
+    body = FAST + wire(*EVENTS)
+    with FaultServer([answer(body, stall_at=len(FAST + wire(EVENTS[0])))]) as server:
+        client = BeRayClient(server.url)
+        for _ in client.stream_task_updates(1):
+            break
+        port = int(server.url.rpartition(":")[2])
+        left = [
+            connection
+            for connection in psutil.Process().net_connections()
+            if connection.raddr and connection.raddr.port == port
+        ]
+        assert [connection for connection in left if connection.status == "ESTABLISHED"] == []
+
+
+def test_close_while_the_server_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        updates = BeRayClient(url).stream_task_updates(1)
+        reader = threading.Thread(target=lambda: list(updates), daemon=True)
+        reader.start()
+        connection, _ = silent.accept()
+        updates.close()  # returns, whatever the reader waits for
+        connection.close()
+        reader.join(10)
+        assert not reader.is_alive()
+
+
+def test_an_event_beyond_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse.Parser.__init__, "__defaults__", (1000,))
+    script = [answer(b"data: " + b"x" * 2000)]
+    with FaultServer(script) as server, pytest.raises(InvalidResponseError, match="larger than"):
+        next(BeRayClient(server.url).stream_task_updates(1))
