@@ -1,0 +1,213 @@
+"""The files of a task: the calls of the wire, and what is built on them for local disks.
+
+Source: the BeRay API v1 wire page.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import requests
+
+from beray import digests, files, schema
+from beray.exceptions import APIError
+from beray.schema import FileItem, UploadedFile
+from beray.transport import Transport, segment
+
+if TYPE_CHECKING:
+    from beray.folders import UploadedFolder
+
+
+class TaskFiles:
+    """The part of ``BeRayClient`` that moves files."""
+
+    _transport: Transport
+
+    def list_files_tree(self, task_id: int, path: str = ".") -> list[FileItem]:
+        """Return everything below a folder of the work_dir, sorted by path."""
+        return self._transport.json(
+            schema.FILE_ITEMS, "GET", self._files(task_id, "tree"), params={"path": path}
+        )
+
+    def get_file_content(
+        self, task_id: int, path: str, *, stream: bool = False
+    ) -> requests.Response:
+        """Return the response whose ``content`` is the file.
+
+        With ``stream`` the body is read as the caller asks for it.
+        """
+        return self._content(task_id, path, stream=stream)
+
+    def upload_file(
+        self,
+        task_id: int,
+        path: str,
+        content: str | bytes | BinaryIO | files.Upload,
+        content_type: str | None = None,
+    ) -> UploadedFile:
+        """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there."""
+        body = content.encode() if isinstance(content, str) else content
+        guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        return self._transport.json(
+            schema.UPLOADED_FILE,
+            "PUT",
+            self._files(task_id, "content"),
+            params={"path": path},
+            data=body,
+            headers={"Content-Type": content_type or guessed},
+        )
+
+    def download_files_as_zip(
+        self, task_id: int, paths: Iterable[str] | None = None, *, stream: bool = False
+    ) -> requests.Response:
+        """Return the response whose ``content`` is a ZIP of ``paths``, or of the whole work_dir."""
+        return self._transport.request(
+            "POST",
+            self._files(task_id, "download"),
+            json={"paths": list(paths or ())},
+            stream=stream,
+        )
+
+    # Files to and from disk
+
+    def download_file(
+        self,
+        task_id: int,
+        path: str,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        verify: bool = False,
+        transfer: files.Transfer | None = None,
+    ) -> Path:
+        """Download a file to ``target``: whole under that name, or not there.
+
+        What a cut leaves is taken up again, also by a later call; see
+        :func:`beray.files.download`.
+        """
+        return files.download(
+            lambda headers: self._content(task_id, path, headers=headers, stream=True),
+            target,
+            source=f"{self._transport.base_url} {task_id} {path}",
+            overwrite=overwrite,
+            verify=verify,
+            transfer=transfer,
+        )
+
+    def download_zip(
+        self,
+        task_id: int,
+        target: str | os.PathLike[str],
+        paths: Iterable[str] | None = None,
+        *,
+        overwrite: bool = False,
+        transfer: files.Transfer | None = None,
+    ) -> Path:
+        """Download a ZIP of ``paths``, or of the whole work_dir, to ``target``."""
+        return files.download(
+            lambda _: self.download_files_as_zip(task_id, paths, stream=True),
+            target,
+            source=f"{self._transport.base_url} {task_id} zip",
+            overwrite=overwrite,
+            repeatable=False,
+            transfer=transfer,
+        )
+
+    def download_dir(
+        self,
+        task_id: int,
+        target: str | os.PathLike[str],
+        paths: Iterable[str] | None = None,
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        transfer: files.Transfer | None = None,
+    ) -> Path:
+        """Download ``paths``, or the whole work_dir, into a local folder: all or nothing.
+
+        Args:
+            max_bytes: how much it may unpack to; see :func:`beray.unpack.unpack`.
+        """
+        from beray import unpack
+
+        limit = unpack.MAX_BYTES if max_bytes is None else max_bytes
+        with tempfile.TemporaryDirectory(prefix="beray-") as folder:
+            archive = Path(folder, "files.zip")
+            self.download_zip(task_id, archive, paths, transfer=transfer)
+            with archive.open("rb") as file:
+                return unpack.unpack(
+                    file, target, overwrite=overwrite, max_bytes=limit, transfer=transfer
+                )
+
+    def upload_path(
+        self,
+        task_id: int,
+        local: str | os.PathLike[str],
+        path: str | None = None,
+        *,
+        transfer: files.Transfer | None = None,
+    ) -> UploadedFile:
+        """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
+        with open(local, "rb") as file:
+            body = files.Upload(file, transfer or files.Transfer())
+            return self.upload_file(task_id, path or Path(local).name, body)
+
+    def upload_dir(
+        self,
+        task_id: int,
+        folder: str | os.PathLike[str],
+        path: str = ".",
+        *,
+        include: Iterable[str] | None = None,
+        exclude: Iterable[str] = (),
+        transfer: files.Transfer | None = None,
+    ) -> UploadedFolder:
+        """Upload what is new or different in a local folder; see :func:`beray.folders.upload`."""
+        from beray import folders
+
+        work_dir = _WorkDir(self, task_id)
+        return folders.upload(
+            work_dir, folder, path, include=include, exclude=exclude, transfer=transfer
+        )
+
+    def _content(self, task_id: int, path: str, **options: Any) -> requests.Response:
+        params = {"path": path}
+        call = self._files(task_id, "content")
+        return self._transport.request("GET", call, params=params, **options)
+
+    @staticmethod
+    def _files(task_id: int, what: str) -> str:
+        return f"/tasks/{segment(task_id)}/files/{what}"
+
+
+@dataclass(frozen=True)
+class _WorkDir:
+    """The files of one task, as an upload of a folder needs them."""
+
+    task_files: TaskFiles
+    task_id: int
+
+    def tree(self, path: str) -> list[FileItem]:
+        return self.task_files.list_files_tree(self.task_id, path)
+
+    def sha256(self, path: str) -> bytes | None:
+        """Asked for by a range of one byte, so that not the file comes but its headers."""
+        headers = digests.WANTED | {"Range": "bytes=0-0"}
+        try:
+            with self.task_files._content(
+                self.task_id, path, headers=headers, stream=True
+            ) as response:
+                return digests.sha256_of(response.headers)
+        except APIError as error:
+            if error.status_code == 416:
+                return None
+            raise
+
+    def upload(self, local: Path, path: str, transfer: files.Transfer) -> UploadedFile:
+        return self.task_files.upload_path(self.task_id, local, path, transfer=transfer)
