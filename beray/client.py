@@ -33,8 +33,8 @@ class BeRayClient(TaskFiles):
         base_url: the server, without ``/api/v1``.
         token: an access token, where there is one already.
         timeout: seconds to connect, and seconds without a byte while reading.
-        deadline: seconds that a call may take in all, its retries included; streams and
-            transfers have deadlines of their own.
+        deadline: seconds that a call may take in all, its retries included. What moves
+            files and events takes as long as it has to; silence ends it.
         max_retries: how often a call is made again where that is harmless.
         session: a ``requests.Session`` of the caller's own.
         verify: ``False``, or the path of a file of certificates to trust.

@@ -7,6 +7,7 @@ that stay on the server, and the translation of answers and failures into except
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -166,7 +167,7 @@ class Transport:
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
         call = _Call(method, path, stream, timeout or self.timeout, {"headers": sent, **content})
-        until = time.monotonic() + self.deadline
+        until = math.inf if call.uploads else time.monotonic() + self.deadline
         attempt, delivered = 0, False
         while True:
             attempt += 1
@@ -277,6 +278,11 @@ class _Call:
     @property
     def _is_file(self) -> bool:
         return hasattr(self.options.get("data"), "seek")
+
+    @property
+    def uploads(self) -> bool:
+        """Whether it carries a file, which takes as long as its size and the line want."""
+        return not isinstance(self.options.get("data"), (dict, type(None)))
 
     @property
     def replayable(self) -> bool:

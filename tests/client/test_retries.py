@@ -215,3 +215,9 @@ def test_our_server_creates_once_for_a_key(beray_client: BeRayClient) -> None:
     beray_client.delete_task(ids.pop())
     gone = beray_client._session.post(url, json=body, headers=headers, timeout=30)
     assert gone.status_code == 409
+
+
+def test_an_upload_takes_as_long_as_it_has_to() -> None:
+    slow = Answer([b'{"message": "m", "path": "f",', b' "size": 1}'], pause=0.2)
+    with FaultServer([slow]) as server:
+        assert BeRayClient(server.url, deadline=0.1).upload_file(1, "f", b"x")["size"] == 1
