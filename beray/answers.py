@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -41,11 +42,17 @@ _ERRORS: Final[dict[int, type[APIError]]] = {
 }
 
 
-def read_whole(response: requests.Response, until: float) -> None:
-    """Read the body of a streamed ``response`` into its ``content``.
+_NOT_SENDABLE: Final = (
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidJSONError,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+)
 
-    Args:
-        until: when to give up, on the clock of ``time.monotonic``.
+
+def read_whole(response: requests.Response) -> None:
+    """Read the body of a streamed ``response`` into its ``content``.
 
     Raises:
         requests.RequestException: as requests itself would raise.
@@ -54,19 +61,22 @@ def read_whole(response: requests.Response, until: float) -> None:
     try:
         while piece := response.raw.read1(READ_BYTES, decode_content=True):
             pieces.append(piece)
-            if time.monotonic() > until:
-                raise requests.ReadTimeout("the answer takes too long to arrive")
     except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
         response.close()
         raise requests.ReadTimeout(error) from None
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.HTTPError, OSError, AttributeError) as error:
         response.close()
         if isinstance(error, requests.RequestException):
             raise
         raise requests.exceptions.ChunkedEncodingError(error) from None
-    # What requests itself does in ``content``, where it cannot be given a deadline.
+    # What requests itself does in ``content``, which can end in another thread's hands.
     response._content = b"".join(pieces)
     response._content_consumed = True  # type: ignore[attr-defined]
+
+
+def excerpt(response: requests.Response, path: str) -> str:
+    """The first part of a body, for an exception; of accounts none, it may hold a token."""
+    return "" if path.startswith("/auth/") else response.text[:BODY_EXCERPT]
 
 
 def decoded_json(response: requests.Response, method: str, path: str) -> Any:
@@ -82,7 +92,7 @@ def decoded_json(response: requests.Response, method: str, path: str) -> Any:
         raise InvalidResponseError(
             f"{method} {path}: the answer is not JSON ({response.status_code}, {kind}); "
             "is this the URL of a BeRay server?",
-            body=response.text[:BODY_EXCERPT],
+            body=excerpt(response, path),
             **context(response, method, path),
         ) from None
 
@@ -93,7 +103,9 @@ def api_error(response: requests.Response, method: str, path: str) -> APIError:
         body = json.loads(response.content)
         detail = body["detail"] if isinstance(body, dict) and "detail" in body else body
     except (ValueError, RecursionError):
-        detail = response.text[:BODY_EXCERPT]
+        detail = excerpt(response, path)
+    if isinstance(detail, list):
+        detail = [_without_input(item) for item in detail]
     status = response.status_code
     return _ERRORS.get(status, APIError)(
         f"{status} for {method} {path}: {_in_words(detail) or response.reason}",
@@ -101,6 +113,13 @@ def api_error(response: requests.Response, method: str, path: str) -> APIError:
         retry_after=_seconds(response.headers.get("Retry-After")),
         **context(response, method, path),
     )
+
+
+def _without_input(problem: Any) -> Any:
+    """A validation error repeats what was sent, which may be a password."""
+    if not isinstance(problem, dict):
+        return problem
+    return {name: value for name, value in problem.items() if name not in ("input", "ctx")}
 
 
 def context(response: requests.Response, method: str, path: str) -> dict[str, Any]:
@@ -113,32 +132,36 @@ def context(response: requests.Response, method: str, path: str) -> dict[str, An
     }
 
 
-def connection_error(error: requests.RequestException, method: str, path: str) -> BeRayException:
-    """The exception that a failure below HTTP stands for, without the request in it."""
+def connection_error(
+    error: requests.RequestException, method: str, path: str, *, unsent: bool
+) -> BeRayException:
+    """The exception that a failure below HTTP stands for, without the request in it.
+
+    Args:
+        unsent: whether it is known that nothing has reached the server.
+    """
     call = f"{method} {path}"
     at: dict[str, Any] = {"method": method, "path": path}
-    if isinstance(error, requests.ConnectTimeout):
-        return DeadlineExceeded(
-            f"{call}: the server did not accept the connection in time", delivered=False, **at
-        )
-    if isinstance(error, requests.Timeout):
-        return DeadlineExceeded(f"{call}: the server did not answer in time", **at)
-    if isinstance(error, requests.exceptions.SSLError):
-        return InvalidResponseError(
-            f"{call}: no TLS connection that can be trusted ({_root_cause(error)})", body="", **at
-        )
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
+    if isinstance(error, _NOT_SENDABLE):
         return InvalidArgument(f"{call}: the request cannot be sent as it is", **at)
+    innermost = _innermost(error)
+    if isinstance(innermost, ssl.SSLCertVerificationError):
+        reason = innermost.verify_message
+        return InvalidResponseError(
+            f"{call}: the server's certificate is not trusted ({reason})", body="", **at
+        )
+    unsent |= isinstance(error, requests.ConnectTimeout)
+    unsent |= isinstance(innermost, (ConnectionRefusedError, socket.gaierror))
+    if isinstance(error, requests.ConnectTimeout):
+        text = "the server did not accept the connection in time"
+        return DeadlineExceeded(f"{call}: {text}", delivered=False, **at)
+    if isinstance(error, requests.Timeout):
+        text = "the server did not answer in time"
+        return DeadlineExceeded(f"{call}: {text}", delivered=not unsent, **at)
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return ConnectionFailed(f"{call}: the connection broke before the answer was whole", **at)
-    innermost = _innermost(error)
-    unsent = isinstance(innermost, (ConnectionRefusedError, socket.gaierror)) or isinstance(
-        getattr(error.args[0] if error.args else None, "reason", None),
-        urllib3.exceptions.NewConnectionError,
-    )
-    return ConnectionFailed(
-        f"{call}: could not reach the server ({_root_cause(error)})", delivered=not unsent, **at
-    )
+    text = f"could not reach the server ({_root_cause(error)})"
+    return ConnectionFailed(f"{call}: {text}", delivered=not unsent, **at)
 
 
 def _root_cause(error: BaseException) -> str:
@@ -161,9 +184,9 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _in_words(detail: Any) -> str:
     if isinstance(detail, str):
-        return detail
+        return detail[:BODY_EXCERPT]
     if isinstance(detail, list):
-        return "; ".join(_problem(item) for item in detail)
+        return "; ".join(_problem(item) for item in detail)[:BODY_EXCERPT]
     return json.dumps(detail, ensure_ascii=False)[:BODY_EXCERPT] if detail else ""
 
 

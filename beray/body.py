@@ -28,7 +28,7 @@ class BrokenBody(ConnectionFailed):
 
 
 class Body:
-    """Read a response's body; ``close`` may be called from any thread."""
+    """Read a response's body; ``shut`` may be called from any thread."""
 
     def __init__(self, response: requests.Response, what: str) -> None:
         self._response = response
@@ -81,8 +81,14 @@ class Body:
             return None
         raise reason
 
-    def close(self) -> None:
-        """Give the connection up, and wake whoever is blocked in ``read``. Idempotent."""
+    @property
+    def content_type(self) -> str:
+        """What the body says it is, without parameters, in lower case."""
+        kind: str = self._response.headers.get("Content-Type", "")
+        return kind.partition(";")[0].strip().lower()
+
+    def shut(self) -> None:
+        """Wake whoever is blocked in ``read``, which then ends; from any thread."""
         self._closed = True
         try:
             # Closing a socket does not wake a thread that reads from it; this does.
@@ -90,8 +96,9 @@ class Body:
         except (ValueError, RuntimeError, OSError, AttributeError):
             self._response.close()
 
-    def release(self) -> None:
-        """Close the connection; for the thread that reads."""
+    def close(self) -> None:
+        """Give the connection up; for the thread that reads."""
+        self._closed = True
         self._response.close()
 
 

@@ -13,12 +13,13 @@ from typing import Any, NoReturn, Self
 import requests
 
 from beray import schema
+from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
 from beray.schema import Deleted, Message, Session, Task, User
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream
 from beray.task_files import TaskFiles
-from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Timeout, Transport, segment
+from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
 class BeRayClient(TaskFiles):

@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -23,9 +22,12 @@ import requests
 
 from beray import digests, retries
 from beray.body import Body
+from beray.connections import Cancel
 from beray.exceptions import (
     APIError,
+    BeRayException,
     ConnectionFailed,
+    InvalidArgument,
     InvalidResponseError,
     TransferCancelled,
     TransferError,
@@ -48,14 +50,12 @@ class Transfer:
 
     def __init__(self, on_progress: Progress | None = None) -> None:
         self._on_progress = on_progress
-        self._cancelled = threading.Event()
-        self._bodies: list[Body] = []
+        self.calls = Cancel()
+        """What the calls of this transfer are called off by."""
 
     def cancel(self) -> None:
-        """End the transfer now, wherever it waits. Idempotent."""
-        self._cancelled.set()
-        for body in list(self._bodies):
-            body.close()
+        """End the transfer now, wherever it waits. Idempotent; from any thread."""
+        self.calls.cancel()
 
     def advance(self, done: int, total: int | None) -> None:
         """Report progress.
@@ -70,28 +70,27 @@ class Transfer:
     def part(self, before: int, total: int) -> Transfer:
         """A handle on a part: its progress counts behind ``before`` bytes of ``total``."""
         part = Transfer(lambda done, _: self.advance(before + done, total))
-        part._cancelled = self._cancelled
-        part._bodies = self._bodies
+        part.calls = self.calls
         return part
 
     def wait(self, seconds: float) -> None:
-        if self._cancelled.is_set() or (seconds and self._cancelled.wait(seconds)):
+        """Sleep.
+
+        Raises:
+            TransferCancelled: it was, or is meanwhile.
+        """
+        if self.calls.wait(seconds) if seconds else self.calls.cancelled:
             raise TransferCancelled("the transfer was cancelled")
 
     @contextmanager
-    def reading(self, body: Body) -> Iterator[Body]:
-        """What ``cancel`` has to wake meanwhile."""
-        self._bodies.append(body)
+    def told_apart(self) -> Iterator[None]:
+        """Whatever fails in the block after a cancel has failed because of it."""
         try:
-            self.wait(0)
-            yield body
-            self.wait(0)
-        except ConnectionFailed:
-            self.wait(0)
+            yield
+        except BeRayException as error:
+            if self.calls.cancelled and not isinstance(error, TransferCancelled):
+                raise TransferCancelled("the transfer was cancelled") from None
             raise
-        finally:
-            self._bodies.remove(body)
-            body.release()
 
 
 def download(
@@ -129,9 +128,13 @@ def download(
         raise FileNotFoundError(f"there is no folder {path.parent}")
     with Partial(path, source).alone() as partial:
         try:
-            _fill(partial, fetch, handle, verify=verify, repeatable=repeatable, patience=patience)
-        except TransferCancelled:
-            partial.discard()
+            with handle.told_apart():
+                _fill(
+                    partial, fetch, handle, verify=verify, repeatable=repeatable, patience=patience
+                )
+        except BaseException as error:
+            if partial.etag is None or not partial.size() or isinstance(error, TransferCancelled):
+                partial.discard()
             raise
         partial.publish(overwrite=overwrite)
     return path
@@ -174,7 +177,8 @@ def _fill(
 def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool) -> None:
     """Put one answer into ``partial``, as far as it comes."""
     headers = partial.headers()
-    with fetch(headers | (digests.WANTED if verify or headers else {})) as response:
+    asked = {"Accept-Encoding": "identity"} | headers
+    with fetch(asked | (digests.WANTED if verify or headers else {})) as response:
         etag = response.headers.get("ETag")
         start, total = extent(response)
         if start and (start != partial.size() or etag != partial.etag):
@@ -184,9 +188,13 @@ def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool
             partial.restart(etag)
         expected = digests.sha256_of(response.headers)
         hashed = hashlib.sha256() if expected is not None else None
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise TransferError(f"{partial.target.name}: the server sends it encoded, unasked")
+        if verify and expected is None:
+            raise TransferError(f"{partial.target.name}: the server tells no SHA-256 to check")
         body = Body(response, f"download of {partial.target.name}")
         done = start
-        with partial.open() as file, transfer.reading(body):
+        with partial.open() as file, closing(body), transfer.calls.waking(body.shut):
             if hashed is not None:
                 digests.feed(hashed, file, start)
             file.seek(start)
@@ -228,15 +236,29 @@ def write_all(file: BinaryIO, block: bytes | memoryview) -> None:
         view = view[file.write(view) :]
 
 
+class UploadAborted(BaseException):
+    """Carries what went wrong on this side past the HTTP library, which would take it
+    for something that went wrong on the other."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 class Upload:
-    """A local file as a request body: streamed, with its length, reporting progress."""
+    """A file as a request body: streamed, with the length it had, reporting progress.
+
+    ``read`` raises ``UploadAborted`` with what the file or the progress callback raised,
+    or with ``TransferError`` where the file has become shorter. What is appended
+    meanwhile is not sent.
+    """
 
     def __init__(self, file: BinaryIO, transfer: Transfer) -> None:
         self._file = file
         self._transfer = transfer
         self._start = file.tell()
         self._total = file.seek(0, os.SEEK_END) - self._start
-        file.seek(self._start)
+        self.seek(self._start)
 
     def __len__(self) -> int:
         return self._total
@@ -245,12 +267,22 @@ class Upload:
         return self._file.tell()
 
     def seek(self, position: int) -> int:
+        self._left = self._total - (position - self._start)
         return self._file.seek(position)
 
     def read(self, size: int = -1) -> bytes:
         # http.client asks for a few KiB at a time, which costs most of the throughput.
-        block = self._file.read(BLOCK_BYTES if 0 <= size < BLOCK_BYTES else size)
-        self._transfer.advance(self._file.tell() - self._start, self._total)
+        wanted = min(self._left, max(size, BLOCK_BYTES) if size >= 0 else self._left)
+        try:
+            block = self._file.read(wanted)
+            if not isinstance(block, bytes):
+                raise InvalidArgument("the file is open as text; open it with 'rb'")
+            if wanted and not block:
+                raise TransferError("the file became shorter while it was sent")
+            self._left -= len(block)
+            self._transfer.advance(self._total - self._left, self._total)
+        except Exception as error:  # noqa: BLE001 - none is lost: it travels on
+            raise UploadAborted(error) from None
         return block
 
 

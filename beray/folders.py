@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from beray import digests
-from beray.exceptions import NotFoundError
+from beray.exceptions import InvalidArgument, NotFoundError, TransferError
 from beray.files import Transfer
 from beray.schema import FileItem, UploadedFile
 
@@ -63,11 +63,17 @@ def upload(
 
     Raises:
         NotADirectoryError: ``folder`` is none.
+        OSError: a folder below it cannot be read.
+        InvalidArgument: ``include`` or ``exclude`` is a single string, or ``path`` is
+            absolute or has a ``..`` in it.
+        TransferError: the name of a local file is not text; nothing was uploaded.
     """
+    if isinstance(include, str) or isinstance(exclude, str):
+        raise InvalidArgument("include and exclude are lists of patterns, not a single one")
+    prefix = _prefix(path)
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder")
-    prefix = "" if path in ("", ".", "./") else path.rstrip("/") + "/"
     chosen = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
     there = _sizes(work_dir, prefix)
     total = sum(file.size for file in chosen)
@@ -87,17 +93,40 @@ def upload(
     return UploadedFolder(uploaded, unchanged)
 
 
+def _prefix(path: str) -> str:
+    """What comes before the names below ``path``: empty, or with a ``/`` at its end."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts:
+        raise InvalidArgument(f"{path!r} is not below the work_dir")
+    return "".join(f"{part}/" for part in parts)
+
+
 def _chosen(
     root: Path, prefix: str, include: list[str], exclude: list[str]
 ) -> Iterator[_LocalFile]:
-    for folder, names, files in os.walk(root):
-        names.sort()
+    for folder, names, files in os.walk(root, onerror=_raise):
+        # What is excluded by its name need not be readable either.
+        names[:] = sorted(name for name in names if not _matches(name, exclude))
         for name in sorted(files):
             local = Path(folder, name)
             relative = local.relative_to(root).as_posix()
             wanted = _matches(relative, include) and not _matches(relative, exclude)
             if wanted and local.is_file():
+                if not _is_text(relative):
+                    raise TransferError(f"the name of {os.fspath(local)!r} is not UTF-8")
                 yield _LocalFile(local, prefix + relative, local.stat().st_size)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _matches(relative: str, patterns: list[str]) -> bool:

@@ -9,12 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 from beray.exceptions import TransferError
+
+_STEM_BYTES: Final = 40
+_NOTE_BYTES: Final = 1024
+# Windows has neither links nor pipes in the way there, but it would change line ends.
+_CAREFULLY: Final = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFULLY
 
 
 class Partial:
@@ -22,11 +36,13 @@ class Partial:
 
     def __init__(self, target: Path, source: str) -> None:
         self.target = target
-        known_by = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        stem = f".{target.name[:64]}.{known_by}"
-        self._path = target.with_name(f"{stem}.part")
-        self._note = target.with_name(f"{stem}.etag")
-        self._lock = target.with_name(f"{stem}.lock")
+        known_by = hashlib.sha256(f"{target.name}\0{source}".encode("utf-8", "surrogatepass"))
+        name = f".{stem(target.name)}.{known_by.hexdigest()[:16]}"
+        self._path = target.with_name(f"{name}.part")
+        self._note = target.with_name(f"{name}.etag")
+        self._new_note = target.with_name(f"{name}.new")
+        self._lock = target.with_name(f"{name}.lock")
+        self._made: tuple[int, int] | None = None
         self.etag: str | None = None
 
     @contextmanager
@@ -55,17 +71,19 @@ class Partial:
         if not self.size():
             return None
         try:
-            noted = self._note.read_text("ascii")
+            with os.fdopen(self._opened(self._note, os.O_RDONLY), "rb") as file:
+                noted = file.read(_NOTE_BYTES + 1).decode("ascii")
         except (OSError, ValueError):
             return None
-        return noted if noted.startswith('"') and noted.isprintable() else None
+        return noted if _is_strong(noted) else None
 
     def size(self) -> int:
-        """Bytes that are there."""
+        """Bytes that are there; 0 where what is there is not a plain file of our own."""
         try:
-            return self._path.stat().st_size
+            found = self._path.lstat()
         except FileNotFoundError:
             return 0
+        return found.st_size if self._is_ours(found) else 0
 
     def headers(self) -> dict[str, str]:
         """What asks for the rest; empty where the whole is needed."""
@@ -74,48 +92,107 @@ class Partial:
         return {"Range": f"bytes={self.size()}-", "If-Range": self.etag}
 
     def restart(self, etag: str | None) -> None:
-        """Begin anew, with bytes of version ``etag``; a weak one proves nothing."""
-        self._path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
-        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        self.etag = None
-        if etag is not None and etag.startswith('"') and etag.isascii():
-            self._note.write_text(etag, "ascii")
-            self.etag = etag
+        """Begin anew, with bytes of version ``etag``; a weak one proves nothing.
+
+        Raises:
+            TransferError: something that cannot be removed is in the way.
+        """
+        try:
+            self.discard()
+        except OSError as error:
+            raise TransferError(f"{self._path} is in the way: {error.strerror}") from error
+        try:
+            descriptor = os.open(self._path, _NEW, 0o600)
+            try:
+                made = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            self._made = made.st_dev, made.st_ino
+            if etag is not None and _is_strong(etag):
+                # Renamed when it is whole: half a note would be about another version.
+                with os.fdopen(os.open(self._new_note, _NEW, 0o600), "wb") as note:
+                    note.write(etag.encode("ascii"))
+                self._new_note.replace(self._note)
+                self.etag = etag
+        except BaseException:
+            self.discard()
+            raise
 
     def open(self) -> BinaryIO:
-        """The file for reading and writing, unbuffered."""
-        file: BinaryIO = open(self._path, "r+b", buffering=0)  # noqa: SIM115 - the caller's
+        """The file for reading and writing, unbuffered.
+
+        Raises:
+            TransferError: what is there now is not a plain file of our own.
+        """
+        try:
+            descriptor = self._opened(self._path, os.O_RDWR)
+        except OSError as error:
+            raise TransferError(f"{self._path}: {error.strerror}") from error
+        file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         return file
 
     def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self.etag = None
+        # The notes first: bytes without one are worth nothing, and harm nobody.
+        for path in (self._note, self._new_note, self._path):
+            path.unlink(missing_ok=True)
 
     def publish(self, *, overwrite: bool) -> None:
         """Give the file, which is whole now, its final name and the mode of a new file."""
         if os.name == "posix":
-            self._path.chmod(0o666 & ~current_umask())
+            with self.open() as file:
+                os.fchmod(file.fileno(), 0o666 & ~current_umask(self.target.parent))
         if overwrite:
             self._path.replace(self.target)
         else:
-            self._rename_new()
+            rename_new(self._path, self.target)
         self._note.unlink(missing_ok=True)
 
-    def _rename_new(self) -> None:
-        """Rename without replacing what appeared in the meantime."""
+    def _opened(self, path: Path, flags: int) -> int:
+        """A descriptor of ``path``; an ``OSError`` where it is not a plain file of our own."""
+        descriptor = os.open(path, flags | _CAREFULLY)
         try:
-            os.link(self._path, self.target)
-        except FileExistsError:
-            raise FileExistsError(
-                f"{self.target} appeared during the download; it was left alone"
-            ) from None
-        except OSError:
-            # A file system without hard links: to look first is all there is.
-            refuse_existing(self.target, overwrite=False)
-            self._path.rename(self.target)
-        else:
-            self._path.unlink()
+            if not self._is_ours(os.fstat(descriptor)):
+                raise PermissionError(None, "is not a plain file of our own", str(path))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _is_ours(self, found: os.stat_result) -> bool:
+        """Whether writing to it reaches nothing else, and nobody else has written it."""
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            return False
+        # A file system of the network may name another owner for what we have just made.
+        return (found.st_dev, found.st_ino) == self._made or _is_own(found)
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+
+
+def _is_strong(etag: str) -> bool:
+    quoted = len(etag) >= 2 and etag[0] == etag[-1] == '"'
+    return quoted and etag.isascii() and etag.isprintable() and len(etag) <= _NOTE_BYTES
+
+
+def stem(name: str) -> str:
+    """The beginning of a file's name, for names made of it: at most 40 bytes of UTF-8."""
+    return name.encode("utf-8", "ignore")[:_STEM_BYTES].decode("utf-8", "ignore")
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Rename without replacing what appeared in the meantime (``FileExistsError``)."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} appeared during the download; it was left alone") from None
+    except OSError:
+        # A file system without hard links: to look first is all there is.
+        refuse_existing(target, overwrite=False)
+        source.rename(target)
+    else:
+        source.unlink()
 
 
 def refuse_existing(target: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -124,8 +201,28 @@ def refuse_existing(target: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise FileExistsError(f"{os.fspath(target)} exists; it is overwritten only when asked")
 
 
-def current_umask() -> int:
-    """The process's file mode creation mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def current_umask(folder: Path) -> int:
+    """The file mode creation mask, as it is for files in ``folder``.
+
+    It is never set to be read: a file that another thread makes meanwhile would get the
+    mode of the mask that is only passing.
+    """
+    if sys.platform == "linux":
+        try:
+            status = Path("/proc/self/status").read_bytes()
+        except OSError:
+            status = b""
+        for line in status.splitlines():
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return _umask_seen(folder)
+
+
+def _umask_seen(folder: Path) -> int:
+    """The mask by what it takes from the mode of a new file."""
+    with tempfile.TemporaryDirectory(prefix=".umask.", dir=folder) as private:
+        descriptor = os.open(Path(private, "seen"), _NEW, 0o777)
+        try:
+            return 0o777 & ~os.fstat(descriptor).st_mode
+        finally:
+            os.close(descriptor)

@@ -13,12 +13,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
 from beray import retries, sse
 from beray.body import Body
+from beray.connections import Cancel
 from beray.exceptions import (
     APIError,
     ConnectionFailed,
@@ -35,6 +37,8 @@ RECONNECT_SECONDS: Final = 300.0
 """How long to try, without a byte received, before giving up."""
 _LONGEST_DELAY: Final = 15.0
 _LONGEST_RETRY: Final = 60.0
+_SHORTEST_RETRY: Final = 0.1
+_LIVED_SECONDS: Final = 10.0
 _WORTH_WAITING: Final = frozenset({429, 500, 502, 503, 504})
 
 
@@ -77,6 +81,7 @@ class TaskStream(Iterator[TaskEvent]):
         # Apart from this object, so that nothing but its user holds it: when it is
         # dropped, in the middle of a loop for one, it closes.
         self._reader = _Reader(transport, path, get_task, last_event_id, reconnect, idle, on_state)
+        self._turn = threading.Lock()  # for one thread that iterates at a time
         self._events = self._reader.events()
 
     @property
@@ -94,9 +99,10 @@ class TaskStream(Iterator[TaskEvent]):
         return self._reader.retry_in
 
     def __next__(self) -> TaskEvent:
-        if self._reader.closed:
-            self._events.close()
-        return next(self._events)
+        with self._turn:
+            if self._reader.closed:
+                self._events.close()
+            return next(self._events)
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +122,12 @@ class TaskStream(Iterator[TaskEvent]):
     def close(self) -> None:
         """Stop iterating, wherever the iterating thread is blocked. Idempotent."""
         self._reader.close()
+        # Where nobody is iterating, nobody else would give the connection back.
+        if self._turn.acquire(blocking=False):
+            try:
+                self._events.close()
+            finally:
+                self._turn.release()
 
 
 class _Reader:
@@ -134,38 +146,34 @@ class _Reader:
         self.last_event_id = last_event_id
         self.state = StreamState.CONNECTING
         self.retry_in = 0.0
-        self.closed = False
         self._transport = transport
         self._path = path
         self._get_task = get_task
         self._reconnect = reconnect
         self._idle = idle
         self._on_state = on_state
-        self._woken = threading.Event()
-        self._lock = threading.Lock()
-        self._body: Body | None = None
-        numbered = last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit()
-        self._last_seq = int(last_event_id) if last_event_id and numbered else 0
+        self._cancel = Cancel()
+        self._last_seq = _seq_of(last_event_id)
         self._gap_at: int | None = None
         self._first_delay = 0.25
         self._heard = False
 
+    @property
+    def closed(self) -> bool:
+        return self._cancel.cancelled
+
     def close(self) -> None:
-        self.closed = True
-        self._woken.set()
-        with self._lock:
-            body, self._body = self._body, None
-        if body is not None:
-            body.close()
+        self._cancel.cancel()
 
     def events(self) -> Generator[TaskEvent, None, None]:
         """All events, over as many connections as it takes."""
         attempt = 0
         silent_ends = 0
-        lost_at = 0.0
+        heard_at = time.monotonic()
         try:
             while not self.closed:
                 self._heard = False
+                began = time.monotonic()
                 given = 0
                 failure: ConnectionFailed | APIError | None = None
                 try:
@@ -182,7 +190,7 @@ class _Reader:
                     if error.status_code not in _WORTH_WAITING:
                         raise
                     failure = error
-                if self._left():
+                if self._cancel.cancelled:
                     return
                 if failure is None:
                     # An orderly close without the end. A server that sends no ids cannot
@@ -198,13 +206,17 @@ class _Reader:
                         "ended; the server sends no ids to resume by",
                         path=self._path,
                     ) from failure
-                attempt = 1 if self._heard else attempt + 1
-                lost_at = time.monotonic() if attempt == 1 else lost_at
-                if time.monotonic() - lost_at > self._reconnect:
+                now = time.monotonic()
+                if self._heard:
+                    heard_at = now
+                # One that breaks at once, without an event, is not worth hurrying for.
+                attempt = 1 if given or now - began > _LIVED_SECONDS else attempt + 1
+                left = self._reconnect - (now - heard_at)
+                if left < 0:
                     raise failure or ConnectionFailed(
                         f"{self._path}: the stream ends early, again and again", path=self._path
                     )
-                self._wait(attempt, failure)
+                self._wait(attempt, failure, left)
         finally:
             self._set_state(StreamState.ENDED)
 
@@ -212,21 +224,27 @@ class _Reader:
         """The events of one connection that have not been given before."""
         from pydantic_core import from_json  # here, because importing it costs
 
-        headers = {
+        headers: dict[str, str | bytes] = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
             "Cache-Control": "no-store",
         }
         if self.last_event_id:
-            headers["Last-Event-ID"] = self.last_event_id
-        body = self._transport.open_stream(self._path, headers=headers, idle=self._idle)
-        with self._lock:
-            self._body = body
-        try:
-            if self._left():
-                return
+            headers["Last-Event-ID"] = self._resume_by(self.last_event_id)
+        body = self._transport.open_stream(
+            self._path, headers=headers, idle=self._idle, cancel=self._cancel
+        )
+        with closing(body), self._cancel.waking(body.shut):
+            self._require_stream(body)
             self._set_state(StreamState.LIVE)
+            yield from self._parsed(body, from_json)
+
+    def _parsed(
+        self, body: Body, from_json: Callable[[bytes], Any]
+    ) -> Generator[TaskEvent, None, None]:
+        try:
             parser = sse.Parser()
+            expected = -1 if self._last_seq is None else self._last_seq + 1
             while chunk := body.read():
                 self._heard = True
                 for data, _, event_id in parser.feed_raw(chunk):
@@ -236,10 +254,10 @@ class _Reader:
                     del data  # a large event is held once, as what it says
                     seq = event.get("seq")
                     if seq.__class__ is int:
-                        if seq != self._last_seq + 1:
-                            self._require_given(seq)
+                        if seq != expected and self._was_given(seq):
                             continue
                         self._last_seq = seq
+                        expected = seq + 1
                     if event_id:
                         self.last_event_id = event_id
                     elif seq.__class__ is int:
@@ -247,19 +265,40 @@ class _Reader:
                     yield event
                     del event
                 if parser.retry is not None:
-                    self._first_delay = min(parser.retry, _LONGEST_RETRY)
+                    self._first_delay = min(max(parser.retry, _SHORTEST_RETRY), _LONGEST_RETRY)
         except sse.BlockTooLarge as error:
             raise InvalidResponseError(f"{self._path}: {error}", body="", path=self._path) from None
-        finally:
-            with self._lock:
-                self._body = None
-            body.release()
 
-    def _require_given(self, seq: int) -> None:
-        """Return where ``seq`` was given before; break the connection where one is missing."""
+    def _require_stream(self, body: Body) -> None:
+        """Refuse what says of itself that it is something else, such as a login page."""
+        kind = body.content_type
+        if kind.endswith(("/html", "/json", "/xml", "+xml", "+json")):
+            first = body.read()[:BODY_EXCERPT]
+            raise InvalidResponseError(
+                f"{self._path}: the answer is no event stream ({kind})",
+                body=first.decode("utf-8", "replace"),
+                path=self._path,
+            )
+
+    def _resume_by(self, event_id: str) -> bytes:
+        """The id as a header can carry it (WHATWG: UTF-8); else the ``seq``, which is one."""
+        if event_id == event_id.strip() and event_id.isprintable():
+            return event_id.encode()
+        if self._last_seq:
+            return str(self._last_seq).encode()
+        raise StreamInterrupted(
+            f"{self._path}: the stream broke behind an id that no header can carry",
+            last_event_id=event_id,
+            path=self._path,
+        )
+
+    def _was_given(self, seq: int) -> bool:
+        """Whether ``seq`` was given before; breaks the connection where one is missing."""
+        if self._last_seq is None:
+            return False  # begun behind an id that is no number: the first one counts
         expected = self._last_seq + 1
         if seq < expected:
-            return
+            return True
         if self._gap_at == expected:
             raise StreamGapError(
                 f"{self._path}: event {expected} is missing: the server went on with {seq}",
@@ -270,22 +309,23 @@ class _Reader:
         self._gap_at = expected
         raise ConnectionFailed(f"{self._path}: event {expected} did not come", path=self._path)
 
-    def _left(self) -> bool:
-        """Whether somebody has closed the stream meanwhile."""
-        return self.closed
-
     def _task_has_ended(self) -> bool:
         try:
             return self._get_task()["status"] in TERMINAL_STATUSES
         except ConnectionFailed:
             return False
+        except APIError as error:
+            if error.status_code in _WORTH_WAITING:
+                return False
+            raise
 
-    def _wait(self, attempt: int, failure: ConnectionFailed | APIError | None) -> None:
+    def _wait(self, attempt: int, failure: ConnectionFailed | APIError | None, left: float) -> None:
         delay = retries.backoff(attempt, self._first_delay, max(self._first_delay, _LONGEST_DELAY))
         asked = failure.retry_after if isinstance(failure, APIError) else None
-        self.retry_in = delay if asked is None else max(delay, min(asked, retries.LONGEST_WAIT))
+        delay = delay if asked is None else max(delay, min(asked, retries.LONGEST_WAIT))
+        self.retry_in = min(delay, left)
         self._set_state(StreamState.RECONNECTING)
-        if not self._woken.wait(self.retry_in):
+        if not self._cancel.wait(self.retry_in):
             self._set_state(StreamState.CONNECTING)
 
     def _set_state(self, state: StreamState) -> None:
@@ -316,6 +356,14 @@ def _decoded(data: bytes, from_json: Callable[[bytes], Any], path: str) -> TaskE
 
 def _is_end(event: TaskEvent) -> bool:
     """Whether the server has said that this is the end."""
-    if event.get("status") not in TERMINAL_STATUSES:
+    status = event.get("status")
+    if not isinstance(status, str) or status not in TERMINAL_STATUSES:
         return False
     return event.get("type", "TASK_STATUS") == "TASK_STATUS"
+
+
+def _seq_of(event_id: str | None) -> int | None:
+    """The ``seq`` that an id is, 0 before any; ``None`` for an id that is no number."""
+    if not event_id:
+        return 0
+    return int(event_id) if event_id.isascii() and event_id.isdigit() else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import requests
 
 from beray import digests, files, schema
-from beray.exceptions import APIError
+from beray.exceptions import APIError, InvalidArgument
 from beray.schema import FileItem, UploadedFile
 from beray.transport import Transport, segment
 
@@ -48,31 +48,18 @@ class TaskFiles:
         self,
         task_id: int,
         path: str,
-        content: str | bytes | BinaryIO | files.Upload,
+        content: str | bytes | BinaryIO,
         content_type: str | None = None,
     ) -> UploadedFile:
         """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there."""
-        body = content.encode() if isinstance(content, str) else content
         guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        return self._transport.json(
-            schema.UPLOADED_FILE,
-            "PUT",
-            self._files(task_id, "content"),
-            params={"path": path},
-            data=body,
-            headers={"Content-Type": content_type or guessed},
-        )
+        return self._put(task_id, path, _body(content), content_type or guessed)
 
     def download_files_as_zip(
         self, task_id: int, paths: Iterable[str] | None = None, *, stream: bool = False
     ) -> requests.Response:
         """Return the response whose ``content`` is a ZIP of ``paths``, or of the whole work_dir."""
-        return self._transport.request(
-            "POST",
-            self._files(task_id, "download"),
-            json={"paths": list(paths or ())},
-            stream=stream,
-        )
+        return self._archive(task_id, paths, stream=stream)
 
     # Files to and from disk
 
@@ -91,13 +78,16 @@ class TaskFiles:
         What a cut leaves is taken up again, also by a later call; see
         :func:`beray.files.download`.
         """
+        handle = transfer or files.Transfer()
         return files.download(
-            lambda headers: self._content(task_id, path, headers=headers, stream=True),
+            lambda headers: self._content(
+                task_id, path, headers=headers, stream=True, cancel=handle.calls
+            ),
             target,
             source=f"{self._transport.base_url} {task_id} {path}",
             overwrite=overwrite,
             verify=verify,
-            transfer=transfer,
+            transfer=handle,
         )
 
     def download_zip(
@@ -110,13 +100,16 @@ class TaskFiles:
         transfer: files.Transfer | None = None,
     ) -> Path:
         """Download a ZIP of ``paths``, or of the whole work_dir, to ``target``."""
+        handle = transfer or files.Transfer()
         return files.download(
-            lambda _: self.download_files_as_zip(task_id, paths, stream=True),
+            lambda headers: self._archive(
+                task_id, paths, headers=headers, stream=True, cancel=handle.calls
+            ),
             target,
             source=f"{self._transport.base_url} {task_id} zip",
             overwrite=overwrite,
             repeatable=False,
-            transfer=transfer,
+            transfer=handle,
         )
 
     def download_dir(
@@ -155,8 +148,10 @@ class TaskFiles:
     ) -> UploadedFile:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
         with open(local, "rb") as file:
-            body = files.Upload(file, transfer or files.Transfer())
-            return self.upload_file(task_id, path or Path(local).name, body)
+            name = path or Path(local).name
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            handle = transfer or files.Transfer()
+            return self._put(task_id, name, files.Upload(file, handle), kind, handle)
 
     def upload_dir(
         self,
@@ -176,6 +171,40 @@ class TaskFiles:
             work_dir, folder, path, include=include, exclude=exclude, transfer=transfer
         )
 
+    def _put(
+        self,
+        task_id: int,
+        path: str,
+        body: Any,
+        content_type: str,
+        transfer: files.Transfer | None = None,
+    ) -> UploadedFile:
+        handle = transfer or files.Transfer()
+        try:
+            with handle.told_apart():
+                return self._transport.json(
+                    schema.UPLOADED_FILE,
+                    "PUT",
+                    self._files(task_id, "content"),
+                    params={"path": path},
+                    data=body,
+                    headers={"Content-Type": content_type},
+                    cancel=handle.calls,
+                )
+        except files.UploadAborted as aborted:
+            error = aborted.error
+        raise error
+
+    def _archive(
+        self, task_id: int, paths: Iterable[str] | None, **options: Any
+    ) -> requests.Response:
+        if isinstance(paths, (str, bytes)):
+            raise InvalidArgument("paths is a list of paths, not one of them")
+        body = {"paths": list(paths or ())}
+        return self._transport.request(
+            "POST", self._files(task_id, "download"), json=body, **options
+        )
+
     def _content(self, task_id: int, path: str, **options: Any) -> requests.Response:
         params = {"path": path}
         call = self._files(task_id, "content")
@@ -184,6 +213,24 @@ class TaskFiles:
     @staticmethod
     def _files(task_id: int, what: str) -> str:
         return f"/tasks/{segment(task_id)}/files/{what}"
+
+
+def _body(content: str | bytes | BinaryIO) -> Any:
+    """What is sent of ``content``; a file that can be rewound may be sent again.
+
+    Raises:
+        InvalidArgument: for what is neither text, nor bytes, nor a file.
+    """
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return bytes(content)
+    if not hasattr(content, "read"):
+        kind = type(content).__name__
+        raise InvalidArgument(f"the content must be text, bytes or a file, not {kind}")
+    if hasattr(content, "seekable") and content.seekable():
+        return files.Upload(content, files.Transfer())
+    return content
 
 
 @dataclass(frozen=True)

@@ -8,52 +8,59 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 
 from beray import retries
-from beray.answers import api_error, connection_error, context, decoded_json, read_whole
+from beray.answers import (
+    api_error,
+    connection_error,
+    context,
+    decoded_json,
+    excerpt,
+    read_whole,
+)
 from beray.body import Body
-from beray.config import checked_base_url, origin
+from beray.calls import Call, Timeout, redirected, unknown
+from beray.config import checked_base_url, is_loopback
+from beray.connections import Attempt, Cancel, new_session
 from beray.exceptions import (
+    APIError,
     BeRayException,
+    ConfigurationError,
     ConnectionFailed,
+    DeadlineExceeded,
     InvalidArgument,
     InvalidResponseError,
-    OutcomeUnknown,
 )
-from beray.schema import BODY_EXCERPT, IDEMPOTENCY_HEADER, Shape
-from beray.version import __version__
+from beray.schema import IDEMPOTENCY_HEADER, Shape
 
 T = TypeVar("T")
-Timeout = tuple[float, float]
-"""Seconds to connect, and seconds without a byte while reading."""
-
 DEFAULT_TIMEOUT: Final[Timeout] = (10.0, 60.0)
 DEFAULT_DEADLINE: Final = 300.0
 MAX_REDIRECTS: Final = 5
 API_PREFIX: Final = "/api/v1"
-_CONNECTIONS: Final = 64
+_PROBE_SECONDS: Final = 10.0
 
 log = logging.getLogger("beray.transport")
 
 
-class _SessionHeaderAuth(AuthBase):
-    """Leaves the request as the session's headers made it.
+class _Authorization(AuthBase):
+    """Signs a request, in a way that neither netrc nor a session's own auth can replace."""
 
-    That there is an auth object at all keeps requests from putting the credentials
-    of a netrc file in the place of ours.
-    """
+    def __init__(self, token: str | None) -> None:
+        self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
 
@@ -67,16 +74,6 @@ def segment(value: object) -> str:
     if text in ("", ".", ".."):
         raise InvalidArgument(f"{text!r} cannot be an id")
     return quote(text, safe="")
-
-
-def new_session() -> requests.Session:
-    """A session for many threads at once, without a memory for cookies."""
-    session = requests.Session()
-    session.headers["User-Agent"] = f"beray/{__version__}"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
-    return session
 
 
 class Transport:
@@ -99,11 +96,17 @@ class Transport:
         self.deadline = deadline
         self.max_retries = max_retries
         self.session = session or new_session()
-        if self.session.auth is None:
-            self.session.auth = _SessionHeaderAuth()
+        self._own = session is None
+        self._token: str | None = None
         # Given with each request: what the environment says would overrule the session's.
-        given = {"verify": verify, "cert": cert, "proxies": proxies}
-        self._tls = {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {"verify": verify, "cert": cert, "proxies": proxies}
+        self._options = {name: value for name, value in given.items() if value is not None}
+        if proxies is None and is_loopback(self.base_url):
+            # What the environment names as a proxy is not meant for this machine's own.
+            self._options["proxies"] = dict.fromkeys(("http", "https", "all"))
+        for path in (verify, *(cert if isinstance(cert, tuple) else (cert,))):
+            if isinstance(path, str) and not os.path.exists(path):
+                raise ConfigurationError(f"there is no file {path}")
         self._honours_keys = False
 
     def set_token(self, token: str | None) -> None:
@@ -112,12 +115,20 @@ class Transport:
         Raises:
             InvalidArgument: for characters that a header cannot carry.
         """
-        if token is None:
-            self.session.headers.pop("Authorization", None)
-            return
-        if not token or not all("!" <= character <= "~" for character in token):
+        if token is not None and not (token and all("!" <= letter <= "~" for letter in token)):
             raise InvalidArgument("the token has characters that no token of a server has")
-        self.session.headers["Authorization"] = f"Bearer {token}"
+        self._token = token
+        if self._own:
+            # Where scripts look for it. Replaced as a whole: other threads may be reading.
+            headers = CaseInsensitiveDict(self.session.headers)
+            headers.pop("Authorization", None)
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token}"
+            self.session.headers = headers
+
+    def _authorization(self) -> AuthBase:
+        """On a session of our own its header counts, also where a script has set it."""
+        return _Authorization(None if self._own else self._token)
 
     def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``shape``."""
@@ -127,7 +138,7 @@ class Transport:
         if problem is not None:
             raise InvalidResponseError(
                 f"{method} {path}: the answer has an unexpected shape: {problem}",
-                body=response.text[:BODY_EXCERPT],
+                body=excerpt(response, path),
                 **context(response, method, path),
             )
         result: T = data
@@ -142,7 +153,8 @@ class Transport:
         timeout: Timeout | None = None,
         idempotency_key: str | None = None,
         patient: bool = True,
-        headers: Mapping[str, str] | None = None,
+        cancel: Cancel | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
         **content: Any,
     ) -> requests.Response:
         """Make a request below ``/api/v1`` and return its successful response.
@@ -155,6 +167,7 @@ class Transport:
             idempotency_key: makes a POST one that may be repeated, with a server that
                 honours it.
             patient: ``False`` raises at once where the server asks to wait.
+            cancel: calls it off, in whichever wait it is; that ends as ConnectionFailed.
             content: ``params``, ``json`` and ``data``, as for ``requests``.
 
         Raises:
@@ -166,81 +179,108 @@ class Transport:
         sent = dict(headers or {})
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
-        call = _Call(method, path, stream, timeout or self.timeout, {"headers": sent, **content})
+        call = Call(method, path, stream, timeout or self.timeout, {"headers": sent, **content})
         until = math.inf if call.uploads else time.monotonic() + self.deadline
+        idle = cancel or Cancel()
         attempt, delivered = 0, False
         while True:
             attempt += 1
             try:
-                return self._once(call, until)
+                return self._once(call, until, idle)
             except BeRayException as error:
+                wait = self._pause(call, error, attempt, until, patient=patient)
                 delivered |= isinstance(error, ConnectionFailed) and error.delivered
-                may_wait = patient or isinstance(error, ConnectionFailed)
-                wait = None
-                if attempt <= self.max_retries and call.replayable and may_wait:
-                    may_repeat = self._may_repeat(call, error)
-                    wait = retries.pause(error, attempt, may_repeat=may_repeat)
-                if wait is None or time.monotonic() + wait > until:
-                    once = not retries.repeatable(method)
-                    if once and delivered and isinstance(error, ConnectionFailed):
-                        raise _unknown(call, error) from None
+                if wait is None or idle.cancelled:
+                    if delivered and not retries.repeatable(method) and _leaves_open(error):
+                        raise unknown(call, error) from None
                     raise
                 log.debug("%s: again in %.2f s after %s", call, wait, type(error).__name__)
-            time.sleep(wait)
+            idle.wait(wait)
             call.rewind()
 
-    def open_stream(self, path: str, *, headers: Mapping[str, str], idle: float) -> Body:
+    def open_stream(
+        self, path: str, *, headers: Mapping[str, str | bytes], idle: float, cancel: Cancel
+    ) -> Body:
         """GET a body that is read as it arrives; ``idle`` seconds of silence break it.
 
         Raises:
             as ``request``; a stream is opened once, its reader decides about again.
         """
-        call = _Call("GET", path, True, (self.timeout[0], idle), {"headers": dict(headers)})
-        return Body(self._once(call, time.monotonic() + self.deadline), str(call))
+        call = Call("GET", path, True, (self.timeout[0], idle), {"headers": dict(headers)})
+        response = self._once(call, time.monotonic() + self.deadline, cancel)
+        return Body(response, str(call))
 
     def close(self) -> None:
         self.session.close()
 
-    def _once(self, call: _Call, until: float) -> requests.Response:
+    def _pause(
+        self, call: Call, error: BeRayException, attempt: int, until: float, *, patient: bool
+    ) -> float | None:
+        """Seconds until the call is made again; ``None`` where it is not."""
+        may_wait = patient or isinstance(error, ConnectionFailed)
+        if attempt > self.max_retries or not call.replayable or not may_wait:
+            return None
+        wait = retries.pause(error, attempt, may_repeat=self._may_repeat(call, error))
+        return None if wait is None or time.monotonic() + wait > until else wait
+
+    def _once(self, call: Call, until: float, cancel: Cancel) -> requests.Response:
         """Make a request, follow it where it may go, and judge the answer."""
         url = f"{self.base_url}{API_PREFIX}{call.path}"
-        options = call.options | self._tls
-        started = time.monotonic()
+        options = call.options | self._options
         for _ in range(MAX_REDIRECTS + 1):
-            try:
-                response = self.session.request(
-                    call.method, url, stream=True, timeout=call.timeout,
-                    allow_redirects=False, **options,
-                )  # fmt: skip
-                if not call.stream or response.status_code >= 300:
-                    read_whole(response, until)
-            except requests.RequestException as error:
-                raise connection_error(error, call.method, call.path) from None
-            except UnicodeError:
-                raise InvalidArgument(f"{call}: an argument is not valid text") from None
-            except ValueError:
-                # requests looks at a redirect's target before anybody asks it to.
-                raise InvalidResponseError(
-                    f"{call}: the answer is malformed", body="", method=call.method, path=call.path
-                ) from None
+            started = time.monotonic()
+            answer = self._sent(call, url, options, until, cancel)
+            if isinstance(answer, BeRayException):
+                # Raised here and not where it arose: so it keeps nothing of the request.
+                raise answer
             seconds = time.monotonic() - started
-            log.debug("%s -> %d in %.3f s", call, response.status_code, seconds)
-            self._honours_keys |= IDEMPOTENCY_HEADER in response.headers
-            target = response.headers.get("Location")
-            if not (300 <= response.status_code < 400 and target):
+            log.debug("%s -> %d in %.3f s", call, answer.status_code, seconds)
+            self._honours_keys |= IDEMPOTENCY_HEADER in answer.headers
+            target = answer.headers.get("Location")
+            if not (300 <= answer.status_code < 400 and target):
                 break
-            url = _redirected(call, response, url, target)
+            url = redirected(call, answer, url, target)
             options.pop("params", None)
         else:
             raise InvalidResponseError(
                 f"{call}: more than {MAX_REDIRECTS} redirects",
                 body="", method=call.method, path=call.path,
             )  # fmt: skip
-        if response.status_code >= 300 and response.status_code != 304:
-            raise api_error(response, call.method, call.path)
-        return response
+        if answer.status_code >= 300 and answer.status_code != 304:
+            raise api_error(answer, call.method, call.path)
+        return answer
 
-    def _may_repeat(self, call: _Call, error: BeRayException) -> bool:
+    def _sent(
+        self, call: Call, url: str, options: dict[str, Any], until: float, cancel: Cancel
+    ) -> requests.Response | BeRayException:
+        """The answer to one request, or what kept it from coming."""
+        attempt = Attempt()
+        left = until - time.monotonic()
+        connect, read = call.timeout
+        at: dict[str, Any] = {"method": call.method, "path": call.path}
+        try:
+            with attempt.under_way(until, cancel):
+                response = self.session.request(
+                    call.method, url, stream=True, allow_redirects=False,
+                    timeout=(max(min(connect, left), 0.001), max(min(read, left), 0.001)),
+                    auth=self._authorization(), **options,
+                )  # fmt: skip
+                if not call.stream or response.status_code >= 300:
+                    read_whole(response)
+                return response
+        except requests.RequestException as error:
+            if attempt.expired:
+                text = f"{call}: no whole answer within {self.deadline:g} s"
+                return DeadlineExceeded(text, delivered=attempt.connected, **at)
+            unsent = self._own and not attempt.connected
+            return connection_error(error, call.method, call.path, unsent=unsent)
+        except UnicodeError:
+            return InvalidArgument(f"{call}: an argument is not valid text", **at)
+        except ValueError:
+            # requests looks at a redirect's target before anybody asks it to.
+            return InvalidResponseError(f"{call}: the answer is malformed", body="", **at)
+
+    def _may_repeat(self, call: Call, error: BeRayException) -> bool:
         """Whether ``call`` may be made twice."""
         if retries.repeatable(call.method):
             return True
@@ -249,76 +289,16 @@ class Transport:
             return False
         if not self._honours_keys:
             # Nothing is known of this server yet; any answer tells.
-            probe = _Call("GET", "/users/me", False, self.timeout, {"headers": {}})
+            probe = Call("GET", "/users/me", False, self.timeout, {"headers": {}})
             try:
-                self._once(probe, time.monotonic() + sum(self.timeout))
+                self._once(probe, time.monotonic() + _PROBE_SECONDS, Cancel())
             except BeRayException as failed:
                 log.debug("%s: %s", probe, type(failed).__name__)
         return self._honours_keys
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call, as often as it is made."""
-
-    method: str
-    path: str
-    stream: bool
-    timeout: Timeout
-    options: dict[str, Any]
-    _start: int | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        if self._is_file:
-            object.__setattr__(self, "_start", self.options["data"].tell())
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-    @property
-    def _is_file(self) -> bool:
-        return hasattr(self.options.get("data"), "seek")
-
-    @property
-    def uploads(self) -> bool:
-        """Whether it carries a file, which takes as long as its size and the line want."""
-        return not isinstance(self.options.get("data"), (dict, type(None)))
-
-    @property
-    def replayable(self) -> bool:
-        """Whether its body can be sent a second time."""
-        return self._is_file or isinstance(self.options.get("data"), (bytes, str, dict, type(None)))
-
-    def rewind(self) -> None:
-        if self._is_file:
-            self.options["data"].seek(self._start)
-
-
-def _unknown(call: _Call, error: ConnectionFailed) -> OutcomeUnknown:
-    return OutcomeUnknown(
-        f"{error}; it is not known whether the server has done {call}: look before you repeat it",
-        method=call.method,
-        path=call.path,
-    )
-
-
-def _redirected(call: _Call, response: requests.Response, url: str, target: str) -> str:
-    """Where a redirect leads, if it may be followed: same server, same request."""
-    try:
-        location = urljoin(url, target)
-        same = origin(location) == origin(url)
-    except ValueError:
-        location, same = url, False
-    keeps_method = response.status_code in (307, 308) or call.method in ("GET", "HEAD")
-    if same and keeps_method and call.replayable:
-        call.rewind()
-        return location
-    where = "a place that the request cannot follow" if same else "another server"
-    raise InvalidResponseError(
-        f"{call}: the server redirects to {where}, which gets no credentials from here; "
-        "check the server's URL",
-        body="",
-        method=call.method,
-        path=call.path,
-        status_code=response.status_code,
-    )
+def _leaves_open(error: BeRayException) -> bool:
+    """Whether, of a call that may have been done, this answer does not say that it was not."""
+    if isinstance(error, APIError):
+        return error.status_code >= 500
+    return isinstance(error, ConnectionFailed)

@@ -8,18 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from beray.config import Profiles, Target
 
 __all__ = ["run"]
 
 
-def run(target: Target, profiles: Profiles) -> int:
-    """Run the dashboard on this terminal until the user leaves; return the exit status."""
+def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | None = None) -> int:
+    """Run the dashboard on this terminal until the user leaves; return the exit status.
+
+    Args:
+        renew: says where the server is now, for one that may have a successor. It is
+            called in a thread of its own, and may raise a ``BeRayException``.
+    """
     import threading
 
     from tui.app import BeRayApp
 
-    app = BeRayApp(target, profiles)
+    app = BeRayApp(target, profiles, renew=renew)
     before = threading.excepthook
     threading.excepthook = app.thread_failed
     try:

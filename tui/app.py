@@ -49,6 +49,8 @@ class BeRayApp(App[None]):
         profiles: where a sign-in is stored.
         connect: makes the client of a target.
         clock: the present, as an aware time.
+        renew: says where the server is now, for one that may have a successor; called in
+            the poller's thread.
     """
 
     TITLE = "BeRay"
@@ -66,6 +68,7 @@ class BeRayApp(App[None]):
         *,
         connect: Connect = connect,
         clock: Callable[[], datetime] = utc_now,
+        renew: Callable[[], Target] | None = None,
     ) -> None:
         super().__init__()
         self.target = target
@@ -75,20 +78,21 @@ class BeRayApp(App[None]):
         self.transfers: list[threading.Thread] = []
         """Downloads that were begun; the last ones are given a moment when the app ends."""
         self._connect = connect
+        self._renew = renew
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
         self.theme = theme.DARK.name
 
     def on_mount(self) -> None:
         if self.target.token:
-            self.push_screen(MainScreen(self.client, self.target, self.clock))
+            self.push_screen(self._main_screen())
         else:
             self.push_screen(SignInScreen(self.client, self.target, self.profiles))
 
     def on_signed_in(self, message: messages.SignedIn) -> None:
         self.target = message.target
         self.client = self._connect(self.target)
-        self._show_alone(MainScreen(self.client, self.target, self.clock))
+        self._show_alone(self._main_screen())
         if message.unsaved:
             self.say(f"Signed in, but not remembered: {message.unsaved}", "warning")
 
@@ -100,6 +104,22 @@ class BeRayApp(App[None]):
             reason += "\nThis is your own server: quit, and start beray again."
         self.client.set_token(None)
         self._show_alone(SignInScreen(self.client, self.target, self.profiles, reason))
+
+    def _main_screen(self) -> MainScreen:
+        successor = self._successor if self._renew is not None else None
+        return MainScreen(self.client, self.target, self.clock, successor)
+
+    def _successor(self) -> messages.Renewed | None:
+        """The server that has taken the place of ours, if one has. Blocks."""
+        assert self._renew is not None
+        found = self._renew()
+        if (found.url, found.token) == (self.target.url, self.target.token):
+            return None
+        return messages.Renewed(found, self._connect(found))
+
+    def on_renewed(self, message: messages.Renewed) -> None:
+        self.client.close()
+        self.target, self.client = message.target, message.client
 
     def _show_alone(self, screen: Screen[None]) -> None:
         while len(self.screen_stack) > 1:

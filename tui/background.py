@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from beray.client import BeRayClient
-from beray.exceptions import BeRayException
+from beray.exceptions import AuthenticationError, BeRayException, ConnectionFailed
 from beray.schema import TaskEvent
 from beray.streaming import StreamState
 from tui import messages
@@ -26,8 +26,15 @@ FLUSH_SECONDS: Final = 0.05
 _MOST_WAITING: Final = 4000
 """Events that a reader holds before it stops reading on: the server's turn to wait."""
 
+_RENEW_SECONDS: Final = 5.0
+"""How long after a successor could not be found or started it is tried again."""
+
 EXPECTED: Final = (BeRayException, OSError)
 """What a call may raise without being a mistake of the program."""
+
+
+Successor = Callable[[], messages.Renewed | None]
+"""Blocks; raises one of ``EXPECTED`` where there is none and none can be started."""
 
 
 def deliver(target: MessagePump, message: Message) -> None:
@@ -62,16 +69,27 @@ def run(
 
 
 class Poller:
-    """Asks for the list of tasks, about once a second, until it is closed."""
+    """Asks for the list of tasks, about once a second, until it is closed.
+
+    Args:
+        successor: looks for the server that has taken the place of one which does not
+            answer any more, or does not know us; what it finds is asked from then on.
+    """
 
     def __init__(
-        self, client: BeRayClient, target: MessagePump, every: float = POLL_SECONDS
+        self,
+        client: BeRayClient,
+        target: MessagePump,
+        every: float = POLL_SECONDS,
+        successor: Successor | None = None,
     ) -> None:
         self.generation = 0
         """An answer of an earlier generation was asked for before the last ``refresh``."""
         self._client = client
         self._target = target
         self._every = every
+        self._successor = successor
+        self._renew_at = 0.0
         self._wake = threading.Event()
         self._closed = False
         threading.Thread(target=self._run, name="beray-poll", daemon=True).start()
@@ -87,17 +105,50 @@ class Poller:
 
     def _run(self) -> None:
         while True:
-            generation = self.generation
-            message: Message
-            try:
-                message = messages.TasksArrived(self._client.list_tasks(), generation)
-            except EXPECTED as error:
-                message = messages.PollFailed(error)
+            renewed = self._ask()
             if self._closed:
                 return
+            if not renewed:
+                self._wake.wait(self._every)
+                self._wake.clear()
+
+    def _ask(self) -> bool:
+        """Ask once; whether there is another server to be asked at once."""
+        generation = self.generation
+        try:
+            tasks = self._client.list_tasks()
+        except EXPECTED as error:
+            gone = isinstance(error, (ConnectionFailed, AuthenticationError))
+            if self._successor is None or not gone:
+                self._tell(messages.PollFailed(error))
+                return False
+            return self._renewed(self._successor, error)
+        self._tell(messages.TasksArrived(tasks, generation))
+        return False
+
+    def _renewed(self, successor: Successor, error: Exception) -> bool:
+        # A token that is refused is the end of a session only where nothing has changed.
+        offline = isinstance(error, ConnectionFailed)
+        if offline:
+            self._tell(messages.PollFailed(error))
+        if self._closed or time.monotonic() < self._renew_at:
+            return False
+        try:
+            found = successor()
+        except EXPECTED as failure:
+            self._renew_at = time.monotonic() + _RENEW_SECONDS
+            self._tell(messages.PollFailed(failure))
+            return False
+        if found is not None:
+            self._client = found.client
+            self._tell(found)
+        elif not offline:
+            self._tell(messages.PollFailed(error))
+        return found is not None
+
+    def _tell(self, message: Message) -> None:
+        if not self._closed:
             deliver(self._target, message)
-            self._wake.wait(self._every)
-            self._wake.clear()
 
 
 class StreamReader:
@@ -107,14 +158,23 @@ class StreamReader:
     taken, and there is at most one in ``FLUSH_SECONDS``.
     """
 
-    def __init__(self, client: BeRayClient, task_id: int, target: MessagePump) -> None:
+    def __init__(
+        self,
+        client: BeRayClient,
+        task_id: int,
+        target: MessagePump,
+        last_event_id: str | None = None,
+    ) -> None:
         self.task_id = task_id
         self._target = target
         self._events: deque[TaskEvent] = deque()
         self._changed = threading.Condition()
         self._announced = False
         self._closed = False
-        self._stream = client.stream_task_updates(task_id, on_state=self._state_changed)
+        self._last_event_id = last_event_id
+        self._stream = client.stream_task_updates(
+            task_id, last_event_id=last_event_id, on_state=self._state_changed
+        )
         for body in (self._read, self._announce):
             threading.Thread(target=body, name="beray-stream", daemon=True).start()
 
@@ -126,6 +186,14 @@ class StreamReader:
             self._announced = False
             self._changed.notify_all()
         return taken
+
+    def hand_over(self) -> tuple[list[TaskEvent], str | None]:
+        """Stop reading; give what was not taken yet, and the id of the last event of all."""
+        with self._changed:
+            self._closed = True
+            rest, last_event_id = list(self._events), self._last_event_id
+        self.close()
+        return rest, last_event_id
 
     def close(self) -> None:
         """Stop reading. Returns at once, wherever the threads are."""
@@ -145,6 +213,7 @@ class StreamReader:
                     if self._closed:
                         return
                     self._events.append(event)
+                    self._last_event_id = self._stream.last_event_id
                     if len(self._events) == 1:
                         self._changed.notify_all()
         except EXPECTED as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from textual.message import Message
 
+from beray.client import BeRayClient
 from beray.config import Target
 from beray.schema import FileItem, Task
 from beray.streaming import StreamState
@@ -42,6 +43,15 @@ class SessionEnded(Message):
     def __init__(self, reason: str) -> None:
         super().__init__()
         self.reason = reason
+
+
+class Renewed(Message):
+    """The server has a successor, which ``client`` is connected to."""
+
+    def __init__(self, target: Target, client: BeRayClient) -> None:
+        super().__init__()
+        self.target = target
+        self.client = client
 
 
 class TasksArrived(Message):

@@ -14,6 +14,8 @@ class Connection(StrEnum):
     CONNECTING = "connecting"
     ONLINE = "online"
     OFFLINE = "offline"
+    REFUSED = "refused"
+    """It answers, but not with the tasks."""
 
 
 @dataclass
@@ -38,15 +40,19 @@ class Board:
     loaded: bool = False
     connection: Connection = Connection.CONNECTING
     failure: str = ""
+    """What went wrong, in words."""
+    refusal: int | None = None
+    """The HTTP status of an answer that was not the tasks."""
     watched: WatchedTask | None = None
 
     def arrived(self, tasks: list[Task]) -> None:
         self.tasks = tasks
         self.loaded = True
-        self.connection, self.failure = Connection.ONLINE, ""
+        self.connection, self.failure, self.refusal = Connection.ONLINE, "", None
 
-    def failed(self, reason: str) -> None:
-        self.connection, self.failure = Connection.OFFLINE, reason
+    def failed(self, reason: str, refusal: int | None = None) -> None:
+        self.connection = Connection.OFFLINE if refusal is None else Connection.REFUSED
+        self.failure, self.refusal = reason, refusal
 
     def created(self, task: Task) -> None:
         if self.get(task["id"]) is None:

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reached; 2 wrong usage; 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
+    if arguments == ["--version"] and sys.stdout is not None:
         sys.stdout.write(f"beray {__version__}\n")
         return 0
     from beray.cli import boundary

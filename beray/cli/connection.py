@@ -17,6 +17,10 @@ from beray.config import LOCAL, Profiles, Target, resolve
 from beray.exceptions import ConfigurationError, ConnectionFailed
 
 TOKEN: Final = "BERAY_TOKEN"
+_TIMEOUT: Final = (5.0, 25.0)
+_DEADLINE: Final = 30.0
+"""Seconds until somebody who waits for an answer gets it, or hears why not. The read
+timeout is longer than our server tries to deliver a mail."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +100,72 @@ def target(ctx: typer.Context, profiles: Profiles, url: str | None, profile: str
     return embedded.ensure()
 
 
+class Connection:
+    """Clients of one server. The place of the user's own may be taken by its successor.
+
+    Attributes:
+        target: the server.
+        client: for calls that somebody waits for.
+        patient: for what moves files and events, which takes as long as it has to.
+    """
+
+    def __init__(self, server: Target) -> None:
+        self._connect(server)
+
+    def _connect(self, server: Target) -> None:
+        self.target = server
+        self.client = BeRayClient(
+            server.url, server.token, timeout=_TIMEOUT, deadline=_DEADLINE, max_retries=1
+        )
+        self.patient = BeRayClient(server.url, server.token)
+
+    def renew(self) -> bool:
+        """Turn to the user's own server as it is now, started if need be.
+
+        Returns:
+            whether it is another one than before.
+
+        Raises:
+            ServerStartError: none is running, and none can be started.
+        """
+        if not self.target.embedded:
+            return False
+        from beray import embedded
+
+        found = embedded.ensure()
+        if (found.url, found.token) == (self.target.url, self.target.token):
+            return False
+        self.close()
+        self._connect(found)
+        return True
+
+    def close(self) -> None:
+        self.client.close()
+        self.patient.close()
+
+
 @contextmanager
-def connected(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[BeRayClient]:
-    """Give a client of the server to use, and close it afterwards."""
-    with client_of(target(ctx, Profiles(), url, profile)) as client:
-        yield client
+def connected(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[Connection]:
+    """Give a connection to the server to use, and close it afterwards."""
+    with connection_to(target(ctx, Profiles(), url, profile)) as connection:
+        yield connection
+
+
+@contextmanager
+def connection_to(server: Target) -> Iterator[Connection]:
+    """Give a connection to ``server``. Where that fails, the error says which server it was."""
+    connection = Connection(server)
+    try:
+        yield connection
+    except ConnectionFailed as error:
+        error.add_note(f"the server is {connection.target.url}")
+        raise
+    finally:
+        connection.close()
 
 
 @contextmanager
 def client_of(server: Target) -> Iterator[BeRayClient]:
-    """Give a client of ``server``. Where it cannot be reached, the error says which it was."""
-    with BeRayClient(server.url, server.token) as client:
-        try:
-            yield client
-        except ConnectionFailed as error:
-            error.add_note(f"the server is {server.url}")
-            raise
+    """Give a client of ``server`` for calls that somebody waits for."""
+    with connection_to(server) as connection:
+        yield connection.client

@@ -18,4 +18,9 @@ def show(ctx: typer.Context) -> int:
     import tui
 
     profiles = Profiles()
-    return tui.run(connection.target(ctx, profiles, None, None), profiles)
+    server = connection.target(ctx, profiles, None, None)
+    if not server.embedded:
+        return tui.run(server, profiles)
+    from beray import embedded
+
+    return tui.run(server, profiles, renew=embedded.ensure)

@@ -93,4 +93,4 @@ def _blocks(response: requests.Response, what: str) -> Iterator[bytes]:
     try:
         yield from map(bytes, body.blocks(_BLOCK_BYTES, None))
     finally:
-        body.release()
+        body.close()

@@ -40,8 +40,8 @@ def ls(
 
     Everything below a folder: type, size in bytes, modification time and path.
     """
-    with connected(ctx, url, profile) as client:
-        items = client.list_files_tree(task_id, path)
+    with connected(ctx, url, profile) as server:
+        items = server.client.list_files_tree(task_id, path)
     if as_json:
         for item in items:
             output.json_line(item)
@@ -74,8 +74,9 @@ def cat(
 
     A pipe gets its bytes, a terminal its text.
     """
-    with connected(ctx, url, profile) as client:
-        downloads.to_stdout(client.get_file_content(task_id, path, stream=True), path)
+    with connected(ctx, url, profile) as server:
+        content = server.patient.get_file_content(task_id, path, stream=True)
+        downloads.to_stdout(content, path)
 
 
 def put(
@@ -102,8 +103,8 @@ def put(
     planned = uploads.plan(local, to)
     for left_out in planned.left_out:
         output.note(f"not uploaded: {left_out}")
-    with connected(ctx, url, profile) as client, bars() as begin:
-        answers = uploads.send(client, task_id, planned.uploads, begin)
+    with connected(ctx, url, profile) as server, bars() as begin:
+        answers = uploads.send(server.patient, task_id, planned.uploads, begin)
     for answer in answers:
         if as_json:
             output.json_line(answer)
@@ -139,8 +140,8 @@ def get(
     if local is None or local.is_dir():
         target = local_path(local or Path(), path.rstrip("/").rpartition("/")[2])
     assert target is not None
-    with connected(ctx, url, profile) as client, bars() as begin:
-        saved = client.download_file(
+    with connected(ctx, url, profile) as server, bars() as begin:
+        saved = server.patient.download_file(
             task_id, path, target, overwrite=force, transfer=begin(target.name)
         )
     _saved(saved, as_json, path=path)
@@ -163,11 +164,12 @@ def zip_(
     if file == STDOUT:
         if as_json or output.is_terminal(sys.stdout):
             raise ConfigurationError("a ZIP goes to stdout only in a pipe, and without --json")
-        with connected(ctx, url, profile) as client:
-            downloads.to_stdout(client.download_files_as_zip(task_id, paths, stream=True), "zip")
+        with connected(ctx, url, profile) as server:
+            content = server.patient.download_files_as_zip(task_id, paths, stream=True)
+            downloads.to_stdout(content, "zip")
         return
-    with connected(ctx, url, profile) as client, bars() as begin:
-        saved = client.download_zip(
+    with connected(ctx, url, profile) as server, bars() as begin:
+        saved = server.patient.download_zip(
             task_id, file, paths, overwrite=force, transfer=begin(file.name)
         )
     _saved(saved, as_json)

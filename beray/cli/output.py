@@ -6,6 +6,8 @@ Results go to stdout, everything else to stderr. Text from outside passes
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import re
@@ -24,8 +26,24 @@ _UNFINISHED = re.compile("(?:\r|\x1b(?:\\[[0-9;:]{0,32})?|\x9b[0-9;:]{0,32})\\Z"
 _BREAKS_A_CELL = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
 
 
+class _Closed(io.TextIOBase):
+    """In the place of a stdout that was closed before the program began."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
 def prepare() -> None:
-    """Let no character end the program because the terminal's encoding lacks it."""
+    """Make stdout and stderr usable.
+
+    No character ends the program because the terminal's encoding lacks it. Python has
+    nothing for a stream that is closed: what goes to such a stderr is lost, what goes to
+    such a stdout is an ``OSError``.
+    """
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -102,6 +120,7 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 def raw(blocks: Iterable[bytes]) -> None:
     """Write bytes to stdout as they are. Not for a terminal."""
+    sys.stdout.write("")  # a closed one says so
     sys.stdout.flush()
     for block in blocks:
         sys.stdout.buffer.write(block)

@@ -11,7 +11,7 @@ import typer
 
 from beray.cli import asking, downloads, output, uploads
 from beray.cli.boundary import FAILED, INTERRUPTED
-from beray.cli.connection import connected
+from beray.cli.connection import Connection, connected
 from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
 from beray.cli.progress import bars
 from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
@@ -64,22 +64,23 @@ def run(
     if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is not a folder")
     planned = uploads.plan(file or [])
-    with connected(ctx, url, profile) as client:
-        task = _created(client, goal, planned)
+    with connected(ctx, url, profile) as server:
+        task = _created(server, goal, planned)
         task_id = task["id"]
         if detach:
             output.json_line(task) if as_json else output.line(str(task_id))
             return 0
         if not as_json:
             output.note(f"-- task {task_id}")
-        status = follow(client, task_id, _view(as_json))
+        status = follow(server, task_id, _view(as_json))
         if output_dir is not None and status != INTERRUPTED:
-            _fetch(client, task_id, output_dir, force)
+            _fetch(server, task_id, output_dir, force)
         return status
 
 
-def _created(client: BeRayClient, goal: str, planned: uploads.Plan) -> Task:
+def _created(server: Connection, goal: str, planned: uploads.Plan) -> Task:
     """Create the task, with its files in place before it starts."""
+    client = server.client
     for left_out in planned.left_out:
         output.note(f"-- not uploaded: {left_out}")
     if not planned.uploads:
@@ -90,7 +91,7 @@ def _created(client: BeRayClient, goal: str, planned: uploads.Plan) -> Task:
         output.note("-- this server starts tasks at once: the files come while it runs")
     try:
         with bars() as begin:
-            uploads.send(client, task["id"], planned.uploads, begin)
+            uploads.send(server.patient, task["id"], planned.uploads, begin)
         return client.start_task(task["id"]) if held else task
     except BaseException:
         # A task without its files must not run, and would wait for ever.
@@ -106,12 +107,12 @@ def _discard(client: BeRayClient, task_id: int) -> None:
         output.note(f"-- task {task_id} is held and still there; `beray rm {task_id}` deletes it")
 
 
-def _fetch(client: BeRayClient, task_id: int, folder: Path, force: bool) -> None:
-    planned = downloads.plan(client.list_files_tree(task_id), folder)
+def _fetch(server: Connection, task_id: int, folder: Path, force: bool) -> None:
+    planned = downloads.plan(server.client.list_files_tree(task_id), folder)
     if not force:
         downloads.refuse_existing(planned)
     with bars() as begin:
-        downloads.fetch(client, task_id, planned, begin, overwrite=force)
+        downloads.fetch(server.patient, task_id, planned, begin, overwrite=force)
     output.note(f"-- {len(planned.files)} files in {folder}")
 
 
@@ -126,10 +127,10 @@ def watch(
 
     From the first event on; the exit status is that of `run`.
     """
-    with connected(ctx, url, profile) as client:
+    with connected(ctx, url, profile) as server:
         # A stream is patient with its server; one that cannot be reached is said at once.
-        client.get_current_user()
-        return follow(client, task_id, _view(as_json))
+        server.client.get_current_user()
+        return follow(server, task_id, _view(as_json))
 
 
 def _view(as_json: bool) -> View:
@@ -143,8 +144,8 @@ def tasks(
 
     In a pipe: id, status, created_at and goal, with tabs between them.
     """
-    with connected(ctx, url, profile) as client:
-        found = sorted(client.list_tasks(), key=lambda task: task["id"], reverse=True)
+    with connected(ctx, url, profile) as server:
+        found = sorted(server.client.list_tasks(), key=lambda task: task["id"], reverse=True)
     if as_json:
         for task in found:
             output.json_line(task)
@@ -169,8 +170,8 @@ def show(
     profile: ProfileName = None,
 ) -> None:
     """Show a task and, in brief, its events."""
-    with connected(ctx, url, profile) as client:
-        task = client.get_task(task_id)
+    with connected(ctx, url, profile) as server:
+        task = server.client.get_task(task_id)
     if as_json:
         output.json_line(task)
         return
@@ -202,8 +203,8 @@ def stop(
     profile: ProfileName = None,
 ) -> None:
     """Stop a task."""
-    with connected(ctx, url, profile) as client:
-        answer = client.stop_task(task_id)
+    with connected(ctx, url, profile) as server:
+        answer = server.client.stop_task(task_id)
     output.json_line(answer) if as_json else output.note(answer["message"])
 
 
@@ -218,13 +219,13 @@ def rm(
     """Delete a task, its events and its files."""
     if not yes and not output.can_ask():
         raise ConfigurationError("nobody can be asked here; --yes deletes without asking")
-    with connected(ctx, url, profile) as client:
+    with connected(ctx, url, profile) as server:
         if not yes:
-            goal = one_line(client.get_task(task_id)["goal"], 60)
+            goal = one_line(server.client.get_task(task_id)["goal"], 60)
             if not asking.confirm(f"Delete task {task_id} ({goal}) with its events and files?"):
                 output.note("nothing was deleted")
                 return FAILED
-        answer = client.delete_task(task_id)
+        answer = server.client.delete_task(task_id)
     output.json_line(answer) if as_json else output.note(answer["message"])
     return 0
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from beray.server.main import CannotServe, serve, serve_embedded
+from beray.text import one_line
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
         else:
             serve(options.host, options.port, options.data_dir)
     except CannotServe as error:
-        print(f"beray: {error}", file=sys.stderr)  # noqa: T201
+        print(f"beray: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,24 +23,25 @@ from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.workspace import Workspaces
+from beray.text import one_line
 from beray.version import __version__
 
+DATABASE_FILE: Final = "beray.sqlite3"
 
-def create_app(settings: Settings, activity: Activity | None = None) -> FastAPI:
-    """The ASGI application. Its services live as long as its lifespan."""
+
+def create_app(activity: Activity) -> FastAPI:
+    """The ASGI application. It answers while ``running``."""
     app = FastAPI(
         title="BeRay",
         version=__version__,
         summary="AI tasks in workspaces: create them, watch them live, take their files.",
-        lifespan=_lifespan,
         redirect_slashes=True,
     )
-    app.state.settings = settings
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refused, _refused)
     # The last one added is the outermost.
     app.add_middleware(Envelope)
-    app.add_middleware(Activity.Middleware, activity=activity or Activity())
+    app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix="/api/v1")
     for part in (auth, tasks, files):
         api.include_router(part.router)
@@ -55,32 +56,46 @@ async def _health() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    settings: Settings = app.state.settings
-    sandbox = await Sandbox.detect(settings.sandbox, network=settings.sandbox_network)
-    store = await run_in_threadpool(Store, settings.data_dir / "beray.sqlite3")
-    workspaces = await run_in_threadpool(Workspaces, settings.data_dir / "workspaces")
-    event_log = EventLog(store)
-    event_log.start()
-    runners = Runners(settings, sandbox)
-    queue = RunQueue(store, event_log, runners, workspaces.path, settings.slots)
-    mailer = Mailer(settings, settings.data_dir / "outbox")
-    app.state.sandbox = sandbox
-    app.state.services = Services(settings, store, event_log, queue, workspaces, mailer)
-    await queue.start()
-    try:
+async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Start the services of ``app``, and close them.
+
+    Raises:
+        UnusableDatabase, SandboxUnavailable, OSError, SQLAlchemyError: they do not start.
+    """
+    async with AsyncExitStack() as closing:
+        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
+        closing.push_async_callback(run_in_threadpool, store.close)
+        sandbox = await Sandbox.detect(settings)
+        workspaces = await run_in_threadpool(Workspaces, settings.data_dir / "workspaces")
+        event_log = EventLog(store)
+        event_log.start()
+        closing.push_async_callback(event_log.close)
+        queue = RunQueue(
+            store,
+            event_log,
+            Runners(settings, sandbox),
+            workspaces,
+            slots=settings.slots,
+            output_bytes=settings.task_output_bytes,
+        )
+        closing.push_async_callback(queue.close)
+        mailer = Mailer(settings, settings.data_dir / "outbox")
+        app.state.sandbox = sandbox
+        app.state.services = Services(settings, store, event_log, queue, workspaces, mailer)
+        await queue.start()
         yield
-    finally:
-        await queue.close()
-        await event_log.close()
-        await run_in_threadpool(store.close)
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """A validation error, without the input: it may be a password."""
     assert isinstance(error, RequestValidationError)
     problems: list[dict[str, Any]] = [
-        {"type": problem["type"], "loc": list(problem["loc"]), "msg": problem["msg"]}
+        {
+            "type": problem["type"],
+            # A key of the input may be part of the place.
+            "loc": [one_line(at) if isinstance(at, str) else at for at in problem["loc"]],
+            "msg": one_line(problem["msg"]),
+        }
         for problem in error.errors()
     ]
     return JSONResponse({"detail": problems}, 422)

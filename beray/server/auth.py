@@ -18,13 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from beray import schema
 from beray.server import accounts
 from beray.server.dependencies import AppServices, CurrentToken, CurrentUser, digest
+from beray.server.json_values import StrictRoute
 from beray.server.mail import MailFailed
 from beray.server.store import User
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 
 _WRONG_PAIRS = RateLimitItemPerMinute(10)
 _limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -86,13 +87,11 @@ async def login_with_form(
 
 async def _sign_in(app: AppServices, request: Request, email: str, password: str) -> schema.Session:
     key = (request.client.host if request.client else "", email.strip().lower())
-    if not _limiter.test(_WRONG_PAIRS, *key):
+    # Counted before the check, which takes its time: requests side by side count as well.
+    if not _limiter.hit(_WRONG_PAIRS, *key):
         raise accounts.Refused(429, "Too many wrong passwords; wait a minute.", 60)
-    try:
-        user, token = await _hashed(accounts.sign_in, app, email, password)
-    except accounts.Refused:
-        _limiter.hit(_WRONG_PAIRS, *key)
-        raise
+    user, token = await _hashed(accounts.sign_in, app, email, password)
+    _limiter.clear(_WRONG_PAIRS, *key)
     return _session(user, token)
 
 

@@ -65,6 +65,9 @@ class _Feed:
         self.recent_bytes += len(event.body)
         while self.recent_bytes > RECENT_BYTES and len(self.recent) > 1:
             self.recent_bytes -= len(self.recent.popleft().body)
+        self.wake()
+
+    def wake(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
@@ -84,6 +87,7 @@ class EventLog:
         self._waiting: list[_Append] = []
         self._wake = threading.Condition()
         self._closing = False
+        self._draining = False
         self._feeds: dict[int, _Feed] = {}
         self._positions: dict[int, int] = {}
         self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
@@ -99,8 +103,16 @@ class EventLog:
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
-    async def append(self, task_id: int, event: Event) -> int:
+    def drain(self) -> None:
+        """From now on a watcher who has caught up is let go: no more runs end here."""
+        self._draining = True
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def append(self, task_id: int, event: Event, fields: str | None = None) -> int:
         """Log an event and return its ``seq`` once it is on disk.
+
+        ``fields`` is what ``fields_of`` made of it, where that is known already.
 
         That a writer waits for this is what slows down a task that emits faster than
         the disk takes.
@@ -110,7 +122,7 @@ class EventLog:
             SQLAlchemyError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
-        fields = _fields(event)
+        fields = fields_of(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closing:
@@ -122,14 +134,14 @@ class EventLog:
     async def tail(self, task_id: int, after: int = 0) -> AsyncIterator[list[LoggedEvent]]:
         """The events behind ``after`` in batches, those on disk and those to come.
 
-        Ends behind the task's last event.
+        Ends behind the task's last event; behind the newest one once the log drains.
         """
         feed = self._feeds.setdefault(task_id, _Feed())
         feed.watchers += 1
         try:
             while True:
                 # Taken before the look: what comes after the look sets it.
-                changed = feed.changed
+                changed, draining = feed.changed, self._draining
                 batch = feed.after(after)
                 if batch is None:
                     batch, ended = await run_in_threadpool(self._page, task_id, after)
@@ -140,6 +152,8 @@ class EventLog:
                     after = batch[-1].seq
                     if batch[-1].last:
                         return
+                elif draining:
+                    return
                 else:
                     await changed.wait()
         finally:
@@ -241,7 +255,7 @@ class EventLog:
             append.done.set_exception(error)
 
 
-def _fields(event: Event) -> str:
+def fields_of(event: Event) -> str:
     """The JSON object of an event, without its envelope.
 
     Raises:

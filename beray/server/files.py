@@ -27,6 +27,7 @@ from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
+from beray.server.json_values import StrictRoute
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
 
 MOST_PATHS: Final = 10_000
@@ -46,7 +47,10 @@ async def _readable_query(request: Request) -> None:
 
 
 router = APIRouter(
-    prefix="/tasks/{task_id}/files", tags=["files"], dependencies=[Depends(_readable_query)]
+    prefix="/tasks/{task_id}/files",
+    tags=["files"],
+    dependencies=[Depends(_readable_query)],
+    route_class=StrictRoute,
 )
 FilePath = Annotated[str, Query(description="Relative to the work_dir, `/` between parts.")]
 

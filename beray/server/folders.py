@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from pathlib import Path
 from typing import Final
 
 from beray.server.beneath import InvalidPath, open_folder, shown, text
@@ -148,6 +149,20 @@ def _read(level: _Level, parts: Sequence[bytes], limit: int | None, found: int) 
 def too_large(parts: Sequence[bytes], how: str) -> InvalidPath:
     """The refusal to list a folder, with what to do instead."""
     return InvalidPath(f"{shown(text(b'/'.join(parts)) or '.')} holds {how}; ask for a subfolder")
+
+
+def make_empty(path: Path) -> None:
+    """Make a folder of the server's own, for its owner alone, with nothing in it.
+
+    Raises:
+        OSError: it cannot be made, or something in it cannot be removed.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        clear(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def clear(folder: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import socket
-import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,19 @@ import uvicorn
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
+from beray.server import logs
 from beray.server.accounts import local_sign_in
-from beray.server.app import create_app
+from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.dependencies import Services
 from beray.server.middleware import Activity
+from beray.server.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
-from beray.server.store import utc_now
+from beray.server.store import UnusableDatabase, utc_now
+from beray.text import one_line
 from beray.version import __version__
 
 LOCK_FILE: Final = "server.lock"
@@ -45,14 +51,19 @@ class BeRayServer(uvicorn.Server):
         self.settings = settings
         self.activity = activity
         self._listener = listener
-        self._app = create_app(settings, activity)
+        self._app = create_app(activity)
+        self._running = AsyncExitStack()
+        # A stream ends once it has nothing more to tell; it is not cut at the signal.
+        AppStatus.enable_automatic_graceful_drain = False
         super().__init__(
             uvicorn.Config(
                 self._app,
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=GRACEFUL_SECONDS,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
             )
         )
 
@@ -72,18 +83,41 @@ class BeRayServer(uvicorn.Server):
         return kind
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
+        """Start the services, then listen.
+
+        Raises:
+            CannotServe: they do not start.
+        """
+        try:
+            await self._running.enter_async_context(running(self._app, self.settings))
+            await super().startup(sockets)
             await self.on_ready()
+        except BaseException as error:
+            await self._running.aclose()
+            problem = _problem(error, self.settings.data_dir)
+            if problem is None:
+                raise
+            raise CannotServe(problem) from error
 
     async def on_ready(self) -> None:
         """Called once the server answers."""
         log.info("serving", url=self.url, data_dir=str(self.settings.data_dir))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Runs end first, and whoever watches them reads how; then connections end."""
+        deadline = time.monotonic() + GRACEFUL_SECONDS
+        try:
+            async with asyncio.timeout(GRACEFUL_SECONDS):
+                await self.services.queue.close()
+        except TimeoutError:
+            log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
+        self.services.event_log.drain()
+        self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
+        await super().shutdown(sockets)
+        await self._running.aclose()
+
     def serve_until_stopped(self) -> None:
         self.run(sockets=[self._listener])
-        if not self.started:
-            raise CannotServe("the server could not start; its log says why")
 
 
 class EmbeddedServer(BeRayServer):
@@ -106,6 +140,11 @@ class EmbeddedServer(BeRayServer):
         print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
         self._watch = asyncio.create_task(self._leave_when_idle())
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Nobody is sent here from now on. The process ends by the signal, with no later word.
+        (self.settings.data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
+        await super().shutdown(sockets)
+
     async def _leave_when_idle(self) -> None:
         while not self.should_exit:
             if self.services.queue.idle and self.activity.quiet_seconds() > self.idle_seconds:
@@ -115,14 +154,16 @@ class EmbeddedServer(BeRayServer):
 
 
 def serve(host: str, port: int, data_dir: Path) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT or SIGTERM. What the process makes from now on is its owner's alone.
 
     Raises:
-        CannotServe: the address or the data folder is taken, or a setting is wrong.
+        CannotServe: the address or the data folder is taken, a setting is wrong, or the
+            data folder holds what cannot be used.
     """
-    _configure_logging()
+    os.umask(0o077)
+    logs.configure()
     settings = _settings(data_dir)
-    with _own(settings.data_dir), _listening(host, port) as listener:
+    with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
         BeRayServer(settings, listener, Activity()).serve_until_stopped()
 
 
@@ -132,15 +173,27 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     Raises:
         CannotServe: as ``serve``.
     """
-    _configure_logging()
+    os.umask(0o077)
+    logs.configure()
     settings = _settings(data_dir)
-    with _own(settings.data_dir), _listening("127.0.0.1", 0) as listener:
+    # The one before may still be leaving, as orderly as it can.
+    with (
+        _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
+        _listening("127.0.0.1", 0) as listener,
+    ):
         server = EmbeddedServer(settings, listener, Activity())
         server.idle_seconds = idle_seconds
-        try:
-            server.serve_until_stopped()
-        finally:
-            (settings.data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
+        server.serve_until_stopped()
+
+
+def _problem(error: BaseException, data_dir: Path) -> str | None:
+    """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
+    if isinstance(error, UnusableDatabase | SandboxUnavailable):
+        return one_line(str(error))
+    if isinstance(error, SQLAlchemyError | OSError):
+        problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+        return one_line(f"{data_dir} cannot be used: {problem}")
+    return None
 
 
 def _settings(data_dir: Path) -> Settings:
@@ -154,17 +207,34 @@ def _settings(data_dir: Path) -> Settings:
         raise CannotServe(f"a setting is wrong: {problems}") from None
 
 
-def _own(data_dir: Path) -> FileLock:
+@contextmanager
+def _own(data_dir: Path, seconds: float) -> Iterator[None]:
     """Take the data folder: two servers on one would each lose what the other wrote."""
+    lock = FileLock(data_dir / LOCK_FILE, mode=0o600)
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(data_dir / LOCK_FILE, mode=0o600)
-        lock.acquire(timeout=LOCK_SECONDS)
+        lock.acquire(timeout=seconds)
+        # At once: with the lock held, a dead server's word would be taken for ours.
+        (data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
+        _make_private(data_dir)
     except LockTimeout:
         raise CannotServe(f"another server uses {data_dir}; stop it or give a --data-dir") from None
     except OSError as error:
         raise CannotServe(f"{data_dir} cannot be used: {error.strerror}") from None
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_private(data_dir: Path) -> None:
+    """Close what an earlier start may have left open to others in an open folder."""
+    for ending in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
+    for name in ("workspaces", "scratch", "outbox"):
+        with suppress(FileNotFoundError):
+            (data_dir / name).chmod(0o700)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -180,33 +250,3 @@ def _listening(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise CannotServe(f"cannot listen on {host}:{port}: {reason}") from None
     return listener
-
-
-def _configure_logging() -> None:
-    """Lines for people on a terminal, JSON for machines elsewhere, both on stderr."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    people = sys.stderr.isatty()
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
-    )
-    rendering = [renderer] if people else [structlog.processors.format_exc_info, renderer]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-        )
-    )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # alembic reports every look at the schema.
-    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -35,7 +37,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = secrets.token_hex(8)
-        started = False
+        started = exceeded = False
         received = 0
         upload = scope["method"] == "PUT"
 
@@ -46,14 +48,22 @@ class Envelope:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
+                if "location" in headers:
+                    headers["location"] = _on_this_host(headers["location"])
             await send(message)
 
+        async def answer(message: Message) -> None:
+            # What the routes make of a body that was cut here is not the reason.
+            if started or not exceeded:
+                await named(message)
+
         async def bounded() -> Message:
-            nonlocal received
+            nonlocal received, exceeded
             message = await receive()
             if message["type"] == "http.request" and not upload:
                 received += len(message.get("body", b""))
                 if received > MAX_BODY_BYTES:
+                    exceeded = True
                     raise _BodyTooLarge
             return message
 
@@ -66,17 +76,22 @@ class Envelope:
             await fail(413, too_large)
             return
         try:
-            await self._app(scope, bounded, named)
-        except _BodyTooLarge:
-            if started:
-                raise
-            await fail(413, too_large)
+            with suppress(_BodyTooLarge):
+                await self._app(scope, bounded, answer)
+            if exceeded and not started:
+                await fail(413, too_large)
         except Exception as error:
             if started:
                 # Too late for a status: the connection breaks, and is seen to.
                 raise
             log.error("a request crashed", request_id=request_id, exc_info=error)
             await fail(500, f"The server failed; its log says why under {request_id}.")
+
+
+def _on_this_host(location: str) -> str:
+    """A redirect without its host, which was taken from the request and may be anybody's."""
+    to = urlsplit(location)
+    return urlunsplit(("", "", "/" + to.path.lstrip("/"), to.query, ""))
 
 
 class Activity:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgError, TaskStatusChanged
-from beray.server.event_log import EventLog, TaskEnded
+from beray.server.event_log import EventLog, TaskEnded, fields_of
 from beray.server.runners import Job, Runners
 from beray.server.store import Store, Task
+from beray.server.workspace import Workspaces
 
 log = structlog.get_logger("beray.queue")
 
 
-@dataclass(frozen=True, slots=True)
+class _OutputLimit(Exception):
+    """A run has said more than one task may."""
+
+
+@dataclass(slots=True)
 class _LogSink:
     event_log: EventLog
     task_id: int
+    bytes_left: int
 
     async def emit(self, event: Event) -> None:
-        await self.event_log.append(self.task_id, event)
+        fields = fields_of(event)
+        self.bytes_left -= len(fields.encode())
+        if self.bytes_left < 0:
+            raise _OutputLimit
+        await self.event_log.append(self.task_id, event, fields)
 
 
 class RunQueue:
@@ -38,14 +46,17 @@ class RunQueue:
         store: Store,
         event_log: EventLog,
         runners: Runners,
-        work_dir: Callable[[int], Path],
+        workspaces: Workspaces,
+        *,
         slots: int,
+        output_bytes: int,
     ) -> None:
         self._store = store
         self._event_log = event_log
         self._runners = runners
-        self._work_dir = work_dir
+        self._workspaces = workspaces
         self._slots = slots
+        self._output_bytes = output_bytes
         self._waiting: list[int] = []  # a heap of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
@@ -59,6 +70,7 @@ class RunQueue:
         """Take up what an earlier server left: lost runs have failed, queued tasks run."""
         for task in await run_in_threadpool(self._store.unfinished_tasks):
             if task.status == "QUEUED":
+                await self._complete(task.id)
                 if not task.held:
                     heapq.heappush(self._waiting, task.id)
             else:
@@ -66,8 +78,24 @@ class RunQueue:
                 await self._say(task.id, "FAILED", "lost_worker")
         self._fill()
 
+    async def _complete(self, task_id: int) -> None:
+        """Do what a server that died while it created a task had still to do."""
+        found = await run_in_threadpool(self._store.task_with_last_seq, task_id)
+        if found is not None and found[1] == 0:
+            await self._say(task_id, "QUEUED", None)
+        if not self._workspaces.path(task_id).exists():
+            log.warning("a work_dir was missing", task_id=task_id)
+            try:
+                await run_in_threadpool(self._workspaces.create, task_id)
+            except OSError as error:
+                # Its run will fail and say so; the others have theirs.
+                log.error("it could not be made", task_id=task_id, exc_info=error)
+
     async def close(self) -> None:
-        """Stop what runs; what waits stays queued for the next server."""
+        """Stop what runs and wait for it; what waits stays queued for the next server.
+
+        Idempotent.
+        """
         self._closing = True
         for task_id in self._running:
             self._cancel(task_id, "shutdown")
@@ -130,20 +158,27 @@ class RunQueue:
         except asyncio.CancelledError:
             reason = self._stop_reasons.get(task_id)
             status = "STOPPED" if reason == "user" else "FAILED"
+        # It has ended, and only says so now: too late for a stop.
+        self._stop_reasons[task_id] = "ended"
         await self._say(task_id, status, reason)
 
     async def _outcome(self, task_id: int) -> tuple[str, str | None]:
         task = await run_in_threadpool(self._store.task, task_id)
         if task is None:
             raise TaskEnded(f"task {task_id} is gone")
-        sink = _LogSink(self._event_log, task_id)
+        sink = _LogSink(self._event_log, task_id, self._output_bytes)
         try:
-            await sink.emit(TaskStatusChanged(status="RUNNING"))
-            job = Job(task_id, task.goal, task.tools, self._work_dir(task_id))
+            await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
+            job = Job(task_id, task.goal, task.tools, self._workspaces.path(task_id))
             outcome = await self._runners.choose(task.goal).run(job, sink)
+        except _OutputLimit:
+            details = f"The task was ended: its output is more than {self._output_bytes} bytes."
+            await self._event_log.append(task_id, MsgError(code="OUTPUT_LIMIT", details=details))
+            return "FAILED", "output_limit"
         except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
             log.error("a run broke", task_id=task_id, exc_info=error)
-            await sink.emit(MsgError(code="RUNNER_FAILED", details=_public_reason(error)))
+            problem = MsgError(code="RUNNER_FAILED", details=_public_reason(error))
+            await self._event_log.append(task_id, problem)
             return "FAILED", "error"
         return outcome.status, outcome.reason
 

@@ -19,6 +19,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 import structlog
+from starlette.concurrency import run_in_threadpool
+
+from beray.server import folders
+from beray.server.settings import Settings
 
 INSIDE: Final = "/workspace"
 """The work_dir as a sandboxed command sees it."""
@@ -43,34 +47,37 @@ class SandboxUnavailable(Exception):
 class Sandbox:
     """Starts commands. ``kind`` says what holds them: ``bubblewrap`` or ``none``."""
 
-    def __init__(self, kind: Literal["bubblewrap", "none"], *, network: bool = False) -> None:
+    def __init__(self, kind: Literal["bubblewrap", "none"], settings: Settings) -> None:
         self.kind = kind
-        self._network = network
+        self._settings = settings
+        self._scratch = settings.data_dir / "scratch"
 
     @classmethod
-    async def detect(
-        cls, wanted: Literal["auto", "bubblewrap", "none"], *, network: bool
-    ) -> Sandbox:
+    async def detect(cls, settings: Settings) -> Sandbox:
         """Take bubblewrap if a real sandboxed command works.
+
+        Whatever earlier runs have left in ``scratch/`` is removed.
 
         Raises:
             SandboxUnavailable: ``bubblewrap`` was wanted and does not work.
         """
-        sandboxed = cls("bubblewrap", network=network)
+        sandboxed = cls("bubblewrap", settings)
+        await run_in_threadpool(folders.make_empty, sandboxed._scratch)
+        wanted = settings.sandbox
         problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
         if problem is None:
-            log.info("sandbox: bubblewrap", network=network)
+            log.info("sandbox: bubblewrap", network=settings.sandbox_network)
             return sandboxed
         if wanted == "bubblewrap":
             raise SandboxUnavailable(f"bubblewrap does not work here: {problem}")
         log.warning("sandbox: none; commands have the rights of the server", reason=problem)
-        return cls("none", network=network)
+        return cls("none", settings)
 
     async def _problem(self) -> str | None:
         """Why a command does not work in here; ``None`` where it does."""
         if shutil.which("bwrap") is None:
             return "bwrap is not installed"
-        with tempfile.TemporaryDirectory(prefix="beray-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             command = ["/bin/sh", "-c", "echo works > probe && cat probe"]
             async with self.process(command, Path(folder)) as process:
                 assert process.stdout is not None
@@ -91,14 +98,14 @@ class Sandbox:
 
         On leaving, whatever of its process tree is left is dead.
         """
-        with tempfile.TemporaryDirectory(prefix="beray-", ignore_cleanup_errors=True) as scratch:
+        with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as scratch:
             inner = (
-                [*_bubblewrap(work_dir, network=self._network), *command]
+                [*_bubblewrap(work_dir, network=self._settings.sandbox_network), *command]
                 if self.kind == "bubblewrap"
                 else list(command)
             )
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_SUPERVISOR), *inner,
+                sys.executable, "-I", "-S", str(_SUPERVISOR), _limits(self._settings), *inner,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -124,6 +131,17 @@ async def _end(process: Process) -> None:
         log.error("a command's processes could not be swept in time", pid=process.pid)
         process.kill()
         await waiting
+
+
+def _limits(settings: Settings) -> str:
+    """What the supervisor binds a command by."""
+    limits = {
+        "core": 0,
+        "fsize": settings.task_max_file_bytes,
+        "nofile": settings.task_max_open_files,
+        "nproc": settings.task_max_processes,
+    }
+    return ",".join(f"{name}={value}" for name, value in limits.items())
 
 
 def _environment(scratch: str) -> dict[str, str]:

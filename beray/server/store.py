@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from beray.schema import TERMINAL_STATUSES
 from beray.server import migrations
+from beray.server.json_values import stored_tools
 
 LOCAL_EMAIL = "local@localhost"
 KEY_SECONDS = 24 * 3600
@@ -134,12 +138,28 @@ class KeyTaken(Exception):
         self.same_request = same_request
 
 
+class UnusableDatabase(Exception):
+    """The database cannot be opened; the text says why."""
+
+
 class Store:
-    """Opens the database and brings its schema up to date."""
+    """Opens the database and brings its schema up to date.
+
+    Raises:
+        UnusableDatabase: the file is no database, is damaged, or a newer version's.
+    """
 
     def __init__(self, path: Path) -> None:
         self._engine = _engine(f"sqlite:///{path}")
-        _migrate(self._engine)
+        try:
+            _migrate(self._engine)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            self.close()
+            problem = str(getattr(error, "orig", error))
+            raise UnusableDatabase(f"{path} cannot be used: {problem}") from error
+        except migrations.UnknownRevision as error:
+            self.close()
+            raise UnusableDatabase(f"{path} cannot be used: {error}") from error
 
     def close(self) -> None:
         self._engine.dispose()
@@ -272,6 +292,12 @@ class Store:
             task.held = False
         return task
 
+    def undo_task(self, task_id: int) -> None:
+        """Remove a task as if it had never been added: its key is free again."""
+        with self.writing() as session:
+            session.execute(delete(CreationKey).where(CreationKey.task_id == task_id))
+            session.execute(delete(Task).where(Task.id == task_id))
+
     def remove_task(self, task_id: int) -> None:
         with self.writing() as session:
             session.execute(delete(Task).where(Task.id == task_id))
@@ -326,12 +352,15 @@ def _request_digest(goal: str, tools: list[dict[str, Any]] | None, held: bool) -
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30.0})
+    # Tools are the only JSON column.
+    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored_tools)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         # The driver's own transactions begin too late for BEGIN IMMEDIATE.
         connection.isolation_level = None
+        # Damaged text is shown as such; it must not keep its owner from all the other rows.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         for pragma in _pragmas():
             connection.execute(pragma)
 

@@ -1,7 +1,8 @@
 """Runs one command and leaves nothing of it behind. A program of its own.
 
-    python -I -S supervisor.py COMMAND [ARGUMENT …]
+    python -I -S supervisor.py LIMITS COMMAND [ARGUMENT …]
 
+LIMITS bind the command: ``core=0,nofile=4096``, names and values of setrlimit(2).
 Standard input is a pipe that the server holds open. When it ends (the server closed
 it, or died), and also when the command itself has ended, every process that descends
 from the command is killed. The exit status is the command's, or 128 + n for signal n.
@@ -14,6 +15,7 @@ kills the command's process group.
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import sys
@@ -24,7 +26,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
 
 
-def main(command: list[str]) -> int:
+def main(limits: str, command: list[str]) -> int:
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -33,13 +35,13 @@ def main(command: list[str]) -> int:
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    child = _start(command)
+    child = _start(limits, command)
     status = _wait(child, wake_read)
     _sweep(child)
     return 128 + signal.SIGKILL if status is None else _exit_status(status)
 
 
-def _start(command: list[str]) -> int:
+def _start(limits: str, command: list[str]) -> int:
     supervisor = os.getpid()
     child = os.fork()
     if child:
@@ -53,11 +55,24 @@ def _start(command: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored, signal.SIG_DFL)
+        # The server's own files are its owner's alone; a command's are as is usual.
+        os.umask(0o022)
+        _limit(limits)
         os.execvp(command[0], command)
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     finally:
         os._exit(127)
+
+
+def _limit(limits: str) -> None:
+    for limit in limits.split(","):
+        name, _, value = limit.partition("=")
+        kind = getattr(resource, f"RLIMIT_{name.upper()}")
+        hard = resource.getrlimit(kind)[1]
+        # Nobody but root may have more than was given to the server.
+        most = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(kind, (most, most))
 
 
 def _wait(child: int, wake: int) -> int | None:
@@ -131,4 +146,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -9,17 +9,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, field_validator
+from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
-from beray.server.event_log import PAGE_EVENTS, LoggedEvent
+from beray.server.event_log import PAGE_EVENTS, LoggedEvent, TaskEnded
+from beray.server.json_values import StrictRoute, require_plain
 from beray.server.store import KeyTaken, Store, Task
 
 RETRY_MILLISECONDS = 1000
 
-router = APIRouter(prefix="/tasks", tags=["tasks"])
+router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
 
 class NewTask(BaseModel):
@@ -39,11 +41,12 @@ class NewTask(BaseModel):
 
     @field_validator("tools")
     @classmethod
-    def _one_key_each(
+    def _sound(
         cls, tools: list[dict[str, dict[str, Any]]] | None
     ) -> list[dict[str, dict[str, Any]]] | None:
         if any(len(tool) != 1 for tool in tools or ()):
             raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
+        require_plain(tools)
         return tools
 
 
@@ -62,14 +65,27 @@ async def create_task(
     def add() -> Task:
         held = not body.start
         task = app.store.add_task(user.id, body.goal, body.tools, held=held, key=idempotency_key)
-        app.workspaces.create(task.id)
+        try:
+            app.workspaces.create(task.id)
+        except OSError:
+            # A task that cannot run must not stay, nor keep its key from the next try.
+            app.store.undo_task(task.id)
+            raise
         return task
+
+    def undo(task_id: int) -> None:
+        app.store.undo_task(task_id)
+        app.workspaces.remove(task_id)
 
     try:
         task = await run_in_threadpool(add)
     except KeyTaken as taken:
         return await _created_before(app, taken)
-    await app.queue.created(task)
+    try:
+        await app.queue.created(task)
+    except (SQLAlchemyError, TaskEnded):
+        await run_in_threadpool(undo, task.id)
+        raise
     return public(task)
 
 

@@ -49,9 +49,7 @@ class Workspaces:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._incoming = root / ".incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _folder(self._incoming) as incoming:
-            folders.clear(incoming)
+        folders.make_empty(self._incoming)
 
     def path(self, task_id: int) -> Path:
         """Where the work_dir of a task is, or would be."""

@@ -33,6 +33,7 @@ class StubStream(Iterator[Any]):
     """Gives its events, then stays open until it is closed, or until it has ended."""
 
     retry_in = 0.0
+    last_event_id: str | None = None
 
     def __init__(
         self, events: Answer, on_state: Callable[[StreamState], None], state: StreamState
@@ -71,6 +72,9 @@ class StubClient:
         self.created: Answer = None
         self.blocked: threading.Event | None = None
         """While this is there and not set, ``list_tasks`` does not answer."""
+
+    def close(self) -> None:
+        pass
 
     def set_token(self, token: str | None) -> None:
         pass

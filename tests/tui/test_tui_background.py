@@ -72,6 +72,7 @@ def test_a_reader_whose_events_nobody_takes_stops_reading() -> None:
 
     class Stream:
         retry_in = 0.0
+        last_event_id = None
         __iter__ = staticmethod(endless)
 
         def close(self) -> None: ...

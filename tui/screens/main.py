@@ -14,9 +14,10 @@ from textual.widgets import ContentSwitcher, Footer, Static
 
 from beray.client import BeRayClient
 from beray.config import Target
+from beray.exceptions import APIError, AuthenticationError
 from beray.text import one_line
 from tui import messages, safe, status
-from tui.background import Poller
+from tui.background import Poller, Successor
 from tui.screens.watching import Watching
 from tui.state import Connection
 from tui.widgets.file_browser import FileBrowser
@@ -53,9 +54,17 @@ class MainScreen(Watching):
         Binding("q", "app.quit", "Quit"),
     ]
 
-    def __init__(self, client: BeRayClient, target: Target, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        client: BeRayClient,
+        target: Target,
+        clock: Callable[[], datetime],
+        successor: Successor | None = None,
+    ) -> None:
         super().__init__(client, clock)
         self._target = target
+        self._successor = successor
+        self.renewable = successor is not None
         self._poller: Poller | None = None
 
     # What is on the screen
@@ -79,7 +88,7 @@ class MainScreen(Watching):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self._poller = Poller(self.client, self)
+        self._poller = Poller(self.client, self, successor=self._successor)
 
     def on_unmount(self) -> None:
         if self._poller is not None:
@@ -101,12 +110,17 @@ class MainScreen(Watching):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         task = self.board.watched_task
         if action == "stop_task":
+            # None dims its key, which then comes to ``key_s``.
             return True if task is not None and not status.has_ended(task) else None
         if action in ("delete_task", "show", "download_zip", "refresh_files"):
             return True if task is not None else None
         if action == "download":
             return True if self.selected_file is not None else None
         return True
+
+    def key_s(self) -> None:
+        if self.board.watched_task is not None:
+            self.action_stop_task()
 
     def _show_board(self) -> None:
         """Give every widget what the board knows now."""
@@ -115,15 +129,16 @@ class MainScreen(Watching):
         body = self.query_one("#body", ContentSwitcher)
         if not board.loaded:
             loading = self.query_one("#loading", Static)
+            words: list[Content | str | tuple[str, str]] = []
             if board.connection is Connection.OFFLINE:
+                words = [("The server does not answer\n\n", "bold"), safe.line(board.failure)]
+            if board.connection is Connection.REFUSED:
+                words = [safe.line(board.failure, style="bold"), f" ({board.refusal})"]
+            if words:
                 loading.update(
-                    Content.assemble(
-                        ("The server does not answer\n\n", "bold"),
-                        safe.line(board.failure),
-                        ("\n\nIt is asked again every second.", "dim"),
-                    )
+                    Content.assemble(*words, ("\n\nIt is asked again every second.", "dim"))
                 )
-            loading.set_class(board.connection is Connection.OFFLINE, "failed")
+            loading.set_class(bool(words), "failed")
             return
         empty = not board.tasks
         body.current = "welcome" if empty else "panes"
@@ -144,9 +159,17 @@ class MainScreen(Watching):
             self._show_board()
 
     def on_poll_failed(self, message: messages.PollFailed) -> None:
-        if not self.session_ended(message.error):
-            self.board.failed(safe.words(message.error))
-            self._show_board()
+        error = message.error
+        if isinstance(error, AuthenticationError):
+            self.ask_to_sign_in(error)
+            return
+        code = error.status_code if isinstance(error, APIError) else None
+        self.board.failed(safe.words(error), code)
+        self._show_board()
+
+    def on_renewed(self, message: messages.Renewed) -> None:
+        self.query_one(StatusBar).show_target(message.target)
+        self.go_on_with(message.client)
 
     def tasks_changed(self) -> None:
         """Something here has changed the tasks: show that, and ask the server anew."""

@@ -27,6 +27,8 @@ class RegisterScreen(Screen[None]):
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "register.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority: so it takes effect before what was typed behind it is given away.
+        Binding("enter", "next_field", show=False, priority=True),
         Binding("escape", "app.pop_screen", "Back"),
         Binding("ctrl+q", "app.quit", "Quit"),
     ]
@@ -62,7 +64,16 @@ class RegisterScreen(Screen[None]):
             self._sent_to = ""
             self._show_step()
 
-    @on(Input.Submitted, "#email Input")
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        email, code = self.query_one("#email", Field), self.query_one("#code", Field)
+        return action != "next_field" or self.focused in (email.input, code.input)
+
+    def action_next_field(self) -> None:
+        if self.focused is self.query_one("#email", Field).input:
+            self._send_code()
+        else:
+            self.query_one("#password", Field).enter()
+
     @on(Button.Pressed, "#send")
     def _send_code(self) -> None:
         field = self.query_one("#email", Field)
@@ -74,6 +85,8 @@ class RegisterScreen(Screen[None]):
             return
         field.accept()
         self._wait("Asking for a code …")
+        # What is typed meanwhile is not for a field that shows it.
+        self.set_focus(None)
         client = self._client
         background.run(
             self,
@@ -86,11 +99,7 @@ class RegisterScreen(Screen[None]):
         self._sent_to = message.email
         self._wait("")
         self.query_one(".progress", Static).update(safe.line(message.words))
-        self.query_one("#code", Field).input.focus()
-
-    @on(Input.Submitted, "#code Input")
-    def _code_entered(self) -> None:
-        self.query_one("#password", Field).input.focus()
+        self.query_one("#code", Field).enter()
 
     @on(Input.Submitted, "#password Input")
     @on(Button.Pressed, "#create")

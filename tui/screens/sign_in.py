@@ -28,6 +28,8 @@ class SignInScreen(Screen[None]):
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "sign_in.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority: so it takes effect before what was typed behind it is given away.
+        Binding("enter", "next_field", show=False, priority=True),
         Binding("f2", "register", "Create account"),
         Binding("ctrl+q", "app.quit", "Quit"),
     ]
@@ -59,11 +61,13 @@ class SignInScreen(Screen[None]):
 
     def on_mount(self) -> None:
         if self._target.email:
-            self.call_after_refresh(self._email_entered)
+            self.action_next_field()
 
-    @on(Input.Submitted, "#email Input")
-    def _email_entered(self) -> None:
-        self.query_one("#password", Field).input.focus()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "next_field" or self.focused is self.query_one("#email", Field).input
+
+    def action_next_field(self) -> None:
+        self.query_one("#password", Field).enter()
 
     @on(Input.Submitted, "#password Input")
     @on(Button.Pressed, "#sign-in")

@@ -9,7 +9,7 @@ from textual.screen import Screen
 from beray.client import BeRayClient
 from beray.exceptions import AuthenticationError
 from beray.text import one_line
-from tui import background, messages, safe
+from tui import background, messages, safe, status
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.help import HelpScreen
 from tui.screens.new_task import NewTaskScreen
@@ -26,13 +26,18 @@ class TaskActions(Screen[None]):
         super().__init__()
         self.client = client
         self.board = Board()
+        self.renewable = False
+        """Whether a token may be refused because another server has taken the place of ours."""
 
     def session_ended(self, error: Exception) -> bool:
         """Whether ``error`` means that the user has to sign in again; if so, tell the app."""
-        if not isinstance(error, AuthenticationError):
+        if not isinstance(error, AuthenticationError) or self.renewable:
             return False
-        self.app.post_message(messages.SessionEnded(safe.words(error)))
+        self.ask_to_sign_in(error)
         return True
+
+    def ask_to_sign_in(self, error: Exception) -> None:
+        self.app.post_message(messages.SessionEnded(safe.words(error)))
 
     def on_failed(self, message: messages.Failed) -> None:
         message.stop()
@@ -56,6 +61,9 @@ class TaskActions(Screen[None]):
         task, client = self.board.watched_task, self.client
         if task is not None:
             task_id = task["id"]
+            if status.has_ended(task):
+                self.notify(f"Task #{task_id} has ended already", markup=False)
+                return
             background.run(
                 self,
                 lambda: messages.TaskStopping(task_id, client.stop_task(task_id)["message"]),

@@ -118,6 +118,21 @@ class Watching(TaskActions):
             if self._shown == "files":
                 self._read_files()
 
+    def go_on_with(self, client: BeRayClient) -> None:
+        """Use ``client`` from now on, and read the stream on behind its last event."""
+        self.client = client
+        watched, reader = self.board.watched, self._reader
+        if watched is None or reader is None:
+            return
+        events, last_event_id = reader.hand_over()
+        self._show_events(watched, events)
+        if watched.stream is not StreamState.ENDED or watched.failure:
+            watched.stream, watched.failure = StreamState.CONNECTING, ""
+            self._reader = StreamReader(client, watched.task_id, self, last_event_id)
+        if self._shown == "files":
+            self._read_files()
+        self.show_watched()
+
     def _close_stream(self) -> None:
         if self._settling is not None:
             self._settling.stop()
@@ -136,9 +151,10 @@ class Watching(TaskActions):
 
     def _take_events(self, task_id: int) -> None:
         watched = self._watched(task_id)
-        if watched is None or self._reader is None:
-            return
-        events = self._reader.take()
+        if watched is not None and self._reader is not None:
+            self._show_events(watched, self._reader.take())
+
+    def _show_events(self, watched: WatchedTask, events: list[TaskEvent]) -> None:
         for event in events:
             watched.transcript.add(event)
             self._take_status(watched.task_id, event)

@@ -40,7 +40,11 @@ class Field(Vertical):
         """Say what is wrong, and put the cursor there."""
         self.query_one(".problem", Static).update(safe.line(problem))
         self.add_class("refused")
-        self.input.focus()
+        self.enter()
+
+    def enter(self) -> None:
+        """Put the cursor here, at once: the next key that was typed already belongs here."""
+        self.screen.set_focus(self.input)
 
     def accept(self) -> None:
         """Say nothing any more."""

@@ -15,11 +15,12 @@ _STATES = {
     Connection.CONNECTING: ("◌ connecting", "connecting"),
     Connection.ONLINE: ("● online", "online"),
     Connection.OFFLINE: ("○ offline", "offline"),
+    Connection.REFUSED: ("○ server error", "offline"),
 }
 
 
 class StatusBar(Horizontal):
-    """Is given the target once, and the state of the connection as it changes."""
+    """Is given the target and the state of the connection, and both as they change."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -40,6 +41,10 @@ class StatusBar(Horizontal):
         if target.email and not target.embedded:
             parts.append(safe.line(target.email, 120))
         return Content("  ").join(parts)
+
+    def show_target(self, target: Target) -> None:
+        self._target = target
+        self.query_one("#where", Static).update(self._where())
 
     def show(self, connection: Connection) -> None:
         words, name = _STATES[connection]

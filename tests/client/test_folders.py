@@ -1,0 +1,126 @@
+"""Uploads of folders: the right files, under the right names, or a word on why not."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray import InvalidArgument, NotFoundError, TransferError, digests, folders
+from beray.files import Transfer
+from beray.schema import FileItem, UploadedFile
+
+
+class WorkDir:
+    """A work_dir in memory."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.listed: list[str] = []
+
+    def tree(self, path: str) -> list[FileItem]:
+        self.listed.append(path)
+        below = "" if path == "." else path + "/"
+        found = [name for name in self.files if name.startswith(below)]
+        if below and not found:
+            raise NotFoundError("nothing there", status_code=404)
+        return [
+            FileItem(name=name, path=name, type="file", size=len(self.files[name]))
+            for name in found
+        ]
+
+    def sha256(self, path: str) -> bytes | None:
+        import io
+
+        return digests.of_file(io.BytesIO(self.files[path])) if self.files[path] else None
+
+    def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile:
+        self.files[path] = local.read_bytes()
+        return UploadedFile(message="", path=path, size=len(self.files[path]))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "src"
+    for name in ("a.py", "sub/b.py", "sub/deep/c.txt", "secret/d.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize("path", ["dst", "./dst", "dst/", "dst/./", "dst//", "./dst//.", "././dst"])
+def test_one_folder_has_one_name(source: Path, path: str) -> None:
+    work_dir = WorkDir()
+    first = folders.upload(work_dir, source, "dst/x", include=["*.py"])
+    assert first.uploaded == ["dst/x/a.py", "dst/x/secret/d.py", "dst/x/sub/b.py"]
+    again = folders.upload(work_dir, source, f"{path}/x/", include=["*.py"])
+    assert again.uploaded == []
+    assert again.unchanged == first.uploaded
+    assert work_dir.listed == ["dst/x", "dst/x"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "./", ".//.", "./."])
+def test_the_work_dir_itself(source: Path, path: str) -> None:
+    work_dir = WorkDir()
+    folders.upload(work_dir, source, path, include=["a.py"])
+    assert list(work_dir.files) == ["a.py"]
+    assert work_dir.listed == ["."]
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "a/..", "a/../b", "./..", "/a", "//a"])
+def test_a_path_beyond_the_work_dir_is_refused(source: Path, path: str) -> None:
+    work_dir = WorkDir()
+    with pytest.raises(InvalidArgument):
+        folders.upload(work_dir, source, path)
+    assert work_dir.listed == []
+
+
+@pytest.mark.parametrize("patterns", [{"include": "*.py"}, {"exclude": "secret"}])
+def test_one_pattern_is_no_list(source: Path, patterns: dict[str, Any]) -> None:
+    work_dir = WorkDir()
+    with pytest.raises(InvalidArgument):
+        folders.upload(work_dir, source, **patterns)
+    assert work_dir.files == {}
+
+
+@pytest.fixture
+def unreadable(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that cannot be listed, also where the tests run as root."""
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if os.path.basename(path) == "secret":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        yield source
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(unreadable: Path) -> None:
+    work_dir = WorkDir()
+    with pytest.raises(PermissionError, match="secret"):
+        folders.upload(work_dir, unreadable)
+    assert work_dir.files == {}
+
+
+def test_a_folder_that_is_excluded_need_not_be_readable(unreadable: Path) -> None:
+    work_dir = WorkDir()
+    folders.upload(work_dir, unreadable, exclude=["sec*"])
+    assert sorted(work_dir.files) == ["a.py", "sub/b.py", "sub/deep/c.txt"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_a_name_that_is_not_text_is_told_before_anything_is_uploaded(source: Path) -> None:
+    work_dir = WorkDir()
+    (source / os.fsdecode(b"z\xff.py")).write_text("1")
+    with pytest.raises(TransferError, match=r"z\\udcff\.py") as caught:
+        folders.upload(work_dir, source)
+    str(caught.value).encode()
+    assert work_dir.files == {}
+    assert folders.upload(work_dir, source, exclude=["z*"]).uploaded

@@ -1,0 +1,191 @@
+"""What the server bounds and refuses: JSON, bodies, wrong passwords, runs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from support import done, text
+
+from beray import BeRayClient
+from beray.testing import RunningServer
+
+MIB = 1024 * 1024
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def post(client: BeRayClient, body: str) -> requests.Response:
+    return client._session.post(
+        f"{client.base_url}/api/v1/tasks/",
+        data=body.encode("utf-8"),
+        headers={"Content-Type": "application/json"},
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['"\\ud800"', '{"\\udfff": 1}', nested(900), nested(30), nested(100_000), "NaN", "Infinity",
+     "-Infinity", "1e400", "-1e400", "9" * 5000],
+)  # fmt: skip
+def test_json_that_cannot_be_given_back_is_refused(beray_client: BeRayClient, value: str) -> None:
+    response = post(beray_client, f'{{"goal": "!true", "tools": [{{"a": {{"b": {value}}}}}]}}')
+    assert response.status_code == 422
+    assert response.json()["detail"]
+    assert beray_client.list_tasks() == []
+
+
+def test_a_key_that_is_no_text_is_refused(beray_client: BeRayClient) -> None:
+    response = post(beray_client, '{"goal": "!true", "tools": [{"\\ud800": {"b": 1}}]}')
+    assert response.status_code == 422
+    assert response.json()["detail"]
+    assert beray_client.list_tasks() == []
+
+
+def test_json_at_the_limits_is_kept(beray_client: BeRayClient) -> None:
+    tools = [{"a": {"b": json.loads(nested(29)), "c": [1e308, -0.5, 10**300, "\U0001f680", None]}}]
+    task = beray_client.create_task("!true", tools=tools)
+    assert beray_client.get_task(task["id"])["tools"] == tools
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        'tools = \'[{"a": {"b": "\\ud800"}}]\'',
+        'tools = \'[{"a": {"b": NaN}}]\'',
+        f"tools = '{nested(900)}'",
+        "tools = '[{'",
+        "tools = '{\"a\": 1}'",
+        "goal = CAST(X'ff' AS TEXT)",
+    ],
+)
+def test_a_damaged_row_does_not_hide_the_others(
+    beray_server: RunningServer, beray_client: BeRayClient, damage: str
+) -> None:
+    good = done(beray_client, "!true")[0]["task_id"]
+    bad = done(beray_client, "!true")[0]["task_id"]
+    database = sqlite3.connect(beray_server.data_dir / "beray.sqlite3")
+    with database:
+        database.execute(f"UPDATE tasks SET {damage} WHERE id = ?", (bad,))
+    database.close()
+    assert [task["id"] for task in beray_client.list_tasks()] == [bad, good]
+    events: list[Any] = beray_client.get_task(bad)["events"]
+    assert events[-1]["status"] == "COMPLETED"
+
+
+def test_a_body_in_chunks_beyond_the_limit_is_refused(beray_client: BeRayClient) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(16):
+            yield b" " * MIB
+        yield b" "
+
+    url = f"{beray_client.base_url}/api/v1/tasks/"
+    headers = {"Content-Type": "application/json"}
+    response = beray_client._session.post(url, data=chunks(), headers=headers, timeout=30)
+    assert response.status_code == 413
+    assert "16777216 bytes at most" in response.json()["detail"]
+    assert response.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("query", ["", "?a=b"])
+def test_a_redirect_stays_on_the_host(beray_server: RunningServer, query: str) -> None:
+    response = requests.post(
+        f"{beray_server.url}/api/v1/tasks{query}",
+        headers={"Host": "evil.example"},
+        allow_redirects=False,
+        timeout=10,
+    )
+    assert response.status_code == 307
+    assert response.headers["Location"] == f"/api/v1/tasks/{query}"
+
+
+def statuses(server: RunningServer, email: str, count: int, *, elsewhere: bool) -> list[int]:
+    """The answers to so many wrong pairs, all at once."""
+
+    def attempt(number: int) -> int:
+        return requests.post(
+            f"{server.url}/api/v1/auth/login",
+            json={"email": email, "password": "wrong"},
+            headers={"X-Forwarded-For": f"198.51.100.{number}"} if elsewhere else {},
+            timeout=60,
+        ).status_code
+
+    with ThreadPoolExecutor(count) as pool:
+        return sorted(pool.map(attempt, range(count)))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_wrong_pairs_side_by_side_are_counted(beray_server: RunningServer, elsewhere: bool) -> None:
+    found = statuses(beray_server, f"side{elsewhere}@example.test", 16, elsewhere=elsewhere)
+    assert found == [401] * 10 + [429] * 6
+
+
+def test_a_proxy_that_is_trusted_says_who_a_client_is(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_TRUSTED_PROXIES="127.0.0.1") as server:
+        assert statuses(server, "behind@example.test", 12, elsewhere=True) == [401] * 12
+
+
+def test_signing_in_is_not_counted(beray_server: RunningServer) -> None:
+    beray_server.sign_up("often@example.test", "a right password")
+    client = beray_server.client()
+    for _ in range(12):
+        client.login("often@example.test", "a right password")
+
+
+def test_a_task_that_cannot_be_made_is_not_there(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        client = server.sign_up()
+        workspaces = server.data_dir / "workspaces"
+        workspaces.rename(tmp_path / "aside")
+        workspaces.touch()
+        url = f"{server.url}/api/v1/tasks/"
+        call: dict[str, Any] = {
+            "json": {"goal": "!echo made"},
+            "headers": {"Idempotency-Key": "once"},
+            "timeout": 10,
+        }
+        assert client._session.post(url, **call).status_code == 500
+        assert client.list_tasks() == []
+        workspaces.unlink()
+        (tmp_path / "aside").rename(workspaces)
+        task = client._session.post(url, **call).json()
+        assert text(list(client.stream_task_updates(task["id"]))) == "made\n"
+
+
+@pytest.fixture(params=["auto", "none"])
+def bounded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BeRayClient]:
+    environ = {
+        "BERAY_SANDBOX": str(request.param),
+        "BERAY_TASK_MAX_FILE_BYTES": "1000000",
+        "BERAY_TASK_MAX_OPEN_FILES": "100",
+        "BERAY_TASK_MAX_PROCESSES": "500",
+        "BERAY_TASK_OUTPUT_BYTES": "200000",
+    }
+    with RunningServer.start(tmp_path / "data", **environ) as server:
+        yield server.sign_up()
+
+
+def test_a_command_has_limits(bounded: BeRayClient) -> None:
+    processes = "awk '/Max processes/ {print $3}' /proc/self/limits"
+    said = text(done(bounded, f"!ulimit -c; ulimit -n; {processes}"))
+    assert said.split() == ["0", "100", "500"]
+    events = done(bounded, "!head -c 2000000 /dev/zero > large; echo $?; stat -c %s large")
+    assert text(events).split()[-2:] == ["153", "1000000"]
+
+
+def test_output_beyond_the_limit_ends_the_task(bounded: BeRayClient) -> None:
+    events = done(bounded, "!yes")
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "output_limit")
+    assert events[-2]["code"] == "OUTPUT_LIMIT"
+    assert "200000 bytes" in events[-2]["details"]
+    assert 100_000 < len(text(events)) <= 200_000
+    assert done(bounded, "!echo next")[-1]["status"] == "COMPLETED"

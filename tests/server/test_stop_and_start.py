@@ -1,0 +1,211 @@
+"""How a server leaves, and what it needs to start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support import sleepers, text, until
+
+from beray import BeRayClient
+from beray.server import logs, main
+from beray.testing import RunningServer
+
+
+def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:
+    """The events of one connection, as they come; ends when the server ends it."""
+    url = f"{client.base_url}/api/v1/tasks/{task_id}/stream"
+    with client._session.get(url, stream=True, timeout=30) as response:
+        for line in response.iter_lines():
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+
+
+def test_watchers_read_how_a_run_ended_before_the_server_leaves(tmp_path: Path) -> None:
+    mark = f"82{os.getpid()}"
+    with RunningServer.start(tmp_path / "data", BERAY_SLOTS="1") as server:
+        client = server.sign_up()
+        running = client.create_task(f"!sleep {mark}")["id"]
+        queued = client.create_task("!echo later")["id"]
+        until(lambda: sleepers(mark))
+        watched, waiting = open_stream(client, running), open_stream(client, queued)
+        assert next(watched)["status"] == "QUEUED"
+        assert next(waiting)["status"] == "QUEUED"
+        os.kill(server.pid, signal.SIGTERM)
+        last = list(watched)[-1]
+        assert (last["status"], last["reason"]) == ("FAILED", "shutdown")
+        assert list(waiting) == []
+        assert sleepers(mark) == []
+        server.stop()
+        server.restart()
+        assert text(list(client.stream_task_updates(queued))) == "later\n"
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "beray.server", "--embedded", "900", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_an_embedded_server_that_left_is_not_announced(
+    tmp_path: Path, embedded: subprocess.Popen[str]
+) -> None:
+    announcement = tmp_path / main.ANNOUNCE_FILE
+    assert json.loads(announcement.read_text())["pid"] == embedded.pid
+    embedded.terminate()
+    embedded.wait(20)
+    assert not announcement.exists()
+
+
+def test_the_word_of_a_dead_server_goes_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announcement = tmp_path / main.ANNOUNCE_FILE
+    announcement.write_text("{}")
+
+    def listening(_host: str, _port: int) -> None:
+        assert not announcement.exists()
+        raise main.CannotServe("seen")
+
+    monkeypatch.setattr(main, "_listening", listening)
+    monkeypatch.setattr(logs, "configure", lambda: None)
+    umask = os.umask(0o022)
+    try:
+        with pytest.raises(main.CannotServe, match="seen"):
+            main.serve_embedded(tmp_path, 900)
+    finally:
+        os.umask(umask)
+
+
+def test_what_a_server_keeps_is_its_owners_alone(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o755)
+    (data_dir / "workspaces").mkdir(mode=0o755)
+    (data_dir / "beray.sqlite3").touch(0o644)
+    with RunningServer.start(data_dir) as server:
+        client = server.sign_up()
+        task_id = client.create_task("!touch made; umask")["id"]
+        assert text(list(client.stream_task_updates(task_id))) == "0022\n"
+        for path in (*data_dir.glob("beray.sqlite3*"), *data_dir.iterdir()):
+            if path != server.log:
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path.name
+        made = data_dir / "workspaces" / str(task_id) / "made"
+        assert stat.S_IMODE(made.stat().st_mode) == 0o644
+
+
+def refusal(data_dir: Path, **environ: str) -> str:
+    """What a server says that does not start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "beray.server", "--port", "0", "--data-dir", str(data_dir)],
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "beray.sqlite3").write_bytes(b"not a database at all" * 100)
+    said = refusal(tmp_path)
+    assert said.startswith("beray: ")
+    assert "beray.sqlite3 cannot be used: file is not a database" in said
+
+
+def test_the_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        server.stop()
+        with sqlite3.connect(server.data_dir / "beray.sqlite3") as database:
+            database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.close()
+        assert "a newer version of BeRay made it" in refusal(server.data_dir)
+
+
+def test_a_sandbox_that_is_wanted_and_missing_is_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path, BERAY_SANDBOX="bubblewrap", PATH=str(tmp_path))
+    assert "bwrap is not installed" in said
+
+
+@pytest.mark.parametrize("proxies", ["proxy.example", "*", "10.0.0.1 10.0.0.2"])
+def test_proxies_are_addresses(tmp_path: Path, proxies: str) -> None:
+    assert "BERAY_TRUSTED_PROXIES" in refusal(tmp_path, BERAY_TRUSTED_PROXIES=proxies)
+
+
+def test_scratch_folders_of_a_killed_server_are_swept(tmp_path: Path) -> None:
+    mark = f"81{os.getpid()}"
+    with RunningServer.start(tmp_path / "data", BERAY_SANDBOX="none") as server:
+        scratch = server.data_dir / "scratch"
+        client = server.sign_up()
+        client.create_task(f"!touch $HOME/left; sleep {mark}")
+        until(lambda: sleepers(mark))
+        assert [path.name for path in scratch.glob("*/*")] == ["left"]
+        server.kill()
+        until(lambda: not sleepers(mark))
+        assert list(scratch.iterdir())
+        server.restart()
+        assert list(scratch.iterdir()) == []
+
+
+def test_a_task_whose_creation_was_cut_off_is_completed(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        client = server.sign_up()
+        user_id = client.get_current_user()["id"]
+        server.stop()
+        with sqlite3.connect(server.data_dir / "beray.sqlite3") as database:
+            database.execute(
+                "INSERT INTO tasks (user_id, goal, held, status, created_at)"
+                " VALUES (?, '!echo ran', 0, 'QUEUED', '2026-01-01T00:00:00.000000Z')",
+                (user_id,),
+            )
+        database.close()
+        server.restart()
+        (task,) = client.list_tasks()
+        events: list[Any] = list(client.stream_task_updates(task["id"]))
+        assert text(events) == "ran\n"
+        assert [event["status"] for event in events if "status" in event] == [
+            "QUEUED", "RUNNING", "COMPLETED",
+        ]  # fmt: skip
+
+
+def test_the_log_on_a_terminal_shows_no_control_characters() -> None:
+    event: Any = {"event": "a\x1b]0;b\x07", "path": "c\u202ed", "exception": "e\x1b[2Jf\x9b"}
+    for render in logs.rendering(for_people=True):
+        event = render(None, "info", event)
+    shown = str(event)
+    for colour in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[35m", "\x1b[36m"):
+        shown = shown.replace(colour, "")
+    assert not set("\x1b\x07\x9b\u202e") & set(shown)
+
+
+def test_nothing_of_a_server_is_left_when_it_has_left(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        process = psutil.Process(server.pid)
+        client = server.sign_up()
+        client.create_task("!sleep 600")
+        until(lambda: process.children())
+        children = process.children(recursive=True)
+        server.stop()
+        assert not [child for child in children if child.is_running()]
