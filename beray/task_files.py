@@ -129,6 +129,7 @@ class TaskFiles:
         """
         from beray import unpack
 
+        unpack.refuse_unusable(target)
         limit = unpack.MAX_BYTES if max_bytes is None else max_bytes
         with tempfile.TemporaryDirectory(prefix="beray-") as folder:
             archive = Path(folder, "files.zip")

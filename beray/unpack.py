@@ -11,40 +11,25 @@ from __future__ import annotations
 import errno
 import lzma
 import os
-import re
 import shutil
 import stat
 import struct
 import tempfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from beray.exceptions import InvalidResponseError, TransferError
-from beray.files import BLOCK_BYTES, Transfer, local_path, write_all
+from beray.exceptions import TransferError
+from beray.files import BLOCK_BYTES, Transfer, write_all
+from beray.members import Member, checked
 from beray.partial import current_umask, refuse_existing, rename_new, stem
 
 MAX_BYTES: Final = 16 * 1024**3
 """How much an archive may unpack to, unless said otherwise."""
-MAX_ENTRIES: Final = 1_000_000
-"""How many files and folders an archive may hold."""
-_MAX_PART_BYTES: Final = 255
-_MAX_PATH_BYTES: Final = 4096
-_MAX_DEPTH: Final = 200
-_SHOWN_CHARACTERS: Final = 120
-_ENCRYPTED: Final = 0x1
-_JUNCTION: Final = 0xA0000003
-_CONTROLS: Final = re.compile(r"[\0-\x1f\x7f-\x9f]")
-_DRIVE: Final = re.compile(r"[A-Za-z]:")
-_RESERVED: Final = frozenset(
-    {"con", "prn", "aux", "nul", "clock$", "conin$", "conout$"}
-    | {f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"}
-)
+_JUNCTION: Final = 0xA0000003  # what Windows calls a mount point; os.lstat says "folder"
 # The decompressors of zipfile unpack all that they are given, however much becomes of it.
 _BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNBOUNDED_BLOCK_BYTES: Final = 4096
@@ -62,13 +47,6 @@ _BROKEN: Final = (
     OverflowError,
     MemoryError,  # for sizes that the archive only claims
 )
-
-
-@dataclass(frozen=True)
-class _Member:
-    info: zipfile.ZipInfo
-    path: Path
-    is_folder: bool
 
 
 def unpack(
@@ -96,7 +74,7 @@ def unpack(
     with _reading():
         opened = zipfile.ZipFile(archive)
     with opened:
-        members = _checked(opened.infolist(), target, max_bytes, handle)
+        members = checked(opened.infolist(), target, max_bytes, handle)
         if not overwrite:
             for member in members:
                 handle.wait(0)
@@ -138,112 +116,9 @@ def _writing(place: Path) -> Iterator[None]:
 # What may be unpacked
 
 
-def _checked(
-    infos: list[zipfile.ZipInfo], target: Path, max_bytes: int, transfer: Transfer
-) -> list[_Member]:
-    """The members with their paths below the folder, once all of them are harmless."""
-    if len(infos) > MAX_ENTRIES:
-        raise TransferError(f"the archive holds {len(infos)} entries, more than {MAX_ENTRIES}")
-    total = sum(info.file_size for info in infos)
-    if total > max_bytes:
-        raise TransferError(f"the archive unpacks to {total} bytes, more than {max_bytes}")
-    members: list[_Member] = []
-    names = _Names()
-    for info in infos:
-        transfer.wait(0)
-        is_folder = info.filename.endswith("/")
-        name = info.filename[:-1] if is_folder else info.filename
-        problem = _problem(info, name, is_folder) or names.add(name, is_folder)
-        if problem is not None:
-            shown = info.orig_filename
-            if len(shown) > _SHOWN_CHARACTERS:
-                shown = shown[:_SHOWN_CHARACTERS] + "…"
-            raise TransferError(f"the archive was refused: {shown!r} {problem}")
-        members.append(_Member(info, Path(*name.split("/")), is_folder))
-    return members
-
-
-def _problem(info: zipfile.ZipInfo, name: str, is_folder: bool) -> str | None:
-    """Why a member must not be unpacked."""
-    # First of all: what follows takes time, and a name may be 64 KiB long.
-    if len(name.encode("utf-8", "surrogatepass")) > _MAX_PATH_BYTES:
-        return "is too long"
-    if "\\" in info.orig_filename or _CONTROLS.search(info.orig_filename):
-        return "has a character that no name should have"
-    if name.startswith("/") or _DRIVE.match(name):
-        return "is absolute"
-    try:
-        local_path("", name)
-    except InvalidResponseError:
-        return "leaves the folder, or cannot be a name here"
-    parts = name.split("/")
-    if len(parts) > _MAX_DEPTH:
-        return "is too deep"
-    if any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
-        return "is too long"
-    if not all(part.rstrip(". ") for part in parts):
-        return "is nothing but dots and blanks, which Windows takes for another folder"
-    if any(_is_reserved(part) for part in parts):
-        return "is a name that Windows reserves"
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
-        return "is a link or a special file"
-    if info.flag_bits & _ENCRYPTED:
-        return "is encrypted"
-    return None
-
-
-def _is_reserved(part: str) -> bool:
-    """Whether Windows takes a name for a device, whatever comes behind a dot or colon."""
-    return re.split(r"[.:]", part, maxsplit=1)[0].rstrip(" ").casefold() in _RESERVED
-
-
-@dataclass
-class _Names:
-    """The names of an archive as file systems see them that take some names for the same.
-
-    A tree, so that its cost grows with the length of the names only.
-    """
-
-    _root: dict[str, _Node] = field(default_factory=dict)
-    _count: int = 0
-
-    def add(self, name: str, is_folder: bool) -> str | None:
-        """Take in a name; says why it cannot be beside those that came before."""
-        parts = [_folded(part) for part in name.split("/")]
-        below = self._root
-        for part in parts if is_folder else parts[:-1]:
-            self._count += part not in below
-            node = below.setdefault(part, _Node())
-            if node.below is None:
-                return "is, or is below, a file that is there as well"
-            below = node.below
-        if not is_folder:
-            if parts[-1] in below:
-                return "is there twice, but for case or for dots and blanks at the end"
-            below[parts[-1]] = _Node(None)
-            self._count += 1
-        if self._count > MAX_ENTRIES:
-            return f"is one too many: the archive holds more than {MAX_ENTRIES} entries"
-        return None
-
-
-@dataclass(slots=True)
-class _Node:
-    below: dict[str, _Node] | None = field(default_factory=dict)
-    """What is in a folder; ``None`` for a file."""
-
-
-def _folded(part: str) -> str:
-    return unicodedata.normalize("NFC", part).casefold().rstrip(". ")
-
-
-# Unpacking
-
-
 def _extract(
     archive: zipfile.ZipFile,
-    members: list[_Member],
+    members: list[Member],
     fresh: Path,
     max_bytes: int,
     transfer: Transfer,
@@ -343,7 +218,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _move(
-    fresh: Path, target: Path, members: list[_Member], transfer: Transfer, *, overwrite: bool
+    fresh: Path, target: Path, members: list[Member], transfer: Transfer, *, overwrite: bool
 ) -> None:
     """Move what was unpacked into place, in one step where nothing is there yet."""
     if not os.path.lexists(target):

@@ -183,12 +183,22 @@ def _received(connection: socket.socket) -> Request | None:
     fields = (line.partition(":") for line in lines)
     headers = {name.strip().lower(): value.strip() for name, _, value in fields}
     length = int(headers.get("content-length", "0"))
-    while len(body) < length:
+    chunked = headers.get("transfer-encoding") == "chunked"
+    while len(body) < length or (chunked and not body.endswith(b"0\r\n\r\n")):
         piece = connection.recv(_HEAD_BYTES)
         if not piece:
             return None
         body += piece
-    return Request(method, path, headers, body)
+    return Request(method, path, headers, _dechunked(body) if chunked else body)
+
+
+def _dechunked(body: bytes) -> bytes:
+    content = b""
+    while size := int(body[: body.index(b"\r\n")], 16):
+        start = body.index(b"\r\n") + 2
+        content += body[start : start + size]
+        body = body[start + size + 2 :]
+    return content
 
 
 def _shut(connection: socket.socket) -> None:

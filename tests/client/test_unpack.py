@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from beray import TransferCancelled, TransferError
+from beray import TransferCancelled, TransferError, members
 from beray import partial as partials
-from beray import unpack as unpacking
 from beray.files import Transfer
 from beray.partial import Partial
 from beray.unpack import refuse_unusable, unpack
@@ -461,7 +460,7 @@ def test_names_that_are_one_to_windows_are_refused(tmp_path: Path, names: tuple[
 def test_entries_are_counted_with_the_folders_they_imply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(members, "MAX_ENTRIES", 10)
     unpack(zipped(*((f"{number}", b"") for number in range(10))), tmp_path / "ten")
     for names in (range(11), [f"{number}/x" for number in range(6)]):
         with pytest.raises(TransferError, match="more than 10"):

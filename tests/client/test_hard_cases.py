@@ -1,0 +1,346 @@
+"""What goes wrong on both sides of the wire: each has an end, an error and no leak."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from beray import (
+    BeRayClient,
+    ConfigurationError,
+    ConnectionFailed,
+    DeadlineExceeded,
+    InvalidArgument,
+    InvalidResponseError,
+    OutcomeUnknown,
+    StreamState,
+    Transfer,
+    TransferCancelled,
+    TransferError,
+    UnprocessableEntityError,
+)
+from beray.testing import Answer, FaultServer
+
+UPLOADED = Answer(b'{"message": "m", "path": "f", "size": 1}')
+SSE = {"Content-Type": "text/event-stream"}
+END = b'id: 1\ndata: {"seq": 1, "type": "TASK_STATUS", "status": "COMPLETED"}\n\n'
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def in_thread(function: Any) -> tuple[threading.Thread, list[BaseException]]:
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, raised
+
+
+def test_a_mute_server_is_left_at_the_deadline(mute: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        BeRayClient(mute, deadline=0.3, timeout=(5, 60)).list_tasks()
+    assert time.monotonic() - started < 30
+
+
+def test_headers_that_trickle_are_left_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not stop.wait(0.02):
+                    try:
+                        connection.sendall(b"H")
+                    except OSError:
+                        return
+
+        threading.Thread(target=trickle, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConnectionFailed):
+            BeRayClient(url, deadline=0.3, max_retries=0).list_tasks()
+        stop.set()
+
+
+def test_closing_a_stream_ends_the_wait_for_its_headers(mute: str) -> None:
+    connecting = BeRayClient(mute, timeout=(60, 60)).stream_task_updates(1, idle=60)
+    thread, raised = in_thread(lambda: list(connecting))
+    time.sleep(0.2)  # there is nothing to see: the request is on its way, or will be
+    connecting.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert raised == []
+    assert connecting.state is StreamState.ENDED
+
+
+def test_a_closed_stream_that_is_still_held_gives_the_connection_back() -> None:
+    first = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'
+    with FaultServer([Answer(first + END, headers=SSE, stall_at=len(first))]) as server:
+        with BeRayClient(server.url).stream_task_updates(1) as updates:
+            next(updates)
+            assert updates.state is StreamState.LIVE
+        assert updates.state is StreamState.ENDED
+        assert list(updates) == []
+        port = int(server.url.rpartition(":")[2])
+        ours = [c for c in psutil.Process().net_connections() if c.raddr and c.raddr.port == port]
+        assert [connection for connection in ours if connection.status == "ESTABLISHED"] == []
+
+
+def test_several_threads_may_share_a_stream() -> None:
+    events = [b'id: %d\ndata: {"seq": %d, "type": "X"}\n\n' % (n, n) for n in range(1, 501)]
+    last = END.replace(b"id: 1", b"id: 501").replace(b'"seq": 1', b'"seq": 501')
+    with FaultServer([Answer(b"".join(events) + last, headers=SSE)]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        seen: list[int] = []
+        threads = [in_thread(lambda: seen.extend(e["seq"] for e in updates)) for _ in range(4)]
+        for thread, raised in threads:
+            thread.join(20)
+            assert raised == []
+        assert sorted(seen) == list(range(1, 502))
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json; charset=utf-8"])
+def test_a_login_page_is_no_stream(kind: str) -> None:
+    page = Answer(b"<html>sign in</html>", headers={"Content-Type": kind})
+    with FaultServer([page]) as server:
+        with pytest.raises(InvalidResponseError, match="no event stream") as caught:
+            next(BeRayClient(server.url).stream_task_updates(1))
+        assert "sign in" in caught.value.body
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"status": []}', b'{"status": {"a": 1}, "type": "TASK_STATUS"}']
+)
+def test_a_status_that_is_no_word(data: bytes) -> None:
+    body = b"id: 0\ndata: " + data + b"\n\n" + END
+    with FaultServer([Answer(body, headers=SSE)]) as server:
+        assert len(list(BeRayClient(server.url).stream_task_updates(1))) == 2
+
+
+def test_ids_beyond_ascii_are_sent_as_utf8() -> None:
+    first = "id: é事\ndata: {}\n\n".encode()
+    with FaultServer(
+        [Answer(first, headers=SSE, drop_at=len(first)), Answer(END, headers=SSE)]
+    ) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1)
+        assert len(list(updates)) == 2
+        assert server.requests[1].headers["last-event-id"].encode("latin-1").decode() == "é事"
+
+
+def test_a_stream_goes_on_behind_an_id_that_is_no_number() -> None:
+    body = b'id: b6\ndata: {"seq": 6, "type": "X"}\n\n' + END.replace(b'"seq": 1', b'"seq": 7')
+    with FaultServer([Answer(body, headers=SSE)]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, last_event_id="a5")
+        assert [event["seq"] for event in updates] == [6, 7]
+
+
+def test_the_reconnect_deadline_holds_where_the_server_asks_for_more() -> None:
+    busy = Answer(b"{}", 503, {"Retry-After": "50"})
+    with FaultServer([busy] * 9) as server:
+        started = time.monotonic()
+        with pytest.raises(Exception, match="503"):
+            next(BeRayClient(server.url).stream_task_updates(1, reconnect=0.2))
+        assert time.monotonic() - started < 30
+
+
+def test_a_growing_file_is_sent_with_the_length_it_had(tmp_path: Path) -> None:
+    local = tmp_path / "log"
+    local.write_bytes(b"x" * 3_000_000)
+
+    def grow(*_: Any) -> None:
+        with local.open("ab") as file:
+            file.write(b"GET / HTTP/1.1\r\n\r\n" * 40)
+
+    with FaultServer([UPLOADED, Answer(b'{"message": "stopped"}')]) as server:
+        client = BeRayClient(server.url)
+        client.upload_path(1, local, transfer=Transfer(grow))
+        assert client.stop_task(1) == {"message": "stopped"}
+        assert [len(request.body) for request in server.requests] == [3_000_000, 0]
+
+
+def test_a_shrinking_file_is_an_error_at_once(tmp_path: Path) -> None:
+    local = tmp_path / "log"
+    local.write_bytes(b"x" * 3_000_000)
+    shrink = Transfer(lambda *_: os.truncate(local, 1_000_000))
+    with FaultServer([UPLOADED]) as server, pytest.raises(TransferError, match="shorter"):
+        BeRayClient(server.url).upload_path(1, local, transfer=shrink)
+
+
+@pytest.mark.parametrize("error", [ValueError("my bug"), BrokenPipeError(), KeyboardInterrupt()])
+def test_what_a_progress_callback_raises_comes_out(tmp_path: Path, error: BaseException) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(b"x" * 3_000_000)
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with FaultServer([UPLOADED] * 4) as server, pytest.raises(type(error)) as caught:
+        BeRayClient(server.url).upload_path(1, local, transfer=Transfer(fail))
+    assert caught.value is error
+
+
+def test_cancel_ends_an_upload_that_is_not_answered(mute: str, tmp_path: Path) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(b"x")
+    sent = threading.Event()
+    transfer = Transfer(lambda *_: sent.set())
+    client = BeRayClient(mute)
+    thread, raised = in_thread(lambda: client.upload_path(1, local, transfer=transfer))
+    assert sent.wait(10)
+    transfer.cancel()
+    thread.join(10)
+    assert [type(error) for error in raised] == [TransferCancelled]
+
+
+def test_cancel_ends_the_wait_that_a_server_asked_for(tmp_path: Path) -> None:
+    transfer = Transfer()
+    with FaultServer([Answer(b"{}", 503, {"Retry-After": "50"})] * 9) as server:
+        client = BeRayClient(server.url)
+        thread, raised = in_thread(
+            lambda: client.download_file(1, "f", tmp_path / "f", transfer=transfer)
+        )
+        while not server.requests:
+            time.sleep(0.01)
+        transfer.cancel()
+        thread.join(10)
+    assert [type(error) for error in raised] == [TransferCancelled]
+
+
+def test_a_pipe_can_be_uploaded() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"piped")
+    os.close(writing)
+    with FaultServer([Answer(b"{}", 500)]) as server, os.fdopen(reading, "rb") as pipe:
+        with pytest.raises(Exception, match="500"):
+            BeRayClient(server.url).upload_file(1, "f", pipe)
+        assert len(server.requests) == 1  # it cannot be read twice
+        assert server.requests[0].headers["transfer-encoding"] == "chunked"
+
+
+@pytest.mark.parametrize("content", [None, 5, {"a": 1}, ["x"]])
+def test_what_is_no_content_is_refused(content: Any) -> None:
+    with FaultServer([]) as server:
+        with pytest.raises(InvalidArgument):
+            BeRayClient(server.url).upload_file(1, "f", content)
+        with pytest.raises(InvalidArgument):
+            BeRayClient(server.url).download_files_as_zip(1, "b.bin")
+        with pytest.raises(InvalidArgument):
+            BeRayClient(server.url).create_task("g", tools=[{"x": {"t": float("nan")}}])
+        assert server.requests == []
+
+
+def test_clients_that_share_a_session_keep_their_tokens_apart() -> None:
+    session = requests.Session()
+    session.auth = ("u", "p")
+    with FaultServer([Answer(b"[]")] * 2) as one, FaultServer([Answer(b"[]")] * 2) as other:
+        first = BeRayClient(one.url, "token-one", session=session)
+        second = BeRayClient(other.url, "token-two", session=session)
+        first.list_tasks()
+        second.list_tasks()
+        first.set_token(None)
+        first.list_tasks()
+        assert one.requests[0].headers["authorization"] == "Bearer token-one"
+        assert other.requests[0].headers["authorization"] == "Bearer token-two"
+        assert "authorization" not in one.requests[1].headers
+
+
+def test_no_exception_of_an_account_call_holds_a_secret() -> None:
+    half = Answer(b'{"access_token": "SECRET", "token_type": "bearer"}')
+    echo = b'{"detail": [{"loc": ["body", "password"], "msg": "short", "input": "SECRET"}]}'
+    with FaultServer([half, Answer(b"SECRET"), Answer(echo, 422)]) as server:
+        client = BeRayClient(server.url)
+        for kind in (InvalidResponseError, InvalidResponseError, UnprocessableEntityError):
+            with pytest.raises(kind) as caught:
+                client.login("e", "SECRET")
+            assert b"SECRET" not in pickle.dumps(caught.value)
+            assert "SECRET" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+def test_no_exception_keeps_the_request() -> None:
+    with FaultServer([Answer(b"x", drop_at=0)]) as server, pytest.raises(OutcomeUnknown) as caught:
+        BeRayClient(server.url, "SECRET").stop_task(1)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert not hasattr(error, "request")
+        error = error.__context__
+
+
+def test_a_lost_creation_whose_repeat_fails_is_of_unknown_outcome() -> None:
+    keys = {"X-Idempotency-Seconds": "86400"}
+    script = [Answer(b"[]", headers=keys), Answer(b"x", drop_at=0), Answer(b"{}", 500)]
+    with FaultServer(script) as server:
+        client = BeRayClient(server.url)
+        client.list_tasks()
+        with pytest.raises(OutcomeUnknown):
+            client.create_task("g")
+
+
+def test_an_encoded_file_is_refused(tmp_path: Path) -> None:
+    import gzip
+
+    answer = Answer(gzip.compress(b"x" * 1000), headers={"Content-Encoding": "gzip"})
+    with FaultServer([answer]) as server:
+        with pytest.raises(TransferError, match="encoded"):
+            BeRayClient(server.url).download_file(1, "f", tmp_path / "f")
+        assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_verify_without_a_digest_is_an_error(tmp_path: Path) -> None:
+    with FaultServer([Answer(b"x")]) as server, pytest.raises(TransferError, match="SHA-256"):
+        BeRayClient(server.url).download_file(1, "f", tmp_path / "f", verify=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_proxy_is_not_asked_for_this_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
+    with FaultServer([Answer(b"[]")]) as server:
+        assert BeRayClient(server.url, "tok").list_tasks() == []
+
+
+def test_certificates_that_are_not_there_are_named_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="nonesuch"):
+        BeRayClient("https://x.example", verify="/nonesuch.pem")
+
+
+def test_a_cut_in_the_tls_handshake_is_a_broken_connection_and_unsent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stop = threading.Event()
+
+        def cut() -> None:
+            while not stop.is_set():
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+
+        threading.Thread(target=cut, daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConnectionFailed) as caught:
+            BeRayClient(url, max_retries=1).create_task("g")
+        assert not isinstance(caught.value, OutcomeUnknown)
+        assert caught.value.delivered is False
+        stop.set()
+        with socket.create_connection(listener.getsockname()):
+            pass
