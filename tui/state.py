@@ -41,18 +41,16 @@ class Board:
     connection: Connection = Connection.CONNECTING
     failure: str = ""
     """What went wrong, in words."""
-    refusal: int | None = None
-    """The HTTP status of an answer that was not the tasks."""
     watched: WatchedTask | None = None
 
     def arrived(self, tasks: list[Task]) -> None:
         self.tasks = tasks
         self.loaded = True
-        self.connection, self.failure, self.refusal = Connection.ONLINE, "", None
+        self.connection, self.failure = Connection.ONLINE, ""
 
-    def failed(self, reason: str, refusal: int | None = None) -> None:
-        self.connection = Connection.OFFLINE if refusal is None else Connection.REFUSED
-        self.failure, self.refusal = reason, refusal
+    def failed(self, reason: str, *, refused: bool = False) -> None:
+        self.connection = Connection.REFUSED if refused else Connection.OFFLINE
+        self.failure = reason
 
     def created(self, task: Task) -> None:
         if self.get(task["id"]) is None:

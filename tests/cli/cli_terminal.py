@@ -29,18 +29,22 @@ for argv in json.loads(os.environ["COMMANDS"]):
 
 
 class Terminal:
-    """Commands, one after the other, with a person at the terminal."""
+    """Commands, one after the other, or a program, with a person at the terminal."""
 
-    def __init__(self, *commands: list[str], **environ: str) -> None:
+    def __init__(
+        self, *commands: list[str], program: list[str] | None = None, **environ: str
+    ) -> None:
         self._commands = commands
+        self._program = program or [sys.executable, "-c", _CHILD]
         self._environ = {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "100", **environ}
         self.seen = ""
         self._read_to = 0
 
     def __enter__(self) -> Self:
         self._master, slave = pty.openpty()
+        self.prepare(slave)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD],
+            self._program,
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -49,6 +53,9 @@ class Terminal:
         )
         os.close(slave)
         return self
+
+    def prepare(self, terminal: int) -> None:
+        """Called before the program begins."""
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:

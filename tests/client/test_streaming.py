@@ -67,7 +67,7 @@ def test_events_in_order_until_the_terminal_status() -> None:
         assert "last-event-id" not in server.requests[0].headers
 
 
-SHORT = [event(1), {"seq": 2, "type": "X", "text": "é"}, event(3, "STOPPED")]
+SHORT: list[dict[str, Any]] = [{"seq": 1, "a": "é"}, {"seq": 2, "status": "STOPPED"}]
 
 
 def framed(pieces: list[bytes], framing: str, cut: int) -> Answer:
@@ -117,7 +117,7 @@ def test_restarts_of_a_real_server_lose_nothing(tmp_path: Path) -> None:
         goal = "!i=0; while [ $i -lt 400 ]; do echo $i; i=$((i+1)); sleep 0.001; done"
         events = done(client, goal)
         generator = random.Random(7)
-        breaks = sorted(generator.sample(range(1, len(events) - 1), 3))
+        breaks = sorted(generator.sample(range(1, len(events) - 1), 2))
         seen: list[Any] = []
         for update in client.stream_task_updates(events[0]["task_id"]):
             seen.append(update)

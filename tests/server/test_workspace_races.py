@@ -117,7 +117,8 @@ def test_writing_never_puts_a_byte_outside(
 ) -> None:
     seen = {"written": 0, "refused": 0}
     with swapping(*swapped) as swaps:
-        while sum(seen.values()) < ROUNDS // 20 or swaps() < 100 or not all(seen.values()):
+        # Not until both were seen: an upload can replace the link itself, for good.
+        while sum(seen.values()) < ROUNDS // 20 or swaps() < 100:
             try:
                 with workspace.write("a/b/file") as writer:
                     writer.write(b"inside")

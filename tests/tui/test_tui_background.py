@@ -7,15 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from textual.content import Content
 from textual.message import Message
 
+from beray.client import BeRayClient
 from beray.exceptions import ConnectionFailed
 from beray.streaming import StreamState
+from beray.testing import Answer, FaultServer
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
 from tui import background, messages
 from tui.background import Poller, StreamReader
 from tui.screens.main import MainScreen
+from tui.screens.save import SaveScreen
 from tui.widgets.line_view import LineView
 
 SECONDS = 10.0
@@ -165,3 +169,30 @@ async def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(tmp_pat
         watched.transcript.add(text("and another\n"))
         log.sync()
         await until(pilot, lambda: log.scroll_offset.y == log.max_scroll_y)
+
+
+async def test_giving_up_a_download_that_waits_for_the_server_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    with FaultServer([Answer(b"x" * 1000, stall_at=10)]) as server:
+        client = BeRayClient(server.url, "token")
+        app = stub_app(StubClient(), tmp_path / "profiles")
+        target = tmp_path / "there" / "file"
+        target.parent.mkdir()
+        async with app.run_test(size=(80, 24)) as pilot:
+            dialog = SaveScreen(
+                Content("a file"),
+                target,
+                lambda path, overwrite, transfer: client.download_file(
+                    1, "file", path, overwrite=overwrite, transfer=transfer
+                ),
+            )
+            app.push_screen(dialog)
+            await until_shown(pilot, "Overwrite")
+            await pilot.press("enter")
+            await until_shown(pilot, "0 B of 1.0 K")
+            (thread,) = app.transfers
+            await pilot.press("escape")
+            await until(pilot, lambda: not thread.is_alive(), 5)
+            assert app.screen is not dialog
+            assert list(target.parent.iterdir()) == []

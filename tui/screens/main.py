@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher, Footer, Static
 
 from beray.client import BeRayClient
 from beray.config import Target
-from beray.exceptions import APIError, AuthenticationError
+from beray.exceptions import APIError, AuthenticationError, InvalidResponseError
 from beray.text import one_line
 from tui import messages, safe, status
 from tui.background import Poller, Successor
@@ -133,7 +133,7 @@ class MainScreen(Watching):
             if board.connection is Connection.OFFLINE:
                 words = [("The server does not answer\n\n", "bold"), safe.line(board.failure)]
             if board.connection is Connection.REFUSED:
-                words = [safe.line(board.failure, style="bold"), f" ({board.refusal})"]
+                words = [safe.line(board.failure, style="bold")]
             if words:
                 loading.update(
                     Content.assemble(*words, ("\n\nIt is asked again every second.", "dim"))
@@ -163,8 +163,9 @@ class MainScreen(Watching):
         if isinstance(error, AuthenticationError):
             self.ask_to_sign_in(error)
             return
-        code = error.status_code if isinstance(error, APIError) else None
-        self.board.failed(safe.words(error), code)
+        refused = isinstance(error, (APIError, InvalidResponseError))
+        code = f" ({error.status_code})" if isinstance(error, APIError) else ""
+        self.board.failed(safe.words(error) + code, refused=refused)
         self._show_board()
 
     def on_renewed(self, message: messages.Renewed) -> None:

@@ -69,8 +69,11 @@ class RegisterScreen(Screen[None]):
         return action != "next_field" or self.focused in (email.input, code.input)
 
     def action_next_field(self) -> None:
-        if self.focused is self.query_one("#email", Field).input:
-            self._send_code()
+        email = self.query_one("#email", Field).input
+        if self.focused is email:
+            # What is typed from here on is not for a field that shows it.
+            self.set_focus(None)
+            email.call_later(self._send_code)  # behind the keys that are on their way to it
         else:
             self.query_one("#password", Field).enter()
 
@@ -85,7 +88,6 @@ class RegisterScreen(Screen[None]):
             return
         field.accept()
         self._wait("Asking for a code …")
-        # What is typed meanwhile is not for a field that shows it.
         self.set_focus(None)
         client = self._client
         background.run(
