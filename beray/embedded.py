@@ -87,9 +87,12 @@ def status() -> ServerStatus | None:
         return None
     try:
         stored = json.loads((folder / "server.json").read_text("utf-8"))
-        return ServerStatus(**{name: stored[name] for name in ServerStatus.__dataclass_fields__})
+        told = ServerStatus(**{name: stored[name] for name in ServerStatus.__dataclass_fields__})
+        # The lock may be a successor's that has not yet removed what a killed server left.
+        os.kill(told.pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return told
 
 
 def stop(timeout: float = 10.0) -> bool:

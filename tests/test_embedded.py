@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support import done, until
 
 from beray import BeRayClient, embedded
@@ -113,3 +114,23 @@ def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(BeRayException, match="BERAY_SLOTS") as caught:
         embedded.ensure()
     assert "server.log" in str(caught.value)
+
+
+def test_what_a_dead_server_said_is_not_believed_while_a_new_one_starts(own_home: Path) -> None:
+    embedded.ensure()
+    running = embedded.status()
+    assert running is not None
+    os.kill(running.pid, 9)
+    until(lambda: embedded.status() is None)
+    with FileLock(embedded.data_dir() / "server.lock"):
+        # As a server that has just taken the lock, and said nothing yet.
+        assert (embedded.data_dir() / "server.json").exists()
+        assert embedded.status() is None
+
+
+def test_a_relative_home_is_one_place(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own_home)
+    monkeypatch.setenv("BERAY_HOME", "here")
+    target = embedded.ensure()
+    assert embedded.ensure() == target
+    assert (own_home / "here" / "server" / "server.json").exists()
