@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,11 +89,10 @@ def status() -> ServerStatus | None:
     try:
         stored = json.loads((folder / "server.json").read_text("utf-8"))
         told = ServerStatus(**{name: stored[name] for name in ServerStatus.__dataclass_fields__})
-        # The lock may be a successor's that has not yet removed what a killed server left.
-        os.kill(told.pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return told
+    # The lock may be a successor's that has not yet removed what a killed server left.
+    return told if _alive(told.pid) else None
 
 
 def stop(timeout: float = 10.0) -> bool:
@@ -114,6 +114,18 @@ def stop(timeout: float = 10.0) -> bool:
         raise ServerStartError(
             f"the server (process {running.pid}) did not leave within {timeout:g} s"
         ) from None
+
+
+def _alive(pid: int) -> bool:
+    with suppress(ChildProcessError):
+        # One that this process has started stays, dead, until it is waited for.
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _held(path: Path) -> bool:
