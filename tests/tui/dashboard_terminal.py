@@ -1,0 +1,71 @@
+"""The real dashboard on a pseudo terminal, whose screen is read as a person reads it."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable
+
+import pyte
+
+from tests.cli.cli_terminal import DEADLINE_SECONDS, Terminal
+
+
+class DashboardTerminal(Terminal):
+    """``beray`` without arguments, on a terminal of the given size.
+
+    Attributes:
+        raw: every byte that the program has written.
+    """
+
+    def __init__(self, columns: int, lines: int, **environ: str) -> None:
+        size = {"COLUMNS": str(columns), "LINES": str(lines)}
+        colours = {"TERM": "xterm-256color", "NO_COLOR": ""}
+        super().__init__(program=[sys.executable, "-m", "beray.cli"], **colours, **size, **environ)
+        self._size = struct.pack("HHHH", lines, columns, 0, 0)
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self.raw = b""
+
+    def prepare(self, terminal: int) -> None:
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, self._size)
+
+    @property
+    def shown(self) -> str:
+        return "\n".join(self._screen.display)
+
+    @property
+    def title(self) -> str:
+        return str(self._screen.title)
+
+    def until_shown(self, *texts: str) -> None:
+        self._until(lambda: all(text in self.shown for text in texts), f"{texts} did not come")
+
+    def until_gone(self, text: str) -> None:
+        self._until(lambda: text not in self.shown, f"{text} did not go")
+
+    def _until(self, seen: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not seen():
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self._master], [], [], max(left, 0))
+            piece = self._read() if ready else b""
+            assert piece, f"{otherwise}; the screen:\n{self.shown}"
+
+    def leave(self) -> int:
+        """Press q, and give the exit status."""
+        self.type("q")
+        while self._read():
+            pass
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def _read(self) -> bytes:
+        piece = super()._read()
+        self.raw += piece
+        # A request for the terminal's modes, which pyte would show as text.
+        self._stream.feed(piece.replace(b"\x1b[?2026$p", b"").replace(b"\x1b[?2048$p", b""))
+        return piece

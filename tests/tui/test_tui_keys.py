@@ -1,0 +1,121 @@
+"""What keys do that were typed ahead, that have nothing to do, or that have no room."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from beray.exceptions import APIError, InvalidResponseError
+from tests.tui import dashboard_stub as stub
+from tests.tui.dashboard_pilot import fill, screen, until, until_shown
+
+SECRET = "a secret phrase"
+KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
+
+
+def type_ahead(pilot: Pilot[None], text: str) -> None:
+    """Everything at once, as a terminal gives what was typed while nobody was reading."""
+    for letter in text:
+        pilot.app.post_message(events.Key(KEYS.get(letter, letter), letter))
+
+
+def value(pilot: Pilot[None], field: str) -> str:
+    return pilot.app.screen.query_one(f"{field} Input", Input).value
+
+
+async def test_a_password_typed_ahead_is_never_in_the_field_for_the_address(
+    tmp_path: Path,
+) -> None:
+    client = stub.StubClient()
+    client.session = APIError("no", status_code=400, error_detail="refused")
+    sent: list[tuple[str, str]] = []
+    login = client.login
+    client.login = lambda *pair: sent.append(pair) or login(*pair)  # type: ignore[method-assign,func-returns-value]
+    async with stub.stub_app(client, tmp_path, token=None).run_test() as pilot:
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        type_ahead(pilot, f"ada@example.test\r{SECRET}\r")
+        await until_shown(pilot, "refused")
+        assert sent == [("ada@example.test", SECRET)]
+        assert value(pilot, "#email") == "ada@example.test"
+
+
+async def test_a_known_address_has_the_cursor_at_the_password_from_the_first_key_on(
+    tmp_path: Path,
+) -> None:
+    app = stub.stub_app(stub.StubClient(), tmp_path, token=None, email="ada@example.test")
+    async with app.run_test() as pilot:
+        type_ahead(pilot, SECRET)
+        await until(pilot, lambda: value(pilot, "#password") == SECRET)
+        assert value(pilot, "#email") == "ada@example.test"
+
+
+async def test_what_is_typed_while_a_code_is_asked_for_is_shown_nowhere(tmp_path: Path) -> None:
+    client = stub.StubClient()
+    answer = threading.Event()
+    client.request_verification_code = lambda email: (  # type: ignore[method-assign]
+        answer.wait() and {"message": "A code is on its way."}
+    )
+    async with stub.stub_app(client, tmp_path, token=None).run_test() as pilot:
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        await pilot.press("f2")
+        await until_shown(pilot, "Code from the mail")
+        await until(pilot, lambda: isinstance(pilot.app.focused, Input))
+        type_ahead(pilot, f"ada@example.test\r{SECRET}")
+        await until_shown(pilot, "Asking for a code")
+        answer.set()
+        await until_shown(pilot, "A code is on its way.")
+        assert value(pilot, "#email") == "ada@example.test"
+        type_ahead(pilot, f"123456\r{SECRET}")
+        await until(pilot, lambda: value(pilot, "#password") == SECRET)
+        assert value(pilot, "#code") == "123456"
+
+
+async def test_stopping_a_task_that_has_ended_says_so(tmp_path: Path) -> None:
+    client = stub.full_client()
+    stopped: list[int] = []
+    client.stop_task = stopped.append  # type: ignore[assignment]
+    async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
+        await until_shown(pilot, "● live")
+        await pilot.press("down", "down", "s")
+        await until_shown(pilot, "Task #10 has ended already")
+    assert stopped == []
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+async def test_the_footer_of_a_narrow_terminal_shows_no_rests_of_keys(
+    tmp_path: Path, width: int
+) -> None:
+    app = stub.stub_app(stub.full_client(), tmp_path)
+    async with app.run_test(size=(width, 24)) as pilot:
+        await until_shown(pilot, "TOOL_FAILED" if width > 20 else "palette")
+        await until(pilot, lambda: screen(pilot).endswith("▏^p palette "))
+
+
+async def test_a_refusal_is_shown_in_the_words_of_the_server_that_spoke_it(tmp_path: Path) -> None:
+    client = stub.StubClient()
+    client.tasks = APIError("500", status_code=500, error_detail="The disk is full.")
+    async with stub.stub_app(client, tmp_path).run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "The disk is full. (500)", "○ server error", "asked again")
+        assert "does not answer" not in screen(pilot)
+        client.tasks = InvalidResponseError("the answer is not JSON", body="<html>")
+        await until_shown(pilot, "the answer is not JSON", "○ server error")
+        assert "does not answer" not in screen(pilot)
+        client.tasks = []
+        await until_shown(pilot, "No tasks yet", "● online")
+
+
+async def test_an_address_can_be_corrected_after_it_was_refused(tmp_path: Path) -> None:
+    client = stub.StubClient()
+    client.message = APIError("422", status_code=422, error_detail="No such address.")
+    async with stub.stub_app(client, tmp_path, token=None).run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "Create an account")
+        await pilot.press("f2")
+        await until_shown(pilot, "Code from the mail")
+        await fill(pilot, "#email", "ada@exampel.test")
+        await until_shown(pilot, "No such address.")
+        assert pilot.app.focused is pilot.app.screen.query_one("#email Input")

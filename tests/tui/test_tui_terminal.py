@@ -1,0 +1,78 @@
+"""The real dashboard on a real terminal: what of the outside reaches it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+if os.name != "posix":
+    pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
+
+from beray.client import BeRayClient
+from tests.cli.cli_support import ScriptedServer
+from tests.tui.dashboard_terminal import DashboardTerminal
+
+EVIL = "\x1b]0;EVIL\x07\x1b[2JEVIL\x9b31mEVIL\x1bPEVIL\x1b\\EVIL\x9dEVIL\x07EVIL\x08\x0e\x7f\u202e"
+"""The word stands behind everything that a terminal obeys, so it shows whose a sequence is."""
+
+# What Textual itself writes never has that word behind it, nor a C1 or a bell anywhere.
+FOREIGN = re.compile(
+    rb"\x1b\]|\x1bP|\x1b\[2J ?EVIL|[\x07\x08\x0e\x7f]|\xc2[\x80-\x9f]|\xe2\x80\xae|\x9b31m"
+)
+
+
+def own(raw: bytes) -> bytes:
+    """Without the strings that Textual sends a terminal in its own name."""
+    return re.sub(rb"\x1b\]22;[a-z]*(?:\x1b\\|\x07)", b"", raw)
+
+
+def octal(text: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in text.encode())
+
+
+def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) -> None:
+    evil = octal(EVIL)
+    header = beray_client._session.headers["Authorization"]
+    made = beray_client.create_task(
+        f"!: goal{EVIL}; printf 'event{evil}\\n'; printf 'preview{evil}' > \"$(printf 'name{evil}')\""
+    )
+    for _ in beray_client.stream_task_updates(made["id"]):
+        pass
+    beray_client.create_task(f"!printf 'second{evil}'; exit 3; {EVIL}")
+    environ = {
+        "BERAY_URL": beray_client.base_url,
+        "BERAY_TOKEN": str(header).removeprefix("Bearer "),
+    }
+    with DashboardTerminal(120, 40, **environ) as terminal:
+        terminal.until_shown("● online", "goal", "second", "exit status 3")
+        terminal.type("\x1b[B")
+        terminal.until_shown("event", "completed")
+        terminal.type("f")
+        terminal.until_shown("name", "preview")
+        terminal.type("d")
+        terminal.until_shown("Overwrite a file")
+        terminal.type("\x1b")
+        terminal.until_gone("Overwrite a file")
+        terminal.type("x")
+        terminal.until_shown("Delete this task?")
+        terminal.type("n")
+        terminal.until_gone("Delete this task?")
+        status = terminal.leave()
+    raw = own(terminal.raw)
+    assert len(FOREIGN.findall(own(EVIL.encode()))) > 8  # nothing of it is overlooked
+    assert raw.count(b"EVIL") > 10
+    assert FOREIGN.findall(raw) == []
+    assert "EVIL" not in terminal.title
+    assert status == 0
+
+
+def test_nothing_in_the_words_of_a_refusal_acts_on_the_terminal(scripted: ScriptedServer) -> None:
+    scripted.answers["GET /tasks/"] = 500, {"detail": f"refused{EVIL}"}
+    with DashboardTerminal(80, 24) as terminal:
+        terminal.until_shown("refused", "EVIL", "(500)", "○ server error")
+        status = terminal.leave()
+    assert FOREIGN.findall(own(terminal.raw)) == []
+    assert "EVIL" not in terminal.title
+    assert status == 0
