@@ -26,7 +26,7 @@ def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
+        time.sleep(0.03)
 
 
 def sleepers(mark: str) -> list[psutil.Process]:
