@@ -51,7 +51,7 @@ def measure(rounds: int) -> list[Row]:
             target = folder / "down"
             down = {
                 "ours": partial(_down, client, task_id, target),
-                "curl -o": partial(_run, [*curl, "-o", str(target), f"{url}?path=big"]),
+                "curl -o": partial(_curl_down, curl, target, f"{url}?path=big"),
             }
             up = {
                 "ours": partial(_up, client, task_id, local),
@@ -81,6 +81,7 @@ def _write(path: Path) -> None:
 
 
 def _down(client: BeRayClient, task_id: int, target: Path) -> float:
+    target.unlink(missing_ok=True)
     start = time.perf_counter()
     client.download_file(task_id, "big", target, overwrite=True)
     return SIZE / (time.perf_counter() - start)
@@ -90,6 +91,11 @@ def _up(client: BeRayClient, task_id: int, local: Path) -> float:
     start = time.perf_counter()
     client.upload_path(task_id, local, "up")
     return SIZE / (time.perf_counter() - start)
+
+
+def _curl_down(curl: list[str], target: Path, url: str) -> float:
+    target.unlink(missing_ok=True)
+    return _run([*curl, "-o", str(target), url])
 
 
 def _run(command: list[str]) -> float:

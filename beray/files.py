@@ -35,6 +35,8 @@ from beray.exceptions import (
 from beray.partial import Partial, refuse_existing
 
 BLOCK_BYTES: Final = 1024 * 1024
+RECEIVE_BYTES: Final = 256 * 1024
+"""A buffer that stays in the processor's cache between the socket and the file."""
 PATIENCE_SECONDS: Final = 60.0
 """How long a download goes on trying without a byte received."""
 Progress = Callable[[int, int | None], None]
@@ -199,7 +201,7 @@ def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool
                 digests.feed(hashed, file, start)
             file.seek(start)
             transfer.advance(done, total)
-            for block in body.blocks(BLOCK_BYTES, None if total is None else total - start):
+            for block in body.blocks(RECEIVE_BYTES, None if total is None else total - start):
                 write_all(file, block)
                 if hashed is not None:
                     hashed.update(block)
