@@ -89,7 +89,7 @@ class Attempt:
         self.shut()
 
     @contextmanager
-    def under_way(self, until: float, cancel: Cancel | None) -> Iterator[None]:
+    def under_way(self, until: float, cancel: Cancel) -> Iterator[None]:
         """Make this the attempt of the current thread, and end it at ``until``."""
         seconds = until - time.monotonic()
         timer = threading.Timer(max(seconds, 0.0), self.expire) if seconds < 1e6 else None
@@ -98,7 +98,7 @@ class Attempt:
             timer.daemon = True
             timer.start()
         try:
-            with cancel.waking(self.shut) if cancel is not None else contextlib.nullcontext():
+            with cancel.waking(self.shut):
                 yield
         finally:
             _attempts.current = None
@@ -126,7 +126,9 @@ def _tell(connection: HTTPConnection) -> None:
         attempt.uses(connection)
 
 
-class _Connection(HTTPConnection):
+class _Telling(HTTPConnection):
+    """Tells the attempt of its thread that it is used, and once it is connected."""
+
     def connect(self) -> None:
         super().connect()
         _tell(self)
@@ -136,22 +138,16 @@ class _Connection(HTTPConnection):
         super().putrequest(*args, **options)
 
 
-class _SecureConnection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _tell(self)
-
-    def putrequest(self, *args: Any, **options: Any) -> None:
-        _tell(self)
-        super().putrequest(*args, **options)
+class _SecureTelling(_Telling, HTTPSConnection):
+    """The same over TLS; connected is said behind the handshake."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = _Telling
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
+    ConnectionCls = _SecureTelling
 
 
 class _Adapter(HTTPAdapter):

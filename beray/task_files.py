@@ -52,8 +52,7 @@ class TaskFiles:
         content_type: str | None = None,
     ) -> UploadedFile:
         """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there."""
-        guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        return self._put(task_id, path, _body(content), content_type or guessed)
+        return self._put(task_id, path, _body(content), files.Transfer(), content_type)
 
     def download_files_as_zip(
         self, task_id: int, paths: Iterable[str] | None = None, *, stream: bool = False
@@ -150,9 +149,8 @@ class TaskFiles:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
         with open(local, "rb") as file:
             name = path or Path(local).name
-            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             handle = transfer or files.Transfer()
-            return self._put(task_id, name, files.Upload(file, handle), kind, handle)
+            return self._put(task_id, name, files.Upload(file, handle), handle)
 
     def upload_dir(
         self,
@@ -177,20 +175,20 @@ class TaskFiles:
         task_id: int,
         path: str,
         body: Any,
-        content_type: str,
-        transfer: files.Transfer | None = None,
+        transfer: files.Transfer,
+        content_type: str | None = None,
     ) -> UploadedFile:
-        handle = transfer or files.Transfer()
+        guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
         try:
-            with handle.told_apart():
+            with transfer.told_apart():
                 return self._transport.json(
                     schema.UPLOADED_FILE,
                     "PUT",
                     self._files(task_id, "content"),
                     params={"path": path},
                     data=body,
-                    headers={"Content-Type": content_type},
-                    cancel=handle.calls,
+                    headers={"Content-Type": content_type or guessed},
+                    cancel=transfer.calls,
                 )
         except files.UploadAborted as aborted:
             error = aborted.error

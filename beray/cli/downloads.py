@@ -16,7 +16,6 @@ from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
-from beray.exceptions import InvalidResponseError
 from beray.files import local_path
 from beray.schema import FileItem
 
@@ -41,19 +40,12 @@ def plan(items: list[FileItem], folder: Path) -> Plan:
     folders, files = [folder], []
     for item in items:
         path = item.get("path", item["name"])
-        if _is_not_text(path):
-            raise InvalidResponseError("the server names a file that is not text", body=repr(path))
         local = local_path(folder, path)
         if item["type"] == "directory":
             folders.append(local)
         else:
             files.append((path, local))
     return Plan(folders, files)
-
-
-def _is_not_text(path: str) -> bool:
-    """Whether ``path`` has lone surrogates, which neither a URL nor every disk can carry."""
-    return any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def refuse_existing(planned: Plan) -> None:
