@@ -1,4 +1,5 @@
-"""Run all benchmarks, or those that are named: events, delay, transfers, imports."""
+"""Run all benchmarks, or those that are named: events, delay, transfers, imports,
+dashboard."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import argparse
 import os
 import platform
 
-from benchmarks import delay, events, imports, transfers
+from benchmarks import dashboard, delay, events, imports, transfers
 from benchmarks.tables import Row, show
 
 PARTS = {
@@ -14,6 +15,7 @@ PARTS = {
     "delay": delay.measure,
     "transfers": transfers.measure,
     "imports": imports.measure,
+    "dashboard": dashboard.measure,
 }
 
 

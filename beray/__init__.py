@@ -1,33 +1,39 @@
 """BeRay: AI tasks in workspaces.
 
 ``BeRayClient`` is the way in: one method for each call of the BeRay API.
-Importing this package costs requests and pydantic; the server, the command and
-the dashboard live in modules of their own and are imported where they are used.
+Importing this package imports none of its parts: each is imported when its name is
+first used, and the client costs requests and pydantic. The server, the command and the
+dashboard live in modules of their own.
 """
 
-from beray.client import BeRayClient
-from beray.exceptions import (
-    APIError,
-    AuthenticationError,
-    BeRayException,
-    ConfigurationError,
-    ConflictError,
-    ConnectionFailed,
-    DeadlineExceeded,
-    InvalidArgument,
-    InvalidResponseError,
-    NotFoundError,
-    OutcomeUnknown,
-    RateLimitError,
-    StreamGapError,
-    StreamInterrupted,
-    TransferCancelled,
-    TransferError,
-    UnprocessableEntityError,
-)
-from beray.files import Transfer
-from beray.streaming import StreamState, TaskStream
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from beray.version import __version__
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+    from beray.exceptions import (
+        APIError,
+        AuthenticationError,
+        BeRayException,
+        ConfigurationError,
+        ConflictError,
+        ConnectionFailed,
+        DeadlineExceeded,
+        InvalidArgument,
+        InvalidResponseError,
+        NotFoundError,
+        OutcomeUnknown,
+        RateLimitError,
+        StreamGapError,
+        StreamInterrupted,
+        TransferCancelled,
+        TransferError,
+        UnprocessableEntityError,
+    )
+    from beray.files import Transfer
+    from beray.streaming import StreamState, TaskStream
 
 __all__ = [
     "APIError",
@@ -53,3 +59,28 @@ __all__ = [
     "UnprocessableEntityError",
     "__version__",
 ]
+
+_ELSEWHERE = {
+    "BeRayClient": "client",
+    "StreamState": "streaming",
+    "TaskStream": "streaming",
+    "Transfer": "files",
+}
+"""The modules of the names that are no exceptions."""
+_MODULES = ("client", "config", "events", "exceptions", "files", "schema", "streaming", "text")
+"""Modules that ``import beray`` alone gives, as in ``beray.exceptions.APIError``."""
+
+if not TYPE_CHECKING:  # a type checker is to see the names above and no others
+
+    def __getattr__(name):
+        if name in _MODULES:
+            return import_module(f"beray.{name}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"beray.{_ELSEWHERE.get(name, 'exceptions')}"), name)
+        globals()[name] = value  # the next time it is found without this function
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

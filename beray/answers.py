@@ -9,13 +9,16 @@ import json
 import math
 import socket
 import ssl
+import sys
 import time
+import zlib
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import requests
 import urllib3
 
+from beray import encodings, tls
 from beray.exceptions import (
     APIError,
     AuthenticationError,
@@ -31,7 +34,7 @@ from beray.exceptions import (
 )
 from beray.schema import BODY_EXCERPT
 
-READ_BYTES: Final = 64 * 1024
+NOT_JSON: Final = "is not JSON"
 _ERRORS: Final[dict[int, type[APIError]]] = {
     401: AuthenticationError,
     403: AuthenticationError,
@@ -59,12 +62,16 @@ def read_whole(response: requests.Response) -> None:
     """
     pieces: list[bytes] = []
     try:
-        while piece := response.raw.read1(READ_BYTES, decode_content=True):
+        receive = encodings.receiver(response)
+        while piece := receive():
             pieces.append(piece)
+    except (zlib.error, urllib3.exceptions.DecodeError) as error:
+        response.close()
+        raise requests.exceptions.ContentDecodingError(error) from None
     except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
         response.close()
         raise requests.ReadTimeout(error) from None
-    except (urllib3.exceptions.HTTPError, OSError, AttributeError) as error:
+    except (urllib3.exceptions.HTTPError, OSError, AttributeError, EOFError) as error:
         response.close()
         if isinstance(error, requests.RequestException):
             raise
@@ -76,7 +83,10 @@ def read_whole(response: requests.Response) -> None:
 
 def excerpt(response: requests.Response, path: str) -> str:
     """The first part of a body, for an exception; of accounts none, it may hold a token."""
-    return "" if path.startswith("/auth/") else response.text[:BODY_EXCERPT]
+    if path.startswith("/auth/"):
+        return ""
+    # Not its ``text``, for which the whole of a large body would be looked through.
+    return response.content[: 4 * BODY_EXCERPT].decode("utf-8", "replace")[:BODY_EXCERPT]
 
 
 def decoded_json(response: requests.Response, method: str, path: str) -> Any:
@@ -87,14 +97,25 @@ def decoded_json(response: requests.Response, method: str, path: str) -> Any:
     """
     try:
         return json.loads(response.content)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        problem = why_unreadable(error)
+    if problem == NOT_JSON:
         kind = response.headers.get("Content-Type", "no content type")
-        raise InvalidResponseError(
-            f"{method} {path}: the answer is not JSON ({response.status_code}, {kind}); "
-            "is this the URL of a BeRay server?",
-            body=excerpt(response, path),
-            **context(response, method, path),
-        ) from None
+        problem += f" ({response.status_code}, {kind}); is this the URL of a BeRay server?"
+    raise InvalidResponseError(
+        f"{method} {path}: the answer {problem}",
+        body=excerpt(response, path),
+        **context(response, method, path),
+    )
+
+
+def why_unreadable(error: ValueError | RecursionError) -> str:
+    """What is wrong with what JSON's decoder has refused, as the rest of a sentence."""
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    if isinstance(error, (json.JSONDecodeError, UnicodeError)):
+        return NOT_JSON
+    return f"holds a number of more than {sys.get_int_max_str_digits()} digits"
 
 
 def api_error(response: requests.Response, method: str, path: str) -> APIError:
@@ -144,12 +165,12 @@ def connection_error(
     at: dict[str, Any] = {"method": method, "path": path}
     if isinstance(error, _NOT_SENDABLE):
         return InvalidArgument(f"{call}: the request cannot be sent as it is", **at)
+    if isinstance(error, requests.exceptions.ContentDecodingError):
+        return InvalidResponseError(f"{call}: the answer is not encoded as it says", body="", **at)
     innermost = _innermost(error)
-    if isinstance(innermost, ssl.SSLCertVerificationError):
-        reason = innermost.verify_message
-        return InvalidResponseError(
-            f"{call}: the server's certificate is not trusted ({reason})", body="", **at
-        )
+    refused = tls.refusal(innermost, call, at) if isinstance(innermost, ssl.SSLError) else None
+    if refused is not None:
+        return refused
     unsent |= isinstance(error, requests.ConnectTimeout)
     unsent |= isinstance(innermost, (ConnectionRefusedError, socket.gaierror))
     if isinstance(error, requests.ConnectTimeout):
@@ -176,6 +197,7 @@ def _innermost(error: BaseException) -> BaseException:
     seen = {id(error)}
     while True:
         inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        inner = inner or next(iter(error.args), None)
         if not isinstance(inner, BaseException) or id(inner) in seen:
             return error
         seen.add(id(inner))

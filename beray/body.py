@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, TypeVar
@@ -16,10 +17,16 @@ from typing import Final, TypeVar
 import requests
 import urllib3
 
-from beray.exceptions import ConnectionFailed, DeadlineExceeded
+from beray import encodings
+from beray.encodings import READ_BYTES
+from beray.exceptions import (
+    BeRayException,
+    ConnectionFailed,
+    DeadlineExceeded,
+    InvalidResponseError,
+)
 
 T = TypeVar("T")
-READ_BYTES: Final = 64 * 1024
 _MAX_LINE: Final = 16 * 1024
 
 
@@ -42,6 +49,7 @@ class Body:
         Raises:
             DeadlineExceeded: nothing came within the read timeout.
             BrokenBody: the connection broke.
+            InvalidResponseError: it is not encoded as it says.
         """
         return self._guarded(self._read) or b""
 
@@ -60,6 +68,9 @@ class Body:
             while block := self.read():
                 yield block
             return
+        said = _connection(self._response)
+        if said is not None and said.length is not None:
+            length = min(length, said.length)  # a part may be less than was asked for
         buffer = memoryview(bytearray(size))
         while length > 0:
             count = self._guarded(partial(receive, buffer[: min(size, length)]))
@@ -71,12 +82,18 @@ class Body:
     def _guarded(self, receive: Callable[[], T]) -> T | None:
         """What ``receive`` returns; ``None`` where another thread has closed the body."""
         try:
-            return receive()
+            received = receive()
         except (urllib3.exceptions.ReadTimeoutError, TimeoutError):
-            reason: ConnectionFailed = DeadlineExceeded(f"{self._what}: no sign of life in time")
+            reason: BeRayException = DeadlineExceeded(f"{self._what}: no sign of life in time")
         except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError, EOFError):
             # ValueError and AttributeError: it was closed between two steps of a read.
             reason = BrokenBody(f"{self._what}: the connection broke")
+        except zlib.error:
+            text = f"{self._what}: what came is not encoded as it says"
+            reason = InvalidResponseError(text, body="")
+        else:
+            # Behind a shut, what is received under TLS is what the encryption has left.
+            return None if self._closed else received
         if self._closed:
             return None
         raise reason
@@ -106,7 +123,7 @@ def _reader(response: requests.Response) -> Callable[[], bytes]:
     inner = _connection(response)
     if inner is not None and inner.chunked:
         return _Chunks(inner.fp.read1).read
-    return lambda: response.raw.read1(READ_BYTES, decode_content=True)
+    return encodings.receiver(response)
 
 
 def _direct(response: requests.Response) -> Callable[[memoryview], int] | None:

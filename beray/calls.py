@@ -23,7 +23,7 @@ class Call:
     path: str
     stream: bool
     timeout: Timeout
-    options: dict[str, Any]
+    options: dict[str, Any] = field(repr=False)  # a password may be in it
     _start: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

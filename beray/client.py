@@ -16,8 +16,8 @@ from beray import schema
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
-from beray.schema import Deleted, Message, Session, Task, User
-from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream
+from beray.schema import Deleted, Message, Session, Task, TaskEvent, User
+from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
@@ -173,6 +173,47 @@ class BeRayClient(TaskFiles):
     def get_task(self, task_id: int) -> Task:
         """Return a task with its ``events``."""
         return self._transport.json(schema.TASK, "GET", f"/tasks/{segment(task_id)}")
+
+    def list_events(self, task_id: int, *, after: int = 0, limit: int = 500) -> list[TaskEvent]:
+        """Return the events behind the ``seq`` ``after``, as many as there are up to ``limit``.
+
+        Ours: a server that has never heard of it answers ``NotFoundError``.
+
+        Args:
+            limit: at most 5,000.
+        """
+        return self._transport.json(
+            schema.EVENTS,
+            "GET",
+            f"/tasks/{segment(task_id)}/events",
+            params={"after": after, "limit": limit},
+        )
+
+    def stream_all_updates(
+        self,
+        *,
+        last_event_id: str | None = None,
+        reconnect: float = RECONNECT_SECONDS,
+        idle: float = IDLE_SECONDS,
+        on_state: Callable[[StreamState], None] | None = None,
+    ) -> UpdateStream:
+        """Iterate over what happens to all of the caller's tasks, without an end. Ours.
+
+        First comes a ``TASKS`` with all of them, then each change of a status and, as they
+        run, their last lines; :class:`beray.schema.TaskUpdate` has the shapes. A server
+        that has never heard of it answers with ``NotFoundError`` or
+        ``UnprocessableEntityError``.
+
+        Args:
+            as for ``stream_task_updates``.
+        """
+        return UpdateStream(
+            self._transport,
+            last_event_id=last_event_id,
+            reconnect=reconnect,
+            idle=idle,
+            on_state=on_state,
+        )
 
     def stream_task_updates(
         self,

@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from beray import encodings
 from beray.version import __version__
 
 _CONNECTIONS: Final = 64
@@ -161,6 +162,7 @@ def new_session() -> requests.Session:
     """A session for many threads at once, without a memory for cookies."""
     session = requests.Session()
     session.headers["User-Agent"] = f"beray/{__version__}"
+    session.headers["Accept-Encoding"] = encodings.ACCEPTED
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))

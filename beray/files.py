@@ -27,7 +27,6 @@ from beray.exceptions import (
     APIError,
     BeRayException,
     ConnectionFailed,
-    InvalidArgument,
     InvalidResponseError,
     TransferCancelled,
     TransferError,
@@ -134,11 +133,11 @@ def download(
                 _fill(
                     partial, fetch, handle, verify=verify, repeatable=repeatable, patience=patience
                 )
+            partial.publish(overwrite=overwrite)
         except BaseException as error:
             if partial.etag is None or not partial.size() or isinstance(error, TransferCancelled):
                 partial.discard()
             raise
-        partial.publish(overwrite=overwrite)
     return path
 
 
@@ -182,7 +181,12 @@ def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool
     asked = {"Accept-Encoding": "identity"} | headers
     with fetch(asked | (digests.WANTED if verify or headers else {})) as response:
         etag = response.headers.get("ETag")
-        start, total = extent(response)
+        try:
+            start, total = extent(response)
+        except InvalidResponseError:
+            if not headers:
+                raise
+            start, total = -1, None  # a part, but who knows of what
         if start and (start != partial.size() or etag != partial.etag):
             partial.restart(None)
             raise ConnectionFailed("the server sent another part than was asked for")
@@ -202,25 +206,42 @@ def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool
             file.seek(start)
             transfer.advance(done, total)
             for block in body.blocks(RECEIVE_BYTES, None if total is None else total - start):
-                write_all(file, block)
+                with _saving(partial.target):
+                    write_all(file, block)
                 if hashed is not None:
                     hashed.update(block)
                 done += len(block)
                 transfer.advance(done, total)
+            transfer.wait(0)  # a cancelled body just ends
             if total is not None and done != total:
                 raise ConnectionFailed(f"{done} of {total} bytes arrived")
-            os.fsync(file.fileno())
+            with _saving(partial.target):
+                os.fsync(file.fileno())
     if hashed is not None and hashed.digest() != expected:
         partial.discard()
         raise TransferError(f"{partial.target.name}: what arrived is not what the server has")
+
+
+@contextmanager
+def _saving(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(f"{target}: {error.strerror or error}") from error
 
 
 def extent(response: requests.Response) -> tuple[int, int | None]:
     """Where the body of ``response`` begins in the file, and how large the file is.
 
     Raises:
-        InvalidResponseError: a partial answer does not say which part it is.
+        InvalidResponseError: it is no file, or does not say which part of one it is.
     """
+    if response.status_code not in (200, 206):
+        raise InvalidResponseError(
+            f"the answer is no file ({response.status_code})",
+            body="",
+            status_code=response.status_code,
+        )
     if response.status_code == 206:
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if match is None:
@@ -236,56 +257,6 @@ def write_all(file: BinaryIO, block: bytes | memoryview) -> None:
     view = memoryview(block)
     while view:
         view = view[file.write(view) :]
-
-
-class UploadAborted(BaseException):
-    """Carries what went wrong on this side past the HTTP library, which would take it
-    for something that went wrong on the other."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-class Upload:
-    """A file as a request body: streamed, with the length it had, reporting progress.
-
-    ``read`` raises ``UploadAborted`` with what the file or the progress callback raised,
-    or with ``TransferError`` where the file has become shorter. What is appended
-    meanwhile is not sent.
-    """
-
-    def __init__(self, file: BinaryIO, transfer: Transfer) -> None:
-        self._file = file
-        self._transfer = transfer
-        self._start = file.tell()
-        self._total = file.seek(0, os.SEEK_END) - self._start
-        self.seek(self._start)
-
-    def __len__(self) -> int:
-        return self._total
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, position: int) -> int:
-        self._left = self._total - (position - self._start)
-        return self._file.seek(position)
-
-    def read(self, size: int = -1) -> bytes:
-        # http.client asks for a few KiB at a time, which costs most of the throughput.
-        wanted = min(self._left, max(size, BLOCK_BYTES) if size >= 0 else self._left)
-        try:
-            block = self._file.read(wanted)
-            if not isinstance(block, bytes):
-                raise InvalidArgument("the file is open as text; open it with 'rb'")
-            if wanted and not block:
-                raise TransferError("the file became shorter while it was sent")
-            self._left -= len(block)
-            self._transfer.advance(self._total - self._left, self._total)
-        except Exception as error:  # noqa: BLE001 - none is lost: it travels on
-            raise UploadAborted(error) from None
-        return block
 
 
 def local_path(folder: str | os.PathLike[str], remote: str) -> Path:

@@ -67,6 +67,7 @@ def upload(
         InvalidArgument: ``include`` or ``exclude`` is a single string, or ``path`` is
             absolute or has a ``..`` in it.
         TransferError: the name of a local file is not text; nothing was uploaded.
+        TransferCancelled: through ``transfer``.
     """
     if isinstance(include, str) or isinstance(exclude, str):
         raise InvalidArgument("include and exclude are lists of patterns, not a single one")
@@ -75,10 +76,17 @@ def upload(
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder")
     chosen = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
-    there = _sizes(work_dir, prefix)
-    total = sum(file.size for file in chosen)
     handle = transfer or Transfer()
-    handle.advance(0, total)
+    handle.wait(0)
+    with handle.told_apart():
+        return _sent(work_dir, chosen, _sizes(work_dir, prefix), handle)
+
+
+def _sent(
+    work_dir: WorkDir, chosen: list[_LocalFile], there: dict[str, int | None], transfer: Transfer
+) -> UploadedFolder:
+    total = sum(file.size for file in chosen)
+    transfer.advance(0, total)
     uploaded: list[str] = []
     unchanged: list[str] = []
     done = 0
@@ -86,10 +94,10 @@ def upload(
         if there.get(file.remote) == file.size and _same(work_dir, file):
             unchanged.append(file.remote)
         else:
-            work_dir.upload(file.path, file.remote, handle.part(done, total))
+            work_dir.upload(file.path, file.remote, transfer.part(done, total))
             uploaded.append(file.remote)
         done += file.size
-        handle.advance(done, total)
+        transfer.advance(done, total)
     return UploadedFolder(uploaded, unchanged)
 
 

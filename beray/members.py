@@ -22,6 +22,7 @@ _MAX_PART_BYTES: Final = 255
 _MAX_PATH_BYTES: Final = 4096
 _MAX_DEPTH: Final = 200
 _SHOWN_CHARACTERS: Final = 120
+_LOCAL_HEADER_BYTES: Final = 30
 _ENCRYPTED: Final = 0x1
 _CONTROLS: Final = re.compile(r"[\0-\x1f\x7f-\x9f]")
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
@@ -47,6 +48,7 @@ def checked(
     total = sum(info.file_size for info in infos)
     if total > max_bytes:
         raise TransferError(f"the archive unpacks to {total} bytes, more than {max_bytes}")
+    _refuse_overlaps(infos)
     members: list[Member] = []
     names = _Names()
     for info in infos:
@@ -61,6 +63,15 @@ def checked(
             raise TransferError(f"the archive was refused: {shown!r} {problem}")
         members.append(Member(info, Path(*name.split("/")), is_folder))
     return members
+
+
+def _refuse_overlaps(infos: list[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that has the same bytes unpacked again and again."""
+    end = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < end:
+            raise TransferError("the archive was refused: its entries overlap")
+        end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
 
 
 def _problem(info: zipfile.ZipInfo, name: str, is_folder: bool) -> str | None:
@@ -136,6 +147,3 @@ class _Node:
 
 def _folded(part: str) -> str:
     return unicodedata.normalize("NFC", part).casefold().rstrip(". ")
-
-
-# Unpacking

@@ -21,6 +21,7 @@ from beray.exceptions import TransferError
 
 _STEM_BYTES: Final = 40
 _NOTE_BYTES: Final = 1024
+_NAMES_IN_A_LINE: Final = 10
 # Windows has neither links nor pipes in the way there, but it would change line ends.
 _CAREFULLY: Final = (
     getattr(os, "O_NOFOLLOW", 0)
@@ -59,6 +60,9 @@ class Partial:
             lock.acquire(blocking=False)
         except Timeout:
             raise TransferError(f"{self.target} is being downloaded by somebody else") from None
+        except OSError as error:
+            # Named by the target: nobody has heard of the lock.
+            raise OSError(error.errno, error.strerror, str(self.target)) from error
         try:
             self.etag = self._noted()
             yield self
@@ -195,10 +199,15 @@ def rename_new(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def refuse_existing(target: str | os.PathLike[str], *, overwrite: bool) -> None:
+def refuse_existing(*targets: str | os.PathLike[str], overwrite: bool) -> None:
     """Raise ``FileExistsError`` where a download would replace something unasked."""
-    if not overwrite and os.path.lexists(target):
-        raise FileExistsError(f"{os.fspath(target)} exists; it is overwritten only when asked")
+    there = [] if overwrite else [os.fspath(path) for path in targets if os.path.lexists(path)]
+    if len(there) == 1:
+        raise FileExistsError(f"{there[0]} exists; it is overwritten only when asked")
+    if there:
+        more = len(there) - _NAMES_IN_A_LINE
+        named = ", ".join(there[:_NAMES_IN_A_LINE]) + (f" and {more} more" if more > 0 else "")
+        raise FileExistsError(f"{named} exist already")
 
 
 def current_umask(folder: Path) -> int:

@@ -48,3 +48,10 @@ def backoff(attempt: int, first: float = _FIRST_DELAY, longest: float = _LONGEST
     """Seconds: doubling with each attempt up to a limit, with jitter so that clients part."""
     ceiling: float = min(first * 2.0 ** min(attempt - 1, 16), longest)
     return ceiling * random.uniform(0.5, 1.0)
+
+
+def leaves_open(error: BeRayException) -> bool:
+    """Whether, of a call that may have been done, this answer does not say that it was not."""
+    if isinstance(error, APIError):
+        return error.status_code >= 500
+    return isinstance(error, ConnectionFailed)

@@ -106,7 +106,31 @@ class Task(TypedDict):
     created_at: NotRequired[str]
     started_at: NotRequired[str | None]
     ended_at: NotRequired[str | None]
+    last_seq: NotRequired[int]
+    last_line: NotRequired[str | None]
     events: NotRequired[list[TaskEvent]]
+
+
+@_loose
+class TaskUpdate(TypedDict):
+    """One message of the stream over all tasks. Ours.
+
+    ``TASKS`` has all of them in ``tasks`` and comes first. Then ``TASK_STATUS`` has the
+    new ``status`` and the ``task`` as it is now (absent where it is gone by now),
+    ``TASK_DELETED`` its id, and ``TASK_PROGRESS`` the newest ``last_seq`` and ``last_line``.
+    All but the last are numbered by ``seq`` without a gap.
+    """
+
+    type: Literal["TASKS", "TASK_STATUS", "TASK_DELETED", "TASK_PROGRESS"] | str
+    seq: NotRequired[int]
+    task_id: NotRequired[int]
+    created_at: NotRequired[str]
+    status: NotRequired[TaskStatus | str]
+    reason: NotRequired[str]
+    task: NotRequired[Task]
+    tasks: NotRequired[list[Task]]
+    last_seq: NotRequired[int]
+    last_line: NotRequired[str | None]
 
 
 @_loose
@@ -138,6 +162,7 @@ USER: Shape[User] = Shape(User)
 SESSION: Shape[Session] = Shape(Session)
 TASK: Shape[Task] = Shape(Task)
 TASKS: Shape[list[Task]] = Shape(list[Task])
+EVENTS: Shape[list[TaskEvent]] = Shape(list[TaskEvent])
 DELETED: Shape[Deleted] = Shape(Deleted)
 FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem])
 UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile)

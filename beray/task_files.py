@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import requests
 
-from beray import digests, files, schema
+from beray import digests, files, schema, uploads
+from beray.connections import Cancel
 from beray.exceptions import APIError, InvalidArgument
 from beray.schema import FileItem, UploadedFile
 from beray.transport import Transport, segment
@@ -31,9 +32,7 @@ class TaskFiles:
 
     def list_files_tree(self, task_id: int, path: str = ".") -> list[FileItem]:
         """Return everything below a folder of the work_dir, sorted by path."""
-        return self._transport.json(
-            schema.FILE_ITEMS, "GET", self._files(task_id, "tree"), params={"path": path}
-        )
+        return self._tree(task_id, path)
 
     def get_file_content(
         self, task_id: int, path: str, *, stream: bool = False
@@ -150,7 +149,7 @@ class TaskFiles:
         with open(local, "rb") as file:
             name = path or Path(local).name
             handle = transfer or files.Transfer()
-            return self._put(task_id, name, files.Upload(file, handle), handle)
+            return self._put(task_id, name, uploads.Upload(file, handle), handle)
 
     def upload_dir(
         self,
@@ -165,10 +164,16 @@ class TaskFiles:
         """Upload what is new or different in a local folder; see :func:`beray.folders.upload`."""
         from beray import folders
 
-        work_dir = _WorkDir(self, task_id)
+        handle = transfer or files.Transfer()
+        work_dir = _WorkDir(self, task_id, handle.calls)
         return folders.upload(
-            work_dir, folder, path, include=include, exclude=exclude, transfer=transfer
+            work_dir, folder, path, include=include, exclude=exclude, transfer=handle
         )
+
+    def _tree(self, task_id: int, path: str, **options: Any) -> list[FileItem]:
+        call = self._files(task_id, "tree")
+        params = {"path": path}
+        return self._transport.json(schema.FILE_ITEMS, "GET", call, params=params, **options)
 
     def _put(
         self,
@@ -190,7 +195,7 @@ class TaskFiles:
                     headers={"Content-Type": content_type or guessed},
                     cancel=transfer.calls,
                 )
-        except files.UploadAborted as aborted:
+        except uploads.UploadAborted as aborted:
             error = aborted.error
         raise error
 
@@ -228,8 +233,8 @@ def _body(content: str | bytes | BinaryIO) -> Any:
         kind = type(content).__name__
         raise InvalidArgument(f"the content must be text, bytes or a file, not {kind}")
     if hasattr(content, "seekable") and content.seekable():
-        return files.Upload(content, files.Transfer())
-    return content
+        return uploads.Upload(content, files.Transfer())
+    return uploads.UnsizedUpload(content)
 
 
 @dataclass(frozen=True)
@@ -238,16 +243,17 @@ class _WorkDir:
 
     task_files: TaskFiles
     task_id: int
+    cancel: Cancel
 
     def tree(self, path: str) -> list[FileItem]:
-        return self.task_files.list_files_tree(self.task_id, path)
+        return self.task_files._tree(self.task_id, path, cancel=self.cancel)
 
     def sha256(self, path: str) -> bytes | None:
         """Asked for by a range of one byte, so that not the file comes but its headers."""
         headers = digests.WANTED | {"Range": "bytes=0-0"}
         try:
             with self.task_files._content(
-                self.task_id, path, headers=headers, stream=True
+                self.task_id, path, headers=headers, stream=True, cancel=self.cancel
             ) as response:
                 return digests.sha256_of(response.headers)
         except APIError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
@@ -18,7 +17,7 @@ import requests
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
-from beray import retries
+from beray import retries, tls
 from beray.answers import (
     api_error,
     connection_error,
@@ -32,7 +31,6 @@ from beray.calls import Call, Timeout, redirected, unknown
 from beray.config import checked_base_url, is_loopback
 from beray.connections import Attempt, Cancel, new_session
 from beray.exceptions import (
-    APIError,
     BeRayException,
     ConfigurationError,
     ConnectionFailed,
@@ -70,7 +68,10 @@ def segment(value: object) -> str:
     Raises:
         InvalidArgument: for "", "." and "..", which would name another path.
     """
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError as error:
+        raise InvalidArgument(f"that cannot be an id: {error}") from None
     if text in ("", ".", ".."):
         raise InvalidArgument(f"{text!r} cannot be an id")
     return quote(text, safe="")
@@ -98,15 +99,12 @@ class Transport:
         self.session = session or new_session()
         self._own = session is None
         self._token: str | None = None
-        # Given with each request: what the environment says would overrule the session's.
         given: dict[str, Any] = {"verify": verify, "cert": cert, "proxies": proxies}
-        self._options = {name: value for name, value in given.items() if value is not None}
-        if proxies is None and is_loopback(self.base_url):
-            # What the environment names as a proxy is not meant for this machine's own.
-            self._options["proxies"] = dict.fromkeys(("http", "https", "all"))
-        for path in (verify, *(cert if isinstance(cert, tuple) else (cert,))):
-            if isinstance(path, str) and not os.path.exists(path):
-                raise ConfigurationError(f"there is no file {path}")
+        self._given = {name: value for name, value in given.items() if value is not None}
+        # What the environment names as a proxy is not meant for this machine's own.
+        local = is_loopback(self.base_url)
+        self._no_proxies = {"proxies": dict.fromkeys(("http", "https", "all"))} if local else {}
+        tls.require_usable(verify, cert)
         self._honours_keys = False
 
     def set_token(self, token: str | None) -> None:
@@ -191,7 +189,7 @@ class Transport:
                 wait = self._pause(call, error, attempt, until, patient=patient)
                 delivered |= isinstance(error, ConnectionFailed) and error.delivered
                 if wait is None or idle.cancelled:
-                    if delivered and not retries.repeatable(method) and _leaves_open(error):
+                    if delivered and not retries.repeatable(method) and retries.leaves_open(error):
                         raise unknown(call, error) from None
                     raise
                 log.debug("%s: again in %.2f s after %s", call, wait, type(error).__name__)
@@ -226,7 +224,7 @@ class Transport:
     def _once(self, call: Call, until: float, cancel: Cancel) -> requests.Response:
         """Make a request, follow it where it may go, and judge the answer."""
         url = f"{self.base_url}{API_PREFIX}{call.path}"
-        options = call.options | self._options
+        options = call.options | self._way()
         for _ in range(MAX_REDIRECTS + 1):
             started = time.monotonic()
             answer = self._sent(call, url, options, until, cancel)
@@ -249,6 +247,18 @@ class Transport:
         if answer.status_code >= 300 and answer.status_code != 304:
             raise api_error(answer, call.method, call.path)
         return answer
+
+    def _way(self) -> dict[str, Any]:
+        """What a request says of the way to the server.
+
+        What the session says is said again, because the environment would overrule it.
+        """
+        session: dict[str, Any] = {}
+        if self.session.verify is not True:
+            session["verify"] = self.session.verify
+        if self.session.proxies:
+            session["proxies"] = self.session.proxies
+        return self._no_proxies | session | self._given
 
     def _sent(
         self, call: Call, url: str, options: dict[str, Any], until: float, cancel: Cancel
@@ -274,6 +284,9 @@ class Transport:
                 return DeadlineExceeded(text, delivered=attempt.connected, **at)
             unsent = self._own and not attempt.connected
             return connection_error(error, call.method, call.path, unsent=unsent)
+        except OSError as error:
+            # Of certificates that a session, or the environment, names and that are not there.
+            return ConfigurationError(f"{call}: {error}", **at)
         except UnicodeError:
             return InvalidArgument(f"{call}: an argument is not valid text", **at)
         except ValueError:
@@ -295,10 +308,3 @@ class Transport:
             except BeRayException as failed:
                 log.debug("%s: %s", probe, type(failed).__name__)
         return self._honours_keys
-
-
-def _leaves_open(error: BeRayException) -> bool:
-    """Whether, of a call that may have been done, this answer does not say that it was not."""
-    if isinstance(error, APIError):
-        return error.status_code >= 500
-    return isinstance(error, ConnectionFailed)

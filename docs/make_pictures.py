@@ -1,7 +1,7 @@
-"""Make the picture of the dashboard from a real run: ``python docs/make_pictures.py``.
+"""Make the pictures of the dashboard from a real run: ``python docs/make_pictures.py``.
 
 Starts a server of its own, has it work on a few tasks, opens the dashboard on them
-without a terminal, and writes what it shows to ``docs/dashboard.svg``.
+without a terminal, and writes what it shows to ``docs/*.svg``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from beray.config import Profiles, Target
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import until_shown
 from tui.app import BeRayApp
+from tui.memory import Memory
 
 SIZE = (120, 36)
 GOALS = (
@@ -63,12 +64,31 @@ def prepare(client: BeRayClient) -> None:
         client.create_task(goal)
 
 
-async def picture(app: BeRayApp) -> str:
+async def pictures(app: BeRayApp) -> dict[str, str]:
+    """The main screens, by the name of the file."""
+    taken: dict[str, str] = {}
     async with app.run_test(size=SIZE) as pilot:
+
+        def take(name: str) -> None:
+            taken[name] = app.export_screenshot(title="beray")
+
         await until_shown(pilot, "● online", "1 running")
         await pilot.press("down", "down")
         await until_shown(pilot, "● live", "fourth quarter .......")
-        return app.export_screenshot(title="beray")
+        take("dashboard")
+        await pilot.press("enter", "ampersand", *"shop", "enter")
+        await until_shown(pilot, "five best shops")
+        take("filter")
+        await pilot.press("escape", "escape", "f")
+        await until_shown(pilot, "report.sh", "sales.csv")
+        take("files")
+        await pilot.press("n")
+        await until_shown(pilot, "New task")
+        await pilot.press(*"Compare the quarters in data/", "ctrl+j")
+        await pilot.press(*"and write what stands out to summary.md")
+        await until_shown(pilot, "summary.md")
+        take("composer")
+    return taken
 
 
 def main() -> None:
@@ -79,10 +99,12 @@ def main() -> None:
             prepare(client)
             token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
             target = Target(server.url, "work", token, "ada@example.org")
-            app = BeRayApp(target, Profiles(Path(folder, "profiles.json")))
-            svg = asyncio.run(picture(app))
+            memory = Memory(Path(folder, "dashboard"))
+            app = BeRayApp(target, Profiles(Path(folder, "profiles.json")), memory=memory)
+            taken = asyncio.run(pictures(app))
             port = server.url.rpartition(":")[2]
-    Path(__file__).with_name("dashboard.svg").write_text(svg.replace(port, "8000"), "utf-8")
+    for name, svg in taken.items():
+        Path(__file__).with_name(f"{name}.svg").write_text(svg.replace(port, "8000"), "utf-8")
 
 
 if __name__ == "__main__":

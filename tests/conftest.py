@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +12,9 @@ pytest_plugins = ["beray.testing.plugin"]
 
 # The many processes that tests start are mostly imports: let them keep the bytecode.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Collecting among all that tests import and keep is a sixth of the dashboard's tests otherwise.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,58 @@
-"""``import beray`` stays light: requests and pydantic, no more."""
+"""``import beray`` costs nothing that is not used, and the server starts without what it has no use for."""
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+
+import pytest
 
 HEAVY = ("asyncio", "fastapi", "platformdirs", "rich", "sqlalchemy", "textual", "typer", "uvicorn")
 
 
-def test_import_is_light() -> None:
-    script = f"import requests, pydantic, sys; before = set(sys.modules); import beray; print(*[m for m in {HEAVY!r} if m in set(sys.modules) - before])"
+def imported(script: str, *modules: str) -> str:
+    """Which of ``modules`` a new process has imported after ``script``."""
+    script += f"; import sys; print(*[name for name in {modules!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == ""
+    return done.stdout.strip()
+
+
+def test_import_is_light() -> None:
+    assert imported("import beray", "requests", "pydantic", "json", *HEAVY) == ""
+
+
+def test_the_client_costs_requests_and_nothing_heavy() -> None:
+    assert imported("import beray; beray.BeRayClient", "requests", *HEAVY) == "requests"
+
+
+def test_the_server_starts_without_the_client_and_the_command() -> None:
+    script = (
+        "from beray.server import __main__; __main__._import_structlog(); import beray.server.main"
+    )
+    unused = ("requests", "rich", "textual", "typer", "alembic")
+    assert imported(script, "fastapi", *unused) == "fastapi"
 
 
 def test_everything_public_is_there() -> None:
     import beray
 
     assert all(hasattr(beray, name) for name in beray.__all__)
+    assert set(beray.__all__) <= set(dir(beray))
     assert beray.__version__
+    everything: dict[str, object] = {}
+    exec("from beray import *", everything)
+    assert set(beray.__all__) <= set(everything)
+    assert beray.exceptions.APIError is beray.APIError
+    assert isinstance(pickle.loads(pickle.dumps(beray.TransferError("no"))), beray.TransferError)
+
+
+def test_what_is_not_there_is_said_as_python_says_it() -> None:
+    import beray
+
+    with pytest.raises(AttributeError, match="module 'beray' has no attribute 'BerayClient'"):
+        beray.BerayClient  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'BerayClient'"):
+        from beray import BerayClient  # type: ignore[attr-defined]  # noqa: F401

@@ -22,11 +22,13 @@ def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | Non
         renew: says where the server is now, for one that may have a successor. It is
             called in a thread of its own, and may raise a ``BeRayException``.
     """
+    import gc
     import threading
 
     from tui.app import BeRayApp
 
     app = BeRayApp(target, profiles, renew=renew)
+    gc.freeze()  # what was imported stays: looking through it again and again would delay keys
     before = threading.excepthook
     threading.excepthook = app.thread_failed
     try:

@@ -1,33 +1,172 @@
-"""What the screens for signing in and registering share."""
+"""What the screens for signing in, registering and choosing a server share."""
 
 from __future__ import annotations
 
+import math
+import re
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
-from beray.config import Profiles, Target
+from beray.config import LOCAL, Profiles, Target, origin, resolve
+from beray.exceptions import AuthenticationError, BeRayException, ConfigurationError
 from beray.schema import Session
+from beray.text import one_line
 from tui import messages, safe
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+
+RESEND_SECONDS: Final = 60.0
+"""How long a server sends no second code to an address, where it does not say so itself."""
+
+_WRITING: Final = threading.Lock()
+"""The profiles are read again before each change: another program may have changed them."""
+
+_SPACED: Final = re.compile(r"[\d\s-]*")
+# As mails set a code: in one piece, in two or three, digit by digit, or of another length.
+_CODES: Final = tuple(
+    re.compile(rf"(?<![\d-]){code}(?![\d-])")
+    for code in (
+        r"\d{6}", r"\d{3}[\s-]\d{3}", r"\d\d[\s-]\d\d[\s-]\d\d", r"\d(?:[\s-]\d){5}", r"\d{4,8}",
+    )
+)  # fmt: skip
 
 
 def server(target: Target) -> Content:
     """Where the user is about to sign in."""
     if target.profile == target.url.rpartition("//")[2]:
         return safe.line(target.url, 200)
-    return Content("  ").join([safe.line(target.profile, 60), safe.line(target.url, 200)])
+    # The address is what a password goes to: a long name leaves it in view.
+    return Content("  ").join([safe.line(target.profile, 20), safe.line(target.url, 200)])
 
 
-def remember(session: Session, target: Target, profiles: Profiles) -> messages.SignedIn:
-    """Store the token of ``session`` for the profile of ``target``. Writes to disk.
+def sign_in(
+    sign: Callable[[], Session],
+    client: BeRayClient,
+    target: Target,
+    profiles: Profiles,
+    wanted: Callable[[], bool],
+) -> messages.SignedIn:
+    """Sign in by ``sign``, a call of ``client``, and store the token for the profile. Blocks.
 
     A token that cannot be stored still signs in: the message then says why it was not.
+    Where nobody waits any more nothing is stored, and the session is ended again.
     """
+    session = sign()
     token, email = session["access_token"], session["user"]["email"]
     signed_in = replace(target, token=token, email=email)
+    if not wanted():
+        with suppress(BeRayException):
+            client.logout()
+        return messages.SignedIn(signed_in)
     if target.embedded:
         return messages.SignedIn(signed_in)
     try:
-        return messages.SignedIn(profiles.sign_in(target, token, email))
-    except OSError as error:
-        return messages.SignedIn(signed_in, unsaved=error.strerror or type(error).__name__)
+        with _WRITING:
+            return messages.SignedIn(Profiles(profiles.path).sign_in(target, token, email))
+    except (OSError, ConfigurationError) as error:
+        return messages.SignedIn(signed_in, unsaved=problem(error))
+
+
+def problem(error: Exception) -> str:
+    """What kept the profiles from being read or written, in words."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return safe.words(error)
+
+
+def code_in(text: str) -> str:
+    """The code in ``text``: what was typed, or a piece of the mail that was pasted."""
+    flat = unicodedata.normalize("NFKC", text).strip()
+    if flat.isalnum():
+        return flat
+    found = _SPACED.fullmatch(flat) or next(
+        filter(None, (code.search(flat) for code in _CODES)), None
+    )
+    return re.sub(r"\D", "", found[0]) if found else "".join(flat.split())
+
+
+class Resend:
+    """For each address, the seconds until another code can be sent there."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def sent(self, email: str, seconds: float | None = None) -> None:
+        """A code was sent, or is refused for ``seconds``."""
+        self._until[email] = self._clock() + (RESEND_SECONDS if seconds is None else seconds)
+
+    def left(self, email: str) -> int:
+        """Whole seconds, rounded up; 0 where a code can be asked for."""
+        return max(0, math.ceil(self._until.get(email, 0.0) - self._clock()))
+
+
+def at(profiles: Profiles, name: str) -> Target:
+    """The server of a profile, as the account that is saved there.
+
+    Raises:
+        ConfigurationError: there is no such profile.
+    """
+    found = resolve(profiles, profile=name, environ={})
+    assert found is not None, "the own server is no profile"
+    return found
+
+
+def added(profiles: Profiles, url: str) -> Target:
+    """The server at ``url`` under the name that it has, or gets, among the profiles.
+
+    Raises:
+        ConfigurationError: ``url`` cannot be used.
+    """
+    found = resolve(profiles, url=url, environ={})
+    assert found is not None, "a URL is a server"
+    name, number = found.profile, 1
+    while name == LOCAL or _is_another(profiles, name, found.url):
+        number += 1
+        name = f"{found.profile}-{number}"
+    return replace(found, profile=name)
+
+
+def _is_another(profiles: Profiles, name: str, url: str) -> bool:
+    known = profiles.get(name)
+    return known is not None and origin(known.url) != origin(url)
+
+
+def use(profiles: Profiles, name: str) -> None:
+    """Make a profile the current one, for the next start. Writes to disk."""
+    with _WRITING:
+        Profiles(profiles.path).use(name)
+
+
+def sign_out(profiles: Profiles, name: str, clients: Sequence[BeRayClient]) -> str:
+    """Forget the session of a profile, end it on its server, and say how that went. Blocks.
+
+    What cannot be told to the server is forgotten here all the same.
+
+    Args:
+        clients: each holds a token of that profile.
+
+    Raises:
+        OSError, ConfigurationError: the profiles cannot be read or written.
+    """
+    with _WRITING:
+        Profiles(profiles.path).sign_out(name)
+    said = ""
+    for client in clients:
+        try:
+            client.logout()
+        except AuthenticationError:
+            said = "; the session had ended already"
+        except BeRayException as error:
+            said = f" here, but the server may keep the session: {safe.words(error)}"
+        finally:
+            client.close()
+    return f"Signed out of {one_line(name, 60)}{said}"

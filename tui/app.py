@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import ClassVar, Final
+from pathlib import PurePath
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from rich.segment import Segments
-from rich.traceback import Traceback
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.notifications import SeverityLevel
 from textual.screen import Screen
 
-from beray.client import BeRayClient
-from beray.config import Profiles, Target
-from beray.text import one_line
+from beray.config import Profiles, Target, home
 from tui import messages, theme
+from tui.access import Access
 from tui.background import deliver
+from tui.later import later
+from tui.memory import FOLDER, Memory
 from tui.screens.main import MainScreen
-from tui.screens.sign_in import SignInScreen
+from tui.terminal import Terminal
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
 
 TIMEOUT: Final = (5.0, 15.0)
 """Seconds to connect, and seconds without a byte: shorter than a script's, a reader waits."""
 _TRANSFER_SECONDS: Final = 0.3
 
-Connect = Callable[[Target], BeRayClient]
+Connect = Callable[[Target], "BeRayClient"]
 
 
 def connect(target: Target) -> BeRayClient:
-    # What the server says is shown at once; the next look comes by itself.
-    return BeRayClient(target.url, target.token, timeout=TIMEOUT, max_retries=0)
+    def make() -> BeRayClient:
+        from beray.client import BeRayClient
+
+        # What the server says is shown at once; the next look comes by itself.
+        return BeRayClient(target.url, target.token, timeout=TIMEOUT, max_retries=0)
+
+    return later(make)
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class BeRayApp(App[None]):
+class BeRayApp(Access):
     """The dashboard for one server.
 
     Args:
@@ -51,15 +59,20 @@ class BeRayApp(App[None]):
         clock: the present, as an aware time.
         renew: says where the server is now, for one that may have a successor; called in
             the poller's thread.
+        memory: what is remembered between starts; closed when the app ends.
     """
 
     TITLE = "BeRay"
-    CSS_PATH = "app.tcss"
+    # With the first screen's: a stylesheet that comes later has all of them read again.
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["app.tcss", "screens/main.tcss"]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual declares it without ClassVar
         (0, "-narrow"),
         (100, "-wide"),
     ]
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q", "quit", "Quit", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False),
+        Binding("f3", "switch_server", "Switch server", show=False),
+    ]
 
     def __init__(
         self,
@@ -69,70 +82,56 @@ class BeRayApp(App[None]):
         connect: Connect = connect,
         clock: Callable[[], datetime] = utc_now,
         renew: Callable[[], Target] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.target = target
         self.profiles = profiles
         self.clock = clock
         self.client = connect(target)
+        self.memory = memory or Memory(home() / FOLDER)
+        self.terminal = Terminal(self)
         self.transfers: list[threading.Thread] = []
         """Downloads that were begun; the last ones are given a moment when the app ends."""
-        self._connect = connect
-        self._renew = renew
+        self.connect = connect
+        self.renew = renew
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
-        self.theme = theme.DARK.name
+        remembered = self.memory.get(theme.SETTING)
+        self.theme = theme.chosen(remembered, self.available_themes, os.environ)
 
     def on_mount(self) -> None:
-        if self.target.token:
-            self.push_screen(self._main_screen())
-        else:
-            self.push_screen(SignInScreen(self.client, self.target, self.profiles))
+        self.memory.tell(lambda words: deliver(self, messages.NotRemembered(words)))
+        self.theme_changed_signal.subscribe(
+            self, lambda theirs: self.memory.set(theme.SETTING, theirs.name)
+        )
+        self.come_in()
 
-    def on_signed_in(self, message: messages.SignedIn) -> None:
-        self.target = message.target
-        self.client = self._connect(self.target)
-        self._show_alone(self._main_screen())
-        if message.unsaved:
-            self.say(f"Signed in, but not remembered: {message.unsaved}", "warning")
+    def on_unmount(self) -> None:
+        self.terminal.close()
+        self.memory.close()
 
-    def on_session_ended(self, message: messages.SessionEnded) -> None:
-        if isinstance(self.screen_stack[1], SignInScreen):
-            return
-        reason = message.reason
-        if self.target.embedded:
-            reason += "\nThis is your own server: quit, and start beray again."
-        self.client.set_token(None)
-        self._show_alone(SignInScreen(self.client, self.target, self.profiles, reason))
+    def on_not_remembered(self, message: messages.NotRemembered) -> None:
+        self.say(message.words, "warning")
 
-    def _main_screen(self) -> MainScreen:
-        successor = self._successor if self._renew is not None else None
+    def tasks_screen(self) -> MainScreen:
+        successor = self._successor if self.renew is not None else None
         return MainScreen(self.client, self.target, self.clock, successor)
 
     def _successor(self) -> messages.Renewed | None:
         """The server that has taken the place of ours, if one has. Blocks."""
-        assert self._renew is not None
-        found = self._renew()
+        assert self.renew is not None
+        found = self.renew()
         if (found.url, found.token) == (self.target.url, self.target.token):
             return None
-        return messages.Renewed(found, self._connect(found))
-
-    def on_renewed(self, message: messages.Renewed) -> None:
-        self.client.close()
-        self.target, self.client = message.target, message.client
-
-    def _show_alone(self, screen: Screen[None]) -> None:
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-        self.push_screen(screen)
-
-    def say(self, text: str, severity: SeverityLevel = "information") -> None:
-        """Show ``text``, wherever it comes from, as a notification."""
-        self.notify(one_line(text), severity=severity, markup=False)
+        return messages.Renewed(found, self.connect(found))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         if isinstance(screen, MainScreen):
-            yield from screen.commands()
+            from tui.screens.commands import commands
+
+            yield from commands(screen)
+        yield from self.access_commands()
         yield SystemCommand("Theme", "Choose other colours", self.action_change_theme)
         yield SystemCommand("Quit", "Leave; tasks go on running on the server", self.action_quit)
 
@@ -145,6 +144,9 @@ class BeRayApp(App[None]):
         raise message.error
 
     def _fatal_error(self) -> None:
+        from rich.segment import Segments
+        from rich.traceback import Traceback
+
         # Textual's own report prints the local variables, passwords and tokens among them.
         self.bell()
         report = Traceback(show_locals=False, width=None)

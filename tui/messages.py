@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from beray.client import BeRayClient
 from beray.config import Target
 from beray.schema import FileItem, Task
-from beray.streaming import StreamState
+from beray.stream_state import StreamState
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
 
 
 class Failed(Message):
@@ -54,19 +57,21 @@ class Renewed(Message):
         self.client = client
 
 
-class TasksArrived(Message):
-    """The account's tasks, as they were in the given ``generation`` of the poller."""
-
-    def __init__(self, tasks: list[Task], generation: int) -> None:
-        super().__init__()
-        self.tasks = tasks
-        self.generation = generation
+class UpdatesWaiting(Message):
+    """The reader of the board has updates to be taken."""
 
 
-class PollFailed(Message):
-    def __init__(self, error: Exception) -> None:
+class BoardLive(Message):
+    """The server is connected and says what happens."""
+
+
+class BoardFailed(Message):
+    """The server does not say what happens; it is asked again ``retry_in`` seconds later."""
+
+    def __init__(self, error: Exception, retry_in: float) -> None:
         super().__init__()
         self.error = error
+        self.retry_in = retry_in
 
 
 class EventsWaiting(Message):
@@ -107,6 +112,15 @@ class TaskStopping(Message):
         super().__init__()
         self.task_id = task_id
         self.words = words
+
+
+class StopFailed(Message):
+    """``task_id`` could not be asked to stop."""
+
+    def __init__(self, task_id: int, error: Exception) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.error = error
 
 
 class TaskEnded(Message):
@@ -175,3 +189,11 @@ class TransferFailed(Message):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
+
+
+class NotRemembered(Message):
+    """Something of the memory could not be read or written."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import requests
-
-from beray.client import BeRayClient
 from beray.exceptions import TransferError
 from tui import messages
 from tui.document import Document
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
 
 PREVIEW_BYTES: Final = 256 * 1024
 _PREVIEW_LINES: Final = 4000
@@ -18,6 +18,8 @@ _SNIFFED_BYTES: Final = 8192
 
 def read(client: BeRayClient, task_id: int, path: str) -> messages.PreviewArrived:
     """Read no more of a file than a preview shows, and leave the rest on the server."""
+    import requests  # here, because the first screen does not need it
+
     content = bytearray()
     with client.get_file_content(task_id, path, stream=True) as response:
         try:
@@ -41,7 +43,7 @@ def document(content: bytes, complete: bool) -> Document | None:
         lines.pop()
     shown = lines[:_PREVIEW_LINES]
     digits = len(str(len(shown)))
-    result = Document(gutter=digits + 2, max_lines=_PREVIEW_LINES * 2)
+    result = Document(gutter=digits + 2)
     for number, line in enumerate(shown, 1):
         result.append(line.removesuffix("\r"), "event--output", f"{number:>{digits}}")
     if not complete or len(lines) > len(shown):

@@ -49,6 +49,11 @@ def fitted(text: str, cells: int) -> str:
     return set_cell_size(set_cell_size(flat, cells - 1) + "…", cells)
 
 
+def cells(text: str) -> int:
+    """How many cells ``text`` takes, which has passed this gate."""
+    return cell_len(text)
+
+
 def words(error: BaseException) -> str:
     """What to tell a user about ``error``, on one line: the server's own words where it spoke."""
     if isinstance(error, APIError):

@@ -25,6 +25,7 @@ _LOOKS: Final = {
     "STOPPED": Look("■", "stopped", "status--stopped"),
 }
 _HELD: Final = Look("‖", "held", "status--queued")
+_STOPPING: Final = Look("◧", "stopping", "status--stopped")
 STYLES: Final = frozenset(look.style for look in _LOOKS.values()) | {"status--other"}
 WORD_CELLS: Final = max(len(look.word) for look in _LOOKS.values())
 
@@ -35,7 +36,10 @@ def look_of(status: str) -> Look:
     return known or Look("·", one_line(status, WORD_CELLS).lower(), "status--other")
 
 
-def look(task: Task) -> Look:
+def look(task: Task, *, stopping: bool = False) -> Look:
+    """The look of a task; ``stopping``: it was asked to stop, and has not ended yet."""
+    if stopping and not has_ended(task):
+        return _STOPPING
     return _HELD if task.get("held") and task["status"] == "QUEUED" else look_of(task["status"])
 
 
@@ -45,7 +49,7 @@ def has_ended(task: Task) -> bool:
 
 def elapsed(task: Task, now: datetime) -> str:
     """How long the task has run, or ran: ``42s``, ``3m``, ``2h``, ``5d``; "" where unknown."""
-    started, ended = _moment(task.get("started_at")), _moment(task.get("ended_at"))
+    started, ended = moment(task.get("started_at")), moment(task.get("ended_at"))
     if started is None or (ended is None and has_ended(task)):
         return ""
     return duration((ended or now) - started)
@@ -76,7 +80,7 @@ def size(count: int) -> str:
     return "huge"
 
 
-def _moment(text: object) -> datetime | None:
+def moment(text: object) -> datetime | None:
     """A wire timestamp as a time (UTC where it names no zone), or ``None``."""
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Final
 
 from textual.theme import Theme
+
+SETTING: Final = "theme"
+"""The name of the setting that remembers the user's choice."""
 
 DARK: Final = Theme(
     name="beray",
@@ -54,3 +58,16 @@ LIGHT: Final = Theme(
         "scrollbar-background-active": "#ffffff",
     },
 )
+
+
+def chosen(remembered: str, known: Container[str], environ: Mapping[str, str]) -> str:
+    """The name of the theme to begin with: the user's own, or one that suits the terminal."""
+    if remembered in known:
+        return remembered
+    return LIGHT.name if has_light_background(environ) else DARK.name
+
+
+def has_light_background(environ: Mapping[str, str]) -> bool:
+    """Whether the terminal says so in ``COLORFGBG``: of 16 colours, text first, ground last."""
+    ground = environ.get("COLORFGBG", "").rpartition(";")[2]
+    return ground in ("7", "9", "10", "11", "12", "13", "14", "15")

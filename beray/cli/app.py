@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -47,10 +46,7 @@ def beray(
     ctx.obj = Choice(url, profile)
     if ctx.invoked_subcommand is not None:
         return None
-    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
-        output.problem("the dashboard needs a terminal; without one, use `beray run GOAL`")
-        raise typer.Exit(2)
-    raise typer.Exit(dashboard.show(ctx))
+    raise typer.Exit(dashboard.show(ctx.obj))
 
 
 tasks.register(app)

@@ -42,17 +42,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    import typer
-
-    from beray.cli.app import app
-
-    command = typer.main.get_command(app)
     try:
-        result = command.main(args=list(arguments), prog_name="beray", standalone_mode=False)
-    except typer.TyperException as error:
-        return _usage(error)
-    except typer.Abort:
-        return INTERRUPTED
+        return _dashboard() if not arguments else _named(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BeRayException as error:
@@ -73,6 +64,28 @@ def _command(arguments: Sequence[str]) -> int:
         # typer ends the program itself where the reader of stdout has left, as `head` does.
         output.discard_stdout()
         return leaving.code if isinstance(leaving.code, int) else FAILED
+
+
+def _dashboard() -> int:
+    """Without arguments there is nothing to parse, so that its first screen is there sooner."""
+    from beray.cli import dashboard
+    from beray.cli.connection import Choice
+
+    return dashboard.show(Choice())
+
+
+def _named(arguments: Sequence[str]) -> int:
+    import typer
+
+    from beray.cli.app import app
+
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=list(arguments), prog_name="beray", standalone_mode=False)
+    except typer.TyperException as error:
+        return _usage(error)
+    except typer.Abort:
+        return INTERRUPTED
     return result if isinstance(result, int) else DONE
 
 

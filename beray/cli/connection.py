@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from beray.cli import output
-from beray.client import BeRayClient
 from beray.config import LOCAL, Profiles, Target, resolve
 from beray.exceptions import ConfigurationError, ConnectionFailed
+
+if TYPE_CHECKING:
+    import typer
+
+    from beray.client import BeRayClient
 
 TOKEN: Final = "BERAY_TOKEN"
 _TIMEOUT: Final = (5.0, 25.0)
@@ -90,7 +92,15 @@ def to_sign_in(
 
 def target(ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None) -> Target:
     """The server to use: the one that is named, else the user's own, started if need be."""
-    found = configured(ctx, profiles, url, profile)
+    return _or_own(configured(ctx, profiles, url, profile))
+
+
+def chosen(choice: Choice, profiles: Profiles) -> Target:
+    """As ``target``, where nothing stands behind the command."""
+    return _or_own(resolve(profiles, url=choice.url, profile=choice.profile))
+
+
+def _or_own(found: Target | None) -> Target:
     if found is not None:
         return found
     from beray import embedded
@@ -113,6 +123,8 @@ class Connection:
         self._connect(server)
 
     def _connect(self, server: Target) -> None:
+        from beray.client import BeRayClient
+
         self.target = server
         self.client = BeRayClient(
             server.url, server.token, timeout=_TIMEOUT, deadline=_DEADLINE, max_retries=1

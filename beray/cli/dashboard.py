@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import typer
+import sys
 
 from beray.cli import connection, output
+from beray.cli.connection import Choice
 from beray.config import Profiles
 
 
-def show(ctx: typer.Context) -> int:
+def show(choice: Choice) -> int:
     """Open the dashboard on the server that is meant, and return its exit status."""
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
+        output.problem("the dashboard needs a terminal; without one, use `beray run GOAL`")
+        return 2
     try:
         import textual  # noqa: F401
     except ImportError:
@@ -18,7 +22,7 @@ def show(ctx: typer.Context) -> int:
     import tui
 
     profiles = Profiles()
-    server = connection.target(ctx, profiles, None, None)
+    server = connection.chosen(choice, profiles)
     if not server.embedded:
         return tui.run(server, profiles)
     from beray import embedded

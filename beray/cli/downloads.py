@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.files import local_path
+from beray.partial import refuse_existing
 from beray.schema import FileItem
 
 _BLOCK_BYTES: Final = 64 * 1024
-_NAMES_IN_A_LINE: Final = 10
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,13 @@ def plan(items: list[FileItem], folder: Path) -> Plan:
     return Plan(folders, files)
 
 
-def refuse_existing(planned: Plan) -> None:
-    """Raise ``FileExistsError`` that names the files which are there already."""
-    existing = [str(local) for _, local in planned.files if os.path.lexists(local)]
-    if existing:
-        named = ", ".join(existing[:_NAMES_IN_A_LINE])
-        more = len(existing) - _NAMES_IN_A_LINE
-        raise FileExistsError(f"{named}{f' and {more} more' if more > 0 else ''} exist already")
-
-
 def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overwrite: bool) -> None:
-    """Make the folders and download the files, each whole or not at all."""
+    """Make the folders and download the files, each whole or not at all.
+
+    Raises:
+        FileExistsError: files are there, which it names, and nothing was downloaded.
+    """
+    refuse_existing(*(local for _, local in planned.files), overwrite=overwrite)
     for folder in planned.folders:
         folder.mkdir(parents=True, exist_ok=True)
     for path, local in planned.files:

@@ -15,7 +15,7 @@ from beray.cli.connection import Connection, connected
 from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
 from beray.cli.progress import bars
 from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
-from beray.cli.watching import follow
+from beray.cli.watching import AllTasks, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
 from beray.schema import Task
@@ -109,8 +109,6 @@ def _discard(client: BeRayClient, task_id: int) -> None:
 
 def _fetch(server: Connection, task_id: int, folder: Path, force: bool) -> None:
     planned = downloads.plan(server.client.list_files_tree(task_id), folder)
-    if not force:
-        downloads.refuse_existing(planned)
     with bars() as begin:
         downloads.fetch(server.patient, task_id, planned, begin, overwrite=force)
     output.note(f"-- {len(planned.files)} files in {folder}")
@@ -118,18 +116,29 @@ def _fetch(server: Connection, task_id: int, folder: Path, force: bool) -> None:
 
 def watch(
     ctx: typer.Context,
-    task_id: TaskId,
+    task_id: Annotated[
+        int | None, typer.Argument(metavar="[ID]", help="The task.", min=0, show_default=False)
+    ] = None,
+    all_tasks: Annotated[
+        bool, typer.Option("--all", "-a", help="Watch all your tasks, until Ctrl-C.")
+    ] = False,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Show a task's events until it has ended.
+    """Show a task's events until it has ended, or what happens to all tasks.
 
-    From the first event on; the exit status is that of `run`.
+    From the first event on; the exit status is that of `run`. With --all: each change of a
+    status and, as they run, their last lines; in a pipe time, id, status and text with tabs
+    between them.
     """
+    if (task_id is None) != all_tasks:
+        raise ConfigurationError("name one task, or all of them with --all")
     with connected(ctx, url, profile) as server:
         # A stream is patient with its server; one that cannot be reached is said at once.
         server.client.get_current_user()
+        if task_id is None:
+            return follow_all(server, JsonLines() if as_json else AllTasks())
         return follow(server, task_id, _view(as_json))
 
 

@@ -1,128 +1,22 @@
-"""Watching a task from the shell: until it ends, or until Ctrl-C."""
+"""Watching from the shell: a task until it ends, or all of them, until Ctrl-C."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from typing import Final
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
 
 from beray.cli import asking, output
 from beray.cli.boundary import DONE, FAILED, INTERRUPTED, words
 from beray.cli.connection import Connection
-from beray.cli.rendering import View
-from beray.exceptions import (
-    AuthenticationError,
-    BeRayException,
-    ConnectionFailed,
-    StreamInterrupted,
-)
-from beray.schema import TERMINAL_STATUSES, TaskEvent
-from beray.streaming import RECONNECT_SECONDS, StreamState, TaskStream
+from beray.cli.rendering import View, with_reason
+from beray.cli.stream_reader import StreamReader
+from beray.exceptions import BeRayException, ConnectionFailed
+from beray.schema import TERMINAL_STATUSES, Task
+from beray.streaming import StreamState
+from beray.text import one_line
 
-_WAKE_SECONDS: Final = 0.5
-_AHEAD: Final = 256
-"""Events read before they are shown; behind them the server waits."""
-_OWN_RECONNECT_SECONDS: Final = 1.0
-"""How long the user's own server is tried before its successor is looked for."""
-_STARTS: Final = 5
-"""How often in a row a start of the successor may fail: the old one may still be leaving."""
-
-_Item = TaskEvent | StreamState | BeRayException | None
-
-
-class _Reader:
-    """Reads a stream in a thread of its own.
-
-    A read from a socket does not notice Ctrl-C everywhere (Windows); a wait with a
-    deadline does. The reader never outlives the program. Where the user's own server
-    goes, it reads on from the next one.
-    """
-
-    def __init__(self, server: Connection, task_id: int) -> None:
-        self._server = server
-        self._task_id = task_id
-        self._items: queue.Queue[_Item] = queue.Queue(_AHEAD)
-        self._left = threading.Event()
-        self._heard_at = time.monotonic()
-        self._failed_starts = 0
-        self._stream = self._opened(None)
-        threading.Thread(target=self._read, name=f"watch-{task_id}", daemon=True).start()
-
-    def get(self) -> _Item:
-        """The next event, change of state or failure; ``None`` behind the last."""
-        while True:
-            try:
-                return self._items.get(timeout=_WAKE_SECONDS)
-            except queue.Empty:
-                continue
-
-    def close(self) -> None:
-        self._left.set()
-        self._stream.close()
-
-    def _opened(self, last_event_id: str | None) -> TaskStream:
-        own = self._server.target.embedded
-        return self._server.patient.stream_task_updates(
-            self._task_id,
-            last_event_id=last_event_id,
-            reconnect=_OWN_RECONNECT_SECONDS if own else RECONNECT_SECONDS,
-            on_state=self._state_changed,
-        )
-
-    def _read(self) -> None:
-        try:
-            while not self._read_to_the_end():
-                self._stream = self._opened(self._stream.last_event_id)
-                if self._left.is_set():
-                    self._stream.close()
-        except BeRayException as error:
-            self._put(error)
-        finally:
-            self._put(None)
-
-    def _read_to_the_end(self) -> bool:
-        """Whether the stream ended; ``False`` where another one is to go on behind it."""
-        try:
-            for event in self._stream:
-                self._put(event)
-        except StreamInterrupted:
-            raise
-        except (ConnectionFailed, AuthenticationError) as error:
-            if self._left.is_set() or not self._server.target.embedded:
-                raise
-            self._put(StreamState.RECONNECTING)
-            if not self._renewed():
-                silent = time.monotonic() - self._heard_at
-                if isinstance(error, AuthenticationError) or silent > RECONNECT_SECONDS:
-                    raise
-            return False
-        return True
-
-    def _renewed(self) -> bool:
-        try:
-            renewed = self._server.renew()
-        except BeRayException:
-            self._failed_starts += 1
-            if self._failed_starts == _STARTS:
-                raise
-            self._left.wait(_OWN_RECONNECT_SECONDS)
-            return False
-        self._failed_starts = 0
-        return renewed
-
-    def _state_changed(self, state: StreamState) -> None:
-        if state is StreamState.LIVE:
-            self._heard_at = time.monotonic()
-        self._put(state)
-
-    def _put(self, item: _Item) -> None:
-        while not self._left.is_set():
-            try:
-                self._items.put(item, timeout=_WAKE_SECONDS)
-                return
-            except queue.Full:
-                continue
+_STATUS_CELLS: Final = len("INPUT_REQUIRED")
 
 
 def follow(server: Connection, task_id: int, view: View) -> int:
@@ -144,19 +38,19 @@ def follow(server: Connection, task_id: int, view: View) -> int:
 def _until_the_end(server: Connection, task_id: int, view: View) -> str | None:
     """Show the events and return the last status that they told."""
     status: str | None = None
-    lost = False
-    reader = _Reader(server, task_id)
+    told = _Told(view)
+    reader = StreamReader(
+        server,
+        lambda client, last_event_id, seconds, on_state: client.stream_task_updates(
+            task_id, last_event_id=last_event_id, reconnect=seconds, on_state=on_state
+        ),
+    )
     try:
         while (item := reader.get()) is not None:
             if isinstance(item, BeRayException):
                 raise item
             if isinstance(item, StreamState):
-                if item is StreamState.RECONNECTING and not lost:
-                    lost = True
-                    view.note("the connection broke; reconnecting")
-                elif item is StreamState.LIVE and lost:
-                    lost = False
-                    view.note("connected again")
+                told.state(item)
                 continue
             view.event(item)
             if item.get("type", "TASK_STATUS") == "TASK_STATUS":
@@ -193,3 +87,94 @@ def _interrupted(server: Connection, task_id: int, view: View) -> None:
         output.note("")
     except BeRayException as error:
         output.problem(words(error))
+
+
+class _Told:
+    """Says once that a connection broke, and once that it is back."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._lost = False
+
+    def state(self, state: StreamState) -> None:
+        if state is StreamState.RECONNECTING and not self._lost:
+            self._lost = True
+            self._view.note("the connection broke; reconnecting")
+        elif state is StreamState.LIVE and self._lost:
+            self._lost = False
+            self._view.note("connected again")
+
+
+def follow_all(server: Connection, view: View) -> int:
+    """Show what happens to all tasks until Ctrl-C, and return the exit status.
+
+    Raises:
+        BeRayException: what ``UpdateStream`` and ``Connection.renew`` raise.
+    """
+    told = _Told(view)
+    reader = StreamReader(
+        server,
+        lambda client, last_event_id, seconds, on_state: client.stream_all_updates(
+            last_event_id=last_event_id, reconnect=seconds, on_state=on_state
+        ),
+    )
+    try:
+        while (item := reader.get()) is not None:
+            if isinstance(item, BeRayException):
+                raise item
+            if isinstance(item, StreamState):
+                told.state(item)
+            else:
+                view.event(item)
+    except KeyboardInterrupt:
+        output.note("")
+        return INTERRUPTED
+    finally:
+        reader.close()
+        view.finish()
+    return DONE
+
+
+class AllTasks:
+    """A line for each change: id, status and goal, or the last line of what a task says.
+
+    In a pipe there are tabs between them, and the time in front.
+    """
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        match event.get("type"):
+            case "TASKS":
+                for task in reversed(event.get("tasks") or ()):
+                    if task["status"] not in TERMINAL_STATUSES:
+                        self._line(task.get("created_at"), task["id"], _state(task), task["goal"])
+            case "TASK_STATUS":
+                task = event.get("task") or {}
+                held = task.get("held") is True and event.get("status") == "QUEUED"
+                state = with_reason(
+                    str(event.get("status")), "held" if held else event.get("reason")
+                )
+                goal = str(task.get("goal", ""))
+                self._line(event.get("created_at"), event.get("task_id"), state, goal)
+            case "TASK_DELETED":
+                self._line(event.get("created_at"), event.get("task_id"), "deleted", "")
+            case "TASK_PROGRESS" if event.get("last_line"):
+                said = f"| {event.get('last_line')}"
+                self._line(event.get("created_at"), event.get("task_id"), "", said)
+
+    def note(self, text: str) -> None:
+        output.note(f"-- {text}")
+
+    def finish(self) -> None:
+        return
+
+    def _line(self, at: object, task_id: object, state: str, words: str) -> None:
+        if output.is_terminal(sys.stdout):
+            columns = f"{task_id!s:>5}  {output.cell(state):<{_STATUS_CELLS}}  "
+            output.line(columns + one_line(words, 200))
+        else:
+            output.row([str(at or ""), str(task_id), state, one_line(words)])
+        sys.stdout.flush()
+
+
+def _state(task: Task) -> str:
+    return with_reason(task["status"], "held" if task.get("held") else task.get("reason"))

@@ -17,7 +17,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.exc import IntegrityError
 
 from beray.server.dependencies import Services, digest
-from beray.server.store import LOCAL_EMAIL, User, VerificationCode, utc_now
+from beray.server.store import LOCAL_EMAIL, utc_now
+from beray.server.tables import User, VerificationCode
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import auth, files, tasks
+from beray.server import auth, files, streams, tasks
 from beray.server.accounts import Refused
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
@@ -22,6 +22,7 @@ from beray.server.runners import Runners
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
+from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 from beray.text import one_line
 from beray.version import __version__
@@ -43,7 +44,8 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_middleware(Envelope)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix="/api/v1")
-    for part in (auth, tasks, files):
+    # The streams first: /tasks/stream is no task.
+    for part in (auth, streams, tasks, files):
         api.include_router(part.router)
     app.include_router(api)
     app.add_api_route("/healthz", _health, tags=["server"])
@@ -67,7 +69,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         workspaces = await run_in_threadpool(Workspaces, settings.data_dir / "workspaces")
-        event_log = EventLog(store)
+        feed = TaskFeed(store)
+        event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
         queue = RunQueue(
@@ -81,7 +84,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(queue.close)
         mailer = Mailer(settings, settings.data_dir / "outbox")
         app.state.sandbox = sandbox
-        app.state.services = Services(settings, store, event_log, queue, workspaces, mailer)
+        app.state.services = Services(settings, store, feed, event_log, queue, workspaces, mailer)
         await queue.start()
         yield
 

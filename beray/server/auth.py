@@ -20,7 +20,7 @@ from beray.server import accounts
 from beray.server.dependencies import AppServices, CurrentToken, CurrentUser, digest
 from beray.server.json_values import StrictRoute
 from beray.server.mail import MailFailed
-from beray.server.store import User
+from beray.server.tables import User
 
 P = ParamSpec("P")
 T = TypeVar("T")

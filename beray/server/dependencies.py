@@ -14,7 +14,9 @@ from beray.server.event_log import EventLog
 from beray.server.mail import Mailer
 from beray.server.queue import RunQueue
 from beray.server.settings import Settings
-from beray.server.store import Store, Task, User
+from beray.server.store import Store
+from beray.server.tables import Task, User
+from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 
 
@@ -24,6 +26,7 @@ class Services:
 
     settings: Settings
     store: Store
+    feed: TaskFeed
     event_log: EventLog
     queue: RunQueue
     workspaces: Workspaces

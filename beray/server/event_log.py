@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
-from beray.server.store import Store, utc_now
+from beray.server.last_lines import LastLines
+from beray.server.store import Position, Store, utc_now
+from beray.server.task_feed import Progress, TaskFeed
 
 PAGE_EVENTS: Final = 500
 RECENT_BYTES: Final = 256 * 1024
@@ -81,15 +84,17 @@ class _Feed:
 class EventLog:
     """Used on one event loop, between ``start`` and ``close``."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, feed: TaskFeed) -> None:
         self._store = store
+        self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Append] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
         self._feeds: dict[int, _Feed] = {}
-        self._positions: dict[int, int] = {}
+        self._positions: dict[int, Position] = {}
+        self._last_lines = LastLines()
         self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
 
     def start(self) -> None:
@@ -108,6 +113,7 @@ class EventLog:
         self._draining = True
         for feed in self._feeds.values():
             feed.wake()
+        self._task_feed.drain()
 
     async def append(self, task_id: int, event: Event, fields: str | None = None) -> int:
         """Log an event and return its ``seq`` once it is on disk.
@@ -167,7 +173,7 @@ class EventLog:
             place = self._store.position(session, task_id)
         if place is None:
             return [], True
-        last, ended = place
+        last, ended, _ = place
         rows = self._store.events_after(task_id, after, PAGE_EVENTS)
         return [LoggedEvent(seq, body, ended and seq == last) for seq, body in rows], ended
 
@@ -187,6 +193,8 @@ class EventLog:
 
     def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
+        for append in batch:
+            self._last_lines.forget(append.task_id)  # it is read again
         if len(batch) == 1:
             self._call(self._fail, batch[0], error)
             return
@@ -198,39 +206,47 @@ class EventLog:
 
     def _commit(self, batch: list[_Append]) -> None:
         now = utc_now()
-        positions: dict[int, int] = {}
+        positions: dict[int, Position] = {}
         rows: list[dict[str, object]] = []
         logged: list[tuple[_Append, LoggedEvent]] = []
-        ended: set[int] = set()
+        lines: dict[int, str] = {}
         with self._store.writing() as session:
             for append in batch:
                 task_id, event = append.task_id, append.event
-                last = positions.get(task_id)
-                if last is None:
-                    last = self._positions.get(task_id)
-                if last is None:
-                    place = self._store.position(session, task_id)
-                    if place is None or place[1]:
-                        raise TaskEnded(f"task {task_id} takes no more events")
-                    last = place[0]
-                if task_id in ended:
+                position = positions.get(task_id) or self._position(session, task_id)
+                if position.ended:
                     raise TaskEnded(f"task {task_id} takes no more events")
-                seq = positions[task_id] = last + 1
+                seq = position.last_seq + 1
                 body = _body(seq, now, append)
                 rows.append({"task_id": task_id, "seq": seq, "body": body})
                 is_last = False
                 if isinstance(event, TaskStatusChanged):
                     is_last = event.status in TERMINAL_STATUSES
-                    if is_last:
-                        ended.add(task_id)
-                    self._store.set_status(session, task_id, event.status, event.reason, now)
+                    self._store.set_status(
+                        session, position.user_id, task_id, event.status, event.reason, now
+                    )
+                line = self._last_lines.read(task_id, event)
+                if line:
+                    lines[task_id] = line
+                positions[task_id] = Position(seq, is_last, position.user_id)
                 logged.append((append, LoggedEvent(seq, body, is_last)))
             self._store.add_events(session, rows)
+            ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
+            self._store.set_ends(session, ends)
         self._positions.update(positions)
-        for task_id in ended:
-            # Looked up again from here on, which is how a late event is refused.
-            del self._positions[task_id]
+        for task_id, position in positions.items():
+            if position.ended:
+                # Looked up again from here on, which is how a late event is refused.
+                del self._positions[task_id]
+                self._last_lines.forget(task_id)
         self._call(self._publish, logged)
+        self._call(self._advance, positions, lines, now)
+
+    def _position(self, session: Session, task_id: int) -> Position:
+        known = self._positions.get(task_id) or self._store.position(session, task_id)
+        if known is None:
+            raise TaskEnded(f"task {task_id} is gone")
+        return known
 
     # Back on the event loop
 
@@ -249,6 +265,15 @@ class EventLog:
                 feed.publish(event)
             if not append.done.done():
                 append.done.set_result(event.seq)
+
+    def _advance(self, ends: dict[int, Position], lines: dict[int, str], now: str) -> None:
+        """Tell those who watch all tasks of a user."""
+        for task_id, end in ends.items():
+            if end.ended:
+                self._task_feed.wake(end.user_id)
+            else:
+                step = Progress(task_id, now, end.last_seq, lines.get(task_id))
+                self._task_feed.advance(end.user_id, step)
 
     def _fail(self, append: _Append, error: Exception) -> None:
         if not append.done.done():

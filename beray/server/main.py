@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -24,11 +25,12 @@ from beray.config import write_private
 from beray.server import logs
 from beray.server.accounts import local_sign_in
 from beray.server.app import DATABASE_FILE, create_app, running
+from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
 from beray.server.middleware import Activity
 from beray.server.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
-from beray.server.store import UnusableDatabase, utc_now
+from beray.server.store import utc_now
 from beray.text import one_line
 from beray.version import __version__
 
@@ -91,6 +93,9 @@ class BeRayServer(uvicorn.Server):
         try:
             await self._running.enter_async_context(running(self._app, self.settings))
             await super().startup(sockets)
+            # What a start has made stays; no later collection need look at it again.
+            gc.freeze()
+            gc.enable()
             await self.on_ready()
         except BaseException as error:
             await self._running.aclose()

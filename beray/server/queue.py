@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import Event, MsgError, TaskStatusChanged
 from beray.server.event_log import EventLog, TaskEnded, fields_of
 from beray.server.runners import Job, Runners
-from beray.server.store import Store, Task
+from beray.server.store import Store
+from beray.server.tables import Task
 from beray.server.workspace import Workspaces
 
 log = structlog.get_logger("beray.queue")
@@ -70,7 +71,7 @@ class RunQueue:
         """Take up what an earlier server left: lost runs have failed, queued tasks run."""
         for task in await run_in_threadpool(self._store.unfinished_tasks):
             if task.status == "QUEUED":
-                await self._complete(task.id)
+                await self._complete(task)
                 if not task.held:
                     heapq.heappush(self._waiting, task.id)
             else:
@@ -78,18 +79,17 @@ class RunQueue:
                 await self._say(task.id, "FAILED", "lost_worker")
         self._fill()
 
-    async def _complete(self, task_id: int) -> None:
+    async def _complete(self, task: Task) -> None:
         """Do what a server that died while it created a task had still to do."""
-        found = await run_in_threadpool(self._store.task_with_last_seq, task_id)
-        if found is not None and found[1] == 0:
-            await self._say(task_id, "QUEUED", None)
-        if not self._workspaces.path(task_id).exists():
-            log.warning("a work_dir was missing", task_id=task_id)
+        if task.last_seq == 0:
+            await self._say(task.id, "QUEUED", None)
+        if not self._workspaces.path(task.id).exists():
+            log.warning("a work_dir was missing", task_id=task.id)
             try:
-                await run_in_threadpool(self._workspaces.create, task_id)
+                await run_in_threadpool(self._workspaces.create, task.id)
             except OSError as error:
                 # Its run will fail and say so; the others have theirs.
-                log.error("it could not be made", task_id=task_id, exc_info=error)
+                log.error("it could not be made", task_id=task.id, exc_info=error)
 
     async def close(self) -> None:
         """Stop what runs and wait for it; what waits stays queued for the next server.
@@ -104,7 +104,7 @@ class RunQueue:
 
     async def created(self, task: Task) -> None:
         """A task is there: say so in its log and, unless it is held, queue it."""
-        await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
+        task.last_seq = await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
         if not task.held:
             self.submit(task.id)
 

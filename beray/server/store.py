@@ -1,43 +1,22 @@
 """The record of truth: accounts, tasks and events in SQL.
 
-Synchronous; the server calls it in threads. Times are stored as the UTC strings that
-the wire carries, which sort as they should. SQLite runs in WAL mode with full syncs:
-what a transaction has committed survives a killed server and a lost power supply.
+Synchronous; the server calls it in threads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    JSON,
-    Connection,
-    Engine,
-    ForeignKey,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    inspect,
-    select,
-    text,
-    update,
-)
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import String, bindparam, delete, func, insert, select, update
+from sqlalchemy.orm import Session
 
 from beray.schema import TERMINAL_STATUSES
-from beray.server import migrations
-from beray.server.json_values import stored_tools
+from beray.server import changes
+from beray.server.database import Database
+from beray.server.tables import CreationKey, StoredEvent, Task, Token, User
 
 LOCAL_EMAIL = "local@localhost"
 KEY_SECONDS = 24 * 3600
@@ -50,85 +29,6 @@ def utc_now(after_seconds: float = 0.0) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-class Base(DeclarativeBase):
-    pass
-
-
-class User(Base):
-    __tablename__ = "users"
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    email: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str | None]
-    created_at: Mapped[str]
-
-
-class Token(Base):
-    """An access token, known by the SHA-256 of it alone."""
-
-    __tablename__ = "tokens"
-
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    created_at: Mapped[str]
-    expires_at: Mapped[str]
-
-
-class VerificationCode(Base):
-    __tablename__ = "verification_codes"
-
-    email: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str]
-    sent_at: Mapped[str]
-    expires_at: Mapped[str]
-    wrong_tries: Mapped[int]
-
-
-class Task(Base):
-    __tablename__ = "tasks"
-    # Ids are never given twice: a link to a deleted task must not show another one.
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    goal: Mapped[str]
-    tools: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
-    held: Mapped[bool]
-    status: Mapped[str] = mapped_column(index=True)
-    reason: Mapped[str | None]
-    created_at: Mapped[str]
-    started_at: Mapped[str | None]
-    ended_at: Mapped[str | None]
-
-
-class CreationKey(Base):
-    """The ``Idempotency-Key`` of a task's creation, for a day."""
-
-    __tablename__ = "creation_keys"
-
-    user_id: Mapped[int] = mapped_column(
-        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
-    )
-    key: Mapped[str] = mapped_column(primary_key=True)
-    request_digest: Mapped[str]
-    task_id: Mapped[int]
-    created_at: Mapped[str] = mapped_column(index=True)
-
-
-class StoredEvent(Base):
-    """One event of a task; ``body`` is its JSON as the wire carries it."""
-
-    __tablename__ = "events"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-
-    task_id: Mapped[int] = mapped_column(
-        ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    body: Mapped[str]
-
-
 class KeyTaken(Exception):
     """There was a creation with this key; ``same_request`` says whether it was the same one."""
 
@@ -138,46 +38,16 @@ class KeyTaken(Exception):
         self.same_request = same_request
 
 
-class UnusableDatabase(Exception):
-    """The database cannot be opened; the text says why."""
+class Position(NamedTuple):
+    """Where a task's log ends, and whose it is."""
+
+    last_seq: int
+    ended: bool
+    user_id: int
 
 
-class Store:
-    """Opens the database and brings its schema up to date.
-
-    Raises:
-        UnusableDatabase: the file is no database, is damaged, or a newer version's.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._engine = _engine(f"sqlite:///{path}")
-        try:
-            _migrate(self._engine)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            self.close()
-            problem = str(getattr(error, "orig", error))
-            raise UnusableDatabase(f"{path} cannot be used: {problem}") from error
-        except migrations.UnknownRevision as error:
-            self.close()
-            raise UnusableDatabase(f"{path} cannot be used: {error}") from error
-
-    def close(self) -> None:
-        self._engine.dispose()
-
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session:
-            yield session
-
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction that holds the write lock from its start, so none fails half-way."""
-        with (
-            self._engine.connect().execution_options(beray_write=True) as connection,
-            Session(connection, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+class Store(Database):
+    """What the server keeps, by what it is asked for."""
 
     # Accounts
 
@@ -273,9 +143,13 @@ class Store:
 
     def tasks_of(self, user_id: int) -> list[Task]:
         """A user's tasks, the newest first."""
+        return self.board(user_id)[1]
+
+    def board(self, user_id: int) -> tuple[int, list[Task]]:
+        """A user's tasks, the newest first, and the change that they are behind."""
         newest = select(Task).where(Task.user_id == user_id).order_by(Task.id.desc())
         with self.reading() as session:
-            return list(session.scalars(newest))
+            return changes.last_seq(session, user_id), list(session.scalars(newest))
 
     def unfinished_tasks(self) -> list[Task]:
         """Tasks of everybody that have not ended, in order of creation."""
@@ -290,6 +164,7 @@ class Store:
             if task is None or not task.held:
                 return None
             task.held = False
+            changes.add(session, task.user_id, task_id, task.status, task.reason, utc_now())
         return task
 
     def undo_task(self, task_id: int) -> None:
@@ -300,39 +175,55 @@ class Store:
 
     def remove_task(self, task_id: int) -> None:
         with self.writing() as session:
-            session.execute(delete(Task).where(Task.id == task_id))
+            task = session.get(Task, task_id)
+            if task is not None:
+                changes.add(session, task.user_id, task_id, None, None, utc_now())
+                session.execute(delete(Task).where(Task.id == task_id))
 
     # Events
 
-    def position(self, session: Session, task_id: int) -> tuple[int, bool] | None:
-        """The last ``seq`` of a task and whether it has ended; ``None``: no such task."""
-        status = session.scalar(select(Task.status).where(Task.id == task_id))
-        if status is None:
+    def position(self, session: Session, task_id: int) -> Position | None:
+        """Where a task's log ends; ``None``: no such task."""
+        found = session.execute(
+            select(Task.last_seq, Task.status, Task.user_id).where(Task.id == task_id)
+        ).one_or_none()
+        if found is None:
             return None
-        last = session.scalar(
-            select(func.max(StoredEvent.seq)).where(StoredEvent.task_id == task_id)
-        )
-        return last or 0, status in TERMINAL_STATUSES
+        last_seq, status, user_id = found
+        return Position(last_seq, status in TERMINAL_STATUSES, user_id)
 
     def add_events(self, session: Session, rows: list[dict[str, Any]]) -> None:
         session.execute(insert(StoredEvent), rows)
 
-    def set_status(
-        self, session: Session, task_id: int, status: str, reason: str | None, at: str
-    ) -> None:
-        changes: dict[str, Any] = {"status": status, "reason": reason}
-        if status == "RUNNING":
-            changes["started_at"] = at
-        elif status in TERMINAL_STATUSES:
-            changes |= {"ended_at": at, "held": False}
-        session.execute(update(Task).where(Task.id == task_id).values(changes))
+    def set_ends(self, session: Session, ends: dict[int, tuple[int, str | None]]) -> None:
+        """Move the ends of tasks' logs: the last ``seq`` and, if there is a new one, line."""
+        moved = (
+            update(Task.__table__)  # type: ignore[arg-type]
+            .where(Task.id == bindparam("task"))
+            .values(
+                last_seq=bindparam("seq"),
+                last_line=func.coalesce(bindparam("line", type_=String), Task.last_line),
+            )
+        )
+        rows = [{"task": task, "seq": seq, "line": line} for task, (seq, line) in ends.items()]
+        session.connection().execute(moved, rows)
 
-    def task_with_last_seq(self, task_id: int) -> tuple[Task, int] | None:
-        """A task and the ``seq`` of its last event, as they were at one moment."""
-        with self.reading() as session:
-            task = session.get(Task, task_id)
-            place = self.position(session, task_id)
-        return (task, place[0]) if task is not None and place is not None else None
+    def set_status(
+        self,
+        session: Session,
+        user_id: int,
+        task_id: int,
+        status: str,
+        reason: str | None,
+        at: str,
+    ) -> None:
+        values: dict[str, Any] = {"status": status, "reason": reason}
+        if status == "RUNNING":
+            values["started_at"] = at
+        elif status in TERMINAL_STATUSES:
+            values |= {"ended_at": at, "held": False}
+        session.execute(update(Task).where(Task.id == task_id).values(values))
+        changes.add(session, user_id, task_id, status, reason, at)
 
     def events_after(self, task_id: int, after: int, limit: int) -> list[tuple[int, str]]:
         """``(seq, body)`` of the events behind ``after``, in order."""
@@ -349,55 +240,3 @@ class Store:
 def _request_digest(goal: str, tools: list[dict[str, Any]] | None, held: bool) -> str:
     request = json.dumps([goal, tools, held], sort_keys=True)
     return hashlib.sha256(request.encode()).hexdigest()
-
-
-def _engine(url: str) -> Engine:
-    # Tools are the only JSON column.
-    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored_tools)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        # The driver's own transactions begin too late for BEGIN IMMEDIATE.
-        connection.isolation_level = None
-        # Damaged text is shown as such; it must not keep its owner from all the other rows.
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-        for pragma in _pragmas():
-            connection.execute(pragma)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("beray_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _pragmas() -> Iterable[str]:
-    yield "PRAGMA journal_mode=WAL"
-    yield "PRAGMA synchronous=FULL"
-    yield "PRAGMA foreign_keys=ON"
-
-
-def _migrate(engine: Engine) -> None:
-    """Bring the schema up to date.
-
-    alembic takes longer to import than the rest of a start, so it is asked only where
-    there is something to migrate; a new database is made as it has to be at once.
-    """
-    with engine.connect() as connection:
-        revision = _revision(connection)
-        if revision is None:
-            Base.metadata.create_all(connection)
-            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
-            stamp = text("INSERT INTO alembic_version VALUES (:head)")
-            connection.execute(stamp, {"head": migrations.HEAD})
-        elif revision != migrations.HEAD:
-            migrations.upgrade(connection)
-        connection.commit()
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision

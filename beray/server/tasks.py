@@ -1,25 +1,27 @@
-"""The routes of tasks, and the stream of a task's events."""
+"""The routes of tasks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException
+from fastapi import APIRouter, Header, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
-from beray.server.event_log import PAGE_EVENTS, LoggedEvent, TaskEnded
+from beray.server.event_log import PAGE_EVENTS, TaskEnded
 from beray.server.json_values import StrictRoute, require_plain
-from beray.server.store import KeyTaken, Store, Task
+from beray.server.store import KeyTaken, Store
+from beray.server.tables import Task
+from beray.server.task_feed import public
 
-RETRY_MILLISECONDS = 1000
+MOST_EVENTS = 5000
+"""In one answer of ``list_events``."""
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
@@ -108,10 +110,19 @@ async def list_tasks(user: CurrentUser, app: AppServices) -> list[schema.Task]:
 @router.get("/{task_id}", response_model=schema.Task)
 async def get_task(task: OwnTask, app: AppServices) -> StreamingResponse:
     """The task with its ``events``."""
-    found = await run_in_threadpool(app.store.task_with_last_seq, task.id)
-    if found is None:
-        raise HTTPException(404, f"There is no task {task.id}.")
-    return StreamingResponse(_with_events(app.store, *found), media_type="application/json")
+    return StreamingResponse(_with_events(app.store, task), media_type="application/json")
+
+
+@router.get("/{task_id}/events", response_model=list[schema.TaskEvent])
+async def list_events(
+    task: OwnTask,
+    app: AppServices,
+    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = PAGE_EVENTS,
+) -> Response:
+    """The events behind the ``seq`` ``after``, as many as there are up to ``limit``. Ours."""
+    rows = await run_in_threadpool(app.store.events_after, task.id, after, limit)
+    return Response("[" + ",".join(body for _, body in rows) + "]", media_type="application/json")
 
 
 @router.post("/{task_id}/start")
@@ -121,6 +132,7 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
     if released is None:
         raise HTTPException(409, f"Task {task.id} is not held: it is {task.status}.")
     app.queue.submit(released.id)
+    app.feed.wake(released.user_id)
     return public(released)
 
 
@@ -142,78 +154,18 @@ async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
         app.workspaces.remove(task.id)
 
     await run_in_threadpool(remove)
+    app.feed.wake(task.user_id)
     return {"status": "success", "message": f"Task {task.id} is deleted."}
 
 
-@router.get(
-    "/{task_id}/stream",
-    response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}}},
-)
-async def stream_task(
-    task: OwnTask,
-    app: AppServices,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> EventSourceResponse:
-    """The task's events, each with its ``seq`` as id; ends after a terminal status.
-
-    ``Last-Event-ID`` resumes behind that event.
-    """
-    after = await run_in_threadpool(_position, app.store, task.id, last_event_id)
-    return EventSourceResponse(
-        _messages(app.event_log.tail(task.id, after)),
-        sep="\n",
-        ping=app.settings.heartbeat_seconds,
-        ping_message_factory=lambda: ServerSentEvent(comment="alive", sep="\n"),
-        send_timeout=app.settings.send_timeout_seconds,
-    )
-
-
-def _position(store: Store, task_id: int, last_event_id: str | None) -> int:
-    """The ``seq`` to go on behind."""
-    if not last_event_id:
-        return 0
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
-        raise HTTPException(422, "Last-Event-ID is not the id of an event of this task.")
-    after = int(last_event_id)
-    found = store.task_with_last_seq(task_id)
-    if found is not None and after > found[1]:
-        raise HTTPException(
-            422, f"Last-Event-ID {after} is behind the task's last event, {found[1]}."
-        )
-    return after
-
-
-async def _messages(batches: AsyncIterator[list[LoggedEvent]]) -> AsyncIterator[bytes]:
-    """Each batch as one piece of text/event-stream."""
-    yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-    async for batch in batches:
-        yield "".join(f"id: {event.seq}\ndata: {event.body}\n\n" for event in batch).encode()
-
-
-def _with_events(store: Store, task: Task, last_seq: int) -> Iterator[str]:
-    """The JSON of a task with its events up to ``last_seq``, a page at a time."""
+def _with_events(store: Store, task: Task) -> Iterator[str]:
+    """The JSON of a task with its events up to its ``last_seq``, a page at a time."""
     yield json.dumps(public(task), ensure_ascii=False)[:-1] + ', "events": ['
     after = 0
-    while after < last_seq:
-        rows = store.events_after(task.id, after, min(PAGE_EVENTS, last_seq - after))
+    while after < task.last_seq:
+        rows = store.events_after(task.id, after, min(PAGE_EVENTS, task.last_seq - after))
         if not rows:
             break
         yield ("," if after else "") + ",".join(body for _, body in rows)
         after = rows[-1][0]
     yield "]}"
-
-
-def public(task: Task) -> schema.Task:
-    """A task as the wire carries it."""
-    return {
-        "id": task.id,
-        "goal": task.goal,
-        "status": task.status,
-        "reason": task.reason,
-        "held": task.held,
-        "tools": task.tools,
-        "created_at": task.created_at,
-        "started_at": task.started_at,
-        "ended_at": task.ended_at,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,17 @@ class ScriptedServer:
 def stream(events: Iterable[Mapping[str, Any]]) -> tuple[int, bytes]:
     """Events as one body of text/event-stream that ends behind them."""
     body = b"".join(
-        b"id: %d\ndata: %s\n\n" % (event["seq"], json.dumps(event).encode()) for event in events
+        (b"id: %d\n" % event["seq"] if "seq" in event else b"")
+        + b"data: %s\n\n" % json.dumps(event).encode()
+        for event in events
     )
     return 200, b"retry: 10\n\n" + body
+
+
+def program(*argv: str) -> list[str]:
+    """The command in a process that hears Ctrl-C, even where the tests run in the background."""
+    start = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from beray.cli import main; sys.argv[0] = 'beray'; sys.exit(main())"
+    )
+    return [sys.executable, "-c", start, *argv]

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ if os.name != "posix":
     pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
 
 from beray.client import BeRayClient
-from tests.cli.cli_support import ScriptedServer, stream
+from tests.cli.cli_support import ScriptedServer, program, stream
 from tests.cli.cli_terminal import Terminal
 
 OBEYED = "\x1b]0;owned\x07\x1b[2J\x9b2J\x85\x7f\r\x08\u202e\u2066\u2028[/b]"
@@ -25,15 +24,6 @@ HOSTILE = OBEYED + "\ud800"
 """What terminals obey, what reorders a line, what markup is, and what cannot be encoded."""
 
 SESSION = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
-
-
-def program(*argv: str) -> list[str]:
-    """The command in a process that hears Ctrl-C, even where the tests run in the background."""
-    start = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from beray.cli import main; sys.argv[0] = 'beray'; sys.exit(main())"
-    )
-    return [sys.executable, "-c", start, *argv]
 
 
 def test_no_text_from_outside_acts_on_the_terminal(

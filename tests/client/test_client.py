@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 import logging
 import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,10 @@ from beray import (
     NotFoundError,
     RateLimitError,
     UnprocessableEntityError,
+    exceptions,
 )
+from beray.body import BrokenBody
+from beray.testing import Answer, FaultServer
 
 API = "http://localhost:8000/api/v1"
 SESSION = {
@@ -348,3 +354,51 @@ def test_nothing_shows_the_token(
 def test_connection_refused_says_so() -> None:
     with pytest.raises(ConnectionFailed, match="Connection refused"):
         BeRayClient("http://127.0.0.1:9").list_tasks()
+
+
+KINDS = [
+    kind
+    for kind in (*vars(exceptions).values(), BrokenBody)
+    if isinstance(kind, type) and issubclass(kind, BeRayException)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_exception_can_be_pickled_and_says_where_it_belongs(kind: type[Exception]) -> None:
+    wanted = inspect.signature(kind).parameters.values()
+    needed: dict[str, Any] = {
+        name.name: 503
+        for name in wanted
+        if name.kind is name.KEYWORD_ONLY and name.default is name.empty
+    }
+    error: Any = kind(
+        "why", **{"method": "GET", "path": "/x", "status_code": 503, "request_id": "r1", "error_detail": [{"a": 1}]} | needed
+    )  # fmt: skip
+    error.add_note("by the way")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert (str(again), vars(again)) == ("why", vars(error))
+        assert (again.method, again.path, again.status_code) == ("GET", "/x", 503)
+        assert (again.request_id, again.error_detail) == ("r1", [{"a": 1}])
+
+
+def test_no_log_and_no_traceback_holds_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    answers = [
+        Answer(json.dumps(SESSION | {"access_token": "TOPSECRET"}).encode()),
+        Answer(b"[]"),
+        Answer(b'{"detail": "TOPSECRET is wrong"}', 401),
+        Answer(b"x", drop_at=0),
+    ]
+    with FaultServer(answers) as server:
+        client = BeRayClient(server.url, max_retries=0)
+        client.login("e@x.example", "TOPSECRET")
+        client.list_tasks()
+        with pytest.raises(AuthenticationError):
+            client.list_tasks()  # what a server itself repeats is its own affair
+        with pytest.raises(ConnectionFailed) as caught:
+            client.list_tasks()
+    assert "GET /tasks/ -> 401" in caplog.text
+    told = "".join(traceback.format_exception(caught.value))
+    assert "TOPSECRET" not in f"{caplog.text} {told} {client!r}"
+    assert server.requests[1].headers["authorization"] == "Bearer TOPSECRET"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import socket
@@ -23,12 +24,14 @@ from beray import (
     InvalidArgument,
     InvalidResponseError,
     OutcomeUnknown,
+    RateLimitError,
     StreamState,
     Transfer,
     TransferCancelled,
     TransferError,
     UnprocessableEntityError,
 )
+from beray.calls import Call
 from beray.testing import Answer, FaultServer
 
 UPLOADED = Answer(b'{"message": "m", "path": "f", "size": 1}')
@@ -344,3 +347,136 @@ def test_a_cut_in_the_tls_handshake_is_a_broken_connection_and_unsent() -> None:
         stop.set()
         with socket.create_connection(listener.getsockname()):
             pass
+
+
+@pytest.mark.parametrize("given", ["client", "session"])
+def test_a_proxy_of_the_callers_own_goes_before_the_environments(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with FaultServer([Answer(b"[]")] * 2) as proxy:
+        proxies = {"http": proxy.url}
+        session = requests.Session() if given == "session" else None
+        if session is not None:
+            session.proxies = proxies
+        options: Any = {"proxies": proxies} if given == "client" else {"session": session}
+        for url in ("http://beray.example", "http://127.0.0.1:1"):
+            assert BeRayClient(url, "tok", **options).list_tasks() == []
+        assert [request.path for request in proxy.requests] == [
+            "http://beray.example/api/v1/tasks/",
+            "http://127.0.0.1:1/api/v1/tasks/",
+        ]
+
+
+def test_the_proxy_of_the_environment_is_asked_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultServer([Answer(b"[]")]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert BeRayClient("http://beray.example", "tok").list_tasks() == []
+        assert proxy.requests[0].path == "http://beray.example/api/v1/tasks/"
+
+
+class Pipe(io.RawIOBase):
+    """A file without a length, that breaks behind its first block."""
+
+    def __init__(self, content: Any, then: Exception | None = None) -> None:
+        self._blocks = iter([content])
+        self._then = then
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> Any:
+        block = next(self._blocks, b"")
+        if not block and self._then is not None:
+            raise self._then
+        return block
+
+
+def test_what_a_pipe_raises_comes_out() -> None:
+    with FaultServer([UPLOADED] * 2) as server:
+        client = BeRayClient(server.url)
+        with pytest.raises(OSError, match="Input/output error"):
+            client.upload_file(1, "f", Pipe(b"x" * 100_000, OSError(5, "Input/output error")))
+        with pytest.raises(InvalidArgument, match="open as text"):
+            client.upload_file(1, "f", Pipe("text"))
+        assert client.upload_file(1, "f", Pipe(b"x" * 100_000))["size"] == 1
+        assert server.requests[-1].body == b"x" * 100_000
+
+
+def test_what_goes_over_the_wire_is_in_no_repr() -> None:
+    secret = {"json": {"password": "SECRET"}, "headers": {"Authorization": "Bearer SECRET"}}
+    call = Call("POST", "/auth/login", False, (1.0, 1.0), secret)
+    transport = BeRayClient(token="SECRET")._transport
+    shown = f"{call!r} {call} {transport!r} {transport._authorization()!r} {transport.session!r}"
+    assert "SECRET" not in shown
+
+
+def test_a_number_that_cannot_be_an_id() -> None:
+    with pytest.raises(InvalidArgument, match="cannot be an id"):
+        BeRayClient().get_task(10**5000)
+
+
+def test_the_first_part_of_a_large_answer_is_cut_quickly() -> None:
+    began = time.process_time()
+    server = FaultServer([Answer("é".encode() * 10_000_000)])
+    with server, pytest.raises(InvalidResponseError) as caught:
+        BeRayClient(server.url).list_tasks()
+    assert caught.value.body == "é" * 2048
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("value", "calls"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 2),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", 2),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 1),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 1),
+        ("-5", 2),
+        ("nan", 1),
+        ("9" * 400, 1),
+        ("soon", 1),
+    ],
+)
+def test_retry_after_in_whatever_form(value: str, calls: int) -> None:
+    task = Answer(b'{"id": 1, "goal": "g", "status": "s"}')
+    with FaultServer([Answer(b"{}", 429, {"Retry-After": value}), task]) as server:
+        client = BeRayClient(server.url)
+        if calls == 1:
+            with pytest.raises(RateLimitError):
+                client.create_task("g")
+        else:
+            assert client.create_task("g")["id"] == 1
+        assert len(server.requests) == calls
+
+
+class Canned(requests.adapters.BaseAdapter):
+    """Another way to a server, as a session of the caller's own may have one."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        super().__init__()
+        self._bodies = iter(bodies)
+
+    def send(self, request: Any, **_: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.url, response.request = 200, request.url, request
+        response.raw = io.BytesIO(next(self._bodies))
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_session_with_another_way_to_the_server(tmp_path: Path) -> None:
+    session = requests.Session()
+    body = os.urandom(300_000)
+    session.mount("http://", Canned(b"[]", END, body, body))
+    client = BeRayClient("http://beray.example", session=session)
+    assert client.list_tasks() == []
+    assert len(list(client.stream_task_updates(1))) == 1
+    assert client.get_file_content(1, "f").content == body
+    assert client.download_file(1, "f", tmp_path / "f").read_bytes() == body

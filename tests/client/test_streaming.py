@@ -102,7 +102,7 @@ def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str, newli
             server.requests.clear()
             server.say(framed(pieces, framing, cut))
             updates = client.stream_task_updates(1, on_state=go_on)
-            updates._reader._first_delay = 0.0
+            updates._connections.first_delay = 0.0
             for item in updates:
                 given.append(item)  # noqa: PERF402 - on_state looks at it meanwhile
             assert given == SHORT, cut
@@ -315,3 +315,25 @@ def test_an_event_beyond_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     script = [answer(b"data: " + b"x" * 2000)]
     with FaultServer(script) as server, pytest.raises(InvalidResponseError, match="larger than"):
         next(BeRayClient(server.url).stream_task_updates(1))
+
+
+@pytest.mark.parametrize("framing", ["chunked", "bytewise", "close", "length", "gzip", "deflate"])
+def test_an_event_is_given_when_its_last_byte_has_arrived(framing: str) -> None:
+    pieces = [wire(event(seq)) for seq in range(1, 6)]
+    encoding = framing if framing in ("gzip", "deflate") else None
+    zipper = zlib.compressobj(wbits=31 if framing == "gzip" else 15)
+    if encoding:
+        pieces = [zipper.compress(piece) + zipper.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+    elif framing == "bytewise":
+        whole = b"".join(pieces)
+        pieces = [whole[at : at + 1] for at in range(len(whole))]
+    size = sum(map(len, pieces))
+    # More is promised, and never comes: whoever waits for it does not give the fifth.
+    headers = SSE | ({"Content-Encoding": encoding} if encoding else {})
+    kind: Any = {"bytewise": "chunked", "gzip": "chunked", "deflate": "close"}.get(framing, framing)
+    stalling = Answer([*pieces, b"x" * 100], headers=headers, framing=kind, stall_at=size)
+    with FaultServer([stalling]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, idle=20, reconnect=0.1)
+        assert [next(updates)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
+        updates.close()
+        assert len(server.requests) == 1

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import done
 
-from beray import BeRayClient, TransferCancelled, TransferError
+from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError, files
 from beray.digests import header
 from beray.files import Transfer
 from beray.testing import Answer, FaultServer, RunningServer
@@ -53,6 +56,29 @@ def test_a_later_process_takes_up_what_an_earlier_one_left(tmp_path: Path) -> No
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         assert server.requests[-1].headers["range"] == f"bytes={cut}-"
     assert (tmp_path / "b").read_bytes() == BODY
+    assert left(tmp_path) == ["b"]
+
+
+def test_what_a_killed_process_left_is_taken_up_again(tmp_path: Path) -> None:
+    cut = 2_000_000
+    script = (
+        "import sys; from beray import BeRayClient;"
+        "BeRayClient(sys.argv[1]).download_file(1, 'b', sys.argv[2])"
+    )
+    target = tmp_path / "b"
+    with FaultServer([Answer(BODY, headers=ETAG, stall_at=cut), rest(cut, **DIGEST)]) as server:
+        arguments = [sys.executable, "-c", script, server.url, str(target)]
+        with subprocess.Popen(arguments) as process:
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline:
+                sizes = [path.stat().st_size for path in tmp_path.glob(".b.*.part")]
+                if sizes == [cut]:
+                    break
+                time.sleep(0.01)
+            process.kill()
+        BeRayClient(server.url).download_file(1, "b", target)
+        assert server.requests[-1].headers["range"] == f"bytes={cut}-"
+    assert target.read_bytes() == BODY
     assert left(tmp_path) == ["b"]
 
 
@@ -210,3 +236,190 @@ def test_cancel_wakes_a_stalled_download(tmp_path: Path) -> None:
         thread.join(10)
         assert len(outcome) == 1
     assert left(tmp_path) == []
+
+
+def part(start: int, end: int, total: int, body: bytes, **headers: str) -> Answer:
+    return Answer(body, 206, {"Content-Range": f"bytes {start}-{end}/{total}", **ETAG, **headers})
+
+
+CUT = 400_000
+LAST = len(BODY) - 1
+WHOLE = Answer(BODY, headers=ETAG)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        part(CUT - 1, LAST, len(BODY), BODY[CUT - 1 :]),
+        part(CUT, LAST, len(BODY) + 5, BODY[CUT:]),
+        part(CUT, CUT + 99, len(BODY), BODY[CUT : CUT + 100]),
+        part(CUT, LAST, len(BODY), BODY[CUT:], ETag='"v2"'),
+        Answer(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/{len(BODY)}"}),
+        Answer(BODY[CUT:], 206, {"Content-Range": "bytes x-y/z", **ETAG}),
+        Answer(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/*", **ETAG}),
+        Answer(b"--x\r\n", 206, {"Content-Type": "multipart/byteranges; boundary=x", **ETAG}),
+        Answer(b"{}", 416),
+        Answer(BODY, headers={"ETag": '"v2"'}, drop_at=7),
+    ],
+)  # fmt: skip
+def test_a_part_that_does_not_fit_is_not_used(tmp_path: Path, odd: Answer) -> None:
+    rest_of_it = part(CUT + 100, LAST, len(BODY), BODY[CUT + 100 :])
+    fits = odd.body == BODY[CUT : CUT + 100]
+    script = [Answer(BODY, headers=ETAG, drop_at=CUT), odd, rest_of_it if fits else WHOLE, WHOLE]
+    with FaultServer(script) as server:
+        path = BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+    assert path.read_bytes() == BODY
+    assert left(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("status", [202, 204, 205, 304])
+def test_an_answer_that_is_no_file_is_not_saved(tmp_path: Path, status: int) -> None:
+    server = FaultServer([Answer(b"", status)])
+    with server, pytest.raises(InvalidResponseError, match="no file"):
+        BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("headers", [{}, ETAG])
+def test_a_disk_that_takes_no_more_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    def full(file: Any, block: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with FaultServer([Answer(BODY, headers=headers)]) as server, monkeypatch.context() as patched:
+        patched.setattr(files, "write_all", full)
+        with pytest.raises(TransferError, match=r"b: No space left"):
+            BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are a matter of POSIX")
+def test_a_file_that_may_not_grow_is_an_error_and_goes_on_later(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with FaultServer([WHOLE]) as server:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        try:
+            with pytest.raises(TransferError, match="b: File too large"):
+                BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+        assert not (tmp_path / "b").exists()
+        server.say(rest(1_000_000))
+        BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == BODY
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse(path: Any, *args: Any, **options: Any) -> int:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    with FaultServer([WHOLE]) as server, monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(PermissionError) as caught:
+            BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
+    assert caught.value.filename == str(tmp_path / "b")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("headers", [{}, ETAG])
+def test_what_appears_during_a_download_is_left_alone(
+    tmp_path: Path, headers: dict[str, str]
+) -> None:
+    target = tmp_path / "b"
+    appear = Transfer(lambda *_: None if target.exists() else target.write_text("mine") and None)
+    with FaultServer([Answer(BODY, headers=headers)]) as server, pytest.raises(FileExistsError):
+        BeRayClient(server.url).download_file(1, "b", target, transfer=appear)
+    assert target.read_text() == "mine"
+    # What has no version cannot be taken up again, and does not stay.
+    assert len(left(tmp_path)) == (3 if headers else 1)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
+@pytest.mark.parametrize("what", ["file", "zip", "dir"])
+def test_cancel_wakes_whatever_the_end_of_the_body_is_told_by(
+    tmp_path: Path, framing: Any, what: str
+) -> None:
+    transfer = Transfer()
+    raised: list[BaseException] = []
+    with FaultServer([Answer(BODY, framing=framing, stall_at=500_000)]) as server:
+        client = BeRayClient(server.url)
+        calls: dict[str, Any] = {
+            "file": lambda: client.download_file(1, "b", tmp_path / "b", transfer=transfer),
+            "zip": lambda: client.download_zip(1, tmp_path / "b", transfer=transfer),
+            "dir": lambda: client.download_dir(1, tmp_path / "b", transfer=transfer),
+        }
+
+        def fetch() -> None:
+            try:
+                calls[what]()
+            except TransferCancelled as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        assert server.stalled.wait(10)
+        transfer.cancel()
+        thread.join(10)
+    assert len(raised) == 1
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("stage", ["tree", "digest"])
+def test_cancel_wakes_the_questions_before_an_upload(tmp_path: Path, stage: str) -> None:
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "a").write_text("1234")
+    tree = b'[{"name": "a", "path": "a", "type": "file", "size": 4}]'
+    later = Answer(b"{}", 503, {"Retry-After": "50"})
+    script = [Answer(tree, stall_at=5)] if stage == "tree" else [Answer(tree), later]
+    transfer = Transfer()
+    raised: list[BaseException] = []
+    with FaultServer(script) as server:
+        client = BeRayClient(server.url)
+
+        def send() -> None:
+            try:
+                client.upload_dir(1, folder, transfer=transfer)
+            except TransferCancelled as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while len(server.requests) < len(script) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        transfer.cancel()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert len(server.requests) == len(script)
+    assert len(raised) == 1
+
+
+def test_what_was_cancelled_before_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    transfer = Transfer()
+    transfer.cancel()
+    with FaultServer([]) as server:
+        client = BeRayClient(server.url)
+        calls: list[Any] = [
+            lambda: client.upload_dir(1, tmp_path, transfer=transfer),
+            lambda: client.upload_path(1, tmp_path / "a", transfer=transfer),
+            lambda: client.download_file(1, "b", tmp_path / "b", transfer=transfer),
+            lambda: client.download_dir(1, tmp_path / "b", transfer=transfer),
+        ]
+        for call in calls:
+            with pytest.raises(TransferCancelled):
+                call()
+        assert server.requests == []

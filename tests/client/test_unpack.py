@@ -138,6 +138,56 @@ def test_a_cancelled_unpacking_leaves_nothing(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+def overlapping(size: int) -> io.BytesIO:
+    """Two entries; the bytes of the first are the whole of the second."""
+    inner = zipped(("b", b"x" * size)).getvalue()
+    local = inner[: inner.index(b"PK\x01\x02")]
+    archive = zipped(("a", local)).getvalue()
+    directory = archive.index(b"PK\x01\x02", len(local))
+    second = bytearray(inner[inner.index(b"PK\x01\x02") : inner.index(b"PK\x05\x06")])
+    second[42:46] = archive.index(local).to_bytes(4, "little")
+    ending = archive.index(b"PK\x05\x06", directory)
+    end = bytearray(archive[ending:])
+    end[8:10] = end[10:12] = (2).to_bytes(2, "little")
+    end[12:16] = (ending - directory + len(second)).to_bytes(4, "little")
+    return io.BytesIO(archive[:ending] + bytes(second) + bytes(end))
+
+
+def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
+    archive = overlapping(1000)
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.namelist() == ["a", "b"]
+    with pytest.raises(TransferError, match="overlap"):
+        unpack(archive, tmp_path / "out")
+    assert left(tmp_path) == []
+
+
+def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+    body = bytearray(zipped(("ok", b""), ("secret", b"x" * 100)).getvalue())
+    body[body.rindex(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(TransferError, match="'secret' is encrypted"):
+        unpack(io.BytesIO(body), tmp_path / "out")
+    assert left(tmp_path) == []
+
+
+@posix_only
+def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    archive = zipped(("a", b"1"), ("big", b"x" * 200_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(TransferError, match="big: File too large"):
+            unpack(archive, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert left(tmp_path) == []
+
+
 # Moving into place, and undoing it
 
 
@@ -679,3 +729,13 @@ def test_something_in_the_way_of_a_partial_file_is_named(tmp_path: Path) -> None
     path.mkdir()
     with Partial(target, "s").alone() as partial, pytest.raises(TransferError, match="in the way"):
         partial.restart(None)
+
+
+def test_all_that_is_there_already_is_named(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(14)]
+    target = unpack(zipped(*((name, b"mine") for name in names)), tmp_path / "out")
+    with pytest.raises(FileExistsError, match=r"00, .*09 and 4 more exist already"):
+        unpack(zipped(("new", b"1"), *((name, b"2") for name in names)), target)
+    with pytest.raises(FileExistsError, match="03 exists; it is overwritten only when asked"):
+        unpack(zipped(("new", b"1"), ("03", b"2")), target)
+    assert sorted(content(target)) == names

@@ -155,7 +155,7 @@ def test_no_token_no_answer(beray_server: RunningServer, header: str | None) -> 
 
 
 def test_neither_tokens_nor_codes_nor_passwords_are_kept(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data") as server:
+    with RunningServer.start(tmp_path / "data", cheap_passwords=False) as server:
         code = code_for(server, "kept@example.test")
         session = server.client().register("kept@example.test", code, PASSWORD)
     everything = b"".join(
@@ -166,6 +166,7 @@ def test_neither_tokens_nor_codes_nor_passwords_are_kept(tmp_path: Path) -> None
     assert b"kept@example.test" in everything
     assert session["access_token"].encode() not in everything
     assert PASSWORD.encode() not in everything
+    assert b"$argon2id$v=19$m=65536,t=3,p=4$" in everything
     assert f"{code}".encode() not in server.log.read_bytes()
 
 

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
+from textual._context import visible_screen_stack
+from textual.constants import MAX_FPS
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.strip import Strip
+from textual.widgets import Input, TextArea
 
 SECONDS = 15.0
+LOOK_SECONDS = 0.02
+
+
+async def at_rest(_least: float = 0.0, most: float = 1.0) -> None:
+    """Return once nothing of the app can go on before time passes or another thread speaks.
+
+    Textual guesses this from the CPU time of the whole process, which has other threads;
+    here the event loop itself is asked. What has changed is painted with the next frame.
+    """
+    loop: Any = asyncio.get_running_loop()
+    deadline = time.monotonic() + most
+    await asyncio.sleep(1 / MAX_FPS)
+    busy = True
+    while busy and time.monotonic() < deadline:
+        await asyncio.sleep(0)
+        busy = bool(loop._ready)
 
 
 async def until(pilot: Pilot[None], seen: Callable[[], object], seconds: float = SECONDS) -> None:
     """Let the app go on until ``seen`` is true; fail with the screen where it never is."""
     deadline = time.monotonic() + seconds
     while not seen():
+        if pilot.app._exception is not None:
+            raise pilot.app._exception
         if time.monotonic() > deadline:
             raise AssertionError(f"not seen within {seconds} s; the screen:\n{screen(pilot)}")
-        await pilot.pause(0.01)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def until_shown(pilot: Pilot[None], *texts: str) -> None:
@@ -26,14 +49,24 @@ async def until_shown(pilot: Pilot[None], *texts: str) -> None:
 
 def screen(pilot: Pilot[None]) -> str:
     """Every cell of the screen, as the compositor hands it to the terminal."""
-    strips = pilot.app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips(pilot))
+
+
+def strips(pilot: Pilot[None]) -> list[Strip]:
+    """The lines of the screen with their styles, what shines through a dialog included."""
+    # Without it, a dialog's background would be drawn empty, and kept so for the app itself.
+    visible_screen_stack.set(pilot.app._background_screens)
+    return pilot.app.screen._compositor.render_strips()
 
 
 async def fill(pilot: Pilot[None], field: str, text: str) -> None:
     """Put ``text`` into a field of a form and press enter there."""
-    await until(pilot, lambda: list(pilot.app.screen.query(f"{field} Input")))
-    box = pilot.app.screen.query_one(f"{field} Input", Input)
-    box.value = text
+    boxes = f"{field} Input, {field} TextArea"
+    await until(pilot, lambda: list(pilot.app.screen.query(boxes)))
+    box = pilot.app.screen.query(boxes).first()
+    if isinstance(box, Input):
+        box.value = text
+    elif isinstance(box, TextArea):
+        box.text = text
     box.focus()
     await pilot.press("enter")

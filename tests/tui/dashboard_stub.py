@@ -16,8 +16,10 @@ from typing import Any
 import requests
 
 from beray.config import Profiles, Target
+from beray.exceptions import NotFoundError
 from beray.streaming import StreamState
 from tui.app import BeRayApp
+from tui.memory import Memory
 
 NOW = datetime(2026, 3, 14, 9, 30, 0, tzinfo=UTC)
 Answer = Any
@@ -60,6 +62,18 @@ class StubStream(Iterator[Any]):
         self._closed.set()
 
 
+class NoUpdates(Iterator[Any]):
+    """Of a server that has no stream over all tasks: it is asked for them instead."""
+
+    last_event_id: str | None = None
+
+    def __next__(self) -> Any:
+        raise NotFoundError("no such stream", status_code=404)
+
+    def close(self) -> None:
+        pass
+
+
 class StubClient:
     def __init__(self) -> None:
         self.tasks: Answer = []
@@ -79,6 +93,14 @@ class StubClient:
     def set_token(self, token: str | None) -> None:
         pass
 
+    def get_current_user(self) -> Any:
+        if isinstance(self.tasks, Exception):
+            raise self.tasks
+        return {"id": 1, "email": "ada@example.org", "created_at": "2026-03-14T07:00:00Z"}
+
+    def logout(self) -> Any:
+        return answered(self.message)
+
     def login(self, email: str, password: str) -> Any:
         return answered(self.session)
 
@@ -93,7 +115,10 @@ class StubClient:
             self.blocked.wait()
         return answered(self.tasks)
 
-    def create_task(self, goal: str) -> Any:
+    def stream_all_updates(self, **options: Any) -> NoUpdates:
+        return NoUpdates()
+
+    def create_task(self, goal: str, tools: Any = None, *, start: bool = True) -> Any:
         return answered(self.created)
 
     def stop_task(self, task_id: int) -> Any:
@@ -130,6 +155,7 @@ def stub_app(
         profiles,
         connect=lambda _: client,  # type: ignore[arg-type,return-value]
         clock=lambda: NOW,
+        memory=Memory(folder / "dashboard"),
     )
 
 
@@ -149,7 +175,9 @@ TASKS = [
     task(
         12,
         "Read the three reports in data/ and write a summary of one page to summary.md",
-        "RUNNING",
+        "INPUT_REQUIRED",
+        last_seq=16,
+        last_line="TOOL_FAILED: wc: sum.md: No such file or directory",
         started_at="2026-03-14T09:28:48Z",
     ),
     task(11, "!pytest -q", "QUEUED"),
@@ -164,7 +192,9 @@ TASKS = [
     task(
         9,
         "Which of the two plans is cheaper over five years?",
-        "INPUT_REQUIRED",
+        "RUNNING",
+        last_seq=37,
+        last_line="The second plan has no fee in its first year.",
         started_at="2026-03-14T08:05:00Z",
     ),
     task(

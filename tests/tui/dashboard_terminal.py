@@ -14,6 +14,8 @@ import pyte
 
 from tests.cli.cli_terminal import DEADLINE_SECONDS, Terminal
 
+_PROGRAM = ("-m", "beray.cli")
+
 
 class DashboardTerminal(Terminal):
     """``beray`` without arguments, on a terminal of the given size.
@@ -22,10 +24,12 @@ class DashboardTerminal(Terminal):
         raw: every byte that the program has written.
     """
 
-    def __init__(self, columns: int, lines: int, **environ: str) -> None:
+    def __init__(
+        self, columns: int, lines: int, program: tuple[str, ...] = _PROGRAM, **environ: str
+    ) -> None:
         size = {"COLUMNS": str(columns), "LINES": str(lines)}
         colours = {"TERM": "xterm-256color", "NO_COLOR": ""}
-        super().__init__(program=[sys.executable, "-m", "beray.cli"], **colours, **size, **environ)
+        super().__init__(program=[sys.executable, *program], **{**colours, **size, **environ})
         self._size = struct.pack("HHHH", lines, columns, 0, 0)
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
@@ -44,6 +48,11 @@ class DashboardTerminal(Terminal):
 
     def until_shown(self, *texts: str) -> None:
         self._until(lambda: all(text in self.shown for text in texts), f"{texts} did not come")
+
+    def until_told(self, *sequences: str) -> None:
+        """Wait for operating system commands, which are shown nowhere."""
+        wanted = [f"\x1b]{sequence}".encode() for sequence in sequences]
+        self._until(lambda: all(one in self.raw for one in wanted), f"{sequences} did not come")
 
     def until_gone(self, text: str) -> None:
         self._until(lambda: text not in self.shown, f"{text} did not go")

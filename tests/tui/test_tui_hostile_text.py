@@ -14,9 +14,10 @@ from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
+from tui.log.pane import LogPane
+from tui.memory import Memory
 from tui.screens.main import MainScreen
 from tui.screens.sign_in import SignInScreen
-from tui.widgets.line_view import LineView
 
 BIDI = "\u202e\u2066\u2069\u200e\u200f\u061c"
 HOSTILE = (
@@ -52,7 +53,9 @@ def every_event() -> list[dict[str, Any]]:
 def hostile_client() -> stub.StubClient:
     client = stub.StubClient()
     client.tasks = [
-        stub.task(2, HOSTILE, HOSTILE, reason=HOSTILE, started_at=HOSTILE, ended_at=7),
+        stub.task(
+            2, HOSTILE, HOSTILE, reason=HOSTILE, started_at=HOSTILE, ended_at=7, last_line=HOSTILE
+        ),
         stub.task(1, BIG, "RUNNING", reason=BIG),
     ]
     client.events = {2: every_event(), 1: [stub.text(BIG), stub.text(HOSTILE)]}
@@ -72,6 +75,7 @@ def app_for(client: stub.StubClient, folder: Path, token: str | None = "token") 
         target,
         Profiles(folder / "profiles.json"),
         connect=lambda _: client,  # type: ignore[arg-type,return-value]
+        memory=Memory(folder / "dashboard"),
     )
 
 
@@ -82,7 +86,8 @@ async def test_a_hostile_task_is_shown_in_every_pane(tmp_path: Path) -> None:
         log = pilot.app.screen_stack[-1]
         assert isinstance(log, MainScreen)
         await until(pilot, lambda: log.board.watched is not None)
-        events = log.query_one("#events", LineView)
+        await pilot.press("down")
+        events = log.query_one(LogPane)
         await until(pilot, lambda: "SOMETHING_NEW" in "".join(events.row_texts))
         assert_clean(screen(pilot))
         assert "[b]E[@click=app.quit]F[/]" in screen(pilot)
@@ -105,12 +110,12 @@ async def test_a_megabyte_without_a_line_break_is_laid_out(tmp_path: Path) -> No
         size=(80, 24), notifications=True
     ) as pilot:
         await until_shown(pilot, "mmm")
-        await pilot.press("down", "tab", "end")
+        await pilot.press("tab", "end")
         main = pilot.app.screen
         assert isinstance(main, MainScreen)
-        events = main.query_one("#events", LineView)
+        events = main.query_one(LogPane)
         await until(pilot, lambda: events.row_texts[-1:] and events.row_texts[-1].endswith("L"))
-        assert sum(map(len, events.row_texts)) > len(BIG)
+        assert sum(map(len, events.row_texts)) > 400_000
         assert_clean(screen(pilot))
 
 

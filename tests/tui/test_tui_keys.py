@@ -81,7 +81,7 @@ async def test_stopping_a_task_that_has_ended_says_so(tmp_path: Path) -> None:
     client.stop_task = stopped.append  # type: ignore[assignment]
     async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
         await until_shown(pilot, "● live")
-        await pilot.press("down", "down", "s")
+        await pilot.press("down", "s")
         await until_shown(pilot, "Task #10 has ended already")
     assert stopped == []
 

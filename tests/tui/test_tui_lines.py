@@ -1,4 +1,4 @@
-"""Events as lines, lines as rows: what the log and the previews are made of."""
+"""Text as lines, lines as rows: what the previews are made of."""
 
 from __future__ import annotations
 
@@ -8,77 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tests.tui.dashboard_stub import event, text
 from tui import preview, safe, status
 from tui.document import MAX_LINE_CHARACTERS, Document
-from tui.transcript import Transcript
 from tui.wrapping import wrapped
-
-
-def transcript(*events: dict[str, Any]) -> Transcript:
-    made = Transcript()
-    for one in events:
-        made.add(one)
-    return made
 
 
 def texts(document: Document) -> list[str]:
     return [line.text for line in document.lines]
 
 
-def test_pieces_of_text_flow_into_lines_however_they_were_cut() -> None:
-    whole = "one\ntwo and\n\nthree"
-    cuts = [transcript(text(whole[:at]), text(whole[at:])) for at in range(len(whole) + 1)]
-    assert {tuple(texts(made)) for made in cuts} == {("one", "two and", "", "three")}
-
-
-def test_another_source_or_another_event_begins_a_new_line() -> None:
-    made = transcript(
-        text("said"),
-        text("printed", "tools:shell"),
-        event("AGENT_EVENT_TOOL_RESULT", tool_name="shell", result={"exit_code": 2}),
-        text("more"),
-    )
-    assert texts(made) == ["said", "printed", "shell: exit status 2", "more"]
-    assert [line.style for line in made.lines] == [
-        "event--text", "event--output", "event--failure", "event--text",
-    ]  # fmt: skip
-
-
-def test_a_tool_call_in_pieces_is_one_line() -> None:
-    made = transcript(
-        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="grep", args_chunk='{"what"'),
-        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name=None, args_chunk=': "x"}'),
-        event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="ls", args_chunk="{}"),
-    )
-    assert texts(made) == ['grep {"what": "x"}', "ls {}"]
-
-
-def test_unknown_events_are_shown_with_what_they_hold() -> None:
-    assert texts(transcript(event("LATER", note="kept"))) == ['{"type": "LATER", "note": "kept"}']
-
-
-def test_a_deeply_nested_result_is_no_end_of_the_log() -> None:
-    deep: Any = "bottom"
-    for _ in range(100_000):
-        deep = [deep]
-    made = transcript(event("AGENT_EVENT_TOOL_RESULT", tool_name="t", result=deep))
-    assert texts(made) == ["t: (nested too deeply to show)"]
-
-
-def test_the_window_is_bounded_and_lines_keep_their_numbers() -> None:
-    document = Document(max_lines=100)
-    for number in range(1000):
-        document.append(str(number), "event--text")
-        assert len(document.lines) <= 100
-        assert document.lines[-1].text == str(document.end - 1)
-
-
 def test_a_long_line_is_broken_into_bounded_ones() -> None:
     document = Document()
-    document.extend("x" * (3 * MAX_LINE_CHARACTERS + 1), "event--text")
-    document.extend("y", "event--text")
-    assert [len(line.text) for line in document.lines] == [MAX_LINE_CHARACTERS] * 3 + [2]
+    document.append("x" * (3 * MAX_LINE_CHARACTERS + 1), "event--output", "1")
+    assert [len(line.text) for line in document.lines] == [MAX_LINE_CHARACTERS] * 3 + [1]
+    assert [line.mark for line in document.lines] == ["1", "", "", ""]
 
 
 @given(st.text(st.characters(exclude_characters="\n")), st.integers(2, 40))

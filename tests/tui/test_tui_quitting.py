@@ -26,8 +26,8 @@ async def main():
     app = BeRayApp(Target(sys.argv[1], "work", "token"), Profiles())
     async with app.run_test() as pilot:
         await pilot.pause(0.1)
+        assert any(thread.name == "beray-board" for thread in threading.enumerate())
         await pilot.press("q")
-    assert any(thread.name == "beray-poll" for thread in threading.enumerate())
 
 asyncio.run(main())
 print("left", flush=True)
@@ -74,7 +74,7 @@ async def test_what_arrives_after_the_end_does_no_harm(tmp_path: Path) -> None:
         async with app.run_test() as pilot:
             await until_shown(pilot, "Reading the tasks")
             await pilot.press("q")
-        poll = next(thread for thread in threading.enumerate() if thread.name == "beray-poll")
+        poll = next(thread for thread in threading.enumerate() if thread.name == "beray-board")
         client.blocked.set()
         poll.join(5)
         assert not poll.is_alive()

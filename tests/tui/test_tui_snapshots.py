@@ -12,11 +12,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 from textual.widgets.input import Selection
 
+from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.streaming import StreamState
 from tests.tui import dashboard_stub as stub
-from tests.tui.dashboard_pilot import fill, until, until_shown
+from tests.tui.dashboard_pilot import fill, strips, until, until_shown
 from tui.app import BeRayApp
+from tui.screens.register import RegisterScreen
 from tui.screens.sign_in import SignInScreen
 from tui.widgets.file_browser import FileBrowser
 
@@ -53,8 +55,7 @@ async def settled(pilot: Pilot[None]) -> None:
     before = ""
     for _ in range(50):
         await pilot.pause(0.05)
-        strips = pilot.app.screen._compositor.render_strips()
-        now = repr([list(strip) for strip in strips])
+        now = repr([list(strip) for strip in strips(pilot)])
         if now == before:
             return
         before = now
@@ -188,13 +189,47 @@ def test_registering_with_a_code_that_is_refused(looks_right: Any) -> None:
     client.session = refusal(422, "the code is wrong or too old")
 
     async def prepare(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        assert isinstance(app, BeRayApp)
         await until_shown(pilot, "Create an account")
-        await pilot.press("f2")
+        at_rest: Any = RegisterScreen(app.client, app.target, app.profiles, clock=lambda: 0.0)
+        app.push_screen(at_rest)
         await until_shown(pilot, "Code from the mail")
         await fill(pilot, "#email", "ada@example.org")
-        await until_shown(pilot, "A code has been sent.")
+        await until_shown(pilot, "A code has been sent.", "Send again in 60 s")
         await fill(pilot, "#code", "123456")
         await fill(pilot, "#password", "secret phrase")
         await until_shown(pilot, "the code is wrong or too old")
 
     assert looks_right(client, prepare, token=None)
+
+
+async def at_the_servers(pilot: Pilot[None]) -> None:
+    app = pilot.app
+    assert isinstance(app, BeRayApp)
+    for name, url, email in (
+        ("work", "https://beray.example", "ada@example.org"),
+        ("lab", "http://[::1]:8000", "ada@lab.example"),
+        ("a profile whose name is longer than its place", f"https://{'long.' * 14}example", "ada"),
+    ):
+        app.profiles.sign_in(Target(url, name), "token", email)
+    app.profiles.sign_out("lab")
+    await until_shown(pilot, "● online", "● live")
+    await pilot.press("f3")
+    await until_shown(pilot, "Servers", "signed out", "current")
+    await until(pilot, lambda: pilot.app.screen.focused)
+
+
+def test_the_servers_to_choose_from(looks_right: Any) -> None:
+    assert looks_right(stub.full_client(), at_the_servers)
+
+
+def test_a_server_that_cannot_be_added(looks_right: Any) -> None:
+    async def prepare(pilot: Pilot[None]) -> None:
+        await at_the_servers(pilot)
+        await pilot.press("a")
+        await until_shown(pilot, "Add a server")
+        await fill(pilot, "#url", "beray.example")
+        await until_shown(pilot, "must look like")
+
+    assert looks_right(stub.full_client(), prepare)

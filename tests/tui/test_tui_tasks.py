@@ -16,6 +16,7 @@ from beray.config import Profiles, Target
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
+from tui.log.pane import LogPane
 from tui.screens.main import MainScreen
 from tui.widgets.line_view import LineView
 from tui.widgets.task_list import TaskList
@@ -34,7 +35,7 @@ async def dashboard(
 
 
 def log_rows(pilot: Pilot[None]) -> list[str]:
-    return main(pilot).query_one("#events", LineView).row_texts
+    return main(pilot).query_one(LogPane).row_texts
 
 
 def main(pilot: Pilot[None]) -> MainScreen:
@@ -59,7 +60,7 @@ async def test_a_new_task_is_followed_from_its_first_event_to_its_end(
         rows = log_rows(pilot)
         assert rows[:2] == ["queued", "running"]
         assert rows[-1] == "completed"  # what came before the end of the stream is shown before it
-        assert "shell: exit status 0" in rows
+        assert "shell  exit 0" in rows
         await pilot.press("f")
         await until_shown(pilot, "hello.txt", "6 B", "1  hello")
 
@@ -69,7 +70,7 @@ async def test_a_failed_command_and_a_goal_without_a_model_say_why(
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
         await new_task(pilot, "!exit 3")
-        await until_shown(pilot, "exit status 3", "✗ failed")
+        await until_shown(pilot, "exit 3", "✗ failed")
         await new_task(pilot, "write a poem")
         await until_shown(pilot, "NO_MODEL")
 
@@ -99,7 +100,7 @@ async def test_only_the_selected_tasks_stream_is_read(
         await pilot.press("down")
         await until(pilot, lambda: "the first one" in log_rows(pilot))
         assert "the second one" not in log_rows(pilot)
-        assert before._closed
+        assert before._events.closed
 
 
 async def test_stop_stops_and_delete_asks_first(

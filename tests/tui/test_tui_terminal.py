@@ -23,9 +23,15 @@ FOREIGN = re.compile(
 )
 
 
+OWN = re.compile(
+    rb"\x1b\]22;[a-z]*(?:\x1b\\|\x07)"  # Textual's: the shape of the mouse pointer
+    rb"|\x1b\]0;(?:BeRay[^\x00-\x1f\x7fE]*)?\x1b\\|\x1b\]9;4;\d;\d+\x1b\\"
+)
+
+
 def own(raw: bytes) -> bytes:
-    """Without the strings that Textual sends a terminal in its own name."""
-    return re.sub(rb"\x1b\]22;[a-z]*(?:\x1b\\|\x07)", b"", raw)
+    """Without the strings that the dashboard sends a terminal in its own name."""
+    return OWN.sub(b"", raw)
 
 
 def octal(text: str) -> str:
@@ -46,7 +52,7 @@ def test_nothing_from_outside_acts_on_the_terminal(beray_client: BeRayClient) ->
         "BERAY_TOKEN": str(header).removeprefix("Bearer "),
     }
     with DashboardTerminal(120, 40, **environ) as terminal:
-        terminal.until_shown("● online", "goal", "second", "exit status 3")
+        terminal.until_shown("● online", "goal", "second", "exit 3")
         terminal.type("\x1b[B")
         terminal.until_shown("event", "completed")
         terminal.type("f")

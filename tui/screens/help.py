@@ -1,40 +1,140 @@
-"""The keys of the main screen, and what the glyphs mean."""
+"""The keys that work where the user is, from the bindings themselves, and the glyphs."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import ClassVar, Final, NamedTuple, get_args
 
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.dom import DOMNode
+from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
-_KEYS = (
-    ("n", "new task; ! before the goal: a shell command"),
-    ("s", "stop the task"),
-    ("x", "delete the task, after a question"),
-    ("e  f", "its events, its files"),
-    ("d", "download the selected file"),
-    ("z", "download all its files as a ZIP"),
-    ("r", "read the files again"),
-    ("tab", "the next pane"),
-    ("↑ ↓", "move; home and end (g, G) go to the ends"),
-    ("ctrl+p", "the palette: every action by name, and the theme"),
-    ("q", "quit; tasks go on running on the server"),
-)
+from beray.schema import Task, TaskStatus
+from tui import status
+
+_KEY_CELLS: Final = 14
+
+
+class Key(NamedTuple):
+    """What can be pressed, what that does, and whether it does it now."""
+
+    keys: str
+    words: str
+    enabled: bool
+
+
+class Section(NamedTuple):
+    title: str
+    keys: list[Key]
+
+
+def sections(screen: Screen[object]) -> list[Section]:
+    """The keys that are active on ``screen``: those of the focused part first.
+
+    Keys that do the same are one entry.
+    """
+    app = screen.app
+    found: dict[DOMNode, dict[str, Key]] = {}
+    # What the footer shows comes before what everybody knows.
+    bindings = sorted(screen.active_bindings.values(), key=lambda active: not active.binding.show)
+    for node, binding, enabled, tooltip in bindings:
+        words = tooltip or binding.description
+        if not words or binding.system or _is_idle(node, binding.action):
+            continue
+        keys = found.setdefault(node, {})
+        shown = app.get_key_display(binding)
+        before = keys.get(binding.action)
+        if before is not None:
+            shown = f"{before.keys} {shown}" if shown not in before.keys.split() else before.keys
+        keys[binding.action] = Key(shown, words, enabled)
+    order = sorted(found, key=lambda node: (isinstance(node, App), isinstance(node, Screen)))
+    return [Section(_title(node), list(found[node].values())) for node in order]
+
+
+def _is_idle(node: DOMNode, action: str) -> bool:
+    """Whether it would scroll sideways where there is nothing at the side."""
+    sideways = action in ("scroll_left", "scroll_right", "page_left", "page_right")
+    return sideways and isinstance(node, Widget) and not node.allow_horizontal_scroll
+
+
+def commands(screen: Screen[object]) -> Iterator[SystemCommand]:
+    """What is bound to a key on ``screen`` and can be done now, for the palette."""
+    app = screen.app
+    offered: set[tuple[DOMNode, str]] = set()
+    for node, binding, enabled, tooltip in screen.active_bindings.values():
+        named = bool(binding.description) and binding.action != "command_palette"
+        if named and enabled and not binding.system and (node, binding.action) not in offered:
+            offered.add((node, binding.action))
+            key = f"key {app.get_key_display(binding)}"
+            words = f"{tooltip} · {key}" if tooltip else key
+            yield SystemCommand(binding.description, words, _doing(app, binding.action, node))
+
+
+def _doing(app: App[object], action: str, node: DOMNode) -> Callable[[], Awaitable[None]]:
+    async def do() -> None:
+        await app.run_action(action, node)
+
+    return do
+
+
+def _title(node: DOMNode) -> str:
+    """What a part is called: by its class, never by a text that is shown in it."""
+    if node.BINDING_GROUP_TITLE:
+        return node.BINDING_GROUP_TITLE
+    if isinstance(node, App):
+        return "Everywhere"
+    if isinstance(node, Screen):
+        return "This screen"
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(node).__name__)
+    return words.capitalize()
+
+
+def legend() -> Iterable[status.Look]:
+    """Every status that a task can have, as it is shown."""
+    for name in get_args(TaskStatus):
+        yield status.look_of(name)
+        if name == "QUEUED":
+            yield status.look(Task(id=0, goal="", status=name, held=True))
+        if name == "RUNNING":
+            yield status.look(Task(id=0, goal="", status=name), stopping=True)
 
 
 class HelpScreen(ModalScreen[None]):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "Close")]
+    """Help for the screen that it is opened over."""
+
+    AUTO_FOCUS = "#help"
+    CSS_PATH = "help.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "dismiss", "Close"),
+    ]
 
     def compose(self) -> ComposeResult:
+        below = self.app.screen_stack[-2]
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Help"
-            dialog.border_subtitle = "esc closes"
-            lines = [
-                Content.assemble((f"{keys:>7}", "bold $text-primary"), f"  {what}")
-                for keys, what in _KEYS
-            ]
-            yield Static(Content("\n").join(lines), markup=False)
+            dialog.border_subtitle = "↑ ↓ scroll · esc closes"
+            with VerticalScroll(id="help"):
+                for section in sections(below):
+                    yield Static(Content(section.title), classes="section", markup=False)
+                    yield Static(_rows(section.keys), markup=False)
+                yield Static("What the glyphs mean", classes="section", markup=False)
+                for look in legend():
+                    words = f"{look.glyph:>{_KEY_CELLS}}  {look.word}"
+                    yield Static(words, classes=look.style, markup=False)
+
+
+def _rows(keys: Iterable[Key]) -> Content:
+    lines = []
+    for key in keys:
+        # Several keys for one thing stand first, whatever room that takes.
+        name = f"{key.keys:>{_KEY_CELLS}}"
+        style = "bold $text-primary" if key.enabled else "dim"
+        words = key.words if key.enabled else f"{key.words} (not now)"
+        lines.append(Content.assemble((name, style), "  ", (words, "" if key.enabled else "dim")))
+    return Content("\n").join(lines)

@@ -1,31 +1,36 @@
-"""The main screen: the tasks, and what the selected one does and has made."""
+"""The main screen: the inbox, and what the selected task does and has made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import ClassVar
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from math import ceil
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual.app import ComposeResult, SystemCommand
+from textual import on
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widgets import ContentSwitcher, Footer, Static
 
-from beray.client import BeRayClient
 from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, InvalidResponseError
-from beray.text import one_line
+from beray.schema import Task
 from tui import messages, safe, status
-from tui.background import Poller, Successor
-from tui.screens.watching import Watching
+from tui.board_reader import BoardReader, Successor
+from tui.log.pane import LogPane
+from tui.screens.noticing import Noticing
 from tui.state import Connection
-from tui.widgets.file_browser import FileBrowser
-from tui.widgets.line_view import LineView
+from tui.widgets.inbox import Inbox
 from tui.widgets.status_bar import StatusBar
 from tui.widgets.task_head import TaskHead
 from tui.widgets.task_list import TaskList
 
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+
+_TICK_SECONDS: Final = 1.0
 _WELCOME = Content.from_markup(
     "[b]No tasks yet[/b]\n\n"
     "A task is a goal in plain words; it is worked on in a folder of its own, and what "
@@ -36,22 +41,23 @@ _WELCOME = Content.from_markup(
 )
 
 
-class MainScreen(Watching):
+class MainScreen(Noticing):
     """Holds the board; messages from the background change it, widgets are given from it."""
 
-    CSS_PATH = "main.tcss"
     AUTO_FOCUS = ""
+    # What a newcomer needs comes first: a narrow footer ends somewhere behind it.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "new_task", "New"),
-        Binding("s", "stop_task", "Stop"),
-        Binding("x", "delete_task", "Delete"),
-        Binding("e", "show('events')", "Events"),
-        Binding("f", "show('files')", "Files"),
-        Binding("d", "download", "Save"),
-        Binding("z", "download_zip", "ZIP"),
-        Binding("r", "refresh_files", "Refresh", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "app.quit", "Quit"),
+        Binding("n", "new_task", "New", tooltip="Give a goal, with files if need be"),
+        Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys, and glyphs"),
+        Binding("q", "app.quit", "Quit", tooltip="Leave; tasks go on running on the server"),
+        Binding("e", "show('events')", "Events", tooltip="What the task does"),
+        Binding("f", "show('files')", "Files", tooltip="What the task has made"),
+        Binding("s", "stop_task", "Stop", tooltip="Stop the selected task"),
+        Binding("x", "delete_task", "Delete", tooltip="Delete it, with its events and files"),
+        Binding("r", "run_again", "Again", tooltip="The same goal as a new task"),
+        Binding("d", "download", "Save", tooltip="Download the selected file"),
+        Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
+        Binding("f5", "refresh_files", "Read the files again", show=False),
     ]
 
     def __init__(
@@ -65,7 +71,8 @@ class MainScreen(Watching):
         self._target = target
         self._successor = successor
         self.renewable = successor is not None
-        self._poller: Poller | None = None
+        self._board_reader: BoardReader | None = None
+        self._shown_tasks: list[Task] = []
 
     # What is on the screen
 
@@ -76,43 +83,35 @@ class MainScreen(Watching):
             with Container(id="welcome"):
                 yield Static(_WELCOME)
             with Container(id="panes"):
-                tasks = TaskList(id="tasks")
-                tasks.border_title = "Tasks"
-                yield tasks
+                yield Inbox(id="tasks")
                 with Vertical(id="task"):
                     yield TaskHead()
                     with ContentSwitcher(initial="events", id="detail") as detail:
                         detail.border_title = self.detail_title()
-                        yield LineView(id="events")
-                        yield FileBrowser(id="files")
+                        yield LogPane(id="events")
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self._poller = Poller(self.client, self, successor=self._successor)
+        self._read_board(None)
+        self.set_interval(_TICK_SECONDS, self._tick)
+
+    def _read_board(self, last_event_id: str | None) -> None:
+        self._board_reader = BoardReader(
+            self.client, self, last_event_id=last_event_id, successor=self._successor
+        )
 
     def on_unmount(self) -> None:
-        if self._poller is not None:
-            self._poller.close()
-
-    def commands(self) -> Iterable[SystemCommand]:
-        """What the palette offers here."""
-        yield SystemCommand("New task", "Give a goal", self.action_new_task)
-        if self.board.watched_task is not None:
-            yield SystemCommand("Stop task", "Stop the selected task", self.action_stop_task)
-            yield SystemCommand("Delete task", "With its events and files", self.action_delete_task)
-            yield SystemCommand("Events", "What the task does", lambda: self.action_show("events"))
-            yield SystemCommand("Files", "What the task made", lambda: self.action_show("files"))
-            yield SystemCommand("Download ZIP", "All files of the task", self.action_download_zip)
-            if self.selected_file is not None:
-                yield SystemCommand("Download file", "The selected one", self.action_download)
-        yield SystemCommand("Help", "The keys", self.action_help)
+        if self._board_reader is not None:
+            self._board_reader.close()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         task = self.board.watched_task
         if action == "stop_task":
             # None dims its key, which then comes to ``key_s``.
-            return True if task is not None and not status.has_ended(task) else None
-        if action in ("delete_task", "show", "download_zip", "refresh_files"):
+            if task is None or status.has_ended(task) or task["id"] in self.board.stopping:
+                return None
+            return True
+        if action in ("delete_task", "run_again", "show", "download_zip", "refresh_files"):
             return True if task is not None else None
         if action == "download":
             return True if self.selected_file is not None else None
@@ -122,77 +121,132 @@ class MainScreen(Watching):
         if self.board.watched_task is not None:
             self.action_stop_task()
 
-    def _show_board(self) -> None:
-        """Give every widget what the board knows now."""
-        board = self.board
-        self.query_one(StatusBar).show(board.connection)
-        body = self.query_one("#body", ContentSwitcher)
-        if not board.loaded:
-            loading = self.query_one("#loading", Static)
-            words: list[Content | str | tuple[str, str]] = []
-            if board.connection is Connection.OFFLINE:
-                words = [("The server does not answer\n\n", "bold"), safe.line(board.failure)]
-            if board.connection is Connection.REFUSED:
-                words = [safe.line(board.failure, style="bold")]
-            if words:
-                loading.update(
-                    Content.assemble(*words, ("\n\nIt is asked again every second.", "dim"))
-                )
-            loading.set_class(bool(words), "failed")
-            return
-        empty = not board.tasks
-        body.current = "welcome" if empty else "panes"
-        tasks = self.query_one(TaskList)
-        if not empty and self.focused is None:
-            self.set_focus(tasks)
-        tasks.show(board.tasks, self.clock())
-        running = sum(task["status"] == "RUNNING" for task in board.tasks)
-        tasks.border_title = f"Tasks · {len(board.tasks)}" if board.tasks else "Tasks"
-        tasks.border_subtitle = f"{running} running" if running else ""
-        self.show_watched()
+    # The inbox
 
-    # The list
+    @property
+    def _inbox(self) -> Inbox:
+        return self.query_one(Inbox)
 
-    def on_tasks_arrived(self, message: messages.TasksArrived) -> None:
-        if self._poller is not None and message.generation == self._poller.generation:
-            self.board.arrived(message.tasks)
+    def filter_tasks(self) -> None:
+        self._inbox.action_filter()
+
+    def on_updates_waiting(self) -> None:
+        if self._board_reader is not None:
+            before, stopping = list(self.board.tasks.values()), set(self.board.stopping)
+            was_loaded = self.board.loaded
+            if self.board.apply(self._board_reader.take()):
+                if was_loaded:
+                    self.tell_news(before, stopping)
+                else:
+                    self.recall_seen()
+                self._sort()
+            else:
+                self._shown_tasks = [self.board.tasks[task["id"]] for task in self._shown_tasks]
             self._show_board()
 
-    def on_poll_failed(self, message: messages.PollFailed) -> None:
+    def on_board_live(self) -> None:
+        if self.board.loaded:
+            self.board.online()
+            self._show_board()
+
+    def on_board_failed(self, message: messages.BoardFailed) -> None:
         error = message.error
         if isinstance(error, AuthenticationError):
             self.ask_to_sign_in(error)
             return
         refused = isinstance(error, (APIError, InvalidResponseError))
         code = f" ({error.status_code})" if isinstance(error, APIError) else ""
-        self.board.failed(safe.words(error) + code, refused=refused)
+        retry_at = self.clock() + timedelta(seconds=message.retry_in)
+        self.board.failed(safe.words(error) + code, retry_at, refused=refused)
         self._show_board()
 
     def on_renewed(self, message: messages.Renewed) -> None:
         self.query_one(StatusBar).show_target(message.target)
         self.go_on_with(message.client)
 
+    def go_on_with(self, client: BeRayClient) -> None:
+        """Use ``client`` from now on; what was read so far goes on behind its last event."""
+        super().go_on_with(client)
+        reader = self._board_reader
+        if reader is not None and reader.client is not client:
+            reader.close()
+            self._read_board(reader.last_event_id)
+
     def tasks_changed(self) -> None:
-        """Something here has changed the tasks: show that, and ask the server anew."""
-        if self._poller is not None:
-            self._poller.refresh()
+        """Something here has changed the tasks: show that, and ask who has to be asked."""
+        if self._board_reader is not None:
+            self._board_reader.refresh()
+        self._sort()
         self._show_board()
 
+    def _sort(self) -> None:
+        self.board.sort(self.clock())
+        self._shown_tasks = self.board.shown
+
+    def on_inbox_filtered(self, message: Inbox.Filtered) -> None:
+        self.board.query = message.query
+        self._shown_tasks = self.board.shown
+        self._show_board()
+
+    def _tick(self) -> None:
+        """Times go on, and what is looked at has been seen."""
+        if self.app.screen is self:
+            self._show_board()
+
+    def _show_board(self) -> None:
+        """Give every widget what the board knows now."""
+        board = self.board
+        self.query_one(StatusBar).show(board.connection, self._retry_in())
+        if not board.loaded:
+            self._show_loading()
+            return
+        empty = not board.tasks
+        self.query_one("#body", ContentSwitcher).current = "welcome" if empty else "panes"
+        if not empty and self.focused is None and self.app.app_focus:
+            self.set_focus(self._inbox.tasks)
+        self.see_watched()
+        self._inbox.show(
+            self._shown_tasks, len(board.tasks), self.clock(), board.unread, board.stopping
+        )
+        self.show_standing()
+        self.show_watched()
+
+    def _retry_in(self) -> int | None:
+        retry_at = self.board.retry_at
+        return None if retry_at is None else ceil((retry_at - self.clock()).total_seconds())
+
+    def _show_loading(self) -> None:
+        loading = self.query_one("#loading", Static)
+        words: list[Content | str | tuple[str, str]] = []
+        if self.board.connection is Connection.OFFLINE:
+            words = [("The server does not answer\n\n", "bold"), safe.line(self.board.failure)]
+        if self.board.connection is Connection.REFUSED:
+            words = [safe.line(self.board.failure, style="bold")]
+        if words:
+            loading.update(Content.assemble(*words, ("\n\nIt is asked again by itself.", "dim")))
+        loading.set_class(bool(words), "failed")
+
     def on_task_created(self, message: messages.TaskCreated) -> None:
-        self.board.created(message.task)
+        self.board.put(message.task)
+        self._inbox.action_unfilter()
+        self.board.query = ""
         self.tasks_changed()
-        self.query_one(TaskList).select(message.task["id"])
+        self._inbox.tasks.select(message.task["id"])
         self._turn_to("events")
         self.watch_task(message.task["id"], settle=False)
 
     def on_task_ended(self, message: messages.TaskEnded) -> None:
         self.tasks_changed()
 
-    def on_task_list_highlighted(self, message: TaskList.Highlighted) -> None:
-        self.watch_task(self.query_one(TaskList).highlighted)
+    @on(TaskList.Highlighted)
+    def _highlighted(self) -> None:
+        self.watch_task(self._inbox.tasks.highlighted)
+
+    @on(TaskList.Opened)
+    async def _opened(self) -> None:
+        await self.action_show("events")
 
     def on_task_stopping(self, message: messages.TaskStopping) -> None:
-        self.notify(one_line(message.words), markup=False)
         self.tasks_changed()
 
     def on_task_deleted(self, message: messages.TaskDeleted) -> None:

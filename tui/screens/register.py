@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,17 +14,24 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Static
 
-from beray.client import BeRayClient
 from beray.config import Profiles, Target
-from beray.exceptions import ConflictError
+from beray.exceptions import ConflictError, RateLimitError
 from tui import account, background, messages, safe
 from tui.widgets.field import Field
 
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+
 _FIELDS = {"email": "#email", "verification_code": "#code", "password": "#password"}
+_TICK_SECONDS: Final = 0.25
 
 
 class RegisterScreen(Screen[None]):
-    """Code and password can be entered once a code has been sent; ``SignedIn`` goes up."""
+    """Code and password can be entered once a code has been sent; ``SignedIn`` goes up.
+
+    Args:
+        clock: seconds that never go back, for the time until another code can be sent.
+    """
 
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "register.tcss"
@@ -34,35 +43,59 @@ class RegisterScreen(Screen[None]):
     ]
 
     def __init__(
-        self, client: BeRayClient, target: Target, profiles: Profiles, email: str = ""
+        self,
+        client: BeRayClient,
+        target: Target,
+        profiles: Profiles,
+        email: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._client = client
         self._target = target
         self._profiles = profiles
         self._email = email
+        self._resend = account.Resend(clock)
+        self._asked_for = ""
         self._sent_to = ""
+        self._limited = False
         self._busy = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card") as card:
             card.border_title = "Create an account"
             yield Static(account.server(self._target), classes="server", markup=False)
-            yield Field("E-mail", id="email", value=self._email)
-            yield Field("Code from the mail", id="code", secret=True, disabled=True)
-            yield Field("Password, 8 characters or more", id="password", secret=True, disabled=True)
+            yield Field("1 · E-mail", id="email", value=self._email)
+            yield Field(
+                "2 · Code from the mail",
+                id="code",
+                secret=True,
+                disabled=True,
+                whole=account.code_in,
+            )
+            yield Field(
+                "3 · Password, 8 characters or more", id="password", secret=True, disabled=True
+            )
             yield Static(classes="progress", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Send code", variant="primary", id="send")
                 yield Button("Create account", id="create", disabled=True)
         yield Footer(show_command_palette=False)
 
+    def on_mount(self) -> None:
+        self.set_interval(_TICK_SECONDS, self._show_resend)
+
+    @property
+    def _address(self) -> str:
+        return self.query_one("#email", Field).value.strip()
+
     @on(Input.Changed, "#email Input")
     def _email_changed(self) -> None:
         # A code belongs to the address that it was mailed to.
-        if self._sent_to and self.query_one("#email", Field).value.strip() != self._sent_to:
+        if self._sent_to and self._address != self._sent_to:
             self._sent_to = ""
-            self._show_step()
+        self._show_step()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         email, code = self.query_one("#email", Field), self.query_one("#code", Field)
@@ -77,16 +110,22 @@ class RegisterScreen(Screen[None]):
         else:
             self.query_one("#password", Field).enter()
 
+    # The code
+
     @on(Button.Pressed, "#send")
     def _send_code(self) -> None:
-        field = self.query_one("#email", Field)
-        email = field.value.strip()
+        field, email = self.query_one("#email", Field), self._address
         if self._busy:
             return
         if not email:
             field.refuse("Which e-mail address?")
             return
+        if self._resend.left(email):
+            # The one that was sent is as good as a new one.
+            self._enter_code(email)
+            return
         field.accept()
+        self._asked_for = email
         self._wait("Asking for a code …")
         self.set_focus(None)
         client = self._client
@@ -98,29 +137,63 @@ class RegisterScreen(Screen[None]):
 
     def on_code_sent(self, message: messages.CodeSent) -> None:
         message.stop()
-        self._sent_to = message.email
+        self._resend.sent(message.email)
         self._wait("")
+        self._enter_code(message.email)
         self.query_one(".progress", Static).update(safe.line(message.words))
-        self.query_one("#code", Field).enter()
+
+    def _code_refused(self, error: Exception) -> None:
+        """No code was sent now. One that was sent just before may still be on its way."""
+        field = self.query_one("#email", Field)
+        if isinstance(error, RateLimitError):
+            self._resend.sent(self._asked_for, error.retry_after)
+            self._enter_code(self._asked_for)
+            field.refuse(safe.words(error), enter=False)
+            self._limited = True
+        else:
+            field.refuse(safe.words(error))
+
+    def _enter_code(self, email: str) -> None:
+        if email == self._address:
+            self._sent_to = email
+            self._show_step()
+            self.query_one("#code", Field).enter()
+
+    def _show_resend(self) -> None:
+        """The time until another code can be sent, on the button that sends it."""
+        left = self._resend.left(self._address)
+        send = self.query_one("#send", Button)
+        label = "Send again" if self._sent_to else "Send code"
+        send.label = Content(f"Send again in {left} s" if left else label)
+        send.disabled = self._busy or left > 0
+        if self._limited and not left:
+            self._limited = False
+            self.query_one("#email", Field).accept()
+
+    # The account
 
     @on(Input.Submitted, "#password Input")
     @on(Button.Pressed, "#create")
     def _create(self) -> None:
         code, password = self.query_one("#code", Field), self.query_one("#password", Field)
+        entered, secret = account.code_in(code.value), password.value
         if self._busy or not self._sent_to:
             return
-        if not code.value.strip():
+        if not entered:
             code.refuse("Which code did the mail say?")
-        elif len(password.value) < 8:
+        elif len(secret) < 8:
             password.refuse("It needs 8 characters or more.")
         else:
             self._wait("Creating the account …")
             client, email = self._client, self._sent_to
-            entered, secret = code.value.strip(), password.value
             background.run(
                 self,
-                lambda: account.remember(
-                    client.register(email, entered, secret), self._target, self._profiles
+                lambda: account.sign_in(
+                    lambda: client.register(email, entered, secret),
+                    client,
+                    self._target,
+                    self._profiles,
+                    lambda: self.is_running,
                 ),
                 lambda error: messages.Failed("register", error),
             )
@@ -128,12 +201,14 @@ class RegisterScreen(Screen[None]):
     def on_failed(self, message: messages.Failed) -> None:
         message.stop()
         self._wait("")
+        if message.what == "code":
+            self._code_refused(message.error)
+            return
         said = safe.refused_field(message.error)
-        if message.what == "code" or isinstance(message.error, ConflictError):
+        # What a server checks besides the shape of what it gets is the code.
+        place = _FIELDS.get(said or "", "#code")
+        if isinstance(message.error, ConflictError):
             place = "#email"
-        else:
-            # What a server checks besides the shape of what it gets is the code.
-            place = _FIELDS.get(said or "", "#code")
         self.query_one(place, Field).refuse(safe.words(message.error))
 
     def _wait(self, words: str) -> None:
@@ -144,10 +219,9 @@ class RegisterScreen(Screen[None]):
     def _show_step(self) -> None:
         sent = bool(self._sent_to)
         send, create = self.query_one("#send", Button), self.query_one("#create", Button)
-        send.label = "Send again" if sent else "Send code"
         send.variant = "default" if sent else "primary"
         create.variant = "primary" if sent else "default"
-        send.disabled = self._busy
         create.disabled = self._busy or not sent
         for name in ("#code", "#password"):
             self.query_one(name, Field).disabled = not sent
+        self._show_resend()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,25 +12,29 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Static
 
-from beray.client import BeRayClient
 from beray.config import Profiles, Target
 from tui import account, background, messages, safe
 from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
 
 
 class SignInScreen(Screen[None]):
     """Asks for e-mail and password; ``SignedIn`` goes up to the app.
 
     Args:
-        reason: why the user is asked again, where there is one.
+        reason: why the user is asked, where there is one to tell.
     """
 
+    HEADING = "Sign in"
     AUTO_FOCUS = "#email Input"
     CSS_PATH = "sign_in.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         # With priority: so it takes effect before what was typed behind it is given away.
         Binding("enter", "next_field", show=False, priority=True),
         Binding("f2", "register", "Create account"),
+        Binding("f3", "app.switch_server", "Other server"),
         Binding("ctrl+q", "app.quit", "Quit"),
     ]
 
@@ -46,11 +50,9 @@ class SignInScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card") as card:
-            card.border_title = "Sign in"
+            card.border_title = self.HEADING
             yield Static(account.server(self._target), classes="server", markup=False)
-            reason = Static(safe.block(self._reason), id="reason", markup=False)
-            reason.display = bool(self._reason)
-            yield reason
+            yield Static(id="reason", markup=False)
             yield Field("E-mail", id="email", value=self._target.email or "")
             yield Field("Password", id="password", secret=True)
             yield Static(classes="progress", markup=False)
@@ -60,8 +62,16 @@ class SignInScreen(Screen[None]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        if self._target.email:
-            self.action_next_field()
+        self.give_reason(self._reason)
+        # At once, and also where the terminal is not in front and nothing gets the cursor.
+        self.query_one("#password" if self._target.email else "#email", Field).enter()
+
+    def give_reason(self, reason: str) -> None:
+        """Say why the user is asked. May come before there is anything on the screen."""
+        self._reason = reason
+        for shown in self.query("#reason").results(Static):
+            shown.update(safe.block(reason))
+            shown.display = bool(reason)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action != "next_field" or self.focused is self.query_one("#email", Field).input
@@ -84,8 +94,12 @@ class SignInScreen(Screen[None]):
             client, address, secret = self._client, email.value.strip(), password.value
             background.run(
                 self,
-                lambda: account.remember(
-                    client.login(address, secret), self._target, self._profiles
+                lambda: account.sign_in(
+                    lambda: client.login(address, secret),
+                    client,
+                    self._target,
+                    self._profiles,
+                    lambda: self.is_running,
                 ),
                 lambda error: messages.Failed("sign in", error),
             )
@@ -111,3 +125,16 @@ class SignInScreen(Screen[None]):
         self.query_one(".progress", Static).update(Content(words))
         for button in self.query(Button):
             button.disabled = self._busy
+
+
+class SignInAgainScreen(SignInScreen):
+    """Over the tasks, where a session has ended: they go on as they were. Or signs out."""
+
+    HEADING = "Sign in again"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.sign_out", "Sign out")]
+
+
+class SignInElsewhereScreen(SignInScreen):
+    """Over whatever was there, on the way to another server."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.leave", "Back")]

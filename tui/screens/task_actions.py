@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
 
-from beray.client import BeRayClient
-from beray.exceptions import AuthenticationError
+from beray.exceptions import AuthenticationError, TransferCancelled
 from beray.text import one_line
 from tui import background, messages, safe, status
+from tui.composer.order import Order
+from tui.memory import account_of
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.help import HelpScreen
-from tui.screens.new_task import NewTaskScreen
-from tui.screens.save import SaveScreen
 from tui.state import Board
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+    from tui.app import BeRayApp
+    from tui.composer.sending import Sent
 
 _NOT_IN_NAMES = '\\/:*?"<>|'
 
@@ -28,6 +33,16 @@ class TaskActions(Screen[None]):
         self.board = Board()
         self.renewable = False
         """Whether a token may be refused because another server has taken the place of ours."""
+
+    @property
+    def dashboard(self) -> BeRayApp:
+        """The application, which remembers and knows the terminal."""
+        return cast("BeRayApp", self.app)
+
+    @property
+    def account(self) -> str:
+        """By which name what belongs to the account is remembered."""
+        return account_of(self.dashboard.target)
 
     def session_ended(self, error: Exception) -> bool:
         """Whether ``error`` means that the user has to sign in again; if so, tell the app."""
@@ -45,17 +60,66 @@ class TaskActions(Screen[None]):
             words = f"Could not {message.what}: {safe.words(message.error)}"
             self.notify(one_line(words), severity="error", markup=False)
 
-    def action_new_task(self) -> None:
-        def entered(goal: str | None) -> None:
-            if goal is not None:
-                client = self.client
-                background.run(
-                    self,
-                    lambda: messages.TaskCreated(client.create_task(goal)),
-                    lambda error: messages.Failed("create the task", error),
-                )
+    def on_stop_failed(self, message: messages.StopFailed) -> None:
+        message.stop()
+        self.board.stopping.discard(message.task_id)
+        self.tasks_changed()
+        self.on_failed(messages.Failed("stop the task", message.error))
 
-        self.app.push_screen(NewTaskScreen(), entered)
+    def tasks_changed(self) -> None:
+        """Something here has changed the tasks."""
+        raise NotImplementedError
+
+    def action_new_task(self) -> None:
+        self.compose_task()
+
+    def compose_task(self, initial: Order | None = None, refusal: str = "") -> None:
+        """Ask for a task, with ``initial`` as a beginning, or what was begun before.
+
+        Args:
+            refusal: why that was not taken the last time.
+        """
+
+        from tui.composer.screen import ComposerScreen  # screens that may never be shown
+
+        def entered(order: Order | None) -> None:
+            if order is not None:
+                self.send_order(order)
+
+        memory, account = self.dashboard.memory, self.account
+        self.app.push_screen(ComposerScreen(memory, account, initial, refusal=refusal), entered)
+
+    def send_order(self, order: Order) -> None:
+        """Create the task of ``order``; until there is one, the order stays a draft."""
+        memory, account, client = self.dashboard.memory, self.account, self.client
+        memory.submitted(account, order)
+
+        from tui.composer.sending import Sent, send
+        from tui.composer.sending_screen import SendingScreen
+
+        def created(sent: Sent) -> messages.TaskCreated:
+            memory.created(account, order)
+            return messages.TaskCreated(sent.task)
+
+        def refused(error: Exception) -> messages.Failed:
+            memory.refused(account, order)
+            return messages.Failed("create the task, which n brings back", error)
+
+        def sent(outcome: Sent | Exception | None) -> None:
+            if isinstance(outcome, Sent):
+                self.post_message(created(outcome))
+                if outcome.note:
+                    self.notify(one_line(outcome.note), severity="warning", markup=False)
+            elif outcome is not None:
+                refused(outcome)
+                cancelled = isinstance(outcome, TransferCancelled)
+                if not self.session_ended(outcome):
+                    self.compose_task(refusal="" if cancelled else safe.words(outcome))
+
+        if order.attachments:
+            self.app.push_screen(SendingScreen(client, order), sent)
+        else:
+            background.run(self, lambda: created(send(client, order)), refused)
 
     def action_stop_task(self) -> None:
         task, client = self.board.watched_task, self.client
@@ -64,11 +128,19 @@ class TaskActions(Screen[None]):
             if status.has_ended(task):
                 self.notify(f"Task #{task_id} has ended already", markup=False)
                 return
+            self.board.stopping.add(task_id)  # shown from here on, until it has ended
+            self.tasks_changed()
             background.run(
                 self,
                 lambda: messages.TaskStopping(task_id, client.stop_task(task_id)["message"]),
-                lambda error: messages.Failed("stop the task", error),
+                lambda error: messages.StopFailed(task_id, error),
             )
+
+    def action_run_again(self) -> None:
+        """The same goal with the same tools, as a new task."""
+        task = self.board.watched_task
+        if task is not None:
+            self.send_order(Order(task["goal"], task.get("tools")))
 
     def action_delete_task(self) -> None:
         task = self.board.watched_task
@@ -93,6 +165,8 @@ class TaskActions(Screen[None]):
         watched, client = self.board.watched, self.client
         if watched is not None:
             task_id = watched.task_id
+            from tui.screens.save import SaveScreen
+
             screen = SaveScreen(
                 safe.line(f"All files of task #{task_id}, as a ZIP"),
                 Path.cwd() / f"task-{task_id}.zip",
@@ -107,6 +181,8 @@ class TaskActions(Screen[None]):
         watched, client = self.board.watched, self.client
         if watched is not None:
             task_id = watched.task_id
+            from tui.screens.save import SaveScreen
+
             screen = SaveScreen(
                 safe.line(f"{path}, of task #{task_id}"),
                 Path.cwd() / local_name(path),

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher
 
-from beray.client import BeRayClient
 from beray.schema import TERMINAL_STATUSES, TaskEvent
-from beray.streaming import StreamState
+from beray.stream_state import StreamState
 from tui import background, messages, preview, safe, status
 from tui.background import StreamReader
+from tui.log.messages import FileWanted, Moved
+from tui.log.pane import LogPane
+from tui.log.record import Record
 from tui.screens.task_actions import TaskActions
-from tui.state import WatchedTask
+from tui.watched import WatchedTask
 from tui.widgets.file_browser import FileBrowser
-from tui.widgets.line_view import LineView
 from tui.widgets.task_head import TaskHead
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
 
 _SETTLE_SECONDS: Final = 0.12
 """How long the cursor rests on a task before its stream is opened."""
@@ -41,6 +45,7 @@ class Watching(TaskActions):
         self._files_due: Timer | None = None
         self._shown = "events"
         self._able: tuple[bool, ...] = ()
+        self._place = ""
 
     def on_unmount(self) -> None:
         self._close_stream()
@@ -48,15 +53,19 @@ class Watching(TaskActions):
     @property
     def selected_file(self) -> str | None:
         """The path of the file that the cursor is on, while the files are shown."""
-        if self._shown != "files":
-            return None
-        return self.query_one(FileBrowser).selected_file
+        return self._files.selected_file if self._shown == "files" and self._files else None
+
+    @property
+    def _files(self) -> FileBrowser | None:
+        """The files, once they have been asked for."""
+        return next(iter(self.query(FileBrowser)), None)
 
     def show_watched(self) -> None:
         """Give the widgets what is known of the selected task now."""
         watched, task = self.board.watched, self.board.watched_task
         if watched is not None and task is not None:
-            self.query_one(TaskHead).show(task, watched, self.clock())
+            stopping = task["id"] in self.board.stopping
+            self.query_one(TaskHead).show(task, watched, self.clock(), stopping=stopping)
         self._show_keys()
 
     def _show_keys(self) -> None:
@@ -75,15 +84,20 @@ class Watching(TaskActions):
     def action_refresh_files(self) -> None:
         self._read_files()
 
-    def action_show(self, what: str) -> None:
+    async def action_show(self, what: str) -> None:
+        if what == "files" and self._files is None:
+            # Only now: there is a first screen without them sooner.
+            await self.query_one("#detail", ContentSwitcher).add_content(FileBrowser(id="files"))
         self._turn_to(what)
-        self.query_one("#tree" if what == "files" else "#events").focus()
+        self.set_focus(self.query_one("#tree" if what == "files" else "#log"))
         if what == "files":
             self._read_files()
 
     def _turn_to(self, what: str) -> None:
         self._shown = self.query_one("#detail", ContentSwitcher).current = what
-        self.query_one("#detail").border_title = self.detail_title()
+        detail = self.query_one("#detail")
+        detail.border_title = self.detail_title()
+        detail.border_subtitle = self._place if what == "events" else ""
         self._show_keys()
 
     def detail_title(self) -> Content:
@@ -94,6 +108,20 @@ class Watching(TaskActions):
             f" [dim]│[/] [{files} @click=screen.show('files')]Files[/]"
         )
 
+    @property
+    def log_pane(self) -> LogPane:
+        return self.query_one(LogPane)
+
+    def on_moved(self, message: Moved) -> None:
+        self._place = message.words
+        if self._shown == "events":
+            self.query_one("#detail").border_subtitle = message.words
+
+    async def on_file_wanted(self, message: FileWanted) -> None:
+        await self.action_show("files")
+        if self._files is not None:
+            self._files.select(message.path)
+
     # Its stream
 
     def watch_task(self, task_id: int | None, *, settle: bool = True) -> None:
@@ -101,33 +129,46 @@ class Watching(TaskActions):
         if self.board.watched is not None and self.board.watched.task_id == task_id:
             return
         self._close_stream()
-        self.query_one(FileBrowser).forget()
-        self.board.watched = None if task_id is None else WatchedTask(task_id)
-        if self.board.watched is not None:
-            self.query_one("#events", LineView).show(self.board.watched.transcript)
+        if self._files is not None:
+            self._files.forget()
+        if task_id is None:
+            self.board.watched = None
+            self.log_pane.leave()
+        else:
+            task = self.board.get(task_id)
+            watched = WatchedTask(task_id, Record(task.get("last_seq") if task else None))
+            self.board.watched = watched
             if settle:
                 self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
             else:
                 self._open_stream()
+            self.log_pane.open(self.client, task_id, watched.record)
         self.show_watched()
 
     def _open_stream(self) -> None:
         self._settling = None
-        if self.board.watched is not None:
-            self._reader = StreamReader(self.client, self.board.watched.task_id, self)
+        watched = self.board.watched
+        if watched is not None:
+            begin = watched.record.begin
+            self._reader = StreamReader(
+                self.client, watched.task_id, self, str(begin) if begin else None
+            )
             if self._shown == "files":
                 self._read_files()
 
     def go_on_with(self, client: BeRayClient) -> None:
         """Use ``client`` from now on, and read the stream on behind its last event."""
         self.client = client
+        self.log_pane.go_on_with(client)
         watched, reader = self.board.watched, self._reader
         if watched is None or reader is None:
             return
         events, last_event_id = reader.hand_over()
         self._show_events(watched, events)
         if watched.stream is not StreamState.ENDED or watched.failure:
-            watched.stream, watched.failure = StreamState.CONNECTING, ""
+            watched.stream_is(StreamState.CONNECTING, 0.0, self.clock())
+            watched.failure = ""
+            self.log_pane.failed("")
             self._reader = StreamReader(client, watched.task_id, self, last_event_id)
         if self._shown == "files":
             self._read_files()
@@ -156,9 +197,8 @@ class Watching(TaskActions):
 
     def _show_events(self, watched: WatchedTask, events: list[TaskEvent]) -> None:
         for event in events:
-            watched.transcript.add(event)
             self._take_status(watched.task_id, event)
-        self.query_one("#events", LineView).sync()
+        self.log_pane.take(events)
         if self._shown == "files" and any(map(_touches_files, events)):
             self._read_files_soon()
 
@@ -177,16 +217,17 @@ class Watching(TaskActions):
         self._take_events(message.task_id)
         watched = self._watched(message.task_id)
         if watched is not None:
-            watched.stream, watched.retry_in = message.state, message.retry_in
+            watched.stream_is(message.state, message.retry_in, self.clock())
             self.show_watched()
 
     def on_stream_failed(self, message: messages.StreamFailed) -> None:
         watched = self._watched(message.task_id)
-        if watched is not None and not self.session_ended(message.error):
-            watched.stream = StreamState.ENDED
+        if watched is not None:
+            # Also where it is the session that ended: it is read on in the next one.
+            watched.stream_is(StreamState.ENDED, 0.0, self.clock())
             watched.failure = safe.words(message.error)
-            watched.transcript.append(watched.failure, "event--failure", "!")
-            self.query_one("#events", LineView).sync()
+            if not self.session_ended(message.error):
+                self.log_pane.failed(watched.failure)
             self.show_watched()
 
     # Its files
@@ -207,13 +248,13 @@ class Watching(TaskActions):
             )
 
     def on_files_arrived(self, message: messages.FilesArrived) -> None:
-        if self._watched(message.task_id) is not None:
-            self.query_one(FileBrowser).show(message.items)
+        if self._watched(message.task_id) is not None and self._files is not None:
+            self._files.show(message.items)
             self._show_keys()
 
     def on_files_failed(self, message: messages.FilesFailed) -> None:
-        if self._watched(message.task_id) and not self.session_ended(message.error):
-            self.query_one(FileBrowser).refused(message.error)
+        if self._watched(message.task_id) and not self.session_ended(message.error) and self._files:
+            self._files.refused(message.error)
 
     def on_file_browser_wanted(self, message: FileBrowser.Wanted) -> None:
         self._show_keys()
@@ -227,13 +268,12 @@ class Watching(TaskActions):
             )
 
     def on_preview_arrived(self, message: messages.PreviewArrived) -> None:
-        if self._watched(message.task_id) is not None:
-            browser = self.query_one(FileBrowser)
-            browser.show_preview(message.path, message.content, message.complete)
+        if self._watched(message.task_id) is not None and self._files is not None:
+            self._files.show_preview(message.path, message.content, message.complete)
 
     def on_preview_failed(self, message: messages.PreviewFailed) -> None:
-        if self._watched(message.task_id) and not self.session_ended(message.error):
-            self.query_one(FileBrowser).preview_refused(message.path, message.error)
+        if self._watched(message.task_id) and not self.session_ended(message.error) and self._files:
+            self._files.preview_refused(message.path, message.error)
 
 
 def _touches_files(event: TaskEvent) -> bool:

@@ -2,28 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import Paste
 from textual.widgets import Input, Static
 
 from beray.text import one_line
 from tui import safe
 
 
+def _first_line(text: str) -> str:
+    return next(filter(None, text.splitlines()), "")
+
+
+class FieldInput(Input):
+    """What is pasted goes through ``whole`` or the gate; a secret is not copied anywhere."""
+
+    def __init__(self, value: str, secret: bool, whole: Callable[[str], str] | None) -> None:
+        super().__init__(value, password=secret)
+        self._whole = whole
+
+    def _on_paste(self, event: Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self._take(event.text)
+
+    def action_paste(self) -> None:
+        self._take(self.app.clipboard)
+
+    def action_copy(self) -> None:
+        if not self.password:
+            super().action_copy()
+
+    def action_cut(self) -> None:
+        if not self.password:
+            super().action_cut()
+
+    def _take(self, text: str) -> None:
+        if self._whole is not None:
+            self.replace(self._whole(text), 0, len(self.value))
+        else:
+            self.replace(_first_line(text) if self.password else one_line(text), *self.selection)
+
+
 class Field(Vertical):
-    """One input of a form. ``secret`` never shows what is typed."""
+    """One input of a form.
+
+    Args:
+        secret: never show what is typed.
+        whole: makes all of the value from what is pasted.
+    """
 
     def __init__(
-        self, label: str, *, id: str, secret: bool = False, value: str = "", disabled: bool = False
+        self,
+        label: str,
+        *,
+        id: str,
+        secret: bool = False,
+        value: str = "",
+        disabled: bool = False,
+        whole: Callable[[str], str] | None = None,
     ) -> None:
         super().__init__(id=id, disabled=disabled)
         self._label = label
         self._secret = secret
         self._initial = value
+        self._whole = whole
 
     def compose(self) -> ComposeResult:
-        box = Input(one_line(self._initial), password=self._secret)
+        box = FieldInput(one_line(self._initial), self._secret, self._whole)
         box.border_title = self._label
         yield box
         yield Static(classes="problem", markup=False)
@@ -36,11 +86,12 @@ class Field(Vertical):
     def value(self) -> str:
         return self.input.value
 
-    def refuse(self, problem: str) -> None:
+    def refuse(self, problem: str, *, enter: bool = True) -> None:
         """Say what is wrong, and put the cursor there."""
         self.query_one(".problem", Static).update(safe.line(problem))
         self.add_class("refused")
-        self.enter()
+        if enter:
+            self.enter()
 
     def enter(self) -> None:
         """Put the cursor here, at once: the next key that was typed already belongs here."""

@@ -82,6 +82,24 @@ class FileTree(Tree[FileItem]):
                 waiting.extend(node.children)
         return found
 
+    def node_of(self, path: str) -> TreeNode[FileItem] | None:
+        """The node of the file or folder at ``path``, if it is shown."""
+        waiting = list(self.root.children)
+        while waiting:
+            node = waiting.pop()
+            if node.data is not None and path_of(node.data) == path:
+                return node
+            waiting.extend(node.children)
+        return None
+
+    def go_to(self, node: TreeNode[FileItem]) -> None:
+        """Unfold what ``node`` is in, and put the cursor on it."""
+        parent = node.parent
+        while parent is not None:
+            parent.expand()
+            parent = parent.parent
+        self.call_after_refresh(self.move_cursor, node)
+
     @property
     def selected(self) -> FileItem | None:
         """The file or folder under the cursor."""
@@ -102,14 +120,15 @@ class FileBrowser(Horizontal):
         super().__init__(id=id)
         self._items: Sequence[FileItem] | None = None
         self._wanted = ""
+        self._sought = ""
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="files-note", id="files-left"):
-            yield Static(id="files-note", classes="note", markup=False)
+            yield Static("Reading the files …", id="files-note", classes="note", markup=False)
             yield FileTree(id="tree")
         with ContentSwitcher(initial="preview-note", id="files-right"):
             yield Static(id="preview-note", classes="note", markup=False)
-            yield LineView(follow=False, id="preview")
+            yield LineView(id="preview")
 
     @property
     def selected_file(self) -> str | None:
@@ -119,13 +138,14 @@ class FileBrowser(Horizontal):
 
     def forget(self) -> None:
         """Another task: nothing is known of its files."""
-        self._items, self._wanted = None, ""
+        self._items, self._wanted, self._sought = None, "", ""
         self.query_one(FileTree).clear()
         self._note("left", Content("Reading the files …"))
         self._note("right", Content(""))
 
     def show(self, items: Sequence[FileItem]) -> None:
         if items == self._items:
+            self._seek()
             return
         self._items = items
         if not items:
@@ -135,9 +155,21 @@ class FileBrowser(Horizontal):
             return
         self.query_one("#files-left", ContentSwitcher).current = "tree"
         self.query_one(FileTree).fill(items)
+        self._seek()
         if self._wanted:
             # The file on show may be another one by now.
             self.post_message(self.Wanted(self._wanted))
+
+    def select(self, path: str) -> None:
+        """Put the cursor on a file, as soon as it is known that it is there."""
+        self._sought = path
+        self._seek()
+
+    def _seek(self) -> None:
+        node = self.query_one(FileTree).node_of(self._sought) if self._sought else None
+        if node is not None:
+            self._sought = ""
+            self.query_one(FileTree).call_after_refresh(self.query_one(FileTree).go_to, node)
 
     def refused(self, error: BaseException) -> None:
         self._items = None

@@ -46,8 +46,11 @@ class StatusBar(Horizontal):
         self._target = target
         self.query_one("#where", Static).update(self._where())
 
-    def show(self, connection: Connection) -> None:
+    def show(self, connection: Connection, retry_in: int | None = None) -> None:
+        """Show the state; ``retry_in`` says in how many seconds the server is asked again."""
         words, name = _STATES[connection]
+        if retry_in is not None and retry_in > 0:
+            words += f" · again in {retry_in} s"
         label = self.query_one("#connection", Static)
         label.update(Content(words))
         label.set_classes(name)

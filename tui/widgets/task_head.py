@@ -10,16 +10,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from beray.schema import Task
-from beray.streaming import StreamState
 from tui import safe, status
-from tui.state import WatchedTask
-
-_STREAMS = {
-    StreamState.CONNECTING: ("◌ connecting", "connecting"),
-    StreamState.LIVE: ("● live", "online"),
-    StreamState.RECONNECTING: ("◌ reconnecting", "offline"),
-    StreamState.ENDED: ("■ ended", "ended"),
-}
+from tui.watched import WatchedTask
 
 
 class TaskHead(Vertical):
@@ -32,17 +24,15 @@ class TaskHead(Vertical):
             yield Static(id="task-facts", markup=False)
             yield Static(id="stream", markup=False)
 
-    def show(self, task: Task, watched: WatchedTask, now: datetime) -> None:
-        look = status.look(task)
+    def show(self, task: Task, watched: WatchedTask, now: datetime, *, stopping: bool) -> None:
+        look = status.look(task, stopping=stopping)
         self.query_one("#goal", Static).update(safe.line(task["goal"], 1000))
         word = self.query_one("#task-status", Static)
         word.update(Content(f"{look.glyph} {look.word}"))
         word.set_classes(look.style)
         self.query_one("#task-facts", Static).update(_facts(task, now))
         stream = self.query_one("#stream", Static)
-        words, name = _STREAMS[watched.stream]
-        if watched.failure:
-            words, name = "○ stream lost", "offline"
+        words, name = watched.stream_words(now)
         stream.update(Content(words))
         stream.set_classes(name)
 

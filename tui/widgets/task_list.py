@@ -1,15 +1,15 @@
-"""The list of tasks: one row each, in aligned columns, whatever the width."""
+"""The inbox: the tasks in the order of attention, one or two rows each, whatever the width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import ClassVar
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Click
+from textual.events import Click, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -19,9 +19,14 @@ from beray.schema import Task
 from tui import safe, status
 from tui.widgets.ink import ink, paper
 
-_TIME_CELLS = 4
-_WORD_FROM = 44
-"""The width from which a row has room for its status as a word."""
+_TIME_CELLS: Final = 4
+_UNREAD_CELLS: Final = 4
+_GOAL_CELLS: Final = 20
+"""What a goal keeps of a single row beside the last line."""
+_SAID_CELLS: Final = 12
+"""The least that is worth showing of a last line."""
+_TALL: Final = 12
+"""The height from which a task has a second row: its state and its last line."""
 
 
 class TaskList(ScrollView, can_focus=True):
@@ -31,9 +36,12 @@ class TaskList(ScrollView, can_focus=True):
         "task-list--cursor",
         "task-list--number",
         "task-list--time",
+        "task-list--said",
+        "task-list--unread",
         *status.STYLES,
     }
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "Open"),
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up", show=False),
@@ -49,34 +57,54 @@ class TaskList(ScrollView, can_focus=True):
             super().__init__()
             self.task_id = task_id
 
+    class Opened(Message):
+        """The task under the cursor is to be looked at."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._tasks: Sequence[Task] = ()
-        self._rows: list[tuple[int, status.Look, str, str]] = []
+        self._unread: Callable[[Task], int] = lambda task: 0
+        self._stopping: Collection[int] = ()
+        self._now = datetime.now(UTC)
+        self._number_cells = 2
         self._cursor = 0
+        self._rows = 1  # of each task
 
     @property
     def highlighted(self) -> int | None:
         """The id of the task under the cursor."""
         return self._tasks[self._cursor]["id"] if self._tasks else None
 
-    def show(self, tasks: Sequence[Task], now: datetime) -> None:
-        """Show ``tasks``. The cursor stays on its task, or takes the place that it leaves."""
+    def show(
+        self,
+        tasks: Sequence[Task],
+        now: datetime,
+        unread: Callable[[Task], int],
+        stopping: Collection[int] = (),
+    ) -> None:
+        """Show ``tasks``. The cursor stays on its task, or takes the place that it leaves.
+
+        A row is made when it is drawn, so that thousands of tasks cost as much as a screen.
+        """
         before = self.highlighted
-        rows = [
-            (task["id"], status.look(task), task["goal"], status.elapsed(task, now))
-            for task in tasks
-        ]
-        self._tasks = tasks
-        changed, self._rows = rows != self._rows, rows
+        self._tasks, self._now = tasks, now
+        self._unread, self._stopping = unread, stopping
         places = [task["id"] for task in tasks]
+        self._number_cells = max(2, len(str(max(places, default=0))))
         last = max(0, len(places) - 1)
         self._cursor = places.index(before) if before in places else min(self._cursor, last)
-        if changed:
-            self.virtual_size = Size(0, len(tasks))
-            self.refresh()
+        self._size_up()
         if self.highlighted != before:
             self._announce()
+
+    def on_resize(self, event: Resize) -> None:
+        self._size_up()
+        self._scroll_to_cursor()
+
+    def _size_up(self) -> None:
+        self._rows = 2 if self.size.height >= _TALL else 1
+        self.virtual_size = Size(0, len(self._tasks) * self._rows)
+        self.refresh()
 
     def select(self, task_id: int) -> None:
         """Put the cursor on a task, if it is in the list."""
@@ -87,16 +115,25 @@ class TaskList(ScrollView, can_focus=True):
     def action_move(self, by: int) -> None:
         self._move_to(self._cursor + by)
 
+    def action_open(self) -> None:
+        if self._tasks:
+            self.post_message(self.Opened())
+
     def action_page(self, by: int) -> None:
-        self._move_to(self._cursor + by * max(1, self.size.height - 1))
+        self._move_to(self._cursor + by * max(1, self.size.height // self._rows - 1))
 
     def action_edge(self, side: int) -> None:
         self._move_to(0 if side < 0 else len(self._tasks) - 1)
 
     def on_click(self, event: Click) -> None:
         offset = event.get_content_offset(self)
-        if offset is not None and offset.y + self.scroll_offset.y < len(self._tasks):
-            self._move_to(offset.y + self.scroll_offset.y)
+        if offset is None:
+            return
+        place = (offset.y + self.scroll_offset.y) // self._rows
+        if place < len(self._tasks):
+            self._move_to(place)
+            if event.chain == 2:
+                self.action_open()
 
     def _move_to(self, place: int) -> None:
         place = max(0, min(place, len(self._tasks) - 1))
@@ -106,34 +143,63 @@ class TaskList(ScrollView, can_focus=True):
             self.refresh()
 
     def _announce(self) -> None:
-        self.scroll_to_region(Region(0, self._cursor, 1, 1), animate=False, force=True)
+        self._scroll_to_cursor()
         self.post_message(self.Highlighted(self.highlighted))
 
+    def _scroll_to_cursor(self) -> None:
+        row = Region(0, self._cursor * self._rows, 1, self._rows)
+        self.scroll_to_region(row, animate=False, force=True)
+
     def render_line(self, y: int) -> Strip:
-        place = self.scroll_offset.y + y
+        place, second = divmod(self.scroll_offset.y + y, self._rows)
         width = self.scrollable_content_region.width
         base = self.rich_style
-        if place >= len(self._rows):
+        if place >= len(self._tasks):
             return Strip.blank(self.size.width, base)
         if place == self._cursor:
             base += paper(self, "task-list--cursor")
-        return Strip(self._segments(place, width, base)).adjust_cell_length(self.size.width, base)
+        make = self._second_row if second else self._first_row
+        segments = make(self._tasks[place], width, base)
+        return Strip(segments).adjust_cell_length(self.size.width, base)
 
-    def _segments(self, place: int, width: int, base: Style) -> list[Segment]:
-        number, look, goal, time = self._rows[place]
-        number_cells = max(2, len(str(max(row[0] for row in self._rows))))
-        word_cells = status.WORD_CELLS + 1 if width >= _WORD_FROM else 0
-        goal_cells = width - 3 - number_cells - 2 - word_cells - _TIME_CELLS - 2
-
-        def styled(name: str) -> Style:
-            return base + ink(self, name)
-
+    def _first_row(self, task: Task, width: int, base: Style) -> list[Segment]:
+        look = self._look(task)
+        left = width - 3 - self._number_cells - 2 - _UNREAD_CELLS - _TIME_CELLS - 2
+        goal = safe.fitted(task["goal"], left).rstrip()
+        # What the goal leaves of a single row is the last line's.
+        room = left - max(safe.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
+        said = task.get("last_line") or ""
+        if not said or room < _SAID_CELLS:
+            room = 0
+        bold = Style(bold=True) if (unread := self._unread(task)) else Style()
+        number = f"{task['id']:>{self._number_cells}}  "
         segments = [
-            Segment(f" {look.glyph} ", styled(look.style)),
-            Segment(f"{number:>{number_cells}}  ", styled("task-list--number")),
-            Segment(safe.fitted(goal, goal_cells) + " ", base),
+            Segment(f" {look.glyph} ", base + ink(self, look.style)),
+            Segment(number, base + ink(self, "task-list--number")),
+            Segment(safe.fitted(goal, left - room), base + bold),
         ]
-        if word_cells:
-            segments.append(Segment(safe.fitted(look.word, word_cells), styled(look.style)))
-        segments.append(Segment(f"{time:>{_TIME_CELLS}} ", styled("task-list--time")))
-        return segments
+        if room:
+            words = "  ─ " + safe.fitted(said, room - 4)
+            segments.append(Segment(words, base + ink(self, "task-list--said")))
+        badge = "" if not unread else str(unread) if unread < 1000 else "1k+"
+        time = status.elapsed(task, self._now)
+        return [
+            *segments,
+            Segment(f"{badge:>{_UNREAD_CELLS}} ", base + ink(self, "task-list--unread")),
+            Segment(f"{time:>{_TIME_CELLS}} ", base + ink(self, "task-list--time")),
+        ]
+
+    def _second_row(self, task: Task, width: int, base: Style) -> list[Segment]:
+        look = self._look(task)
+        indent = " " * (3 + self._number_cells + 2)
+        said = task.get("last_line") or ""
+        word = f"{look.word} · " if said else look.word
+        left = max(0, width - len(indent) - len(word) - 1)
+        return [
+            Segment(indent, base),
+            Segment(word, base + ink(self, look.style)),
+            Segment(safe.fitted(said, left), base + ink(self, "task-list--said")),
+        ]
+
+    def _look(self, task: Task) -> status.Look:
+        return status.look(task, stopping=task["id"] in self._stopping)

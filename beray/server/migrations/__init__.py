@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The revision of the newest step."""
 
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from beray.server.store import Base
+from beray.server.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

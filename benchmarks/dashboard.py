@@ -1,0 +1,245 @@
+"""The dashboard: how soon it is there, and how it holds up against many events."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import psutil
+
+from benchmarks.streams import event, serving
+from benchmarks.tables import Row, interleaved, ratio
+from benchmarks.terminal import OnTerminal
+from beray import BeRayClient
+from beray.testing import RunningServer
+
+_EMPTY = """
+from textual.app import App
+from textual.widgets import DataTable, Footer, Header
+
+class Empty(App):
+    BINDINGS = [("q", "quit", "Quit")]
+    def compose(self):
+        yield Header()
+        yield DataTable()
+        yield Footer()
+    def on_mount(self):
+        table = self.query_one(DataTable)
+        table.add_columns("id", "status", "goal")
+        for number in range(20):
+            table.add_row(str(number), "COMPLETED", f"goal {number} of the table")
+
+Empty().run()
+"""
+_BERAY = [sys.executable, "-m", "beray.cli"]
+_PER_SECOND = 5000
+_FLOOD_SECONDS = 20
+_KEYS = "абвгдежзийклмнопрстуфхцчшщыэюя"
+"""What is typed into the filter while events come: each is shown by nothing else."""
+
+
+def measure(rounds: int) -> list[Row]:
+    return [*_first_frame(rounds), *_flood(), *_finished(rounds)]
+
+
+# The first frame
+
+
+def _seconds_until(argv: list[str], environ: dict[str, str], text: str) -> float:
+    with OnTerminal(argv, environ) as program:
+        return program.seconds_until(text)
+
+
+@contextmanager
+def _account(folder: Path) -> Iterator[tuple[RunningServer, BeRayClient, dict[str, str]]]:
+    server = RunningServer.start(folder / "data")
+    try:
+        with server.sign_up() as client:
+            header = str(client._session.headers["Authorization"])
+            environ = {
+                "BERAY_URL": server.url,
+                "BERAY_TOKEN": header.removeprefix("Bearer "),
+                "HOME": str(folder),
+                "BERAY_HOME": str(folder / "home"),
+            }
+            yield server, client, environ
+    finally:
+        server.stop()
+
+
+def _first_frame(rounds: int) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder, _account(Path(folder)) as (_, client, environ):
+        for number in range(20):
+            client.create_task(f"!echo {number}")
+        empty = [sys.executable, "-c", _EMPTY]
+        figures = interleaved(
+            {
+                "frame": partial(_seconds_until, _BERAY, environ, "Quit"),
+                "tasks": partial(_seconds_until, _BERAY, environ, "!echo 7"),
+                "empty": partial(_seconds_until, empty, environ, "goal 7 of"),
+            },
+            rounds,
+        )
+    against = "an empty Textual app"
+    return [
+        Row("dashboard, first frame", against, ratio(figures, "frame", "empty"), "≤ 1.3"),
+        Row("dashboard, tasks of a server shown", against, ratio(figures, "tasks", "empty"), ""),
+    ]  # fmt: skip
+
+
+# Many events into the open task
+
+
+def _flooding(listener: socket.socket) -> None:
+    """A server with one task, whose events come ``_PER_SECOND`` without an end."""
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+
+
+def _answer(connection: socket.socket) -> None:
+    task = {"id": 1, "goal": "flood", "status": "RUNNING", "created_at": "2026-01-01T00:00:00Z"}
+    answers: dict[str, Any] = {
+        "/api/v1/tasks/": [task],
+        "/api/v1/users/me": {"id": 1, "email": "a@b.example"},
+    }
+    with connection:
+        while request := connection.recv(65536):
+            path = request.split(b" ", 2)[1].decode()
+            if path.startswith("/api/v1/tasks/1/stream"):
+                _flood_into(connection)
+                return
+            found = answers.get(path)
+            body = json.dumps(found if found is not None else {"detail": "nothing"}).encode()
+            status = b"200 OK" if found is not None else b"404 Not Found"
+            head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % (status, len(body)) + body)
+
+
+def _flood_into(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    start, sent = time.perf_counter(), 0
+    while True:
+        due = int((time.perf_counter() - start) * _PER_SECOND)
+        try:
+            connection.sendall(b"".join(event(seq, 200) for seq in range(sent + 1, due + 1)))
+        except OSError:
+            return
+        sent = due
+        time.sleep(0.01)
+
+
+def _flood() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder, serving(_flooding) as url:
+        environ = {"BERAY_URL": url, "BERAY_TOKEN": "t", "HOME": folder, "BERAY_HOME": folder}
+        with OnTerminal(_BERAY, environ) as program:
+            program.seconds_until("xxxxxxxxxx")
+            program.read_for(2)
+            program.type("/")
+            delays = []
+            deadline = time.perf_counter() + _FLOOD_SECONDS
+            while time.perf_counter() < deadline:
+                for letter in _KEYS:
+                    program.type(letter)
+                    delays.append(program.seconds_until(letter))
+                    program.read_for(0.1)
+                program.type("\x15")  # an empty line again
+                program.read_for(0.3)
+            process = psutil.Process(program.pid)
+            early = process.memory_info().rss
+            program.read_for(_FLOOD_SECONDS)
+            late = process.memory_info().rss
+    p95 = quantiles(delays, n=20)[-1]
+    print(
+        f"{_PER_SECOND} events/s: a key is shown in {median(delays) * 1000:.0f} ms (p50), "
+        f"{p95 * 1000:.0f} ms (p95)"
+    )
+    return [
+        Row(f"key to repaint at {_PER_SECOND} events/s, p95", "50 ms", p95 / 0.05, "≤ 1.0"),
+        Row("memory after 200,000 events", "after 100,000", late / early, "≤ 1.02"),
+    ]
+
+
+# A task of a million events that has ended
+
+
+def _line(task_id: int, seq: int) -> str:
+    event = {"seq": seq, "task_id": task_id, "created_at": "2026-01-01T00:00:00.000000Z"}
+    said = {"type": "AGENT_EVENT_TEXT_CHUNK", "source": "tools:shell", "text": f"line {seq}\n"}
+    return json.dumps(event | said)
+
+
+def _fill(database: Path, task_id: int, count: int) -> None:
+    """Make a task's log as long as that, as a server that ran it would have."""
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM events WHERE task_id = ?", (task_id,))
+        bodies = ((task_id, seq, _line(task_id, seq)) for seq in range(1, count))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", bodies)
+        end = {"seq": count, "task_id": task_id, "type": "TASK_STATUS", "status": "COMPLETED"}
+        connection.execute("INSERT INTO events VALUES (?, ?, ?)", (task_id, count, json.dumps(end)))
+        connection.execute("UPDATE tasks SET last_seq = ? WHERE id = ?", (count, task_id))
+
+
+def _opening(environ: dict[str, str], goal: str, last: str) -> float:
+    """From choosing a task in the list until its end is shown."""
+    with OnTerminal(_BERAY, environ) as program:
+        program.seconds_until("the third")
+        program.read_for(1.0)
+        program.type(f"/{goal}\r")
+        return program.seconds_until(last)
+
+
+def _end_key(environ: dict[str, str], last: str) -> float:
+    with OnTerminal(_BERAY, environ) as program:
+        program.seconds_until("the third")
+        program.read_for(1.0)
+        program.type("/million\r")
+        program.seconds_until(last)
+        program.type("\r")
+        program.read_for(0.5)
+        program.type("g")
+        program.seconds_until("line 3")
+        program.read_for(0.5)
+        program.type("G")
+        return program.seconds_until(last)
+
+
+def _finished(rounds: int) -> list[Row]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _account(Path(folder)) as (server, client, environ),
+    ):
+        ids = {
+            goal: client.create_task(f"!true # {goal}")["id"]
+            for goal in ("the million", "the thousand", "the third")
+        }
+        for task_id in ids.values():
+            list(client.stream_task_updates(task_id))
+        server.stop()
+        _fill(server.data_dir / "beray.sqlite3", ids["the million"], 1_000_000)
+        _fill(server.data_dir / "beray.sqlite3", ids["the thousand"], 1000)
+        server.restart()
+        environ["BERAY_URL"] = server.url
+        figures = interleaved(
+            {
+                "million": partial(_opening, environ, "million", "line 999999"),
+                "thousand": partial(_opening, environ, "thousand", "line 999"),
+                "end": partial(_end_key, environ, "line 999999"),
+            },
+            rounds,
+        )
+    return [
+        Row("open 1,000,000 events", "1,000", ratio(figures, "million", "thousand"), "≤ 1.5"),
+        Row("End key in 1,000,000 events", "200 ms", median(figures["end"]) / 0.2, "≤ 1.0"),
+    ]  # fmt: skip

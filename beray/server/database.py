@@ -1,0 +1,121 @@
+"""The database: how it is opened, and brought up to date.
+
+SQLite runs in WAL mode with full syncs: what a transaction has committed survives a
+killed server and a lost power supply.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from beray.server import migrations
+from beray.server.json_values import stored_tools
+from beray.server.tables import Base
+
+
+class UnusableDatabase(Exception):
+    """The database cannot be opened; the text says why."""
+
+
+class Database:
+    """Sessions of one database, which is brought up to date when it is opened.
+
+    Raises:
+        UnusableDatabase: the file is no database, is damaged, or a newer version's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _opened(path)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that holds the write lock from its start, so none fails half-way."""
+        with (
+            self._engine.connect().execution_options(beray_write=True) as connection,
+            Session(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+
+def _opened(path: Path) -> Engine:
+    engine = _engine(f"sqlite:///{path}")
+    try:
+        _migrate(engine)
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        engine.dispose()
+        problem = str(getattr(error, "orig", error))
+        raise UnusableDatabase(f"{path} cannot be used: {problem}") from error
+    except migrations.UnknownRevision as error:
+        engine.dispose()
+        raise UnusableDatabase(f"{path} cannot be used: {error}") from error
+    return engine
+
+
+def _engine(url: str) -> Engine:
+    # Tools are the only JSON column.
+    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored_tools)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver's own transactions begin too late for BEGIN IMMEDIATE.
+        connection.isolation_level = None
+        # Damaged text is shown as such; it must not keep its owner from all the other rows.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        for pragma in _pragmas():
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("beray_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _pragmas() -> Iterable[str]:
+    yield "PRAGMA journal_mode=WAL"
+    yield "PRAGMA synchronous=FULL"
+    yield "PRAGMA foreign_keys=ON"
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the schema up to date.
+
+    alembic takes longer to import than the rest of a start, so it is asked only where
+    there is something to migrate; a new database is made as it has to be at once.
+    """
+    with engine.connect() as connection:
+        revision = _revision(connection)
+        if revision is None:
+            Base.metadata.create_all(connection)
+            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32))"))
+            stamp = text("INSERT INTO alembic_version VALUES (:head)")
+            connection.execute(stamp, {"head": migrations.HEAD})
+        elif revision != migrations.HEAD:
+            migrations.upgrade(connection)
+        connection.commit()
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

@@ -1,0 +1,87 @@
+"""Local files as request bodies: streamed, and with what goes wrong here told from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from beray.exceptions import InvalidArgument, TransferError
+from beray.files import BLOCK_BYTES, Transfer
+
+
+class UploadAborted(BaseException):
+    """Carries what went wrong on this side past the HTTP library, which would take it
+    for something that went wrong on the other."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+class Upload:
+    """A file as a request body: streamed, with the length it had, reporting progress.
+
+    ``read`` raises ``UploadAborted`` with what the file or the progress callback raised,
+    or with ``TransferError`` where the file has become shorter. What is appended
+    meanwhile is not sent.
+    """
+
+    def __init__(self, file: BinaryIO, transfer: Transfer) -> None:
+        self._file = file
+        self._transfer = transfer
+        self._start = file.tell()
+        self._total = file.seek(0, os.SEEK_END) - self._start
+        self.seek(self._start)
+
+    def __len__(self) -> int:
+        return self._total
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> int:
+        self._left = self._total - (position - self._start)
+        return self._file.seek(position)
+
+    def read(self, size: int = -1) -> bytes:
+        # http.client asks for a few KiB at a time, which costs most of the throughput.
+        wanted = min(self._left, max(size, BLOCK_BYTES) if size >= 0 else self._left)
+        with _aborting():
+            block = _bytes_of(self._file, wanted)
+            if wanted and not block:
+                raise TransferError("the file became shorter while it was sent")
+            self._left -= len(block)
+            self._transfer.advance(self._total - self._left, self._total)
+        return block
+
+
+class UnsizedUpload:
+    """A file that does not know its length, such as a pipe, as a request body: in chunks."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self.read(BLOCK_BYTES):
+            yield block
+
+    def read(self, size: int = -1) -> bytes:
+        with _aborting():
+            return _bytes_of(self._file, size)
+
+
+@contextmanager
+def _aborting() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - none is lost: it travels on
+        raise UploadAborted(error) from None
+
+
+def _bytes_of(file: BinaryIO, size: int) -> bytes:
+    block = file.read(size)
+    if not isinstance(block, bytes):
+        raise InvalidArgument("the file is open as text; open it with 'rb'")
+    return block

@@ -1,0 +1,274 @@
+"""TLS on loopback: who is trusted, who is let in, and that credentials stay where they belong."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+
+from beray import (
+    BeRayClient,
+    ConfigurationError,
+    InvalidResponseError,
+    StreamState,
+    Transfer,
+    TransferCancelled,
+)
+from beray.testing import Answer, FaultServer, RunningServer
+
+SSE = {"Content-Type": "text/event-stream"}
+FIRST = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'
+LAST = b'id: 2\ndata: {"seq": 2, "type": "TASK_STATUS", "status": "COMPLETED"}\n\n'
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+class SecureServer(FaultServer):
+    """The fault server behind TLS."""
+
+    def __init__(self, answers: Iterable[Answer], context: ssl.SSLContext) -> None:
+        super().__init__(answers)
+        self._context = context
+        self.url = self.url.replace("http://127.0.0.1", "https://localhost")
+
+    def _serve(self, connection: Any) -> None:
+        raw = connection.dup()
+        try:
+            secure = self._context.wrap_socket(connection, server_side=True)
+        except OSError:
+            # Heard out, as a server does: an early close would take the alert back.
+            with raw:
+                while self._heard(raw):
+                    pass
+            return
+        raw.close()
+        super()._serve(secure)
+
+    @staticmethod
+    def _heard(raw: Any) -> bytes:
+        try:
+            heard: bytes = raw.recv(65536)
+        except OSError:
+            return b""
+        return heard
+
+
+class Certificates:
+    """What an authority of our own has issued, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = trustme.CA()
+        self.authority = str(folder / "authority.pem")
+        self._authority.cert_pem.write_to_path(self.authority)
+        mine, stranger = self._authority.issue_cert("me@a.example"), trustme.CA()
+        self.mine = str(folder / "mine.pem")
+        mine.private_key_and_cert_chain_pem.write_to_path(self.mine)
+        self.pair = str(folder / "cert.pem"), str(folder / "key.pem")
+        mine.cert_chain_pems[0].write_to_path(self.pair[0])
+        mine.private_key_pem.write_to_path(self.pair[1])
+        self.strangers = str(folder / "strangers.pem")
+        foreign = stranger.issue_cert("me@b.example")
+        foreign.private_key_and_cert_chain_pem.write_to_path(self.strangers)
+
+    def server(
+        self, name: str = "localhost", *, demand: bool = False, version: Any = None
+    ) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._authority.issue_cert(name).configure_cert(context)
+        if demand:
+            self._authority.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        return context
+
+
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def test_an_authority_of_the_callers_own_is_trusted(issued: Certificates, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 5000
+    answers = [
+        Answer(b"[]"),
+        Answer(FIRST, headers=SSE, framing="chunked", drop_at=len(FIRST)),
+        Answer(LAST, headers=SSE, framing="close"),
+        Answer(body),
+        Answer(b'{"message": "m", "path": "b", "size": 1}'),
+    ]
+    with SecureServer(answers, issued.server()) as server:
+        client = BeRayClient(server.url, "tok", verify=issued.authority)
+        assert client.list_tasks() == []
+        assert [event["seq"] for event in client.stream_task_updates(1)] == [1, 2]
+        local = client.download_file(1, "b", tmp_path / "b")
+        assert local.read_bytes() == body
+        client.upload_path(1, local)
+        assert [r.headers["authorization"] for r in server.requests] == ["Bearer tok"] * 5
+        assert server.requests[-1].body == body
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
+def test_a_certificate_that_is_not_to_be_trusted_ends_the_call_at_once(
+    issued: Certificates, version: Any, name: str
+) -> None:
+    trusted = issued.authority if name != "localhost" else None
+    with SecureServer([], issued.server(name, version=version)) as server:
+        client = BeRayClient(server.url, "tok", verify=trusted)
+        for call in (
+            lambda: client.list_tasks(),
+            lambda: client.create_task("g"),
+            lambda: next(client.stream_task_updates(1)),
+        ):
+            with pytest.raises(InvalidResponseError, match="certificate is not trusted"):
+                call()
+        assert server.requests == []
+
+
+def test_trust_can_be_waived(issued: Certificates) -> None:
+    server = SecureServer([Answer(b"[]")], issued.server())
+    with server, pytest.warns(match="Unverified"):
+        assert BeRayClient(server.url, verify=False).list_tasks() == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_client_certificate_is_shown_where_it_is_asked_for(
+    issued: Certificates, version: Any
+) -> None:
+    context = issued.server(demand=True, version=version)
+    with SecureServer([Answer(b"[]"), Answer(FIRST + LAST, headers=SSE)] * 2, context) as server:
+        for cert in (issued.mine, issued.pair):
+            client = BeRayClient(server.url, verify=issued.authority, cert=cert)
+            assert client.list_tasks() == []
+            assert len(list(client.stream_task_updates(1))) == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("cert", [None, "strangers"])
+def test_without_the_right_one_it_is_said_and_not_tried_again(
+    issued: Certificates, version: Any, cert: str | None
+) -> None:
+    context = issued.server(demand=True, version=version)
+    with SecureServer([], context) as server:
+        own = cert and issued.strangers
+        client = BeRayClient(server.url, "tok", verify=issued.authority, cert=own)
+        for call in (
+            lambda: client.list_tasks(),
+            lambda: client.create_task("g"),
+            lambda: next(client.stream_task_updates(1)),
+        ):
+            with pytest.raises(ConfigurationError, match="client certificate"):
+                call()
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("option", ["verify", "cert"])
+def test_a_file_that_holds_no_certificate_is_named_at_once(
+    issued: Certificates, tmp_path: Path, option: str
+) -> None:
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match=r"wrong\.pem cannot be used"):
+        BeRayClient("https://x.example", **{option: str(wrong)})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="cannot be used as a client certificate"):
+        BeRayClient("https://x.example", cert=(issued.pair[0], str(wrong)))
+    BeRayClient("https://x.example", verify=issued.authority, cert=issued.pair)
+    BeRayClient("https://x.example", verify=str(tmp_path))
+
+
+def test_certificates_of_the_environment_are_used_and_named(
+    issued: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with SecureServer([Answer(b"[]")], issued.server()) as server:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", issued.authority)
+        assert BeRayClient(server.url).list_tasks() == []
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nonesuch.pem"))
+        with pytest.raises(ConfigurationError, match=r"nonesuch\.pem"):
+            BeRayClient(server.url).list_tasks()
+        # What the caller says goes before what the environment says.
+        with pytest.raises(Exception, match="script is over"):
+            BeRayClient(server.url, verify=issued.authority, max_retries=0).list_tasks()
+
+
+def test_a_session_of_the_callers_own_brings_its_certificates(issued: Certificates) -> None:
+    session = requests.Session()
+    session.verify, session.cert = issued.authority, issued.pair
+    session.headers["X-Mine"] = "1"
+    context = issued.server(demand=True)
+    with SecureServer([Answer(b"[]"), Answer(FIRST + LAST, headers=SSE)], context) as server:
+        client = BeRayClient(server.url, "tok", session=session)
+        assert client.list_tasks() == []
+        assert len(list(client.stream_task_updates(1))) == 2
+        assert {request.headers["x-mine"] for request in server.requests} == {"1"}
+        assert {request.headers["authorization"] for request in server.requests} == {"Bearer tok"}
+        assert "Authorization" not in session.headers
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_out_of_tls_gets_nothing(issued: Certificates, status: int) -> None:
+    with FaultServer([Answer(b"[]")] * 9) as plain:
+        away = Answer(b"", status, {"Location": f"{plain.url}/api/v1/tasks/"})
+        with SecureServer([away] * 3, issued.server()) as server:
+            client = BeRayClient(server.url, "tok", verify=issued.authority)
+            for call in (
+                lambda: client.list_tasks(),
+                lambda: client.create_task("g"),
+                lambda: next(client.stream_task_updates(1)),
+            ):
+                with pytest.raises(InvalidResponseError, match="another server"):
+                    call()
+        assert plain.requests == []
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
+def test_close_wakes_a_reader_under_tls(issued: Certificates, framing: Any) -> None:
+    stall = Answer(FIRST + LAST, headers=SSE, framing=framing, stall_at=len(FIRST))
+    with SecureServer([stall], issued.server()) as server:
+        updates = BeRayClient(server.url, verify=issued.authority).stream_task_updates(1)
+        assert next(updates)["seq"] == 1
+        rest: list[Any] = []
+        reader = threading.Thread(target=lambda: rest.extend(updates))
+        reader.start()
+        assert server.stalled.wait(10)
+        updates.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert rest == []
+        assert updates.state is StreamState.ENDED
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close", "length"])
+def test_cancel_wakes_a_download_under_tls(
+    issued: Certificates, tmp_path: Path, framing: Any
+) -> None:
+    transfer = Transfer()
+    raised: list[Exception] = []
+    stall = Answer(b"x" * 900_000, framing=framing, stall_at=600_000)
+    with SecureServer([stall], issued.server()) as server:
+        client = BeRayClient(server.url, verify=issued.authority)
+
+        def fetch() -> None:
+            try:
+                client.download_file(1, "b", tmp_path / "b", transfer=transfer)
+            except TransferCancelled as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        assert server.stalled.wait(10)
+        transfer.cancel()
+        thread.join(10)
+    assert len(raised) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
+
+
+def test_tls_asked_of_a_server_without_it(beray_server: RunningServer) -> None:
+    url = beray_server.url.replace("http://", "https://")
+    with pytest.raises(InvalidResponseError, match="http://"):
+        BeRayClient(url).list_tasks()

@@ -1,0 +1,124 @@
+"""The log alone in an app: live events from a stream, pages from a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+
+from tests.tui.dashboard_pilot import screen, until
+from tests.tui.log_events import output, page
+from tui import messages
+from tui.background import StreamReader
+from tui.log.messages import FileWanted, Moved
+from tui.log.pane import LogPane
+from tui.log.record import Record
+from tui.theme import DARK
+
+
+class PagesClient:
+    """Answers ``list_events`` from a list."""
+
+    def __init__(self, log: list[dict[str, Any]], refusal: Exception | None = None) -> None:
+        self.log = log
+        self.refusal = refusal
+        self.asked: list[tuple[int, int]] = []
+
+    def list_events(self, task_id: int, *, after: int = 0, limit: int = 500) -> Any:
+        self.asked.append((after, limit))
+        if self.refusal is not None:
+            raise self.refusal
+        return page(self.log, after, limit)
+
+
+class LogApp(App[None]):
+    """Shows logs; keeps what the log says."""
+
+    CSS_PATH = "../../tui/app.tcss"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_theme(DARK)
+        self.theme = DARK.name
+        self.place = ""
+        self.files: list[str] = []
+        self.failures: list[str] = []
+        self.reader: StreamReader | None = None
+
+    def compose(self) -> ComposeResult:
+        yield LogPane(id="events")
+
+    @property
+    def pane(self) -> LogPane:
+        return self.query_one(LogPane)
+
+    def on_moved(self, message: Moved) -> None:
+        self.place = message.words
+
+    def on_file_wanted(self, message: FileWanted) -> None:
+        self.files.append(message.path)
+
+    def on_failed(self, message: messages.Failed) -> None:
+        self.failures.append(message.what)
+
+    def watch(self, client: Any, task_id: int, last_seq: int | None) -> None:
+        """Follow a task of a real server, as the screen does."""
+        self.unwatch()
+        record = Record(last_seq)
+        self.pane.open(client, task_id, record)
+        begin = str(record.begin) if record.begin else None
+        self.reader = StreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
+
+    def unwatch(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+    def on_events_waiting(self, message: messages.EventsWaiting) -> None:
+        if self.reader is not None and message.task_id == self.reader.task_id:
+            self.pane.take(self.reader.take())
+
+    def on_unmount(self) -> None:
+        self.unwatch()
+
+
+def log_app(pilot: Pilot[None]) -> LogApp:
+    assert isinstance(pilot.app, LogApp)
+    return pilot.app
+
+
+@asynccontextmanager
+async def log_of(
+    events: list[dict[str, Any]],
+    *,
+    size: tuple[int, int] = (80, 24),
+    pageable: bool = True,
+    refusal: Exception | None = None,
+) -> AsyncIterator[tuple[Pilot[None], PagesClient]]:
+    """The end of a log, as after opening its task."""
+    client = PagesClient(events, refusal)
+    async with LogApp().run_test(size=size) as pilot:
+        record = Record(len(events) if pageable else None)
+        pane = log_app(pilot).pane
+        pane.open(client, 1, record)  # type: ignore[arg-type]
+        pane.take(events[record.begin :])  # type: ignore[arg-type]
+        pane.view.focus()
+        await until(pilot, lambda: not events or record.end == len(events))
+        await pilot.pause()
+        yield pilot, client
+
+
+def rows_shown(pilot: Pilot[None]) -> list[str]:
+    """The rows on the screen, without the scrollbar."""
+    return [row[:-1].strip() for row in screen(pilot).split("\n")]
+
+
+def top_row(pilot: Pilot[None]) -> str:
+    return rows_shown(pilot)[0]
+
+
+def more(number: int, count: int) -> Any:
+    return [{**output(f"line {n}\n"), "seq": n} for n in range(number, number + count)]

@@ -1,0 +1,36 @@
+"""Events of a task, as a server would send them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, **fields}
+
+
+def text(words: str, source: str = "main") -> dict[str, Any]:
+    return event("AGENT_EVENT_TEXT_CHUNK", text=words, source=source)
+
+
+def output(words: str) -> dict[str, Any]:
+    return text(words, "tools:shell")
+
+
+def call(name: str | None, arguments: str) -> dict[str, Any]:
+    return event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name=name, args_chunk=arguments)
+
+
+def result(name: str, value: Any) -> dict[str, Any]:
+    return event("AGENT_EVENT_TOOL_RESULT", tool_name=name, result=value)
+
+
+def long_log(count: int) -> list[dict[str, Any]]:
+    """``count`` events of a line each, numbered from 1."""
+    return [{**output(f"line {number}\n"), "seq": number} for number in range(1, count + 1)]
+
+
+def page(log: Sequence[dict[str, Any]], after: int, limit: int) -> list[dict[str, Any]]:
+    """The answer of a server that is asked for a page of ``log``."""
+    return list(log[after : after + limit])

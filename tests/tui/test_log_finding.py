@@ -1,0 +1,315 @@
+"""Search, jumps, filters and replays: in what is at hand and far beyond it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from textual import events
+
+from beray.exceptions import ConnectionFailed
+from tests.tui.dashboard_pilot import screen, until, until_shown
+from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
+from tests.tui.log_events import call, event, long_log, output, result, text
+from tui.log import query as queries
+from tui.log.blocks import Builder
+from tui.log.query import QueryError
+from tui.log.replay import Replay
+from tui.log.sift import Sieve, blocks_before
+from tui.log.window import Window, numbered
+
+COUNT = 20_000
+
+
+def with_events(log: list[dict[str, Any]], **others: dict[str, Any]) -> list[dict[str, Any]]:
+    """``log`` with other events in the place of some: ``e120=…`` is number 120."""
+    changed = list(log)
+    for name, one in others.items():
+        changed[int(name[1:]) - 1] = {**one, "seq": int(name[1:])}
+    return changed
+
+
+ERROR = event("ERROR", code="BROKEN", details="it broke")
+FILE = event("AGENT_EVENT_SEND_FILE", path="out.md")
+
+
+# What is asked for
+
+
+def test_a_search_is_for_plain_words_or_a_regular_expression() -> None:
+    assert queries.search("a.b").has_words("xA.Bx") and not queries.search("a.b").has_words("aXb")
+    assert queries.search("re: a.b").has_words("aXb")
+    for bad in ("re:(", "re:[", "re:*", "re:(?P<n"):
+        with pytest.raises(QueryError, match="regular expression"):
+            queries.search(bad)
+    assert queries.search("  ").patterns == ()
+
+
+def test_a_filter_has_terms_that_must_all_hold() -> None:
+    builder = Builder()
+    said = [
+        text("plain words"), call("shell", '{"x": 1}'), result("shell", {"exit_code": 2}), ERROR,
+        FILE, text("other", "reviewer"), output("one\ntwo words\n"),
+        event("AGENT_EVENT_CUSTOM_UPDATE", payload={"message": "half"}),
+    ]  # fmt: skip
+    for number, one in enumerate(said, 1):
+        builder.feed(one, number)
+
+    def found(words: str) -> list[int]:
+        query = queries.filtering(words)
+        return [block.first for block in builder.blocks if query.finds(block)]
+
+    assert found("kind:text") == [1, 6]
+    assert found("kind:call") == [2] and found("kind:result exit") == [2]
+    assert found("errors") == [2, 4] == found("kind:error")
+    assert found("kind:file kind:note") == [5, 8]
+    assert found("source:review") == [6]
+    assert found("words") == [1, 7] and found("words kind:output") == [7]
+    assert found('"two words"') == [7] and found("one words") == []
+    assert found("re:^two") == [7]
+    with pytest.raises(QueryError, match="kind: is one of"):
+        queries.filtering("kind:nonsense")
+
+
+def shown(sieve: Sieve) -> list[str]:
+    return [
+        ("~" if block.faint else "") + line
+        for block in sieve.blocks()
+        for line in block.text.removesuffix("\n").split("\n")
+    ]
+
+
+def test_a_filter_keeps_one_line_around_each_group_and_counts_what_is_left_out() -> None:
+    log = with_events(long_log(1000), e300=ERROR, e301=ERROR, e700=output("needle\n"))
+    window = Window()
+    window.append(numbered(log, 0))
+    assert shown(Sieve(queries.ERRORS, window)) == [
+        "… 298 events", "~line 299", "BROKEN: it broke", "BROKEN: it broke", "~line 302",
+        "… 698 events",
+    ]  # fmt: skip
+    assert shown(Sieve(queries.filtering("needle"), window)) == [
+        "… 698 events", "~line 699", "needle", "~line 701", "… 299 events",
+    ]  # fmt: skip
+    assert shown(Sieve(queries.filtering("nowhere"), window)) == ["nothing of 1,000 events"]
+
+
+@pytest.mark.parametrize("words", ["errors", "needle", "line", "needle kind:output", "re:7$"])
+def test_a_filter_shows_the_same_however_the_log_was_read(words: str) -> None:
+    places = {f"e{n}": ERROR for n in (1, 64, 65, 640, 641, 2999)}
+    needles = {f"e{n}": output("needle\n") for n in (63, 128, 999, 1000, 1500)}
+    half = {"e1200": output("nee"), "e1201": output("dle\n"), "e1300": text("a needle in text")}
+    log = numbered(with_events(long_log(3000), **places, **needles, **half), 0)
+    query = queries.filtering(words)
+    whole = Window()
+    whole.append(log)
+    expected = shown(Sieve(query, whole))
+    end = Window(2500)
+    end.append(log[2500:2800])
+    sieve = Sieve(query, end)
+    for start in range(2800, 3000, 7):
+        sieve.append(log[start : start + 7])
+    while sieve.has_earlier:
+        last = sieve.first
+        after = max(0, last - 130)
+        sieve.prepend(blocks_before(log[after:last], sieve.begin))
+        assert sieve.first < last
+    assert shown(sieve) == expected
+
+
+def test_a_filter_that_lets_everything_through_stays_flat() -> None:
+    window = Window()
+    sieve = Sieve(queries.filtering("line"), window)
+    for start in range(0, 60_000, 1000):
+        sieve.append(numbered(more(start + 1, 1000), start))
+        if sieve.too_large:
+            sieve.drop_top()
+    assert sum(block.weight for block in sieve.blocks()) < 10_000
+    assert shown(sieve)[-1].endswith("line 60000")
+    assert sieve.has_earlier
+
+
+def test_a_replay_takes_the_time_that_it_took_but_no_longer_than_two_seconds_for_a_silence() -> (
+    None
+):
+    times = ["09:00:00", "09:00:01", "09:30:00", "nonsense", "09:30:00.5"]
+    log = [
+        {**output(f"{n}\n"), "seq": n, "created_at": f"2026-03-14T{time}Z"}
+        for n, time in enumerate(times, 1)
+    ]
+    replay = Replay(5)
+    replay.add(numbered(log, 0))
+    replay.advance(0.0)
+    assert replay.number == 1
+    replay.advance(0.9)
+    assert replay.number == 1
+    replay.advance(0.2)
+    assert replay.number == 2
+    replay.advance(1.8)
+    assert replay.number == 2
+    replay.faster()
+    replay.advance(0.06)
+    assert (replay.number, replay.speed) == (3, 2)
+    replay.step()
+    assert replay.number == 4 and not replay.advance(60)
+    replay.paused = False
+    replay.advance(0.25)
+    assert replay.is_over
+    for _ in range(9):
+        replay.faster()
+    assert replay.speed == 64
+
+
+# On the screen
+
+
+async def test_a_search_goes_through_matches_at_hand_and_far_beyond() -> None:
+    log = with_events(
+        long_log(COUNT), e150=output("a Needle here\n"), e9000=text("the **nee"),
+        e9001=text("dle** in text"), e19990=output("a needle at the end\n"),
+    )  # fmt: skip
+    async with log_of(log) as (pilot, client):
+        pane, view = log_app(pilot).pane, log_app(pilot).pane.view
+        await pilot.press("slash", *"needle", "enter")
+        await until_shown(pilot, "event 19,990", "a needle at the end")
+        assert client.asked == []
+        await pilot.press("n")
+        await until_shown(pilot, "no further match below")
+        await pilot.press("N")
+        await until_shown(pilot, "the needle in text", "event 9,000")
+        assert view.marks.found is not None and view.shows(view.marks.found)
+        await pilot.press("N")
+        await until_shown(pilot, "a Needle here")
+        await pilot.press("N")
+        await until_shown(pilot, "no further match above")
+        await pilot.press("n")
+        await until_shown(pilot, "the needle in text")
+        await pilot.press("n")
+        await until_shown(pilot, "a needle at the end")
+        assert len(pane.record.window.events) < 5000
+        await pilot.press("escape")
+        assert not pane.is_searching and not pane.bar.display
+        assert not await pilot.app.run_action("next_match", pane)
+        await pilot.press("slash", *"re:(", "enter")
+        await until_shown(pilot, "not a regular expression")
+        await pilot.press("escape")
+        assert view.has_focus
+
+
+async def test_a_long_search_shows_how_far_it_is_and_ends_with_escape() -> None:
+    async with log_of(long_log(COUNT)) as (pilot, client):
+        pane = log_app(pilot).pane
+        going = threading.Event()
+        pages = client.list_events
+        client.list_events = lambda *args, **more: going.wait() and pages(*args, **more)  # type: ignore[method-assign]
+        await pilot.press("slash", *"nowhere", "enter")
+        await until_shown(pilot, "searching …")
+        await pilot.press("escape")
+        await until_shown(pilot, "stopped")
+        going.set()
+        await pilot.pause(0.1)
+        assert f"line {COUNT}" in screen(pilot) and pane.is_searching
+        await pilot.press("n", "N")
+        await until_shown(pilot, "no further match above")
+        client.refusal = ConnectionFailed("gone")
+        await pilot.press("N")
+        await until(pilot, lambda: log_app(pilot).failures == ["search the log"])
+
+
+async def test_errors_and_files_are_jumped_to_wherever_they_are() -> None:
+    log = with_events(long_log(COUNT), e400=ERROR, e401=FILE, e12000=ERROR, e19900=FILE)
+    async with log_of(log) as (pilot, _):
+        view = log_app(pilot).pane.view
+        await pilot.press("left_square_bracket")
+        await until_shown(pilot, "BROKEN: it broke", "line 12001")
+        await pilot.press("left_square_bracket")
+        await until_shown(pilot, "BROKEN: it broke", "line 402")
+        await pilot.press("left_square_bracket")
+        await until_shown(pilot, "no further error above")
+        await pilot.press("right_square_bracket")
+        await until_shown(pilot, "BROKEN: it broke", "line 12001")
+        await pilot.press("right_curly_bracket")
+        await until_shown(pilot, "out.md", "line 19901")
+        assert view.cursor_block is not None and view.cursor_block.path == "out.md"
+        await pilot.press("left_curly_bracket")
+        await until_shown(pilot, "out.md", "line 402")
+
+
+async def test_a_filter_reads_the_whole_log_and_goes_on_live() -> None:
+    log = with_events(long_log(COUNT), e7=ERROR, e9000=ERROR, e19990=ERROR)
+    async with log_of(log) as (pilot, client):
+        app, pane = log_app(pilot), log_app(pilot).pane
+        await pilot.press("ampersand", *"errors", "enter")
+        await until_shown(pilot, "… 10,987 events", "… 8,990 events", "… 5 events")
+        await until(pilot, lambda: rows_shown(pilot)[0] == "… 5 events")
+        assert screen(pilot).count("BROKEN") == 3
+        assert max(limit for _, limit in client.asked) <= 2000
+        app.pane.take([{**ERROR, "seq": COUNT + 1}])
+        await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
+        await pilot.press("escape")
+        await until_shown(pilot, f"line {COUNT}")
+        assert pane.view.following
+        pane.action_filter_errors()
+        await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
+        await pilot.press("ampersand", "ctrl+a", *"kind:nonsense", "enter")
+        await until_shown(pilot, "kind: is one of")
+        await pilot.press("escape")
+        assert pane.is_filtering
+        await pilot.press("escape")
+        assert not pane.is_filtering
+
+
+async def test_leaving_a_filter_shows_what_is_around_what_was_looked_at() -> None:
+    log = with_events(long_log(COUNT), **{f"e{n}": ERROR for n in range(100, COUNT, 100)})
+    async with log_of(log) as (pilot, _):
+        pane = log_app(pilot).pane
+        await pilot.press("ampersand", *"errors", "enter")
+        await until_shown(pilot, "BROKEN")
+        for _ in range(15):
+            await pilot.press("pageup")
+            await until(pilot, lambda: not pane._asked)
+        spot = pane.reader().spot
+        assert spot is not None and 1 < spot.number < COUNT - 2000
+        await pilot.press("escape")
+        await until(pilot, lambda: not pane.is_filtering and not pane._asked)
+        assert f"line {spot.number}" in screen(pilot) or "BROKEN" in screen(pilot)
+        after = pane.reader().spot
+        assert after is not None and abs(after.number - spot.number) <= 2
+
+
+async def test_a_replay_plays_steps_and_goes_back_to_the_place() -> None:
+    log = [
+        {**one, "created_at": f"2026-03-14T09:{one['seq'] // 60 % 60:02}:{one['seq'] % 60:02}Z"}
+        for one in long_log(3000)
+    ]
+    async with log_of(log) as (pilot, client):
+        pane = log_app(pilot).pane
+        await pilot.press("pageup", "pageup")
+        place = top_row(pilot)
+        await pilot.press("p")
+        await until_shown(pilot, "line 1 ")
+        await pilot.press("space")
+        await until_shown(pilot, "‖ paused 1x")
+        assert "line 2 " not in screen(pilot)
+        await pilot.press("right", "right")
+        await until_shown(pilot, "line 3 ", "event 3 of 3,000")
+        await pilot.press("plus", "plus", "minus", *["plus"] * 5, "space")
+        await until_shown(pilot, "▶ 64x")
+        await until(pilot, lambda: pane._replay is not None and pane._replay.number > 40)
+        assert max(limit for _, limit in client.asked) <= 1000
+        await pilot.press("escape")
+        await until(pilot, lambda: top_row(pilot) == place)
+        assert not pane.is_replaying and not pane.bar.display
+
+
+async def test_what_is_typed_right_behind_the_key_is_typed_into_the_bar() -> None:
+    async with log_of(long_log(50)) as (pilot, _):
+        pane = log_app(pilot).pane
+        for key, letters in (("slash", "n/&p"), ("ampersand", "p&/n")):
+            keys = {"/": "slash", "&": "ampersand"}
+            pilot.app.post_message(events.Key(key, None))
+            for letter in letters:
+                pilot.app.post_message(events.Key(keys.get(letter, letter), letter))
+            await until(pilot, lambda: pane.bar.input.value == letters)  # noqa: B023
+            await pilot.press("escape")
+        assert not pane.is_replaying

@@ -1,0 +1,134 @@
+"""Hostile text in every part of the log: shown as it is, obeyed nowhere, never its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.segment import Segment
+from textual.events import Paste
+from textual.pilot import Pilot
+
+from tests.tui.dashboard_pilot import screen, until, until_shown
+from tests.tui.log_app import log_app, log_of
+from tests.tui.log_events import call, event, output, result, text
+from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
+from tui.log import drawing
+from tui.log.markdown import Renderer
+
+MARKDOWN = (
+    f"# {HOSTILE}\n\n**{HOSTILE}** `{HOSTILE}`\n\n- {HOSTILE}\n\n> {HOSTILE}\n\n1. {HOSTILE}\n\n"
+    f"[{HOSTILE}](http://x/{HOSTILE}) [x](<{HOSTILE}>) ![{HOSTILE}]({HOSTILE}) <b>{HOSTILE}</b>\n\n"
+    f"```{HOSTILE}\n{HOSTILE}\n```\n\n| {HOSTILE} |\n|---|\n| {HOSTILE} |\n\n<div>\n{HOSTILE}\n</div>\n\n"
+)
+ENTITIES = "".join(f"&#x{code:x}; " for code in (
+    0x1B, 0x9B, 0x9D, 0x90, 0x7, 0x8, 0xD, 0x7F, 0x85, 0x202E, 0x2066, 0x2028, 0xD800, 0x10FFFF,
+)) + "&#27;]0;t&#7; &Tab;&NewLine;&ZeroWidthSpace; [a](&#x1b;) ![&#x202e;](&#x9b;2J) `&#27;`"  # fmt: skip
+
+
+def strips_of(pilot: Pilot[None]) -> list[Segment]:
+    return [segment for strip in pilot.app.screen._compositor.render_strips() for segment in strip]
+
+
+def assert_shown_clean(pilot: Pilot[None]) -> None:
+    assert_clean(screen(pilot))
+    for segment in strips_of(pilot):
+        assert segment.control is None
+        style = segment.style
+        assert style is None or style.link is None
+        assert style is None or "@click" not in style.meta
+
+
+def numbered(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**one, "seq": number} for number, one in enumerate(events, 1)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [MARKDOWN, ENTITIES, MARKDOWN.replace("\n\n", "\n")],
+    ids=["blocks", "entities", "one-block"],
+)
+async def test_markdown_of_an_agent_is_shown_and_not_obeyed(words: str) -> None:
+    async with log_of(numbered(text(words), text("\nthe end\n")), size=(100, 90)) as (pilot, _):
+        await until_shown(pilot, "the end")
+        assert_shown_clean(pilot)
+        assert words is ENTITIES or "[b]E[@click=app.quit]F[/]" in screen(pilot)
+
+
+async def test_everything_that_an_event_can_say_is_shown_folded_and_unfolded() -> None:
+    events = numbered(
+        *every_event(),
+        call(HOSTILE, HOSTILE),
+        result(HOSTILE, {HOSTILE: HOSTILE}),
+        call(HOSTILE, '{"x": "\\u001b[2J\\u202e"}'),
+        result(HOSTILE, {"exit_code": 1, HOSTILE: "\x1b"}),
+        output(HOSTILE),
+        text(HOSTILE, HOSTILE),
+        event("AGENT_EVENT_SEND_FILE", path=HOSTILE),
+    )
+    async with log_of(events, size=(100, 40)) as (pilot, _):
+        view = log_app(pilot).pane.view
+        view.unfolded.update(range(1, len(events), 2))
+        view.again()
+        await pilot.press("home")
+        for _ in range(60):
+            assert_shown_clean(pilot)
+            if view.scroll_offset.y >= view.max_scroll_y:
+                break
+            await pilot.press("pagedown")
+        assert view.scroll_offset.y >= view.max_scroll_y
+        await pilot.press("k", "enter")
+        await until(pilot, lambda: log_app(pilot).files == [HOSTILE])
+
+
+async def test_the_bar_shows_what_is_pasted_and_typed_without_obeying_it() -> None:
+    async with log_of(numbered(output(HOSTILE), text(HOSTILE))) as (pilot, _):
+        pane = log_app(pilot).pane
+        for key in ("slash", "ampersand"):
+            await pilot.press(key)
+            pane.bar.input.post_message(Paste(HOSTILE))
+            await until(pilot, lambda: pane.bar.input.value)
+            assert_shown_clean(pilot)
+            await pilot.press("enter")
+            await pilot.pause()
+            assert_shown_clean(pilot)
+            for bad in ("re:(" + HOSTILE, "kind:" + HOSTILE, "re:[" + HOSTILE):
+                await pilot.press(key)
+                pane.bar.input.value = bad
+                await pilot.press("enter")
+                await pilot.pause()
+                assert_shown_clean(pilot)
+            await pilot.press("escape", "escape")
+        assert pilot.app.is_running
+
+
+async def test_a_megabyte_without_a_line_break_is_laid_out() -> None:
+    for one in (
+        output(BIG),
+        text(BIG),
+        text("**" + "w " * 400_000),
+        call("t", BIG),
+        text("`" * 50_000),
+    ):
+        events = numbered(
+            text("begin"), one, event("ERROR", code="x", details=BIG), output("end\n")
+        )
+        async with log_of(events) as (pilot, _):
+            await until_shown(pilot, "end")
+            await pilot.press("pageup", "home", "end", "slash", *"mmm", "enter")
+            await pilot.pause()
+            assert_shown_clean(pilot)
+
+
+async def test_a_failed_layout_shows_the_text_as_it_was_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise IndexError("a mistake of the renderer")
+
+    renderer = Renderer({})
+    monkeypatch.setattr(renderer._parser, "parse", broken)
+    assert renderer.rows("**x**", 40) is None
+    monkeypatch.setattr(drawing.Palette, "markdown", lambda self: renderer)
+    async with log_of(numbered(text("some **bold** words\n"))) as (pilot, _):
+        await until_shown(pilot, "some **bold** words")

@@ -1,0 +1,312 @@
+"""What the dashboard remembers: nothing is lost to a crash, to damage or to another dashboard."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from beray.config import Target
+from tui import remembered
+from tui.composer.order import Order
+from tui.memory import Memory, account_of
+
+HERE, THERE = "https://here ada", "https://there ada"
+TOOLS = [{"docs": {"url": "https://example.org/mcp"}}]
+ORDER = Order("!ls\necho \ud800\x1b[2J", TOOLS, (Path("/a folder"), Path("/b")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "dashboard"
+
+
+@pytest.fixture
+def memory(folder: Path) -> Iterator[Memory]:
+    made = Memory(folder)
+    yield made
+    made.close()
+
+
+def until(seen: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, "not seen in time"
+        time.sleep(0.005)
+
+
+def goals(memory: Memory) -> list[str]:
+    return [order.goal for order in memory.history()]
+
+
+def again(memory: Memory) -> Memory:
+    """Closed, and opened as by the next start."""
+    memory.close()
+    return Memory(memory.folder)
+
+
+def test_everything_is_there_at_the_next_start(memory: Memory, folder: Path) -> None:
+    memory.add_to_history(ORDER)
+    memory.keep_draft(HERE, ORDER)
+    memory.see(HERE, 7, 12)
+    memory.set("theme", "dark")
+    later = again(memory)
+    assert later.history() == (Order(ORDER.goal, TOOLS),)
+    assert later.draft(HERE) == ORDER
+    assert later.draft(THERE) is None
+    assert later.seen(HERE) == {7: 12} and later.seen(THERE) == {}
+    assert later.get("theme") == "dark" and later.get("other", "x") == "x"
+    later.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_only_the_user_can_read_any_of_it(memory: Memory, folder: Path) -> None:
+    memory.add_to_history(ORDER)
+    memory.keep_draft(HERE, ORDER)
+    memory.close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name for path in folder.iterdir()} >= {"history.json", "drafts.json"}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_dashboard_that_remembers_nothing_leaves_nothing(memory: Memory, folder: Path) -> None:
+    assert goals(memory) == [] and memory.seen(HERE) == {}
+    memory.close()
+    assert not folder.exists()
+
+
+def test_a_change_costs_no_time_and_is_on_disk_at_once(memory: Memory, folder: Path) -> None:
+    assert memory.draft(HERE) is None
+    began = time.monotonic()
+    for length in range(300):
+        memory.keep_draft(HERE, Order("x" * length))
+    assert time.monotonic() - began < 0.1
+    until(lambda: (folder / "drafts.json").exists())
+    until(lambda: json.loads((folder / "drafts.json").read_text())[HERE]["goal"] == "x" * 299, 0.3)
+    memory.keep_draft(HERE, Order("the end"))
+    began = time.monotonic()
+    memory.close()
+    assert time.monotonic() - began < 0.15
+    assert "the end" in (folder / "drafts.json").read_text()
+
+
+def test_the_history_has_an_end_and_no_goal_twice_in_a_row() -> None:
+    history: remembered.History = ()
+    for goal in ("a", "a", "b", "a", *map(str, range(600))):
+        history = remembered.with_goal(history, Order(goal, attachments=(Path("/x"),)))
+    assert [order.goal for order in history] == [str(number) for number in range(100, 600)]
+    assert history[0].attachments == ()
+    assert remembered.with_goal(history, Order("599", TOOLS))[-1].tools == TOOLS
+    for number in range(20):
+        history = remembered.with_goal(history, Order(f"{number}" * 150_000))
+    assert sum(len(order.goal) for order in history) <= remembered.MOST_GOAL_CHARACTERS
+    assert history[-1].goal.startswith("19")
+
+
+def test_two_dashboards_at_once_keep_what_the_other_adds(memory: Memory, folder: Path) -> None:
+    other = Memory(folder)
+    assert goals(memory) == goals(other) == []
+    for number in range(20):
+        memory.add_to_history(Order(f"one {number}"))
+        other.add_to_history(Order(f"two {number}"))
+        memory.see(HERE, number, 5)
+        other.see(HERE, number, 3 + number)
+        time.sleep(0.01)
+    memory.keep_draft(HERE, Order("mine"))
+    other.keep_draft(THERE, Order("theirs"))
+    memory.close()
+    other.close()
+    later = Memory(folder)
+    assert sorted(goals(later)) == sorted(f"{who} {n}" for who in ("one", "two") for n in range(20))
+    assert later.seen(HERE) == {number: max(5, 3 + number) for number in range(20)}
+    assert later.draft(HERE) == Order("mine") and later.draft(THERE) == Order("theirs")
+    later.close()
+
+
+def test_a_draft_of_another_dashboard_is_not_taken_back_with_ones_own(memory: Memory) -> None:
+    memory.keep_draft(HERE, Order("mine"))
+    other = again(memory)
+    mine = Memory(memory.folder)
+    assert mine.draft(HERE) == Order("mine")
+    other.keep_draft(HERE, Order("theirs"))
+    other.close()
+    mine.drop_draft(HERE)
+    assert mine.draft(HERE) is None
+    mine.close()
+    later = Memory(memory.folder)
+    assert later.draft(HERE) == Order("theirs")
+    later.drop_draft(HERE)
+    later = again(later)
+    assert later.draft(HERE) is None
+    later.close()
+
+
+def test_an_order_on_its_way_is_not_offered_and_not_lost(memory: Memory, folder: Path) -> None:
+    memory.keep_draft(HERE, Order("do it"))
+    memory.submitted(HERE, Order("do it"))
+    assert memory.draft(HERE) is None
+    memory.drop_draft(HERE)  # an empty composer that was closed meanwhile
+    until(lambda: (folder / "history.json").exists())
+    crashed = Memory(folder)
+    assert crashed.draft(HERE) == Order("do it") and goals(crashed) == ["do it"]
+    crashed.close()
+    memory.refused(HERE, Order("do it"))
+    assert memory.draft(HERE) == Order("do it")
+    memory.submitted(HERE, Order("do it"))
+    memory.keep_draft(HERE, Order("the next one"))
+    memory.refused(HERE, Order("do it"))
+    assert memory.draft(HERE) == Order("the next one")
+    memory.submitted(HERE, Order("run again"))  # past the composer
+    memory.created(HERE, Order("run again"))
+    assert memory.draft(HERE) == Order("the next one")
+    memory.submitted(HERE, Order("the next one"))
+    memory.created(HERE, Order("the next one"))
+    later = again(memory)
+    assert later.draft(HERE) is None
+    assert goals(later) == ["do it", "run again", "the next one"]
+    later.close()
+
+
+def test_what_was_seen_never_goes_back_until_the_task_is_gone(memory: Memory) -> None:
+    memory.see(HERE, 1, 10)
+    memory.see(HERE, 1, 4)
+    memory.see(THERE, 1, 2)
+    assert memory.seen(HERE) == {1: 10}
+    memory.forget(HERE, 1)
+    memory.forget(HERE, 99)
+    later = again(memory)
+    assert later.seen(HERE) == {} and later.seen(THERE) == {1: 2}
+    later.close()
+    many: remembered.Seen = {HERE: dict.fromkeys(range(remembered.MOST_SEEN), 1)}
+    kept = remembered.with_seen(many, HERE, remembered.MOST_SEEN, 1)[HERE]
+    assert len(kept) == remembered.MOST_SEEN and 0 not in kept
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"7", b'"x"', b"[7]", b'{"a": 7}',
+        b'[{"goal": 7}]', b'{"a": {"goal": "x", "tools": [7]}}', b'{"a": {"1": Infinity}}',
+        b'{"a": {"goal": "x", "attachments": 5}}', b"9" * 5000,
+    ],
+)  # fmt: skip
+def test_damaged_files_are_set_aside_and_that_is_said_once(folder: Path, damage: bytes) -> None:
+    folder.mkdir()
+    names = ("history", "drafts", "seen", "settings")
+    for name in names:
+        (folder / f"{name}.json").write_bytes(damage)
+    memory, told = Memory(folder), list[str]()
+    memory.tell(told.append)
+    assert goals(memory) == [] and memory.draft(HERE) is None and memory.seen("a") == {}
+    memory.add_to_history(Order("new"))
+    memory.keep_draft(HERE, Order("new"))
+    memory.see(HERE, 1, 2)
+    memory.set("theme", "dark")
+    later = again(memory)
+    later.tell(told.append)
+    assert goals(later) == ["new"] and later.draft(HERE) == Order("new")
+    assert later.seen(HERE) == {1: 2} and later.get("theme") == "dark"
+    aside = {path.stem for path in folder.glob("*.damaged")}
+    assert aside and len(told) == len(aside)
+    assert all((folder / f"{name}.damaged").read_bytes() == damage for name in aside)
+    later.close()
+
+
+def test_of_a_file_that_is_damaged_in_part_the_rest_is_kept(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "history.json").write_text('[{"goal": "good"}, {"goal": 7}, {"goal": "too"}]')
+    memory, told = Memory(folder), list[str]()
+    memory.tell(told.append)
+    assert goals(memory) == ["good", "too"]
+    until(lambda: told)
+    later = again(memory)
+    assert goals(later) == ["good", "too"] and "history.damaged" in told[0]
+    later.close()
+
+
+def test_where_nothing_can_be_written_that_is_said_once_and_the_rest_works(tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    memory, told = Memory(blocked / "dashboard"), list[str]()
+    memory.tell(told.append)
+    for number in range(5):
+        memory.add_to_history(Order(str(number)))
+        time.sleep(0.05)
+    until(lambda: told)
+    assert goals(memory) == ["0", "1", "2", "3", "4"]
+    memory.close()
+    assert len(told) == 1 and str(blocked) in told[0]
+
+
+def test_what_could_not_be_written_is_written_when_it_can_be(
+    memory: Memory, tmp_path: Path, folder: Path
+) -> None:
+    folder.write_text("in the way")
+    told: list[str] = []
+    memory.tell(told.append)
+    memory.add_to_history(Order("one"))
+    until(lambda: told)
+    folder.unlink()
+    until(lambda: (folder / "history.json").exists())
+    assert "one" in (folder / "history.json").read_text()
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from tui.composer.order import Order
+from tui.memory import Memory
+memory = Memory(Path(sys.argv[1]))
+for number in range(1_000_000):
+    memory.add_to_history(Order(f"goal {number} " + "x" * 20_000))
+    memory.keep_draft("here", Order(f"draft {number} " + "x" * 150_000))
+    print(number, time.monotonic(), flush=True)
+    time.sleep(0.001)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX")
+def test_a_dashboard_that_is_killed_while_it_writes_loses_its_last_moment_at_most(
+    folder: Path,
+) -> None:
+    for patience in (0.3, 0.33, 0.41):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(patience)
+        writer.send_signal(signal.SIGKILL)
+        lines = [line.split() for line in writer.communicate()[0].splitlines()]
+        typed = {int(number): float(moment) for number, moment in lines if moment}
+        ended = max(typed.values())
+        memory, told = Memory(folder), list[str]()
+        memory.tell(told.append)
+        kept = memory.draft("here")
+        assert kept is not None and told == []
+        number = int(kept.goal.split()[1])
+        lost = [at for one, at in typed.items() if one > number]
+        assert not lost or ended - min(lost) < 0.3
+        assert goals(memory)[-1].startswith("goal ")
+        memory.keep_draft("here", Order("and on"))
+        memory.add_to_history(Order("and on"))
+        memory.close()
+        assert list(folder.glob(".*.json.*")) == []
+
+
+def test_accounts_are_told_apart() -> None:
+    first = Target("https://a.example", "work", "secret", "ada@example.test")
+    assert account_of(first) != account_of(Target("https://b.example", "work", "secret", "ada@a"))
+    assert account_of(first) != account_of(Target("https://a.example", "work", "s", "bob@a"))
+    assert account_of(first) == account_of(Target("https://a.example", "x", "new", first.email))
+    assert "secret" not in account_of(first)
+    # Its port is another one after each start.
+    here = [Target(f"http://127.0.0.1:{port}", "local", "t", embedded=True) for port in (1, 2)]
+    assert account_of(here[0]) == account_of(here[1])

@@ -1,0 +1,109 @@
+"""The inbox: its order, its filter, and how it takes over what the server says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tui import inbox
+from tui.state import Board, Connection
+
+NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
+
+
+def task(number: int, status: str, last_seq: int = 1, **more: Any) -> Any:
+    return {"id": number, "goal": f"goal {number}", "status": status, "last_seq": last_seq} | more
+
+
+def test_the_order_is_the_order_of_attention() -> None:
+    tasks = [
+        task(1, "COMPLETED"),
+        task(2, "COMPLETED", 5),
+        task(3, "RUNNING"),
+        task(4, "FAILED", 9, ended_at="2026-03-01T00:00:00Z"),
+        task(5, "INPUT_REQUIRED"),
+        task(6, "QUEUED"),
+        task(7, "FAILED", ended_at="2026-03-14T09:00:00Z"),
+        task(8, "FAILED", ended_at="2026-03-01T00:00:00Z"),
+        task(9, "STOPPED", 2),
+        task(10, "SOMETHING_NEW"),
+        task(11, "RUNNING"),
+    ]
+    seen = {1: 1, 2: 3, 7: 1, 8: 1}
+    # Waits, failed (unread, or of today), running, finished unread, queued, the rest.
+    assert inbox.ordered(tasks, seen, NOW) == [5, 7, 4, 11, 3, 9, 2, 10, 6, 8, 1]
+
+
+def test_what_is_unread_where_the_server_counts_and_where_not() -> None:
+    assert inbox.unread(task(1, "RUNNING", 40), {1: 3}) == 37
+    assert inbox.unread(task(1, "RUNNING", 40), {1: 50}) == 0
+    foreign: Any = {"id": 1, "goal": "g", "status": "COMPLETED"}
+    assert inbox.unread(foreign, {}) == 1
+    assert inbox.unread(foreign, {1: 1}) == 0
+    assert inbox.unread({**foreign, "status": "RUNNING"}, {}) == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", True), ("  ", True), ("REPORT", True), ("report fail", True), ("#12", True),
+        ("12", True), ("FAILED", True), ("running", False), ("stopping", False), ("ärger", True),
+    ],
+)  # fmt: skip
+def test_the_filter_looks_at_goal_state_and_id(query: str, found: bool) -> None:
+    subject = task(12, "FAILED", goal="Write the report, Ärger included")
+    assert inbox.matches(subject, query) is found
+    assert inbox.matches(task(1, "RUNNING"), "stopping", {1})
+
+
+def board() -> Board:
+    board = Board()
+    board.apply([{"type": "TASKS", "seq": 3, "tasks": [task(2, "RUNNING"), task(1, "QUEUED")]}])
+    board.sort(NOW)
+    return board
+
+
+def test_updates_change_what_they_are_about_and_nothing_else() -> None:
+    known = board()
+    assert (known.loaded, known.connection) == (True, Connection.ONLINE)
+    assert (
+        known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 7, "last_line": "x"}])
+        is False
+    )
+    assert (known.tasks[2]["last_seq"], known.tasks[2]["last_line"]) == (7, "x")
+    # Older news of it does not take it back, and no line is not an empty one.
+    known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 5, "last_line": None}])
+    assert (known.tasks[2]["last_seq"], known.tasks[2]["last_line"]) == (7, "x")
+    assert known.apply([{"type": "TASK_STATUS", "task_id": 3, "task": task(3, "QUEUED")}]) is True
+    known.sort(NOW)
+    assert known.order == [2, 3, 1]
+    assert known.apply([{"type": "TASK_DELETED", "task_id": 2}]) is True
+    assert known.order == [3, 1]
+    assert (
+        known.apply([{"type": "OF_A_LATER_VERSION"}, {"type": "TASK_STATUS", "task_id": 9}])
+        is False
+    )
+
+
+def test_a_task_that_has_ended_does_not_run_again() -> None:
+    known = board()
+    known.stopping.add(2)
+    known.ended(2, "STOPPED", "user")
+    assert known.stopping == set()
+    known.apply([{"type": "TASK_STATUS", "task_id": 2, "task": task(2, "RUNNING")}])
+    assert known.tasks[2]["status"] == "STOPPED"
+
+
+def test_looking_at_a_task_is_news_once() -> None:
+    known = board()
+    assert [known.see(2), known.see(2), known.see(99)] == [1, None, None]
+    known.apply([{"type": "TASK_PROGRESS", "task_id": 2, "last_seq": 4, "last_line": ""}])
+    assert known.see(2) == 4
+
+
+def test_only_what_matches_is_shown_in_the_same_order() -> None:
+    known = board()
+    known.query = "goal 1"
+    assert [shown["id"] for shown in known.shown] == [1]

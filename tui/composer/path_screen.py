@@ -1,0 +1,154 @@
+"""Choose a local file or folder by its path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui import background, safe, status
+from tui.composer import messages
+from tui.composer.enclosed import MUTED
+from tui.composer.line import Line
+from tui.composer.listing import Entry, Listing, listed, shown_folder, split
+
+
+class PathScreen(ModalScreen[Path | None]):
+    """Gives an absolute path, or ``None``. What is typed is completed by tab.
+
+    The first line stands for the folder itself, once its name is followed by a separator.
+    """
+
+    CSS_PATH = "choosing.tcss"
+    AUTO_FOCUS = "Line"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Cancel"),
+        Binding("tab", "complete", "Complete", priority=True),
+        Binding("up", "move('cursor_up')", show=False, priority=True),
+        Binding("down", "move('cursor_down')", show=False, priority=True),
+        Binding("pageup", "move('page_up')", show=False, priority=True),
+        Binding("pagedown", "move('page_down')", show=False, priority=True),
+    ]
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._start = f"{shown_folder(folder)}{os.sep}".replace(os.sep * 2, os.sep)
+        self._folders = {self._start: folder}
+        """The folders that were gone into, by how they are shown: not every name can be typed."""
+        self._listing: Listing | None = None
+        self._choices: list[Entry] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog choosing") as dialog:
+            dialog.border_title = "Attach a file or a folder"
+            dialog.border_subtitle = "tab completes · enter attaches · esc cancels"
+            yield Line(self._start, id="path", select_on_focus=False)
+            yield Static(classes="nothing", markup=False)
+            choices = OptionList(id="choices", markup=False, compact=True)
+            choices.can_focus = False
+            yield choices
+
+    def on_mount(self) -> None:
+        self._list()
+
+    @property
+    def _typed(self) -> str:
+        return self.query_one(Line).value
+
+    def _folder(self, head: str) -> Path:
+        known = self._folders.get(head)
+        # Without "..", which is no name that a folder could get in a work_dir.
+        return known or Path(os.path.abspath(os.path.expanduser(head)))
+
+    @on(Input.Changed)
+    def _list(self) -> None:
+        text, before = self._typed, self._listing
+        head, name = split(text)
+        folder = self._folder(head)
+        background.run(
+            self,
+            lambda: messages.Listed(text, listed(folder, name, before)),
+            lambda error: messages.Listed(text, Listing(folder, problem=safe.words(error))),
+        )
+
+    def on_listed(self, message: messages.Listed) -> None:
+        if message.text != self._typed:
+            return
+        listing = self._listing = message.listing
+        _, name = split(message.text)
+        itself = [Entry(listing.folder, "", True)] if not name and not listing.problem else []
+        self._choices = [*itself, *listing.entries]
+        lines = [_itself(one.path) for one in itself] + [_line(one) for one in listing.entries]
+        more = listing.total - len(listing.entries)
+        options = [Option(line) for line in lines]
+        if more:
+            options.append(Option(Content(f"… {more:,} more: type to find one"), disabled=True))
+        choices = self.query_one(OptionList)
+        choices.set_options(options)
+        choices.highlighted = 0 if self._choices else None
+        words = listing.problem
+        if not words and not self._choices:
+            words = f"Nothing here begins with {name}"
+        nothing = self.query_one(".nothing", Static)
+        nothing.update(safe.line(words))
+        nothing.display = bool(words)
+        nothing.set_class(bool(listing.problem), "problem")
+
+    def action_complete(self) -> None:
+        """What all names have in common; where that is there already, the highlighted one."""
+        listing = self._listing
+        head, name = split(self._typed)
+        if listing is None or not listing.entries:
+            return
+        if len(listing.common) > len(name):
+            if listing.total > 1:
+                self._type(head + listing.common)
+                return
+            entry = listing.entries[0]
+        else:
+            at = self.query_one(OptionList).highlighted or 0
+            entry = self._choices[at]
+            if entry.path == listing.folder:
+                self.action_move("cursor_down")
+                return
+        completed = head + entry.shown
+        if entry.is_folder:
+            completed += os.sep
+            self._folders[completed] = entry.path
+        self._type(completed)
+
+    def _type(self, text: str) -> None:
+        line = self.query_one(Line)
+        line.value = text
+        line.cursor_position = len(text)
+
+    def action_move(self, action: str) -> None:
+        getattr(self.query_one(OptionList), f"action_{action}")()
+
+    @on(Input.Submitted)
+    @on(OptionList.OptionSelected)
+    def _take(self) -> None:
+        at = self.query_one(OptionList).highlighted
+        if at is not None and at < len(self._choices):
+            self.dismiss(self._choices[at].path)
+
+
+def _itself(folder: Path) -> Content:
+    name = f"{folder.name}/" if folder.name else str(folder)
+    return Content.assemble(safe.line(name, 120), "  ", ("the whole folder", MUTED))
+
+
+def _line(entry: Entry) -> Content:
+    if entry.is_folder:
+        return safe.line(f"{entry.shown}/", 200, "bold")
+    facts = "" if entry.size is None else status.size(entry.size)
+    return Content.assemble(safe.line(entry.shown, 200), "  ", (facts, MUTED))

@@ -1,0 +1,95 @@
+"""How far an order with attachments is, until it is a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, ProgressBar, Static
+
+from beray.files import Transfer
+from tui import background, safe, status
+from tui.composer import messages
+from tui.composer.order import Order
+from tui.composer.sending import Sent, send
+from tui.messages import TransferAdvanced
+
+if TYPE_CHECKING:
+    from beray.client import BeRayClient
+
+_STEP_BYTES = 256 * 1024
+
+
+class SendingScreen(ModalScreen[Sent | Exception]):
+    """Sends ``order`` and gives what came of it; a cancel gives ``TransferCancelled``."""
+
+    CSS_PATH = "choosing.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
+
+    def __init__(self, client: BeRayClient, order: Order) -> None:
+        super().__init__()
+        self._client = client
+        self._order = order
+        self._transfer = Transfer(self._progress())
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = "Sending"
+            dialog.border_subtitle = "esc cancels"
+            yield Static(safe.line(self._order.goal, 200), classes="subject", markup=False)
+            yield ProgressBar(show_eta=False)
+            yield Static("Looking at the files …", id="amount", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel")
+
+    def on_mount(self) -> None:
+        client, order, transfer = self._client, self._order, self._transfer
+        self.app.transfers.append(  # type: ignore[attr-defined]
+            background.run(
+                self,
+                lambda: messages.OrderSent(send(client, order, transfer)),
+                messages.OrderRefused,
+            )
+        )
+
+    def on_unmount(self) -> None:
+        self._transfer.cancel()
+
+    def _progress(self) -> Callable[[int, int | None], None]:
+        told = -_STEP_BYTES
+
+        def advanced(done: int, total: int | None) -> None:
+            nonlocal told
+            if done - told >= _STEP_BYTES or done == total:
+                told = done
+                background.deliver(self, TransferAdvanced(done, total))
+
+        return advanced
+
+    def on_transfer_advanced(self, message: TransferAdvanced) -> None:
+        message.stop()
+        self.query_one(ProgressBar).update(total=message.total, progress=message.done)
+        amount = f"{status.size(message.done)} of {status.size(message.total or 0)}"
+        self.query_one("#amount", Static).update(Content(amount))
+
+    def on_order_sent(self, message: messages.OrderSent) -> None:
+        message.stop()
+        self.dismiss(message.sent)
+
+    def on_order_refused(self, message: messages.OrderRefused) -> None:
+        message.stop()
+        self.dismiss(message.error)
+
+    def action_cancel(self) -> None:
+        # The answer comes when the task that was begun is gone again.
+        self._transfer.cancel()
+        self.query_one("#amount", Static).update(Content("Cancelling …"))
+        self.query_one("#cancel", Button).disabled = True
+
+    def on_button_pressed(self) -> None:
+        self.action_cancel()

@@ -1,0 +1,1 @@
+"""The log of a task: its events as blocks, in a bounded window, on one view."""

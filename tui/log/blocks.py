@@ -1,0 +1,242 @@
+"""A task's events as blocks: text that flows, tool calls, files, errors, notes.
+
+Pure: no widget and no colour. Every text in a block is printable already, apart from
+arguments and results, which are made so where they are shown.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from beray.text import one_line, printable
+from tui.log import words
+from tui.log.flow import START, Context, Cutter, Flow, Gate, Kind
+
+__all__ = ["Block", "Builder", "Kind"]
+
+_MOST_ARGUMENTS: Final = 64 * 1024
+_MOST_WORDS: Final = 16_000
+_COLUMNS: Final = 80
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """What stands together in the log.
+
+    Attributes:
+        first, last: the numbers of the events that it was made of.
+        left: how many characters of its first event's text there were from its start.
+        whole: it begins where its first event begins.
+        version: counts its changes.
+        layout: what a view keeps here of its rows.
+    """
+
+    kind: Kind
+    first: int
+    last: int
+    context: Context = START
+    source: str = ""
+    text: str = ""
+    left: int = 0
+    whole: bool = True
+    failed: bool = False
+    style: str = ""
+    mark: str = ""
+    name: str = ""
+    """A tool's."""
+    arguments: str = ""
+    result: object = None
+    answered: bool = False
+    path: str = ""
+    offsets: list[int] = field(default_factory=list, repr=False)
+    """Where in ``text`` each event of a flow begins, from ``first`` on."""
+    faint: bool = False
+    """Shown beside what a filter found."""
+    version: int = 0
+    layout: Any = field(default=None, repr=False)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Where it begins; later blocks have greater keys."""
+        return self.first, -self.left
+
+    def number_at(self, offset: int) -> int:
+        """The number of the event that this character of ``text`` came with."""
+        if not self.offsets:
+            return self.first
+        return self.first + max(0, bisect_right(self.offsets, offset) - 1)
+
+    def offset_of(self, number: int) -> int:
+        """Where in ``text`` event ``number`` begins."""
+        at = number - self.first
+        if not self.offsets or at < 0:
+            return 0
+        return self.offsets[at] if at < len(self.offsets) else len(self.text)
+
+    @property
+    def foldable(self) -> bool:
+        return self.kind in (Kind.CALL, Kind.RESULT)
+
+    @property
+    def weight(self) -> int:
+        """Its rows, roughly."""
+        size = len(self.text) + len(self.arguments) // 16
+        return 1 + self.text.count("\n") + size // _COLUMNS
+
+
+class Builder:
+    """Makes blocks of events, one after another.
+
+    Args:
+        context: what holds where the first event begins.
+    """
+
+    def __init__(self, context: Context | None = None) -> None:
+        context = context or START
+        self.blocks: list[Block] = []
+        self._calls = context.calls
+        self._flow: Flow | None = None
+        self._gate = Gate(context.held)
+        self._open: Block | None = None
+        self._flowed = 0
+        if context.flow is not None:
+            self._begin(context.flow, context)
+
+    def feed(self, event: Mapping[str, Any], number: int, left: int | None = None) -> None:
+        """Take one event, or only the last ``left`` characters of its text."""
+        kind = event.get("type", "")
+        if kind == "AGENT_EVENT_TEXT_CHUNK":
+            self._text(event, number, left)
+            return
+        self._end_flow()
+        if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
+            self._call(event, number)
+        elif kind == "AGENT_EVENT_TOOL_RESULT":
+            self._result(event, number)
+        else:
+            self._say(event, number)
+
+    # Text that flows
+
+    def _text(self, event: Mapping[str, Any], number: int, left: int | None) -> None:
+        source = words.words(event.get("source"))
+        flow = Flow(Kind.OUTPUT if source.startswith("tools:") else Kind.TEXT, source)
+        if flow != self._flow:
+            self._end_flow()
+            self._begin(flow, Context(calls=self._calls))
+            self._calls = 0
+        held, self._flowed = self._gate.held, number
+        text = self._gate.pass_on(words.words(event.get("text")))
+        self._flow_on(text, number, left, held)
+
+    def _begin(self, flow: Flow, context: Context) -> None:
+        self._flow, self._context, self._open = flow, context, None
+        self._cutter = Cutter(flow, context)
+
+    def _flow_on(self, text: str, number: int, left: int | None = None, held: str = "") -> None:
+        assert self._flow is not None
+        rest = len(text) if left is None else min(left, len(text))
+        whole = rest == len(text)
+        for part, cut in self._cutter.feed(text[len(text) - rest :], number):
+            block = self._open
+            if block is None and part:
+                block = self._open = Block(
+                    self._flow.kind,
+                    number,
+                    number,
+                    self._context._replace(held=held if whole else ""),
+                    one_line(self._flow.source, 80),
+                    left=rest,
+                    whole=whole,
+                    style="event--output" if self._flow.kind is Kind.OUTPUT else "event--text",
+                )
+                self.blocks.append(block)
+            if block is not None and part:
+                # One for each event, also for one that had no text.
+                missing = number - block.first + 1 - len(block.offsets)
+                if 0 < missing < _MOST_WORDS:
+                    block.offsets.extend([len(block.text)] * missing)
+                block.text += part
+                block.last = number
+                block.version += 1
+                rest, whole = rest - len(part), False
+            if cut is not None:
+                self._open, self._context = None, cut
+
+    def _end_flow(self) -> None:
+        if self._flow is None:
+            return
+        held = self._gate.rest()
+        if held and self._open is None and self._context.flow is not None and self.blocks:
+            # Behind the end of a piece: not worth one of its own.
+            self.blocks[-1].text += held
+            self.blocks[-1].version += 1
+        elif held:
+            self._flow_on(held, self._flowed)
+        self._flow = self._open = None
+
+    # Tools
+
+    def _call(self, event: Mapping[str, Any], number: int) -> None:
+        name = words.words(event.get("tool_name"))
+        source = one_line(words.words(event.get("source")), 80)
+        block = self.blocks[-1] if self.blocks else None
+        goes_on = block is not None and block.kind is Kind.CALL and not block.answered
+        if block is None or not goes_on or name or block.source != source:
+            block = self._add(Kind.CALL, number)
+            block.source, block.name = source, one_line(name, 120)
+            block.style, block.mark = "event--call", "▸"
+            self._calls += 1
+        chunk = words.words(event.get("args_chunk"))
+        block.arguments += chunk[: _MOST_ARGUMENTS - len(block.arguments)]
+        block.last = number
+        block.version += 1
+
+    def _result(self, event: Mapping[str, Any], number: int) -> None:
+        name = one_line(words.words(event.get("tool_name")), 120)
+        value = event.get("result")
+        said = words.result(value)
+        block = self.blocks[-1] if self.blocks else None
+        # Which of several calls it answers is not said: then it stands alone.
+        answers = block is not None and block.kind is Kind.CALL and block.name == name
+        if block is None or not answers or self._calls != 1:
+            block = self._add(Kind.RESULT, number)
+            block.name = name
+            block.source = one_line(words.words(event.get("source")), 80)
+            block.style, block.mark = said.style, said.mark
+        self._calls = 0
+        block.result, block.answered, block.failed = value, True, said.failed
+        block.last = number
+        block.version += 1
+
+    # What is said on a line of its own
+
+    def _say(self, event: Mapping[str, Any], number: int) -> None:
+        kind, block_kind, path = event.get("type", ""), Kind.NOTE, None
+        if kind == "TASK_STATUS":
+            block_kind, said = Kind.STATUS, words.status_of(event)
+        elif kind == "AGENT_EVENT_SEND_FILE":
+            path = words.words(event.get("path"))
+            said = words.file(path, "⇩")
+        elif kind == "AGENT_EVENT_CUSTOM_UPDATE":
+            path = words.changed_file(event.get("payload"))
+            said = words.note(event.get("payload")) if path is None else words.file(path, "✎")
+        elif kind == "AGENT_EVENT_END":
+            block_kind, said = Kind.END, words.end(event)
+        elif kind == "ERROR":
+            block_kind, said = Kind.ERROR, words.error(event)
+        else:
+            said = words.unknown(event)
+        block = self._add(Kind.FILE if path is not None else block_kind, number)
+        self._calls = 0
+        block.text, block.style, block.mark, block.failed = said
+        block.text, block.path = printable(block.text[:_MOST_WORDS]), path or ""
+        block.source = one_line(words.words(event.get("source")), 80)
+
+    def _add(self, kind: Kind, number: int) -> Block:
+        block = Block(kind, number, number, Context(calls=self._calls))
+        self.blocks.append(block)
+        return block

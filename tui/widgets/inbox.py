@@ -1,0 +1,111 @@
+"""The pane of the tasks: the list, and the line that filters it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from beray.schema import Task
+from tui.widgets.task_list import TaskList
+
+
+class _FilterLine(Input):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "give_up", "Clear"),
+        Binding("up", "pass_on(-1)", show=False),
+        Binding("down", "pass_on(1)", show=False),
+    ]
+
+    class GivenUp(Message):
+        """The filter is not wanted any more."""
+
+    def action_give_up(self) -> None:
+        self.post_message(self.GivenUp())
+
+    def action_pass_on(self, by: int) -> None:
+        """Move in the list without leaving the line."""
+        self.screen.query_one(TaskList).action_move(by)
+
+
+class Inbox(Vertical):
+    """Shows the tasks it is given; says what they are to be filtered by."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        # With priority: so it takes effect before what was typed behind it is given away.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
+        Binding("escape", "unfilter", "All tasks", show=False),
+    ]
+
+    class Filtered(Message):
+        def __init__(self, query: str) -> None:
+            super().__init__()
+            self.query = query
+
+    def compose(self) -> ComposeResult:
+        yield TaskList(id="task-list")
+        yield Static("No task matches.", id="no-match", classes="note", markup=False)
+        line = _FilterLine(placeholder="goal, state or #id", id="filter", compact=True)
+        line.display = False
+        yield line
+
+    @property
+    def tasks(self) -> TaskList:
+        return self.query_one(TaskList)
+
+    @property
+    def _line(self) -> _FilterLine:
+        return self.query_one(_FilterLine)
+
+    def show(
+        self,
+        tasks: Sequence[Task],
+        total: int,
+        now: datetime,
+        unread: Callable[[Task], int],
+        stopping: Collection[int],
+    ) -> None:
+        """Show ``tasks``, which the filter has left of ``total``."""
+        self.tasks.show(tasks, now, unread, stopping)
+        none = bool(total) and not tasks
+        self.tasks.display = not none
+        self.query_one("#no-match").display = none
+        running = sum(task["status"] == "RUNNING" for task in tasks)
+        count = f"{len(tasks)} of {total}" if self._line.value else str(total)
+        self.border_title = Content(f"Tasks · {count}" if total else "Tasks")
+        self.border_subtitle = Content(f"{running} running" if running else "")
+
+    def action_filter(self) -> None:
+        """Filter the list as is typed."""
+        self._line.display = True
+        # At once: the next key that was typed already belongs there.
+        self.screen.set_focus(self._line)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "filter":
+            return not self._line.has_focus
+        # Where nothing is filtered, escape is for who comes behind.
+        return action != "unfilter" or bool(self._line.value)
+
+    @on(_FilterLine.GivenUp)
+    def action_unfilter(self) -> None:
+        self._line.value = ""
+        self._leave_line()
+
+    @on(Input.Submitted)
+    def _leave_line(self) -> None:
+        self._line.display = bool(self._line.value)
+        self.screen.set_focus(self.tasks)
+
+    @on(Input.Changed)
+    def _changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Filtered(event.value))
