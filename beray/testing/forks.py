@@ -77,6 +77,7 @@ class Forks:
         Args:
             cheap_passwords: hash passwords with the least work that argon2 can do.
         """
+        log.touch()
         request = {
             "arguments": list(arguments),
             "environ": dict(environ),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from beray.client import BeRayClient
+from beray.exceptions import BeRayException
+from beray.schema import TERMINAL_STATUSES
 from beray.testing.server import RunningServer
 
 
@@ -19,6 +22,14 @@ def beray_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSe
 
 @pytest.fixture
 def beray_client(beray_server: RunningServer) -> Iterator[BeRayClient]:
-    """A client signed in to a fresh account of ``beray_server``."""
+    """A client signed in to a fresh account of ``beray_server``.
+
+    Tasks that still run at the end are stopped: others wait for their slots.
+    """
     with beray_server.sign_up() as client:
         yield client
+        # Whoever has signed out, or stopped the server, has left nothing that could be asked.
+        with suppress(BeRayException):
+            for task in client.list_tasks():
+                if task["status"] not in TERMINAL_STATUSES:
+                    client.stop_task(task["id"])

@@ -11,7 +11,7 @@ from tests.tui.log_app import LogApp, log_app, rows_shown, top_row
 LINES = 20_000
 # In many small writes, so that there are many events; a needle is near the beginning.
 GOAL = (
-    f"!for i in $(seq {LINES}); do echo line $i; if [ $i = 300 ]; then echo the needle; sleep 0.1; fi;"
+    f"!for i in $(seq {LINES}); do echo line $i; if [ $i = 300 ]; then echo the needle; sleep 2; fi;"
     " done; echo all done; exit 3"
 )
 

@@ -162,7 +162,7 @@ async def test_an_expired_session_asks_for_the_password_and_goes_on_where_it_was
     other.login(email, PASSWORD)
     gate = "until [ -e go ]; do sleep 0.02; done"
     first = other.create_task(f"!echo begun one; {gate}; echo ended one")
-    other.create_task("!echo begun two; sleep 600")
+    other.create_task("!echo begun two; sleep 5")
     app = app_for(beray_server, token_of(client), email=email)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "● online", "begun two")
@@ -200,7 +200,7 @@ async def test_a_log_that_the_old_session_could_not_read_any_more_is_read_in_the
     email = address()
     client = beray_server.sign_up(email)
     client.create_task("!echo one")
-    client.create_task("!echo two; sleep 600")
+    client.create_task("!echo two; sleep 5")
     app = app_for(beray_server, token_of(client), email=email)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "● online", "● live")

@@ -17,6 +17,7 @@ from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.streaming import StreamState
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, strips, until, until_shown
+from tui import board_reader
 from tui.app import BeRayApp
 from tui.screens.register import RegisterScreen
 from tui.screens.sign_in import SignInScreen
@@ -24,6 +25,12 @@ from tui.widgets.file_browser import FileBrowser
 
 Prepare = Callable[[Pilot[None]], Awaitable[None]]
 OFFLINE = ConnectionFailed("GET /tasks/: could not reach the server (Connection refused)")
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is asked again after the same time, however often it has failed before."""
+    monkeypatch.setattr(board_reader, "LONGEST_WAIT", board_reader.POLL_SECONDS)
 
 
 @pytest.fixture(params=[(80, 24), (120, 40)], ids=["80x24", "120x40"])

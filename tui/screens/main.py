@@ -241,6 +241,7 @@ class MainScreen(Noticing):
     @on(TaskList.Highlighted)
     def _highlighted(self) -> None:
         self.watch_task(self._inbox.tasks.highlighted)
+        self._show_board()
 
     @on(TaskList.Opened)
     async def _opened(self) -> None:
