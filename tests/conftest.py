@@ -27,3 +27,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "NETRC", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait, for a deadline or another process."""
+    return (os.cpu_count() or 1) + 1
