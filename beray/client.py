@@ -16,7 +16,7 @@ from beray import schema
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
-from beray.schema import Deleted, Message, Session, Task, TaskEvent, User
+from beray.schema import Deleted, Limits, Message, Session, Task, TaskEvent, User
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
@@ -143,7 +143,15 @@ class BeRayClient(TaskFiles):
     # Tasks
 
     def create_task(
-        self, goal: str, tools: list[dict[str, Any]] | None = None, *, start: bool = True
+        self,
+        goal: str,
+        tools: list[dict[str, Any]] | None = None,
+        *,
+        start: bool = True,
+        runner: str | None = None,
+        model: str | None = None,
+        limits: Limits | None = None,
+        tags: list[str] | None = None,
     ) -> Task:
         """Create a task; it runs as soon as the server has a free slot.
 
@@ -154,10 +162,23 @@ class BeRayClient(TaskFiles):
             start: ``False`` holds the task until ``start_task``, so that files can be
                 put into its work_dir first. Ours: a server that has never heard of
                 it starts the task, and its answer then has no ``held``.
+            runner: who does it: ``shell``, ``model``, ``acp`` or ``command``; ``None``: whom
+                the server chooses. This and what follows is ours, too: a server that has
+                never heard of it has no ``runner`` in its answer.
+            model: such as ``openai:gpt-4o``, where the server's owner allows a choice.
+            limits: what it may take at most; at a limit it ends as ``FAILED`` with reason
+                ``budget``, and what it has done stays.
+            tags: words to know it by.
+
+        Raises:
+            UnprocessableEntityError: the server has no such runner or model, or a limit is
+                none.
         """
         body: dict[str, Any] = {"goal": goal, "tools": tools}
         if not start:
             body["start"] = False
+        asked = {"runner": runner, "model": model, "limits": limits, "tags": tags}
+        body |= {name: value for name, value in asked.items() if value is not None}
         return self._transport.json(
             schema.TASK, "POST", "/tasks/", json=body, idempotency_key=os.urandom(16).hex()
         )

@@ -46,6 +46,7 @@ class ServerStatus:
     data_dir: str
     sandbox: str
     token: str = field(repr=False)
+    runners: str = ""
 
     def target(self) -> Target:
         return Target(self.url, LOCAL, self.token, embedded=True)
@@ -88,8 +89,9 @@ def status() -> ServerStatus | None:
         return None
     try:
         stored = json.loads((folder / "server.json").read_text("utf-8"))
-        told = ServerStatus(**{name: stored[name] for name in ServerStatus.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError):
+        known = ServerStatus.__dataclass_fields__.keys() & stored.keys()
+        told = ServerStatus(**{name: stored[name] for name in known})
+    except (OSError, ValueError, AttributeError, TypeError):
         return None
     # The lock may be a successor's that has not yet removed what a killed server left.
     return told if _alive(told.pid) else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, TypeAdapter
 
 
 class _Event(BaseModel):
@@ -95,3 +95,72 @@ Event = Annotated[
 ]
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class MsgStatus(_Event):
+    """The first frame of a WebSocket with an agent: it is there."""
+
+    type: Literal["STATUS"] = "STATUS"
+
+
+class MsgGracefulDisconnect(_Event):
+    """The agent's server is going away."""
+
+    type: Literal["GRACEFUL_DISCONNECT"] = "GRACEFUL_DISCONNECT"
+
+
+class MsgUserMessage(_Event):
+    """What a user says to an agent; attachments are paths relative to ``/workspace``."""
+
+    type: Literal["USER_MESSAGE"] = "USER_MESSAGE"
+    text: str
+    attachments: list[str] = Field(default_factory=list)
+
+
+class MsgUnknown(_Event):
+    """A message of a type that this version does not know, with all its fields."""
+
+    type: str
+
+
+_KNOWN = frozenset(
+    kind.model_fields["type"].default
+    for kind in (
+        MsgStatus,
+        MsgGracefulDisconnect,
+        MsgEventTextChunk,
+        MsgEventToolCallChunk,
+        MsgEventToolResult,
+        MsgEventCustomUpdate,
+        MsgEventSendFile,
+        MsgEventEnd,
+        MsgError,
+    )
+)
+
+
+def _kind(message: object) -> str | None:
+    said = message.get("type") if isinstance(message, dict) else getattr(message, "type", None)
+    if not isinstance(said, str):
+        return None
+    return said if said in _KNOWN else "unknown"
+
+
+AnyServerMessage = Annotated[
+    Annotated[MsgStatus, Tag("STATUS")]
+    | Annotated[MsgGracefulDisconnect, Tag("GRACEFUL_DISCONNECT")]
+    | Annotated[MsgEventTextChunk, Tag("AGENT_EVENT_TEXT_CHUNK")]
+    | Annotated[MsgEventToolCallChunk, Tag("AGENT_EVENT_TOOL_CALL_CHUNK")]
+    | Annotated[MsgEventToolResult, Tag("AGENT_EVENT_TOOL_RESULT")]
+    | Annotated[MsgEventCustomUpdate, Tag("AGENT_EVENT_CUSTOM_UPDATE")]
+    | Annotated[MsgEventSendFile, Tag("AGENT_EVENT_SEND_FILE")]
+    | Annotated[MsgEventEnd, Tag("AGENT_EVENT_END")]
+    | Annotated[MsgError, Tag("ERROR")]
+    | Annotated[MsgUnknown, Tag("unknown")],
+    Discriminator(_kind),
+]
+ServerMessage: TypeAdapter[AnyServerMessage] = TypeAdapter(AnyServerMessage)
+"""Whatever an agent's server sends; ``ServerMessage.validate_json(frame)``."""
+
+ClientMessage: TypeAdapter[MsgUserMessage] = TypeAdapter(MsgUserMessage)
+"""Whatever a client of an agent sends."""

@@ -94,6 +94,35 @@ class TaskEvent(TypedDict):
 
 
 @_loose
+class Limits(TypedDict):
+    """What a task may take at most. Ours."""
+
+    tokens: NotRequired[int]
+    requests: NotRequired[int]
+    cost_usd: NotRequired[float]
+    seconds: NotRequired[float]
+    network: NotRequired[bool]
+    """Whether its shell commands may reach the network."""
+
+
+@_loose
+class Usage(TypedDict):
+    """What a task has taken from a model's provider. Ours.
+
+    ``input_tokens`` includes those of the cache. ``cost_usd`` is ``None`` where the price
+    is not known; ``estimated`` says that some tokens had to be guessed.
+    """
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: NotRequired[int]
+    cache_write_tokens: NotRequired[int]
+    cost_usd: NotRequired[float | None]
+    estimated: NotRequired[bool]
+
+
+@_loose
 class Task(TypedDict):
     """A task. What is not required is this project's own addition to the wire."""
 
@@ -108,6 +137,11 @@ class Task(TypedDict):
     ended_at: NotRequired[str | None]
     last_seq: NotRequired[int]
     last_line: NotRequired[str | None]
+    runner: NotRequired[str | None]
+    model: NotRequired[str | None]
+    limits: NotRequired[Limits | None]
+    tags: NotRequired[list[str] | None]
+    usage: NotRequired[Usage | None]
     events: NotRequired[list[TaskEvent]]
 
 

@@ -29,6 +29,15 @@ def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
         time.sleep(0.03)
 
 
+def descendants() -> list[psutil.Process]:
+    """What this process has started, apart from the servers of ``beray.testing``."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        if "beray.testing.nursery" not in " ".join(child.cmdline()):
+            found += [child, *child.children(recursive=True)]
+    return found
+
+
 def sleepers(mark: str) -> list[psutil.Process]:
     """The processes that run ``sleep MARK``, wherever they were started from."""
     return [

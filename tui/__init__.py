@@ -27,8 +27,10 @@ def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | Non
 
     from tui.app import BeRayApp
 
-    app = BeRayApp(target, profiles, renew=renew)
-    gc.freeze()  # what was imported stays: looking through it again and again would delay keys
+    # What was imported stays: to look through it again and again would delay keys.
+    app = BeRayApp(target, profiles, renew=renew, settled=gc.freeze)
+    gc.freeze()
+    gc.enable()
     before = threading.excepthook
     threading.excepthook = app.thread_failed
     try:

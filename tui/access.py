@@ -15,13 +15,13 @@ from textual.screen import Screen
 from beray.config import Profiles, Target
 from beray.exceptions import AuthenticationError
 from beray.text import one_line
-from tui import account, background, messages
-from tui.screens.profiles import ProfilesScreen, SignInWanted, SignOutWanted, Switched
-from tui.screens.sign_in import SignInAgainScreen, SignInElsewhereScreen, SignInScreen
+from tui import background, messages
 from tui.terminal import Terminal
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from tui.screens.profiles import SignInWanted, SignOutWanted, Switched
+    from tui.screens.sign_in import SignInScreen
 
 _OWN: Final = "\nThis is your own server: quit, and start beray again."
 
@@ -59,6 +59,8 @@ class Access(App[None]):
             yield SystemCommand("Sign out", "Ask for the password again", self.action_sign_out)
 
     def _sign_in(self, reason: str = "") -> SignInScreen:
+        from tui.screens.sign_in import SignInScreen
+
         return SignInScreen(self._stranger(self.target), self.target, self.profiles, reason)
 
     def _stranger(self, target: Target) -> BeRayClient:
@@ -74,11 +76,16 @@ class Access(App[None]):
     def _lies_open(self, kind: type[Screen[None]]) -> bool:
         return any(isinstance(screen, kind) for screen in self.screen_stack)
 
+    def _is_asked_again(self) -> bool:
+        from tui.screens.sign_in import SignInAgainScreen
+
+        return self._lies_open(SignInAgainScreen)
+
     # Signing in
 
     def on_signed_in(self, message: messages.SignedIn) -> None:
         before, self.target = self.target, message.target
-        again = self._lies_open(SignInAgainScreen) and _same_account(before, self.target)
+        again = self._is_asked_again() and _same_account(before, self.target)
         if again:
             self._go_on()
         else:
@@ -89,7 +96,7 @@ class Access(App[None]):
 
     def _go_on(self) -> None:
         """Give the screens that the sign-in was asked over the client of the new session."""
-        while self._lies_open(SignInAgainScreen):
+        while self._is_asked_again():
             self.pop_screen()
         self._ended = ""
         self._take(self.connect(self.target))
@@ -117,7 +124,7 @@ class Access(App[None]):
 
     def on_session_ended(self, message: messages.SessionEnded) -> None:
         """A call was refused. Ask the server whether that is so, then the user, once."""
-        if self._looking or self._lies_open(SignInAgainScreen) or self.target.token is None:
+        if self._looking or self._is_asked_again() or self.target.token is None:
             return
         self._looking = True
         client = self.client
@@ -140,6 +147,8 @@ class Access(App[None]):
             self.say(message.reason, "error")
 
     def _ask_again(self) -> None:
+        from tui.screens.sign_in import SignInAgainScreen, SignInScreen
+
         if not self._lies_open(SignInScreen):
             client, reason = self._stranger(self.target), self._ended
             self.push_screen(SignInAgainScreen(client, self.target, self.profiles, reason))
@@ -153,6 +162,8 @@ class Access(App[None]):
         return embedded.ensure()
 
     def action_switch_server(self) -> None:
+        from tui.screens.profiles import ProfilesScreen
+
         if self._lies_open(ProfilesScreen):
             while not isinstance(self.screen, ProfilesScreen):
                 self.pop_screen()
@@ -164,6 +175,8 @@ class Access(App[None]):
         background.run(self, lambda: ProfilesRead(Profiles(path), words, wanted), ProfilesFailed)
 
     def on_profiles_read(self, message: ProfilesRead) -> None:
+        from tui.screens.profiles import ProfilesScreen
+
         self.profiles = message.profiles
         for screen in self.screen_stack:
             if isinstance(screen, ProfilesScreen):
@@ -174,6 +187,8 @@ class Access(App[None]):
             self.push_screen(ProfilesScreen(self.profiles, self.target, self.own_server))
 
     def on_profiles_failed(self, message: ProfilesFailed) -> None:
+        from tui import account
+
         self.say(f"The profiles: {account.problem(message.error)}", "error")
 
     def on_switched(self, message: Switched) -> None:
@@ -182,6 +197,8 @@ class Access(App[None]):
         background.run(self, lambda: _used(profiles, name), ProfilesFailed)
 
     def on_sign_in_wanted(self, message: SignInWanted) -> None:
+        from tui.screens.sign_in import SignInElsewhereScreen
+
         client = self._stranger(message.target)
         self.push_screen(SignInElsewhereScreen(client, message.target, self.profiles))
 
@@ -202,6 +219,8 @@ class Access(App[None]):
     def _sign_out(self, name: str) -> None:
         """Forget the session here at once; the server is told in the background."""
         here = name == self.target.profile and not self.target.embedded
+        from tui import account
+
         saved, profiles = self.profiles.get(name), self.profiles
         targets = [] if saved is None else [Target(saved.url, name, saved.token)]
         if here:
@@ -223,6 +242,9 @@ class Access(App[None]):
     def on_signed_out(self, message: SignedOut) -> None:
         if not self.screen_stack:
             return  # the app is being left
+        from tui.screens.profiles import ProfilesScreen
+        from tui.screens.sign_in import SignInScreen
+
         if isinstance(self.screen, SignInScreen):
             self.screen.give_reason(message.words)
         elif not self._lies_open(ProfilesScreen):
@@ -243,6 +265,8 @@ def _looked(client: BeRayClient, reason: str) -> Looked:
 
 
 def _used(profiles: Profiles, name: str) -> ProfilesRead:
+    from tui import account
+
     account.use(profiles, name)
     return ProfilesRead(Profiles(profiles.path))
 

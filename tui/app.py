@@ -60,6 +60,7 @@ class BeRayApp(Access):
         renew: says where the server is now, for one that may have a successor; called in
             the poller's thread.
         memory: what is remembered between starts; closed when the app ends.
+        settled: called when the tasks are about to be shown, and what that takes is there.
     """
 
     TITLE = "BeRay"
@@ -83,6 +84,7 @@ class BeRayApp(Access):
         clock: Callable[[], datetime] = utc_now,
         renew: Callable[[], Target] | None = None,
         memory: Memory | None = None,
+        settled: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
         self.target = target
@@ -95,6 +97,7 @@ class BeRayApp(Access):
         """Downloads that were begun; the last ones are given a moment when the app ends."""
         self.connect = connect
         self.renew = renew
+        self.settled = settled
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
         remembered = self.memory.get(theme.SETTING)

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beray.schema import Task
 from tui import inbox, status
-from tui.watched import WatchedTask
+
+if TYPE_CHECKING:
+    from tui.watched import WatchedTask
 
 
 class Connection(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -68,6 +69,7 @@ def _command(arguments: Sequence[str]) -> int:
 
 def _dashboard() -> int:
     """Without arguments there is nothing to parse, so that its first screen is there sooner."""
+    gc.disable()  # nothing that is imported becomes garbage; ``tui.run`` enables it
     from beray.cli import dashboard
     from beray.cli.connection import Choice
 

@@ -24,11 +24,12 @@ class View(Protocol):
 
 
 class Lines:
-    """Text to stdout, everything else to stderr."""
+    """What the task says to stdout, everything else to stderr."""
 
     def __init__(self) -> None:
         self._flow = output.Flow()
         self._call: tuple[str, list[str]] | None = None
+        self._asides: dict[str, str] = {}
 
     def event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
@@ -36,22 +37,41 @@ class Lines:
             self._tool_call(event)
             return
         self._end_tool_call()
-        if kind == "AGENT_EVENT_TEXT_CHUNK":
-            self._flow.write(str(event.get("text", "")))
-        else:
-            text = brief(event)
-            if text:
+        if kind != "AGENT_EVENT_TEXT_CHUNK":
+            self._end_asides()
+            if text := brief(event):
                 self.note(text)
+        elif is_aside(source := str(event.get("source", ""))):
+            self._aside(source, str(event.get("text", "")))
+        else:
+            self._end_asides()
+            self._flow.write(str(event.get("text", "")))
 
     def note(self, text: str) -> None:
         self._flow.note(f"-- {text}")
 
     def finish(self) -> None:
         self._end_tool_call()
+        self._end_asides()
         self._flow.finish()
+
+    def _aside(self, source: str, text: str) -> None:
+        """Say the whole lines of a tool's output, or of a thought, and keep the rest."""
+        *lines, rest = (self._asides.get(source, "") + text).split("\n")
+        if len(rest) > output.LONGEST_NOTE:
+            lines, rest = [*lines, rest], ""
+        for line in lines:
+            self._flow.note(f"   | {line}")
+        self._asides[source] = rest
+
+    def _end_asides(self) -> None:
+        asides, self._asides = self._asides, {}
+        for rest in filter(None, asides.values()):
+            self._flow.note(f"   | {rest}")
 
     def _tool_call(self, event: Mapping[str, Any]) -> None:
         """Collect the pieces of one call; the first names the tool."""
+        self._end_asides()
         name = event.get("tool_name")
         if name or self._call is None:
             self._end_tool_call()
@@ -89,7 +109,7 @@ def brief(event: Mapping[str, Any]) -> str:
         case "AGENT_EVENT_TOOL_RESULT":
             return f"{event.get('tool_name')} returned {_json(event.get('result'))}"
         case "AGENT_EVENT_CUSTOM_UPDATE":
-            return f"update {_json(event.get('payload'))}"
+            return _update(event.get("payload"))
         case "AGENT_EVENT_SEND_FILE":
             return f"file {event.get('path')}"
         case "AGENT_EVENT_END":
@@ -99,6 +119,27 @@ def brief(event: Mapping[str, Any]) -> str:
             return f"error {event.get('code')}: {event.get('details')}"
         case kind:
             return f"{kind} {_json(event)}"
+
+
+def is_aside(source: str) -> bool:
+    """Whether text of this source is not what the task says itself, but how it gets there.
+
+    A shell command's output is all that its task has to say.
+    """
+    return source in ("thinking", "stderr") or (
+        source.startswith("tools:") and source != "tools:shell"
+    )
+
+
+def _update(payload: object) -> str:
+    if isinstance(payload, dict):
+        if payload.get("kind") == "file_changed":
+            size = payload.get("size")
+            held = f" ({size} bytes)" if isinstance(size, int) else ""
+            return f"{payload.get('change')} {payload.get('path')}{held}"
+        if isinstance(payload.get("message"), str):
+            return f"{payload.get('kind', 'update')}: {payload['message']}"
+    return f"update {_json(payload)}"
 
 
 def called(name: str, arguments: str) -> str:

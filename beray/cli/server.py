@@ -57,7 +57,7 @@ def status(as_json: AsJson = False) -> int:
 
     found = embedded.status()
     # Named one by one: the token that is beside them stays where it is.
-    told = ("url", "pid", "started_at", "version", "data_dir", "sandbox")
+    told = ("url", "pid", "started_at", "version", "data_dir", "sandbox", "runners")
     facts = {name: getattr(found, name) for name in told} if found is not None else {}
     if as_json:
         output.json_line({"running": found is not None, **facts})

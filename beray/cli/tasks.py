@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import asking, downloads, output, uploads
+from beray.cli import asking, downloads, orders, output, uploads
 from beray.cli.boundary import FAILED, INTERRUPTED
 from beray.cli.connection import Connection, connected
 from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
@@ -49,6 +49,34 @@ def run(
         typer.Option("--output", "-o", metavar="DIR", help="Fetch the files into DIR at the end."),
     ] = None,
     force: Force = False,
+    runner: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who does it: shell, model, acp or command."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Such as openai:gpt-4o.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N",
+            help="What it may take: tokens, requests, cost_usd or seconds; may be repeated.",
+        ),
+    ] = None,
+    network: Annotated[
+        bool, typer.Option("--network", help="Let its shell commands reach the network.")
+    ] = False,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=URL",
+            help="An MCP server for it, or NAME= and JSON with url, headers, …; may be repeated.",
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word to know it by; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
@@ -63,9 +91,12 @@ def run(
         raise ConfigurationError("--output waits for the end of the task, --detach does not")
     if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is not a folder")
+    asked = orders.asked(
+        runner=runner, model=model, limits=limit, network=network, tools=tool, tags=tag
+    )
     planned = uploads.plan(file or [])
     with connected(ctx, url, profile) as server:
-        task = _created(server, goal, planned)
+        task = _created(server, goal, asked, planned)
         task_id = task["id"]
         if detach:
             output.json_line(task) if as_json else output.line(str(task_id))
@@ -78,14 +109,17 @@ def run(
         return status
 
 
-def _created(server: Connection, goal: str, planned: uploads.Plan) -> Task:
+def _created(server: Connection, goal: str, asked: orders.Asked, planned: uploads.Plan) -> Task:
     """Create the task, with its files in place before it starts."""
     client = server.client
     for left_out in planned.left_out:
         output.note(f"-- not uploaded: {left_out}")
     if not planned.uploads:
-        return client.create_task(goal)
-    task = client.create_task(goal, start=False)
+        task = client.create_task(goal, **asked)
+        orders.note_unheard(asked, task)
+        return task
+    task = client.create_task(goal, start=False, **asked)
+    orders.note_unheard(asked, task)
     held = task.get("held") is True
     if not held:
         output.note("-- this server starts tasks at once: the files come while it runs")
@@ -147,7 +181,14 @@ def _view(as_json: bool) -> View:
 
 
 def tasks(
-    ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
+    ctx: typer.Context,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Only tasks with this tag; repeated, with all of them."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
 ) -> None:
     """List your tasks, the newest first.
 
@@ -155,6 +196,7 @@ def tasks(
     """
     with connected(ctx, url, profile) as server:
         found = sorted(server.client.list_tasks(), key=lambda task: task["id"], reverse=True)
+    found = [task for task in found if set(tag or ()) <= set(task.get("tags") or ())]
     if as_json:
         for task in found:
             output.json_line(task)
@@ -191,7 +233,7 @@ def show(
         "started": task.get("started_at"),
         "ended": task.get("ended_at"),
     }
-    for name, value in facts.items():
+    for name, value in (facts | orders.facts(task)).items():
         if value:
             output.line(f"{name + ':':<10}{output.cell(value)}")
     # Its further lines stay under the first, and look like nothing else.

@@ -15,10 +15,12 @@ from beray.server import auth, files, streams, tasks
 from beray.server.accounts import Refused
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
+from beray.server.file_watch import FileWatch
 from beray.server.mail import Mailer
 from beray.server.middleware import Activity, Envelope
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
+from beray.server.runs import Runs
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
@@ -73,18 +75,20 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
-        queue = RunQueue(
-            store,
-            event_log,
-            Runners(settings, sandbox),
-            workspaces,
-            slots=settings.slots,
-            output_bytes=settings.task_output_bytes,
-        )
+        runners = Runners(settings, sandbox)
+        closing.push_async_callback(runners.close)
+        watch = FileWatch(workspaces.root)
+        watch.start()
+        closing.push_async_callback(watch.close)
+        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch)
+        queue = RunQueue(store, event_log, runs, workspaces, slots=settings.slots)
         closing.push_async_callback(queue.close)
         mailer = Mailer(settings, settings.data_dir / "outbox")
         app.state.sandbox = sandbox
-        app.state.services = Services(settings, store, feed, event_log, queue, workspaces, mailer)
+        app.state.services = Services(
+            settings, store, feed, event_log, queue, runners, workspaces, mailer
+        )
+        await runners.start()
         await queue.start()
         yield
 

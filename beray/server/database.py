@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beray.server import migrations
-from beray.server.json_values import stored_tools
+from beray.server.json_values import stored
 from beray.server.tables import Base
 
 
@@ -70,8 +70,7 @@ def _opened(path: Path) -> Engine:
 
 
 def _engine(url: str) -> Engine:
-    # Tools are the only JSON column.
-    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored_tools)
+    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.event_log import EventLog
 from beray.server.mail import Mailer
 from beray.server.queue import RunQueue
+from beray.server.runners import Runners
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task, User
@@ -29,6 +30,7 @@ class Services:
     feed: TaskFeed
     event_log: EventLog
     queue: RunQueue
+    runners: Runners
     workspaces: Workspaces
     mailer: Mailer
 

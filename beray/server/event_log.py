@@ -128,6 +128,10 @@ class EventLog:
             SQLAlchemyError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
+        return await self.enqueue(task_id, event, fields)
+
+    def enqueue(self, task_id: int, event: Event, fields: str | None = None) -> asyncio.Future[int]:
+        """As ``append``, for who goes on meanwhile: its place in the log is taken now."""
         fields = fields_of(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
@@ -135,7 +139,7 @@ class EventLog:
                 raise TaskEnded("the event log is closed")
             self._waiting.append(_Append(task_id, event, fields, done))
             self._wake.notify()
-        return await done
+        return done
 
     async def tail(self, task_id: int, after: int = 0) -> AsyncIterator[list[LoggedEvent]]:
         """The events behind ``after`` in batches, those on disk and those to come.

@@ -73,21 +73,12 @@ def _children(holder: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return holder.values() if isinstance(holder, dict) else holder
 
 
-def stored_tools(text: str) -> Any:
-    """Decode the tools of a task in the database; ``None`` where they are damaged.
-
-    One damaged row must not keep its owner from all the others.
-    """
+def stored(text: str) -> Any:
+    """Decode JSON of the database; ``None`` where it is damaged."""
     try:
         value = json.loads(text)
         require_plain(value)
-        if value is not None and not _are_objects(value):
-            raise ValueError("tools are a list of objects")
     except (ValueError, RecursionError) as error:
-        log.error("a row of the database holds damaged tools", error=type(error).__name__)
+        log.error("a row of the database holds damaged JSON", error=type(error).__name__)
         return None
     return value
-
-
-def _are_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -36,8 +36,9 @@ def configure() -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # alembic reports every look at the schema.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # These report every look at the schema, every request, every change of a file.
+    for name in ("alembic", "httpx", "httpx2", "mcp", "watchfiles"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def rendering(*, for_people: bool) -> list[Processor]:

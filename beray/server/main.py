@@ -106,7 +106,8 @@ class BeRayServer(uvicorn.Server):
 
     async def on_ready(self) -> None:
         """Called once the server answers."""
-        log.info("serving", url=self.url, data_dir=str(self.settings.data_dir))
+        runners = str(self.services.runners)
+        log.info("serving", url=self.url, data_dir=str(self.settings.data_dir), runners=runners)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Runs end first, and whoever watches them reads how; then connections end."""
@@ -140,6 +141,7 @@ class EmbeddedServer(BeRayServer):
             "version": __version__,
             "data_dir": str(self.settings.data_dir),
             "sandbox": self.sandbox_kind,
+            "runners": str(self.services.runners),
         }
         write_private(self.settings.data_dir / ANNOUNCE_FILE, json.dumps(announcement))
         print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
@@ -181,6 +183,8 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     os.umask(0o077)
     logs.configure()
     settings = _settings(data_dir)
+    # Whoever pays for the models is the one who names them.
+    settings.models = settings.models or "*"
     # The one before may still be leaving, as orderly as it can.
     with (
         _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),

@@ -4,39 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from beray.events import Event, MsgError, TaskStatusChanged
-from beray.server.event_log import EventLog, TaskEnded, fields_of
-from beray.server.runners import Job, Runners
+from beray.events import TaskStatusChanged
+from beray.server.event_log import EventLog, TaskEnded
+from beray.server.runs import Runs
 from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.workspace import Workspaces
 
 log = structlog.get_logger("beray.queue")
-
-
-class _OutputLimit(Exception):
-    """A run has said more than one task may."""
-
-
-@dataclass(slots=True)
-class _LogSink:
-    event_log: EventLog
-    task_id: int
-    bytes_left: int
-
-    async def emit(self, event: Event) -> None:
-        fields = fields_of(event)
-        self.bytes_left -= len(fields.encode())
-        if self.bytes_left < 0:
-            raise _OutputLimit
-        await self.event_log.append(self.task_id, event, fields)
 
 
 class RunQueue:
@@ -46,18 +26,16 @@ class RunQueue:
         self,
         store: Store,
         event_log: EventLog,
-        runners: Runners,
+        runs: Runs,
         workspaces: Workspaces,
         *,
         slots: int,
-        output_bytes: int,
     ) -> None:
         self._store = store
         self._event_log = event_log
-        self._runners = runners
+        self._runs = runs
         self._workspaces = workspaces
         self._slots = slots
-        self._output_bytes = output_bytes
         self._waiting: list[int] = []  # a heap of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
@@ -166,20 +144,7 @@ class RunQueue:
         task = await run_in_threadpool(self._store.task, task_id)
         if task is None:
             raise TaskEnded(f"task {task_id} is gone")
-        sink = _LogSink(self._event_log, task_id, self._output_bytes)
-        try:
-            await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
-            job = Job(task_id, task.goal, task.tools, self._workspaces.path(task_id))
-            outcome = await self._runners.choose(task.goal).run(job, sink)
-        except _OutputLimit:
-            details = f"The task was ended: its output is more than {self._output_bytes} bytes."
-            await self._event_log.append(task_id, MsgError(code="OUTPUT_LIMIT", details=details))
-            return "FAILED", "output_limit"
-        except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
-            log.error("a run broke", task_id=task_id, exc_info=error)
-            problem = MsgError(code="RUNNER_FAILED", details=_public_reason(error))
-            await self._event_log.append(task_id, problem)
-            return "FAILED", "error"
+        outcome = await self._runs.run(task)
         return outcome.status, outcome.reason
 
     async def _say(self, task_id: int, status: str, reason: str | None) -> bool:
@@ -189,10 +154,3 @@ class RunQueue:
         except TaskEnded:
             return False
         return True
-
-
-def _public_reason(error: Exception) -> str:
-    """What a user may read of an error of the server: its kind, not its paths."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"The server could not run the task: {error.strerror}."
-    return f"The server could not run the task ({type(error).__name__})."

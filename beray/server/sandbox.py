@@ -1,4 +1,4 @@
-"""Where a task's commands run: in bubblewrap where it works, else merely supervised.
+"""Where commands run: in bubblewrap where it works, else merely supervised.
 
 Either way a small supervisor stands between the server and the command. It holds one
 end of a pipe; when the server closes the other, or dies, the whole process tree of
@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
-from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Iterator, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -21,21 +21,19 @@ from typing import Final, Literal
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import folders
+from beray.server import bubblewrap, folders
+from beray.server.bubblewrap import INSIDE, PATH, Bind
 from beray.server.settings import Settings
 
-INSIDE: Final = "/workspace"
-"""The work_dir as a sandboxed command sees it."""
 PROBE_SECONDS: Final = 10.0
 SWEEP_SECONDS: Final = 10.0
+FEWEST_PROCESSES: Final = 4096
+"""The kernel counts the processes of a user, not of a command, and is told no less."""
+HOME: Final = os.path.expanduser("~")
+"""Where the agents of the owner have their own settings."""
 _SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
-_ETC: Final = (
-    "alternatives", "ca-certificates", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "localtime", "nsswitch.conf", "passwd", "pki", "ssl",
-)  # fmt: skip
-_ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
+
+Kind = Literal["bubblewrap", "none"]
 
 log = structlog.get_logger("beray.sandbox")
 
@@ -45,9 +43,9 @@ class SandboxUnavailable(Exception):
 
 
 class Sandbox:
-    """Starts commands. ``kind`` says what holds them: ``bubblewrap`` or ``none``."""
+    """Starts commands. ``kind`` says what holds them."""
 
-    def __init__(self, kind: Literal["bubblewrap", "none"], settings: Settings) -> None:
+    def __init__(self, kind: Kind, settings: Settings) -> None:
         self.kind = kind
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
@@ -92,39 +90,107 @@ class Sandbox:
             lines = said.decode(errors="replace").strip().splitlines()
             return lines[-1] if lines else f"exit status {process.returncode}"
 
+    def inside(self, work_dir: Path) -> str:
+        """The path of ``work_dir`` as a command sees it."""
+        return INSIDE if self.kind == "bubblewrap" else str(work_dir)
+
+    def scratch_of(self, work_dir: Path) -> list[Path]:
+        """Where the commands that run for a work_dir have their ``/tmp``."""
+        return list(self._scratch.glob(f"{work_dir.name}-*"))
+
     @asynccontextmanager
-    async def process(self, command: Sequence[str], work_dir: Path) -> AsyncIterator[Process]:
+    async def process(
+        self, command: Sequence[str], work_dir: Path, *, network: bool = False
+    ) -> AsyncIterator[Process]:
         """Run ``command`` with its output, both streams as one, on ``stdout``.
 
         On leaving, whatever of its process tree is left is dead.
         """
-        with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as scratch:
-            inner = (
-                [*_bubblewrap(work_dir, network=self._settings.sandbox_network), *command]
-                if self.kind == "bubblewrap"
-                else list(command)
-            )
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_SUPERVISOR), _limits(self._settings), *inner,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                cwd=work_dir,
-                env=_environment(scratch),
-                start_new_session=True,
-            )  # fmt: skip
-            try:
+        policy = self._settings.sandbox_network
+        networked = policy == "always" or (policy == "task" and network)
+        with self._new_scratch(work_dir) as folder:
+            scratch = Path(folder)
+            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
+            if self.kind == "bubblewrap":
+                environ["PATH"] = PATH
+                command = [*bubblewrap.arguments(work_dir, scratch, network=networked), *command]
+            async with self._supervised(command, work_dir, environ, DEVNULL, STDOUT) as process:
                 yield process
-            finally:
-                await _end(process)
+
+    @asynccontextmanager
+    async def agent(self, command: Sequence[str], work_dir: Path) -> AsyncIterator[Process]:
+        """Run an agent of the owner's, with pipes for its three streams.
+
+        It has the network, the paths and the variables that the owner gives to agents.
+        On leaving, whatever of its process tree is left is dead.
+        """
+        settings = self._settings
+        with self._new_scratch(work_dir) as folder:
+            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
+            environ |= settings.agent_environ()
+            if self.kind == "bubblewrap":
+                binds = settings.agent_binds()
+                given = bubblewrap.arguments(
+                    work_dir, Path(folder), network=settings.agent_network, binds=binds
+                )
+                command = [*given, *command]
+                if any(bind.path.startswith(HOME + "/") for bind in binds):
+                    environ["HOME"] = HOME
+            else:
+                environ["HOME"] = HOME
+            async with self._supervised(command, work_dir, environ, PIPE, PIPE) as process:
+                yield process
+
+    @asynccontextmanager
+    async def program(
+        self, command: Sequence[str], work_dir: Path, environ: dict[str, str]
+    ) -> AsyncIterator[Process]:
+        """Run a program of the owner's beside a task, with pipes for its three streams.
+
+        It has the rights of the server, but of its variables only ``PATH``; its folder
+        and its home are empty. On leaving, whatever is left of its process tree is dead.
+        """
+        with self._new_scratch(work_dir) as folder:
+            given = _environment(folder) | environ
+            async with self._supervised(command, Path(folder), given, PIPE, PIPE) as process:
+                yield process
+
+    def _new_scratch(self, work_dir: Path) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(
+            dir=self._scratch, prefix=f"{work_dir.name}-", ignore_cleanup_errors=True
+        )
+
+    @asynccontextmanager
+    async def _supervised(
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        environ: dict[str, str],
+        stdin: int,
+        stderr: int,
+    ) -> AsyncIterator[Process]:
+        theirs, ours = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs), _limits(self._settings),
+                *command,
+                stdin=stdin, stdout=PIPE, stderr=stderr,
+                cwd=work_dir, env=environ, start_new_session=True, pass_fds=[theirs],
+            )  # fmt: skip
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        try:
+            yield process
+        finally:
+            os.close(ours)
+            await _end(process)
 
 
 async def _end(process: Process) -> None:
-    """Have the supervisor sweep, and wait until it has."""
-    if process.returncode is not None:
-        return
-    assert process.stdin is not None
-    process.stdin.close()
+    """Wait until the supervisor has swept."""
     waiting = asyncio.ensure_future(process.communicate())
     done, _ = await asyncio.wait([waiting], timeout=SWEEP_SECONDS)
     if not done:
@@ -139,43 +205,22 @@ def _limits(settings: Settings) -> str:
         "core": 0,
         "fsize": settings.task_max_file_bytes,
         "nofile": settings.task_max_open_files,
-        "nproc": settings.task_max_processes,
+        "nproc": max(settings.task_max_processes, FEWEST_PROCESSES),
+        "processes": settings.task_max_processes,
+        "memory": settings.task_max_memory_bytes,
     }
     return ",".join(f"{name}={value}" for name, value in limits.items())
 
 
-def _environment(scratch: str) -> dict[str, str]:
+def _environment(home: str) -> dict[str, str]:
     """Nothing of the server's own environment: it may hold secrets."""
     return {
-        "PATH": os.environ.get("PATH", _PATH),
-        "HOME": scratch,
-        "TMPDIR": scratch,
+        "PATH": os.environ.get("PATH", PATH),
+        "HOME": home,
+        "TMPDIR": home,
         "LANG": "C.UTF-8",
         "TERM": "dumb",
     }
 
 
-def _bubblewrap(work_dir: Path, *, network: bool) -> list[str]:
-    arguments = [
-        "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        "--hostname", "beray", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp",
-        *_system_mounts(network),
-        "--bind", str(work_dir), INSIDE, "--chdir", INSIDE,
-        "--setenv", "PATH", _PATH, "--setenv", "HOME", "/tmp", "--setenv", "TMPDIR", "/tmp",
-    ]  # fmt: skip
-    if network:
-        arguments.insert(2, "--share-net")
-    return [*arguments, "--"]
-
-
-def _system_mounts(network: bool) -> Iterator[str]:
-    """The system's programs, read-only. Home folders and the server's data are not there."""
-    for path in _SYSTEM:
-        # Today's /bin is a link to usr/bin, and must be one inside as well.
-        if os.path.islink(path):
-            yield from ("--symlink", os.readlink(path), path)
-        elif os.path.isdir(path):
-            yield from ("--ro-bind", path, path)
-    for name in (*_ETC, *(_ETC_NETWORK if network else ())):
-        if os.path.exists(f"/etc/{name}"):
-            yield from ("--ro-bind", f"/etc/{name}", f"/etc/{name}")
+__all__ = ["INSIDE", "Bind", "Kind", "Sandbox", "SandboxUnavailable"]

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from beray.server.bubblewrap import Bind
+
 
 class Settings(BaseSettings):
     """Durations are in seconds, sizes in bytes."""
@@ -20,11 +22,33 @@ class Settings(BaseSettings):
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many tasks run at once."""
 
+    runner: Literal["auto", "model", "acp", "command"] = "auto"
+    """Who does goals in plain words; ``auto``: the first of these that is set up."""
     model: str | None = None
+    """Such as ``openai:gpt-4o``. Its provider's key is where the provider wants it."""
+    models: str = ""
+    """What else a task may name as its model: names with ``*``, and commas between."""
+    mcp_stdio: bool = False
+    """Whether tasks may start MCP servers as programs, with the rights of the server."""
+    acp: str | None = None
+    """The command of an agent that speaks the Agent Client Protocol."""
+    acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"
+    """What is answered when it asks; ``work_dir``: yes to what stays inside the work_dir."""
+    command: str | None = None
+    """The command of any other agent, with ``{goal}`` in it."""
+    agent_paths: str = ""
+    """What ``acp`` and ``command`` agents find in their sandbox beside the system's programs:
+    absolute paths with commas between, read-only unless ``=rw`` follows."""
+    agent_env: str = ""
+    """Names of the variables that they get from the server's environment, with commas."""
+    agent_network: bool = True
+    """Whether they may reach the network: most of them ask a model over it."""
+
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
     """``auto`` takes bubblewrap where it works; ``bubblewrap`` refuses to start without it."""
-    sandbox_network: bool = False
-    """Whether a task's commands may reach the network. Without bubblewrap they always can."""
+    sandbox_network: Literal["never", "task", "always"] = "task"
+    """Whether shell commands may reach the network; ``task``: where the task asks for it.
+    Without bubblewrap they always can."""
     tree_limit: int = Field(default=10_000, ge=1)
     """How many entries a listing of files may have."""
 
@@ -33,8 +57,28 @@ class Settings(BaseSettings):
     task_max_file_bytes: int = Field(default=16 * 1024**3, ge=1)
     """How large a file a task's command may write."""
     task_max_open_files: int = Field(default=4096, ge=16)
-    task_max_processes: int = Field(default=4096, ge=1)
-    """How many processes a command's user may have. The system does not bind root by it."""
+    task_max_processes: int = Field(default=1024, ge=1)
+    """How many processes a command may have at once."""
+
+    task_max_memory_bytes: int = Field(default=0, ge=0)
+    """How much memory a command's processes may have together; 0: no limit."""
+    work_dir_bytes: int = Field(default=16 * 1024**3, ge=1)
+    """How much a work_dir may hold before its task is ended."""
+    shell_seconds: float = Field(default=120.0, gt=0)
+    """How long a shell command that a model runs may take, unless it asks for another time."""
+    shell_output_bytes: int = Field(default=30_000, ge=100)
+    """How much of its output the model is given; all of it is kept in a file."""
+
+    task_tokens: int | None = Field(default=None, ge=0)
+    """The most that one task may take; it may ask for less. So are the three below."""
+    task_requests: int | None = Field(default=None, ge=0)
+    task_cost_usd: float | None = Field(default=None, ge=0)
+    task_seconds: float | None = Field(default=None, gt=0)
+    daily_tokens: int | None = Field(default=None, ge=0)
+    """The most that all tasks of a user may take from midnight to midnight, UTC."""
+    daily_requests: int | None = Field(default=None, ge=0)
+    daily_cost_usd: float | None = Field(default=None, ge=0)
+    daily_seconds: float | None = Field(default=None, gt=0)
 
     trusted_proxies: str = ""
     """Addresses and networks, with commas, whose ``X-Forwarded-For`` says who a client is."""
@@ -52,6 +96,15 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     mail_from: str = "BeRay <beray@localhost>"
 
+    @field_validator("sandbox_network", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: object) -> object:
+        """A plain yes or no is understood, too."""
+        said = str(value).lower()
+        if said in ("1", "true", "yes", "on"):
+            return "always"
+        return "task" if said in ("0", "false", "no", "off") else value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _addresses(cls, proxies: str) -> str:
@@ -62,3 +115,26 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError("give addresses and networks, with commas between") from None
         return proxies.strip()
+
+    @field_validator("agent_paths")
+    @classmethod
+    def _paths(cls, paths: str) -> str:
+        for path in _items(paths):
+            if not path.removesuffix("=rw").startswith(("/", "~/")):
+                raise ValueError(f"{path!r} is no absolute path; give them with commas between")
+        return paths
+
+    def agent_binds(self) -> list[Bind]:
+        """What ``agent_paths`` names."""
+        return [
+            Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
+            for path in _items(self.agent_paths)
+        ]
+
+    def agent_environ(self) -> dict[str, str]:
+        """The variables that ``agent_env`` names, as far as there are such."""
+        return {name: os.environ[name] for name in _items(self.agent_env) if name in os.environ}
+
+
+def _items(text: str) -> list[str]:
+    return [item for item in map(str.strip, text.split(",")) if item]

@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from sqlalchemy import String, bindparam, delete, func, insert, select, update
+from sqlalchemy import String, bindparam, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
 from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
 from beray.server.database import Database
-from beray.server.tables import CreationKey, StoredEvent, Task, Token, User
+from beray.server.tables import CreationKey, DayUsage, StoredEvent, Task, Token, User
 
 LOCAL_EMAIL = "local@localhost"
 KEY_SECONDS = 24 * 3600
@@ -36,6 +37,39 @@ class KeyTaken(Exception):
         super().__init__(f"task {task_id} was created with this key")
         self.task_id = task_id
         self.same_request = same_request
+
+
+class Order(NamedTuple):
+    """What a task is asked to do, by whom, and within which limits."""
+
+    goal: str
+    tools: list[dict[str, Any]] | None = None
+    runner: str | None = None
+    model: str | None = None
+    limits: dict[str, Any] | None = None
+    tags: list[str] | None = None
+
+
+class Key(NamedTuple):
+    """An ``Idempotency-Key``, and what tells the request that has it from others."""
+
+    value: str
+    request_digest: str
+
+    @classmethod
+    def of(cls, value: str, request: Any) -> Self:
+        """Of a request that is JSON."""
+        text = json.dumps(request, sort_keys=True)
+        return cls(value, hashlib.sha256(text.encode()).hexdigest())
+
+
+class Taken(NamedTuple):
+    """What runs have taken of what is limited."""
+
+    tokens: int = 0
+    requests: int = 0
+    cost_usd: float = 0.0
+    seconds: float = 0.0
 
 
 class Position(NamedTuple):
@@ -89,15 +123,7 @@ class Store(Database):
 
     # Tasks
 
-    def add_task(
-        self,
-        user_id: int,
-        goal: str,
-        tools: list[dict[str, Any]] | None,
-        *,
-        held: bool,
-        key: str | None = None,
-    ) -> Task:
+    def add_task(self, user_id: int, order: Order, *, held: bool, key: Key | None = None) -> Task:
         """Add a task; the transaction also takes its ``key``, where there is one.
 
         Raises:
@@ -106,36 +132,35 @@ class Store(Database):
         created_at = utc_now()
         task = Task(
             user_id=user_id,
-            goal=goal,
-            tools=tools,
             held=held,
             status="QUEUED",
             created_at=created_at,
+            **order._asdict(),
         )
         with self.writing() as session:
             if key is not None:
-                request = _request_digest(goal, tools, held)
-                self._refuse_taken(session, user_id, key, request)
+                self._refuse_taken(session, user_id, key)
             session.add(task)
             session.flush()
             if key is not None:
                 session.add(
                     CreationKey(
                         user_id=user_id,
-                        key=key,
-                        request_digest=request,
+                        key=key.value,
+                        request_digest=key.request_digest,
                         task_id=task.id,
                         created_at=created_at,
                     )
                 )
         return task
 
-    def _refuse_taken(self, session: Session, user_id: int, key: str, request: str) -> None:
+    def _refuse_taken(self, session: Session, user_id: int, key: Key) -> None:
         expired = CreationKey.created_at <= utc_now(-KEY_SECONDS)
         session.execute(delete(CreationKey).where(expired))
-        taken = session.get(CreationKey, (user_id, key))
+        taken = session.get(CreationKey, (user_id, key.value))
         if taken is not None:
-            raise KeyTaken(taken.task_id, same_request=taken.request_digest == request)
+            same = taken.request_digest == key.request_digest
+            raise KeyTaken(taken.task_id, same_request=same)
 
     def task(self, task_id: int) -> Task | None:
         with self.reading() as session:
@@ -179,6 +204,25 @@ class Store(Database):
             if task is not None:
                 changes.add(session, task.user_id, task_id, None, None, utc_now())
                 session.execute(delete(Task).where(Task.id == task_id))
+
+    # Usage
+
+    def add_usage(self, task: Task, usage: dict[str, Any] | None, added: Taken) -> Taken:
+        """Set what a task has taken, and add to its user's day, whose sum is returned."""
+        day = utc_now()[:10]
+        row = insert(DayUsage).values(user_id=task.user_id, day=day, **added._asdict())
+        sums = {name: getattr(DayUsage, name) + value for name, value in added._asdict().items()}
+        with self.writing() as session:
+            if usage is not None:
+                session.execute(update(Task).where(Task.id == task.id).values(usage=usage))
+            session.execute(row.on_conflict_do_update(index_elements=["user_id", "day"], set_=sums))
+        return self.day_usage(task.user_id)
+
+    def day_usage(self, user_id: int) -> Taken:
+        """What a user's tasks have taken today."""
+        with self.reading() as session:
+            found = session.get(DayUsage, (user_id, utc_now()[:10]))
+        return Taken() if found is None else Taken(*(getattr(found, n) for n in Taken._fields))
 
     # Events
 
@@ -235,8 +279,3 @@ class Store(Database):
         )
         with self.reading() as session:
             return [(seq, body) for seq, body in session.execute(following)]
-
-
-def _request_digest(goal: str, tools: list[dict[str, Any]] | None, held: bool) -> str:
-    request = json.dumps([goal, tools, held], sort_keys=True)
-    return hashlib.sha256(request.encode()).hexdigest()

@@ -1,11 +1,14 @@
 """Runs one command and leaves nothing of it behind. A program of its own.
 
-    python -I -S supervisor.py LIMITS COMMAND [ARGUMENT …]
+    python -I -S supervisor.py CONTROL LIMITS COMMAND [ARGUMENT …]
 
-LIMITS bind the command: ``core=0,nofile=4096``, names and values of setrlimit(2).
-Standard input is a pipe that the server holds open. When it ends (the server closed
-it, or died), and also when the command itself has ended, every process that descends
-from the command is killed. The exit status is the command's, or 128 + n for signal n.
+CONTROL is the descriptor of a pipe that the server holds open. When it ends (the
+server closed it, or died), and also when the command itself has ended, every process
+that descends from the command is killed. LIMITS bind it: ``core=0,nofile=4096``, names
+and values of setrlimit(2); on Linux also ``processes=64,memory=1000000``, how many
+processes there may be at once and how many bytes of memory they may have together, of
+which too much ends the command as SIGKILL does. The exit status is the command's, or
+128 + n for signal n.
 
 POSIX only, standard library only. On Linux the supervisor is a subreaper, so that a
 process which double-forks away becomes its child again and is found; elsewhere it
@@ -19,14 +22,39 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
+_LOOK_SECONDS = 0.25
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(limits: str, command: list[str]) -> int:
+def main(control: int, limits: str, command: list[str]) -> int:
+    os.set_inheritable(control, False)
+    bounds = _parsed(limits)
+    status, problem = supervise(control, lambda: _execute(command, bounds), bounds)
+    if problem is not None:
+        os.write(2, f"\n[ended: {problem}]\n".encode())
+    return status
+
+
+def supervise(
+    control: int, run: Callable[[], object], bounds: dict[str, int]
+) -> tuple[int, str | None]:
+    """Fork a child that calls ``run``; return ``(status, problem)`` when all of it is gone.
+
+    ``status`` is the child's exit status; ``problem`` says in words of what there was too
+    much, else it is ``None``.
+
+    Args:
+        control: a descriptor; once it can be read no further, the child is killed.
+        run: leaves the process by itself; where it does not, that ends with status 127.
+        bounds: names and numbers, of which ``processes`` and ``memory`` are watched here.
+    """
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -35,57 +63,99 @@ def main(limits: str, command: list[str]) -> int:
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    child = _start(limits, command)
-    status = _wait(child, wake_read)
+    child = _start(run)
+    status, problem = _wait(child, control, wake_read, bounds)
     _sweep(child)
-    return 128 + signal.SIGKILL if status is None else _exit_status(status)
+    return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
 
 
-def _start(limits: str, command: list[str]) -> int:
+def hide() -> None:
+    """Keep the environment and the memory of this process from others of its user."""
+    if _LINUX:
+        _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _start(run: Callable[[], object]) -> int:
     supervisor = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         if _LINUX:
             _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != supervisor:
                 os._exit(125)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored, signal.SIG_DFL)
-        # The server's own files are its owner's alone; a command's are as is usual.
-        os.umask(0o022)
-        _limit(limits)
-        os.execvp(command[0], command)
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        run()
     finally:
         os._exit(127)
 
 
-def _limit(limits: str) -> None:
-    for limit in limits.split(","):
-        name, _, value = limit.partition("=")
-        kind = getattr(resource, f"RLIMIT_{name.upper()}")
+def _execute(command: list[str], bounds: dict[str, int]) -> None:
+    try:
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
+        # The server's own files are its owner's alone; a command's are as is usual.
+        os.umask(0o022)
+        _limit(bounds)
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+
+
+def _parsed(limits: str) -> dict[str, int]:
+    pairs = (limit.partition("=") for limit in limits.split(","))
+    return {name: int(value) for name, _, value in pairs}
+
+
+def _limit(bounds: dict[str, int]) -> None:
+    for name, value in bounds.items():
+        kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if kind is None:
+            continue
         hard = resource.getrlimit(kind)[1]
         # Nobody but root may have more than was given to the server.
-        most = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (most, most))
 
 
-def _wait(child: int, wake: int) -> int | None:
-    """The wait status of ``child``; ``None`` where the server wants the end first."""
+def _wait(
+    child: int, control: int, wake: int, bounds: dict[str, int]
+) -> tuple[int | None, str | None]:
+    """The wait status of ``child``, ``None`` where it has to end first, and the problem."""
+    watched = _LINUX and (bounds.get("processes") or bounds.get("memory"))
     while True:
         status = _reaped(child)
         if status is not None:
-            return status
-        readable, _, _ = select.select([0, wake], [], [])
-        if 0 in readable and not os.read(0, 4096):
-            return None
+            return status, None
+        readable, _, _ = select.select([control, wake], [], [], _LOOK_SECONDS if watched else None)
+        if control in readable and not os.read(control, 4096):
+            return None, None
         if wake in readable:
             os.read(wake, 4096)
+        if watched and (problem := _excess(bounds)):
+            return None, problem
+
+
+def _excess(bounds: dict[str, int]) -> str | None:
+    """What there is more of than there may be."""
+    processes, memory = bounds.get("processes", 0), bounds.get("memory", 0)
+    found = _descendants()
+    if processes and len(found) > processes:
+        return f"more than {processes:,} processes"
+    if memory and sum(map(_resident_bytes, found)) > memory:
+        return f"more than {memory:,} bytes of memory"
+    return None
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        return 0  # it has just ended
 
 
 def _reaped(child: int) -> int | None:
@@ -104,19 +174,56 @@ def _reaped(child: int) -> int | None:
 def _sweep(child: int) -> None:
     """Kill and reap until there is nobody left. Whoever forks meanwhile is met again."""
     while True:
-        for pid in _descendants() if _LINUX else []:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        # All are held first: a process that forks faster than it is killed would win.
+        for number in (signal.SIGSTOP, signal.SIGKILL) if _LINUX else ():
+            for pid in _descendants_of_all():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
         if not _LINUX:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
         except ChildProcessError:
             return
 
 
 def _descendants() -> list[int]:
+    """Quickly; while processes come and go, the kernel may leave some of them out."""
+    found: list[int] = []
+    parents = [os.getpid()]
+    while parents:
+        try:
+            below = _children(parents.pop())
+        except FileNotFoundError:
+            return _descendants_of_all()
+        found += below
+        parents += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Raises ``FileNotFoundError`` where the kernel does not keep such lists."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []  # it has just ended
+    found: list[int] = []
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+        except ProcessLookupError:
+            continue
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{pid}/task/{thread}"):
+                raise
+    return found
+
+
+def _descendants_of_all() -> list[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -146,4 +253,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

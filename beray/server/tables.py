@@ -5,14 +5,46 @@ Times are stored as the UTC strings that the wire carries, which sort as they sh
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
+import structlog
 from sqlalchemy import JSON, ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from beray.schema import Limits, Usage
+
+log = structlog.get_logger("beray.database")
 
 
 class Base(DeclarativeBase):
     pass
+
+
+class Kept(TypeDecorator[Any]):
+    """A JSON column; ``None`` is read where it is not of its shape.
+
+    One damaged row must not keep its owner from all the others.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, shape: Literal["object", "objects", "texts"]) -> None:
+        super().__init__(none_as_null=True)
+        self.shape = shape
+
+    def process_result_value(self, value: Any, _dialect: Any) -> Any:
+        if value is None or self._fits(value):
+            return value
+        log.error("a row of the database holds damaged JSON", wanted=self.shape)
+        return None
+
+    def _fits(self, value: Any) -> bool:
+        if self.shape == "object":
+            return isinstance(value, dict)
+        item = dict if self.shape == "objects" else str
+        return isinstance(value, list) and all(isinstance(one, item) for one in value)
 
 
 class User(Base):
@@ -54,7 +86,14 @@ class Task(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     goal: Mapped[str]
-    tools: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    tools: Mapped[list[dict[str, Any]] | None] = mapped_column(Kept("objects"))
+    runner: Mapped[str | None]
+    """Who was asked to do it; ``None``: whom the server chooses. So is ``model``."""
+    model: Mapped[str | None]
+    limits: Mapped[Limits | None] = mapped_column(Kept("object"))
+    tags: Mapped[list[str] | None] = mapped_column(Kept("texts"))
+    usage: Mapped[Usage | None] = mapped_column(Kept("object"))
+    """What it has taken from a model's provider so far."""
     held: Mapped[bool]
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str | None]
@@ -112,3 +151,19 @@ class TaskChange(Base):
     """``None``: the task was deleted."""
     reason: Mapped[str | None]
     created_at: Mapped[str]
+
+
+class DayUsage(Base):
+    """What all tasks of a user have taken on one day (UTC, ISO 8601)."""
+
+    __tablename__ = "day_usage"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    day: Mapped[str] = mapped_column(primary_key=True)
+    tokens: Mapped[int]
+    requests: Mapped[int]
+    cost_usd: Mapped[float]
+    seconds: Mapped[float]

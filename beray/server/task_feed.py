@@ -178,4 +178,9 @@ def public(task: Task) -> schema.Task:
         "ended_at": task.ended_at,
         "last_seq": task.last_seq,
         "last_line": task.last_line,
+        "runner": task.runner,
+        "model": task.model,
+        "limits": task.limits,
+        "tags": task.tags,
+        "usage": task.usage,
     }

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -16,7 +16,8 @@ from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
 from beray.server.event_log import PAGE_EVENTS, TaskEnded
 from beray.server.json_values import StrictRoute, require_plain
-from beray.server.store import KeyTaken, Store
+from beray.server.runners import Runners
+from beray.server.store import Key, KeyTaken, Order, Store
 from beray.server.tables import Task
 from beray.server.task_feed import public
 
@@ -26,11 +27,32 @@ MOST_EVENTS = 5000
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
 
+class Limits(BaseModel):
+    """What a task may take; the server's owner may allow it less."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    tokens: int | None = Field(None, ge=0, lt=2**63)
+    requests: int | None = Field(None, ge=0, lt=2**63)
+    """To a model."""
+    cost_usd: float | None = Field(None, ge=0, allow_inf_nan=False)
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    network: bool | None = None
+    """Whether its shell commands may reach the network; no, unless it says so."""
+
+
 class NewTask(BaseModel):
     goal: str = Field(min_length=1, max_length=200_000)
     tools: list[dict[str, dict[str, Any]]] | None = Field(None, max_length=100)
     start: bool = True
-    """Ours: ``false`` holds the task until it is started."""
+    """Ours: ``false`` holds the task until it is started. So are all the following."""
+    runner: str | None = Field(None, max_length=100)
+    """Who does it: ``shell``, ``model``, ``acp`` or ``command``."""
+    model: str | None = Field(None, min_length=1, max_length=200)
+    limits: Limits | None = None
+    tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
+        None, max_length=50
+    )
 
     @field_validator("goal")
     @classmethod
@@ -51,6 +73,21 @@ class NewTask(BaseModel):
         require_plain(tools)
         return tools
 
+    @field_validator("runner", "model", "tags")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        require_plain(value)
+        return value
+
+    def order(self, runners: Runners) -> Order:
+        limits = self.limits.model_dump(exclude_none=True) if self.limits is not None else None
+        runner, model = runners.settle(self.runner, self.model, self.goal)
+        return Order(self.goal, self.tools, runner, model, limits or None, self.tags)
+
+    def key(self, value: str) -> Key:
+        asked = self.model_dump(exclude={"start"}, exclude_none=True, exclude_defaults=True)
+        return Key.of(value, [asked, self.start])
+
 
 @router.post("/")
 async def create_task(
@@ -64,9 +101,14 @@ async def create_task(
     With an ``Idempotency-Key``, the same request within a day gets the same task.
     """
 
+    if (problem := app.runners.problem(body.runner, body.model)) is not None:
+        raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
+
+    order = body.order(app.runners)
+    key = body.key(idempotency_key) if idempotency_key is not None else None
+
     def add() -> Task:
-        held = not body.start
-        task = app.store.add_task(user.id, body.goal, body.tools, held=held, key=idempotency_key)
+        task = app.store.add_task(user.id, order, held=not body.start, key=key)
         try:
             app.workspaces.create(task.id)
         except OSError:

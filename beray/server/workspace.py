@@ -28,11 +28,13 @@ __all__ = [
     "Workspace",
     "Workspaces",
     "Writer",
+    "open_work_dir",
     "utc_seconds",
 ]
 
 TREE_LIMIT: Final = 10_000
 """Most entries that a tree lists, unless said otherwise."""
+INCOMING: Final = ".incoming"
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
 # Each entry repeats the path of its folder: few, but very deep, entries are long to tell.
 _FIRST_SECOND: Final = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())
@@ -48,7 +50,7 @@ class Workspaces:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._incoming = root / ".incoming"
+        self._incoming = root / INCOMING
         folders.make_empty(self._incoming)
 
     def path(self, task_id: int) -> Path:
@@ -93,9 +95,18 @@ class Workspaces:
             MissingPath: there is none.
             InvalidPath: a link or a file is in its place, or it cannot be read.
         """
-        path = self.path(task_id)
-        with refusals(f"the work_dir of task {task_id}"), _folder(self.root) as root:
-            return Workspace(open_folder(root, (os.fsencode(path.name),)), self._incoming)
+        return open_work_dir(self.path(task_id))
+
+
+def open_work_dir(path: Path) -> Workspace:
+    """Open the work_dir at ``path``, in any process; a context manager.
+
+    Raises:
+        MissingPath: there is none.
+        InvalidPath: a link or a file is in its place, or it cannot be read.
+    """
+    with refusals(f"the work_dir of task {path.name}"), _folder(path.parent) as root:
+        return Workspace(open_folder(root, (os.fsencode(path.name),)), path.parent / INCOMING)
 
 
 class Workspace:

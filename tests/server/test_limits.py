@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from support import done, text
+from support import done, sleepers, text
 
 from beray import BeRayClient
 from beray.testing import RunningServer
@@ -169,7 +170,8 @@ def bounded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BeRayCli
         "BERAY_SANDBOX": str(request.param),
         "BERAY_TASK_MAX_FILE_BYTES": "1000000",
         "BERAY_TASK_MAX_OPEN_FILES": "100",
-        "BERAY_TASK_MAX_PROCESSES": "500",
+        "BERAY_TASK_MAX_PROCESSES": "50",
+        "BERAY_TASK_MAX_MEMORY_BYTES": "100000000",
         "BERAY_TASK_OUTPUT_BYTES": "200000",
     }
     with RunningServer.start(tmp_path / "data", **environ) as server:
@@ -177,11 +179,25 @@ def bounded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BeRayCli
 
 
 def test_a_command_has_limits(bounded: BeRayClient) -> None:
-    processes = "awk '/Max processes/ {print $3}' /proc/self/limits"
-    said = text(done(bounded, f"!ulimit -c; ulimit -n; {processes}"))
-    assert said.split() == ["0", "100", "500"]
+    assert text(done(bounded, "!ulimit -c; ulimit -n")).split() == ["0", "100"]
     events = done(bounded, "!head -c 2000000 /dev/zero > large; echo $?; stat -c %s large")
     assert text(events).split()[-2:] == ["153", "1000000"]
+
+
+def test_a_command_that_forks_without_end_is_ended(bounded: BeRayClient) -> None:
+    mark = f"91{os.getpid()}"
+    fork = f"sleep {mark} & (setsid sh -c 'while :; do sleep {mark} & done' &); while :; do sleep {mark} & done"
+    events = done(bounded, f"!{fork}")
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "exit_code")
+    assert text(events).strip().endswith("[ended: more than 50 processes]")
+    assert sleepers(mark) == []
+
+
+def test_a_command_that_takes_too_much_memory_is_ended(bounded: BeRayClient) -> None:
+    # tail keeps what it may have to show: a line that does not end.
+    events = done(bounded, "!head -c 300000000 /dev/zero | tail | sleep 30")
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "exit_code")
+    assert text(events).strip() == "[ended: more than 100,000,000 bytes of memory]"
 
 
 def test_output_beyond_the_limit_ends_the_task(bounded: BeRayClient) -> None:

@@ -66,7 +66,7 @@ async def test_a_long_log_of_a_real_task(beray_client: BeRayClient) -> None:
         app.watch(beray_client, task["id"], last_seq)
         await until(pilot, lambda: top_row(pilot) == place)
         await pilot.press("p")
-        await until_shown(pilot, "queued")
+        await until_shown(pilot, f"of {len(truth)}")
         await pilot.press(*["plus"] * 6)
         await until_shown(pilot, "64x")
         await until(pilot, lambda: numbers(rows_shown(pilot)))

@@ -13,6 +13,8 @@ from textual.widgets import Input
 from beray.exceptions import APIError, InvalidResponseError
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
+from tui import messages
+from tui.screens.main import MainScreen
 
 SECRET = "a secret phrase"
 KEYS = {"\r": "enter", "@": "at", ".": "full_stop", " ": "space", "-": "minus"}
@@ -119,3 +121,39 @@ async def test_an_address_can_be_corrected_after_it_was_refused(tmp_path: Path) 
         await fill(pilot, "#email", "ada@exampel.test")
         await until_shown(pilot, "No such address.")
         assert pilot.app.focused is pilot.app.screen.query_one("#email Input")
+
+
+async def test_before_the_tasks_are_known_no_key_does_harm_and_a_goal_can_be_given(
+    tmp_path: Path,
+) -> None:
+    client = stub.full_client()
+    client.blocked = threading.Event()
+    async with stub.stub_app(client, tmp_path).run_test(size=(120, 30)) as pilot:
+        await until_shown(pilot, "Reading the tasks")
+        await pilot.press(*"/&efsxrdz[]", "enter", "escape", "f5", "end", "down")
+        screen_of_tasks = pilot.app.screen
+        assert isinstance(screen_of_tasks, MainScreen)
+        screen_of_tasks.filter_tasks()
+        screen_of_tasks.go_on_with(client)  # type: ignore[arg-type]
+        await pilot.press("n")
+        await until(pilot, lambda: pilot.app.screen is not screen_of_tasks)
+        client.blocked.set()
+        await until(pilot, lambda: screen_of_tasks.board.watched is not None)
+        await pilot.press("escape")
+        await until_shown(pilot, "TOOL_FAILED", "Events")
+
+
+async def test_a_task_may_be_made_before_the_others_are_known(tmp_path: Path) -> None:
+    client = stub.full_client()
+    client.blocked = threading.Event()
+    async with stub.stub_app(client, tmp_path).run_test(size=(120, 30)) as pilot:
+        await until_shown(pilot, "Reading the tasks")
+        assert isinstance(client.tasks, list)
+        pilot.app.screen.post_message(messages.TaskCreated(client.tasks[0]))
+        main = pilot.app.screen
+        assert isinstance(main, MainScreen)
+        await until(pilot, lambda: main.board.watched_task is not None)
+        client.blocked.set()
+        await until_shown(pilot, "Tasks · ", "Events")
+        assert main.board.watched is not None
+        assert main.board.watched.task_id == client.tasks[0]["id"]

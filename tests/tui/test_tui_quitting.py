@@ -18,15 +18,17 @@ from tests.tui.dashboard_pilot import fill, until, until_shown
 from tui.app import BeRayApp
 
 SCRIPT = """
-import asyncio, sys, threading
+import asyncio, sys, threading, time
 from beray.config import Profiles, Target
 from tui.app import BeRayApp
 
 async def main():
     app = BeRayApp(Target(sys.argv[1], "work", "token"), Profiles())
     async with app.run_test() as pilot:
-        await pilot.pause(0.1)
-        assert any(thread.name == "beray-board" for thread in threading.enumerate())
+        deadline = time.monotonic() + 15
+        while not any(thread.name == "beray-board" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
         await pilot.press("q")
 
 asyncio.run(main())
@@ -64,6 +66,10 @@ async def test_leaving_in_the_middle_of_signing_in(stalled_url: str, tmp_path: P
     assert not (tmp_path / "profiles.json").exists()
 
 
+def board_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "beray-board"]
+
+
 async def test_what_arrives_after_the_end_does_no_harm(tmp_path: Path) -> None:
     client = stub.StubClient()
     client.blocked = threading.Event()
@@ -73,8 +79,9 @@ async def test_what_arrives_after_the_end_does_no_harm(tmp_path: Path) -> None:
     try:
         async with app.run_test() as pilot:
             await until_shown(pilot, "Reading the tasks")
+            await until(pilot, board_threads)
+            (poll,) = board_threads()
             await pilot.press("q")
-        poll = next(thread for thread in threading.enumerate() if thread.name == "beray-board")
         client.blocked.set()
         poll.join(5)
         assert not poll.is_alive()

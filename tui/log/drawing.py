@@ -16,6 +16,9 @@ from tui.log.paint import GUTTER, STYLES, Palette, Span
 from tui.log.sheet import Place, Sheet
 
 _FAR: Final = 1 << 30
+_REMEMBERED_ROWS: Final = 1000
+"""Textual remembers of 16,384 styles how each is written. The number of a row is a part of
+its styles here, so that nearly all of them would be those of rows that are long gone."""
 
 
 class Drawing(ScrollView):
@@ -53,6 +56,7 @@ class Drawing(ScrollView):
         self._cursor: int | None = None
         """The first event of the block that the cursor is on."""
         self._origin = 0
+        self._drawn = 0
 
     @property
     def row_texts(self) -> list[str]:
@@ -101,6 +105,9 @@ class Drawing(ScrollView):
         content = Strip(self._palette.segments(row, base, over, block.faint))
         if not row.text:
             content = Strip([Segment(" ", base)])
+        self._drawn += 1
+        if self._drawn % _REMEMBERED_ROWS == 0:
+            Strip.render_ansi.cache_clear()
         strip = Strip([gutter, *content.apply_offsets(0, number + self._origin)])
         return strip.adjust_cell_length(width, base)
 

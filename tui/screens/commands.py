@@ -33,7 +33,7 @@ def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
 
 
 def _of_log(screen: MainScreen) -> Iterator[SystemCommand]:
-    log = screen.log_pane
+    log = screen.panes.events
     yield SystemCommand("Search the log", "For text, or re: and a pattern", log.action_find)
     yield SystemCommand("Filter the log", "By kind, source or text", log.action_filter)
     yield SystemCommand("Only errors", "Filter the log by errors", log.action_filter_errors)

@@ -5,40 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, InvalidResponseError
 from beray.schema import Task
 from tui import messages, safe, status
 from tui.board_reader import BoardReader, Successor
-from tui.log.pane import LogPane
 from tui.screens.noticing import Noticing
 from tui.state import Connection
-from tui.widgets.inbox import Inbox
+from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
-from tui.widgets.task_head import TaskHead
-from tui.widgets.task_list import TaskList
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from tui.widgets.inbox import Inbox
 
 _TICK_SECONDS: Final = 1.0
-_WELCOME = Content.from_markup(
-    "[b]No tasks yet[/b]\n\n"
-    "A task is a goal in plain words; it is worked on in a folder of its own, and what "
-    "happens is shown here as it comes.\n\n"
-    "[$text-primary b]n[/]  makes one.   "
-    "[$text-primary b]![/] before the goal makes it a shell command:\n\n"
-    "[$text-muted]!echo hello > hello.txt; ls -l[/]"
-)
+_KEYS_SECONDS: Final = 0.3
+"""How long is waited for the keys to be shown."""
+_PANES: Final = Path(__file__).with_name("panes.tcss")
 
 
 class MainScreen(Noticing):
@@ -80,20 +72,43 @@ class MainScreen(Noticing):
         yield StatusBar(self._target)
         with ContentSwitcher(initial="loading", id="body"):
             yield Static("Reading the tasks …", id="loading", classes="note", markup=False)
-            with Container(id="welcome"):
-                yield Static(_WELCOME)
-            with Container(id="panes"):
-                yield Inbox(id="tasks")
-                with Vertical(id="task"):
-                    yield TaskHead()
-                    with ContentSwitcher(initial="events", id="detail") as detail:
-                        detail.border_title = self.detail_title()
-                        yield LogPane(id="events")
-        yield Footer(compact=True)
+        yield KeyFooter(compact=True)
 
     def on_mount(self) -> None:
-        self._read_board(None)
         self.set_interval(_TICK_SECONDS, self._tick)
+        # A terminal that is not in front is shown no keys.
+        self.set_timer(_KEYS_SECONDS, self._begin)
+
+    def on_key_footer_shown(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Read the tasks. What that imports would delay the first frame."""
+        if self._board_reader is None:
+            self._read_board(None)
+
+    async def _furnish(self) -> bool:
+        """Bring in the panes: the first frame is there sooner without them.
+
+        Returns:
+            whether they are there; not so where the app is being left.
+        """
+        if self._panes is None:
+            from tui.screens.panes import Panes, Welcome
+
+            sheet = self.app.stylesheet
+            if not sheet.has_source(str(_PANES)):
+                sheet.read(_PANES)
+                sheet.parse()
+            welcome, panes = Welcome(id="welcome"), Panes(id="panes")
+            welcome.display = panes.display = False
+            await self.query_one("#body").mount(welcome, panes)
+            if not panes.is_attached:
+                return False
+            panes.detail.border_title = self.detail_title()
+            self._panes = panes
+            self.dashboard.settled()
+        return True
 
     def _read_board(self, last_event_id: str | None) -> None:
         self._board_reader = BoardReader(
@@ -125,13 +140,14 @@ class MainScreen(Noticing):
 
     @property
     def _inbox(self) -> Inbox:
-        return self.query_one(Inbox)
+        return self.panes.inbox
 
     def filter_tasks(self) -> None:
-        self._inbox.action_filter()
+        if self._panes is not None:
+            self._inbox.action_filter()
 
-    def on_updates_waiting(self) -> None:
-        if self._board_reader is not None:
+    async def on_updates_waiting(self) -> None:
+        if self._board_reader is not None and await self._furnish():
             before, stopping = list(self.board.tasks.values()), set(self.board.stopping)
             was_loaded = self.board.loaded
             if self.board.apply(self._board_reader.take()):
@@ -226,7 +242,9 @@ class MainScreen(Noticing):
             loading.update(Content.assemble(*words, ("\n\nIt is asked again by itself.", "dim")))
         loading.set_class(bool(words), "failed")
 
-    def on_task_created(self, message: messages.TaskCreated) -> None:
+    async def on_task_created(self, message: messages.TaskCreated) -> None:
+        if not await self._furnish():
+            return
         self.board.put(message.task)
         self._inbox.action_unfilter()
         self.board.query = ""
@@ -238,13 +256,11 @@ class MainScreen(Noticing):
     def on_task_ended(self, message: messages.TaskEnded) -> None:
         self.tasks_changed()
 
-    @on(TaskList.Highlighted)
-    def _highlighted(self) -> None:
+    def on_task_list_highlighted(self) -> None:
         self.watch_task(self._inbox.tasks.highlighted)
         self._show_board()
 
-    @on(TaskList.Opened)
-    async def _opened(self) -> None:
+    async def on_task_list_opened(self) -> None:
         await self.action_show("events")
 
     def on_task_stopping(self, message: messages.TaskStopping) -> None:

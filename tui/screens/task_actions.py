@@ -12,8 +12,6 @@ from beray.text import one_line
 from tui import background, messages, safe, status
 from tui.composer.order import Order
 from tui.memory import account_of
-from tui.screens.confirm import ConfirmScreen
-from tui.screens.help import HelpScreen
 from tui.state import Board
 
 if TYPE_CHECKING:
@@ -157,6 +155,8 @@ class TaskActions(Screen[None]):
                 )
 
         subject = safe.line(f"#{task_id}  {task['goal']}", 200)
+        from tui.screens.confirm import ConfirmScreen
+
         question = "Its events and its files are deleted with it. This cannot be undone."
         screen = ConfirmScreen("Delete this task?", subject, question, "Delete")
         self.app.push_screen(screen, answered)
@@ -197,6 +197,8 @@ class TaskActions(Screen[None]):
             self.notify(one_line(f"Saved {path}"), markup=False)
 
     def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
         self.app.push_screen(HelpScreen())
 
 

@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import ContentSwitcher
 
 from beray.schema import TERMINAL_STATUSES, TaskEvent
 from beray.stream_state import StreamState
-from tui import background, messages, preview, safe, status
+from tui import background, messages, safe, status
 from tui.background import StreamReader
-from tui.log.messages import FileWanted, Moved
-from tui.log.pane import LogPane
-from tui.log.record import Record
 from tui.screens.task_actions import TaskActions
-from tui.watched import WatchedTask
-from tui.widgets.file_browser import FileBrowser
-from tui.widgets.task_head import TaskHead
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from tui.log.messages import FileWanted, Moved
+    from tui.screens.panes import Panes
+    from tui.watched import WatchedTask
+    from tui.widgets.file_browser import FileBrowser
 
 _SETTLE_SECONDS: Final = 0.12
 """How long the cursor rests on a task before its stream is opened."""
@@ -46,6 +43,15 @@ class Watching(TaskActions):
         self._shown = "events"
         self._able: tuple[bool, ...] = ()
         self._place = ""
+        self._panes: Panes | None = None
+        self._files: FileBrowser | None = None
+        """The files, once they have been asked for."""
+
+    @property
+    def panes(self) -> Panes:
+        """What shows the tasks; there from the moment that they are known."""
+        assert self._panes is not None
+        return self._panes
 
     def on_unmount(self) -> None:
         self._close_stream()
@@ -55,17 +61,12 @@ class Watching(TaskActions):
         """The path of the file that the cursor is on, while the files are shown."""
         return self._files.selected_file if self._shown == "files" and self._files else None
 
-    @property
-    def _files(self) -> FileBrowser | None:
-        """The files, once they have been asked for."""
-        return next(iter(self.query(FileBrowser)), None)
-
     def show_watched(self) -> None:
         """Give the widgets what is known of the selected task now."""
         watched, task = self.board.watched, self.board.watched_task
         if watched is not None and task is not None:
             stopping = task["id"] in self.board.stopping
-            self.query_one(TaskHead).show(task, watched, self.clock(), stopping=stopping)
+            self.panes.head.show(task, watched, self.clock(), stopping=stopping)
         self._show_keys()
 
     def _show_keys(self) -> None:
@@ -86,16 +87,19 @@ class Watching(TaskActions):
 
     async def action_show(self, what: str) -> None:
         if what == "files" and self._files is None:
-            # Only now: there is a first screen without them sooner.
-            await self.query_one("#detail", ContentSwitcher).add_content(FileBrowser(id="files"))
+            from tui.widgets.file_browser import FileBrowser  # which may never be shown
+
+            files = FileBrowser(id="files")
+            await self.panes.detail.add_content(files)
+            self._files = files
         self._turn_to(what)
         self.set_focus(self.query_one("#tree" if what == "files" else "#log"))
         if what == "files":
             self._read_files()
 
     def _turn_to(self, what: str) -> None:
-        self._shown = self.query_one("#detail", ContentSwitcher).current = what
-        detail = self.query_one("#detail")
+        detail = self.panes.detail
+        self._shown = detail.current = what
         detail.border_title = self.detail_title()
         detail.border_subtitle = self._place if what == "events" else ""
         self._show_keys()
@@ -108,14 +112,10 @@ class Watching(TaskActions):
             f" [dim]│[/] [{files} @click=screen.show('files')]Files[/]"
         )
 
-    @property
-    def log_pane(self) -> LogPane:
-        return self.query_one(LogPane)
-
     def on_moved(self, message: Moved) -> None:
         self._place = message.words
         if self._shown == "events":
-            self.query_one("#detail").border_subtitle = message.words
+            self.panes.detail.border_subtitle = message.words
 
     async def on_file_wanted(self, message: FileWanted) -> None:
         await self.action_show("files")
@@ -133,8 +133,11 @@ class Watching(TaskActions):
             self._files.forget()
         if task_id is None:
             self.board.watched = None
-            self.log_pane.leave()
+            self.panes.events.leave()
         else:
+            from tui.log.record import Record
+            from tui.watched import WatchedTask
+
             task = self.board.get(task_id)
             watched = WatchedTask(task_id, Record(task.get("last_seq") if task else None))
             self.board.watched = watched
@@ -142,7 +145,7 @@ class Watching(TaskActions):
                 self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
             else:
                 self._open_stream()
-            self.log_pane.open(self.client, task_id, watched.record)
+            self.panes.events.open(self.client, task_id, watched.record)
         self.show_watched()
 
     def _open_stream(self) -> None:
@@ -159,7 +162,9 @@ class Watching(TaskActions):
     def go_on_with(self, client: BeRayClient) -> None:
         """Use ``client`` from now on, and read the stream on behind its last event."""
         self.client = client
-        self.log_pane.go_on_with(client)
+        if self._panes is None:
+            return
+        self.panes.events.go_on_with(client)
         watched, reader = self.board.watched, self._reader
         if watched is None or reader is None:
             return
@@ -168,7 +173,7 @@ class Watching(TaskActions):
         if watched.stream is not StreamState.ENDED or watched.failure:
             watched.stream_is(StreamState.CONNECTING, 0.0, self.clock())
             watched.failure = ""
-            self.log_pane.failed("")
+            self.panes.events.failed("")
             self._reader = StreamReader(client, watched.task_id, self, last_event_id)
         if self._shown == "files":
             self._read_files()
@@ -198,7 +203,7 @@ class Watching(TaskActions):
     def _show_events(self, watched: WatchedTask, events: list[TaskEvent]) -> None:
         for event in events:
             self._take_status(watched.task_id, event)
-        self.log_pane.take(events)
+        self.panes.events.take(events)
         if self._shown == "files" and any(map(_touches_files, events)):
             self._read_files_soon()
 
@@ -227,7 +232,7 @@ class Watching(TaskActions):
             watched.stream_is(StreamState.ENDED, 0.0, self.clock())
             watched.failure = safe.words(message.error)
             if not self.session_ended(message.error):
-                self.log_pane.failed(watched.failure)
+                self.panes.events.failed(watched.failure)
             self.show_watched()
 
     # Its files
@@ -260,6 +265,8 @@ class Watching(TaskActions):
         self._show_keys()
         watched, client, path = self.board.watched, self.client, message.path
         if watched is not None:
+            from tui import preview
+
             task_id = watched.task_id
             background.run(
                 self,

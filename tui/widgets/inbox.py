@@ -50,6 +50,8 @@ class Inbox(Vertical):
             super().__init__()
             self.query = query
 
+    _titles = ("", "")
+
     def compose(self) -> ComposeResult:
         yield TaskList(id="task-list")
         yield Static("No task matches.", id="no-match", classes="note", markup=False)
@@ -80,8 +82,10 @@ class Inbox(Vertical):
         self.query_one("#no-match").display = none
         running = sum(task["status"] == "RUNNING" for task in tasks)
         count = f"{len(tasks)} of {total}" if self._line.value else str(total)
-        self.border_title = Content(f"Tasks · {count}" if total else "Tasks")
-        self.border_subtitle = Content(f"{running} running" if running else "")
+        titles = (f"Tasks · {count}" if total else "Tasks", f"{running} running" if running else "")
+        if titles != self._titles:  # to set them draws the whole inbox
+            self._titles = titles
+            self.border_title, self.border_subtitle = map(Content, titles)
 
     def action_filter(self) -> None:
         """Filter the list as is typed."""

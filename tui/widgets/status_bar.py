@@ -10,6 +10,7 @@ from textual.widgets import Static
 from beray.config import Target
 from tui import safe
 from tui.state import Connection
+from tui.widgets.words import tell
 
 _STATES = {
     Connection.CONNECTING: ("◌ connecting", "connecting"),
@@ -51,6 +52,4 @@ class StatusBar(Horizontal):
         words, name = _STATES[connection]
         if retry_in is not None and retry_in > 0:
             words += f" · again in {retry_in} s"
-        label = self.query_one("#connection", Static)
-        label.update(Content(words))
-        label.set_classes(name)
+        tell(self.query_one("#connection", Static), Content(words), name)

@@ -12,6 +12,7 @@ from textual.widgets import Static
 from beray.schema import Task
 from tui import safe, status
 from tui.watched import WatchedTask
+from tui.widgets.words import tell
 
 
 class TaskHead(Vertical):
@@ -26,15 +27,12 @@ class TaskHead(Vertical):
 
     def show(self, task: Task, watched: WatchedTask, now: datetime, *, stopping: bool) -> None:
         look = status.look(task, stopping=stopping)
-        self.query_one("#goal", Static).update(safe.line(task["goal"], 1000))
-        word = self.query_one("#task-status", Static)
-        word.update(Content(f"{look.glyph} {look.word}"))
-        word.set_classes(look.style)
-        self.query_one("#task-facts", Static).update(_facts(task, now))
-        stream = self.query_one("#stream", Static)
         words, name = watched.stream_words(now)
-        stream.update(Content(words))
-        stream.set_classes(name)
+        word = Content(f"{look.glyph} {look.word}")
+        tell(self.query_one("#goal", Static), safe.line(task["goal"], 1000))
+        tell(self.query_one("#task-status", Static), word, look.style)
+        tell(self.query_one("#task-facts", Static), _facts(task, now))
+        tell(self.query_one("#stream", Static), Content(words), name)
 
 
 def _facts(task: Task, now: datetime) -> Content:

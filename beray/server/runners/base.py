@@ -21,7 +21,32 @@ class Job:
     task_id: int
     goal: str
     tools: list[dict[str, Any]] | None
+    """MCP servers: ``{"name": {"url": …}}`` or ``{"name": {"command": …}}``, each."""
     work_dir: Path
+    model: str | None = None
+    """The model that the task asks for, such as ``openai:gpt-4o``; ``None``: the server's."""
+    network: bool = False
+    """Whether its shell commands may reach the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run has taken from a model's provider so far."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    """All of the input, what came out of the provider's cache among it."""
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float | None = None
+    """``None``: the price of the model is not known."""
+    estimated: bool = False
+    """Some of the tokens were guessed: an answer was cut off before its provider told them."""
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +57,29 @@ class Outcome:
     reason: str | None = None
 
 
+class OverBudget(Exception):
+    """A limit of the task, or of its user's day, is reached; the text says which."""
+
+
 class Sink(Protocol):
     async def emit(self, event: Event) -> None:
-        """Log an event; returns once it is on disk."""
+        """Log an event; returns once it is on disk, or on its way there in order."""
+
+    async def charge(self, usage: Usage) -> None:
+        """Say what the run has taken so far, before each request to a model.
+
+        Raises:
+            OverBudget: no further request may be made.
+        """
+
+    async def record(self, usage: Usage) -> None:
+        """Say what the run has taken in all, at its end."""
 
 
 class Runner(Protocol):
-    async def run(self, job: Job, sink: Sink) -> Outcome: ...
+    async def run(self, job: Job, sink: Sink) -> Outcome:
+        """Do the goal.
+
+        Raises:
+            OverBudget: as ``Sink.charge`` said.
+        """

@@ -1,4 +1,4 @@
-"""The runner of goals in plain words where no model can do them: it says so."""
+"""The runner of goals in plain words where nobody can do them: it says so."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from beray.server.runners.base import Job, Outcome, Sink
 
 
 class NoModelRunner:
-    def __init__(self, model: str | None) -> None:
-        problem = (
-            "BERAY_MODEL is not set on this server (such as openai:gpt-4o)"
-            if model is None
-            else f"this version of the server has no runner for BERAY_MODEL={model} yet"
-        )
+    def __init__(self, problem: str) -> None:
         self._details = (
-            f"No model is configured: {problem}, so a goal in plain words cannot be done. "
-            "A shell command can: begin the goal with '!', as in '!ls -l'."
+            f"No model is configured on this server: {problem}. So a goal in plain words cannot "
+            "be done. Set one where the server runs, and start it again (`beray server stop` ends "
+            "your own). A shell command can be done as it is: begin the goal with '!', as in "
+            "'!ls -l'."
         )
 
     async def run(self, job: Job, sink: Sink) -> Outcome:

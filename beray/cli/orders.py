@@ -1,0 +1,119 @@
+"""What a task may be asked besides its goal: options of `run`, and lines of `show`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+from typing_extensions import TypedDict
+
+from beray.cli import output
+from beray.exceptions import ConfigurationError
+from beray.schema import Limits, Task, Usage
+
+_LIMITS: Final = {"tokens": int, "requests": int, "cost_usd": float, "seconds": float}
+
+
+class Asked(TypedDict, total=False):
+    """Arguments of ``create_task``; only what was asked is there."""
+
+    runner: str
+    model: str
+    limits: Limits
+    tools: list[dict[str, Any]]
+    tags: list[str]
+
+
+def asked(
+    *,
+    runner: str | None,
+    model: str | None,
+    limits: Sequence[str] | None,
+    network: bool,
+    tools: Sequence[str] | None,
+    tags: Sequence[str] | None,
+) -> Asked:
+    """What the options ask.
+
+    Raises:
+        ConfigurationError: one of them cannot be understood.
+    """
+    found = Asked()
+    if runner is not None:
+        found["runner"] = runner
+    if model is not None:
+        found["model"] = model
+    if limits or network:
+        found["limits"] = _limits(limits or (), network)
+    if tools:
+        found["tools"] = [_tool(text) for text in tools]
+    if tags:
+        found["tags"] = list(tags)
+    return found
+
+
+def _limits(texts: Sequence[str], network: bool) -> Limits:
+    found: dict[str, Any] = {"network": True} if network else {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in _LIMITS:
+            known = ", ".join(_LIMITS)
+            raise ConfigurationError(f"--limit {text}: give one of {known}, such as tokens=100000")
+        try:
+            found[name] = _LIMITS[name](value)
+            if not math.isfinite(found[name]):
+                raise ValueError
+        except ValueError:
+            raise ConfigurationError(f"--limit {text}: {value!r} is no number for it") from None
+    return cast(Limits, found)
+
+
+def _tool(text: str) -> dict[str, Any]:
+    name, _, server = text.partition("=")
+    if not name or not server:
+        raise ConfigurationError(f"--tool {text}: give a name and a URL, as in docs=https://…")
+    if not server.startswith("{"):
+        return {name: {"url": server}}
+    try:
+        return {name: json.loads(server)}
+    except ValueError as error:
+        raise ConfigurationError(f"--tool {name}: its JSON cannot be read: {error}") from None
+
+
+def note_unheard(asked: Asked, task: Task) -> None:
+    """Say what a server that does not know it has left out."""
+    unheard = [name for name in asked if name != "tools" and name not in task]
+    if unheard:
+        output.note(f"-- this server does not know: {', '.join(unheard)}")
+
+
+def facts(task: Task) -> dict[str, str | None]:
+    """How a task is done, in words, by what each is called."""
+    limits = task.get("limits") or {}
+    usage = task.get("usage")
+    return {
+        "runner": task.get("runner"),
+        "model": task.get("model"),
+        "tags": ", ".join(task.get("tags") or ()),
+        "limits": ", ".join(f"{name} {_number(value)}" for name, value in limits.items()),
+        "used": usage and _used(usage),
+    }
+
+
+def _used(usage: Usage) -> str:
+    tokens = f"{usage['input_tokens']:,} input and {usage['output_tokens']:,} output tokens"
+    if cached := usage.get("cache_read_tokens"):
+        tokens += f" ({cached:,} of them from the cache)"
+    about = "about " if usage.get("estimated") else ""
+    plural = "" if usage["requests"] == 1 else "s"
+    cost = usage.get("cost_usd")
+    price = f", ${cost:.4f}" if cost is not None else ""
+    return f"{about}{tokens} in {usage['requests']:,} request{plural}{price}"
+
+
+def _number(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,71 @@
+"""What bubblewrap is told: a system to read from, a work_dir to write into, nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+INSIDE: Final = "/workspace"
+"""The work_dir as a sandboxed command sees it."""
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
+_ETC: Final = (
+    "alternatives", "ca-certificates", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "localtime", "nsswitch.conf", "passwd", "pki", "ssl",
+)  # fmt: skip
+_ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A path outside that is the same path inside."""
+
+    path: str
+    writable: bool = False
+
+
+def arguments(
+    work_dir: Path, scratch: Path, *, network: bool, binds: Iterable[Bind] = ()
+) -> list[str]:
+    """The command line before the command itself.
+
+    ``/tmp`` and ``/dev/shm`` are folders of ``scratch``: what a command writes there is on
+    disk, where it is counted, and not in memory.
+    """
+    return [
+        "bwrap", "--unshare-all", *(["--share-net"] if network else []),
+        "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+        "--hostname", "beray", "--proc", "/proc", "--dev", "/dev",
+        *_system(network),
+        "--bind", _made(scratch / "tmp"), "/tmp", "--bind", _made(scratch / "shm"), "/dev/shm",
+        *_bound(binds),
+        "--bind", str(work_dir), INSIDE, "--chdir", INSIDE,
+        "--remount-ro", "/dev", "--remount-ro", "/", "--",
+    ]  # fmt: skip
+
+
+def _made(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    return str(folder)
+
+
+def _system(network: bool) -> Iterator[str]:
+    """The system's programs, read-only. Home folders and the server's data are not there."""
+    for path in _SYSTEM:
+        # Today's /bin is a link to usr/bin, and must be one inside as well.
+        if os.path.islink(path):
+            yield from ("--symlink", os.readlink(path), path)
+        elif os.path.isdir(path):
+            yield from ("--ro-bind", path, path)
+    for name in (*_ETC, *(_ETC_NETWORK if network else ())):
+        if os.path.exists(f"/etc/{name}"):
+            yield from ("--ro-bind", f"/etc/{name}", f"/etc/{name}")
+
+
+def _bound(binds: Iterable[Bind]) -> Iterator[str]:
+    for bind in binds:
+        yield from ("--bind-try" if bind.writable else "--ro-bind-try", bind.path, bind.path)

@@ -1,0 +1,228 @@
+"""Tools for the files of the work_dir. All of them go through its ``Workspace``.
+
+Synchronous; each opens the work_dir for itself, so that they can be called in threads.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from beray.server import beneath
+from beray.server.beneath import MissingPath, shown
+from beray.server.workspace import Workspace, open_work_dir
+
+READ_BYTES: Final = 60_000
+"""Most that the model is given of a file at once."""
+LINE_BYTES: Final = 4_000
+EDIT_BYTES: Final = 16 * 1024**2
+"""Largest file that is edited, or looked through for a line."""
+LIST_ENTRIES: Final = 1_000
+_LOOK_BYTES: Final = 8192
+
+
+class Refused(Exception):
+    """A tool could not do what it was asked to; the text is for the model."""
+
+
+class FileTools:
+    def __init__(self, work_dir: Path) -> None:
+        self._work_dir = work_dir
+        # Calls can be parallel, and an edit is a reading and a writing.
+        self._writing = threading.Lock()
+
+    def open(self) -> Workspace:
+        """Open the work_dir; a context manager."""
+        return open_work_dir(self._work_dir)
+
+    def read_file(self, path: str, first_line: int = 1, line_count: int | None = None) -> str:
+        """Read a text file of the workspace, or some of its lines.
+
+        Args:
+            path: relative to the workspace.
+            first_line: the first line that is wanted; lines are counted from 1.
+            line_count: how many lines; all if not given. Long texts are cut off, and say so.
+        """
+        if first_line < 1 or (line_count is not None and line_count < 1):
+            raise Refused("first_line and line_count begin at 1")
+        with self.open() as workspace:
+            raw, status = workspace.open_file(path)
+            with raw:
+                return _lines(path, raw, status.st_size, first_line, line_count)
+
+    def write_file(self, path: str, content: str) -> str:
+        """Write a text file in the workspace, whole. Missing folders are made.
+
+        Args:
+            path: relative to the workspace.
+            content: all of the file's text; what was there before is replaced.
+        """
+        data = _encoded(content)
+        with self._writing, self.open() as workspace:
+            _replace(workspace, path, data, _mode(workspace, path))
+        return f"{path}: {len(data):,} bytes written"
+
+    def edit_file(self, path: str, old_text: str, new_text: str, replace_all: bool = False) -> str:
+        """Replace a text in a file of the workspace by another.
+
+        Args:
+            path: relative to the workspace.
+            old_text: exactly as it is in the file, with enough around it to be there once.
+            new_text: what takes its place.
+            replace_all: replace it everywhere, however often it is there.
+        """
+        if not old_text:
+            raise Refused("old_text is empty; write_file makes a new file")
+        old, new = _encoded(old_text), _encoded(new_text)
+        if old == new:
+            raise Refused("old_text and new_text are the same")
+        with self._writing, self.open() as workspace:
+            data, mode = _whole(workspace, path)
+            found = data.count(old)
+            if not found:
+                raise Refused(
+                    f"old_text is not in {shown(path)}: read the file, and give the text "
+                    "exactly as it is, spaces and line ends too"
+                )
+            if found > 1 and not replace_all:
+                raise Refused(
+                    f"old_text is in {shown(path)} {found} times: give more of what is around "
+                    "it, or set replace_all"
+                )
+            _replace(workspace, path, data.replace(old, new), mode)
+        return f"{path}: replaced {found} {'time' if found == 1 else 'times'}"
+
+    def list_files(self, path: str = ".", recursive: bool = False) -> str:
+        """List the files and folders in a folder of the workspace. Folders end with "/".
+
+        Args:
+            path: the folder, relative to the workspace.
+            recursive: also what is in its folders.
+        """
+        with self.open() as workspace:
+            if recursive:
+                entries = [
+                    (item["path"], item["type"] == "directory", item["size"])
+                    for item in workspace.tree(path, limit=LIST_ENTRIES)
+                ]
+            else:
+                entries = _entries(workspace, path)
+        lines = [
+            f"{name}/" if is_folder else f"{name} ({size:,} bytes)"
+            for name, is_folder, size in entries[:LIST_ENTRIES]
+        ]
+        if len(entries) > LIST_ENTRIES:
+            lines.append(f"[{len(entries) - LIST_ENTRIES:,} more are not listed]")
+        return "\n".join(lines) or "(nothing is there)"
+
+    def sendable(self, path: str) -> str:
+        """Return ``path`` as the log names it; it is a regular file.
+
+        Raises:
+            PathError: it is not, or cannot be used.
+        """
+        with self.open() as workspace:
+            workspace.open_file(path)[0].close()
+        return beneath.text(b"/".join(beneath.parse_file(path)))
+
+
+def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
+    file = io.BufferedReader(cast("io.RawIOBase", raw))
+    if b"\0" in file.peek(_LOOK_BYTES)[:_LOOK_BYTES]:
+        raise Refused(f"{shown(path)} is not a text file; it has {size:,} bytes")
+    number, given, skipped = 0, 0, 0
+    parts: list[bytes] = []
+    end = None if count is None else first + count
+    while end is None or number + 1 < end:
+        line, length = _line(file)
+        if not line:
+            break
+        number += 1
+        if number < first:
+            skipped += length
+            if skipped > EDIT_BYTES:
+                raise Refused(f"line {first} is too far into {shown(path)}; use run_command")
+            continue
+        if given + len(line) > READ_BYTES:
+            rest = f"[cut off before line {number}: the file has {size:,} bytes in all]\n"
+            return (b"".join(parts) + rest.encode()).decode("utf-8", "replace")
+        parts.append(line)
+        given += len(line)
+    if number < first and not (number == 0 and first == 1):
+        raise Refused(f"{shown(path)} has {number} lines only")
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def _line(file: io.BufferedReader[io.RawIOBase]) -> tuple[bytes, int]:
+    """The next line, at most ``LINE_BYTES`` of it, and how long it is; empty at the end."""
+    line = file.readline(LINE_BYTES)
+    length = len(line)
+    if length < LINE_BYTES or line.endswith(b"\n"):
+        return line, length
+    while rest := file.readline(64 * 1024):
+        length += len(rest)
+        if rest.endswith(b"\n") or length > EDIT_BYTES:
+            break
+    if length == LINE_BYTES:
+        return line, length
+    return line + f"… [{length:,} bytes in this line]\n".encode(), length
+
+
+def _whole(workspace: Workspace, path: str) -> tuple[bytes, int]:
+    file, status = workspace.open_file(path)
+    with file:
+        data = io.BufferedReader(cast("io.RawIOBase", file)).read(EDIT_BYTES + 1)
+    if len(data) > EDIT_BYTES:
+        raise Refused(f"{shown(path)} is too large to be edited; use run_command")
+    return data, stat.S_IMODE(status.st_mode)
+
+
+def _mode(workspace: Workspace, path: str) -> int | None:
+    try:
+        file, status = workspace.open_file(path)
+    except MissingPath:
+        return None
+    file.close()
+    return stat.S_IMODE(status.st_mode)
+
+
+def _replace(workspace: Workspace, path: str, data: bytes, mode: int | None) -> None:
+    with workspace.write(path) as writer:
+        writer.write(data)
+    if mode is not None:
+        # A script that was executable still is.
+        file, _ = workspace.open_file(path)
+        with file:
+            os.fchmod(file.fileno(), mode)
+
+
+def _entries(workspace: Workspace, path: str) -> list[tuple[str, bool, int]]:
+    parts = beneath.parse(path)
+    with beneath.refusals(shown(path)):
+        folder = beneath.open_folder(workspace.descriptor, parts)
+    try:
+        found = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if is_folder or stat.S_ISREG(status.st_mode):
+                    full = b"/".join((*parts, os.fsencode(entry.name)))
+                    found.append((beneath.text(full), is_folder, status.st_size))
+        return sorted(found)
+    finally:
+        os.close(folder)
+
+
+def _encoded(content: str) -> bytes:
+    try:
+        return content.encode()
+    except UnicodeEncodeError:
+        raise Refused("the text has a lone surrogate in it, which no file can hold") from None

@@ -1,0 +1,145 @@
+"""A model whose answers become events as they come, counted, and asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from pydantic_ai import RunContext
+from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import (
+    CompletedStreamedResponse,
+    Model,
+    ModelRequestParameters,
+    StreamedResponse,
+)
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+
+from beray.events import MsgEventCustomUpdate
+from beray.server.runners.base import Sink
+from beray.server.runners.model.retries import Patience, told
+from beray.server.runners.model.translate import Translator
+from beray.server.runners.model.usage import Meter
+
+
+class LiveModel(WrapperModel):
+    """What an agent asks instead of ``model``: it gets whole answers; the sink, each piece.
+
+    Before every request the sink is told what has been used, and may refuse. A request
+    that fails in a way that passes is made again, also when part of its answer was
+    shown: nothing in an answer is acted upon before its end.
+    """
+
+    def __init__(self, model: Model, sink: Sink, meter: Meter, patience: Patience) -> None:
+        super().__init__(model)
+        self._sink = sink
+        self._meter = meter
+        self._patience = patience
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self._answer(messages, model_settings, model_request_parameters, None)
+
+    @asynccontextmanager
+    async def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncIterator[StreamedResponse]:
+        response = await self._answer(
+            messages, model_settings, model_request_parameters, run_context
+        )
+        yield CompletedStreamedResponse(response, model_request_parameters=model_request_parameters)
+
+    async def _answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        context: RunContext[Any] | None,
+    ) -> ModelResponse:
+        tried = 0
+        while True:
+            await self._sink.charge(self._meter.usage)
+            tried += 1
+            requests = self._meter.usage.requests
+            try:
+                return await self._ask(messages, settings, parameters, context)
+            except ModelAPIError as error:
+                wait = self._patience.wait_seconds(tried, error)
+                if wait is None:
+                    raise
+                began = self._meter.usage.requests > requests
+                await self._tell(error, wait, tried, began=began)
+            await asyncio.sleep(wait)
+
+    async def _ask(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        context: RunContext[Any] | None,
+    ) -> ModelResponse:
+        """Make one request. Whatever has been sent is counted, however it ends."""
+        stream: StreamedResponse | None = None
+        whole = False
+        try:
+            async with self._opened(messages, settings, parameters, context) as stream:
+                translator = Translator()
+                async for piece in stream:
+                    for event in translator.events(piece):
+                        await self._sink.emit(event)
+                response = stream.get()
+                whole = True
+                return response
+        except asyncio.CancelledError:
+            # It was under way: the provider counts what it has read, and so do we.
+            if stream is None:
+                self._meter.add(ModelResponse(parts=[]), messages, parameters, whole=False)
+            raise
+        finally:
+            if stream is not None:
+                self._meter.add(stream.get(), messages, parameters, whole=whole)
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        context: RunContext[Any] | None,
+    ) -> AsyncIterator[StreamedResponse]:
+        """The answer as a stream; of a model that knows no streams, all of it at once."""
+        async with AsyncExitStack() as stack:
+            opening = self.wrapped.request_stream(messages, settings, parameters, context)
+            try:
+                stream = await stack.enter_async_context(opening)
+            except NotImplementedError:
+                response = await self.wrapped.request(messages, settings, parameters)
+                stream = CompletedStreamedResponse(
+                    response, model_request_parameters=parameters, replay_events=True
+                )
+            yield stream
+
+    async def _tell(self, error: ModelAPIError, wait: float, tried: int, *, began: bool) -> None:
+        what = "The answer was cut off" if began else "The model's provider did not answer"
+        payload = {
+            "kind": "retry",
+            "message": (
+                f"{what} ({told(error)}). It is asked again in {wait:.1f} s, "
+                f"try {tried + 1} of {self._patience.tries}."
+            ),
+            "wait_seconds": round(wait, 3),
+            "answer_began": began,
+        }
+        await self._sink.emit(MsgEventCustomUpdate(payload=payload))

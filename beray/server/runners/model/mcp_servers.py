@@ -1,0 +1,255 @@
+"""The MCP servers of a task: connected together, kept while it runs, and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx2
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp_types import Implementation
+from mcp_types import Tool as McpTool
+from pydantic_ai import Tool
+from pydantic_ai.exceptions import ToolFailed
+
+from beray.events import MsgEventCustomUpdate
+from beray.server.runners.base import Job, Sink
+from beray.server.runners.model.mcp_config import McpServer, parse
+from beray.server.runners.model.mcp_results import for_model
+from beray.server.runners.model.mcp_transports import (
+    CALL_SECONDS,
+    CONNECT_SECONDS,
+    Program,
+    over_http,
+)
+from beray.server.runners.model.sinks import SinkFailed
+from beray.server.sandbox import Sandbox
+from beray.server.settings import Settings
+from beray.version import __version__
+
+CLOSE_SECONDS: Final = 0.3
+_PAGES: Final = 20
+_NAME_CHARACTERS: Final = 64
+_BROKEN: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+
+
+@dataclass(slots=True)
+class Connected:
+    """What came of connecting.
+
+    Attributes:
+        tools: of all servers, under names that do not clash.
+        problems: name of a server and why it is not there, for the model.
+    """
+
+    tools: list[Tool[None]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def connected(
+    job: Job,
+    sink: Sink,
+    settings: Settings,
+    sandbox: Sandbox,
+    taken: Sequence[str] = (),
+) -> AsyncIterator[Connected]:
+    """Connect to the servers of ``job``, all at once; each tells the sink how that went.
+
+    A server that cannot be reached is a problem in the result, and no more. On leaving,
+    every connection is closed and every program is dead.
+
+    Args:
+        taken: names that the tools must not have.
+    """
+    links = [Link(server, sink, sandbox, job.work_dir) for server in parse(job.tools)]
+    result = Connected()
+    names = set(taken)
+    try:
+        await asyncio.gather(*(link.open(settings) for link in links))
+        for link in links:
+            if link.problem:
+                result.problems.append((link.server.name, link.problem))
+            for tool in link.tools:
+                name = _free_name(f"{link.server.name}_{tool.name}", names)
+                result.tools.append(link.as_tool(tool, name))
+            await link.tell([tool.name for tool in link.tools])
+        yield result
+    finally:
+        await asyncio.gather(*(link.close() for link in links))
+
+
+class Link:
+    """The connection to one server. A task of its own holds it from beginning to end."""
+
+    def __init__(self, server: McpServer, sink: Sink, sandbox: Sandbox, work_dir: Path) -> None:
+        self.server = server
+        self.problem = server.problem
+        self.tools: list[McpTool] = []
+        self._sink = sink
+        self._sandbox = sandbox
+        self._work_dir = work_dir
+        self._client: Client | None = None
+        self._program: Program | None = None
+        self._closing = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, settings: Settings) -> None:
+        """Connect and learn which tools there are; ``problem`` says why that failed."""
+        if self.server.command and not settings.mcp_stdio:
+            self.problem = (
+                "the owner of this server does not allow MCP servers as programs (BERAY_MCP_STDIO)"
+            )
+        if self.problem:
+            return
+        self._task = asyncio.create_task(self._keep())
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait(
+                [self._task, ready], timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            ready.cancel()
+        if not self._ready.is_set() and not self.problem:
+            self.problem = f"no answer within {CONNECT_SECONDS:g} s"
+        if self.problem:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the connection, politely for a moment, and then at once. Idempotent."""
+        self._closing.set()
+        if self._task is None:
+            return
+        await asyncio.wait([self._task], timeout=0 if self.problem else CLOSE_SECONDS)
+        while not self._task.done():
+            # What cleans up may itself wait for the server: it is interrupted as well.
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
+
+    async def tell(self, tools: list[str]) -> None:
+        """Log how it stands with this server."""
+        payload: dict[str, Any] = {"kind": "mcp", "server": self.server.name}
+        if self.problem:
+            payload |= {"status": "failed", "message": self.problem}
+        else:
+            count = f"{len(tools)} {'tool' if len(tools) == 1 else 'tools'}"
+            payload |= {"status": "connected", "message": count, "tools": tools}
+        await self._sink.emit(MsgEventCustomUpdate(payload=payload))
+
+    def as_tool(self, tool: McpTool, name: str) -> Tool[None]:
+        async def call(**arguments: Any) -> Any:
+            return await self._call(tool.name, arguments)
+
+        return Tool.from_schema(
+            call,
+            name=name,
+            description=(tool.description or tool.title or tool.name)[:4000],
+            json_schema=tool.input_schema,
+        )
+
+    async def _call(self, name: str, arguments: dict[str, Any]) -> Any:
+        if self._client is None:
+            raise ToolFailed(f"the MCP server {self.server.name} is gone: {self.problem}")
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                result = await self._client.call_tool(name, arguments)
+        except TimeoutError:
+            raise ToolFailed(
+                f"the MCP server {self.server.name} gave no answer within {CALL_SECONDS:g} s"
+            ) from None
+        except Exception as error:  # noqa: BLE001 - of a foreign server, anything can be expected
+            said = self._words(error)
+            raise ToolFailed(f"the MCP server {self.server.name} failed: {said}") from None
+        return for_model(result)
+
+    async def _keep(self) -> None:
+        """Connect, stay until ``close`` or the server's end, and clean up."""
+        try:
+            async with AsyncExitStack() as stack:
+                streams = over_http(self.server)
+                if self.server.command:
+                    self._program = Program(self.server, self._sandbox, self._work_dir)
+                    streams = self._program.streams()
+                info = Implementation(name="beray", version=__version__)
+                client = Client(streams, client_info=info, cache=None)
+                await stack.enter_async_context(client)
+                self.tools = await _tools(client)
+                self._client = client
+                self._ready.set()
+                await self._until_the_end()
+        except Exception as error:  # noqa: BLE001 - of a foreign server, anything can be expected
+            if not self._closing.is_set():
+                self.problem = self._words(error)
+        finally:
+            self._client = None
+        if self.problem and self._ready.is_set() and not self._closing.is_set():
+            # Where the log takes no more, the run is told so by its own next event.
+            with suppress(SinkFailed):
+                await self.tell([])
+
+    async def _until_the_end(self) -> None:
+        if self._program is None:
+            await self._closing.wait()
+            return
+        gone = asyncio.create_task(self._program.gone.wait())
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait([gone, closing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            closing.cancel()
+        if not self._closing.is_set():
+            self._client = None
+            self.problem = self._words(None)
+
+    def _words(self, error: BaseException | None) -> str:
+        """What went wrong, in words that give nothing away."""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        ended = self._program is not None and self._program.gone.is_set()
+        if error is None or ended or isinstance(error, _BROKEN):
+            last = " / ".join(self._program.last_words) if self._program else ""
+            what = "its program has ended" if self._program else "it closed the connection"
+            return self.server.safe(f"{what}: {last}" if last else what)
+        if isinstance(error, httpx2.ConnectError):
+            return self.server.safe(f"it cannot be reached: {error}")
+        if isinstance(error, MCPError):
+            return self.server.safe(error.message)
+        return self.server.safe(f"{type(error).__name__}: {error}".removesuffix(": "))
+
+
+async def _tools(client: Client) -> list[McpTool]:
+    if client.server_capabilities.tools is None:
+        return []
+    tools: list[McpTool] = []
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        tools += page.tools
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return tools
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """``wanted``, as providers take it and nobody has it; it is taken then."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", wanted)
+    name, number = plain[:_NAME_CHARACTERS], 1
+    while name in taken:
+        number += 1
+        suffix = f"_{number}"
+        name = plain[: _NAME_CHARACTERS - len(suffix)] + suffix
+    taken.add(name)
+    return name
+
+
+__all__ = ["Connected", "connected"]

@@ -1,0 +1,148 @@
+"""How an MCP server is reached: over streamable HTTP, or as a program of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import Process
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import anyio
+import httpx2
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.client._transport import TransportStreams
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+from beray.server.runners.model.mcp_config import McpServer
+from beray.server.sandbox import Sandbox
+
+CONNECT_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 300.0
+MESSAGE_BYTES: Final = 16 * 1024**2
+
+
+@asynccontextmanager
+async def over_http(server: McpServer) -> AsyncIterator[TransportStreams]:
+    """The two streams of a session. Its headers go to no other origin."""
+    timeout = httpx2.Timeout(CONNECT_SECONDS, read=CALL_SECONDS)
+    # The session follows redirects by itself, and only where they stay with the server.
+    async with (
+        httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout) as client,
+        streamable_http_client(
+            server.url, http_client=client, max_sse_event_size=MESSAGE_BYTES
+        ) as streams,
+    ):
+        yield streams
+
+
+class Program:
+    """An MCP server that is a program: one JSON message a line, on its input and output.
+
+    Attributes:
+        gone: set when it has closed its output.
+        last_words: the end of what it wrote to its standard error.
+    """
+
+    def __init__(self, server: McpServer, sandbox: Sandbox, work_dir: Path) -> None:
+        self.gone = asyncio.Event()
+        self.last_words: deque[str] = deque(maxlen=3)
+        self._server = server
+        self._sandbox = sandbox
+        self._work_dir = work_dir
+
+    @asynccontextmanager
+    async def streams(self) -> AsyncIterator[TransportStreams]:
+        """Run it, and give the two streams of a session. Afterwards it is dead."""
+        to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+        command = list(self._server.command)
+        program = self._sandbox.program(command, self._work_dir, dict(self._server.env))
+        async with (
+            _to_the_end(program) as process,
+            to_session,
+            incoming,
+            outgoing,
+            from_session,
+        ):
+            pipes = [
+                asyncio.create_task(self._read(process, to_session)),
+                asyncio.create_task(_write(process, from_session)),
+                asyncio.create_task(self._listen(process)),
+            ]
+            try:
+                yield incoming, outgoing
+            finally:
+                for pipe in pipes:
+                    pipe.cancel()
+                await asyncio.wait(pipes)
+
+    async def _read(
+        self, process: Process, session: MemoryObjectSendStream[SessionMessage | Exception]
+    ) -> None:
+        assert process.stdout is not None
+        try:
+            async with session:
+                rest = bytearray()
+                while chunk := await process.stdout.read(64 * 1024):
+                    rest += chunk
+                    while (end := rest.find(b"\n")) >= 0:
+                        line = bytes(rest[:end])
+                        del rest[: end + 1]
+                        if line.strip():
+                            await session.send(_message(line))
+                    if len(rest) > MESSAGE_BYTES:
+                        return
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return
+        finally:
+            self.gone.set()
+
+    async def _listen(self, process: Process) -> None:
+        assert process.stderr is not None
+        rest = b""
+        while chunk := await process.stderr.read(64 * 1024):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-1000:]
+            for line in lines:
+                if text := line[-1000:].decode("utf-8", "replace").strip():
+                    self.last_words.append(text)
+
+
+@asynccontextmanager
+async def _to_the_end(program: AbstractAsyncContextManager[Process]) -> AsyncIterator[Process]:
+    """Leave ``program`` only when it is dead, however often that is interrupted."""
+    process = await program.__aenter__()
+    try:
+        yield process
+    finally:
+        ending = asyncio.ensure_future(program.__aexit__(None, None, None))
+        interrupted = None
+        while not ending.done():
+            try:
+                await asyncio.wait([ending])
+            except asyncio.CancelledError as error:
+                interrupted = error
+        ending.result()
+        if interrupted is not None:
+            raise interrupted
+
+
+async def _write(process: Process, session: MemoryObjectReceiveStream[SessionMessage]) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError, ConnectionResetError):
+        async for message in session:
+            text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+            process.stdin.write(text.encode() + b"\n")
+            await process.stdin.drain()
+
+
+def _message(line: bytes) -> SessionMessage | Exception:
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        return error

@@ -1,0 +1,119 @@
+"""From what pydantic-ai says to our events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelResponseStreamEvent,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
+    ToolReturnPart,
+)
+from pydantic_core import to_jsonable_python
+
+from beray.events import Event, MsgEventTextChunk, MsgEventToolCallChunk, MsgEventToolResult
+
+RESULT_CHARACTERS: Final = 20_000
+"""How much of a tool's answer is logged; its own output has been logged as it came."""
+
+
+class Translator:
+    """The events of one answer, piece by piece."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, str] = {}
+
+    def events(self, event: ModelResponseStreamEvent) -> Iterator[Event]:
+        if isinstance(event, PartStartEvent):
+            yield from self._started(event)
+        elif isinstance(event, PartDeltaEvent):
+            yield from self._continued(event)
+
+    def _started(self, event: PartStartEvent) -> Iterator[Event]:
+        part = event.part
+        if isinstance(part, TextPart):
+            yield from _text(part.content, "main")
+        elif isinstance(part, ThinkingPart):
+            yield from _text(part.content, "thinking")
+        elif isinstance(part, ToolCallPart):
+            self._calls[event.index] = part.tool_call_id
+            yield _call(part.tool_call_id, part.args, part.tool_name)
+
+    def _continued(self, event: PartDeltaEvent) -> Iterator[Event]:
+        delta = event.delta
+        if isinstance(delta, TextPartDelta):
+            yield from _text(delta.content_delta, "main")
+        elif isinstance(delta, ThinkingPartDelta):
+            yield from _text(delta.content_delta, "thinking")
+        elif isinstance(delta, ToolCallPartDelta) and delta.args_delta:
+            yield _call(self._calls.get(event.index, ""), delta.args_delta)
+
+
+def tool_result(part: ToolReturnPart) -> Event:
+    """What a tool answered, as far as the log wants it.
+
+    A tool that has its own idea of what to log has put it into the part's metadata.
+    """
+    if part.outcome == "success":
+        content = part.metadata if part.metadata is not None else part.content
+        result = cut(_jsonable(content))
+    else:
+        result = {"error": cut(_words(part))}
+    name = part.tool_name
+    return MsgEventToolResult.model_validate(
+        {
+            "tool_name": name,
+            "result": result,
+            "source": f"tools:{name}",
+            "call_id": part.tool_call_id,
+        }
+    )
+
+
+def cut(value: Any) -> Any:
+    """``value``, or as much of its text as fits into the log."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if len(text) <= RESULT_CHARACTERS:
+        return value
+    return f"{text[:RESULT_CHARACTERS]}… [{len(text):,} characters in all]"
+
+
+def _words(part: ToolReturnPart) -> str:
+    """What the model is told of a failure, without the frame it is told in."""
+    content = part.content
+    if isinstance(content, list) and content and all(isinstance(e, dict) for e in content):
+        # Arguments that are not as the tool wants them: pydantic's list of what is wrong.
+        wrong = ((".".join(map(str, e.get("loc", ()))), e.get("msg")) for e in content)
+        return "; ".join(f"{where}: {what}" if where else str(what) for where, what in wrong)
+    return content if isinstance(content, str) else part.model_response_str()
+
+
+def _jsonable(content: Any) -> Any:
+    """JSON of anything a tool can return; of a picture, what kind it is."""
+    if isinstance(content, BinaryContent):
+        return {"media_type": content.media_type, "bytes": len(content.data)}
+    if isinstance(content, list | tuple):
+        return [_jsonable(item) for item in content]
+    return to_jsonable_python(content, serialize_unknown=True, inf_nan_mode="strings")
+
+
+def _text(text: str | None, source: str) -> Iterator[Event]:
+    if text:
+        yield MsgEventTextChunk(text=text, source=source)
+
+
+def _call(call_id: str, args: str | Mapping[str, Any] | None, name: str | None = None) -> Event:
+    chunk = args if isinstance(args, str) else json.dumps(args) if args else ""
+    return MsgEventToolCallChunk.model_validate(
+        {"tool_name": name, "args_chunk": chunk, "call_id": call_id}
+    )

@@ -1,0 +1,159 @@
+"""One run: a runner does a task's goal, within its limits, with its files watched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from beray.events import MsgError, TaskStatusChanged
+from beray.server import quota, secrets
+from beray.server.budget import Budget
+from beray.server.event_log import EventLog
+from beray.server.file_watch import FileWatch
+from beray.server.quota import OverQuota
+from beray.server.runners import Job, Outcome, Runners
+from beray.server.runners.base import OverBudget
+from beray.server.sandbox import Sandbox
+from beray.server.settings import Settings
+from beray.server.store import Store
+from beray.server.tables import Task
+from beray.server.task_sink import OutputLimit, TaskSink
+from beray.server.workspace import Workspaces
+
+log = structlog.get_logger("beray.runs")
+
+
+class Runs:
+    """Does tasks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        event_log: EventLog,
+        runners: Runners,
+        workspaces: Workspaces,
+        sandbox: Sandbox,
+        files: FileWatch,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._event_log = event_log
+        self._runners = runners
+        self._workspaces = workspaces
+        self._sandbox = sandbox
+        self._files = files
+
+    async def run(self, task: Task) -> Outcome:
+        """Do ``task``; what is wrong with it is said in its log.
+
+        Cancelled, it leaves nothing of it running.
+
+        Raises:
+            TaskEnded: it takes no more events.
+            SQLAlchemyError: its log cannot be written.
+        """
+        started = time.monotonic()
+        await self._event_log.append(task.id, TaskStatusChanged(status="RUNNING"))
+        budget = Budget(self._store, self._settings, task)
+        sink = TaskSink(
+            self._event_log,
+            task.id,
+            output_bytes=self._settings.task_output_bytes,
+            secrets=secrets.SecretFilter(self._secrets(task)),
+            budget=budget,
+        )
+        try:
+            outcome, problem = await self._outcome(task, sink, budget)
+        finally:
+            await budget.spend(time.monotonic() - started)
+        if problem is not None:
+            await self._event_log.append(task.id, problem)
+        return outcome
+
+    def _secrets(self, task: Task) -> Iterator[str]:
+        yield from secrets.of_environ(os.environ)
+        yield from secrets.of_tools(task.tools or ())
+        yield from self._settings.agent_environ().values()
+        if self._settings.smtp_password is not None:
+            yield self._settings.smtp_password.get_secret_value()
+
+    async def _outcome(
+        self, task: Task, sink: TaskSink, budget: Budget
+    ) -> tuple[Outcome, MsgError | None]:
+        """How it ended, and what is to be said of it last."""
+        # A task of an earlier version does not say who does it.
+        chosen = self._runners.settle(task.runner, task.model, task.goal)
+        job = Job(
+            task.id,
+            task.goal,
+            task.tools,
+            self._workspaces.path(task.id),
+            model=chosen.model,
+            network=bool((task.limits or {}).get("network")),
+        )
+        runner = self._runners.choose(chosen.runner)
+        try:
+            async with self._files.telling(job.work_dir, sink.emit):
+                ended = await self._bounded(job, runner.run(job, sink), budget)
+            await sink.flush()
+        except OutputLimit:
+            most = self._settings.task_output_bytes
+            return _failed("output_limit", f"its output is more than {most} bytes")
+        except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
+            return _broken(task.id, error)
+        return ended
+
+    async def _bounded(
+        self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget
+    ) -> tuple[Outcome, MsgError | None]:
+        running = asyncio.ensure_future(run)
+        guard = asyncio.ensure_future(
+            quota.enforce(
+                self._settings.work_dir_bytes,
+                job.work_dir,
+                lambda: self._sandbox.scratch_of(job.work_dir),
+            )
+        )
+        try:
+            seconds = await budget.begin()
+            async with asyncio.timeout(seconds) as clock:
+                await asyncio.wait([running, guard], return_when=asyncio.FIRST_COMPLETED)
+            if guard.done():
+                guard.result()
+            return running.result(), None
+        except OverBudget as error:
+            return _failed("budget", str(error))
+        except OverQuota as error:
+            return _failed("quota", str(error))
+        except TimeoutError as error:
+            if not clock.expired():
+                return _broken(job.task_id, error)
+            return _failed("budget", f"the limit is reached: {seconds:g} seconds")
+        finally:
+            running.cancel()
+            guard.cancel()
+            await asyncio.wait([running, guard])
+
+
+def _failed(reason: str, why: str) -> tuple[Outcome, MsgError]:
+    problem = MsgError(code=reason.upper(), details=f"The task was ended: {why}.")
+    return Outcome("FAILED", reason), problem
+
+
+def _broken(task_id: int, error: Exception) -> tuple[Outcome, MsgError]:
+    log.error("a run broke", task_id=task_id, exc_info=error)
+    return Outcome("FAILED", "error"), MsgError(code="RUNNER_FAILED", details=_public(error))
+
+
+def _public(error: Exception) -> str:
+    """What a user may read of an error of the server: its kind, not its paths."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"The server could not run the task: {error.strerror}."
+    return f"The server could not run the task ({type(error).__name__})."

@@ -1,0 +1,168 @@
+"""Known secrets, and the filter that cuts them out of what a task says.
+
+It is for mistakes: a tool that prints its environment, a model that repeats a header.
+Whoever has a secret and means to give it away can write it backwards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from beray.events import (
+    EVENT,
+    Event,
+    MsgError,
+    MsgEventEnd,
+    MsgEventTextChunk,
+    MsgEventToolCallChunk,
+)
+
+CUT: Final = "[secret]"
+"""What is said instead of one."""
+SHORTEST: Final = 6
+"""Characters below which a value is too common to be cut wherever it comes up."""
+_NAMES: Final = re.compile("KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE", re.I)
+_PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
+
+
+def of_environ(environ: Mapping[str, str]) -> Iterator[str]:
+    """The values of the variables that are named as secrets are; no paths of files."""
+    for name, value in environ.items():
+        if _NAMES.search(name) and not value.startswith("/"):
+            yield value
+
+
+def of_tools(tools: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """What a task's MCP servers are to be given and nobody else: headers and the like."""
+    for tool in tools:
+        for server in tool.values():
+            headers = server.get("headers")
+            if isinstance(headers, dict):
+                yield from _of_headers(headers)
+            environ = server.get("env")
+            if isinstance(environ, dict):
+                yield from of_environ({name: str(value) for name, value in environ.items()})
+            yield from _of_url(str(server.get("url", "")))
+
+
+def _of_headers(headers: dict[str, Any]) -> Iterator[str]:
+    for name, value in headers.items():
+        if name.lower() not in _PLAIN_HEADERS:
+            yield str(value)
+            # "Bearer …": the part that counts may come up alone.
+            yield str(value).rpartition(" ")[2]
+
+
+def _of_url(url: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return
+    if password:
+        yield password
+        yield unquote(password)
+    yield from of_environ(dict(parse_qsl(parts.query)))
+
+
+class SecretFilter:
+    """Reads along with one run and gives its events on, without the secrets.
+
+    A text comes in pieces that are cut anywhere, so the end of a piece that may be the
+    beginning of a secret is kept back until more of it has come.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret for secret in secrets if len(secret) >= SHORTEST}
+        # Inside of a tool's arguments they are written as JSON writes them.
+        known |= {json.dumps(secret)[1:-1] for secret in known}
+        self._secrets = sorted(known, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, self._secrets)))
+        self._held: dict[tuple[str, ...], _Piece] = {}
+
+    def cut(self, event: Event) -> list[Event]:
+        """The events to be logged now."""
+        if not self._secrets:
+            return [event]
+        if isinstance(event, MsgEventTextChunk | MsgEventToolCallChunk):
+            key = _stream(event)
+            earlier = self._rest(lambda other: other != key and _related(other, key))
+            return [*earlier, *self._piece(key, event)]
+        if isinstance(event, MsgEventEnd | MsgError):
+            earlier = self.rest()
+        else:
+            key = _stream(event)
+            earlier = self._rest(lambda other: _related(other, key))
+        return [*earlier, EVENT.validate_python(self._clean(event.model_dump()))]
+
+    def rest(self) -> list[Event]:
+        """What was kept back; nothing more is going to come."""
+        return self._rest(lambda _: True)
+
+    def _rest(self, wanted: Any) -> list[Event]:
+        keys = [key for key in self._held if wanted(key)]
+        return [self._held.pop(key) for key in keys]
+
+    def _piece(self, key: tuple[str, ...], event: _Piece) -> list[Event]:
+        before = self._held.pop(key, None)
+        if before is not None:
+            # The first piece of a call has its name.
+            event = before.model_copy(update=_texts(event, _text(before) + _text(event)))
+        text = _text(event)
+        end = len(text) - self._undecided(text)
+        if end == 0 and text:
+            self._held[key] = event
+            return []
+        if end < len(text):
+            rest = _texts(event, text[end:])
+            if isinstance(event, MsgEventToolCallChunk):
+                rest["tool_name"] = None
+            self._held[key] = event.model_copy(update=rest)
+        return [event.model_copy(update=_texts(event, self._pattern.sub(CUT, text[:end])))]
+
+    def _undecided(self, text: str) -> int:
+        """How many characters at the end of ``text`` may be the beginning of a secret."""
+        decided = 0
+        for match in self._pattern.finditer(text):
+            decided = match.end()
+        longest = len(self._secrets[0])
+        for start in range(max(decided, len(text) - longest + 1), len(text)):
+            if any(secret.startswith(text[start:]) for secret in self._secrets):
+                return len(text) - start
+        return 0
+
+    def _clean(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._pattern.sub(CUT, value)
+            case list():
+                return [self._clean(item) for item in value]
+            case dict():
+                return {self._clean(key): self._clean(item) for key, item in value.items()}
+        return value
+
+
+_Piece = MsgEventTextChunk | MsgEventToolCallChunk
+
+
+def _stream(event: Event) -> tuple[str, ...]:
+    """What an event is a part of: its source, its call, its type."""
+    source = getattr(event, "source", "")
+    return str(source), str((event.model_extra or {}).get("call_id", "")), event.type
+
+
+def _related(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether one of these coming means that the other has come to a halt."""
+    return one[0] == other[0] != "" or one[1] == other[1] != ""
+
+
+def _text(event: _Piece) -> str:
+    return event.text if isinstance(event, MsgEventTextChunk) else event.args_chunk
+
+
+def _texts(event: _Piece, text: str) -> dict[str, Any]:
+    return {"text" if isinstance(event, MsgEventTextChunk) else "args_chunk": text}

@@ -1,0 +1,69 @@
+"""Where the events of one run go: past the secrets and the limits, into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from beray.events import Event
+from beray.server.budget import Budget
+from beray.server.event_log import EventLog, fields_of
+from beray.server.runners.base import Usage
+from beray.server.secrets import SecretFilter
+
+
+class OutputLimit(Exception):
+    """A run has said more than one task may."""
+
+
+class TaskSink:
+    """A ``Sink`` for one run."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        task_id: int,
+        *,
+        output_bytes: int,
+        secrets: SecretFilter,
+        budget: Budget,
+    ) -> None:
+        self._event_log = event_log
+        self._task_id = task_id
+        self._bytes_left = output_bytes
+        self._secrets = secrets
+        self._budget = budget
+
+    async def emit(self, event: Event) -> None:
+        """Log an event.
+
+        Raises:
+            OutputLimit: there is too much of them.
+            TaskEnded: the task takes no more.
+        """
+        await self._log(self._secrets.cut(event))
+
+    async def flush(self) -> None:
+        """Log what was kept back, because it might have been the beginning of a secret."""
+        await self._log(self._secrets.rest())
+
+    async def charge(self, usage: Usage) -> None:
+        await self._budget.charge(usage)
+
+    async def record(self, usage: Usage) -> None:
+        await self._budget.record(usage)
+
+    async def _log(self, events: Iterable[Event]) -> None:
+        # All take their places before anybody waits: others may emit meanwhile.
+        places = [self._enqueue(event) for event in events]
+        if len(places) == 1:
+            await places[0]
+        elif places:
+            await asyncio.gather(*places)
+
+    def _enqueue(self, event: Event) -> asyncio.Future[int]:
+        fields = fields_of(event)
+        self._bytes_left -= len(fields.encode())
+        if self._bytes_left < 0:
+            raise OutputLimit
+        return self._event_log.enqueue(self._task_id, event, fields)

@@ -1,0 +1,238 @@
+"""A small server that speaks OpenAI's chat completions, and says what a test has written.
+
+It runs in threads of its own, so that tests of any kind can use it. It has no model: it
+gives its replies one after another, streamed, and keeps what it was asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+MODEL = "gpt-4o"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call in a reply; its arguments come in ``pieces`` pieces."""
+
+    name: str
+    arguments: Mapping[str, Any] | str
+    pieces: int = 3
+
+    def chunks(self) -> Iterator[str]:
+        text = self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
+        step = max(1, -(-len(text) // self.pieces))
+        for start in range(0, max(1, len(text)), step):
+            yield text[start : start + step]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One streamed answer.
+
+    Attributes:
+        text: its pieces.
+        prompt_tokens: all of the input, ``cached_tokens`` among it.
+        stall_after: after so many pieces of text the server waits for ``release``.
+        cut_after: after so many pieces of text it breaks the connection.
+        has_usage: whether the usage is told at all.
+    """
+
+    text: Sequence[str] = ()
+    calls: Sequence[Call] = ()
+    prompt_tokens: int = 100
+    completion_tokens: int = 20
+    cached_tokens: int = 0
+    stall_after: int | None = None
+    cut_after: int | None = None
+    has_usage: bool = True
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An answer that is an error. ``status`` 0 breaks the connection without a word."""
+
+    status: int
+    message: str = "the server is not well"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Script = Sequence[Reply | Failure] | Callable[[dict[str, Any]], Reply | Failure]
+
+
+class FakeOpenAI:
+    """``OPENAI_BASE_URL`` is its ``url``. A context manager.
+
+    A script is a list of replies, or a function from the body of a request to its reply.
+
+    Attributes:
+        requests: the bodies of the requests so far.
+        headers: their headers, in lower case.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self._replies = None if callable(script) else iter(script)
+        self._script = script
+        self._lock = threading.Lock()
+        self._released = threading.Event()
+        self._ids = itertools.count(1)
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.release()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def release(self) -> None:
+        """Let replies that stall go on."""
+        self._released.set()
+
+    def tool_messages(self) -> list[str]:
+        """What the last request tells of tools' answers."""
+        messages = self.requests[-1]["messages"]
+        return [str(message["content"]) for message in messages if message["role"] == "tool"]
+
+    def next_reply(self, body: dict[str, Any], headers: dict[str, str]) -> Reply | Failure:
+        with self._lock:
+            self.requests.append(body)
+            self.headers.append(headers)
+            if self._replies is not None:
+                return next(self._replies, Failure(400, "the script is at its end"))
+        assert callable(self._script)
+        return self._script(body)
+
+    def stall(self) -> None:
+        self._released.wait(60)
+
+    def new_id(self) -> str:
+        return f"call_{next(self._ids)}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that leave in the middle are what tests are about."""
+
+
+class _Cut(Exception):
+    pass
+
+
+def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = fake.next_reply(body, headers)
+            if not self.path.endswith("/chat/completions"):
+                reply = Failure(404, f"there is no {self.path}")
+            if isinstance(reply, Failure):
+                self._fail(reply)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                for chunk in _chunks(fake, reply, body.get("model", MODEL)):
+                    self._chunk(f"data: {json.dumps(chunk)}\n\n".encode())
+            except _Cut:
+                self.close_connection = True
+                return
+            self._chunk(b"data: [DONE]\n\n")
+            self._chunk(b"")
+
+        def _fail(self, failure: Failure) -> None:
+            if failure.status == 0:
+                self.close_connection = True
+                return
+            error = {"error": {"message": failure.message, "type": "error", "code": None}}
+            data = json.dumps(error).encode()
+            self.send_response(failure.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            for name, value in failure.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def _chunk(self, data: bytes) -> None:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: tests look at ``requests``."""
+
+    return Handler
+
+
+def _chunks(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[dict[str, Any]]:
+    yield _chunk(model, {"role": "assistant", "content": ""})
+    for number, piece in enumerate(reply.text):
+        _pause(fake, reply, number)
+        yield _chunk(model, {"content": piece})
+    _pause(fake, reply, len(reply.text))
+    for index, call in enumerate(reply.calls):
+        name = {"name": call.name, "arguments": ""}
+        first = {"index": index, "id": fake.new_id(), "type": "function", "function": name}
+        yield _chunk(model, {"tool_calls": [first]})
+        for piece in call.chunks():
+            more = {"index": index, "function": {"arguments": piece}}
+            yield _chunk(model, {"tool_calls": [more]})
+    yield _chunk(model, {}, "tool_calls" if reply.calls else "stop")
+    if reply.has_usage:
+        yield {**_chunk(model, {}), "choices": [], "usage": _usage(reply)}
+
+
+def _pause(fake: FakeOpenAI, reply: Reply, said: int) -> None:
+    if reply.stall_after == said:
+        fake.stall()
+    if reply.cut_after == said:
+        raise _Cut
+
+
+def _chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [choice],
+    }
+
+
+def _usage(reply: Reply) -> dict[str, Any]:
+    return {
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+    }

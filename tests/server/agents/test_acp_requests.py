@@ -1,0 +1,342 @@
+"""What an agent asks of us: permissions, files, terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import descendants
+
+from beray.server.runners.base import Outcome
+from beray.server.sandbox import Kind
+
+from .agent_bench import Bench, alive, bench, both_sandboxes, running
+
+ONCE = {"outcome": "selected", "optionId": "once"}
+NO = {"outcome": "selected", "optionId": "no"}
+
+
+async def asked(work: Bench, call: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
+    """The outcome that the agent is given, and what the log says of it."""
+    call = {"title": "Do it", **call}
+    assert await work.run(work.acp(**settings), f"ask {json.dumps(call)}") == Outcome("COMPLETED")
+    said = json.loads(work.recorder.text())
+    said.pop("_meta", None)
+    [payload] = work.recorder.payloads("permission")
+    assert "Do it" in payload["message"]
+    assert payload["call_id"] == "t1"
+    return said, payload["allowed"]
+
+
+async def test_allow_says_yes_once(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    call = {"kind": "other", "locations": [{"path": "/etc/passwd"}]}
+    assert await asked(work, call, acp_permissions="allow") == (ONCE, True)
+
+
+async def test_deny_says_no(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    assert await asked(work, {"kind": "think"}, acp_permissions="deny") == (NO, False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "chosen", "allowed"),
+    [
+        ("allow", "allow_always", "x", True),
+        ("allow", "reject_once", None, False),
+        ("deny", "allow_once", None, False),
+        ("deny", "reject_always", "x", False),
+        ("work_dir", "allow_always", None, False),
+    ],
+)
+async def test_where_no_option_fits_the_request_is_cancelled(
+    tmp_path: Path, policy: str, kind: str, chosen: str | None, allowed: bool
+) -> None:
+    work = await bench(tmp_path, "none")
+    call = {"kind": "think", "options": [{"optionId": "x", "name": "X", "kind": kind}]}
+    expected = {"outcome": "selected", "optionId": chosen} if chosen else {"outcome": "cancelled"}
+    assert await asked(work, call, acp_permissions=policy) == (expected, allowed)
+
+
+@pytest.mark.parametrize(
+    ("call", "allowed"),
+    [
+        ({"kind": "edit", "locations": [{"path": "{work}/a"}]}, True),
+        ({"kind": "edit", "locations": [{"path": "{work}/a"}, {"path": "/etc/b"}]}, False),
+        ({"kind": "edit", "locations": [{"path": "{work}/../a"}]}, False),
+        ({"kind": "edit", "locations": [{"path": "{work}x/a"}]}, False),
+        ({"kind": "edit", "content": [{"type": "diff", "path": "/x", "newText": ""}]}, False),
+        ({"kind": "edit", "rawInput": {"content": "/x", "file_path": "a/b"}}, True),
+        ({"kind": "edit", "rawInput": {"edits": [{"filePath": "../b"}]}}, False),
+        ({"kind": "edit"}, False),
+        ({"kind": "read", "locations": [{"path": "{work}/link/passwd"}]}, False),
+        ({"kind": "search"}, True),
+        ({"kind": "search", "rawInput": {"path": "/"}}, False),
+        ({"kind": "think"}, True),
+        ({"kind": "execute", "rawInput": {"command": "ls"}}, False),
+        ({"kind": "fetch"}, True),
+        ({"kind": "other", "locations": [{"path": "{work}/a"}]}, False),
+        ({"locations": [{"path": "{work}/a"}]}, False),
+    ],
+)
+async def test_work_dir_says_yes_to_what_stays_inside(
+    tmp_path: Path, call: dict[str, Any], allowed: bool
+) -> None:
+    work = await bench(tmp_path, "none")
+    (work.work_dir / "link").symlink_to("/etc")
+    call = json.loads(json.dumps(call).replace("{work}", str(work.work_dir)))
+    assert await asked(work, call) == (ONCE if allowed else NO, allowed)
+
+
+async def test_work_dir_lets_commands_run_where_bubblewrap_holds_them(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "bubblewrap")
+    assert await asked(work, {"kind": "execute"}) == (ONCE, True)
+
+
+async def test_work_dir_knows_the_path_of_the_sandbox(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "bubblewrap")
+    call = {"kind": "delete", "locations": [{"path": "/workspace/a"}]}
+    assert await asked(work, call) == (ONCE, True)
+
+
+async def test_work_dir_lets_nothing_be_fetched_where_there_is_no_network(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    assert await asked(work, {"kind": "fetch"}, agent_network=False) == (NO, False)
+
+
+async def test_a_request_is_judged_by_what_its_call_has_said_before(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    update = {"sessionUpdate": "tool_call", "toolCallId": "t1", "title": "Write", "kind": "edit"}
+    known = {**update, "locations": [{"path": "/etc/x"}]}
+    update_line = {
+        "jsonrpc": "2.0",
+        "method": "session/update",
+        "params": {"sessionId": "s", "update": known},
+    }
+    ask = {
+        "jsonrpc": "2.0",
+        "id": "r1",
+        "method": "session/request_permission",
+        "params": {
+            "sessionId": "s",
+            "toolCall": {"toolCallId": "t1"},
+            "options": [{"optionId": "once", "name": "", "kind": "allow_once"}],
+            "_meta": {"tool_call": {"kind": "think"}},
+        },
+    }
+    lines = [json.dumps(line) for line in (update_line, ask)]
+    async with running(work.run(work.acp(), f"raw_and_wait {json.dumps(lines)}")):
+        await work.recorder.until(lambda recorder: bool(recorder.payloads("permission")))
+    [payload] = work.recorder.payloads("permission")
+    assert payload["allowed"] is False
+    assert payload["message"] == "Denied: Write (it is outside the work_dir)"
+
+
+async def answers(work: Bench, calls: list[list[Any]], **given: Any) -> list[Any]:
+    """What the agent is answered, call by call. ``given`` is of the task."""
+    outcome = await work.run(work.acp(), f"calls {json.dumps(calls)}", **given)
+    assert outcome == Outcome("COMPLETED"), work.recorder.errors()
+    return list(json.loads(work.recorder.text()))
+
+
+@both_sandboxes
+async def test_files_are_read_and_written_in_the_work_dir(tmp_path: Path, kind: Kind) -> None:
+    work = await bench(tmp_path, kind)
+    (work.work_dir / "in.txt").write_text("1\n2\n3\n4\n")
+    base = "/workspace" if kind == "bubblewrap" else str(work.work_dir)
+    read = "fs/read_text_file"
+    got = await answers(
+        work,
+        [
+            [read, {"path": f"{base}/in.txt"}],
+            [read, {"path": f"{base}/in.txt", "line": 2, "limit": 2}],
+            [read, {"path": f"{base}/x/../in.txt", "line": 4}],
+            [read, {"path": f"{base}/in.txt", "line": 9, "limit": 2}],
+            [read, {"path": f"{work.work_dir}/in.txt", "limit": 1}],
+            ["fs/write_text_file", {"path": f"{base}/new/out.txt", "content": "grüße"}],
+            ["fs/write_text_file", {"path": f"{base}/in.txt", "content": ""}],
+        ],
+    )
+    contents = [answer.get("content") for answer in got[:5]]
+    assert contents == ["1\n2\n3\n4\n", "2\n3\n", "4\n", "", "1\n"]
+    assert (work.work_dir / "new/out.txt").read_text() == "grüße"
+    assert (work.work_dir / "in.txt").read_text() == ""
+
+
+async def test_files_outside_and_through_links_are_refused(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    base = work.work_dir
+    (base / "link").symlink_to(secret)
+    (base / "up").symlink_to(tmp_path)
+    (base / "binary").write_bytes(b"\xff\xfe")
+    (base / "large").write_bytes(b"x" * (9 * 1024 * 1024))
+    os.mkfifo(base / "fifo")
+    read, write = "fs/read_text_file", "fs/write_text_file"
+    calls: list[list[Any]] = [
+        [read, {"path": str(secret)}],
+        [read, {"path": f"{base}/../secret"}],
+        [read, {"path": f"{base}/link"}],
+        [read, {"path": f"{base}/up/secret"}],
+        [read, {"path": "in.txt"}],
+        [read, {"path": f"{base}/binary"}],
+        [read, {"path": f"{base}/large"}],
+        [read, {"path": f"{base}/large", "limit": 1}],
+        [read, {"path": f"{base}/fifo"}],
+        [read, {"path": f"{base}"}],
+        [read, {"path": f"{base}/none"}],
+        [write, {"path": f"{base}/link", "content": "x"}],
+        [write, {"path": f"{base}/up/new", "content": "x"}],
+        [write, {"path": str(tmp_path / "new"), "content": "x"}],
+        [write, {"path": 5, "content": "x"}],
+    ]
+    got = await answers(work, calls)
+    assert all("refused" in answer for answer in got), got
+    assert "outside the work_dir" in got[0]["refused"]
+    assert got[10]["code"] == -32002
+    assert secret.read_text() == "secret"
+    assert not (tmp_path / "new").exists()
+
+
+@both_sandboxes
+async def test_a_terminal_runs_a_command_to_its_end(tmp_path: Path, kind: Kind) -> None:
+    work = await bench(tmp_path, kind)
+    (work.work_dir / "sub dir").mkdir()
+    base = "/workspace" if kind == "bubblewrap" else str(work.work_dir)
+    name = {"terminalId": "terminal-1"}
+    script = "pwd; echo $A; printf 'h\\303\\251llo'; exit 3"
+    got = await answers(
+        work,
+        [
+            [
+                "terminal/create",
+                {
+                    "command": "sh",
+                    "args": ["-c", script],
+                    "cwd": f"{base}/sub dir",
+                    "env": [{"name": "A", "value": "$(b)"}],
+                },
+            ],
+            ["terminal/wait_for_exit", name],
+            ["terminal/output", name],
+            ["terminal/release", name],
+            ["terminal/output", name],
+            ["terminal/create", {"command": "echo one line | tr a-z A-Z"}],
+            ["terminal/wait_for_exit", {"terminalId": "terminal-2"}],
+            ["terminal/output", {"terminalId": "terminal-2"}],
+        ],
+    )
+    assert got[0] == {"terminalId": "terminal-1"}
+    assert got[1]["exitCode"] == 3
+    said = f"{base}/sub dir\n$(b)\nhéllo"
+    assert got[2] == {"output": said, "truncated": False, "exitStatus": {"exitCode": 3}}
+    assert "no such terminal" in got[4]["refused"]
+    assert got[7]["output"] == "ONE LINE\n"
+    assert work.recorder.text("tools:terminal") == f"{said}ONE LINE\n"
+    assert descendants() == []
+
+
+async def test_a_tool_call_tells_what_its_terminal_said(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    call = {
+        "sessionUpdate": "tool_call",
+        "toolCallId": "t",
+        "title": "sh",
+        "status": "completed",
+        "content": [{"type": "terminal", "terminalId": "terminal-1"}],
+    }
+    name = {"terminalId": "terminal-1"}
+    await answers(
+        work,
+        [
+            ["terminal/create", {"command": "echo", "args": ["hi"]}],
+            ["terminal/wait_for_exit", name],
+            ["terminal/release", name],
+            ["_update", call],
+        ],
+    )
+    terminal = {"command": "echo hi", "output": "hi\n", "exit_code": 0}
+    expected = {"status": "completed", "content": [{"terminal": terminal}]}
+    assert work.recorder.results("sh") == [expected]
+
+
+async def test_the_output_of_a_terminal_is_bounded_to_its_end(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    name = {"terminalId": "terminal-1"}
+    loud = "i=0; while [ $i -lt 4000 ]; do echo é$i; i=$((i+1)); done"
+    made = {"command": loud, "outputByteLimit": 10}
+    got = await answers(
+        work,
+        [
+            ["terminal/create", made],
+            ["terminal/wait_for_exit", name],
+            ["terminal/output", name],
+        ],
+    )
+    assert got[2]["truncated"] is True
+    assert got[2]["output"] == "98\né3999\n"
+
+
+@both_sandboxes
+async def test_a_killed_terminal_leaves_nothing_and_can_still_be_read(
+    tmp_path: Path, kind: Kind
+) -> None:
+    work = await bench(tmp_path, kind)
+    mark, open_mark = f"96{os.getpid()}", f"97{os.getpid()}"
+    name = {"terminalId": "terminal-1"}
+    got = await answers(
+        work,
+        [
+            ["terminal/create", {"command": f"echo on; setsid sleep {mark} & wait"}],
+            ["_until_output", name],
+            ["terminal/output", name],
+            ["terminal/kill", name],
+            ["terminal/wait_for_exit", name],
+            ["terminal/output", name],
+            # This one is left to the end of the run.
+            ["terminal/create", {"command": f"setsid sleep {open_mark} & wait"}],
+        ],
+    )
+    assert got[1] == {"output": "on\n", "truncated": False}
+    assert got[3] == {"signal": "SIGKILL"}
+    assert got[4] == {"output": "on\n", "truncated": False, "exitStatus": {"signal": "SIGKILL"}}
+    assert alive(mark, open_mark) == []
+    assert descendants() == []
+
+
+async def test_terminals_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    got = await answers(
+        work,
+        [
+            ["terminal/create", {"command": "ls", "cwd": "/etc"}],
+            ["terminal/create", {"command": "ls", "env": [{"name": "A=B", "value": "x"}]}],
+            ["terminal/create", {"command": "ls\0"}],
+            *[["terminal/create", {"command": "sleep 60"}]] * 33,
+            ["terminal/output", {"terminalId": "terminal-99"}],
+            ["no/such", {}],
+        ],
+    )
+    assert all("refused" in answer for answer in [*got[:3], *got[-3:]]), got
+    assert all("terminalId" in answer for answer in got[3:-3])
+    assert descendants() == []
+
+
+@pytest.mark.parametrize("network", [True, False])
+async def test_a_terminal_has_the_network_that_its_task_has(tmp_path: Path, network: bool) -> None:
+    work = await bench(tmp_path, "bubblewrap")
+    name = {"terminalId": "terminal-1"}
+    got = await answers(
+        work,
+        [
+            ["terminal/create", {"command": "readlink /proc/self/ns/net"}],
+            ["terminal/wait_for_exit", name],
+            ["terminal/output", name],
+        ],
+        network=network,
+    )
+    assert (got[2]["output"].strip() == os.readlink("/proc/self/ns/net")) is network

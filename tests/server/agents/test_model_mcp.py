@@ -1,0 +1,338 @@
+"""MCP servers as tools of a model: real ones, over HTTP and stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import psutil
+import pytest
+
+from beray.server.runners.base import Outcome
+from beray.server.runners.model import mcp_config, mcp_servers
+from tests.server.agents import mcp_server
+from tests.server.agents.mcp_server import HttpServer
+from tests.server.agents.model_bench import Bench, other_tasks, processes, stop, until
+
+Server = dict[str, Any]
+STDIO: Server = {"command": sys.executable, "args": [mcp_server.__file__]}
+TOOLS = ["echo", "fail", "hang", "picture", "environment", "breed", "large", "die"]
+
+
+@pytest.fixture
+def http() -> Iterator[HttpServer]:
+    with HttpServer() as server:
+        yield server
+
+
+def told(bench: Bench) -> list[tuple[str, str]]:
+    return [(payload["server"], payload["status"]) for payload in bench.sink.payloads("mcp")]
+
+
+async def test_tools_of_a_server_over_http_are_called(tmp_path: Path, http: HttpServer) -> None:
+    bench = await Bench.make(tmp_path, [("web_echo", {"text": "hi"})], "done")
+    tools = [{"web": {"url": http.url, "headers": {"Authorization": "Bearer secret-1234"}}}]
+    assert await bench.run(tools=tools) == Outcome("COMPLETED")
+    assert bench.answers() == ["echo: hi"]
+    assert bench.sink.results("web_echo") == ["echo: hi"]
+    assert bench.sink.payloads("mcp") == [
+        {
+            "kind": "mcp",
+            "server": "web",
+            "status": "connected",
+            "message": "8 tools",
+            "tools": TOOLS,
+        }
+    ]
+    assert {headers["authorization"] for headers in http.headers} == {"Bearer secret-1234"}
+    assert "secret-1234" not in str(bench.sink.events)
+    assert not other_tasks()
+
+
+async def test_tools_of_a_program_are_called_and_it_is_gone_afterwards(tmp_path: Path) -> None:
+    bench = await Bench.make(tmp_path, [("local_echo", {"text": "hi"})], "done", mcp_stdio=True)
+    assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
+    assert bench.answers() == ["echo: hi"]
+    assert told(bench) == [("local", "connected")]
+    assert not processes()
+    assert not other_tasks()
+
+
+async def test_a_program_has_its_own_variables_and_none_of_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-server")
+    monkeypatch.setenv("BERAY_SMTP_PASSWORD", "also")
+    bench = await Bench.make(tmp_path, [("local_environment", {})], "done", mcp_stdio=True)
+    await bench.run(tools=[{"local": {**STDIO, "env": {"MINE": "yes"}}}])
+    [answer] = bench.answers()
+    assert "'MINE': 'yes'" in answer or '"MINE": "yes"' in answer
+    assert "sk-of-the-server" not in answer
+    assert "BERAY" not in answer
+    assert str(Path(os.environ["HOME"])) not in answer
+
+
+async def test_programs_are_refused_where_the_owner_does_not_allow_them(tmp_path: Path) -> None:
+    bench = await Bench.make(tmp_path, "done")
+    before = processes()
+    assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
+    [payload] = bench.sink.payloads("mcp")
+    assert payload["status"] == "failed"
+    assert "BERAY_MCP_STDIO" in payload["message"]
+    assert bench.model is not None
+    assert "local" in bench.model.instructions
+    assert processes() == before
+
+
+async def test_a_tool_that_fails_is_told_and_the_run_goes_on(
+    tmp_path: Path, http: HttpServer
+) -> None:
+    bench = await Bench.make(
+        tmp_path,
+        [("web_fail", {})],
+        [("web_echo", {"wrong": 1})],
+        [("web_echo", {"text": "x"})],
+        "done",
+    )
+    assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
+    assert "the tool is broken" in bench.sink.results("web_fail")[0]["error"]
+    assert "text" in bench.sink.results("web_echo")[0]["error"]
+    assert bench.answers()[-1] == "echo: x"
+
+
+async def test_a_picture_reaches_the_model_and_the_log_says_what_it_is(
+    tmp_path: Path, http: HttpServer
+) -> None:
+    bench = await Bench.make(tmp_path, [("web_picture", {})], "done")
+    assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
+    size = len(mcp_server.PIXEL)
+    assert bench.sink.results("web_picture") == [[{"media_type": "image/png", "bytes": size}]]
+    assert bench.model is not None
+    assert "BinaryImage" in str(bench.model.asked[-1]) or "BinaryContent" in str(
+        bench.model.asked[-1]
+    )
+
+
+async def test_servers_with_the_same_tools_do_not_clash(tmp_path: Path, http: HttpServer) -> None:
+    name = "Ein langer Name: " + "x" * 80
+    bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
+    web = {"url": http.url}
+    await bench.run(tools=[{"a": web, "b": STDIO}, {"a": web}, {name: web}])
+    assert bench.model is not None
+    names = bench.model.tools
+    assert {"a_echo", "b_echo", "a_echo_2"} <= set(names)
+    assert len(names) == len(set(names)) == 8 + 4 * len(TOOLS)
+    assert all(
+        len(name) <= 64 and name.replace("_", "").replace("-", "").isalnum() for name in names
+    )
+
+
+async def test_servers_that_cannot_be_reached_are_told_and_the_run_goes_on(
+    tmp_path: Path, http: HttpServer
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/mcp?token=hidden-token"
+    tools: list[Server] = [
+        {"nobody": {"url": nobody, "headers": {"X-Key": "hidden-key"}}},
+        {"missing": {"command": "no-such-program-here"}},
+        {
+            "dying": {
+                "command": "sh",
+                "args": ["-c", "echo cannot start with $KEY >&2; exit 3"],
+                "env": {"KEY": "hidden-env"},
+            }
+        },
+        {"wrong": {"url": http.url + "/nowhere"}},
+        {"ftp": {"url": "ftp://127.0.0.1/"}},
+        {"both": {"url": http.url, "command": "x"}},
+        {"web": {"url": http.url}},
+    ]
+    bench = await Bench.make(tmp_path, [("web_echo", {"text": "hi"})], "done", mcp_stdio=True)
+    assert await bench.run(tools=tools) == Outcome("COMPLETED")
+    assert told(bench) == [
+        ("nobody", "failed"), ("missing", "failed"), ("dying", "failed"), ("wrong", "failed"),
+        ("ftp", "failed"), ("both", "failed"), ("web", "connected"),
+    ]  # fmt: skip
+    messages = {payload["server"]: payload["message"] for payload in bench.sink.payloads("mcp")}
+    assert "cannot be reached" in messages["nobody"]
+    assert "no-such-program-here" in messages["missing"]
+    assert "cannot start with" in messages["dying"]
+    assert bench.model is not None
+    for name in ("nobody", "missing", "dying", "wrong"):
+        assert f"{name} could not be reached" in bench.model.instructions
+    said = str(bench.sink.events) + bench.model.instructions
+    assert "hidden" not in said
+    assert bench.answers() == ["echo: hi"]
+    assert not processes()
+    assert not other_tasks()
+
+
+async def test_servers_that_do_not_answer_are_given_up_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_servers, "CONNECT_SECONDS", 0.5)
+    silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 981; done"]}
+    bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/mcp"
+        began = time.monotonic()
+        tools: list[Server] = [{"a": silent}, {"b": silent}, {"c": {"url": url}}]
+        assert await bench.run(tools=tools) == Outcome("COMPLETED")
+    assert time.monotonic() - began < 2
+    assert told(bench) == [("a", "failed"), ("b", "failed"), ("c", "failed")]
+    assert "no answer within 0.5 s" in bench.sink.payloads("mcp")[0]["message"]
+    assert not processes()
+    assert not other_tasks()
+
+
+async def test_a_program_that_dies_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    bench = await Bench.make(
+        tmp_path, [("local_die", {})], [("local_echo", {"text": "x"})], "done", mcp_stdio=True
+    )
+    assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
+    assert told(bench) == [("local", "connected"), ("local", "failed")]
+    assert "these are my last words" in bench.sink.payloads("mcp")[1]["message"]
+    assert "its program has ended" in bench.answers()[0]
+    assert "gone" in bench.answers()[1]
+
+
+async def test_a_server_over_http_that_goes_away_is_told(tmp_path: Path, http: HttpServer) -> None:
+    bench = await Bench.make(
+        tmp_path,
+        [("web_echo", {"text": "hi"})],
+        [("run_command", {"command": "echo on; until [ -e go ]; do sleep 0.02; done"})],
+        [("web_echo", {"text": "again"})],
+        "done",
+    )
+    run = bench.start(tools=[{"web": {"url": http.url}}])
+    await bench.sink.until(lambda sink: sink.text("tools:run_command") == "on\n")
+    await asyncio.to_thread(http.close)
+    (bench.work_dir / "go").touch()
+    assert await run == Outcome("COMPLETED")
+    assert bench.answers()[0] == "echo: hi"
+    assert "the MCP server web failed" in bench.answers()[2]
+    assert told(bench) == [("web", "connected"), ("web", "failed")]
+    assert not other_tasks()
+
+
+@pytest.mark.parametrize("kind", ["http", "stdio"])
+async def test_a_stop_in_the_middle_of_a_call_that_hangs_is_quick(
+    tmp_path: Path, http: HttpServer, kind: str
+) -> None:
+    tools = [{"x": {"url": http.url} if kind == "http" else STDIO}]
+    bench = await Bench.make(
+        tmp_path, [("x_breed", {})] if kind == "stdio" else "", [("x_hang", {})], mcp_stdio=True
+    )
+    assert bench.model is not None
+    if kind == "http":
+        del bench.model.steps[0]
+    run = bench.start(tools=tools)
+    await bench.sink.until(lambda sink: any(name == "x_hang" for name, _ in sink.calls()))
+    await asyncio.sleep(0.2)  # nobody can see when the server has the call
+    assert await stop(run) < 1
+    assert not processes()
+    assert not other_tasks()
+    assert bench.sink.records[0].requests == len(bench.model.asked)
+
+
+async def test_a_call_that_hangs_has_a_deadline(
+    tmp_path: Path, http: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_servers, "CALL_SECONDS", 0.3)
+    bench = await Bench.make(tmp_path, [("web_hang", {})], "done")
+    assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
+    assert "no answer within 0.3 s" in bench.answers()[0]
+
+
+async def test_a_stop_while_servers_are_connected_to_leaves_nothing(tmp_path: Path) -> None:
+    silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 980; done"]}
+    bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
+    run = bench.start(tools=[{"a": silent}])
+    await until(lambda: any("980" in psutil.Process(pid).cmdline() for pid in processes()))
+    assert await stop(run) < 1
+    assert not processes()
+    assert not other_tasks()
+
+
+async def test_what_is_no_message_on_the_output_of_a_program_does_no_harm(tmp_path: Path) -> None:
+    noisy = f"echo Welcome; echo '[1'; exec {sys.executable} {mcp_server.__file__}"
+    bench = await Bench.make(tmp_path, [("x_echo", {"text": "hi"})], "done", mcp_stdio=True)
+    await bench.run(tools=[{"x": {"command": "sh", "args": ["-c", noisy]}}])
+    assert bench.answers() == ["echo: hi"]
+
+
+async def test_a_large_answer_is_cut_off_for_the_model(tmp_path: Path, http: HttpServer) -> None:
+    calls: list[tuple[str, Server]] = [(f"{name}_large", {}) for name in ("web", "local")]
+    bench = await Bench.make(tmp_path, *([one] for one in calls), "done", mcp_stdio=True)
+    await bench.run(tools=[{"web": {"url": http.url}}, {"local": STDIO}])
+    for answer in bench.answers():
+        assert answer.endswith("[cut off here: 3,000,000 characters in all]")
+        assert len(answer) < 101_000
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """Redirects to a server elsewhere, or is that server and notes what comes."""
+
+    to = ""
+    seen: ClassVar[list[str | None]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["Host"].startswith("127.0.0.1:"):
+            self.send_response(307)
+            self.send_header("Location", _Elsewhere.to)
+        else:
+            _Elsewhere.seen.append(self.headers["Authorization"])
+            self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> None:
+    here = ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere)
+    there = ThreadingHTTPServer(("127.0.0.2", 0), _Elsewhere)
+    _Elsewhere.to = f"http://127.0.0.2:{there.server_address[1]}/mcp"
+    threads = [Thread(target=server.serve_forever, args=(0.02,)) for server in (here, there)]
+    for thread in threads:
+        thread.start()
+    try:
+        url = f"http://127.0.0.1:{here.server_address[1]}/mcp"
+        bench = await Bench.make(tmp_path, "done")
+        await bench.run(
+            tools=[{"web": {"url": url, "headers": {"Authorization": "Bearer s3cr3t"}}}]
+        )
+    finally:
+        for server in (here, there):
+            server.shutdown()
+            server.server_close()
+        for thread in threads:
+            thread.join()
+    assert told(bench) == [("web", "failed")]
+    assert "s3cr3t" not in str(bench.sink.events)
+    assert _Elsewhere.seen == []
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"a": {"url": 5}}], [{"a": {}}], [{"a": None}], [{"a": {"command": ""}}], [{}], ["a"],
+        [{"a": {"command": "x", "args": "y"}}], [{"a": {"command": "x", "args": [1]}}],
+        [{"a": {"command": "x", "env": {"A": 1}}}], [{"a": {"command": "x", "env": {"A=B": "1"}}}],
+        [{"a": {"url": "http://x", "headers": ["a"]}}], [{"a": {"command": "x\0"}}],
+    ],
+)  # fmt: skip
+def test_what_is_no_server_has_a_problem(tools: list[Any]) -> None:
+    [server] = mcp_config.parse(tools)
+    assert server.problem

@@ -1,0 +1,338 @@
+"""The model runner and a provider, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from beray.events import (
+    MsgEventEnd,
+    MsgEventSendFile,
+    MsgEventTextChunk,
+    MsgEventToolCallChunk,
+    MsgEventToolResult,
+)
+from beray.server.runners.base import Outcome, OverBudget, Usage
+from beray.server.runners.model import Patience
+from tests.server.agents.fake_openai import Call, Failure, FakeOpenAI, Reply, Script
+from tests.server.agents.model_bench import Bench, about, other_tasks, processes, stop
+
+Provider = Callable[[Script], FakeOpenAI]
+HELLO = "print('hello world')\n"
+HELLO_WORLD: list[Reply | Failure] = [
+    Reply(["I write ", "it."], [Call("write_file", {"path": "hello.py", "content": HELLO})]),
+    Reply([], [Call("run_command", {"command": "python3 hello.py"})], cached_tokens=64),
+    Reply([], [Call("send_file", {"path": "hello.py"})], prompt_tokens=200),
+    Reply(["Done", ": ", "hello.py"], prompt_tokens=300, completion_tokens=7, cached_tokens=256),
+]
+
+
+@pytest.fixture
+def providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeOpenAI]]:
+    """Every server that ``provider`` starts; they are closed at the end."""
+    started: list[FakeOpenAI] = []
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    yield started
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def provider(providers: list[FakeOpenAI], monkeypatch: pytest.MonkeyPatch) -> Provider:
+    def start(script: Script) -> FakeOpenAI:
+        server = FakeOpenAI(script)
+        providers.append(server)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        return server
+
+    return start
+
+
+async def test_a_goal_is_done_and_every_step_of_it_is_an_event(
+    tmp_path: Path, provider: Provider
+) -> None:
+    fake = provider(HELLO_WORLD)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+
+    assert await bench.run() == Outcome("COMPLETED")
+
+    assert (bench.work_dir / "hello.py").read_text() == HELLO
+    steps = [type(event) for event in bench.sink.events]
+    unrepeated = [
+        kind for kind, before in zip(steps, [None, *steps], strict=False) if kind != before
+    ]
+    assert unrepeated == [
+        MsgEventTextChunk, MsgEventToolCallChunk, MsgEventToolResult,
+        MsgEventToolCallChunk, MsgEventTextChunk, MsgEventToolResult,
+        MsgEventToolCallChunk, MsgEventSendFile, MsgEventToolResult,
+        MsgEventTextChunk, MsgEventEnd,
+    ]  # fmt: skip
+    assert bench.sink.text() == "I write it.Done: hello.py"
+    assert bench.sink.text("tools:run_command") == "hello world\n"
+    assert bench.sink.of(MsgEventSendFile)[0].path == "hello.py"
+    assert bench.sink.of(MsgEventEnd)[0].tokens_used == 100 + 100 + 200 + 300 + 20 * 3 + 7
+    assert fake.requests[0]["messages"][-1] == {"role": "user", "content": "write hello world"}
+    assert not other_tasks()
+
+
+async def test_text_and_arguments_come_in_the_pieces_they_are_sent_in(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider(HELLO_WORLD)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    await bench.run()
+    chunks = bench.sink.of(MsgEventTextChunk)
+    assert [chunk.text for chunk in chunks if chunk.source == "main"][:2] == ["I write ", "it."]
+    calls = bench.sink.of(MsgEventToolCallChunk)
+    first = [call for call in calls if (call.model_extra or {})["call_id"] == "call_1"]
+    assert [call.tool_name for call in first] == ["write_file", None, None, None]
+    assert all(call.args_chunk for call in first[1:])
+    assert bench.sink.calls()[1] == ("run_command", '{"command": "python3 hello.py"}')
+    result = bench.sink.of(MsgEventToolResult)[1]
+    assert result.result == {"exit_code": 0}
+    assert (result.source, result.model_extra) == ("tools:run_command", {"call_id": "call_2"})
+
+
+async def test_an_answer_is_told_while_it_is_still_coming(
+    tmp_path: Path, provider: Provider
+) -> None:
+    fake = provider([Reply(["one ", "two ", "three"], stall_after=2)])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    run = bench.start()
+    await bench.sink.until(lambda sink: sink.text() == "one two ")
+    fake.release()
+    assert await run == Outcome("COMPLETED")
+    assert bench.sink.text() == "one two three"
+
+
+async def test_what_is_used_is_said_before_each_request_and_at_the_end(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider(HELLO_WORLD)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    await bench.run()
+    # Of gpt-4o, 1,000,000 tokens cost 2.50 as input, 1.25 out of the cache, 10.00 as output.
+    assert bench.sink.usages == [
+        Usage(),
+        Usage(1, 100, 20, 0, 0, about(0.00045)),
+        Usage(2, 200, 40, 64, 0, about(0.00045 + 0.00037)),
+        Usage(3, 400, 60, 64, 0, about(0.00082 + 0.0007)),
+    ]
+    assert bench.sink.records == [Usage(4, 700, 67, 320, 0, about(0.00152 + 0.0005))]
+
+
+async def test_a_model_without_a_known_price_costs_nobody_knows_what(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([Reply(["hello"])])
+    bench = await Bench.make(tmp_path, model="openai:my-own-llama")
+    await bench.run()
+    assert bench.sink.records == [Usage(1, 100, 20, 0, 0, None)]
+
+
+async def test_where_the_provider_tells_no_usage_it_is_estimated(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([Reply(["x" * 400], has_usage=False)])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    await bench.run(goal="y" * 4000)
+    [usage] = bench.sink.records
+    assert usage.estimated
+    assert usage.output_tokens == 100
+    assert usage.input_tokens > 1000
+
+
+async def test_a_local_endpoint_needs_no_key_and_a_key_is_used(
+    tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = provider(lambda body: Reply(["hello"]))
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("COMPLETED")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    assert await bench.run() == Outcome("COMPLETED")
+    assert fake.headers[1]["authorization"] == "Bearer sk-mine"
+
+
+async def test_a_task_can_name_its_own_model(tmp_path: Path, provider: Provider) -> None:
+    fake = provider([Reply(["hello"])])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    await bench.run(job_model="openai-chat:gpt-4o-mini")
+    assert fake.requests[0]["model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize(
+    ("failures", "words"),
+    [
+        ([Failure(429, "slow down"), Failure(503)], ["HTTP 429: slow down", "HTTP 503"]),
+        ([Failure(500), Failure(0)], ["HTTP 500", "onnection"]),
+    ],
+)
+async def test_a_failure_that_passes_is_tried_again_and_told(
+    tmp_path: Path, provider: Provider, failures: list[Failure], words: list[str]
+) -> None:
+    fake = provider([*failures, Reply(["hello"])])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("COMPLETED")
+    assert len(fake.requests) == 3
+    told = bench.sink.payloads("retry")
+    assert len(told) == len(words)
+    assert all(word in payload["message"] for word, payload in zip(words, told, strict=True))
+    assert bench.sink.usages == [Usage()] * 3
+    assert bench.sink.records[0].requests == 1
+
+
+async def test_the_provider_says_how_long_to_wait(tmp_path: Path, provider: Provider) -> None:
+    provider([Failure(429, headers={"Retry-After": "1"}), Reply(["hello"])])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    bench.patience = Patience(first_seconds=30)
+    assert await bench.run() == Outcome("COMPLETED")
+    assert bench.sink.payloads("retry")[0]["wait_seconds"] == 1
+
+
+async def test_a_provider_that_stays_down_ends_the_run_with_its_own_words(
+    tmp_path: Path, provider: Provider
+) -> None:
+    fake = provider(lambda body: Failure(500, "all is lost"))
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("FAILED", "provider")
+    assert len(fake.requests) == 5
+    [(code, details)] = bench.sink.errors()
+    assert code == "PROVIDER"
+    assert "gpt-4o" in details
+    assert "HTTP 500: all is lost" in details
+    assert not bench.sink.of(MsgEventEnd)
+
+
+async def test_a_refused_request_is_not_tried_again(tmp_path: Path, provider: Provider) -> None:
+    fake = provider(lambda body: Failure(400, "the prompt is too long"))
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("FAILED", "provider")
+    assert len(fake.requests) == 1
+    assert "too long" in bench.sink.errors()[0][1]
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(401, "key"), (404, "name")], ids=["wrong key", "wrong name"]
+)
+async def test_a_key_or_name_that_the_provider_refuses_is_named_as_the_problem(
+    tmp_path: Path, provider: Provider, status: int, word: str
+) -> None:
+    provider([Failure(status, "no")])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("FAILED", "model")
+    [(code, details)] = bench.sink.errors()
+    assert code == "MODEL"
+    assert word in details
+
+
+async def test_an_answer_that_is_cut_off_is_asked_for_again(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([Reply(["half of ", "it"], cut_after=1), Reply(["all of it"])])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("COMPLETED")
+    assert bench.sink.text() == "half of all of it"
+    [payload] = bench.sink.payloads("retry")
+    assert payload["answer_began"]
+    assert "cut off" in payload["message"]
+    [usage] = bench.sink.records
+    assert (usage.requests, usage.estimated) == (2, True)
+
+
+async def test_after_a_failure_the_end_still_says_what_was_used(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([HELLO_WORLD[0], Failure(400)])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("FAILED", "provider")
+    assert bench.sink.events[-1] == MsgEventEnd(tokens_used=120)
+    assert (bench.work_dir / "hello.py").exists()
+
+
+async def test_a_budget_ends_the_run_before_the_next_request(
+    tmp_path: Path, provider: Provider
+) -> None:
+    fake = provider(HELLO_WORLD)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+
+    def no_more_than_two(usage: Usage) -> None:
+        if usage.requests >= 2:
+            raise OverBudget("two requests are all")
+
+    bench.budget(no_more_than_two)
+    with pytest.raises(OverBudget, match="two requests"):
+        await bench.run()
+    assert len(fake.requests) == 2
+    assert bench.sink.records[0].requests == 2
+    assert bench.sink.events[-1] == MsgEventEnd(tokens_used=240)
+    assert not processes()
+    assert not other_tasks()
+
+
+async def test_many_requests_are_no_reason_to_end(tmp_path: Path, provider: Provider) -> None:
+    def script(body: dict[str, object]) -> Reply:
+        messages = body["messages"]
+        assert isinstance(messages, list)
+        if len(messages) > 2 * 55:
+            return Reply(["enough"])
+        return Reply([], [Call("report_progress", {"message": "on"})])
+
+    fake = provider(script)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    assert await bench.run() == Outcome("COMPLETED")
+    assert len(fake.requests) == 56
+
+
+async def test_a_stop_in_the_middle_of_an_answer_is_quick_and_counts_what_was_said(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([Reply(["a" * 40, "b"], stall_after=1)])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    run = bench.start()
+    await bench.sink.until(lambda sink: sink.text() == "a" * 40)
+    assert await stop(run) < 1
+    [usage] = bench.sink.records
+    assert usage.estimated
+    assert usage.requests == 1
+    assert usage.output_tokens == 10
+    assert usage.input_tokens > 100
+    assert not other_tasks()
+
+
+async def test_a_stop_before_the_answer_counts_what_was_asked(
+    tmp_path: Path, provider: Provider
+) -> None:
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def script(body: dict[str, object]) -> Reply:
+        loop.call_soon_threadsafe(asked.set)
+        fake.stall()
+        return Reply(["late"])
+
+    fake = provider(script)
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    run = bench.start()
+    await asked.wait()
+    assert await stop(run) < 1
+    [usage] = bench.sink.records
+    assert usage.estimated
+    assert (usage.requests, usage.output_tokens) == (1, 0)
+    assert usage.input_tokens > 100
+    assert not other_tasks()
+
+
+async def test_a_stop_while_waiting_for_the_provider_is_quick(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider([Failure(429, headers={"Retry-After": "50"})])
+    bench = await Bench.make(tmp_path, model="openai:gpt-4o")
+    run = bench.start()
+    await bench.sink.until(lambda sink: bool(sink.payloads("retry")))
+    assert bench.sink.payloads("retry")[0]["wait_seconds"] == 50
+    assert await stop(run) < 1
+    assert bench.sink.records == [Usage()]
+    assert not other_tasks()

@@ -1,0 +1,465 @@
+"""The tools of a model: what they do, and what they refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray.events import MsgEventSendFile
+from beray.server.runners.base import Outcome
+from beray.server.runners.model import toolset
+from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
+
+SHELL = "tools:run_command"
+
+
+async def call(
+    tmp_path: Path,
+    *calls: tuple[str, dict[str, Any]],
+    files: dict[str, str] | None = None,
+    **settings: Any,
+) -> tuple[Bench, list[str]]:
+    """Have a model make these calls, one after another; return what it was told."""
+    bench = await Bench.make(tmp_path, *([one] for one in calls), "done", **settings)
+    for name, content in (files or {}).items():
+        path = bench.work_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert await bench.run() == Outcome("COMPLETED")
+    return bench, bench.answers()
+
+
+async def test_the_model_is_told_of_its_tools_and_where_it_is(tmp_path: Path) -> None:
+    bench = await Bench.make(tmp_path, "done")
+    await bench.run()
+    assert bench.model is not None
+    assert sorted(bench.model.tools) == sorted(toolset.NAMES)
+    assert bench.sandbox.inside(bench.work_dir) in bench.model.instructions
+
+
+async def test_read_file_gives_all_or_some_lines(tmp_path: Path) -> None:
+    lines = "".join(f"line {number}\n" for number in range(1, 11))
+    _, answers = await call(
+        tmp_path,
+        ("read_file", {"path": "a/b.txt"}),
+        ("read_file", {"path": "a/b.txt", "first_line": 3, "line_count": 2}),
+        ("read_file", {"path": "a/b.txt", "first_line": 10}),
+        ("read_file", {"path": "empty"}),
+        files={"a/b.txt": lines, "empty": ""},
+    )
+    assert answers == [lines, "line 3\nline 4\n", "line 10\n", ""]
+
+
+async def test_read_file_says_where_a_long_text_is_cut_off(tmp_path: Path) -> None:
+    long = "".join(f"{number:07} {'x' * 91}\n" for number in range(1, 1001))
+    _, answers = await call(
+        tmp_path,
+        ("read_file", {"path": "long"}),
+        ("read_file", {"path": "long", "first_line": 601}),
+        ("read_file", {"path": "wide"}),
+        files={"long": long, "wide": "w" * 100_000 + "\nnext\n"},
+    )
+    assert answers[0].startswith("0000001 ")
+    assert answers[0].endswith("[cut off before line 601: the file has 100,000 bytes in all]\n")
+    assert answers[1].startswith("0000601 ")
+    assert answers[2].startswith("w" * 4000)
+    assert answers[2].endswith("… [100,001 bytes in this line]\nnext\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"path": "missing"}, "does not exist"),
+        ({"path": "folder"}, "is a folder"),
+        ({"path": "/etc/passwd"}, "is absolute"),
+        ({"path": "../1/a"}, "'..'"),
+        ({"path": "link"}, "link"),
+        ({"path": "out/passwd"}, "link"),
+        ({"path": "pipe"}, "neither a file nor a folder"),
+        ({"path": "binary"}, "not a text file"),
+        ({"path": "a", "first_line": 5}, "has 1 lines only"),
+        ({"path": "a", "first_line": 0}, "begin at 1"),
+        ({"path": "a\0b"}, "NUL"),
+        ({"file": "a"}, "Field required"),
+    ],
+)
+async def test_read_file_refuses_what_is_not_a_file_of_the_workspace(
+    tmp_path: Path, arguments: dict[str, Any], words: str
+) -> None:
+    bench = await Bench.make(tmp_path, [("read_file", arguments)], "done")
+    (bench.work_dir / "a").write_text("one line\n")
+    (bench.work_dir / "folder").mkdir()
+    (bench.work_dir / "link").symlink_to("/etc/passwd")
+    (bench.work_dir / "out").symlink_to("/etc")
+    (bench.work_dir / "binary").write_bytes(b"\x7fELF\0\0")
+    os.mkfifo(bench.work_dir / "pipe")
+    assert await bench.run() == Outcome("COMPLETED")
+    [answer] = bench.answers()
+    assert words in answer
+    assert "root:" not in answer
+    [result] = bench.sink.results("read_file")
+    assert words in result["error"]
+
+
+async def test_write_file_makes_folders_and_replaces_and_keeps_the_mode(tmp_path: Path) -> None:
+    bench = await Bench.make(
+        tmp_path,
+        [("write_file", {"path": "new/deep/a.txt", "content": "grün\n"})],
+        [("write_file", {"path": "run.sh", "content": "echo new"})],
+        "done",
+    )
+    script = bench.work_dir / "run.sh"
+    script.write_text("echo old")
+    script.chmod(0o755)
+    await bench.run()
+    assert (bench.work_dir / "new/deep/a.txt").read_text() == "grün\n"
+    assert script.read_text() == "echo new"
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert bench.answers()[0] == "new/deep/a.txt: 6 bytes written"
+
+
+@pytest.mark.parametrize("path", ["link", "out/new", "folder", "../new", "/tmp/new", "", "."])
+async def test_write_file_leaves_what_is_outside_alone(tmp_path: Path, path: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    bench = await Bench.make(
+        tmp_path,
+        [("write_file", {"path": path, "content": "gone"})],
+        [("edit_file", {"path": path, "old_text": "mine", "new_text": "gone"})],
+        "done",
+    )
+    (bench.work_dir / "folder").mkdir()
+    (bench.work_dir / "link").symlink_to(outside / "file")
+    (bench.work_dir / "out").symlink_to(outside)
+    assert await bench.run() == Outcome("COMPLETED")
+    assert {file.name: file.read_text() for file in outside.iterdir()} == {"file": "mine"}
+    assert "error" in bench.sink.results("write_file")[0]
+    assert "error" in bench.sink.results("edit_file")[0]
+
+
+async def test_edit_file_replaces_exactly_what_is_there_once(tmp_path: Path) -> None:
+    bench, answers = await call(
+        tmp_path,
+        ("edit_file", {"path": "a", "old_text": "two\n", "new_text": "2\n"}),
+        ("edit_file", {"path": "a", "old_text": "one", "new_text": "1"}),
+        ("edit_file", {"path": "a", "old_text": "one", "new_text": "1", "replace_all": True}),
+        ("edit_file", {"path": "a", "old_text": "three", "new_text": "3"}),
+        ("edit_file", {"path": "a", "old_text": "", "new_text": "3"}),
+        ("edit_file", {"path": "a", "old_text": "2", "new_text": "2"}),
+        ("edit_file", {"path": "b", "old_text": "2", "new_text": "3"}),
+        files={"a": "one\ntwo\none\n"},
+    )
+    assert answers[0] == "a: replaced 1 time"
+    assert "2 times" in answers[1]
+    assert answers[2] == "a: replaced 2 times"
+    assert "not in 'a'" in answers[3]
+    assert "empty" in answers[4]
+    assert "the same" in answers[5]
+    assert "does not exist" in answers[6]
+    assert (bench.work_dir / "a").read_text() == "1\n2\n1\n"
+
+
+async def test_parallel_edits_of_one_file_are_all_there(tmp_path: Path) -> None:
+    edits = [
+        ("edit_file", {"path": "a", "old_text": f"<{n}>", "new_text": f"[{n}]"}) for n in range(20)
+    ]
+    bench = await Bench.make(tmp_path, edits, "done")
+    (bench.work_dir / "a").write_text("".join(f"<{n}>" for n in range(20)))
+    await bench.run()
+    assert (bench.work_dir / "a").read_text() == "".join(f"[{n}]" for n in range(20))
+    assert (
+        len(
+            {
+                event.model_dump()["call_id"]
+                for event in bench.sink.events
+                if event.type == "AGENT_EVENT_TOOL_RESULT"
+            }
+        )
+        == 20
+    )
+
+
+async def test_list_files_shows_a_folder_or_all_of_it(tmp_path: Path) -> None:
+    _, answers = await call(
+        tmp_path,
+        ("list_files", {}),
+        ("list_files", {"path": "src"}),
+        ("list_files", {"recursive": True}),
+        ("list_files", {"path": "src/empty"}),
+        ("list_files", {"path": "missing"}),
+        ("list_files", {"path": "many"}),
+        files={"a.txt": "12345", "src/b.py": "", "src/empty/../c": ""}
+        | {f"many/{number:04}": "" for number in range(1010)},
+    )
+    assert answers[0] == "a.txt (5 bytes)\nmany/\nsrc/"
+    assert answers[1] == "src/b.py (0 bytes)\nsrc/c (0 bytes)\nsrc/empty/"
+    assert "more than 1,000 entries" in answers[2]
+    assert answers[3] == "(nothing is there)"
+    assert "does not exist" in answers[4]
+    assert answers[5].endswith("[10 more are not listed]")
+
+
+async def test_search_files_finds_lines(tmp_path: Path) -> None:
+    _, answers = await call(
+        tmp_path,
+        ("search_files", {"pattern": r"def \w+\("}),
+        ("search_files", {"pattern": "a.b", "is_regex": False}),
+        ("search_files", {"pattern": "HELLO", "ignore_case": True, "file_pattern": "*.txt"}),
+        ("search_files", {"pattern": r"^v\d+(?:\.\d+)+$", "path": "src"}),
+        ("search_files", {"pattern": "nowhere"}),
+        ("search_files", {"pattern": "root", "path": "out"}),
+        ("search_files", {"pattern": "(", "path": "."}),
+        ("search_files", {"pattern": "-r", "path": "src/a.py"}),
+        files={
+            "src/a.py": "x = 1\ndef main():\n    pass  # -r\n",
+            "src/b.txt": "hello a.b\naXb\nv1.2.3\nv1.\n",
+            ".git/config": "def no(",
+        },
+    )
+    assert answers[0] == "src/a.py:2:def main():"
+    assert answers[1] == "src/b.txt:1:hello a.b"
+    assert answers[2] == "src/b.txt:1:hello a.b"
+    assert answers[3] == "src/b.txt:3:v1.2.3"
+    assert answers[4] == "(nothing was found)"
+    assert "does not exist" in answers[5]
+    assert "the search failed" in answers[6]
+    assert answers[7] == "src/a.py:3:    pass  # -r"
+
+
+async def test_search_files_follows_no_link(tmp_path: Path) -> None:
+    bench = await Bench.make(
+        tmp_path,
+        [
+            ("search_files", {"pattern": "root"}),
+            ("search_files", {"pattern": "root", "path": "out"}),
+        ],
+        "done",
+    )
+    (bench.work_dir / "out").symlink_to("/etc")
+    (bench.work_dir / "passwd").symlink_to("/etc/passwd")
+    await bench.run()
+    first, second = bench.answers()
+    assert first == "(nothing was found)"
+    assert "link" in second
+
+
+async def test_a_search_is_bounded_in_time_and_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "(a+)+$|(a|aa)+b"
+    _, answers = await call(
+        tmp_path,
+        ("search_files", {"pattern": evil, "path": "evil"}),
+        ("search_files", {"pattern": "x"}),
+        files={"evil": "a" * 5000 + "!\n", "many": "x\n" * 5000},
+    )
+    assert answers[0] == "(nothing was found)"
+    assert answers[1].endswith("[the first 200 lines; there are more]")
+    assert len(answers[1].splitlines()) == 201
+    assert not processes()
+
+
+async def test_run_command_tells_output_and_exit_status(tmp_path: Path) -> None:
+    bench, answers = await call(
+        tmp_path,
+        ("run_command", {"command": "echo out; echo err >&2; exit 3"}),
+        ("run_command", {"command": "true"}),
+        ("run_command", {"command": "pwd; read line || echo no input"}),
+        ("run_command", {"command": " "}),
+    )
+    assert answers[0] == "out\nerr\n[exit status 3]"
+    assert answers[1] == "[exit status 0]"
+    assert answers[2] == f"{bench.sandbox.inside(bench.work_dir)}\nno input\n[exit status 0]"
+    assert "give a command" in answers[3]
+    assert bench.sink.results("run_command")[:2] == [{"exit_code": 3}, {"exit_code": 0}]
+    assert bench.sink.text(SHELL).startswith("out\nerr\n")
+    assert not (bench.work_dir / ".beray").exists()
+
+
+async def test_the_output_of_a_command_is_told_while_it_runs(tmp_path: Path) -> None:
+    bench = await Bench.make(
+        tmp_path,
+        [("run_command", {"command": "echo first; until [ -e go ]; do sleep 0.02; done"})],
+        "done",
+    )
+    run = bench.start()
+    await bench.sink.until(lambda sink: sink.text(SHELL) == "first\n")
+    (bench.work_dir / "go").touch()
+    assert await run == Outcome("COMPLETED")
+
+
+async def test_of_a_long_output_the_model_gets_both_ends_and_a_file_has_all(tmp_path: Path) -> None:
+    bench, answers = await call(
+        tmp_path,
+        ("run_command", {"command": "seq 100000"}),
+        ("run_command", {"command": "seq 2000"}),
+        shell_output_bytes=1000,
+    )
+    whole = "".join(f"{number}\n" for number in range(1, 100_001))
+    assert answers[0].startswith("1\n2\n")
+    assert answers[0].endswith("\n100000\n[exit status 0]")
+    assert ".beray/output-1.txt" in answers[0]
+    assert len(answers[0]) < 1200
+    assert (bench.work_dir / ".beray/output-1.txt").read_text() == whole
+    assert bench.sink.text(SHELL).startswith(whole)
+    first, second = bench.sink.results("run_command")
+    assert first == {
+        "exit_code": 0, "output_file": ".beray/output-1.txt", "output_bytes": len(whole),
+    }  # fmt: skip
+    assert second["output_file"] == ".beray/output-2.txt"
+
+
+async def test_output_that_cannot_be_kept_is_said_and_harms_nothing(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    bench = await Bench.make(
+        tmp_path, [("run_command", {"command": "seq 1000"})], "done", shell_output_bytes=100
+    )
+    (bench.work_dir / ".beray").symlink_to(outside)
+    assert await bench.run() == Outcome("COMPLETED")
+    assert "could not be kept" in bench.answers()[0]
+    assert not list(outside.iterdir())
+
+
+async def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    command = "echo begun; (setsid sh -c 'trap \"\" TERM; exec sleep 986' &) ; exec sleep 985"
+    bench, answers = await call(
+        tmp_path,
+        ("run_command", {"command": command, "timeout_seconds": 0.5}),
+        ("run_command", {"command": "echo next", "timeout_seconds": -1}),
+    )
+    assert answers[0] == "begun\n[ended after 0.5 s: it took too long]"
+    assert bench.sink.results("run_command")[0] == {
+        "exit_code": None, "timed_out_after_seconds": 0.5,
+    }  # fmt: skip
+    assert "more than 0" in answers[1]
+    assert not processes()
+
+
+async def test_the_owners_time_limit_holds_for_commands(tmp_path: Path) -> None:
+    _, answers = await call(tmp_path, ("run_command", {"command": "sleep 984"}), shell_seconds=0.3)
+    assert "ended after 0.3 s" in answers[0]
+
+
+async def test_output_that_is_not_text_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+    bench, answers = await call(tmp_path, ("run_command", {"command": r"printf '\377gr\303\274n'"}))
+    assert answers[0] == "\ufffdgrün\n[exit status 0]"
+    assert bench.sink.text(SHELL) == "\ufffdgrün"
+
+
+async def test_a_stop_in_the_middle_of_a_command_leaves_nothing(tmp_path: Path) -> None:
+    command = "(setsid sh -c 'trap \"\" TERM; exec sleep 983' &) ; echo on; exec sleep 982"
+    bench = await Bench.make(tmp_path, [("run_command", {"command": command})], "done")
+    run = bench.start()
+    await bench.sink.until(lambda sink: sink.text(SHELL) == "on\n")
+    assert await stop(run) < 1
+    assert not processes()
+    assert not other_tasks()
+    assert bench.sink.records[0].requests == 1
+    assert not list((tmp_path / "work/.incoming").iterdir())
+
+
+async def test_send_file_hands_over_what_is_a_file(tmp_path: Path) -> None:
+    bench, answers = await call(
+        tmp_path,
+        ("send_file", {"path": "./out//a.txt"}),
+        ("send_file", {"path": "missing"}),
+        ("send_file", {"path": "out"}),
+        ("send_file", {"path": "../secret"}),
+        files={"out/a.txt": "x"},
+    )
+    assert [event.path for event in bench.sink.of(MsgEventSendFile)] == ["out/a.txt"]
+    assert "does not exist" in answers[1]
+    assert "folder" in answers[2]
+    assert "'..'" in answers[3]
+
+
+async def test_progress_is_told(tmp_path: Path) -> None:
+    bench, _ = await call(tmp_path, ("report_progress", {"message": "half way"}))
+    assert bench.sink.payloads("progress") == [{"kind": "progress", "message": "half way"}]
+
+
+async def test_a_tool_that_is_not_there_does_not_end_the_run(tmp_path: Path) -> None:
+    bench, answers = await call(tmp_path, *[("open_browser", {})] * 5)
+    assert len(answers) == 5
+    assert "open_browser" in bench.sink.results("open_browser")[0]["error"]
+
+
+async def test_a_tool_that_raises_is_told_to_the_model_and_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(self: object, message: str) -> str:
+        raise RuntimeError(f"cannot say {message}")
+
+    monkeypatch.setattr(toolset.Talk, "report_progress", broken)
+    bench, answers = await call(tmp_path, ("report_progress", {"message": "it"}))
+    assert "RuntimeError: cannot say it" in answers[0]
+    assert bench.sink.results("report_progress") == [{"error": "RuntimeError: cannot say it"}]
+
+
+async def test_a_sink_that_refuses_ends_the_run_with_its_own_error(tmp_path: Path) -> None:
+    class TooMuch(Exception):
+        pass
+
+    bench = await Bench.make(tmp_path, [("run_command", {"command": "yes"})], "done")
+    emit = bench.sink.emit
+
+    async def bounded(event: Any) -> None:
+        if bench.sink.text(SHELL):
+            raise TooMuch
+        await emit(event)
+
+    bench.sink.emit = bounded  # type: ignore[method-assign]
+    with pytest.raises(TooMuch):
+        await bench.run()
+    assert not processes()
+
+
+async def test_parallel_calls_run_at_the_same_time(tmp_path: Path) -> None:
+    meet = "touch {0}; until [ -e {1} ]; do sleep 0.02; done; echo met"
+    bench = await Bench.make(
+        tmp_path,
+        [
+            ("run_command", {"command": meet.format("a", "b"), "timeout_seconds": 20}),
+            ("run_command", {"command": meet.format("b", "a"), "timeout_seconds": 20}),
+        ],
+        "done",
+    )
+    async with asyncio.timeout(20):
+        await bench.run()
+    assert bench.answers() == ["met\n[exit status 0]"] * 2
+
+
+async def test_commands_reach_the_network_only_where_the_task_asks_for_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]} && echo connected"
+        for number, network in enumerate((False, True)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            bench = await Bench.make(folder, [("run_command", {"command": command})], "done")
+            if bench.sandbox.kind != "bubblewrap":
+                pytest.skip("without bubblewrap the network is always there")
+            await bench.run(network=network)
+            assert bench.model is not None
+            assert ("connected" in bench.answers()[0]) is network
+            assert ("no network" in bench.model.instructions) is not network
+
+
+async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path: Path) -> None:
+    leave = "(setsid sh -c 'trap \"\" TERM; exec sleep 979' &); pwd; cat a"
+    bench, answers = await call(
+        tmp_path,
+        ("run_command", {"command": leave}),
+        ("search_files", {"pattern": "he.lo"}),
+        files={"a": "hello"},
+        sandbox="none",
+    )
+    assert answers[0] == f"{bench.work_dir}\nhello\n[exit status 0]"
+    assert answers[1] == "a:1:hello"
+    assert not processes()

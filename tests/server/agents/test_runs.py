@@ -1,0 +1,342 @@
+"""Whole tasks that a model does: on a real server, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support import sleepers, text, until
+
+from beray import BeRayClient
+from beray.exceptions import UnprocessableEntityError
+from beray.testing import RunningServer
+from tests.server.agents.fake_openai import Call, Reply
+from tests.server.agents.mcp_server import HttpServer
+from tests.server.agents.model_server import KEY, NURSERY, ModelServer, model_server
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    folder = tmp_path_factory.mktemp("models")
+    with model_server(folder / "data", BERAY_SLOTS="4", BERAY_MODELS="openai:*") as found:
+        yield found
+
+
+@pytest.fixture
+def client(models: ModelServer) -> Iterator[BeRayClient]:
+    with models.server.sign_up() as client:
+        yield client
+
+
+def shell(command: str, **arguments: Any) -> Reply:
+    return Reply(calls=[Call("run_command", {"command": command, **arguments})])
+
+
+def kinds(events: list[Any]) -> list[str]:
+    """The types of events, each once where several follow each other."""
+    found: list[str] = []
+    for event in events:
+        name = event["type"].removeprefix("AGENT_EVENT_")
+        if not found or found[-1] != name:
+            found.append(name)
+    return found
+
+
+def test_hello_world(models: ModelServer, client: BeRayClient) -> None:
+    content = "print('hello world')\n"
+    events = models.done(
+        client,
+        "write me a small Python script that prints hello world",
+        Reply(
+            text=["I write ", "it."],
+            calls=[Call("write_file", {"path": "hello.py", "content": content})],
+            prompt_tokens=100, completion_tokens=20,
+        ),
+        Reply(
+            calls=[Call("run_command", {"command": "python3 hello.py"})],
+            prompt_tokens=150, completion_tokens=10, cached_tokens=100,
+        ),
+        Reply(calls=[Call("send_file", {"path": "hello.py"})],
+              prompt_tokens=200, completion_tokens=10),
+        Reply(text=["hello.py ", "prints hello world."], prompt_tokens=250, completion_tokens=9),
+        tags=["first", "python"],
+        limits={"tokens": 10_000, "cost_usd": 1.5},
+    )  # fmt: skip
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    told = [event for event in events if event.get("source") != "files"]
+    assert kinds(told) == [
+        "TASK_STATUS", "TEXT_CHUNK",
+        "TOOL_CALL_CHUNK", "TOOL_RESULT",
+        "TOOL_CALL_CHUNK", "TEXT_CHUNK", "TOOL_RESULT",
+        "TOOL_CALL_CHUNK", "SEND_FILE", "TOOL_RESULT",
+        "TEXT_CHUNK", "END", "TASK_STATUS",
+    ]  # fmt: skip
+    changed = [event["payload"] for event in events if event.get("source") == "files"]
+    assert {"kind": "file_changed", "path": "hello.py", "size": 21, "change": "added"} in changed
+    assert events[-1]["status"] == "COMPLETED"
+    task = client.get_task(events[0]["task_id"])
+    assert client.get_file_content(task["id"], "hello.py").content == content.encode()
+    usage = task["usage"]
+    assert usage is not None
+    counted = {name: usage[name] for name in usage if name != "cost_usd"}  # type: ignore[literal-required]
+    assert counted == {
+        "requests": 4, "input_tokens": 700, "output_tokens": 49,
+        "cache_read_tokens": 100, "cache_write_tokens": 0, "estimated": False,
+    }  # fmt: skip
+    assert 0 < (usage["cost_usd"] or 0) < 0.01
+    assert events[-2]["tokens_used"] == 749
+    asked = {name: task[name] for name in ("runner", "model", "limits", "tags")}  # type: ignore[literal-required]
+    assert asked == {
+        "runner": "model", "model": "openai:gpt-4o", "tags": ["first", "python"],
+        "limits": {"tokens": 10_000, "cost_usd": 1.5},
+    }  # fmt: skip
+
+
+def test_what_is_asked_wrongly_changes_nothing(models: ModelServer, client: BeRayClient) -> None:
+    for asked, said in [
+        ({"runner": "robot"}, "There is no runner 'robot'"),
+        ({"runner": "acp"}, "BERAY_ACP is not set"),
+        ({"model": "anthropic:claude"}, "BERAY_MODELS"),
+        ({"limits": {"tokens": -1}}, "greater than or equal to 0"),
+        ({"limits": {"seconds": 0}}, "greater than 0"),
+        ({"limits": {"apples": 1}}, "Extra inputs"),
+        ({"tags": [""]}, "at least 1 character"),
+    ]:
+        with pytest.raises(UnprocessableEntityError, match=said):
+            client.create_task("hello", **asked)  # type: ignore[arg-type]
+    assert client.list_tasks() == []
+    task = client.create_task(models.script("hello", Reply(text=["hi"])), model="openai:gpt-4.1")
+    assert list(client.stream_task_updates(task["id"]))[-1]["status"] == "COMPLETED"
+    assert models.provider.requests[-1]["model"] == "gpt-4.1"
+
+
+def test_a_runner_that_is_asked_for_does_any_goal(models: ModelServer, client: BeRayClient) -> None:
+    events = models.done(client, "!echo no", Reply(text=["a model"]), runner="model")
+    assert text(events) == "a model"
+    task = client.create_task("echo plain", runner="shell")
+    assert text(list(client.stream_task_updates(task["id"]))) == "plain\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"requests": 2}, "2 requests for this task"),
+        ({"tokens": 200}, "200 tokens for this task"),
+        ({"cost_usd": 0.0001}, "0.0001 US dollars for this task"),
+    ],
+)
+def test_a_limit_ends_the_run_and_its_work_stays(
+    models: ModelServer, client: BeRayClient, limits: Any, said: str
+) -> None:
+    write = Reply(calls=[Call("write_file", {"path": "kept.txt", "content": "kept"})])
+    events = models.done(client, f"go on {limits}", *[write] * 20, limits=limits)
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "budget")
+    (error,) = (event for event in events if event["type"] == "ERROR")
+    assert error["code"] == "BUDGET" and said in error["details"]
+    task = client.get_task(events[0]["task_id"])
+    assert client.get_file_content(task["id"], "kept.txt").content == b"kept"
+    assert task["usage"] is not None
+    if "requests" in limits:
+        assert task["usage"]["requests"] == 2
+
+
+def test_a_task_has_no_more_time_than_it_was_given(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    started = time.monotonic()
+    events = models.done(client, "sleep", shell("sleep 60"), limits={"seconds": 1.5})
+    assert time.monotonic() - started < 30
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "budget")
+    assert "1.5 seconds" in events[-2]["details"]
+    assert client.get_task(events[0]["task_id"])["usage"]["requests"] == 1  # type: ignore[index]
+    task = client.create_task("!sleep 60", limits={"seconds": 0.5})
+    assert list(client.stream_task_updates(task["id"]))[-1]["reason"] == "budget"
+
+
+def test_a_day_has_limits_for_all_tasks_of_a_user(tmp_path: Path) -> None:
+    limits = {"BERAY_DAILY_TOKENS": "250", "BERAY_TASK_REQUESTS": "7"}
+    with model_server(tmp_path / "data", **limits) as models:
+        client, other = models.server.sign_up(), models.server.sign_up()
+        assert models.done(client, "one", Reply(text=["a"]))[-1]["status"] == "COMPLETED"
+        events = models.done(client, "two", *[shell("true")] * 20)
+        assert events[-1]["reason"] == "budget"
+        assert "250 tokens for today, all your tasks together" in events[-2]["details"]
+        before = len(models.provider.requests)
+        assert models.done(client, "three", Reply(text=["a"]))[-1]["reason"] == "budget"
+        assert len(models.provider.requests) == before
+        models.server.restart()
+        assert models.done(client, "three", Reply(text=["a"]))[-1]["reason"] == "budget"
+        # A limit of the server's holds even where a task asks for more.
+        events = models.done(
+            other, "four", *[Reply(calls=[Call("list_files", {})], prompt_tokens=1,
+                                   completion_tokens=1)] * 20,
+            limits={"requests": 1000},
+        )  # fmt: skip
+        assert "7 requests for this task" in events[-2]["details"]
+
+
+def test_a_secret_that_an_agent_prints_is_cut_out(models: ModelServer, client: BeRayClient) -> None:
+    header = "Bearer of-a-header-987654"
+    split = [KEY[:5], KEY[5:12], KEY[12:], " and ", header[:9], header[9:], "."]
+    events = models.done(
+        client,
+        "tell me secrets",
+        Reply(text=split, calls=[Call("run_command", {"command": f"echo {KEY}; env"}, pieces=9)]),
+        Reply(calls=[Call("write_file", {"path": "notes.txt", "content": f"the key is {KEY}"})]),
+        Reply(text=["done"]),
+        tools=[{"docs": {"url": "http://127.0.0.1:9/mcp", "headers": {"Authorization": header}}}],
+    )
+    assert events[-1]["status"] == "COMPLETED"
+    everything = repr(events)
+    assert KEY not in everything and "of-a-header" not in everything
+    main = "".join(event.get("text", "") for event in events if event.get("source") == "main")
+    assert main == "[secret] and [secret].done"
+    log = models.server.log.read_text()
+    assert KEY not in log and "of-a-header" not in log
+
+
+def test_the_sandbox_holds(models: ModelServer, client: BeRayClient, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("not yours")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        reach = f"python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 3)'"
+        events = models.done(
+            client,
+            "break out",
+            Reply(calls=[Call("read_file", {"path": "../../../../etc/passwd"})]),
+            shell(f"cat {outside}; ln -s / root; cat /proc/1/environ | tr '\\0' '\\n'"),
+            Reply(calls=[Call("read_file", {"path": f"root{outside}"})]),
+            shell(f"{reach} && echo reached"),
+            Reply(text=["no way"]),
+        )
+        everything = repr(events)
+        assert events[-1]["status"] == "COMPLETED"
+        if models.server_has_bubblewrap():
+            assert "not yours" not in everything and "reached\\n" not in everything
+            assert "OPENAI_BASE_URL" not in everything
+        assert "root:x:0" not in everything
+        events = models.done(client, "reach", shell(f"{reach} && echo reached"), Reply(text=["ok"]),
+                             limits={"network": True})  # fmt: skip
+        assert "reached\\n" in repr(events)
+
+
+def test_more_than_the_quota_ends_a_task(tmp_path: Path) -> None:
+    limits = {"BERAY_WORK_DIR_BYTES": "5000000"}
+    with RunningServer.start(tmp_path / "data", **limits) as server:
+        client = server.sign_up()
+        for place in ("fill", "/tmp/fill"):
+            task = client.create_task(f"!head -c 20000000 /dev/zero > {place}; sleep 60")
+            events = list(client.stream_task_updates(task["id"]))
+            assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "quota")
+            assert "5,000,000 bytes" in events[-2]["details"]
+
+
+def stalled(models: ModelServer, goal: str) -> tuple[str, Callable[[list[Any]], bool]]:
+    models.script(goal, shell("true"), Reply(text=["begun ", "never"], stall_after=1))
+    return goal, lambda events: "begun" in text(events)
+
+
+def in_a_command(models: ModelServer, goal: str) -> tuple[str, Callable[[list[Any]], bool]]:
+    mark = f"73{os.getpid()}"
+    stubborn = f"trap '' TERM INT HUP; (setsid sleep {mark} &) ; setsid sleep {mark} & sleep {mark}"
+    models.script(goal, shell(stubborn))
+    return goal, lambda _: len(sleepers(mark)) == 3
+
+
+@pytest.mark.parametrize("place", [stalled, in_a_command])
+def test_a_stop_ends_everything_and_counts_the_tokens(
+    models: ModelServer, client: BeRayClient, place: Any
+) -> None:
+    goal, reached = place(models, f"never ends {place.__name__}")
+    stop_in_the_middle(models, client, client.create_task(goal)["id"], reached)
+
+
+def test_a_stop_ends_a_call_of_an_mcp_server_that_hangs(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    with HttpServer() as mcp:
+        goal = models.script("hang", Reply(calls=[Call("tests_hang", {})]))
+        task = client.create_task(goal, tools=[{"tests": {"url": mcp.url}}])
+        stop_in_the_middle(
+            models, client, task["id"],
+            lambda events: any(event.get("tool_name") == "tests_hang" for event in events),
+        )  # fmt: skip
+
+
+def stop_in_the_middle(
+    models: ModelServer, client: BeRayClient, task_id: int, reached: Callable[[list[Any]], bool]
+) -> None:
+    events: list[Any] = []
+    stream = client.stream_task_updates(task_id)
+    reader = threading.Thread(target=lambda: [events.append(event) for event in stream])
+    reader.start()
+    until(lambda: reached(events))
+    assert models.processes()
+    asked = time.monotonic()
+    client.stop_task(task_id)
+    acknowledged = time.monotonic() - asked
+    reader.join(15)
+    ended = time.monotonic() - asked
+    assert (events[-1]["status"], events[-1]["reason"]) == ("STOPPED", "user")
+    assert acknowledged < 1 and ended < 2
+    until(lambda: not models.processes(), 1)
+    usage = client.get_task(task_id)["usage"]
+    assert usage is not None
+    assert usage["requests"] >= 1 and usage["input_tokens"] > 0
+
+
+def test_a_process_that_is_killed_fails_its_task_alone(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    goal, reached = in_a_command(models, "killed")
+    task_id = client.create_task(goal)["id"]
+    until(lambda: reached([]))
+    runs = [one for one in models.processes() if NURSERY in " ".join(one.cmdline())]
+    # The supervisor of the run, and the run.
+    run = next(one for one in runs if one.parent() in runs)
+    run.send_signal(signal.SIGKILL)
+    events = list(client.stream_task_updates(task_id))
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
+    until(lambda: not models.processes(), 1)
+    assert models.done(client, "next", Reply(text=["fine"]))[-1]["status"] == "COMPLETED"
+
+
+def test_the_process_that_runs_are_forked_from_is_made_again(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    before = nurseries(models.server)
+    for process in before:
+        process.kill()
+        process.wait()
+    assert models.done(client, "again", Reply(text=["fine"]))[-1]["status"] == "COMPLETED"
+    assert nurseries(models.server) and nurseries(models.server) != before
+
+
+def nurseries(server: RunningServer) -> list[psutil.Process]:
+    children = psutil.Process(server.pid).children()
+    return [child for child in children if NURSERY in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+def test_no_agent_survives_a_server_that_is_killed(tmp_path: Path, sandbox: str) -> None:
+    with model_server(tmp_path / "data", BERAY_SANDBOX=sandbox) as models:
+        client = models.server.sign_up()
+        goal, reached = in_a_command(models, "left alone")
+        task_id = client.create_task(goal)["id"]
+        until(lambda: reached([]))
+        left = psutil.Process(models.server.pid).children(recursive=True)
+        models.server.kill()
+        psutil.wait_procs(left, timeout=5)
+        assert [one for one in left if one.is_running()] == []
+        models.server.restart()
+        last = list(client.stream_task_updates(task_id))[-1]
+        assert (last["status"], last["reason"]) == ("FAILED", "lost_worker")

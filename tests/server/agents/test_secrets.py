@@ -1,0 +1,134 @@
+"""The filter that cuts known secrets out of events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beray.events import (
+    Event,
+    MsgError,
+    MsgEventCustomUpdate,
+    MsgEventEnd,
+    MsgEventTextChunk,
+    MsgEventToolCallChunk,
+    MsgEventToolResult,
+)
+from beray.server.secrets import CUT, SecretFilter, of_environ, of_tools
+
+SECRET = "sk-abcdef-123456"
+OTHERS = ["sk-abcxyz", 'quo"ted\\secret', "Bearer sk-abcdef-123456"]
+
+
+def said(events: list[Event], source: str = "main") -> str:
+    return "".join(
+        event.text
+        for event in events
+        if isinstance(event, MsgEventTextChunk) and event.source == source
+    )
+
+
+def passed(*events: Event) -> list[Event]:
+    secrets = SecretFilter([SECRET, *OTHERS])
+    return [out for event in events for out in secrets.cut(event)] + secrets.rest()
+
+
+PIECES = st.lists(
+    st.sampled_from(["s", "sk", "sk-", "sk-abc", SECRET, SECRET[4:], "x", " ", "\n", "é"])
+)
+
+
+@given(PIECES, st.lists(st.integers(1, 7), min_size=1))
+def test_however_a_text_is_cut_the_same_comes_out(parts: list[str], cuts: list[int]) -> None:
+    text = "".join(parts)
+    pieces: list[Event] = []
+    at = 0
+    while at < len(text):
+        size = cuts[len(pieces) % len(cuts)]
+        pieces.append(MsgEventTextChunk(text=text[at : at + size]))
+        # What others say in between changes nothing.
+        pieces.append(MsgEventCustomUpdate(payload={"kind": "file_changed"}, source="files"))
+        at += size
+    whole = said(passed(MsgEventTextChunk(text=text)))
+    assert said(passed(*pieces)) == whole
+    assert SECRET not in whole
+    if SECRET not in text:
+        assert whole == text
+
+
+def test_nothing_is_kept_back_that_cannot_become_a_secret() -> None:
+    secrets = SecretFilter([SECRET])
+    assert said(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
+    assert said(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
+
+
+def test_the_end_of_an_answer_gives_what_was_kept_back() -> None:
+    events = passed(MsgEventTextChunk(text="risk"), MsgEventEnd(tokens_used=3))
+    assert [event.type for event in events][-1] == "AGENT_EVENT_END"
+    assert said(events) == "risk"
+
+
+def test_a_text_ends_where_its_source_does_something_else() -> None:
+    call = MsgEventToolCallChunk(tool_name="read_file", args_chunk="{}")
+    events = passed(MsgEventTextChunk(text="desk"), call)
+    assert [event.type for event in events] == [
+        "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TOOL_CALL_CHUNK",
+    ]  # fmt: skip
+    assert said(events) == "desk"
+
+
+def test_sources_are_told_apart() -> None:
+    events = passed(
+        MsgEventTextChunk(text=SECRET[:6], source="main"),
+        MsgEventTextChunk(text=SECRET[6:], source="tools:run_command"),
+        MsgEventTextChunk(text=SECRET[6:], source="main"),
+    )
+    assert said(events) == CUT
+    assert said(events, "tools:run_command") == SECRET[6:]
+
+
+def test_arguments_are_cut_as_json_writes_them() -> None:
+    chunks = ['{"key": "quo\\', '"ted\\\\sec', 'ret", "x": 1}']
+    events = passed(
+        MsgEventToolCallChunk(tool_name="write_file", args_chunk="", call_id="1"),  # type: ignore[call-arg]
+        *(MsgEventToolCallChunk(args_chunk=chunk, call_id="1") for chunk in chunks),  # type: ignore[call-arg]
+    )
+    arguments = "".join(
+        event.args_chunk for event in events if isinstance(event, MsgEventToolCallChunk)
+    )
+    assert arguments == f'{{"key": "{CUT}", "x": 1}}'
+    names = [event.tool_name for event in events if isinstance(event, MsgEventToolCallChunk)]
+    assert names[0] == "write_file" and set(names[1:]) == {None}
+
+
+def test_results_payloads_and_errors_are_cut_at_any_depth() -> None:
+    value: Any = {"a": [{SECRET: f"<{SECRET}>"}], "n": 1}
+    result, update, error = passed(
+        MsgEventToolResult(tool_name="fetch", result=value),
+        MsgEventCustomUpdate(payload=value),
+        MsgError(code="PROVIDER", details=f"key {SECRET} is wrong"),
+    )
+    cut = {"a": [{CUT: f"<{CUT}>"}], "n": 1}
+    assert isinstance(result, MsgEventToolResult) and result.result == cut
+    assert isinstance(update, MsgEventCustomUpdate) and update.payload == cut
+    assert isinstance(error, MsgError) and error.details == f"key {CUT} is wrong"
+
+
+def test_what_counts_as_a_secret() -> None:
+    environ = {
+        "OPENAI_API_KEY": "key-1", "GITHUB_TOKEN": "token-2", "DB_PASSWORD": "pass-3",
+        "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",
+    }  # fmt: skip
+    assert list(of_environ(environ)) == ["key-1", "token-2", "pass-3"]
+    tools = [
+        {"docs": {"url": "https://me:pa%20ss@host/mcp?api_key=in-url&page=2",
+                  "headers": {"Authorization": "Bearer abc", "Accept": "*/*", "X-Id": "seven"}}},
+        {"local": {"command": "mcp", "env": {"API_TOKEN": "of-env", "HOME": "/x"}}},
+        {"odd": {"url": 3, "headers": [1], "env": None}},
+        {"broken": {"url": "https://[::1"}},
+    ]  # fmt: skip
+    assert list(of_tools(tools)) == [
+        "Bearer abc", "abc", "seven", "seven", "pa%20ss", "pa ss", "in-url", "of-env",
+    ]  # fmt: skip

@@ -1,0 +1,128 @@
+"""Changes of files are events of their task."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import done, until
+
+from beray import BeRayClient
+from beray.events import MsgEventCustomUpdate
+from beray.server import file_watch
+from beray.server.file_watch import FileWatch
+
+
+def changes(events: list[Any]) -> list[dict[str, Any]]:
+    payloads = [event["payload"] for event in events if event.get("source") == "files"]
+    assert all(payload["kind"] == "file_changed" for payload in payloads)
+    return payloads
+
+
+def replayed(events: list[Any]) -> dict[str, int]:
+    """The files that are there if the events are to be believed."""
+    files: dict[str, int] = {}
+    for change in changes(events):
+        if change["change"] == "deleted":
+            assert change["size"] is None
+            del files[change["path"]]
+        else:
+            assert (change["change"] == "added") == (change["path"] not in files)
+            files[change["path"]] = change["size"]
+    return files
+
+
+def there(client: BeRayClient, task_id: int) -> dict[str, int]:
+    items = client.list_files_tree(task_id)
+    return {item["path"]: item["size"] for item in items if item["type"] == "file"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo one > a; mkdir -p b/c/d; echo two > b/c/d/e; mv a b/moved; echo three >> b/moved",
+        "for i in $(seq 1200); do mkdir -p d$i; echo $i > d$i/f; done; rm -r d1*",
+        "echo a > x; sleep 0.3; echo bb > x; sleep 0.3; rm x; echo c > y",
+        "ln -s /etc/passwd link; mkfifo pipe; echo 1 > 'odd name é [b].txt'; exit 3",
+    ],
+)
+def test_the_events_lead_to_the_files(beray_client: BeRayClient, command: str) -> None:
+    events = done(beray_client, f"!{command}")
+    assert replayed(events) == there(beray_client, events[0]["task_id"])
+    assert events[-1]["type"] == "TASK_STATUS"
+
+
+def test_a_change_is_told_while_the_task_runs(beray_client: BeRayClient) -> None:
+    command = "echo 1 > first; while [ ! -e go ]; do sleep 0.02; done; rm first"
+    task = beray_client.create_task(f"!{command}")
+    seen: list[Any] = []
+    for event in beray_client.stream_task_updates(task["id"]):
+        seen.append(event)
+        if [change["path"] for change in changes(seen)] == ["first"]:
+            beray_client.upload_file(task["id"], "go", b"12345")
+    assert [(one["path"], one["size"], one["change"]) for one in changes(seen)][-2:] in (
+        [("go", 5, "added"), ("first", None, "deleted")],
+        [("first", None, "deleted"), ("go", 5, "added")],
+    )
+
+
+def test_what_was_there_before_is_not_told(beray_client: BeRayClient) -> None:
+    task = beray_client.create_task("!cat given; echo new > made", start=False)
+    beray_client.upload_file(task["id"], "given", b"given")
+    beray_client.start_task(task["id"])
+    events = list(beray_client.stream_task_updates(task["id"]))
+    assert replayed(events) == {"made": 4}
+
+
+async def test_where_nothing_can_be_watched_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError("no inotify watches are left")
+
+    monkeypatch.setattr("watchfiles.main.RustNotify", none_left)
+    monkeypatch.setattr(file_watch, "POLL_SECONDS", 0.05)
+    told: list[MsgEventCustomUpdate] = []
+    work_dir = await begun(tmp_path)
+    watch = FileWatch(tmp_path)
+    watch.start()
+    try:
+        async with watch.telling(work_dir, keep(told)):
+            (work_dir / "new").write_text("1")
+            await asyncio.to_thread(until, lambda: told)
+    finally:
+        await watch.close()
+    assert [update.payload["path"] for update in told] == ["new"]
+
+
+async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_watch, "MOST_FILES", 10)
+    told: list[MsgEventCustomUpdate] = []
+    work_dir = await begun(tmp_path)
+    watch = FileWatch(tmp_path)
+    watch.start()
+    try:
+        async with watch.telling(work_dir, keep(told)):
+            for number in range(20):
+                (work_dir / str(number)).write_text("1")
+    finally:
+        await watch.close()
+    assert told[-1].payload["kind"] == "files_not_watched"
+    assert "more than 10" in told[-1].payload["message"]
+
+
+async def begun(root: Path) -> Path:
+    work_dir = root / "1"
+    await asyncio.to_thread(work_dir.mkdir)
+    return work_dir
+
+
+def keep(told: list[MsgEventCustomUpdate]) -> Any:
+    async def emit(update: MsgEventCustomUpdate) -> None:
+        told.append(update)
+
+    return emit
