@@ -105,6 +105,15 @@ class Limits(TypedDict):
     """Whether its shell commands may reach the network."""
 
 
+class TaskOptions(TypedDict, total=False):
+    """What ``create_task`` may be asked besides. Ours."""
+
+    runner: str
+    model: str
+    limits: Limits
+    tags: list[str]
+
+
 @_loose
 class Usage(TypedDict):
     """What a task has taken from a model's provider. Ours.
@@ -151,7 +160,8 @@ class TaskUpdate(TypedDict):
 
     ``TASKS`` has all of them in ``tasks`` and comes first. Then ``TASK_STATUS`` has the
     new ``status`` and the ``task`` as it is now (absent where it is gone by now),
-    ``TASK_DELETED`` its id, and ``TASK_PROGRESS`` the newest ``last_seq`` and ``last_line``.
+    ``TASK_DELETED`` its id, and ``TASK_PROGRESS`` the newest ``last_seq`` and ``last_line``,
+    and ``usage`` where that has changed.
     All but the last are numbered by ``seq`` without a gap.
     """
 
@@ -165,6 +175,7 @@ class TaskUpdate(TypedDict):
     tasks: NotRequired[list[Task]]
     last_seq: NotRequired[int]
     last_line: NotRequired[str | None]
+    usage: NotRequired[Usage]
 
 
 @_loose

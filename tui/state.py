@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from beray.schema import Task
+from beray.schema import Task, Usage
 from tui import inbox, status
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Board:
             advanced["last_seq"] = last_seq
         if isinstance(last_line, str):
             advanced["last_line"] = last_line
+        if isinstance(usage := update.get("usage"), dict):
+            advanced["usage"] = cast(Usage, usage)
         self.tasks[task["id"]] = advanced
 
     def put(self, task: Task) -> None:

@@ -55,6 +55,17 @@ def elapsed(task: Task, now: datetime) -> str:
     return duration((ended or now) - started)
 
 
+def used(task: Task) -> str:
+    """What the task has taken of a model: ``749 tokens, $0.0021``; "" where nothing."""
+    usage = task.get("usage")
+    if not usage:
+        return ""
+    tokens = usage["input_tokens"] + usage["output_tokens"]
+    about = "≈" if usage.get("estimated") else ""
+    cost = usage.get("cost_usd")
+    return f"{about}{tokens:,} tokens" + (f", ${cost:.4f}" if cost is not None else "")
+
+
 def duration(span: timedelta) -> str:
     seconds = max(0, int(span.total_seconds()))
     if seconds < 100:

@@ -7,23 +7,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from typing_extensions import TypedDict
-
 from beray.cli import output
 from beray.exceptions import ConfigurationError
-from beray.schema import Limits, Task, Usage
+from beray.schema import Limits, Task, TaskOptions, Usage
 
 _LIMITS: Final = {"tokens": int, "requests": int, "cost_usd": float, "seconds": float}
 
 
-class Asked(TypedDict, total=False):
+class Asked(TaskOptions, total=False):
     """Arguments of ``create_task``; only what was asked is there."""
 
-    runner: str
-    model: str
-    limits: Limits
     tools: list[dict[str, Any]]
-    tags: list[str]
 
 
 def asked(

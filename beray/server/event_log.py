@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -95,6 +95,7 @@ class EventLog:
         self._feeds: dict[int, _Feed] = {}
         self._positions: dict[int, Position] = {}
         self._last_lines = LastLines()
+        self._usages: dict[int, dict[str, Any]] = {}
         self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
 
     def start(self) -> None:
@@ -140,6 +141,10 @@ class EventLog:
             self._waiting.append(_Append(task_id, event, fields, done))
             self._wake.notify()
         return done
+
+    def used(self, task_id: int, usage: dict[str, Any]) -> None:
+        """What a running task has taken so far, to be told with its next event."""
+        self._usages[task_id] = usage
 
     async def tail(self, task_id: int, after: int = 0) -> AsyncIterator[list[LoggedEvent]]:
         """The events behind ``after`` in batches, those on disk and those to come.
@@ -273,10 +278,11 @@ class EventLog:
     def _advance(self, ends: dict[int, Position], lines: dict[int, str], now: str) -> None:
         """Tell those who watch all tasks of a user."""
         for task_id, end in ends.items():
+            usage = self._usages.pop(task_id, None)
             if end.ended:
                 self._task_feed.wake(end.user_id)
             else:
-                step = Progress(task_id, now, end.last_seq, lines.get(task_id))
+                step = Progress(task_id, now, end.last_seq, lines.get(task_id), usage)
                 self._task_feed.advance(end.user_id, step)
 
     def _fail(self, append: _Append, error: Exception) -> None:

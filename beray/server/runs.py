@@ -100,8 +100,9 @@ class Runs:
         )
         runner = self._runners.choose(chosen.runner)
         try:
-            async with self._files.telling(job.work_dir, sink.emit):
+            async with self._files.telling(job.work_dir, sink.emit_aside):
                 ended = await self._bounded(job, runner.run(job, sink), budget)
+                sink.end_line()
             await sink.flush()
         except OutputLimit:
             most = self._settings.task_output_bytes

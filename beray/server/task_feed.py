@@ -33,6 +33,8 @@ class Progress(NamedTuple):
     created_at: str
     last_seq: int
     last_line: str | None
+    usage: dict[str, Any] | None = None
+    """What it has taken of a model, where that is news."""
 
 
 class FeedMessage(NamedTuple):
@@ -73,6 +75,9 @@ class TaskFeed:
 
     def advance(self, user_id: int, progress: Progress) -> None:
         for watcher in self._watchers.get(user_id, ()):
+            before = watcher.progress.get(progress.task_id)
+            if before is not None and progress.usage is None:
+                progress = progress._replace(usage=before.usage)
             watcher.progress[progress.task_id] = progress
             watcher.changed.set()
 
@@ -141,7 +146,10 @@ class TaskFeed:
 
 
 def _advanced(step: Progress) -> FeedMessage:
-    return FeedMessage(None, _json({"type": "TASK_PROGRESS"} | step._asdict()))
+    told = step._asdict()
+    if step.usage is None:
+        del told["usage"]
+    return FeedMessage(None, _json({"type": "TASK_PROGRESS"} | told))
 
 
 def _changed(change: TaskChange, task: Task | None) -> FeedMessage:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Final
 
-from beray.events import Event
+from beray.events import Event, MsgEventTextChunk
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog, fields_of
 from beray.server.runners.base import Usage
 from beray.server.secrets import SecretFilter
+
+LINE_SECONDS: Final = 1.0
+"""How long what is said aside waits for the end of a line."""
 
 
 class OutputLimit(Exception):
@@ -33,6 +39,8 @@ class TaskSink:
         self._bytes_left = output_bytes
         self._secrets = secrets
         self._budget = budget
+        self._between_lines = asyncio.Event()
+        self._between_lines.set()
 
     async def emit(self, event: Event) -> None:
         """Log an event.
@@ -41,13 +49,29 @@ class TaskSink:
             OutputLimit: there is too much of them.
             TaskEnded: the task takes no more.
         """
+        if isinstance(event, MsgEventTextChunk) and not event.text.endswith("\n"):
+            self._between_lines.clear()
+        else:
+            self._between_lines.set()
         await self._log(self._secrets.cut(event))
+
+    async def emit_aside(self, event: Event) -> None:
+        """As ``emit``, of what has no place of its own: not in the middle of a line of text."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINE_SECONDS):
+                await self._between_lines.wait()
+        await self._log(self._secrets.cut(event))
+
+    def end_line(self) -> None:
+        """Nothing more is going to be said in the line that is open."""
+        self._between_lines.set()
 
     async def flush(self) -> None:
         """Log what was kept back, because it might have been the beginning of a secret."""
         await self._log(self._secrets.rest())
 
     async def charge(self, usage: Usage) -> None:
+        self._event_log.used(self._task_id, asdict(usage))
         await self._budget.charge(usage)
 
     async def record(self, usage: Usage) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from beray.schema import Task, TaskOptions
 
 MOST_CHARACTERS: Final = 200_000
 """How long a goal may be, for the server as well."""
@@ -23,15 +25,24 @@ class Order:
         goal: what to do.
         tools: MCP servers, or ``None`` for none.
         attachments: local files and folders that go into the work_dir before it starts.
+        asked: who does it, and within which limits.
     """
 
     goal: str = ""
     tools: list[Tool] | None = None
     attachments: tuple[Path, ...] = ()
+    asked: TaskOptions = field(default_factory=TaskOptions)
 
     @property
     def is_empty(self) -> bool:
         return not (self.goal or self.tools or self.attachments)
+
+
+def again(task: Task) -> Order:
+    """What asks for the same once more."""
+    names = TaskOptions.__annotations__
+    asked = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
+    return Order(task["goal"], task.get("tools"), asked=cast(TaskOptions, asked))
 
 
 def is_command(goal: str) -> bool:

@@ -47,11 +47,11 @@ def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) ->
         BeRayException, OSError: as the calls do.
     """
     if not order.attachments:
-        return Sent(client.create_task(order.goal, order.tools))
+        return Sent(client.create_task(order.goal, order.tools, **order.asked))
     handle = transfer or Transfer()
     attachments = plan(order.attachments, lambda: handle.wait(0))
     handle.advance(0, sum(one.size for one in attachments))
-    task = client.create_task(order.goal, order.tools, start=False)
+    task = client.create_task(order.goal, order.tools, start=False, **order.asked)
     held = task.get("held") is True
     try:
         _upload(client, task["id"], attachments, handle)

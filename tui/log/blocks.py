@@ -47,6 +47,8 @@ class Block:
     mark: str = ""
     name: str = ""
     """A tool's."""
+    call_id: str = ""
+    """What tells a call from others that are made at the same time."""
     arguments: str = ""
     result: object = None
     answered: bool = False
@@ -123,7 +125,7 @@ class Builder:
 
     def _text(self, event: Mapping[str, Any], number: int, left: int | None) -> None:
         source = words.words(event.get("source"))
-        flow = Flow(Kind.OUTPUT if source.startswith("tools:") else Kind.TEXT, source)
+        flow = Flow(Kind.OUTPUT if words.is_plain(source) else Kind.TEXT, source)
         if flow != self._flow:
             self._end_flow()
             self._begin(flow, Context(calls=self._calls))
@@ -183,11 +185,13 @@ class Builder:
     def _call(self, event: Mapping[str, Any], number: int) -> None:
         name = words.words(event.get("tool_name"))
         source = one_line(words.words(event.get("source")), 80)
+        call_id = words.words(event.get("call_id"))
         block = self.blocks[-1] if self.blocks else None
         goes_on = block is not None and block.kind is Kind.CALL and not block.answered
-        if block is None or not goes_on or name or block.source != source:
+        same = block is not None and (block.source, block.call_id) == (source, call_id)
+        if block is None or not goes_on or name or not same:
             block = self._add(Kind.CALL, number)
-            block.source, block.name = source, one_line(name, 120)
+            block.source, block.name, block.call_id = source, one_line(name, 120), call_id
             block.style, block.mark = "event--call", "▸"
             self._calls += 1
         chunk = words.words(event.get("args_chunk"))
@@ -200,9 +204,11 @@ class Builder:
         value = event.get("result")
         said = words.result(value)
         block = self.blocks[-1] if self.blocks else None
-        # Which of several calls it answers is not said: then it stands alone.
+        call_id = words.words(event.get("call_id"))
         answers = block is not None and block.kind is Kind.CALL and block.name == name
-        if block is None or not answers or self._calls != 1:
+        # Where it is not said which of several calls it answers, it stands alone.
+        sure = self._calls == 1 if block is None or not call_id else block.call_id == call_id
+        if block is None or not answers or not sure:
             block = self._add(Kind.RESULT, number)
             block.name = name
             block.source = one_line(words.words(event.get("source")), 80)

@@ -29,6 +29,11 @@ def words(value: object) -> str:
     return value if isinstance(value, str) else as_json(value)
 
 
+def is_plain(source: str) -> bool:
+    """Whether text of this source is shown as it is, and not as Markdown."""
+    return source.startswith("tools:") or source in ("thinking", "stderr")
+
+
 def as_json(value: object, indent: int | None = None) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent)

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from beray.exceptions import AuthenticationError, TransferCancelled
 from beray.text import one_line
 from tui import background, messages, safe, status
-from tui.composer.order import Order
+from tui.composer.order import Order, again
 from tui.memory import account_of
 from tui.state import Board
 
@@ -138,7 +138,7 @@ class TaskActions(Screen[None]):
         """The same goal with the same tools, as a new task."""
         task = self.board.watched_task
         if task is not None:
-            self.send_order(Order(task["goal"], task.get("tools")))
+            self.send_order(again(task))
 
     def action_delete_task(self) -> None:
         task = self.board.watched_task

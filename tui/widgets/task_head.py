@@ -42,4 +42,11 @@ def _facts(task: Task, now: datetime) -> Content:
     time = status.elapsed(task, now)
     if time:
         facts.append(time)
+    runner, model = task.get("runner"), task.get("model")
+    if used := status.used(task):
+        facts.append(used)
+    if runner and runner != "shell":
+        facts.append(str(model or runner))
+    if tags := task.get("tags"):
+        facts.append(", ".join(map(str, tags)))
     return safe.line("  ·  ".join(facts), 200)
