@@ -151,6 +151,12 @@ class Flow:
             self._write("\n")
         note(text)
 
+    def end_line(self) -> None:
+        """Begin a new line where one has been begun."""
+        self._release()
+        if self._in_line:
+            self._write("\n")
+
     def finish(self) -> None:
         """Give what was held back; leave a terminal's cursor at the start of a line."""
         self._release()

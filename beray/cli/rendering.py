@@ -30,6 +30,7 @@ class Lines:
         self._flow = output.Flow()
         self._call: tuple[str, list[str]] | None = None
         self._asides: dict[str, str] = {}
+        self._called = False
 
     def event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
@@ -45,6 +46,10 @@ class Lines:
             self._aside(source, str(event.get("text", "")))
         else:
             self._end_asides()
+            if self._called:
+                # What is said behind a tool call is another paragraph.
+                self._called = False
+                self._flow.end_line()
             self._flow.write(str(event.get("text", "")))
 
     def note(self, text: str) -> None:
@@ -72,6 +77,7 @@ class Lines:
     def _tool_call(self, event: Mapping[str, Any]) -> None:
         """Collect the pieces of one call; the first names the tool."""
         self._end_asides()
+        self._called = True
         name = event.get("tool_name")
         if name or self._call is None:
             self._end_tool_call()
