@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from beray.schema import TERMINAL_STATUSES, Task
+from beray.schema import TERMINAL_STATUSES, Task, Usage
 from beray.text import one_line
 
 
@@ -56,14 +56,26 @@ def elapsed(task: Task, now: datetime) -> str:
 
 
 def used(task: Task) -> str:
-    """What the task has taken of a model: ``749 tokens, $0.0021``; "" where nothing."""
-    usage = task.get("usage")
-    if not usage:
-        return ""
-    tokens = usage["input_tokens"] + usage["output_tokens"]
+    """What the task has taken, and what it may: ``749 of 10,000 tokens, $0.0021``."""
+    usage: Usage | dict[str, Any] = task.get("usage") or {}
+    limits = task.get("limits") or {}
     about = "≈" if usage.get("estimated") else ""
+    tokens = usage.get("input_tokens", 0) + usage.get("output_tokens", 0)
     cost = usage.get("cost_usd")
-    return f"{about}{tokens:,} tokens" + (f", ${cost:.4f}" if cost is not None else "")
+    said = []
+    if usage or "tokens" in limits:
+        said.append(f"{about}{tokens:,}{_of(limits.get('tokens'))} tokens")
+    if cost is not None or "cost_usd" in limits:
+        said.append(f"${cost or 0:.4f}{_of(limits.get('cost_usd'), '$')}")
+    if "requests" in limits:
+        said.append(f"{usage.get('requests', 0):,}{_of(limits['requests'])} requests")
+    if "seconds" in limits:
+        said.append(f"at most {limits['seconds']:g}s")
+    return ", ".join(said)
+
+
+def _of(limit: float | None, unit: str = "") -> str:
+    return "" if limit is None else f" of {unit}{limit:,}"
 
 
 def duration(span: timedelta) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
@@ -20,6 +19,7 @@ from beray.server.quota import OverQuota
 from beray.server.runners import Job, Outcome, Runners
 from beray.server.runners.base import OverBudget
 from beray.server.sandbox import Sandbox
+from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task
@@ -66,7 +66,7 @@ class Runs:
             self._event_log,
             task.id,
             output_bytes=self._settings.task_output_bytes,
-            secrets=secrets.SecretFilter(self._secrets(task)),
+            secrets=SecretFilter(secrets.known(self._settings, task.tools)),
             budget=budget,
         )
         try:
@@ -76,13 +76,6 @@ class Runs:
         if problem is not None:
             await self._event_log.append(task.id, problem)
         return outcome
-
-    def _secrets(self, task: Task) -> Iterator[str]:
-        yield from secrets.of_environ(os.environ)
-        yield from secrets.of_tools(task.tools or ())
-        yield from self._settings.agent_environ().values()
-        if self._settings.smtp_password is not None:
-            yield self._settings.smtp_password.get_secret_value()
 
     async def _outcome(
         self, task: Task, sink: TaskSink, budget: Budget

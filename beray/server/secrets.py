@@ -7,6 +7,7 @@ Whoever has a secret and means to give it away can write it backwards.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolCallChunk,
 )
+from beray.server.settings import Settings
 
 CUT: Final = "[secret]"
 """What is said instead of one."""
@@ -27,6 +29,14 @@ SHORTEST: Final = 6
 """Characters below which a value is too common to be cut wherever it comes up."""
 _NAMES: Final = re.compile("KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE", re.I)
 _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
+
+
+def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
+    """All that a task with these MCP servers could give away by mistake."""
+    found = [*of_environ(os.environ), *of_tools(tools or ()), *settings.agent_environ().values()]
+    if settings.smtp_password is not None:
+        found.append(settings.smtp_password.get_secret_value())
+    return found
 
 
 def of_environ(environ: Mapping[str, str]) -> Iterator[str]:
@@ -69,6 +79,28 @@ def _of_url(url: str) -> Iterator[str]:
     yield from of_environ(dict(parse_qsl(parts.query)))
 
 
+class Cutter:
+    """Cuts secrets out of what is whole: a text, or any JSON."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret for secret in secrets if len(secret) >= SHORTEST}
+        # Inside of a tool's arguments they are written as JSON writes them.
+        known |= {json.dumps(secret)[1:-1] for secret in known}
+        self.secrets = sorted(known, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, self.secrets)) or r"(?!)")
+
+    def clean(self, value: Any) -> Any:
+        """``value`` without them, at any depth."""
+        match value:
+            case str():
+                return self.pattern.sub(CUT, value)
+            case list():
+                return [self.clean(item) for item in value]
+            case dict():
+                return {self.clean(key): self.clean(item) for key, item in value.items()}
+        return value
+
+
 class SecretFilter:
     """Reads along with one run and gives its events on, without the secrets.
 
@@ -77,11 +109,8 @@ class SecretFilter:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = {secret for secret in secrets if len(secret) >= SHORTEST}
-        # Inside of a tool's arguments they are written as JSON writes them.
-        known |= {json.dumps(secret)[1:-1] for secret in known}
-        self._secrets = sorted(known, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, self._secrets)))
+        self._cutter = Cutter(secrets)
+        self._secrets, self._pattern = self._cutter.secrets, self._cutter.pattern
         self._held: dict[tuple[str, ...], _Piece] = {}
 
     def cut(self, event: Event) -> list[Event]:
@@ -97,7 +126,7 @@ class SecretFilter:
         else:
             key = _stream(event)
             earlier = self._rest(lambda other: _related(other, key))
-        return [*earlier, EVENT.validate_python(self._clean(event.model_dump()))]
+        return [*earlier, EVENT.validate_python(self._cutter.clean(event.model_dump()))]
 
     def rest(self) -> list[Event]:
         """What was kept back; nothing more is going to come."""
@@ -134,16 +163,6 @@ class SecretFilter:
             if any(secret.startswith(text[start:]) for secret in self._secrets):
                 return len(text) - start
         return 0
-
-    def _clean(self, value: Any) -> Any:
-        match value:
-            case str():
-                return self._pattern.sub(CUT, value)
-            case list():
-                return [self._clean(item) for item in value]
-            case dict():
-                return {self._clean(key): self._clean(item) for key, item in value.items()}
-        return value
 
 
 _Piece = MsgEventTextChunk | MsgEventToolCallChunk

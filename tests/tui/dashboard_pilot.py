@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from textual._context import visible_screen_stack
@@ -12,6 +13,13 @@ from textual.constants import MAX_FPS
 from textual.pilot import Pilot
 from textual.strip import Strip
 from textual.widgets import Input, TextArea
+
+from beray.client import BeRayClient
+from beray.config import Profiles, Target
+from beray.testing import RunningServer
+from tui.app import BeRayApp
+from tui.log.pane import LogPane
+from tui.screens.main import MainScreen
 
 SECONDS = 15.0
 LOOK_SECONDS = 0.02
@@ -70,3 +78,31 @@ async def fill(pilot: Pilot[None], field: str, text: str) -> None:
         box.text = text
     box.focus()
     await pilot.press("enter")
+
+
+@asynccontextmanager
+async def dashboard(
+    server: RunningServer, client: BeRayClient, size: tuple[int, int] = (120, 40)
+) -> AsyncIterator[Pilot[None]]:
+    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+    target = Target(server.url, "test", token, "ada@example.test")
+    app = BeRayApp(target, Profiles())
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until_shown(pilot, "● online")
+        yield pilot
+
+
+def log_rows(pilot: Pilot[None]) -> list[str]:
+    return main(pilot).query_one(LogPane).row_texts
+
+
+def main(pilot: Pilot[None]) -> MainScreen:
+    screen = pilot.app.screen_stack[1]
+    assert isinstance(screen, MainScreen)
+    return screen
+
+
+async def new_task(pilot: Pilot[None], goal: str) -> None:
+    await pilot.press("n")
+    await until_shown(pilot, "New task")
+    await fill(pilot, "#new-goal", goal)

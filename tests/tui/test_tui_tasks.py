@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 from textual.widgets import Checkbox
 
 from beray.client import BeRayClient
-from beray.config import Profiles, Target
 from beray.testing import RunningServer
-from tests.tui.dashboard_pilot import fill, screen, until, until_shown
-from tui.app import BeRayApp
-from tui.log.pane import LogPane
-from tui.screens.main import MainScreen
+from tests.tui.dashboard_pilot import (
+    dashboard,
+    log_rows,
+    main,
+    new_task,
+    screen,
+    until,
+    until_shown,
+)
 from tui.widgets.line_view import LineView
 from tui.widgets.task_list import TaskList
-
-
-@asynccontextmanager
-async def dashboard(
-    server: RunningServer, client: BeRayClient, size: tuple[int, int] = (120, 40)
-) -> AsyncIterator[Pilot[None]]:
-    token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
-    target = Target(server.url, "test", token, "ada@example.test")
-    app = BeRayApp(target, Profiles())
-    async with app.run_test(size=size, notifications=True) as pilot:
-        await until_shown(pilot, "● online")
-        yield pilot
-
-
-def log_rows(pilot: Pilot[None]) -> list[str]:
-    return main(pilot).query_one(LogPane).row_texts
-
-
-def main(pilot: Pilot[None]) -> MainScreen:
-    screen = pilot.app.screen_stack[1]
-    assert isinstance(screen, MainScreen)
-    return screen
-
-
-async def new_task(pilot: Pilot[None], goal: str) -> None:
-    await pilot.press("n")
-    await until_shown(pilot, "New task")
-    await fill(pilot, "#new-goal", goal)
 
 
 async def test_a_new_task_is_followed_from_its_first_event_to_its_end(

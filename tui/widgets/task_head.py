@@ -45,7 +45,7 @@ def _facts(task: Task, now: datetime) -> Content:
     runner, model = task.get("runner"), task.get("model")
     if used := status.used(task):
         facts.append(used)
-    if runner and runner != "shell":
+    if runner:
         facts.append(str(model or runner))
     if tags := task.get("tags"):
         facts.append(", ".join(map(str, tags)))

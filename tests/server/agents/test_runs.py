@@ -197,6 +197,8 @@ def test_a_secret_that_an_agent_prints_is_cut_out(models: ModelServer, client: B
     assert events[-1]["status"] == "COMPLETED"
     everything = repr(events)
     assert KEY not in everything and "of-a-header" not in everything
+    notes = client.get_file_content(events[0]["task_id"], "notes.txt").text
+    assert notes == "the key is [secret]"
     main = "".join(event.get("text", "") for event in events if event.get("source") == "main")
     assert main == "[secret] and [secret].done"
     log = models.server.log.read_text()

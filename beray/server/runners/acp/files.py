@@ -14,6 +14,7 @@ from acp import RequestError
 
 from beray.server.beneath import shown
 from beray.server.runners.task_paths import TaskPaths
+from beray.server.secrets import Cutter
 from beray.server.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
 
 READ_BYTES: Final = 4 * 1024 * 1024
@@ -26,14 +27,15 @@ _INTERNAL: Final = -32603
 
 
 class TaskFiles:
-    """The text files of one work_dir. Synchronous, for threads.
+    """The text files of one work_dir. Synchronous, for threads. No known secret is written.
 
     Raises:
         RequestError: from each method, saying why it cannot be done.
     """
 
-    def __init__(self, work_dir: Path, paths: TaskPaths) -> None:
+    def __init__(self, work_dir: Path, paths: TaskPaths, cutter: Cutter) -> None:
         self._work_dir = work_dir
+        self._cutter = cutter
         self._paths = paths
 
     def read(self, path: str, line: int | None = None, limit: int | None = None) -> str:
@@ -64,7 +66,7 @@ class TaskFiles:
         relative = self._relative(path)
         try:
             with self._opened() as workspace, workspace.write(relative) as file:
-                file.write(content.encode())
+                file.write(self._cutter.clean(content).encode())
         except (MissingPath, InvalidPath) as error:
             raise RequestError(_INVALID_PARAMS, error.reason) from None
         except OSError as error:

@@ -9,6 +9,7 @@ from typing import Final
 from acp.schema import PromptResponse
 
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
+from beray.server import secrets
 from beray.server.runners import programs
 from beray.server.runners.acp import servers, usage
 from beray.server.runners.acp.client import AgentRequests
@@ -23,6 +24,7 @@ from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox import Sandbox
+from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 
 SETTING: Final = "BERAY_ACP"
@@ -92,7 +94,8 @@ class _Run:
             sandboxed=sandbox.kind == "bubblewrap",
             network=settings.agent_network,
         )
-        files = TaskFiles(job.work_dir, paths)
+        cutter = Cutter(secrets.known(self._settings, job.tools))
+        files = TaskFiles(job.work_dir, paths, cutter)
         self._requests = AgentRequests(
             self._sink, policy, permissions, files, self._terminals, calls
         )
