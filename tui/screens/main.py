@@ -103,7 +103,7 @@ class MainScreen(Noticing):
             welcome, panes = Welcome(id="welcome"), Panes(id="panes")
             welcome.display = panes.display = False
             await self.query_one("#body").mount(welcome, panes)
-            if not panes.is_attached:
+            if not panes.complete:
                 return False
             panes.detail.border_title = self.detail_title()
             self._panes = panes

@@ -31,6 +31,13 @@ class Panes(Container):
         self.events = LogPane(id="events")
         self.detail = ContentSwitcher(self.events, initial="events", id="detail")
 
+    @property
+    def complete(self) -> bool:
+        """Whether all is there; not so where the app is left while they are mounted."""
+        return self.is_attached and all(
+            pane.children for pane in (self.inbox, self.head, self.events)
+        )
+
     def compose(self) -> ComposeResult:
         yield self.inbox
         with Vertical(id="task"):
