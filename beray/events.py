@@ -82,6 +82,14 @@ class TaskStatusChanged(_Event):
     reason: str | None = None
 
 
+class MsgUserMessage(_Event):
+    """What a user says to an agent; attachments are paths relative to ``/workspace``."""
+
+    type: Literal["USER_MESSAGE"] = "USER_MESSAGE"
+    text: str
+    attachments: list[str] = Field(default_factory=list)
+
+
 Event = Annotated[
     MsgEventTextChunk
     | MsgEventToolCallChunk
@@ -90,6 +98,7 @@ Event = Annotated[
     | MsgEventSendFile
     | MsgEventEnd
     | MsgError
+    | MsgUserMessage
     | TaskStatusChanged,
     Field(discriminator="type"),
 ]
@@ -107,14 +116,6 @@ class MsgGracefulDisconnect(_Event):
     """The agent's server is going away."""
 
     type: Literal["GRACEFUL_DISCONNECT"] = "GRACEFUL_DISCONNECT"
-
-
-class MsgUserMessage(_Event):
-    """What a user says to an agent; attachments are paths relative to ``/workspace``."""
-
-    type: Literal["USER_MESSAGE"] = "USER_MESSAGE"
-    text: str
-    attachments: list[str] = Field(default_factory=list)
 
 
 class MsgUnknown(_Event):

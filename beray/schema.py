@@ -151,6 +151,7 @@ class Task(TypedDict):
     limits: NotRequired[Limits | None]
     tags: NotRequired[list[str] | None]
     usage: NotRequired[Usage | None]
+    chat: NotRequired[str | None]
     events: NotRequired[list[TaskEvent]]
 
 

@@ -11,8 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import auth, files, streams, tasks
+from beray.server import agent_ws, auth, files, streams, tasks
 from beray.server.accounts import Refused
+from beray.server.agent_ws import Seats
+from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
@@ -47,9 +49,10 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix="/api/v1")
     # The streams first: /tasks/stream is no task.
-    for part in (auth, streams, tasks, files):
+    for part in (auth, streams, tasks, files, agent_ws):
         api.include_router(part.router)
     app.include_router(api)
+    app.include_router(agent_ws.socket_router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
 
@@ -83,10 +86,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch)
         queue = RunQueue(store, event_log, runs, workspaces, slots=settings.slots)
         closing.push_async_callback(queue.close)
+        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)
+        closing.push_async_callback(chats.close)
         mailer = Mailer(settings, settings.data_dir / "outbox")
         app.state.sandbox = sandbox
         app.state.services = Services(
-            settings, store, feed, event_log, queue, runners, workspaces, mailer
+            settings, store, feed, event_log, queue, runners, chats, Seats(), workspaces, mailer
         )
         await runners.start()
         await queue.start()

@@ -35,6 +35,8 @@ class Budget:
         self._limits = _lower(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
+        # A chat's answers are runs of their own.
+        self._before = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
         """Return how long the run may take, where there is a limit.
@@ -56,7 +58,7 @@ class Budget:
             OverBudget: no further request may be made.
         """
         day = await self._add(usage)
-        _require_below(_taken(usage), self._limits, "this task")
+        _require_below(_taken(self._before + usage), self._limits, "this task")
         _require_below(day, self._daily, "today, all your tasks together")
 
     async def record(self, usage: Usage) -> None:
@@ -79,7 +81,8 @@ class Budget:
             now.cost_usd - before.cost_usd,
         )
         self._usage = usage
-        return await run_in_threadpool(self._store.add_usage, self._task, asdict(usage), added)
+        whole = asdict(self._before + usage)
+        return await run_in_threadpool(self._store.add_usage, self._task, whole, added)
 
 
 def _taken(usage: Usage) -> Taken:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
+from beray.server.chats import Chats
 from beray.server.event_log import EventLog
 from beray.server.mail import Mailer
 from beray.server.queue import RunQueue
@@ -19,6 +20,9 @@ from beray.server.store import Store
 from beray.server.tables import Task, User
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
+
+if TYPE_CHECKING:
+    from beray.server.agent_ws import Seats  # which asks for services itself
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Services:
     event_log: EventLog
     queue: RunQueue
     runners: Runners
+    chats: Chats
+    seats: Seats
     workspaces: Workspaces
     mailer: Mailer
 

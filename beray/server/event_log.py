@@ -109,6 +109,13 @@ class EventLog:
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
+    def forget(self, task_id: int) -> None:
+        """A task is gone: so are those who watch it."""
+        feed = self._feeds.get(task_id)
+        if feed is not None:
+            feed.recent.clear()
+            feed.wake()
+
     def drain(self) -> None:
         """From now on a watcher who has caught up is let go: no more runs end here."""
         self._draining = True

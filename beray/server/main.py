@@ -24,6 +24,7 @@ from sse_starlette.sse import AppStatus
 from beray.config import write_private
 from beray.server import logs
 from beray.server.accounts import local_sign_in
+from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
@@ -64,6 +65,8 @@ class BeRayServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                ws_ping_interval=HEARTBEAT_SECONDS,
+                ws_ping_timeout=HEARTBEAT_SECONDS,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=settings.trusted_proxies,
             )
@@ -114,10 +117,13 @@ class BeRayServer(uvicorn.Server):
         deadline = time.monotonic() + GRACEFUL_SECONDS
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
+                await self.services.seats.farewell()
+                await self.services.chats.close()
                 await self.services.queue.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
         self.services.event_log.drain()
+        await self.services.seats.close()
         self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
         await self._running.aclose()
@@ -154,7 +160,8 @@ class EmbeddedServer(BeRayServer):
 
     async def _leave_when_idle(self) -> None:
         while not self.should_exit:
-            if self.services.queue.idle and self.activity.quiet_seconds() > self.idle_seconds:
+            idle = self.services.queue.idle and self.services.chats.idle
+            if idle and self.activity.quiet_seconds() > self.idle_seconds:
                 log.info("leaving, nobody was here for a while", seconds=self.idle_seconds)
                 self.should_exit = True
             await asyncio.sleep(min(self.idle_seconds / 4, 5.0))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 from functools import partial
+from typing import Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.events import TaskStatusChanged
+from beray.events import MsgError, TaskStatusChanged
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.runs import Runs
 from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.workspace import Workspaces
+
+LOST: Final = MsgError(code="LOST_WORKER", details="The server ended in the middle of the answer.")
 
 log = structlog.get_logger("beray.queue")
 
@@ -48,7 +51,12 @@ class RunQueue:
     async def start(self) -> None:
         """Take up what an earlier server left: lost runs have failed, queued tasks run."""
         for task in await run_in_threadpool(self._store.unfinished_tasks):
-            if task.status == "QUEUED":
+            if task.chat is not None:
+                # It waits for its user; an answer that was under way is lost.
+                if task.status == "RUNNING":
+                    await self._event_log.append(task.id, LOST)
+                    await self._say(task.id, "INPUT_REQUIRED", "lost_worker")
+            elif task.status == "QUEUED":
                 await self._complete(task)
                 if not task.held:
                     heapq.heappush(self._waiting, task.id)

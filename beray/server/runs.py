@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -50,8 +51,8 @@ class Runs:
         self._sandbox = sandbox
         self._files = files
 
-    async def run(self, task: Task) -> Outcome:
-        """Do ``task``; what is wrong with it is said in its log.
+    async def run(self, task: Task, goal: str | None = None) -> Outcome:
+        """Do ``task``, or ``goal`` in it; what is wrong with it is said in its log.
 
         Cancelled, it leaves nothing of it running.
 
@@ -70,7 +71,7 @@ class Runs:
             budget=budget,
         )
         try:
-            outcome, problem = await self._outcome(task, sink, budget)
+            outcome, problem = await self._outcome(task, goal or task.goal, sink, budget)
         finally:
             await budget.spend(time.monotonic() - started)
         if problem is not None:
@@ -78,18 +79,19 @@ class Runs:
         return outcome
 
     async def _outcome(
-        self, task: Task, sink: TaskSink, budget: Budget
+        self, task: Task, goal: str, sink: TaskSink, budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
         """How it ended, and what is to be said of it last."""
         # A task of an earlier version does not say who does it.
-        chosen = self._runners.settle(task.runner, task.model, task.goal)
+        chosen = self._runners.settle(task.runner, task.model, goal)
         job = Job(
             task.id,
-            task.goal,
+            goal,
             task.tools,
             self._workspaces.path(task.id),
             model=chosen.model,
             network=bool((task.limits or {}).get("network")),
+            conversation=conversation_file(self._settings, task.id) if task.chat else None,
         )
         runner = self._runners.choose(chosen.runner)
         try:
@@ -134,6 +136,11 @@ class Runs:
             running.cancel()
             guard.cancel()
             await asyncio.wait([running, guard])
+
+
+def conversation_file(settings: Settings, task_id: int) -> Path:
+    """Where a runner keeps what it has to know of a chat."""
+    return settings.data_dir / "conversations" / f"{task_id:d}.json"
 
 
 def _failed(reason: str, why: str) -> tuple[Outcome, MsgError]:

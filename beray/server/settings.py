@@ -24,6 +24,9 @@ class Settings(BaseSettings):
 
     runner: Literal["auto", "model", "acp", "command"] = "auto"
     """Who does goals in plain words; ``auto``: the first of these that is set up."""
+    chat_slots: int = Field(default=16, ge=1)
+    """How many chats are answered at once, beside the tasks that run."""
+
     model: str | None = None
     """Such as ``openai:gpt-4o``. Its provider's key is where the provider wants it."""
     models: str = ""

@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import String, bindparam, delete, func, select, update
+from sqlalchemy import String, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -192,6 +192,25 @@ class Store(Database):
             changes.add(session, task.user_id, task_id, task.status, task.reason, utc_now())
         return task
 
+    def chat_of(self, user_id: int, name: str) -> Task | None:
+        wanted = (Task.user_id == user_id) & (Task.chat == name)
+        with self.reading() as session:
+            return session.scalar(select(Task).where(wanted))
+
+    def add_chat(self, user_id: int, name: str) -> Task:
+        """Add a chat; sqlalchemy's ``IntegrityError`` where there is one of this name."""
+        task = Task(
+            user_id=user_id,
+            goal=name,
+            chat=name,
+            held=False,
+            status="INPUT_REQUIRED",
+            created_at=utc_now(),
+        )
+        with self.writing() as session:
+            session.add(task)
+        return task
+
     def undo_task(self, task_id: int) -> None:
         """Remove a task as if it had never been added: its key is free again."""
         with self.writing() as session:
@@ -268,6 +287,16 @@ class Store(Database):
             values |= {"ended_at": at, "held": False}
         session.execute(update(Task).where(Task.id == task_id).values(values))
         changes.add(session, user_id, task_id, status, reason, at)
+
+    def ends_behind(self, task_id: int, after: int) -> int:
+        """How many events behind ``after`` say the end of an answer, or an error."""
+        kinds = [
+            StoredEvent.body.contains(f'"type":"{kind}"') for kind in ("AGENT_EVENT_END", "ERROR")
+        ]
+        behind = (StoredEvent.task_id == task_id) & (StoredEvent.seq > after)
+        with self.reading() as session:
+            counted = select(func.count()).where(behind, or_(*kinds))
+            return session.scalar(counted) or 0
 
     def events_after(self, task_id: int, after: int, limit: int) -> list[tuple[int, str]]:
         """``(seq, body)`` of the events behind ``after``, in order."""

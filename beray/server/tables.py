@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import JSON, ForeignKey
+from sqlalchemy import JSON, ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -80,8 +80,11 @@ class VerificationCode(Base):
 
 class Task(Base):
     __tablename__ = "tasks"
-    # Ids are never given twice: a link to a deleted task must not show another one.
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        Index("ix_tasks_chat", "user_id", "chat", unique=True),
+        # Ids are never given twice: a link to a deleted task must not show another one.
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -94,6 +97,8 @@ class Task(Base):
     tags: Mapped[list[str] | None] = mapped_column(Kept("texts"))
     usage: Mapped[Usage | None] = mapped_column(Kept("object"))
     """What it has taken from a model's provider so far."""
+    chat: Mapped[str | None]
+    """The name of the chat that it is; ``None``: it is none."""
     held: Mapped[bool]
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str | None]

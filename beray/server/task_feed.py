@@ -191,4 +191,5 @@ def public(task: Task) -> schema.Task:
         "limits": task.limits,
         "tags": task.tags,
         "usage": task.usage,
+        "chat": task.chat,
     }

@@ -181,6 +181,10 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
 @router.post("/{task_id}/stop")
 async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
     """Stop a task. Answered at once; the stream says when it has stopped."""
+    if task.chat is not None:
+        stopping = await app.chats.stop(task.id)
+        said = "is being stopped" if stopping else "is not under way"
+        return {"message": f"The answer of chat {task.chat} {said}."}
     if await app.queue.stop(task.id):
         return {"message": f"Task {task.id} is being stopped."}
     return {"message": f"Task {task.id} has ended already."}
@@ -189,13 +193,15 @@ async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
 @router.delete("/{task_id}")
 async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files; a running one is stopped first."""
-    await app.queue.stopped(task.id)
+    await (app.queue if task.chat is None else app.chats).stopped(task.id)
 
     def remove() -> None:
         app.store.remove_task(task.id)
         app.workspaces.remove(task.id)
+        app.chats.forget(task.id)
 
     await run_in_threadpool(remove)
+    app.event_log.forget(task.id)
     app.feed.wake(task.user_id)
     return {"status": "success", "message": f"Task {task.id} is deleted."}
 

@@ -27,6 +27,8 @@ class Job:
     """The model that the task asks for, such as ``openai:gpt-4o``; ``None``: the server's."""
     network: bool = False
     """Whether its shell commands may reach the network."""
+    conversation: Path | None = None
+    """Of a chat: where a runner keeps what it has to know of it, for the next message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,18 @@ class Usage:
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        known = self.cost_usd is not None or other.cost_usd is not None
+        return Usage(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            (self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+            self.estimated or other.estimated,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pydantic_ai.usage import UsageLimits
 
 from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
-from beray.server.runners.model import models, toolset
+from beray.server.runners.model import memory, models, toolset
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
@@ -127,11 +127,13 @@ class ModelRunner:
                         if isinstance(event, FunctionToolResultEvent):
                             await sink.emit(tool_result(event.part))
 
-                await agent.run(
+                result = await agent.run(
                     job.goal,
+                    message_history=await asyncio.to_thread(memory.recall, job.conversation),
                     usage_limits=UsageLimits(request_limit=None),
                     event_stream_handler=log_results,
                 )
+                await asyncio.to_thread(memory.keep, job.conversation, result.all_messages_json())
         except (ModelAuthenticationError, ModelNotFoundError) as error:
             return MsgError(
                 code="MODEL",

@@ -57,7 +57,8 @@ def run(link: int, given: Frame) -> NoReturn:
 async def _do(link: socket.socket, given: Frame) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=link)
     server = _Server(writer)
-    job = Job(**given["job"] | {"work_dir": Path(given["job"]["work_dir"])})
+    paths = {name: given["job"][name] for name in ("work_dir", "conversation")}
+    job = Job(**given["job"] | {name: path and Path(path) for name, path in paths.items()})
     settings = Settings(data_dir=Path(given["data_dir"]))
     runner = _runner(given["runner"], settings, Sandbox(given["sandbox"], settings))
     doing = asyncio.create_task(_told(runner, job, server))

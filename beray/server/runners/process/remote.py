@@ -43,7 +43,7 @@ class RemoteRunner:
     async def run(self, job: Job, sink: Sink) -> Outcome:
         given = {
             "runner": self._name,
-            "job": asdict(job) | {"work_dir": str(job.work_dir)},
+            "job": packed_job(job),
             "data_dir": str(self._settings.data_dir),
             "sandbox": self._sandbox.kind,
             "bounds": {"memory": self._settings.task_max_memory_bytes},
@@ -76,6 +76,11 @@ class RemoteRunner:
         details = "The process that did this task is gone."
         await sink.emit(MsgError(code="LOST_WORKER", details=details))
         return Outcome("FAILED", "lost_worker")
+
+
+def packed_job(job: Job) -> Frame:
+    paths = {"work_dir": job.work_dir, "conversation": job.conversation}
+    return asdict(job) | {name: path and str(path) for name, path in paths.items()}
 
 
 class _Conversation:

@@ -1,0 +1,195 @@
+"""The WebSocket of a chat, and the routes that know chats by their names.
+
+Source: the agent WebSocket API page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocketState
+
+from beray import schema
+from beray.events import ClientMessage, MsgError, MsgGracefulDisconnect, MsgStatus
+from beray.server.chats import ChatRefused, Chats
+from beray.server.dependencies import AppServices, CurrentUser, Services, digest
+from beray.server.event_log import LoggedEvent
+from beray.server.tables import Task, User
+from beray.server.task_feed import public
+
+HEARTBEAT_SECONDS: Final = 30.0
+_ENDS: Final = ("AGENT_EVENT_END", "ERROR")
+_ENVELOPE: Final = ("seq", "task_id", "created_at")
+_POLICY_VIOLATION: Final = 1008
+_GOING_AWAY: Final = 1001
+
+router = APIRouter(prefix="/chats", tags=["chats"])
+socket_router = APIRouter()
+
+ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+
+
+@router.put("/{chat_id}")
+async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
+    """The chat of this name as the task that it is; a new one where there is none. Ours."""
+    return public(await app.chats.open(user.id, chat_id))
+
+
+@router.get("/{chat_id}")
+async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
+    """The chat of this name as the task that it is. Ours."""
+    task = await run_in_threadpool(app.store.chat_of, user.id, chat_id)
+    if task is None:
+        raise HTTPException(404, f"There is no chat {chat_id!r}.")
+    return public(task)
+
+
+class Seats:
+    """Which chats have a client, on one event loop."""
+
+    def __init__(self) -> None:
+        self._taken: dict[int, Conversation] = {}
+
+    def take(self, task_id: int, conversation: Conversation) -> bool:
+        return self._taken.setdefault(task_id, conversation) is conversation
+
+    def leave(self, task_id: int, conversation: Conversation) -> None:
+        if self._taken.get(task_id) is conversation:
+            del self._taken[task_id]
+
+    async def farewell(self) -> None:
+        """Tell all clients that the server is going away."""
+        for conversation in list(self._taken.values()):
+            await conversation.farewell()
+
+    async def close(self) -> None:
+        for conversation in list(self._taken.values()):
+            await conversation.close(_GOING_AWAY, "the server is going away")
+
+
+@socket_router.websocket("/v1/agent_ws/{chat_id}/")
+async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
+    app: Services = websocket.app.state.services
+    user = await _user(websocket, app)
+    if user is None:
+        denied = Response("Not signed in.", 401, {"WWW-Authenticate": "Bearer"})
+        await websocket.send_denial_response(denied)
+        return
+    task = await app.chats.open(user.id, chat_id)
+    conversation = Conversation(websocket, app.chats, task)
+    if not app.seats.take(task.id, conversation):
+        # Before the handshake is accepted this reaches the client as 403.
+        await websocket.close(_POLICY_VIOLATION, "another client has this chat")
+        return
+    try:
+        await websocket.accept()
+        await conversation.hold(app)
+    finally:
+        app.seats.leave(task.id, conversation)
+
+
+async def _user(websocket: WebSocket, app: Services) -> User | None:
+    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return None
+    return await run_in_threadpool(app.store.user_of_token, digest(token))
+
+
+class Conversation:
+    """One client of one chat."""
+
+    def __init__(self, websocket: WebSocket, chats: Chats, task: Task) -> None:
+        self._websocket = websocket
+        self._chats = chats
+        self._task = task
+        self._sending = asyncio.Lock()
+
+    async def hold(self, app: Services) -> None:
+        """Say that the agent is there; then hand on both ways until one side leaves."""
+        await self._send(MsgStatus().model_dump())
+        parts = {
+            asyncio.create_task(self._forward(app)),
+            asyncio.create_task(self._listen()),
+        }
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for part in parts:
+                part.cancel()
+            results = await asyncio.gather(*parts, return_exceptions=True)
+            await self.close(1000)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def farewell(self) -> None:
+        await self._send(MsgGracefulDisconnect().model_dump())
+
+    async def close(self, code: int, reason: str = "") -> None:
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            with suppress(RuntimeError, WebSocketDisconnect):
+                await self._websocket.close(code, reason)
+
+    async def _forward(self, app: Services) -> None:
+        """Whatever is logged from now on, which the agent says, goes to the client.
+
+        How an answer ends is said when the next one can be asked for.
+        """
+        ends: list[dict[str, Any]] = []
+        async for batch in app.event_log.tail(self._task.id, self._task.last_seq):
+            for event in batch:
+                said = _said(event)
+                if said["type"] in _ENDS:
+                    ends.append(said)
+                elif said["type"].startswith("AGENT_EVENT_") and said.get("source") != "files":
+                    await self._send(said)
+                elif said["type"] == "TASK_STATUS" and said["status"] == "INPUT_REQUIRED":
+                    for end in _last(ends):
+                        await self._send(end)
+                    ends = []
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                await self._take(message.get("text"))
+            except ChatRefused as error:
+                await self._send(MsgError(code=error.code, details=str(error)).model_dump())
+
+    async def _take(self, frame: str | None) -> None:
+        if frame is None:
+            raise ChatRefused("UNEXPECTED_MSG_TYPE", "Frames are JSON text, not bytes.")
+        try:
+            message = ClientMessage.validate_json(frame)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise ChatRefused("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
+        await self._chats.require_sound(self._task, message)
+        await self._chats.say(self._task, message)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        async with self._sending:
+            # A client that has gone is noticed by who listens to it.
+            with suppress(RuntimeError, WebSocketDisconnect):
+                await self._websocket.send_text(json.dumps(message, ensure_ascii=False))
+
+
+def _said(event: LoggedEvent) -> dict[str, Any]:
+    """An event without its envelope."""
+    fields: dict[str, Any] = json.loads(event.body)
+    return {name: value for name, value in fields.items() if name not in _ENVELOPE}
+
+
+def _last(ends: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An answer ends once: in an error, where there was one."""
+    errors = [end for end in ends if end["type"] == "ERROR"]
+    return (errors or ends)[-1:]

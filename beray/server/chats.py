@@ -1,0 +1,219 @@
+"""Chats: conversations with the agent that does tasks, each in a work_dir of its own.
+
+A chat is a task that does not end: its log holds what both sides have said, its files
+are had as any task's, and between two answers it waits for its user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from beray.events import MsgError, MsgUserMessage, TaskStatusChanged
+from beray.server.beneath import PathError
+from beray.server.event_log import EventLog, TaskEnded
+from beray.server.runners import Outcome, Runners
+from beray.server.runs import Runs, conversation_file
+from beray.server.settings import Settings
+from beray.server.store import Store
+from beray.server.tables import Task
+from beray.server.task_feed import TaskFeed
+from beray.server.transcript import transcript
+from beray.server.workspace import Workspaces
+
+MOST_ATTACHMENTS: Final = 100
+LONGEST_MESSAGE: Final = 200_000
+"""Characters."""
+
+log = structlog.get_logger("beray.chats")
+
+
+class ChatRefused(Exception):
+    """A message cannot be answered. ``code`` is for programs, the text for people."""
+
+    def __init__(self, code: str, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+
+
+class Chats:
+    """Used on one event loop, until ``close``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        feed: TaskFeed,
+        event_log: EventLog,
+        runners: Runners,
+        runs: Runs,
+        workspaces: Workspaces,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._feed = feed
+        self._event_log = event_log
+        self._runners = runners
+        self._runs = runs
+        self._workspaces = workspaces
+        self._answers: dict[int, asyncio.Task[None]] = {}
+        self._ending: set[int] = set()
+        self._slots = asyncio.Semaphore(settings.chat_slots)
+        self._closing = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._answers
+
+    async def open(self, user_id: int, name: str) -> Task:
+        """The chat of this name; a new one where there is none."""
+
+        def found() -> Task:
+            task = self._store.chat_of(user_id, name)
+            if task is None:
+                try:
+                    task = self._store.add_chat(user_id, name)
+                except IntegrityError:  # by somebody else, just now
+                    task = self._store.chat_of(user_id, name)
+                    assert task is not None
+            if not self._workspaces.path(task.id).exists():
+                self._workspaces.create(task.id)
+            return task
+
+        task = await run_in_threadpool(found)
+        if task.last_seq == 0:
+            waits = TaskStatusChanged(status="INPUT_REQUIRED")
+            task.last_seq = await self._event_log.append(task.id, waits)
+            self._feed.wake(user_id)
+        return task
+
+    async def say(self, task: Task, message: MsgUserMessage) -> None:
+        """Log what a user says, and begin to answer it.
+
+        Raises:
+            ChatRefused: it cannot be answered; nothing was logged.
+        """
+        if self._closing:
+            raise ChatRefused("SHUTDOWN", "The server is going away.")
+        if task.id in self._ending:
+            await asyncio.wait([self._answers[task.id]])
+        if task.id in self._answers:
+            raise ChatRefused("BUSY", "An answer is under way; say this when it has ended.")
+        answer = asyncio.create_task(self._answer(task.id, message), name=f"chat-{task.id}")
+        self._answers[task.id] = answer
+        answer.add_done_callback(partial(self._free, task.id))
+
+    async def require_sound(self, task: Task, message: MsgUserMessage) -> None:
+        """Raises ``ChatRefused`` where a message is none, or what is attached is not there."""
+        if not message.text.strip():
+            raise ChatRefused("INVALID_MESSAGE", "The message is empty.")
+        if len(message.text) > LONGEST_MESSAGE or "\0" in message.text:
+            raise ChatRefused("INVALID_MESSAGE", "The message is too long, or no text.")
+        if len(message.attachments) > MOST_ATTACHMENTS:
+            raise ChatRefused("INVALID_MESSAGE", f"More than {MOST_ATTACHMENTS} attachments.")
+
+        def look() -> None:
+            with self._workspaces.open(task.id) as workspace:
+                for path in message.attachments:
+                    workspace.open_file(relative(path))[0].close()
+
+        try:
+            await run_in_threadpool(look)
+        except PathError as error:
+            raise ChatRefused("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
+
+    async def stop(self, task_id: int) -> bool:
+        """Stop the answer that is under way; ``False`` where there is none."""
+        answer = self._answers.get(task_id)
+        if answer is None:
+            return False
+        answer.cancel()
+        return True
+
+    async def stopped(self, task_id: int) -> None:
+        """Stop an answer and return when nothing of it is running any more."""
+        answer = self._answers.get(task_id)
+        if answer is not None:
+            answer.cancel()
+            await asyncio.wait([answer])
+
+    def forget(self, task_id: int) -> None:
+        """A chat is being deleted: what its runner has kept of it goes, too."""
+        conversation_file(self._settings, task_id).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Stop all answers and wait for that. Idempotent."""
+        self._closing = True
+        for answer in self._answers.values():
+            answer.cancel()
+        if self._answers:
+            await asyncio.wait(list(self._answers.values()))
+
+    def _free(self, task_id: int, answer: asyncio.Task[None]) -> None:
+        del self._answers[task_id]
+        self._ending.discard(task_id)
+        if not answer.cancelled() and (error := answer.exception()) is not None:
+            log.error("the end of an answer could not be logged", task_id=task_id, exc_info=error)
+
+    async def _answer(self, task_id: int, message: MsgUserMessage) -> None:
+        task = await run_in_threadpool(self._store.task, task_id)
+        if task is None:
+            return
+        history = await self._history(task, message)
+        await self._event_log.append(task_id, message)
+        problem: MsgError | None
+        reason = None
+        try:
+            async with self._slots:
+                outcome = await self._runs.run(task, asked(message, history))
+            reason = outcome.reason
+            problem = await self._unsaid(task_id, outcome, task.last_seq)
+        except asyncio.CancelledError:
+            reason = "shutdown" if self._closing else "user"
+            problem = MsgError(code="STOPPED", details="The answer was stopped.")
+        # Whoever reads that it has ended may say the next thing at once.
+        self._ending.add(task_id)
+        try:
+            if problem is not None:
+                await self._event_log.append(task_id, problem)
+            waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
+            await self._event_log.append(task_id, waits)
+        except (TaskEnded, SQLAlchemyError) as error:
+            log.warning("an answer has no end in its log", task_id=task_id, error=str(error))
+        self._feed.wake(task.user_id)
+
+    async def _history(self, task: Task, message: MsgUserMessage) -> str:
+        """What was said before, for a runner that remembers nothing of it and could use it."""
+        chosen = self._runners.settle(task.runner, task.model, message.text)
+        if chosen.runner not in ("acp", "command"):
+            return ""
+        return await run_in_threadpool(transcript, self._store, task)
+
+    async def _unsaid(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
+        """How an answer ended that has said neither its end nor an error."""
+        if outcome.status == "COMPLETED":
+            return None
+        rows = await run_in_threadpool(self._store.ends_behind, task_id, after)
+        if rows:
+            return None
+        code = (outcome.reason or "failed").upper()
+        return MsgError(code=code, details="The agent has ended without an answer.")
+
+
+def relative(path: str) -> str:
+    """A path of an attachment as the work_dir knows it: ``/workspace`` is where it begins."""
+    return path.removeprefix("/workspace/")
+
+
+def asked(message: MsgUserMessage, history: str) -> str:
+    """What a runner is asked."""
+    parts = [history, message.text]
+    if message.attachments:
+        names = ", ".join(map(relative, message.attachments))
+        parts.append(f"Attached files, in the workspace: {names}")
+    return "\n\n".join(filter(None, parts))
