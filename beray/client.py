@@ -187,6 +187,34 @@ class BeRayClient(TaskFiles):
         """Let a task that was created with ``start=False`` run. Ours."""
         return self._transport.json(schema.TASK, "POST", f"/tasks/{segment(task_id)}/start")
 
+    def open_chat(self, chat_id: str | int = 0) -> Task:
+        """Return the chat of this name as the task that it is; a new one where there is none.
+
+        Its files are had as any task's, its ``events`` are what both sides have said. Ours.
+        """
+        return self._transport.json(schema.TASK, "PUT", f"/chats/{segment(chat_id)}")
+
+    def send_chat_message(
+        self, chat_id: str | int, text: str, attachments: list[str] | None = None
+    ) -> Task:
+        """Say something in a chat, which is made where there is none of this name. Ours.
+
+        The answer comes as events behind the ``last_seq`` of the task that is returned:
+        ``stream_task_updates(task["id"], last_event_id=task["last_seq"])``, up to a
+        ``TASK_STATUS`` of ``INPUT_REQUIRED``.
+
+        Args:
+            attachments: paths of files in the chat's work_dir.
+
+        Raises:
+            ConflictError: an answer is under way, or another client has the chat.
+            UnprocessableEntityError: there is no text, or no such file.
+        """
+        body = {"text": text, "attachments": attachments or []}
+        return self._transport.json(
+            schema.TASK, "POST", f"/chats/{segment(chat_id)}/messages", json=body
+        )
+
     def list_tasks(self) -> list[Task]:
         """Return the caller's tasks, the newest first."""
         return self._transport.json(schema.TASKS, "GET", "/tasks/")

@@ -11,25 +11,33 @@ from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketState
 
 from beray import schema
-from beray.events import ClientMessage, MsgError, MsgGracefulDisconnect, MsgStatus
+from beray.events import (
+    ClientMessage,
+    MsgError,
+    MsgGracefulDisconnect,
+    MsgStatus,
+    MsgUserMessage,
+)
 from beray.server.chats import ChatRefused, Chats
 from beray.server.dependencies import AppServices, CurrentUser, Services, digest
 from beray.server.event_log import LoggedEvent
+from beray.server.json_values import StrictRoute
 from beray.server.tables import Task, User
 from beray.server.task_feed import public
 
 HEARTBEAT_SECONDS: Final = 30.0
+_UNSOUND: Final = ("INVALID_MESSAGE", "ATTACHMENT")
 _ENDS: Final = ("AGENT_EVENT_END", "ERROR")
 _ENVELOPE: Final = ("seq", "task_id", "created_at")
 _POLICY_VIOLATION: Final = 1008
 _GOING_AWAY: Final = 1001
 
-router = APIRouter(prefix="/chats", tags=["chats"])
+router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
 socket_router = APIRouter()
 
 ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f/]+$")]
@@ -50,11 +58,42 @@ async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> sc
     return public(task)
 
 
+class NewMessage(BaseModel):
+    text: str
+    attachments: list[str] = Field(default_factory=list)
+    """Files of the chat's work_dir."""
+
+
+@router.post("/{chat_id}/messages", status_code=202)
+async def send_message(
+    chat_id: ChatName, body: NewMessage, user: CurrentUser, app: AppServices
+) -> schema.Task:
+    """Say something in a chat; a new one where there is none of this name. Ours.
+
+    The answer is read from the chat's stream, behind the ``last_seq`` that it had before; it
+    ends with the status ``INPUT_REQUIRED``. 409 while another answer is under way, or
+    another client has the chat.
+    """
+    task = await app.chats.open(user.id, chat_id)
+    message = MsgUserMessage(text=body.text, attachments=body.attachments)
+    if app.seats.taken(task.id):
+        raise HTTPException(409, "Another client has this chat.")
+    try:
+        await app.chats.require_sound(task, message)
+        await app.chats.say(task, message)
+    except ChatRefused as error:
+        raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
+    return public(task)
+
+
 class Seats:
     """Which chats have a client, on one event loop."""
 
     def __init__(self) -> None:
         self._taken: dict[int, Conversation] = {}
+
+    def taken(self, task_id: int) -> bool:
+        return task_id in self._taken
 
     def take(self, task_id: int, conversation: Conversation) -> bool:
         return self._taken.setdefault(task_id, conversation) is conversation

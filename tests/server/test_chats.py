@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from beray import BeRayClient
-from beray.exceptions import NotFoundError
+from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
@@ -301,3 +301,35 @@ async def test_an_answer_that_a_killed_server_left_is_said_to_be_lost(tmp_path: 
         async with chat(client) as connection:
             await say(connection, "!echo again")
             assert text(await answer(connection)) == "again\n"
+
+
+def test_a_script_talks_without_a_websocket(client: BeRayClient) -> None:
+    def said(words: str, attachments: list[str] | None = None) -> str:
+        task = client.send_chat_message("script", words, attachments)
+        come: list[Any] = []
+        for event in client.stream_task_updates(task["id"], last_event_id=task["last_seq"]):
+            come.append(event)
+            if event.get("status") == "INPUT_REQUIRED":
+                break
+        return text([one for one in come if one["type"] == "AGENT_EVENT_TEXT_CHUNK"])
+
+    chat_task = client.open_chat("script")
+    assert (chat_task["chat"], chat_task["status"]) == ("script", "INPUT_REQUIRED")
+    client.upload_file(chat_task["id"], "given.txt", b"given")
+    assert said("!cat given.txt", ["given.txt"]) == "given"
+    assert said("!echo next") == "next\n"
+    assert client.open_chat("script")["id"] == chat_task["id"]
+    with pytest.raises(UnprocessableEntityError, match="does not exist"):
+        client.send_chat_message("script", "look", ["gone.txt"])
+    with pytest.raises(UnprocessableEntityError, match="empty"):
+        client.send_chat_message("script", " ")
+    client.send_chat_message("script", "!sleep 60")
+    with pytest.raises(ConflictError, match="under way"):
+        client.send_chat_message("script", "!echo no")
+    client.stop_task(chat_task["id"])
+
+
+async def test_a_chat_that_somebody_holds_takes_no_other_message(client: BeRayClient) -> None:
+    async with chat(client, "held"):
+        with pytest.raises(ConflictError, match="Another client"):
+            await asyncio.to_thread(client.send_chat_message, "held", "!echo no")

@@ -1,0 +1,284 @@
+"""A connection that ends in the middle of an answer: an exception with what had come, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+
+import pytest
+
+from beray.agent import AgentApi, AgentException, MsgEventTextChunk, MsgGracefulDisconnect
+from tests.agent.scripted_agent import Peer, Script, ScriptedAgent, until
+
+
+async def broken_off(
+    agent: ScriptedAgent, script: Script, *, seconds: float = 4.0, **options: object
+) -> AgentException:
+    """What the loop raises, whose answer ``script`` breaks off behind one chunk."""
+
+    async def whole(peer: Peer) -> None:
+        await peer.status()
+        await peer.heard()
+        await peer.chunk("half")
+        await script(peer)
+
+    agent.scripts.append(whole)
+    ended: list[int] = []
+    api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append(1), **options)  # type: ignore[arg-type]
+    await api.connect()
+    came: list[object] = []
+    began_at = time.monotonic()
+    with pytest.raises(AgentException) as caught:
+        async for event in api.send_message("hello"):
+            came.append(event)  # noqa: PERF401
+    assert time.monotonic() - began_at < seconds
+    assert caught.value.events == came == [MsgEventTextChunk(text="half")]
+    await until(lambda: ended)
+    assert not api.connected and not api.busy
+    with pytest.raises(AgentException) as later:
+        await anext(api.send_message("hello?"))
+    assert later.value.code == "NOT_CONNECTED"
+    await api.close()
+    assert ended == [1]
+    return caught.value
+
+
+@pytest.mark.parametrize("code", [*range(1000, 1016), 999, 2999, 3000, 4000, 4999, 5000])
+async def test_every_close_code(agent: ScriptedAgent, code: int) -> None:
+    async def script(peer: Peer) -> None:
+        peer.close_frame(code)
+        await peer.gone()
+
+    error = await broken_off(agent, script)
+    assert error.code == "CONNECTION_ERROR"
+
+
+async def test_the_codes_and_reasons_of_the_agent_are_told(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.socket.close(4000, "no more credit")
+
+    error = await broken_off(agent, script)
+    assert error.details == "the agent closed the connection (4000, no more credit)"
+
+
+async def test_a_close_frame_without_a_code(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        peer.raw(b"\x88\x00")
+        await peer.gone()
+
+    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+
+
+async def test_a_close_frame_and_then_tcp_stays_open(agent: ScriptedAgent) -> None:
+    stay = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        peer.deaf()
+        peer.close_frame(1000)
+        await stay.wait()
+
+    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+    stay.set()
+
+
+async def test_a_reset(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await asyncio.sleep(0.05)  # a reset throws away what the client has not read yet
+        peer.reset()
+
+    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+
+
+async def test_tcp_ends_without_a_close_frame(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        peer.socket.transport.close()
+
+    assert (await broken_off(agent, script)).details == "the connection broke"
+
+
+async def test_a_binary_frame(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.socket.send(b"\x00")
+        await peer.gone()
+
+    assert (await broken_off(agent, script)).code == "UNEXPECTED_MSG_TYPE"
+
+
+@pytest.mark.parametrize(
+    "frame", ["{", "[1]", '{"type": "AGENT_EVENT_TEXT_CHUNK"}', '{"type": "ERROR", "code": 5}', ""]
+)
+async def test_a_frame_that_is_no_message(agent: ScriptedAgent, frame: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.socket.send(frame)
+        await peer.gone()
+
+    error = await broken_off(agent, script)
+    assert error.code == "PARSE_ERROR"
+
+
+async def test_a_frame_that_breaks_the_protocol(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        peer.raw(b"\xff\x00")
+        await peer.gone()
+
+    error = await broken_off(agent, script)
+    assert error.code == "CONNECTION_ERROR" and "protocol" in error.details
+
+
+async def test_a_frame_of_100_mib_is_not_taken(agent: ScriptedAgent) -> None:
+    size = 100 * 1024 * 1024
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        peer.raw(b"\x81\x7f" + struct.pack("!Q", size))
+        piece = b" " * 65536
+        while sent < size and not peer.socket.transport.is_closing():
+            peer.raw(piece)
+            sent += len(piece)
+            await asyncio.sleep(0)
+        await peer.gone()
+
+    error = await broken_off(agent, script)
+    assert error.code == "CONNECTION_ERROR" and "larger than allowed" in error.details
+
+
+async def test_the_limit_of_a_frame_can_be_set(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.chunk("x" * 2000)
+        await peer.gone()
+
+    error = await broken_off(agent, script, max_frame_bytes=1000)
+    assert "larger than allowed" in error.details
+
+
+async def test_a_half_open_connection_is_found_by_the_heartbeat(agent: ScriptedAgent) -> None:
+    stay = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        peer.deaf()
+        await stay.wait()
+
+    error = await broken_off(agent, script, heartbeat_seconds=0.2, seconds=2.0)
+    assert error.code == "CONNECTION_ERROR" and "nothing was heard" in error.details
+    stay.set()
+
+
+async def test_a_half_open_connection_is_found_while_a_long_message_is_sent(
+    agent: ScriptedAgent,
+) -> None:
+    stay = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        peer.deaf()
+        await stay.wait()
+
+    agent.scripts.append(script)
+    api = AgentApi("a", agent.url, heartbeat_seconds=0.2)
+    await api.connect()
+    with pytest.raises(AgentException) as caught:
+        async with asyncio.timeout(5):
+            await anext(api.send_message("x" * 30_000_000))
+    assert caught.value.code == "CONNECTION_ERROR"
+    stay.set()
+
+
+async def test_close_is_quick_also_where_nobody_reads(agent: ScriptedAgent) -> None:
+    stay = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        peer.deaf()
+        await stay.wait()
+
+    agent.scripts.append(script)
+    api = AgentApi("a", agent.url)
+    await api.connect()
+    waiting = asyncio.ensure_future(anext(api.send_message("x" * 30_000_000)))
+    await until(lambda: api.busy)
+    async with asyncio.timeout(4):
+        await api.close()
+    with pytest.raises(AgentException) as caught:
+        await waiting
+    assert caught.value.code == "NOT_CONNECTED"
+    stay.set()
+
+
+async def test_a_silent_agent_that_answers_pings_is_waited_for(agent: ScriptedAgent) -> None:
+    thinking = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.heard()
+        await thinking.wait()
+        await peer.end()
+        await peer.gone()
+
+    agent.scripts.append(script)
+    async with AgentApi("a", agent.url, heartbeat_seconds=0.05) as api:
+        answer = asyncio.ensure_future(anext(api.send_message("hard question")))
+        done, _ = await asyncio.wait([answer], timeout=0.5)
+        assert not done, "ten heartbeats are no reason to give up"
+        thinking.set()
+        assert (await answer).type == "AGENT_EVENT_END"
+
+
+async def test_a_graceful_disconnect_is_told_and_then_the_connection_ends(
+    agent: ScriptedAgent,
+) -> None:
+    told: list[object] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.say("GRACEFUL_DISCONNECT")
+        await peer.socket.close(1001)
+
+    error = await broken_off(agent, script, callback=told.append)
+    assert error.code == "CONNECTION_ERROR" and "1001" in error.details
+    assert told == [MsgGracefulDisconnect()]
+
+
+async def test_an_error_of_the_agent_leaves_the_connection(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.heard()
+        await peer.chunk("half")
+        await peer.say("ERROR", code="MODEL_DOWN", details="try later")
+        await peer.heard()
+        await peer.chunk("whole")
+        await peer.end()
+        await peer.gone()
+
+    agent.scripts.append(script)
+    async with AgentApi("a", agent.url) as api:
+        with pytest.raises(AgentException) as caught:
+            [event async for event in api.send_message("hello")]
+        assert (caught.value.code, caught.value.details) == ("MODEL_DOWN", "try later")
+        assert caught.value.events == [MsgEventTextChunk(text="half")]
+        again = [event async for event in api.send_message("hello")]
+        assert [event.type for event in again] == ["AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_END"]
+
+
+async def test_what_has_come_is_read_before_the_end_is_told(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.heard()
+        for number in range(100):
+            await peer.chunk(str(number))
+        await peer.end()
+        await peer.socket.close(1011)
+
+    agent.scripts.append(script)
+    api = AgentApi("a", agent.url)
+    await api.connect()
+    answer = api.send_message("count")
+    first = await anext(answer)
+    await until(lambda: not api.connected)
+    rest = [event async for event in answer]
+    assert [first.type, len(rest), rest[-1].type] == [
+        "AGENT_EVENT_TEXT_CHUNK",
+        100,
+        "AGENT_EVENT_END",
+    ]
+    await api.close()

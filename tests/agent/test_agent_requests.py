@@ -1,0 +1,366 @@
+"""One request at a time; what nobody waits for goes to the callback, in order, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from beray.agent import (
+    AgentApi,
+    AgentBusyException,
+    AgentException,
+    AnyServerMessage,
+    MsgEventEnd,
+    MsgEventTextChunk,
+    MsgUnknown,
+)
+from beray.exceptions import InvalidArgument
+from tests.agent.scripted_agent import Peer, ScriptedAgent, until
+
+
+def texts(events: list[AnyServerMessage]) -> list[str]:
+    return [event.text if isinstance(event, MsgEventTextChunk) else event.type for event in events]
+
+
+class Slow:
+    """Says one, two, three; then, when it may, four and the end. Answers later messages at once.
+
+    Attributes:
+        heard: the texts of the messages that came, in order.
+    """
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.heard: list[str] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.status()
+        self.heard.append((await peer.heard())["text"])
+        for word in ("one", "two", "three"):
+            await peer.chunk(word)
+        await self.go_on.wait()
+        await peer.chunk("four")
+        await peer.end()
+        while True:
+            self.heard.append((await peer.heard())["text"])
+            await peer.chunk("next")
+            await peer.end()
+
+
+@pytest.fixture
+def slow(agent: ScriptedAgent) -> Slow:
+    slow = Slow()
+    agent.scripts.append(slow)
+    return slow
+
+
+async def test_an_answer_is_its_messages_and_ends_behind_the_end(agent: ScriptedAgent) -> None:
+    async with AgentApi("a", agent.url) as api:
+        for _ in range(3):
+            events = [event async for event in api.send_message("hello there")]
+            assert texts(events) == ["hello", "there", "AGENT_EVENT_END"]
+            assert events[-1] == MsgEventEnd(tokens_used=7)
+            assert not api.busy
+
+
+async def test_text_and_attachments_are_sent_as_the_page_says(agent: ScriptedAgent) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        heard.append(await peer.heard())
+        await peer.end()
+        await peer.gone()
+
+    agent.scripts.append(script)
+    async with AgentApi("a", agent.url) as api:
+        [event async for event in api.send_message("Grüße 世界", ["a.txt", "b/c.png"])]
+    assert heard == [
+        {"type": "USER_MESSAGE", "text": "Grüße 世界", "attachments": ["a.txt", "b/c.png"]}
+    ]
+
+
+async def test_messages_of_unknown_types_are_handed_on(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.heard()
+        await peer.say("AGENT_EVENT_HUM", tune="a", source="main")
+        await peer.end()
+        await peer.gone()
+
+    agent.scripts.append(script)
+    async with AgentApi("a", agent.url) as api:
+        first, _ = [event async for event in api.send_message("sing")]
+    assert isinstance(first, MsgUnknown)
+    assert first.model_dump() == {"type": "AGENT_EVENT_HUM", "tune": "a", "source": "main"}
+
+
+async def test_a_second_message_is_refused_and_the_first_goes_on(
+    agent: ScriptedAgent, slow: Slow
+) -> None:
+    async with AgentApi("a", agent.url) as api:
+        answer = api.send_message("first")
+        events = [await anext(answer)]
+        for _ in range(2):
+            with pytest.raises(AgentBusyException):
+                await anext(api.send_message("second"))
+        slow.go_on.set()
+        events += [event async for event in answer]
+        assert texts(events) == ["one", "two", "three", "four", "AGENT_EVENT_END"]
+        assert slow.heard == ["first"]
+
+
+async def test_many_at_once_one_gets_through(agent: ScriptedAgent, slow: Slow) -> None:
+    async def ask(api: AgentApi, number: int) -> list[str]:
+        return texts([event async for event in api.send_message(str(number))])
+
+    async with AgentApi("a", agent.url) as api:
+        asked = [asyncio.create_task(ask(api, number)) for number in range(20)]
+        await asyncio.wait(asked[1:])
+        slow.go_on.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+    assert done[0] == ["one", "two", "three", "four", "AGENT_EVENT_END"]
+    assert all(isinstance(one, AgentBusyException) for one in done[1:])
+
+
+async def by_break(api: AgentApi) -> None:
+    async for _ in api.send_message("first"):
+        break
+
+
+async def by_exception(api: AgentApi) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async for _ in api.send_message("first"):
+            _ = 1 / 0
+
+
+async def by_aclose(api: AgentApi) -> None:
+    answer = api.send_message("first")
+    await anext(answer)
+    await answer.aclose()
+    await answer.aclose()
+    with pytest.raises(AgentException):
+        await anext(answer)
+
+
+async def by_async_with(api: AgentApi) -> None:
+    async with api.send_message("first") as answer:
+        await anext(answer)
+
+
+async def by_forgetting(api: AgentApi) -> None:
+    answer = api.send_message("first")
+    await anext(answer)
+
+
+async def _patient(api: AgentApi, limit: int) -> None:
+    count = 0
+    async for _ in api.send_message("first"):
+        count += 1
+        if count == limit:
+            await asyncio.Event().wait()
+
+
+async def by_timeout(api: AgentApi) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await _patient(api, 1)
+
+
+async def by_cancellation(api: AgentApi) -> None:
+    task = asyncio.create_task(_patient(api, 1))
+    await until(lambda: api.busy)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [by_break, by_exception, by_aclose, by_async_with, by_forgetting, by_timeout, by_cancellation],
+)
+async def test_leaving_releases_and_leftovers_are_called_back(
+    agent: ScriptedAgent, slow: Slow, leave: Callable[[AgentApi], Awaitable[None]]
+) -> None:
+    called: list[AnyServerMessage] = []
+    gc.disable()
+    try:
+        async with AgentApi("a", agent.url, callback=called.append) as api:
+            await leave(api)
+            following = asyncio.create_task(_all(api, "second"))
+            await until(lambda: len(called) == 2)
+            assert slow.heard == ["first"], "the next message waits for the end of the answer"
+            slow.go_on.set()
+            assert texts(await following) == ["next", "AGENT_EVENT_END"]
+            assert not api.busy
+    finally:
+        gc.enable()
+    assert texts(called) == ["two", "three", "four", "AGENT_EVENT_END"]
+    assert slow.heard == ["first", "second"]
+
+
+async def _all(api: AgentApi, text: str) -> list[AnyServerMessage]:
+    return [event async for event in api.send_message(text)]
+
+
+async def test_cancelled_while_waiting_for_what_has_not_come(
+    agent: ScriptedAgent, slow: Slow
+) -> None:
+    called: list[AnyServerMessage] = []
+    async with AgentApi("a", agent.url, callback=called.append) as api:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await _all(api, "first")
+        slow.go_on.set()
+        assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
+    assert texts(called) == ["four", "AGENT_EVENT_END"]
+
+
+async def test_a_message_that_waits_for_an_abandoned_answer_can_be_taken_back(
+    agent: ScriptedAgent, slow: Slow
+) -> None:
+    async with AgentApi("a", agent.url, callback=lambda _: None) as api:
+        await by_break(api)
+        waiting = asyncio.create_task(_all(api, "second"))
+        await asyncio.sleep(0.05)
+        with pytest.raises(AgentBusyException):
+            await _all(api, "third")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        slow.go_on.set()
+        assert texts(await _all(api, "fourth")) == ["next", "AGENT_EVENT_END"]
+        assert slow.heard == ["first", "fourth"]
+
+
+async def test_who_waits_for_an_abandoned_answer_is_told_of_the_end(
+    agent: ScriptedAgent, slow: Slow
+) -> None:
+    api = AgentApi("a", agent.url, callback=lambda _: None)
+    await api.connect()
+    await by_break(api)
+    waiting = asyncio.create_task(_all(api, "second"))
+    await asyncio.sleep(0.05)
+    for peer in agent.peers:
+        peer.reset()
+    with pytest.raises(AgentException) as caught:
+        async with asyncio.timeout(5):
+            await waiting
+    assert caught.value.code == "NOT_CONNECTED"
+    await api.close()
+
+
+async def test_messages_without_a_request_go_to_the_callback(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.chunk("by the way")
+        await peer.say("ERROR", code="ODD", details="nobody asked")
+        await peer.say("AGENT_EVENT_CUSTOM_UPDATE", payload={"n": 1})
+        await peer.say("HUM")
+        await peer.gone()
+
+    agent.scripts.append(script)
+    called: list[AnyServerMessage] = []
+
+    async def callback(message: AnyServerMessage) -> None:
+        await asyncio.sleep(0)
+        called.append(message)
+
+    async with AgentApi("a", agent.url, callback=callback):
+        await until(lambda: len(called) == 4)
+    assert texts(called) == ["by the way", "ERROR", "AGENT_EVENT_CUSTOM_UPDATE", "HUM"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_raising_callback_is_logged_and_ends_nothing(
+    agent: ScriptedAgent, slow: Slow, caplog: pytest.LogCaptureFixture, asynchronous: bool
+) -> None:
+    def callback(message: AnyServerMessage) -> None:
+        raise ValueError("mine")
+
+    async def coroutine_function(message: AnyServerMessage) -> None:
+        raise asyncio.CancelledError if texts([message]) == ["two"] else ValueError("mine")
+
+    given = coroutine_function if asynchronous else callback
+    slow.go_on.set()
+    async with AgentApi("a", agent.url, callback=given, on_disconnect=_failing) as api:
+        await by_break(api)
+        assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
+    failures = [one for one in caplog.records if one.name == "beray.agent"]
+    assert len(failures) == 5
+
+
+def _failing() -> None:
+    raise ValueError("mine too")
+
+
+async def test_without_a_callback_it_is_logged_that_something_came(
+    agent: ScriptedAgent, slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "beray.agent")
+    slow.go_on.set()
+    async with AgentApi("a", agent.url) as api:
+        await by_break(api)
+        await _all(api, "second")
+    levels = [one.levelname for one in caplog.records if "no callback" in one.getMessage()]
+    assert levels == ["WARNING", "INFO", "INFO", "INFO"]
+
+
+async def test_a_callback_may_ask_the_agent(agent: ScriptedAgent) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.status()
+        await peer.say("AGENT_EVENT_CUSTOM_UPDATE", payload={})
+        await peer.heard()
+        await peer.chunk("yes")
+        await peer.end()
+        await peer.gone()
+
+    agent.scripts.append(script)
+    said: list[str] = []
+
+    async def callback(message: AnyServerMessage) -> None:
+        said.extend(texts(await _all(api, "are you there?")))
+
+    api = AgentApi("a", agent.url, callback=callback)
+    async with api:
+        await until(lambda: len(said) == 2)
+    assert said == ["yes", "AGENT_EVENT_END"]
+
+
+async def test_a_slow_callback_does_not_hold_up_answers(agent: ScriptedAgent, slow: Slow) -> None:
+    done = asyncio.Event()
+
+    async def callback(message: AnyServerMessage) -> None:
+        await done.wait()
+
+    slow.go_on.set()
+    async with AgentApi("a", agent.url, callback=callback, heartbeat_seconds=0.1) as api:
+        await by_break(api)
+        async with asyncio.timeout(5):
+            assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
+        done.set()
+
+
+async def test_what_cannot_be_sent(agent: ScriptedAgent) -> None:
+    async with AgentApi("a", agent.url) as api:
+        with pytest.raises(InvalidArgument):
+            api.send_message("\ud800")
+        with pytest.raises(InvalidArgument):
+            api.send_message("look", "a.txt")
+        with pytest.raises(InvalidArgument):
+            api.send_message(5)  # type: ignore[arg-type]
+        assert texts(await _all(api, "fine")) == ["fine", "AGENT_EVENT_END"]
+
+
+async def test_a_message_that_is_never_iterated_is_never_sent(agent: ScriptedAgent) -> None:
+    async with AgentApi("a", agent.url) as api:
+        unused = api.send_message("unused")
+        assert not api.busy
+        await unused.aclose()
+        assert texts(await _all(api, "used")) == ["used", "AGENT_EVENT_END"]

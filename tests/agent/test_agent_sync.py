@@ -1,0 +1,222 @@
+"""``SyncAgentApi``: the same promises, for scripts and threads."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from support import until
+
+from beray.agent import AgentBusyException, AgentException, AnyServerMessage, SyncAgentApi
+from beray.exceptions import ConfigurationError
+from tests.agent.agent_thread import agent_in_a_thread
+from tests.agent.scripted_agent import Peer, ScriptedAgent
+
+
+async def script(peer: Peer) -> None:
+    """Friendly; says two words and no end to "wait", and closes at "close"."""
+    await peer.status()
+    while True:
+        text = (await peer.heard())["text"]
+        if text == "close":
+            await peer.socket.close(1011)
+            return
+        for word in text.split():
+            await peer.chunk(word)
+        if text.startswith("wait"):
+            await peer.chunk("more")
+            await peer.gone()
+        await peer.end()
+
+
+@pytest.fixture
+def agent() -> Iterator[ScriptedAgent]:
+    """Afterwards no thread of the client's is left."""
+
+    def prepare(agent: ScriptedAgent) -> None:
+        agent.usual = script
+
+    before = threading.active_count()
+    with agent_in_a_thread(prepare) as agent:
+        yield agent
+        until(lambda: not agent.peers)
+    until(lambda: threading.active_count() == before)
+
+
+def texts(events: list[AnyServerMessage]) -> list[str]:
+    return [getattr(event, "text", event.type) for event in events]
+
+
+def test_a_conversation(agent: ScriptedAgent) -> None:
+    with SyncAgentApi("a", agent.url, chat_id="c") as api:
+        assert api.connected
+        for _ in range(2):
+            assert texts(list(api.send_message("hello there"))) == [
+                "hello",
+                "there",
+                "AGENT_EVENT_END",
+            ]
+    assert not api.connected
+    assert agent.requests[0].path == "/v1/agent_ws/c/"
+
+
+def test_leaving_by_break_and_by_close(agent: ScriptedAgent) -> None:
+    called: list[AnyServerMessage] = []
+    with SyncAgentApi("a", agent.url, callback=called.append) as api:
+        for event in api.send_message("one two three"):
+            assert texts([event]) == ["one"]
+            break
+        assert texts(list(api.send_message("second"))) == ["second", "AGENT_EVENT_END"]
+        assert texts(called) == ["two", "three", "AGENT_EVENT_END"]
+        answer = api.send_message("one two")
+        next(answer)
+        answer.close()
+        answer.close()
+        assert texts(list(api.send_message("second"))) == ["second", "AGENT_EVENT_END"]
+        assert texts(called)[3:] == ["two", "AGENT_EVENT_END"]
+
+
+def test_one_request_at_a_time(agent: ScriptedAgent) -> None:
+    with SyncAgentApi("a", agent.url) as api:
+        answer = api.send_message("one two")
+        next(answer)
+        with pytest.raises(AgentBusyException):
+            next(api.send_message("second"))
+        assert texts(list(answer)) == ["two", "AGENT_EVENT_END"]
+
+
+def test_errors_are_those_of_the_asynchronous_one(agent: ScriptedAgent) -> None:
+    ended: list[int] = []
+    api = SyncAgentApi("a", agent.url, None, lambda: ended.append(1))
+    with pytest.raises(AgentException) as caught:
+        list(api.send_message("hello"))
+    assert caught.value.code == "NOT_CONNECTED"
+    with api:
+        with pytest.raises(AgentException) as caught:
+            list(api.send_message("close"))
+        assert caught.value.code == "CONNECTION_ERROR"
+    assert ended == [1]
+    with pytest.raises(ConfigurationError):
+        SyncAgentApi("a", "no URL")
+
+
+def test_a_refused_connect_leaves_no_thread(agent: ScriptedAgent) -> None:
+    agent.answer(403)
+    api = SyncAgentApi("a", agent.url)
+    before = threading.active_count()
+    with pytest.raises(AgentBusyException):
+        api.connect()
+    assert threading.active_count() == before
+    api.connect()
+    api.close()
+
+
+def test_close_from_another_thread_wakes_who_waits(agent: ScriptedAgent) -> None:
+    api = SyncAgentApi("a", agent.url)
+    api.connect()
+    answer = api.send_message("wait")
+    assert texts([next(answer), next(answer)]) == ["wait", "more"]
+    closing = threading.Timer(0.1, api.close)
+    closing.start()
+    began_at = time.monotonic()
+    with pytest.raises(AgentException) as caught:
+        next(answer)
+    assert caught.value.code == "NOT_CONNECTED" and texts(caught.value.events) == ["wait", "more"]
+    assert time.monotonic() - began_at < 5
+    closing.join()
+    api.close()
+
+
+def test_connects_and_closes_from_many_threads(agent: ScriptedAgent) -> None:
+    api = SyncAgentApi("a", agent.url)
+
+    def use() -> None:
+        for _ in range(5):
+            try:
+                api.connect()
+                list(api.send_message("hello"))
+            except AgentException:
+                pass  # another thread has closed it, or is talking
+            api.close()
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    api.close()
+
+
+def test_close_from_a_callback_ends_the_thread(agent: ScriptedAgent) -> None:
+    ended = threading.Event()
+
+    def callback(message: AnyServerMessage) -> None:
+        api.close()
+
+    api = SyncAgentApi("a", agent.url, callback, ended.set)
+    api.connect()
+    for _ in api.send_message("one two"):
+        break
+    assert ended.wait(5)
+    until(lambda: not api.connected)
+
+
+def test_a_callback_that_would_wait_for_itself_is_told(agent: ScriptedAgent) -> None:
+    problems: list[Exception] = []
+
+    def callback(message: AnyServerMessage) -> None:
+        try:
+            next(api.send_message("hello"))
+        except RuntimeError as error:
+            problems.append(error)
+
+    with SyncAgentApi("a", agent.url, callback) as api:
+        for _ in api.send_message("one"):
+            break
+        until(lambda: problems)
+
+
+def test_an_interrupt_ends_the_wait_and_lets_go(agent: ScriptedAgent) -> None:
+    with SyncAgentApi("a", agent.url, lambda _: None) as api:
+        interrupt = threading.Timer(0.3, _thread.interrupt_main)
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(api.send_message("wait"))
+        interrupt.join()
+        assert api.connected
+
+
+SCRIPT = """
+import sys, threading
+from beray.agent import SyncAgentApi
+api = SyncAgentApi("a", sys.argv[1])
+api.connect()
+answer = api.send_message("wait")
+print(next(answer).text, flush=True)
+if sys.argv[2] == "wait":
+    list(answer)
+"""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child there")
+def test_a_script_that_closes_nothing_ends(agent: ScriptedAgent, waits: bool) -> None:
+    arguments = [sys.executable, "-c", SCRIPT, agent.url, "wait" if waits else "go"]
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "wait\n"
+        if waits:
+            time.sleep(0.3)
+            script.send_signal(signal.SIGINT)
+        _, errors = script.communicate(timeout=10)
+    assert ("KeyboardInterrupt" in errors) is waits
+    assert waits or errors == ""
