@@ -200,7 +200,7 @@ class BeRayClient(TaskFiles):
         """Say something in a chat, which is made where there is none of this name. Ours.
 
         The answer comes as events behind the ``last_seq`` of the task that is returned:
-        ``stream_task_updates(task["id"], last_event_id=task["last_seq"])``, up to a
+        ``stream_task_updates(task["id"], last_event_id=str(task["last_seq"]))``, up to a
         ``TASK_STATUS`` of ``INPUT_REQUIRED``.
 
         Args:

@@ -307,7 +307,7 @@ def test_a_script_talks_without_a_websocket(client: BeRayClient) -> None:
     def said(words: str, attachments: list[str] | None = None) -> str:
         task = client.send_chat_message("script", words, attachments)
         come: list[Any] = []
-        for event in client.stream_task_updates(task["id"], last_event_id=task["last_seq"]):
+        for event in client.stream_task_updates(task["id"], last_event_id=str(task["last_seq"])):
             come.append(event)
             if event.get("status") == "INPUT_REQUIRED":
                 break
