@@ -164,13 +164,13 @@ class Chats:
         task = await run_in_threadpool(self._store.task, task_id)
         if task is None:
             return
-        history = await self._history(task, message)
+        goal = await self._goal(task, message)
         await self._event_log.append(task_id, message)
         problem: MsgError | None
         reason = None
         try:
             async with self._slots:
-                outcome = await self._runs.run(task, asked(message, history))
+                outcome = await self._runs.run(task, goal)
             reason = outcome.reason
             problem = await self._unsaid(task_id, outcome, task.last_seq)
         except asyncio.CancelledError:
@@ -187,12 +187,18 @@ class Chats:
             log.warning("an answer has no end in its log", task_id=task_id, error=str(error))
         self._feed.wake(task.user_id)
 
-    async def _history(self, task: Task, message: MsgUserMessage) -> str:
-        """What was said before, for a runner that remembers nothing of it and could use it."""
-        chosen = self._runners.settle(task.runner, task.model, message.text)
-        if chosen.runner not in ("acp", "command"):
-            return ""
-        return await run_in_threadpool(transcript, self._store, task)
+    async def _goal(self, task: Task, message: MsgUserMessage) -> str:
+        """What a runner is asked: a shell what was said, an agent what it needs besides."""
+        runner = self._runners.settle(task.runner, task.model, message.text).runner
+        if runner == "shell":
+            return message.text
+        parts = [message.text]
+        if runner in ("acp", "command"):  # which remember nothing of what was said before
+            parts.insert(0, await run_in_threadpool(transcript, self._store, task))
+        if message.attachments:
+            names = ", ".join(map(relative, message.attachments))
+            parts.append(f"Attached files, in the workspace: {names}")
+        return "\n\n".join(filter(None, parts))
 
     async def _unsaid(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
         """How an answer ended that has said neither its end nor an error."""
@@ -208,12 +214,3 @@ class Chats:
 def relative(path: str) -> str:
     """A path of an attachment as the work_dir knows it: ``/workspace`` is where it begins."""
     return path.removeprefix("/workspace/")
-
-
-def asked(message: MsgUserMessage, history: str) -> str:
-    """What a runner is asked."""
-    parts = [history, message.text]
-    if message.attachments:
-        names = ", ".join(map(relative, message.attachments))
-        parts.append(f"Attached files, in the workspace: {names}")
-    return "\n\n".join(filter(None, parts))
