@@ -194,6 +194,14 @@ class BeRayClient(TaskFiles):
         """
         return self._transport.json(schema.TASK, "PUT", f"/chats/{segment(chat_id)}")
 
+    def get_chat(self, chat_id: str | int = 0) -> Task:
+        """Return the chat of this name as the task that it is. Ours.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return self._transport.json(schema.TASK, "GET", f"/chats/{segment(chat_id)}")
+
     def send_chat_message(
         self, chat_id: str | int, text: str, attachments: list[str] | None = None
     ) -> Task:

@@ -34,9 +34,8 @@ _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
     """All that a task with these MCP servers could give away by mistake."""
     found = [*of_environ(os.environ), *of_tools(tools or ()), *settings.agent_environ().values()]
-    if settings.smtp_password is not None:
-        found.append(settings.smtp_password.get_secret_value())
-    return found
+    own = (settings.smtp_password, settings.agent_token)
+    return [*found, *(secret.get_secret_value() for secret in own if secret is not None)]
 
 
 def of_environ(environ: Mapping[str, str]) -> Iterator[str]:

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many tasks run at once."""
 
-    runner: Literal["auto", "model", "acp", "command"] = "auto"
+    runner: Literal["auto", "model", "acp", "command", "agent"] = "auto"
     """Who does goals in plain words; ``auto``: the first of these that is set up."""
     chat_slots: int = Field(default=16, ge=1)
     """How many chats are answered at once, beside the tasks that run."""
@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     """What is answered when it asks; ``work_dir``: yes to what stays inside the work_dir."""
     command: str | None = None
     """The command of any other agent, with ``{goal}`` in it."""
+    agent_url: str | None = None
+    """Where an agent is that speaks the agent WebSocket API, such as another server of ours."""
+    agent_token: SecretStr | None = None
     agent_paths: str = ""
     """What ``acp`` and ``command`` agents find in their sandbox beside the system's programs:
     absolute paths with commas between, read-only unless ``=rw`` follows."""

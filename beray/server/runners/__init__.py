@@ -17,9 +17,14 @@ from beray.server.settings import Settings
 
 __all__ = ["Job", "Outcome", "Runner", "Runners", "Sink"]
 
-_PACKAGES: Final = {"model": "pydantic_ai", "acp": "acp"}
+_PACKAGES: Final = {"model": "pydantic_ai", "acp": "acp", "agent": "websockets"}
 """What the runners that have a process of their own need."""
-_SETTINGS: Final = {"model": "BERAY_MODEL", "acp": "BERAY_ACP", "command": "BERAY_COMMAND"}
+_SETTINGS: Final = {
+    "model": "BERAY_MODEL",
+    "acp": "BERAY_ACP",
+    "command": "BERAY_COMMAND",
+    "agent": "BERAY_AGENT_URL",
+}
 
 
 class Chosen(NamedTuple):
@@ -36,8 +41,13 @@ class Runners:
         self._settings = settings
         self._sandbox = sandbox
         self._shell = ShellRunner(sandbox)
-        set_up = {"model": settings.model, "acp": settings.acp, "command": settings.command}
-        self._usual = [name for name in ("model", "acp", "command") if set_up[name]]
+        set_up = {
+            "model": settings.model,
+            "acp": settings.acp,
+            "command": settings.command,
+            "agent": settings.agent_url,
+        }
+        self._usual = [name for name, value in set_up.items() if value]
         if settings.runner != "auto":
             self._usual = [settings.runner] if settings.runner in self._usual else []
         self.names = ["shell", *(name for name, value in set_up.items() if value)]
@@ -96,11 +106,11 @@ class Runners:
                 return self._shell
             case "command" if name in self.names:
                 return CommandRunner(self._settings, self._sandbox)
-            case "model" | "acp" if name in self.names:
+            case "model" | "acp" | "agent" if name in self.names:
                 return self._remote(name)
         return NoModelRunner(self._missing())
 
-    def _remote(self, name: Literal["model", "acp"]) -> Runner:
+    def _remote(self, name: Literal["model", "acp", "agent"]) -> Runner:
         if find_spec(_PACKAGES[name]) is None:
             return NoModelRunner(
                 "its packages are missing; pip install 'beray[agents]' brings them"
@@ -111,4 +121,7 @@ class Runners:
         if self._settings.runner != "auto":
             setting = _SETTINGS[self._settings.runner]
             return f"BERAY_RUNNER is {self._settings.runner}, and {setting} is not set"
-        return "none of BERAY_MODEL (such as openai:gpt-4o), BERAY_ACP and BERAY_COMMAND is set"
+        return (
+            "none of BERAY_MODEL (such as openai:gpt-4o), BERAY_ACP, BERAY_COMMAND and "
+            "BERAY_AGENT_URL is set"
+        )

@@ -23,8 +23,8 @@ from beray.server.settings import Settings
 
 def prepare(name: str, settings: Settings) -> None:
     """Import what runs of this runner need, once for all of them."""
-    if name == "acp":
-        importlib.import_module("beray.server.runners.acp")
+    if name in ("acp", "agent"):
+        importlib.import_module(f"beray.server.runners.{name}")
     else:
         from beray.server.runners.model.prepare import prepare
 
@@ -79,6 +79,10 @@ def _runner(name: str, settings: Settings, sandbox: Sandbox) -> Runner:
         from beray.server.runners.acp import AcpRunner
 
         return AcpRunner(settings, sandbox)
+    if name == "agent":
+        from beray.server.runners.agent import AgentRunner
+
+        return AgentRunner(settings)
     from beray.server.runners.model import ModelRunner
 
     return ModelRunner(settings, sandbox)

@@ -33,7 +33,11 @@ log = structlog.get_logger("beray.runs")
 
 class RemoteRunner:
     def __init__(
-        self, name: Literal["model", "acp"], forks: Forks, settings: Settings, sandbox: Sandbox
+        self,
+        name: Literal["model", "acp", "agent"],
+        forks: Forks,
+        settings: Settings,
+        sandbox: Sandbox,
     ) -> None:
         self._name = name
         self._forks = forks

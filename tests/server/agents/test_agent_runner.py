@@ -1,0 +1,119 @@
+"""Tasks that an agent behind the agent WebSocket API does: another server of ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import sleepers, text, until
+
+from beray import BeRayClient
+from beray.testing import RunningServer
+
+AGENT = """
+import json, os, sys
+print("looking at", sorted(os.listdir(".")), open("in/given.txt").read())
+os.makedirs("out", exist_ok=True)
+open("out/made.bin", "wb").write(bytes(range(256)) * 1000)
+print(json.dumps({"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "make", "args_chunk": "{}"}))
+print(json.dumps({"type": "AGENT_EVENT_TOOL_RESULT", "tool_name": "make", "result": {"n": 1}}))
+print(json.dumps({"type": "AGENT_EVENT_SEND_FILE", "path": "out/made.bin"}))
+print(json.dumps({"type": "AGENT_EVENT_END", "tokens_used": 34}))
+"""
+
+
+class Pair:
+    """A server whose tasks an agent at another one does."""
+
+    def __init__(self, here: RunningServer, there: RunningServer, agents: BeRayClient) -> None:
+        self.here = here
+        self.there = there
+        self.agents = agents
+        """The account that the agent's chats are of, there."""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    program = tmp_path / "agent.py"
+    program.write_text(AGENT)
+    paths = ",".join([sys.prefix, sys.base_prefix, str(program)])
+    command = f"{sys.executable} {program}"
+    with RunningServer.start(
+        tmp_path / "there", BERAY_COMMAND=command, BERAY_AGENT_PATHS=paths
+    ) as there:
+        agents = there.sign_up()
+        token = str(agents._session.headers["Authorization"]).removeprefix("Bearer ")
+        with RunningServer.start(
+            tmp_path / "here", BERAY_AGENT_URL=there.url, BERAY_AGENT_TOKEN=token
+        ) as here:
+            yield Pair(here, there, agents)
+
+
+def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
+    client = pair.here.sign_up()
+    task = client.create_task("make it", start=False)
+    client.upload_file(task["id"], "in/given.txt", "given")
+    client.start_task(task["id"])
+    events: list[Any] = list(client.stream_task_updates(task["id"]))
+    assert events[-1]["status"] == "COMPLETED"
+    assert text(events) == "looking at ['in'] given\n"
+    said = [event["type"] for event in events if event.get("source") != "files"]
+    assert said == [
+        "TASK_STATUS", "TASK_STATUS", "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TOOL_CALL_CHUNK",
+        "AGENT_EVENT_TOOL_RESULT", "AGENT_EVENT_SEND_FILE", "AGENT_EVENT_END", "TASK_STATUS",
+    ]  # fmt: skip
+    assert [event["tokens_used"] for event in events if "tokens_used" in event] == [34]
+    sent = client.get_file_content(task["id"], "out/made.bin").content
+    assert sent == bytes(range(256)) * 1000
+    found = client.get_task(task["id"])
+    assert found["runner"] == "agent" and found["usage"] is not None
+    assert found["usage"]["output_tokens"] == 34
+    until(lambda: pair.agents.list_tasks() == [])
+
+
+def test_a_lost_agent_is_a_lost_worker(pair: Pair) -> None:
+    mark = f"59{os.getpid()}"
+    client = pair.here.sign_up()
+    task = client.create_task(f"!sleep {mark}", runner="agent")
+    until(lambda: sleepers(mark))
+    pair.there.kill()
+    events: list[Any] = list(client.stream_task_updates(task["id"]))
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
+    assert events[-2]["code"] == "LOST_WORKER"
+    # Nobody is there at all.
+    again = client.create_task("hello", runner="agent")
+    events = list(client.stream_task_updates(again["id"]))
+    assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
+
+
+def test_a_stop_reaches_the_agent(pair: Pair) -> None:
+    mark = f"58{os.getpid()}"
+    client = pair.here.sign_up()
+    task = client.create_task(f"!sleep {mark}", runner="agent")
+    until(lambda: sleepers(mark))
+    asked = time.monotonic()
+    client.stop_task(task["id"])
+    last = list(client.stream_task_updates(task["id"]))[-1]
+    assert (last["status"], last["reason"]) == ("STOPPED", "user")
+    assert time.monotonic() - asked < 2.5
+    until(lambda: not sleepers(mark) and pair.agents.list_tasks() == [])
+
+
+def test_a_token_that_is_not_taken_is_said_without_it(tmp_path: Path) -> None:
+    token = "wrong-token-123456"
+    with (
+        RunningServer.start(tmp_path / "there") as there,
+        RunningServer.start(
+            tmp_path / "here", BERAY_AGENT_URL=there.url, BERAY_AGENT_TOKEN=token
+        ) as here,
+    ):
+        client = here.sign_up()
+        events: list[Any] = list(client.stream_task_updates(client.create_task("hi")["id"]))
+        assert events[-1]["status"] == "FAILED"
+        assert "401" in events[-2]["details"]
+        assert token not in repr(events) + here.log.read_text()
