@@ -1,5 +1,5 @@
 """Run all benchmarks, or those that are named: events, delay, transfers, imports,
-dashboard."""
+dashboard, chats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import os
 import platform
 
-from benchmarks import dashboard, delay, events, imports, transfers
+from benchmarks import chats, dashboard, delay, events, imports, transfers
 from benchmarks.tables import Row, show
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "transfers": transfers.measure,
     "imports": imports.measure,
     "dashboard": dashboard.measure,
+    "chats": chats.measure,
 }
 
 

@@ -37,6 +37,10 @@ class Lines:
         if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
             self._tool_call(event)
             return
+        if event.get("source") == "files":
+            # It has nothing to do with what is being said, a call in pieces for one.
+            self.note(brief(event))
+            return
         self._end_tool_call()
         if kind != "AGENT_EVENT_TEXT_CHUNK":
             self._end_asides()
@@ -113,7 +117,7 @@ def brief(event: Mapping[str, Any]) -> str:
         case "AGENT_EVENT_TOOL_CALL_CHUNK":
             return called(str(event.get("tool_name") or "…"), str(event.get("args_chunk") or ""))
         case "AGENT_EVENT_TOOL_RESULT":
-            return f"{event.get('tool_name')} returned {_json(event.get('result'))}"
+            return f"{event.get('tool_name')} returned {shortened(event.get('result'))}"
         case "AGENT_EVENT_CUSTOM_UPDATE":
             return _update(event.get("payload"))
         case "AGENT_EVENT_SEND_FILE":
@@ -121,10 +125,12 @@ def brief(event: Mapping[str, Any]) -> str:
         case "AGENT_EVENT_END":
             tokens = event.get("tokens_used")
             return f"{tokens} tokens used" if tokens else ""
+        case "USER_MESSAGE":
+            return f"you> {one_line(str(event.get('text', '')), LONGEST_BRIEF)}"
         case "ERROR":
             return f"error {event.get('code')}: {event.get('details')}"
         case kind:
-            return f"{kind} {_json(event)}"
+            return f"{kind} {shortened(event)}"
 
 
 def is_aside(source: str) -> bool:
@@ -145,7 +151,7 @@ def _update(payload: object) -> str:
             return f"{payload.get('change')} {payload.get('path')}{held}"
         if isinstance(payload.get("message"), str):
             return f"{payload.get('kind', 'update')}: {payload['message']}"
-    return f"update {_json(payload)}"
+    return f"update {shortened(payload)}"
 
 
 def called(name: str, arguments: str) -> str:
@@ -157,5 +163,6 @@ def with_reason(status: str, reason: object) -> str:
     return f"{status} ({reason})" if reason else status
 
 
-def _json(value: object) -> str:
+def shortened(value: object) -> str:
+    """A value as JSON, in a few words."""
     return one_line(json.dumps(value, ensure_ascii=False), LONGEST_BRIEF)

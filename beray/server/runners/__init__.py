@@ -70,9 +70,9 @@ class Runners:
         """What there is, for its owner: the usual one for plain words first."""
         first = [name for name in self._usual if name in self.names]
         others = [name for name in self.names if name not in first]
-        named = {"model": self._settings.model}
-        said = (f"{n} ({named[n]})" if named.get(n) else n for n in (*first, *others))
-        return ", ".join(said)
+        model = self._settings.model or "that the task names"
+        named = (f"model ({model})" if name == "model" else name for name in (*first, *others))
+        return ", ".join(named)
 
     def problem(self, runner: str | None, model: str | None) -> str | None:
         """Why a task cannot be done by these; ``None`` where it can."""

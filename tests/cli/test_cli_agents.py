@@ -1,0 +1,107 @@
+"""beray run with a model, and what may be asked besides a goal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray.client import BeRayClient
+from tests.cli.cli_support import Command, ScriptedServer
+from tests.server.agents.fake_openai import Call, Reply
+from tests.server.agents.model_server import ModelServer, model_server
+
+GOAL = "write me a small Python script that prints hello world"
+REPLIES = (
+    Reply(
+        text=["I write it."],
+        calls=[
+            Call("write_file", {"path": "hello.py", "content": "print('hello world')\n"}),
+            Call("report_progress", {"message": "half of it"}),
+        ],
+    ),
+    Reply(calls=[Call("run_command", {"command": "python3 hello.py"})], cached_tokens=30),
+    Reply(text=["Done: ", "`hello.py`"]),
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    with model_server(tmp_path_factory.mktemp("models") / "data") as found:
+        found.script(GOAL, *REPLIES)
+        yield found
+
+
+@pytest.fixture
+def client(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    with models.server.sign_up() as client:
+        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
+        monkeypatch.setenv("BERAY_URL", models.server.url)
+        monkeypatch.setenv("BERAY_TOKEN", token)
+        yield client
+
+
+def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None:
+    outcome = beray("run", GOAL, "--tag", "first", "--limit", "tokens=1000", "--output", "out")
+    assert outcome.status == 0
+    # What it says, in paragraphs; how it gets there is beside it.
+    assert outcome.out == "I write it.\nDone: `hello.py`"
+    for said in (
+        'write_file called with {"path": "hello.py"', "progress: half of it", "| hello world",
+        'run_command called with {"command": "python3 hello.py"}', "added hello.py (21 bytes)",
+        'run_command returned {"exit_code": 0}', "360 tokens used", "COMPLETED",
+    ):  # fmt: skip
+        assert said in outcome.err
+    assert (Path("out") / "hello.py").read_text() == "print('hello world')\n"
+    task = client.list_tasks()[0]
+    shown = beray("show", str(task["id"])).out
+    for line in (
+        "runner:   model", "model:    openai:gpt-4o", "tags:     first", "limits:   tokens 1,000",
+        "used:     300 input and 60 output tokens (30 of them from the cache) in 3 requests, $0.",
+    ):  # fmt: skip
+        assert line in shown
+    assert beray("tasks", "--tag", "first").out.startswith(f"{task['id']}\tCOMPLETED")
+    assert beray("tasks", "--tag", "first", "--tag", "second").out == ""
+
+
+def test_a_budget_that_is_spent_gives_status_1(beray: Command, client: BeRayClient) -> None:
+    outcome = beray("run", GOAL, "--limit", "requests=1")
+    assert outcome.status == 1
+    assert "error BUDGET: The task was ended: the limit is reached: 1 requests" in outcome.err
+    assert "FAILED (budget)" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--limit", "apples=3"], "give one of tokens, requests, cost_usd, seconds"),
+        (["--limit", "tokens"], "'' is no number"),
+        (["--limit", "tokens=1.5"], "'1.5' is no number"),
+        (["--limit", "cost_usd=nan"], "'nan' is no number"),
+        (["--tool", "docs"], "give a name and a URL"),
+        (["--tool", "docs={"], "its JSON cannot be read"),
+    ],
+)
+def test_options_that_cannot_be_understood_send_nothing(
+    beray: Command, client: BeRayClient, options: list[str], said: str
+) -> None:
+    outcome = beray("run", GOAL, *options)
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert client.list_tasks() == []
+
+
+def test_what_the_server_refuses_is_said_in_its_words(beray: Command, client: BeRayClient) -> None:
+    outcome = beray("run", GOAL, "--runner", "robot")
+    assert outcome.status != 0
+    assert "There is no runner 'robot'; this server has shell, model." in outcome.err
+
+
+def test_what_a_server_does_not_know_is_said(beray: Command, scripted: ScriptedServer) -> None:
+    created: dict[str, Any] = {"id": 1, "goal": "x", "status": "QUEUED"}
+    scripted.answers["POST /tasks/"] = (200, created)
+    outcome = beray("run", "x", "--detach", "--tag", "a", "--limit", "tokens=5")
+    assert outcome.out == "1\n"
+    assert "this server does not know: limits, tags" in outcome.err
