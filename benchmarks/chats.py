@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.tables import Row
 from beray.agent import AgentApi
 from beray.testing import RunningServer
-from benchmarks.tables import Row
 
 CHATS = 1000
 AT_ONCE = 20

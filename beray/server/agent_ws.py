@@ -23,10 +23,11 @@ from beray.events import (
     MsgStatus,
     MsgUserMessage,
 )
-from beray.server.chats import ChatRefused, Chats
+from beray.server.chats import ChatRefused
 from beray.server.dependencies import AppServices, CurrentUser, Services, digest
 from beray.server.event_log import LoggedEvent
 from beray.server.json_values import StrictRoute
+from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.tables import Task, User
 from beray.server.task_feed import public
 
@@ -74,6 +75,7 @@ async def send_message(
     ends with the status ``INPUT_REQUIRED``. 409 while another answer is under way, or
     another client has the chat.
     """
+    app.maintenance.require_off()
     task = await app.chats.open(user.id, chat_id)
     message = MsgUserMessage(text=body.text, attachments=body.attachments)
     if app.seats.taken(task.id):
@@ -107,6 +109,12 @@ class Seats:
         for conversation in list(self._taken.values()):
             await conversation.farewell()
 
+    async def leave_all(self) -> None:
+        """Tell all clients, and let them go; who is being answered, after the answer."""
+        await self.farewell()
+        taken = list(self._taken.values())
+        await asyncio.gather(*(conversation.let_go() for conversation in taken))
+
     async def close(self) -> None:
         for conversation in list(self._taken.values()):
             await conversation.close(_GOING_AWAY, "the server is going away")
@@ -120,8 +128,12 @@ async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
         denied = Response("Not signed in.", 401, {"WWW-Authenticate": "Bearer"})
         await websocket.send_denial_response(denied)
         return
+    if app.maintenance.on:
+        later = {"Retry-After": str(RETRY_SECONDS)}
+        await websocket.send_denial_response(Response(SAID, 503, later))
+        return
     task = await app.chats.open(user.id, chat_id)
-    conversation = Conversation(websocket, app.chats, task)
+    conversation = Conversation(websocket, app, task)
     if not app.seats.take(task.id, conversation):
         # Before the handshake is accepted this reaches the client as 403.
         await websocket.close(_POLICY_VIOLATION, "another client has this chat")
@@ -143,11 +155,15 @@ async def _user(websocket: WebSocket, app: Services) -> User | None:
 class Conversation:
     """One client of one chat."""
 
-    def __init__(self, websocket: WebSocket, chats: Chats, task: Task) -> None:
+    def __init__(self, websocket: WebSocket, app: Services, task: Task) -> None:
         self._websocket = websocket
-        self._chats = chats
+        self._chats = app.chats
+        self._maintenance = app.maintenance
         self._task = task
         self._sending = asyncio.Lock()
+        self._told = asyncio.Event()
+        """Unset from what the user says to how the answer to it ends."""
+        self._told.set()
 
     async def hold(self, app: Services) -> None:
         """Say that the agent is there; then hand on both ways until one side leaves."""
@@ -169,6 +185,12 @@ class Conversation:
 
     async def farewell(self) -> None:
         await self._send(MsgGracefulDisconnect().model_dump())
+
+    async def let_go(self) -> None:
+        """Close the connection when no answer is under way on it."""
+        await self._chats.answered(self._task.id)
+        await self._told.wait()
+        await self.close(_GOING_AWAY, "the server is going away")
 
     async def close(self, code: int, reason: str = "") -> None:
         if self._websocket.application_state is WebSocketState.CONNECTED:
@@ -192,6 +214,7 @@ class Conversation:
                     for end in _last(ends):
                         await self._send(end)
                     ends = []
+                    self._told.set()
 
     async def _listen(self) -> None:
         while True:
@@ -213,7 +236,15 @@ class Conversation:
             place = ".".join(map(str, problem["loc"]))
             raise ChatRefused("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
         await self._chats.require_sound(self._task, message)
-        await self._chats.say(self._task, message)
+        if self._maintenance.on:
+            raise ChatRefused("MAINTENANCE", SAID)
+        self._told.clear()
+        try:
+            await self._chats.say(self._task, message)
+        except ChatRefused:
+            if not self._chats.answering(self._task.id):
+                self._told.set()
+            raise
 
     async def _send(self, message: dict[str, Any]) -> None:
         async with self._sending:

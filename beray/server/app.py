@@ -19,6 +19,7 @@ from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
 from beray.server.mail import Mailer
+from beray.server.maintenance import Maintenance
 from beray.server.middleware import Activity, Envelope
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
@@ -91,7 +92,17 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         mailer = Mailer(settings, settings.data_dir / "outbox")
         app.state.sandbox = sandbox
         app.state.services = Services(
-            settings, store, feed, event_log, queue, runners, chats, Seats(), workspaces, mailer
+            settings,
+            store,
+            feed,
+            event_log,
+            queue,
+            runners,
+            chats,
+            Seats(),
+            Maintenance(),
+            workspaces,
+            mailer,
         )
         await runners.start()
         await queue.start()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, MsgUserMessage, TaskStatusChanged
@@ -63,6 +63,7 @@ class Chats:
         self._workspaces = workspaces
         self._answers: dict[int, asyncio.Task[None]] = {}
         self._ending: set[int] = set()
+        self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(settings.chat_slots)
         self._closing = False
 
@@ -72,24 +73,22 @@ class Chats:
 
     async def open(self, user_id: int, name: str) -> Task:
         """The chat of this name; a new one where there is none."""
-
-        def found() -> Task:
-            task = self._store.chat_of(user_id, name)
-            if task is None:
-                try:
-                    task = self._store.add_chat(user_id, name)
-                except IntegrityError:  # by somebody else, just now
-                    task = self._store.chat_of(user_id, name)
-                    assert task is not None
-            if not self._workspaces.path(task.id).exists():
-                self._workspaces.create(task.id)
+        task = await run_in_threadpool(self._store.chat_of, user_id, name)
+        if task is not None and task.last_seq:
             return task
+        async with self._opening:
+            task = await run_in_threadpool(self._made, user_id, name)
+            if task.last_seq == 0:
+                waits = TaskStatusChanged(status="INPUT_REQUIRED")
+                task.last_seq = await self._event_log.append(task.id, waits)
+        self._feed.wake(user_id)
+        return task
 
-        task = await run_in_threadpool(found)
-        if task.last_seq == 0:
-            waits = TaskStatusChanged(status="INPUT_REQUIRED")
-            task.last_seq = await self._event_log.append(task.id, waits)
-            self._feed.wake(user_id)
+    def _made(self, user_id: int, name: str) -> Task:
+        """What a server that died in the middle of this has left is completed."""
+        task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
+        if not self._workspaces.path(task.id).exists():
+            self._workspaces.create(task.id)
         return task
 
     async def say(self, task: Task, message: MsgUserMessage) -> None:
@@ -126,6 +125,14 @@ class Chats:
             await run_in_threadpool(look)
         except PathError as error:
             raise ChatRefused("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
+
+    def answering(self, task_id: int) -> bool:
+        return task_id in self._answers
+
+    async def answered(self, task_id: int) -> None:
+        """Return when no answer is under way."""
+        if (answer := self._answers.get(task_id)) is not None:
+            await asyncio.wait([answer])
 
     async def stop(self, task_id: int) -> bool:
         """Stop the answer that is under way; ``False`` where there is none."""

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.chats import Chats
 from beray.server.event_log import EventLog
 from beray.server.mail import Mailer
+from beray.server.maintenance import Maintenance
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
 from beray.server.settings import Settings
@@ -37,6 +38,7 @@ class Services:
     runners: Runners
     chats: Chats
     seats: Seats
+    maintenance: Maintenance
     workspaces: Workspaces
     mailer: Mailer
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ class BeRayServer(uvicorn.Server):
         self._listener = listener
         self._app = create_app(activity)
         self._running = AsyncExitStack()
+        self._leaving: asyncio.Task[None] | None = None
         # A stream ends once it has nothing more to tell; it is not cut at the signal.
         AppStatus.enable_automatic_graceful_drain = False
         super().__init__(
@@ -99,6 +101,7 @@ class BeRayServer(uvicorn.Server):
             # What a start has made stays; no later collection need look at it again.
             gc.freeze()
             gc.enable()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._toggle_maintenance)
             await self.on_ready()
         except BaseException as error:
             await self._running.aclose()
@@ -127,6 +130,13 @@ class BeRayServer(uvicorn.Server):
         self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
         await self._running.aclose()
+
+    def _toggle_maintenance(self) -> None:
+        maintenance = self.services.maintenance
+        maintenance.on = not maintenance.on
+        log.info("maintenance", on=maintenance.on)
+        if maintenance.on:
+            self._leaving = asyncio.create_task(self.services.seats.leave_all())
 
     def serve_until_stopped(self) -> None:
         self.run(sockets=[self._listener])

@@ -101,6 +101,7 @@ async def create_task(
     With an ``Idempotency-Key``, the same request within a day gets the same task.
     """
 
+    app.maintenance.require_off()
     if (problem := app.runners.problem(body.runner, body.model)) is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 

@@ -285,6 +285,34 @@ async def test_the_end_of_the_server_is_said(tmp_path: Path) -> None:
         assert sleepers(mark) == []
 
 
+async def test_in_maintenance_answers_end_and_nothing_begins(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        client = server.sign_up()
+        async with chat(client) as connection, chat(client, "idle") as idle:
+            await say(connection, "!echo begun; while [ ! -e go ]; do sleep 0.02; done; echo end")
+            assert (await hear(connection))["text"] == "begun\n"
+            os.kill(server.pid, signal.SIGUSR1)
+            for one in (idle, connection):
+                assert (await hear(one))["type"] == "GRACEFUL_DISCONNECT"
+            with pytest.raises(ConnectionClosed):
+                await hear(idle)
+            client.upload_file(opened(client)["id"], "go", b"")
+            assert text(await answer(connection)) == "end\n"
+            with pytest.raises(ConnectionClosed) as ended:
+                await hear(connection)
+            assert ended.value.rcvd is not None and ended.value.rcvd.code == 1001
+        with pytest.raises(InvalidStatus) as refused:
+            async with chat(client):
+                pass
+        assert refused.value.response.status_code == 503
+        url = f"{client.base_url}/api/v1/tasks/"
+        response = client._session.post(url, json={"goal": "!true"}, timeout=10)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "30")
+        assert client.list_tasks()
+        os.kill(server.pid, signal.SIGUSR1)
+        assert client.create_task("!true")["status"]  # asked again, as the server has said
+
+
 async def test_an_answer_that_a_killed_server_left_is_said_to_be_lost(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
