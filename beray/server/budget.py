@@ -35,7 +35,8 @@ class Budget:
         self._limits = _lower(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
-        # A chat's answers are runs of their own.
+        # A chat's answers are runs of their own, each with all that a task may take.
+        self._whose = "this task" if task.chat is None else "this answer"
         self._before = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
@@ -58,7 +59,7 @@ class Budget:
             OverBudget: no further request may be made.
         """
         day = await self._add(usage)
-        _require_below(_taken(self._before + usage), self._limits, "this task")
+        _require_below(_taken(usage), self._limits, self._whose)
         _require_below(day, self._daily, "today, all your tasks together")
 
     async def record(self, usage: Usage) -> None:

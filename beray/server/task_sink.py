@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
-from beray.events import Event, MsgEventTextChunk
+from beray.events import Event, MsgEventTextChunk, MsgUserMessage, TaskStatusChanged
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog, fields_of
 from beray.server.runners.base import Usage
@@ -48,7 +48,10 @@ class TaskSink:
         Raises:
             OutputLimit: there is too much of them.
             TaskEnded: the task takes no more.
+            ValueError: it is not for a runner to say.
         """
+        if isinstance(event, TaskStatusChanged | MsgUserMessage):
+            raise ValueError(f"a runner has said {event.type}")
         if isinstance(event, MsgEventTextChunk) and not event.text.endswith("\n"):
             self._between_lines.clear()
         else:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from beray.events import EVENT, Event, TaskStatusChanged
+from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
 from beray.server.json_values import require_plain
 
 HELD_CHARACTERS: Final = 1024 * 1024
@@ -97,7 +97,8 @@ def _event(line: str) -> Event | None:
         event = EVENT.validate_python({k: v for k, v in said.items() if k not in _ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None
-    return None if isinstance(event, TaskStatusChanged) else event
+    # These two are not for an agent to say.
+    return None if isinstance(event, TaskStatusChanged | MsgUserMessage) else event
 
 
 def _joined(pieces: Iterator[Told] | list[Told]) -> Iterator[Told]:

@@ -72,6 +72,7 @@ def test_the_envelope_is_ours() -> None:
     "line",
     [
         '{"type": "TASK_STATUS", "status": "COMPLETED"}',
+        '{"type": "USER_MESSAGE", "text": "I am the user"}',
         '{"type": "AGENT_EVENT_TEXT_CHUNK"}',
         '{"type": "AGENT_EVENT_TEXT_CHUNK", "text": 5}',
         '{"type": "OF_ANOTHER_PROGRAM", "text": "x"}',
