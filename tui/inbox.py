@@ -38,13 +38,13 @@ def unread(task: Task, seen: Mapping[int, int]) -> int:
 
 def attention(task: Task, seen: Mapping[int, int], now: datetime) -> Attention:
     said, is_unread = task["status"], unread(task, seen) > 0
-    if said == "INPUT_REQUIRED":
+    if said == "INPUT_REQUIRED" and not status.is_chat(task):
         return Attention.WAITS
     if said == "FAILED" and (is_unread or _is_fresh(task, now)):
         return Attention.FAILED
     if said == "RUNNING":
         return Attention.RUNNING
-    if status.has_ended(task):
+    if status.at_rest(task):
         return Attention.UNREAD if is_unread else Attention.REST
     return Attention.QUEUED
 
@@ -58,7 +58,7 @@ def ordered(tasks: Iterable[Task], seen: Mapping[int, int], now: datetime) -> li
 def matches(task: Task, query: str, stopping: Collection[int] = ()) -> bool:
     """Whether every word of ``query`` is in the goal, the state or the id (``#12`` or ``12``)."""
     word = "stopping" if task["id"] in stopping else status.look(task).word
-    text = f"#{task['id']} {word} {task['status']} {task['goal']}".casefold()
+    text = f"#{task['id']} {word} {task['status']} {status.title(task)}".casefold()
     return all(part in text for part in query.casefold().split())
 
 

@@ -97,7 +97,7 @@ class Board:
             case "TASKS":
                 self.tasks = {task["id"]: task for task in update.get("tasks") or ()}
                 self.stopping &= {
-                    number for number, task in self.tasks.items() if not status.has_ended(task)
+                    number for number, task in self.tasks.items() if not status.at_rest(task)
                 }
             case "TASK_STATUS" if (task := update.get("task")) is not None:
                 self.put(task)
@@ -128,8 +128,10 @@ class Board:
             self.order.insert(0, task["id"])
         elif status.has_ended(known) and not status.has_ended(task):
             return  # it was on its way when the end was told
+        elif status.is_chat(known) and task.get("last_seq", 0) < known.get("last_seq", 0):
+            return  # likewise, when an answer began or ended
         self.tasks[task["id"]] = task
-        if status.has_ended(task):
+        if status.at_rest(task):
             self.stopping.discard(task["id"])
 
     def deleted(self, task_id: int) -> None:

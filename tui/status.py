@@ -25,6 +25,8 @@ _LOOKS: Final = {
     "STOPPED": Look("■", "stopped", "status--stopped"),
 }
 _HELD: Final = Look("‖", "held", "status--queued")
+_IDLE: Final = Look("◇", "idle", "status--queued")
+_ANSWERING: Final = Look("●", "answering", "status--running")
 _STOPPING: Final = Look("◧", "stopping", "status--stopped")
 STYLES: Final = frozenset(look.style for look in _LOOKS.values()) | {"status--other"}
 WORD_CELLS: Final = max(len(look.word) for look in _LOOKS.values())
@@ -38,8 +40,10 @@ def look_of(status: str) -> Look:
 
 def look(task: Task, *, stopping: bool = False) -> Look:
     """The look of a task; ``stopping``: it was asked to stop, and has not ended yet."""
-    if stopping and not has_ended(task):
+    if stopping and not at_rest(task):
         return _STOPPING
+    if is_chat(task) and task["status"] in ("INPUT_REQUIRED", "RUNNING"):
+        return _IDLE if at_rest(task) else _ANSWERING
     return _HELD if task.get("held") and task["status"] == "QUEUED" else look_of(task["status"])
 
 
@@ -47,10 +51,27 @@ def has_ended(task: Task) -> bool:
     return task["status"] in TERMINAL_STATUSES
 
 
+def is_chat(task: Task) -> bool:
+    return task.get("chat") is not None
+
+
+def at_rest(task: Task) -> bool:
+    """Whether nothing is being done: it has ended, or is a chat whose user has the word."""
+    return has_ended(task) or (is_chat(task) and task["status"] == "INPUT_REQUIRED")
+
+
+def title(task: Task) -> str:
+    """What a task is called: by its goal, and a chat by its name."""
+    name = task.get("chat")
+    if name is None:
+        return task["goal"]
+    return name if name.casefold().startswith("chat") else f"chat {name}"
+
+
 def elapsed(task: Task, now: datetime) -> str:
     """How long the task has run, or ran: ``42s``, ``3m``, ``2h``, ``5d``; "" where unknown."""
     started, ended = moment(task.get("started_at")), moment(task.get("ended_at"))
-    if started is None or (ended is None and has_ended(task)):
+    if started is None or (ended is None and at_rest(task)):
         return ""
     return duration((ended or now) - started)
 

@@ -136,12 +136,19 @@ def news(before: Sequence[Task], after: Sequence[Task]) -> list[str]:
     changed = [
         task
         for task in after
-        if task["status"] in _NEWSWORTHY and known.get(task["id"], task["status"]) != task["status"]
+        if task["status"] in _NEWSWORTHY
+        and known.get(task["id"], task["status"]) != task["status"]
+        # Who has stopped an answer knows that it has ended.
+        and not (status.is_chat(task) and task.get("reason") == "user")
     ]
     if len(changed) > _NEWS_ONE_BY_ONE:
-        counted = Counter(status.look(task).word for task in changed)
+        counted = Counter(map(_word, changed))
         return [", ".join(f"{count} {word}" for word, count in counted.items())]
-    return [f"#{task['id']} {status.look(task).word}: {task['goal']}" for task in changed]
+    return [f"#{task['id']} {_word(task)}: {status.title(task)}" for task in changed]
+
+
+def _word(task: Task) -> str:
+    return "answered" if status.is_chat(task) else status.look(task).word
 
 
 class Terminal:

@@ -38,7 +38,7 @@ def follow(server: Connection, task_id: int, view: View) -> int:
 def _until_the_end(server: Connection, task_id: int, view: View) -> str | None:
     """Show the events and return the last status that they told."""
     status: str | None = None
-    told = _Told(view)
+    told = Told(view)
     reader = StreamReader(
         server,
         lambda client, last_event_id, seconds, on_state: client.stream_task_updates(
@@ -89,7 +89,7 @@ def _interrupted(server: Connection, task_id: int, view: View) -> None:
         output.problem(words(error))
 
 
-class _Told:
+class Told:
     """Says once that a connection broke, and once that it is back."""
 
     def __init__(self, view: View) -> None:
@@ -111,7 +111,7 @@ def follow_all(server: Connection, view: View) -> int:
     Raises:
         BeRayException: what ``UpdateStream`` and ``Connection.renew`` raise.
     """
-    told = _Told(view)
+    told = Told(view)
     reader = StreamReader(
         server,
         lambda client, last_event_id, seconds, on_state: client.stream_all_updates(

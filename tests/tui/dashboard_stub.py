@@ -240,6 +240,32 @@ FILES = [
     {"name": "q3.csv", "path": "data/q3.csv", "type": "file", "size": 7912},
     {"name": "summary.md", "path": "summary.md", "type": "file", "size": 1312},
 ]
+CHAT = task(
+    13,
+    "holidays",
+    "INPUT_REQUIRED",
+    chat="holidays",
+    last_seq=11,
+    last_line="The ferry leaves at 9:40, so the first bus is early enough.",
+    started_at="2026-03-14T09:28:48Z",
+)
+SAID = [
+    event("TASK_STATUS", status="INPUT_REQUIRED"),
+    event("USER_MESSAGE", text="Which bus reaches the ferry?", attachments=[]),
+    event("TASK_STATUS", status="RUNNING"),
+    text("Where from, and on which day?\n"),
+    event("AGENT_EVENT_END", tokens_used=312),
+    event("TASK_STATUS", status="INPUT_REQUIRED"),
+    event(
+        "USER_MESSAGE",
+        text="From the old town, on Sunday.\nThe timetable is in the file.",
+        attachments=["timetable.csv", "/workspace/data/stops.csv"],
+    ),
+    event("TASK_STATUS", status="RUNNING"),
+    text("The ferry leaves at **9:40**, so the first bus is early enough.\n"),
+    event("AGENT_EVENT_SEND_FILE", path="route.md"),
+    event("TASK_STATUS", status="INPUT_REQUIRED"),
+]
 CONTENT = b"""# Three quarters
 
 Sales rose by 4 % from the first to the third quarter.
@@ -257,4 +283,12 @@ def full_client() -> StubClient:
     client.tasks, client.files, client.content = TASKS, FILES, CONTENT
     client.events = {12: EVENTS}
     client.stream_state = StreamState.LIVE
+    return client
+
+
+def chat_client(*, empty: bool = False) -> StubClient:
+    client = full_client()
+    chat = {**CHAT, "last_seq": 1, "last_line": None, "started_at": None} if empty else CHAT
+    client.tasks = [chat, *TASKS[3:]]
+    client.events = {13: SAID[:1] if empty else SAID}
     return client

@@ -52,6 +52,7 @@ def test_a_filter_has_terms_that_must_all_hold() -> None:
         text("plain words"), call("shell", '{"x": 1}'), result("shell", {"exit_code": 2}), ERROR,
         FILE, text("other", "reviewer"), output("one\ntwo words\n"),
         event("AGENT_EVENT_CUSTOM_UPDATE", payload={"message": "half"}),
+        event("USER_MESSAGE", text="a question", attachments=["asked.csv"]),
     ]  # fmt: skip
     for number, one in enumerate(said, 1):
         builder.feed(one, number)
@@ -63,7 +64,8 @@ def test_a_filter_has_terms_that_must_all_hold() -> None:
     assert found("kind:text") == [1, 6]
     assert found("kind:call") == [2] and found("kind:result exit") == [2]
     assert found("errors") == [2, 4] == found("kind:error")
-    assert found("kind:file kind:note") == [5, 8]
+    assert found("kind:file kind:note") == [5, 8, 9]
+    assert found("kind:user") == found("question") == found("asked.csv") == [9]
     assert found("source:review") == [6]
     assert found("words") == [1, 7] and found("words kind:output") == [7]
     assert found('"two words"') == [7] and found("one words") == []

@@ -64,6 +64,7 @@ async def test_everything_that_an_event_can_say_is_shown_folded_and_unfolded() -
         result(HOSTILE, {"exit_code": 1, HOSTILE: "\x1b"}),
         output(HOSTILE),
         text(HOSTILE, HOSTILE),
+        event("USER_MESSAGE", text=HOSTILE, attachments=[HOSTILE, f"/workspace/{HOSTILE}", ""]),
         event("AGENT_EVENT_SEND_FILE", path=HOSTILE),
     )
     async with log_of(events, size=(100, 40)) as (pilot, _):

@@ -306,3 +306,17 @@ def test_pages_of_long_events_are_taken_in_part_and_nothing_is_skipped() -> None
     record.show(300, page(log, 300, 500), 550)
     assert record.window.first <= 550 <= record.window.last
     assert record.window.weight < 8000
+
+
+# What the user of a chat says
+
+
+def test_what_a_user_says_keeps_its_lines_and_leads_to_its_files() -> None:
+    said = event("USER_MESSAGE", text="one\n  two\n\nthree\n", attachments=["/workspace/a", "b/c"])
+    (block,) = made([said])
+    laid_out = rows([block])
+    assert [row.text for row in laid_out] == ["one", "  two", "", "three", "a", "b/c"]
+    assert [row.mark for row in laid_out] == ["›", "", "", "", "⇧", "⇧"]
+    assert [row.path for row in laid_out[-2:]] == ["a", "b/c"] and block.files == ("a", "b/c")
+    assert shown(event("USER_MESSAGE", text="x" * 200_001))[-1] == "… 1 more characters"
+    assert made([event("USER_MESSAGE", text=7, attachments="x")])[0].paths == ()

@@ -28,11 +28,11 @@ BIG = "m" * 1_000_000
 KINDS = (
     "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TOOL_CALL_CHUNK", "AGENT_EVENT_TOOL_RESULT",
     "AGENT_EVENT_CUSTOM_UPDATE", "AGENT_EVENT_SEND_FILE", "AGENT_EVENT_END", "ERROR",
-    "TASK_STATUS", "SOMETHING_NEW",
+    "TASK_STATUS", "USER_MESSAGE", "SOMETHING_NEW",
 )  # fmt: skip
 FIELDS = (
     "text", "source", "tool_name", "args_chunk", "result", "payload", "path", "tokens_used",
-    "code", "details", "reason",
+    "code", "details", "reason", "attachments",
 )  # fmt: skip
 WRONG: tuple[Any, ...] = (HOSTILE, None, 7, [HOSTILE], {HOSTILE: HOSTILE}, {"message": HOSTILE})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tui import inbox
+from tui import inbox, status, terminal
 from tui.state import Board, Connection
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
@@ -107,3 +107,31 @@ def test_only_what_matches_is_shown_in_the_same_order() -> None:
     known = board()
     known.query = "goal 1"
     assert [shown["id"] for shown in known.shown] == [1]
+
+
+def test_a_chat_whose_user_has_the_word_is_as_a_finished_task() -> None:
+    chat = task(1, "INPUT_REQUIRED", 4, chat="1")
+    assert inbox.attention(chat, {1: 4}, NOW) is inbox.Attention.REST
+    assert inbox.attention(chat, {1: 3}, NOW) is inbox.Attention.UNREAD
+    assert inbox.attention(task(1, "INPUT_REQUIRED"), {1: 1}, NOW) is inbox.Attention.WAITS
+    assert status.look(chat).word == "idle" and status.title(chat) == "chat 1"
+    assert inbox.matches(chat, "chat idle") and not inbox.matches(task(2, "RUNNING"), "chat")
+    answering: Any = {**chat, "status": "RUNNING"}
+    assert status.look(answering).word == "answering"
+    assert inbox.attention(answering, {1: 4}, NOW) is inbox.Attention.RUNNING
+
+
+def test_an_answer_that_was_stopped_is_stopped_once_and_older_news_are_none() -> None:
+    known = Board()
+    known.apply([{"type": "TASKS", "seq": 1, "tasks": [task(1, "RUNNING", 5, chat="a")]}])
+    known.stopping.add(1)
+    known.put(task(1, "INPUT_REQUIRED", 8, chat="a"))
+    assert known.stopping == set()
+    known.put(task(1, "RUNNING", 5, chat="a"))
+    assert known.tasks[1]["status"] == "INPUT_REQUIRED"
+
+
+def test_an_answer_is_news_unless_its_user_has_stopped_it() -> None:
+    before = [task(1, "RUNNING", chat="a")]
+    assert terminal.news(before, [task(1, "INPUT_REQUIRED", chat="a")]) == ["#1 answered: chat a"]
+    assert terminal.news(before, [task(1, "INPUT_REQUIRED", chat="a", reason="user")]) == []

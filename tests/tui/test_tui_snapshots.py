@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 from textual.widgets.input import Selection
 
 from beray.config import Target
@@ -22,6 +22,7 @@ from tui.app import BeRayApp
 from tui.screens.register import RegisterScreen
 from tui.screens.sign_in import SignInScreen
 from tui.widgets.file_browser import FileBrowser
+from tui.widgets.task_list import TaskList
 
 Prepare = Callable[[Pilot[None]], Awaitable[None]]
 OFFLINE = ConnectionFailed("GET /tasks/: could not reach the server (Connection refused)")
@@ -40,6 +41,8 @@ def looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Pat
     def compare(client: stub.StubClient, prepare: Prepare, *, token: str | None = "token") -> bool:
         async def run_before(pilot: Pilot[None]) -> None:
             await prepare(pilot)
+            for area in pilot.app.screen.query(TextArea):
+                area.cursor_blink = False
             for box in pilot.app.screen.query(Input):
                 box.cursor_blink = False
                 box.selection = Selection.cursor(len(box.value))
@@ -140,6 +143,29 @@ def test_files_that_cannot_be_shown(
         await until_shown(pilot, shown)
 
     assert looks_right(client, prepare)
+
+
+async def at_the_chat(pilot: Pilot[None]) -> None:
+    """The chat is selected, which is not the first to need somebody."""
+    await until_shown(pilot, "● online")
+    await pilot.press("end")
+    tasks = pilot.app.screen.query_one(TaskList)
+    while tasks.highlighted != stub.CHAT["id"]:
+        await pilot.press("up")
+    await until_shown(pilot, "chat holidays", "◇ idle", "● live", "Say something")
+
+
+def test_a_chat_with_an_answer(looks_right: Any) -> None:
+    async def prepare(pilot: Pilot[None]) -> None:
+        await at_the_chat(pilot)
+        await until_shown(pilot, "timetable.csv", "route.md")
+        await pilot.press("m", *"Thanks", "ctrl+j", *"And back?")
+
+    assert looks_right(stub.chat_client(), prepare)
+
+
+def test_an_empty_chat_says_how_to_begin(looks_right: Any) -> None:
+    assert looks_right(stub.chat_client(empty=True), at_the_chat)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,16 @@ def plan(paths: Sequence[Path], go_on: Callable[[], object] = lambda: None) -> l
     return list(found.values())
 
 
+def names_of(attachment: Attachment) -> Iterator[str]:
+    """The paths in the work_dir of all files that it holds."""
+    if not attachment.is_folder:
+        yield attachment.name
+        return
+    for file, size in _below(attachment.path, lambda: None):
+        if size is not None:
+            yield (Path(attachment.name) / file.relative_to(attachment.path)).as_posix()
+
+
 def _below(folder: Path, go_on: Callable[[], object]) -> Iterator[tuple[Path, int | None]]:
     """Every file below ``folder`` with its size; ``None`` for what stays behind."""
     for current, folders, names in os.walk(folder, onerror=_raise):

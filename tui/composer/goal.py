@@ -52,9 +52,11 @@ class GoalArea(TextArea):
             super().__init__()
             self.older = older
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(
+        self, text: str = "", *, placeholder: Content = PLACEHOLDER, id: str = "goal-text"
+    ) -> None:
         super().__init__(
-            printable(text), placeholder=PLACEHOLDER, highlight_cursor_line=False, id="goal-text"
+            printable(text), placeholder=placeholder, highlight_cursor_line=False, id=id
         )
         self._most = MOST_CHARACTERS
         # At once: keys may come before the screen is mounted.

@@ -54,18 +54,19 @@ def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) ->
     task = client.create_task(order.goal, order.tools, start=False, **order.asked)
     held = task.get("held") is True
     try:
-        _upload(client, task["id"], attachments, handle)
+        upload(client, task["id"], attachments, handle)
         if held:
             task = client.start_task(task["id"])
     except EXPECTED as error:
         _take_back(client, task["id"], held, error)
         raise
-    return Sent(task, _note(attachments, held))
+    return Sent(task, note(attachments, held))
 
 
-def _upload(
+def upload(
     client: BeRayClient, task_id: int, attachments: list[Attachment], transfer: Transfer
 ) -> None:
+    """Put ``attachments`` into a work_dir."""
     done, total = 0, sum(one.size for one in attachments)
     for one in attachments:
         part = transfer.part(done, total)
@@ -93,7 +94,8 @@ def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) 
         ) from error
 
 
-def _note(attachments: list[Attachment], held: bool) -> str:
+def note(attachments: list[Attachment], held: bool) -> str:
+    """What there is to know of ``attachments`` that were sent; "" where there is nothing."""
     notes = []
     if not held:
         notes.append("This server starts tasks at once: it may have begun before its files came.")

@@ -1,9 +1,9 @@
-"""How far an order with attachments is, until it is a task."""
+"""How far something with attachments is, until all of it is there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,44 +15,45 @@ from textual.widgets import Button, ProgressBar, Static
 from beray.files import Transfer
 from tui import background, safe, status
 from tui.composer import messages
-from tui.composer.order import Order
-from tui.composer.sending import Sent, send
+from tui.composer.sending import Sent
 from tui.messages import TransferAdvanced
-
-if TYPE_CHECKING:
-    from beray.client import BeRayClient
 
 _STEP_BYTES = 256 * 1024
 
 
 class SendingScreen(ModalScreen[Sent | Exception]):
-    """Sends ``order`` and gives what came of it; a cancel gives ``TransferCancelled``."""
+    """Sends and gives what came of it; a cancel gives ``TransferCancelled``.
+
+    Args:
+        subject: the words that the attachments go with.
+        work: sends it all; done in a thread.
+    """
 
     CSS_PATH = "choosing.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, client: BeRayClient, order: Order) -> None:
+    def __init__(self, subject: str, work: Callable[[Transfer], Sent]) -> None:
         super().__init__()
-        self._client = client
-        self._order = order
+        self._subject = subject
+        self._work = work
         self._transfer = Transfer(self._progress())
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Sending"
             dialog.border_subtitle = "esc cancels"
-            yield Static(safe.line(self._order.goal, 200), classes="subject", markup=False)
+            yield Static(safe.line(self._subject, 200), classes="subject", markup=False)
             yield ProgressBar(show_eta=False)
             yield Static("Looking at the files …", id="amount", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
 
     def on_mount(self) -> None:
-        client, order, transfer = self._client, self._order, self._transfer
+        work, transfer = self._work, self._transfer
         self.app.transfers.append(  # type: ignore[attr-defined]
             background.run(
                 self,
-                lambda: messages.OrderSent(send(client, order, transfer)),
+                lambda: messages.OrderSent(work(transfer)),
                 messages.OrderRefused,
             )
         )

@@ -46,13 +46,15 @@ class Block:
     style: str = ""
     mark: str = ""
     name: str = ""
-    """A tool's."""
+    """A tool's, or that of a status which says no more than that."""
     call_id: str = ""
     """What tells a call from others that are made at the same time."""
     arguments: str = ""
     result: object = None
     answered: bool = False
     path: str = ""
+    paths: tuple[str, ...] = ()
+    """Of the files that a user's message has with it."""
     offsets: list[int] = field(default_factory=list, repr=False)
     """Where in ``text`` each event of a flow begins, from ``first`` on."""
     faint: bool = False
@@ -83,10 +85,17 @@ class Block:
         return self.kind in (Kind.CALL, Kind.RESULT)
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it leads to."""
+        if self.kind is Kind.FILE:
+            return (self.path,) if self.path else ()
+        return self.paths
+
+    @property
     def weight(self) -> int:
         """Its rows, roughly."""
         size = len(self.text) + len(self.arguments) // 16
-        return 1 + self.text.count("\n") + size // _COLUMNS
+        return 1 + self.text.count("\n") + size // _COLUMNS + len(self.paths)
 
 
 class Builder:
@@ -118,6 +127,8 @@ class Builder:
             self._call(event, number)
         elif kind == "AGENT_EVENT_TOOL_RESULT":
             self._result(event, number)
+        elif kind == "USER_MESSAGE":
+            self._user(event, number)
         else:
             self._say(event, number)
 
@@ -218,6 +229,14 @@ class Builder:
         block.last = number
         block.version += 1
 
+    # What the user says
+
+    def _user(self, event: Mapping[str, Any], number: int) -> None:
+        block = self._add(Kind.USER, number)
+        self._calls = 0
+        block.text, block.style, block.mark = words.user(event.get("text"))[:3]
+        block.paths = words.attachments(event.get("attachments"))
+
     # What is said on a line of its own
 
     def _say(self, event: Mapping[str, Any], number: int) -> None:
@@ -241,6 +260,8 @@ class Builder:
         block.text, block.style, block.mark, block.failed = said
         block.text, block.path = printable(block.text[:_MOST_WORDS]), path or ""
         block.source = one_line(words.words(event.get("source")), 80)
+        if block_kind is Kind.STATUS and event.get("reason") in (None, "", "user"):
+            block.name = words.words(event.get("status"))
 
     def _add(self, kind: Kind, number: int) -> Block:
         block = Block(kind, number, number, Context(calls=self._calls))

@@ -33,6 +33,8 @@ class Kind(StrEnum):
 
     TEXT = "text"
     OUTPUT = "output"
+    USER = "user"
+    """What the user of a chat says."""
     CALL = "call"
     RESULT = "result"
     FILE = "file"

@@ -17,6 +17,7 @@ from tui.log.markdown import is_plain
 from tui.wrapping import wrapped
 
 _TAB: Final = 8
+_ATTACHED: Final = "⇧"
 _SHORT: Final = 160
 """Characters of the arguments of a folded call, and of its result."""
 
@@ -35,6 +36,8 @@ class Row(NamedTuple):
     """Where a row has several styles: its text in parts, each with its own."""
     joined: bool = False
     """It goes on with the row before: no line break is between them."""
+    path: str = ""
+    """The file that it leads to, where that is not the whole block's."""
 
 
 def is_costly(block: Block) -> bool:
@@ -52,6 +55,8 @@ def rows_of(block: Block, width: int, unfolded: bool, markdown: RenderMarkdown |
     """
     if block.kind in (Kind.CALL, Kind.RESULT):
         return _tool(block, width, unfolded)
+    if block.kind is Kind.USER:
+        return [*lines(block.text, width, block.style, block.mark), *_attached(block, width)]
     if markdown is not None and is_costly(block):
         rendered = markdown(block.text, width, block.context.fence)
         if rendered is not None:
@@ -91,6 +96,12 @@ def _markdown_rows(rendered: list[tuple[Segment, ...]], block: Block) -> list[Ro
         spans = tuple((segment.text, segment.style or Style.null()) for segment in segments)
         rows.append(Row("".join(text for text, _ in spans), block.style, "", spans))
     return rows
+
+
+def _attached(block: Block, width: int) -> list[Row]:
+    return [
+        Row(_cut(path, width), "event--file", _ATTACHED, None, False, path) for path in block.paths
+    ]
 
 
 def _tool(block: Block, width: int, unfolded: bool) -> list[Row]:

@@ -39,11 +39,15 @@ class EdgeWanted(Message):
 
 
 class BlockOpened(Message):
-    """A block was clicked, or opened by a key: the one that begins with event ``first``."""
+    """A block was clicked, or opened by a key: the one that begins with event ``first``.
 
-    def __init__(self, first: int) -> None:
+    ``path`` is that of the file, where one of several was clicked.
+    """
+
+    def __init__(self, first: int, path: str = "") -> None:
         super().__init__()
         self.first = first
+        self.path = path
 
 
 class Answered(Message):

@@ -38,6 +38,7 @@ _MARKDOWN: Final = {
 _LINES: Final = frozenset(
     {
         "event--text",
+        "event--user",
         "event--output",
         "event--call",
         "event--result",

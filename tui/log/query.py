@@ -10,7 +10,7 @@ from tui.log import words
 from tui.log.blocks import Block
 from tui.log.flow import Kind
 
-_KINDS: Final = ("text", "output", "call", "result", "file", "error", "status", "note")
+_KINDS: Final = ("text", "user", "output", "call", "result", "file", "error", "status", "note")
 _QUOTED = re.compile(r'(?:[^\s"]|"[^"]*")+')
 _DECORATION = re.compile(r"[*`]+|^ {0,3}(?:#{1,6}|>) ", re.MULTILINE)
 
@@ -73,6 +73,8 @@ def _kinds_of(block: Block) -> set[str]:
         kinds.add("result")
     if block.failed:
         kinds.add("error")
+    if block.paths:
+        kinds.add("file")
     if block.kind is Kind.END:
         kinds.add("note")
     return kinds
@@ -85,6 +87,8 @@ def text_of(block: Block) -> str:
     if block.foldable:
         said = words.result(block.result).text if block.answered else ""
         return " ".join((block.name, *block.arguments.split(), said))
+    if block.paths:
+        return "\n".join((block.text, *block.paths))
     return block.text
 
 

@@ -33,6 +33,8 @@ _REFRESH_SECONDS: Final = 0.05
 _UNKNOWN: Final = frozenset({404, 405})
 """How a server answers that gives no event a second time."""
 _LAST: Final = 1 << 62
+_TURNS: Final = frozenset({"RUNNING", "INPUT_REQUIRED"})
+"""Statuses that a chat has in turn, which can be seen from who says something."""
 
 
 class Reading(Asking):
@@ -46,6 +48,7 @@ class Reading(Asking):
         self._working = False
         self._refresh_at = 0.0
         self._seen = 0
+        self._is_chat = False
         self._restored: Reader | None = None
         """The place that is being gone back to."""
         self._said = ""
@@ -66,11 +69,14 @@ class Reading(Asking):
 
     # One task after another
 
-    def open(self, client: BeRayClient, task_id: int, record: Record) -> None:
+    def open(
+        self, client: BeRayClient, task_id: int, record: Record, *, chat: bool = False
+    ) -> None:
         """Show another task's log where its reader left it, else at its end."""
         self.leave()
         self.reset()
         self._client, self._task_id, self.record = client, task_id, record
+        self._is_chat = chat
         self._waiting.clear()
         self._seen, self._said = record.end, ""
         reader = self._readers.come_back(task_id)
@@ -180,6 +186,10 @@ class Reading(Asking):
             return []
         record = self.record
         blocks = list(record.window.blocks)
+        if self._is_chat and blocks:
+            blocks = [block for block in blocks if not _is_turn(block)]
+            if not blocks and not record.has_earlier:
+                return [note("Nothing has been said yet.", 0)]
         if blocks and record.has_earlier:
             words = f"… {counted(record.window.first - 1, 'earlier ')}"
             if not record.pageable:
@@ -304,7 +314,11 @@ class Reading(Asking):
     def on_block_opened(self, message: BlockOpened) -> None:
         message.stop()
         block = next((one for one in self.view.sheet.blocks if one.first == message.first), None)
-        if block is not None and block.kind is Kind.FILE:
-            self.post_message(FileWanted(block.path))
+        if block is not None and block.files:
+            self.post_message(FileWanted(message.path or block.files[0]))
         elif block is not None:
             self.view.fold(message.first)
+
+
+def _is_turn(block: Block) -> bool:
+    return block.kind is Kind.STATUS and block.name in _TURNS

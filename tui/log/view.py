@@ -218,10 +218,10 @@ class LogView(Drawing, can_focus=True):
             return
         place = self._sheet.place(event.y + self.scroll_offset.y)
         if place is not None and _opens(self._sheet.blocks[place.block]):
-            block = self._sheet.blocks[place.block]
-            if block.kind is Kind.FILE or place.row == 0:
+            block, row = self._sheet.blocks[place.block], self._sheet.row(place)
+            if row.path or (not block.paths and (block.files or place.row == 0)):
                 self._cursor = block.first
-                self.post_message(BlockOpened(block.first))
+                self.post_message(BlockOpened(block.first, row.path))
 
     def action_scroll_right(self) -> None:
         raise SkipAction  # nothing is wider than the view: the key is for others
@@ -234,4 +234,4 @@ class LogView(Drawing, can_focus=True):
 
 
 def _opens(block: Block) -> bool:
-    return block.foldable or (block.kind is Kind.FILE and bool(block.path))
+    return block.foldable or bool(block.files)

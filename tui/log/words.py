@@ -13,6 +13,9 @@ from tui import status
 LIMIT: Final = 600
 """Characters of a value that are shown on one line."""
 UNFOLDED_LIMIT: Final = 32_000
+MESSAGE_LIMIT: Final = 200_000
+"""As long as a message to a chat may be."""
+_MOST_ATTACHMENTS: Final = 100
 
 
 class Said(NamedTuple):
@@ -94,6 +97,22 @@ def note(payload: object) -> Said:
 
 def unknown(event: Mapping[str, Any]) -> Said:
     return Said(one_line(as_json(dict(event)), LIMIT), "event--note", "·")
+
+
+def user(text: object) -> Said:
+    """What a user says, in the lines in which it was written."""
+    whole = words(text)
+    more = len(whole) - MESSAGE_LIMIT
+    shown = printable(whole[:MESSAGE_LIMIT]).strip("\n")
+    return Said(f"{shown}\n… {more:,} more characters" if more > 0 else shown, "event--user", "›")
+
+
+def attachments(paths: object) -> tuple[str, ...]:
+    """The files of a message, as the work_dir knows them."""
+    if not isinstance(paths, list):
+        return ()
+    named = (path.removeprefix("/workspace/") for path in paths if isinstance(path, str))
+    return tuple(filter(None, named))[:_MOST_ATTACHMENTS]
 
 
 def file(path: str, mark: str) -> Said:

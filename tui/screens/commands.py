@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 def commands(screen: MainScreen) -> Iterator[SystemCommand]:
     """The actions that there are now: without a task, what makes one."""
     yield SystemCommand("New task", "Give a goal", screen.action_new_task)
+    yield SystemCommand("New chat", "Talk with the agent, or go on", screen.action_new_chat)
     if screen.board.watched_task is not None:
         yield from _of_task(screen)
         yield from _of_log(screen)
@@ -22,9 +23,14 @@ def commands(screen: MainScreen) -> Iterator[SystemCommand]:
 
 
 def _of_task(screen: MainScreen) -> Iterator[SystemCommand]:
-    yield SystemCommand("Stop task", "Stop the selected task", screen.action_stop_task)
-    yield SystemCommand("Run again", "The same goal as a new task", screen.action_run_again)
-    yield SystemCommand("Delete task", "With its events and files", screen.action_delete_task)
+    if screen.watched_chat is not None:
+        yield SystemCommand("Message", "Say something in the chat", screen.action_message)
+        yield SystemCommand("Stop answer", "Stop what is being said", screen.action_stop_task)
+        yield SystemCommand("Delete chat", "With all that was said", screen.action_delete_task)
+    else:
+        yield SystemCommand("Stop task", "Stop the selected task", screen.action_stop_task)
+        yield SystemCommand("Run again", "The same goal as a new task", screen.action_run_again)
+        yield SystemCommand("Delete task", "With its events and files", screen.action_delete_task)
     yield SystemCommand("Events", "What the task does", lambda: screen.action_show("events"))
     yield SystemCommand("Files", "What the task made", lambda: screen.action_show("files"))
     yield SystemCommand("Download ZIP", "All files of the task", screen.action_download_zip)

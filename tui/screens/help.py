@@ -103,6 +103,8 @@ def legend() -> Iterable[status.Look]:
             yield status.look(Task(id=0, goal="", status=name, held=True))
         if name == "RUNNING":
             yield status.look(Task(id=0, goal="", status=name), stopping=True)
+        if name == "INPUT_REQUIRED":
+            yield status.look(Task(id=0, goal="", status=name, chat=""))
 
 
 class HelpScreen(ModalScreen[None]):

@@ -18,7 +18,7 @@ from beray.exceptions import APIError, AuthenticationError, InvalidResponseError
 from beray.schema import Task
 from tui import messages, safe, status
 from tui.board_reader import BoardReader, Successor
-from tui.screens.noticing import Noticing
+from tui.screens.chatting import Chatting
 from tui.state import Connection
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
@@ -33,12 +33,13 @@ _KEYS_SECONDS: Final = 0.3
 _PANES: Final = Path(__file__).with_name("panes.tcss")
 
 
-class MainScreen(Noticing):
+class MainScreen(Chatting):
     """Holds the board; messages from the background change it, widgets are given from it."""
 
     AUTO_FOCUS = ""
     # What a newcomer needs comes first: a narrow footer ends somewhere behind it.
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "message", "Message", tooltip="Say something in the selected chat"),
         Binding("n", "new_task", "New", tooltip="Give a goal, with files if need be"),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys, and glyphs"),
         Binding("q", "app.quit", "Quit", tooltip="Leave; tasks go on running on the server"),
@@ -49,6 +50,7 @@ class MainScreen(Noticing):
         Binding("r", "run_again", "Again", tooltip="The same goal as a new task"),
         Binding("d", "download", "Save", tooltip="Download the selected file"),
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
+        Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent: a new chat"),
         Binding("f5", "refresh_files", "Read the files again", show=False),
     ]
 
@@ -123,10 +125,14 @@ class MainScreen(Noticing):
         task = self.board.watched_task
         if action == "stop_task":
             # None dims its key, which then comes to ``key_s``.
-            if task is None or status.has_ended(task) or task["id"] in self.board.stopping:
+            if task is None or status.at_rest(task) or task["id"] in self.board.stopping:
                 return None
             return True
-        if action in ("delete_task", "run_again", "show", "download_zip", "refresh_files"):
+        if action == "message":
+            return self.watched_chat is not None
+        if action == "run_again":
+            return True if task is not None and not status.is_chat(task) else None
+        if action in ("delete_task", "show", "download_zip", "refresh_files"):
             return True if task is not None else None
         if action == "download":
             return True if self.selected_file is not None else None
@@ -243,15 +249,18 @@ class MainScreen(Noticing):
         loading.set_class(bool(words), "failed")
 
     async def on_task_created(self, message: messages.TaskCreated) -> None:
+        await self.put_and_select(message.task)
+
+    async def put_and_select(self, task: Task) -> None:
         if not await self._furnish():
             return
-        self.board.put(message.task)
+        self.board.put(task)
         self._inbox.action_unfilter()
         self.board.query = ""
         self.tasks_changed()
-        self._inbox.tasks.select(message.task["id"])
+        self._inbox.tasks.select(task["id"])
         self._turn_to("events")
-        self.watch_task(message.task["id"], settle=False)
+        self.watch_task(task["id"], settle=False)
 
     def on_task_ended(self, message: messages.TaskEnded) -> None:
         self.tasks_changed()
@@ -261,7 +270,10 @@ class MainScreen(Noticing):
         self._show_board()
 
     async def on_task_list_opened(self) -> None:
-        await self.action_show("events")
+        if self.watched_chat is not None:
+            await self.action_message()
+        else:
+            await self.action_show("events")
 
     def on_task_stopping(self, message: messages.TaskStopping) -> None:
         self.tasks_changed()

@@ -23,7 +23,7 @@ class Noticing(Watching):
         }
         if not seen:
             for task in self.board.tasks.values():
-                if status.has_ended(task):
+                if status.at_rest(task):
                     self._seen(task["id"], self.board.see(task["id"]))
 
     def see_watched(self) -> None:
@@ -41,7 +41,9 @@ class Noticing(Watching):
         asked = set(stopping) - self.board.stopping
         watched = self.board.watched.task_id if self.board.watched else None
         for task_id in sorted(asked & self.board.tasks.keys()):
-            self.dashboard.say(f"#{task_id} {status.look(self.board.tasks[task_id]).word}")
+            task = self.board.tasks[task_id]
+            word = "answer ended" if status.is_chat(task) else status.look(task).word
+            self.dashboard.say(f"#{task_id} {word}")
         elsewhere = self.app.screen is not self
         tasks = list(before)
         for words in terminal.news(tasks, list(self.board.tasks.values())):
@@ -55,7 +57,11 @@ class Noticing(Watching):
         tasks = self.board.tasks.values()
         self.dashboard.terminal.show(
             running=sum(task["status"] == "RUNNING" for task in tasks),
-            waiting=[task["id"] for task in tasks if task["status"] == "INPUT_REQUIRED"],
+            waiting=[
+                task["id"]
+                for task in tasks
+                if task["status"] == "INPUT_REQUIRED" and not status.is_chat(task)
+            ],
             failed_unread=sum(
                 task["status"] == "FAILED" and inbox.unread(task, self.board.seen) > 0
                 for task in tasks

@@ -30,6 +30,7 @@ class Panes(Container):
         self.head = TaskHead()
         self.events = LogPane(id="events")
         self.detail = ContentSwitcher(self.events, initial="events", id="detail")
+        self.of_task = Vertical(self.head, self.detail, id="task")
 
     @property
     def complete(self) -> bool:
@@ -40,9 +41,7 @@ class Panes(Container):
 
     def compose(self) -> ComposeResult:
         yield self.inbox
-        with Vertical(id="task"):
-            yield self.head
-            yield self.detail
+        yield self.of_task
 
 
 class Welcome(Container):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -115,7 +116,8 @@ class TaskActions(Screen[None]):
                     self.compose_task(refusal="" if cancelled else safe.words(outcome))
 
         if order.attachments:
-            self.app.push_screen(SendingScreen(client, order), sent)
+            work = partial(send, client, order)
+            self.app.push_screen(SendingScreen(order.goal, work), sent)
         else:
             background.run(self, lambda: created(send(client, order)), refused)
 
@@ -123,8 +125,11 @@ class TaskActions(Screen[None]):
         task, client = self.board.watched_task, self.client
         if task is not None:
             task_id = task["id"]
-            if status.has_ended(task):
-                self.notify(f"Task #{task_id} has ended already", markup=False)
+            if status.at_rest(task):
+                words = f"Task #{task_id} has ended already"
+                if status.is_chat(task):
+                    words = "No answer is under way"
+                self.notify(words, markup=False)
                 return
             self.board.stopping.add(task_id)  # shown from here on, until it has ended
             self.tasks_changed()
@@ -137,7 +142,7 @@ class TaskActions(Screen[None]):
     def action_run_again(self) -> None:
         """The same goal with the same tools, as a new task."""
         task = self.board.watched_task
-        if task is not None:
+        if task is not None and not status.is_chat(task):
             self.send_order(again(task))
 
     def action_delete_task(self) -> None:
@@ -154,11 +159,18 @@ class TaskActions(Screen[None]):
                     lambda error: messages.Failed("delete the task", error),
                 )
 
-        subject = safe.line(f"#{task_id}  {task['goal']}", 200)
+        subject = safe.line(f"#{task_id}  {status.title(task)}", 200)
         from tui.screens.confirm import ConfirmScreen
 
+        title = "Delete this task?"
         question = "Its events and its files are deleted with it. This cannot be undone."
-        screen = ConfirmScreen("Delete this task?", subject, question, "Delete")
+        if status.is_chat(task):
+            title = "Delete this chat?"
+            question = (
+                "All that was said in it is lost, its files and what the agent remembers of it "
+                "as well. This cannot be undone."
+            )
+        screen = ConfirmScreen(title, subject, question, "Delete")
         self.app.push_screen(screen, answered)
 
     def action_download_zip(self) -> None:

@@ -27,7 +27,13 @@ _SETTLE_SECONDS: Final = 0.12
 _FILES_SECONDS: Final = 0.5
 """How long after an event that may have changed files they are read again."""
 _FILE_EVENTS: Final = frozenset(
-    {"AGENT_EVENT_TOOL_RESULT", "AGENT_EVENT_SEND_FILE", "AGENT_EVENT_END", "TASK_STATUS"}
+    {
+        "AGENT_EVENT_TOOL_RESULT",
+        "AGENT_EVENT_SEND_FILE",
+        "AGENT_EVENT_END",
+        "TASK_STATUS",
+        "USER_MESSAGE",
+    }
 )
 
 
@@ -72,7 +78,12 @@ class Watching(TaskActions):
     def _show_keys(self) -> None:
         """Let the footer show which actions there are now, if that has changed."""
         task, file = self.board.watched_task, self.selected_file
-        able = (task is not None, task is not None and status.has_ended(task), file is not None)
+        able = (
+            task is not None,
+            task is not None and status.at_rest(task),
+            file is not None,
+            task is not None and status.is_chat(task),
+        )
         if able != self._able:
             self._able = able
             self.refresh_bindings()
@@ -120,7 +131,7 @@ class Watching(TaskActions):
     async def on_file_wanted(self, message: FileWanted) -> None:
         await self.action_show("files")
         if self._files is not None:
-            self._files.select(message.path)
+            self._files.select(message.path.removeprefix("/workspace/"))
 
     # Its stream
 
@@ -145,7 +156,8 @@ class Watching(TaskActions):
                 self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
             else:
                 self._open_stream()
-            self.panes.events.open(self.client, task_id, watched.record)
+            is_chat = task is not None and status.is_chat(task)
+            self.panes.events.open(self.client, task_id, watched.record, chat=is_chat)
         self.show_watched()
 
     def _open_stream(self) -> None:

@@ -29,7 +29,7 @@ class TaskHead(Vertical):
         look = status.look(task, stopping=stopping)
         words, name = watched.stream_words(now)
         word = Content(f"{look.glyph} {look.word}")
-        tell(self.query_one("#goal", Static), safe.line(task["goal"], 1000))
+        tell(self.query_one("#goal", Static), safe.line(status.title(task), 1000))
         tell(self.query_one("#task-status", Static), word, look.style)
         tell(self.query_one("#task-facts", Static), _facts(task, now))
         tell(self.query_one("#stream", Static), Content(words), name)

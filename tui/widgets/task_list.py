@@ -165,7 +165,7 @@ class TaskList(ScrollView, can_focus=True):
     def _first_row(self, task: Task, width: int, base: Style) -> list[Segment]:
         look = self._look(task)
         left = width - 3 - self._number_cells - 2 - _UNREAD_CELLS - _TIME_CELLS - 2
-        goal = safe.fitted(task["goal"], left).rstrip()
+        goal = safe.fitted(status.title(task), left).rstrip()
         # What the goal leaves of a single row is the last line's.
         room = left - max(safe.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
         said = task.get("last_line") or ""

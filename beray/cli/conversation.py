@@ -1,0 +1,194 @@
+"""A chat with a person at the terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+from beray.cli import answer, attaching, output, uploads
+from beray.cli.boundary import DONE, INTERRUPTED, words
+from beray.cli.connection import Connection
+from beray.cli.progress import bars
+from beray.cli.prompting import Prompt
+from beray.client import BeRayClient
+from beray.exceptions import (
+    AuthenticationError,
+    BeRayException,
+    ConfigurationError,
+    ConnectionFailed,
+)
+from beray.files import local_path
+from beray.schema import TaskEvent
+
+HELP: Final = """\
+/files              the files of the chat
+/get PATH [LOCAL]   take a file; /get 1 takes the first that the agent has sent
+/attach LOCAL...    send files or folders with what is said next
+/history            what was said so far
+/stop               stop an answer that is under way; while you see one, Ctrl-C does
+/quit               leave; Ctrl-D does, too
+! begins a shell command, // something that begins with a /"""
+
+_PAGE: Final = 500
+T = TypeVar("T")
+
+
+class Conversation:
+    """What is said in the chat ``name``, from prompt to prompt."""
+
+    def __init__(self, server: Connection, name: str, attached: uploads.Plan) -> None:
+        self._server = server
+        self._name = name
+        self._sent: list[str] = []
+        self._attached: list[str] = []
+        self._first = attached
+        self._task_id = -1
+        self._commands: dict[str, Callable[[list[str]], None]] = {
+            "/help": lambda _: output.line(HELP),
+            "/files": self._files,
+            "/get": self._get,
+            "/attach": self._attach,
+            "/history": self._history,
+            "/stop": self._stop,
+        }
+
+    def run(self) -> int:
+        """Talk until the person leaves, and return the exit status.
+
+        Raises:
+            BeRayException: the chat cannot be opened.
+        """
+        task = self._server.client.open_chat(self._name)
+        self._task_id = task["id"]
+        if self._first.uploads or self._first.left_out:
+            self._attached = attaching.send(self._server, self._task_id, self._first)
+        output.note(f"-- chat {self._name}, task {self._task_id}; /help tells more")
+        if task["status"] == "RUNNING":
+            output.note("-- an answer is under way; /stop stops it, /history shows it")
+        prompt = Prompt()
+        while True:
+            try:
+                said = prompt.read().strip()
+            except EOFError:
+                output.note("")
+                return DONE
+            except KeyboardInterrupt:
+                output.note("")
+                return INTERRUPTED
+            except UnicodeError:
+                output.problem("what was typed is no text")
+                continue
+            if said in ("/quit", "/exit"):
+                return DONE
+            try:
+                self._do(said)
+            except KeyboardInterrupt:
+                output.note("")
+            except BeRayException as error:
+                output.problem(words(error))
+            except FileExistsError as error:
+                there = str(error).removesuffix("; it is overwritten only when asked")
+                output.problem(f"{there}; /get PATH LOCAL takes it to another place")
+            except OSError as error:
+                output.problem(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
+
+    def _do(self, said: str) -> None:
+        if not said:
+            return
+        if not said.startswith("/") or said.startswith("//"):
+            self._say(said.removeprefix("/"))
+            return
+        name, *arguments = _split(said)
+        command = self._commands.get(name)
+        if command is None:
+            raise ConfigurationError(f"{name}: no such command; /help tells which there are")
+        command(arguments)
+
+    def _say(self, text: str) -> None:
+        task = self._call(lambda client: client.send_chat_message(self._name, text, self._attached))
+        self._attached = []
+        self._task_id = task["id"]
+        answer.follow(self._server, task, answer.Spoken(self._sent))
+
+    def _files(self, _: list[str]) -> None:
+        items = self._call(lambda client: client.list_files_tree(self._task_id))
+        if not items:
+            output.note("-- no files")
+            return
+        rows = [
+            [
+                "" if item["type"] == "directory" else str(item.get("size", "")),
+                item.get("path", item["name"]) + ("/" if item["type"] == "directory" else ""),
+            ]
+            for item in items
+        ]
+        widest = max(len(size) for size, _ in rows)
+        output.table([[size.rjust(widest), path] for size, path in rows])
+
+    def _get(self, arguments: list[str]) -> None:
+        if len(arguments) not in (1, 2):
+            raise ConfigurationError("/get PATH [LOCAL]")
+        path = arguments[0]
+        if path.isascii() and path.isdigit():
+            if not 1 <= int(path[:6]) <= len(self._sent):
+                raise ConfigurationError(f"no file {path} was sent; ./{path} is a file's name")
+            path = self._sent[int(path[:6]) - 1]
+        path = path.removeprefix("/workspace/").removeprefix("./")
+        target = Path(arguments[1]).expanduser() if len(arguments) == 2 else Path()
+        if target.is_dir():
+            target = local_path(target, path.rstrip("/").rpartition("/")[2])
+        with bars() as begin:
+            saved = self._server.patient.download_file(
+                self._task_id, path, target, transfer=begin(target.name)
+            )
+        output.note(f"-- {saved}: {saved.stat().st_size} bytes")
+
+    def _attach(self, arguments: list[str]) -> None:
+        if not arguments:
+            raise ConfigurationError("/attach LOCAL...")
+        planned = attaching.plan([Path(argument).expanduser() for argument in arguments])
+        new = {upload.path for upload in planned.uploads}
+        if len(new | set(self._attached)) > attaching.MOST:
+            raise ConfigurationError(f"a message has {attaching.MOST} files with it at most")
+        sent = attaching.send(self._server, self._task_id, planned)
+        self._attached = [path for path in self._attached if path not in new] + sent
+        output.note(f"-- {len(self._attached)} files go with what you say next")
+
+    def _history(self, _: list[str]) -> None:
+        self._sent.clear()  # all of them are numbered anew
+        answer.told(self._events(), answer.Spoken(self._sent, history=True))
+
+    def _events(self) -> Iterator[TaskEvent]:
+        page = self._page(0)
+        while page:
+            yield from page
+            page = self._page(page[-1]["seq"]) if len(page) == _PAGE else []
+
+    def _page(self, after: int) -> list[TaskEvent]:
+        return self._call(
+            lambda client: client.list_events(self._task_id, after=after, limit=_PAGE)
+        )
+
+    def _stop(self, _: list[str]) -> None:
+        output.note(self._call(lambda client: client.stop_task(self._task_id))["message"])
+
+    def _call(self, call: Callable[[BeRayClient], T]) -> T:
+        """Call the server; the user's own may have ended meanwhile, and another one begins."""
+        try:
+            return call(self._server.client)
+        except (ConnectionFailed, AuthenticationError):
+            if not self._server.renew():
+                raise
+            return call(self._server.client)
+
+
+def _split(said: str) -> list[str]:
+    r"""The words of a command, in quotes where they hold spaces. Windows has \ in its paths."""
+    try:
+        found = shlex.split(said, posix=os.name == "posix")
+    except ValueError as error:
+        raise ConfigurationError(f"{error}".lower()) from None
+    return found if os.name == "posix" else [word.strip("\"'") for word in found]

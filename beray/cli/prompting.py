@@ -1,0 +1,88 @@
+"""The prompt of a conversation: lines that are edited, and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from beray import config
+from beray.cli import output
+
+MOST_REMEMBERED: Final = 1000
+_FILE: Final = "chat_history"
+
+
+class Prompt:
+    """Reads what a person types.
+
+    What was typed is kept in a file that only its owner may read, a JSON string a line.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or config.home() / _FILE
+        self._editing = _readline()
+        self._told = False
+        if self._editing is not None:
+            self._editing.clear_history()
+            for text in self._remembered():
+                self._editing.add_history(text)
+
+    def read(self, words: str = "you>") -> str:
+        """The next line.
+
+        Raises:
+            EOFError: there is none.
+            UnicodeError: it is no text.
+        """
+        if self._editing is not None:
+            text = input(f"{words} ")
+        else:
+            output.prompt(words)
+            line = sys.stdin.readline()
+            if not line:
+                raise EOFError
+            text = line.rstrip("\r\n")
+        text.encode()
+        if text.strip():
+            self._keep(text)
+        return text
+
+    def _remembered(self) -> list[str]:
+        found: list[str] = []
+        with contextlib.suppress(OSError, UnicodeError):
+            lines = self._path.read_text("utf-8").splitlines()
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    text = json.loads(line)
+                    found += [text] if isinstance(text, str) and "\0" not in text else []
+            if len(lines) > 2 * MOST_REMEMBERED:
+                kept = "".join(json.dumps(text) + "\n" for text in found[-MOST_REMEMBERED:])
+                config.write_private(self._path, kept)
+        return found[-MOST_REMEMBERED:]
+
+    def _keep(self, text: str) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with open(os.open(self._path, flags, 0o600), "ab") as file:
+                file.write(json.dumps(text).encode() + b"\n")
+        except OSError as error:
+            if not self._told:
+                output.note(f"-- what is typed is not remembered: {error.strerror}")
+                self._told = True
+
+
+def _readline() -> ModuleType | None:
+    """The line editor, where there is one that would be used."""
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
+        return None
+    try:
+        import readline
+    except ImportError:
+        return None
+    return readline

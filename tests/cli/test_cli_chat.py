@@ -1,0 +1,228 @@
+"""``beray chat`` in scripts: what is said on stdout, the rest on stderr, and its exit status."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray.client import BeRayClient
+from beray.testing import RunningServer
+from tests.cli.cli_support import Command, ScriptedServer, program, stream
+from tests.support import until
+
+AGENT = """
+import json, sys
+print("You said **" + sys.stdin.read().split()[-1] + "**.")
+say = lambda **event: print(json.dumps(event), flush=True)
+say(type="AGENT_EVENT_TEXT_CHUNK", text="pondering\\n", source="thinking")
+say(type="AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="look", args_chunk='{"at": ')
+say(type="AGENT_EVENT_TOOL_CALL_CHUNK", args_chunk='"all"}')
+say(type="AGENT_EVENT_TEXT_CHUNK", text="looked\\n", source="tools:look")
+say(type="AGENT_EVENT_TOOL_RESULT", tool_name="look", result=[1, 2])
+open("made.txt", "w").write("made")
+say(type="AGENT_EVENT_SEND_FILE", path="made.txt")
+"""
+
+
+@pytest.fixture(scope="module")
+def agent_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("agent")
+    (folder / "agent.py").write_text(AGENT)
+    paths = [sys.prefix, sys.base_prefix, str(folder / "agent.py")]
+    with RunningServer.start(
+        folder / "data",
+        BERAY_COMMAND=f"{sys.executable} {folder / 'agent.py'}",
+        BERAY_AGENT_PATHS=",".join(paths),
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    with agent_server.sign_up() as client:
+        header = str(client._session.headers["Authorization"])
+        monkeypatch.setenv("BERAY_URL", client.base_url)
+        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
+        yield client
+
+
+def test_what_is_said_is_answered_on_stdout(account: BeRayClient, beray: Command) -> None:
+    done = beray("chat", "!echo answered; echo kept > file")
+    assert (done.status, done.out) == (0, "answered\n")
+    assert "added file (5 bytes)" in done.err
+    assert "answered" not in done.err
+    assert beray("chat", "!cat file").out == "kept\n"
+    assert beray("chat", "--chat", "other one", "!ls").out == ""
+    assert {task["chat"] for task in account.list_tasks()} == {"0", "other one"}
+
+
+def test_what_an_agent_does_besides_goes_to_stderr(agent: BeRayClient, beray: Command) -> None:
+    done = beray("chat", "hello")
+    assert (done.status, done.out) == (0, "You said **hello**.\n")
+    lines = done.err.splitlines()
+    for told in (
+        "| pondering",
+        '-- look called with {"at": "all"}',
+        "| looked",
+        "-- look returned [1, 2]",
+        "-- file made.txt",
+    ):
+        assert told in lines
+
+
+def test_what_to_say_may_come_from_a_pipe(account: BeRayClient, beray: Command) -> None:
+    done = beray("chat", stdin="!echo one\necho two\n")
+    assert (done.status, done.out) == (0, "one\ntwo\n")
+    nothing = beray("chat", stdin=" \n")
+    assert nothing.status == 2
+    assert "nothing to say" in nothing.err
+    assert beray("chat", "!echo three", stdin="!echo four").out == "three\n"
+
+
+def test_files_and_folders_go_with_a_message(
+    account: BeRayClient, beray: Command, tmp_path: Path
+) -> None:
+    folder = Path("folder")
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_text("a")
+    (folder / "sub" / "b").write_text("b")
+    Path("single").write_text("s")
+    said = ("!cat single folder/a folder/sub/b", "--attach", "single", "-a", "folder")
+    assert beray("chat", *said).out == "sab"
+    (task,) = account.list_tasks()
+    events: list[Any] = list(account.get_task(task["id"])["events"])
+    (message,) = [event for event in events if event["type"] == "USER_MESSAGE"]
+    assert message["attachments"] == ["single", "folder/a", "folder/sub/b"]
+    assert beray("chat", "x", "--attach", "missing").status == 2
+    for number in range(101):
+        (folder / f"{number}").write_text("")
+    many = beray("chat", "x", "--attach", "folder")
+    assert many.status == 2
+    assert "103 files are too many" in many.err
+    assert len(account.get_task(task["id"])["events"]) == len(events)
+
+
+def test_json_is_each_event_of_the_answer(account: BeRayClient, beray: Command) -> None:
+    beray("chat", "!echo before")
+    done = beray("chat", "--json", "!echo said")
+    assert done.status == 0
+    kinds = [event["type"] for event in done.json if event.get("source") != "files"]
+    assert kinds[0] == "USER_MESSAGE"
+    assert kinds[-2:] == ["AGENT_EVENT_END", "TASK_STATUS"]
+    assert done.json[-1]["status"] == "INPUT_REQUIRED"
+    assert [event["text"] for event in done.json if "text" in event] == ["!echo said", "said\n"]
+
+
+def test_an_answer_that_ends_in_an_error_is_status_1(account: BeRayClient, beray: Command) -> None:
+    done = beray("chat", "plain words, which nobody answers here")
+    assert (done.status, done.out) == (1, "")
+    assert "error NO_MODEL" in done.err
+    assert beray("chat", "--json", "plain words").status == 1
+    # What a command says of itself is its answer.
+    assert beray("chat", "!exit 3").status == 0
+
+
+def test_a_chat_that_is_taken_is_one_line(account: BeRayClient, beray: Command) -> None:
+    task = account.send_chat_message("0", "!while [ ! -e go ]; do sleep 0.02; done")
+    done = beray("chat", "!echo no")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("beray: ") and "(409)" in done.err
+    assert done.err.count("\n") == 1
+    account.stop_task(task["id"])
+    # An answer that is just ending does not count as the end of the next one.
+    until(lambda: beray("chat", "!echo yes").out == "yes\n")
+
+
+def test_usage_that_is_wrong_is_status_2(beray: Command) -> None:
+    for arguments in (["--chat", "", "x"], ["--chat", "a/b", "x"], ["--chat", "a\nb", "x"], [" "]):
+        done = beray("chat", *arguments)
+        assert (done.status, done.err.count("\n")) == (2, 1)
+    help_ = beray("chat", "--help").out
+    for word in ("--chat", "--attach", "--json", "/get", "/files", "/history", "Ctrl-C"):
+        assert word in help_
+
+
+def test_ctrl_c_stops_the_answer_and_shows_its_end(account: BeRayClient) -> None:
+    with subprocess.Popen(
+        program("chat", "!echo begun; sleep 600"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as talking:
+        assert talking.stdout is not None
+        assert talking.stdout.readline() == "begun\n"
+        talking.send_signal(signal.SIGINT)
+        _, told = talking.communicate(timeout=20)
+    assert talking.returncode == 130
+    assert "error STOPPED" in told
+    assert "Traceback" not in told
+    (task,) = account.list_tasks()
+    assert task["status"] == "INPUT_REQUIRED"
+
+
+def test_the_end_of_the_answer_before_is_not_the_end_of_this_one(
+    scripted: ScriptedServer, beray: Command
+) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "ERROR", "code": "STOPPED", "details": "the one before"},
+        {"type": "TASK_STATUS", "status": "INPUT_REQUIRED"},
+        {"type": "USER_MESSAGE", "text": "x"},
+        {"type": "TASK_STATUS", "status": "RUNNING"},
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "mine\n", "source": "main"},
+        {"type": "AGENT_EVENT_END", "tokens_used": 7},
+        {"type": "TASK_STATUS", "status": "INPUT_REQUIRED"},
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "somebody else's\n", "source": "main"},
+    ]
+    numbered = [{"seq": seq, **event} for seq, event in enumerate(events, 6)]
+    task = {"id": 1, "goal": "", "status": "RUNNING", "last_seq": 5}
+    scripted.answers |= {
+        "POST /chats/0/messages": (202, task),
+        "GET /tasks/1/stream": stream(numbered),
+    }
+    done = beray("chat", "x")
+    assert (done.status, done.out, done.err) == (0, "mine\n", "-- 7 tokens used\n")
+    (request,) = [one for one in scripted.requests if one.path.endswith("/stream")]
+    assert request.headers["Last-Event-ID"] == "5"
+    assert [event["seq"] for event in beray("chat", "x", "--json").json] == [8, 9, 10, 11, 12]
+
+
+def test_a_stdin_that_is_no_text_is_refused(scripted: ScriptedServer, beray: Command) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8", errors="surrogateescape")
+    done = beray("chat", stdin=piped)
+    assert done.status == 2
+    assert "UTF-8" in done.err
+    assert scripted.calls() == []
+
+
+def test_an_answer_whose_server_is_killed_ends_in_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        client = server.sign_up()
+        header = str(client._session.headers["Authorization"])
+        monkeypatch.setenv("BERAY_URL", client.base_url)
+        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
+        with subprocess.Popen(
+            program("chat", "!echo begun; sleep 600"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as talking:
+            assert talking.stdout is not None
+            assert talking.stdout.readline() == "begun\n"
+            server.kill()
+            server.restart()
+            _, told = talking.communicate(timeout=30)
+    assert talking.returncode == 1
+    assert "-- the connection broke; reconnecting" in told
+    assert "-- connected again" in told
+    assert "error LOST_WORKER" in told

@@ -1,0 +1,164 @@
+"""Markdown that arrives in pieces: what is painted, what is printed for good."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+
+pytest.importorskip("rich")
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from beray.cli import markdown_stream
+from beray.cli.markdown_stream import MarkdownFlow
+
+
+class Screen(io.StringIO):
+    """A terminal: it keeps all that is written, and what stands on it in the end."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """What a terminal shows of it, without its colours."""
+        lines, row = [""], 0
+        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", self.getvalue()):
+            if part == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif part.endswith("A") and part[0] == "\x1b":
+                row -= int(part[2:-1] or 1)
+                assert row >= 0, "above the first line"
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            elif part[0] not in "\x1b\r":
+                lines[row] += part
+        return [line.rstrip() for line in lines]
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    for name, value in {"TERM": "xterm", "COLUMNS": "40", "LINES": "12"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return Screen()
+
+
+def flow_on(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> MarkdownFlow:
+    # Not in the fixture: pytest puts its own in that place behind it.
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    return MarkdownFlow()
+
+
+def whole(text: str) -> list[str]:
+    """What rich makes of a Markdown at once."""
+    out = io.StringIO()
+    console = Console(file=out, width=40, highlight=False)
+    console.print(Markdown(text, hyperlinks=False))
+    return [line.rstrip() for line in out.getvalue().rstrip("\n").split("\n")]
+
+
+TEXT = """\
+# Title
+
+Some **bold** words, and more
+of them on a second line
+***and* on** a third.
+
+- one
+- two
+
+  with a paragraph
+- three
+
+1. *first*
+2. second
+
+> quoted
+> twice
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```
+code
+
+more code
+```
+The end with `code`
+===
+last words"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 10_000])
+def test_pieces_end_as_the_whole_does(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    flow = flow_on(screen, monkeypatch)
+    for start in range(0, len(TEXT), size):
+        flow.write(TEXT[start : start + size])
+    flow.finish()
+    shown = screen.lines()
+    assert [line for line in shown if line] == [line for line in whole(TEXT) if line]
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h")
+
+
+def test_what_is_finished_is_not_painted_again(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = flow_on(screen, monkeypatch)
+    for number in range(50):
+        flow.write(f"paragraph{number}\n\n")
+    flow.finish()
+    # Once or twice while it is open, and once for good.
+    assert screen.getvalue().count("paragraph3\x1b") + screen.getvalue().count("paragraph3 ") <= 4
+    assert [line for line in screen.lines() if line] == [f"paragraph{n}" for n in range(50)]
+
+
+def test_a_block_without_an_end_is_printed_in_parts(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = flow_on(screen, monkeypatch)
+    flow.write("~~~text\n")
+    count = 3 * markdown_stream.LONGEST_BLOCK // 10
+    for number in range(count):
+        flow.write(f"*{number:06}*\n\n")
+        assert len(flow._open) <= markdown_stream.LONGEST_BLOCK + 20
+    flow.write("~~~\nand *words*")
+    flow.finish()
+    lines = [line.strip() for line in screen.lines() if line.strip()]
+    assert lines == [*(f"*{number:06}*" for number in range(count)), "and words"]
+
+
+def test_notes_and_what_is_literal_stand_between_blocks(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = flow_on(screen, monkeypatch)
+    flow.write("*one* and")
+    flow.note("noted")
+    flow.write("*two*")
+    flow.literal(True)
+    flow.write("*three* [b]")
+    flow.literal(False)
+    flow.busy("at work")
+    assert screen.lines()[-1] == "at work"
+    flow.write("*four*")
+    flow.finish()
+    assert [line for line in screen.lines() if line] == [
+        "one and", "noted", "two", "*three* [b]", "four",
+    ]  # fmt: skip
+
+
+def test_what_html_hides_is_shown(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_on(screen, monkeypatch)
+    flow.write("a <!-- b --> c\n\n<script>d</script>\n\n[e](http://f/)")
+    flow.finish()
+    assert [line for line in screen.lines() if line] == [
+        "a <!-- b --> c", "<script>d</script>", "e (http://f/)",
+    ]  # fmt: skip

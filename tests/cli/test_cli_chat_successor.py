@@ -1,0 +1,35 @@
+"""A conversation goes on where the user's own server goes and another takes its place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if os.name != "posix":
+    pytest.skip("a server of one's own is POSIX", allow_module_level=True)
+
+from beray import embedded
+from tests.cli.cli_terminal import Terminal
+
+
+@pytest.fixture(autouse=True)
+def no_server_stays(own_home: Path) -> Iterator[None]:
+    yield
+    embedded.stop()
+
+
+def test_the_next_thing_is_said_to_the_next_server() -> None:
+    with Terminal(["chat"]) as terminal:
+        terminal.expect("you> ")
+        terminal.type("!echo o''ne; echo kept > file\n")
+        terminal.expect("one")
+        terminal.expect("you> ")
+        assert embedded.stop()
+        terminal.type("!cat file; echo t''wo\n")
+        terminal.expect("kept\r\ntwo\r\n")
+        terminal.expect("you> ")
+        terminal.type("/quit\n")
+        assert "<exit 0>" in terminal.end()

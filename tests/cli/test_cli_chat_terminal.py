@@ -1,0 +1,292 @@
+"""A conversation: ``beray chat`` with a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if os.name != "posix":
+    pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
+
+from beray.client import BeRayClient
+from beray.testing import RunningServer
+from tests.cli.cli_support import ScriptedServer, stream
+from tests.cli.cli_terminal import Terminal
+from tests.support import until
+
+OBEYED = "\x1b]0;owned\x07\x1b[2J\x9b2J\x85\x7f\r\x08\u202e\u2066\u2028[/b]"
+HOSTILE = OBEYED + "\ud800"
+"""What terminals obey, what reorders a line, what markup is, and what cannot be encoded."""
+HIDDEN = (
+    "&#27;[2J &#x9b;2J &#x202e; [a](http://x/%1b%E2%80%AE) <http://a/%1b[2J%E2%80%AE> "
+    "![](x/%1b%0d) <b>shown</b> <!-- shown, too -->\n\n```\x1b[2J\n\x9b2J\n```\n\n| a |\n|---|\n| \x1b |\n"
+)
+"""Markdown that holds such things, or becomes them when it is parsed."""
+
+FANCY = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "80", "LINES": "24"}
+_ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What readline and rich say to the terminal: modes of pasting and keys, the cursor's
+# visibility and place, a line erased, a colour.
+_OURS = re.compile(r"\x1b(?:\[\?(?:1|25|1034|2004)[hl]|\[[0-9;]*m|\[\d*[ABCDGKPJ](?<!2J)|[=>])")
+
+AGENT = """
+import json, sys, time
+said = sys.stdin.read().split()[-1]
+say = lambda **event: print(json.dumps(event), flush=True)
+say(type="AGENT_EVENT_TEXT_CHUNK", text="# Title of " + said + "\\n\\nSome **bo")
+say(type="AGENT_EVENT_TEXT_CHUNK", text="ld** words.\\n\\n- first\\n- sec")
+say(type="AGENT_EVENT_TEXT_CHUNK", text="ond\\n")
+say(type="AGENT_EVENT_TEXT_CHUNK", text="pondering\\n", source="thinking")
+say(type="AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="look", args_chunk='{"at": ')
+say(type="AGENT_EVENT_TOOL_CALL_CHUNK", args_chunk='"all"}')
+say(type="AGENT_EVENT_TEXT_CHUNK", text="what it saw\\n", source="tools:look")
+say(type="AGENT_EVENT_TOOL_RESULT", tool_name="look", result=[1, 2])
+time.sleep(0.3)  # a change of a file is told when it is seen: not among the words above
+open("made.txt", "w").write("made of " + said)
+say(type="AGENT_EVENT_SEND_FILE", path="made.txt")
+say(type="AGENT_EVENT_TEXT_CHUNK", text="The *end*.")
+"""
+
+
+def acting(seen: str) -> list[str]:
+    """What in ``seen`` acts on a terminal and is not the command's own."""
+    # The terminal itself makes CRLF of each newline, readline CR where it begins a line.
+    left = _OURS.sub("", seen).replace("\r", "").replace("\n", "").replace("\t", "")
+    return _ACTS.findall(left)
+
+
+@pytest.fixture(scope="module")
+def agent_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("agent")
+    (folder / "agent.py").write_text(AGENT)
+    paths = [sys.prefix, sys.base_prefix, str(folder / "agent.py")]
+    with RunningServer.start(
+        folder / "data",
+        BERAY_COMMAND=f"{sys.executable} {folder / 'agent.py'}",
+        BERAY_AGENT_PATHS=",".join(paths),
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    with agent_server.sign_up() as client:
+        header = str(client._session.headers["Authorization"])
+        monkeypatch.setenv("BERAY_URL", client.base_url)
+        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
+        yield client
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_conversation_from_prompt_to_prompt(agent: BeRayClient, here: Path) -> None:
+    with Terminal(["chat"]) as terminal:
+        terminal.expect("you> ")
+        terminal.type("hello\n")
+        answer = terminal.expect("you> ")
+        terminal.type("/get 1\n")
+        assert "made.txt: 13 bytes" in terminal.expect("you> ")
+        terminal.type("/get 1\n")
+        assert "takes it to another place" in terminal.expect("you> ")
+        terminal.type("/get made.txt other.txt\n")
+        assert "other.txt: 13 bytes" in terminal.expect("you> ")
+        terminal.type("/get 2\n")
+        assert "no file 2 was sent" in terminal.expect("you> ")
+        terminal.type("/files\n")
+        assert "13  made.txt" in terminal.expect("you> ")
+        terminal.type("/nothing\n")
+        assert "/help tells" in terminal.expect("you> ")
+        terminal.type("/help\n")
+        assert "/attach" in terminal.expect("you> ")
+        terminal.type("//path\n")
+        assert "# Title of /path" in terminal.expect("you> ")
+        terminal.type("/quit\n")
+        terminal.expect("<exit 0>")
+        seen = terminal.end()
+    assert "Some **bold** words.\r\n\r\n- first\r\n- second\r\n" in answer
+    assert '-- look called with {"at": "all"} -> [1, 2]\r\n' in answer
+    assert "-- file 1: made.txt (/get 1 takes it)\r\n" in answer
+    assert "what it saw" not in answer and "pondering" not in answer
+    assert (here / "made.txt").read_text() == "made of hello"
+    assert (here / "other.txt").read_text() == "made of hello"
+    assert "Traceback" not in seen
+
+
+def test_on_a_terminal_that_can_answers_are_markdown(agent: BeRayClient) -> None:
+    with Terminal(["chat"], program=None, **FANCY) as terminal:
+        terminal.expect("you> ")
+        terminal.type("hello\n")
+        terminal.expect("takes it)")
+        terminal.expect("you> ")
+        terminal.type("!printf '**literal** %s' [b]\n")
+        terminal.expect("**literal** [b]")
+        terminal.expect("you> ")
+        terminal.type("\x04")
+        seen = terminal.end()
+    assert "<exit 0>" in seen
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert "Some bold words." in plain and "**bold" not in plain
+    assert "\x1b[1mbold\x1b[0m" in seen
+    assert "\u2022 second" in plain
+    assert "The end." in plain
+    assert "\x1b[2mlook ..." in seen, "a tool at work is named before its line is there"
+    assert acting(seen) == []
+
+
+def test_files_go_with_what_is_said_next(account: BeRayClient, here: Path) -> None:
+    (here / "with space").write_text("x")
+    (here / "first").write_text("y")
+    with Terminal(["chat", "--attach", "first"]) as terminal:
+        terminal.expect("you> ")
+        terminal.type("/attach 'with space'\n")
+        assert "2 files go with" in terminal.expect("you> ")
+        terminal.type("/attach missing\n")
+        assert "no such file" in terminal.expect("you> ")
+        terminal.type("!cat first 'with space'\n")
+        assert "yx" in terminal.expect("you> ")
+        terminal.type("!echo no more\n")
+        terminal.expect("no more\r\n")
+        terminal.expect("you> ")
+        terminal.type("/history\n")
+        told = terminal.expect("-- with first, with space")
+        assert "you> !cat first 'with space'" in told
+        assert "yx" in terminal.expect("you> !echo no more")
+        assert "no more" in terminal.expect("you> ")
+        terminal.type("/quit\n")
+        terminal.end()
+    (task,) = account.list_tasks()
+    events: list[Any] = list(account.get_task(task["id"])["events"])
+    messages = [event for event in events if event["type"] == "USER_MESSAGE"]
+    assert [event["attachments"] for event in messages] == [["first", "with space"], []]
+
+
+def test_ctrl_c_stops_an_answer_and_at_the_prompt_it_leaves(account: BeRayClient) -> None:
+    with Terminal(["chat"], ["chat"]) as terminal:
+        terminal.expect("you> ")
+        terminal.type("!echo beg''un; sleep 600\n")
+        terminal.expect("begun")
+        terminal.type("\x03")
+        assert "error STOPPED" in terminal.expect("you> ")
+        terminal.type("!echo ne''xt\n")
+        terminal.expect("next")
+        terminal.expect("you> ")
+        terminal.type("\x03")
+        terminal.expect("<exit 130>")
+        terminal.expect("you> ")
+        terminal.type("\x04")
+        terminal.expect("<exit 0>")
+        seen = terminal.end()
+    assert "Traceback" not in seen
+    (task,) = account.list_tasks()
+    assert task["status"] == "INPUT_REQUIRED"
+
+
+def test_a_chat_that_is_taken_gives_the_prompt_back(account: BeRayClient) -> None:
+    task = account.send_chat_message("mine", "!sleep 600")
+    until(lambda: account.get_task(task["id"])["status"] == "RUNNING")
+    with Terminal(["chat", "--chat", "mine"]) as terminal:
+        assert "an answer is under way; /stop" in terminal.expect("you> ")
+        terminal.type("!echo no\n")
+        assert "(409)" in terminal.expect("you> ")
+        terminal.type("/stop\n")
+        terminal.expect("you> ")
+        until(lambda: account.get_task(task["id"])["status"] == "INPUT_REQUIRED")
+        terminal.type("!echo y''es\n")
+        terminal.expect("yes")
+        terminal.expect("you> ")
+        terminal.type("/quit\n")
+        assert "<exit 0>" in terminal.end()
+
+
+def test_what_was_typed_is_there_again_and_nobody_else_reads_it(
+    account: BeRayClient, own_home: Path
+) -> None:
+    with Terminal(["chat"], program=None, **FANCY) as terminal:
+        terminal.expect("you> ")
+        terminal.type("!echo kep''t\n")
+        terminal.expect("kept")
+        terminal.expect("you> ")
+        terminal.type("/quit\n")
+        terminal.end()
+    file = own_home / "beray" / "chat_history"
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+        "!echo kep''t", "/quit",
+    ]  # fmt: skip
+    assert file.stat().st_mode & 0o777 == 0o600
+    with Terminal(["chat"], program=None, **FANCY) as terminal:
+        terminal.expect("you> ")
+        terminal.type("\x1b[A\x1b[A\n")
+        terminal.expect("kept")
+        terminal.expect("you> ")
+        terminal.type("\x04")
+        assert "<exit 0>" in terminal.end()
+
+
+@pytest.mark.parametrize("environ", [{}, FANCY], ids=["plain", "fancy"])
+def test_nothing_an_agent_says_acts_on_the_terminal(
+    scripted: ScriptedServer, here: Path, environ: dict[str, str]
+) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"type": "USER_MESSAGE", "text": HOSTILE, "attachments": [HOSTILE]},
+        {"type": "TASK_STATUS", "status": HOSTILE, "reason": HOSTILE},
+        *({"type": "AGENT_EVENT_TEXT_CHUNK", "text": piece} for piece in HIDDEN),
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": HIDDEN + HOSTILE},
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": HOSTILE, "source": "tools:shell"},
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": HOSTILE, "source": "stderr"},
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": HOSTILE, "source": "thinking"},
+        {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": HOSTILE, "args_chunk": HOSTILE},
+        {"type": "AGENT_EVENT_TOOL_RESULT", "tool_name": HOSTILE, "result": {HOSTILE: HOSTILE}},
+        {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": HOSTILE, "args_chunk": HOSTILE},
+        {"type": "AGENT_EVENT_CUSTOM_UPDATE", "payload": {HOSTILE: HOSTILE}},
+        {"type": "AGENT_EVENT_SEND_FILE", "path": HOSTILE},
+        {"type": "ERROR", "code": HOSTILE, "details": HOSTILE},
+        {"type": "AGENT_EVENT_END", "tokens_used": HOSTILE},
+        {"type": HOSTILE, "what": HOSTILE},
+        {"type": "TASK_STATUS", "status": "INPUT_REQUIRED", "reason": HOSTILE},
+    ]
+    events = [{"seq": seq, **event} for seq, event in enumerate(kinds, 1)]
+    task = {"id": 1, "goal": HOSTILE, "status": HOSTILE, "last_seq": 0}
+    item = {"name": HOSTILE, "path": HOSTILE, "type": "file", "size": 1, "modified_at": HOSTILE}
+    scripted.answers |= {
+        "PUT /chats/0": (200, task),
+        "POST /chats/0/messages": [(202, task), (202, task), (409, {"detail": HOSTILE})],
+        "GET /tasks/1/stream": stream(events),
+        "GET /tasks/1/events": (200, events),
+        "GET /tasks/1/files/tree": (200, [item]),
+        "POST /tasks/1/stop": (200, {"message": HOSTILE}),
+    }
+    commands = [["chat", "x"], ["chat", "--json", "x"], ["chat"]]
+    with Terminal(*commands, program=None, PYTHONUTF8="1", **environ) as terminal:
+        terminal.expect("<begin 'chat'>")
+        terminal.expect("<begin 'chat'>")
+        terminal.expect("<begin 'chat'>")
+        terminal.expect("you> ")
+        for typed, answered in [
+            ("refused", "(409)"),
+            ("/files", "[/b]"),
+            ("/history", "takes it)"),
+            ("/get 1", "cannot be saved here"),
+            ("/stop", "[/b]"),
+        ]:
+            terminal.type(f"{typed}\n")
+            terminal.expect(answered)
+            terminal.expect("you> ")
+        terminal.type("/quit\n")
+        seen = terminal.end()
+    assert "Traceback" not in seen
+    assert seen.count("<exit 0>") == 3, "AGENT_EVENT_END is behind the error"
+    assert acting(seen) == []
+    assert "shown" in seen and "shown, too" in seen

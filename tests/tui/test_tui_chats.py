@@ -1,0 +1,288 @@
+"""Chats at the dashboard, against a real server: what starts with ! needs no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import TextArea
+
+from beray.client import BeRayClient
+from beray.testing import RunningServer
+from tests.tui import dashboard_stub as stub
+from tests.tui.dashboard_pilot import (
+    dashboard,
+    fill,
+    log_rows,
+    main,
+    screen,
+    until,
+    until_shown,
+)
+from tests.tui.test_tui_keys import type_ahead
+from tui.chat.box import MessageBox
+from tui.composer.goal import GoalArea
+from tui.widgets.task_list import TaskList
+
+GO_ON = "!echo begun; while [ ! -e go ]; do sleep 0.02; done; echo over"
+
+
+def box(pilot: Pilot[None]) -> MessageBox:
+    return main(pilot).query_one(MessageBox)
+
+
+async def new_chat(pilot: Pilot[None], name: str = "") -> GoalArea:
+    """Open a chat; the cursor is where something is said."""
+    await pilot.press("c")
+    await until_shown(pilot, "A conversation with the agent")
+    if name:
+        await fill(pilot, "#name", name)
+    else:
+        await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.focused, GoalArea))
+    found = pilot.app.focused
+    assert isinstance(found, GoalArea)
+    return found
+
+
+async def say(pilot: Pilot[None], text: str) -> None:
+    area = box(pilot).area
+    area.load_text(text)
+    area.focus()
+    await pilot.press("enter")
+
+
+def idle(pilot: Pilot[None]) -> bool:
+    return box(pilot).border_title == "Message"
+
+
+def chats(client: BeRayClient) -> list[object]:
+    return [task.get("chat") for task in client.list_tasks()]
+
+
+async def test_a_chat_is_opened_and_answers_in_the_log(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        await until_shown(pilot, "No tasks yet")
+        area = await new_chat(pilot)
+        await until_shown(pilot, "chat 1", "◇ idle", "Say something")
+        assert chats(beray_client) == ["chat 1"]
+        type_ahead(pilot, "!echo")
+        await until(pilot, lambda: area.text == "!echo")
+        await pilot.press("space", *"one", "ctrl+j", *"echo", "space", *"two", "enter")
+        await until(pilot, lambda: "two" in log_rows(pilot) and idle(pilot))
+        rows = log_rows(pilot)
+        assert rows[rows.index("!echo one") :][:2] == ["!echo one", "echo two"]
+        assert area.text == "" and pilot.app.focused is area
+        await until_shown(pilot, "◇ idle")
+        await pilot.press("c")  # is a letter here, and no key
+        assert area.text == "c"
+
+
+async def test_a_second_chat_gets_another_name_and_each_keeps_what_is_begun(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        (await new_chat(pilot)).load_text("for the first")
+        await pilot.press("escape")
+        area = await new_chat(pilot)
+        assert area.text == "" and "chat 2" in chats(beray_client)
+        area.load_text("for the second")
+        await pilot.press("escape")
+        area = await new_chat(pilot, "chat 1")  # which is there already
+        await until(pilot, lambda: area.text == "for the first")
+        assert len(chats(beray_client)) == 2
+        tasks = main(pilot).query_one(TaskList)
+        await pilot.press("escape", "shift+tab")
+        tasks.focus()
+        await pilot.press("up")
+        await until(pilot, lambda: area.text == "for the second")
+        await pilot.press("enter")
+        await until(pilot, lambda: pilot.app.focused is area)
+
+
+async def test_a_name_that_cannot_be_one_is_refused_beside_it(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        await pilot.press("c")
+        await until_shown(pilot, "A conversation with the agent")
+        for name in ("a/b", "..", " ", "x" * 101):
+            await fill(pilot, "#name", name)
+            await until(pilot, lambda: pilot.app.screen.query(".refused"))
+        assert chats(beray_client) == []
+        await fill(pilot, "#name", "ärger ☕")
+        await until_shown(pilot, "chat ärger ☕")
+
+
+async def test_while_an_answer_is_under_way_nothing_can_be_said_and_s_ends_it(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot)
+        await say(pilot, "!echo begun; sleep 60")
+        await until(pilot, lambda: "begun" in log_rows(pilot))
+        await until_shown(pilot, "An answer is under way", "● answering")
+        await say(pilot, "!echo more")
+        await until_shown(pilot, "say it when that has ended")
+        assert area.text == "!echo more"
+        await pilot.press("escape", "s")
+        await until_shown(pilot, "◇ idle", "answer ended")
+        await until(pilot, lambda: any("STOPPED" in row for row in log_rows(pilot)))
+        assert not main(pilot).board.stopping
+        await pilot.press("s")
+        await until_shown(pilot, "No answer is under way")
+        await pilot.press("m", "enter")
+        await until(pilot, lambda: "more" in log_rows(pilot))
+
+
+async def test_what_the_server_refuses_is_said_beside_the_text_which_stays(
+    beray_server: RunningServer, beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot)
+        monkeypatch.setattr(box(pilot), "_problem", lambda: "")
+        await say(pilot, "   ")
+        await until_shown(pilot, "The message is empty.")
+        await say(pilot, GO_ON)
+        await until(pilot, lambda: "begun" in log_rows(pilot))
+        await say(pilot, "!echo two")
+        await until_shown(pilot, "An answer is under way; say this when it has ended.")
+        assert area.text == "!echo two"
+        (task,) = beray_client.list_tasks()
+        beray_client.upload_file(task["id"], "go", b"")
+        await until(pilot, lambda: idle(pilot))
+
+
+async def test_a_server_that_is_away_costs_no_text(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "server") as server:
+        client = server.sign_up()
+        async with dashboard(server, client) as pilot:
+            area = await new_chat(pilot)
+            server.kill()
+            await say(pilot, "!echo later")
+            await until(pilot, lambda: box(pilot).has_class("refused"))
+            assert area.text == "!echo later"
+            server.restart()
+            await until_shown(pilot, "● online")
+            await pilot.press("enter")
+            await until(pilot, lambda: "later" in log_rows(pilot))
+
+
+async def test_files_go_with_a_message_and_lead_to_their_preview(
+    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("from here\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "q1.csv").write_text("1,2\n")
+    async with dashboard(beray_server, beray_client) as pilot:
+        await new_chat(pilot)
+        for name in ("notes.txt", "data"):
+            await pilot.press("ctrl+o")
+            await until_shown(pilot, "Attach a file or a folder")
+            await pilot.press(*name.replace(".txt", ""))
+            await until_shown(pilot, name)
+            await pilot.press("tab", "enter")
+            await until(pilot, lambda: pilot.app.screen is main(pilot))
+            await until_shown(pilot, name)
+        await say(pilot, "!cat notes.txt data/q1.csv")
+        await until(pilot, lambda: "from here" in log_rows(pilot) and idle(pilot))
+        rows = log_rows(pilot)
+        at = rows.index("!cat notes.txt data/q1.csv")
+        assert rows[at + 1 : at + 3] == ["notes.txt", "data/q1.csv"]
+        assert not box(pilot).draft.paths
+        (task,) = beray_client.list_tasks()
+        said = [
+            e for e in beray_client.get_task(task["id"])["events"] if e["type"] == "USER_MESSAGE"
+        ]
+        assert said[0]["attachments"] == ["notes.txt", "data/q1.csv"]  # type: ignore[typeddict-item]
+        await pilot.press("escape", "k", "k", "k", "enter")
+        await until_shown(pilot, "1  from here")
+        assert not box(pilot).display
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextArea))
+
+
+async def test_an_attachment_that_is_not_there_is_refused_before_anything_is_sent(
+    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot)
+        box(pilot)._paths = (tmp_path / "gone.md",)
+        await say(pilot, "look at it")
+        await until_shown(pilot, "it is not there")
+        assert area.text == "look at it"
+        assert "look at it" not in log_rows(pilot)
+
+
+async def test_up_brings_back_what_was_said_before(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot)
+        for word in ("one", "two"):
+            await say(pilot, f"!echo {word}")
+            await until(pilot, lambda word=word: word in log_rows(pilot) and idle(pilot))  # type: ignore[misc]
+        await pilot.press("up")
+        await until(pilot, lambda: area.text == "!echo two")
+        await pilot.press("up")
+        await until(pilot, lambda: area.text == "!echo one")
+        await pilot.press("down", "down")
+        await until(pilot, lambda: area.text == "")
+
+
+async def test_a_chat_is_deleted_with_a_word_on_what_is_lost(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    async with dashboard(beray_server, beray_client) as pilot:
+        await new_chat(pilot)
+        await pilot.press("escape", "x")
+        await until_shown(pilot, "Delete this chat?", "All that was said in it is lost")
+        await pilot.press("y")
+        await until_shown(pilot, "No tasks yet")
+        assert chats(beray_client) == []
+
+
+async def test_chats_and_tasks_are_side_by_side(
+    beray_server: RunningServer, beray_client: BeRayClient
+) -> None:
+    task = beray_client.create_task("!echo of the task")
+    async with dashboard(beray_server, beray_client, (80, 24)) as pilot:
+        await until(pilot, lambda: "of the task" in log_rows(pilot))
+        await new_chat(pilot)
+        await say(pilot, "!echo of the chat; echo x > made.txt")
+        await until(pilot, lambda: "of the chat" in log_rows(pilot) and idle(pilot))
+        assert "m Message" in screen(pilot) or "Attach" in screen(pilot)
+        await pilot.press("escape")
+        tasks = main(pilot).query_one(TaskList)
+        tasks.focus()
+        tasks.select(task["id"])
+        await until(pilot, lambda: "of the task" in log_rows(pilot))
+        assert not box(pilot).display
+        assert "m Message" not in screen(pilot)
+        await pilot.press("m")  # is no key of a task
+        assert pilot.app.focused is tasks
+
+
+async def test_turns_are_not_told_in_a_chat_and_a_file_that_was_sent_is_shown_in_place(
+    tmp_path: Path,
+) -> None:
+    client = stub.chat_client()
+    said = [*stub.SAID[:-2], stub.event("AGENT_EVENT_SEND_FILE", path="/workspace/summary.md")]
+    client.events = {13: [*said, stub.SAID[-1]]}
+    async with stub.stub_app(client, tmp_path).run_test(size=(120, 40)) as pilot:
+        await until_shown(pilot, "● online")
+        tasks = main(pilot).query_one(TaskList)
+        tasks.select(13)
+        await until_shown(pilot, "chat holidays", "summary.md")
+        assert not {"needs input", "running"} & set(log_rows(pilot))
+        await pilot.press("e", "k", "enter")
+        await until_shown(pilot, "# Three quarters")
+        await pilot.press("e", "k", "k", "enter")
+        files = main(pilot)._files
+        assert files is not None
+        await until(pilot, lambda: files._sought == "timetable.csv")

@@ -1,0 +1,253 @@
+"""Where something is said in a chat: the text, and the files that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Static, TextArea
+
+from beray.files import Transfer
+from beray.schema import Task
+from beray.text import printable
+from tui import background, safe
+from tui.composer import messages
+from tui.composer.attachments import Attachment, look_at
+from tui.composer.enclosed import Enclosed
+from tui.composer.goal import GoalArea
+from tui.composer.order import Order
+from tui.composer.recall import Recall
+
+_PLACEHOLDER: Final = Content("Say something. What starts with ! is a shell command.")
+_KEYS: Final = "enter sends · ctrl+j new line · ctrl+o attaches"
+_ANSWERING: Final = "An answer is under way: say it when that has ended. esc and s stop it."
+_SENDING: Final = "The last message is still on its way."
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is not said yet."""
+
+    text: str = ""
+    paths: tuple[Path, ...] = ()
+
+
+class MessageBox(Vertical):
+    """Is given a chat; keeps what is being written in each, and gives ``Entered``.
+
+    Args:
+        history: what was said in the chat so far, the oldest first.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+o", "attach", "Attach"),
+        Binding("escape", "leave", "Log"),
+    ]
+
+    class Entered(Message):
+        """This is to be said in the chat ``task_id``."""
+
+        def __init__(self, task_id: int, draft: Draft) -> None:
+            super().__init__()
+            self.task_id = task_id
+            self.draft = draft
+
+    def __init__(self, history: Callable[[], Sequence[str]], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._history = history
+        self._task_id: int | None = None
+        self._drafts: dict[int, Draft] = {}
+        """Of the chats that are not on show."""
+        self._paths: tuple[Path, ...] = ()
+        self._looked_at: dict[Path, Attachment] = {}
+        self._looks: dict[Path, Transfer] = {}
+        self._answering = self._sending = False
+        self._recall: Recall | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Enclosed("message-files")
+        yield GoalArea(placeholder=_PLACEHOLDER, id="message-text")
+        yield Static(classes="problem", markup=False)
+
+    def on_mount(self) -> None:
+        self.border_title, self.border_subtitle = "Message", _KEYS
+        self._show_files()
+
+    def on_unmount(self) -> None:
+        for look in self._looks.values():
+            look.cancel()
+
+    @property
+    def area(self) -> GoalArea:
+        return self.query_one(GoalArea)
+
+    @property
+    def draft(self) -> Draft:
+        """What is there now."""
+        return Draft(self.area.text, self._paths)
+
+    # What it is given
+
+    def show(self, task: Task, *, answering: bool, sending: bool) -> None:
+        """Be for the chat ``task``.
+
+        Args:
+            answering: an answer is under way.
+            sending: what was entered is under way.
+        """
+        if task["id"] != self._task_id:
+            if self._task_id is not None:
+                self._drafts[self._task_id] = self.draft
+            self._task_id = task["id"]
+            self._write(self._drafts.pop(task["id"], Draft()))
+        if (answering, sending) != (self._answering, self._sending):
+            self._answering, self._sending = answering, sending
+            title = "Sending …" if sending else "An answer is under way" if answering else "Message"
+            self.border_title = title
+            self.border_subtitle = "esc and s stop it" if answering else _KEYS
+            self.set_class(answering or sending, "waiting")
+            self._accept()
+
+    def said(self, task_id: int, draft: Draft) -> None:
+        """``draft`` has arrived: it is not written again, unless it is another one by now."""
+        if task_id != self._task_id:
+            if self._drafts.get(task_id) == draft:
+                del self._drafts[task_id]
+        elif self.draft == draft:
+            self._write(Draft())
+
+    def forget(self, task_id: int) -> None:
+        """A chat is no more."""
+        self._drafts.pop(task_id, None)
+
+    def refuse(self, words: str) -> None:
+        """Say beside the text what is wrong."""
+        self.query_one(".problem", Static).update(safe.line(words))
+        self.add_class("refused")
+
+    def enter(self) -> None:
+        """Put the cursor here, at once: the next key that was typed already belongs here."""
+        self.screen.set_focus(self.area)
+
+    def _accept(self) -> None:
+        self.remove_class("refused")
+
+    def _write(self, draft: Draft) -> None:
+        """Have ``draft`` here; what another chat had cannot be brought back by an undo."""
+        self._recall = None
+        self.area.load_text(draft.text)
+        self.area.move_cursor(self.area.document.end)
+        self._paths = draft.paths
+        self._show_files()
+        self._accept()
+
+    # The files
+
+    def _show_files(self) -> None:
+        wanted = set(self._paths)
+        for path in self._looks.keys() - wanted:
+            self._looks.pop(path).cancel()
+            self._looked_at.pop(path, None)
+        for path in wanted - self._looks.keys():
+            self._looks[path] = Transfer()
+            self._look_at(path, self._looks[path])
+        enclosed = self.query_one(Enclosed)
+        if enclosed.has_focus and not self._paths:
+            self.enter()
+        enclosed.show(self._paths, (), self._looked_at)
+
+    def _look_at(self, path: Path, look: Transfer) -> None:
+        background.run(
+            self,
+            lambda: messages.LookedAt(look_at(path, lambda: look.wait(0))),
+            lambda _: messages.LookCalledOff(),
+        )
+
+    def on_looked_at(self, message: messages.LookedAt) -> None:
+        message.stop()
+        self._looked_at[message.attachment.path] = message.attachment
+        self._show_files()
+
+    def on_look_called_off(self, message: messages.LookCalledOff) -> None:
+        message.stop()
+
+    def on_enclosed_removed(self, message: Enclosed.Removed) -> None:
+        message.stop()
+        self._paths = tuple(path for path in self._paths if path is not message.item)
+        self._accept()
+        self._show_files()
+
+    def action_attach(self) -> None:
+        from tui.composer.path_screen import PathScreen
+
+        task_id = self._task_id
+
+        def chosen(path: Path | None) -> None:
+            if path is None or task_id != self._task_id:
+                return
+            if any(path.name == other.name for other in self._paths):
+                self.refuse(f"{path.name}: something of that name is attached already")
+                return
+            self._paths = (*self._paths, path)
+            self._accept()
+            self._show_files()
+
+        last = self._paths[-1].parent if self._paths else Path.cwd()
+        self.app.push_screen(PathScreen(last), chosen)
+
+    # The text
+
+    @on(TextArea.Changed)
+    def _changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        self._accept()
+        if self._recall is not None and self.area.text != printable(self._recall.current.goal):
+            self._recall = None
+
+    def on_goal_area_refused(self, message: GoalArea.Refused) -> None:
+        message.stop()
+        # Behind the change that comes with it, which accepts.
+        self.call_after_refresh(self.refuse, message.words)
+
+    def on_goal_area_turned(self, message: GoalArea.Turned) -> None:
+        message.stop()
+        if self._recall is None:
+            if not message.older:
+                return
+            said = [Order(printable(text)) for text in self._history()]
+            self._recall = Recall(said, Order(self.area.text))
+        found = self._recall.older() if message.older else self._recall.newer()
+        if found is not None:
+            self.area.write(found.goal, at_end=not message.older)
+
+    def on_goal_area_entered(self, message: GoalArea.Entered) -> None:
+        message.stop()
+        refused = self._problem()
+        if refused:
+            self.refuse(refused)
+        elif self._task_id is not None:
+            self.post_message(self.Entered(self._task_id, self.draft))
+
+    def _problem(self) -> str:
+        """Why nothing can be said now; "" where it can."""
+        if self._sending:
+            return _SENDING
+        if self._answering:
+            return _ANSWERING
+        if not self.area.text.strip():
+            return "What is there to say?"
+        found = (self._looked_at.get(path) for path in self._paths)
+        wrong = (f"{one.path.name}: {one.problem}" for one in found if one and one.problem)
+        return next(wrong, "")
+
+    def action_leave(self) -> None:
+        self.screen.set_focus(self.screen.query_one("#log", Widget))
