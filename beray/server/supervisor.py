@@ -34,9 +34,11 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(control: int, limits: str, command: list[str]) -> int:
-    os.set_inheritable(control, False)
+    # A busy server's descriptors have numbers that select(2) does not take.
+    low = os.dup(control)
+    os.close(control)
     bounds = _parsed(limits)
-    status, problem = supervise(control, lambda: _execute(command, bounds), bounds)
+    status, problem = supervise(low, lambda: _execute(command, bounds), bounds)
     if problem is not None:
         os.write(2, f"\n[ended: {problem}]\n".encode())
     return status

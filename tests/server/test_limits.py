@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +18,7 @@ import requests
 from support import done, sleepers, text
 
 from beray import BeRayClient
+from beray.server import main
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024
@@ -191,6 +195,28 @@ def test_a_command_that_forks_without_end_is_ended(bounded: BeRayClient) -> None
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "exit_code")
     assert text(events).strip().endswith("[ended: more than 50 processes]")
     assert sleepers(mark) == []
+
+
+def test_a_server_with_many_open_files_can_run_commands() -> None:
+    theirs, ours = os.pipe()
+    high = fcntl.fcntl(theirs, fcntl.F_DUPFD, 3000)
+    supervisor = Path(main.__file__).with_name("supervisor.py")
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(supervisor),
+        str(high),
+        "core=0",
+        "/bin/echo",
+        "fine",
+    ]
+    try:
+        done = subprocess.run(command, pass_fds=[high], capture_output=True, timeout=20, check=True)
+    finally:
+        for descriptor in (theirs, ours, high):
+            os.close(descriptor)
+    assert done.stdout == b"fine\n"
 
 
 def test_a_command_that_takes_too_much_memory_is_ended(bounded: BeRayClient) -> None:
