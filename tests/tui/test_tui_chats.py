@@ -256,14 +256,14 @@ async def test_chats_and_tasks_are_side_by_side(
         await new_chat(pilot)
         await say(pilot, "!echo of the chat; echo x > made.txt")
         await until(pilot, lambda: "of the chat" in log_rows(pilot) and idle(pilot))
-        assert "m Message" in screen(pilot) or "Attach" in screen(pilot)
+        await until(pilot, lambda: "m Message" in screen(pilot) or "Attach" in screen(pilot))
         await pilot.press("escape")
         tasks = main(pilot).query_one(TaskList)
         tasks.focus()
         tasks.select(task["id"])
         await until(pilot, lambda: "of the task" in log_rows(pilot))
         assert not box(pilot).display
-        assert "m Message" not in screen(pilot)
+        await until(pilot, lambda: "m Message" not in screen(pilot))
         await pilot.press("m")  # is no key of a task
         assert pilot.app.focused is tasks
 
