@@ -20,11 +20,21 @@ if TYPE_CHECKING:
 TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
+ENVELOPE = ("seq", "task_id", "created_at")
+"""What an event of a task has beside the fields of its type."""
+MOST_ATTACHMENTS = 100
+"""How many files a message of a chat may have with it."""
+
 BODY_EXCERPT = 2048
 IDEMPOTENCY_HEADER = "X-Idempotency-Seconds"
 """Ours: on every answer of a server that honours ``Idempotency-Key``, and for how long."""
 
 T = TypeVar("T")
+
+
+def from_workspace(path: str) -> str:
+    """A path as an agent names it, from the work_dir down: agents call that ``/workspace``."""
+    return path.removeprefix("/workspace/")
 
 
 def _loose(shape: type[T]) -> type[T]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from beray.cli import output, uploads
 from beray.cli.connection import Connection
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
-
-MOST: Final = 100
-"""How many files a message may have with it. Source: the server, which refuses more."""
+from beray.schema import MOST_ATTACHMENTS
 
 
 def plan(locals_: Sequence[Path]) -> uploads.Plan:
@@ -22,9 +19,10 @@ def plan(locals_: Sequence[Path]) -> uploads.Plan:
         ConfigurationError: what ``uploads.plan`` raises; or there is too much.
     """
     planned = uploads.plan(locals_)
-    if len(planned.uploads) > MOST:
+    if len(planned.uploads) > MOST_ATTACHMENTS:
         raise ConfigurationError(
-            f"{len(planned.uploads)} files are too many for a message, which has {MOST} at most"
+            f"{len(planned.uploads)} files are too many for a message, "
+            f"which has {MOST_ATTACHMENTS} at most"
         )
     return planned
 

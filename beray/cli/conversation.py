@@ -21,7 +21,7 @@ from beray.exceptions import (
     ConnectionFailed,
 )
 from beray.files import local_path
-from beray.schema import TaskEvent
+from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace
 
 HELP: Final = """\
 /files              the files of the chat
@@ -136,7 +136,7 @@ class Conversation:
             if not 1 <= int(path[:6]) <= len(self._sent):
                 raise ConfigurationError(f"no file {path} was sent; ./{path} is a file's name")
             path = self._sent[int(path[:6]) - 1]
-        path = path.removeprefix("/workspace/").removeprefix("./")
+        path = from_workspace(path).removeprefix("./")
         target = Path(arguments[1]).expanduser() if len(arguments) == 2 else Path()
         if target.is_dir():
             target = local_path(target, path.rstrip("/").rpartition("/")[2])
@@ -151,8 +151,8 @@ class Conversation:
             raise ConfigurationError("/attach LOCAL...")
         planned = attaching.plan([Path(argument).expanduser() for argument in arguments])
         new = {upload.path for upload in planned.uploads}
-        if len(new | set(self._attached)) > attaching.MOST:
-            raise ConfigurationError(f"a message has {attaching.MOST} files with it at most")
+        if len(new | set(self._attached)) > MOST_ATTACHMENTS:
+            raise ConfigurationError(f"a message has {MOST_ATTACHMENTS} files with it at most")
         sent = attaching.send(self._server, self._task_id, planned)
         self._attached = [path for path in self._attached if path not in new] + sent
         output.note(f"-- {len(self._attached)} files go with what you say next")

@@ -34,7 +34,6 @@ from beray.server.task_feed import public
 HEARTBEAT_SECONDS: Final = 30.0
 _UNSOUND: Final = ("INVALID_MESSAGE", "ATTACHMENT")
 _ENDS: Final = ("AGENT_EVENT_END", "ERROR")
-_ENVELOPE: Final = ("seq", "task_id", "created_at")
 _POLICY_VIOLATION: Final = 1008
 _GOING_AWAY: Final = 1001
 
@@ -140,7 +139,7 @@ async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
         return
     try:
         await websocket.accept()
-        await conversation.hold(app)
+        await conversation.hold()
     finally:
         app.seats.leave(task.id, conversation)
 
@@ -157,19 +156,19 @@ class Conversation:
 
     def __init__(self, websocket: WebSocket, app: Services, task: Task) -> None:
         self._websocket = websocket
+        self._app = app
         self._chats = app.chats
-        self._maintenance = app.maintenance
         self._task = task
         self._sending = asyncio.Lock()
         self._told = asyncio.Event()
         """Unset from what the user says to how the answer to it ends."""
         self._told.set()
 
-    async def hold(self, app: Services) -> None:
+    async def hold(self) -> None:
         """Say that the agent is there; then hand on both ways until one side leaves."""
         await self._send(MsgStatus().model_dump())
         parts = {
-            asyncio.create_task(self._forward(app)),
+            asyncio.create_task(self._forward()),
             asyncio.create_task(self._listen()),
         }
         try:
@@ -197,13 +196,13 @@ class Conversation:
             with suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.close(code, reason)
 
-    async def _forward(self, app: Services) -> None:
+    async def _forward(self) -> None:
         """Whatever is logged from now on, which the agent says, goes to the client.
 
         How an answer ends is said when the next one can be asked for.
         """
         ends: list[dict[str, Any]] = []
-        async for batch in app.event_log.tail(self._task.id, self._task.last_seq):
+        async for batch in self._app.event_log.tail(self._task.id, self._task.last_seq):
             for event in batch:
                 said = _said(event)
                 if said["type"] in _ENDS:
@@ -236,7 +235,7 @@ class Conversation:
             place = ".".join(map(str, problem["loc"]))
             raise ChatRefused("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
         await self._chats.require_sound(self._task, message)
-        if self._maintenance.on:
+        if self._app.maintenance.on:
             raise ChatRefused("MAINTENANCE", SAID)
         self._told.clear()
         try:
@@ -256,7 +255,7 @@ class Conversation:
 def _said(event: LoggedEvent) -> dict[str, Any]:
     """An event without its envelope."""
     fields: dict[str, Any] = json.loads(event.body)
-    return {name: value for name, value in fields.items() if name not in _ENVELOPE}
+    return {name: value for name, value in fields.items() if name not in schema.ENVELOPE}
 
 
 def _last(ends: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -45,8 +45,7 @@ class Budget:
         Raises:
             OverBudget: the day's budget is spent already.
         """
-        day = await run_in_threadpool(self._store.day_usage, self._task.user_id)
-        _require_below(day, self._daily, "today, all your tasks together")
+        day = await self._day()
         left = [self._limits.get("seconds")]
         if (daily := self._daily.get("seconds")) is not None:
             left.append(daily - day.seconds)
@@ -58,23 +57,14 @@ class Budget:
         Raises:
             OverBudget: no further request may be made.
         """
-        day = await self._add(usage)
+        await self.record(usage)
         _require_below(_taken(usage), self._limits, self._whose)
-        _require_below(day, self._daily, "today, all your tasks together")
+        await self._day()
 
     async def record(self, usage: Usage) -> None:
         """Note what the run has taken in all."""
-        await self._add(usage)
-
-    async def spend(self, seconds: float) -> None:
-        """Note how long the run took."""
-        if "seconds" in self._daily:
-            taken = Taken(seconds=seconds)
-            await run_in_threadpool(self._store.add_usage, self._task, None, taken)
-
-    async def _add(self, usage: Usage) -> Taken:
         if usage == self._usage:
-            return await run_in_threadpool(self._store.day_usage, self._task.user_id)
+            return
         before, now = _taken(self._usage), _taken(usage)
         added = Taken(
             now.tokens - before.tokens,
@@ -83,7 +73,25 @@ class Budget:
         )
         self._usage = usage
         whole = asdict(self._before + usage)
-        return await run_in_threadpool(self._store.add_usage, self._task, whole, added)
+        await run_in_threadpool(self._store.add_usage, self._task, whole, added)
+
+    async def spend(self, seconds: float) -> None:
+        """Note how long the run took."""
+        if "seconds" in self._daily:
+            taken = Taken(seconds=seconds)
+            await run_in_threadpool(self._store.add_usage, self._task, None, taken)
+
+    async def _day(self) -> Taken:
+        """What was taken today, which is looked up where that is limited.
+
+        Raises:
+            OverBudget: no more may be.
+        """
+        if not self._daily:
+            return Taken()
+        day = await run_in_threadpool(self._store.day_usage, self._task.user_id)
+        _require_below(day, self._daily, "today, all your tasks together")
+        return day
 
 
 def _taken(usage: Usage) -> Taken:

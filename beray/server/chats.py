@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, MsgUserMessage, TaskStatusChanged
+from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.beneath import PathError
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.runners import Outcome, Runners
@@ -26,7 +27,6 @@ from beray.server.task_feed import TaskFeed
 from beray.server.transcript import transcript
 from beray.server.workspace import Workspaces
 
-MOST_ATTACHMENTS: Final = 100
 LONGEST_MESSAGE: Final = 200_000
 """Characters."""
 
@@ -119,7 +119,7 @@ class Chats:
         def look() -> None:
             with self._workspaces.open(task.id) as workspace:
                 for path in message.attachments:
-                    workspace.open_file(relative(path))[0].close()
+                    workspace.open_file(from_workspace(path))[0].close()
 
         try:
             await run_in_threadpool(look)
@@ -203,7 +203,7 @@ class Chats:
         if runner in ("acp", "command"):  # which remember nothing of what was said before
             parts.insert(0, await run_in_threadpool(transcript, self._store, task))
         if message.attachments:
-            names = ", ".join(map(relative, message.attachments))
+            names = ", ".join(map(from_workspace, message.attachments))
             parts.append(f"Attached files, in the workspace: {names}")
         return "\n\n".join(filter(None, parts))
 
@@ -216,8 +216,3 @@ class Chats:
             return None
         code = (outcome.reason or "failed").upper()
         return MsgError(code=code, details="The agent has ended without an answer.")
-
-
-def relative(path: str) -> str:
-    """A path of an attachment as the work_dir knows it: ``/workspace`` is where it begins."""
-    return path.removeprefix("/workspace/")

@@ -98,6 +98,11 @@ class Sandbox:
         """Where the commands that run for a work_dir have their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
+    def reaches_network(self, *, asked: bool) -> bool:
+        """Whether a shell command does; ``asked``: its task wants it to."""
+        policy = self._settings.sandbox_network
+        return self.kind == "none" or policy == "always" or (policy == "task" and asked)
+
     @asynccontextmanager
     async def process(
         self, command: Sequence[str], work_dir: Path, *, network: bool = False
@@ -106,12 +111,11 @@ class Sandbox:
 
         On leaving, whatever of its process tree is left is dead.
         """
-        policy = self._settings.sandbox_network
-        networked = policy == "always" or (policy == "task" and network)
         with self._new_scratch(work_dir) as folder:
             scratch = Path(folder)
             environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
             if self.kind == "bubblewrap":
+                networked = self.reaches_network(asked=network)
                 environ["PATH"] = PATH
                 command = [*bubblewrap.arguments(work_dir, scratch, network=networked), *command]
             async with self._supervised(command, work_dir, environ, DEVNULL, STDOUT) as process:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -131,7 +131,7 @@ class SecretFilter:
         """What was kept back; nothing more is going to come."""
         return self._rest(lambda _: True)
 
-    def _rest(self, wanted: Any) -> list[Event]:
+    def _rest(self, wanted: Callable[[tuple[str, ...]], bool]) -> list[Event]:
         keys = [key for key in self._held if wanted(key)]
         return [self._held.pop(key) for key in keys]
 

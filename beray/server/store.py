@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
@@ -226,8 +227,8 @@ class Store(Database):
 
     # Usage
 
-    def add_usage(self, task: Task, usage: dict[str, Any] | None, added: Taken) -> Taken:
-        """Set what a task has taken, and add to its user's day, whose sum is returned."""
+    def add_usage(self, task: Task, usage: dict[str, Any] | None, added: Taken) -> None:
+        """Set what a task has taken, and add to its user's day."""
         day = utc_now()[:10]
         row = insert(DayUsage).values(user_id=task.user_id, day=day, **added._asdict())
         sums = {name: getattr(DayUsage, name) + value for name, value in added._asdict().items()}
@@ -235,7 +236,6 @@ class Store(Database):
             if usage is not None:
                 session.execute(update(Task).where(Task.id == task.id).values(usage=usage))
             session.execute(row.on_conflict_do_update(index_elements=["user_id", "day"], set_=sums))
-        return self.day_usage(task.user_id)
 
     def day_usage(self, user_id: int) -> Taken:
         """What a user's tasks have taken today."""
@@ -297,6 +297,16 @@ class Store(Database):
         with self.reading() as session:
             counted = select(func.count()).where(behind, or_(*kinds))
             return session.scalar(counted) or 0
+
+    def pages(self, task: Task, size: int) -> Iterator[list[tuple[int, str]]]:
+        """``(seq, body)`` of all events up to the task's ``last_seq``, a page at a time."""
+        after = 0
+        while after < task.last_seq:
+            rows = self.events_after(task.id, after, min(size, task.last_seq - after))
+            if not rows:
+                return
+            yield rows
+            after = rows[-1][0]
 
     def events_after(self, task_id: int, after: int, limit: int) -> list[tuple[int, str]]:
         """``(seq, body)`` of the events behind ``after``, in order."""

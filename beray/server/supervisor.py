@@ -194,13 +194,18 @@ def _sweep(child: int) -> None:
 
 def _descendants() -> list[int]:
     """Quickly; while processes come and go, the kernel may leave some of them out."""
+    try:
+        return _below(_children)
+    except FileNotFoundError:
+        return _descendants_of_all()
+
+
+def _below(children_of: Callable[[int], list[int]]) -> list[int]:
+    """The children of this process, theirs, and so on."""
     found: list[int] = []
     parents = [os.getpid()]
     while parents:
-        try:
-            below = _children(parents.pop())
-        except FileNotFoundError:
-            return _descendants_of_all()
+        below = children_of(parents.pop())
         found += below
         parents += below
     return found
@@ -236,13 +241,7 @@ def _descendants_of_all() -> list[int]:
             except (OSError, ValueError, IndexError):
                 continue
             children.setdefault(parent, []).append(int(name))
-    found: list[int] = []
-    parents = [os.getpid()]
-    while parents:
-        below = children.get(parents.pop(), [])
-        found += below
-        parents += below
-    return found
+    return _below(lambda pid: children.get(pid, []))
 
 
 def _exit_status(status: int) -> int:

@@ -210,11 +210,6 @@ async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
 def _with_events(store: Store, task: Task) -> Iterator[str]:
     """The JSON of a task with its events up to its ``last_seq``, a page at a time."""
     yield json.dumps(public(task), ensure_ascii=False)[:-1] + ', "events": ['
-    after = 0
-    while after < task.last_seq:
-        rows = store.events_after(task.id, after, min(PAGE_EVENTS, task.last_seq - after))
-        if not rows:
-            break
-        yield ("," if after else "") + ",".join(body for _, body in rows)
-        after = rows[-1][0]
+    for number, rows in enumerate(store.pages(task, PAGE_EVENTS)):
+        yield ("," if number else "") + ",".join(body for _, body in rows)
     yield "]}"

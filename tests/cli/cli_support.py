@@ -11,6 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import pytest
+
+from beray.client import BeRayClient
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -30,6 +34,13 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+
+
+def use(client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the command use the account of ``client``."""
+    header = str(client._session.headers["Authorization"])
+    monkeypatch.setenv("BERAY_URL", client.base_url)
+    monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
 
 
 @dataclass(frozen=True)

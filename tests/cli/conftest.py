@@ -11,7 +11,8 @@ import pytest
 
 from beray.cli import main
 from beray.client import BeRayClient
-from tests.cli.cli_support import Command, Outcome, ScriptedServer
+from beray.testing import RunningServer
+from tests.cli.cli_support import Command, Outcome, ScriptedServer, use
 
 
 @pytest.fixture
@@ -38,10 +39,31 @@ def beray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
 @pytest.fixture
 def account(beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> BeRayClient:
     """A fresh account of the real server, which the command uses too."""
-    header = beray_client._session.headers["Authorization"]
-    monkeypatch.setenv("BERAY_URL", beray_client.base_url)
-    monkeypatch.setenv("BERAY_TOKEN", str(header).removeprefix("Bearer "))
+    use(beray_client, monkeypatch)
     return beray_client
+
+
+@pytest.fixture(scope="module")
+def agent_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server whose agent is the program that the module calls ``AGENT``."""
+    program = tmp_path_factory.mktemp("agent") / "agent.py"
+    program.write_text(request.module.AGENT)
+    with RunningServer.start(
+        program.parent / "data",
+        BERAY_COMMAND=f"{sys.executable} {program}",
+        BERAY_AGENT_PATHS=",".join([sys.prefix, sys.base_prefix, str(program)]),
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    """A fresh account of that server, which the command uses too."""
+    with agent_server.sign_up() as client:
+        use(client, monkeypatch)
+        yield client
 
 
 @pytest.fixture

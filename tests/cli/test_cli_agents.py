@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beray.client import BeRayClient
-from tests.cli.cli_support import Command, ScriptedServer
+from tests.cli.cli_support import Command, ScriptedServer, use
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
 
@@ -37,9 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
 @pytest.fixture
 def client(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
     with models.server.sign_up() as client:
-        token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
-        monkeypatch.setenv("BERAY_URL", models.server.url)
-        monkeypatch.setenv("BERAY_TOKEN", token)
+        use(client, monkeypatch)
         yield client
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +27,6 @@ say(type="AGENT_EVENT_TOOL_RESULT", tool_name="look", result=[1, 2])
 open("made.txt", "w").write("made")
 say(type="AGENT_EVENT_SEND_FILE", path="made.txt")
 """
-
-
-@pytest.fixture(scope="module")
-def agent_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("agent")
-    (folder / "agent.py").write_text(AGENT)
-    paths = [sys.prefix, sys.base_prefix, str(folder / "agent.py")]
-    with RunningServer.start(
-        folder / "data",
-        BERAY_COMMAND=f"{sys.executable} {folder / 'agent.py'}",
-        BERAY_AGENT_PATHS=",".join(paths),
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    with agent_server.sign_up() as client:
-        header = str(client._session.headers["Authorization"])
-        monkeypatch.setenv("BERAY_URL", client.base_url)
-        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
-        yield client
 
 
 def test_what_is_said_is_answered_on_stdout(account: BeRayClient, beray: Command) -> None:

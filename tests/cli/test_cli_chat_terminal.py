@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ if os.name != "posix":
     pytest.skip("pseudo terminals are POSIX", allow_module_level=True)
 
 from beray.client import BeRayClient
-from beray.testing import RunningServer
 from tests.cli.cli_support import ScriptedServer, stream
 from tests.cli.cli_terminal import Terminal
 from tests.support import until
@@ -60,28 +57,6 @@ def acting(seen: str) -> list[str]:
     # The terminal itself makes CRLF of each newline, readline CR where it begins a line.
     left = _OURS.sub("", seen).replace("\r", "").replace("\n", "").replace("\t", "")
     return _ACTS.findall(left)
-
-
-@pytest.fixture(scope="module")
-def agent_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    folder = tmp_path_factory.mktemp("agent")
-    (folder / "agent.py").write_text(AGENT)
-    paths = [sys.prefix, sys.base_prefix, str(folder / "agent.py")]
-    with RunningServer.start(
-        folder / "data",
-        BERAY_COMMAND=f"{sys.executable} {folder / 'agent.py'}",
-        BERAY_AGENT_PATHS=",".join(paths),
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    with agent_server.sign_up() as client:
-        header = str(client._session.headers["Authorization"])
-        monkeypatch.setenv("BERAY_URL", client.base_url)
-        monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
-        yield client
 
 
 @pytest.fixture

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from beray.exceptions import ConfigurationError
 from beray.files import Transfer
-from beray.schema import Task
+from beray.schema import MOST_ATTACHMENTS, Task
 from tui.composer.attachments import names_of, plan
 from tui.composer.sending import Sent, note, upload
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
 
-MOST_FILES: Final = 100
-"""With one message, for the server as well."""
 LONGEST_NAME: Final = 100
 
 
@@ -47,8 +45,10 @@ def say(
     handle = transfer or Transfer()
     attachments = plan(paths, lambda: handle.wait(0))
     names = [name for one in attachments for name in names_of(one)]
-    if len(names) > MOST_FILES:
-        raise ConfigurationError(f"{len(names):,} files: with a message go at most {MOST_FILES}")
+    if len(names) > MOST_ATTACHMENTS:
+        raise ConfigurationError(
+            f"{len(names):,} files: with a message go at most {MOST_ATTACHMENTS}"
+        )
     handle.advance(0, sum(one.size for one in attachments))
     upload(client, task_id, attachments, handle)
     handle.wait(0)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.text import one_line, printable
 from tui import status
 
@@ -15,7 +16,6 @@ LIMIT: Final = 600
 UNFOLDED_LIMIT: Final = 32_000
 MESSAGE_LIMIT: Final = 200_000
 """As long as a message to a chat may be."""
-_MOST_ATTACHMENTS: Final = 100
 
 
 class Said(NamedTuple):
@@ -111,8 +111,8 @@ def attachments(paths: object) -> tuple[str, ...]:
     """The files of a message, as the work_dir knows them."""
     if not isinstance(paths, list):
         return ()
-    named = (path.removeprefix("/workspace/") for path in paths if isinstance(path, str))
-    return tuple(filter(None, named))[:_MOST_ATTACHMENTS]
+    named = (from_workspace(path) for path in paths if isinstance(path, str))
+    return tuple(filter(None, named))[:MOST_ATTACHMENTS]
 
 
 def file(path: str, mark: str) -> Said:

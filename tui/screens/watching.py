@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from textual.content import Content
 from textual.timer import Timer
 
-from beray.schema import TERMINAL_STATUSES, TaskEvent
+from beray.schema import TERMINAL_STATUSES, TaskEvent, from_workspace
 from beray.stream_state import StreamState
 from tui import background, messages, safe, status
 from tui.background import StreamReader
@@ -131,7 +131,7 @@ class Watching(TaskActions):
     async def on_file_wanted(self, message: FileWanted) -> None:
         await self.action_show("files")
         if self._files is not None:
-            self._files.select(message.path.removeprefix("/workspace/"))
+            self._files.select(from_workspace(message.path))
 
     # Its stream
 

@@ -28,12 +28,11 @@ from beray.events import (
     MsgUnknown,
 )
 from beray.exceptions import BeRayException, NotFoundError
+from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.settings import Settings
 from beray.server.workspace import PathError, open_work_dir
 
-MOST_FILES: Final = 100
-"""That are attached to a message."""
 LEAVE_SECONDS: Final = 0.8
 _BLOCK: Final = 1024 * 1024
 
@@ -116,7 +115,7 @@ class _Files:
     def _paths(self) -> list[str]:
         with open_work_dir(self._work_dir) as workspace:
             items = workspace.tree(".")
-        return [item["path"] for item in items if item["type"] == "file"][:MOST_FILES]
+        return [item["path"] for item in items if item["type"] == "file"][:MOST_ATTACHMENTS]
 
     def _send(self, paths: list[str]) -> None:
         self._task_id = self._client.open_chat(self._chat)["id"]
@@ -127,13 +126,14 @@ class _Files:
 
     async def fetch(self, path: str, sink: Sink) -> None:
         """A file that the agent sends: into the work_dir, then into the log."""
+        here = from_workspace(path)
         try:
-            await asyncio.to_thread(self._fetch, path.removeprefix("/workspace/"))
+            await asyncio.to_thread(self._fetch, here)
         except (PathError, BeRayException, OSError) as error:
             problem = f"{path} was sent and cannot be had: {error}"
             await sink.emit(MsgEventCustomUpdate(payload={"kind": "agent", "message": problem}))
         else:
-            await sink.emit(MsgEventSendFile(path=path.removeprefix("/workspace/")))
+            await sink.emit(MsgEventSendFile(path=here))
 
     def _fetch(self, path: str) -> None:
         if self._task_id is None:

@@ -10,11 +10,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
+from beray.schema import ENVELOPE
 from beray.server.json_values import require_plain
 
 HELD_CHARACTERS: Final = 1024 * 1024
 """How long a line may be that could be an event."""
-_ENVELOPE: Final = ("seq", "task_id", "created_at")
 
 Told = str | tuple[Event, str]
 """Text, or an event and the line it was read from."""
@@ -94,7 +94,7 @@ def _event(line: str) -> Event | None:
         if not isinstance(said, dict) or not isinstance(said.get("type"), str):
             return None
         require_plain(said)
-        event = EVENT.validate_python({k: v for k, v in said.items() if k not in _ENVELOPE})
+        event = EVENT.validate_python({k: v for k, v in said.items() if k not in ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None
     # These two are not for an agent to say.

@@ -111,7 +111,7 @@ class ModelRunner:
                     deps_type=type(None),
                     instructions=instructions(
                         self._sandbox.inside(job.work_dir),
-                        network=self._has_network(job),
+                        network=self._sandbox.reaches_network(asked=job.network),
                         problems=mcp.problems,
                     ),
                     toolsets=[toolset.build(self._settings, self._sandbox, job, sink, mcp.tools)],
@@ -154,11 +154,6 @@ class ModelRunner:
                 code="PROVIDER", details=f"{_named(model)} gave no answer that can be used: {said}"
             )
         return None
-
-    def _has_network(self, job: Job) -> bool:
-        policy = self._settings.sandbox_network
-        allowed = policy == "always" or (policy == "task" and job.network)
-        return allowed or self._sandbox.kind == "none"
 
 
 def _named(model: Model) -> str:
