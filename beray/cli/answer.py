@@ -111,11 +111,15 @@ class Spoken(Lines):
         sent: takes the paths of the files that the agent sends, which get numbers; ``None``
             where nobody is there to take them. A call of a tool is then one line, too, with
             its result behind it and without its output.
+        take_key: the key that takes the newest of these, if there is one.
     """
 
-    def __init__(self, sent: list[str] | None = None, *, history: bool = False) -> None:
+    def __init__(
+        self, sent: list[str] | None = None, *, history: bool = False, take_key: str = ""
+    ) -> None:
         super().__init__()
         self._sent = sent
+        self._take = f"{take_key} or " if take_key else ""
         self._history = history
         self._calls: list[tuple[str, str]] = []
         self._markdown: MarkdownFlow | None = None
@@ -149,7 +153,7 @@ class Spoken(Lines):
             self._end()
             self._sent.append(str(event.get("path", "")))
             number = len(self._sent)
-            self.note(f"file {number}: {self._sent[-1]} (/get {number} takes it)")
+            self.note(f"file {number}: {self._sent[-1]} ({self._take}/get {number} takes it)")
         else:
             # A file that changes is often what the tool at work does.
             if kind not in ("AGENT_EVENT_TOOL_CALL_CHUNK", "AGENT_EVENT_CUSTOM_UPDATE"):

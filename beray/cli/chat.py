@@ -53,7 +53,8 @@ def chat(
     the answer. Ctrl-C stops the answer.
 
     Without, on a terminal: a conversation. /help tells its commands: /files, /get, /attach,
-    /history, /stop, /quit. Ctrl-C stops an answer; at the prompt, it leaves.
+    /unfold, /history, /stop, /quit. Ctrl-T takes the newest file that the agent has sent.
+    Ctrl-C stops an answer; at the prompt, it leaves.
     """
     if not name or len(name) > 100 or "/" in name or not name.isprintable():
         raise ConfigurationError("a chat's name has 1 to 100 characters, and no / among them")

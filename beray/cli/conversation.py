@@ -13,6 +13,7 @@ from beray.cli.boundary import DONE, INTERRUPTED, words
 from beray.cli.connection import Connection
 from beray.cli.progress import bars
 from beray.cli.prompting import Prompt
+from beray.cli.rendering import Lines
 from beray.client import BeRayClient
 from beray.exceptions import (
     AuthenticationError,
@@ -25,8 +26,10 @@ from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace
 
 HELP: Final = """\
 /files              the files of the chat
-/get PATH [LOCAL]   take a file; /get 1 takes the first that the agent has sent
+/get PATH [LOCAL]   take a file; /get 1 takes the first that the agent has sent,
+                    /get alone the newest that is not taken; so does ctrl+t
 /attach LOCAL...    send files or folders with what is said next
+/unfold             the last answer again, with thoughts and what its tools printed
 /history            what was said so far
 /stop               stop an answer that is under way; while you see one, Ctrl-C does
 /quit               leave; Ctrl-D does, too
@@ -43,14 +46,18 @@ class Conversation:
         self._server = server
         self._name = name
         self._sent: list[str] = []
+        self._taken: set[str] = set()
+        self._answered_behind: int | None = None
         self._attached: list[str] = []
         self._first = attached
         self._task_id = -1
+        self._take_key = ""
         self._commands: dict[str, Callable[[list[str]], None]] = {
             "/help": lambda _: output.line(HELP),
             "/files": self._files,
             "/get": self._get,
             "/attach": self._attach,
+            "/unfold": self._unfold,
             "/history": self._history,
             "/stop": self._stop,
         }
@@ -69,6 +76,7 @@ class Conversation:
         if task["status"] == "RUNNING":
             output.note("-- an answer is under way; /stop stops it, /history shows it")
         prompt = Prompt()
+        self._take_key = prompt.take_key
         while True:
             try:
                 said = prompt.read().strip()
@@ -111,7 +119,8 @@ class Conversation:
         task = self._call(lambda client: client.send_chat_message(self._name, text, self._attached))
         self._attached = []
         self._task_id = task["id"]
-        answer.follow(self._server, task, answer.Spoken(self._sent))
+        self._answered_behind = task.get("last_seq", 0)
+        answer.follow(self._server, task, answer.Spoken(self._sent, take_key=self._take_key))
 
     def _files(self, _: list[str]) -> None:
         items = self._call(lambda client: client.list_files_tree(self._task_id))
@@ -129,9 +138,9 @@ class Conversation:
         output.table([[size.rjust(widest), path] for size, path in rows])
 
     def _get(self, arguments: list[str]) -> None:
-        if len(arguments) not in (1, 2):
+        if len(arguments) > 2:
             raise ConfigurationError("/get PATH [LOCAL]")
-        path = arguments[0]
+        path = arguments[0] if arguments else self._newest()
         if path.isascii() and path.isdigit():
             if not 1 <= int(path[:6]) <= len(self._sent):
                 raise ConfigurationError(f"no file {path} was sent; ./{path} is a file's name")
@@ -144,7 +153,16 @@ class Conversation:
             saved = self._server.patient.download_file(
                 self._task_id, path, target, transfer=begin(target.name)
             )
+        self._taken.add(path)
         output.note(f"-- {saved}: {saved.stat().st_size} bytes")
+
+    def _newest(self) -> str:
+        """The newest file that was sent and is not taken."""
+        left = [path for path in self._sent if from_workspace(path) not in self._taken]
+        if not left:
+            why = "is not taken yet" if self._sent else "was sent yet"
+            raise ConfigurationError(f"no file {why}; /files shows all, /get PATH takes one")
+        return f"./{from_workspace(left[-1])}"
 
     def _attach(self, arguments: list[str]) -> None:
         if not arguments:
@@ -157,12 +175,18 @@ class Conversation:
         self._attached = [path for path in self._attached if path not in new] + sent
         output.note(f"-- {len(self._attached)} files go with what you say next")
 
+    def _unfold(self, _: list[str]) -> None:
+        if self._answered_behind is None:
+            raise ConfigurationError("there is no answer yet; /history shows those of before")
+        answer.told(self._events(self._answered_behind), Lines())
+
     def _history(self, _: list[str]) -> None:
         self._sent.clear()  # all of them are numbered anew
-        answer.told(self._events(), answer.Spoken(self._sent, history=True))
+        spoken = answer.Spoken(self._sent, history=True, take_key=self._take_key)
+        answer.told(self._events(0), spoken)
 
-    def _events(self) -> Iterator[TaskEvent]:
-        page = self._page(0)
+    def _events(self, behind: int) -> Iterator[TaskEvent]:
+        page = self._page(behind)
         while page:
             yield from page
             page = self._page(page[-1]["seq"]) if len(page) == _PAGE else []

@@ -1,4 +1,4 @@
-"""The prompt of a conversation: lines that are edited, and remembered."""
+"""The prompt of a conversation: lines that are edited, and remembered; and a key of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from beray.cli import output
 
 MOST_REMEMBERED: Final = 1000
 _FILE: Final = "chat_history"
+_TAKE: Final = "/get; "
+"""What the key puts before the line that it finds, which is there again at the next prompt."""
 
 
 class Prompt:
@@ -27,10 +29,16 @@ class Prompt:
         self._path = path or config.home() / _FILE
         self._editing = _readline()
         self._told = False
+        self._begun = ""
+        self.take_key = ""
+        """The key that enters ``/get``; "" where there is none."""
         if self._editing is not None:
             self._editing.clear_history()
             for text in self._remembered():
                 self._editing.add_history(text)
+            if "libedit" not in (self._editing.__doc__ or ""):
+                self._editing.parse_and_bind(rf'"\C-t": "\C-a{_TAKE}\C-m"')
+                self.take_key = "ctrl+t"
 
     def read(self, words: str = "you>") -> str:
         """The next line.
@@ -40,7 +48,7 @@ class Prompt:
             UnicodeError: it is no text.
         """
         if self._editing is not None:
-            text = input(f"{words} ")
+            text = self._edited(self._editing, words)
         else:
             output.prompt(words)
             line = sys.stdin.readline()
@@ -48,8 +56,18 @@ class Prompt:
                 raise EOFError
             text = line.rstrip("\r\n")
         text.encode()
-        if text.strip():
+        if text.strip() and text != "/get":
             self._keep(text)
+        return text
+
+    def _edited(self, editing: ModuleType, words: str) -> str:
+        begun, self._begun = self._begun, ""
+        editing.set_startup_hook((lambda: editing.insert_text(begun)) if begun else None)
+        text = input(f"{words} ")
+        if self.take_key and text.startswith(_TAKE):
+            self._begun = text.removeprefix(_TAKE)
+            editing.remove_history_item(editing.get_current_history_length() - 1)
+            return "/get"
         return text
 
     def _remembered(self) -> list[str]:

@@ -30,8 +30,8 @@ HIDDEN = (
 FANCY = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "80", "LINES": "24"}
 _ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What readline and rich say to the terminal: modes of pasting and keys, the cursor's
-# visibility and place, a line erased, a colour.
-_OURS = re.compile(r"\x1b(?:\[\?(?:1|25|1034|2004)[hl]|\[[0-9;]*m|\[\d*[ABCDGKPJ](?<!2J)|[=>])")
+# visibility and place, a line erased, room in it, a colour.
+_OURS = re.compile(r"\x1b(?:\[\?(?:1|25|1034|2004)[hl]|\[[0-9;]*m|\[\d*[ABCDGKPJ@](?<!2J)|[=>])")
 
 AGENT = """
 import json, sys, time
@@ -93,7 +93,7 @@ def test_a_conversation_from_prompt_to_prompt(agent: BeRayClient, here: Path) ->
         seen = terminal.end()
     assert "Some **bold** words.\r\n\r\n- first\r\n- second\r\n" in answer
     assert '-- look called with {"at": "all"} -> [1, 2]\r\n' in answer
-    assert "-- file 1: made.txt (/get 1 takes it)\r\n" in answer
+    assert "-- file 1: made.txt (ctrl+t or /get 1 takes it)\r\n" in answer
     assert "what it saw" not in answer and "pondering" not in answer
     assert (here / "made.txt").read_text() == "made of hello"
     assert (here / "other.txt").read_text() == "made of hello"
@@ -119,6 +119,49 @@ def test_on_a_terminal_that_can_answers_are_markdown(agent: BeRayClient) -> None
     assert "The end." in plain
     assert "\x1b[2mlook ..." in seen, "a tool at work is named before its line is there"
     assert acting(seen) == []
+
+
+def test_a_key_takes_the_newest_file_and_leaves_what_is_being_typed(
+    agent: BeRayClient, here: Path
+) -> None:
+    with Terminal(["chat"], program=None, **FANCY) as terminal:
+        terminal.expect("you> ")
+        terminal.type("\x14")
+        terminal.expect("no file was sent yet")
+        terminal.expect("you> ")
+        terminal.type("hello\n")
+        terminal.expect("(ctrl+t or /get 1 takes it)")
+        terminal.expect("you> ")
+        terminal.type("say thi\x14")
+        terminal.expect("made.txt: 13 bytes")
+        terminal.expect("you> say thi")
+        terminal.type("s\n")
+        terminal.expect("takes it)")
+        terminal.expect("you> ")
+        terminal.type("\x1b[A\x14")  # the key itself is not among what was typed
+        terminal.expect("no file is not taken yet")
+        terminal.expect("you> say this")
+        terminal.type("\x15\x04")
+        terminal.expect("<exit 0>")
+        seen = terminal.end()
+    assert (here / "made.txt").read_text() == "made of hello"
+    assert acting(seen) == []
+
+
+def test_an_answer_is_unfolded(agent: BeRayClient) -> None:
+    with Terminal(["chat"]) as terminal:
+        terminal.expect("you> ")
+        terminal.type("/unfold\n")
+        assert "no answer yet" in terminal.expect("you> ")
+        terminal.type("hello\n")
+        assert "pondering" not in terminal.expect("you> ")
+        terminal.type("/unfold\n")
+        again = terminal.expect("INPUT_REQUIRED")
+        terminal.expect("you> ")
+        terminal.type("\x04")
+        terminal.end()
+    assert "| pondering\r\n" in again and "| what it saw\r\n" in again
+    assert "# Title of hello" in again
 
 
 def test_files_go_with_what_is_said_next(account: BeRayClient, here: Path) -> None:
