@@ -103,6 +103,29 @@ async def test_a_second_chat_gets_another_name_and_each_keeps_what_is_begun(
         await until(pilot, lambda: pilot.app.focused is area)
 
 
+async def test_what_was_begun_is_there_in_the_next_dashboard(
+    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
+) -> None:
+    (tmp_path / "with.txt").write_text("x")
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot)
+        area.load_text("half a sen")
+        box(pilot)._paths = (tmp_path / "with.txt",)
+        await until(pilot, lambda: area.text == "half a sen" and idle(pilot))
+        await pilot.press("escape")
+        await new_chat(pilot)
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot, "chat 1")
+        await until(pilot, lambda: area.text == "half a sen")
+        await until_shown(pilot, "with.txt")
+        area.load_text("!cat with.txt")
+        await pilot.press("enter")
+        await until(pilot, lambda: area.text == "" and idle(pilot))
+    async with dashboard(beray_server, beray_client) as pilot:
+        area = await new_chat(pilot, "chat 1")
+        assert area.text == ""
+
+
 async def test_a_name_that_cannot_be_one_is_refused_beside_it(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
@@ -194,7 +217,7 @@ async def test_files_go_with_a_message_and_lead_to_their_preview(
         rows = log_rows(pilot)
         at = rows.index("!cat notes.txt data/q1.csv")
         assert rows[at + 1 : at + 3] == ["notes.txt", "data/q1.csv"]
-        assert not box(pilot).draft.paths
+        assert not box(pilot).draft.attachments
         (task,) = beray_client.list_tasks()
         said = [
             e for e in beray_client.get_task(task["id"])["events"] if e["type"] == "USER_MESSAGE"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -26,6 +25,7 @@ from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
 from tui.composer.order import Order
 from tui.composer.recall import Recall
+from tui.memory import Memory
 
 _PLACEHOLDER: Final = Content("Say something. What starts with ! is a shell command.")
 _KEYS: Final = "enter sends · ctrl+j new line · ctrl+o attaches"
@@ -33,19 +33,13 @@ _ANSWERING: Final = "An answer is under way: say it when that has ended. esc and
 _SENDING: Final = "The last message is still on its way."
 
 
-@dataclass(frozen=True)
-class Draft:
-    """What is not said yet."""
-
-    text: str = ""
-    paths: tuple[Path, ...] = ()
-
-
 class MessageBox(Vertical):
     """Is given a chat; keeps what is being written in each, and gives ``Entered``.
 
     Args:
         history: what was said in the chat so far, the oldest first.
+        memory: of the drafts, which are orders.
+        account: whose they are, as ``tui.memory.account_of`` names it.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -56,17 +50,24 @@ class MessageBox(Vertical):
     class Entered(Message):
         """This is to be said in the chat ``task_id``."""
 
-        def __init__(self, task_id: int, draft: Draft) -> None:
+        def __init__(self, task_id: int, draft: Order) -> None:
             super().__init__()
             self.task_id = task_id
             self.draft = draft
 
-    def __init__(self, history: Callable[[], Sequence[str]], *, id: str | None = None) -> None:
+    def __init__(
+        self,
+        history: Callable[[], Sequence[str]],
+        memory: Memory,
+        account: str,
+        *,
+        id: str | None = None,
+    ) -> None:
         super().__init__(id=id)
         self._history = history
+        self._memory = memory
+        self._account = account
         self._task_id: int | None = None
-        self._drafts: dict[int, Draft] = {}
-        """Of the chats that are not on show."""
         self._paths: tuple[Path, ...] = ()
         self._looked_at: dict[Path, Attachment] = {}
         self._looks: dict[Path, Transfer] = {}
@@ -91,9 +92,9 @@ class MessageBox(Vertical):
         return self.query_one(GoalArea)
 
     @property
-    def draft(self) -> Draft:
+    def draft(self) -> Order:
         """What is there now."""
-        return Draft(self.area.text, self._paths)
+        return Order(self.area.text, attachments=self._paths)
 
     # What it is given
 
@@ -105,10 +106,10 @@ class MessageBox(Vertical):
             sending: what was entered is under way.
         """
         if task["id"] != self._task_id:
-            if self._task_id is not None:
-                self._drafts[self._task_id] = self.draft
+            if self._recall is None:
+                self._keep()
             self._task_id = task["id"]
-            self._write(self._drafts.pop(task["id"], Draft()))
+            self._write(self._memory.draft(self._place(task["id"])) or Order())
         if (answering, sending) != (self._answering, self._sending):
             self._answering, self._sending = answering, sending
             title = "Sending …" if sending else "An answer is under way" if answering else "Message"
@@ -117,17 +118,15 @@ class MessageBox(Vertical):
             self.set_class(answering or sending, "waiting")
             self._accept()
 
-    def said(self, task_id: int, draft: Draft) -> None:
+    def said(self, task_id: int, draft: Order) -> None:
         """``draft`` has arrived: it is not written again, unless it is another one by now."""
-        if task_id != self._task_id:
-            if self._drafts.get(task_id) == draft:
-                del self._drafts[task_id]
-        elif self.draft == draft:
-            self._write(Draft())
+        self._memory.created(self._place(task_id), draft)
+        if task_id == self._task_id and self.draft == draft:
+            self._write(Order())
 
     def forget(self, task_id: int) -> None:
         """A chat is no more."""
-        self._drafts.pop(task_id, None)
+        self._memory.drop_draft(self._place(task_id))
 
     def refuse(self, words: str) -> None:
         """Say beside the text what is wrong."""
@@ -141,14 +140,28 @@ class MessageBox(Vertical):
     def _accept(self) -> None:
         self.remove_class("refused")
 
-    def _write(self, draft: Draft) -> None:
+    def _write(self, draft: Order) -> None:
         """Have ``draft`` here; what another chat had cannot be brought back by an undo."""
         self._recall = None
-        self.area.load_text(draft.text)
+        self.area.load_text(draft.goal)
         self.area.move_cursor(self.area.document.end)
-        self._paths = draft.paths
+        self._paths = draft.attachments
         self._show_files()
         self._accept()
+
+    def _place(self, task_id: int) -> str:
+        """Under which name the draft of a chat is remembered."""
+        return f"{self._account} #{task_id}"
+
+    def _keep(self) -> None:
+        """Have the draft be what is there now."""
+        if self._task_id is None:
+            return
+        place = self._place(self._task_id)
+        if self.draft.is_empty:
+            self._memory.drop_draft(place)
+        elif self.draft != self._memory.draft(place):
+            self._memory.keep_draft(place, self.draft)
 
     # The files
 
@@ -185,6 +198,7 @@ class MessageBox(Vertical):
         self._paths = tuple(path for path in self._paths if path is not message.item)
         self._accept()
         self._show_files()
+        self._keep()
 
     def action_attach(self) -> None:
         from tui.composer.path_screen import PathScreen
@@ -200,6 +214,7 @@ class MessageBox(Vertical):
             self._paths = (*self._paths, path)
             self._accept()
             self._show_files()
+            self._keep()
 
         last = self._paths[-1].parent if self._paths else Path.cwd()
         self.app.push_screen(PathScreen(last), chosen)
@@ -210,8 +225,11 @@ class MessageBox(Vertical):
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
         self._accept()
-        if self._recall is not None and self.area.text != printable(self._recall.current.goal):
+        if self._recall is not None:
+            if self.area.text == printable(self._recall.current.goal):
+                return  # what was typed before is the draft, until this one is made use of
             self._recall = None
+        self._keep()
 
     def on_goal_area_refused(self, message: GoalArea.Refused) -> None:
         message.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.message import Message
 
 from beray.schema import Task
-from tui.chat.box import Draft
+from tui.composer.order import Order
 from tui.composer.sending import Sent
 
 
@@ -27,7 +27,7 @@ class ChatRefused(Message):
 class Said(Message):
     """What was said in the chat ``task_id`` has arrived."""
 
-    def __init__(self, task_id: int, draft: Draft, sent: Sent) -> None:
+    def __init__(self, task_id: int, draft: Order, sent: Sent) -> None:
         super().__init__()
         self.task_id = task_id
         self.draft = draft

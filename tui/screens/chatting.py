@@ -69,7 +69,8 @@ class Chatting(Noticing):
             if self._box is None and self.watched_chat is not None:
                 from tui.chat.box import MessageBox  # which may never be shown
 
-                box = MessageBox(self._said_before, id="message")
+                memory = self.dashboard.memory
+                box = MessageBox(self._said_before, memory, self.account, id="message")
                 box.display = False
                 await self.panes.of_task.mount(box)
                 if box.children:  # not so where the app is being left
@@ -144,10 +145,10 @@ class Chatting(Noticing):
         from tui.chat.messages import NotSaid, Said
         from tui.chat.saying import say
 
-        client, task_id, text = self.client, message.task_id, draft.text.strip()
+        client, task_id, text = self.client, message.task_id, draft.goal.strip()
 
         def work(transfer: Transfer | None = None) -> Sent:
-            return say(client, name, task_id, text, draft.paths, transfer)
+            return say(client, name, task_id, text, draft.attachments, transfer)
 
         def came(outcome: Sent | Exception | None) -> None:
             if isinstance(outcome, Exception):
@@ -156,7 +157,7 @@ class Chatting(Noticing):
                 self.post_message(Said(task_id, draft, outcome))
 
         self._sending.add(task_id)
-        if draft.paths:
+        if draft.attachments:
             from tui.composer.sending_screen import SendingScreen
 
             self.app.push_screen(SendingScreen(text, work), came)
