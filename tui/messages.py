@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from beray.config import Target
-from beray.schema import FileItem, Task
+from beray.schema import FileItem, Task, TaskEvent
 from beray.stream_state import StreamState
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ class StopFailed(Message):
 
 
 class TaskEnded(Message):
-    """The stream of ``task_id`` told its end before the next list of tasks does."""
+    """The stream of ``task_id`` told its end, maybe before that of all tasks does."""
 
-    def __init__(self, task_id: int) -> None:
+    def __init__(self, task_id: int, event: TaskEvent) -> None:
         super().__init__()
         self.task_id = task_id
+        self.event = event
 
 
 class TaskDeleted(Message):

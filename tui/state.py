@@ -140,11 +140,18 @@ class Board:
         if task_id in self.order:
             self.order.remove(task_id)
 
-    def ended(self, task_id: int, said: str, reason: str | None) -> None:
-        """Take over the end of a task that its own stream told first."""
+    def ended(self, task_id: int, event: Mapping[str, Any]) -> bool:
+        """Take over the end of a task that its own stream told first; whether it is news."""
         task = self.tasks.get(task_id)
-        if task is not None and not status.has_ended(task):
-            self.put({**task, "status": said, "reason": reason})
+        if task is None or status.has_ended(task):
+            return False
+        reason, seq = event.get("reason"), event.get("seq")
+        ended: Task = {**task, "status": str(event["status"])}
+        ended["reason"] = reason if isinstance(reason, str) else None
+        if isinstance(seq, int) and seq > task.get("last_seq", 0):
+            ended["last_seq"] = seq
+        self.put(ended)
+        return True
 
     def failed(self, reason: str, retry_at: datetime, *, refused: bool = False) -> None:
         self.connection = Connection.REFUSED if refused else Connection.OFFLINE

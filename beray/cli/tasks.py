@@ -162,9 +162,9 @@ def watch(
 ) -> int:
     """Show a task's events until it has ended, or what happens to all tasks.
 
-    From the first event on; the exit status is that of `run`. With --all: each change of a
-    status and, as they run, their last lines; in a pipe time, id, status and text with tabs
-    between them.
+    From the first event on; the exit status is that of `run`. A chat does not end: Ctrl-C
+    leaves it. With --all: each change of a status and, as they run, their last lines; in a
+    pipe time, id, status and text with tabs between them.
     """
     if (task_id is None) != all_tasks:
         raise ConfigurationError("name one task, or all of them with --all")

@@ -57,6 +57,22 @@ class DashboardTerminal(Terminal):
     def until_gone(self, text: str) -> None:
         self._until(lambda: text not in self.shown, f"{text} did not go")
 
+    def put_out_of_focus(self) -> None:
+        """Tell the dashboard that nobody looks, and wait until its list has lost the focus.
+
+        The frame of what has the focus is of another colour than that of the events.
+        """
+
+        def lit() -> bool:
+            row = next(y for y, line in enumerate(self._screen.display) if "╭─ Events" in line)
+            events = self._screen.display[row].index("╭─ Events")
+            return bool(self._screen.buffer[row][events].fg != self._screen.buffer[1][0].fg)
+
+        self.until_shown("╭─ Tasks", "╭─ Events")
+        self._until(lit, "the list does not get the focus")
+        self.type("\x1b[O")
+        self._until(lambda: not lit(), "the focus does not go")
+
     def _until(self, seen: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not seen():

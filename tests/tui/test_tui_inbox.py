@@ -90,8 +90,12 @@ def test_updates_change_what_they_are_about_and_nothing_else() -> None:
 def test_a_task_that_has_ended_does_not_run_again() -> None:
     known = board()
     known.stopping.add(2)
-    known.ended(2, "STOPPED", "user")
+    told = {"type": "TASK_STATUS", "seq": 7, "status": "STOPPED", "reason": "user"}
+    assert known.ended(2, told)
     assert known.stopping == set()
+    assert known.unread(known.tasks[2]) == 7, "its end has not been looked at"
+    assert not known.ended(2, told), "it is no news any more"
+    assert not known.ended(99, told)
     known.apply([{"type": "TASK_STATUS", "task_id": 2, "task": task(2, "RUNNING")}])
     assert known.tasks[2]["status"] == "STOPPED"
 

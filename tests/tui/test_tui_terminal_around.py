@@ -42,9 +42,8 @@ def test_how_the_tasks_stand_and_what_has_happened_reaches_the_terminal(
     made = beray_client.create_task(f"!{GATE}; exit 3; : goal{EVIL};4;1;x")
     with DashboardTerminal(100, 30, **environ(beray_client)) as terminal:
         terminal.until_told("0;BeRay · 1 running", "9;4;3;0")
-        terminal.until_shown("● online", "n New")
-        # Last of all: a key brings the terminal to the front.
-        terminal.type("\x1b[A" + BLUR)
+        terminal.until_shown("● online", "Filter n New")
+        terminal.put_out_of_focus()  # before that, whatever happens is being looked at
         beray_client.upload_file(made["id"], "go", "")
         terminal.until_told("9;BeRay: #", "9;4;2;100", "0;BeRay · 1 failed")
         terminal.type(FOCUS)

@@ -263,7 +263,10 @@ class MainScreen(Chatting):
         self.watch_task(task["id"], settle=False)
 
     def on_task_ended(self, message: messages.TaskEnded) -> None:
-        self.tasks_changed()
+        before, stopping = list(self.board.tasks.values()), set(self.board.stopping)
+        if self.board.ended(message.task_id, message.event):
+            self.tell_news(before, stopping)
+            self.tasks_changed()
 
     def on_task_list_highlighted(self) -> None:
         self.watch_task(self._inbox.tasks.highlighted)

@@ -221,13 +221,8 @@ class Watching(TaskActions):
 
     def _take_status(self, task_id: int, event: TaskEvent) -> None:
         said = event.get("status") if event.get("type") == "TASK_STATUS" else None
-        task = self.board.get(task_id)
-        if not isinstance(said, str) or said not in TERMINAL_STATUSES:
-            return
-        if task is not None and not status.has_ended(task):
-            reason = event.get("reason")
-            self.board.ended(task_id, said, reason if isinstance(reason, str) else None)
-            self.post_message(messages.TaskEnded(task_id))
+        if isinstance(said, str) and said in TERMINAL_STATUSES:
+            self.post_message(messages.TaskEnded(task_id, event))
 
     def on_stream_changed(self, message: messages.StreamChanged) -> None:
         # The events that came before it are shown before it.
