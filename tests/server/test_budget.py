@@ -1,0 +1,57 @@
+"""What a day allows, of each kind, on a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from beray.server.budget import Budget
+from beray.server.runners.base import OverBudget, Usage
+from beray.server.settings import Settings
+from beray.server.store import Order, Store
+from beray.server.tables import Task
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "db.sqlite3")
+    yield store
+    store.close()
+
+
+def task(store: Store, email: str = "a@b.example") -> Task:
+    user = store.user_by_email(email) or store.add_user(email, None)
+    return store.add_task(user.id, Order("a goal"), held=False)
+
+
+@pytest.mark.parametrize(
+    ("limit", "usage", "words"),
+    [
+        ({"daily_tokens": 100}, Usage(1, 60, 50), "100 tokens"),
+        ({"daily_requests": 2}, Usage(2, 1, 1), "2 requests"),
+        ({"daily_cost_usd": 0.5}, Usage(1, 1, 1, cost_usd=0.51), "0.5 US dollars"),
+    ],
+)
+async def test_a_day_is_spent_by_all_tasks_of_its_user(
+    store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
+) -> None:
+    settings = Settings(data_dir=tmp_path, **limit)
+    with pytest.raises(OverBudget, match=f"{words} for today, all your tasks together"):
+        await Budget(store, settings, task(store)).charge(usage)
+    with pytest.raises(OverBudget, match=words):
+        await Budget(store, settings, task(store)).begin()
+    await Budget(store, settings, task(store, "other@b.example")).begin()
+
+
+async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, daily_seconds=10)
+    first = Budget(store, settings, task(store))
+    assert await first.begin() == 10
+    await first.spend(7.5)
+    second = Budget(store, settings, task(store))
+    assert await second.begin() == 2.5
+    await second.spend(2.5)
+    with pytest.raises(OverBudget, match="10 seconds for today"):
+        await Budget(store, settings, task(store)).begin()
