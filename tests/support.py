@@ -21,7 +21,7 @@ def text(events: list[Any]) -> str:
     return "".join(event.get("text", "") for event in events)
 
 
-def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Return once ``condition`` is true; fail where it does not come true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

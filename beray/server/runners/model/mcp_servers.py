@@ -101,6 +101,7 @@ class Link:
         self._closing = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def open(self, settings: Settings) -> None:
         """Connect and learn which tools there are; ``problem`` says why that failed."""
@@ -128,6 +129,8 @@ class Link:
         self._closing.set()
         if self._task is None:
             return
+        if self._telling is not None:
+            await asyncio.wait([self._telling], timeout=CLOSE_SECONDS)
         await asyncio.wait([self._task], timeout=0 if self.problem else CLOSE_SECONDS)
         while not self._task.done():
             # What cleans up may itself wait for the server: it is interrupted as well.
@@ -186,14 +189,22 @@ class Link:
                 self._ready.set()
                 await self._until_the_end()
         except Exception as error:  # noqa: BLE001 - of a foreign server, anything can be expected
-            if not self._closing.is_set():
-                self.problem = self._words(error)
+            if not self._closing.is_set() and not self.problem:
+                self._lose(self._words(error))
         finally:
             self._client = None
-        if self.problem and self._ready.is_set() and not self._closing.is_set():
-            # Where the log takes no more, the run is told so by its own next event.
-            with suppress(SinkFailed):
-                await self.tell([])
+
+    def _lose(self, problem: str) -> None:
+        """It cannot be called any more. That is told before anything is cleaned up."""
+        self._client = None
+        self.problem = problem
+        if self._ready.is_set():
+            self._telling = asyncio.create_task(self._tell_of_it())
+
+    async def _tell_of_it(self) -> None:
+        # Where the log takes no more, the run is told so by its own next event.
+        with suppress(SinkFailed):
+            await self.tell([])
 
     async def _until_the_end(self) -> None:
         if self._program is None:
@@ -207,8 +218,7 @@ class Link:
             gone.cancel()
             closing.cancel()
         if not self._closing.is_set():
-            self._client = None
-            self.problem = self._words(None)
+            self._lose(self._words(None))
 
     def _words(self, error: BaseException | None) -> str:
         """What went wrong, in words that give nothing away."""
