@@ -5,14 +5,13 @@ Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2.3 (retry).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any, Final, cast
+from typing import Final
 
 from beray import retries, sse
-from beray.answers import why_unreadable
+from beray.answers import FromJson, decoded_event
 from beray.body import Body
 from beray.connections import Cancel
 from beray.cursor import Cursor
@@ -33,7 +32,6 @@ _LIVED_SECONDS: Final = 10.0
 _WORTH_WAITING: Final = frozenset({429, 500, 502, 503, 504})
 
 Failure = ConnectionFailed | APIError
-FromJson = Callable[[bytes], Any]
 
 
 class Connections:
@@ -139,7 +137,7 @@ class Connections:
             for data, _, event_id in parser.feed_raw(chunk):
                 if not data:
                     continue
-                event = _decoded(data, from_json, self._path)
+                event: TaskEvent = decoded_event(data, from_json, self._path)
                 del data  # a large event is held once, as what it says
                 seq = event.get("seq")
                 if seq == expected and seq.__class__ is int:
@@ -224,26 +222,6 @@ class Connections:
             self.state = state
             if self._on_state is not None:
                 self._on_state(state)
-
-
-def _decoded(data: bytes, from_json: FromJson, path: str) -> TaskEvent:
-    problem = "is not a JSON object"
-    try:
-        event = from_json(data)
-    except ValueError:
-        try:
-            # It takes what the stricter and faster decoder does not: lone surrogates, and
-            # bytes that are not UTF-8, once they are replaced.
-            event = json.loads(data.decode("utf-8", "replace"))
-        except (ValueError, RecursionError) as error:
-            event, problem = None, why_unreadable(error)
-    if event.__class__ is not dict:
-        raise InvalidResponseError(
-            f"{path}: an event {problem}",
-            body=data[:BODY_EXCERPT].decode("utf-8", "replace"),
-            path=path,
-        )
-    return cast(TaskEvent, event)
 
 
 def _is_end(event: TaskEvent) -> bool:
