@@ -168,9 +168,11 @@ def api_error(response: requests.Response, method: str, path: str) -> APIError:
         detail = excerpt(response, path)
     if isinstance(detail, list):
         detail = [_without_input(item) for item in detail]
+    elif isinstance(detail, dict) and isinstance(detail.get("errors"), list):
+        detail = detail | {"errors": [_without_input(item) for item in detail["errors"]]}
     status = response.status_code
     return _ERRORS.get(status, APIError)(
-        f"{status} for {method} {path}: {_in_words(detail) or response.reason}",
+        f"{status} for {method} {path}: {in_words(detail) or response.reason}",
         error_detail=detail,
         retry_after=_seconds(response.headers.get("Retry-After")),
         **context(response, method, path),
@@ -245,7 +247,8 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-def _in_words(detail: Any) -> str:
+def in_words(detail: Any) -> str:
+    """What the ``detail`` of an answer says, in at most 2,048 characters."""
     if isinstance(detail, str):
         return detail[:BODY_EXCERPT]
     if isinstance(detail, list):

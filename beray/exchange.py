@@ -16,7 +16,7 @@ import requests
 from beray import tls
 from beray.answers import api_error, connection_error, read_whole
 from beray.calls import Call, redirected
-from beray.config import checked_base_url, is_loopback
+from beray.config import checked_base_url, is_loopback, origin
 from beray.connections import Attempt, Cancel, tells_attempts
 from beray.credentials import Signature
 from beray.exceptions import (
@@ -60,6 +60,18 @@ class Exchange:
         local = is_loopback(self.base_url)
         self._no_proxies = {"proxies": dict.fromkeys(("http", "https", "all"))} if local else {}
         tls.require_usable(verify, cert)
+
+    def way_to(self, url: str) -> dict[str, Any]:
+        """What is said of the way where this server names ``url``, which may be another's.
+
+        The client's certificate is a credential, and stays with this server.
+        """
+        session = {"verify": self.session.verify, "proxies": self.session.proxies}
+        way = {name: value for name, value in session.items() if value and value is not True}
+        way |= self._given
+        if origin(url) != origin(self.base_url):
+            way.pop("cert", None)
+        return way
 
     def close(self) -> None:
         self.session.close()

@@ -21,7 +21,7 @@ from beray.exceptions import (
     InvalidResponseError,
     StreamInterrupted,
 )
-from beray.schema import BODY_EXCERPT, TERMINAL_STATUSES, Task, TaskEvent
+from beray.schema import TERMINAL_STATUSES, Task, TaskEvent
 from beray.stream_state import StreamState
 from beray.transport import Transport
 
@@ -120,7 +120,7 @@ class Connections:
             self._path, headers=headers, idle=self._idle, cancel=self._cancel
         )
         with closing(body), self._cancel.waking(body.shut):
-            self._require_stream(body)
+            body.require_events(self._path)
             self._set_state(StreamState.LIVE)
             try:
                 yield from self._new_events(body, from_json)
@@ -157,17 +157,6 @@ class Connections:
                     return
             if parser.retry is not None:
                 self.first_delay = min(max(parser.retry, _SHORTEST_RETRY), _LONGEST_RETRY)
-
-    def _require_stream(self, body: Body) -> None:
-        """Refuse what says of itself that it is something else, such as a login page."""
-        kind = body.content_type
-        if kind.endswith(("/html", "/json", "/xml", "+xml", "+json")):
-            first = body.read()[:BODY_EXCERPT]
-            raise InvalidResponseError(
-                f"{self._path}: the answer is no event stream ({kind})",
-                body=first.decode("utf-8", "replace"),
-                path=self._path,
-            )
 
     def _task_knows(self) -> bool:
         """Behind an orderly close without the end: whether it was the end nevertheless.

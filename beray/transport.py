@@ -112,7 +112,11 @@ class Transport(Exchange):
 
     def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``shape``."""
-        response = self.request(method, path, **options)
+        return self.checked(shape, self.request(method, path, **options), method, path)
+
+    @staticmethod
+    def checked(shape: Shape[T], response: requests.Response, method: str, path: str) -> T:
+        """Return the JSON of an answer, checked against ``shape``."""
         data = decoded_json(response, method, path)
         problem = shape.problem(data)
         if problem is not None:
