@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from secure_server import Certificates, SecureServer
+from support import until
 
 import beray
 from beray.connections import shared_session
@@ -31,6 +33,7 @@ from beray.gateway import (
     ServiceUnavailableError,
     Unreachable,
 )
+from beray.gateway.tokens import ApiKey
 from beray.testing import Answer, FaultServer
 from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
 
@@ -150,9 +153,8 @@ def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
     ],
 )
 def test_a_token_that_is_none(answer: Answer) -> None:
-    with FaultServer([answer]) as server, pytest.raises(GatewayError) as caught:
+    with FaultServer([answer]) as server, pytest.raises(InvalidAnswer):
         GatewayClient.from_api_key("sk-1", server.url)
-    assert isinstance(caught.value, (InvalidAnswer, InvalidInput))
 
 
 def test_a_broken_exchange_shows_no_token() -> None:
@@ -240,6 +242,46 @@ def test_threads_whose_token_expires_together_exchange_it_once(
         thread.join()
     assert outcome == {"good": count}
     assert handler.exchanges == 2
+
+
+class _Counting:
+    """A lock that says how many wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    def __enter__(self) -> None:
+        self.waiting += 1
+        self._lock.acquire()
+        self.waiting -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
+    server = FaultServer([Answer(b"x", stall_at=0)])
+    with server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
+        assert isinstance(client._credential, ApiKey)
+        lock = client._credential._lock = _Counting()  # type: ignore[assignment]
+        failures: list[BaseException] = []
+
+        def call() -> None:
+            with pytest.raises(Unreachable) as caught:
+                client.list_prefabs()
+            failures.append(caught.value)
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        until(lambda: lock.waiting == 7)
+        assert server.stalled.wait(10)
+    for thread in threads:  # the server has left
+        thread.join(30)
+    assert len(failures) == 8
+    assert len(server.requests) == 1
 
 
 def test_the_environment_says_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,3 +437,37 @@ def test_a_forked_process_has_connections_of_its_own() -> None:
         subprocess.run([sys.executable, "-c", FORKS, server.url], check=True, timeout=60)
         assert len(server.requests) == 3
         assert len(server._connections) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_a_shared_connection_is_only_as_good_as_it_was_asked_to_be(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    answers = [says({"prefabs": []}) for _ in range(4)]
+    with SecureServer(answers, certificates.server()) as server:
+        GatewayClient("t", server.url, verify=False).list_prefabs()
+        with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
+            GatewayClient("t", server.url).list_prefabs()
+        assert len(server.requests) == 1
+        GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
+        assert len(server._connections) == 3
+
+
+def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    context = certificates.server(demand=True)
+    way = {"verify": certificates.authority, "cert": certificates.mine}
+    with SecureServer([Answer(b"x")], context) as store, SecureServer([], context) as server:
+        named = (
+            says({"presigned_url": f"{store.url}/f?s"}),
+            says({"presigned_url": f"{server.url}/f?s"}),
+        )
+        server.say(*named, Answer(b"mine"))
+        client = GatewayClient("t", server.url, **way)  # type: ignore[arg-type]
+        with pytest.raises(GatewayError):
+            client.download_file("s3://b/k", tmp_path / "f")
+        assert store.requests == []
+        assert client.download_file("s3://b/k", tmp_path / "f").read_bytes() == b"mine"
+        # Nor is a connection that it opened used by who has none.
+        with pytest.raises(GatewayError):
+            GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
+        assert len(server.requests) == 3

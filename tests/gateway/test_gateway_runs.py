@@ -337,7 +337,7 @@ def test_prefabs_are_listed_and_told() -> None:
              "is_official": True, "requires_secrets": False, "functions": ["f"], "stars": 3}  # fmt: skip
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(says({"prefabs": [entry, {"prefab_id": "q"}]}))
+        server.say(says({"prefabs": [entry, {"prefab_id": "q", "description": None}]}))
         first, second = client.list_prefabs(status="deployed")
         server.say(says({"id": "p", "versions": ["1"]}))
         assert client.get_prefab_spec("p") == {"id": "p", "versions": ["1"]}
