@@ -59,10 +59,10 @@ def given_credential(
         return Credential(internal(internal_token))
     if jwt_token is not None:
         return Credential(bearer(checked_token(jwt_token)))
-    token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL")
-    elsewhere = base_url is not None and bool(env_url)
-    if elsewhere and base_url is not None and env_url:
-        elsewhere = origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
+    token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL", "")
+    elsewhere = base_url is not None and (
+        bool(env_url) and origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
+    )
     return Credential(internal(token) if token and not elsewhere else UNSIGNED)
 
 

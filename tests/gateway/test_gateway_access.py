@@ -334,9 +334,9 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
         [says({"prefabs": []})] * 2 + [token("EXCHANGED"), says({"prefabs": []})]
     ) as server:
         clients = [
-            GatewayClient("INTERNAL", server.url),
-            GatewayClient(base_url=server.url, jwt_token="JWT"),
-            GatewayClient(base_url=server.url, api_key="sk-KEY"),
+            GatewayClient("INTERNAL", server.url, max_retries=0),
+            GatewayClient(base_url=server.url, jwt_token="JWT", max_retries=0),
+            GatewayClient(base_url=server.url, api_key="sk-KEY", max_retries=0),
         ]
         for client in clients:
             client.list_prefabs()
@@ -471,3 +471,21 @@ def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
         with pytest.raises(GatewayError):
             GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
         assert len(server.requests) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_what_a_session_trusts_counts_for_presigned_urls(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    trusting, careless = requests.Session(), requests.Session()
+    trusting.verify, careless.verify = certificates.authority, False
+    with (
+        SecureServer([Answer(b"x")] * 2, certificates.server()) as store,
+        FaultServer([]) as server,
+    ):
+        for session in (trusting, careless):
+            server.say(says({"presigned_url": f"{store.url}/f?s"}))
+            client = GatewayClient("t", server.url, session=session)
+            client.download_file("s3://b/k", tmp_path / "f", overwrite=True)
+        server.say(says({"presigned_url": f"{store.url}/f?s"}))
+        with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
+            GatewayClient("t", server.url).download_file("s3://b/k", tmp_path / "g")
