@@ -322,7 +322,7 @@ def test_arguments_that_do_not_fit_together() -> None:
         GatewayClient("t", "ftp://host")
     with pytest.raises(GatewayConfigurationError):
         GatewayClient("t", verify="/nowhere/ca.pem")
-    for seconds in (0, -1, float("nan")):
+    for seconds in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InvalidInput):
             GatewayClient("t", timeout=seconds)
 
