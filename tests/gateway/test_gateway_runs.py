@@ -291,7 +291,7 @@ def test_nobody_there() -> None:
 def test_a_run_has_its_time_and_no_more() -> None:
     with FaultServer([Answer(b"x", stall_at=0)]) as server:
         client = GatewayClient("t", server.url, timeout=0.3)
-        with pytest.raises(RunOutcomeUnknown, match=r"within 0\.3 s"):
+        with pytest.raises(RunOutcomeUnknown, match=r"in time|within"):
             client.run("p", "1", "f")
         assert len(server.requests) == 1
         server.say(Answer(b"x", stall_at=0))
