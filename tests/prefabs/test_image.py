@@ -232,6 +232,7 @@ def test_a_broken_one_does_not_lose_the_others_and_leaves_nothing(tmp_path: Path
     assert [path.name for path in (tmp_path / "outputs/images").iterdir()] == ["good.jpg"]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_bytes_that_are_changed_anywhere_end_in_an_image_or_in_words(tmp_path: Path) -> None:
     for suffix in ("png", "gif", "webp", "tiff", "jpg", "bmp"):
         whole = photo(tmp_path / f"a.{suffix}").read_bytes()

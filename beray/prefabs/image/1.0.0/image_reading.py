@@ -27,44 +27,44 @@ _BROKEN: tuple[type[Exception], ...] = (
 """What Pillow raises, of files that are no images or damaged ones."""
 
 
-class Unreadable(ValueError):
-    """The image cannot be read or written; the text says why, to whoever gave it."""
+class BadInput(ValueError):
+    """What was given cannot be used; the text says why, to whoever gave it."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The image; what goes wrong with it while it is used is told as ``Unreadable``.
+    """The image; what goes wrong with it while it is used is told as ``BadInput``.
 
     Raises:
-        Unreadable: it is no image, damaged, or larger than can be.
+        BadInput: it is no image, damaged, or larger than can be.
     """
     if path.stat().st_size == 0:
-        raise Unreadable(f"{path.name} is empty")
+        raise BadInput(f"{path.name} is empty")
     try:
         with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
             warnings.simplefilter("ignore")
             _check_size(image, path.name)
             yield image
-    except Unreadable:
+    except BadInput:
         raise
     except Image.DecompressionBombError:
-        raise Unreadable(f"{path.name} is larger than {_MOST_PIXELS:,} pixels") from None
+        raise BadInput(f"{path.name} is larger than {_MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise Unreadable(f"{path.name} is no image of a kind that is read here") from None
+        raise BadInput(f"{path.name} is no image of a kind that is read here") from None
     except _BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # not of the image: of the disk
-        raise Unreadable(f"{path.name} is damaged") from None
+        raise BadInput(f"{path.name} is damaged") from None
 
 
 def _check_size(image: Image.Image, name: str) -> None:
     pixels = image.width * image.height
     if pixels > _MOST_PIXELS:
         said = f"{name} has {image.width:,} × {image.height:,} pixels"
-        raise Unreadable(f"{said}; {_MOST_PIXELS:,} are read")
+        raise BadInput(f"{said}; {_MOST_PIXELS:,} are read")
     frames = frames_of(image)
     if frames > _MOST_FRAMES or frames * pixels > _MOST_PIXELS_OF_ALL_FRAMES:
-        raise Unreadable(f"{name} has {frames:,} frames, too many for their size")
+        raise BadInput(f"{name} has {frames:,} frames, too many for their size")
 
 
 def frames_of(image: Image.Image) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from image_reading import Unreadable
+from image_reading import BadInput
 
 _MOST_PIXELS = 100_000_000
 
@@ -21,13 +21,13 @@ class Size:
     upscale: bool
 
     def check(self) -> None:
-        """Raises: Unreadable: it is no size, or a size that no image has."""
+        """Raises: BadInput: it is no size, or a size that no image has."""
         if not (self.width or self.height):
-            raise Unreadable("width, height: at least one of them is needed")
+            raise BadInput("width, height: at least one of them is needed")
         if self.mode != "fit" and not (self.width and self.height):
-            raise Unreadable(f"{self.mode} needs both width and height")
+            raise BadInput(f"{self.mode} needs both width and height")
         if self.width * self.height > _MOST_PIXELS:
-            raise Unreadable(f"width × height: an image has at most {_MOST_PIXELS:,} pixels")
+            raise BadInput(f"width × height: an image has at most {_MOST_PIXELS:,} pixels")
 
     def of(self, image: Image.Image) -> Image.Image:
         """``image`` in this size."""
@@ -35,7 +35,7 @@ class Size:
         if size == image.size:
             return image
         if size[0] * size[1] > _MOST_PIXELS:
-            raise Unreadable(f"it would have {size[0]:,} × {size[1]:,} pixels, too many")
+            raise BadInput(f"it would have {size[0]:,} × {size[1]:,} pixels, too many")
         # Colours of a palette, and the two of a bitmap, have nothing between them.
         if image.mode in ("P", "PA"):
             image = image.convert("RGB")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from PIL import ExifTags, Image, ImageColor, ImageSequence
 
 from image_colours import upright
-from image_reading import Unreadable, frames_of
+from image_reading import BadInput, frames_of
 from image_sizes import Size
 
 Format = Literal["png", "jpeg", "webp", "gif", "tiff"]
@@ -53,11 +53,11 @@ class Names:
 
 
 def colour(text: str) -> Colour:
-    """Raises: Unreadable: it is no colour."""
+    """Raises: BadInput: it is no colour."""
     try:
         red, green, blue, *_ = ImageColor.getcolor(text, "RGBA")  # type: ignore[misc]
     except ValueError:
-        raise Unreadable(f"background: {text!r} is no colour; white and #ffcc00 are") from None
+        raise BadInput(f"background: {text!r} is no colour; white and #ffcc00 are") from None
     return red, green, blue
 
 
@@ -73,7 +73,7 @@ def write(
     """Write the image; its width, its height, and what is not in the file.
 
     Raises:
-        Unreadable: the format cannot hold it.
+        BadInput: the format cannot hold it.
         OSError: it is damaged.
     """
     problems: list[str] = []
@@ -99,7 +99,7 @@ def write(
             first = _page(image, format, wishes, size)
         if max(first.size) > _LARGEST.get(format, 1 << 31):
             said = f"{name} would have {max(first.size):,} pixels in a row"
-            raise Unreadable(f"{said}; {format} has at most {_LARGEST[format]:,}")
+            raise BadInput(f"{said}; {format} has at most {_LARGEST[format]:,}")
         first.save(part, "JPEG" if format == "jpeg" else format.upper(), **options)
         part.replace(path)
     finally:

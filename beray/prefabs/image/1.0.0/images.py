@@ -9,7 +9,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from beray.prefab import Call, Progress
-from image_reading import Unreadable, described, opened
+from image_reading import BadInput, described, opened
 from image_sheet import Sheet
 from image_sizes import Size
 from image_writing import Format, Names, Wishes, colour, format_of, write
@@ -96,7 +96,7 @@ def contact_sheet(
         try:
             with opened(path) as image:
                 sheet.add(image, path.name)
-        except Unreadable as error:
+        except BadInput as error:
             problems.append(str(error))
     if not sheet.shown:
         raise ValueError("; ".join(problems))
@@ -125,7 +125,7 @@ def info(call: Call) -> dict[str, Any]:
         try:
             with opened(path) as image:
                 known |= described(image) | {"problems": []}
-        except Unreadable as error:
+        except BadInput as error:
             unknown = ("format", "width", "height", "frames", "transparent", "has_place")
             known |= dict.fromkeys(unknown) | {"problems": [str(error)]}
         told.append(known)
@@ -155,7 +155,7 @@ def _each(
                 width, height, problems = write(image, written, format, wishes, size)
             told: dict[str, Any] = {"name": path.name, "file": written.name}
             told |= {"width": width, "height": height, "bytes": written.stat().st_size}
-        except Unreadable as error:
+        except BadInput as error:
             problems = [str(error)]
             told = {"name": path.name, **dict.fromkeys(("file", "width", "height", "bytes"))}
         done.append(told | {"problems": problems})

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from table_names import Unreadable, require
+from table_names import BadInput, require
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "=": operator.eq,
@@ -33,7 +33,7 @@ def met(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str) -> 
     """Whether a row meets all of ``where``, or any; without any, each does.
 
     Raises:
-        Unreadable: a condition does not fit the table.
+        BadInput: a condition does not fit the table.
     """
     conditions = [_condition(frame, one).fill_null(False) for one in where]
     if not conditions:
@@ -45,7 +45,7 @@ def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
     """The places of the rows in the order of the columns ``sort``; equal ones stay as they are.
 
     Raises:
-        Unreadable: there is no such column, or it has no order.
+        BadInput: there is no such column, or it has no order.
     """
     columns, descending = [], []
     for wish in sort:
@@ -53,7 +53,7 @@ def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
         column = wish[1:] if down else wish
         require(frame, column)
         if frame.schema[column].is_nested():
-            raise Unreadable(f"{column}: its cells have no order")
+            raise BadInput(f"{column}: its cells have no order")
         columns.append(pl.col(column))
         descending.append(down)
     places = pl.arg_sort_by(columns, descending=descending, nulls_last=True, maintain_order=True)
@@ -71,17 +71,17 @@ def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:
             empty = empty | (cell.str.strip_chars() == "")
         return empty if op == "empty" else ~empty
     if value is None:
-        raise Unreadable(f"{column} {op}: a value is needed; an empty cell is found by 'empty'")
+        raise BadInput(f"{column} {op}: a value is needed; an empty cell is found by 'empty'")
     if op in ("in", "not in"):
         if not isinstance(value, list) or len(value) > 10_000:
-            raise Unreadable(f"{column} {op}: the value is a list, of at most 10,000")
+            raise BadInput(f"{column} {op}: the value is a list, of at most 10,000")
         values = pl.Series([_fitting(column, kind, each) for each in value], dtype=kind)
         inside = cell.is_in(values.implode())
         return inside if op == "in" else ~inside
     if op in _TEXTS:
         return _TEXTS[op](cell.cast(pl.String), _text(column, op, value, kind))
     if op not in _COMPARISONS:
-        raise Unreadable(f"{column}: {op!r} is not known; there are: {', '.join(_all_names())}")
+        raise BadInput(f"{column}: {op!r} is not known; there are: {', '.join(_all_names())}")
     return _COMPARISONS[op](cell, pl.lit(_fitting(column, kind, value)))
 
 
@@ -91,16 +91,16 @@ def _all_names() -> list[str]:
 
 def _text(column: str, op: str, value: object, kind: pl.DataType) -> str:
     if not isinstance(value, str):
-        raise Unreadable(f"{column} {op}: the value is a text")
+        raise BadInput(f"{column} {op}: the value is a text")
     if kind.is_nested() or kind == pl.Binary:
-        raise Unreadable(f"{column}: {kind} has no text")
+        raise BadInput(f"{column}: {kind} has no text")
     if op == "matches":
         if len(value) > _LONGEST_PATTERN:
-            raise Unreadable(f"{column} matches: the expression is too long")
+            raise BadInput(f"{column} matches: the expression is too long")
         try:
             pl.Series([""]).str.contains(value)
         except pl.exceptions.PolarsError:
-            raise Unreadable(f"{column} matches: {value!r} is no regular expression") from None
+            raise BadInput(f"{column} matches: {value!r} is no regular expression") from None
     return value
 
 
@@ -108,7 +108,7 @@ def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
     """``value`` as what is in the column.
 
     Raises:
-        Unreadable: it cannot be compared with that.
+        BadInput: it cannot be compared with that.
     """
     try:
         if kind == pl.Boolean:
@@ -128,4 +128,4 @@ def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
             return str(value)
     except (ValueError, OverflowError):
         pass  # told below, with the types
-    raise Unreadable(f"{column}: {value!r} cannot be compared with its type, {kind}")
+    raise BadInput(f"{column}: {value!r} cannot be compared with its type, {kind}")

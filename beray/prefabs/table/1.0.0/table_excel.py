@@ -10,7 +10,7 @@ from pathlib import Path
 import fastexcel
 import polars as pl
 
-from table_names import Unreadable, unique
+from table_names import BadInput, unique
 
 _MOST_BYTES = 512 << 20
 """When unpacked."""
@@ -23,7 +23,7 @@ _PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 
 
 def sheet_names(path: Path) -> list[str]:
-    """Raises: Unreadable: with the reason."""
+    """Raises: BadInput: with the reason."""
     return list(_reader(path).sheet_names)
 
 
@@ -31,13 +31,13 @@ def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame]
     """The name of a sheet, and the table in it; the first where ``sheet`` is empty.
 
     Raises:
-        Unreadable: with the reason.
+        BadInput: with the reason.
     """
     names = sheet_names(path)
     if not names:
-        raise Unreadable(f"{path.name} has no sheets")
+        raise BadInput(f"{path.name} has no sheets")
     if sheet and sheet not in names:
-        raise Unreadable(f"{path.name} has no sheet {sheet!r}; it has: {', '.join(names[:30])}")
+        raise BadInput(f"{path.name} has no sheet {sheet!r}; it has: {', '.join(names[:30])}")
     name = sheet or names[0]
     try:
         frame = pl.read_excel(
@@ -49,7 +49,7 @@ def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame]
             raise_if_empty=False,
         )
     except (pl.exceptions.PolarsError, fastexcel.FastExcelError):
-        raise Unreadable(f"the sheet {name!r} of {path.name} cannot be read") from None
+        raise BadInput(f"the sheet {name!r} of {path.name} cannot be read") from None
     assert isinstance(frame, pl.DataFrame)  # one sheet, one table
     frame.columns = unique([_UNNAMED.sub("", each) for each in frame.columns])
     return name, frame
@@ -60,7 +60,7 @@ def _reader(path: Path) -> fastexcel.ExcelReader:
     try:
         return fastexcel.read_excel(path.read_bytes())
     except fastexcel.FastExcelError:
-        raise Unreadable(f"{path.name} is damaged, encrypted, or no Excel file") from None
+        raise BadInput(f"{path.name} is damaged, encrypted, or no Excel file") from None
 
 
 def _check_size(path: Path) -> None:
@@ -74,16 +74,16 @@ def _check_size(path: Path) -> None:
             size = sum(member.file_size for member in members)
             if size > _MOST_BYTES or len(members) > _MOST_MEMBERS:
                 said = f"{path.name} unpacks to {size:,} bytes"
-                raise Unreadable(f"{said}; {_MOST_BYTES:,} are read")
+                raise BadInput(f"{said}; {_MOST_BYTES:,} are read")
             for member in members:
                 rows, columns = _extent(archive, member)
                 if rows * columns > _MOST_CELLS:
                     said = f"a sheet of {path.name} reaches to row {rows:,} and column {columns:,}"
-                    raise Unreadable(f"{said}; {_MOST_CELLS:,} cells are read")
+                    raise BadInput(f"{said}; {_MOST_CELLS:,} cells are read")
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise Unreadable(f"{path.name} is damaged: {error}") from None
+        raise BadInput(f"{path.name} is damaged: {error}") from None
     except zlib.error:
-        raise Unreadable(f"{path.name} is damaged") from None
+        raise BadInput(f"{path.name} is damaged") from None
 
 
 def _extent(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, int]:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import polars as pl
 
 
-class Unreadable(ValueError):
-    """The table cannot be read or written; the text says why, to whoever gave it."""
+class BadInput(ValueError):
+    """What was given cannot be used; the text says why, to whoever gave it."""
 
 
 def require(frame: pl.DataFrame, column: str) -> None:
-    """Raises: Unreadable: there is no such column."""
+    """Raises: BadInput: there is no such column."""
     if column not in frame.columns:
         there = ", ".join(frame.columns[:30]) + (", …" if frame.width > 30 else "")
-        raise Unreadable(f"there is no column {column!r}; there are: {there}")
+        raise BadInput(f"there is no column {column!r}; there are: {there}")
 
 
 def unique(names: Sequence[str]) -> list[str]:

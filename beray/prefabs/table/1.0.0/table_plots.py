@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from table_names import Unreadable
+from table_names import BadInput
 
 # It keeps a cache of fonts in the home, which a call may not have.
 os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
@@ -51,7 +51,7 @@ def draw(frame: pl.DataFrame, drawing: Drawing, path: Path) -> tuple[int, list[s
     """Draw the columns into a PNG; how many rows are in it, and what is not as it was asked.
 
     Raises:
-        Unreadable: they cannot be drawn so.
+        BadInput: they cannot be drawn so.
     """
     problems: list[str] = []
     columns = _columns(frame, drawing, problems)
@@ -61,7 +61,9 @@ def draw(frame: pl.DataFrame, drawing: Drawing, path: Path) -> tuple[int, list[s
     there = {font.name for font in font_manager.fontManager.ttflist}
     fonts = [_FONTS_FALLBACK, *(name for name in _WIDE_FONTS if name in there)]
     # A $ in a name is a $, and no formula.
-    with mpl.rc_context({"text.parse_math": False, "font.family": fonts}):
+    with mpl.rc_context(
+        {"text.parse_math": False, "font.family": fonts, "date.converter": "concise"}
+    ):
         figure = Figure((drawing.width / _DPI, drawing.height / _DPI), _DPI, layout="constrained")
         FigureCanvasAgg(figure)
         _draw(figure.add_subplot(), frame, drawing, columns)
@@ -76,11 +78,11 @@ def _columns(frame: pl.DataFrame, drawing: Drawing, problems: list[str]) -> list
     if drawing.y:
         for name in drawing.y:
             if name not in numbers and drawing.combine != "count":
-                raise Unreadable(f"{name}: {frame.schema[name]} is not drawn; numbers are")
+                raise BadInput(f"{name}: {frame.schema[name]} is not drawn; numbers are")
         return list(dict.fromkeys(drawing.y))
     chosen = [name for name in numbers if name != drawing.x]
     if not chosen:
-        raise Unreadable("there is no column of numbers to draw")
+        raise BadInput("there is no column of numbers to draw")
     if len(chosen) > _MOST_SERIES:
         problems.append(
             f"only the first {_MOST_SERIES} of {len(chosen)} columns of numbers are drawn"
@@ -104,7 +106,7 @@ def _combined(frame: pl.DataFrame, drawing: Drawing, columns: list[str]) -> pl.D
 
 def _few(frame: pl.DataFrame, drawing: Drawing, problems: list[str]) -> pl.DataFrame:
     if frame.height == 0:
-        raise Unreadable("there are no rows to draw")
+        raise BadInput("there are no rows to draw")
     if drawing.kind == "bar" and frame.height > _MOST_BARS:
         problems.append(f"only the first {_MOST_BARS} of {frame.height:,} bars are drawn")
         return frame.head(_MOST_BARS)
@@ -122,7 +124,7 @@ def _draw(axes: Axes, frame: pl.DataFrame, drawing: Drawing, columns: list[str])
         finite = [frame[name].cast(pl.Float64).drop_nulls() for name in columns]
         kept = [cells.filter(cells.is_finite()).to_numpy() for cells in finite]
         if not any(len(cells) for cells in kept):
-            raise Unreadable("there are no numbers to draw")
+            raise BadInput("there are no numbers to draw")
         axes.hist(kept, drawing.bins, label=labels, log=drawing.logarithmic)
         axes.set_ylabel("rows")
     else:
@@ -151,6 +153,7 @@ def _draw(axes: Axes, frame: pl.DataFrame, drawing: Drawing, columns: list[str])
     else:
         axes.set_ylabel(labels[0])
     axes.set_title(drawing.title)
+    axes.set_axisbelow(True)
     axes.grid(True, alpha=0.3)
 
 
@@ -164,7 +167,7 @@ def _along(frame: pl.DataFrame, drawing: Drawing) -> tuple[Any, list[str] | None
     if scale and drawing.kind != "bar":
         return cells.to_numpy(), None
     if cells.dtype.is_nested():
-        raise Unreadable(f"{drawing.x}: {cells.dtype} cannot be along the bottom")
+        raise BadInput(f"{drawing.x}: {cells.dtype} cannot be along the bottom")
     return range(frame.height), [_label("" if cell is None else str(cell)) for cell in cells]
 
 

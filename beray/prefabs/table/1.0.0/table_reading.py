@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 
-from table_names import Unreadable, require
+from table_names import BadInput, require
 
 _MOST_BYTES = 256 << 20
 _MOST_CELLS = 100_000_000
@@ -45,7 +45,7 @@ class Table:
         return typed(self.raw) if self.format in ("csv", "tsv") else self.raw
 
     def require(self, column: str) -> None:
-        """Raises: Unreadable: there is no such column."""
+        """Raises: BadInput: there is no such column."""
         require(self.raw, column)
 
 
@@ -53,15 +53,15 @@ def opened(path: Path, options: Options) -> Table:
     """The table in a file; its first bytes say what it is, and then its name.
 
     Raises:
-        Unreadable: with the reason.
+        BadInput: with the reason.
     """
     size = path.stat().st_size
     if size > _MOST_BYTES:
-        raise Unreadable(f"{path.name} has {size:,} bytes; tables are read up to {_MOST_BYTES:,}")
+        raise BadInput(f"{path.name} has {size:,} bytes; tables are read up to {_MOST_BYTES:,}")
     with path.open("rb") as file:
         start = file.read(8)
     if not start:
-        raise Unreadable(f"{path.name} is empty")
+        raise BadInput(f"{path.name} is empty")
     if start.startswith(b"PAR1"):
         return Table(path.name, "parquet", _parquet(path))
     if start.startswith(b"PK\x03\x04"):
@@ -71,7 +71,7 @@ def opened(path: Path, options: Options) -> Table:
         return Table(path.name, "xlsx", frame, sheet)
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".xlsx", ".xls") or start.startswith(b"\xd0\xcf\x11\xe0"):
-        raise Unreadable(f"{path.name} is damaged, encrypted or of another kind than its name says")
+        raise BadInput(f"{path.name} is damaged, encrypted or of another kind than its name says")
     from table_text import read_text
 
     frame, problems, tabs = read_text(path, options.delimiter, options.header)
@@ -82,7 +82,7 @@ def sheets_of(path: Path) -> list[str]:
     """The names of the sheets of an Excel file; none of another file.
 
     Raises:
-        Unreadable: with the reason.
+        BadInput: with the reason.
     """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
@@ -134,7 +134,7 @@ def _parquet(path: Path) -> pl.DataFrame:
         rows = scan.select(pl.len()).collect().item()
         if rows * max(columns, 1) > _MOST_CELLS:
             cells = f"{rows:,} rows of {columns:,} columns"
-            raise Unreadable(f"{path.name} has {cells}; {_MOST_CELLS:,} cells are read")
+            raise BadInput(f"{path.name} has {cells}; {_MOST_CELLS:,} cells are read")
         return scan.collect()
     except (pl.exceptions.PolarsError, OSError):
-        raise Unreadable(f"{path.name} is damaged, or of a kind of Parquet not known") from None
+        raise BadInput(f"{path.name} is damaged, or of a kind of Parquet not known") from None

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from table_names import Unreadable, unique
+from table_names import BadInput, unique
 from table_values import plain
 
 _MEASURES: dict[str, Callable[[pl.Expr], pl.Expr]] = {
@@ -59,7 +59,7 @@ def of_groups(
     """A row for each group: how many rows it has, and each measure of each column.
 
     Raises:
-        Unreadable: a measure is not known, or is not one of such a column.
+        BadInput: a measure is not known, or is not one of such a column.
     """
     groups = list(dict.fromkeys(group_by))
     chosen = list(dict.fromkeys(columns)) or [
@@ -67,7 +67,7 @@ def of_groups(
     ]
     for name in groups:
         if frame.schema[name].is_nested():
-            raise Unreadable(f"{name}: its cells make no groups")
+            raise BadInput(f"{name}: its cells make no groups")
     pairs = [(column, measure) for column in chosen for measure in dict.fromkeys(measures)]
     for column, measure in pairs:
         _check(column, measure, frame.schema[column])
@@ -82,11 +82,11 @@ def of_groups(
 
 def _check(column: str, measure: str, kind: pl.DataType) -> None:
     if measure not in _MEASURES:
-        raise Unreadable(f"measures: {measure!r} is not known; there are: {', '.join(_MEASURES)}")
+        raise BadInput(f"measures: {measure!r} is not known; there are: {', '.join(_MEASURES)}")
     if measure in _OF_NUMBERS and not kind.is_numeric():
-        raise Unreadable(f"{column}: {kind} has no {measure}; min, max, count and distinct it has")
+        raise BadInput(f"{column}: {kind} has no {measure}; min, max, count and distinct it has")
     if kind.is_nested() and measure != "count":
-        raise Unreadable(f"{column}: {kind} has no {measure}")
+        raise BadInput(f"{column}: {kind} has no {measure}")
 
 
 def _text(value: object) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from table_names import Unreadable, unique
+from table_names import BadInput, unique
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_CHARACTERS = 1 << 16
@@ -23,14 +23,14 @@ def read_text(path: Path, delimiter: str, header: bool) -> tuple[pl.DataFrame, l
     """The table, all of its cells texts; what is wrong with it; whether tabs separate.
 
     Raises:
-        Unreadable: with the reason.
+        BadInput: with the reason.
     """
     text, problems = _decoded(path)
     if not text.strip():
-        raise Unreadable(f"{path.name} is empty")
+        raise BadInput(f"{path.name} is empty")
     separator = delimiter or _separator(text, path)
     if separator in '"\r\n' or not separator.isascii():
-        raise Unreadable(f"delimiter: {separator!r} cannot separate cells")
+        raise BadInput(f"delimiter: {separator!r} cannot separate cells")
     try:
         # Whatever is no even table with closed quotes raises, and is read with more patience.
         frame = pl.read_csv(
@@ -44,7 +44,7 @@ def read_text(path: Path, delimiter: str, header: bool) -> tuple[pl.DataFrame, l
     except pl.exceptions.PolarsError:
         frame = _patiently(path, text, separator, header, problems)
     if frame.width > _MOST_COLUMNS:
-        raise Unreadable(f"{path.name} has {frame.width:,} columns; {_MOST_COLUMNS:,} are read")
+        raise BadInput(f"{path.name} has {frame.width:,} columns; {_MOST_COLUMNS:,} are read")
     if not header:
         frame.columns = unique([""] * frame.width)
     names = list(islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), 1))
@@ -63,7 +63,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
         if data.startswith(mark):
             return _by(path, data[len(mark) :], encoding)
     if b"\0" in data[: 1 << 16]:
-        raise Unreadable(f"{path.name} is not text")
+        raise BadInput(f"{path.name} is not text")
     try:
         return data.decode("utf-8"), []
     except UnicodeDecodeError:
@@ -73,7 +73,7 @@ def _decoded(path: Path) -> tuple[str, list[str]]:
     found = from_bytes(data[: 1 << 18])
     best = found.best()
     if best is None:
-        raise Unreadable(f"{path.name} is not text")
+        raise BadInput(f"{path.name} is not text")
     equal = [one for one in found if (one.chaos, one.coherence) == (best.chaos, best.coherence)]
     common = any("cp1252" in one.could_be_from_charset for one in equal)
     return _by(path, data, "cp1252" if common else best.encoding)
@@ -115,10 +115,10 @@ def _patiently(
             row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row
         ]
     except csv.Error as error:
-        raise Unreadable(f"{path.name} cannot be read: {error}") from None
+        raise BadInput(f"{path.name} cannot be read: {error}") from None
     width = max(map(len, rows))
     if width * len(rows) > 50_000_000 or width > _MOST_COLUMNS:
-        raise Unreadable(f"{path.name} has a row of {width:,} cells, too many for its size")
+        raise BadInput(f"{path.name} has a row of {width:,} cells, too many for its size")
     names = rows.pop(0) if header else []
     longer = sum(len(row) > len(names) for row in rows) if header else 0
     if longer:

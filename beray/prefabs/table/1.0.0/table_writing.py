@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from table_names import Unreadable, unique
+from table_names import BadInput, unique
 
 Format = Literal["csv", "tsv", "parquet", "xlsx"]
 
@@ -48,7 +48,7 @@ def write(frame: pl.DataFrame, path: Path, format: Format, *, escape: bool = Fal
         escape: put ``'`` before cells of CSV and TSV that would be run as formulas.
 
     Raises:
-        Unreadable: the format cannot hold it.
+        BadInput: the format cannot hold it.
     """
     if format == "parquet":
         frame.write_parquet(path)
@@ -106,14 +106,14 @@ def _json(cell: Any) -> str:
 def _write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
     if frame.height > _EXCEL_ROWS or frame.width > _EXCEL_COLUMNS:
         size = f"{frame.height:,} rows of {frame.width:,} columns"
-        raise Unreadable(f"{size} do not fit into an Excel sheet")
+        raise BadInput(f"{size} do not fit into an Excel sheet")
     problems: list[str] = []
     changed = []
     for name, kind in frame.schema.items():
         cells = frame[name]
         if kind == pl.String and (longest := cells.str.len_chars().max()) is not None:
             if int(str(longest)) > _EXCEL_TEXT:
-                raise Unreadable(f"{name}: Excel cells have at most {_EXCEL_TEXT:,} characters")
+                raise BadInput(f"{name}: Excel cells have at most {_EXCEL_TEXT:,} characters")
         elif kind.is_integer() and _beyond(cells):
             changed.append(cells.cast(pl.String))
             problems.append(f"{name}: written as text, for Excel keeps 15 digits of a number")
@@ -123,7 +123,7 @@ def _write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
     frame = frame.with_columns(changed)
     frame.columns = unique([name[:255] for name in frame.columns])
     if frame.width == 0:
-        raise Unreadable("a table without columns does not fit into an Excel sheet")
+        raise BadInput("a table without columns does not fit into an Excel sheet")
     # As text, what begins with = is no formula, and what looks like a link is none.
     import xlsxwriter
 

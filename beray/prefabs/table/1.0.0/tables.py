@@ -15,7 +15,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "4")
 import polars as pl
 
 from table_conditions import met, order
-from table_names import Unreadable
+from table_names import BadInput
 from table_reading import Options, Table, opened, sheets_of
 from table_values import shown_columns, shown_rows
 from table_writing import Format, Names, write
@@ -63,7 +63,7 @@ def convert(
                 )
                 told.append(_told(table, file, frame, problems))
                 yield told[-1]
-        except Unreadable as error:
+        except BadInput as error:
             failed.append(str(error))
             told.append(_lost(path, str(error)))
             yield told[-1]
