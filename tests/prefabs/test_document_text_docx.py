@@ -111,7 +111,10 @@ def test_one_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
     monkeypatch.setattr(sys.modules["docx_text"], "_MOST_BYTES", 20 << 20)
     with zipfile.ZipFile(report, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/media/a.bin", bytes(20 << 20))
-    with pytest.raises(ValueError, match=r"^report\.docx unpacks to 2\d,\d+,\d+ bytes"):
+    with pytest.raises(ValueError, match=r"^report\.docx unpacks to 2\d,\d+,\d+ bytes; "):
+        text_of(tmp_path, report)
+    monkeypatch.setattr(sys.modules["docx_text"], "_MOST_TEXT_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"^report\.docx unpacks to [\d,]+ bytes of text; 1,000"):
         text_of(tmp_path, report)
 
 

@@ -170,6 +170,20 @@ def test_sheets(tmp_path: Path) -> None:
         converted(tmp_path, path, sheet="Drei")
 
 
+def test_a_sheet_that_cannot_be_written_does_not_lose_the_others(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "b.xlsx", A=[["x"], [1]], B=[], C=[["y"], [2]])
+    result = converted(tmp_path, path, sheet="*", format="xlsx")
+    assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
+        ("A", "b-A.xlsx"),
+        ("B", None),
+        ("C", "b-C.xlsx"),
+    ]
+    assert (result["converted"], result["failed"]) == (2, 1)
+    many = workbook(tmp_path / "m.xlsx", **{f"S{number}": [["x"]] for number in range(101)})
+    with pytest.raises(ValueError, match=r"m\.xlsx has 101 sheets; 100 are converted"):
+        converted(tmp_path, many, sheet="*")
+
+
 def test_a_cell_far_out_is_refused_before_the_sheet_is_laid_out(tmp_path: Path) -> None:
     with xlsxwriter.Workbook(tmp_path / "far.xlsx") as book:
         sheet = book.add_worksheet()

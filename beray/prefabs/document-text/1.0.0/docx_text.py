@@ -23,6 +23,8 @@ from lxml import etree
 from document import Document, Part, Unreadable, Wishes, clean, label
 
 _MOST_BYTES = 512 << 20
+_MOST_TEXT_BYTES = 100 << 20
+"""A tree of elements takes ten times what it was made of."""
 _MOST_MEMBERS = 20_000
 _DEEPEST = 40
 _CONTAINERS = {
@@ -68,7 +70,11 @@ def _check_size(path: Path) -> None:
     """Refuse what unpacks to too much. ``zipfile`` holds members to the size they say."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    size = sum(member.file_size for member in members)
+    texts = sum(each.file_size for each in members if each.filename.endswith((".xml", ".rels")))
+    if texts > _MOST_TEXT_BYTES:
+        said = f"{path.name} unpacks to {texts:,} bytes of text"
+        raise Unreadable(f"{said}; {_MOST_TEXT_BYTES:,} are read")
+    size = sum(each.file_size for each in members)
     if size > _MOST_BYTES or len(members) > _MOST_MEMBERS:
         raise Unreadable(f"{path.name} unpacks to {size:,} bytes; {_MOST_BYTES:,} are read")
 

@@ -15,6 +15,7 @@ from pypdf.generic import DictionaryObject
 from document import Document, Encrypted, Part, Unreadable, Wishes, clean, label
 
 _RANGE = re.compile(r"(\d{1,7})?\s*(?:(-)\s*(\d{1,7})?)?")
+_MOST_PAGES = 100_000
 _MOST_NAMED = 20
 
 # What it finds wrong is told in a document's problems; its log would say it once more.
@@ -39,6 +40,8 @@ def open_pdf(path: Path, wishes: Wishes) -> Document:
         raise Unreadable(f"{path.name} is damaged: {_said(error)}") from None
     if pages == 0:
         raise Unreadable(f"{path.name} has no pages")
+    if pages > _MOST_PAGES:
+        raise Unreadable(f"{path.name} claims to have {pages:,} pages; {_MOST_PAGES:,} are read")
     chosen = chosen_pages(wishes.pages, pages)
     if not chosen:
         raise Unreadable(f"none of the {pages} pages of {path.name} is among {wishes.pages}")

@@ -67,8 +67,9 @@ def _declared(data: bytes) -> str | None:
 def _likely(path: Path, data: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    beyond_ascii = [letter for letter in data.decode("utf-8", "replace") if letter > "\x7f"]
-    if beyond_ascii.count("\ufffd") * 10 < len(beyond_ascii):
+    text = data.decode("utf-8", errors="replace")
+    beyond_ascii = len(text) - len(text.encode("ascii", errors="ignore"))
+    if text.count("\ufffd") * 10 < beyond_ascii:
         return "utf-8"  # a few broken bytes in what is UTF-8 otherwise
     found = from_bytes(data[:_SAMPLE])
     best = found.best()

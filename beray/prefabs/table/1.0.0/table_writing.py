@@ -50,6 +50,13 @@ def write(frame: pl.DataFrame, path: Path, format: Format, *, escape: bool = Fal
     Raises:
         BadInput: the format cannot hold it.
     """
+    try:
+        return _write(frame, path, format, escape)
+    except pl.exceptions.PolarsError as error:
+        raise BadInput(f"{path.name} cannot be written: {error}") from None
+
+
+def _write(frame: pl.DataFrame, path: Path, format: Format, escape: bool) -> list[str]:
     if format == "parquet":
         frame.write_parquet(path)
         return []

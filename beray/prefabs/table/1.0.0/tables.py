@@ -21,6 +21,7 @@ from table_values import shown_columns, shown_rows
 from table_writing import Format, Names, write
 
 _SUMMARY_ROWS = 200
+_MOST_SHEETS = 100
 Text = Literal["", "csv", "tsv", "parquet", "xlsx"]
 
 
@@ -46,31 +47,32 @@ def convert(
         raise ValueError("tables: at least one file is needed")
     names = Names()
     told: list[dict[str, Any]] = []
-    failed: list[str] = []
     for index, path in enumerate(paths):
         yield Progress(index / len(paths), path.name)
         try:
-            wanted: list[str] = sheets_of(path) if sheet == "*" else [sheet]
-            for one in wanted or [""]:
-                options = Options(sheet=one, delimiter=delimiter, header=header)
-                table = opened(path, options)
-                same = format in ("csv", "tsv")  # text stays as it was written
-                frame = table.raw if same else table.typed()
-                stem = f"{path.stem}-{one}" if sheet == "*" and one else path.stem
-                file = names.take(stem, format)
-                problems = table.problems + write(
-                    frame, call.output("tables", file), format, escape=escape_formulas
-                )
-                told.append(_told(table, file, frame, problems))
-                yield told[-1]
+            sheets = _all_sheets(path) if sheet == "*" else [sheet]
         except BadInput as error:
-            failed.append(str(error))
-            told.append(_lost(path, str(error)))
+            told.append(_lost(path, None, str(error)))
             yield told[-1]
-    if len(failed) == len(paths) and not any(each["file"] for each in told):
-        raise ValueError("; ".join(failed))
+            continue
+        for one in sheets:
+            stem = f"{path.stem}-{one}" if sheet == "*" and one else path.stem
+            try:
+                table = opened(path, Options(one, delimiter, header))
+                # Text stays as it was written.
+                frame = table.raw if format in ("csv", "tsv") else table.typed()
+                file = names.take(stem, format)
+                written = call.output("tables", file)
+                problems = table.problems + write(frame, written, format, escape=escape_formulas)
+                told.append(_told(table, file, frame, problems))
+            except BadInput as error:
+                told.append(_lost(path, one or None, str(error)))
+            yield told[-1]
+    failed = [each for each in told if each["file"] is None]
+    if len(failed) == len(told):
+        raise ValueError("; ".join(each["problems"][0] for each in failed))
     yield Progress(1.0)
-    return {"tables": told, "converted": len(paths) - len(failed), "failed": len(failed)}
+    return {"tables": told, "converted": len(told) - len(failed), "failed": len(failed)}
 
 
 def info(call: Call, *, sheet: str = "", preview: int = 10) -> dict[str, Any]:
@@ -222,10 +224,17 @@ def _told(table: Table, file: str, frame: pl.DataFrame, problems: list[str]) -> 
     }
 
 
-def _lost(path: Path, problem: str) -> dict[str, Any]:
+def _all_sheets(path: Path) -> list[str]:
+    sheets = sheets_of(path)
+    if len(sheets) > _MOST_SHEETS:
+        raise BadInput(f"{path.name} has {len(sheets):,} sheets; {_MOST_SHEETS} are converted")
+    return sheets or [""]
+
+
+def _lost(path: Path, sheet: str | None, problem: str) -> dict[str, Any]:
     return {
         "name": path.name,
-        "sheet": None,
+        "sheet": sheet,
         "file": None,
         "rows": 0,
         "columns": [],
