@@ -35,6 +35,7 @@ def test_pages_come_as_they_are_read(tmp_path: Path) -> None:
     ]
     assert "".join(each["text"] for each in content) == written(tmp_path, "report.txt")
     assert document["characters"] == len(written(tmp_path, "report.txt"))
+    assert result["complete_in_pieces"]
     assert [each.fraction for each in progress] == [0, 0.5, 1]
     assert progress[-1].message == "report.pdf, page 2 of 2"
 
@@ -134,6 +135,13 @@ def test_pieces_have_a_bound_and_files_have_all(
     result, content, _ = finished(module.extract(call_with(tmp_path, documents=path)))
     assert content == [] and not result["complete_in_pieces"]
     assert written(tmp_path, "a.txt") == "ä" * 100_000
+
+
+def test_text_in_files_alone(tmp_path: Path) -> None:
+    call = call_with(tmp_path, documents=pdf(tmp_path / "a.pdf", ["words"]))
+    result, content, _ = finished(module.extract(call, in_pieces=False))
+    assert (content, result["complete_in_pieces"]) == ([], False)
+    assert written(tmp_path, "a.txt") == "words\n"
 
 
 def _one_page(packed: bytes) -> bytes:

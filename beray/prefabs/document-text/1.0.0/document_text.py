@@ -34,6 +34,7 @@ def extract(
     page_marks: bool = False,
     keep_links: bool = False,
     keep_navigation: bool = False,
+    in_pieces: bool = True,
 ) -> Generator[Progress | dict[str, Any], None, dict[str, Any]]:
     """The text of each document, in a file and in pieces.
 
@@ -56,7 +57,7 @@ def extract(
     paths = _documents(call)
     names = _output_names(paths, ".md" if wishes.markdown else ".txt")
     results: list[dict[str, Any]] = []
-    left = _MOST_CONTENT_BYTES
+    left = _MOST_CONTENT_BYTES if in_pieces else 0
     told = 0.0
     for index, (path, name) in enumerate(zip(paths, names, strict=True)):
         yield Progress(index / len(paths), path.name)
