@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from table_names import BadInput
-
-# It keeps a cache of fonts in the home, which a call may not have.
-os.environ.setdefault("MPLCONFIGDIR", tempfile.gettempdir())
 import matplotlib as mpl
+import polars as pl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from table_names import BadInput
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
