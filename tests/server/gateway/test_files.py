@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,6 +97,19 @@ def test_listing_by_pages(agent: Agent) -> None:
         key for key in everything if key.startswith(folder + prefix)
     ]
     assert listed(agent, prefix="../") == []
+
+
+def test_a_hundred_thousand_files_by_pages(agent: Agent) -> None:
+    folder = f"agent-outputs/{agent.user_id}/scout/"
+    keys = [f"{folder}{number:06}/x" for number in range(100_000)]
+    row = "INSERT INTO objects VALUES (?, ?, 1, '', NULL, '2026-01-01T00:00:00.000000Z')"
+    with closing(sqlite3.connect(agent.server.data_dir / "beray.sqlite3", timeout=30)) as database:
+        with database:
+            database.executemany(row, [(key, key) for key in keys])
+        assert listed(agent, limit=1000) == keys
+        assert listed(agent, limit=1000, prefix="0999") == keys[99_900:100_000]
+        with database:
+            database.execute("DELETE FROM objects WHERE key LIKE ?", (f"{folder}%",))
 
 
 @pytest.mark.parametrize("call", ["list", "list_temp"])
