@@ -12,17 +12,26 @@ from typing import Any
 import requests
 
 from beray import schema
+from beray.api_keys import ApiKeys
 from beray.base_client import BaseClient
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
-from beray.schema import Deleted, Limits, Message, Session, Task, TaskEvent, User
+from beray.schema import (
+    Deleted,
+    Limits,
+    Message,
+    Session,
+    Task,
+    TaskEvent,
+    User,
+)
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
-class BeRayClient(TaskFiles, BaseClient):
+class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     """A client of one BeRay server.
 
     Results are plain dictionaries of the shapes in :mod:`beray.schema`. Every call

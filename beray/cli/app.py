@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import account, chat, dashboard, files, output, server, tasks
+from beray.cli import account, apikeys, chat, dashboard, files, output, server, tasks
 from beray.cli.connection import Choice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
@@ -53,4 +53,5 @@ tasks.register(app)
 chat.register(app)
 files.register(app)
 account.register(app)
+apikeys.register(app)
 server.register(app)
