@@ -58,7 +58,8 @@ async def current_caller(request: Request, app: AppServices) -> Caller:
                 "internal token first.",
             )
         return Caller(user.id, None, address)
-    if is_allowed(address, app.settings.gateway_allow):
+    # A browser says where a page comes from: any page could call by the address of its reader.
+    if is_allowed(address, app.settings.gateway_allow) and "Origin" not in request.headers:
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"An {INTERNAL_TOKEN} is needed.")
 

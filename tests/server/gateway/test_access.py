@@ -203,6 +203,14 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
         assert agent.files("GET", "list").status_code == 200
 
 
+def test_a_page_in_a_browser_is_not_let_in_by_its_address(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.0/8") as server:
+        url = f"{server.url}/internal/files/generate_upload_url"
+        page = {"Origin": "https://evil.example"}
+        assert requests.post(url, json={"filename": "a"}, headers=page).status_code == 401
+        assert requests.post(url, json={"filename": "a"}).status_code == 200
+
+
 @pytest.mark.parametrize("forged", ["10.1.2.3", "10.1.2.3, 10.1.2.3", "::ffff:10.1.2.3"])
 def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, forged: str) -> None:
     headers = {"X_Forwarded_For": forged, "X_Real_IP": forged, "Forwarded": f"for={forged}"}
