@@ -162,8 +162,9 @@ def _shorten(told: traceback.TracebackException, folder: str, seen: set[int]) ->
         _ = frame.line
         frame.filename = _shown(frame.filename, folder)
     told.stack[:] = frames[first:]
-    if isinstance(told.filename, str):
-        told.filename = _shown(told.filename, folder)
+    # That of a syntax error.
+    if isinstance(name := getattr(told, "filename", None), str):
+        told.filename = _shown(name, folder)
     for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
         if other is not None:
             _shorten(other, folder, seen)

@@ -138,8 +138,9 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
 def test_versions_are_in_the_order_of_semver() -> None:
     # The example of Semantic Versioning 2.0.0, 11.4.4.
     order = "1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11"
-    versions = [Version.parse(text) for text in [*order.split(), "1.0.0-rc.1", "1.0.0", "1.10.0"]]
-    assert sorted(reversed(versions)) == versions
+    wanted = [*order.split(), "1.0.0-rc.1", "1.0.0", "1.10.0"]
+    versions = [Version.parse(text) for text in wanted[::-1]]
+    assert [one.text for one in sorted(versions)] == wanted
     assert newest_first([*versions, Version.parse("2.0.0-rc.1")])[0].text == "1.10.0"
     for wrong in ("1.0", "01.0.0", "1.0.0-01", "v1.0.0", "1.0.0-", "1.0.0+", "١.0.0", "9" * 99):
         with pytest.raises(ValueError):
