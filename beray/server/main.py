@@ -258,7 +258,7 @@ def _make_private(data_dir: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
-    for name in ("workspaces", "scratch", "outbox"):
+    for name in ("workspaces", "scratch", "outbox", "objects"):
         with suppress(FileNotFoundError):
             (data_dir / name).chmod(0o700)
 
