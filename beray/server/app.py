@@ -18,7 +18,7 @@ from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
-from beray.server.gateway import access, api_keys
+from beray.server.gateway import access, api_keys, calls, prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.mail import Mailer
@@ -57,7 +57,7 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    for router in (agent_ws.socket_router, access.router):
+    for router in (agent_ws.socket_router, access.router, calls.router, prefabs.router):
         app.include_router(router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
@@ -84,7 +84,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
-        gateway = await closing.enter_async_context(running_gateway(settings, store))
+        gateway = await closing.enter_async_context(running_gateway(settings, store, sandbox))
         runners = Runners(settings, sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatch(workspaces.root)

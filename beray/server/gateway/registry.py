@@ -20,6 +20,7 @@ import structlog
 
 from beray import staging
 from beray.exceptions import TransferError
+from beray.server import folders
 from beray.server.gateway import manifest
 from beray.server.gateway.manifest import Function, Manifest, ManifestError
 from beray.server.gateway.schemas import Problem
@@ -80,7 +81,15 @@ class Registry:
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Look at all folders. Nothing of a single one keeps the others from being there."""
+        """Look at all folders. Nothing of a single one keeps the others from being there.
+
+        Raises:
+            OSError: the folder of those that are added cannot be made or read.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._folder.glob(".new-*"):
+            folders.make_empty(left)
+            left.rmdir()
         found: dict[str, dict[str, Installed]] = {}
         for root, is_official in ((self._official, True), (self._folder, False)):
             for folder in _version_folders(root):
