@@ -18,7 +18,8 @@ from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
-from beray.server.gateway import access, api_keys, calls, prefabs
+from beray.server.gateway import access, api_keys, calls, object_urls, prefabs
+from beray.server.gateway import files as gateway_files
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.mail import Mailer
@@ -57,8 +58,9 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    for router in (agent_ws.socket_router, access.router, calls.router, prefabs.router):
-        app.include_router(router)
+    app.include_router(agent_ws.socket_router)
+    for part in (access, gateway_files, object_urls, calls, prefabs):
+        app.include_router(part.router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
 

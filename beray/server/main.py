@@ -123,7 +123,7 @@ class BeRayServer(uvicorn.Server):
                 await self.services.seats.farewell()
                 await self.services.chats.close()
                 await self.services.queue.close()
-                await self.services.gateway.runs.close()
+                await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
         self.services.event_log.drain()
@@ -172,7 +172,7 @@ class EmbeddedServer(BeRayServer):
     async def _leave_when_idle(self) -> None:
         while not self.should_exit:
             found = self.services
-            idle = found.queue.idle and found.chats.idle and found.gateway.runs.idle
+            idle = found.queue.idle and found.chats.idle and found.gateway.prefabs.runs.idle
             if idle and self.activity.quiet_seconds() > self.idle_seconds:
                 log.info("leaving, nobody was here for a while", seconds=self.idle_seconds)
                 self.should_exit = True

@@ -73,7 +73,7 @@ async def _prepared(
     app: Services, caller: Caller, call: Call, number: int
 ) -> Prepared | GatewayRefused:
     try:
-        return await app.gateway.preparation.prepare(caller, call, number)
+        return await app.gateway.prefabs.preparation.prepare(caller, call, number)
     except GatewayRefused as error:
         return error
 
@@ -124,7 +124,9 @@ async def _results(
         runs.refused(call.detail)
         if isinstance(call, GatewayRefused)
         # Two calls may make files of the same name.
-        else app.gateway.runs.begin(caller, call, job if len(calls) == 1 else f"{job}-{number}")
+        else app.gateway.prefabs.runs.begin(
+            caller, call, job if len(calls) == 1 else f"{job}-{number}"
+        )
         for number, call in enumerate(calls, 1)
     ]
     tasks = {task for task in begun if isinstance(task, asyncio.Task)}
@@ -168,7 +170,7 @@ def _stream(app: Services, caller: Caller, call: Prepared, job: str) -> Response
 
 async def _events(app: Services, caller: Caller, call: Prepared, job: str) -> AsyncIterator[bytes]:
     pieces: asyncio.Queue[Piece | None] = asyncio.Queue(WAITING_PIECES)
-    running = app.gateway.runs.begin(caller, call, job, pieces.put)
+    running = app.gateway.prefabs.runs.begin(caller, call, job, pieces.put)
     ended = asyncio.create_task(_told(running, pieces))
     try:
         yield _event("start", {"job_id": job})

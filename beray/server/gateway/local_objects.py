@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import secrets
+import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class LocalObjects:
         self.signer = signer
         self._life = secrets.token_hex(8)
         self._numbers = itertools.count()
+        self._closing = threading.Event()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def put(
@@ -128,6 +130,8 @@ class LocalObjects:
         """Remove the files of earlier lives that no row names; how many. In a thread."""
         removed = 0
         for folder in filter(Path.is_dir, self._folder.iterdir()):
+            if self._closing.is_set():
+                break
             left = [path for path in folder.iterdir() if f".{self._life}." not in path.name]
             names = {f"{folder.name}/{path.name}": path for path in left}
             for some in _batches(names):
@@ -139,6 +143,10 @@ class LocalObjects:
                     names[name].unlink(missing_ok=True)
                     removed += 1
         return removed
+
+    def close(self) -> None:
+        """End a sweep that is under way."""
+        self._closing.set()
 
     def _new_name(self, key: str) -> str:
         mark = hashlib.sha256(key.encode()).hexdigest()

@@ -105,7 +105,7 @@ def new_output(caller: Caller, filename: str) -> str:
     return f"{outputs_of(caller)}{uuid.uuid4()}/{plain_filename(filename)}"
 
 
-def new_temporary(caller: Caller, session_id: str | None, filename: str) -> str:
+def new_temporary(caller: Caller, filename: str, session_id: str | None) -> str:
     return f"{session_of(caller, session_id)}{uuid.uuid4()}/{plain_filename(filename)}"
 
 

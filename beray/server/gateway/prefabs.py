@@ -40,7 +40,7 @@ async def list_prefabs(
     status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
 ) -> dict[str, Any]:
     """The newest version of each prefab."""
-    found = await run_in_threadpool(app.gateway.registry.newest)
+    found = await run_in_threadpool(app.gateway.prefabs.registry.newest)
     infos = map(_info, found)
     return {"prefabs": [info for info in infos if status in (None, info["status"])]}
 
@@ -65,10 +65,10 @@ async def spec(
 ) -> dict[str, Any]:
     """What a prefab has; ``latest`` is the newest version."""
     try:
-        installed = app.gateway.registry.find(prefab_id, version)
+        installed = app.gateway.prefabs.registry.find(prefab_id, version)
     except NoSuchPrefab as error:
         raise not_found(prefab_id, version, error) from None
-    return app.gateway.registry.spec(installed)
+    return app.gateway.prefabs.registry.spec(installed)
 
 
 @router.post("", status_code=201, response_model=None)
@@ -80,20 +80,20 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
     if kind != ZIP:
         raise GatewayRefused(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
     archive = await request.body()
-    root = app.gateway.registry.root
+    root = app.gateway.prefabs.registry.root
     with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as place:
         fresh = Path(place) / "prefab"
         try:
             await run_in_threadpool(registry.unpacked, archive, fresh)
             await _inspect(app, fresh, Path(place))
-            installed, is_new = await run_in_threadpool(app.gateway.registry.install, fresh)
+            installed, is_new = await run_in_threadpool(app.gateway.prefabs.registry.install, fresh)
         except TransferError as error:
             raise _refused([Problem((), str(error).replace(place, ""))]) from None
         except ManifestError as error:
             raise _refused(error.problems) from None
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
-    return JSONResponse(app.gateway.registry.spec(installed), 201 if is_new else 200)
+    return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
 
 
 async def _inspect(app: Services, fresh: Path, place: Path) -> None:
@@ -102,7 +102,9 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> None:
     work = place / "work"
     work.mkdir()
     try:
-        found = await prefab_process.inspected(app.gateway.sandbox, prefab, work, IMPORT_SECONDS)
+        found = await prefab_process.inspected(
+            app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS
+        )
     except RunFailed as failed:
         module = Problem((prefab.module_file,), failed.message.replace(str(fresh), "."))
         raise ManifestError([module]) from None
@@ -147,7 +149,7 @@ async def list_secrets(
 ) -> dict[str, list[str]]:
     """The names of the secrets that the caller has given to a prefab."""
     user_id = _person(caller)
-    names = await run_in_threadpool(app.gateway.secrets.names, user_id, prefab_id)
+    names = await run_in_threadpool(app.gateway.prefabs.secrets.names, user_id, prefab_id)
     return {"secrets": names}
 
 
@@ -161,7 +163,7 @@ async def put_secret(
     if name not in wanted:
         known = f"it needs {', '.join(sorted(wanted))}" if wanted else "it needs none"
         raise GatewayRefused(422, INVALID_INPUT, f"{prefab_id} needs no such secret: {known}.")
-    await run_in_threadpool(app.gateway.secrets.put, user_id, prefab_id, name, body.value)
+    await run_in_threadpool(app.gateway.prefabs.secrets.put, user_id, prefab_id, name, body.value)
     return {"message": f"{prefab_id} has the secret {name}."}
 
 
@@ -171,14 +173,14 @@ async def remove_secret(
 ) -> dict[str, str]:
     """Take a secret away from a prefab."""
     user_id = _person(caller)
-    if not await run_in_threadpool(app.gateway.secrets.remove, user_id, prefab_id, name):
+    if not await run_in_threadpool(app.gateway.prefabs.secrets.remove, user_id, prefab_id, name):
         raise GatewayRefused(404, "NOT_FOUND", "You have given it no such secret.")
     return {"message": f"{prefab_id} has the secret {name} no more."}
 
 
 def _wanted(app: Services, prefab_id: str) -> set[str]:
     """The secrets that any version of a prefab needs."""
-    found = app.gateway.registry
+    found = app.gateway.prefabs.registry
     try:
         versions = [found.find(prefab_id, one) for one in found.versions(prefab_id) or ["latest"]]
     except NoSuchPrefab as error:

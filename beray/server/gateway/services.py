@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway.calls_in import Preparation
 from beray.server.gateway.local_objects import BUCKET, LocalObjects
 from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.prefab_secrets import PrefabSecrets
+from beray.server.gateway.prefab_services import Prefabs, running_prefabs
 from beray.server.gateway.quotas import Quotas
-from beray.server.gateway.registry import Registry
-from beray.server.gateway.runs import PrefabRuns
 from beray.server.gateway.signing import Signer, secret_at
+from beray.server.gateway.temporary import Temporary
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 
 OBJECTS_FOLDER: Final = "objects"
-PREFABS_FOLDER: Final = "prefabs"
 SECRET_FILE: Final = "objects.key"
+
+
+log = structlog.get_logger("beray.gateway")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,11 @@ class Gateway:
     """Its parts."""
 
     objects: ObjectStore
+    temporary: Temporary
     tokens: InternalTokens
     api_keys: ApiKeys
     quotas: Quotas
-    registry: Registry
-    secrets: PrefabSecrets
-    preparation: Preparation
-    runs: PrefabRuns
-    sandbox: Sandbox
+    prefabs: Prefabs
 
 
 @asynccontextmanager
@@ -51,27 +51,39 @@ async def running_gateway(
     Raises:
         OSError: the folder of objects, or of prefabs, cannot be used.
     """
-    objects = await run_in_threadpool(_local, settings, store)
-    registry = Registry(settings.data_dir / PREFABS_FOLDER)
-    await run_in_threadpool(registry.load)
-    secrets = PrefabSecrets(store, settings.data_dir)
-    runs = PrefabRuns(settings, sandbox, objects)
-    try:
-        yield Gateway(
-            objects,
-            InternalTokens(store),
-            ApiKeys(store),
-            Quotas(store),
-            registry,
-            secrets,
-            Preparation(registry, secrets, objects),
-            runs,
-            sandbox,
+    async with AsyncExitStack() as closing:
+        objects = await run_in_threadpool(_local, settings, store)
+        await closing.enter_async_context(_swept(objects))
+        temporary = Temporary(store, objects)
+        await closing.enter_async_context(temporary.running())
+        prefabs = await closing.enter_async_context(
+            running_prefabs(settings, store, sandbox, objects)
         )
-    finally:
-        await runs.close()
+        tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
+        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs)
 
 
 def _local(settings: Settings, store: Store) -> LocalObjects:
     signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
     return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+
+
+@asynccontextmanager
+async def _swept(objects: LocalObjects) -> AsyncIterator[None]:
+    """Remove what a crash has left, beside everything else."""
+
+    async def sweep() -> None:
+        try:
+            removed = await run_in_threadpool(objects.sweep)
+        except (OSError, SQLAlchemyError) as error:
+            log.error("the folder of objects cannot be swept", exc_info=error)
+        else:
+            if removed:
+                log.info("files that are no objects were removed", count=removed)
+
+    sweeping = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        objects.close()
+        await sweeping

@@ -191,10 +191,8 @@ def caller(server: RunningServer) -> Iterator[Caller]:
 def put(server: RunningServer, caller: Caller, name: str, text: str) -> str:
     """An object of the caller's, put where the store keeps it: its URL."""
     answer = caller.files("POST", "upload", files={"file": (name, text.encode())})
-    if answer.status_code != 404:
-        assert answer.ok, answer.text
-        return str(answer.json()["s3_url"])
-    pytest.skip("the routes of files are not there yet")
+    assert answer.ok, answer.text
+    return str(answer.json()["s3_url"])
 
 
 def test_what_there_is_and_its_spec(caller: Caller) -> None:
