@@ -56,6 +56,7 @@ class BeRayServer(uvicorn.Server):
         self.activity = activity
         self._listener = listener
         self._app = create_app(activity)
+        self._app.state.url = self.url
         self._running = AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
         # A stream ends once it has nothing more to tell; it is not cut at the signal.
