@@ -76,7 +76,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """Start the services of ``app``, and close them.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, OSError, SQLAlchemyError: they do not start.
+        UnusableDatabase, SandboxUnavailable, ObjectStoreUnavailable, OSError, SQLAlchemyError:
+            they do not start.
     """
     async with AsyncExitStack() as closing:
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
