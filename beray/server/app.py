@@ -18,10 +18,11 @@ from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
-from beray.server.gateway import access, api_keys, object_urls
+from beray.server.gateway import access, api_keys, calls, object_urls, prefabs
 from beray.server.gateway import files as gateway_files
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
+from beray.server.gateway.task_access import TaskAccess
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import Activity, Envelope
@@ -59,7 +60,7 @@ def create_app(activity: Activity) -> FastAPI:
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(agent_ws.socket_router)
-    for part in (access, gateway_files, object_urls):
+    for part in (access, gateway_files, object_urls, calls, prefabs):
         app.include_router(part.router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
@@ -87,13 +88,15 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
-        gateway = await closing.enter_async_context(running_gateway(settings, store))
+        gateway = await closing.enter_async_context(running_gateway(settings, store, sandbox))
         runners = Runners(settings, sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatch(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch)
+        url: str | None = getattr(app.state, "url", None)
+        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry)
+        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
         queue = RunQueue(store, event_log, runs, workspaces, slots=settings.slots)
         closing.push_async_callback(queue.close)
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)

@@ -113,6 +113,13 @@ class Settings(BaseSettings):
     daily_prefab_calls: int | None = Field(default=None, ge=0)
     """How many functions of prefabs a caller may run from midnight to midnight, UTC."""
 
+    prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """How many functions of prefabs run at once."""
+    prefab_authors: str = ""
+    """E-mail addresses, with commas, of who may add prefabs; ``*``: everybody."""
+    prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """How much the files of one call may take: inputs, outputs and what is made on the way."""
+
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
     heartbeat_seconds: float = Field(default=15.0, gt=0)
     send_timeout_seconds: float = Field(default=30.0, gt=0)
@@ -174,6 +181,11 @@ class Settings(BaseSettings):
             Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
             for path in _items(self.agent_paths)
         ]
+
+    def may_add_prefabs(self, email: str) -> bool:
+        """Whether ``prefab_authors`` names this address."""
+        named = [item.lower() for item in _items(self.prefab_authors)]
+        return "*" in named or email.lower() in named
 
     def agent_environ(self) -> dict[str, str]:
         """The variables that ``agent_env`` names, as far as there are such."""

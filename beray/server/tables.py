@@ -238,3 +238,18 @@ class GatewayUsage(Base):
     subject: Mapped[str] = mapped_column(primary_key=True)
     day: Mapped[str] = mapped_column(primary_key=True)
     calls: Mapped[int]
+
+
+class PrefabSecret(Base):
+    """What a user gives to the functions of a prefab; ``value`` is encrypted."""
+
+    __tablename__ = "prefab_secrets"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    prefab_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    created_at: Mapped[str]

@@ -14,10 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.gateway.local_objects import BUCKET, LocalObjects
 from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.prefab_services import Prefabs, running_prefabs
 from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.signing import Signer, secret_at
 from beray.server.gateway.temporary import Temporary
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
+from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 
@@ -41,14 +43,17 @@ class Gateway:
     tokens: InternalTokens
     api_keys: ApiKeys
     quotas: Quotas
+    prefabs: Prefabs
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings, store: Store) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    settings: Settings, store: Store, sandbox: Sandbox
+) -> AsyncIterator[Gateway]:
     """Start the gateway, and close it.
 
     Raises:
-        OSError, ObjectStoreUnavailable: the objects cannot be kept where they should be.
+        OSError, ObjectStoreUnavailable: objects or prefabs cannot be kept where they should be.
     """
     async with AsyncExitStack() as closing:
         objects = await run_in_threadpool(_objects, settings, store)
@@ -56,7 +61,11 @@ async def running_gateway(settings: Settings, store: Store) -> AsyncIterator[Gat
             await closing.enter_async_context(_swept(objects))
         temporary = Temporary(store, objects)
         await closing.enter_async_context(temporary.running())
-        yield Gateway(objects, temporary, InternalTokens(store), ApiKeys(store), Quotas(store))
+        prefabs = await closing.enter_async_context(
+            running_prefabs(settings, store, sandbox, objects)
+        )
+        tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
+        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs)
 
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:
