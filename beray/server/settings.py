@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
@@ -115,6 +116,8 @@ class Settings(BaseSettings):
 
     prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many functions of prefabs run at once."""
+    prefab_tools: str = "*"
+    """Which of them models have as tools: ids, with ``*`` and commas. Each costs tokens."""
     prefab_authors: str = ""
     """E-mail addresses, with commas, of who may add prefabs; ``*``: everybody."""
     prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
@@ -181,6 +184,10 @@ class Settings(BaseSettings):
             Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
             for path in _items(self.agent_paths)
         ]
+
+    def is_tool(self, prefab_id: str) -> bool:
+        """Whether ``prefab_tools`` names this prefab."""
+        return any(fnmatchcase(prefab_id, name) for name in _items(self.prefab_tools))
 
     def may_add_prefabs(self, email: str) -> bool:
         """Whether ``prefab_authors`` names this address."""

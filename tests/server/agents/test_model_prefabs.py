@@ -154,3 +154,14 @@ def test_a_task_that_is_stopped_ends_its_call_and_its_token(
     assert last["status"] == "STOPPED"
     until(lambda: not sleepers("98781"))
     assert tokens(models) == 0
+
+
+def test_the_owner_says_which_prefabs_are_tools(tmp_path: Path) -> None:
+    with model_server(tmp_path / "data", BERAY_PREFAB_TOOLS="im*, none") as models:
+        client = models.server.sign_up()
+        assert models.done(client, "what is there?", Reply(text=["-"]))[-1]["status"] == "COMPLETED"
+        names = [tool["function"]["name"] for tool in models.provider.requests[-1]["tools"]]
+        assert {name for name in names if name.startswith("prefab_")} == {
+            "prefab_image_convert", "prefab_image_resize", "prefab_image_contact_sheet",
+            "prefab_image_info",
+        }  # fmt: skip

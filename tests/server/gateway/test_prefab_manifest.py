@@ -84,7 +84,11 @@ def test_a_schema_that_cannot_be_used_is_named(schema: str, said: str) -> None:
     assert any("functions.other.parameters" in one and said in one for one in found), found
 
 
-@pytest.mark.parametrize("text", ["", "[prefab", "\udcff", "a = " + "[" * 100_000, "prefab = 3"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[prefab", "\udcff", "a = " + "[" * 100_000, "prefab = 3"],
+    ids=lambda text: text[:8],
+)
 def test_what_is_no_manifest_is_refused(text: str) -> None:
     assert problems(text)
 

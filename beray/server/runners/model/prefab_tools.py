@@ -28,6 +28,7 @@ from beray.server.beneath import MissingPath
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.runners.model.names import free_name
+from beray.server.settings import Settings
 
 MOST_TOOLS: Final = 100
 CHARACTERS: Final = 100_000
@@ -41,9 +42,11 @@ log = structlog.get_logger("beray.model")
 
 
 async def prefab_tools(
-    job: Job, sink: Sink, files: FileTools, taken: Sequence[str]
+    settings: Settings, job: Job, sink: Sink, files: FileTools, taken: Sequence[str]
 ) -> list[Tool[None]]:
-    """A tool for each function of each prefab; none where the gateway is not to be had.
+    """A tool for each function of the prefabs that the owner wants to be tools.
+
+    None where the gateway is not to be had.
 
     Args:
         taken: names that they must not have.
@@ -52,7 +55,7 @@ async def prefab_tools(
         return []
     client = GatewayClient(job.gateway.token, job.gateway.url)
     try:
-        specs = await asyncio.to_thread(_specs, client)
+        specs = await asyncio.to_thread(_specs, client, settings)
     except GatewayError as error:
         log.warning("a run has no prefabs", problem=str(error))
         return []
@@ -65,9 +68,13 @@ async def prefab_tools(
     return tools[:MOST_TOOLS]
 
 
-def _specs(client: GatewayClient) -> list[dict[str, Any]]:
+def _specs(client: GatewayClient, settings: Settings) -> list[dict[str, Any]]:
     found = client.list_prefabs(status="deployed")
-    return [client.get_prefab_spec(one.prefab_id, one.version) for one in found]
+    return [
+        client.get_prefab_spec(one.prefab_id, one.version)
+        for one in found
+        if settings.is_tool(one.prefab_id)
+    ]
 
 
 class _Function:

@@ -107,7 +107,8 @@ class ModelRunner:
         try:
             async with live, servers as mcp:
                 taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
-                prefabs = await prefab_tools(job, sink, FileTools(job.work_dir), taken)
+                files = FileTools(job.work_dir)
+                prefabs = await prefab_tools(self._settings, job, sink, files, taken)
                 further = [*mcp.tools, *prefabs]
                 agent: Agent[None, str | None] = Agent(
                     live,
