@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
     )
     from beray.files import Transfer
+    from beray.gateway.client import GatewayClient
     from beray.streaming import StreamState, TaskStream
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ConflictError",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "GatewayClient",
     "InvalidArgument",
     "InvalidResponseError",
     "NotFoundError",
@@ -62,12 +64,23 @@ __all__ = [
 
 _ELSEWHERE = {
     "BeRayClient": "client",
+    "GatewayClient": "gateway",
     "StreamState": "streaming",
     "TaskStream": "streaming",
     "Transfer": "files",
 }
 """The modules of the names that are no exceptions."""
-_MODULES = ("client", "config", "events", "exceptions", "files", "schema", "streaming", "text")
+_MODULES = (
+    "client",
+    "config",
+    "events",
+    "exceptions",
+    "files",
+    "gateway",
+    "schema",
+    "streaming",
+    "text",
+)
 """Modules that ``import beray`` alone gives, as in ``beray.exceptions.APIError``."""
 
 if not TYPE_CHECKING:  # a type checker is to see the names above and no others

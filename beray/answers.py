@@ -12,6 +12,7 @@ import ssl
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -35,6 +36,18 @@ from beray.exceptions import (
 from beray.schema import BODY_EXCERPT
 
 NOT_JSON: Final = "is not JSON"
+PRESIGNED: Final = "(presigned URL)"
+"""Stands for the path of a presigned URL, which nobody is to see."""
+_PRIVATE: Final = (
+    "/auth/",
+    "/v1/auth/",
+    "/internal/files/download",
+    "/internal/files/generate_upload_url",
+    PRESIGNED,
+)
+"""Where an answer may hold a token or a signature."""
+FromJson = Callable[[bytes], Any]
+
 _ERRORS: Final[dict[int, type[APIError]]] = {
     401: AuthenticationError,
     403: AuthenticationError,
@@ -82,8 +95,8 @@ def read_whole(response: requests.Response) -> None:
 
 
 def excerpt(response: requests.Response, path: str) -> str:
-    """The first part of a body, for an exception; of accounts none, it may hold a token."""
-    if path.startswith("/auth/"):
+    """The first part of a body, for an exception; none where it may hold a secret."""
+    if path.startswith(_PRIVATE):
         return ""
     # Not its ``text``, for which the whole of a large body would be looked through.
     return response.content[: 4 * BODY_EXCERPT].decode("utf-8", "replace")[:BODY_EXCERPT]
@@ -118,6 +131,34 @@ def why_unreadable(error: ValueError | RecursionError) -> str:
     return f"holds a number of more than {sys.get_int_max_str_digits()} digits"
 
 
+def decoded_event(data: bytes, from_json: FromJson, path: str) -> Any:
+    """Decode the data of an event, a JSON object.
+
+    Args:
+        from_json: pydantic's, which costs to import; its caller has it by then.
+
+    Raises:
+        InvalidResponseError: it is no JSON object.
+    """
+    problem = "is not a JSON object"
+    try:
+        event = from_json(data)
+    except ValueError:
+        try:
+            # It takes what the stricter and faster decoder does not: lone surrogates, and
+            # bytes that are not UTF-8, once they are replaced.
+            event = json.loads(data.decode("utf-8", "replace"))
+        except (ValueError, RecursionError) as error:
+            event, problem = None, why_unreadable(error)
+    if event.__class__ is not dict:
+        raise InvalidResponseError(
+            f"{path}: an event {problem}",
+            body=data[:BODY_EXCERPT].decode("utf-8", "replace"),
+            path=path,
+        )
+    return event
+
+
 def api_error(response: requests.Response, method: str, path: str) -> APIError:
     """The exception that an unsuccessful response stands for."""
     try:
@@ -127,9 +168,11 @@ def api_error(response: requests.Response, method: str, path: str) -> APIError:
         detail = excerpt(response, path)
     if isinstance(detail, list):
         detail = [_without_input(item) for item in detail]
+    elif isinstance(detail, dict) and isinstance(detail.get("errors"), list):
+        detail = detail | {"errors": [_without_input(item) for item in detail["errors"]]}
     status = response.status_code
     return _ERRORS.get(status, APIError)(
-        f"{status} for {method} {path}: {_in_words(detail) or response.reason}",
+        f"{status} for {method} {path}: {in_words(detail) or response.reason}",
         error_detail=detail,
         retry_after=_seconds(response.headers.get("Retry-After")),
         **context(response, method, path),
@@ -204,7 +247,8 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-def _in_words(detail: Any) -> str:
+def in_words(detail: Any) -> str:
+    """What the ``detail`` of an answer says, in at most 2,048 characters."""
     if isinstance(detail, str):
         return detail[:BODY_EXCERPT]
     if isinstance(detail, list):

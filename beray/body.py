@@ -25,6 +25,7 @@ from beray.exceptions import (
     DeadlineExceeded,
     InvalidResponseError,
 )
+from beray.schema import BODY_EXCERPT
 
 T = TypeVar("T")
 _MAX_LINE: Final = 16 * 1024
@@ -103,6 +104,21 @@ class Body:
         """What the body says it is, without parameters, in lower case."""
         kind: str = self._response.headers.get("Content-Type", "")
         return kind.partition(";")[0].strip().lower()
+
+    def require_events(self, path: str) -> None:
+        """Refuse what says of itself that it is no event stream, such as a login page.
+
+        Raises:
+            InvalidResponseError: with the first part of it.
+        """
+        kind = self.content_type
+        if kind.endswith(("/html", "/json", "/xml", "+xml", "+json")):
+            first = self.read()[:BODY_EXCERPT]
+            raise InvalidResponseError(
+                f"{path}: the answer is no event stream ({kind})",
+                body=first.decode("utf-8", "replace"),
+                path=path,
+            )
 
     def shut(self) -> None:
         """Wake whoever is blocked in ``read``, which then ends; from any thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin
@@ -24,6 +25,10 @@ class Call:
     stream: bool
     timeout: Timeout
     options: dict[str, Any] = field(repr=False)  # a password may be in it
+    deadline: float = math.inf
+    """Seconds that it may take in all."""
+    harmless: bool = False
+    """Whether twice is the same as once, though the method does not say so."""
     _start: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

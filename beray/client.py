@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any
 
 import requests
 
 from beray import schema
+from beray.base_client import BaseClient
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
@@ -22,7 +22,7 @@ from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
-class BeRayClient(TaskFiles):
+class BeRayClient(TaskFiles, BaseClient):
     """A client of one BeRay server.
 
     Results are plain dictionaries of the shapes in :mod:`beray.schema`. Every call
@@ -69,31 +69,6 @@ class BeRayClient(TaskFiles):
         self._session = self._transport.session
         if token is not None:
             self.set_token(token)
-
-    @property
-    def base_url(self) -> str:
-        return self._transport.base_url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a client holds credentials and connections: it cannot be pickled")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections. The client opens new ones if it is used again."""
-        self._transport.close()
 
     # Accounts
 

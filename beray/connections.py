@@ -8,11 +8,13 @@ wants it to end shuts the socket under it.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
@@ -158,12 +160,35 @@ class _Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = pools
 
 
+def tells_attempts(session: requests.Session, url: str) -> bool:
+    """Whether connections of ``session`` tell what has become of an attempt."""
+    return isinstance(session.get_adapter(url), _Adapter)
+
+
 def new_session() -> requests.Session:
     """A session for many threads at once, without a memory for cookies."""
     session = requests.Session()
     session.headers["User-Agent"] = f"beray/{__version__}"
     session.headers["Accept-Encoding"] = encodings.ACCEPTED
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    _mount(session)
+    return session
+
+
+def _mount(session: requests.Session) -> None:
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(pool_maxsize=_CONNECTIONS))
+
+
+@cache
+def shared_session() -> requests.Session:
+    """The one session for clients that come and go, and for what no credential belongs to.
+
+    Nobody puts anything into it. What tells connections apart (host, certificates, proxy)
+    goes with each request, and the pools beneath keep them apart.
+    """
+    session = new_session()
+    if hasattr(os, "register_at_fork"):
+        # Two processes on one connection would take each other's answers.
+        os.register_at_fork(after_in_child=lambda: _mount(session))
     return session

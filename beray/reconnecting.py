@@ -5,14 +5,13 @@ Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2.3 (retry).
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Any, Final, cast
+from typing import Final
 
 from beray import retries, sse
-from beray.answers import why_unreadable
+from beray.answers import FromJson, decoded_event
 from beray.body import Body
 from beray.connections import Cancel
 from beray.cursor import Cursor
@@ -22,7 +21,7 @@ from beray.exceptions import (
     InvalidResponseError,
     StreamInterrupted,
 )
-from beray.schema import BODY_EXCERPT, TERMINAL_STATUSES, Task, TaskEvent
+from beray.schema import TERMINAL_STATUSES, Task, TaskEvent
 from beray.stream_state import StreamState
 from beray.transport import Transport
 
@@ -33,7 +32,6 @@ _LIVED_SECONDS: Final = 10.0
 _WORTH_WAITING: Final = frozenset({429, 500, 502, 503, 504})
 
 Failure = ConnectionFailed | APIError
-FromJson = Callable[[bytes], Any]
 
 
 class Connections:
@@ -122,7 +120,7 @@ class Connections:
             self._path, headers=headers, idle=self._idle, cancel=self._cancel
         )
         with closing(body), self._cancel.waking(body.shut):
-            self._require_stream(body)
+            body.require_events(self._path)
             self._set_state(StreamState.LIVE)
             try:
                 yield from self._new_events(body, from_json)
@@ -139,7 +137,7 @@ class Connections:
             for data, _, event_id in parser.feed_raw(chunk):
                 if not data:
                     continue
-                event = _decoded(data, from_json, self._path)
+                event: TaskEvent = decoded_event(data, from_json, self._path)
                 del data  # a large event is held once, as what it says
                 seq = event.get("seq")
                 if seq == expected and seq.__class__ is int:
@@ -159,17 +157,6 @@ class Connections:
                     return
             if parser.retry is not None:
                 self.first_delay = min(max(parser.retry, _SHORTEST_RETRY), _LONGEST_RETRY)
-
-    def _require_stream(self, body: Body) -> None:
-        """Refuse what says of itself that it is something else, such as a login page."""
-        kind = body.content_type
-        if kind.endswith(("/html", "/json", "/xml", "+xml", "+json")):
-            first = body.read()[:BODY_EXCERPT]
-            raise InvalidResponseError(
-                f"{self._path}: the answer is no event stream ({kind})",
-                body=first.decode("utf-8", "replace"),
-                path=self._path,
-            )
 
     def _task_knows(self) -> bool:
         """Behind an orderly close without the end: whether it was the end nevertheless.
@@ -224,26 +211,6 @@ class Connections:
             self.state = state
             if self._on_state is not None:
                 self._on_state(state)
-
-
-def _decoded(data: bytes, from_json: FromJson, path: str) -> TaskEvent:
-    problem = "is not a JSON object"
-    try:
-        event = from_json(data)
-    except ValueError:
-        try:
-            # It takes what the stricter and faster decoder does not: lone surrogates, and
-            # bytes that are not UTF-8, once they are replaced.
-            event = json.loads(data.decode("utf-8", "replace"))
-        except (ValueError, RecursionError) as error:
-            event, problem = None, why_unreadable(error)
-    if event.__class__ is not dict:
-        raise InvalidResponseError(
-            f"{path}: an event {problem}",
-            body=data[:BODY_EXCERPT].decode("utf-8", "replace"),
-            path=path,
-        )
-    return cast(TaskEvent, event)
 
 
 def _is_end(event: TaskEvent) -> bool:

@@ -37,7 +37,7 @@ def from_workspace(path: str) -> str:
     return path.removeprefix("/workspace/")
 
 
-def _loose(shape: type[T]) -> type[T]:
+def loose(shape: type[T]) -> type[T]:
     """Have pydantic keep unknown keys, and take no type for another."""
     shape.__pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[attr-defined]
     return shape
@@ -71,19 +71,19 @@ class Shape(Generic[T]):
         return None
 
 
-@_loose
+@loose
 class Message(TypedDict):
     message: str
 
 
-@_loose
+@loose
 class User(TypedDict):
     id: int | str
     email: str
     created_at: NotRequired[str]
 
 
-@_loose
+@loose
 class Session(TypedDict):
     """The answer to register and login."""
 
@@ -92,7 +92,7 @@ class Session(TypedDict):
     user: User
 
 
-@_loose
+@loose
 class TaskEvent(TypedDict):
     """One event of a task: the envelope, and beside it the fields of its ``type``
     (see :mod:`beray.events`)."""
@@ -103,7 +103,7 @@ class TaskEvent(TypedDict):
     type: NotRequired[str]
 
 
-@_loose
+@loose
 class Limits(TypedDict):
     """What a task may take at most. Ours."""
 
@@ -124,7 +124,7 @@ class TaskOptions(TypedDict, total=False):
     tags: list[str]
 
 
-@_loose
+@loose
 class Usage(TypedDict):
     """What a task has taken from a model's provider. Ours.
 
@@ -141,7 +141,7 @@ class Usage(TypedDict):
     estimated: NotRequired[bool]
 
 
-@_loose
+@loose
 class Task(TypedDict):
     """A task. What is not required is this project's own addition to the wire."""
 
@@ -165,7 +165,7 @@ class Task(TypedDict):
     events: NotRequired[list[TaskEvent]]
 
 
-@_loose
+@loose
 class TaskUpdate(TypedDict):
     """One message of the stream over all tasks. Ours.
 
@@ -189,13 +189,13 @@ class TaskUpdate(TypedDict):
     usage: NotRequired[Usage]
 
 
-@_loose
+@loose
 class Deleted(TypedDict):
     status: str
     message: str
 
 
-@_loose
+@loose
 class FileItem(TypedDict):
     """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes."""
 
@@ -206,7 +206,7 @@ class FileItem(TypedDict):
     modified_at: NotRequired[str]
 
 
-@_loose
+@loose
 class UploadedFile(TypedDict):
     message: str
     path: str

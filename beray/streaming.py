@@ -10,12 +10,11 @@ Source: the BeRay API v1 wire page, "The stream".
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Final, Generic, Self, TypeVar, cast
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from beray.cursor import BoardCursor, Cursor
+from beray.iteration import Iteration
 from beray.reconnecting import Connections
 from beray.schema import Task, TaskEvent, TaskUpdate
 from beray.stream_state import StreamState
@@ -39,7 +38,7 @@ OnState = Callable[[StreamState], None]
 T = TypeVar("T")
 
 
-class EventStream(Iterator[T], Generic[T]):
+class EventStream(Iteration[T]):
     """Iterate over the events of a stream; also a context manager.
 
     ``close()`` may be called from any thread and returns at once; the iteration then
@@ -55,11 +54,8 @@ class EventStream(Iterator[T], Generic[T]):
     """
 
     def __init__(self, connections: Connections) -> None:
-        # Apart from this object, so that nothing but its user holds it: when it is
-        # dropped, in the middle of a loop for one, it closes.
+        super().__init__(connections)
         self._connections = connections
-        self._turn = threading.Lock()  # for one thread that iterates at a time
-        self._events = connections.events()
 
     @property
     def last_event_id(self) -> str | None:
@@ -74,37 +70,6 @@ class EventStream(Iterator[T], Generic[T]):
     def retry_in(self) -> float:
         """Seconds that the wait before the next connection takes, while reconnecting."""
         return self._connections.retry_in
-
-    def __next__(self) -> T:
-        with self._turn:
-            if self._connections.closed:
-                self._events.close()
-            return cast(T, next(self._events))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_events"):
-            self.close()
-
-    def close(self) -> None:
-        """Stop iterating, wherever the iterating thread is blocked. Idempotent."""
-        self._connections.close()
-        # Where nobody is iterating, nobody else would give the connection back.
-        if self._turn.acquire(blocking=False):
-            try:
-                self._events.close()
-            finally:
-                self._turn.release()
 
 
 class TaskStream(EventStream[TaskEvent]):

@@ -184,20 +184,16 @@ class TaskFiles:
         content_type: str | None = None,
     ) -> UploadedFile:
         guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
-        try:
-            with transfer.told_apart():
-                return self._transport.json(
-                    schema.UPLOADED_FILE,
-                    "PUT",
-                    self._files(task_id, "content"),
-                    params={"path": path},
-                    data=body,
-                    headers={"Content-Type": content_type or guessed},
-                    cancel=transfer.calls,
-                )
-        except uploads.UploadAborted as aborted:
-            error = aborted.error
-        raise error
+        with uploads.told(transfer):
+            return self._transport.json(
+                schema.UPLOADED_FILE,
+                "PUT",
+                self._files(task_id, "content"),
+                params={"path": path},
+                data=body,
+                headers={"Content-Type": content_type or guessed},
+                cancel=transfer.calls,
+            )
 
     def _archive(
         self, task_id: int, paths: Iterable[str] | None, **options: Any

@@ -1,7 +1,7 @@
 """One way to make a request, one to open a stream.
 
-Everything a call has in common is here: the session, the deadlines, retries, redirects
-that stay on the server, and the translation of answers and failures into exceptions.
+Everything a call has in common is here: its deadlines, what signs it, and whether it is
+made again. What one attempt is, :mod:`beray.exchange` knows.
 """
 
 from __future__ import annotations
@@ -14,52 +14,31 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import requests
-from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
-from beray import retries, tls
-from beray.answers import (
-    api_error,
-    connection_error,
-    context,
-    decoded_json,
-    excerpt,
-    read_whole,
-)
+from beray import retries
+from beray.answers import context, decoded_json, excerpt
 from beray.body import Body
-from beray.calls import Call, Timeout, redirected, unknown
-from beray.config import checked_base_url, is_loopback
-from beray.connections import Attempt, Cancel, new_session
+from beray.calls import Call, Timeout, unknown
+from beray.connections import Cancel, new_session
+from beray.credentials import Credential, Signature, bearer, checked_token
 from beray.exceptions import (
+    AuthenticationError,
     BeRayException,
-    ConfigurationError,
     ConnectionFailed,
-    DeadlineExceeded,
     InvalidArgument,
     InvalidResponseError,
 )
-from beray.schema import IDEMPOTENCY_HEADER, Shape
+from beray.exchange import Exchange
+from beray.schema import Shape
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT: Final[Timeout] = (10.0, 60.0)
 DEFAULT_DEADLINE: Final = 300.0
-MAX_REDIRECTS: Final = 5
 API_PREFIX: Final = "/api/v1"
 _PROBE_SECONDS: Final = 10.0
 
 log = logging.getLogger("beray.transport")
-
-
-class _Authorization(AuthBase):
-    """Signs a request, in a way that neither netrc nor a session's own auth can replace."""
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token is not None:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
 
 
 def segment(value: object) -> str:
@@ -77,13 +56,21 @@ def segment(value: object) -> str:
     return quote(text, safe="")
 
 
-class Transport:
-    """A session bound to one server. Safe to share between threads."""
+class Transport(Exchange):
+    """Makes calls of one server. Safe to share between threads.
+
+    Args:
+        prefix: what every path begins with, as ``/api/v1``.
+        credential: signs every request; otherwise ``set_token`` says what does.
+        timeout, deadline, …: as for :class:`beray.client.BeRayClient`.
+    """
 
     def __init__(
         self,
         base_url: str,
         *,
+        prefix: str = API_PREFIX,
+        credential: Credential | None = None,
         timeout: Timeout = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
         max_retries: int = retries.RETRIES,
@@ -92,20 +79,14 @@ class Transport:
         cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> None:
-        self.base_url = checked_base_url(base_url)
+        super().__init__(
+            base_url, prefix, session or new_session(), verify=verify, cert=cert, proxies=proxies
+        )
         self.timeout = timeout
         self.deadline = deadline
         self.max_retries = max_retries
-        self.session = session or new_session()
         self._own = session is None
-        self._token: str | None = None
-        given: dict[str, Any] = {"verify": verify, "cert": cert, "proxies": proxies}
-        self._given = {name: value for name, value in given.items() if value is not None}
-        # What the environment names as a proxy is not meant for this machine's own.
-        local = is_loopback(self.base_url)
-        self._no_proxies = {"proxies": dict.fromkeys(("http", "https", "all"))} if local else {}
-        tls.require_usable(verify, cert)
-        self._honours_keys = False
+        self._credential = credential or Credential()
 
     def set_token(self, token: str | None) -> None:
         """Sign every later request with ``token``, or with nothing.
@@ -113,10 +94,11 @@ class Transport:
         Raises:
             InvalidArgument: for characters that a header cannot carry.
         """
-        if token is not None and not (token and all("!" <= letter <= "~" for letter in token)):
-            raise InvalidArgument("the token has characters that no token of a server has")
-        self._token = token
-        if self._own:
+        if token is not None:
+            checked_token(token)
+        if not self._own:
+            self._credential = Credential(bearer(token))
+        else:
             # Where scripts look for it. Replaced as a whole: other threads may be reading.
             headers = CaseInsensitiveDict(self.session.headers)
             headers.pop("Authorization", None)
@@ -124,13 +106,17 @@ class Transport:
                 headers["Authorization"] = f"Bearer {token}"
             self.session.headers = headers
 
-    def _authorization(self) -> AuthBase:
+    def _authorization(self, cancel: Cancel | None = None) -> Signature:
         """On a session of our own its header counts, also where a script has set it."""
-        return _Authorization(None if self._own else self._token)
+        return self._credential.signature(cancel)
 
     def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``shape``."""
-        response = self.request(method, path, **options)
+        return self.checked(shape, self.request(method, path, **options), method, path)
+
+    @staticmethod
+    def checked(shape: Shape[T], response: requests.Response, method: str, path: str) -> T:
+        """Return the JSON of an answer, checked against ``shape``."""
         data = decoded_json(response, method, path)
         problem = shape.problem(data)
         if problem is not None:
@@ -149,19 +135,22 @@ class Transport:
         *,
         stream: bool = False,
         timeout: Timeout | None = None,
+        deadline: float | None = None,
+        harmless: bool = False,
         idempotency_key: str | None = None,
         patient: bool = True,
         cancel: Cancel | None = None,
         headers: Mapping[str, str | bytes] | None = None,
         **content: Any,
     ) -> requests.Response:
-        """Make a request below ``/api/v1`` and return its successful response.
+        """Make a request below the prefix and return its successful response.
 
         It is made again where that is certain to be harmless (:mod:`beray.retries`).
 
         Args:
             stream: leave the body to be read, and to be closed, by the caller.
-            timeout: other than the client's.
+            timeout, deadline: other than the client's.
+            harmless: twice is the same as once, though the method does not say so.
             idempotency_key: makes a POST one that may be repeated, with a server that
                 honours it.
             patient: ``False`` raises at once where the server asks to wait.
@@ -177,19 +166,22 @@ class Transport:
         sent = dict(headers or {})
         if idempotency_key is not None:
             sent["Idempotency-Key"] = idempotency_key
-        call = Call(method, path, stream, timeout or self.timeout, {"headers": sent, **content})
-        until = math.inf if call.uploads else time.monotonic() + self.deadline
+        call = Call(
+            method, path, stream, timeout or self.timeout, {"headers": sent, **content},
+            deadline or self.deadline, harmless,
+        )  # fmt: skip
+        until = math.inf if call.uploads else time.monotonic() + call.deadline
         idle = cancel or Cancel()
         attempt, delivered = 0, False
         while True:
             attempt += 1
             try:
-                return self._once(call, until, idle)
+                return self._signed(call, until, idle)
             except BeRayException as error:
                 wait = self._pause(call, error, attempt, until, patient=patient)
                 delivered |= isinstance(error, ConnectionFailed) and error.delivered
                 if wait is None or idle.cancelled:
-                    if delivered and not retries.repeatable(method) and retries.leaves_open(error):
+                    if delivered and not _repeatable(call) and retries.leaves_open(error):
                         raise unknown(call, error) from None
                     raise
                 log.debug("%s: again in %.2f s after %s", call, wait, type(error).__name__)
@@ -197,19 +189,34 @@ class Transport:
             call.rewind()
 
     def open_stream(
-        self, path: str, *, headers: Mapping[str, str | bytes], idle: float, cancel: Cancel
+        self,
+        path: str,
+        *,
+        headers: Mapping[str, str | bytes],
+        idle: float,
+        cancel: Cancel,
+        method: str = "GET",
+        deadline: float | None = None,
+        **content: Any,
     ) -> Body:
-        """GET a body that is read as it arrives; ``idle`` seconds of silence break it.
+        """Open a body that is read as it arrives; ``idle`` seconds of silence break it.
+
+        Args:
+            deadline: seconds until it begins to arrive, other than the client's.
 
         Raises:
             as ``request``; a stream is opened once, its reader decides about again.
         """
-        call = Call("GET", path, True, (self.timeout[0], idle), {"headers": dict(headers)})
-        response = self._once(call, time.monotonic() + self.deadline, cancel)
+        options = {"headers": dict(headers), **content}
+        seconds = deadline or self.deadline
+        call = Call(method, path, True, (self.timeout[0], idle), options, seconds)
+        try:
+            response = self._signed(call, time.monotonic() + seconds, cancel)
+        except ConnectionFailed as error:
+            if _repeatable(call) or not error.delivered:
+                raise
+            raise unknown(call, error) from None
         return Body(response, str(call))
-
-    def close(self) -> None:
-        self.session.close()
 
     def _pause(
         self, call: Call, error: BeRayException, attempt: int, until: float, *, patient: bool
@@ -221,90 +228,35 @@ class Transport:
         wait = retries.pause(error, attempt, may_repeat=self._may_repeat(call, error))
         return None if wait is None or time.monotonic() + wait > until else wait
 
-    def _once(self, call: Call, until: float, cancel: Cancel) -> requests.Response:
-        """Make a request, follow it where it may go, and judge the answer."""
-        url = f"{self.base_url}{API_PREFIX}{call.path}"
-        options = call.options | self._way()
-        for _ in range(MAX_REDIRECTS + 1):
-            started = time.monotonic()
-            answer = self._sent(call, url, options, until, cancel)
-            if isinstance(answer, BeRayException):
-                # Raised here and not where it arose: so it keeps nothing of the request.
-                raise answer
-            seconds = time.monotonic() - started
-            log.debug("%s -> %d in %.3f s", call, answer.status_code, seconds)
-            self._honours_keys |= IDEMPOTENCY_HEADER in answer.headers
-            target = answer.headers.get("Location")
-            if not (300 <= answer.status_code < 400 and target):
-                break
-            url = redirected(call, answer, url, target)
-            options.pop("params", None)
-        else:
-            raise InvalidResponseError(
-                f"{call}: more than {MAX_REDIRECTS} redirects",
-                body="", method=call.method, path=call.path,
-            )  # fmt: skip
-        if answer.status_code >= 300 and answer.status_code != 304:
-            raise api_error(answer, call.method, call.path)
-        return answer
-
-    def _way(self) -> dict[str, Any]:
-        """What a request says of the way to the server.
-
-        What the session says is said again, because the environment would overrule it.
-        """
-        session: dict[str, Any] = {}
-        if self.session.verify is not True:
-            session["verify"] = self.session.verify
-        if self.session.proxies:
-            session["proxies"] = self.session.proxies
-        return self._no_proxies | session | self._given
-
-    def _sent(
-        self, call: Call, url: str, options: dict[str, Any], until: float, cancel: Cancel
-    ) -> requests.Response | BeRayException:
-        """The answer to one request, or what kept it from coming."""
-        attempt = Attempt()
-        left = until - time.monotonic()
-        connect, read = call.timeout
-        at: dict[str, Any] = {"method": call.method, "path": call.path}
+    def _signed(self, call: Call, until: float, cancel: Cancel) -> requests.Response:
+        """Make a request; once more where what signed it has expired and can be renewed."""
+        signature = self._authorization(cancel)
         try:
-            with attempt.under_way(until, cancel):
-                response = self.session.request(
-                    call.method, url, stream=True, allow_redirects=False,
-                    timeout=(max(min(connect, left), 0.001), max(min(read, left), 0.001)),
-                    auth=self._authorization(), **options,
-                )  # fmt: skip
-                if not call.stream or response.status_code >= 300:
-                    read_whole(response)
-                return response
-        except requests.RequestException as error:
-            if attempt.expired:
-                text = f"{call}: no whole answer within {self.deadline:g} s"
-                return DeadlineExceeded(text, delivered=attempt.connected, **at)
-            unsent = self._own and not attempt.connected
-            return connection_error(error, call.method, call.path, unsent=unsent)
-        except OSError as error:
-            # Of certificates that a session, or the environment, names and that are not there.
-            return ConfigurationError(f"{call}: {error}", **at)
-        except UnicodeError:
-            return InvalidArgument(f"{call}: an argument is not valid text", **at)
-        except ValueError:
-            # requests looks at a redirect's target before anybody asks it to.
-            return InvalidResponseError(f"{call}: the answer is malformed", body="", **at)
+            return self.once(call, until, cancel, signature)
+        except AuthenticationError as error:
+            renewable = error.status_code == 401 and call.replayable
+            renewed = self._credential.renewed(signature, cancel) if renewable else None
+            if renewed is None:
+                raise
+        call.rewind()
+        return self.once(call, until, cancel, renewed)
 
     def _may_repeat(self, call: Call, error: BeRayException) -> bool:
         """Whether ``call`` may be made twice."""
-        if retries.repeatable(call.method):
+        if _repeatable(call):
             return True
         keyed = "Idempotency-Key" in call.options["headers"]
         if not keyed or not isinstance(error, ConnectionFailed) or not error.delivered:
             return False
-        if not self._honours_keys:
+        if not self.honours_keys:
             # Nothing is known of this server yet; any answer tells.
             probe = Call("GET", "/users/me", False, self.timeout, {"headers": {}})
             try:
-                self._once(probe, time.monotonic() + _PROBE_SECONDS, Cancel())
+                self._signed(probe, time.monotonic() + _PROBE_SECONDS, Cancel())
             except BeRayException as failed:
                 log.debug("%s: %s", probe, type(failed).__name__)
-        return self._honours_keys
+        return self.honours_keys
+
+
+def _repeatable(call: Call) -> bool:
+    return call.harmless or retries.repeatable(call.method)

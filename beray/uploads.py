@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -57,6 +57,60 @@ class Upload:
         return block
 
 
+class Multipart:
+    """A form with one file in it as a request body: streamed, as ``Upload`` is.
+
+    Source: RFC 7578; WHATWG HTML, 4.10.21.8 (names in a form).
+    """
+
+    def __init__(
+        self, upload: Upload, name: str, content_type: str, fields: Mapping[str, str]
+    ) -> None:
+        boundary = os.urandom(16).hex()
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        """What the request has to say that it is."""
+        begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
+        parts = [f'{begin}"{_quoted(key)}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
+        parts.append(
+            f'{begin}"file"; filename="{_quoted(name)}"\r\nContent-Type: {content_type}\r\n\r\n'
+        )
+        self._head = "".join(parts).encode("utf-8", "surrogateescape")
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._upload = upload
+        self._start = upload.tell()
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._head) + len(self._upload) + len(self._tail)
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, position: int) -> int:
+        """Begin anew: there is no other place that a body is sent from."""
+        if position:
+            raise ValueError("a form is sent from its beginning")
+        self._upload.seek(self._start)
+        self._at = 0
+        return 0
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
+        if self._at == 0:
+            block = self._head
+        elif self._at == len(self):
+            return b""
+        else:
+            block = self._upload.read(size) or self._tail
+        self._at += len(block)
+        return block
+
+
+def _quoted(name: str) -> str:
+    return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+
+
 class UnsizedUpload:
     """A file that does not know its length, such as a pipe, as a request body: in chunks."""
 
@@ -70,6 +124,16 @@ class UnsizedUpload:
     def read(self, size: int = -1) -> bytes:
         with _aborting():
             return _bytes_of(self._file, size)
+
+
+@contextmanager
+def told(transfer: Transfer) -> Iterator[None]:
+    """Raise what has gone wrong on this side as what it is, and all behind a cancel as that."""
+    try:
+        with transfer.told_apart():
+            yield
+    except UploadAborted as aborted:
+        raise aborted.error from None
 
 
 @contextmanager

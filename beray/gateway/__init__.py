@@ -1,1 +1,86 @@
-"""A client of a gateway: prefabs that are called, and the files that go in and come out."""
+"""A client of a gateway: prefabs that are called, and the files that go in and come out.
+
+::
+
+    with GatewayClient.from_api_key("sk-…", base_url="https://gateway.example.com") as client:
+        document = client.upload_input_file("report.pdf")
+        result = client.run("text", "1.0.0", "extract", {}, files={"document": [document]})
+        print(result.get_function_result(), result.get_file_urls())
+
+Source: the Gateway wire page.
+"""
+
+from beray.files import Transfer
+from beray.gateway.client import GatewayClient
+from beray.gateway.exceptions import (
+    AgentContextRequiredError,
+    AuthenticationError,
+    FileTransferCancelled,
+    FileTransferError,
+    GatewayConfigurationError,
+    GatewayError,
+    GatewayFailure,
+    GatewayTimeout,
+    InvalidAnswer,
+    InvalidInput,
+    MissingSecretError,
+    ObjectNotFoundError,
+    PrefabNotFoundError,
+    QuotaExceededError,
+    RefusedError,
+    RejectedInput,
+    RunInterrupted,
+    RunOutcomeUnknown,
+    ServiceUnavailableError,
+    Unreachable,
+    ValidationError,
+)
+from beray.gateway.prefab import Prefab
+from beray.gateway.results import (
+    BatchResult,
+    CallStatus,
+    PrefabCall,
+    PrefabInfo,
+    PrefabResult,
+    StreamEvent,
+    StreamEventType,
+)
+from beray.gateway.schema import FileEntry, FilePage
+from beray.gateway.streams import PrefabStream
+
+__all__ = [
+    "AgentContextRequiredError",
+    "AuthenticationError",
+    "BatchResult",
+    "CallStatus",
+    "FileEntry",
+    "FilePage",
+    "FileTransferCancelled",
+    "FileTransferError",
+    "GatewayClient",
+    "GatewayConfigurationError",
+    "GatewayError",
+    "GatewayFailure",
+    "GatewayTimeout",
+    "InvalidAnswer",
+    "InvalidInput",
+    "MissingSecretError",
+    "ObjectNotFoundError",
+    "Prefab",
+    "PrefabCall",
+    "PrefabInfo",
+    "PrefabNotFoundError",
+    "PrefabResult",
+    "PrefabStream",
+    "QuotaExceededError",
+    "RefusedError",
+    "RejectedInput",
+    "RunInterrupted",
+    "RunOutcomeUnknown",
+    "ServiceUnavailableError",
+    "StreamEvent",
+    "StreamEventType",
+    "Transfer",
+    "Unreachable",
+    "ValidationError",
+]

@@ -1,0 +1,128 @@
+"""What a caller asks for, looked at before anything is sent.
+
+Source: the Gateway wire page (``files`` are ``s3://`` URLs); RFC 8259 (JSON); the rules for
+bucket names of S3 and the 1,024 bytes that a key may have.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from beray.exceptions import InvalidArgument
+from beray.gateway.results import PrefabCall
+
+_S3_URL: Final = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{0,254}/(?P<key>[^\0-\x1f\x7f]+)")
+_KEY_BYTES: Final = 1024
+_DEEPEST: Final = 200
+_SHOWN: Final = 80
+
+
+def checked_call(call: PrefabCall, place: str = "") -> dict[str, Any]:
+    """Return ``call`` as the wire has it.
+
+    Args:
+        place: what stands before the name of a part that is wrong.
+
+    Raises:
+        InvalidArgument: it names no prefab, or the parameters are no JSON, or the files no
+            lists of ``s3://`` URLs.
+    """
+    if not isinstance(call, PrefabCall):
+        raise InvalidArgument(f"{place or 'a call'} is a PrefabCall, not {_kind(call)}")
+    for name in ("prefab_id", "version", "function_name"):
+        value = getattr(call, name)
+        if not isinstance(value, str) or not value.strip() or not _is_text(value):
+            raise InvalidArgument(f"{place}{name} must be a text that is not empty")
+    inputs: dict[str, Any] = {"parameters": _parameters(call.parameters, f"{place}parameters")}
+    files = _files(call.files, f"{place}files")
+    if files:
+        inputs["files"] = files
+    return {
+        "prefab_id": call.prefab_id,
+        "version": call.version,
+        "function_name": call.function_name,
+        "inputs": inputs,
+    }
+
+
+def checked_s3_url(url: object, place: str = "s3_url") -> str:
+    """Return ``url``.
+
+    Raises:
+        InvalidArgument: it is not ``s3://bucket/key``.
+    """
+    match = _S3_URL.fullmatch(url) if isinstance(url, str) else None
+    if match is None or not _is_text(match["key"]) or len(match["key"].encode()) > _KEY_BYTES:
+        shown = repr(url)[:_SHOWN] if isinstance(url, str) else _kind(url)
+        hint = "; a local file is uploaded first" if isinstance(url, str) else ""
+        raise InvalidArgument(f"{place}: an s3://bucket/key URL is needed, not {shown}{hint}")
+    assert isinstance(url, str)
+    return url
+
+
+def _parameters(given: Any, place: str) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"{place} must be a dictionary, not {_kind(given)}")
+    json: dict[str, Any] = _json(given, place, ())
+    return json
+
+
+def _json(value: Any, place: str, around: tuple[int, ...]) -> Any:
+    """``value`` made of what JSON has; ``around`` are the containers that it is in."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        if not _is_text(value):
+            raise InvalidArgument(f"{place} is not valid text: half a surrogate pair is in it")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgument(f"{place}: JSON has no {value}")
+        return value
+    if not isinstance(value, (Mapping, list, tuple)):
+        raise InvalidArgument(f"{place}: JSON has no {_kind(value)}")
+    if id(value) in around:
+        raise InvalidArgument(f"{place} contains itself")
+    if len(around) >= _DEEPEST:
+        raise InvalidArgument(f"{place[:_SHOWN]}… is nested too deeply")
+    within = (*around, id(value))
+    if not isinstance(value, Mapping):
+        return [_json(each, f"{place}[{index}]", within) for index, each in enumerate(value)]
+    for key in value:
+        if not isinstance(key, str) or not _is_text(key):
+            raise InvalidArgument(f"{place}: a key in JSON is text, not {key!r:.{_SHOWN}}")
+    return {key: _json(each, f"{place}.{key}", within) for key, each in value.items()}
+
+
+def _files(given: Any, place: str) -> dict[str, list[str]]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"{place} must be a dictionary of lists, not {_kind(given)}")
+    checked: dict[str, list[str]] = {}
+    for key, urls in given.items():
+        if not isinstance(key, str) or not key or not _is_text(key):
+            raise InvalidArgument(f"{place}: a key is text, not {key!r:.{_SHOWN}}")
+        if not isinstance(urls, (list, tuple)):
+            raise InvalidArgument(
+                f"{place}[{key!r}] must be a list of s3:// URLs, not {_kind(urls)}"
+            )
+        checked[key] = [
+            checked_s3_url(url, f"{place}[{key!r}][{index}]") for index, url in enumerate(urls)
+        ]
+    return checked
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,282 @@
+"""``GatewayClient``: prefabs that are called, and the files that go in and come out.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, overload
+
+import requests
+
+from beray.base_client import BaseClient
+from beray.body import Body
+from beray.calls import Timeout
+from beray.connections import Cancel, shared_session
+from beray.credentials import Credential, bearer, checked_token
+from beray.exceptions import InvalidArgument
+from beray.gateway import schema, tokens
+from beray.gateway.arguments import checked_call
+from beray.gateway.errors import translated
+from beray.gateway.files import GatewayFiles
+from beray.gateway.prefab import Prefab
+from beray.gateway.results import BatchResult, PrefabCall, PrefabInfo, PrefabResult
+from beray.gateway.streams import (
+    EVENTS,
+    RUN_PATH,
+    PrefabStream,
+    RunEvents,
+    gathered,
+    one_result,
+    require_results,
+)
+from beray.retries import RETRIES
+from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+
+RUN_SECONDS = 1200.0
+IDLE_SECONDS = 300.0
+"""A gateway of ours says every few seconds that it lives; others may not."""
+_JSON = {"Accept": "application/json"}
+
+
+class GatewayClient(GatewayFiles, BaseClient):
+    """A client of one gateway. Safe to share between threads, and cheap to make.
+
+    There are three ways in: an internal token, an API key, which is exchanged for one when it
+    is first needed and again when that has expired, and an account's access token. Without any
+    the gateway decides by the address. Everything raised is a :class:`GatewayError`; local
+    files may raise ``OSError`` besides.
+
+    All clients share their connections, unless one has a ``session`` of its own; no
+    credential is ever on a shared one. So a client for each request of a service costs nothing.
+
+    Args:
+        internal_token: otherwise ``X_INTERNAL_TOKEN`` of the environment.
+        base_url: otherwise ``BERAY_GATEWAY_URL``, ``BERAY_URL``, ``http://localhost:8000``.
+        timeout: seconds that a run may take, when it is not streamed.
+        api_key: ``sk-…``.
+        jwt_token: an account's access token.
+        connection: seconds to connect, and seconds without a byte while reading.
+        deadline: seconds that any other call may take in all, its retries included. What
+            moves files takes as long as it has to; silence ends it.
+        idle: seconds of silence after which a streamed run counts as broken.
+        max_retries: how often a call is made again where that is harmless. A run that may
+            have been delivered never is.
+        session: a ``requests.Session`` of the caller's own, for calls of the gateway; it
+            is closed with the client.
+        verify: ``False``, or the path of a file of certificates to trust.
+        cert: a client certificate: one file, or the pair of certificate and key.
+        proxies: by scheme, as for requests; otherwise the environment says.
+
+    Raises:
+        GatewayConfigurationError: the URL or a file of certificates cannot be used.
+        InvalidInput: a token that no header can carry, or more than one way in.
+    """
+
+    @translated()
+    def __init__(
+        self,
+        internal_token: str | None = None,
+        base_url: str | None = None,
+        timeout: float = RUN_SECONDS,
+        *,
+        api_key: str | None = None,
+        jwt_token: str | None = None,
+        connection: Timeout = DEFAULT_TIMEOUT,
+        deadline: float = DEFAULT_DEADLINE,
+        idle: float = IDLE_SECONDS,
+        max_retries: int = RETRIES,
+        session: requests.Session | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        tokens.require_one(internal_token=internal_token, api_key=api_key, jwt_token=jwt_token)
+        if not timeout > 0 or not idle > 0:
+            raise InvalidArgument("timeout and idle are seconds, more than none")
+
+        def transport(credential: Credential, retries: int) -> Transport:
+            return Transport(
+                tokens.gateway_url(base_url), prefix="", credential=credential,
+                session=session or shared_session(), timeout=connection, deadline=deadline,
+                max_retries=retries, verify=verify, cert=cert, proxies=proxies,
+            )  # fmt: skip
+
+        credential: Credential
+        if api_key is not None:
+            # The call that wants the token is what is made again, with all its patience.
+            exchange = transport(Credential(bearer(checked_token(api_key))), 0)
+            credential = tokens.ApiKey(exchange)
+        else:
+            credential = tokens.given_credential(internal_token, jwt_token, base_url)
+        self._transport = transport(credential, max_retries)
+        self._credential = credential
+        self._own = session is not None
+        self._run_seconds = timeout
+        self._idle = idle
+
+    @classmethod
+    def from_api_key(
+        cls,
+        api_key: str,
+        base_url: str | None = None,
+        timeout: float = RUN_SECONDS,
+        **options: Any,
+    ) -> Self:
+        """A client whose API key has been exchanged.
+
+        Args:
+            options: as for the class.
+
+        Raises:
+            AuthenticationError: the gateway does not take the key.
+        """
+        client = cls(None, base_url, timeout, api_key=api_key, **options)
+        with translated():
+            client._credential.signature()
+        return client
+
+    def close(self) -> None:
+        """Close the connections of a ``session`` of the client's own; shared ones stay."""
+        if self._own:
+            super().close()
+
+    # Prefabs
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: Mapping[str, Any] | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+        stream: Literal[False] = False,
+    ) -> PrefabResult: ...
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: Mapping[str, Any] | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+        *,
+        stream: Literal[True],
+    ) -> PrefabStream: ...
+
+    @overload
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: Mapping[str, Any] | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+        stream: bool = False,
+    ) -> PrefabResult | PrefabStream: ...
+
+    @translated()
+    def run(
+        self,
+        prefab_id: str,
+        version: str,
+        function_name: str,
+        parameters: Mapping[str, Any] | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+        stream: bool = False,
+    ) -> PrefabResult | PrefabStream:
+        """Call a function of a prefab. A call that fails there is a result, too.
+
+        Args:
+            version: or ``latest``.
+            parameters: what JSON can say.
+            files: for each key, a list of ``s3://`` URLs, such as ``upload_input_file`` gives.
+            stream: return an iterator over :class:`StreamEvent` instead, which ends behind
+                ``done`` or ``error``. A function that does not stream has these two all the
+                same.
+
+        Raises:
+            InvalidInput: parameters that are no JSON, or files that are no ``s3://`` URLs,
+                with their place. Nothing was sent.
+            PrefabNotFoundError, RejectedInput, QuotaExceededError, MissingSecretError,
+            AuthenticationError: the gateway refuses the call.
+            RunOutcomeUnknown: the answer did not come; the run may have been made.
+            ServiceUnavailableError: the gateway, or the way there, is in trouble.
+        """
+        call = PrefabCall(
+            prefab_id, version, function_name, {} if parameters is None else parameters, files
+        )
+        body = {"calls": [checked_call(call)]}
+        if not stream:
+            with translated(prefab_id, version):
+                return self._result(self._posted(body))
+
+        def opened(cancel: Cancel) -> Body:
+            return self._transport.open_stream(
+                RUN_PATH, method="POST", json=body, cancel=cancel, idle=self._idle,
+                headers={"Accept": EVENTS, "Accept-Encoding": "identity"},
+                deadline=self._run_seconds,
+            )  # fmt: skip
+
+        return PrefabStream(RunEvents(opened, prefab_id, version))
+
+    def run_batch(self, calls: Sequence[PrefabCall]) -> BatchResult:
+        """Make several calls at once; one that fails does not touch the others.
+
+        Raises:
+            as ``run``; a call that cannot begin is a ``FAILED`` result, with a gateway of ours.
+        """
+        with translated():
+            if isinstance(calls, PrefabCall) or not calls:
+                raise InvalidArgument("calls is a list of PrefabCall, with at least one")
+            checked = [checked_call(call, f"calls[{at}].") for at, call in enumerate(calls)]
+            response = self._posted({"calls": checked})
+            answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
+            require_results(answer, len(checked))
+            return BatchResult.of(answer)
+
+    def prefab(self, prefab_id: str, version: str) -> Prefab:
+        """One version of a prefab, to call its functions."""
+        return Prefab(self, prefab_id, version)
+
+    @translated()
+    def list_prefabs(self, status: str | None = None) -> list[PrefabInfo]:
+        """The newest version of each prefab. Ours.
+
+        Args:
+            status: only those: ``deployed`` or ``disabled``.
+        """
+        params = {} if status is None else {"status": status}
+        answer = self._transport.json(schema.PREFABS, "GET", "/v1/prefabs", params=params)
+        return [PrefabInfo.of(entry) for entry in answer["prefabs"]]
+
+    def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> dict[str, Any]:
+        """What a prefab can do: functions, their parameters as JSON Schema, files, secrets. Ours.
+
+        Args:
+            version: the newest, unless said.
+
+        Raises:
+            PrefabNotFoundError: there is none.
+        """
+        with translated(prefab_id, version):
+            path = f"/v1/prefabs/{segment(prefab_id)}/{segment(version or 'latest')}/spec"
+            return self._transport.json(schema.SPEC, "GET", path)
+
+    def _posted(self, body: Any) -> requests.Response:
+        # Nothing comes before all of it is done: here silence is no sign of anything.
+        timeout = (self._transport.timeout[0], self._run_seconds)
+        return self._transport.request(
+            "POST", RUN_PATH, json=body, headers=_JSON,
+            timeout=timeout, deadline=self._run_seconds,
+        )  # fmt: skip
+
+    def _result(self, response: requests.Response) -> PrefabResult:
+        """The result of a run of one call."""
+        if response.headers.get("Content-Type", "").lower().startswith(EVENTS):
+            return gathered(response.content)
+        answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
+        return one_result(answer)

@@ -1,0 +1,287 @@
+"""The files of a gateway: up, down, listed, cleaned up.
+
+Where a presigned URL is used, the bytes go past the gateway, on a session that has no
+credentials. What is uploaded is streamed; what is downloaded is whole under its name or not
+there, and goes on behind a cut.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+
+from beray import files, uploads
+from beray.exceptions import APIError, InvalidArgument
+from beray.files import Transfer
+from beray.gateway import schema
+from beray.gateway.arguments import checked_s3_url
+from beray.gateway.errors import translated
+from beray.gateway.presigned import PresignedUrl
+from beray.gateway.schema import FilePage
+from beray.transport import Transport
+
+LocalPath = str | os.PathLike[str]
+
+DAY_SECONDS: Final = 86400
+_PRESIGNED_SECONDS: Final = 3600
+_NO_LONGER: Final = frozenset({400, 401, 403})
+"""How stores refuse a presigned URL that has expired."""
+
+
+class GatewayFiles:
+    """The part of ``GatewayClient`` that moves files."""
+
+    _transport: Transport
+
+    @translated()
+    def upload_file(
+        self,
+        path: LocalPath,
+        content_type: str | None = None,
+        *,
+        transfer: Transfer | None = None,
+    ) -> str:
+        """Upload an agent's output, to be kept; return its ``s3://`` URL.
+
+        Args:
+            content_type: of the file; otherwise its name says.
+            transfer: reports progress, and cancels.
+
+        Raises:
+            AgentContextRequiredError: the credentials are of no agent.
+            FileTransferCancelled: through ``transfer``.
+            OSError: the local file cannot be read.
+        """
+        return self._sent("/internal/files/upload", path, content_type, {}, transfer)
+
+    @translated()
+    def upload_temp_file(
+        self,
+        path: LocalPath,
+        ttl: int = DAY_SECONDS,
+        session_id: str | None = None,
+        ttl_hours: float | None = None,
+        *,
+        content_type: str | None = None,
+        transfer: Transfer | None = None,
+    ) -> str:
+        """Upload a file that goes when its time is over; return its ``s3://`` URL.
+
+        Args:
+            ttl: seconds that it is kept.
+            session_id: what it belongs to: ``cleanup_temp_files`` removes it earlier.
+            ttl_hours: hours instead of ``ttl``.
+
+        Raises:
+            as ``upload_file``.
+        """
+        seconds = _seconds(ttl) if ttl_hours is None else _seconds(ttl_hours, 3600)
+        fields = {"ttl": str(seconds)}
+        if session_id is not None:
+            fields["session_id"] = _checked_session(session_id)
+        return self._sent("/internal/files/upload_temp", path, content_type, fields, transfer)
+
+    @translated()
+    def upload_input_file(
+        self,
+        path: LocalPath,
+        content_type: str | None = None,
+        *,
+        transfer: Transfer | None = None,
+    ) -> str:
+        """Upload a file for a prefab to work on, straight into the store; return its
+        ``s3://`` URL.
+
+        Args, raises:
+            as ``upload_file``; no agent is needed.
+        """
+        kind = _content_type(path, content_type)
+        handle = transfer or Transfer()
+        with open(path, "rb") as file, handle.told_apart():
+            body = uploads.Upload(file, handle)
+            target = self._transport.json(
+                schema.UPLOAD_URL,
+                "POST",
+                "/internal/files/generate_upload_url",
+                json={"filename": Path(path).name, "content_type": kind},
+                cancel=handle.calls,
+                harmless=True,
+            )
+            url = PresignedUrl(target["upload_url"], self._transport)
+            with uploads.told(handle):
+                url.fetched("PUT", data=body, headers={"Content-Type": kind}, cancel=handle.calls)
+        return target["s3_url"]
+
+    @translated()
+    def download_file(
+        self,
+        s3_url: str,
+        local_path: LocalPath,
+        *,
+        overwrite: bool = False,
+        transfer: Transfer | None = None,
+    ) -> Path:
+        """Download a file to ``local_path``: whole under that name, or not there.
+
+        What a cut leaves is taken up again, also by a later call and with another presigned
+        URL; see :func:`beray.files.download`.
+
+        Raises:
+            ObjectNotFoundError: there is no such file.
+            FileExistsError: the target is there and ``overwrite`` was not asked for.
+            FileTransferError: the file did not come whole; what came waits for the next call.
+            FileTransferCancelled: through ``transfer``; nothing is left.
+        """
+        handle = transfer or Transfer()
+        source = _Presigned(self._transport, checked_s3_url(s3_url), handle)
+        return files.download(
+            source.fetch,
+            local_path,
+            source=f"{self._transport.base_url} {s3_url}",
+            overwrite=overwrite,
+            transfer=handle,
+        )
+
+    @translated()
+    def get_presigned_url(self, s3_url: str, expires_in: int = _PRESIGNED_SECONDS) -> str:
+        """A URL by which anybody can fetch the file for ``expires_in`` seconds."""
+        return _presigned_url(self._transport, s3_url, _seconds(expires_in))
+
+    @translated()
+    def list_files(
+        self,
+        limit: int = 100,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
+    ) -> FilePage:
+        """A page of the agent's files: ``page["files"]``, and ``page.get("next_token")``,
+        which continues it as ``continuation_token``.
+
+        Args:
+            limit: how many files a page has at most.
+            prefix: what their keys begin with.
+        """
+        return self._page("/internal/files/list", limit, continuation_token, prefix, {})
+
+    @translated()
+    def list_temp_files(
+        self,
+        session_id: str | None = None,
+        limit: int = 100,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
+    ) -> FilePage:
+        """A page of the agent's temporary files, of one session or of all; as ``list_files``."""
+        asked = {} if session_id is None else {"session_id": _checked_session(session_id)}
+        return self._page("/internal/files/list_temp", limit, continuation_token, prefix, asked)
+
+    @translated()
+    def cleanup_temp_files(self, session_id: str) -> int:
+        """Remove the temporary files of a session; return how many there were.
+
+        Where a first answer was lost and the call was made again, those are not counted.
+        """
+        params = {"session_id": _checked_session(session_id)}
+        answer = self._transport.json(
+            schema.CLEANED, "DELETE", "/internal/files/cleanup_temp", params=params
+        )
+        return answer["deleted_count"]
+
+    def _sent(
+        self,
+        call: str,
+        path: LocalPath,
+        content_type: str | None,
+        fields: Mapping[str, str],
+        transfer: Transfer | None,
+    ) -> str:
+        kind = _content_type(path, content_type)
+        handle = transfer or Transfer()
+        with open(path, "rb") as file, uploads.told(handle):
+            upload = uploads.Upload(file, handle)
+            body = uploads.Multipart(upload, Path(path).name, kind, fields)
+            stored = self._transport.json(
+                schema.STORED,
+                "POST",
+                call,
+                data=body,
+                headers={"Content-Type": body.content_type},
+                cancel=handle.calls,
+            )
+        return stored["s3_url"]
+
+    def _page(
+        self,
+        call: str,
+        limit: int,
+        continuation_token: str | None,
+        prefix: str | None,
+        asked: Mapping[str, str],
+    ) -> FilePage:
+        optional = {"continuation_token": continuation_token, "prefix": prefix}
+        params: dict[str, Any] = {"limit": limit, **asked}
+        params |= {name: value for name, value in optional.items() if value is not None}
+        return self._transport.json(schema.FILE_PAGE, "GET", call, params=params)
+
+
+class _Presigned:
+    """One file behind presigned URLs: a fresh one when the last has expired."""
+
+    def __init__(self, gateway: Transport, s3_url: str, transfer: Transfer) -> None:
+        self._gateway = gateway
+        self._s3_url = s3_url
+        self._transfer = transfer
+        self._url: PresignedUrl | None = None
+
+    def fetch(self, headers: Mapping[str, str]) -> requests.Response:
+        if self._url is not None:
+            try:
+                return self._got(self._url, headers)
+            except APIError as error:
+                if error.status_code not in _NO_LONGER:
+                    raise
+        cancel = self._transfer.calls
+        named = _presigned_url(self._gateway, self._s3_url, _PRESIGNED_SECONDS, cancel=cancel)
+        self._url = PresignedUrl(named, self._gateway)
+        return self._got(self._url, headers)
+
+    def _got(self, url: PresignedUrl, headers: Mapping[str, str]) -> requests.Response:
+        return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.calls)
+
+
+def _presigned_url(gateway: Transport, s3_url: str, seconds: int, **options: Any) -> str:
+    params = {"s3_url": checked_s3_url(s3_url), "mode": "presigned", "expires_in": seconds}
+    answer = gateway.json(
+        schema.PRESIGNED_URL, "GET", "/internal/files/download", params=params, **options
+    )
+    return answer["presigned_url"]
+
+
+def _content_type(path: LocalPath, given: str | None) -> str:
+    kind = given or mimetypes.guess_type(os.fspath(path))[0] or "application/octet-stream"
+    if not kind.isascii() or not kind.isprintable():
+        raise InvalidArgument("the content type has characters that no content type has")
+    return kind
+
+
+def _seconds(number: float, unit: int = 1) -> int:
+    try:
+        seconds = int(number * unit)
+    except (TypeError, ValueError, OverflowError):
+        seconds = 0
+    if seconds < 1:
+        raise InvalidArgument(f"{number!r} is no time that a file could be had for")
+    return seconds
+
+
+def _checked_session(session_id: str) -> str:
+    if not isinstance(session_id, str) or not session_id or not session_id.isprintable():
+        raise InvalidArgument("session_id must be a text that is not empty")
+    return session_id

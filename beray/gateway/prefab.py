@@ -1,0 +1,49 @@
+"""One version of a prefab, to be called as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from beray.gateway.results import PrefabResult
+from beray.gateway.streams import PrefabStream
+
+if TYPE_CHECKING:
+    from beray.gateway.client import GatewayClient
+
+
+class Prefab:
+    """One version of a prefab, as :meth:`GatewayClient.prefab` gives it."""
+
+    def __init__(self, client: GatewayClient, prefab_id: str, version: str) -> None:
+        self.prefab_id = prefab_id
+        self.version = version
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"Prefab({self.prefab_id!r}, {self.version!r})"
+
+    def call(
+        self,
+        function_name: str,
+        files: Mapping[str, Sequence[str]] | None = None,
+        **parameters: Any,
+    ) -> PrefabResult:
+        """Call a function; as :meth:`GatewayClient.run`, which also takes parameters that
+        are called ``files`` or ``function_name``."""
+        return self._client.run(self.prefab_id, self.version, function_name, parameters, files)
+
+    def stream(
+        self,
+        function_name: str,
+        files: Mapping[str, Sequence[str]] | None = None,
+        **parameters: Any,
+    ) -> PrefabStream:
+        """Call a function and iterate over its events."""
+        return self._client.run(
+            self.prefab_id, self.version, function_name, parameters, files, stream=True
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """What it can do; as :meth:`GatewayClient.get_prefab_spec`."""
+        return self._client.get_prefab_spec(self.prefab_id, self.version)

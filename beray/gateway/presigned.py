@@ -1,0 +1,84 @@
+"""Presigned URLs: fetched without credentials, and seen by nobody.
+
+Their query is a signature: whoever has it has the file. So it is in no message, no log, not
+even the HTTP library's, and of a store's refusal no more is told than its status.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+
+from beray.answers import PRESIGNED
+from beray.calls import Call, Timeout
+from beray.connections import Cancel, shared_session
+from beray.credentials import Signature
+from beray.exceptions import ConfigurationError, InvalidResponseError
+from beray.transport import Transport
+
+_under_way: Final = threading.local()
+
+
+class PresignedUrl(Transport):
+    """One presigned URL.
+
+    Raises:
+        InvalidResponseError: it is none that can be fetched: relative, of another scheme, with
+            a password, or with characters that no URL has.
+    """
+
+    def __init__(self, url: str, gateway: Transport) -> None:
+        """``gateway`` has named it; its way there (proxies, certificates) is used here, too."""
+        try:
+            parts = urlsplit(url)
+            if not url.isascii() or not url.isprintable() or " " in url or parts.fragment:
+                raise ConfigurationError
+            way = gateway.way_to(url)
+            super().__init__(
+                f"{parts.scheme}://{parts.netloc}", prefix="", session=shared_session(),
+                timeout=gateway.timeout, deadline=gateway.deadline,
+                max_retries=gateway.max_retries, **way,
+            )  # fmt: skip
+        except (ConfigurationError, ValueError):
+            usable = False
+        else:
+            usable = True
+        if not usable:
+            raise InvalidResponseError(
+                "the gateway names a presigned URL that cannot be used", body=""
+            )
+        self._presigned = url
+
+    def fetched(
+        self, method: str, *, timeout: Timeout | None = None, **options: Any
+    ) -> requests.Response:
+        """Make the request; as :meth:`Transport.request`."""
+        return self.request(method, PRESIGNED, timeout=timeout, **options)
+
+    def _url(self, call: Call) -> str:
+        return self._presigned
+
+    def once(
+        self, call: Call, until: float, cancel: Cancel, signature: Signature
+    ) -> requests.Response:
+        _under_way.presigned = True
+        try:
+            return super().once(call, until, cancel, signature)
+        finally:
+            _under_way.presigned = False
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Cut the query out of what urllib3 logs of a presigned request."""
+    if getattr(_under_way, "presigned", False) and isinstance(record.args, tuple):
+        record.args = tuple(
+            arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args
+        )
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_without_query)

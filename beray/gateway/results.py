@@ -1,0 +1,191 @@
+"""What is asked of prefabs, and what comes back.
+
+A successful output has two levels: ``output["output"]`` is what the function returned,
+``output["files"]`` what it wrote. The helpers know that, so that nobody has to.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+from beray.gateway.schema import CallAnswer, PrefabEntry, RunAnswer
+
+
+class CallStatus(StrEnum):
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+
+
+class StreamEventType(StrEnum):
+    START = "start"
+    CONTENT = "content"
+    PROGRESS = "progress"
+    DONE = "done"
+    ERROR = "error"
+
+
+_STATUSES = {str(status): status for status in CallStatus}
+_TYPES = {str(kind): kind for kind in StreamEventType}
+
+
+@dataclass(frozen=True)
+class PrefabCall:
+    """One call: of a function of a version of a prefab.
+
+    Args:
+        parameters: what JSON can say.
+        files: for each key, a list of ``s3://`` URLs.
+    """
+
+    prefab_id: str
+    version: str
+    function_name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Sequence[str]] | None = None
+
+
+@dataclass(frozen=True)
+class PrefabResult:
+    """What has become of one call.
+
+    Attributes:
+        status: a status that is not known here stays the text that came.
+        output: both levels; ``None`` where the call failed.
+        error: why it failed: ``code``, ``message`` and maybe ``traceback``.
+        job_id: of the run it was part of.
+    """
+
+    status: CallStatus | str
+    output: dict[str, Any] | None = None
+    error: Any = None
+    job_id: str | None = None
+
+    @classmethod
+    def of(cls, answer: CallAnswer, job_id: str | None) -> Self:
+        return cls(
+            status=_STATUSES.get(answer["status"], answer["status"]),
+            output=answer.get("output"),
+            error=answer.get("error"),
+            job_id=answer.get("job_id") or job_id,
+        )
+
+    def is_success(self) -> bool:
+        return self.status == CallStatus.SUCCESS
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A key of ``output``."""
+        return (self.output or {}).get(key, default)
+
+    def get_result(self) -> dict[str, Any] | None:
+        """The whole ``output``, both levels."""
+        return self.output
+
+    def get_function_result(self) -> Any:
+        """What the function returned; ``{}`` where it returned nothing."""
+        result = self.get("output")
+        return {} if result is None else result
+
+    def get_files(self) -> dict[str, list[str]]:
+        """The ``s3://`` URLs of what the function wrote, by key."""
+        files = self.get("files")
+        return files if isinstance(files, dict) else {}
+
+    def get_file_urls(self, key: str | None = None) -> list[str]:
+        """The URLs of ``key``, or of all keys, in one list."""
+        files = self.get_files()
+        lists = list(files.values()) if key is None else [files.get(key)]
+        return [url for urls in lists if isinstance(urls, list) for url in urls]
+
+    def get_business_success(self) -> bool:
+        """The function's own ``success``; ``False`` where it says none."""
+        return bool(self._said("success"))
+
+    def get_business_message(self) -> str:
+        """The function's own ``message``; "" where it says none."""
+        return self._said("message") or ""
+
+    def get_business_error(self) -> str | None:
+        """The function's own ``error``, where it says one."""
+        said: str | None = self._said("error")
+        return said
+
+    def get_business_error_code(self) -> str | None:
+        """The function's own ``error_code``, where it says one."""
+        said: str | None = self._said("error_code")
+        return said
+
+    def _said(self, key: str) -> Any:
+        result = self.get_function_result()
+        return result.get(key) if isinstance(result, dict) else None
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What has become of a batch; ``results`` in the order of its calls."""
+
+    job_id: str | None
+    status: str
+    results: list[PrefabResult]
+
+    @classmethod
+    def of(cls, answer: RunAnswer) -> Self:
+        job_id = answer.get("job_id")
+        results = [PrefabResult.of(each, job_id) for each in answer["results"]]
+        succeeded = all(result.is_success() for result in results)
+        fallback = CallStatus.SUCCESS if succeeded else CallStatus.FAILED
+        return cls(job_id, answer.get("status", fallback), results)
+
+    def all_success(self) -> bool:
+        return all(result.is_success() for result in self.results)
+
+    def get_failed(self) -> list[PrefabResult]:
+        """The results that are no success, in the order of their calls."""
+        return [result for result in self.results if not result.is_success()]
+
+
+@dataclass(frozen=True)
+class StreamEvent:
+    """One event of a streamed run. A type that is not known here stays the text that came."""
+
+    type: StreamEventType | str
+    data: Any = None
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> Self:
+        kind = event["type"]
+        return cls(_TYPES.get(kind, kind), event.get("data"))
+
+
+@dataclass(frozen=True)
+class PrefabInfo:
+    """A prefab as it is listed: its newest version.
+
+    Attributes:
+        status: ``deployed``, or ``disabled``: it is not run.
+        requires_secrets: whether it needs a secret of the caller's.
+        functions: their names.
+        extra: what the gateway says besides.
+    """
+
+    prefab_id: str
+    version: str = ""
+    name: str = ""
+    description: str = ""
+    status: str = ""
+    is_official: bool = False
+    requires_secrets: bool = False
+    functions: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entry: PrefabEntry) -> Self:
+        known: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, value in entry.items():
+            (known if name in cls.__dataclass_fields__ and name != "extra" else extra)[name] = value
+        return cls(**known, extra=extra)

@@ -1,0 +1,108 @@
+"""What the gateway's wire carries: one TypedDict for each documented shape.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
+from beray.schema import Shape, loose
+
+
+@loose
+class InternalToken(TypedDict):
+    internal_token: str
+
+
+@loose
+class CallAnswer(TypedDict):
+    """What has become of one call."""
+
+    status: str
+    output: NotRequired[dict[str, Any] | None]
+    error: NotRequired[Any]
+    job_id: NotRequired[str | None]
+
+
+@loose
+class RunAnswer(TypedDict):
+    job_id: NotRequired[str | None]
+    status: NotRequired[str]
+    results: list[CallAnswer]
+
+
+@loose
+class UploadUrl(TypedDict):
+    upload_url: str
+    s3_url: str
+
+
+@loose
+class Stored(TypedDict):
+    """The answer to an upload."""
+
+    s3_url: str
+    success: NotRequired[bool]
+    filename: NotRequired[str]
+    size: NotRequired[int]
+
+
+@loose
+class PresignedUrl(TypedDict):
+    presigned_url: str
+
+
+@loose
+class FileEntry(TypedDict):
+    """A file at the gateway; ``size`` is in bytes."""
+
+    key: str
+    s3_url: str
+    size: NotRequired[int]
+    last_modified: NotRequired[str]
+
+
+@loose
+class FilePage(TypedDict):
+    """A page of a listing. ``next_token`` continues it; absent or ``None`` on the last."""
+
+    files: list[FileEntry]
+    next_token: NotRequired[str | None]
+
+
+@loose
+class Cleaned(TypedDict):
+    deleted_count: int
+
+
+@loose
+class PrefabEntry(TypedDict):
+    """A prefab as it is listed. Ours."""
+
+    prefab_id: str
+    version: NotRequired[str]
+    name: NotRequired[str]
+    description: NotRequired[str]
+    status: NotRequired[str]
+    is_official: NotRequired[bool]
+    requires_secrets: NotRequired[bool]
+    functions: NotRequired[list[str]]
+
+
+@loose
+class PrefabList(TypedDict):
+    prefabs: list[PrefabEntry]
+
+
+INTERNAL_TOKEN: Shape[InternalToken] = Shape(InternalToken)
+RUN: Shape[RunAnswer] = Shape(RunAnswer)
+UPLOAD_URL: Shape[UploadUrl] = Shape(UploadUrl)
+STORED: Shape[Stored] = Shape(Stored)
+PRESIGNED_URL: Shape[PresignedUrl] = Shape(PresignedUrl)
+FILE_PAGE: Shape[FilePage] = Shape(FilePage)
+CLEANED: Shape[Cleaned] = Shape(Cleaned)
+PREFABS: Shape[PrefabList] = Shape(PrefabList)
+SPEC: Shape[dict[str, Any]] = Shape(dict[str, Any])
