@@ -26,8 +26,8 @@ from tui.terminal import Terminal
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from beray.gateway import GatewayClient
     from tui.prefabs.desk import Desk
-    from tui.prefabs.gateway import Gateway
     from tui.prefabs.messages import RunTold
     from tui.prefabs.run import Run
 
@@ -89,7 +89,7 @@ class BeRayApp(Access):
         clock: Callable[[], datetime] = utc_now,
         renew: Callable[[], Target] | None = None,
         memory: Memory | None = None,
-        gateway: Callable[[Target], Gateway] | None = None,
+        gateway: Callable[[Target], GatewayClient] | None = None,
         settled: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()

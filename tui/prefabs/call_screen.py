@@ -53,7 +53,7 @@ class CallScreen(Screen[None]):
             "run",
             "Run",
             priority=True,
-            tooltip="Call the function with what is filled in",
+            tooltip="With what is filled in",
         ),
         Binding("f2", "turn", "Form/run", priority=True, tooltip="From the form to the run"),
         Binding("escape", "leave", "Back", tooltip="Back; what runs goes on"),

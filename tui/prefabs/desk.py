@@ -18,7 +18,7 @@ from tui.prefabs.order import Draft, Order
 from tui.prefabs.run import Run
 
 if TYPE_CHECKING:
-    from tui.prefabs.gateway import Gateway
+    from beray.gateway import GatewayClient
 
 MOST_FORMS: Final = 50
 """Forms that are kept as they were left; the one that was left longest ago gives way."""
@@ -51,7 +51,7 @@ class Desk:
         target: Target,
         clock: Callable[[], datetime],
         told: Callable[[Run], None],
-        connect: Callable[[Target], Gateway] = gateway.connect,
+        connect: Callable[[Target], GatewayClient] = gateway.connect,
     ) -> None:
         self.target = target
         self._clock = clock

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from beray.text import one_line
 from tui import status
 from tui.document import Document
-from tui.prefabs.schema import Field, as_json, fields, resolved
+from tui.prefabs.schema import Field, fields, in_words, resolved
 from tui.prefabs.spec import DEPLOYED, FileKey, Function, Spec, Summary
 
 _TEXT: Final = "event--output"
@@ -16,6 +17,7 @@ _HEAD: Final = "event--file"
 _NAME: Final = "event--call"
 _BAD: Final = "event--failure"
 _MOST_RETURNED: Final = 40
+_MOST_CHARACTERS: Final = 20_000
 
 
 def document(spec: Spec, function: str = "") -> Document:
@@ -23,9 +25,9 @@ def document(spec: Spec, function: str = "") -> Document:
     page = Document()
     page.append(_version(spec), _NOTE)
     if spec.status != DEPLOYED:
-        page.append(f"It is {spec.status}: it cannot be called.", _BAD)
+        page.append(f"It is {one_line(spec.status, 40)}: it cannot be called.", _BAD)
     if spec.description:
-        page.append(spec.description.strip(), _TEXT)
+        page.append(spec.description[:_MOST_CHARACTERS].strip(), _TEXT)
     chosen = spec.function(function)
     for one in spec.functions if chosen is None else (chosen,):
         _function(page, one)
@@ -33,7 +35,7 @@ def document(spec: Spec, function: str = "") -> Document:
 
 
 def _version(spec: Spec) -> str:
-    words = f"{spec.id}  {spec.version}"
+    words = f"{one_line(spec.id, 80)}  {one_line(spec.version, 40)}"
     if len(spec.versions) > 1:
         words += f"  ·  {len(spec.versions)} versions, v shows another"
     return words
@@ -41,9 +43,9 @@ def _version(spec: Spec) -> str:
 
 def _function(page: Document, function: Function) -> None:
     page.append("", _TEXT)
-    page.append(function.name, _HEAD)
+    page.append(one_line(function.name, 80), _HEAD)
     if function.description:
-        page.append(function.description.strip(), _TEXT)
+        page.append(function.description[:_MOST_CHARACTERS].strip(), _TEXT)
     page.append(" · ".join(_conditions(function)), _NOTE)
     _section(page, "Parameters", [_parameter(one) for one in fields(function.parameters)])
     _section(page, "Files in", [_file(one) for one in function.inputs])
@@ -60,9 +62,9 @@ def _section(page: Document, title: str, rows: Sequence[tuple[str, str, str]]) -
     page.append("", _TEXT)
     page.append(title, _NOTE)
     for name, kind, words in rows:
-        page.append(f"  {name}  {kind}".rstrip(), _NAME)
+        page.append(f"  {one_line(name, 80)}  {one_line(kind, 300)}".rstrip(), _NAME)
         if words:
-            page.append(f"      {' '.join(words.split())}", _TEXT)
+            page.append(f"      {one_line(words, 2000)}", _TEXT)
 
 
 def _conditions(function: Function) -> Iterator[str]:
@@ -77,7 +79,7 @@ def _conditions(function: Function) -> Iterator[str]:
 def _parameter(field: Field) -> tuple[str, str, str]:
     words = [field.kind.value, "needed" if field.required else ""]
     if field.choices:
-        words.insert(1, " ".join(as_json(one).strip('"') for one in field.choices[:20]))
+        words.insert(1, " ".join(in_words(one) for one in field.choices[:20]))
     if field.initial:
         words.append(f"default {field.initial}")
     kind = ", ".join(filter(None, words))
@@ -96,7 +98,7 @@ def _returned(returns: Any) -> Iterator[tuple[str, str, str]]:
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         if schema:
-            yield as_json(schema.get("type", "any JSON")).strip('"'), "", ""
+            yield in_words(schema.get("type", "any JSON")), "", ""
         return
     for name, own in list(properties.items())[:_MOST_RETURNED]:
         one = resolved(own, schema)
@@ -108,9 +110,9 @@ def _returned(returns: Any) -> Iterator[tuple[str, str, str]]:
 def outline(known: Summary) -> Document:
     """What the list says of a prefab, while its spec is being read."""
     page = Document()
-    page.append(f"{known.id}  {known.version}", _NOTE)
+    page.append(f"{one_line(known.id, 80)}  {one_line(known.version, 40)}", _NOTE)
     if known.description:
-        page.append(known.description.strip(), _TEXT)
+        page.append(known.description[:_MOST_CHARACTERS].strip(), _TEXT)
     return page
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from beray.config import Target
 from tui.later import later
 
 if TYPE_CHECKING:
-    Gateway = Any
+    from beray.gateway import GatewayClient
 
 TIMEOUT: Final = (5.0, 15.0)
 """Seconds to connect, and seconds without a byte; a run that is watched may be silent longer."""
 
 
-def connect(target: Target) -> Gateway:
+def connect(target: Target) -> GatewayClient:
     """A client of the gateway that the server at ``target`` is, as its account."""
 
-    def make() -> Gateway:
+    def make() -> GatewayClient:
         from beray.gateway import GatewayClient
 
         # What the server says is shown at once; the user asks again.

@@ -15,7 +15,7 @@ from tui import safe
 from tui.composer.enclosed import MUTED
 from tui.composer.line import Line
 from tui.prefabs.box import Box
-from tui.prefabs.schema import Field, Kind, as_json
+from tui.prefabs.schema import Field, Kind, as_json, in_words
 
 _ALL = "all parameters"
 _FURTHER = "further parameters"
@@ -67,7 +67,7 @@ class ParameterBox(Box):
     def _box(self) -> Widget:
         field, text = self.field, self._initial
         if field.kind is Kind.CHOICE:
-            choices = [(as_json(one).strip('"'), as_json(one)) for one in field.choices]
+            choices = [(in_words(one), as_json(one)) for one in field.choices]
             return _select(choices, text, required=field.required)
         if field.kind is Kind.FLAG:
             if field.initial:

@@ -58,7 +58,13 @@ def standing(run: Run) -> Standing:
     return Standing(f"✗ failed: {one_line(code, 60)}", "status--failed")
 
 
-def document(run: Run, *, unfolded: bool = False) -> Document:
+class Report(NamedTuple):
+    page: Document
+    ending: int
+    """The line from which on it is told how the run ended."""
+
+
+def report(run: Run, *, unfolded: bool = False) -> Report:
     """What the run said, and how it ended.
 
     Args:
@@ -72,13 +78,14 @@ def document(run: Run, *, unfolded: bool = False) -> Document:
         page.append(line, _TEXT)
     if run.is_over and transcript.lines:
         page.append("", _TEXT)
+    ending = len(page.lines)
     if run.state is State.REFUSED and run.error is not None:
         page.append(words(run.error), _BAD)
     elif run.outcome.problem is not None:
         _problem(page, run.outcome.problem, unfolded=unfolded)
     elif run.state is State.SUCCEEDED:
         _result(page, run.outcome)
-    return page
+    return Report(page, ending)
 
 
 def words(error: Exception) -> str:

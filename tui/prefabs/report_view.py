@@ -19,22 +19,29 @@ class ReportView(LineView):
         "event--failure",
     }
 
-    def follow(self, document: Document, begin: int | None = None) -> None:
+    _due = False
+    _line: int | None = None
+
+    def follow(self, document: Document, line: int | None = None) -> None:
         """Show ``document``, which goes on where the last one ended.
 
         Args:
-            begin: the line to be at the top, if the reader was at the end.
+            line: what the reader comes to see, where he was at the end; otherwise the end.
         """
-        was_at_end = self.scroll_offset.y >= self.max_scroll_y
+        was_at_end = self._due or self.scroll_offset.y >= self.max_scroll_y
         self._document = document
         self._lay_out()
-        if not was_at_end:
+        if was_at_end:
+            self._due, self._line = True, line
+            # How wide the lines are, and so where they are, is known behind a layout.
+            self.call_after_refresh(self._go)
+
+    def _go(self) -> None:
+        self._due = False
+        if self._line is None:
+            self.scroll_end(animate=False)
             return
-        if begin is None:
-            self.scroll_end(animate=False, immediate=True)
-        else:
-            row = sum(
-                len(wrapped(line.text, self._width - document.gutter))
-                for line in document.lines[:begin]
-            )
-            self.scroll_to(y=row, animate=False, immediate=True)
+        width = self._width - self._document.gutter
+        before = self._document.lines[: self._line]
+        row = sum(len(wrapped(line.text, width)) for line in before)
+        self.scroll_to(y=row, animate=False)

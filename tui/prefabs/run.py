@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from beray.exceptions import BeRayException, TransferCancelled
+from beray.exceptions import TransferCancelled
 from beray.files import Transfer
 from tui.background import EXPECTED
 from tui.mailbox import Mailbox
@@ -24,7 +24,7 @@ from tui.prefabs.outcome import Outcome
 from tui.prefabs.transcript import Transcript
 
 if TYPE_CHECKING:
-    from tui.prefabs.gateway import Gateway
+    from beray.gateway import GatewayClient, PrefabStream, StreamEvent
 
 _STEP_BYTES: Final = 256 * 1024
 
@@ -56,10 +56,6 @@ class _Sending:
     total: int
 
 
-class Cut(BeRayException):
-    """The stream ended, and the end of the run was not told."""
-
-
 class Run:
     """Begins at once. Except for its threads, all of it belongs to the event loop.
 
@@ -73,7 +69,7 @@ class Run:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: GatewayClient,
         order: Order,
         clock: Callable[[], datetime],
         told: Callable[[Run], None],
@@ -90,9 +86,12 @@ class Run:
         self._clock = clock
         self._gateway = gateway
         self._transfer = Transfer()
-        self._stream: Any = None
+        self._stream: PrefabStream | None = None
         self._stopping = threading.Event()
-        self._mailbox: Mailbox[Any] = Mailbox(lambda: told(self))
+        self._mailbox: Mailbox[_Sending | StreamEvent | Exception | None] = Mailbox(
+            lambda: told(self)
+        )
+        """``None`` where all files have arrived."""
         threading.Thread(target=self._work, name="beray-prefab", daemon=True).start()
 
     @property
@@ -122,7 +121,7 @@ class Run:
                 self._take(item)
         return self.is_over and not was_over
 
-    def _take(self, item: Any) -> None:
+    def _take(self, item: _Sending | StreamEvent | Exception | None) -> None:
         if isinstance(item, _Sending):
             self.sending = (item.name, item.done, item.total)
         elif isinstance(item, Exception):
@@ -131,7 +130,7 @@ class Run:
         elif item is None:
             self.state, self.sending = State.RUNNING, None
         else:
-            self._take_event(str(getattr(item.type, "value", item.type)), item.data)
+            self._take_event(str(item.type), item.data)
 
     def _take_event(self, kind: str, data: Any) -> None:
         match kind:
@@ -198,13 +197,10 @@ class Run:
         if self._stopping.is_set():
             stream.close()
             return
-        for event in stream:
+        for event in stream:  # up to the one that says how it ended, or it raises
             if not self._mailbox.put(event):
                 stream.close()
                 return
-            if event.type in ("done", "error"):
-                return
-        self._mailbox.put(Cut("The stream ended before the run did: how it went is not known."))
 
 
 def _progress(data: Any) -> Progress:

@@ -99,10 +99,9 @@ class RunPane(Vertical):
         shown = (run.state, run.transcript.changes, self._unfolded)
         if shown != self._shown:
             before, self._shown = self._shown, shown
-            page = report.document(run, unfolded=self._unfolded)
+            page, ending = report.report(run, unfolded=self._unfolded)
             ends = run.is_over and (not before or before[0] is not run.state)
-            begin = len(run.transcript.lines) if ends else None
-            self.query_one(ReportView).follow(page, begin)
+            self.query_one(ReportView).follow(page, ending if ends else None)
             self._show_files(run)
             self.refresh_bindings()
 

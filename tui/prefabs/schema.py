@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from beray.text import printable
+
 Schema = Mapping[str, Any]
 
 MOST_FIELDS: Final = 60
@@ -124,11 +126,20 @@ EMPTY_TEXT: Final = '""'
 
 
 def as_json(value: Any) -> str:
-    """``value`` as JSON; "" for what cannot be said in it."""
+    """``value`` as JSON in printable characters; "" for what cannot be said in it."""
     try:
-        return json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return ""
+    if printable(text) == text:
+        return text
+    # So that it stays the same JSON where it is shown, and is read again.
+    return "".join(one if printable(one) == one else f"\\u{ord(one):04x}" for one in text)
+
+
+def in_words(value: Any) -> str:
+    """A choice, as it is offered: a text as it is."""
+    return value if isinstance(value, str) and value else as_json(value)
 
 
 def _listed(items: list[Any]) -> str:
@@ -239,8 +250,8 @@ def _item_type(schema: Schema, root: Schema) -> str:
 
 def _is_long(name: str, schema: Schema) -> bool:
     most, default = schema.get("maxLength"), schema.get("default")
-    if isinstance(default, str) and "\n" in default:
-        return True
+    if isinstance(default, str) and not default.isprintable():
+        return True  # a line has no place for a tab or a line break
     if isinstance(most, int):
         return most > LONG_CHARACTERS
     return "contentMediaType" in schema or name.casefold() in _LONG_NAMES
@@ -263,7 +274,7 @@ def _hint(kind: Kind, schema: Schema, root: Schema, *, required: bool, given: bo
 def _kind_words(kind: Kind, schema: Schema, root: Schema) -> str:
     if kind is Kind.LIST:
         items = resolved(schema.get("items"), root)
-        choices = [as_json(one).strip('"') for one in _choices(items)]
+        choices = [in_words(one) for one in _choices(items)]
         of = f"of {' '.join(choices)}" if choices else f"{items.get('type')}s"
         return f"{of}, one on each line or with commas"
     if kind is Kind.JSON:

@@ -19,11 +19,11 @@ from tui.preview import PREVIEW_BYTES
 from tui.screens.task_actions import local_name
 
 if TYPE_CHECKING:
-    from tui.prefabs.gateway import Gateway
+    from beray.gateway import GatewayClient
 
 
 def save(
-    gateway: Gateway,
+    gateway: GatewayClient,
     run: Run,
     file: OutputFile,
     target: Path,
@@ -45,7 +45,7 @@ def save(
 
 
 def save_all(
-    gateway: Gateway,
+    gateway: GatewayClient,
     run: Run,
     files: Sequence[OutputFile],
     folder: Path,
@@ -89,7 +89,7 @@ def names(files: Sequence[OutputFile]) -> list[str]:
     return given
 
 
-def beginning(gateway: Gateway, run: Run, file: OutputFile) -> OutputArrived:
+def beginning(gateway: GatewayClient, run: Run, file: OutputFile) -> OutputArrived:
     """The first bytes of ``file``; blocks. What is larger than a preview is not fetched whole."""
     if file is RESULT:
         content = pretty(run.outcome.result).encode("utf-8", "surrogatepass")

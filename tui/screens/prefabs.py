@@ -30,8 +30,8 @@ from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
 
 if TYPE_CHECKING:
+    from beray.gateway import GatewayClient
     from tui.app import BeRayApp
-    from tui.prefabs.gateway import Gateway
 
 _SETTLE_SECONDS: Final = 0.12
 """How long the cursor rests on a prefab before its spec is read."""
@@ -266,7 +266,7 @@ class PrefabsScreen(Screen[None]):
         self.app.push_screen(HelpScreen())
 
 
-def _read(gateway: Gateway, prefab_id: str, version: str) -> SpecArrived:
+def _read(gateway: GatewayClient, prefab_id: str, version: str) -> SpecArrived:
     return SpecArrived(prefab_id, version, gateway.get_prefab_spec(prefab_id, version or None))
 
 
