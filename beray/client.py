@@ -16,7 +16,17 @@ from beray.base_client import BaseClient
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
-from beray.schema import Deleted, Limits, Message, Session, Task, TaskEvent, User
+from beray.schema import (
+    ApiKey,
+    CreatedApiKey,
+    Deleted,
+    Limits,
+    Message,
+    Session,
+    Task,
+    TaskEvent,
+    User,
+)
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
@@ -114,6 +124,34 @@ class BeRayClient(TaskFiles, BaseClient):
 
     def get_current_user(self) -> User:
         return self._transport.json(schema.USER, "GET", "/users/me")
+
+    # API keys of the gateway
+
+    def create_api_key(self, name: str, agent_id: str | None = None) -> CreatedApiKey:
+        """Make an API key. The ``key`` of the result is said this once. Ours.
+
+        Args:
+            agent_id: the agent that calls with it, which then has files of its own; letters,
+                digits, ``.``, ``_`` and ``-``.
+
+        Raises:
+            ConflictError: there are as many as there may be.
+            UnprocessableEntityError: one of the two cannot be that.
+        """
+        body = {"name": name, "agent_id": agent_id}
+        return self._transport.json(schema.CREATED_API_KEY, "POST", "/apikeys", json=body)
+
+    def list_api_keys(self) -> list[ApiKey]:
+        """Return the caller's API keys, the newest first. Ours."""
+        return self._transport.json(schema.API_KEYS, "GET", "/apikeys")
+
+    def revoke_api_key(self, key_id: int) -> Message:
+        """End an API key, and every internal token that was had for it. Ours.
+
+        Raises:
+            NotFoundError: there is none of this ``id``.
+        """
+        return self._transport.json(schema.MESSAGE, "DELETE", f"/apikeys/{segment(key_id)}")
 
     # Tasks
 

@@ -213,6 +213,29 @@ class UploadedFile(TypedDict):
     size: int
 
 
+@_loose
+class ApiKey(TypedDict):
+    """An API key of the gateway, without the key. Ours."""
+
+    id: int
+    name: str
+    agent_id: str | None
+    start: str
+    """The first characters of the key, to tell it from others."""
+    created_at: str
+
+
+@_loose
+class CreatedApiKey(TypedDict):
+    """A new API key: the only answer that has the ``key`` itself. Ours."""
+
+    id: int
+    name: str
+    agent_id: str | None
+    key: str
+    created_at: str
+
+
 MESSAGE: Shape[Message] = Shape(Message)
 USER: Shape[User] = Shape(User)
 SESSION: Shape[Session] = Shape(Session)
@@ -222,3 +245,5 @@ EVENTS: Shape[list[TaskEvent]] = Shape(list[TaskEvent])
 DELETED: Shape[Deleted] = Shape(Deleted)
 FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem])
 UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile)
+API_KEYS: Shape[list[ApiKey]] = Shape(list[ApiKey])
+CREATED_API_KEY: Shape[CreatedApiKey] = Shape(CreatedApiKey)

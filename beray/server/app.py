@@ -18,6 +18,10 @@ from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
+from beray.server.gateway import access, api_keys, calls, object_urls, prefabs
+from beray.server.gateway import files as gateway_files
+from beray.server.gateway.refusals import GatewayRefused, refused
+from beray.server.gateway.services import running_gateway
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import Activity, Envelope
@@ -45,15 +49,18 @@ def create_app(activity: Activity) -> FastAPI:
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(GatewayRefused, refused)
     # The last one added is the outermost.
     app.add_middleware(Envelope)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix="/api/v1")
     # The streams first: /tasks/stream is no task.
-    for part in (auth, streams, tasks, files, agent_ws):
+    for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(agent_ws.socket_router)
+    for part in (access, gateway_files, object_urls, calls, prefabs):
+        app.include_router(part.router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
 
@@ -79,6 +86,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
+        gateway = await closing.enter_async_context(running_gateway(settings, store, sandbox))
         runners = Runners(settings, sandbox)
         closing.push_async_callback(runners.close)
         watch = FileWatch(workspaces.root)
@@ -103,6 +111,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             Maintenance(),
             workspaces,
             mailer,
+            gateway,
         )
         await runners.start()
         await queue.start()

@@ -33,10 +33,10 @@ from beray.server.beneath import (
 )
 from beray.server.folders import Entry, walk
 from beray.server.ranges import IncompleteFile
+from beray.server.transfer import Blocks
 from beray.server.workspace import Workspace
 
 Parts = tuple[bytes, ...]
-Blocks = Generator[bytes, None, None]
 
 _SEND_BYTES: Final = 64 * 1024
 """How much is gathered before it is sent."""

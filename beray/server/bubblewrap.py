@@ -22,10 +22,11 @@ _ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A path outside that is the same path inside."""
+    """A path outside that is the same path inside, unless another is given."""
 
     path: str
     writable: bool = False
+    inside: str | None = None
 
 
 def arguments(
@@ -68,4 +69,5 @@ def _system(network: bool) -> Iterator[str]:
 
 def _bound(binds: Iterable[Bind]) -> Iterator[str]:
     for bind in binds:
-        yield from ("--bind-try" if bind.writable else "--ro-bind-try", bind.path, bind.path)
+        how = "--bind-try" if bind.writable else "--ro-bind-try"
+        yield from (how, bind.path, bind.inside or bind.path)

@@ -23,7 +23,9 @@ from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.agent_ws import Seats  # which asks for services itself
+    # They ask for services themselves.
+    from beray.server.agent_ws import Seats
+    from beray.server.gateway.services import Gateway
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Services:
     maintenance: Maintenance
     workspaces: Workspaces
     mailer: Mailer
+    gateway: Gateway
 
 
 def services(request: Request) -> Services:

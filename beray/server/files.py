@@ -20,14 +20,14 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
 from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
 from beray.server.json_values import StrictRoute
+from beray.server.transfer import Transfer, requested_part
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
 
 MOST_PATHS: Final = 10_000
@@ -98,12 +98,12 @@ def get_content(
         if request.method == "HEAD":
             headers["Content-Length"] = str(size)
             return Response(headers=headers, media_type=_media_type(name))
-        part = _part(range_, if_range, current, size)
+        part = requested_part(range_, if_range, current, size)
         if part is not None:
             headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
         positions = range(size) if part is None else part
         headers["Content-Length"] = str(len(positions))
-        return _Transfer(
+        return Transfer(
             ranges.read(file, positions),
             opened.pop_all(),
             status_code=200 if part is None else 206,
@@ -151,36 +151,12 @@ def download(task: OwnTask, app: AppServices, body: Selection) -> Response:
     with _refusals(), ExitStack() as opened:
         workspace = opened.enter_context(app.workspaces.open(task.id))
         chosen = archive.select(workspace, body.paths)
-        return _Transfer(
+        return Transfer(
             archive.stream(workspace, chosen),
             opened.pop_all(),
             headers={"Content-Disposition": f'attachment; filename="task-{task.id}.zip"'},
             media_type="application/zip",
         )
-
-
-class _Transfer(StreamingResponse):
-    """A body that is made in threads; what it is made from is closed however it ends."""
-
-    def __init__(
-        self,
-        blocks: archive.Blocks,
-        opened: ExitStack,
-        *,
-        status_code: int = 200,
-        headers: dict[str, str],
-        media_type: str,
-    ) -> None:
-        super().__init__(blocks, status_code, headers, media_type)
-        self._blocks = blocks
-        self._opened = opened
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._blocks.close()
-            self._opened.close()
 
 
 @contextmanager
@@ -196,15 +172,6 @@ def _refusals() -> Iterator[None]:
         if error.errno not in _DISK_FULL:
             raise
         raise HTTPException(507, f"Nothing was written: {os.strerror(error.errno)}.") from None
-
-
-def _part(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
-    try:
-        return ranges.requested(header, if_range, current, size)
-    except ranges.RangeNotSatisfiable:
-        raise HTTPException(
-            416, f"The file has {size} bytes.", {"Content-Range": f"bytes */{size}"}
-        ) from None
 
 
 async def _receive(request: Request, writer: Writer) -> None:

@@ -123,6 +123,7 @@ class BeRayServer(uvicorn.Server):
                 await self.services.seats.farewell()
                 await self.services.chats.close()
                 await self.services.queue.close()
+                await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
         self.services.event_log.drain()
@@ -170,7 +171,8 @@ class EmbeddedServer(BeRayServer):
 
     async def _leave_when_idle(self) -> None:
         while not self.should_exit:
-            idle = self.services.queue.idle and self.services.chats.idle
+            found = self.services
+            idle = found.queue.idle and found.chats.idle and found.gateway.prefabs.runs.idle
             if idle and self.activity.quiet_seconds() > self.idle_seconds:
                 log.info("leaving, nobody was here for a while", seconds=self.idle_seconds)
                 self.should_exit = True
@@ -202,6 +204,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     settings = _settings(data_dir)
     # Whoever pays for the models is the one who names them.
     settings.models = settings.models or "*"
+    settings.prefab_authors = settings.prefab_authors or "*"
     # The one before may still be leaving, as orderly as it can.
     with (
         _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
@@ -258,7 +261,7 @@ def _make_private(data_dir: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
-    for name in ("workspaces", "scratch", "outbox"):
+    for name in ("workspaces", "scratch", "outbox", "objects", "prefabs"):
         with suppress(FileNotFoundError):
             (data_dir / name).chmod(0o700)
 

@@ -18,6 +18,8 @@ from beray.server.store import KEY_SECONDS
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """For every call but the upload of a file, which is never held in memory."""
+_UPLOADS: Final = frozenset({"/internal/files/upload", "/internal/files/upload_temp"})
+"""Those that are no PUT."""
 
 log = structlog.get_logger("beray.http")
 
@@ -39,7 +41,7 @@ class Envelope:
         request_id = secrets.token_hex(8)
         started = exceeded = False
         received = 0
-        upload = scope["method"] == "PUT"
+        upload = scope["method"] == "PUT" or scope["path"] in _UPLOADS
 
         async def named(message: Message) -> None:
             nonlocal started

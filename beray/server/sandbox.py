@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -146,6 +146,37 @@ class Sandbox:
                 yield process
 
     @asynccontextmanager
+    async def function(
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        binds: Sequence[Bind],
+        limits: Mapping[str, int],
+        *,
+        network: bool,
+    ) -> AsyncIterator[Process]:
+        """Run a program that calls a function of somebody's, with pipes for its three streams.
+
+        It finds the system's programs, ``binds`` and the work_dir. On leaving, whatever of its
+        process tree is left is dead.
+
+        Args:
+            limits: as the supervisor takes them, instead of those of tasks.
+            network: it asks for the network, which it has where the policy for tasks says so.
+        """
+        with self._new_scratch(work_dir) as folder:
+            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
+            if self.kind == "bubblewrap":
+                networked = self.reaches_network(asked=network)
+                environ["PATH"] = PATH
+                command = [
+                    *bubblewrap.arguments(work_dir, Path(folder), network=networked, binds=binds),
+                    *command,
+                ]
+            async with self._supervised(command, work_dir, environ, PIPE, PIPE, limits) as process:
+                yield process
+
+    @asynccontextmanager
     async def program(
         self, command: Sequence[str], work_dir: Path, environ: dict[str, str]
     ) -> AsyncIterator[Process]:
@@ -172,12 +203,14 @@ class Sandbox:
         environ: dict[str, str],
         stdin: int,
         stderr: int,
+        limits: Mapping[str, int] | None = None,
     ) -> AsyncIterator[Process]:
+        said = _limits(self._settings) | dict(limits or {})
         theirs, ours = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs), _limits(self._settings),
-                *command,
+                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs),
+                ",".join(f"{name}={value}" for name, value in said.items()), *command,
                 stdin=stdin, stdout=PIPE, stderr=stderr,
                 cwd=work_dir, env=environ, start_new_session=True, pass_fds=[theirs],
             )  # fmt: skip
@@ -203,9 +236,9 @@ async def _end(process: Process) -> None:
         await waiting
 
 
-def _limits(settings: Settings) -> str:
+def _limits(settings: Settings) -> dict[str, int]:
     """What the supervisor binds a command by."""
-    limits = {
+    return {
         "core": 0,
         "fsize": settings.task_max_file_bytes,
         "nofile": settings.task_max_open_files,
@@ -213,7 +246,6 @@ def _limits(settings: Settings) -> str:
         "processes": settings.task_max_processes,
         "memory": settings.task_max_memory_bytes,
     }
-    return ",".join(f"{name}={value}" for name, value in limits.items())
 
 
 def _environment(home: str) -> dict[str, str]:

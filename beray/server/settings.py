@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from beray.config import checked_base_url
+from beray.exceptions import ConfigurationError
 from beray.server.bubblewrap import Bind
 
 
@@ -89,6 +91,26 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     """Addresses and networks, with commas, whose ``X-Forwarded-For`` says who a client is."""
 
+    public_url: str | None = None
+    """How this server is reached from outside, for URLs that it gives out. Without it, they
+    begin as the request did that asked for one."""
+
+    gateway_allow: str = ""
+    """Addresses and networks, with commas, that may call the gateway as nobody in particular."""
+    internal_token_seconds: int = Field(default=900, ge=1)
+    """How long an API key's internal token is good for."""
+    gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
+    """How large an uploaded object may be."""
+    daily_prefab_calls: int | None = Field(default=None, ge=0)
+    """How many functions of prefabs a caller may run from midnight to midnight, UTC."""
+
+    prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """How many functions of prefabs run at once."""
+    prefab_authors: str = ""
+    """E-mail addresses, with commas, of who may add prefabs; ``*``: everybody."""
+    prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """How much the files of one call may take: inputs, outputs and what is made on the way."""
+
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
     heartbeat_seconds: float = Field(default=15.0, gt=0)
     send_timeout_seconds: float = Field(default=30.0, gt=0)
@@ -111,16 +133,24 @@ class Settings(BaseSettings):
             return "always"
         return "task" if said in ("0", "false", "no", "off") else value
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "gateway_allow")
     @classmethod
-    def _addresses(cls, proxies: str) -> str:
+    def _addresses(cls, networks: str) -> str:
         """What uvicorn does not understand, it would take as a name that nobody has."""
-        for proxy in filter(None, map(str.strip, proxies.split(","))):
+        for network in _items(networks):
             try:
-                ip_network(proxy)
+                ip_network(network)
             except ValueError:
                 raise ValueError("give addresses and networks, with commas between") from None
-        return proxies.strip()
+        return networks.strip()
+
+    @field_validator("public_url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        try:
+            return checked_base_url(url) if url else None
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("agent_paths")
     @classmethod
@@ -136,6 +166,11 @@ class Settings(BaseSettings):
             Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
             for path in _items(self.agent_paths)
         ]
+
+    def may_add_prefabs(self, email: str) -> bool:
+        """Whether ``prefab_authors`` names this address."""
+        named = [item.lower() for item in _items(self.prefab_authors)]
+        return "*" in named or email.lower() in named
 
     def agent_environ(self) -> dict[str, str]:
         """The variables that ``agent_env`` names, as far as there are such."""

@@ -31,6 +31,11 @@ def utc_now(after_seconds: float = 0.0) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def as_time(text: str) -> datetime:
+    """A time as it is stored."""
+    return datetime.fromisoformat(text)
+
+
 class KeyTaken(Exception):
     """There was a creation with this key; ``same_request`` says whether it was the same one."""
 

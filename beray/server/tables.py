@@ -172,3 +172,84 @@ class DayUsage(Base):
     requests: Mapped[int]
     cost_usd: Mapped[float]
     seconds: Mapped[float]
+
+
+class ApiKey(Base):
+    """What a program of a user's has to come in with, known by the SHA-256 of it alone."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    agent_id: Mapped[str | None]
+    digest: Mapped[str] = mapped_column(unique=True)
+    start: Mapped[str]
+    """Its first characters, to tell it from others."""
+    created_at: Mapped[str]
+
+
+class InternalToken(Base):
+    """What the gateway is called with, known by the SHA-256 of it alone."""
+
+    __tablename__ = "internal_tokens"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    agent_id: Mapped[str | None]
+    api_key_id: Mapped[int | None] = mapped_column(
+        ForeignKey("api_keys.id", ondelete="CASCADE"), index=True
+    )
+    """What it was had for; it ends with that."""
+    created_at: Mapped[str]
+    expires_at: Mapped[str] = mapped_column(index=True)
+
+
+class LocalObject(Base):
+    """An object of the gateway's own store; ``file`` has its bytes."""
+
+    __tablename__ = "objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    file: Mapped[str] = mapped_column(unique=True)
+    """Relative to the folder of objects. No two contents ever have the same one."""
+    size: Mapped[int]
+    sha256: Mapped[str]
+    content_type: Mapped[str | None]
+    last_modified: Mapped[str]
+
+
+class TemporaryObject(Base):
+    """When an object goes, whatever store it is in."""
+
+    __tablename__ = "temporary_objects"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    expires_at: Mapped[str] = mapped_column(index=True)
+
+
+class GatewayUsage(Base):
+    """How many calls a caller has made on one day (UTC, ISO 8601)."""
+
+    __tablename__ = "gateway_usage"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[str] = mapped_column(primary_key=True)
+    calls: Mapped[int]
+
+
+class PrefabSecret(Base):
+    """What a user gives to the functions of a prefab; ``value`` is encrypted."""
+
+    __tablename__ = "prefab_secrets"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    prefab_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    created_at: Mapped[str]

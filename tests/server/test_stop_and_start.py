@@ -152,6 +152,14 @@ def test_a_sandbox_that_is_wanted_and_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("proxies", ["proxy.example", "*", "10.0.0.1 10.0.0.2"])
 def test_proxies_are_addresses(tmp_path: Path, proxies: str) -> None:
     assert "BERAY_TRUSTED_PROXIES" in refusal(tmp_path, BERAY_TRUSTED_PROXIES=proxies)
+    assert "BERAY_GATEWAY_ALLOW" in refusal(tmp_path, BERAY_GATEWAY_ALLOW=proxies)
+
+
+@pytest.mark.parametrize("url", ["beray.example", "https://user:hush@beray.example", "ftp://x"])
+def test_the_public_url_is_one(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, BERAY_PUBLIC_URL=url)
+    assert "BERAY_PUBLIC_URL" in said
+    assert "hush" not in said
 
 
 def test_scratch_folders_of_a_killed_server_are_swept(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+from beray.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +16,28 @@ class StoredObject:
     size: int
     last_modified: str
     """UTC, ISO 8601 with ``Z``."""
+
+
+MOST_KEY_BYTES: Final = 1024
+
+
+def require_key(key: str) -> None:
+    """Prove that ``key`` can be one.
+
+    Raises:
+        ValueError: it is empty or too long, has an empty part, ``.`` or ``..``, or a
+            character that controls something; the text says which.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise ValueError("a key is Unicode, without halves of surrogate pairs") from None
+    if not 1 <= size <= MOST_KEY_BYTES:
+        raise ValueError(f"a key has 1 to {MOST_KEY_BYTES} bytes")
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise ValueError("a key has no empty parts, and none that are . or ..")
+    if key != printable(key) or set(key) & {"\n", "\t"}:
+        raise ValueError("a key has no control characters")
 
 
 class NoSuchObject(Exception):

@@ -1,0 +1,134 @@
+"""Who may call the gateway: ``CurrentCaller``, and what API keys are exchanged for.
+
+An internal token, a signed-in person's access token, or an address of the allow-list; each
+is looked for in its own place only, and one that is given and wrong is never overlooked.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import (
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy.exc import IntegrityError
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.dependencies import AppServices, digest
+from beray.server.gateway.callers import Caller
+from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
+from beray.server.gateway.tokens import KEY_START
+
+INTERNAL_TOKEN: Final = "X-Internal-Token"
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+_WRONG_KEYS: Final = RateLimitItemPerMinute(30)
+
+router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
+_limiter = MovingWindowRateLimiter(MemoryStorage())
+
+
+async def current_caller(request: Request, app: AppServices) -> Caller:
+    """Who calls.
+
+    Raises:
+        GatewayRefused: 401, nobody who may.
+    """
+    address = request.client.host if request.client else ""
+    token = request.headers.get(INTERNAL_TOKEN)
+    if token is not None:
+        found = await run_in_threadpool(app.gateway.tokens.find, token)
+        if found is None:
+            raise _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
+        return Caller(*found, address)
+    if "Authorization" in request.headers:
+        user = await run_in_threadpool(app.store.user_of_token, digest(_bearer(request)))
+        if user is None:
+            raise _unauthorized(
+                "INVALID_TOKEN",
+                "The access token is wrong or has expired. An API key has to be exchanged for an "
+                "internal token first.",
+            )
+        return Caller(user.id, None, address)
+    if is_allowed(address, app.settings.gateway_allow):
+        return Caller(None, None, address)
+    raise _unauthorized("NOT_AUTHENTICATED", f"An {INTERNAL_TOKEN} is needed.")
+
+
+CurrentCaller = Annotated[Caller, Depends(current_caller)]
+
+
+def is_allowed(address: str, networks: str) -> bool:
+    """Whether ``address`` is in one of ``networks``, which have commas between them."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in network for network in _networks(networks))
+
+
+@lru_cache(maxsize=8)
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    return [_unmapped(ip_network(item)) for item in map(str.strip, text.split(",")) if item]
+
+
+def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """IPv4 addresses, where they are written as IPv6 ones (RFC 4291, 2.5.5.2)."""
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        first = int(network.network_address) & 0xFFFF_FFFF
+        return IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+@router.post("/v1/auth/convert_to_internal_token")
+async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:
+    """Exchange an API key (``Authorization: Bearer sk-…``) for an internal token."""
+    address = request.client.host if request.client else ""
+    if not _limiter.test(_WRONG_KEYS, address):
+        raise GatewayRefused(
+            429,
+            "TOO_MANY_TRIES",
+            "Too many wrong API keys; wait a minute.",
+            headers={"Retry-After": "60"},
+        )
+    key = _bearer(request)
+    found = await run_in_threadpool(app.gateway.api_keys.find, key)
+    if found is None:
+        _limiter.hit(_WRONG_KEYS, address)
+        problem = (
+            "The API key is wrong or was revoked."
+            if key.startswith(KEY_START)
+            else f"An API key is needed: Authorization: Bearer {KEY_START}…"
+        )
+        raise _unauthorized("INVALID_API_KEY", problem)
+    try:
+        token = await run_in_threadpool(
+            app.gateway.tokens.issue,
+            found.user_id,
+            found.agent_id,
+            app.settings.internal_token_seconds,
+            api_key_id=found.id,
+        )
+    except IntegrityError:
+        raise _unauthorized("INVALID_API_KEY", "The API key was revoked.") from None
+    return {"internal_token": token}
+
+
+def _bearer(request: Request) -> str:
+    """The credential of ``Authorization: Bearer``; an empty one where there is none (RFC 6750)."""
+    scheme, _, credential = request.headers.get("Authorization", "").strip().partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
+
+
+def _unauthorized(code: str, message: str) -> GatewayRefused:
+    return GatewayRefused(401, code, message, headers={"WWW-Authenticate": "Bearer"})

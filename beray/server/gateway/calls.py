@@ -1,0 +1,198 @@
+"""The route that runs functions of prefabs: one, streamed or not, or many side by side.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+
+from beray.server.dependencies import AppServices, Services
+from beray.server.gateway import runs
+from beray.server.gateway.access import CurrentCaller
+from beray.server.gateway.callers import Caller
+from beray.server.gateway.calls_in import Call, Prepared
+from beray.server.gateway.prefab_process import Piece
+from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.gateway.runs import Result
+
+MOST_CALLS: Final = 100
+"""In one request."""
+WAITING_PIECES: Final = 64
+"""How many pieces may wait for whoever reads a stream before the function has to."""
+_EVENTS: Final = "text/event-stream"
+
+router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
+
+
+class RunRequest(BaseModel):
+    calls: Annotated[list[Call], Field(min_length=1, max_length=MOST_CALLS)]
+
+
+@router.post(
+    "/v1/internal/run",
+    response_model=None,
+    responses={200: {"content": {"application/json": {}, _EVENTS: {}}}},
+)
+async def run(
+    body: RunRequest, request: Request, caller: CurrentCaller, app: AppServices
+) -> Response:
+    """Run functions of prefabs; several run side by side.
+
+    One call is streamed where ``Accept`` names ``text/event-stream``, or says nothing and the
+    function streams. What cannot begin is refused; among several it is a failed result.
+    """
+    app.maintenance.require_off()
+    calls = [await _prepared(app, caller, call, at) for at, call in enumerate(body.calls)]
+    if len(calls) == 1 and isinstance(calls[0], GatewayRefused):
+        raise calls[0]
+    streamed = _wants_stream(request, calls)
+    if streamed and len(calls) > 1:
+        raise GatewayRefused(422, INVALID_INPUT, "One call alone can be streamed.")
+    await _count(app, caller, sum(isinstance(call, Prepared) for call in calls))
+    job = str(uuid.uuid4())
+    first = calls[0]
+    if streamed and isinstance(first, Prepared):
+        return _stream(app, caller, first, job)
+    results = await _results(app, caller, calls, job, request)
+    status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
+    return JSONResponse({"job_id": job, "status": status, "results": results})
+
+
+async def _prepared(
+    app: Services, caller: Caller, call: Call, number: int
+) -> Prepared | GatewayRefused:
+    try:
+        return await app.gateway.prefabs.preparation.prepare(caller, call, number)
+    except GatewayRefused as error:
+        return error
+
+
+def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) -> bool:
+    accepted = {
+        item.partition(";")[0].strip().lower()
+        for line in request.headers.getlist("accept")
+        for item in line.split(",")
+    }
+    if _EVENTS in accepted:
+        return True
+    if accepted & {"application/json", "application/*"}:
+        return False
+    first = calls[0]
+    return len(calls) == 1 and isinstance(first, Prepared) and first.function.streaming
+
+
+async def _count(app: Services, caller: Caller, calls: int) -> None:
+    """Raises GatewayRefused: 429, the caller has no more calls today."""
+    limit = app.settings.daily_prefab_calls
+    if calls == 0:
+        return
+    used = await run_in_threadpool(app.gateway.quotas.count_call, caller.subject, limit, calls)
+    if limit is not None and used > limit:
+        raise GatewayRefused(
+            429,
+            "QUOTA_EXCEEDED",
+            f"This would be more than the {limit:,} calls of a day; it begins anew at 00:00 UTC.",
+            limit=limit,
+            used=used - calls,
+            quota_type="daily_calls",
+        )
+
+
+# Plain
+
+
+async def _results(
+    app: Services,
+    caller: Caller,
+    calls: Sequence[Prepared | GatewayRefused],
+    job: str,
+    request: Request,
+) -> list[Result]:
+    """The results in the order of the calls. Whoever leaves meanwhile ends them all."""
+    begun: list[asyncio.Task[Result] | Result] = [
+        runs.refused(call.detail)
+        if isinstance(call, GatewayRefused)
+        # Two calls may make files of the same name.
+        else app.gateway.prefabs.runs.begin(
+            caller, call, job if len(calls) == 1 else f"{job}-{number}"
+        )
+        for number, call in enumerate(calls, 1)
+    ]
+    tasks = {task for task in begun if isinstance(task, asyncio.Task)}
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        waiting = set(tasks)
+        while waiting and not leaving.done():
+            await asyncio.wait({*waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            waiting = {task for task in waiting if not task.done()}
+    finally:
+        leaving.cancel()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+    return [_result(one) if isinstance(one, asyncio.Task) else one for one in begun]
+
+
+def _result(task: asyncio.Task[Result]) -> Result:
+    return runs.cancelled() if task.cancelled() else task.result()
+
+
+async def _gone(request: Request) -> None:
+    """Return once the caller has left. The body has been read whole."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+# Streamed
+
+
+def _stream(app: Services, caller: Caller, call: Prepared, job: str) -> Response:
+    return EventSourceResponse(
+        _events(app, caller, call, job),
+        sep="\n",
+        ping=app.settings.heartbeat_seconds,
+        ping_message_factory=lambda: ServerSentEvent(comment="alive", sep="\n"),
+        send_timeout=app.settings.send_timeout_seconds,
+    )
+
+
+async def _events(app: Services, caller: Caller, call: Prepared, job: str) -> AsyncIterator[bytes]:
+    pieces: asyncio.Queue[Piece | None] = asyncio.Queue(WAITING_PIECES)
+    running = app.gateway.prefabs.runs.begin(caller, call, job, pieces.put)
+    ended = asyncio.create_task(_told(running, pieces))
+    try:
+        yield _event("start", {"job_id": job})
+        while (piece := await pieces.get()) is not None:
+            yield _event(*piece)
+        result = _result(running)
+        if result["status"] == "SUCCESS":
+            output = result["output"]
+            yield _event("done", {"job_id": job, "status": "SUCCESS", "output": output})
+        else:
+            yield _event("error", result["error"])
+    finally:
+        # Nobody reads any more. Its end is waited for where the server's own is.
+        running.cancel()
+        ended.cancel()
+
+
+async def _told(running: asyncio.Task[Result], pieces: asyncio.Queue[Piece | None]) -> None:
+    """Have the end come behind the last piece."""
+    await asyncio.wait([running])
+    await pieces.put(None)
+
+
+def _event(kind: str, data: Any) -> bytes:
+    return f"data: {json.dumps({'type': kind, 'data': data}, allow_nan=False)}\n\n".encode()

@@ -1,0 +1,141 @@
+"""What a call asks for, proven before anything of it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, field_validator
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.gateway import run_files, schemas
+from beray.server.gateway.callers import Caller
+from beray.server.gateway.manifest import Function
+from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.prefab_secrets import PrefabSecrets
+from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused
+from beray.server.gateway.registry import Installed, NoSuchPrefab, Registry
+from beray.server.gateway.run_files import Keys
+from beray.server.gateway.schemas import Place, Problem
+from beray.server.json_values import require_plain
+from beray.text import one_line
+
+Name = Annotated[str, Field(max_length=200)]
+
+
+class Inputs(BaseModel):
+    parameters: dict[str, Any] = {}
+    files: dict[str, list[str]] = {}
+
+    @field_validator("parameters")
+    @classmethod
+    def _plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        require_plain(parameters)
+        return parameters
+
+
+class Call(BaseModel):
+    """One of the calls of a request.
+
+    Source: the Gateway wire page.
+    """
+
+    prefab_id: Name
+    version: Name | None = None
+    """``latest``, or nothing: the newest."""
+    function_name: Name
+    inputs: Inputs = Inputs()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that can begin."""
+
+    prefab: Installed
+    name: str
+    function: Function
+    parameters: Mapping[str, Any]
+    keys: Keys
+    secrets: Mapping[str, str] = field(repr=False)
+
+
+class Preparation:
+    def __init__(self, registry: Registry, secrets: PrefabSecrets, objects: ObjectStore) -> None:
+        self._registry = registry
+        self._secrets = secrets
+        self._objects = objects
+
+    async def prepare(self, caller: Caller, call: Call, number: int) -> Prepared:
+        """Prove that ``call`` can begin.
+
+        Args:
+            number: which it is of the request's, for places.
+
+        Raises:
+            GatewayRefused: it cannot: 404, 422 or 400 (a secret is missing).
+        """
+        return await run_in_threadpool(self._prepared, caller, call, number)
+
+    def _prepared(self, caller: Caller, call: Call, number: int) -> Prepared:
+        try:
+            prefab = self._registry.find(call.prefab_id, call.version)
+            if prefab.manifest.prefab.status == "disabled":
+                raise NoSuchPrefab(f"{prefab.id} {prefab.version.text} is disabled")
+            function = prefab.function(call.function_name)
+        except NoSuchPrefab as error:
+            raise not_found(call.prefab_id, call.version, error) from None
+        at: Place = ("calls", number, "inputs")
+        schema = function.parameters_schema()
+        parameters = schemas.with_defaults(schema, call.inputs.parameters)
+        problems = [
+            Problem((*at, "parameters", *one.loc), one.msg)
+            for one in schemas.value_problems(schema, parameters)
+        ]
+        keys: Keys = {}
+        try:
+            keys = run_files.checked(self._objects, function, call.inputs.files)
+        except ValueError as error:
+            problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
+        if problems:
+            raise _invalid(problems)
+        secrets = self._given(caller, prefab, function)
+        return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
+
+    def _given(self, caller: Caller, prefab: Installed, function: Function) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for secret in function.secrets:
+            value = None
+            if caller.user_id is not None:
+                value = self._secrets.value(caller.user_id, prefab.id, secret.name)
+            if value is None:
+                raise GatewayRefused(
+                    400,
+                    "MISSING_SECRET",
+                    f"{prefab.id} needs the secret {secret.name}: "
+                    f"beray prefab secret set {prefab.id} {secret.name}",
+                    prefab_id=prefab.id,
+                    secret_name=secret.name,
+                    instructions=secret.instructions,
+                )
+            found[secret.name] = value
+        return found
+
+
+def not_found(prefab_id: str, version: str | None, error: NoSuchPrefab) -> GatewayRefused:
+    return GatewayRefused(
+        404, "PREFAB_NOT_FOUND", str(error), prefab_id=one_line(prefab_id), version=version
+    )
+
+
+def _invalid(problems: list[Problem]) -> GatewayRefused:
+    told = [
+        {
+            "loc": [one_line(at) if isinstance(at, str) else at for at in problem.loc],
+            "msg": one_line(problem.msg),
+        }
+        for problem in problems
+    ]
+    first = told[0]
+    place = ".".join(map(str, first["loc"]))
+    return GatewayRefused(422, INVALID_INPUT, f"{place}: {first['msg']}", errors=told)

@@ -1,0 +1,222 @@
+"""The routes of files: ``/internal/files/…``.
+
+Source: the Gateway wire page.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from beray.server.dependencies import AppServices, Services
+from beray.server.gateway import object_files
+from beray.server.gateway.access import CurrentCaller
+from beray.server.gateway.callers import Caller
+from beray.server.gateway.forms import FileForm
+from beray.server.gateway.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
+from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+
+UPLOAD_URL_SECONDS: Final = 3600
+DAY_SECONDS: Final = 24 * 3600
+MOST_TTL_SECONDS: Final = 30 * DAY_SECONDS
+MOST_URL_SECONDS: Final = 7 * DAY_SECONDS
+"""What S3 allows."""
+_FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Token = Annotated[str | None, Query(max_length=2 * MOST_KEY_BYTES)]
+SessionId = Annotated[str | None, Query(max_length=128)]
+
+
+class NewUpload(BaseModel):
+    filename: str = Field(min_length=1, max_length=4096)
+    content_type: str | None = None
+
+
+@router.post("/generate_upload_url")
+async def generate_upload_url(
+    body: NewUpload, request: Request, caller: CurrentCaller, app: AppServices
+) -> dict[str, str]:
+    """A URL to PUT a file to, and where it is then."""
+    store = app.gateway.objects
+    key = _new_key(object_files.new_input, caller, body.filename)
+    with object_files.storing():
+        url = await store.presigned("PUT", key, UPLOAD_URL_SECONDS, _base_url(request, app))
+    return {"upload_url": url, "s3_url": object_files.s3_url(store, key)}
+
+
+@router.post("/upload", openapi_extra=_FORM)
+async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
+    """Keep a file of an agent's."""
+    object_files.outputs_of(caller)
+    form = FileForm(request, app.settings.gateway_object_bytes)
+    await form.begin()
+    key = _new_key(object_files.new_output, caller, form.filename or "")
+    return await _put(app, form, key)
+
+
+@router.post("/upload_temp", openapi_extra=_FORM)
+async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
+    """Keep a file of an agent's for a while. The fields stand before the file."""
+    object_files.workspace_of(caller)
+    form = FileForm(request, app.settings.gateway_object_bytes)
+    await form.begin()
+    ttl = form.fields.get("ttl") or str(DAY_SECONDS)
+    if not (ttl.isascii() and ttl.isdigit() and 1 <= int(ttl[:9]) <= MOST_TTL_SECONDS):
+        raise _invalid("ttl", f"it has to be 1 to {MOST_TTL_SECONDS} seconds")
+    session_id = _session(form.fields.get("session_id") or None)
+    make = partial(object_files.new_temporary, session_id=session_id)
+    key = _new_key(make, caller, form.filename or "")
+    await app.gateway.temporary.expect(key, int(ttl))
+    answer = await _put(app, form, key)
+    await app.gateway.temporary.keep(key, int(ttl))
+    return answer
+
+
+@router.get("/download")
+async def download(
+    request: Request,
+    caller: CurrentCaller,
+    app: AppServices,
+    s3_url: Annotated[str, Query(max_length=2 * MOST_KEY_BYTES)],
+    mode: Literal["presigned"] = "presigned",
+    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS)] = 3600,
+) -> dict[str, str]:
+    """A URL from which to GET a file of the caller's."""
+    store = app.gateway.objects
+    try:
+        key = object_files.key_of(store, s3_url)
+    except ValueError as error:
+        raise _invalid("s3_url", str(error)) from None
+    try:
+        if not object_files.may_read(caller, key):
+            raise NoSuchObject(key)
+        with object_files.storing():
+            await store.head(key)
+            url = await store.presigned("GET", key, expires_in, _base_url(request, app))
+    except NoSuchObject:
+        raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
+    return {"presigned_url": url}
+
+
+@router.get("/list")
+async def list_files(
+    caller: CurrentCaller,
+    app: AppServices,
+    limit: Limit = 100,
+    continuation_token: Token = None,
+    prefix: Annotated[str, Query(max_length=MOST_KEY_BYTES)] = "",
+) -> dict[str, Any]:
+    """An agent's permanent files. Ours: ``prefix``, of what stands behind the agent's folder."""
+    folder = object_files.outputs_of(caller)
+    return await _page(app, folder + prefix, limit, continuation_token)
+
+
+@router.get("/list_temp")
+async def list_temp(
+    caller: CurrentCaller,
+    app: AppServices,
+    session_id: SessionId = None,
+    limit: Limit = 100,
+    continuation_token: Token = None,
+) -> dict[str, Any]:
+    """An agent's temporary files, of one session or of all."""
+    folder = object_files.workspace_of(caller)
+    if session_id is not None:
+        folder = object_files.session_of(caller, _session(session_id))
+    return await _page(app, folder, limit, continuation_token)
+
+
+@router.delete("/cleanup_temp")
+async def cleanup_temp(
+    caller: CurrentCaller, app: AppServices, session_id: Annotated[str, Query(max_length=128)]
+) -> dict[str, int]:
+    """Remove the temporary files of a session."""
+    folder = object_files.session_of(caller, _session(session_id))
+    with object_files.storing():
+        return {"deleted_count": await app.gateway.temporary.clean(folder)}
+
+
+async def _put(app: Services, form: FileForm, key: str) -> dict[str, Any]:
+    store = app.gateway.objects
+    with object_files.storing():
+        stored = await store.put(key, form.content(), object_files.media_type(form.content_type))
+    return {
+        "success": True,
+        "s3_url": object_files.s3_url(store, key),
+        "filename": key.rpartition("/")[2],
+        "size": stored.size,
+    }
+
+
+async def _page(app: Services, prefix: str, limit: int, token: str | None) -> dict[str, Any]:
+    store = app.gateway.objects
+    after = _after(token, prefix) if token is not None else ""
+    with object_files.storing():
+        found = await store.list(prefix, after, limit + 1)
+    answer: dict[str, Any] = {"files": [_public(app, stored) for stored in found[:limit]]}
+    if len(found) > limit:
+        answer["next_token"] = base64.urlsafe_b64encode(found[limit - 1].key.encode()).decode()
+    return answer
+
+
+def _after(token: str, prefix: str) -> str:
+    """The key that a continuation token stands for."""
+    try:
+        key = base64.b64decode(token, b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        key = ""
+    if not key.startswith(prefix):
+        raise _invalid("continuation_token", "this is not one of this listing")
+    return key
+
+
+def _public(app: Services, stored: StoredObject) -> dict[str, Any]:
+    return {
+        "key": stored.key,
+        "size": stored.size,
+        "last_modified": stored.last_modified,
+        "s3_url": object_files.s3_url(app.gateway.objects, stored.key),
+    }
+
+
+def _new_key(make: Callable[[Caller, str], str], caller: Caller, filename: str) -> str:
+    try:
+        return make(caller, filename)
+    except ValueError as error:
+        raise _invalid("filename", str(error)) from None
+
+
+def _session(session_id: str | None) -> str | None:
+    if session_id is not None and not object_files.is_plain(session_id):
+        raise _invalid("session_id", "it has letters, digits, '.', '_' and '-', at most 128")
+    return session_id
+
+
+def _base_url(request: Request, app: Services) -> str:
+    return app.settings.public_url or str(request.base_url)
+
+
+def _invalid(place: str, problem: str) -> GatewayRefused:
+    errors = [{"loc": [place], "msg": problem}]
+    return GatewayRefused(422, INVALID_INPUT, f"{place}: {problem}", errors=errors)

@@ -1,0 +1,136 @@
+"""What presigned URLs of the server's own store lead to: ``/internal/objects/…``. Ours.
+
+The URL itself is the credential. It lets its holder do one thing, and nothing else about it
+is asked: a HEAD is not a GET.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from email.utils import formatdate
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from beray import digests
+from beray.server import ranges
+from beray.server.dependencies import AppServices
+from beray.server.gateway.forms import cut_off, too_large
+from beray.server.gateway.local_objects import LocalObjects
+from beray.server.gateway.object_files import media_type, storing
+from beray.server.gateway.objects import NoSuchObject
+from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
+from beray.server.gateway.signing import OBJECTS_PATH, Expired, Forged
+from beray.server.store import as_time
+from beray.server.transfer import Transfer, requested_part
+
+router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
+_METHODS: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
+
+
+@router.api_route("/{key:path}", methods=_METHODS, include_in_schema=False)
+async def use_url(
+    request: Request,
+    key: str,
+    app: AppServices,
+    expires: Annotated[str, Query()] = "",
+    signature: Annotated[str, Query()] = "",
+    if_none_match: Annotated[str | None, Header()] = None,
+    if_range: Annotated[str | None, Header()] = None,
+    range_: Annotated[str | None, Header(alias="Range")] = None,
+    want_repr_digest: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Take or give an object."""
+    store = app.gateway.objects
+    if not isinstance(store, LocalObjects):
+        raise GatewayRefused(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
+    try:
+        store.signer.check(request.method, key, expires, signature)
+    except Forged:
+        raise GatewayRefused(
+            403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."
+        ) from None
+    except Expired:
+        raise GatewayRefused(403, "URL_EXPIRED", "The URL has expired; ask for another.") from None
+    with storing():
+        if request.method == "PUT":
+            return await _take(request, store, key, app.settings.gateway_object_bytes)
+        return await run_in_threadpool(
+            _give, store, key, if_none_match, if_range, range_, want_repr_digest
+        )
+
+
+async def _take(request: Request, store: LocalObjects, key: str, most_bytes: int) -> Response:
+    """Keep the body: whole, or not at all."""
+    declared = request.headers.get("Content-Length", "")
+    if declared.isdigit() and int(declared[:20]) > most_bytes:
+        raise too_large(most_bytes)
+    await store.put(
+        key, _body(request, most_bytes), media_type(request.headers.get("Content-Type"))
+    )
+    opened = await run_in_threadpool(store.open, key)
+    opened.file.close()
+    return Response(status_code=200, headers={"ETag": opened.etag})
+
+
+async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+    size = 0
+    try:
+        async for block in request.stream():
+            size += len(block)
+            if size > most_bytes:
+                raise too_large(most_bytes)
+            yield block
+    except ClientDisconnect:
+        raise cut_off() from None
+    if request.headers.get("Content-Length", str(size)) != str(size):
+        raise cut_off()
+
+
+def _give(
+    store: LocalObjects,
+    key: str,
+    if_none_match: str | None,
+    if_range: str | None,
+    wanted: str | None,
+    want_repr_digest: str | None,
+) -> Response:
+    """The bytes of an object, or the ``Range`` of them that is asked for."""
+    try:
+        found = store.open(key)
+    except NoSuchObject:
+        raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
+    with ExitStack() as opened:
+        opened.enter_context(found.file)
+        size = found.stored.size
+        modified = as_time(found.stored.last_modified).timestamp()
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-cache",
+            "ETag": found.etag,
+            "Last-Modified": formatdate(modified, usegmt=True),
+        }
+        if ranges.has_current(if_none_match, found.etag):
+            return Response(status_code=304, headers=headers)
+        name = quote(key.rpartition("/")[2], safe="")
+        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+        headers["X-Content-Type-Options"] = "nosniff"
+        if digests.is_wanted(want_repr_digest):
+            headers["Repr-Digest"] = digests.header(found.sha256)
+        part = requested_part(wanted, if_range, found.etag, size)
+        if part is not None:
+            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+        positions = range(size) if part is None else part
+        headers["Content-Length"] = str(len(positions))
+        return Transfer(
+            ranges.read(found.file, positions),
+            opened.pop_all(),
+            status_code=200 if part is None else 206,
+            headers=headers,
+            media_type=found.content_type or "application/octet-stream",
+        )

@@ -1,0 +1,51 @@
+"""What runs prefabs, as long as the server lives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.gateway.calls_in import Preparation
+from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.prefab_secrets import PrefabSecrets
+from beray.server.gateway.registry import Registry
+from beray.server.gateway.runs import PrefabRuns
+from beray.server.sandbox import Sandbox
+from beray.server.settings import Settings
+from beray.server.store import Store
+
+FOLDER: Final = "prefabs"
+
+
+@dataclass(frozen=True)
+class Prefabs:
+    """Its parts."""
+
+    registry: Registry
+    secrets: PrefabSecrets
+    preparation: Preparation
+    runs: PrefabRuns
+    sandbox: Sandbox
+
+
+@asynccontextmanager
+async def running_prefabs(
+    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore
+) -> AsyncIterator[Prefabs]:
+    """Look what prefabs there are; end what runs on leaving.
+
+    Raises:
+        OSError: the folder of prefabs cannot be used.
+    """
+    registry = Registry(settings.data_dir / FOLDER)
+    await run_in_threadpool(registry.load)
+    secrets = PrefabSecrets(store, settings.data_dir)
+    runs = PrefabRuns(settings, sandbox, objects)
+    try:
+        yield Prefabs(registry, secrets, Preparation(registry, secrets, objects), runs, sandbox)
+    finally:
+        await runs.close()

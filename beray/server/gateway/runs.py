@@ -1,0 +1,211 @@
+"""Runs: one call each, from its input files to its stored outputs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from beray.server import folders, quota
+from beray.server.gateway import prefab_process, run_files, schemas
+from beray.server.gateway.callers import Caller
+from beray.server.gateway.calls_in import Prepared
+from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.prefab_process import INPUTS, OUTPUTS, Emit, Order, Piece, RunFailed
+from beray.server.gateway.slots import Slots
+from beray.server.quota import OverQuota
+from beray.server.sandbox import Sandbox
+from beray.server.secrets import Cutter
+from beray.server.settings import Settings
+
+log = structlog.get_logger("beray.prefabs")
+
+Result = dict[str, Any]
+"""Of one call, as the wire has it: ``status``, ``output``, ``error``."""
+
+
+class PrefabRuns:
+    """Used on one event loop, until ``close``."""
+
+    def __init__(self, settings: Settings, sandbox: Sandbox, objects: ObjectStore) -> None:
+        self._settings = settings
+        self._sandbox = sandbox
+        self._objects = objects
+        self._slots = Slots(settings.prefab_slots)
+        self._running: set[asyncio.Task[Result]] = set()
+        self._scratch = settings.data_dir / "scratch"
+        self.is_closed = False
+
+    @property
+    def idle(self) -> bool:
+        return not self._running
+
+    def begin(
+        self, caller: Caller, call: Prepared, job: str, emit: Emit | None = None
+    ) -> asyncio.Task[Result]:
+        """Begin a call; what comes of it is the task's result, whatever it is.
+
+        Cancelled, the task leaves no process behind.
+
+        Args:
+            job: what its outputs are kept under.
+            emit: is given the pieces of a function that streams; without it, they are
+                gathered in the result's ``output``.
+        """
+        task = asyncio.create_task(self._result(caller, call, job, emit))
+        if self.is_closed:
+            task.cancel()
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        """End all calls, and wait for their end. Idempotent."""
+        self.is_closed = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running))
+
+    async def _result(self, caller: Caller, call: Prepared, job: str, emit: Emit | None) -> Result:
+        cutter = Cutter(call.secrets.values())
+        content: list[Any] = []
+
+        async def take(piece: Piece) -> None:
+            kind, data = piece
+            cleaned = cutter.clean(data)
+            if emit is not None:
+                await emit((kind, cleaned))
+            elif kind == "content":
+                content.append(cleaned)
+
+        try:
+            async with self._slots.slot(caller.subject), self._folder() as folder:
+                output = await self._run(caller, call, job, folder, take, cutter)
+        except RunFailed as failed:
+            return _failed(failed, cutter)
+        except OSError as error:
+            log.error("a call could not be run", prefab=call.prefab.id, exc_info=error)
+            said = f"the server could not run it: {error.strerror or type(error).__name__}"
+            return _failed(RunFailed("CRASHED", said), cutter)
+        if call.function.streaming and emit is None:
+            output["content"] = content
+        return {"status": "SUCCESS", "output": output, "error": None}
+
+    async def _run(
+        self,
+        caller: Caller,
+        call: Prepared,
+        job: str,
+        folder: Path,
+        emit: Emit,
+        cutter: Cutter,
+    ) -> dict[str, Any]:
+        most = self._settings.prefab_disk_bytes
+        names = await run_files.fetched(self._objects, caller, call.keys, folder, most)
+        order = Order(
+            call.prefab, call.name, call.parameters, folder, names, most,
+            self._settings.task_max_memory_bytes, call.secrets,
+        )  # fmt: skip
+        try:
+            called = prefab_process.called(self._sandbox, order, emit)
+            returned = await self._bounded(called, folder, most)
+        except RunFailed as failed:
+            # Where nothing is sandboxed, an error may name the call's own folder.
+            raise RunFailed(
+                failed.code,
+                _without(failed.message, folder, call.prefab.folder),
+                _without(failed.traceback, folder, call.prefab.folder),
+            ) from None
+        returned = {} if returned is None else returned
+        await run_in_threadpool(_require_fit, call, returned)
+        files = await run_in_threadpool(run_files.made, folder, call.function, most)
+        urls = await run_files.stored(self._objects, caller, job, files)
+        return {"status": "SUCCESS", "output": cutter.clean(returned), "files": urls}
+
+    async def _bounded(self, called: Coroutine[Any, Any, Any], folder: Path, most: int) -> Any:
+        """Call, with an eye on how much is written."""
+        calling = asyncio.ensure_future(called)
+        guard = asyncio.ensure_future(
+            quota.enforce(most, folder, lambda: self._sandbox.scratch_of(folder))
+        )
+        try:
+            await asyncio.wait([calling, guard], return_when=asyncio.FIRST_COMPLETED)
+            if guard.done() and not calling.done():
+                guard.result()
+            return await calling
+        except OverQuota:
+            said = f"the function has written more than {most:,} bytes"
+            raise RunFailed("OUTPUT_TOO_LARGE", said) from None
+        finally:
+            calling.cancel()
+            guard.cancel()
+            await asyncio.wait([calling, guard])
+
+    @asynccontextmanager
+    async def _folder(self) -> AsyncIterator[Path]:
+        """A folder for one call, gone in the end."""
+        folder = self._scratch / f"run-{uuid.uuid4().hex}"
+        await run_in_threadpool(_make, folder)
+        try:
+            yield folder
+        finally:
+            await asyncio.shield(run_in_threadpool(_remove, folder))
+
+
+def cancelled() -> Result:
+    """The result of a call that the server has ended."""
+    why = "the call was ended: the server is stopping"
+    return _failed(RunFailed("CANCELLED", why), Cutter(()))
+
+
+def refused(detail: dict[str, Any]) -> Result:
+    """The result of a call that cannot begin, among others that can."""
+    told = {"code": detail["error_code"], "message": detail["message"]}
+    further = {name: value for name, value in detail.items() if name != "error_code"}
+    return {"status": "FAILED", "output": None, "error": told | further}
+
+
+def _failed(failed: RunFailed, cutter: Cutter) -> Result:
+    error = {"code": failed.code, "message": cutter.clean(failed.message)}
+    if failed.traceback:
+        error["traceback"] = cutter.clean(failed.traceback)
+    return {"status": "FAILED", "output": None, "error": error}
+
+
+def _require_fit(call: Prepared, returned: object) -> None:
+    if not isinstance(returned, dict):
+        kind = type(returned).__name__
+        raise RunFailed("INVALID_OUTPUT", f"the function returned no dict, but a {kind}")
+    if call.function.returns is None:
+        return
+    problems = schemas.value_problems(call.function.returns, returned)
+    if problems:
+        said = "; ".join(map(str, problems[:5]))
+        raise RunFailed("INVALID_OUTPUT", f"what the function returned does not fit: {said}")
+
+
+def _without(text: str, *paths: Path) -> str:
+    for path in paths:
+        text = text.replace(f"{path}{os.sep}", "").replace(str(path), ".")
+    return text
+
+
+def _make(folder: Path) -> None:
+    for name in (INPUTS, OUTPUTS):
+        (folder / name).mkdir(mode=0o700, parents=True)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        folders.make_empty(folder)
+        folder.rmdir()
+    except OSError as error:
+        log.error("the folder of a call is left over", folder=folder.name, exc_info=error)

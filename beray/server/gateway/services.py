@@ -1,0 +1,89 @@
+"""What the gateway consists of, as long as the server lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.gateway.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.prefab_services import Prefabs, running_prefabs
+from beray.server.gateway.quotas import Quotas
+from beray.server.gateway.signing import Signer, secret_at
+from beray.server.gateway.temporary import Temporary
+from beray.server.gateway.tokens import ApiKeys, InternalTokens
+from beray.server.sandbox import Sandbox
+from beray.server.settings import Settings
+from beray.server.store import Store
+
+OBJECTS_FOLDER: Final = "objects"
+SECRET_FILE: Final = "objects.key"
+
+
+log = structlog.get_logger("beray.gateway")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Its parts."""
+
+    objects: ObjectStore
+    temporary: Temporary
+    tokens: InternalTokens
+    api_keys: ApiKeys
+    quotas: Quotas
+    prefabs: Prefabs
+
+
+@asynccontextmanager
+async def running_gateway(
+    settings: Settings, store: Store, sandbox: Sandbox
+) -> AsyncIterator[Gateway]:
+    """Start the gateway, and close it.
+
+    Raises:
+        OSError: the folder of objects, or of prefabs, cannot be used.
+    """
+    async with AsyncExitStack() as closing:
+        objects = await run_in_threadpool(_local, settings, store)
+        await closing.enter_async_context(_swept(objects))
+        temporary = Temporary(store, objects)
+        await closing.enter_async_context(temporary.running())
+        prefabs = await closing.enter_async_context(
+            running_prefabs(settings, store, sandbox, objects)
+        )
+        tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
+        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs)
+
+
+def _local(settings: Settings, store: Store) -> LocalObjects:
+    signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
+    return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+
+
+@asynccontextmanager
+async def _swept(objects: LocalObjects) -> AsyncIterator[None]:
+    """Remove what a crash has left, beside everything else."""
+
+    async def sweep() -> None:
+        try:
+            removed = await run_in_threadpool(objects.sweep)
+        except (OSError, SQLAlchemyError) as error:
+            log.error("the folder of objects cannot be swept", exc_info=error)
+        else:
+            if removed:
+                log.info("files that are no objects were removed", count=removed)
+
+    sweeping = asyncio.create_task(sweep())
+    try:
+        yield
+    finally:
+        objects.close()
+        await sweeping

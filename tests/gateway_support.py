@@ -1,0 +1,66 @@
+"""What the tests of the server's gateway share: agents with tokens, and plain requests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from beray import BeRayClient
+from beray.testing import RunningServer
+
+
+def exchange(server: RunningServer, key: str) -> requests.Response:
+    return requests.post(
+        f"{server.url}/v1/auth/convert_to_internal_token",
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=30,
+    )
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Somebody with an internal token."""
+
+    server: RunningServer
+    account: BeRayClient
+    user_id: int
+    agent_id: str | None
+    api_key: str
+    token: str
+
+    @classmethod
+    def of(
+        cls, server: RunningServer, account: BeRayClient, agent_id: str | None = "scout"
+    ) -> Agent:
+        key = account.create_api_key("tests", agent_id)["key"]
+        token = exchange(server, key).json()["internal_token"]
+        user_id = int(account.get_current_user()["id"])
+        return cls(server, account, user_id, agent_id, key, token)
+
+    @classmethod
+    def new(cls, server: RunningServer, agent_id: str | None = "scout") -> Agent:
+        return cls.of(server, server.sign_up(), agent_id)
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        headers = {"X-Internal-Token": self.token, **options.pop("headers", {})}
+        return requests.request(
+            method, f"{self.server.url}{path}", headers=headers, timeout=60, **options
+        )
+
+    def files(self, method: str, call: str, **options: Any) -> requests.Response:
+        return self.call(method, f"/internal/files/{call}", **options)
+
+
+def refusal(answer: requests.Response) -> tuple[int, str]:
+    """Status and error code of a refusal, whose shape is proven."""
+    detail = answer.json()["detail"]
+    assert isinstance(detail["message"], str), detail
+    return answer.status_code, detail["error_code"]
+
+
+async def pieces(*blocks: bytes) -> AsyncIterator[bytes]:
+    for block in blocks:
+        yield block

@@ -1,0 +1,277 @@
+"""Who may call the gateway: tokens, keys, addresses."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+from gateway_support import Agent, exchange, refusal
+from support import until
+
+from beray import BeRayClient
+from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
+from beray.server.gateway.access import is_allowed
+from beray.server.gateway.quotas import Quotas
+from beray.server.gateway.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
+from beray.server.store import Store
+from beray.server.tables import GatewayUsage
+from beray.testing import RunningServer
+
+LIST = "/internal/files/list"
+UPLOAD_URL = "/internal/files/generate_upload_url"
+
+
+def ask(server: RunningServer, **headers: str) -> requests.Response:
+    """A call that needs somebody, and no agent."""
+    return requests.post(
+        f"{server.url}{UPLOAD_URL}",
+        json={"filename": "a.txt", "content_type": "text/plain"},
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        timeout=30,
+    )
+
+
+def test_a_key_is_exchanged_for_a_token_of_its_user_and_agent(agent: Agent) -> None:
+    answer = exchange(agent.server, agent.api_key)
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["internal_token"]
+    url = agent.files("POST", "generate_upload_url", json={"filename": "a"}).json()["s3_url"]
+    assert url.startswith(f"s3://beray/agent-inputs/{agent.user_id}/")
+    assert agent.files("GET", "list").status_code == 200
+
+
+def test_nobody_is_let_in_without_a_credential(beray_server: RunningServer) -> None:
+    answer = ask(beray_server)
+    assert refusal(answer) == (401, "NOT_AUTHENTICATED")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("place", ["X_Internal_Token", "Authorization"])
+@pytest.mark.parametrize("what", ["", "Bearer", "Basic dTpw", "Bearer \xe9", "sk-x", "x" * 5000])
+def test_what_is_no_credential_is_refused(
+    beray_server: RunningServer, place: str, what: str
+) -> None:
+    assert refusal(ask(beray_server, **{place: what})) == (401, "INVALID_TOKEN")
+
+
+def test_each_credential_is_good_in_its_own_place_only(agent: Agent) -> None:
+    access_token = str(agent.account._session.headers["Authorization"]).removeprefix("Bearer ")
+    server = agent.server
+    assert ask(server, Authorization=f"Bearer {access_token}").status_code == 200
+    assert ask(server, X_Internal_Token=agent.token).status_code == 200
+    for wrong in (agent.token, agent.api_key):
+        assert refusal(ask(server, Authorization=f"Bearer {wrong}"))[0] == 401
+        me = requests.get(
+            f"{server.url}/api/v1/users/me", headers={"Authorization": f"Bearer {wrong}"}, timeout=9
+        )
+        assert me.status_code == 401
+    for wrong in (access_token, agent.api_key, f"Bearer {agent.token}"):
+        assert refusal(ask(server, X_Internal_Token=wrong))[0] == 401
+    for wrong in (access_token, agent.token):
+        assert refusal(exchange(server, wrong)) == (401, "INVALID_API_KEY")
+    # A wrong one is not made good by a right one in another place.
+    both = ask(server, X_Internal_Token="wrong", Authorization=f"Bearer {access_token}")
+    assert refusal(both) == (401, "INVALID_TOKEN")
+
+
+def test_a_person_has_no_agent(agent: Agent) -> None:
+    answer = agent.account._session.get(f"{agent.server.url}{LIST}", timeout=30)
+    assert refusal(answer) == (400, "MISSING_AGENT_CONTEXT")
+
+
+def test_a_revoked_key_takes_its_tokens_with_it(agent: Agent) -> None:
+    second = Agent.of(agent.server, agent.account, "other")
+    first_key, second_key = sorted(key["id"] for key in agent.account.list_api_keys())
+    agent.account.revoke_api_key(first_key)
+    assert refusal(agent.files("GET", "list")) == (401, "INVALID_TOKEN")
+    assert refusal(exchange(agent.server, agent.api_key)) == (401, "INVALID_API_KEY")
+    assert second.files("GET", "list").status_code == 200
+    with pytest.raises(NotFoundError):
+        agent.account.revoke_api_key(first_key)
+    assert [key["id"] for key in agent.account.list_api_keys()] == [second_key]
+
+
+def test_a_strangers_key_is_not_there(agent: Agent, beray_client: BeRayClient) -> None:
+    (key,) = agent.account.list_api_keys()
+    with pytest.raises(NotFoundError):
+        beray_client.revoke_api_key(key["id"])
+    assert beray_client.list_api_keys() == []
+    assert agent.files("GET", "list").status_code == 200
+
+
+def test_a_key_is_said_once_and_not_kept(agent: Agent) -> None:
+    (listed,) = agent.account.list_api_keys()
+    assert "key" not in listed
+    assert agent.api_key.startswith(listed["start"])
+    assert len(listed["start"]) == 8
+    assert agent.api_key.startswith("sk-")
+    for path in agent.server.data_dir.rglob("*"):
+        if path.is_file():
+            kept = path.read_bytes()
+            assert agent.api_key.encode() not in kept
+            assert agent.token.encode() not in kept
+
+
+@pytest.mark.parametrize(
+    ("name", "agent_id"),
+    [("", "a"), ("  ", "a"), ("n" * 101, "a"), ("n\0", "a"), ("n", ""), ("n", "."), ("n", ".."),
+     ("n", "-"), ("n", "a/b"), ("n", "a b"), ("n", "ä"), ("n", "a\n"), ("n", "a" * 129)],
+)  # fmt: skip
+def test_what_no_key_can_be_called_is_refused(
+    beray_client: BeRayClient, name: str, agent_id: str
+) -> None:
+    with pytest.raises(UnprocessableEntityError):
+        beray_client.create_api_key(name, agent_id)
+    assert beray_client.list_api_keys() == []
+
+
+def test_there_is_an_end_to_the_keys_of_a_user(beray_client: BeRayClient, store: Store) -> None:
+    user = store.add_user("many@example.test", None)
+    keys = ApiKeys(store)
+    for number in range(MOST_KEYS):
+        keys.add(user.id, f"{number}", None)
+    with pytest.raises(TooManyKeys):
+        keys.add(user.id, "one more", None)
+    for number in range(MOST_KEYS):
+        beray_client.create_api_key(f"{number}")
+    with pytest.raises(ConflictError, match="revoke one"):
+        beray_client.create_api_key("one more")
+
+
+def test_tokens_end(store: Store) -> None:
+    user = store.add_user("a@example.test", None)
+    tokens = InternalTokens(store)
+    short = tokens.issue(user.id, "a", 0.0)
+    long = tokens.issue(user.id, "a", 60.0)
+    other = tokens.issue(user.id, None, 60.0)
+    assert tokens.find(short) is None
+    assert tokens.find(long) == (user.id, "a")
+    assert tokens.find(other) == (user.id, None)
+    tokens.end(long)
+    tokens.end(long)
+    assert tokens.find(long) is None
+    assert tokens.find(other) == (user.id, None)
+
+
+def test_a_token_expires_and_is_swept(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_INTERNAL_TOKEN_SECONDS="1") as server:
+        agent = Agent.new(server)
+        until(lambda: agent.files("GET", "list").status_code == 401)
+        assert refusal(agent.files("GET", "list")) == (401, "INVALID_TOKEN")
+        again = exchange(server, agent.api_key).json()["internal_token"]
+        assert ask(server, X_Internal_Token=again).status_code == 200
+
+
+def test_a_token_outlives_a_restart(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        agent = Agent.new(server)
+        server.kill()
+        server.restart()
+        assert agent.files("GET", "list").status_code == 200
+
+
+def test_guessing_has_an_end(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        key = server.sign_up().create_api_key("k")["key"]
+        assert [exchange(server, f"sk-{n}").status_code for n in range(30)] == [401] * 30
+        for guess in ("sk-30", key):
+            answer = exchange(server, guess)
+            assert refusal(answer) == (429, "TOO_MANY_TRIES")
+            assert answer.headers["Retry-After"] == "60"
+
+
+def test_right_keys_are_not_counted(agent: Agent) -> None:
+    for _ in range(40):
+        assert exchange(agent.server, agent.api_key).status_code == 200
+
+
+def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
+    with RunningServer.start(
+        tmp_path / "data", BERAY_GATEWAY_ALLOW="10.0.0.0/8, 127.0.0.1"
+    ) as server:
+        answer = ask(server)
+        assert answer.status_code == 200
+        assert answer.json()["s3_url"].startswith("s3://beray/agent-inputs/whitelisted/")
+        listed = requests.get(f"{server.url}{LIST}", timeout=30)
+        assert refusal(listed) == (400, "MISSING_AGENT_CONTEXT")
+        # What is given and wrong is not overlooked.
+        assert refusal(ask(server, X_Internal_Token="wrong")) == (401, "INVALID_TOKEN")
+        assert refusal(ask(server, Authorization="Bearer wrong")) == (401, "INVALID_TOKEN")
+        agent = Agent.new(server)
+        assert agent.files("GET", "list").status_code == 200
+
+
+@pytest.mark.parametrize("forged", ["10.1.2.3", "10.1.2.3, 10.1.2.3", "::ffff:10.1.2.3"])
+def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, forged: str) -> None:
+    headers = {"X_Forwarded_For": forged, "X_Real_IP": forged, "Forwarded": f"for={forged}"}
+    for proxies in ("", "192.0.2.1"):
+        environ = {"BERAY_GATEWAY_ALLOW": "10.0.0.0/8", "BERAY_TRUSTED_PROXIES": proxies}
+        with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
+            assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
+
+
+def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
+    environ = {
+        "BERAY_GATEWAY_ALLOW": "10.0.0.0/8,127.0.0.1",
+        "BERAY_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    with RunningServer.start(tmp_path / "data", **environ) as server:
+        assert ask(server, X_Forwarded_For="10.1.2.3").status_code == 200
+        assert ask(server, X_Forwarded_For="::ffff:10.1.2.3").status_code == 200
+        assert refusal(ask(server, X_Forwarded_For="11.1.2.3"))[0] == 401
+        # What a client wrote stands in front of what the proxy knows.
+        assert refusal(ask(server, X_Forwarded_For="10.1.2.3, 11.1.2.3"))[0] == 401
+        assert refusal(ask(server, X_Forwarded_For="10.1.2.3 or so"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "allowed"),
+    [
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("::ffff:10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "::ffff:10.0.0.0/104", True),
+        ("::ffff:10.1.2.3", "::ffff:10.1.2.3", True),
+        ("fe80::1%eth0", "fe80::/10", True),
+        ("2001:db8::1", "10.0.0.0/8,2001:db8::/32", True),
+        ("11.1.2.3", "10.0.0.0/8", False),
+        ("::10.1.2.3", "10.0.0.0/8", False),
+        ("10.1.2.3", "", False),
+        ("", "0.0.0.0/0,::/0", False),
+        ("localhost", "0.0.0.0/0", False),
+        ("10.1.2.3", "::/0", False),
+    ],
+)
+def test_networks(address: str, networks: str, allowed: bool) -> None:
+    assert is_allowed(address, networks) is allowed
+
+
+def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
+    quotas = Quotas(store)
+    assert [quotas.count_call("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
+    assert quotas.count_call("address:10.0.0.1", 3) == 1
+    assert quotas.count_call("user:1", None) == 4
+    # Of several at once, all or none.
+    assert quotas.count_call("user:2", 3, calls=2) == 2
+    assert quotas.count_call("user:2", 3, calls=2) == 4
+    assert quotas.count_call("user:2", 3) == 3
+    with store.writing() as session:
+        session.execute(GatewayUsage.__table__.update().values(day="2026-01-01"))
+    assert quotas.count_call("user:1", 3) == 1
+    with store.reading() as session:
+        assert session.query(GatewayUsage).count() == 1
+
+
+def test_calls_side_by_side_are_all_counted(store: Store) -> None:
+    quotas = Quotas(store)
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(quotas.count_call("user:1", 10)))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [*range(1, 11), *[11] * 10]

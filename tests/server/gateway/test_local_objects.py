@@ -1,0 +1,132 @@
+"""The gateway's own store: what is on disk, and what a crash leaves."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from gateway_support import pieces
+
+from beray.server.gateway.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.objects import NoSuchObject, require_key
+from beray.server.gateway.signing import Signer
+from beray.server.store import Store
+from beray.server.tables import LocalObject
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def content(store: LocalObjects, key: str) -> bytes:
+    async with store.get(key) as (_, blocks):
+        return b"".join([block async for block in blocks])
+
+
+async def test_no_part_of_a_key_is_on_disk(local: LocalObjects, tmp_path: Path) -> None:
+    await local.put("agent-inputs/1/secret/name.txt", pieces(b"data"))
+    (file,) = files(tmp_path / "objects")
+    assert "secret" not in str(file)
+    assert "name" not in str(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+async def test_what_is_replaced_is_gone_and_read_to_its_end(
+    local: LocalObjects, tmp_path: Path
+) -> None:
+    await local.put("a/1/x", pieces(b"before"))
+    async with local.get("a/1/x") as (stored, blocks):
+        await local.put("a/1/x", pieces(b"after it"))
+        assert b"".join([block async for block in blocks]) == b"before"
+        assert stored.size == 6
+    assert await content(local, "a/1/x") == b"after it"
+    assert len(files(tmp_path / "objects")) == 1
+
+
+async def test_what_breaks_off_leaves_nothing(local: LocalObjects, tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+        raise ConnectionError("gone")
+
+    await local.put("a/1/x", pieces(b"before"))
+    with pytest.raises(ConnectionError):
+        await local.put("a/1/x", broken())
+    assert await content(local, "a/1/x") == b"before"
+    assert len(files(tmp_path / "objects")) == 1
+
+
+async def test_files_that_no_row_names_go_at_the_next_start(
+    local: LocalObjects, store: Store, tmp_path: Path
+) -> None:
+    await local.put("a/1/kept", pieces(b"kept"))
+    (kept,) = files(tmp_path / "objects")
+    orphan = kept.with_name(kept.name.replace(".0", ".77"))
+    orphan.write_bytes(b"written, and then the power went")
+    # What this process writes right now has no row yet, either.
+    assert local.sweep() == 0
+    again = LocalObjects(tmp_path / "objects", store, Signer(b"k" * 32, BUCKET))
+    under_way = await again.put("a/1/new", pieces(b"new"))
+    assert under_way.size == 3
+    assert again.sweep() == 1
+    assert not orphan.exists()
+    assert await content(again, "a/1/kept") == b"kept"
+    assert await content(again, "a/1/new") == b"new"
+
+
+async def test_a_file_that_was_taken_away_is_an_error_of_the_store(
+    local: LocalObjects, tmp_path: Path
+) -> None:
+    await local.put("a/1/x", pieces(b"data"))
+    for file in files(tmp_path / "objects"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError):
+        await content(local, "a/1/x")
+    assert await local.delete(["a/1/x"]) == 1
+    with pytest.raises(NoSuchObject):
+        await local.head("a/1/x")
+
+
+async def test_a_hundred_thousand_objects_in_pages(local: LocalObjects, store: Store) -> None:
+    keys = [f"agent-outputs/1/a/{number:06}" for number in range(100_000)]
+    rows = [
+        {"key": key, "file": key, "size": 1, "sha256": "", "last_modified": "2026-01-01T00:00:00Z"}
+        for key in [*keys, "agent-outputs/1/b/x", "agent-outputs/1/Z"]
+    ]
+    with store.writing() as session:
+        session.execute(LocalObject.__table__.insert(), rows)
+    listed: list[str] = []
+    while page := await local.list("agent-outputs/1/a/", listed[-1] if listed else "", 1000):
+        listed += [found.key for found in page]
+    assert listed == keys
+    with store.reading() as session:
+        plan = session.connection().exec_driver_sql(
+            "EXPLAIN QUERY PLAN SELECT * FROM objects WHERE key > ? AND key >= ? AND key < ?"
+            " ORDER BY key LIMIT 1000",
+            ("a", "b", "c"),
+        )
+        steps = [row[3] for row in plan]
+    assert len(steps) == 1
+    assert "USING INDEX" in steps[0]
+
+
+@pytest.mark.parametrize("prefix", ["", "a/\ud7ff", "a/\U0010ffff", "\U0010ffff"])
+async def test_every_prefix_lists_what_begins_with_it(local: LocalObjects, prefix: str) -> None:
+    keys = sorted({"a/\ud7ff/x", "a/\ue000", "a/\U0010ffff/y", "\U0010ffff/z", "b", "a/b"})
+    for key in keys:
+        await local.put(key, pieces(b""))
+    found = [stored.key for stored in await local.list(prefix, "", 10)]
+    assert found == [key for key in keys if key.startswith(prefix)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/a", "a/", "a//b", "a/../b", ".", "a/./b", "a\0b", "a\nb", "a\x1bb", "a\u202eb", "k" * 1025, "a\ud800"],
+)  # fmt: skip
+async def test_what_is_no_key_is_refused(local: LocalObjects, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="key"):
+        require_key(key)
+    with pytest.raises(ValueError, match="key"):
+        await local.put(key, pieces(b"x"))
+    assert files(tmp_path / "objects") == []

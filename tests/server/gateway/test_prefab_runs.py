@@ -1,0 +1,472 @@
+"""Prefabs over a real socket: added, run plainly, streamed, side by side; and refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from gateway_support import Agent, refusal
+from support import sleepers, until
+
+from beray.server.gateway import registry
+from beray.testing import RunningServer
+from tests.server.gateway.prefab_folders import write_prefab
+
+COUNT = """
+import os, time
+from beray.prefab import Call, Progress
+
+def count(call: Call, *, unit: str, note: str = "") -> dict:
+    texts = [path.read_text() for path in call.files.get("document", ())]
+    for key, paths in call.files.items():
+        for path in paths:
+            call.output("copy", path.name).write_text(path.read_text())
+    total = sum(len(text.split()) if unit == "words" else len(text) for text in texts)
+    return {"count": total, "note": note}
+
+def tell(call: Call, *, times: int):
+    for number in range(times):
+        yield f"piece {number}"
+        yield Progress((number + 1) / times, "on the way")
+    call.output("copy", "end.txt").write_text("the end")
+    return {"told": times}
+
+def sleep(call: Call, *, mark: str):
+    yield "asleep"
+    os.execvp("sleep", ["sleep", mark])
+
+def whisper(call: Call) -> dict:
+    if os.environ.get("NEVER"):
+        return {}
+    raise ValueError("my key is " + call.secrets["API_KEY"])
+
+def wrong(call: Call) -> dict:
+    return {"count": "three"}
+
+def outputs(call: Call, *, how: str) -> dict:
+    place = call.output("copy", "a.txt")
+    place.write_text("a")
+    if how == "two":
+        call.output("one", "a.txt").write_text("a")
+        call.output("one", "b.txt").write_text("b")
+    elif how == "key":
+        call.output("other", "a.txt").write_text("a")
+    elif how == "link":
+        os.symlink("/etc/passwd", place.with_name("passwd"))
+    elif how == "folder":
+        place.with_name("folder").mkdir()
+    elif how == "fifo":
+        os.mkfifo(place.with_name("fifo"))
+    elif how == "moved":
+        os.rename(call.outputs, call.outputs.with_name("gone"))
+        os.symlink("/etc", call.outputs)
+    elif how == "name":
+        place.with_name("a\\x1b[31m.txt").write_text("red")
+    elif how == "large":
+        with place.open("wb") as file:
+            file.truncate(100 * 1024 * 1024)
+    elif how == "disk":
+        with place.open("wb") as file:
+            for _ in range(1024):
+                file.write(os.urandom(1024 * 1024))
+    return {}
+"""
+MANIFEST = """
+[functions.count]
+description = "Counts"
+[functions.count.parameters]
+required = ["unit"]
+properties.unit.enum = ["words", "characters"]
+properties.note = { type = "string", default = "none" }
+[functions.count.returns]
+properties.count.type = "integer"
+[functions.count.files.inputs.document]
+many = true
+types = [".txt", ".md"]
+[functions.count.files.inputs.second]
+required = false
+[functions.count.files.outputs.copy]
+many = true
+[functions.tell]
+streaming = true
+parameters.properties.times = { type = "integer", default = 2 }
+[functions.tell.files.outputs.copy]
+[functions.sleep]
+streaming = true
+seconds = 60
+parameters.properties.mark = { type = "string", default = "98770" }
+[functions.whisper]
+[[functions.whisper.secrets]]
+name = "API_KEY"
+instructions = "Get one at example.com"
+[functions.wrong]
+returns.properties.count.type = "integer"
+[functions.outputs]
+parameters.properties.how = { type = "string", default = "" }
+[functions.outputs.files.outputs.copy]
+many = true
+[functions.outputs.files.outputs.one]
+"""
+
+
+def call(function: str, files: dict[str, list[str]] | None = None, **parameters: Any) -> Any:
+    return {
+        "prefab_id": "probe",
+        "version": "latest",
+        "function_name": function,
+        "inputs": {"parameters": parameters, "files": files or {}},
+    }
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
+    return registry.packed(folder)
+
+
+@pytest.fixture(scope="module", params=["auto", "none"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, archive: bytes
+) -> Iterator[RunningServer]:
+    with RunningServer.start(
+        tmp_path_factory.mktemp("server"),
+        BERAY_PREFAB_AUTHORS="author@example.test",
+        BERAY_PREFAB_SLOTS="2",
+        BERAY_PREFAB_DISK_BYTES=str(64 * 1024 * 1024),
+        BERAY_SANDBOX=request.param,
+        BERAY_HEARTBEAT_SECONDS="0.2",
+    ) as server:
+        with server.sign_up("author@example.test") as author:
+            token = str(author._session.headers["Authorization"])
+        added = add(server, archive, token)
+        assert added.status_code == 201, added.text
+        yield server
+
+
+def add(server: RunningServer, archive: bytes, token: str) -> requests.Response:
+    headers = {"Authorization": token, "Content-Type": "application/zip"}
+    return requests.post(f"{server.url}/v1/prefabs", data=archive, headers=headers, timeout=60)
+
+
+class Caller(Agent):
+    def run(self, *calls: Any, accept: str = "application/json") -> requests.Response:
+        return self.call(
+            "POST", "/v1/internal/run", json={"calls": calls}, headers={"Accept": accept},
+            stream="event-stream" in accept or accept == "*/*",
+        )  # fmt: skip
+
+    def result(self, one: Any) -> Any:
+        answer = self.run(one)
+        assert answer.status_code == 200, answer.text
+        (result,) = answer.json()["results"]
+        return result
+
+    def failure(self, one: Any) -> Any:
+        result = self.result(one)
+        assert result["status"] == "FAILED" and result["output"] is None
+        return result["error"]
+
+    def events(self, one: Any, accept: str = "text/event-stream") -> list[Any]:
+        with self.run(one, accept=accept) as answer:
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            lines = [line for line in answer.iter_lines() if line.startswith(b"data: ")]
+        return [json.loads(line.removeprefix(b"data: ")) for line in lines]
+
+
+@pytest.fixture
+def caller(server: RunningServer) -> Iterator[Caller]:
+    agent = Caller.new(server)
+    with agent.account:
+        yield agent  # type: ignore[misc]
+
+
+def put(server: RunningServer, caller: Caller, name: str, text: str) -> str:
+    """An object of the caller's, put where the store keeps it: its URL."""
+    answer = caller.files("POST", "upload", files={"file": (name, text.encode())})
+    assert answer.ok, answer.text
+    return str(answer.json()["s3_url"])
+
+
+def test_what_there_is_and_its_spec(caller: Caller) -> None:
+    (info,) = [
+        one
+        for one in caller.call("GET", "/v1/prefabs?status=deployed").json()["prefabs"]
+        if one["prefab_id"] == "probe"
+    ]
+    assert info["version"] == "1.0.0" and not info["is_official"] and info["requires_secrets"]
+    spec = caller.call("GET", "/v1/prefabs/probe/latest/spec").json()
+    assert spec["versions"] == ["1.0.0"]
+    assert [one["name"] for one in spec["functions"]] == info["functions"]
+    assert spec["functions"][0]["parameters"]["required"] == ["unit"]
+    for path in ("probe/2.0.0", "nothing/latest"):
+        answer = caller.call("GET", f"/v1/prefabs/{path}/spec")
+        assert refusal(answer) == (404, "PREFAB_NOT_FOUND")
+
+
+def test_a_plain_run_has_two_levels(caller: Caller) -> None:
+    answer = caller.run(call("outputs"))
+    body = answer.json()
+    result = body["results"][0]
+    assert (body["status"], result["status"], result["error"]) == ("SUCCESS", "SUCCESS", None)
+    output = result["output"]
+    assert (output["status"], output["output"]) == ("SUCCESS", {})
+    scope = f"{caller.user_id}/{caller.agent_id}/{body['job_id']}"
+    assert output["files"] == {"copy": [f"s3://beray/agent-outputs/{scope}/copy/a.txt"]}
+
+
+def test_files_go_in_and_come_out(server: RunningServer, caller: Caller) -> None:
+    urls = [put(server, caller, "a.txt", "one two"), put(server, caller, "a.txt", "three")]
+    result = caller.result(call("count", {"document": urls}, unit="words"))
+    assert result["output"]["output"] == {"count": 3, "note": "none"}
+    assert len(result["output"]["files"]["copy"]) == 2
+    stranger = Caller.new(server)
+    with stranger.account:
+        error = stranger.failure(call("count", {"document": urls}, unit="words"))
+    assert error["code"] == "INPUT_FILE"
+    gone = f"s3://beray/agent-inputs/{caller.user_id}/none/a.txt"
+    assert caller.failure(call("count", {"document": [gone]}, unit="words"))["code"] == "INPUT_FILE"
+
+
+@pytest.mark.parametrize(
+    ("one", "place"),
+    [
+        (call("count", {"document": ["s3://beray/agent-inputs/1/x/a.txt"]}, unit="inches"), ["parameters", "unit"]),
+        (call("count", {"document": ["s3://beray/agent-inputs/1/x/a.txt"]}), ["parameters"]),
+        (call("count", unit="words"), ["files", "document"]),
+        (call("count", {"document": ["s3://beray/agent-inputs/1/x/a.exe"]}, unit="words"), ["files", "document", 0]),
+        (call("count", {"document": ["http://example.com/a.txt"]}, unit="words"), ["files", "document", 0]),
+        (call("count", {"document": ["s3://elsewhere/agent-inputs/a.txt"]}, unit="words"), ["files", "document", 0]),
+        (call("outputs", {"none": ["s3://beray/agent-inputs/1/x/a.txt"]}), ["files", "none"]),
+        (call("outputs", other=1), ["parameters"]),
+    ],
+)  # fmt: skip
+def test_inputs_that_do_not_fit_are_refused_with_their_place(
+    caller: Caller, one: Any, place: list[Any]
+) -> None:
+    answer = caller.run(one)
+    assert refusal(answer) == (422, "INVALID_INPUT")
+    assert [["calls", 0, "inputs", *place]] == [
+        problem["loc"] for problem in answer.json()["detail"]["errors"]
+    ]
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+def test_a_stream_gives_pieces_and_one_end(caller: Caller, accept: str) -> None:
+    start, *pieces, done = caller.events(call("tell"), accept)
+    job = start["data"]["job_id"]
+    assert start == {"type": "start", "data": {"job_id": job}}
+    assert [one["type"] for one in pieces] == ["content", "progress"] * 2
+    assert pieces[:2] == [
+        {"type": "content", "data": "piece 0"},
+        {"type": "progress", "data": {"fraction": 0.5, "message": "on the way"}},
+    ]
+    assert (done["type"], done["data"]["status"]) == ("done", "SUCCESS")
+    assert done["data"]["output"]["output"] == {"told": 2}
+    assert done["data"]["output"]["files"]["copy"][0].endswith(f"{job}/copy/end.txt")
+
+
+def test_a_function_that_does_not_stream_can_be_streamed_and_the_other_way_round(
+    caller: Caller,
+) -> None:
+    assert [one["type"] for one in caller.events(call("outputs"))] == ["start", "done"]
+    assert caller.run(call("outputs"), accept="*/*").json()["status"] == "SUCCESS"
+    output = caller.result(call("tell"))["output"]
+    assert (output["output"], output["content"]) == ({"told": 2}, ["piece 0", "piece 1"])
+
+
+def test_a_stream_that_fails_says_so_at_its_end(caller: Caller) -> None:
+    start, error = caller.events(call("wrong"))
+    assert start["type"] == "start" and error["type"] == "error"
+    assert error["data"]["code"] == "INVALID_OUTPUT"
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("two", "INVALID_OUTPUT"), ("key", "INVALID_OUTPUT"), ("link", "INVALID_OUTPUT"),
+        ("folder", "INVALID_OUTPUT"), ("fifo", "INVALID_OUTPUT"), ("moved", "INVALID_OUTPUT"),
+        ("name", "INVALID_OUTPUT"), ("disk", None), ("large", None),
+    ],
+)  # fmt: skip
+def test_output_files_that_do_not_belong_there(
+    server: RunningServer, caller: Caller, how: str, code: str | None
+) -> None:
+    error = caller.failure(call("outputs", how=how))
+    # What is too large for one file is refused by the kernel already.
+    assert error["code"] == code or (code is None and "File too large" in error["message"])
+    assert "\x1b" not in error["message"]
+    until(lambda: not list((server.data_dir / "scratch").iterdir()))
+
+
+def test_what_breaks_its_own_schema_is_no_output(caller: Caller) -> None:
+    error = caller.failure(call("wrong"))
+    assert error["code"] == "INVALID_OUTPUT"
+    assert "count: 'three' is not of type 'integer'" in error["message"]
+
+
+def test_a_batch_has_its_results_in_order_and_one_failure_touches_no_other(caller: Caller) -> None:
+    answer = caller.run(
+        call("outputs"),
+        call("wrong"),
+        call("nothing"),
+        call("count", unit="inches"),
+        call("whisper"),
+        call("tell", times=1),
+    )
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "FAILED")
+    codes = [one["error"] and one["error"]["code"] for one in body["results"]]
+    assert codes == [
+        None, "INVALID_OUTPUT", "PREFAB_NOT_FOUND", "INVALID_INPUT", "MISSING_SECRET", None,
+    ]  # fmt: skip
+    assert body["results"][4]["error"]["secret_name"] == "API_KEY"
+    keys = [one["output"]["files"]["copy"][0] for one in (body["results"][0], body["results"][5])]
+    assert f"{body['job_id']}-1/" in keys[0] and f"{body['job_id']}-6/" in keys[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "status", "code"),
+    [
+        (call("outputs") | {"prefab_id": "none"}, 404, "PREFAB_NOT_FOUND"),
+        (call("outputs") | {"version": "3.0.0"}, 404, "PREFAB_NOT_FOUND"),
+        (call("__init__"), 404, "PREFAB_NOT_FOUND"),
+        (call("whisper"), 400, "MISSING_SECRET"),
+        ({"prefab_id": 3}, 422, "INVALID_INPUT"),
+        (call("outputs") | {"inputs": {"files": {"a": "b"}}}, 422, "INVALID_INPUT"),
+    ],
+)  # fmt: skip
+def test_a_call_that_cannot_begin_is_refused(
+    caller: Caller, one: Any, status: int, code: str
+) -> None:
+    assert refusal(caller.run(one)) == (status, code)
+    assert refusal(caller.run(one, accept="text/event-stream")) == (status, code)
+
+
+def test_bodies_that_are_no_calls_are_refused(caller: Caller) -> None:
+    for calls in ([], [call("outputs")] * 101):
+        assert refusal(caller.run(*calls)) == (422, "INVALID_INPUT")
+    both = caller.run(call("tell"), call("tell"), accept="text/event-stream")
+    assert refusal(both) == (422, "INVALID_INPUT")
+    nobody = requests.post(f"{caller.server.url}/v1/internal/run", json={}, timeout=30)
+    assert refusal(nobody)[0] == 401
+
+
+def test_a_secret_is_given_and_never_told(server: RunningServer, caller: Caller) -> None:
+    value = "very-secret-0123456789"
+    path = f"{server.url}/v1/prefabs/probe/secrets"
+    headers = {"Authorization": str(caller.account._session.headers["Authorization"])}
+
+    def ask(method: str, name: str = "", **options: Any) -> requests.Response:
+        return requests.request(method, path + name, headers=headers, timeout=30, **options)
+
+    assert refusal(ask("PUT", "/OTHER", json={"value": "x"})) == (422, "INVALID_INPUT")
+    for wrong in ("", "a\0b", "x" * 40_000, 3):
+        answer = ask("PUT", "/API_KEY", json={"value": wrong})
+        assert refusal(answer) == (422, "INVALID_INPUT")
+        assert "xxx" not in answer.text
+    assert ask("PUT", "/API_KEY", json={"value": value}).ok
+    assert ask("GET").json() == {"secrets": ["API_KEY"]}
+    by_agent = caller.call("PUT", "/v1/prefabs/probe/secrets/API_KEY", json={"value": "x"})
+    assert by_agent.status_code == 403
+    error = caller.failure(call("whisper"))
+    assert error["message"] == "ValueError: my key is [secret]"
+    assert value not in json.dumps(error)
+    data = [path for path in server.data_dir.glob("*") if path.is_file()]
+    assert not [path for path in data if value.encode() in path.read_bytes()]
+    assert (server.data_dir / "prefab-secrets.key").stat().st_mode & 0o777 == 0o600
+    stranger = Caller.new(server)
+    with stranger.account:
+        assert refusal(stranger.run(call("whisper"))) == (400, "MISSING_SECRET")
+    assert ask("DELETE", "/API_KEY").ok
+    assert refusal(ask("DELETE", "/API_KEY")) == (404, "NOT_FOUND")
+    assert refusal(caller.run(call("whisper"))) == (400, "MISSING_SECRET")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_whoever_leaves_ends_the_run(server: RunningServer, caller: Caller, accept: str) -> None:
+    mark = "98771" if "json" in accept else "98772"
+    body = json.dumps({"calls": [call("sleep", mark=mark)]}).encode()
+    head = (
+        f"POST /v1/internal/run HTTP/1.1\r\nHost: here\r\nX-Internal-Token: {caller.token}\r\n"
+        f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head.encode() + b"\r\n" + body)
+        until(lambda: sleepers(mark))
+    until(lambda: not sleepers(mark))
+    until(lambda: not list((server.data_dir / "scratch").iterdir()))
+
+
+def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None:
+    """Another caller does not wait for a batch that was there first."""
+    other = Caller.new(server)
+    ended: list[str] = []
+
+    def batch() -> None:
+        caller.run(*[call("tell", times=1)] * 30)
+        ended.append("batch")
+
+    batching = threading.Thread(target=batch)
+    batching.start()
+    until(lambda: _functions(server))
+    with other.account:
+        other.result(call("outputs"))
+    ended.append("other")
+    batching.join()
+    assert ended == ["other", "batch"]
+
+
+def _functions(server: RunningServer) -> list[int]:
+    children = psutil.Process(server.pid).children(recursive=True)
+    return [one.pid for one in children if "prefab_child.py" in " ".join(_line(one))]
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+def test_a_day_has_so_many_calls(tmp_path: Path, archive: bytes) -> None:
+    with RunningServer.start(
+        tmp_path / "data", BERAY_PREFAB_AUTHORS="*", BERAY_DAILY_PREFAB_CALLS="3"
+    ) as server:
+        caller = Caller.new(server)
+        with caller.account as account:
+            assert add(server, archive, str(account._session.headers["Authorization"])).ok
+            assert caller.run(call("outputs"), call("outputs")).ok
+            refused = caller.run(call("outputs"), call("outputs"))
+            assert refusal(refused) == (429, "QUOTA_EXCEEDED")
+            detail = refused.json()["detail"]
+            assert (detail["limit"], detail["used"]) == (3, 2)
+            assert detail["quota_type"] == "daily_calls"
+            assert caller.run(call("outputs")).ok
+            assert refusal(caller.run(call("outputs"))) == (429, "QUOTA_EXCEEDED")
+
+
+def test_a_server_that_stops_ends_its_runs_and_says_so(tmp_path: Path, archive: bytes) -> None:
+    server = RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*")
+    caller = Caller.new(server)
+    with caller.account as account:
+        add(server, archive, str(account._session.headers["Authorization"]))
+        found: list[Any] = []
+        reading = threading.Thread(
+            target=lambda: found.extend(caller.events(call("sleep", mark="98773")))
+        )
+        reading.start()
+        until(lambda: sleepers("98773"))
+        server.stop()
+        reading.join()
+    assert [one["type"] for one in found] == ["start", "content", "error"]
+    assert found[-1]["data"]["code"] == "CANCELLED"
+    assert not sleepers("98773")

@@ -1,0 +1,119 @@
+"""What goes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from gateway_support import Agent, pieces
+from support import until
+
+from beray.server.gateway.local_objects import LocalObjects
+from beray.server.gateway.objects import NoSuchObject
+from beray.server.gateway.temporary import AT_ONCE, UPLOAD_SECONDS, Temporary
+from beray.server.store import Store
+from beray.server.tables import TemporaryObject
+from beray.testing import RunningServer
+
+
+def known(store: Store) -> int:
+    with store.reading() as session:
+        return session.query(TemporaryObject).count()
+
+
+async def test_what_is_due_goes_and_nothing_else(local: LocalObjects, store: Store) -> None:
+    temporary = Temporary(store, local)
+    for key, seconds in (("w/1/gone", 0.0), ("w/1/later", 60.0)):
+        await local.put(key, pieces(b"x"))
+        await temporary.keep(key, seconds)
+    await local.put("w/1/for-ever", pieces(b"x"))
+    assert 50 < await temporary.expire() <= 60
+    assert [stored.key for stored in await local.list("", "", 9)] == ["w/1/for-ever", "w/1/later"]
+    assert known(store) == 1
+
+
+async def test_more_than_one_request_takes(local: LocalObjects, store: Store) -> None:
+    temporary = Temporary(store, local)
+    count = AT_ONCE * 2 + 1
+    with store.writing() as session:
+        rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
+        session.execute(TemporaryObject.__table__.insert(), rows)
+    await temporary.expire()
+    assert known(store) == 0
+
+
+async def test_an_upload_under_way_is_known(local: LocalObjects, store: Store) -> None:
+    temporary = Temporary(store, local)
+    await temporary.expect("w/1/x", 5.0)
+    # A crash here leaves bytes that go in the end.
+    assert await temporary.expire() > UPLOAD_SECONDS - 60
+    await temporary.keep("w/1/x", 5.0)
+    assert await temporary.expire() <= 5
+
+
+async def test_a_store_that_fails_is_asked_again(
+    local: LocalObjects, store: Store, tmp_path: Path
+) -> None:
+    class Failing(LocalObjects):
+        async def delete(self, keys: object) -> int:
+            raise ConnectionError("gone")
+
+    await local.put("w/1/x", pieces(b"x"))
+    failing = Temporary(store, Failing(tmp_path / "objects", store, local.signer))
+    await failing.keep("w/1/x", 0.0)
+    with pytest.raises(ConnectionError):
+        await failing.expire()
+    assert known(store) == 1
+    await Temporary(store, local).expire()
+    with pytest.raises(NoSuchObject):
+        await local.head("w/1/x")
+
+
+async def test_one_that_is_due_earlier_wakes_the_loop(
+    local: LocalObjects, store: Store, tmp_path: Path
+) -> None:
+    removed = asyncio.Event()
+
+    class Watched(LocalObjects):
+        async def delete(self, keys: Iterable[str]) -> int:
+            removed.set()
+            return await super().delete(keys)
+
+    watched = Watched(tmp_path / "objects", store, local.signer)
+    temporary = Temporary(store, watched)
+    async with temporary.running():
+        await temporary.keep("w/1/late", 60.0)
+        await watched.put("w/1/x", pieces(b"x"))
+        await temporary.keep("w/1/x", 0.2)
+        async with asyncio.timeout(15):
+            await removed.wait()
+    assert known(store) >= 1
+
+
+def test_a_temporary_file_goes_when_its_time_is_over(agent: Agent) -> None:
+    def up(ttl: int) -> None:
+        answer = agent.files(
+            "POST", "upload_temp", files={"file": ("t", b"x")}, data={"ttl": ttl, "session_id": "s"}
+        )
+        assert answer.status_code == 200
+
+    def count() -> int:
+        return len(agent.files("GET", "list_temp").json()["files"])
+
+    up(600)
+    up(1)
+    until(lambda: count() == 1)
+
+
+def test_it_goes_also_where_the_server_was_away(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        agent = Agent.new(server)
+        agent.files("POST", "upload_temp", files={"file": ("t", b"x")}, data={"ttl": "1"})
+        server.kill()
+        folder = tmp_path / "data" / "objects"
+        assert any(path.is_file() for path in folder.rglob("*"))
+        server.restart()
+        until(lambda: not any(path.is_file() for path in folder.rglob("*")))
+        assert agent.files("GET", "list_temp").json() == {"files": []}
