@@ -1,0 +1,131 @@
+"""Conditions and orders as expressions: data, never code."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from functools import reduce
+from typing import Any
+
+import polars as pl
+
+from table_names import Unreadable, require
+
+_COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
+    "=": operator.eq,
+    "!=": lambda cell, value: cell.ne_missing(value),
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_TEXTS: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
+    "contains": lambda cell, value: cell.str.contains(value, literal=True),
+    "starts": lambda cell, value: cell.str.starts_with(value),
+    "ends": lambda cell, value: cell.str.ends_with(value),
+    "matches": lambda cell, value: cell.str.contains(value),
+}
+_LONGEST_PATTERN = 1000
+
+
+def met(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str) -> pl.Expr:
+    """Whether a row meets all of ``where``, or any; without any, each does.
+
+    Raises:
+        Unreadable: a condition does not fit the table.
+    """
+    conditions = [_condition(frame, one).fill_null(False) for one in where]
+    if not conditions:
+        return pl.repeat(True, frame.height, dtype=pl.Boolean)
+    return reduce(operator.and_ if match == "all" else operator.or_, conditions)
+
+
+def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
+    """The places of the rows in the order of the columns ``sort``; equal ones stay as they are.
+
+    Raises:
+        Unreadable: there is no such column, or it has no order.
+    """
+    columns, descending = [], []
+    for wish in sort:
+        down = wish.startswith("-") and wish not in frame.columns
+        column = wish[1:] if down else wish
+        require(frame, column)
+        if frame.schema[column].is_nested():
+            raise Unreadable(f"{column}: its cells have no order")
+        columns.append(pl.col(column))
+        descending.append(down)
+    places = pl.arg_sort_by(columns, descending=descending, nulls_last=True, maintain_order=True)
+    return frame.select(places.alias("place")).to_series()
+
+
+def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:
+    column, op, value = str(one.get("column")), one.get("op"), one.get("value")
+    require(frame, column)
+    kind = frame.schema[column]
+    cell = pl.col(column)
+    if op in ("empty", "not empty"):
+        empty = cell.is_null()
+        if kind == pl.String:
+            empty = empty | (cell.str.strip_chars() == "")
+        return empty if op == "empty" else ~empty
+    if value is None:
+        raise Unreadable(f"{column} {op}: a value is needed; an empty cell is found by 'empty'")
+    if op in ("in", "not in"):
+        if not isinstance(value, list) or len(value) > 10_000:
+            raise Unreadable(f"{column} {op}: the value is a list, of at most 10,000")
+        values = pl.Series([_fitting(column, kind, each) for each in value], dtype=kind)
+        inside = cell.is_in(values.implode())
+        return inside if op == "in" else ~inside
+    if op in _TEXTS:
+        return _TEXTS[op](cell.cast(pl.String), _text(column, op, value, kind))
+    if op not in _COMPARISONS:
+        raise Unreadable(f"{column}: {op!r} is not known; there are: {', '.join(_all_names())}")
+    return _COMPARISONS[op](cell, pl.lit(_fitting(column, kind, value)))
+
+
+def _all_names() -> list[str]:
+    return [*_COMPARISONS, "in", "not in", *_TEXTS, "empty", "not empty"]
+
+
+def _text(column: str, op: str, value: object, kind: pl.DataType) -> str:
+    if not isinstance(value, str):
+        raise Unreadable(f"{column} {op}: the value is a text")
+    if kind.is_nested() or kind == pl.Binary:
+        raise Unreadable(f"{column}: {kind} has no text")
+    if op == "matches":
+        if len(value) > _LONGEST_PATTERN:
+            raise Unreadable(f"{column} matches: the expression is too long")
+        try:
+            pl.Series([""]).str.contains(value)
+        except pl.exceptions.PolarsError:
+            raise Unreadable(f"{column} matches: {value!r} is no regular expression") from None
+    return value
+
+
+def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
+    """``value`` as what is in the column.
+
+    Raises:
+        Unreadable: it cannot be compared with that.
+    """
+    try:
+        if kind == pl.Boolean:
+            said = str(value).lower()
+            if said in ("true", "false"):
+                return said == "true"
+        elif kind.is_numeric():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
+            if isinstance(value, str):
+                return float(value) if not value.strip().lstrip("-").isdecimal() else int(value)
+        elif kind == pl.Date and isinstance(value, str):
+            return date.fromisoformat(value)
+        elif kind == pl.Datetime and isinstance(value, str):
+            return datetime.fromisoformat(value)
+        elif kind == pl.String and isinstance(value, str | int | float):
+            return str(value)
+    except (ValueError, OverflowError):
+        pass  # told below, with the types
+    raise Unreadable(f"{column}: {value!r} cannot be compared with its type, {kind}")

@@ -1,0 +1,138 @@
+"""Tables as files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from table_names import Unreadable, unique
+
+Format = Literal["csv", "tsv", "parquet", "xlsx"]
+
+_LONGEST_STEM = 120
+_UNWANTED = re.compile("[\x00-\x1f\x7f/\\\\\ud800-\udfff]")
+_FORMULA = r"^\s*[=+\-@]"
+_NO_FORMULA = r"^\s*[+-]?[\d.,]*\s*%?$|^-+$"
+_EXCEL_ROWS, _EXCEL_COLUMNS, _EXCEL_TEXT = 1_048_575, 16_384, 32_767
+_EXCEL_INTEGER = 10**15
+"""Excel keeps fifteen digits of a number."""
+
+
+class Names:
+    """Names of output files, each once, also where case makes no difference."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, stem: str, suffix: str) -> str:
+        """A name like ``stem.suffix``."""
+        base = _UNWANTED.sub("", stem)[:_LONGEST_STEM].strip() or "table"
+        for number in count(1):
+            name = f"{base}-{number}.{suffix}" if number > 1 else f"{base}.{suffix}"
+            if name.casefold() not in self._taken:
+                break
+        self._taken.add(name.casefold())
+        return name
+
+
+def write(frame: pl.DataFrame, path: Path, format: Format, *, escape: bool = False) -> list[str]:
+    """Write the table; what is not in the file as it was in the table.
+
+    Args:
+        escape: put ``'`` before cells of CSV and TSV that would be run as formulas.
+
+    Raises:
+        Unreadable: the format cannot hold it.
+    """
+    if format == "parquet":
+        frame.write_parquet(path)
+        return []
+    frame = _flat(frame)
+    if format == "xlsx":
+        return _write_excel(frame, path)
+    problems = []
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
+    formulas = {name: _formulas(frame[name]) for name in texts}
+    found = sum(int(cells.sum() or 0) for cells in formulas.values())
+    if escape:
+        frame = frame.with_columns(
+            pl.when(cells.fill_null(False))
+            .then("'" + pl.col(name))
+            .otherwise(pl.col(name))
+            .alias(name)
+            for name, cells in formulas.items()
+        )
+    elif found:
+        said = f"{found:,} cells begin as formulas do, and a spreadsheet program may run them"
+        problems.append(f"{said} (escape_formulas)")
+    frame.write_csv(path, separator="\t" if format == "tsv" else ",")
+    return problems
+
+
+def _formulas(texts: pl.Series) -> pl.Series:
+    return texts.str.contains(_FORMULA) & ~texts.str.contains(_NO_FORMULA)
+
+
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists and records become JSON, bytes Base64, durations ISO 8601."""
+    changed = []
+    for name, kind in frame.schema.items():
+        cells = frame[name]
+        if kind.is_nested():
+            made = [None if cell is None else _json(cell) for cell in cells.to_list()]
+            changed.append(pl.Series(name, made, dtype=pl.String))
+        elif kind == pl.Binary:
+            changed.append(cells.bin.encode("base64"))
+        elif kind == pl.Duration:
+            changed.append(cells.dt.to_string("iso"))
+        elif isinstance(kind, pl.Categorical | pl.Enum):
+            changed.append(cells.cast(pl.String))
+    return frame.with_columns(changed)
+
+
+def _json(cell: Any) -> str:
+    def other(value: object) -> str:
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+    return json.dumps(cell, default=other, ensure_ascii=False)
+
+
+def _write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
+    if frame.height > _EXCEL_ROWS or frame.width > _EXCEL_COLUMNS:
+        size = f"{frame.height:,} rows of {frame.width:,} columns"
+        raise Unreadable(f"{size} do not fit into an Excel sheet")
+    problems: list[str] = []
+    changed = []
+    for name, kind in frame.schema.items():
+        cells = frame[name]
+        if kind == pl.String and (longest := cells.str.len_chars().max()) is not None:
+            if int(str(longest)) > _EXCEL_TEXT:
+                raise Unreadable(f"{name}: Excel cells have at most {_EXCEL_TEXT:,} characters")
+        elif kind.is_integer() and _beyond(cells):
+            changed.append(cells.cast(pl.String))
+            problems.append(f"{name}: written as text, for Excel keeps 15 digits of a number")
+        elif isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+            changed.append(cells.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
+            problems.append(f"{name}: written in UTC, for Excel knows no time zones")
+    frame = frame.with_columns(changed)
+    frame.columns = unique([name[:255] for name in frame.columns])
+    if frame.width == 0:
+        raise Unreadable("a table without columns does not fit into an Excel sheet")
+    # As text, what begins with = is no formula, and what looks like a link is none.
+    import xlsxwriter
+
+    options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
+    with xlsxwriter.Workbook(path, options) as workbook:
+        frame.write_excel(workbook, "Sheet1", dtype_formats={pl.Float64: "General"})
+    return problems
+
+
+def _beyond(cells: pl.Series) -> bool:
+    low, high = cells.min(), cells.max()
+    return any(abs(int(str(each))) >= _EXCEL_INTEGER for each in (low, high) if each is not None)

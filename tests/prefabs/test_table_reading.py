@@ -1,0 +1,223 @@
+"""Tables from files: whatever their encoding, delimiter and shape, and nothing lost of them."""
+
+from __future__ import annotations
+
+import codecs
+import datetime
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import xlsxwriter
+
+from tests.prefabs.included import call_with, finished, prefab
+
+module = prefab("table")
+
+
+def converted(
+    tmp_path: Path, *paths: Path, format: str = "csv", **parameters: Any
+) -> dict[str, Any]:
+    call = call_with(tmp_path, tables=paths)
+    return finished(module.convert(call, format=format, **parameters))[0]
+
+
+def text_of(
+    tmp_path: Path, data: bytes | str, name: str = "a.csv", **parameters: Any
+) -> tuple[str, dict[str, Any]]:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    (table,) = converted(tmp_path, path, **parameters)["tables"]
+    return (tmp_path / "outputs/tables" / table["file"]).read_text("utf-8"), table
+
+
+def info(
+    tmp_path: Path, data: bytes | str, name: str = "a.csv", **parameters: Any
+) -> dict[str, Any]:
+    path = tmp_path / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return module.info(call_with(tmp_path, table=path), **parameters)
+
+
+def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    with xlsxwriter.Workbook(path) as book:
+        day = book.add_format({"num_format": "yyyy-mm-dd"})
+        for name, rows in sheets.items():
+            sheet = book.add_worksheet(name)
+            for number, row in enumerate(rows):
+                for column, cell in enumerate(row):
+                    if isinstance(cell, datetime.date):
+                        sheet.write_datetime(number, column, cell, day)
+                    else:
+                        sheet.write(number, column, cell)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("a,b\n1,ü\n", "a.csv"),
+        ("a;b\n1;ü\n", "a.csv"),
+        ("a\tb\n1\tü\n", "a.tsv"),
+        ("a|b\r\n1|ü\r\n", "a.txt"),
+        (codecs.BOM_UTF8 + "a,b\n1,ü\n".encode(), "a.csv"),
+        (codecs.BOM_UTF16_LE + "a,b\n1,ü\n".encode("utf-16-le"), "a.csv"),
+        ("a,b\n1,ü\n".encode("cp1252"), "a.csv"),
+    ],
+)
+def test_delimiters_and_encodings_are_found_out(
+    tmp_path: Path, data: bytes | str, name: str
+) -> None:
+    assert text_of(tmp_path, data, name)[0] == "a,b\n1,ü\n"
+
+
+def test_text_to_text_keeps_every_digit(tmp_path: Path) -> None:
+    data = 'zip,price,note\n00420,1.10,"a ""b"", c"\n12345678901234567890,1e5,"two\nlines"\n'
+    assert text_of(tmp_path, data)[0] == data
+
+
+def test_types_are_found_out_where_nothing_is_lost_by_them(tmp_path: Path) -> None:
+    data = (
+        "zip,n,x,day,at,yes,big,mixed,none\n"
+        "00420,1,1.5,2025-01-31,2025-01-31 10:30,true,12345678901234567890,1,\n"
+        "10115,-2,2,2024-02-29,2024-02-29T10:30:01.5,False,2,x,\n"
+    )
+    said = info(tmp_path, data)
+    types = {each["name"]: each["type"] for each in said["columns"]}
+    assert types["zip"] == types["big"] == types["mixed"] == types["none"] == "String"
+    assert (types["n"], types["x"], types["day"], types["yes"]) == (
+        "Int64",
+        "Float64",
+        "Date",
+        "Boolean",
+    )
+    assert types["at"].startswith("Datetime")
+    assert said["preview"][1] == {
+        "zip": "10115", "n": -2, "x": 2.0, "day": "2024-02-29", "at": "2024-02-29T10:30:01.500000",
+        "yes": False, "big": "2", "mixed": "x", "none": None,
+    }  # fmt: skip
+
+
+def test_days_that_are_none_stay_texts(tmp_path: Path) -> None:
+    assert info(tmp_path, "a\n2025-02-30\n")["columns"] == [{"name": "a", "type": "String"}]
+
+
+def test_uneven_rows_lose_nothing(tmp_path: Path) -> None:
+    text, table = text_of(tmp_path, "a,b\n1\n1,2,3\n4,5,6,7\n")
+    assert text == "a,b,column_3,column_4\n1,,,\n1,2,3,\n4,5,6,7\n"
+    assert table["problems"] == ["2 rows have more than the 2 cells of the header"]
+
+
+def test_quotes_that_do_not_close(tmp_path: Path) -> None:
+    assert "2,3" in text_of(tmp_path, 'a,b\n1,"x\n2,3\n')[0]
+
+
+def test_names_of_columns_are_told_apart(tmp_path: Path) -> None:
+    text, _ = text_of(tmp_path, "a,,A,a \n1,2,3,4\n")
+    assert text == "a,column_2,A_2,a_3\n1,2,3,4\n"
+
+
+def test_without_a_header(tmp_path: Path) -> None:
+    assert text_of(tmp_path, "1,2\n3,4\n", header=False)[0] == "column_1,column_2\n1,2\n3,4\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "said"),
+    [
+        (b"", "a.csv", "a.csv is empty"),
+        (b"\n \n", "a.csv", "a.csv is empty"),
+        (b"\x00\x01\x02" * 50, "a.csv", "a.csv is not text"),
+        (b"PAR1 and no more", "a.parquet", "a.parquet is damaged"),
+        (b"hello", "a.parquet", "a.parquet is damaged"),
+        (b"PK\x03\x04 no", "a.xlsx", "a.xlsx is damaged"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xlsx", "a.xlsx is damaged, encrypted"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, data: bytes, name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as raised:
+        text_of(tmp_path, data, name)
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_header_alone_is_a_table(tmp_path: Path) -> None:
+    text, table = text_of(tmp_path, "a,b\n")
+    assert (text, table["rows"]) == ("a,b\n", 0)
+
+
+def test_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
+    assert text_of(tmp_path, "a\n1\n", "x[1]*.csv")[1]["file"] == "x[1]*.csv"
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "y[1]*.parquet")
+    assert converted(tmp_path, tmp_path / "y[1]*.parquet")["converted"] == 1
+
+
+def test_sheets(tmp_path: Path) -> None:
+    day = datetime.date(2025, 1, 31)
+    path = workbook(
+        tmp_path / "b.xlsx", Eins=[["n", "day"], [1, day], [2.5, day]], Zwei=[["t"], ["=1+1 no"]]
+    )
+    said = module.info(call_with(tmp_path, table=path))
+    assert said["sheets"] == ["Eins", "Zwei"]
+    assert said["preview"][0] == {"n": 1.0, "day": "2025-01-31"}
+    result = converted(tmp_path, path, sheet="*")
+    assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
+        ("Eins", "b-Eins.csv"),
+        ("Zwei", "b-Zwei.csv"),
+    ]
+    with pytest.raises(ValueError, match="has no sheet 'Drei'; it has: Eins, Zwei"):
+        converted(tmp_path, path, sheet="Drei")
+
+
+def test_a_cell_far_out_is_refused_before_the_sheet_is_laid_out(tmp_path: Path) -> None:
+    with xlsxwriter.Workbook(tmp_path / "far.xlsx") as book:
+        sheet = book.add_worksheet()
+        sheet.write(0, 0, "a")
+        sheet.write(1_048_575, 16_383, "z")
+    with pytest.raises(ValueError, match=r"reaches to row 1,048,576 and column 16,384"):
+        converted(tmp_path, tmp_path / "far.xlsx")
+
+
+def test_a_workbook_that_unpacks_to_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workbook(tmp_path / "b.xlsx", A=[["a"]])
+    converted(tmp_path, path)
+    monkeypatch.setattr(sys.modules["table_excel"], "_MOST_BYTES", 10 << 20)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet9.xml", bytes(10 << 20))
+    with pytest.raises(ValueError, match=r"^b\.xlsx unpacks to 10,\d+,\d+ bytes"):
+        converted(tmp_path, path)
+
+
+def test_a_parquet_file_of_very_many_rows(tmp_path: Path) -> None:
+    frame = pl.select(pl.repeat(1, 150_000_000, dtype=pl.Int8).alias("a"))
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 2_000_000
+    with pytest.raises(ValueError, match=r"has 150,000,000 rows of 1 columns"):
+        converted(tmp_path, tmp_path / "a.parquet")
+
+
+def test_a_broken_one_does_not_lose_the_others(tmp_path: Path) -> None:
+    (tmp_path / "good.csv").write_text("a\n1\n")
+    (tmp_path / "bad.xlsx").write_text("no")
+    call = call_with(tmp_path, tables=[tmp_path / "bad.xlsx", tmp_path / "good.csv"])
+    result, content, progress = finished(module.convert(call, format="parquet"))
+    assert (result["converted"], result["failed"]) == (1, 1)
+    assert [each["file"] for each in result["tables"]] == [None, "good.parquet"]
+    assert content == result["tables"]
+    assert [each.fraction for each in progress] == [0, 0.5, 1]
+    assert pl.read_parquet(tmp_path / "outputs/tables/good.parquet").to_dicts() == [{"a": 1}]
+
+
+def test_names_of_outputs_are_told_apart(tmp_path: Path) -> None:
+    paths = []
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "Größe.csv")
+        paths[-1].write_text("a\n1\n")
+    assert [each["file"] for each in converted(tmp_path, *paths)["tables"]] == [
+        "Größe.csv",
+        "Größe-2.csv",
+    ]
