@@ -213,7 +213,7 @@ class UploadedFile(TypedDict):
     size: int
 
 
-@_loose
+@loose
 class ApiKey(TypedDict):
     """An API key of the gateway, without the key. Ours."""
 
@@ -225,7 +225,7 @@ class ApiKey(TypedDict):
     created_at: str
 
 
-@_loose
+@loose
 class CreatedApiKey(TypedDict):
     """A new API key: the only answer that has the ``key`` itself. Ours."""
 

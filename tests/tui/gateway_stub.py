@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from beray.config import Profiles, Target
+from beray.gateway import PrefabNotFoundError
 from tests.tui import dashboard_stub as stub
 from tui.app import BeRayApp
 from tui.memory import Memory
@@ -67,7 +68,8 @@ class StubGateway:
         return stub.answered(self.prefabs)
 
     def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> Any:
-        found = self.specs.get(f"{prefab_id}@{version}", self.specs.get(prefab_id))
+        nothing = PrefabNotFoundError(prefab_id, version)
+        found = self.specs.get(f"{prefab_id}@{version}", self.specs.get(prefab_id, nothing))
         return stub.answered(found)
 
     def upload_input_file(self, path: Path, *, transfer: Any = None) -> str:
