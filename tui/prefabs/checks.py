@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tui.prefabs.schema import Schema, as_json, number, plain, resolved
+from tui.prefabs.schema import Schema, as_json, counted, number, plain, resolved
 
 _DEEPEST: Final = 20
 _TYPES: Final = {
@@ -112,9 +112,9 @@ def _wrong_size(value: Any, schema: Schema) -> Iterator[str]:
 def _wrong_amount(amount: int, schema: Schema, what: str, unit: str) -> str:
     least, most = number(schema, f"min{what}"), number(schema, f"max{what}")
     if least is not None and amount < least:
-        return f"{amount:,} {unit}: at least {plain(least)} are needed."
+        return f"{counted(amount, unit)}: at least {plain(least)} are needed."
     if most is not None and amount > most:
-        return f"{amount:,} {unit}: at most {plain(most)} can be taken."
+        return f"{counted(amount, unit)}: at most {plain(most)} can be taken."
     return ""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from beray.text import one_line
 from tui import status
 from tui.document import Document
-from tui.prefabs.schema import Field, fields, in_words, resolved
+from tui.prefabs.schema import Field, Kind, as_json, fields, in_words, resolved
 from tui.prefabs.spec import DEPLOYED, FileKey, Function, Spec, Summary
 
 _TEXT: Final = "event--output"
@@ -80,8 +80,11 @@ def _parameter(field: Field) -> tuple[str, str, str]:
     words = [field.kind.value, "needed" if field.required else ""]
     if field.choices:
         words.insert(1, " ".join(in_words(one) for one in field.choices[:20]))
-    if field.initial:
-        words.append(f"default {field.initial}")
+    if field.initial and not field.secret:
+        shown = field.initial
+        if field.kind is Kind.CHOICE:
+            shown = next(in_words(one) for one in field.choices if as_json(one) == shown)
+        words.append(f"default {shown}")
     kind = ", ".join(filter(None, words))
     return field.name or "(all of them)", kind, field.description
 

@@ -16,6 +16,7 @@ from tui.composer.enclosed import MUTED
 from tui.composer.line import Line
 from tui.prefabs.box import Box
 from tui.prefabs.schema import Field, Kind, as_json, in_words
+from tui.widgets.field import FieldInput
 
 _ALL = "all parameters"
 _FURTHER = "further parameters"
@@ -77,6 +78,8 @@ class ParameterBox(Box):
             area = LongText(printable(text), highlight_cursor_line=False, tab_behavior="focus")
             area.set_class(field.kind is Kind.LIST, "short")
             return area
+        if field.secret:
+            return FieldInput(text, True, None)
         return Line(text, select_on_focus=False)
 
     @property

@@ -95,6 +95,9 @@ def words(error: Exception) -> str:
     instructions = getattr(error, "instructions", "")
     if isinstance(instructions, str) and instructions:
         told += f"\n{instructions}"
+    prefab_id, name = getattr(error, "prefab_id", None), getattr(error, "secret_name", None)
+    if isinstance(prefab_id, str) and isinstance(name, str):
+        told += f"\nberay prefab secret set {prefab_id} {name} keeps it for you."
     return told
 
 

@@ -21,12 +21,13 @@ Schema = Mapping[str, Any]
 
 MOST_FIELDS: Final = 60
 """Of more parameters than these there is one field, for all of them as JSON."""
-LONG_CHARACTERS: Final = 200
+LONG_CHARACTERS: Final = 1000
 """A text that may be longer has a field of several lines."""
 WHOLE: Final = ""
 """The name of the field for all parameters, or all further ones, as one JSON object."""
 _MOST_CHOICES: Final = 500
 _MOST_REFERENCES: Final = 20
+_SECRET_NAMES: Final = frozenset({"password", "passphrase", "secret", "token", "api_key"})
 _LONG_NAMES: Final = frozenset({"text", "content", "body", "prompt", "markdown", "html"})
 
 
@@ -54,6 +55,7 @@ class Field:
         initial: the text that stands in it at first; "" where there is no default.
         choices: the values to choose from, for ``Kind.CHOICE``.
         definitions: the whole schema, which a ``$ref`` in ``schema`` points into.
+        secret: it is a text that nobody is to read from the screen.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Field:
     description: str = ""
     hint: str = ""
     definitions: Schema | None = None
+    secret: bool = False
 
 
 def fields(parameters: object) -> list[Field]:
@@ -181,6 +184,8 @@ def _field(name: str, own: object, required: bool, root: Schema) -> Field:
     if default is None and required and (kind is Kind.FLAG or len(choices) == 1):
         default = choices[0] if choices else False
     initial = text_of(kind, default) if default is not None else ""
+    if kind is Kind.CHOICE and initial not in map(as_json, choices):
+        initial = ""
     return Field(
         name,
         kind,
@@ -192,6 +197,7 @@ def _field(name: str, own: object, required: bool, root: Schema) -> Field:
         _text(outer.get("description")) or _text(schema.get("description")),
         _hint(kind, schema, root, required=required, given=bool(initial)),
         root,
+        kind is Kind.TEXT and _is_secret(name, schema),
     )
 
 
@@ -246,6 +252,11 @@ def _item_type(schema: Schema, root: Schema) -> str:
     """What the items of a list are, where they can be written on a line each; else ""."""
     kind = resolved(schema.get("items"), root).get("type")
     return kind if kind in ("string", "integer", "number", "boolean") else ""
+
+
+def _is_secret(name: str, schema: Schema) -> bool:
+    told = schema.get("format") == "password" or schema.get("writeOnly") is True
+    return told or name.casefold() in _SECRET_NAMES
 
 
 def _is_long(name: str, schema: Schema) -> bool:
@@ -319,12 +330,17 @@ def _amount(schema: Schema, what: str, unit: str) -> str:
         return f"{plain(least)} to {plain(most)} {unit}"
     if least is not None and least > 1:
         return f"at least {plain(least)} {unit}"
-    return f"at most {plain(most)} {unit}" if most is not None else ""
+    return f"at most {counted(most, unit)}" if most is not None else ""
 
 
 def plain(value: float) -> str:
     """A number as people write it."""
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def counted(amount: float, unit: str) -> str:
+    """So many of ``unit``, a plural."""
+    return f"{plain(amount)} {unit[:-1] if amount == 1 else unit}"
 
 
 def number(schema: Schema, word: str) -> float | int | None:
