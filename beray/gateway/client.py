@@ -20,6 +20,7 @@ from beray.gateway import schema, tokens
 from beray.gateway.arguments import checked_call
 from beray.gateway.errors import translated
 from beray.gateway.files import GatewayFiles
+from beray.gateway.keeping import PrefabKeeping
 from beray.gateway.prefab import Prefab
 from beray.gateway.results import BatchResult, PrefabCall, PrefabInfo, PrefabResult
 from beray.gateway.streams import (
@@ -40,7 +41,7 @@ IDLE_SECONDS = 300.0
 _JSON = {"Accept": "application/json"}
 
 
-class GatewayClient(GatewayFiles, BaseClient):
+class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
     """A client of one gateway. Safe to share between threads, and cheap to make.
 
     There are three ways in: an internal token, an API key, which is exchanged for one when it
@@ -253,7 +254,7 @@ class GatewayClient(GatewayFiles, BaseClient):
         answer = self._transport.json(schema.PREFABS, "GET", "/v1/prefabs", params=params)
         return [PrefabInfo.of(entry) for entry in answer["prefabs"]]
 
-    def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> dict[str, Any]:
+    def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> schema.Spec:
         """What a prefab can do: functions, their parameters as JSON Schema, files, secrets. Ours.
 
         Args:

@@ -97,6 +97,14 @@ class PrefabList(TypedDict):
     prefabs: list[PrefabEntry]
 
 
+@loose
+class SecretNames(TypedDict):
+    secrets: list[str]
+
+
+Spec = dict[str, Any]
+"""What a prefab can do. Ours."""
+
 INTERNAL_TOKEN: Shape[InternalToken] = Shape(InternalToken)
 RUN: Shape[RunAnswer] = Shape(RunAnswer)
 UPLOAD_URL: Shape[UploadUrl] = Shape(UploadUrl)
@@ -105,4 +113,5 @@ PRESIGNED_URL: Shape[PresignedUrl] = Shape(PresignedUrl)
 FILE_PAGE: Shape[FilePage] = Shape(FilePage)
 CLEANED: Shape[Cleaned] = Shape(Cleaned)
 PREFABS: Shape[PrefabList] = Shape(PrefabList)
-SPEC: Shape[dict[str, Any]] = Shape(dict[str, Any])
+SPEC: Shape[Spec] = Shape(dict[str, Any])
+SECRETS: Shape[SecretNames] = Shape(SecretNames)

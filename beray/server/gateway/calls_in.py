@@ -136,6 +136,4 @@ def _invalid(problems: list[Problem]) -> GatewayRefused:
         }
         for problem in problems
     ]
-    first = told[0]
-    place = ".".join(map(str, first["loc"]))
-    return GatewayRefused(422, INVALID_INPUT, f"{place}: {first['msg']}", errors=told)
+    return GatewayRefused(422, INVALID_INPUT, "What was given does not fit.", errors=told)

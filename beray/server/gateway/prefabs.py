@@ -121,8 +121,7 @@ def _refused(problems: list[Problem]) -> GatewayRefused:
         }
         for problem in problems
     ]
-    message = f"The prefab cannot be added: {problems[0]}"
-    return GatewayRefused(422, INVALID_INPUT, one_line(message, 500), errors=told)
+    return GatewayRefused(422, INVALID_INPUT, "The prefab cannot be added.", errors=told)
 
 
 # Secrets

@@ -1,0 +1,283 @@
+"""Prefabs: new, check, add, list, spec, run, and their secrets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beray.cli import output
+from beray.cli.asking import ask_secret
+from beray.cli.boundary import DONE, FAILED
+from beray.cli.connection import target
+from beray.cli.options import AsJson, Force, ProfileName, Url, encodable
+from beray.cli.progress import bars
+from beray.config import Profiles
+from beray.exceptions import ConfigurationError, ConnectionFailed
+
+if TYPE_CHECKING:
+    from beray.gateway import GatewayClient
+    from beray.server.gateway.registry import Installed
+
+_group = typer.Typer(
+    help="Prefabs: functions with files, run by the server.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_secrets = typer.Typer(
+    help="The secrets that you give to a prefab.", no_args_is_help=True, rich_markup_mode=None
+)
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with its prefab.toml.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID[@VERSION]", help="The prefab; its newest version.", callback=encodable
+    ),
+]
+PrefabId = Annotated[str, typer.Argument(metavar="ID", help="The prefab.", callback=encodable)]
+SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret.", callback=encodable)]
+
+
+@contextmanager
+def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[GatewayClient]:
+    """Give a client of the server's gateway, with the account's access token."""
+    from beray.gateway import GatewayClient
+
+    server = target(ctx, Profiles(), url, profile)
+    with GatewayClient(base_url=server.url, jwt_token=server.token) as client:
+        try:
+            yield client
+        except ConnectionFailed as error:
+            error.add_note(f"the server is {server.url}")
+            raise
+
+
+@_group.command()
+def new(prefab_id: PrefabId) -> int:
+    """Write a prefab that works, with a test, into a folder of its name."""
+    from beray.cli import prefab_template
+
+    _require_id(prefab_id)
+    folder = Path(prefab_id)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        output.problem(f"{folder} is there already; nothing was changed")
+        return FAILED
+    for name, text in prefab_template.files(prefab_id).items():
+        (folder / name).write_text(text, encoding="utf-8")
+        output.line(str(folder / name))
+    output.note(f"next: pytest {folder}; beray prefab check {folder}; beray prefab add {folder}")
+    return DONE
+
+
+def _require_id(prefab_id: str) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    allowed = set(letters + "0123456789-")
+    if not (prefab_id[:1] in set(letters) and set(prefab_id) <= allowed and len(prefab_id) <= 64):
+        raise ConfigurationError(
+            f"{prefab_id!r} is no id: small letters, digits and -, a letter first, 64 at most"
+        )
+
+
+@_group.command()
+def check(folder: Folder, as_json: AsJson = False) -> int:
+    """Say what is wrong with a prefab; nothing is, with exit status 0.
+
+    Its module is imported. No server is needed.
+    """
+    found = _checked(folder, as_json)
+    if found is None:
+        return FAILED
+    if not as_json:
+        functions = ", ".join(found.manifest.functions)
+        output.line(f"{found.id} {found.version.text} is sound: {functions}")
+    return DONE
+
+
+def _checked(folder: Path, as_json: bool) -> Installed | None:
+    """The prefab in ``folder``; ``None`` where something is wrong, which is told."""
+    if find_spec("jsonschema") is None or find_spec("fastapi") is None:
+        raise ConfigurationError("this needs the server's packages: pip install 'beray[server]'")
+    from beray.server.gateway import checking
+    from beray.server.gateway.manifest import ManifestError
+
+    try:
+        return checking.checked(folder)
+    except ManifestError as error:
+        for problem in error.problems:
+            if as_json:
+                output.json_line({"loc": list(problem.loc), "msg": problem.msg})
+            else:
+                output.line(str(problem))
+        output.problem(f"{folder}: {len(error.problems)} to mend")
+        return None
+
+
+@_group.command()
+def add(
+    ctx: typer.Context,
+    folder: Folder,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> int:
+    """Check a prefab and add it to the server. A version that is there never changes."""
+    if _checked(folder, as_json) is None:
+        return FAILED
+    from beray.server.gateway import registry
+
+    archive = registry.packed(folder)
+    with gateway(ctx, url, profile) as client:
+        spec = client.add_prefab(archive)
+    if as_json:
+        output.json_line(spec)
+    else:
+        output.note(f"{spec.get('id')} {spec.get('version')} is on the server")
+    return DONE
+
+
+@_group.command("list")
+def list_(
+    ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
+) -> None:
+    """List the prefabs of the server: id, newest version, status, functions and name."""
+    with gateway(ctx, url, profile) as client:
+        found = client.list_prefabs()
+    if as_json:
+        for one in found:
+            told = {name: value for name, value in vars(one).items() if name != "extra"}
+            output.json_line(told)
+        return
+    rows = [
+        [one.prefab_id, one.version, one.status, ", ".join(one.functions), one.name]
+        for one in found
+    ]
+    if not output.is_terminal(sys.stdout):
+        for row in rows:
+            output.row(row)
+    elif rows:
+        output.table(rows)
+
+
+@_group.command()
+def spec(ctx: typer.Context, name: Name, url: Url = None, profile: ProfileName = None) -> None:
+    """Write the spec of a prefab, as JSON."""
+    prefab_id, version = _split(name)
+    with gateway(ctx, url, profile) as client:
+        found = client.get_prefab_spec(prefab_id, version)
+    if output.is_terminal(sys.stdout):
+        output.line(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        output.json_line(found)
+
+
+@_group.command()
+def run(
+    ctx: typer.Context,
+    name: Name,
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="The function.", callback=encodable)
+    ],
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="KEY=VALUE",
+            help="A parameter; numbers, true, false and JSON as its schema wants, @PATH: "
+            "the text of a file. Can be repeated.",
+        ),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", metavar="KEY=LOCAL", help="An input file. Can be repeated, also for a key."
+        ),
+    ] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show what comes as it comes.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Where the output files go."),
+    ] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> int:
+    """Run a function of a prefab.
+
+    What it returns goes to stdout, as JSON. Its output files are named, or saved with --out.
+    Exit status 1 where the call failed.
+    """
+    from beray.cli import prefab_inputs, prefab_results
+
+    prefab_id, version = _split(name)
+    with gateway(ctx, url, profile) as client, bars() as begin:
+        found = prefab_inputs.function_of(client.get_prefab_spec(prefab_id, version), function)
+        parameters = prefab_inputs.parameters(param or (), found)
+        places = prefab_inputs.local_files(file or (), found)
+        urls = prefab_inputs.uploaded(client, places, begin)
+        if stream:
+            events = client.run(
+                prefab_id, found.version, function, parameters, urls or None, stream=True
+            )
+            result = prefab_results.watched(events, as_json)
+        else:
+            result = client.run(prefab_id, found.version, function, parameters, urls or None)
+        saved = None
+        if out is not None and result.is_success():
+            saved = prefab_results.take(client, result, out, begin, overwrite=force)
+    return prefab_results.show(result, as_json, saved)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    prefab_id, _, version = name.partition("@")
+    return prefab_id, version or None
+
+
+@_secrets.command("set")
+def set_(
+    ctx: typer.Context,
+    prefab_id: PrefabId,
+    name: SecretName,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Give a prefab a secret: asked for without echo, or read as a line from stdin."""
+    with gateway(ctx, url, profile) as client:
+        value = ask_secret(name)
+        output.note(client.set_prefab_secret(prefab_id, name, value)["message"])
+
+
+@_secrets.command("list")
+def list_secrets(
+    ctx: typer.Context, prefab_id: PrefabId, url: Url = None, profile: ProfileName = None
+) -> None:
+    """List the names of the secrets that a prefab has of you."""
+    with gateway(ctx, url, profile) as client:
+        for name in client.list_prefab_secrets(prefab_id):
+            output.line(name)
+
+
+@_secrets.command()
+def remove(
+    ctx: typer.Context,
+    prefab_id: PrefabId,
+    name: SecretName,
+    url: Url = None,
+    profile: ProfileName = None,
+) -> None:
+    """Take a secret away from a prefab."""
+    with gateway(ctx, url, profile) as client:
+        output.note(client.remove_prefab_secret(prefab_id, name)["message"])
+
+
+def register(app: typer.Typer) -> None:
+    _group.add_typer(_secrets, name="secret")
+    app.add_typer(_group, name="prefab")

@@ -1,0 +1,64 @@
+"""What the owner of prefabs does: adds them, and gives them their secrets. Ours.
+
+The gateway takes these calls from signed-in users, not from their agents.
+"""
+
+from __future__ import annotations
+
+from beray import schema as house
+from beray.gateway import schema
+from beray.gateway.errors import translated
+from beray.schema import Message
+from beray.transport import Transport, segment
+
+_ZIP = {"Content-Type": "application/zip"}
+
+
+class PrefabKeeping:
+    """A part of ``GatewayClient``."""
+
+    _transport: Transport
+
+    @translated()
+    def add_prefab(self, archive: bytes) -> schema.Spec:
+        """Add a prefab to the gateway; return its spec. The same one again changes nothing.
+
+        Args:
+            archive: the ZIP of its folder, with ``prefab.toml`` at its root.
+
+        Raises:
+            RejectedInput: it cannot be used; ``details["errors"]`` says why, with the places.
+            RefusedError: 409, this version is there with another content.
+            AuthenticationError: the gateway's owner does not let this user add any.
+        """
+        # Twice is the same as once: versions never change.
+        return self._transport.json(
+            schema.SPEC, "POST", "/v1/prefabs", data=archive, headers=_ZIP, harmless=True
+        )
+
+    @translated()
+    def list_prefab_secrets(self, prefab_id: str) -> list[str]:
+        """The names of the secrets that the caller has given to a prefab."""
+        path = f"/v1/prefabs/{segment(prefab_id)}/secrets"
+        return self._transport.json(schema.SECRETS, "GET", path)["secrets"]
+
+    def set_prefab_secret(self, prefab_id: str, name: str, value: str) -> Message:
+        """Give a prefab a secret, in the place of the one before. Nobody is told it again.
+
+        Raises:
+            PrefabNotFoundError: there is no such prefab.
+            RejectedInput: it needs no such secret.
+        """
+        with translated(prefab_id):
+            path = f"/v1/prefabs/{segment(prefab_id)}/secrets/{segment(name)}"
+            return self._transport.json(house.MESSAGE, "PUT", path, json={"value": value})
+
+    @translated()
+    def remove_prefab_secret(self, prefab_id: str, name: str) -> Message:
+        """Take a secret away from a prefab.
+
+        Raises:
+            ObjectNotFoundError: the caller has given it none of this name.
+        """
+        path = f"/v1/prefabs/{segment(prefab_id)}/secrets/{segment(name)}"
+        return self._transport.json(house.MESSAGE, "DELETE", path)
