@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 from support import sleepers
 from textual.pilot import Pilot
 from textual.widgets import Select
 
 from beray.client import BeRayClient
+from beray.gateway import GatewayClient
 from beray.server.gateway import registry
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
@@ -61,16 +61,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     ) as server:
         folder = write_prefab(data / "probe", MODULE, FUNCTIONS)
         with server.sign_up() as author:
-            answer = requests.post(
-                f"{server.url}/v1/prefabs",
-                data=registry.packed(folder),
-                headers={
-                    "Authorization": str(author._session.headers["Authorization"]),
-                    "Content-Type": "application/zip",
-                },
-                timeout=60,
-            )
-        assert answer.status_code == 201, answer.text
+            token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
+        with GatewayClient(base_url=server.url, jwt_token=token) as client:
+            client.add_prefab(registry.packed(folder))
         yield server
 
 

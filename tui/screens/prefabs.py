@@ -35,17 +35,19 @@ if TYPE_CHECKING:
 
 _SETTLE_SECONDS: Final = 0.12
 """How long the cursor rests on a prefab before its spec is read."""
-_NONE: Final = Content.from_markup(
-    "[b]No prefabs yet[/b]\n\n"
+_NONE: Final = Content.assemble(
+    ("No prefabs yet\n\n", "bold"),
     "A prefab is a small versioned service with named functions,\n"
-    "which takes files and gives files.\n\n"
-    "[$text-primary]beray prefab new ID[/]      writes one that works\n"
-    "[$text-primary]beray prefab add FOLDER[/]  installs it into the server\n\n"
-    "[$text-muted]f5 looks again[/]"
+    "which takes files and gives files.\n\n",
+    ("beray prefab new ID", "$text-primary"),
+    " writes one that works.\n",
+    ("beray prefab add FOLDER", "$text-primary"),
+    " brings it to the server.\n\n",
+    ("f5 looks again", MUTED),
 )
 _NO_GATEWAY: Final = Content.from_markup(
     "[b]This server is no gateway[/b]\n\n"
-    "It runs tasks and has no prefabs.\nYour own server has them: f3 goes there."
+    "It runs tasks and has no prefabs.\nYour own server has some: f3 goes there."
 )
 
 
