@@ -167,6 +167,8 @@ class BeRayApp(Access):
         from tui.prefabs.call_screen import CallScreen
         from tui.prefabs.report import summed_up
 
+        if not self.screen_stack:
+            return  # the app is being left
         screen = self.screen
         if not (isinstance(screen, CallScreen) and screen.shows(run)):
             self.say(summed_up(run))

@@ -58,6 +58,8 @@ class StubGateway:
         self.runs: list[StubRun] = []
         self.blocked: threading.Event | None = None
         self.closed = False
+        self.secrets: list[tuple[str, str, str]] = []
+        self.secret_answer: Any = None
 
     def close(self) -> None:
         self.closed = True
@@ -71,6 +73,10 @@ class StubGateway:
         nothing = PrefabNotFoundError(prefab_id, version)
         found = self.specs.get(f"{prefab_id}@{version}", self.specs.get(prefab_id, nothing))
         return stub.answered(found)
+
+    def set_prefab_secret(self, prefab_id: str, name: str, value: str) -> None:
+        stub.answered(self.secret_answer)
+        self.secrets.append((prefab_id, name, value))
 
     def upload_input_file(self, path: Path, *, transfer: Any = None) -> str:
         if path.name in self.refused:

@@ -402,6 +402,28 @@ async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> No
         await until(pilot, lambda: "line 3" not in screen(pilot))
 
 
+async def test_a_secret_that_is_missing_is_given_and_shown_nowhere(tmp_path: Path) -> None:
+    gateway = simple_gateway()
+    gateway.events = MissingSecretError("it needs KEY", "p", "KEY", "Get one at example.org.")
+    gateway.secret_answer = RejectedInput("it has to be longer")
+    async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
+        await call(pilot)
+        await pilot.press("ctrl+r")
+        await until_shown(pilot, "it needs KEY", "k gives it")
+        await pilot.press("k")
+        await until_shown(pilot, "KEY, for p", "Get one at example.org.")
+        await pilot.press("enter")
+        await until_shown(pilot, "What is it?")
+        await pilot.press(*"hush", "enter")
+        await until_shown(pilot, "it has to be longer")
+        gateway.secret_answer, gateway.events = None, [gateway_stub.done({"ok": True})]
+        await pilot.press(*"hush-hush")
+        assert "hush" not in screen(pilot)
+        await pilot.press("enter")
+        await until_shown(pilot, "✓ done")
+    assert gateway.secrets == [("p", "KEY", "hush-hush")] and len(gateway.calls) == 2
+
+
 async def test_a_file_that_cannot_be_sent_keeps_the_run_from_beginning(
     tmp_path: Path, here: Path
 ) -> None:

@@ -31,7 +31,7 @@ def sleep(call: Call, *, mark: str):
     os.execvp("sleep", ["sleep", mark])
 
 def whisper(call: Call) -> dict:
-    return {}
+    return {"length": len(call.secrets["API_KEY"])}
 
 def fail(call: Call, *, word: str) -> dict:
     raise ValueError("no \\x1b[31m" + word)
@@ -143,7 +143,12 @@ async def test_what_the_server_refuses_and_what_fails_there_is_said(
     async with dashboard(gateway, client) as pilot:
         await called(pilot, "probe", "whisper")
         await pilot.press("ctrl+r")
-        await until_shown(pilot, "✗ not run", "Get one at example.com", "secret set probe API_KEY")
+        await until_shown(pilot, "✗ not run", "Get one at example.com", "k gives it")
+        await pilot.press("k")
+        await until_shown(pilot, "API_KEY, for probe", "Get one at example.com")
+        await pilot.press(*"s3cret", "enter")
+        await until_shown(pilot, "✓ done")
+        assert "s3cret" not in screen(pilot)
         await pilot.press("escape")
         shown = await called(pilot, "probe", "fail")
         await pilot.press(*"NO", "ctrl+r")

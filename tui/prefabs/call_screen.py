@@ -15,16 +15,18 @@ from textual.widgets import Static
 
 from beray.exceptions import AuthenticationError
 from beray.text import one_line
-from tui import messages, safe
+from tui import background, messages, safe
 from tui.composer.enclosed import MUTED
 from tui.prefabs import report, taking
 from tui.prefabs.desk import Call, Desk
 from tui.prefabs.form import Form
 from tui.prefabs.look_screen import LookScreen
+from tui.prefabs.messages import SecretKept, SecretRefused
 from tui.prefabs.order import places
 from tui.prefabs.outcome import OutputFile
 from tui.prefabs.run import Run, State
 from tui.prefabs.run_pane import RunPane
+from tui.prefabs.secret_screen import SecretScreen
 from tui.prefabs.spec import Function, Spec
 from tui.screens.save import SaveScreen
 from tui.screens.task_actions import local_name
@@ -195,6 +197,32 @@ class CallScreen(Screen[None]):
         """A call was not allowed: have the user asked to sign in, where that is why."""
         if not self.dashboard.target.embedded:
             self.app.post_message(messages.SessionEnded(one_line(report.words(error))))
+
+    def on_run_pane_secret(self) -> None:
+        self._ask_for_secret()
+
+    def _ask_for_secret(self, refusal: str = "") -> None:
+        error = self._call.run.error if self._call.run is not None else None
+        prefab_id, name = self.spec.id, getattr(error, "secret_name", None)
+        if not isinstance(name, str):
+            return
+        gateway, instructions = self._desk.gateway, getattr(error, "instructions", None) or ""
+
+        def keep(value: str) -> SecretKept:
+            gateway.set_prefab_secret(prefab_id, name, value)
+            return SecretKept()
+
+        def given(value: str | None) -> None:
+            if value is not None:
+                background.run(self, partial(keep, value), SecretRefused)
+
+        self.app.push_screen(SecretScreen(prefab_id, name, instructions, refusal), given)
+
+    def on_secret_kept(self) -> None:
+        self.action_run()
+
+    def on_secret_refused(self, message: SecretRefused) -> None:
+        self._ask_for_secret(report.words(message.error))
 
     # What it has made
 

@@ -61,3 +61,13 @@ class OutputFailed(Message):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
+
+
+class SecretKept(Message):
+    """The server has the secret that was missing."""
+
+
+class SecretRefused(Message):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error

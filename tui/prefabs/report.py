@@ -97,7 +97,7 @@ def words(error: Exception) -> str:
         told += f"\n{instructions}"
     prefab_id, name = getattr(error, "prefab_id", None), getattr(error, "secret_name", None)
     if isinstance(prefab_id, str) and isinstance(name, str):
-        told += f"\nberay prefab secret set {prefab_id} {name} keeps it for you."
+        told += "\nk gives it to the server, which keeps it for you."
     return told
 
 

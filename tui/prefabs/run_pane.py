@@ -45,11 +45,15 @@ class RunPane(Vertical):
         Binding("s", "stop", "Stop", tooltip="Leave the run, which stops it"),
         Binding("d", "save", "Save", tooltip="Save the selected file"),
         Binding("D", "save_all", "Save all", tooltip="Save all files in a folder"),
+        Binding("k", "secret", "Secret", tooltip="Give the secret that is missing"),
         Binding("t", "traceback", "Traceback", tooltip="Show it, or fold it"),
     ]
 
     class Stop(Message):
         """The run is not wanted any more."""
+
+    class Secret(Message):
+        """The secret that is missing is to be given."""
 
     class Look(Message):
         def __init__(self, file: OutputFile) -> None:
@@ -155,6 +159,8 @@ class RunPane(Vertical):
             return self.selected is not None
         if action == "save_all":
             return len(self._files) > 1
+        if action == "secret":
+            return run is not None and isinstance(getattr(run.error, "secret_name", None), str)
         if action == "traceback":
             problem = run.outcome.problem if run is not None else None
             return problem is not None and bool(problem.traceback)
@@ -162,6 +168,9 @@ class RunPane(Vertical):
 
     def action_stop(self) -> None:
         self.post_message(self.Stop())
+
+    def action_secret(self) -> None:
+        self.post_message(self.Secret())
 
     @on(OptionList.OptionSelected)
     def _look(self) -> None:
