@@ -15,7 +15,7 @@ from beray.gateway import ObjectNotFoundError, Unreachable
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import until, until_shown
 from tests.tui.gateway_stub import DONE, EVENTS, StubGateway, event, full_gateway
-from tests.tui.test_tui_prefabs import CONVERT, call, online
+from tests.tui.prefab_pilot import CONVERT, call, online
 from tests.tui.test_tui_snapshots import settled
 from tui.prefabs.call_screen import CallScreen
 from tui.screens.prefabs import PrefabsScreen

@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tui.prefabs.schema import Schema, as_json, counted, number, plain, resolved
+from tui.prefabs.limits import Schema, counted, number, plain
+from tui.prefabs.schema import as_json, resolved
 
 _DEEPEST: Final = 20
 _TYPES: Final = {

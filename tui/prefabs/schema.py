@@ -16,8 +16,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from beray.text import printable
-
-Schema = Mapping[str, Any]
+from tui.prefabs.limits import Schema, amount, bounds, number, plain
 
 MOST_FIELDS: Final = 60
 """Of more parameters than these there is one field, for all of them as JSON."""
@@ -296,55 +295,14 @@ def _kind_words(kind: Kind, schema: Schema, root: Schema) -> str:
 
 def _limits(kind: Kind, schema: Schema) -> Iterator[str]:
     if kind in (Kind.INTEGER, Kind.NUMBER):
-        yield from _range(schema)
+        yield from bounds(schema)
         step = number(schema, "multipleOf")
         if step is not None and step != 1:
             yield f"a multiple of {plain(step)}"
     if kind in (Kind.TEXT, Kind.LONG_TEXT):
-        yield _amount(schema, "Length", "characters")
+        yield amount(schema, "Length", "characters")
         for word in ("format", "pattern"):
             if isinstance(schema.get(word), str):
                 yield f"{word} {schema[word]}"
     if kind is Kind.LIST:
-        yield _amount(schema, "Items", "items")
-
-
-def _range(schema: Schema) -> Iterator[str]:
-    least, most = number(schema, "minimum"), number(schema, "maximum")
-    above, below = number(schema, "exclusiveMinimum"), number(schema, "exclusiveMaximum")
-    if least is not None and most is not None:
-        yield f"{plain(least)} to {plain(most)}"
-    elif least is not None:
-        yield f"at least {plain(least)}"
-    elif most is not None:
-        yield f"at most {plain(most)}"
-    if above is not None:
-        yield f"more than {plain(above)}"
-    if below is not None:
-        yield f"less than {plain(below)}"
-
-
-def _amount(schema: Schema, what: str, unit: str) -> str:
-    least, most = number(schema, f"min{what}"), number(schema, f"max{what}")
-    if least and most is not None:
-        return f"{plain(least)} to {plain(most)} {unit}"
-    if least is not None and least > 1:
-        return f"at least {plain(least)} {unit}"
-    return f"at most {counted(most, unit)}" if most is not None else ""
-
-
-def plain(value: float) -> str:
-    """A number as people write it."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def counted(amount: float, unit: str) -> str:
-    """So many of ``unit``, a plural."""
-    return f"{plain(amount)} {unit[:-1] if amount == 1 else unit}"
-
-
-def number(schema: Schema, word: str) -> float | int | None:
-    """A limit that is a number, where ``schema`` has it."""
-    value = schema.get(word)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number else None
+        yield amount(schema, "Items", "items")

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from tui.prefabs.checks import misfit
-from tui.prefabs.schema import EMPTY_TEXT, WHOLE, Field, Kind, Schema, resolved
+from tui.prefabs.limits import Schema
+from tui.prefabs.schema import EMPTY_TEXT, WHOLE, Field, Kind, resolved
 
 NOTHING: Final = object()
 """The value of a field that was left empty."""
