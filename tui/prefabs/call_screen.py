@@ -174,7 +174,6 @@ class CallScreen(Screen[None]):
             return
         had_files = self.pane.selected is not None
         self.pane.show(run)
-        self.refresh_bindings()
         if run is None:
             return
         if run.state is State.REFUSED and run is not self._refused:

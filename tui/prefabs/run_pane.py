@@ -107,7 +107,8 @@ class RunPane(Vertical):
             ends = run.is_over and (not before or before[0] is not run.state)
             self.query_one(ReportView).follow(page, ending if ends else None)
             self._show_files(run)
-            self.refresh_bindings()
+            if not before or before[0] is not run.state:
+                self.refresh_bindings()  # not with every word: the footer is made anew
 
     def _show_progress(self, run: Run) -> None:
         progress, sending = run.progress, run.sending
