@@ -1,5 +1,5 @@
 """Run all benchmarks, or those that are named: events, delay, transfers, imports,
-dashboard, chats."""
+dashboard, chats, prefabs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import os
 import platform
 
-from benchmarks import chats, dashboard, delay, events, imports, transfers
+from benchmarks import chats, dashboard, delay, events, imports, prefabs, transfers
 from benchmarks.tables import Row, show
 
 PARTS = {
@@ -17,6 +17,7 @@ PARTS = {
     "imports": imports.measure,
     "dashboard": dashboard.measure,
     "chats": chats.measure,
+    "prefabs": prefabs.measure,
 }
 
 

@@ -12,13 +12,12 @@ from typing import Any
 import requests
 
 from beray import schema
+from beray.api_keys import ApiKeys
 from beray.base_client import BaseClient
 from beray.calls import Timeout
 from beray.exceptions import AuthenticationError
 from beray.retries import RETRIES
 from beray.schema import (
-    ApiKey,
-    CreatedApiKey,
     Deleted,
     Limits,
     Message,
@@ -32,7 +31,7 @@ from beray.task_files import TaskFiles
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
-class BeRayClient(TaskFiles, BaseClient):
+class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     """A client of one BeRay server.
 
     Results are plain dictionaries of the shapes in :mod:`beray.schema`. Every call
@@ -124,34 +123,6 @@ class BeRayClient(TaskFiles, BaseClient):
 
     def get_current_user(self) -> User:
         return self._transport.json(schema.USER, "GET", "/users/me")
-
-    # API keys of the gateway
-
-    def create_api_key(self, name: str, agent_id: str | None = None) -> CreatedApiKey:
-        """Make an API key. The ``key`` of the result is said this once. Ours.
-
-        Args:
-            agent_id: the agent that calls with it, which then has files of its own; letters,
-                digits, ``.``, ``_`` and ``-``.
-
-        Raises:
-            ConflictError: there are as many as there may be.
-            UnprocessableEntityError: one of the two cannot be that.
-        """
-        body = {"name": name, "agent_id": agent_id}
-        return self._transport.json(schema.CREATED_API_KEY, "POST", "/apikeys", json=body)
-
-    def list_api_keys(self) -> list[ApiKey]:
-        """Return the caller's API keys, the newest first. Ours."""
-        return self._transport.json(schema.API_KEYS, "GET", "/apikeys")
-
-    def revoke_api_key(self, key_id: int) -> Message:
-        """End an API key, and every internal token that was had for it. Ours.
-
-        Raises:
-            NotFoundError: there is none of this ``id``.
-        """
-        return self._transport.json(schema.MESSAGE, "DELETE", f"/apikeys/{segment(key_id)}")
 
     # Tasks
 

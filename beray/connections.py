@@ -162,7 +162,10 @@ class _Adapter(HTTPAdapter):
 
 def tells_attempts(session: requests.Session, url: str) -> bool:
     """Whether connections of ``session`` tell what has become of an attempt."""
-    return isinstance(session.get_adapter(url), _Adapter)
+    try:
+        return isinstance(session.get_adapter(url), _Adapter)
+    except (AttributeError, requests.exceptions.InvalidSchema):
+        return False  # a session of the caller's own may be of any make
 
 
 def new_session() -> requests.Session:

@@ -66,9 +66,7 @@ class Exchange:
 
         The client's certificate is a credential, and stays with this server.
         """
-        session = {"verify": self.session.verify, "proxies": self.session.proxies}
-        way = {name: value for name, value in session.items() if value and value is not True}
-        way |= self._given
+        way = self._session_says() | self._given
         if origin(url) != origin(self.base_url):
             way.pop("cert", None)
         return way
@@ -120,12 +118,15 @@ class Exchange:
 
         What the session says is said again, because the environment would overrule it.
         """
+        return self._no_proxies | self._session_says() | self._given
+
+    def _session_says(self) -> dict[str, Any]:
         session: dict[str, Any] = {}
         if self.session.verify is not True:
             session["verify"] = self.session.verify
         if self.session.proxies:
             session["proxies"] = self.session.proxies
-        return self._no_proxies | session | self._given
+        return session
 
     def _sent(
         self, call: Call, url: str, options: dict[str, Any], until: float, cancel: Cancel

@@ -24,7 +24,10 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("BERAY_HOME", str(home / "beray"))
-    for name in ("BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "NETRC", "XDG_DATA_HOME"):
+    for name in (
+        "BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "NETRC", "XDG_DATA_HOME",
+        "BERAY_GATEWAY_URL", "X_INTERNAL_TOKEN",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
     return home
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import boto3
 import requests
 
 from beray import BeRayClient
@@ -52,6 +53,36 @@ class Agent:
 
     def files(self, method: str, call: str, **options: Any) -> requests.Response:
         return self.call(method, f"/internal/files/{call}", **options)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A server of the S3 protocol."""
+
+    url: str
+
+    @property
+    def client(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id="tests",
+            aws_secret_access_key="hush-hush",
+        )
+
+    def new_bucket(self, name: str) -> str:
+        self.client.create_bucket(Bucket=name)
+        return name
+
+    def environ(self, bucket: str) -> dict[str, str]:
+        return {
+            "BERAY_S3_BUCKET": bucket,
+            "BERAY_S3_ENDPOINT": self.url,
+            "BERAY_S3_REGION": "us-east-1",
+            "BERAY_S3_ACCESS_KEY_ID": "tests",
+            "BERAY_S3_SECRET_ACCESS_KEY": "hush-hush",
+        }
 
 
 def refusal(answer: requests.Response) -> tuple[int, str]:

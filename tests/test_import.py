@@ -28,6 +28,11 @@ def test_the_client_costs_requests_and_nothing_heavy() -> None:
     assert imported("import beray; beray.BeRayClient", "requests", *HEAVY) == "requests"
 
 
+def test_the_client_of_a_gateway_costs_no_more() -> None:
+    assert imported("import beray.gateway", "requests", *HEAVY) == "requests"
+    assert imported("import beray; beray.GatewayClient", "requests", *HEAVY) == "requests"
+
+
 def test_the_server_starts_without_the_client_and_the_command() -> None:
     script = (
         "from beray.server import __main__; __main__._import_structlog(); import beray.server.main"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import account, chat, dashboard, files, output, prefabs, server, tasks
+from beray.cli import account, apikeys, chat, dashboard, files, output, prefabs, server, tasks
 from beray.cli.connection import Choice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
@@ -54,4 +54,5 @@ chat.register(app)
 files.register(app)
 prefabs.register(app)
 account.register(app)
+apikeys.register(app)
 server.register(app)

@@ -17,6 +17,8 @@ from beray.gateway.results import PrefabCall
 _S3_URL: Final = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{0,254}/(?P<key>[^\0-\x1f\x7f]+)")
 _KEY_BYTES: Final = 1024
 _DEEPEST: Final = 200
+_INTEGER_BITS: Final = 13_000
+"""Python neither writes nor reads a number of more than 4,300 digits."""
 _SHOWN: Final = 80
 
 
@@ -73,6 +75,8 @@ def _parameters(given: Any, place: str) -> dict[str, Any]:
 def _json(value: Any, place: str, around: tuple[int, ...]) -> Any:
     """``value`` made of what JSON has; ``around`` are the containers that it is in."""
     if value is None or isinstance(value, (bool, int)):
+        if value is not None and value.bit_length() > _INTEGER_BITS:
+            raise InvalidArgument(f"{place} has more digits than can be sent")
         return value
     if isinstance(value, str):
         if not _is_text(value):

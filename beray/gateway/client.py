@@ -38,6 +38,7 @@ from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segmen
 RUN_SECONDS = 1200.0
 IDLE_SECONDS = 300.0
 """A gateway of ours says every few seconds that it lives; others may not."""
+_LONGEST = 1e6
 _JSON = {"Accept": "application/json"}
 
 
@@ -94,8 +95,8 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         tokens.require_one(internal_token=internal_token, api_key=api_key, jwt_token=jwt_token)
-        if not timeout > 0 or not idle > 0:
-            raise InvalidArgument("timeout and idle are seconds, more than none")
+        if not 0 < timeout <= _LONGEST or not 0 < idle <= _LONGEST:
+            raise InvalidArgument(f"timeout and idle are seconds, from 0 to {_LONGEST:,.0f}")
 
         def transport(credential: Credential, retries: int) -> Transport:
             return Transport(

@@ -104,7 +104,7 @@ def _as(
 
 
 def _message(error: house.APIError, details: dict[str, Any]) -> str:
-    said = _text(details, "message") or _text(details, "detail")
+    said = _text(details, "message")
     if not said:
         return str(error)
     problems = details.get("errors")

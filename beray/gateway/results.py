@@ -184,8 +184,9 @@ class PrefabInfo:
 
     @classmethod
     def of(cls, entry: PrefabEntry) -> Self:
-        known: dict[str, Any] = {}
-        extra: dict[str, Any] = {}
-        for name, value in entry.items():
-            (known if name in cls.__dataclass_fields__ and name != "extra" else extra)[name] = value
+        names = cls.__dataclass_fields__.keys() - {"extra"}
+        known: dict[str, Any] = {
+            name: value for name, value in entry.items() if name in names and value is not None
+        }
+        extra = {name: value for name, value in entry.items() if name not in names}
         return cls(**known, extra=extra)

@@ -83,13 +83,13 @@ class PrefabEntry(TypedDict):
     """A prefab as it is listed. Ours."""
 
     prefab_id: str
-    version: NotRequired[str]
-    name: NotRequired[str]
-    description: NotRequired[str]
-    status: NotRequired[str]
-    is_official: NotRequired[bool]
-    requires_secrets: NotRequired[bool]
-    functions: NotRequired[list[str]]
+    version: NotRequired[str | None]
+    name: NotRequired[str | None]
+    description: NotRequired[str | None]
+    status: NotRequired[str | None]
+    is_official: NotRequired[bool | None]
+    requires_secrets: NotRequired[bool | None]
+    functions: NotRequired[list[str] | None]
 
 
 @loose

@@ -5,6 +5,7 @@ Source: the Gateway wire page (``X-Internal-Token``; ``/v1/auth/convert_to_inter
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,13 @@ from typing import Final
 from beray.config import checked_base_url, origin
 from beray.connections import Cancel
 from beray.credentials import UNSIGNED, Credential, Signature, bearer, checked_token
-from beray.exceptions import ConnectionFailed, DeadlineExceeded, InvalidArgument
+from beray.exceptions import (
+    BeRayException,
+    ConnectionFailed,
+    DeadlineExceeded,
+    InvalidArgument,
+    InvalidResponseError,
+)
 from beray.gateway.schema import INTERNAL_TOKEN
 from beray.transport import Transport
 
@@ -52,10 +59,10 @@ def given_credential(
         return Credential(internal(internal_token))
     if jwt_token is not None:
         return Credential(bearer(checked_token(jwt_token)))
-    token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL")
-    elsewhere = base_url is not None and bool(env_url)
-    if elsewhere and base_url is not None and env_url:
-        elsewhere = origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
+    token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL", "")
+    elsewhere = base_url is not None and (
+        bool(env_url) and origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
+    )
     return Credential(internal(token) if token and not elsewhere else UNSIGNED)
 
 
@@ -68,7 +75,8 @@ def require_one(**given: str | None) -> None:
 
 class ApiKey(Credential):
     """An API key: exchanged for an internal token when one is first needed, and again
-    when that has expired. Threads that notice it together exchange it once."""
+    when that has expired. Threads that notice it together exchange it once, and have what
+    has come of it together."""
 
     def __init__(self, gateway: Transport) -> None:
         """``gateway`` makes the exchange, and signs it with the key."""
@@ -76,19 +84,33 @@ class ApiKey(Credential):
         self._gateway = gateway
         self._lock = threading.Lock()
         self._token: Signature | None = None
+        self._exchanges = 0
+        self._failure: BeRayException | None = None
 
     def signature(self, cancel: Cancel | None = None) -> Signature:
-        with self._lock:
-            if self._token is None:
-                self._token = self._exchanged(cancel)
-            return self._token
+        return self._valid(None, cancel)
 
     def renewed(self, refused: Signature, cancel: Cancel | None = None) -> Signature | None:
+        return self._valid(refused, cancel)
+
+    def _valid(self, refused: Signature | None, cancel: Cancel | None) -> Signature:
+        before = self._exchanges
         with self._lock:
-            if self._token is refused:
-                self._token = None  # also where the exchange fails: it has had its day
-            if self._token is None:
+            if self._token is not None and self._token is not refused:
+                return self._token
+            self._token = None
+            if self._exchanges != before and self._failure is not None:
+                # It failed while this thread waited for it: to wait once more helps nobody.
+                raise copy.copy(self._failure)
+            self._failure = None
+            try:
                 self._token = self._exchanged(cancel)
+            except BeRayException as error:
+                if cancel is None or not cancel.cancelled:
+                    self._failure = error
+                raise
+            finally:
+                self._exchanges += 1
             return self._token
 
     def _exchanged(self, cancel: Cancel | None) -> Signature:
@@ -101,5 +123,9 @@ class ApiKey(Credential):
             kind = DeadlineExceeded if isinstance(error, DeadlineExceeded) else ConnectionFailed
             failure = kind(str(error), delivered=False, method=error.method, path=error.path)
         else:
-            return internal(answer["internal_token"])
+            try:
+                return internal(answer["internal_token"])
+            except InvalidArgument:
+                text = f"POST {_EXCHANGE}: the answer has a token that no header can carry"
+                raise InvalidResponseError(text, body="", path=_EXCHANGE) from None
         raise failure

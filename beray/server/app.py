@@ -22,6 +22,7 @@ from beray.server.gateway import access, api_keys, calls, object_urls, prefabs
 from beray.server.gateway import files as gateway_files
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
+from beray.server.gateway.task_access import TaskAccess
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import Activity, Envelope
@@ -75,7 +76,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """Start the services of ``app``, and close them.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, OSError, SQLAlchemyError: they do not start.
+        UnusableDatabase, SandboxUnavailable, ObjectStoreUnavailable, OSError, SQLAlchemyError:
+            they do not start.
     """
     async with AsyncExitStack() as closing:
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
@@ -92,7 +94,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watch = FileWatch(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch)
+        url: str | None = getattr(app.state, "url", None)
+        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry)
+        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
         queue = RunQueue(store, event_log, runs, workspaces, slots=settings.slots)
         closing.push_async_callback(queue.close)
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)

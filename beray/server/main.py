@@ -29,6 +29,7 @@ from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
+from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
 from beray.server.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
@@ -56,6 +57,7 @@ class BeRayServer(uvicorn.Server):
         self.activity = activity
         self._listener = listener
         self._app = create_app(activity)
+        self._app.state.url = self.url
         self._running = AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
         # A stream ends once it has nothing more to tell; it is not cut at the signal.
@@ -217,7 +219,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
 
 def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
-    if isinstance(error, UnusableDatabase | SandboxUnavailable):
+    if isinstance(error, UnusableDatabase | SandboxUnavailable | ObjectStoreUnavailable):
         return one_line(str(error))
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
@@ -230,7 +232,7 @@ def _settings(data_dir: Path) -> Settings:
         return Settings(data_dir=data_dir.absolute())
     except ValidationError as error:
         problems = "; ".join(
-            f"BERAY_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False)
         )
         raise CannotServe(f"a setting is wrong: {problems}") from None

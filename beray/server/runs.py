@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,8 +18,8 @@ from beray.server.budget import Budget
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
-from beray.server.runners import Job, Outcome, Runners
-from beray.server.runners.base import OverBudget
+from beray.server.runners import Chosen, Job, Outcome, Runners
+from beray.server.runners.base import GatewayAccess, OverBudget
 from beray.server.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
@@ -26,6 +27,9 @@ from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.task_sink import OutputLimit, TaskSink
 from beray.server.workspace import Workspaces
+
+if TYPE_CHECKING:
+    from beray.server.gateway.task_access import TaskAccess  # which asks for services itself
 
 log = structlog.get_logger("beray.runs")
 
@@ -42,6 +46,7 @@ class Runs:
         workspaces: Workspaces,
         sandbox: Sandbox,
         files: FileWatch,
+        access: TaskAccess,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -50,6 +55,7 @@ class Runs:
         self._workspaces = workspaces
         self._sandbox = sandbox
         self._files = files
+        self._access = access
 
     async def run(self, task: Task, goal: str | None = None) -> Outcome:
         """Do ``task``, or ``goal`` in it; what is wrong with it is said in its log.
@@ -63,27 +69,44 @@ class Runs:
         started = time.monotonic()
         await self._event_log.append(task.id, TaskStatusChanged(status="RUNNING"))
         budget = Budget(self._store, self._settings, task)
-        sink = TaskSink(
-            self._event_log,
-            task.id,
-            output_bytes=self._settings.task_output_bytes,
-            secrets=SecretFilter(secrets.known(self._settings, task.tools)),
-            budget=budget,
-        )
         try:
-            outcome, problem = await self._outcome(task, goal or task.goal, sink, budget)
+            outcome, problem = await self._with_access(task, goal or task.goal, budget)
         finally:
             await budget.spend(time.monotonic() - started)
         if problem is not None:
             await self._event_log.append(task.id, problem)
         return outcome
 
-    async def _outcome(
-        self, task: Task, goal: str, sink: TaskSink, budget: Budget
+    async def _with_access(
+        self, task: Task, goal: str, budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
         """How it ended, and what is to be said of it last."""
         # A task of an earlier version does not say who does it.
         chosen = self._runners.settle(task.runner, task.model, goal)
+        async with AsyncExitStack() as closing:
+            known, access = secrets.known(self._settings, task.tools), None
+            if chosen.runner == "model":
+                access = await closing.enter_async_context(self._access.of(task.user_id, task.id))
+            if access is not None:
+                known = [*known, access.token]
+            sink = TaskSink(
+                self._event_log,
+                task.id,
+                output_bytes=self._settings.task_output_bytes,
+                secrets=SecretFilter(known),
+                budget=budget,
+            )
+            return await self._outcome(task, goal, chosen, access, sink, budget)
+
+    async def _outcome(
+        self,
+        task: Task,
+        goal: str,
+        chosen: Chosen,
+        access: GatewayAccess | None,
+        sink: TaskSink,
+        budget: Budget,
+    ) -> tuple[Outcome, MsgError | None]:
         job = Job(
             task.id,
             goal,
@@ -92,6 +115,7 @@ class Runs:
             model=chosen.model,
             network=bool((task.limits or {}).get("network")),
             conversation=conversation_file(self._settings, task.id) if task.chat else None,
+            gateway=access,
         )
         runner = self._runners.choose(chosen.runner)
         try:

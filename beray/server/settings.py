@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
@@ -101,6 +101,15 @@ class Settings(BaseSettings):
     """How long an API key's internal token is good for."""
     gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
     """How large an uploaded object may be."""
+    s3_bucket: str | None = Field(default=None, min_length=1)
+    """Where objects are kept: a bucket of any S3-compatible store; without, in the data folder.
+    What follows is looked for where AWS' programs do (``AWS_…``) where it is not given."""
+    s3_endpoint: str | None = None
+    """The store's URL, where it is not AWS. Also the beginning of presigned URLs."""
+    s3_region: str | None = None
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+
     daily_prefab_calls: int | None = Field(default=None, ge=0)
     """How many functions of prefabs a caller may run from midnight to midnight, UTC."""
 
@@ -144,13 +153,19 @@ class Settings(BaseSettings):
                 raise ValueError("give addresses and networks, with commas between") from None
         return networks.strip()
 
-    @field_validator("public_url")
+    @field_validator("public_url", "s3_endpoint")
     @classmethod
     def _url(cls, url: str | None) -> str | None:
         try:
             return checked_base_url(url) if url else None
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
+        return self
 
     @field_validator("agent_paths")
     @classmethod

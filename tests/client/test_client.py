@@ -41,6 +41,7 @@ SESSION = {
     "token_type": "bearer",
     "user": {"id": 1, "email": "a@b.example", "extra": None},
 }
+KEY = {"id": 3, "name": "n", "agent_id": None, "created_at": "2026-01-01T00:00:00Z"}
 TASK = {"id": 7, "goal": "g", "status": "NEW_STATUS", "unknown": {"a": [1]}}
 
 
@@ -82,6 +83,12 @@ def client() -> BeRayClient:
          lambda c: c.list_files_tree(7)),
         ("GET", "/tasks/7/files/tree?path=a+b/%26", [], None,
          lambda c: c.list_files_tree(7, "a b/&")),
+        ("POST", "/apikeys", KEY | {"key": "sk-1"}, {"name": "n", "agent_id": None},
+         lambda c: c.create_api_key("n")),
+        ("POST", "/apikeys", KEY | {"key": "sk-1"}, {"name": "n", "agent_id": "a"},
+         lambda c: c.create_api_key("n", "a")),
+        ("GET", "/apikeys", [KEY | {"start": "sk-1"}], None, lambda c: c.list_api_keys()),
+        ("DELETE", "/apikeys/3", {"message": "m"}, None, lambda c: c.revoke_api_key(3)),
     ],
 )  # fmt: skip
 def test_each_call_of_the_wire(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-import trustme
+from secure_server import Certificates, SecureServer
 
 from beray import (
     BeRayClient,
@@ -26,66 +25,6 @@ SSE = {"Content-Type": "text/event-stream"}
 FIRST = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'
 LAST = b'id: 2\ndata: {"seq": 2, "type": "TASK_STATUS", "status": "COMPLETED"}\n\n'
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-class SecureServer(FaultServer):
-    """The fault server behind TLS."""
-
-    def __init__(self, answers: Iterable[Answer], context: ssl.SSLContext) -> None:
-        super().__init__(answers)
-        self._context = context
-        self.url = self.url.replace("http://127.0.0.1", "https://localhost")
-
-    def _serve(self, connection: Any) -> None:
-        raw = connection.dup()
-        try:
-            secure = self._context.wrap_socket(connection, server_side=True)
-        except OSError:
-            # Heard out, as a server does: an early close would take the alert back.
-            with raw:
-                while self._heard(raw):
-                    pass
-            return
-        raw.close()
-        super()._serve(secure)
-
-    @staticmethod
-    def _heard(raw: Any) -> bytes:
-        try:
-            heard: bytes = raw.recv(65536)
-        except OSError:
-            return b""
-        return heard
-
-
-class Certificates:
-    """What an authority of our own has issued, as files."""
-
-    def __init__(self, folder: Path) -> None:
-        self._authority = trustme.CA()
-        self.authority = str(folder / "authority.pem")
-        self._authority.cert_pem.write_to_path(self.authority)
-        mine, stranger = self._authority.issue_cert("me@a.example"), trustme.CA()
-        self.mine = str(folder / "mine.pem")
-        mine.private_key_and_cert_chain_pem.write_to_path(self.mine)
-        self.pair = str(folder / "cert.pem"), str(folder / "key.pem")
-        mine.cert_chain_pems[0].write_to_path(self.pair[0])
-        mine.private_key_pem.write_to_path(self.pair[1])
-        self.strangers = str(folder / "strangers.pem")
-        foreign = stranger.issue_cert("me@b.example")
-        foreign.private_key_and_cert_chain_pem.write_to_path(self.strangers)
-
-    def server(
-        self, name: str = "localhost", *, demand: bool = False, version: Any = None
-    ) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(name).configure_cert(context)
-        if demand:
-            self._authority.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-        if version is not None:
-            context.minimum_version = context.maximum_version = version
-        return context
 
 
 @pytest.fixture(scope="module")

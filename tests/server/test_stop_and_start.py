@@ -162,6 +162,25 @@ def test_the_public_url_is_one(tmp_path: Path, url: str) -> None:
     assert "hush" not in said
 
 
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"BERAY_S3_ACCESS_KEY_ID": "id"}, "s3_secret_access_key"),
+        ({"BERAY_S3_SECRET_ACCESS_KEY": "hush"}, "s3_access_key_id"),
+        ({"BERAY_S3_ENDPOINT": "s3.example"}, "BERAY_S3_ENDPOINT"),
+        ({"BERAY_S3_ENDPOINT": "http://id:hush@s3.example"}, "BERAY_S3_ENDPOINT"),
+        ({"BERAY_GATEWAY_OBJECT_BYTES": "0"}, "BERAY_GATEWAY_OBJECT_BYTES"),
+        ({"BERAY_DAILY_PREFAB_CALLS": "-1"}, "BERAY_DAILY_PREFAB_CALLS"),
+    ],
+)
+def test_settings_of_the_gateway_that_cannot_be(
+    tmp_path: Path, environ: dict[str, str], named: str
+) -> None:
+    said = refusal(tmp_path, BERAY_S3_BUCKET="bucket", **environ)
+    assert named in said
+    assert "hush" not in said
+
+
 def test_scratch_folders_of_a_killed_server_are_swept(tmp_path: Path) -> None:
     mark = f"81{os.getpid()}"
     with RunningServer.start(tmp_path / "data", BERAY_SANDBOX="none") as server:

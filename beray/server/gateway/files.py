@@ -21,6 +21,7 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.forms import FileForm
 from beray.server.gateway.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.text import printable
 
 UPLOAD_URL_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * 3600
@@ -129,6 +130,8 @@ async def list_files(
 ) -> dict[str, Any]:
     """An agent's permanent files. Ours: ``prefix``, of what stands behind the agent's folder."""
     folder = object_files.outputs_of(caller)
+    if prefix != printable(prefix):
+        raise _invalid("prefix", "no key has control characters")
     return await _page(app, folder + prefix, limit, continuation_token)
 
 

@@ -7,24 +7,24 @@ bytes of JSON. It is sent one with ``op``: ``run``, or ``inspect``, which only l
 module. It answers with any number of ``content`` and ``progress``, and then ``returned``,
 ``failed`` or ``inspected``. What the function prints goes to standard error.
 
-It imports ``beray.prefab`` and the prefab's module, and nothing else of ours.
+It imports ``beray.prefab`` and the prefab's module, and nothing else of ours. What only some
+calls need is imported there: each call waits for this program to begin.
 """
 
 from __future__ import annotations
 
 import collections.abc
-import importlib.metadata
 import importlib.util
-import inspect
 import json
 import os
 import struct
 import sys
-import sysconfig
-import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 _LENGTH = struct.Struct("!I")
 _LONGEST = 32 * 1024 * 1024
@@ -141,6 +141,8 @@ def _safely(function: Any, value: object) -> str:
 
 def _trace(error: BaseException, folder: str) -> str:
     """The traceback from the prefab on, its paths as they are in its folder."""
+    import traceback
+
     try:
         told = traceback.TracebackException.from_exception(error, limit=-_MOST_FRAMES)
         seen: set[int] = set()
@@ -151,7 +153,7 @@ def _trace(error: BaseException, folder: str) -> str:
     return text[-_TRACE_CHARACTERS:]
 
 
-def _shorten(told: traceback.TracebackException, folder: str, seen: set[int]) -> None:
+def _shorten(told: TracebackException, folder: str, seen: set[int]) -> None:
     if id(told) in seen:
         return
     seen.add(id(told))
@@ -171,6 +173,8 @@ def _shorten(told: traceback.TracebackException, folder: str, seen: set[int]) ->
 
 
 def _shown(path: str, folder: str) -> str:
+    import sysconfig
+
     paths = sysconfig.get_paths()
     for root in (folder, paths["purelib"], paths["platlib"], paths["stdlib"]):
         if path.startswith(root + os.sep):
@@ -182,11 +186,13 @@ def _shown(path: str, folder: str) -> str:
 
 
 def _inspected(folder: str, job: dict[str, Any]) -> dict[str, Any]:
+    from importlib import metadata
+
     missing = []
     for name in job["requires"]:
         try:
-            importlib.metadata.distribution(name)
-        except importlib.metadata.PackageNotFoundError:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
         return {"missing": missing, "functions": {}}
@@ -197,6 +203,8 @@ def _inspected(folder: str, job: dict[str, Any]) -> dict[str, Any]:
 
 def _signature(function: Any) -> dict[str, Any] | None:
     """What a call has to give; ``None``: it is no function."""
+    import inspect
+
     if not callable(function):
         return None
     parameters = list(inspect.signature(function).parameters.values())

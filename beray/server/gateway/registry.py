@@ -18,14 +18,12 @@ from typing import Any, Final
 
 import structlog
 
-from beray import staging
 from beray.exceptions import TransferError
 from beray.server import folders
 from beray.server.gateway import manifest
 from beray.server.gateway.manifest import Function, Manifest, ManifestError
 from beray.server.gateway.schemas import Problem
 from beray.server.gateway.versions import Version, newest_first
-from beray.unpack import unpack
 
 MOST_BYTES: Final = 64 * 1024**2
 """What a prefab may unpack to."""
@@ -211,6 +209,8 @@ def unpacked(archive: bytes, folder: Path) -> None:
         raise TransferError("the body is no ZIP archive") from None
     if count > MOST_ENTRIES:
         raise TransferError(f"the archive holds {count:,} entries, more than {MOST_ENTRIES:,}")
+    from beray.unpack import unpack  # of the client, which the server does without
+
     unpack(BytesIO(archive), folder, max_bytes=MOST_BYTES)
 
 
@@ -282,9 +282,8 @@ def _is_official(versions: dict[str, Installed]) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    with staging.writing(folder):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -30,6 +30,10 @@ SECRET_FILE: Final = "objects.key"
 log = structlog.get_logger("beray.gateway")
 
 
+class ObjectStoreUnavailable(Exception):
+    """The store that the settings name cannot be used; the text says why."""
+
+
 @dataclass(frozen=True)
 class Gateway:
     """Its parts."""
@@ -49,11 +53,12 @@ async def running_gateway(
     """Start the gateway, and close it.
 
     Raises:
-        OSError: the folder of objects, or of prefabs, cannot be used.
+        OSError, ObjectStoreUnavailable: objects or prefabs cannot be kept where they should be.
     """
     async with AsyncExitStack() as closing:
-        objects = await run_in_threadpool(_local, settings, store)
-        await closing.enter_async_context(_swept(objects))
+        objects = await run_in_threadpool(_objects, settings, store)
+        if isinstance(objects, LocalObjects):
+            await closing.enter_async_context(_swept(objects))
         temporary = Temporary(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
@@ -63,9 +68,20 @@ async def running_gateway(
         yield Gateway(objects, temporary, tokens, keys, quotas, prefabs)
 
 
-def _local(settings: Settings, store: Store) -> LocalObjects:
-    signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
-    return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+def _objects(settings: Settings, store: Store) -> ObjectStore:
+    if settings.s3_bucket is None:
+        signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
+        return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+    try:
+        from beray.server.gateway.s3_objects import S3Objects
+    except ImportError:
+        raise ObjectStoreUnavailable(
+            "BERAY_S3_BUCKET is set, and S3 is not installed; pip install 'beray[s3]' brings it"
+        ) from None
+    try:
+        return S3Objects(settings)
+    except ValueError as error:
+        raise ObjectStoreUnavailable(f"the BERAY_S3_ settings cannot be used: {error}") from None
 
 
 @asynccontextmanager

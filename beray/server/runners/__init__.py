@@ -15,7 +15,7 @@ from beray.server.runners.shell import ShellRunner
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 
-__all__ = ["Job", "Outcome", "Runner", "Runners", "Sink"]
+__all__ = ["Chosen", "Job", "Outcome", "Runner", "Runners", "Sink"]
 
 _PACKAGES: Final = {"model": "pydantic_ai", "acp": "acp", "agent": "websockets"}
 """What the runners that have a process of their own need."""

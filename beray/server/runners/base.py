@@ -7,11 +7,19 @@ of the task may be alive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from beray.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAccess:
+    """How a run reaches the gateway of its server, as long as it lasts."""
+
+    url: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,8 @@ class Job:
     """Whether its shell commands may reach the network."""
     conversation: Path | None = None
     """Of a chat: where a runner keeps what it has to know of it, for the next message."""
+    gateway: GatewayAccess | None = None
+    """Where the prefabs are; ``None``: there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_support import Agent
+from gateway_support import Agent, S3Server
 
 from beray.server.gateway.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.s3_objects import S3Objects
 from beray.server.gateway.signing import Signer
+from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.testing import RunningServer
+from beray.testing.server import free_port
 
 
 @pytest.fixture
@@ -31,3 +38,34 @@ def agent(beray_server: RunningServer) -> Iterator[Agent]:
     agent = Agent.new(beray_server)
     with agent.account:
         yield agent
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real server of the S3 protocol, in a process of its own."""
+    port = free_port()
+    arguments = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any("Running on" in line for line in process.stderr)
+            yield S3Server(f"http://127.0.0.1:{port}")
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def s3_environ(s3_server: S3Server) -> dict[str, str]:
+    """The settings of a new bucket."""
+    return s3_server.environ(s3_server.new_bucket(f"b{secrets.token_hex(6)}"))
+
+
+@pytest.fixture(params=["local", "s3"])
+def objects(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """Every promise of a store holds with either."""
+    if request.param == "local":
+        found: ObjectStore = request.getfixturevalue("local")
+        return found
+    for name, value in request.getfixturevalue("s3_environ").items():
+        monkeypatch.setenv(name, value)
+    return S3Objects(Settings())

@@ -62,7 +62,7 @@ async def test_files_that_no_row_names_go_at_the_next_start(
 ) -> None:
     await local.put("a/1/kept", pieces(b"kept"))
     (kept,) = files(tmp_path / "objects")
-    orphan = kept.with_name(kept.name.replace(".0", ".77"))
+    orphan = kept.with_name(f"{kept.name}7")
     orphan.write_bytes(b"written, and then the power went")
     # What this process writes right now has no row yet, either.
     assert local.sweep() == 0

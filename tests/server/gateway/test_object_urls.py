@@ -180,6 +180,28 @@ def test_a_body_that_breaks_off_leaves_what_was_there(agent: Agent) -> None:
     assert requests.get(get_url(agent, s3_url), timeout=30).content == b"before"
 
 
+def test_a_crash_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "objects"
+
+    def files() -> int:
+        return sum(path.is_file() for path in folder.rglob("*"))
+
+    with RunningServer.start(tmp_path / "data") as server:
+        agent = Agent.new(server)
+        url, s3_url = put_url(agent)
+        assert requests.put(url, b"before", timeout=30).status_code == 200
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
+            head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
+            connection.sendall(head.encode() + b"x" * 2_000_000)
+            until(lambda: files() == 2)
+            server.kill()
+        assert files() == 2
+        server.restart()
+        until(lambda: files() == 1)
+        assert requests.get(get_url(agent, s3_url), timeout=30).content == b"before"
+
+
 def test_large_objects_do_not_fill_memory(agent: Agent) -> None:
     url, s3_url = put_url(agent)
     block = os.urandom(1024 * 1024)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from beray.server.runners.model.mcp_transports import (
     Program,
     over_http,
 )
+from beray.server.runners.model.names import free_name
 from beray.server.runners.model.sinks import SinkFailed
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -36,7 +36,6 @@ from beray.version import __version__
 
 CLOSE_SECONDS: Final = 0.3
 _PAGES: Final = 20
-_NAME_CHARACTERS: Final = 64
 _BROKEN: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
@@ -78,7 +77,7 @@ async def connected(
             if link.problem:
                 result.problems.append((link.server.name, link.problem))
             for tool in link.tools:
-                name = _free_name(f"{link.server.name}_{tool.name}", names)
+                name = free_name(f"{link.server.name}_{tool.name}", names)
                 result.tools.append(link.as_tool(tool, name))
             await link.tell([tool.name for tool in link.tools])
         yield result
@@ -238,18 +237,6 @@ async def _tools(client: Client) -> list[McpTool]:
         if cursor is None:
             break
     return tools
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    """``wanted``, as providers take it and nobody has it; it is taken then."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", wanted)
-    name, number = plain[:_NAME_CHARACTERS], 1
-    while name in taken:
-        number += 1
-        suffix = f"_{number}"
-        name = plain[: _NAME_CHARACTERS - len(suffix)] + suffix
-    taken.add(name)
-    return name
 
 
 __all__ = ["Connected", "connected"]

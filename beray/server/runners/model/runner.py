@@ -25,9 +25,11 @@ from pydantic_ai.usage import UsageLimits
 from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
 from beray.server.runners.model import memory, models, toolset
+from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
+from beray.server.runners.model.prefab_tools import prefab_tools
 from beray.server.runners.model.retries import Patience, told
 from beray.server.runners.model.sinks import Exit, SinkFailed
 from beray.server.runners.model.translate import tool_result
@@ -104,6 +106,9 @@ class ModelRunner:
         servers = connected(job, sink, self._settings, self._sandbox, toolset.NAMES)
         try:
             async with live, servers as mcp:
+                taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
+                prefabs = await prefab_tools(job, sink, FileTools(job.work_dir), taken)
+                further = [*mcp.tools, *prefabs]
                 agent: Agent[None, str | None] = Agent(
                     live,
                     # A model that has nothing more to say has come to its end.
@@ -114,7 +119,7 @@ class ModelRunner:
                         network=self._sandbox.reaches_network(asked=job.network),
                         problems=mcp.problems,
                     ),
-                    toolsets=[toolset.build(self._settings, self._sandbox, job, sink, mcp.tools)],
+                    toolsets=[toolset.build(self._settings, self._sandbox, job, sink, further)],
                     retries=AgentRetries(tools=_ALWAYS, output=3),
                     model_settings=ModelSettings(max_retries=0, cache=True),
                     name="beray",

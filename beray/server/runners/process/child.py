@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from beray.events import Event
 from beray.server import logs
-from beray.server.runners.base import Job, OverBudget, Runner, Usage
+from beray.server.runners.base import GatewayAccess, Job, OverBudget, Runner, Usage
 from beray.server.runners.process import frames
 from beray.server.runners.process.frames import Frame
 from beray.server.sandbox import Sandbox
@@ -58,7 +58,9 @@ async def _do(link: socket.socket, given: Frame) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=link)
     server = _Server(writer)
     paths = {name: given["job"][name] for name in ("work_dir", "conversation")}
-    job = Job(**given["job"] | {name: path and Path(path) for name, path in paths.items()})
+    access = given["job"]["gateway"]
+    told = {name: path and Path(path) for name, path in paths.items()}
+    job = Job(**given["job"] | told | {"gateway": access and GatewayAccess(**access)})
     settings = Settings(data_dir=Path(given["data_dir"]))
     runner = _runner(given["runner"], settings, Sandbox(given["sandbox"], settings))
     doing = asyncio.create_task(_told(runner, job, server))

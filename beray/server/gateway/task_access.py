@@ -1,0 +1,51 @@
+"""The gateway for runs of tasks: a token of their own each, that ends with the run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.gateway.registry import Registry
+from beray.server.gateway.tokens import InternalTokens
+from beray.server.runners.base import GatewayAccess
+
+LONGEST_SECONDS: Final = 7 * 24 * 3600
+"""After which a token has ended whose server has not come to end it."""
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+class TaskAccess:
+    """Gives runs what they reach the gateway with.
+
+    Args:
+        url: where this server listens; ``None``: nowhere.
+    """
+
+    def __init__(self, url: str | None, tokens: InternalTokens, registry: Registry) -> None:
+        self._url = _loopback(url) if url else None
+        self._tokens = tokens
+        self._registry = registry
+
+    @asynccontextmanager
+    async def of(self, user_id: int, task_id: int) -> AsyncIterator[GatewayAccess | None]:
+        """What a run of a task has, until the end of the block; ``None``: there are no prefabs."""
+        if self._url is None or not self._registry.newest():
+            yield None
+            return
+        issue = self._tokens.issue
+        token = await run_in_threadpool(issue, user_id, f"task-{task_id}", LONGEST_SECONDS)
+        try:
+            yield GatewayAccess(self._url, token)
+        finally:
+            await run_in_threadpool(self._tokens.end, token)
+
+
+def _loopback(url: str) -> str:
+    """``url``, where it names all addresses, by one that can be connected to."""
+    parts = urlsplit(url)
+    host = _ANY.get(parts.hostname or "")
+    return url if host is None else parts._replace(netloc=f"{host}:{parts.port}").geturl()

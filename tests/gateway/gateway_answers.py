@@ -1,0 +1,39 @@
+"""What a gateway answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from beray.testing import Answer
+
+SSE = {"Content-Type": "text/event-stream"}
+TWO_LEVELS = {"status": "SUCCESS", "output": {"n": 1}, "files": {"out": ["s3://b/out/1"]}}
+
+
+def says(data: Any, status: int = 200, **headers: str) -> Answer:
+    return Answer(json.dumps(data).encode(), status, headers)
+
+
+def ran(*results: dict[str, Any], job_id: str = "j1") -> Answer:
+    return says({"job_id": job_id, "status": "SUCCESS", "results": list(results)})
+
+
+def succeeded(output: Any = TWO_LEVELS) -> dict[str, Any]:
+    return {"status": "SUCCESS", "output": output, "error": None}
+
+
+def failed(code: str = "FUNCTION_ERROR") -> dict[str, Any]:
+    return {"status": "FAILED", "output": None, "error": {"code": code, "message": "no"}}
+
+
+def event(kind: str, data: Any = None) -> bytes:
+    return b"data: " + json.dumps({"type": kind, "data": data}).encode() + b"\n\n"
+
+
+START = event("start", {"job_id": "j1"})
+DONE = event("done", {"job_id": "j1", "status": "SUCCESS", "output": TWO_LEVELS})
+
+
+def streamed(*events: bytes, **options: Any) -> Answer:
+    return Answer(list(events), headers=SSE, **{"framing": "chunked", **options})

@@ -1,0 +1,491 @@
+"""Who calls: three ways in, the environment, and no secret where it does not belong."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+from secure_server import Certificates, SecureServer
+from support import until
+
+import beray
+from beray.connections import shared_session
+from beray.gateway import (
+    AuthenticationError,
+    GatewayClient,
+    GatewayConfigurationError,
+    GatewayError,
+    InvalidAnswer,
+    InvalidInput,
+    ServiceUnavailableError,
+    Unreachable,
+)
+from beray.gateway.tokens import ApiKey
+from beray.testing import Answer, FaultServer
+from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
+
+EXCHANGE = "/v1/auth/convert_to_internal_token"
+
+
+def signed(server: FaultServer) -> list[tuple[str, str | None, str | None]]:
+    return [
+        (one.path, one.headers.get("x-internal-token"), one.headers.get("authorization"))
+        for one in server.requests
+    ]
+
+
+def token(value: str) -> Answer:
+    return says({"internal_token": value})
+
+
+EXPIRED = says({"detail": "the token has expired"}, 401)
+
+
+def test_three_ways_in_and_none() -> None:
+    with FaultServer([says({"prefabs": []})] * 3 + [token("T"), says({"prefabs": []})]) as server:
+        GatewayClient("internal", server.url).list_prefabs()
+        GatewayClient(base_url=server.url, jwt_token="jwt").list_prefabs()
+        GatewayClient(base_url=server.url).list_prefabs()
+        GatewayClient(base_url=server.url, api_key="sk-1").list_prefabs()
+        assert signed(server) == [
+            ("/v1/prefabs", "internal", None),
+            ("/v1/prefabs", None, "Bearer jwt"),
+            ("/v1/prefabs", None, None),
+            (EXCHANGE, None, "Bearer sk-1"),
+            ("/v1/prefabs", "T", None),
+        ]
+
+
+def test_an_api_key_is_exchanged_when_it_is_first_needed_and_kept() -> None:
+    with FaultServer([]) as server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1")
+        assert server.requests == []
+        server.say(token("T"), says({"prefabs": []}), says({"prefabs": []}))
+        client.list_prefabs()
+        client.list_prefabs()
+        assert [path for path, *_ in signed(server)] == [EXCHANGE, "/v1/prefabs", "/v1/prefabs"]
+
+
+def test_from_api_key_exchanges_at_once() -> None:
+    with FaultServer([token("T"), says({"detail": "bad key"}, 401)]) as server:
+        GatewayClient.from_api_key("sk-1", base_url=server.url)
+        assert len(server.requests) == 1
+        with pytest.raises(AuthenticationError) as caught:
+            GatewayClient.from_api_key(f"sk-{'bad'}", server.url)
+    assert isinstance(caught.value, beray.AuthenticationError)
+    assert "sk-bad" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(Unreachable):
+        GatewayClient.from_api_key("sk-1", server.url)
+
+
+def test_an_expired_token_is_exchanged_once_more_also_for_runs() -> None:
+    with FaultServer([token("1"), EXPIRED, token("2"), ran(succeeded())]) as server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1")
+        assert client.run("p", "1", "f").is_success()
+        server.say(EXPIRED, token("3"), streamed(START, DONE))
+        assert len(list(client.run("p", "1", "f", stream=True))) == 2
+        run = "/v1/internal/run"
+        assert [(path, sent) for path, sent, _ in signed(server)] == [
+            (EXCHANGE, None), (run, "1"), (EXCHANGE, None), (run, "2"), (run, "2"), (EXCHANGE, None), (run, "3"),
+        ]  # fmt: skip
+        server.say(EXPIRED, token("4"), EXPIRED)
+        with pytest.raises(AuthenticationError):
+            client.run("p", "1", "f")
+        # A key that does not count any more.
+        server.say(EXPIRED, says({"detail": "revoked"}, 401))
+        with pytest.raises(AuthenticationError, match="convert_to_internal_token"):
+            client.run("p", "1", "f")
+        server.say(token("5"), ran(succeeded()))
+        assert client.run("p", "1", "f").is_success()
+
+
+def test_a_file_is_sent_again_whole_with_the_new_token(tmp_path: Path) -> None:
+    local = tmp_path / "f"
+    local.write_bytes(os.urandom(2_500_000))
+    with FaultServer([token("1"), EXPIRED, token("2"), says({"s3_url": "s3://b/k"})]) as server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1")
+        assert client.upload_file(local) == "s3://b/k"
+        first, second = (one for one in server.requests if one.path.endswith("/upload"))
+    assert first.body == second.body
+    assert local.read_bytes() in second.body
+
+
+def test_403_and_a_fixed_token_are_not_exchanged() -> None:
+    with FaultServer([token("1"), says({"detail": "no"}, 403), EXPIRED]) as server:
+        with pytest.raises(AuthenticationError):
+            GatewayClient(base_url=server.url, api_key="sk-1").run("p", "1", "f")
+        with pytest.raises(AuthenticationError):
+            GatewayClient("fixed", server.url).run("p", "1", "f")
+        assert len(server.requests) == 3
+
+
+def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
+    with FaultServer([Answer(b"x", drop_at=0, reset=True)]) as server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
+        with pytest.raises(Unreachable) as caught:
+            client.run("p", "1", "f")
+        assert not caught.value.delivered
+        # With patience, it is made again: an exchange harms nobody.
+        server.say(Answer(b"x", drop_at=0, reset=True), token("T"), ran(succeeded()))
+        assert GatewayClient(base_url=server.url, api_key="sk-1").run("p", "1", "f").is_success()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says({}),
+        says({"internal_token": 7}),
+        says({"internal_token": "a\r\nb"}),
+        says({"internal_token": ""}),
+    ],
+)
+def test_a_token_that_is_none(answer: Answer) -> None:
+    with FaultServer([answer]) as server, pytest.raises(InvalidAnswer):
+        GatewayClient.from_api_key("sk-1", server.url)
+
+
+def test_a_broken_exchange_shows_no_token() -> None:
+    answer = Answer(b'{"internal_tokem": "TOPSECRET"}')
+    with FaultServer([answer, Answer(b"TOPSECRET {")]) as server:
+        for _ in range(2):
+            with pytest.raises(InvalidAnswer) as caught:
+                GatewayClient.from_api_key(f"sk-{'key'}", server.url)
+            shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value.__dict__)
+            assert "TOPSECRET" not in shown
+            assert "sk-key" not in shown
+
+
+class _Gateway(BaseHTTPRequestHandler):
+    """Takes the newest token only; each exchange makes a new one."""
+
+    protocol_version = "HTTP/1.1"
+    lock = threading.Lock()
+    exchanges = 0
+    valid = "none"
+    first_round: threading.Barrier
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        cls = type(self)
+        with cls.lock:
+            cls.exchanges += 1
+            cls.valid = f"token-{cls.exchanges}"
+            body = json.dumps({"internal_token": cls.valid}).encode()
+        self._answer(200, body)
+
+    def do_GET(self) -> None:
+        sent = self.headers.get("X-Internal-Token")
+        if sent == "token-1" and type(self).valid == "expired":
+            self.first_round.wait(20)  # all have been refused before one comes back
+        with type(self).lock:
+            good = sent == type(self).valid
+        self._answer(200 if good else 401, b'{"prefabs": []}' if good else b'{"detail": "no"}')
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def gateway() -> Iterator[tuple[str, type[_Gateway]]]:
+    handler = type("Handler", (_Gateway,), {"lock": threading.Lock()})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", handler
+        server.shutdown()
+        thread.join()
+
+
+def test_threads_whose_token_expires_together_exchange_it_once(
+    gateway: tuple[str, type[_Gateway]],
+) -> None:
+    url, handler = gateway
+    client = GatewayClient(base_url=url, api_key="sk-1")
+    client.list_prefabs()
+    assert handler.exchanges == 1
+    count = 16
+    handler.first_round = threading.Barrier(count)
+    handler.valid = "expired"
+    outcome: Counter[str] = Counter()
+
+    def call() -> None:
+        try:
+            client.list_prefabs()
+            outcome["good"] += 1
+        except GatewayError as error:
+            outcome[repr(error)] += 1
+
+    threads = [threading.Thread(target=call) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcome == {"good": count}
+    assert handler.exchanges == 2
+
+
+class _Counting:
+    """A lock that says how many wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    def __enter__(self) -> None:
+        self.waiting += 1
+        self._lock.acquire()
+        self.waiting -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
+    server = FaultServer([Answer(b"x", stall_at=0)])
+    with server:
+        client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
+        assert isinstance(client._credential, ApiKey)
+        lock = client._credential._lock = _Counting()  # type: ignore[assignment]
+        failures: list[BaseException] = []
+
+        def call() -> None:
+            with pytest.raises(Unreachable) as caught:
+                client.list_prefabs()
+            failures.append(caught.value)
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        until(lambda: lock.waiting == 7)
+        assert server.stalled.wait(10)
+    for thread in threads:  # the server has left
+        thread.join(30)
+    assert len(failures) == 8
+    assert len(server.requests) == 1
+
+
+def test_the_environment_says_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert GatewayClient().base_url == "http://localhost:8000"
+    monkeypatch.setenv("BERAY_URL", "http://127.0.0.1:1")
+    assert GatewayClient().base_url == "http://127.0.0.1:1"
+    with FaultServer([says({"prefabs": []})] * 6 + [token("T"), says({"prefabs": []})]) as server:
+        monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
+        monkeypatch.setenv("X_INTERNAL_TOKEN", "from-env")
+        GatewayClient().list_prefabs()
+        GatewayClient("given").list_prefabs()
+        GatewayClient(jwt_token="jwt").list_prefabs()
+        GatewayClient(base_url=server.url + "/").list_prefabs()
+        # It is the token of one server, and goes to no other.
+        monkeypatch.setenv("BERAY_GATEWAY_URL", "http://127.0.0.1:1")
+        GatewayClient(base_url=server.url).list_prefabs()
+        monkeypatch.delenv("BERAY_GATEWAY_URL")
+        GatewayClient(base_url=server.url).list_prefabs()
+        GatewayClient(base_url=server.url, api_key="sk-1").list_prefabs()
+        assert [(one, other) for _, one, other in signed(server)] == [
+            ("from-env", None), ("given", None), (None, "Bearer jwt"), ("from-env", None), (None, None),
+            ("from-env", None), (None, "Bearer sk-1"), ("T", None),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nX: y", "ü", "a\0"])
+def test_a_token_that_no_header_carries(bad: str) -> None:
+    for options in ({"internal_token": bad}, {"api_key": bad}, {"jwt_token": bad}):
+        with pytest.raises(InvalidInput) as caught:
+            GatewayClient(**options, base_url="http://127.0.0.1:1")
+        assert isinstance(caught.value, beray.InvalidArgument)
+
+
+def test_arguments_that_do_not_fit_together() -> None:
+    with pytest.raises(InvalidInput, match="internal_token and api_key"):
+        GatewayClient("SECRET", api_key="sk-1")
+    with pytest.raises(GatewayConfigurationError):
+        GatewayClient("t", "ftp://host")
+    with pytest.raises(GatewayConfigurationError):
+        GatewayClient("t", verify="/nowhere/ca.pem")
+    for seconds in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(InvalidInput):
+            GatewayClient("t", timeout=seconds)
+
+
+def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = ("INTERNAL", "sk-KEY", "JWT", "EXCHANGED")
+    with FaultServer(
+        [says({"prefabs": []})] * 2 + [token("EXCHANGED"), says({"prefabs": []})]
+    ) as server:
+        clients = [
+            GatewayClient("INTERNAL", server.url, max_retries=0),
+            GatewayClient(base_url=server.url, jwt_token="JWT", max_retries=0),
+            GatewayClient(base_url=server.url, api_key="sk-KEY", max_retries=0),
+        ]
+        for client in clients:
+            client.list_prefabs()
+    errors: list[BaseException] = []
+    for client in clients:
+        with pytest.raises(ServiceUnavailableError) as caught:
+            client.run("p", "1", "f")
+        errors.append(caught.value)
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(client)
+    shown = caplog.text + repr(
+        [(vars(one), one._transport.__dict__, one._credential.__dict__) for one in clients]
+    )
+    shown += "".join("".join(traceback.format_exception(error)) for error in errors)
+    shown += repr([pickle.dumps(error) for error in errors]) + repr(shared_session().headers)
+    assert not [secret for secret in secrets if secret in shown]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_elsewhere_gets_nothing(status: int) -> None:
+    with FaultServer([says({})] * 9) as other, FaultServer([]) as server:
+        away = Answer(b"", status, {"Location": other.url + "/v1/internal/run"})
+        client = GatewayClient("t", server.url)
+        for call in (
+            lambda: client.run("p", "1", "f"),
+            lambda: list(client.run("p", "1", "f", stream=True)),
+            client.list_prefabs,
+        ):
+            server.say(away)
+            with pytest.raises(InvalidAnswer, match="another server"):
+                call()
+        server.say(away)
+        with pytest.raises(InvalidAnswer):
+            GatewayClient.from_api_key("sk-1", server.url)
+        assert other.requests == []
+
+
+def test_netrc_and_cookies_do_not_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password NETRC\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    cookie = says({"prefabs": []}, 200, **{"Set-Cookie": "session=1"})
+    with FaultServer([cookie, says({"prefabs": []})]) as server:
+        client = GatewayClient(base_url=server.url)
+        client.list_prefabs()
+        client.list_prefabs()
+        assert all("authorization" not in one.headers for one in server.requests)
+        assert all("cookie" not in one.headers for one in server.requests)
+
+
+def test_clients_share_connections_and_nothing_else() -> None:
+    with FaultServer([says({"prefabs": []})] * 20) as server:
+        for number in range(20):
+            with GatewayClient(f"t{number}", server.url) as client:
+                client.list_prefabs()
+        gc.collect()
+        assert len(server._connections) == 1
+        assert [sent for _, sent, _ in signed(server)] == [f"t{number}" for number in range(20)]
+    assert "X-Internal-Token" not in shared_session().headers
+    assert client._transport.session is shared_session()
+
+
+def test_a_session_of_the_callers_own_is_used_and_closed() -> None:
+    session = requests.Session()
+    session.headers["X-Mine"] = "1"
+    with FaultServer([says({"prefabs": []})]) as server:
+        with GatewayClient("t", server.url, session=session) as client:
+            client.list_prefabs()
+        assert server.requests[0].headers["x-mine"] == "1"
+    assert "X-Internal-Token" not in session.headers
+
+
+def test_a_client_for_each_request_makes_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared_session()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a session costs more than all the rest of a client")
+
+    monkeypatch.setattr(requests.Session, "__init__", refuse)
+    assert GatewayClient("t", "http://127.0.0.1:1").base_url == "http://127.0.0.1:1"
+    GatewayClient(base_url="http://127.0.0.1:1", api_key="sk-1").close()
+
+
+FORKS = """
+import os, sys
+from beray.gateway import GatewayClient
+client = GatewayClient("t", sys.argv[1])
+client.list_prefabs()
+child = os.fork()
+client.list_prefabs()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_connections_of_its_own() -> None:
+    with FaultServer([says({"prefabs": []})] * 3) as server:
+        subprocess.run([sys.executable, "-c", FORKS, server.url], check=True, timeout=60)
+        assert len(server.requests) == 3
+        assert len(server._connections) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_a_shared_connection_is_only_as_good_as_it_was_asked_to_be(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    answers = [says({"prefabs": []}) for _ in range(4)]
+    with SecureServer(answers, certificates.server()) as server:
+        GatewayClient("t", server.url, verify=False).list_prefabs()
+        with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
+            GatewayClient("t", server.url).list_prefabs()
+        assert len(server.requests) == 1
+        GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
+        assert len(server._connections) == 3
+
+
+def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    context = certificates.server(demand=True)
+    way = {"verify": certificates.authority, "cert": certificates.mine}
+    with SecureServer([Answer(b"x")], context) as store, SecureServer([], context) as server:
+        named = (
+            says({"presigned_url": f"{store.url}/f?s"}),
+            says({"presigned_url": f"{server.url}/f?s"}),
+        )
+        server.say(*named, Answer(b"mine"))
+        client = GatewayClient("t", server.url, **way)  # type: ignore[arg-type]
+        with pytest.raises(GatewayError):
+            client.download_file("s3://b/k", tmp_path / "f")
+        assert store.requests == []
+        assert client.download_file("s3://b/k", tmp_path / "f").read_bytes() == b"mine"
+        # Nor is a connection that it opened used by who has none.
+        with pytest.raises(GatewayError):
+            GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
+        assert len(server.requests) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_what_a_session_trusts_counts_for_presigned_urls(tmp_path: Path) -> None:
+    certificates = Certificates(tmp_path)
+    trusting, careless = requests.Session(), requests.Session()
+    trusting.verify, careless.verify = certificates.authority, False
+    with (
+        SecureServer([Answer(b"x")] * 2, certificates.server()) as store,
+        FaultServer([]) as server,
+    ):
+        for session in (trusting, careless):
+            server.say(says({"presigned_url": f"{store.url}/f?s"}))
+            client = GatewayClient("t", server.url, session=session)
+            client.download_file("s3://b/k", tmp_path / "f", overwrite=True)
+        server.say(says({"presigned_url": f"{store.url}/f?s"}))
+        with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
+            GatewayClient("t", server.url).download_file("s3://b/k", tmp_path / "g")

@@ -1,0 +1,391 @@
+"""Runs that are not streamed: what is sent, what comes back, and every way to be refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+import beray
+from beray.gateway import (
+    AgentContextRequiredError,
+    AuthenticationError,
+    CallStatus,
+    GatewayClient,
+    GatewayError,
+    GatewayFailure,
+    GatewayTimeout,
+    InvalidAnswer,
+    MissingSecretError,
+    PrefabCall,
+    PrefabInfo,
+    PrefabNotFoundError,
+    PrefabResult,
+    QuotaExceededError,
+    RefusedError,
+    RejectedInput,
+    RunInterrupted,
+    RunOutcomeUnknown,
+    ServiceUnavailableError,
+    Unreachable,
+    ValidationError,
+)
+from beray.testing import Answer, FaultServer
+from tests.gateway.gateway_answers import (
+    DONE,
+    SSE,
+    START,
+    TWO_LEVELS,
+    event,
+    failed,
+    ran,
+    says,
+    streamed,
+    succeeded,
+)
+
+
+def test_a_run_is_sent_as_the_page_says() -> None:
+    with FaultServer([ran(succeeded()), ran(succeeded())]) as server:
+        client = GatewayClient("token", server.url)
+        result = client.run("text", "1.0.0", "count", {"x": (1, 2)}, files={"in": ["s3://b/k"]})
+        client.prefab("text", "1.0.0").call("count", x=1)
+        first, second = server.requests
+    assert (first.method, first.path) == ("POST", "/v1/internal/run")
+    assert first.headers["x-internal-token"] == "token"
+    assert first.headers["accept"] == "application/json"
+    assert "authorization" not in first.headers
+    assert json.loads(first.body) == {
+        "calls": [
+            {
+                "prefab_id": "text",
+                "version": "1.0.0",
+                "function_name": "count",
+                "inputs": {"parameters": {"x": [1, 2]}, "files": {"in": ["s3://b/k"]}},
+            }
+        ]
+    }
+    assert json.loads(second.body)["calls"][0]["inputs"] == {"parameters": {"x": 1}}
+    assert result == PrefabResult(CallStatus.SUCCESS, TWO_LEVELS, None, "j1")
+
+
+def test_a_result_knows_its_two_levels() -> None:
+    said = {"success": True, "message": "m", "error": None, "error_code": "E"}
+    files = {"a": ["s3://b/1", "s3://b/2"], "b": ["s3://b/3"]}
+    output = {"status": "SUCCESS", "output": said, "files": files}
+    result = PrefabResult(CallStatus.SUCCESS, output, None, "j")
+    assert result.is_success()
+    assert result.status == "SUCCESS"
+    assert result.get("files") is files
+    assert result.get("other", 7) == 7
+    assert result.get_result() is output
+    assert result.get_function_result() is said
+    assert result.get_files() is files
+    assert result.get_file_urls() == ["s3://b/1", "s3://b/2", "s3://b/3"]
+    assert result.get_file_urls("b") == ["s3://b/3"]
+    assert result.get_file_urls("c") == []
+    assert result.get_business_success() is True
+    assert result.get_business_message() == "m"
+    assert result.get_business_error() is None
+    assert result.get_business_error_code() == "E"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        None,
+        {},
+        {"output": None},
+        {"output": [1]},
+        {"output": "text"},
+        {"files": [1]},
+        {"files": {"a": 1}},
+    ],
+)
+def test_a_result_without_what_is_asked_for(output: Any) -> None:
+    result = PrefabResult("FAILED", output, {"code": "X"})
+    assert not result.is_success()
+    assert result.get_function_result() is not None
+    assert result.get_file_urls() == []
+    assert result.get_business_success() is False
+    assert result.get_business_message() == ""
+    assert result.get_business_error() is None
+    assert result.get_business_error_code() is None
+
+
+def test_a_batch_has_its_results_in_the_order_of_its_calls() -> None:
+    with FaultServer(
+        [ran(succeeded(), failed(), succeeded()), ran(succeeded(), succeeded())]
+    ) as server:
+        client = GatewayClient("token", server.url)
+        calls = [PrefabCall("p", "1", "f", {"n": n}) for n in range(3)]
+        batch = client.run_batch(calls)
+        sent = json.loads(server.requests[0].body)["calls"]
+        good = client.run_batch(calls[:2])
+    assert [call["inputs"]["parameters"]["n"] for call in sent] == [0, 1, 2]
+    assert [result.status for result in batch.results] == ["SUCCESS", "FAILED", "SUCCESS"]
+    assert not batch.all_success()
+    assert batch.get_failed() == [batch.results[1]]
+    assert batch.get_failed()[0].error["code"] == "FUNCTION_ERROR"
+    assert batch.job_id == "j1"
+    assert good.all_success()
+    assert good.get_failed() == []
+
+
+def test_an_unknown_status_stays_what_came() -> None:
+    answer = {"status": "PAUSED", "output": None, "error": None, "new": 1}
+    with FaultServer([ran(answer)]) as server:
+        result = GatewayClient("t", server.url).run("p", "1", "f")
+    assert result.status == "PAUSED"
+    assert not result.is_success()
+
+
+REFUSALS: list[tuple[int, Any, type[GatewayError], type[Exception]]] = [
+    (400, {"error_code": "MISSING_SECRET", "message": "m"}, MissingSecretError, beray.APIError),
+    (400, {"error_code": "MISSING_AGENT_CONTEXT", "message": "m"}, AgentContextRequiredError, beray.APIError),
+    (400, {"error_code": "OTHER", "message": "m"}, RefusedError, beray.APIError),
+    (400, "m", RefusedError, beray.APIError),
+    (401, "m", AuthenticationError, beray.AuthenticationError),
+    (403, {"error_code": "NO", "message": "m"}, AuthenticationError, beray.AuthenticationError),
+    (404, {"error_code": "PREFAB_NOT_FOUND", "message": "m"}, PrefabNotFoundError, beray.NotFoundError),
+    (404, "m", PrefabNotFoundError, beray.NotFoundError),
+    (405, "m", RefusedError, beray.APIError),
+    (413, "m", RefusedError, beray.APIError),
+    (422, {"error_code": "INVALID_INPUT", "message": "m"}, RejectedInput, beray.UnprocessableEntityError),
+    (422, [{"loc": ["body", "calls"], "msg": "m", "input": "PASSWORD"}], ValidationError, beray.UnprocessableEntityError),
+    (429, {"error_code": "QUOTA_EXCEEDED", "message": "m"}, QuotaExceededError, beray.RateLimitError),
+    (429, "m", QuotaExceededError, beray.RateLimitError),
+    (500, {"error_code": "X", "message": "m"}, GatewayFailure, beray.APIError),
+    (502, "m", ServiceUnavailableError, beray.APIError),
+    (503, "m", ServiceUnavailableError, beray.APIError),
+    (418, None, RefusedError, beray.APIError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "detail", "kind", "house"), REFUSALS)
+def test_every_refusal_has_its_class(
+    status: int, detail: Any, kind: type[GatewayError], house: type[Exception]
+) -> None:
+    with FaultServer([says({"detail": detail}, status)]) as server:
+        with pytest.raises(kind) as caught:
+            GatewayClient("the-token", server.url).run("p", "1", "f")
+        assert len(server.requests) == 1
+    error = caught.value
+    assert isinstance(error, house)
+    assert error.status_code == status
+    assert error.message == str(error)
+    if detail:
+        assert "m" in error.message
+    assert "PASSWORD" not in repr((error, error.details, error.error_detail, error.__dict__))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind or isinstance(again, kind)
+    assert (again.args, again.__dict__) == (error.args, error.__dict__)
+    assert b"the-token" not in pickle.dumps(error)
+
+
+def test_the_fields_of_refusals() -> None:
+    secret = {
+        "error_code": "MISSING_SECRET", "message": "needs KEY", "prefab_id": "p",
+        "secret_name": "KEY", "instructions": "see there",
+    }  # fmt: skip
+    quota = {
+        "error_code": "QUOTA_EXCEEDED", "message": "enough", "limit": 10, "used": 10,
+        "quota_type": "daily_calls",
+    }  # fmt: skip
+    problems = [
+        {"loc": ["calls", 0, "inputs", "parameters", "x"], "msg": "is needed", "input": "PRIVATE"}
+    ]
+    invalid = {"error_code": "INVALID_INPUT", "message": "no fit", "errors": problems}
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        server.say(says({"detail": secret}, 400))
+        with pytest.raises(MissingSecretError) as missing:
+            client.run("p", "1", "f")
+        server.say(says({"detail": quota}, 429))
+        with pytest.raises(QuotaExceededError) as exceeded:
+            client.run("p", "1", "f")
+        server.say(says({"detail": invalid}, 422))
+        with pytest.raises(ValidationError) as rejected:
+            client.run("p", "1", "f")
+        server.say(says({"detail": "no"}, 404))
+        with pytest.raises(PrefabNotFoundError) as unknown:
+            client.run("p", "7", "f")
+        # Fields of other types than the page's are none.
+        server.say(says({"detail": {**quota, "limit": "10", "used": True, "quota_type": 1}}, 429))
+        with pytest.raises(QuotaExceededError) as odd:
+            client.run("p", "1", "f")
+    assert (missing.value.prefab_id, missing.value.secret_name) == ("p", "KEY")
+    assert missing.value.instructions == "see there"
+    assert missing.value.message == "needs KEY"
+    assert (exceeded.value.limit, exceeded.value.used) == (10, 10)
+    assert exceeded.value.quota_type == "daily_calls"
+    assert exceeded.value.details == quota
+    assert rejected.value.message == "no fit: calls.0.inputs.parameters.x: is needed"
+    assert "PRIVATE" not in repr(rejected.value.details)
+    assert rejected.value.details["errors"][0]["loc"] == problems[0]["loc"]
+    assert (unknown.value.prefab_id, unknown.value.version) == ("p", "7")
+    assert (odd.value.limit, odd.value.used, odd.value.quota_type) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"<html>", 200, {"Content-Type": "text/html"}),
+        Answer(b""),
+        says([]),
+        says({"job_id": "j", "results": {}}),
+        says({"job_id": "j"}),
+        says({"job_id": "j", "results": [{"output": {}}]}),
+        says({"job_id": "j", "results": [{"status": "SUCCESS", "output": "text"}]}),
+        ran(),
+        ran(succeeded(), succeeded()),
+        Answer(b"[" * 100_000),
+    ],
+)
+def test_an_answer_of_another_shape(answer: Answer) -> None:
+    with FaultServer([answer, answer]) as server:
+        client = GatewayClient("t", server.url)
+        with pytest.raises(InvalidAnswer) as caught:
+            client.run("p", "1", "f")
+        assert isinstance(caught.value, beray.InvalidResponseError)
+        with pytest.raises(GatewayError):
+            list(client.run("p", "1", "f", stream=True))
+
+
+def test_an_error_that_is_no_json() -> None:
+    page = Answer(b"<html>\x1b[31mBad gateway", 502, {"Content-Type": "text/html"})
+    with FaultServer([page]) as server, pytest.raises(ServiceUnavailableError) as caught:
+        GatewayClient("t", server.url).run("p", "1", "f")
+    assert "502" in caught.value.message
+
+
+def test_a_run_that_may_have_been_delivered_is_not_repeated() -> None:
+    with FaultServer([Answer(b"x" * 99, drop_at=0, reset=True), ran(succeeded())]) as server:
+        with pytest.raises(RunOutcomeUnknown) as caught:
+            GatewayClient("t", server.url).run("p", "1", "f")
+        assert len(server.requests) == 1
+    assert isinstance(caught.value, ServiceUnavailableError)
+    assert isinstance(caught.value, beray.OutcomeUnknown)
+
+
+def test_a_run_that_was_refused_for_now_is_made_again() -> None:
+    busy = says({"detail": "later"}, 503, **{"Retry-After": "0"})
+    with FaultServer([busy, ran(succeeded())]) as server:
+        assert GatewayClient("t", server.url).run("p", "1", "f").is_success()
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    client = GatewayClient("t", url, max_retries=0)
+    with pytest.raises(Unreachable) as caught:
+        client.run("p", "1", "f")
+    assert isinstance(caught.value, beray.ConnectionFailed)
+    assert not caught.value.delivered
+
+
+def test_a_run_has_its_time_and_no_more() -> None:
+    with FaultServer([Answer(b"x", stall_at=0)]) as server:
+        client = GatewayClient("t", server.url, timeout=0.3)
+        with pytest.raises(RunOutcomeUnknown, match=r"in time|within"):
+            client.run("p", "1", "f")
+        assert len(server.requests) == 1
+        server.say(Answer(b"x", stall_at=0))
+        with pytest.raises(GatewayTimeout) as caught:
+            GatewayClient("t", server.url, deadline=0.3).list_prefabs()
+    assert isinstance(caught.value, beray.DeadlineExceeded)
+
+
+def test_a_run_may_be_silent_longer_than_other_calls() -> None:
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url, timeout=30, connection=(5, 0.2), deadline=0.3)
+        answer = ran(succeeded())
+        assert isinstance(answer.body, bytes)
+        slow = Answer([answer.body[:5], answer.body[5:]], framing="chunked", pause=0.4)
+        server.say(slow)
+        assert client.run("p", "1", "f").is_success()
+
+
+def test_a_plain_run_that_is_streamed_is_gathered() -> None:
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        server.say(streamed(START, event("content", "a"), b": life\n\n", DONE))
+        assert client.run("p", "1", "f") == PrefabResult("SUCCESS", TWO_LEVELS, None, "j1")
+        server.say(streamed(START, event("error", {"code": "TIMEOUT", "message": "m"})))
+        lost = client.run("p", "1", "f")
+        server.say(streamed(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}})))
+        alone = client.run("p", "1", "f")
+        server.say(streamed(event("done", 7)))
+        bare = client.run("p", "1", "f")
+        server.say(Answer(START, headers=SSE, framing="close"))
+        with pytest.raises(RunInterrupted):
+            client.run("p", "1", "f")
+        server.say(streamed(START, b"data: {\n\n", DONE))
+        with pytest.raises(InvalidAnswer):
+            client.run("p", "1", "f")
+    assert lost == PrefabResult("FAILED", None, {"code": "TIMEOUT", "message": "m"}, "j1")
+    assert alone.get_function_result() == {"n": 2}
+    assert bare.get_function_result() == 7
+
+
+def test_prefabs_are_listed_and_told() -> None:
+    entry = {"prefab_id": "p", "version": "2.0.0", "name": "P", "description": "d", "status": "deployed",
+             "is_official": True, "requires_secrets": False, "functions": ["f"], "stars": 3}  # fmt: skip
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        server.say(says({"prefabs": [entry, {"prefab_id": "q", "description": None}]}))
+        first, second = client.list_prefabs(status="deployed")
+        server.say(says({"id": "p", "versions": ["1"]}))
+        assert client.get_prefab_spec("p") == {"id": "p", "versions": ["1"]}
+        server.say(says({}), says({}))
+        client.get_prefab_spec("p/../q", "1 0")
+        assert client.prefab("p", "3").spec() == {}
+        paths = [request.path for request in server.requests]
+        server.say(says({"detail": "no"}, 404))
+        with pytest.raises(PrefabNotFoundError) as caught:
+            client.get_prefab_spec("p", "9")
+        with pytest.raises(ValidationError):
+            client.get_prefab_spec("..")
+    assert paths == [
+        "/v1/prefabs?status=deployed",
+        "/v1/prefabs/p/latest/spec",
+        "/v1/prefabs/p%2F..%2Fq/1%200/spec",
+        "/v1/prefabs/p/3/spec",
+    ]
+    assert first.functions == ["f"]
+    assert first.extra == {"stars": 3}
+    assert second == PrefabInfo("q")
+    assert (caught.value.prefab_id, caught.value.version) == ("p", "9")
+
+
+def test_one_client_for_many_threads() -> None:
+    count = 40
+    with FaultServer([ran(succeeded()) for _ in range(count)]) as server:
+        client = GatewayClient("t", server.url)
+        done: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: done.append(client.run("p", "1", "f").is_success()))
+            for _ in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert done == [True] * count
+
+
+def test_exceptions_can_be_made_by_hand() -> None:
+    error = PrefabNotFoundError("p", "1")
+    assert error.message == "there is no prefab p@1"
+    assert (AuthenticationError("m", {"a": 1}).status_code, RejectedInput("m").status_code) == (
+        401,
+        422,
+    )
+    assert QuotaExceededError("m", 1, 2, "daily").details == {}
+    assert InvalidAnswer("m").body == ""
+    for made in (error, QuotaExceededError("m", 1, 2, "d"), MissingSecretError("m", "p", "S", "i")):
+        assert pickle.loads(pickle.dumps(made)).__dict__ == made.__dict__

@@ -1,0 +1,156 @@
+"""A model uses the prefabs of its server, with files of the work_dir, in whole tasks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import sleepers, until
+
+from beray import BeRayClient
+from beray.gateway import GatewayClient
+from beray.server.gateway import registry
+from tests.server.agents.fake_openai import Call, Reply
+from tests.server.agents.model_server import ModelServer, model_server
+from tests.server.gateway.prefab_folders import write_prefab
+
+MODULE = """
+import os
+from beray.prefab import Progress
+
+def join(call, *, sign):
+    yield Progress(0.5, "joining")
+    texts = [path.read_text() for path in call.files["parts"]]
+    call.output("whole", "whole.txt").write_text(sign.join(texts))
+    return {"count": len(texts)}
+
+def fail(call):
+    raise ValueError("it cannot be")
+
+def keep(call):
+    return {}
+
+def sleep(call):
+    os.execvp("sleep", ["sleep", "98781"])
+"""
+FUNCTIONS = """
+[functions.join]
+description = "Joins texts"
+streaming = true
+parameters.properties.sign = { type = "string", default = "-" }
+[functions.join.files.inputs.parts]
+many = true
+types = [".txt"]
+[functions.join.files.outputs.whole]
+[functions.fail]
+[functions.keep]
+[[functions.keep.secrets]]
+name = "API_KEY"
+[functions.sleep]
+"""
+JOIN = "prefab_probe_join"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    folder = tmp_path_factory.mktemp("prefabs")
+    with model_server(folder / "data", BERAY_PREFAB_AUTHORS="*") as found:
+        with found.server.sign_up() as author:
+            token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
+            archive = registry.packed(write_prefab(folder / "probe", MODULE, FUNCTIONS))
+            with GatewayClient(base_url=found.server.url, jwt_token=token) as gateway:
+                gateway.add_prefab(archive)
+        yield found
+
+
+@pytest.fixture
+def client(models: ModelServer) -> Iterator[BeRayClient]:
+    with models.server.sign_up() as client:
+        yield client
+
+
+def answers(models: ModelServer) -> list[str]:
+    return models.provider.tool_messages()
+
+
+def tokens(models: ModelServer) -> int:
+    database = sqlite3.connect(models.server.data_dir / "beray.sqlite3")
+    try:
+        (found,) = database.execute("SELECT count(*) FROM internal_tokens").fetchone()
+    finally:
+        database.close()
+    return int(found)
+
+
+def test_files_of_the_work_dir_go_in_and_come_out(
+    models: ModelServer, client: BeRayClient, tmp_path: Path
+) -> None:
+    write = [Call("write_file", {"path": f"in/{name}.txt", "content": name}) for name in "ab"]
+    use = [Call(JOIN, {"parts": ["in/a.txt", "in/b.txt"], "sign": "+"})]
+    events = models.done(
+        client, "join them", Reply(calls=write), Reply(calls=use), Reply(calls=use), Reply(["ok"])
+    )
+    assert events[-1]["status"] == "COMPLETED"
+    *_, first, second = map(json.loads, answers(models)[-2:])
+    assert first == {"result": {"count": 2}, "files": {"whole": ["outputs/whole.txt"]}}
+    assert second["files"] == {"whole": ["outputs/whole-2.txt"]}
+    task_id = events[0]["task_id"]
+    saved = client.download_file(task_id, "outputs/whole.txt", tmp_path / "whole.txt")
+    assert Path(saved).read_text() == "a+b"
+    progress = [
+        event["payload"] for event in events if event["type"] == "AGENT_EVENT_CUSTOM_UPDATE"
+    ]
+    assert {"kind": "progress", "message": "joining"} in progress
+    assert tokens(models) == 0
+
+
+def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayClient) -> None:
+    models.done(client, "what is there", Reply(["nothing"]))
+    tools = {
+        one["function"]["name"]: one["function"] for one in models.provider.requests[-1]["tools"]
+    }
+    schema = tools[JOIN]["parameters"]
+    assert schema["properties"]["parts"]["type"] == "array"
+    assert "parts" in schema["required"] and "sign" in schema["properties"]
+    assert "outputs/" in tools[JOIN]["description"]
+    assert "run_command" in tools
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("prefab_probe_fail", {}, "FUNCTION_ERROR: ValueError: it cannot be"),
+        ("prefab_probe_keep", {}, "API_KEY"),
+        (JOIN, {"parts": ["none.txt"]}, "does not exist"),
+        (JOIN, {"parts": ["../secret.txt"]}, "'..'"),
+        (JOIN, {"parts": [3]}, "parts"),
+        (JOIN, {"parts": ["a.bin"]}, "inputs.files.parts"),
+    ],
+)
+def test_what_fails_is_an_answer_to_the_model(
+    models: ModelServer, client: BeRayClient, name: str, arguments: Any, said: str
+) -> None:
+    goal = f"fail by {name} {arguments}"
+    write = Call("write_file", {"path": "a.bin", "content": "x"})
+    use = Call(name, arguments)
+    events = models.done(client, goal, Reply(calls=[write]), Reply(calls=[use]), Reply(["ok"]))
+    assert events[-1]["status"] == "COMPLETED"
+    assert said in answers(models)[-1]
+
+
+def test_a_task_that_is_stopped_ends_its_call_and_its_token(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    goal = models.script("sleep", Reply(calls=[Call("prefab_probe_sleep", {})]))
+    task = client.create_task(goal)
+    until(lambda: sleepers("98781"))
+    assert tokens(models) == 1
+    client.stop_task(task["id"])
+    *_, last = client.stream_task_updates(task["id"])
+    assert last["status"] == "STOPPED"
+    until(lambda: not sleepers("98781"))
+    assert tokens(models) == 0

@@ -1,0 +1,251 @@
+"""Where prefabs are kept: versions that never change, archives that do no harm, slots in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from gateway_support import refusal
+
+from beray.exceptions import TransferError
+from beray.server.gateway import registry
+from beray.server.gateway.manifest import ManifestError
+from beray.server.gateway.registry import NoSuchPrefab, Registry, VersionTaken
+from beray.server.gateway.slots import Slots
+from beray.testing import RunningServer
+from tests.server.gateway.prefab_folders import write_prefab
+
+MAIN = "def main(call):\n    return {}\n"
+PLAIN = "[functions.main]"
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Registry:
+    found = Registry(tmp_path / "prefabs", tmp_path / "official")
+    found.load()
+    return found
+
+
+def add(found: Registry, tmp_path: Path, version: str, prefab_id: str = "probe") -> None:
+    fresh = write_prefab(
+        tmp_path / f"new-{prefab_id}-{version}", MAIN, PLAIN, version=version, prefab_id=prefab_id
+    )
+    found.install(fresh)
+
+
+def test_the_newest_is_by_precedence_and_no_pre_release(found: Registry, tmp_path: Path) -> None:
+    for version in ("1.2.0", "1.10.0", "2.0.0-rc.1", "1.9.0"):
+        add(found, tmp_path, version)
+    add(found, tmp_path, "0.1.0-a", "early")
+    assert found.versions("probe") == ["1.10.0", "1.9.0", "1.2.0", "2.0.0-rc.1"]
+    assert found.find("probe", "latest").version.text == "1.10.0"
+    assert found.find("early", None).version.text == "0.1.0-a"
+    again = Registry(found.root, tmp_path / "official")
+    again.load()
+    assert again.versions("probe") == found.versions("probe")
+    for prefab_id, version in (("none", None), ("probe", "3.0.0"), ("probe", "../1.2.0")):
+        with pytest.raises(NoSuchPrefab):
+            found.find(prefab_id, version)
+
+
+def test_a_version_never_changes(found: Registry, tmp_path: Path) -> None:
+    add(found, tmp_path, "1.0.0")
+    same = write_prefab(tmp_path / "same", MAIN, PLAIN)
+    assert found.install(same)[1] is False
+    other = write_prefab(tmp_path / "other", MAIN + "# other\n", PLAIN)
+    with pytest.raises(VersionTaken):
+        found.install(other)
+    assert (found.find("probe", None).folder / "probe.py").read_text() == MAIN
+
+
+def test_a_prefab_of_the_server_cannot_be_added_to(tmp_path: Path) -> None:
+    write_prefab(tmp_path / "official/probe/1.0.0", MAIN, PLAIN)
+    found = Registry(tmp_path / "prefabs", tmp_path / "official")
+    found.load()
+    assert found.find("probe", None).is_official
+    with pytest.raises(VersionTaken):
+        add(found, tmp_path, "2.0.0")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "prefab.toml").unlink(),
+        lambda folder: (folder / "prefab.toml").write_text("[prefab"),
+        lambda folder: (folder / "probe.py").unlink(),
+        lambda folder: folder.rename(folder.with_name("2.0.0")),
+        lambda folder: folder.parent.rename(folder.parent.with_name("other")),
+        lambda folder: (folder / "prefab.toml").write_bytes(b"a = 1\n" * 400_000),
+    ],
+)
+def test_a_damaged_folder_hides_no_other(
+    found: Registry, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    add(found, tmp_path, "1.0.0")
+    add(found, tmp_path, "1.0.0", "sound")
+    damage(found.find("probe", None).folder)
+    found.load()
+    assert [one.id for one in found.newest()] == ["sound"]
+
+
+def archive(*members: tuple[str, str], link: str = "") -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as writer:
+        for name, text in members:
+            writer.writestr(name, text)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = (stat.S_IFLNK | 0o777) << 16
+            writer.writestr(info, "/etc/passwd")
+    return data.getvalue()
+
+
+HOSTILE = {
+    "no archive": b"this is no archive",
+    "nothing": b"",
+    "out": archive(("../out.txt", "x")),
+    "absolute": archive(("/tmp/out.txt", "x")),
+    "link": archive(("a", "x"), link="passwd"),
+    "bomb": archive(("a", "\0" * (registry.MOST_BYTES + 1))),
+    "many": archive(*((f"{n}.txt", "") for n in range(registry.MOST_ENTRIES + 1))),
+    "twice": archive(("a.txt", "x"), ("A.TXT", "y")),
+    "cut": archive(("a.txt", "x" * 1000))[:-40],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_archive_that_could_do_harm_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TransferError):
+        registry.unpacked(HOSTILE[name], tmp_path / "place" / "fresh")
+    assert not (tmp_path / "place").exists()
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_what_tools_leave_is_no_part_of_a_prefab(tmp_path: Path) -> None:
+    folder = write_prefab(tmp_path / "a", MAIN, PLAIN)
+    before = registry.packed(folder), registry.content(folder)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/probe.pyc").write_text("x")
+    (folder / ".git").mkdir()
+    assert (registry.packed(folder), registry.content(folder)) == before
+    os.mkfifo(folder / "fifo")
+    with pytest.raises(ManifestError):
+        registry.packed(folder)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer.start(
+        tmp_path_factory.mktemp("server"), BERAY_PREFAB_AUTHORS="a@example.test, b@example.test"
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def token(server: RunningServer) -> str:
+    with server.sign_up("b@example.test") as author:
+        return str(author._session.headers["Authorization"])
+
+
+def post(server: RunningServer, token: str, body: bytes) -> requests.Response:
+    headers = {"Authorization": token, "Content-Type": "application/zip"}
+    return requests.post(f"{server.url}/v1/prefabs", data=body, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_server_refuses_it_too_and_keeps_nothing(
+    server: RunningServer, token: str, name: str
+) -> None:
+    answer = post(server, token, HOSTILE[name])
+    assert refusal(answer) == (422, "INVALID_INPUT")
+    assert str(server.data_dir) not in answer.text
+    assert not list((server.data_dir / "prefabs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "functions", "said"),
+    [
+        (MAIN, "[functions.other]", "no such function"),
+        (MAIN, "[functions.main]\nx = 1", "is not known"),
+        ("raise SystemExit", PLAIN, "SystemExit"),
+        ("import os; os._exit(0)", PLAIN, "ended before"),
+        ("import sys; sys.stdout.buffer.write(b'x' * 99)\n" + MAIN, PLAIN, None),
+    ],
+)
+def test_a_module_is_looked_at_before_it_is_added(
+    server: RunningServer, token: str, tmp_path: Path, module: str, functions: str, said: str | None
+) -> None:
+    folder = write_prefab(tmp_path / "a", module, functions, prefab_id=f"p{abs(hash(module))}")
+    answer = post(server, token, registry.packed(folder))
+    if said is None:
+        assert answer.status_code == 201, answer.text
+        place = server.data_dir / "prefabs" / answer.json()["id"]
+        assert sorted(path.name for path in (place / "1.0.0").iterdir()) == [
+            "prefab.toml",
+            "probe.py",
+        ]
+        assert post(server, token, registry.packed(folder)).status_code == 200
+        (folder / "probe.py").write_text(MAIN)
+        assert refusal(post(server, token, registry.packed(folder))) == (409, "VERSION_TAKEN")
+        return
+    assert refusal(answer) == (422, "INVALID_INPUT")
+    (problem,) = answer.json()["detail"]["errors"]
+    assert said in problem["msg"]
+
+
+def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:
+    body = registry.packed(write_prefab(tmp_path / "a", MAIN, PLAIN))
+    with server.sign_up() as stranger:
+        answer = post(server, str(stranger._session.headers["Authorization"]), body)
+    assert refusal(answer) == (403, "FORBIDDEN")
+    assert post(server, "Bearer nonsense", body).status_code == 401
+
+
+async def test_slots_go_round_and_are_given_back() -> None:
+    slots = Slots(1)
+    order: list[str] = []
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def use(subject: str, name: str) -> None:
+        async with slots.slot(subject):
+            order.append(name)
+            begun.set()
+            await go_on.wait()
+
+    first = asyncio.create_task(use("a", "a1"))
+    await begun.wait()
+    waiting = [asyncio.create_task(use(one[0], one)) for one in ("a2", "a3", "a4", "b1", "c1")]
+    await asyncio.sleep(0)
+    waiting[2].cancel()
+    go_on.set()
+    await asyncio.gather(first, *waiting, return_exceptions=True)
+    assert order == ["a1", "a2", "b1", "c1", "a3"]
+    async with asyncio.timeout(5), slots.slot("d"):
+        order.append("d1")
+
+
+async def test_a_slot_that_is_given_to_somebody_who_leaves_is_not_lost() -> None:
+    slots = Slots(1)
+
+    async def use() -> None:
+        async with slots.slot("a"):
+            pass
+
+    holder = slots.slot("a")
+    await holder.__aenter__()
+    waiting = asyncio.create_task(use())
+    await asyncio.sleep(0)
+    # Given and called off in one go of the loop.
+    await holder.__aexit__(None, None, None)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    async with asyncio.timeout(5), slots.slot("b"):
+        pass
