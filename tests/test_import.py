@@ -61,3 +61,9 @@ def test_what_is_not_there_is_said_as_python_says_it() -> None:
         beray.BerayClient  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'BerayClient'"):
         from beray import BerayClient  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_the_dashboard_starts_without_what_is_opened_later() -> None:
+    script = "import tui.app, tui.screens.main, tui.screens.panes"
+    later = ("beray.gateway", "tui.prefabs", "tui.screens.prefabs", "beray.client")
+    assert imported(script, "textual", *later) == "textual"

@@ -1,6 +1,7 @@
 """The Textual dashboard: screens, widgets, and a stylesheet beside each screen.
 
-It talks to the server through ``BeRayClient`` alone, as any user's script would.
+It talks to the server through ``BeRayClient`` and ``GatewayClient`` alone, as any user's script
+would.
 """
 
 from __future__ import annotations

@@ -44,6 +44,9 @@ class Access(App[None]):
         """The main screen, for the current client."""
         raise NotImplementedError
 
+    def target_changed(self) -> None:
+        """``target`` is another one, or has another token, or none."""
+
     def say(self, text: str, severity: SeverityLevel = "information") -> None:
         """Show ``text``, wherever it comes from, as a notification."""
         self.notify(one_line(text), severity=severity, markup=False)
@@ -114,6 +117,7 @@ class Access(App[None]):
         before, self.client = self.client, client
         if before is not client:
             before.close()
+        self.target_changed()
 
     def on_renewed(self, message: messages.Renewed) -> None:
         if message.target.profile == self.target.profile:  # not of one that was just left
@@ -236,6 +240,7 @@ class Access(App[None]):
         )
         if here:
             self.target = replace(self.target, token=None)
+            self.target_changed()
             self._ended = ""
             self._show_alone(self._sign_in(f"Signed out of {name}."))
 

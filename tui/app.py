@@ -26,6 +26,10 @@ from tui.terminal import Terminal
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from beray.gateway import GatewayClient
+    from tui.prefabs.desk import Desk
+    from tui.prefabs.messages import RunTold
+    from tui.prefabs.run import Run
 
 TIMEOUT: Final = (5.0, 15.0)
 """Seconds to connect, and seconds without a byte: shorter than a script's, a reader waits."""
@@ -60,6 +64,7 @@ class BeRayApp(Access):
         renew: says where the server is now, for one that may have a successor; called in
             the poller's thread.
         memory: what is remembered between starts; closed when the app ends.
+        gateway: makes the client of a target's gateway; otherwise the target is one itself.
         settled: called when the tasks are about to be shown, and what that takes is there.
     """
 
@@ -84,6 +89,7 @@ class BeRayApp(Access):
         clock: Callable[[], datetime] = utc_now,
         renew: Callable[[], Target] | None = None,
         memory: Memory | None = None,
+        gateway: Callable[[Target], GatewayClient] | None = None,
         settled: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
@@ -98,6 +104,9 @@ class BeRayApp(Access):
         self.connect = connect
         self.renew = renew
         self.settled = settled
+        self._gateway = gateway
+        self._desk: Desk | None = None
+        """Once prefabs have been looked at."""
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
         remembered = self.memory.get(theme.SETTING)
@@ -111,6 +120,8 @@ class BeRayApp(Access):
         self.come_in()
 
     def on_unmount(self) -> None:
+        if self._desk is not None:
+            self._desk.close()
         self.terminal.close()
         self.memory.close()
 
@@ -129,11 +140,53 @@ class BeRayApp(Access):
             return None
         return messages.Renewed(found, self.connect(found))
 
+    # Prefabs
+
+    def action_prefabs(self) -> None:
+        """Show the prefabs of the server, on top of the tasks."""
+        from tui.prefabs.desk import Desk  # parts that may never be shown
+        from tui.prefabs.gateway import connect
+        from tui.prefabs.messages import RunTold
+        from tui.screens.prefabs import PrefabsScreen
+
+        if self._desk is None:
+
+            def told(run: Run) -> None:
+                deliver(self, RunTold(run))
+
+            self._desk = Desk(self.target, self.clock, told, self._gateway or connect)
+        if not self._lies_open(PrefabsScreen):
+            self.push_screen(PrefabsScreen(self._desk))
+
+    def on_run_told(self, message: RunTold) -> None:
+        if self._desk is not None and self._desk.advance(message.run):
+            self._tell_end(message.run)
+
+    def _tell_end(self, run: Run) -> None:
+        """Say how ``run`` has ended, to who does not look at it."""
+        from tui.prefabs.call_screen import CallScreen
+        from tui.prefabs.report import summed_up
+
+        if not self.screen_stack:
+            return  # the app is being left
+        screen = self.screen
+        if not (isinstance(screen, CallScreen) and screen.shows(run)):
+            self.say(summed_up(run))
+        self.terminal.tell(summed_up(run))
+
+    def target_changed(self) -> None:
+        if self._desk is not None:
+            self._desk.go_to(self.target)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         if isinstance(screen, MainScreen):
             from tui.screens.commands import commands
 
             yield from commands(screen)
+        elif self._desk is not None:
+            from tui.screens import help
+
+            yield from help.commands(screen)
         yield from self.access_commands()
         yield SystemCommand("Theme", "Choose other colours", self.action_change_theme)
         yield SystemCommand("Quit", "Leave; tasks go on running on the server", self.action_quit)

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
-if TYPE_CHECKING:
-    from beray.client import BeRayClient
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Client = TypeVar("Client", bound=Closable)
 
 
 class _Later:
-    def __init__(self, make: Callable[[], BeRayClient]) -> None:
+    def __init__(self, make: Callable[[], Closable]) -> None:
         self._make = make
         self._making = threading.Lock()
-        self._made: BeRayClient | None = None
+        self._made: Closable | None = None
 
     def __getattr__(self, name: str) -> Any:
         with self._making:
@@ -31,6 +35,6 @@ class _Later:
             self._made.close()
 
 
-def later(make: Callable[[], BeRayClient]) -> BeRayClient:
+def later(make: Callable[[], Client]) -> Client:
     """What ``make`` makes, which is called when something is first asked of it."""
-    return cast("BeRayClient", _Later(make))
+    return cast("Client", _Later(make))

@@ -65,13 +65,16 @@ def split(text: str) -> tuple[str, str]:
     return text[: len(text) - len(name)] if folder else "", name
 
 
-def listed(folder: Path, name: str, before: Listing | None = None) -> Listing:
+def listed(
+    folder: Path, name: str, before: Listing | None = None, types: tuple[str, ...] = ()
+) -> Listing:
     """List ``folder``; reads it, so call it in a thread.
 
     Args:
         name: how the names begin; upper and lower case are the same. Names that begin
             with a dot are left out unless it does.
         before: an earlier listing; it is not read again where it was of the same folder.
+        types: the endings, in small letters, that files have; others are left out.
     """
     if before is not None and before.folder == folder and not before.problem:
         scanned = before.scanned
@@ -86,6 +89,7 @@ def listed(folder: Path, name: str, before: Listing | None = None) -> Listing:
         for entry in scanned
         if entry.shown.casefold().startswith(wanted)
         and (wanted.startswith(".") or not entry.shown.startswith("."))
+        and (not types or entry.is_folder or entry.path.name.casefold().endswith(types))
     ]
     shown = tuple(_with_size(entry) for entry in found[:MOST_SHOWN])
     return Listing(folder, shown, len(found), _common(found), scanned)

@@ -26,6 +26,12 @@ class PathScreen(ModalScreen[Path | None]):
     """Gives an absolute path, or ``None``. What is typed is completed by tab.
 
     The first line stands for the folder itself, once its name is followed by a separator.
+
+    Args:
+        folder: where to begin.
+        title: what is asked for.
+        types: the endings, in small letters, that a file may have; empty for any.
+        folders: a folder can be chosen as well.
     """
 
     CSS_PATH = "choosing.tcss"
@@ -39,8 +45,18 @@ class PathScreen(ModalScreen[Path | None]):
         Binding("pagedown", "move('page_down')", show=False, priority=True),
     ]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        title: str = "Attach a file or a folder",
+        types: tuple[str, ...] = (),
+        *,
+        folders: bool = True,
+    ) -> None:
         super().__init__()
+        self._title = title
+        self._types = types
+        self._takes_folders = folders
         self._start = f"{shown_folder(folder)}{os.sep}".replace(os.sep * 2, os.sep)
         self._folders = {self._start: folder}
         """The folders that were gone into, by how they are shown: not every name can be typed."""
@@ -49,8 +65,9 @@ class PathScreen(ModalScreen[Path | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog choosing") as dialog:
-            dialog.border_title = "Attach a file or a folder"
-            dialog.border_subtitle = "tab completes · enter attaches · esc cancels"
+            dialog.border_title = safe.line(self._title, 60)
+            enter = "attaches" if self._takes_folders else "takes"
+            dialog.border_subtitle = f"tab completes · enter {enter} · esc cancels"
             yield Line(self._start, id="path", select_on_focus=False)
             yield Static(classes="nothing", markup=False)
             choices = OptionList(id="choices", markup=False, compact=True)
@@ -73,10 +90,10 @@ class PathScreen(ModalScreen[Path | None]):
     def _list(self) -> None:
         text, before = self._typed, self._listing
         head, name = split(text)
-        folder = self._folder(head)
+        folder, types = self._folder(head), self._types
         background.run(
             self,
-            lambda: messages.Listed(text, listed(folder, name, before)),
+            lambda: messages.Listed(text, listed(folder, name, before, types)),
             lambda error: messages.Listed(text, Listing(folder, problem=safe.words(error))),
         )
 
@@ -85,7 +102,8 @@ class PathScreen(ModalScreen[Path | None]):
             return
         listing = self._listing = message.listing
         _, name = split(message.text)
-        itself = [Entry(listing.folder, "", True)] if not name and not listing.problem else []
+        is_offered = self._takes_folders and not name and not listing.problem
+        itself = [Entry(listing.folder, "", True)] if is_offered else []
         self._choices = [*itself, *listing.entries]
         lines = [_itself(one.path) for one in itself] + [_line(one) for one in listing.entries]
         more = listing.total - len(listing.entries)
@@ -97,7 +115,9 @@ class PathScreen(ModalScreen[Path | None]):
         choices.highlighted = 0 if self._choices else None
         words = listing.problem
         if not words and not self._choices:
-            words = f"Nothing here begins with {name}"
+            words = (
+                f"Nothing here begins with {name}" if name else "There is nothing to choose here"
+            )
         nothing = self.query_one(".nothing", Static)
         nothing.update(safe.line(words))
         nothing.display = bool(words)
@@ -120,6 +140,9 @@ class PathScreen(ModalScreen[Path | None]):
             if entry.path == listing.folder:
                 self.action_move("cursor_down")
                 return
+        self._go_on_with(head, entry)
+
+    def _go_on_with(self, head: str, entry: Entry) -> None:
         completed = head + entry.shown
         if entry.is_folder:
             completed += os.sep
@@ -138,8 +161,13 @@ class PathScreen(ModalScreen[Path | None]):
     @on(OptionList.OptionSelected)
     def _take(self) -> None:
         at = self.query_one(OptionList).highlighted
-        if at is not None and at < len(self._choices):
-            self.dismiss(self._choices[at].path)
+        if at is None or at >= len(self._choices):
+            return
+        entry = self._choices[at]
+        if entry.is_folder and not self._takes_folders:
+            self._go_on_with(split(self._typed)[0], entry)
+        else:
+            self.dismiss(entry.path)
 
 
 def _itself(folder: Path) -> Content:

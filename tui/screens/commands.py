@@ -15,6 +15,7 @@ def commands(screen: MainScreen) -> Iterator[SystemCommand]:
     """The actions that there are now: without a task, what makes one."""
     yield SystemCommand("New task", "Give a goal", screen.action_new_task)
     yield SystemCommand("New chat", "Talk with the agent, or go on", screen.action_new_chat)
+    yield SystemCommand("Prefabs", "Functions to call, with files", screen.dashboard.action_prefabs)
     if screen.board.watched_task is not None:
         yield from _of_task(screen)
         yield from _of_log(screen)

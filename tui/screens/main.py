@@ -51,6 +51,7 @@ class MainScreen(Chatting):
         Binding("d", "download", "Save", tooltip="Download the selected file"),
         Binding("z", "download_zip", "ZIP", tooltip="Download all files of the task"),
         Binding("c", "new_chat", "Chat", show=False, tooltip="Talk with the agent: a new chat"),
+        Binding("P", "app.prefabs", "Prefabs", show=False, tooltip="Functions to call, with files"),
         Binding("f5", "refresh_files", "Read the files again", show=False),
     ]
 

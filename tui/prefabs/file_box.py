@@ -1,0 +1,151 @@
+"""The files that go in under one key: those that were chosen, and a line to choose another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from tui import background, safe
+from tui.composer import messages
+from tui.composer.attachments import Attachment, look_at
+from tui.composer.enclosed import MUTED, Enclosed
+from tui.composer.order import Tool
+from tui.composer.path_screen import PathScreen
+from tui.prefabs.box import Box
+from tui.prefabs.order import refused_file
+from tui.prefabs.spec import FileKey
+
+
+class FileList(Enclosed):
+    """The chosen files, and behind them the line that adds one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Choose")]
+    adding = Content("")
+
+    def show(
+        self,
+        attachments: Sequence[Path],
+        tools: Sequence[Tool],
+        looked_at: Mapping[Path, Attachment],
+    ) -> None:
+        at = self.highlighted
+        super().show(attachments, tools, looked_at)
+        self.add_option(Option(self.adding))
+        self.display = True
+        self.highlighted = min(at or 0, len(attachments))
+
+    @property
+    def is_adding(self) -> bool:
+        return self.highlighted == len(self._items)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "remove" or not self.is_adding
+
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        super().watch_highlighted(highlighted)
+        self.refresh_bindings()
+
+
+class FileBox(Box):
+    """Is given a key and the files in it; gives ``Changed``."""
+
+    class Changed(Message):
+        """Other files are in it."""
+
+    def __init__(self, place: FileKey, paths: Sequence[Path], *, id: str) -> None:
+        super().__init__(id=id)
+        self.place = place
+        self.paths = tuple(paths)
+        self._looked_at: dict[Path, Attachment] = {}
+
+    def compose(self) -> ComposeResult:
+        place = self.place
+        files = FileList(f"{self.id}-files")
+        files.add_class("box")
+        files.border_title = safe.line(f"{place.key} *" if place.required else place.key, 60)
+        kind = " ".join(place.types) or "any file"
+        files.adding = Content.assemble(
+            ("+ ", "$text-primary"),
+            "add files  " if place.many else "choose a file  ",
+            safe.line(kind, 100, MUTED),
+        )
+        yield files
+        about = Static(
+            safe.line(" ".join(place.description.split()), 400), classes="about", markup=False
+        )
+        about.display = bool(place.description)
+        yield about
+        yield Static(classes="problem", markup=False)
+
+    def on_mount(self) -> None:
+        self._show()
+        for path in self.paths:
+            self._look(path)
+
+    @property
+    def problem(self) -> str:
+        """Why one of the files cannot be sent, as far as they have been looked at."""
+        found = (self._looked_at.get(path) for path in self.paths)
+        return next((f"{one.name}: {one.problem}" for one in found if one and one.problem), "")
+
+    def _show(self) -> None:
+        self.query_one(FileList).show(self.paths, (), self._looked_at)
+
+    def _look(self, path: Path) -> None:
+        background.run(
+            self,
+            lambda: messages.LookedAt(look_at(path)),
+            lambda _: messages.LookCalledOff(),
+        )
+
+    def on_looked_at(self, message: messages.LookedAt) -> None:
+        message.stop()
+        self._looked_at[message.attachment.path] = message.attachment
+        self._show()
+
+    def on_look_called_off(self, message: messages.LookCalledOff) -> None:
+        message.stop()
+
+    @on(Enclosed.Removed)
+    def _remove(self, message: Enclosed.Removed) -> None:
+        message.stop()
+        self._have(tuple(path for path in self.paths if path is not message.item))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if self.query_one(FileList).is_adding:
+            self.choose()
+
+    def choose(self) -> None:
+        """Ask for a file; it takes the place of the one that is there where there is but one."""
+
+        def chosen(path: Path | None) -> None:
+            if path is None:
+                return
+            there = self.paths if self.place.many else ()
+            refused = refused_file(self.place, path, there)
+            if refused:
+                self.refuse(refused)
+            else:
+                self._have((*there, path))
+                self._look(path)
+
+        last = self.paths[-1].parent if self.paths else Path.cwd()
+        title = f"A file for {self.place.key}"
+        self.app.push_screen(PathScreen(last, title, self.place.types, folders=False), chosen)
+
+    def _have(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.accept()
+        self._show()
+        self.post_message(self.Changed())

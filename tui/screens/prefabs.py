@@ -1,0 +1,289 @@
+"""The prefabs of the server: which there are, and what they do."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, OptionList, Static
+from textual.widgets.option_list import Option
+
+from beray.exceptions import APIError, AuthenticationError, InvalidResponseError, NotFoundError
+from beray.text import one_line
+from tui import background, messages, safe
+from tui.composer.enclosed import MUTED
+from tui.prefabs import details, report
+from tui.prefabs.call_screen import CallScreen
+from tui.prefabs.desk import Desk
+from tui.prefabs.messages import PrefabsArrived, PrefabsFailed, SpecArrived, SpecFailed
+from tui.prefabs.report_view import ReportView
+from tui.prefabs.spec import DEPLOYED, Spec, Summary, spec, summary
+from tui.state import Connection
+from tui.widgets.key_footer import KeyFooter
+from tui.widgets.status_bar import StatusBar
+
+if TYPE_CHECKING:
+    from beray.gateway import GatewayClient
+    from tui.app import BeRayApp
+
+_SETTLE_SECONDS: Final = 0.12
+"""How long the cursor rests on a prefab before its spec is read."""
+_NONE: Final = Content.assemble(
+    ("No prefabs yet\n\n", "bold"),
+    "A prefab is a small versioned service with named functions,\n"
+    "which takes files and gives files.\n\n",
+    ("beray prefab new ID", "$text-primary"),
+    " writes one that works.\n",
+    ("beray prefab add FOLDER", "$text-primary"),
+    " brings it to the server.\n\n",
+    ("f5 looks again", MUTED),
+)
+_NO_GATEWAY: Final = Content.from_markup(
+    "[b]This server is no gateway[/b]\n\n"
+    "It runs tasks and has no prefabs.\nYour own server has some: f3 goes there."
+)
+
+
+class Row(NamedTuple):
+    """A line of the list: a prefab, or one of its functions."""
+
+    summary: Summary
+    function: str = ""
+
+
+class PrefabList(OptionList):
+    """The prefabs; enter calls."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "Call", tooltip="Fill in the function, and run it"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="prefab-list", markup=False, compact=True)
+
+
+def rows(found: list[Summary]) -> list[Row]:
+    """Each prefab, and below it its functions."""
+    return [Row(one, function) for one in found for function in ("", *dict.fromkeys(one.functions))]
+
+
+class PrefabsScreen(Screen[None]):
+    """Browses; what is chosen is called on a ``CallScreen``."""
+
+    CSS_PATH = "prefabs.tcss"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "version", "Version", tooltip="Another version of the prefab"),
+        Binding("f5", "read", "Look again", tooltip="Read the prefabs again"),
+        Binding("escape", "dismiss", "Tasks", tooltip="Back; what runs goes on"),
+        Binding("question_mark", "help", "Help", key_display="?", tooltip="The keys, and glyphs"),
+        Binding("q", "app.quit", "Quit", show=False),
+    ]
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk = desk
+        self.rows: list[Row] = []
+        self._specs: dict[tuple[str, str], Spec | Exception] = {}
+        """By id and version, as far as they have been read; the exception where that failed."""
+        self._versions: dict[str, str] = {}
+        """Of prefabs, the version that is looked at, where it is not the newest."""
+        self._settling: Timer | None = None
+        self._asked: set[tuple[str, str]] = set()
+
+    @property
+    def dashboard(self) -> BeRayApp:
+        return cast("BeRayApp", self.app)
+
+    # What is on the screen
+
+    def compose(self) -> ComposeResult:
+        yield StatusBar(self._desk.target)
+        with ContentSwitcher(initial="prefabs-note", id="prefabs-body"):
+            yield Static("Reading the prefabs …", id="prefabs-note", classes="note", markup=False)
+            with Container(id="prefabs"):
+                yield PrefabList()
+                yield ReportView(id="prefab-spec")
+        yield KeyFooter(compact=True)
+
+    def on_mount(self) -> None:
+        self.action_read()
+
+    def action_read(self) -> None:
+        """Read the list, and what is looked at, again."""
+        gateway = self._desk.gateway
+        self._specs.clear()
+        self._asked.clear()
+        background.run(self, lambda: PrefabsArrived(list(gateway.list_prefabs())), PrefabsFailed)
+
+    def on_renewed(self) -> None:
+        self.action_read()
+
+    def on_prefabs_arrived(self, message: PrefabsArrived) -> None:
+        self.query_one(StatusBar).show(Connection.ONLINE)
+        before = self.selected
+        self.rows = rows([one for one in map(summary, message.infos) if one is not None])
+        listed = self.query_one(PrefabList)
+        count = sum(not row.function for row in self.rows)
+        listed.border_title = f"Prefabs · {count}"
+        listed.set_options(Option(_line(row)) for row in self.rows)
+        if not self.rows:
+            self._note(_NONE)
+            return
+        keys = [(row.summary.id, row.function) for row in self.rows]
+        at = (before.summary.id, before.function) if before else keys[0]
+        listed.highlighted = keys.index(at) if at in keys else 0
+        self.query_one("#prefabs-body", ContentSwitcher).current = "prefabs"
+        self.set_focus(listed)
+        self._show_spec()
+
+    def on_prefabs_failed(self, message: PrefabsFailed) -> None:
+        error = message.error
+        if isinstance(error, AuthenticationError) and not self.dashboard.target.embedded:
+            self.app.post_message(messages.SessionEnded(one_line(report.words(error))))
+        refused = isinstance(error, (APIError, InvalidResponseError))
+        state = Connection.REFUSED if refused else Connection.OFFLINE
+        if isinstance(error, NotFoundError):
+            self.query_one(StatusBar).show(Connection.ONLINE)
+            self._note(_NO_GATEWAY)
+            return
+        self.query_one(StatusBar).show(state)
+        again = ("\n\nf5 looks again", "dim")
+        self._note(Content.assemble(safe.block(report.words(error), 1000), again), failed=True)
+
+    def _note(self, words: Content, *, failed: bool = False) -> None:
+        note = self.query_one("#prefabs-note", Static)
+        note.update(words)
+        note.set_class(failed, "failed")
+        self.query_one("#prefabs-body", ContentSwitcher).current = "prefabs-note"
+
+    # What is looked at
+
+    @property
+    def selected(self) -> Row | None:
+        """The line under the cursor."""
+        at = self.query_one(PrefabList).highlighted
+        return self.rows[at] if at is not None and at < len(self.rows) else None
+
+    @property
+    def spec(self) -> Spec | None:
+        """That of the prefab under the cursor, once it has been read."""
+        row = self.selected
+        found = self._specs.get(self._key(row)) if row is not None else None
+        return found if isinstance(found, Spec) else None
+
+    def _key(self, row: Row) -> tuple[str, str]:
+        one = row.summary
+        return one.id, self._versions.get(one.id, one.version)
+
+    @on(OptionList.OptionHighlighted)
+    def _show_spec(self) -> None:
+        """Show what is known of the prefab under the cursor, and read it where it rests."""
+        row = self.selected
+        if row is None:
+            return
+        found = self._specs.get(self._key(row))
+        view = self.query_one(ReportView)
+        view.border_title = safe.line(row.summary.title, 60)
+        if isinstance(found, Spec):
+            view.show(details.document(found, row.function))
+        elif found is not None:
+            view.show(details.problem(row.summary, report.words(found)))
+        else:
+            view.show(details.outline(row.summary))
+            if self._settling is not None:
+                self._settling.stop()
+            self._settling = self.set_timer(_SETTLE_SECONDS, self._read_spec)
+        self.refresh_bindings()
+
+    def _read_spec(self) -> None:
+        row = self.selected
+        key = self._key(row) if row is not None else None
+        if row is None or key is None or key in self._asked:
+            return
+        self._asked.add(key)
+        background.run(
+            self, partial(_read, self._desk.gateway, *key), lambda error: SpecFailed(*key, error)
+        )
+
+    def on_spec_arrived(self, message: SpecArrived) -> None:
+        key = message.prefab_id, message.version
+        known = next((row.summary for row in self.rows if row.summary.id == key[0]), None)
+        if known is not None:
+            self._specs[key] = spec(message.told, known)
+            self._arrived(key)
+
+    def on_spec_failed(self, message: SpecFailed) -> None:
+        key = message.prefab_id, message.version
+        self._specs[key] = message.error
+        self._arrived(key)
+
+    def _arrived(self, key: tuple[str, str]) -> None:
+        row = self.selected
+        if row is not None and self._key(row) == key:
+            self._show_spec()
+
+    # What can be done
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "version":
+            return self.spec is not None and len(self.spec.versions) > 1
+        return True
+
+    def action_version(self) -> None:
+        """The next older version; behind the oldest the newest again."""
+        row, found = self.selected, self.spec
+        if row is None or found is None or len(found.versions) < 2:
+            return
+        versions = found.versions
+        at = versions.index(found.version) if found.version in versions else -1
+        self._versions[row.summary.id] = versions[(at + 1) % len(versions)]
+        self._show_spec()
+
+    @on(OptionList.OptionSelected)
+    def _open(self) -> None:
+        """Open the function; of a prefab, its first one."""
+        row, found = self.selected, self.spec
+        if row is None or found is None or not found.functions:
+            return
+        if found.status != DEPLOYED:
+            self.dashboard.say(f"{found.id} is {found.status}: it cannot be called", "warning")
+            return
+        function = found.function(row.function) if row.function else found.functions[0]
+        if function is None:
+            self.dashboard.say(f"{found.version} has no function {row.function}", "warning")
+            return
+        self.app.push_screen(CallScreen(self._desk, found, function))
+
+    def action_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen())
+
+
+def _read(gateway: GatewayClient, prefab_id: str, version: str) -> SpecArrived:
+    return SpecArrived(prefab_id, version, gateway.get_prefab_spec(prefab_id, version or None))
+
+
+def _line(row: Row) -> Content:
+    one = row.summary
+    if row.function:
+        return Content.assemble("   ", safe.line(row.function, 80))
+    facts = [one.version]
+    if one.is_official:
+        facts.append("official")
+    if one.requires_secrets:
+        facts.append("needs a secret")
+    if one.status != DEPLOYED:
+        facts.append(one.status)
+    style = "bold" if one.status == DEPLOYED else f"bold {MUTED}"
+    return Content.assemble(
+        safe.line(one.title, 80, style), "  ", safe.line(" · ".join(facts), 120, MUTED)
+    )
