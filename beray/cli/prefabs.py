@@ -23,7 +23,7 @@ from beray.exceptions import ConfigurationError, ConnectionFailed
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
-    from beray.server.gateway.registry import Installed
+    from beray.server.gateway.prefabs.registry import Installed
 
 _group = typer.Typer(
     help="Prefabs: functions with files, run by the server.",
@@ -105,8 +105,8 @@ def _checked(folder: Path, as_json: bool) -> Installed | None:
     """The prefab in ``folder``; ``None`` where something is wrong, which is told."""
     if find_spec("jsonschema") is None or find_spec("fastapi") is None:
         raise ConfigurationError("this needs the server's packages: pip install 'beray[server]'")
-    from beray.server.gateway import checking
-    from beray.server.gateway.manifest import ManifestError
+    from beray.server.gateway.prefabs import checking
+    from beray.server.gateway.prefabs.manifest import ManifestError
 
     try:
         return checking.checked(folder)
@@ -131,7 +131,7 @@ def add(
     """Check a prefab and add it to the server. A version that is there never changes."""
     if _checked(folder, as_json) is None:
         return FAILED
-    from beray.server.gateway import registry
+    from beray.server.gateway.prefabs import registry
 
     archive = registry.packed(folder)
     with gateway(ctx, url, profile) as client:

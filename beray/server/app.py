@@ -18,8 +18,11 @@ from beray.server.chats import Chats
 from beray.server.dependencies import Services
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
-from beray.server.gateway import access, api_keys, calls, object_urls, prefabs
-from beray.server.gateway import files as gateway_files
+from beray.server.gateway import access, api_keys
+from beray.server.gateway.files import object_urls
+from beray.server.gateway.files import routes as gateway_files
+from beray.server.gateway.prefabs import calls
+from beray.server.gateway.prefabs import routes as prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess

@@ -13,7 +13,7 @@ from textual.widgets import Select
 
 from beray.client import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway import registry
+from beray.server.gateway.prefabs import registry
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown

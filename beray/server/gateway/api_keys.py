@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser
-from beray.server.gateway.object_files import is_plain
+from beray.server.gateway.files.object_files import is_plain
 from beray.server.gateway.tokens import MOST_KEYS, TooManyKeys
 from beray.server.json_values import StrictRoute, require_plain
 from beray.server.tables import ApiKey

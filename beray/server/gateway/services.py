@@ -12,12 +12,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.prefab_services import Prefabs, running_prefabs
+from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.files.signing import Signer, secret_at
+from beray.server.gateway.files.temporary import Temporary
+from beray.server.gateway.prefabs.services import Prefabs, running_prefabs
 from beray.server.gateway.quotas import Quotas
-from beray.server.gateway.signing import Signer, secret_at
-from beray.server.gateway.temporary import Temporary
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -73,7 +73,7 @@ def _objects(settings: Settings, store: Store) -> ObjectStore:
         signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
         return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
     try:
-        from beray.server.gateway.s3_objects import S3Objects
+        from beray.server.gateway.files.s3_objects import S3Objects
     except ImportError:
         raise ObjectStoreUnavailable(
             "BERAY_S3_BUCKET is set, and S3 is not installed; pip install 'beray[s3]' brings it"

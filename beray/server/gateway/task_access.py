@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway.registry import Registry
+from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from gateway_support import Agent, S3Server
 
-from beray.server.gateway.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.s3_objects import S3Objects
-from beray.server.gateway.signing import Signer
+from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.files.s3_objects import S3Objects
+from beray.server.gateway.files.signing import Signer
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.testing import RunningServer

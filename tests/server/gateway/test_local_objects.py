@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.gateway.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.objects import NoSuchObject, require_key
-from beray.server.gateway.signing import Signer
+from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.files.objects import NoSuchObject, require_key
+from beray.server.gateway.files.signing import Signer
 from beray.server.store import Store
 from beray.server.tables import LocalObject
 

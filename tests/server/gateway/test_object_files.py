@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.gateway import object_files
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.local_objects import LocalObjects
-from beray.server.gateway.objects import NoSuchObject, StoredObject
+from beray.server.gateway.files import object_files
+from beray.server.gateway.files.local_objects import LocalObjects
+from beray.server.gateway.files.objects import NoSuchObject, StoredObject
 from beray.server.gateway.refusals import GatewayRefused
 
 USER = Caller(3, "scout", "127.0.0.1")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from beray.server.gateway import manifest, schemas
-from beray.server.gateway.manifest import ManifestError
-from beray.server.gateway.versions import Version, newest_first
+from beray.server.gateway.prefabs import manifest, schemas
+from beray.server.gateway.prefabs.manifest import ManifestError
+from beray.server.gateway.prefabs.versions import Version, newest_first
 
 GOOD = """
 [prefab]

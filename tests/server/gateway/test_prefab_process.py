@@ -11,8 +11,8 @@ import psutil
 import pytest
 from support import sleepers, until
 
-from beray.server.gateway import prefab_process, registry
-from beray.server.gateway.prefab_process import Order, RunFailed
+from beray.server.gateway.prefabs import process, registry
+from beray.server.gateway.prefabs.process import Order, RunFailed
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from tests.server.gateway.prefab_folders import write_prefab
@@ -47,7 +47,7 @@ class Bench:
         order = Order(prefab, "main", parameters, self.work, {}, 64 * MIB, 0, {"KEY": "s3cret"})
         before = set(psutil.pids())
         try:
-            return await prefab_process.called(self.sandbox, order, self._emit)
+            return await process.called(self.sandbox, order, self._emit)
         finally:
             gone = [pid for pid in psutil.pids() if pid not in before and _of(pid, self.work)]
             assert not gone
@@ -122,7 +122,7 @@ async def test_an_error_has_a_traceback_without_the_servers_paths(
     assert 'File "probe.py", line 4, in inner' in failed.traceback
     assert 'File "json/__init__.py"' in failed.traceback
     assert 'json.loads("{")' in failed.traceback
-    assert "prefab_child" not in failed.traceback
+    assert "child.py" not in failed.traceback
     assert str(tmp_path) not in failed.traceback and "/prefab/" not in failed.traceback
 
 
@@ -297,4 +297,4 @@ async def _listening() -> int:
 
 
 def test_the_child_is_a_program_of_its_own() -> None:
-    assert os.path.isfile(prefab_process.command()[2])
+    assert os.path.isfile(process.command()[2])

@@ -15,10 +15,10 @@ import requests
 from gateway_support import refusal
 
 from beray.exceptions import TransferError
-from beray.server.gateway import registry
-from beray.server.gateway.manifest import ManifestError
-from beray.server.gateway.registry import NoSuchPrefab, Registry, VersionTaken
-from beray.server.gateway.slots import Slots
+from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs.manifest import ManifestError
+from beray.server.gateway.prefabs.registry import NoSuchPrefab, Registry, VersionTaken
+from beray.server.gateway.prefabs.slots import Slots
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 

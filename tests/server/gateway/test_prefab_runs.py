@@ -15,7 +15,7 @@ import requests
 from gateway_support import refusal
 from support import sleepers, until
 
-from beray.server.gateway import registry
+from beray.server.gateway.prefabs import registry
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
@@ -285,7 +285,7 @@ def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None
 
 def _functions(server: RunningServer) -> list[int]:
     children = psutil.Process(server.pid).children(recursive=True)
-    return [one.pid for one in children if "prefab_child.py" in " ".join(_line(one))]
+    return [one.pid for one in children if "prefabs/child.py" in " ".join(_line(one))]
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -14,12 +14,12 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import folders, quota
-from beray.server.gateway import prefab_process, run_files, schemas
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.calls_in import Prepared
-from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.prefab_process import INPUTS, OUTPUTS, Emit, Order, Piece, RunFailed
-from beray.server.gateway.slots import Slots
+from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.prefabs import process, run_files, schemas
+from beray.server.gateway.prefabs.calls_in import Prepared
+from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Emit, Order, Piece, RunFailed
+from beray.server.gateway.prefabs.slots import Slots
 from beray.server.quota import OverQuota
 from beray.server.sandbox import Sandbox
 from beray.server.secrets import Cutter
@@ -115,7 +115,7 @@ class PrefabRuns:
             self._settings.task_max_memory_bytes, call.secrets,
         )  # fmt: skip
         try:
-            called = prefab_process.called(self._sandbox, order, emit)
+            called = process.called(self._sandbox, order, emit)
             returned = await self._bounded(called, folder, most)
         except RunFailed as failed:
             # Where nothing is sandboxed, an error may name the call's own folder.

@@ -25,8 +25,8 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server import ranges
 from beray.server.database import Database
-from beray.server.gateway.objects import NoSuchObject, StoredObject, require_key
-from beray.server.gateway.signing import Signer
+from beray.server.gateway.files.objects import NoSuchObject, StoredObject, require_key
+from beray.server.gateway.files.signing import Signer
 from beray.server.store import utc_now
 from beray.server.tables import LocalObject
 

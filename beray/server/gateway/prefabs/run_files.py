@@ -14,13 +14,13 @@ from typing import Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway import object_files
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.manifest import Function
-from beray.server.gateway.object_files import OUTPUTS as OUTPUT_KEYS
-from beray.server.gateway.objects import NoSuchObject, ObjectStore
-from beray.server.gateway.prefab_process import INPUTS, OUTPUTS, RunFailed
-from beray.server.gateway.schemas import Problem
+from beray.server.gateway.files import object_files
+from beray.server.gateway.files.object_files import OUTPUTS as OUTPUT_KEYS
+from beray.server.gateway.files.objects import NoSuchObject, ObjectStore
+from beray.server.gateway.prefabs.manifest import Function
+from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, RunFailed
+from beray.server.gateway.prefabs.schemas import Problem
 from beray.text import one_line
 
 MOST_INPUTS: Final = 1_000

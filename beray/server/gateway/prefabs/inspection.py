@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from beray.server.gateway.manifest import Function
-from beray.server.gateway.registry import Installed
-from beray.server.gateway.schemas import Place, Problem, Schema
+from beray.server.gateway.prefabs.manifest import Function
+from beray.server.gateway.prefabs.registry import Installed
+from beray.server.gateway.prefabs.schemas import Place, Problem, Schema
 
 
 def problems(prefab: Installed, found: dict[str, Any]) -> list[Problem]:
     """What does not fit, all at once.
 
     Args:
-        found: what ``prefab_child`` says of the module; not trusted.
+        found: what ``child`` says of the module; not trusted.
     """
     missing = found.get("missing")
     if isinstance(missing, list) and missing:

@@ -13,7 +13,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from beray.server.gateway.objects import NoSuchObject, StoredObject, require_key
+from beray.server.gateway.files.objects import NoSuchObject, StoredObject, require_key
 from beray.server.settings import Settings
 from beray.server.store import utc_now
 from beray.text import one_line

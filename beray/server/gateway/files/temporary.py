@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.database import Database
-from beray.server.gateway.objects import ObjectStore
+from beray.server.gateway.files.objects import ObjectStore
 from beray.server.store import utc_now
 from beray.server.tables import TemporaryObject
 

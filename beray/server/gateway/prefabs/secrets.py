@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import delete, select
 
 from beray.server.database import Database
-from beray.server.gateway.signing import secret_at
+from beray.server.gateway.files.signing import secret_at
 from beray.server.store import utc_now
 from beray.server.tables import PrefabSecret
 

@@ -1,6 +1,6 @@
 """``prefab.toml``: what a prefab says of itself.
 
-Source: the issue's form of it; TOML 1.0.0; PEP 508 for the names of distributions.
+Source: docs/prefabs.md; TOML 1.0.0; PEP 508 for the names of distributions.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from beray.server.gateway import schemas
-from beray.server.gateway.schemas import Place, Problem, Schema
-from beray.server.gateway.versions import Version
+from beray.server.gateway.prefabs import schemas
+from beray.server.gateway.prefabs.schemas import Place, Problem, Schema
+from beray.server.gateway.prefabs.versions import Version
 from beray.text import one_line
 
 FILE: Final = "prefab.toml"

@@ -13,16 +13,16 @@ from starlette.responses import JSONResponse
 
 from beray.exceptions import TransferError
 from beray.server.dependencies import AppServices, Services
-from beray.server.gateway import inspection, prefab_process, registry
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.calls_in import not_found
-from beray.server.gateway.manifest import ManifestError
-from beray.server.gateway.prefab_process import RunFailed
-from beray.server.gateway.prefab_secrets import MOST_CHARACTERS
+from beray.server.gateway.prefabs import inspection, process, registry
+from beray.server.gateway.prefabs.calls_in import not_found
+from beray.server.gateway.prefabs.manifest import ManifestError
+from beray.server.gateway.prefabs.process import RunFailed
+from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, VersionTaken
+from beray.server.gateway.prefabs.schemas import Problem
+from beray.server.gateway.prefabs.secrets import MOST_CHARACTERS
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
-from beray.server.gateway.registry import Installed, NoSuchPrefab, VersionTaken
-from beray.server.gateway.schemas import Problem
 from beray.server.tables import User
 from beray.text import one_line
 
@@ -102,9 +102,7 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> None:
     work = place / "work"
     work.mkdir()
     try:
-        found = await prefab_process.inspected(
-            app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS
-        )
+        found = await process.inspected(app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS)
     except RunFailed as failed:
         module = Problem((prefab.module_file,), failed.message.replace(str(fresh), "."))
         raise ManifestError([module]) from None

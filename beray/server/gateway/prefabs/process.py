@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 import beray
 from beray.server.bubblewrap import INSIDE, Bind
-from beray.server.gateway.registry import Installed
+from beray.server.gateway.prefabs.registry import Installed
 from beray.server.json_values import require_plain
 from beray.server.runners.programs import Tail
 from beray.server.sandbox import Sandbox
@@ -29,7 +29,7 @@ MOST_BYTES: Final = 16 * 1024**2
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
-_CHILD: Final = Path(__file__).with_name("prefab_child.py")
+_CHILD: Final = Path(__file__).with_name("child.py")
 _PACKAGE: Final = Path(beray.__file__).parent
 _PREFAB: Final = "/prefab"
 """Where a prefab's folder is in its sandbox."""
@@ -111,7 +111,7 @@ async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
 
 
 async def inspected(sandbox: Sandbox, prefab: Installed, folder: Path, seconds: float) -> Frame:
-    """What the prefab's module has: see ``prefab_child``.
+    """What the prefab's module has: see ``child``.
 
     Raises:
         RunFailed: it cannot be imported.

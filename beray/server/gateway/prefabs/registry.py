@@ -20,15 +20,15 @@ import structlog
 
 from beray.exceptions import TransferError
 from beray.server import folders
-from beray.server.gateway import manifest
-from beray.server.gateway.manifest import Function, Manifest, ManifestError
-from beray.server.gateway.schemas import Problem
-from beray.server.gateway.versions import Version, newest_first
+from beray.server.gateway.prefabs import manifest
+from beray.server.gateway.prefabs.manifest import Function, Manifest, ManifestError
+from beray.server.gateway.prefabs.schemas import Problem
+from beray.server.gateway.prefabs.versions import Version, newest_first
 
 MOST_BYTES: Final = 64 * 1024**2
 """What a prefab may unpack to."""
 MOST_ENTRIES: Final = 2_000
-OFFICIAL: Final = Path(__file__).parents[2] / "prefabs"
+OFFICIAL: Final = Path(__file__).parents[3] / "prefabs"
 
 log = structlog.get_logger("beray.prefabs")
 

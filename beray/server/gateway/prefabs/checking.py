@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from beray.server.gateway import inspection, prefab_process, registry
-from beray.server.gateway.manifest import ManifestError
-from beray.server.gateway.registry import Installed
-from beray.server.gateway.schemas import Problem
+from beray.server.gateway.prefabs import inspection, process, registry
+from beray.server.gateway.prefabs.manifest import ManifestError
+from beray.server.gateway.prefabs.registry import Installed
+from beray.server.gateway.prefabs.schemas import Problem
 
 IMPORT_SECONDS: Final = 60.0
 _LENGTH: Final = struct.Struct("!I")
@@ -27,11 +27,11 @@ def checked(folder: Path) -> Installed:
     """
     prefab = registry.inspected(folder.absolute(), is_official=False)
     registry.packed(folder)
-    job = prefab_process.packed(prefab_process.inspection(prefab, str(folder.absolute())))
+    job = process.packed(process.inspection(prefab, str(folder.absolute())))
     with tempfile.TemporaryFile() as errors:
         try:
             ended = subprocess.run(
-                prefab_process.command(),
+                process.command(),
                 input=job, stdout=subprocess.PIPE, stderr=errors, timeout=IMPORT_SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
-"""Calls one function of one prefab. A program of its own; ``prefab_process`` speaks to it.
+"""Calls one function of one prefab. A program of its own; ``process`` speaks to it.
 
-    python -I prefab_child.py BERAY_FOLDER
+    python -I child.py BERAY_FOLDER
 
 Standard input and output carry frames: a length of four bytes, big-endian, and so many
 bytes of JSON. It is sent one with ``op``: ``run``, or ``inspect``, which only looks at the

@@ -20,12 +20,12 @@ from starlette.responses import Response
 from beray import digests
 from beray.server import ranges
 from beray.server.dependencies import AppServices
-from beray.server.gateway.forms import cut_off, too_large
-from beray.server.gateway.local_objects import LocalObjects
-from beray.server.gateway.object_files import media_type, storing
-from beray.server.gateway.objects import NoSuchObject
+from beray.server.gateway.files.forms import cut_off, too_large
+from beray.server.gateway.files.local_objects import LocalObjects
+from beray.server.gateway.files.object_files import media_type, storing
+from beray.server.gateway.files.objects import NoSuchObject
+from beray.server.gateway.files.signing import OBJECTS_PATH, Expired, Forged
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
-from beray.server.gateway.signing import OBJECTS_PATH, Expired, Forged
 from beray.server.store import as_time
 from beray.server.transfer import Transfer, requested_part
 

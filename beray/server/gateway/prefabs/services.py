@@ -9,11 +9,11 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway.calls_in import Preparation
-from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.prefab_secrets import PrefabSecrets
-from beray.server.gateway.registry import Registry
-from beray.server.gateway.runs import PrefabRuns
+from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.prefabs.calls_in import Preparation
+from beray.server.gateway.prefabs.registry import Registry
+from beray.server.gateway.prefabs.runs import PrefabRuns
+from beray.server.gateway.prefabs.secrets import PrefabSecrets
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store

@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server import ranges
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.objects import ObjectStore, StoredObject, require_key
+from beray.server.gateway.files.objects import ObjectStore, StoredObject, require_key
 from beray.server.gateway.refusals import GatewayRefused, missing_agent_context
 from beray.text import printable
 

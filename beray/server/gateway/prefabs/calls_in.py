@@ -9,15 +9,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.gateway import run_files, schemas
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.manifest import Function
-from beray.server.gateway.objects import ObjectStore
-from beray.server.gateway.prefab_secrets import PrefabSecrets
+from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.prefabs import run_files, schemas
+from beray.server.gateway.prefabs.manifest import Function
+from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, Registry
+from beray.server.gateway.prefabs.run_files import Keys
+from beray.server.gateway.prefabs.schemas import Place, Problem
+from beray.server.gateway.prefabs.secrets import PrefabSecrets
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused
-from beray.server.gateway.registry import Installed, NoSuchPrefab, Registry
-from beray.server.gateway.run_files import Keys
-from beray.server.gateway.schemas import Place, Problem
 from beray.server.json_values import require_plain
 from beray.text import one_line
 

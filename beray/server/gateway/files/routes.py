@@ -15,11 +15,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from beray.server.dependencies import AppServices, Services
-from beray.server.gateway import object_files
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.forms import FileForm
-from beray.server.gateway.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
+from beray.server.gateway.files import object_files
+from beray.server.gateway.files.forms import FileForm
+from beray.server.gateway.files.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
 from beray.text import printable
 

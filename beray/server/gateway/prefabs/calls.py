@@ -18,13 +18,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from beray.server.dependencies import AppServices, Services
-from beray.server.gateway import runs
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.calls_in import Call, Prepared
-from beray.server.gateway.prefab_process import Piece
+from beray.server.gateway.prefabs import runs
+from beray.server.gateway.prefabs.calls_in import Call, Prepared
+from beray.server.gateway.prefabs.process import Piece
+from beray.server.gateway.prefabs.runs import Result
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
-from beray.server.gateway.runs import Result
 
 MOST_CALLS: Final = 100
 """In one request."""

@@ -1,0 +1,1 @@
+"""The files of the gateway: objects, where they are kept, and how they are reached."""

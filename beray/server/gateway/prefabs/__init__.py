@@ -1,0 +1,1 @@
+"""The prefabs of the gateway: which there are, and calls of their functions."""
