@@ -146,7 +146,7 @@ class TaskFiles:
         transfer: files.Transfer | None = None,
     ) -> UploadedFile:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
-        with open(local, "rb") as file:
+        with uploads.opened(local) as file:
             name = path or Path(local).name
             handle = transfer or files.Transfer()
             return self._put(task_id, name, uploads.Upload(file, handle), handle)

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from beray.exceptions import InvalidArgument, TransferError
 from beray.files import BLOCK_BYTES, Transfer
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A local file, to be uploaded.
+
+    Raises:
+        InvalidArgument: it is no regular file: what its size is cannot be known, nor when it ends.
+        OSError: it cannot be read.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of folders, Python has its own words
+        raise InvalidArgument(f"{os.fspath(path)} is no regular file; copy what it gives to one")
+    return open(path, "rb")
 
 
 class UploadAborted(BaseException):

@@ -13,6 +13,7 @@ from beray.exceptions import InvalidResponseError
 from beray.files import local_path
 from beray.gateway import GatewayClient, PrefabResult, PrefabStream, StreamEvent, StreamEventType
 from beray.partial import refuse_existing
+from beray.text import printable
 
 
 def watched(stream: PrefabStream, as_json: bool) -> PrefabResult:
@@ -76,6 +77,8 @@ def show(result: PrefabResult, as_json: bool, saved: dict[str, list[str]] | None
     if not succeeded:
         _explain(result.error)
         return FAILED
+    if content := result.get("content"):
+        output.line(_json(content))
     output.line(_json(result.get_function_result()))
     for key, places in (result.get_files() if saved is None else saved).items():
         for place in places:
@@ -86,7 +89,7 @@ def show(result: PrefabResult, as_json: bool, saved: dict[str, list[str]] | None
 def _explain(error: Any) -> None:
     told = error if isinstance(error, dict) else {"message": str(error)}
     for line in str(told.get("traceback") or "").splitlines():
-        output.note(line)
+        output.note(f"| {line}")
     code = f"{told['code']}: " if told.get("code") else ""
     output.problem(f"{code}{told.get('message') or 'the call failed'}")
 
@@ -127,7 +130,13 @@ def plan(result: PrefabResult, folder: Path) -> list[tuple[str, str, Path]]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    """JSON that passes the gate to the terminal as it is: what acts on one is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return "".join(map(_escaped, text)) if printable(text) != text else text
+
+
+def _escaped(letter: str) -> str:
+    return letter if printable(letter) == letter else json.dumps(letter)[1:-1]
 
 
 def _text(value: object) -> str | None:

@@ -47,7 +47,7 @@ SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret.", c
 @contextmanager
 def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[GatewayClient]:
     """Give a client of the server's gateway, with the account's access token."""
-    from beray.gateway import GatewayClient
+    from beray.gateway import GatewayClient, MissingSecretError
 
     server = target(ctx, Profiles(), url, profile)
     with GatewayClient(base_url=server.url, jwt_token=server.token) as client:
@@ -55,6 +55,10 @@ def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterato
             yield client
         except ConnectionFailed as error:
             error.add_note(f"the server is {server.url}")
+            raise
+        except MissingSecretError as error:
+            if error.instructions:
+                error.add_note(error.instructions)
             raise
 
 
@@ -231,8 +235,13 @@ def run(
         else:
             result = client.run(prefab_id, found.version, function, parameters, urls or None)
         saved = None
-        if out is not None and result.is_success():
-            saved = prefab_results.take(client, result, out, begin, overwrite=force)
+        try:
+            if out is not None and result.is_success():
+                saved = prefab_results.take(client, result, out, begin, overwrite=force)
+        except BaseException:
+            # What was run, and maybe paid for, is told whatever becomes of its files.
+            prefab_results.show(result, as_json, None)
+            raise
     return prefab_results.show(result, as_json, saved)
 
 

@@ -109,7 +109,8 @@ def _message(error: house.APIError, details: dict[str, Any]) -> str:
         return str(error)
     problems = details.get("errors")
     if isinstance(problems, list) and problems:
-        said = f"{said}: {in_words(problems)}"
+        more = in_words(problems)
+        said = said if more.rstrip(".") in said else f"{said.rstrip('.')}: {more}"
     return said[:BODY_EXCERPT]
 
 

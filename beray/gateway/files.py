@@ -104,7 +104,7 @@ class GatewayFiles:
         """
         kind = _content_type(path, content_type)
         handle = transfer or Transfer()
-        with open(path, "rb") as file, handle.told_apart():
+        with uploads.opened(path) as file, handle.told_apart():
             body = uploads.Upload(file, handle)
             target = self._transport.json(
                 schema.UPLOAD_URL,
@@ -204,7 +204,7 @@ class GatewayFiles:
     ) -> str:
         kind = _content_type(path, content_type)
         handle = transfer or Transfer()
-        with open(path, "rb") as file, uploads.told(handle):
+        with uploads.opened(path) as file, uploads.told(handle):
             upload = uploads.Upload(file, handle)
             body = uploads.Multipart(upload, Path(path).name, kind, fields)
             stored = self._transport.json(

@@ -26,16 +26,18 @@ class Prefab:
     def call(
         self,
         function_name: str,
+        /,
         files: Mapping[str, Sequence[str]] | None = None,
         **parameters: Any,
     ) -> PrefabResult:
         """Call a function; as :meth:`GatewayClient.run`, which also takes parameters that
-        are called ``files`` or ``function_name``."""
+        are called ``files``."""
         return self._client.run(self.prefab_id, self.version, function_name, parameters, files)
 
     def stream(
         self,
         function_name: str,
+        /,
         files: Mapping[str, Sequence[str]] | None = None,
         **parameters: Any,
     ) -> PrefabStream:

@@ -5,8 +5,9 @@ Source: the Gateway wire page.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import StringConstraints
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from beray.schema import Shape, loose
@@ -34,25 +35,28 @@ class RunAnswer(TypedDict):
     results: list[CallAnswer]
 
 
+S3Url = Annotated[str, StringConstraints(pattern="^s3://[^/]+/.")]
+
+
 @loose
 class UploadUrl(TypedDict):
     upload_url: str
-    s3_url: str
+    s3_url: S3Url
 
 
 @loose
 class Stored(TypedDict):
     """The answer to an upload."""
 
-    s3_url: str
-    success: NotRequired[bool]
+    s3_url: S3Url
+    success: NotRequired[Literal[True]]
     filename: NotRequired[str]
     size: NotRequired[int]
 
 
 @loose
 class PresignedUrl(TypedDict):
-    presigned_url: str
+    presigned_url: Annotated[str, StringConstraints(pattern="^https?://")]
 
 
 @loose

@@ -179,6 +179,29 @@ def test_a_stream_is_shown_as_it_comes_without_what_a_terminal_obeys(probe: Comm
     assert Path("results/other/a.txt").read_text() == "b"
 
 
+def test_what_was_run_is_told_whatever_becomes_of_its_files(probe: Command) -> None:
+    Path("results/made").mkdir(parents=True)
+    Path("results/made/a.txt").write_text("mine")
+    for options in ([], ["--json"], ["--stream"]):
+        result = probe("prefab", "run", "probe", "tell", "--out", "results", *options)
+        assert result.status == 1 and '"said"' in result.out
+        assert "overwrites" in result.err
+    assert Path("results/made/a.txt").read_text() == "mine"
+
+
+def test_what_acts_on_a_terminal_is_escaped_and_not_changed(probe: Command) -> None:
+    text = "a\u009b31mb\u202ec\u0085d\te\x1b[2J"
+    Path("text").write_text(text)
+    result = probe("prefab", "run", "probe", "echo", "--param", "text=@text")
+    assert json.loads(result.out)["text"] == text
+    assert result.out.isascii() and "\x1b" not in result.out
+
+
+def test_what_a_streaming_function_says_is_told_without_stream_too(probe: Command) -> None:
+    result = probe("prefab", "run", "probe", "tell")
+    assert result.out.startswith("[") and "one " in result.out
+
+
 def test_json_is_one_object_a_line(probe: Command) -> None:
     *events, last = probe("prefab", "run", "probe", "tell", "--stream", "--json").json
     kinds = [event["type"] for event in events]
@@ -200,6 +223,7 @@ def test_a_failure_has_its_traceback(probe: Command) -> None:
 def test_a_secret_comes_from_stdin_and_is_told_to_nobody(probe: Command) -> None:
     missing = probe("prefab", "run", "probe", "keep")
     assert missing.status == 1 and "beray prefab secret set probe API_KEY" in missing.err
+    assert "Get one at example.com" in missing.err
     given = probe("prefab", "secret", "set", "probe", "API_KEY", stdin="0123456789\n")
     assert given.status == 0 and "0123456789" not in given.err + given.out
     assert probe("prefab", "secret", "list", "probe").out == "API_KEY\n"

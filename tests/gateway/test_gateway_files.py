@@ -301,6 +301,11 @@ def test_what_goes_wrong_here_is_told_from_there(method: str, tmp_path: Path, lo
             send(tmp_path)
         with pytest.raises(InvalidInput):
             send(local, content_type="a/b\r\nX: y")
+        if os.name == "posix":
+            os.mkfifo(tmp_path / "pipe")
+            for special in (tmp_path / "pipe", "/dev/zero"):
+                with pytest.raises(InvalidInput, match="no regular file"):
+                    send(special)
         assert server.requests == []
         if method == "upload_input_file":
             server.say(upload_url(server))
@@ -471,3 +476,23 @@ def test_a_checksum_that_does_not_fit(tmp_path: Path) -> None:
         with pytest.raises(FileTransferError):
             GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"success": False, "s3_url": "s3://b/k"},
+        {"success": True, "s3_url": ""},
+        {"success": True, "s3_url": "http://x/y"},
+        {"success": True, "s3_url": "s3://b"},
+    ],
+)
+def test_an_upload_that_did_not_succeed_is_none(local: Path, answer: dict[str, object]) -> None:
+    with FaultServer([says(answer)]) as server, pytest.raises(InvalidAnswer):
+        GatewayClient("t", server.url).upload_file(local)
+
+
+def test_a_presigned_url_is_one(local: Path) -> None:
+    named = says({"presigned_url": "javascript:1"})
+    with FaultServer([named]) as server, pytest.raises(InvalidAnswer):
+        GatewayClient("t", server.url).get_presigned_url("s3://b/k")

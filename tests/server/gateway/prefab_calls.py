@@ -38,6 +38,14 @@ def whisper(call: Call) -> dict:
         return {}
     raise ValueError("my key is " + call.secrets["API_KEY"])
 
+def fail(call: Call, *, how: str) -> dict:
+    if how == "import":
+        from json import zork
+    if how == "surrogate":
+        raise RuntimeError("half \\udc80")
+    call.output("copy", call.secrets["API_KEY"] + ".txt").write_text("a")
+    return {}
+
 def wrong(call: Call) -> dict:
     return {"count": "three"}
 
@@ -97,6 +105,11 @@ parameters.properties.mark = { type = "string", default = "98770" }
 [[functions.whisper.secrets]]
 name = "API_KEY"
 instructions = "Get one at example.com"
+[functions.fail]
+parameters.properties.how = { type = "string", default = "" }
+[functions.fail.files.outputs.copy]
+[[functions.fail.secrets]]
+name = "API_KEY"
 [functions.wrong]
 returns.properties.count.type = "integer"
 [functions.outputs]

@@ -40,6 +40,22 @@ def add(found: Registry, tmp_path: Path, version: str, prefab_id: str = "probe")
     found.install(fresh)
 
 
+def test_a_version_that_is_not_run_stands_in_nobodys_way(found: Registry, tmp_path: Path) -> None:
+    add(found, tmp_path, "1.0.0")
+    off = write_prefab(tmp_path / "off", MAIN, PLAIN, version="2.0.0", more='status = "disabled"')
+    found.install(off)
+    assert found.find("probe", "latest").version.text == "1.0.0"
+    assert found.find("probe", "2.0.0").version.text == "2.0.0"
+    assert found.versions("probe") == ["2.0.0", "1.0.0"]
+    alone = write_prefab(
+        tmp_path / "alone", MAIN, PLAIN, prefab_id="alone", more='status = "disabled"'
+    )
+    found.install(alone)
+    assert [(one.id, one.version.text) for one in found.newest()] == [
+        ("alone", "1.0.0"), ("probe", "1.0.0"),
+    ]  # fmt: skip
+
+
 def test_the_newest_is_by_precedence_and_no_pre_release(found: Registry, tmp_path: Path) -> None:
     for version in ("1.2.0", "1.10.0", "2.0.0-rc.1", "1.9.0"):
         add(found, tmp_path, version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,43 @@ def test_inputs_that_do_not_fit_are_refused_with_their_place(
     assert [["calls", 0, "inputs", *place]] == [
         problem["loc"] for problem in answer.json()["detail"]["errors"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("accept", "streams"),
+    [
+        ("text/event-stream;q=0", False),
+        ("application/json, text/event-stream;q=0.0", False),
+        ("text/event-stream; q=0.5, application/json", True),
+    ],
+)
+def test_what_is_not_acceptable_is_not_sent(caller: Caller, accept: str, streams: bool) -> None:
+    with caller.run(call("outputs"), accept=accept) as answer:
+        assert answer.headers["Content-Type"].startswith("text/event") is streams
+
+
+def test_nothing_is_as_good_as_empty(caller: Caller) -> None:
+    for inputs in (None, {"parameters": None, "files": None}, {}):
+        assert caller.result(call("outputs") | {"inputs": inputs})["status"] == "SUCCESS"
+
+
+def test_an_error_names_no_place_of_the_server_and_says_what_it_can(
+    server: RunningServer, caller: Caller
+) -> None:
+    token = str(caller.account._session.headers["Authorization"])
+    given = requests.put(
+        f"{server.url}/v1/prefabs/probe/secrets/API_KEY",
+        json={"value": "of-nobody-else"}, headers={"Authorization": token}, timeout=30,
+    )  # fmt: skip
+    assert given.ok, given.text
+    error = caller.failure(call("fail", how="import"))
+    assert error["code"] == "FUNCTION_ERROR" and "zork" in error["message"]
+    assert sys.prefix not in str(error) and sys.base_prefix not in str(error)
+    error = caller.failure(call("fail", how="surrogate"))
+    assert (error["code"], error["message"]) == ("FUNCTION_ERROR", "RuntimeError: half \\udc80")
+    assert "probe.py" in error["traceback"]
+    error = caller.failure(call("fail"))
+    assert error["code"] == "INVALID_OUTPUT" and "of-nobody-else" not in str(error)
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])

@@ -22,10 +22,10 @@ MOST_FIELD_BYTES: Final = 4096
 
 
 class FileForm:
-    """A form whose one file is the last of its parts.
+    """A form with one file among its parts.
 
     Attributes:
-        fields: what stands before the file.
+        fields: what stands before the file; once ``content`` has ended, all of them.
         filename: as the client names it.
         content_type: of the file, as the client names it.
         size: bytes of the file that have arrived.
@@ -76,10 +76,10 @@ class FileForm:
                 raise _invalid(f"the form has no file {FILE_FIELD!r}")
 
     async def content(self) -> AsyncIterator[bytes]:
-        """The file. Once it ends, the form has ended as well, as it has to.
+        """The file. Once it ends, the form has ended as well, with the fields behind the file.
 
         Raises:
-            GatewayRefused: it is too large, or was cut off, or is not the last part.
+            GatewayRefused: it is too large, or was cut off, or is not the only one.
         """
         while True:
             arrived, self._arrived = self._arrived, []
@@ -119,8 +119,8 @@ class FileForm:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         name = _text(options.get(b"name", b""))
-        if self.filename is not None:
-            raise _invalid("the file has to be the last part of the form, and the only file")
+        if self.filename is not None and b"filename" in options:
+            raise _invalid("the form has more than one file")
         if name == FILE_FIELD and b"filename" in options:
             self.filename = _text(options[b"filename"])
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1") or None

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import IO, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from beray.server.dependencies import AppServices, Services
 from beray.server.gateway.access import CurrentCaller
@@ -21,6 +23,7 @@ from beray.server.gateway.files import object_files
 from beray.server.gateway.files.forms import FileForm
 from beray.server.gateway.files.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.ranges import BLOCK_BYTES
 from beray.text import printable
 
 UPLOAD_URL_SECONDS: Final = 3600
@@ -73,15 +76,33 @@ async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> d
     form = FileForm(request, app.settings.gateway_object_bytes)
     await form.begin()
     key = _new_key(object_files.new_output, caller, form.filename or "")
-    return await _put(app, form, key)
+    return await _put(app, form, key, form.content())
 
 
 @router.post("/upload_temp", openapi_extra=_FORM)
 async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
-    """Keep a file of an agent's for a while. The fields stand before the file."""
+    """Keep a file of an agent's for a while."""
     object_files.workspace_of(caller)
     form = FileForm(request, app.settings.gateway_object_bytes)
     await form.begin()
+    if {"ttl", "session_id"} <= form.fields.keys():
+        return await _put_for_a_while(app, caller, form, form.content())
+    # They may stand behind the file, and say where it belongs.
+    with object_files.storing(), tempfile.TemporaryFile(dir=app.settings.data_dir) as held:
+        async for block in form.content():
+            await run_in_threadpool(held.write, block)
+        held.seek(0)
+        return await _put_for_a_while(app, caller, form, _blocks(held))
+
+
+async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while block := await run_in_threadpool(file.read, BLOCK_BYTES):
+        yield block
+
+
+async def _put_for_a_while(
+    app: Services, caller: Caller, form: FileForm, content: AsyncIterator[bytes]
+) -> dict[str, Any]:
     ttl = form.fields.get("ttl") or str(DAY_SECONDS)
     if not (ttl.isascii() and ttl.isdigit() and 1 <= int(ttl[:9]) <= MOST_TTL_SECONDS):
         raise _invalid("ttl", f"it has to be 1 to {MOST_TTL_SECONDS} seconds")
@@ -89,7 +110,7 @@ async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices)
     make = partial(object_files.new_temporary, session_id=session_id)
     key = _new_key(make, caller, form.filename or "")
     await app.gateway.temporary.expect(key, int(ttl))
-    answer = await _put(app, form, key)
+    answer = await _put(app, form, key, content)
     await app.gateway.temporary.keep(key, int(ttl))
     return answer
 
@@ -160,10 +181,12 @@ async def cleanup_temp(
         return {"deleted_count": await app.gateway.temporary.clean(folder)}
 
 
-async def _put(app: Services, form: FileForm, key: str) -> dict[str, Any]:
+async def _put(
+    app: Services, form: FileForm, key: str, content: AsyncIterator[bytes]
+) -> dict[str, Any]:
     store = app.gateway.objects
     with object_files.storing():
-        stored = await store.put(key, form.content(), object_files.media_type(form.content_type))
+        stored = await store.put(key, content, object_files.media_type(form.content_type))
     return {
         "success": True,
         "s3_url": object_files.s3_url(store, key),

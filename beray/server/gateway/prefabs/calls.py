@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Final
@@ -30,6 +31,8 @@ MOST_CALLS: Final = 100
 """In one request."""
 WAITING_PIECES: Final = 64
 """How many pieces may wait for whoever reads a stream before the function has to."""
+_ZERO: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
+"""What is not acceptable at all (RFC 9110, 12.4.2)."""
 _EVENTS: Final = "text/event-stream"
 
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
@@ -80,9 +83,10 @@ async def _prepared(
 
 def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) -> bool:
     accepted = {
-        item.partition(";")[0].strip().lower()
+        kind.strip().lower()
         for line in request.headers.getlist("accept")
-        for item in line.split(",")
+        for kind, _, weight in (item.partition(";") for item in line.split(","))
+        if not _ZERO.search(weight)
     }
     if _EVENTS in accepted:
         return True

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.gateway.callers import Caller
@@ -24,9 +24,12 @@ from beray.text import one_line
 Name = Annotated[str, Field(max_length=200)]
 
 
+_NothingIsEmpty = BeforeValidator(lambda given: {} if given is None else given)
+
+
 class Inputs(BaseModel):
-    parameters: dict[str, Any] = {}
-    files: dict[str, list[str]] = {}
+    parameters: Annotated[dict[str, Any], _NothingIsEmpty] = {}
+    files: Annotated[dict[str, list[str]], _NothingIsEmpty] = {}
 
     @field_validator("parameters")
     @classmethod
@@ -45,7 +48,7 @@ class Call(BaseModel):
     version: Name | None = None
     """``latest``, or nothing: the newest."""
     function_name: Name
-    inputs: Inputs = Inputs()
+    inputs: Annotated[Inputs, _NothingIsEmpty] = Inputs()
 
 
 @dataclass(frozen=True, slots=True)

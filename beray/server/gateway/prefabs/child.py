@@ -129,7 +129,13 @@ def _run(channel: Channel, folder: str, job: dict[str, Any]) -> None:
 def _failure(error: BaseException, folder: str) -> dict[str, Any]:
     said = _safely(str, error)[:_MESSAGE_CHARACTERS]
     message = f"{type(error).__name__}: {said}".removesuffix(": ")
-    return {"code": "FUNCTION_ERROR", "message": message, "traceback": _trace(error, folder)}
+    trace = _sendable(_trace(error, folder))
+    return {"code": "FUNCTION_ERROR", "message": _sendable(message), "traceback": trace}
+
+
+def _sendable(text: str) -> str:
+    """Text with halves of surrogate pairs written out: no wire takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _safely(function: Any, value: object) -> str:

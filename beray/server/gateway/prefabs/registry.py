@@ -55,6 +55,10 @@ class Installed:
         return self.manifest.prefab.id
 
     @property
+    def is_deployed(self) -> bool:
+        return self.manifest.prefab.status == "deployed"
+
+    @property
     def module_file(self) -> str:
         return f"{self.manifest.prefab.module}.py"
 
@@ -123,7 +127,7 @@ class Registry:
         return [one.text for one in newest_first([installed.version for installed in found])]
 
     def find(self, prefab_id: str, version: str | None) -> Installed:
-        """The prefab; its newest version where that is asked for by ``latest`` or nothing.
+        """The prefab; its newest version that is run where ``latest`` or nothing is asked for.
 
         Raises:
             NoSuchPrefab: it is not there.
@@ -131,9 +135,13 @@ class Registry:
         versions = self.versions(prefab_id)
         if not versions:
             raise NoSuchPrefab("there is no such prefab")
-        wanted = versions[0] if version in (None, "", "latest") else version
         with self._lock:
-            installed = self._found.get(prefab_id, {}).get(str(wanted))
+            found = dict(self._found.get(prefab_id, {}))
+        if version in (None, "", "latest"):
+            # One that is not run stands in nobody's way.
+            deployed = (text for text in versions if found[text].is_deployed)
+            version = next(deployed, versions[0])
+        installed = found.get(str(version))
         if installed is None:
             raise NoSuchPrefab(f"{prefab_id} has no such version; it has {', '.join(versions)}")
         return installed

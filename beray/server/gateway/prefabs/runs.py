@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+import beray
 from beray.server import folders, quota
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files.objects import ObjectStore
@@ -24,6 +26,11 @@ from beray.server.quota import OverQuota
 from beray.server.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
+
+_OURS: Final = sorted({Path(sys.prefix), Path(sys.base_prefix), Path(beray.__file__).parents[1]})[
+    ::-1
+]
+"""The longer ones first: one may be in another."""
 
 log = structlog.get_logger("beray.prefabs")
 
@@ -118,15 +125,16 @@ class PrefabRuns:
             called = process.called(self._sandbox, order, emit)
             returned = await self._bounded(called, folder, most)
         except RunFailed as failed:
-            # Where nothing is sandboxed, an error may name the call's own folder.
+            # Python's own errors name files of its own; without a sandbox, of the call as well.
+            paths = (folder, call.prefab.folder, *_OURS)
             raise RunFailed(
-                failed.code,
-                _without(failed.message, folder, call.prefab.folder),
-                _without(failed.traceback, folder, call.prefab.folder),
+                failed.code, _without(failed.message, *paths), _without(failed.traceback, *paths)
             ) from None
         returned = {} if returned is None else returned
         await run_in_threadpool(_require_fit, call, returned)
         files = await run_in_threadpool(run_files.made, folder, call.function, most)
+        if any(cutter.clean(file.name) != file.name for file in files):
+            raise RunFailed("INVALID_OUTPUT", "the name of an output file holds a secret")
         urls = await run_files.stored(self._objects, caller, job, files)
         return {"status": "SUCCESS", "output": cutter.clean(returned), "files": urls}
 
