@@ -94,7 +94,8 @@ def _require_id(prefab_id: str) -> None:
 def check(folder: Folder, as_json: AsJson = False) -> int:
     """Say what is wrong with a prefab; nothing is, with exit status 0.
 
-    Its module is imported. No server is needed.
+    No server is needed. Its module is imported here, with your rights and no sandbox: look at
+    what somebody else has written before you check it.
     """
     found = _checked(folder, as_json)
     if found is None:
