@@ -168,9 +168,44 @@ def test_quotes_that_do_not_close(tmp_path: Path) -> None:
     assert "2,3" in text_of(tmp_path, 'a,b\n1,"x\n2,3\n')[0]
 
 
-def test_names_of_columns_are_told_apart(tmp_path: Path) -> None:
-    text, _ = text_of(tmp_path, "a,,A,a \n1,2,3,4\n")
-    assert text == "a,column_2,A_2,a_3\n1,2,3,4\n"
+RENAMED = "columns are renamed: 2 from '' to 'column_2', 3 from 'A' to 'A_2', 4 from 'a' to 'a_3'"
+
+
+def test_names_of_columns_are_told_apart_and_that_is_said(tmp_path: Path) -> None:
+    said = info(tmp_path, "a,,A,a\n1,2,3,4\n")
+    assert [each["name"] for each in said["columns"]] == ["a", "column_2", "A_2", "a_3"]
+    assert said["problems"] == [RENAMED]
+    assert info(tmp_path, "a,\n1,2,3\n")["problems"][1:] == [
+        "columns are renamed: 2 from '' to 'column_2'"
+    ]
+    many = info(tmp_path, "a" + ",a" * 7 + "\n")
+    assert many["problems"][0].endswith("6 from 'a' to 'a_6' and 2 more")
+
+
+def test_sheets_name_columns_as_text_does(tmp_path: Path) -> None:
+    rows = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
+    path = workbook(tmp_path / "b.xlsx", S=rows)
+    said = module.info(call_with(tmp_path, table=path))
+    assert said["preview"] == [{"a": 1, "column_2": 2, "A_2": 3, "a_3": 4, "b_1": 5, "5": 6}]
+    assert said["problems"] == [RENAMED]
+    assert converted(tmp_path, path, header=False)["tables"][0]["problems"] == []
+
+
+def test_a_sheet_with_an_empty_column_and_rows_before_its_header(tmp_path: Path) -> None:
+    rows = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
+    said = module.info(call_with(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
+    assert said["preview"] == [{"a": 1, "a_2": 2}]
+
+
+def test_text_to_text_keeps_the_header_as_written(tmp_path: Path) -> None:
+    data = 'a,,A,a ,"x,y"\n1,2,3,4,5\n'
+    text, table = text_of(tmp_path, data)
+    assert text == data
+    assert table["columns"] == ["a", "column_2", "A_2", "a_3", "x,y"]
+    call = call_with(tmp_path, table=tmp_path / "a.csv")
+    result = module.filter(call, columns=["a_3", "column_2"])
+    assert (tmp_path / "outputs/table" / result["file"]).read_text() == "a ,\n4,2\n"
+    assert text_of(tmp_path, '""\n1\n')[0] == '""\n1\n'
 
 
 def test_without_a_header(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_formats_there_and_back(tmp_path: Path) -> None:
     assert excel["problems"] == [
         "whole: written as text, for Excel keeps 15 digits of a number",
         "at: written in UTC, for Excel knows no time zones",
+        "columns are renamed: 9 from 'TEXT' to 'TEXT_2'",
     ]
     back = module.info(call_with(tmp_path, table=tmp_path / "outputs/tables/all.xlsx"))
     assert [each["name"] for each in back["columns"]] == [*frame.columns[:-1], "TEXT_2"]

@@ -8,12 +8,13 @@ import io
 import operator
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 
 import polars as pl
 
-from table_names import BadInput, unique
+from table_names import BadInput, renamed, unique
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_CHARACTERS = 1 << 16
@@ -24,8 +25,19 @@ _OLD_NEWLINE = re.compile(r"\r(?!\n)")
 _END = "end"
 
 
-def read_text(path: Path, delimiter: str, header: bool) -> tuple[pl.DataFrame, list[str], bool]:
-    """The table, all of its cells texts; what is wrong with it; whether tabs separate.
+@dataclass(frozen=True)
+class Text:
+    """A table, all of its cells texts."""
+
+    frame: pl.DataFrame
+    problems: list[str]
+    tabs: bool
+    header: dict[str, str]
+    """By the name of a column what the file has for it."""
+
+
+def read_text(path: Path, delimiter: str, header: bool) -> Text:
+    """The table in a file of text.
 
     Raises:
         BadInput: with the reason.
@@ -54,7 +66,9 @@ def read_text(path: Path, delimiter: str, header: bool) -> tuple[pl.DataFrame, l
         frame.columns = unique([""] * frame.width)
     if header and len(first) == frame.width:
         frame.columns = unique(first)  # as they stand there, not as Polars tells them apart
-    return frame, problems, separator == "\t"
+    written = dict(zip(frame.columns, first, strict=False)) if header else {}
+    problems += renamed(list(written.values()), list(written))
+    return Text(frame, problems, separator == "\t", written)
 
 
 def _decoded(path: Path) -> tuple[str, list[str]]:

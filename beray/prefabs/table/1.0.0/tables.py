@@ -63,7 +63,9 @@ def convert(
                 frame = table.raw if format in ("csv", "tsv") else table.typed()
                 file = names.take(stem, format)
                 written = call.output("tables", file)
-                problems = table.problems + write(frame, written, format, escape=escape_formulas)
+                problems = table.problems + write(
+                    frame, written, format, header=table.header, escape=escape_formulas
+                )
                 told.append(_told(table, file, frame, problems))
             except BadInput as error:
                 told.append(_lost(path, one or None, str(error)))
@@ -135,14 +137,14 @@ def filter(
     if limit:
         source, typed = source.head(limit), typed.head(limit)
     file = Names().take(path.stem, target)
-    problems = table.problems + write(source, call.output("table", file), target)
+    written = write(source, call.output("table", file), target, header=table.header)
     return {
         "file": file,
         "rows": source.height,
         "rows_before": table.raw.height,
         "columns": shown_columns(source),
         "preview": shown_rows(typed, preview),
-        "problems": problems,
+        "problems": table.problems + written,
     }
 
 
