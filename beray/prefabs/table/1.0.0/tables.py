@@ -14,7 +14,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "4")
 
 import polars as pl
 
-from table_conditions import met, order
+from table_conditions import compared_as_text, met, order
 from table_names import BadInput
 from table_reading import Options, Table, opened, sheets_of
 from table_values import shown_columns, shown_rows
@@ -126,6 +126,7 @@ def filter(
     # What is compared are values; what is written is what stood there, digit for digit.
     source = table.raw if target in ("csv", "tsv") else typed
     rows = typed.select(met(typed, where, match).alias("kept")).to_series()
+    as_text = compared_as_text(typed, where)
     source, typed = source.filter(rows), typed.filter(rows)
     if sort:
         places = order(typed, sort)
@@ -144,7 +145,7 @@ def filter(
         "rows_before": table.raw.height,
         "columns": shown_columns(source),
         "preview": shown_rows(typed, preview),
-        "problems": table.problems + written,
+        "problems": table.problems + as_text + written,
     }
 
 
