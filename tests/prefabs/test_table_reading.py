@@ -108,16 +108,104 @@ def test_days_that_are_none_stay_texts(tmp_path: Path) -> None:
 def test_uneven_rows_lose_nothing(tmp_path: Path) -> None:
     text, table = text_of(tmp_path, "a,b\n1\n1,2,3\n4,5,6,7\n")
     assert text == "a,b,column_3,column_4\n1,,,\n1,2,3,\n4,5,6,7\n"
-    assert table["problems"] == ["2 rows have more than the 2 cells of the header"]
+    assert table["problems"] == [
+        "2 rows have more than the 2 cells of the header",
+        "1 rows have fewer than the 2 cells of the header",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "problems"),
+    [
+        ("a,b,c\n1\n2,3\n", ["2 rows have fewer than the 3 cells of the header"]),
+        ("\na,b,c\n1,2,\n1,2\n", ["1 rows have fewer than the 3 cells of the header"]),
+        ("a,b,c\n1,2,\n", []),
+        ("a\n1\n\n2\n", []),
+        ('a,b\n\n1,"x"y\n', ["1 empty lines are left out"]),
+    ],
+)
+def test_short_rows_are_said(tmp_path: Path, data: str, problems: list[str]) -> None:
+    assert info(tmp_path, data)["problems"] == problems
+
+
+def test_short_rows_without_a_header(tmp_path: Path) -> None:
+    for data in ("1,2\n3\n", "3\n1,2\n"):
+        _, table = text_of(tmp_path, data, header=False)
+        assert table["problems"] == ["1 rows have fewer than the 2 cells of the longest row"]
+
+
+@pytest.mark.parametrize("data", ["a,b\r1,2\r3,4\r", "a,b\r1,2\n3,4", '"a",b\n1,"2"\r3,4\r\n'])
+def test_newlines_of_old_macs(tmp_path: Path, data: str) -> None:
+    said = info(tmp_path, data)
+    assert said["preview"] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert said["problems"] == []
+
+
+def test_a_carriage_return_between_quotes_is_none_of_them(tmp_path: Path) -> None:
+    assert info(tmp_path, 'a,b\r1,"x\ry"\r')["preview"] == [{"a": 1, "b": "x\ry"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ('a,b\n"unclosed,2\n3,4\n', 2),
+        ('a,b\n"x\ny",1\n5" d,"z', 4),
+        ('a,"b\n1,2\n', 1),
+        ('a,b\n1,"', 2),
+    ],
+)
+def test_an_open_quote_is_said(tmp_path: Path, data: str, line: int) -> None:
+    said = info(tmp_path, data)["problems"]
+    assert f"a quote that is not closed, from line {line} on" in said
+
+
+def test_closed_quotes_are_no_problem(tmp_path: Path) -> None:
+    for data in ('a,b\n1,"x""y"', 'a,b\n5" d,6" e\n', 'a,b\n"5" d,6\n'):
+        assert info(tmp_path, data)["problems"] == []
 
 
 def test_quotes_that_do_not_close(tmp_path: Path) -> None:
     assert "2,3" in text_of(tmp_path, 'a,b\n1,"x\n2,3\n')[0]
 
 
-def test_names_of_columns_are_told_apart(tmp_path: Path) -> None:
-    text, _ = text_of(tmp_path, "a,,A,a \n1,2,3,4\n")
-    assert text == "a,column_2,A_2,a_3\n1,2,3,4\n"
+RENAMED = "columns are renamed: 2 from '' to 'column_2', 3 from 'A' to 'A_2', 4 from 'a' to 'a_3'"
+
+
+def test_names_of_columns_are_told_apart_and_that_is_said(tmp_path: Path) -> None:
+    said = info(tmp_path, "a,,A,a\n1,2,3,4\n")
+    assert [each["name"] for each in said["columns"]] == ["a", "column_2", "A_2", "a_3"]
+    assert said["problems"] == [RENAMED]
+    assert info(tmp_path, "a,\n1,2,3\n")["problems"][1:] == [
+        "columns are renamed: 2 from '' to 'column_2'"
+    ]
+    many = info(tmp_path, "a" + ",a" * 7 + "\n")
+    assert many["problems"][0].endswith("6 from 'a' to 'a_6' and 2 more")
+
+
+def test_sheets_name_columns_as_text_does(tmp_path: Path) -> None:
+    rows = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
+    path = workbook(tmp_path / "b.xlsx", S=rows)
+    said = module.info(call_with(tmp_path, table=path))
+    assert said["preview"] == [{"a": 1, "column_2": 2, "A_2": 3, "a_3": 4, "b_1": 5, "5": 6}]
+    assert said["problems"] == [RENAMED]
+    assert converted(tmp_path, path, header=False)["tables"][0]["problems"] == []
+
+
+def test_a_sheet_with_an_empty_column_and_rows_before_its_header(tmp_path: Path) -> None:
+    rows = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
+    said = module.info(call_with(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
+    assert said["preview"] == [{"a": 1, "a_2": 2}]
+
+
+def test_text_to_text_keeps_the_header_as_written(tmp_path: Path) -> None:
+    data = 'a,,A,a ,"x,y"\n1,2,3,4,5\n'
+    text, table = text_of(tmp_path, data)
+    assert text == data
+    assert table["columns"] == ["a", "column_2", "A_2", "a_3", "x,y"]
+    call = call_with(tmp_path, table=tmp_path / "a.csv")
+    result = module.filter(call, columns=["a_3", "column_2"])
+    assert (tmp_path / "outputs/table" / result["file"]).read_text() == "a ,\n4,2\n"
+    assert text_of(tmp_path, '""\n1\n')[0] == '""\n1\n'
 
 
 def test_without_a_header(tmp_path: Path) -> None:

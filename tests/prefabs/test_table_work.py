@@ -97,6 +97,33 @@ def test_conditions_that_do_not_fit(tmp_path: Path, people: Path, one: Any, said
         filtered(tmp_path, people, where=[one])
 
 
+@pytest.mark.parametrize(
+    ("column", "op", "value", "said"),
+    [
+        ("n", ">", 5, True),
+        ("n", "<=", "5", True),
+        ("n", "=", 5, True),
+        ("n", "in", [5, "x"], True),
+        ("n", ">", "2024-01-31", True),
+        ("n", "=", "5", False),
+        ("n", ">", "m", False),
+        ("n", "not in", ["5"], False),
+        ("n", "contains", "5", False),
+        ("n", "empty", 5, False),
+        ("zip", ">", "00420", False),
+        ("whole", ">", 5, False),
+    ],
+)
+def test_text_that_is_compared_with_a_number_is_said(
+    tmp_path: Path, column: str, op: str, value: Any, said: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("n,zip,whole\n10,00421,9\n9,10115,10\nnone,2,3\n")
+    _, result = filtered(tmp_path, path, where=[{"column": column, "op": op, "value": value}] * 2)
+    told = [f"{column} {op}: the column is text and was compared as text"]
+    assert result["problems"] == (told if said else [])
+
+
 def test_order_columns_and_what_was_written(tmp_path: Path, people: Path) -> None:
     names, result = filtered(
         tmp_path, people, sort=["-age", "name"], distinct=True, columns=["name", "zip"], limit=3
@@ -173,6 +200,7 @@ def test_formats_there_and_back(tmp_path: Path) -> None:
     assert excel["problems"] == [
         "whole: written as text, for Excel keeps 15 digits of a number",
         "at: written in UTC, for Excel knows no time zones",
+        "columns are renamed: 9 from 'TEXT' to 'TEXT_2'",
     ]
     back = module.info(call_with(tmp_path, table=tmp_path / "outputs/tables/all.xlsx"))
     assert [each["name"] for each in back["columns"]] == [*frame.columns[:-1], "TEXT_2"]

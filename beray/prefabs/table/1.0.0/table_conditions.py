@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from table_names import BadInput, require
+from table_reading import typed
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "=": operator.eq,
@@ -20,6 +21,7 @@ _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_ORDERS = ("<", "<=", ">", ">=")
 _TEXTS: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
     "contains": lambda cell, value: cell.str.contains(value, literal=True),
     "starts": lambda cell, value: cell.str.starts_with(value),
@@ -39,6 +41,24 @@ def met(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str) -> 
     if not conditions:
         return pl.repeat(True, frame.height, dtype=pl.Boolean)
     return reduce(operator.and_ if match == "all" else operator.or_, conditions)
+
+
+def compared_as_text(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is to be said where a column of texts is compared with what is rather no text.
+
+    As texts, "10" comes before "9", and "5.0" is not "5".
+    """
+    said: list[str] = []
+    for one in where:
+        column, op, value = str(one.get("column")), str(one.get("op")), one.get("value")
+        if frame.schema[column] != pl.String or op not in (*_COMPARISONS, "in", "not in"):
+            continue
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(each, int | float) for each in values) or (
+            op in _ORDERS and typed(pl.DataFrame({"value": [str(value)]})).dtypes != [pl.String]
+        ):
+            said.append(f"{column} {op}: the column is text and was compared as text")
+    return list(dict.fromkeys(said))
 
 
 def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:

@@ -10,7 +10,7 @@ from pathlib import Path
 import fastexcel
 import polars as pl
 
-from table_names import BadInput, unique
+from table_names import BadInput, renamed, unique
 
 _MOST_BYTES = 512 << 20
 """When unpacked."""
@@ -18,7 +18,7 @@ _MOST_MEMBERS = 10_000
 _MOST_CELLS = 30_000_000
 _STEP = 1 << 20
 _LAP = 64
-_UNNAMED = re.compile(r"^__UNNAMED__\d+$")
+_MADE = re.compile(r"^__UNNAMED__\d+$|_\d+$")
 _PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 
 
@@ -27,8 +27,10 @@ def sheet_names(path: Path) -> list[str]:
     return list(_reader(path).sheet_names)
 
 
-def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame]:
-    """The name of a sheet, and the table in it; the first where ``sheet`` is empty.
+def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame, list[str]]:
+    """The name of a sheet, the table in it, and what is not as it stands there.
+
+    It is the first where ``sheet`` is empty.
 
     Raises:
         BadInput: with the reason.
@@ -48,11 +50,22 @@ def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame]
             infer_schema_length=None,
             raise_if_empty=False,
         )
+        assert isinstance(frame, pl.DataFrame)  # one sheet, one table
+        given = _header(path, name, frame.columns) if header else [""] * frame.width
     except (pl.exceptions.PolarsError, fastexcel.FastExcelError):
         raise BadInput(f"the sheet {name!r} of {path.name} cannot be read") from None
-    assert isinstance(frame, pl.DataFrame)  # one sheet, one table
-    frame.columns = unique([_UNNAMED.sub("", each) for each in frame.columns])
-    return name, frame
+    frame.columns = unique(given)
+    return name, frame, renamed(given, frame.columns) if header else []
+
+
+def _header(path: Path, sheet: str, names: list[str]) -> list[str]:
+    """What the sheet has for the columns that fastexcel calls ``names``, some of its own making."""
+    if not any(map(_MADE.search, names)):
+        return names  # without laying the sheet out once more
+    reader = _reader(path)
+    places = {each.name: each.index for each in reader.load_sheet(sheet).available_columns()}
+    row = reader.load_sheet(sheet, header_row=None, n_rows=1, dtypes="string").to_polars().row(0)
+    return [row[places[each]] or "" for each in names]
 
 
 def _reader(path: Path) -> fastexcel.ExcelReader:

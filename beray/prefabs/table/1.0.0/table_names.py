@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+_MOST_SAID = 5
+_LONGEST_SAID = 40
+
 
 class BadInput(ValueError):
     """What was given cannot be used; the text says why, to whoever gave it."""
@@ -16,6 +19,19 @@ def require(frame: pl.DataFrame, column: str) -> None:
     if column not in frame.columns:
         there = ", ".join(frame.columns[:30]) + (", …" if frame.width > 30 else "")
         raise BadInput(f"there is no column {column!r}; there are: {there}")
+
+
+def renamed(given: Sequence[str], names: Sequence[str]) -> list[str]:
+    """What is to be said where columns are called otherwise than was given."""
+    changed = [
+        f"{place} from {before[:_LONGEST_SAID]!r} to {after[:_LONGEST_SAID]!r}"
+        for place, (before, after) in enumerate(zip(given, names, strict=False), 1)
+        if before != after
+    ]
+    if not changed:
+        return []
+    more = f" and {len(changed) - _MOST_SAID:,} more" if len(changed) > _MOST_SAID else ""
+    return [f"columns are renamed: {', '.join(changed[:_MOST_SAID])}{more}"]
 
 
 def unique(names: Sequence[str]) -> list[str]:

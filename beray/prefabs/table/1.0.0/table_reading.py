@@ -39,6 +39,8 @@ class Table:
     raw: pl.DataFrame
     sheet: str | None = None
     problems: list[str] = field(default_factory=list)
+    header: dict[str, str] = field(default_factory=dict)
+    """By the name of a column of a text file what is written there."""
 
     def typed(self) -> pl.DataFrame:
         """With the numbers, dates and truth values that its texts are."""
@@ -67,15 +69,16 @@ def opened(path: Path, options: Options) -> Table:
     if start.startswith(b"PK\x03\x04"):
         from table_excel import read_sheet
 
-        sheet, frame = read_sheet(path, options.sheet, options.header)
-        return Table(path.name, "xlsx", frame, sheet)
+        sheet, frame, problems = read_sheet(path, options.sheet, options.header)
+        return Table(path.name, "xlsx", frame, sheet, problems)
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".xlsx", ".xls") or start.startswith(b"\xd0\xcf\x11\xe0"):
         raise BadInput(f"{path.name} is damaged, encrypted or of another kind than its name says")
     from table_text import read_text
 
-    frame, problems, tabs = read_text(path, options.delimiter, options.header)
-    return Table(path.name, "tsv" if tabs else "csv", frame, problems=problems)
+    text = read_text(path, options.delimiter, options.header)
+    format: Literal["csv", "tsv"] = "tsv" if text.tabs else "csv"
+    return Table(path.name, format, text.frame, problems=text.problems, header=text.header)
 
 
 def sheets_of(path: Path) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from table_names import BadInput, unique
+from table_names import BadInput, renamed, unique
 
 Format = Literal["csv", "tsv", "parquet", "xlsx"]
 
@@ -41,22 +42,32 @@ class Names:
         return name
 
 
-def write(frame: pl.DataFrame, path: Path, format: Format, *, escape: bool = False) -> list[str]:
+def write(
+    frame: pl.DataFrame,
+    path: Path,
+    format: Format,
+    *,
+    header: Mapping[str, str] | None = None,
+    escape: bool = False,
+) -> list[str]:
     """Write the table; what is not in the file as it was in the table.
 
     Args:
+        header: what CSV and TSV have for the names of columns.
         escape: put ``'`` before cells of CSV and TSV that would be run as formulas.
 
     Raises:
         BadInput: the format cannot hold it.
     """
     try:
-        return _write(frame, path, format, escape)
+        return _write(frame, path, format, header or {}, escape)
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"{path.name} cannot be written: {error}") from None
 
 
-def _write(frame: pl.DataFrame, path: Path, format: Format, escape: bool) -> list[str]:
+def _write(
+    frame: pl.DataFrame, path: Path, format: Format, header: Mapping[str, str], escape: bool
+) -> list[str]:
     if format == "parquet":
         frame.write_parquet(path)
         return []
@@ -78,8 +89,21 @@ def _write(frame: pl.DataFrame, path: Path, format: Format, escape: bool) -> lis
     elif found:
         said = f"{found:,} cells begin as formulas do, and a spreadsheet program may run them"
         problems.append(f"{said} (escape_formulas)")
-    frame.write_csv(path, separator="\t" if format == "tsv" else ",")
+    _write_text(frame, path, "\t" if format == "tsv" else ",", header)
     return problems
+
+
+def _write_text(frame: pl.DataFrame, path: Path, separator: str, header: Mapping[str, str]) -> None:
+    titles = [header.get(name, name) for name in frame.columns]
+    if titles == frame.columns:
+        frame.write_csv(path, separator=separator)
+        return
+    # As a row, for a frame takes no name twice. A lone empty cell needs its quotes to be seen.
+    cells = titles if frame.width == 1 else [title or None for title in titles]
+    row = pl.DataFrame([cells], schema=dict.fromkeys(frame.columns, pl.String), orient="row")
+    with path.open("wb") as file:
+        row.write_csv(file, separator=separator, include_header=False)
+        frame.write_csv(file, separator=separator, include_header=False)
 
 
 def _formulas(texts: pl.Series) -> pl.Series:
@@ -128,7 +152,9 @@ def _write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
             changed.append(cells.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
             problems.append(f"{name}: written in UTC, for Excel knows no time zones")
     frame = frame.with_columns(changed)
-    frame.columns = unique([name[:255] for name in frame.columns])
+    given = frame.columns
+    frame.columns = unique([name[:255] for name in given])
+    problems += renamed(given, frame.columns)
     if frame.width == 0:
         raise BadInput("a table without columns does not fit into an Excel sheet")
     # As text, what begins with = is no formula, and what looks like a link is none.

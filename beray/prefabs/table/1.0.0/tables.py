@@ -14,7 +14,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "4")
 
 import polars as pl
 
-from table_conditions import met, order
+from table_conditions import compared_as_text, met, order
 from table_names import BadInput
 from table_reading import Options, Table, opened, sheets_of
 from table_values import shown_columns, shown_rows
@@ -63,7 +63,9 @@ def convert(
                 frame = table.raw if format in ("csv", "tsv") else table.typed()
                 file = names.take(stem, format)
                 written = call.output("tables", file)
-                problems = table.problems + write(frame, written, format, escape=escape_formulas)
+                problems = table.problems + write(
+                    frame, written, format, header=table.header, escape=escape_formulas
+                )
                 told.append(_told(table, file, frame, problems))
             except BadInput as error:
                 told.append(_lost(path, one or None, str(error)))
@@ -124,6 +126,7 @@ def filter(
     # What is compared are values; what is written is what stood there, digit for digit.
     source = table.raw if target in ("csv", "tsv") else typed
     rows = typed.select(met(typed, where, match).alias("kept")).to_series()
+    as_text = compared_as_text(typed, where)
     source, typed = source.filter(rows), typed.filter(rows)
     if sort:
         places = order(typed, sort)
@@ -135,14 +138,14 @@ def filter(
     if limit:
         source, typed = source.head(limit), typed.head(limit)
     file = Names().take(path.stem, target)
-    problems = table.problems + write(source, call.output("table", file), target)
+    written = write(source, call.output("table", file), target, header=table.header)
     return {
         "file": file,
         "rows": source.height,
         "rows_before": table.raw.height,
         "columns": shown_columns(source),
         "preview": shown_rows(typed, preview),
-        "problems": problems,
+        "problems": table.problems + as_text + written,
     }
 
 
