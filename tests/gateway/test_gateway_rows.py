@@ -1,0 +1,171 @@
+"""The client and our server against each other: every row of the Gateway wire page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray.gateway import (
+    AgentContextRequiredError,
+    AuthenticationError,
+    GatewayClient,
+    MissingSecretError,
+    ObjectNotFoundError,
+    PrefabCall,
+    PrefabNotFoundError,
+    QuotaExceededError,
+    StreamEventType,
+    ValidationError,
+)
+from beray.server.gateway.prefabs import registry
+from beray.testing import RunningServer
+from tests.server.gateway.prefab_calls import COUNT, MANIFEST
+from tests.server.gateway.prefab_folders import write_prefab
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("rows")
+    with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
+        archive = registry.packed(write_prefab(folder / "probe", COUNT, MANIFEST))
+        with server.sign_up() as author, person(server, author) as client:
+            client.add_prefab(archive)
+        yield server
+
+
+def person(server: RunningServer, account: Any) -> GatewayClient:
+    token = str(account._session.headers["Authorization"]).removeprefix("Bearer ")
+    return GatewayClient(base_url=server.url, jwt_token=token)
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[GatewayClient]:
+    """An agent of a fresh account, which came in by an API key."""
+    with server.sign_up() as account:
+        key = account.create_api_key("rows", agent_id="scout")["key"]
+        with GatewayClient.from_api_key(key, base_url=server.url) as client:
+            yield client
+
+
+@pytest.fixture
+def poem(tmp_path: Path) -> Path:
+    path = tmp_path / "poem.txt"
+    path.write_text("one two three\n")
+    return path
+
+
+def test_a_run_with_files_in_and_out(client: GatewayClient, poem: Path, tmp_path: Path) -> None:
+    document = client.upload_input_file(poem)
+    result = client.run("probe", "1.0.0", "count", {"unit": "words"}, {"document": [document]})
+    assert result.is_success() and result.status == "SUCCESS" and result.job_id
+    assert result.get_function_result() == {"count": 3, "note": "none"}
+    (url,) = result.get_file_urls()
+    assert result.get_files() == {"copy": [url]}
+    assert client.download_file(url, tmp_path / "copy.txt").read_bytes() == poem.read_bytes()
+    same = client.prefab("probe", "latest").call(
+        "count", files={"document": [document]}, unit="words"
+    )
+    assert same.get_function_result() == result.get_function_result()
+
+
+def test_a_streamed_run(client: GatewayClient) -> None:
+    with client.run("probe", "latest", "tell", {"times": 3}, stream=True) as stream:
+        events = list(stream)
+    kinds = [event.type for event in events]
+    assert kinds == ["start", *["content", "progress"] * 3, "done"]
+    assert [event.data for event in events if event.type == StreamEventType.CONTENT] == [
+        "piece 0", "piece 1", "piece 2",
+    ]  # fmt: skip
+    for event in client.run("probe", "latest", "tell", {"times": 1000}, stream=True):
+        if event.type == "content":
+            break
+    assert client.run("probe", "latest", "tell").get("content") == ["piece 0", "piece 1"]
+
+
+def test_a_batch_keeps_its_order_and_failures_apart(client: GatewayClient) -> None:
+    calls = [
+        PrefabCall("probe", "latest", "tell", {"times": 1}),
+        PrefabCall("probe", "latest", "wrong", {}),
+        PrefabCall("nothing", "latest", "x", {}),
+        PrefabCall("probe", "latest", "tell", {"times": 2}),
+    ]
+    batch = client.run_batch(calls)
+    assert [one.is_success() for one in batch.results] == [True, False, False, True]
+    assert not batch.all_success()
+    assert [one.error["code"] for one in batch.get_failed()] == [
+        "INVALID_OUTPUT", "PREFAB_NOT_FOUND",
+    ]  # fmt: skip
+
+
+def test_files_are_kept_listed_and_cleaned(client: GatewayClient, poem: Path) -> None:
+    kept = {client.upload_file(poem) for _ in range(3)}
+    listed, token = set(), None
+    while True:
+        page = client.list_files(limit=2, continuation_token=token)
+        listed |= {one["s3_url"] for one in page["files"]}
+        if (token := page.get("next_token")) is None:
+            break
+    assert listed == kept
+    assert all(url.startswith("s3://beray/agent-outputs/") for url in kept)
+    first = client.upload_temp_file(poem, ttl=60, session_id="s1")
+    other = client.upload_temp_file(poem, ttl_hours=1)
+    assert [one["s3_url"] for one in client.list_temp_files("s1")["files"]] == [first]
+    assert len(client.list_temp_files()["files"]) == 2
+    assert client.cleanup_temp_files("s1") == 1
+    assert [one["s3_url"] for one in client.list_temp_files()["files"]] == [other]
+    with pytest.raises(ObjectNotFoundError):
+        client.get_presigned_url(first)
+    assert client.get_presigned_url(other, expires_in=60).startswith("http://127.0.0.1:")
+
+
+def test_what_there_is(client: GatewayClient) -> None:
+    listed = {one.prefab_id: one for one in client.list_prefabs(status="deployed")}
+    assert {"document-text", "image", "probe", "table"} <= listed.keys()
+    assert listed["table"].is_official and listed["probe"].requires_secrets
+    assert client.get_prefab_spec("probe")["version"] == "1.0.0"
+
+
+def test_refusals(server: RunningServer, client: GatewayClient) -> None:
+    with pytest.raises(AuthenticationError):
+        GatewayClient.from_api_key("sk-wrong", base_url=server.url)
+    with pytest.raises(AuthenticationError):
+        GatewayClient(base_url=server.url).list_prefabs()
+    with pytest.raises(PrefabNotFoundError) as unknown:
+        client.run("probe", "9.0.0", "count", {})
+    assert (unknown.value.prefab_id, unknown.value.version) == ("probe", "9.0.0")
+    with pytest.raises(ValidationError, match=r"parameters\.unit"):
+        client.run("probe", "latest", "count", {"unit": "miles"})
+    with pytest.raises(MissingSecretError) as missing:
+        client.run("probe", "latest", "whisper", {})
+    assert (missing.value.prefab_id, missing.value.secret_name) == ("probe", "API_KEY")
+    assert missing.value.instructions == "Get one at example.com"
+    account = server.sign_up()
+    with account, person(server, account) as somebody, pytest.raises(AgentContextRequiredError):
+        somebody.list_files()
+
+
+def test_a_day_has_so_many_calls(tmp_path: Path, poem: Path) -> None:
+    with (
+        RunningServer.start(tmp_path / "data", BERAY_DAILY_PREFAB_CALLS="1") as server,
+        server.sign_up() as account,
+        person(server, account) as client,
+    ):
+        files = {"documents": [client.upload_input_file(poem)]}
+        assert client.run("document-text", "latest", "info", files=files).is_success()
+        with pytest.raises(QuotaExceededError) as spent:
+            client.run("document-text", "latest", "info", files=files)
+    error = spent.value
+    assert (error.limit, error.used, error.quota_type) == (1, 1, "daily_calls")
+
+
+def test_an_address_that_is_let_in(tmp_path: Path, poem: Path) -> None:
+    with (
+        RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server,
+        GatewayClient(base_url=server.url) as client,
+    ):
+        files = {"documents": [client.upload_input_file(poem)]}
+        (url,) = client.run("document-text", "latest", "extract", files=files).get_file_urls()
+        assert client.download_file(url, tmp_path / "text").read_text() == "one two three\n"
