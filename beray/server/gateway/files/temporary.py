@@ -27,6 +27,9 @@ RETRY_SECONDS: Final = 60.0
 LONGEST_WAIT_SECONDS: Final = 300.0
 """Until the clock is looked at again: it may have been set."""
 
+_AT_ONCE_AGAIN: Final = "9"
+"""Behind every time there is."""
+
 log = structlog.get_logger("beray.gateway")
 
 
@@ -37,7 +40,7 @@ class Temporary:
         self._database = database
         self._objects = objects
         self._sooner = asyncio.Event()
-        self._wakes_at = ""
+        self._wakes_at = _AT_ONCE_AGAIN
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -90,6 +93,8 @@ class Temporary:
     async def _run(self) -> None:
         while True:
             self._sooner.clear()
+            # What comes while it looks may come too late to be seen.
+            self._wakes_at = _AT_ONCE_AGAIN
             try:
                 seconds = await self.expire()
             except (OSError, SQLAlchemyError) as error:

@@ -161,11 +161,13 @@ class PrefabRuns:
     async def _folder(self) -> AsyncIterator[Path]:
         """A folder for one call, gone in the end."""
         folder = self._scratch / f"run-{uuid.uuid4().hex}"
-        await run_in_threadpool(_make, folder)
+        # Whoever leaves meanwhile does not keep a thread from making it.
+        making = asyncio.ensure_future(run_in_threadpool(_make, folder))
         try:
+            await asyncio.shield(making)
             yield folder
         finally:
-            await asyncio.shield(run_in_threadpool(_remove, folder))
+            await asyncio.shield(_removed(making, folder))
 
 
 def cancelled() -> Result:
@@ -209,6 +211,11 @@ def _without(text: str, *paths: Path) -> str:
 def _make(folder: Path) -> None:
     for name in (INPUTS, OUTPUTS):
         (folder / name).mkdir(mode=0o700, parents=True)
+
+
+async def _removed(making: asyncio.Future[None], folder: Path) -> None:
+    await asyncio.wait([making])
+    await run_in_threadpool(_remove, folder)
 
 
 def _remove(folder: Path) -> None:
