@@ -23,26 +23,14 @@ def watched(stream: PrefabStream, as_json: bool) -> PrefabResult:
         GatewayError: it cannot begin, or breaks off.
     """
     flow = output.Flow()
-    result = PrefabResult("FAILED")
-    job_id: str | None = None
     with stream:
         for event in stream:
             if as_json:
                 output.json_line({"type": str(event.type), "data": event.data})
             else:
                 _show(event, flow)
-            data = event.data if isinstance(event.data, dict) else {}
-            match event.type:
-                case StreamEventType.START:
-                    job_id = _text(data.get("job_id"))
-                case StreamEventType.DONE:
-                    output_ = data.get("output")
-                    inner = output_ if isinstance(output_, dict) else None
-                    result = PrefabResult("SUCCESS", inner, None, job_id)
-                case StreamEventType.ERROR:
-                    result = PrefabResult("FAILED", None, event.data, job_id)
     flow.finish()
-    return result
+    return stream.result or PrefabResult("FAILED")
 
 
 def _show(event: StreamEvent, flow: output.Flow) -> None:
@@ -137,7 +125,3 @@ def _json(value: Any) -> str:
 
 def _escaped(letter: str) -> str:
     return letter if printable(letter) == letter else json.dumps(letter)[1:-1]
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

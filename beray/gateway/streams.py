@@ -9,7 +9,7 @@ Source: the Gateway wire page, POST /v1/internal/run.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Final
 
 from beray import sse
@@ -25,7 +25,6 @@ from beray.schema import BODY_EXCERPT
 
 RUN_PATH: Final = "/v1/internal/run"
 EVENTS: Final = "text/event-stream"
-_ENDS: Final = (StreamEventType.DONE, StreamEventType.ERROR)
 _FIELDS: Final = frozenset({"job_id", "status", "output"})
 
 Open = Callable[[Cancel], Body]
@@ -45,6 +44,36 @@ class PrefabStream(Iteration[StreamEvent]):
 
     def __init__(self, source: RunEvents) -> None:
         super().__init__(source)
+        self._ending = source.ending
+
+    @property
+    def result(self) -> PrefabResult | None:
+        """How the run has ended, once ``done`` or ``error`` was given."""
+        return self._ending.result
+
+
+class Ending:
+    """What events say of how their run ends.
+
+    Attributes:
+        given: how many there were.
+        result: ``None`` before the end.
+    """
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.result: PrefabResult | None = None
+        self._job_id: str | None = None
+
+    def take(self, event: StreamEvent) -> None:
+        self.given += 1
+        data = event.data
+        if isinstance(data, dict) and isinstance(data.get("job_id"), str):
+            self._job_id = data["job_id"]
+        if event.type == StreamEventType.DONE:
+            self.result = PrefabResult.of(_answer(data), self._job_id)
+        elif event.type == StreamEventType.ERROR:
+            self.result = PrefabResult(CallStatus.FAILED, error=data, job_id=self._job_id)
 
 
 class RunEvents:
@@ -59,6 +88,7 @@ class RunEvents:
         self._opened = opened
         self._prefab = prefab_id, version
         self._cancel = Cancel()
+        self.ending = Ending()
 
     @property
     def closed(self) -> bool:
@@ -70,7 +100,11 @@ class RunEvents:
     def events(self) -> Generator[StreamEvent, None, None]:
         with translated(*self._prefab):
             try:
-                yield from self._received()
+                for event in self._received():
+                    self.ending.take(event)
+                    yield event
+                    if self.ending.result is not None:
+                        return
             except ConnectionFailed:
                 if not self.closed:
                     raise
@@ -84,17 +118,10 @@ class RunEvents:
                     yield from _as_events(content)
                 return
             body.require_events(RUN_PATH)
-            given = 0
-            try:
-                for event in decoded_events(iter(body.read, b"")):
-                    given += 1
-                    yield event
-                    if event.type in _ENDS:
-                        return
-            except BrokenBody:
-                pass
+            with suppress(BrokenBody):
+                yield from decoded_events(iter(body.read, b""))
         if not self.closed:
-            raise broken_off(given)
+            raise broken_off(self.ending.given)
 
 
 def decoded_events(chunks: Iterable[bytes]) -> Generator[StreamEvent, None, None]:
@@ -122,17 +149,12 @@ def gathered(content: bytes) -> PrefabResult:
         InvalidResponseError: an event is none.
         StreamInterrupted: it ends without ``done`` or ``error``.
     """
-    job_id, given = None, 0
+    ending = Ending()
     for event in decoded_events([content]):
-        given += 1
-        data = event.data
-        if isinstance(data, dict) and isinstance(data.get("job_id"), str):
-            job_id = data["job_id"]
-        if event.type == StreamEventType.DONE:
-            return PrefabResult.of(_answer(data), job_id)
-        if event.type == StreamEventType.ERROR:
-            return PrefabResult(CallStatus.FAILED, error=data, job_id=job_id)
-    raise broken_off(given)
+        ending.take(event)
+        if ending.result is not None:
+            return ending.result
+    raise broken_off(ending.given)
 
 
 def broken_off(given: int) -> StreamInterrupted:

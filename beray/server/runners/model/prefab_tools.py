@@ -262,10 +262,11 @@ def _followed(events: PrefabStream, tell: Any) -> tuple[list[Any], dict[str, Any
             content.append(event.data)
         elif event.type == StreamEventType.PROGRESS and event.data.get("message"):
             tell(str(event.data["message"]))
-        elif event.type == StreamEventType.DONE:
-            return content, event.data["output"]
-        elif event.type == StreamEventType.ERROR:
-            error = event.data
-            trace = str(error.get("traceback", ""))[-_TRACE_CHARACTERS:]
-            raise ToolFailed(f"{error['code']}: {error['message']}\n{trace}".rstrip())
-    raise ToolFailed("the call broke off")
+    result = events.result
+    if result is None:
+        raise ToolFailed("the call broke off")
+    if not result.is_success():
+        error = result.error
+        trace = str(error.get("traceback", ""))[-_TRACE_CHARACTERS:]
+        raise ToolFailed(f"{error['code']}: {error['message']}\n{trace}".rstrip())
+    return content, result.output or {}
