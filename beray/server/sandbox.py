@@ -112,13 +112,8 @@ class Sandbox:
         On leaving, whatever of its process tree is left is dead.
         """
         with self._new_scratch(work_dir) as folder:
-            scratch = Path(folder)
-            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
-            if self.kind == "bubblewrap":
-                networked = self.reaches_network(asked=network)
-                environ["PATH"] = PATH
-                command = [*bubblewrap.arguments(work_dir, scratch, network=networked), *command]
-            async with self._supervised(command, work_dir, environ, DEVNULL, STDOUT) as process:
+            wrapped, environ = self._confined(command, work_dir, folder, network)
+            async with self._supervised(wrapped, work_dir, environ, DEVNULL, STDOUT) as process:
                 yield process
 
     @asynccontextmanager
@@ -165,15 +160,8 @@ class Sandbox:
             network: it asks for the network, which it has where the policy for tasks says so.
         """
         with self._new_scratch(work_dir) as folder:
-            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
-            if self.kind == "bubblewrap":
-                networked = self.reaches_network(asked=network)
-                environ["PATH"] = PATH
-                command = [
-                    *bubblewrap.arguments(work_dir, Path(folder), network=networked, binds=binds),
-                    *command,
-                ]
-            async with self._supervised(command, work_dir, environ, PIPE, PIPE, limits) as process:
+            wrapped, environ = self._confined(command, work_dir, folder, network, binds)
+            async with self._supervised(wrapped, work_dir, environ, PIPE, PIPE, limits) as process:
                 yield process
 
     @asynccontextmanager
@@ -194,6 +182,21 @@ class Sandbox:
         return tempfile.TemporaryDirectory(
             dir=self._scratch, prefix=f"{work_dir.name}-", ignore_cleanup_errors=True
         )
+
+    def _confined(
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        scratch: str,
+        network: bool,
+        binds: Sequence[Bind] = (),
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        """The command line and the variables of a command that is not the owner's."""
+        if self.kind == "none":
+            return command, _environment(scratch)
+        networked = self.reaches_network(asked=network)
+        given = bubblewrap.arguments(work_dir, Path(scratch), network=networked, binds=binds)
+        return [*given, *command], _environment("/tmp") | {"PATH": PATH}
 
     @asynccontextmanager
     async def _supervised(

@@ -27,9 +27,8 @@ from beray.server.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 
-_OURS: Final = sorted({Path(sys.prefix), Path(sys.base_prefix), Path(beray.__file__).parents[1]})[
-    ::-1
-]
+_HOUSE: Final = {Path(beray.__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)}
+_OURS: Final = sorted(_HOUSE, reverse=True)
 """The longer ones first: one may be in another."""
 
 log = structlog.get_logger("beray.prefabs")
