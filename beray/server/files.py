@@ -11,12 +11,11 @@ import mimetypes
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from email.utils import formatdate
-from typing import Annotated, Final
-from urllib.parse import quote, unquote_to_bytes
+from typing import Annotated, BinaryIO, Final
+from urllib.parse import unquote_to_bytes
 
 import anyio
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -27,7 +26,7 @@ from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
 from beray.server.json_values import StrictRoute
-from beray.server.transfer import Transfer, requested_part
+from beray.server.transfer import AskedOf, Representation, Transfer, given
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
 
 MOST_PATHS: Final = 10_000
@@ -66,50 +65,28 @@ def get_tree(task: OwnTask, app: AppServices, path: FilePath = ".") -> Response:
 @router.head("/content", include_in_schema=False)
 @router.get("/content", response_class=Response, responses={200: {"content": {"*/*": _BINARY}}})
 def get_content(
-    request: Request,
-    task: OwnTask,
-    app: AppServices,
-    path: FilePath,
-    if_none_match: Annotated[str | None, Header()] = None,
-    if_range: Annotated[str | None, Header()] = None,
-    range_: Annotated[str | None, Header(alias="Range")] = None,
-    want_repr_digest: Annotated[str | None, Header()] = None,
+    request: Request, task: OwnTask, app: AppServices, path: FilePath, asked: AskedOf
 ) -> Response:
     """The bytes of a file, or the `Range` of them that is asked for."""
     with _refusals(), app.workspaces.open(task.id) as workspace:
         file, status = workspace.open_file(path)
-    with ExitStack() as opened:
-        opened.enter_context(file)
-        size, current = status.st_size, ranges.etag(status)
-        headers = {
-            "Accept-Ranges": "bytes",
-            "Cache-Control": "private, no-cache",
-            "ETag": current,
-            "Last-Modified": formatdate(utc_seconds(status.st_mtime_ns), usegmt=True),
-        }
-        if ranges.has_current(if_none_match, current):
-            return Response(status_code=304, headers=headers)
-        name = path.rpartition("/")[2]
-        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
-        headers["X-Content-Type-Options"] = "nosniff"
-        if digests.is_wanted(want_repr_digest):
-            headers["Repr-Digest"] = digests.header(digests.of_file(file))
-            file.seek(0)
-        if request.method == "HEAD":
-            headers["Content-Length"] = str(size)
-            return Response(headers=headers, media_type=_media_type(name))
-        part = requested_part(range_, if_range, current, size)
-        if part is not None:
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-        positions = range(size) if part is None else part
-        headers["Content-Length"] = str(len(positions))
-        return Transfer(
-            ranges.read(file, positions),
-            opened.pop_all(),
-            status_code=200 if part is None else 206,
-            headers=headers,
-            media_type=_media_type(name),
-        )
+    name = path.rpartition("/")[2]
+    found = Representation(
+        file,
+        name,
+        _media_type(name),
+        status.st_size,
+        ranges.etag(status),
+        utc_seconds(status.st_mtime_ns),
+        lambda: _sha256(file),
+    )
+    return given(found, asked, head=request.method == "HEAD")
+
+
+def _sha256(file: BinaryIO) -> bytes:
+    digest = digests.of_file(file)
+    file.seek(0)
+    return digest
 
 
 @router.put("/content", openapi_extra=_UPLOAD_DOCS)

@@ -7,18 +7,13 @@ is asked: a HEAD is not a GET.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
-from email.utils import formatdate
 from typing import Annotated, Final
-from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray import digests
-from beray.server import ranges
 from beray.server.dependencies import AppServices
 from beray.server.gateway.files.forms import cut_off, too_large
 from beray.server.gateway.files.local_objects import LocalObjects
@@ -27,7 +22,7 @@ from beray.server.gateway.files.objects import NoSuchObject
 from beray.server.gateway.files.signing import OBJECTS_PATH, Expired, Forged
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.store import as_time
-from beray.server.transfer import Transfer, requested_part
+from beray.server.transfer import Asked, AskedOf, Representation, given
 
 router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
 _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
@@ -38,12 +33,9 @@ async def use_url(
     request: Request,
     key: str,
     app: AppServices,
+    asked: AskedOf,
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
-    if_none_match: Annotated[str | None, Header()] = None,
-    if_range: Annotated[str | None, Header()] = None,
-    range_: Annotated[str | None, Header(alias="Range")] = None,
-    want_repr_digest: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Take or give an object."""
     store = app.gateway.objects
@@ -60,9 +52,7 @@ async def use_url(
     with storing():
         if request.method == "PUT":
             return await _take(request, store, key, app.settings.gateway_object_bytes)
-        return await run_in_threadpool(
-            _give, store, key, if_none_match, if_range, range_, want_repr_digest
-        )
+        return await run_in_threadpool(_give, store, key, asked)
 
 
 async def _take(request: Request, store: LocalObjects, key: str, most_bytes: int) -> Response:
@@ -92,45 +82,20 @@ async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         raise cut_off()
 
 
-def _give(
-    store: LocalObjects,
-    key: str,
-    if_none_match: str | None,
-    if_range: str | None,
-    wanted: str | None,
-    want_repr_digest: str | None,
-) -> Response:
-    """The bytes of an object, or the ``Range`` of them that is asked for."""
+def _give(store: LocalObjects, key: str, asked: Asked) -> Response:
     try:
         found = store.open(key)
     except NoSuchObject:
         raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
-    with ExitStack() as opened:
-        opened.enter_context(found.file)
-        size = found.stored.size
-        modified = as_time(found.stored.last_modified).timestamp()
-        headers = {
-            "Accept-Ranges": "bytes",
-            "Cache-Control": "private, no-cache",
-            "ETag": found.etag,
-            "Last-Modified": formatdate(modified, usegmt=True),
-        }
-        if ranges.has_current(if_none_match, found.etag):
-            return Response(status_code=304, headers=headers)
-        name = quote(key.rpartition("/")[2], safe="")
-        headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
-        headers["X-Content-Type-Options"] = "nosniff"
-        if digests.is_wanted(want_repr_digest):
-            headers["Repr-Digest"] = digests.header(found.sha256)
-        part = requested_part(wanted, if_range, found.etag, size)
-        if part is not None:
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
-        positions = range(size) if part is None else part
-        headers["Content-Length"] = str(len(positions))
-        return Transfer(
-            ranges.read(found.file, positions),
-            opened.pop_all(),
-            status_code=200 if part is None else 206,
-            headers=headers,
-            media_type=found.content_type or "application/octet-stream",
-        )
+    return given(
+        Representation(
+            found.file,
+            key.rpartition("/")[2],
+            found.content_type or "application/octet-stream",
+            found.stored.size,
+            found.etag,
+            as_time(found.stored.last_modified).timestamp(),
+            lambda: found.sha256,
+        ),
+        asked,
+    )
