@@ -32,6 +32,7 @@ from beray.exceptions import (
     TransferError,
 )
 from beray.partial import Partial, refuse_existing
+from beray.text import is_encodable
 
 BLOCK_BYTES: Final = 1024 * 1024
 RECEIVE_BYTES: Final = 256 * 1024
@@ -269,16 +270,8 @@ def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
     parts = remote.split("/")
     unsafe = any(part in ("", ".", "..") or "\0" in part for part in parts)
     odd = os.name == "nt" and any(set(part) & set('\\:*?"<>|') for part in parts)
-    if unsafe or odd or not _is_text(remote):
+    if unsafe or odd or not is_encodable(remote):
         raise InvalidResponseError(
             f"the server names a file that cannot be saved here: {remote!r}", body=remote[:2048]
         )
     return Path(folder, *parts)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -13,6 +13,7 @@ from beray import digests
 from beray.exceptions import InvalidArgument, NotFoundError, TransferError
 from beray.files import Transfer
 from beray.schema import FileItem, UploadedFile
+from beray.text import is_encodable
 
 
 @dataclass(frozen=True)
@@ -120,21 +121,13 @@ def _chosen(
             relative = local.relative_to(root).as_posix()
             wanted = _matches(relative, include) and not _matches(relative, exclude)
             if wanted and local.is_file():
-                if not _is_text(relative):
+                if not is_encodable(relative):
                     raise TransferError(f"the name of {os.fspath(local)!r} is not UTF-8")
                 yield _LocalFile(local, prefix + relative, local.stat().st_size)
 
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _matches(relative: str, patterns: list[str]) -> bool:

@@ -44,6 +44,15 @@ def printable(text: str) -> str:
     return _CR.sub("\n", _COLOUR.sub("", text)).translate(_STAND_INS)
 
 
+def is_encodable(text: str) -> bool:
+    """Whether ``text`` can be written in UTF-8: it has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def one_line(text: str, limit: int = 500) -> str:
     """Return ``text`` printable and on a single line of at most ``limit`` characters."""
     line = " ".join(printable(text[: limit * 4]).split())

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from beray.text import is_encodable
+
 
 def encodable(text: str | None) -> str | None:
     """Return ``text``, unless it came from bytes that are not text."""
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        raise typer.BadParameter("it is not valid UTF-8") from None
+    if not is_encodable(text or ""):
+        raise typer.BadParameter("it is not valid UTF-8")
     return text
 
 

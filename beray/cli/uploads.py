@@ -11,6 +11,7 @@ from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import ConfigurationError
 from beray.schema import UploadedFile
+from beray.text import is_encodable
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,8 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
 def _add(result: Plan, local: Path, path: str) -> None:
     if not os.access(local, os.R_OK):
         raise ConfigurationError(f"{local} cannot be read")
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise ConfigurationError(f"{path}: the name is not valid UTF-8") from None
+    if not is_encodable(path):
+        raise ConfigurationError(f"{path}: the name is not valid UTF-8")
     for upload in result.uploads:
         if upload.path == path:
             raise ConfigurationError(f"{upload.local} and {local} would both become {path}")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from beray.exceptions import InvalidArgument
 from beray.gateway.results import PrefabCall
+from beray.text import is_encodable
 
 _S3_URL: Final = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{0,254}/(?P<key>[^\0-\x1f\x7f]+)")
 _KEY_BYTES: Final = 1024
@@ -36,7 +37,7 @@ def checked_call(call: PrefabCall, place: str = "") -> dict[str, Any]:
         raise InvalidArgument(f"{place or 'a call'} is a PrefabCall, not {_kind(call)}")
     for name in ("prefab_id", "version", "function_name"):
         value = getattr(call, name)
-        if not isinstance(value, str) or not value.strip() or not _is_text(value):
+        if not isinstance(value, str) or not value.strip() or not is_encodable(value):
             raise InvalidArgument(f"{place}{name} must be a text that is not empty")
     inputs: dict[str, Any] = {"parameters": _parameters(call.parameters, f"{place}parameters")}
     files = _files(call.files, f"{place}files")
@@ -57,7 +58,7 @@ def checked_s3_url(url: object, place: str = "s3_url") -> str:
         InvalidArgument: it is not ``s3://bucket/key``.
     """
     match = _S3_URL.fullmatch(url) if isinstance(url, str) else None
-    if match is None or not _is_text(match["key"]) or len(match["key"].encode()) > _KEY_BYTES:
+    if match is None or not is_encodable(match["key"]) or len(match["key"].encode()) > _KEY_BYTES:
         shown = repr(url)[:_SHOWN] if isinstance(url, str) else _kind(url)
         hint = "; a local file is uploaded first" if isinstance(url, str) else ""
         raise InvalidArgument(f"{place}: an s3://bucket/key URL is needed, not {shown}{hint}")
@@ -79,7 +80,7 @@ def _json(value: Any, place: str, around: tuple[int, ...]) -> Any:
             raise InvalidArgument(f"{place} has more digits than can be sent")
         return value
     if isinstance(value, str):
-        if not _is_text(value):
+        if not is_encodable(value):
             raise InvalidArgument(f"{place} is not valid text: half a surrogate pair is in it")
         return value
     if isinstance(value, float):
@@ -96,7 +97,7 @@ def _json(value: Any, place: str, around: tuple[int, ...]) -> Any:
     if not isinstance(value, Mapping):
         return [_json(each, f"{place}[{index}]", within) for index, each in enumerate(value)]
     for key in value:
-        if not isinstance(key, str) or not _is_text(key):
+        if not isinstance(key, str) or not is_encodable(key):
             raise InvalidArgument(f"{place}: a key in JSON is text, not {key!r:.{_SHOWN}}")
     return {key: _json(each, f"{place}.{key}", within) for key, each in value.items()}
 
@@ -108,7 +109,7 @@ def _files(given: Any, place: str) -> dict[str, list[str]]:
         raise InvalidArgument(f"{place} must be a dictionary of lists, not {_kind(given)}")
     checked: dict[str, list[str]] = {}
     for key, urls in given.items():
-        if not isinstance(key, str) or not key or not _is_text(key):
+        if not isinstance(key, str) or not key or not is_encodable(key):
             raise InvalidArgument(f"{place}: a key is text, not {key!r:.{_SHOWN}}")
         if not isinstance(urls, (list, tuple)):
             raise InvalidArgument(
@@ -118,14 +119,6 @@ def _files(given: Any, place: str) -> dict[str, list[str]]:
             checked_s3_url(url, f"{place}[{key!r}][{index}]") for index, url in enumerate(urls)
         ]
     return checked
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _kind(value: object) -> str:

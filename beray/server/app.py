@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +29,7 @@ from beray.server.gateway.task_access import TaskAccess
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import Activity, Envelope
+from beray.server.problems import Problem
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
 from beray.server.runs import Runs
@@ -37,7 +38,6 @@ from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
-from beray.text import one_line
 from beray.version import __version__
 
 DATABASE_FILE: Final = "beray.sqlite3"
@@ -128,14 +128,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """A validation error, without the input: it may be a password."""
     assert isinstance(error, RequestValidationError)
-    problems: list[dict[str, Any]] = [
-        {
-            "type": problem["type"],
-            # A key of the input may be part of the place.
-            "loc": [one_line(at) if isinstance(at, str) else at for at in problem["loc"]],
-            "msg": one_line(problem["msg"]),
-        }
-        for problem in error.errors()
+    problems = [
+        {"type": found["type"], **Problem(found["loc"], found["msg"]).told()}
+        for found in error.errors()
     ]
     return JSONResponse({"detail": problems}, 422)
 

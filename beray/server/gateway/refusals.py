@@ -5,7 +5,7 @@ Source: the Gateway wire page (``{"detail": {"error_code", "message", …}}``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import HTTPException, Request, Response
@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from beray.server.json_values import StrictRoute
-from beray.text import one_line
+from beray.server.problems import Problem
 
 INVALID_INPUT: Final = "INVALID_INPUT"
 _CODES: Final = {400: "BAD_REQUEST", 404: "NOT_FOUND", 413: "TOO_LARGE", 416: "INVALID_RANGE"}
@@ -53,6 +53,12 @@ def missing_agent_context() -> GatewayRefused:
     )
 
 
+def invalid(message: str, problems: Iterable[Problem]) -> GatewayRefused:
+    """What was given does not fit, and where."""
+    errors = [problem.told() for problem in problems]
+    return GatewayRefused(422, INVALID_INPUT, message, errors=errors)
+
+
 class GatewayRoute(StrictRoute):
     """A route of the gateway: what it refuses, it refuses in the gateway's shape."""
 
@@ -81,14 +87,5 @@ async def refused(_request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(error: RequestValidationError) -> GatewayRefused:
     """Without the input, which may be a secret."""
-    problems = [
-        {
-            # A key of the input may be part of the place.
-            "loc": [one_line(at) if isinstance(at, str) else at for at in problem["loc"]],
-            "msg": one_line(problem["msg"]),
-        }
-        for problem in error.errors()
-    ]
-    first = problems[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return GatewayRefused(422, INVALID_INPUT, f"{place}: {first['msg']}", errors=problems)
+    problems = [Problem(found["loc"], found["msg"]) for found in error.errors()]
+    return invalid(str(problems[0].shown()), problems)

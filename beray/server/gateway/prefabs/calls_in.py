@@ -15,10 +15,10 @@ from beray.server.gateway.prefabs import run_files, schemas
 from beray.server.gateway.prefabs.manifest import Function
 from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, Registry
 from beray.server.gateway.prefabs.run_files import Keys
-from beray.server.gateway.prefabs.schemas import Place, Problem
 from beray.server.gateway.prefabs.secrets import PrefabSecrets
-from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused
+from beray.server.gateway.refusals import GatewayRefused, invalid
 from beray.server.json_values import require_plain
+from beray.server.problems import Place, Problem
 from beray.text import one_line
 
 Name = Annotated[str, Field(max_length=200)]
@@ -101,7 +101,7 @@ class Preparation:
         except ValueError as error:
             problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
         if problems:
-            raise _invalid(problems)
+            raise invalid("What was given does not fit.", problems)
         secrets = self._given(caller, prefab, function)
         return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
 
@@ -129,14 +129,3 @@ def not_found(prefab_id: str, version: str | None, error: NoSuchPrefab) -> Gatew
     return GatewayRefused(
         404, "PREFAB_NOT_FOUND", str(error), prefab_id=one_line(prefab_id), version=version
     )
-
-
-def _invalid(problems: list[Problem]) -> GatewayRefused:
-    told = [
-        {
-            "loc": [one_line(at) if isinstance(at, str) else at for at in problem.loc],
-            "msg": one_line(problem.msg),
-        }
-        for problem in problems
-    ]
-    return GatewayRefused(422, INVALID_INPUT, "What was given does not fit.", errors=told)

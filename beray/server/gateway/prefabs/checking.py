@@ -12,7 +12,7 @@ from typing import Final
 from beray.server.gateway.prefabs import inspection, process, registry
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.registry import Installed
-from beray.server.gateway.prefabs.schemas import Problem
+from beray.server.problems import Problem
 
 IMPORT_SECONDS: Final = 60.0
 _LENGTH: Final = struct.Struct("!I")

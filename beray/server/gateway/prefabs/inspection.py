@@ -7,7 +7,8 @@ from typing import Any
 
 from beray.server.gateway.prefabs.manifest import Function
 from beray.server.gateway.prefabs.registry import Installed
-from beray.server.gateway.prefabs.schemas import Place, Problem, Schema
+from beray.server.gateway.prefabs.schemas import Schema
+from beray.server.problems import Place, Problem
 
 
 def problems(prefab: Installed, found: dict[str, Any]) -> list[Problem]:

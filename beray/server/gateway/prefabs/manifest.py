@@ -15,8 +15,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from beray.server.gateway.prefabs import schemas
-from beray.server.gateway.prefabs.schemas import Place, Problem, Schema
+from beray.server.gateway.prefabs.schemas import Schema
 from beray.server.gateway.prefabs.versions import Version
+from beray.server.problems import Place, Problem
 from beray.text import one_line
 
 FILE: Final = "prefab.toml"
@@ -169,12 +170,8 @@ def _problems_of(error: ValidationError) -> list[Problem]:
         if one["type"] == "extra_forbidden":
             said = "is not known"
         place = tuple(at for at in one["loc"] if at != "[key]")
-        problems.append(Problem(tuple(map(_shown, place)), one_line(said)))
+        problems.append(Problem(place, said).shown())
     return problems
-
-
-def _shown(at: str | int) -> str | int:
-    return one_line(at) if isinstance(at, str) else at
 
 
 def _of_schemas(given: Mapping[str, Any]) -> list[Problem]:
@@ -185,13 +182,13 @@ def _of_schemas(given: Mapping[str, Any]) -> list[Problem]:
         if not isinstance(function, dict):
             continue
         for part in ("parameters", "returns"):
-            at = ("functions", _shown(name), part)
+            at = ("functions", name, part)
             if not isinstance(schema := function.get(part), dict):
                 continue
             found = schemas.schema_problems(schema)
             if part == "parameters" and not found:
                 found = _names(schema)
-            problems += [Problem((*at, *map(_shown, one.loc)), one_line(one.msg)) for one in found]
+            problems += [Problem((*at, *one.loc), one.msg).shown() for one in found]
     return problems
 
 

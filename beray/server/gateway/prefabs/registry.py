@@ -22,8 +22,8 @@ from beray.exceptions import TransferError
 from beray.server import folders
 from beray.server.gateway.prefabs import manifest
 from beray.server.gateway.prefabs.manifest import Function, Manifest, ManifestError
-from beray.server.gateway.prefabs.schemas import Problem
 from beray.server.gateway.prefabs.versions import Version, newest_first
+from beray.server.problems import Problem
 
 MOST_BYTES: Final = 64 * 1024**2
 """What a prefab may unpack to."""

@@ -20,14 +20,15 @@ from beray.server.gateway.prefabs.calls_in import not_found
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.process import RunFailed
 from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, VersionTaken
-from beray.server.gateway.prefabs.schemas import Problem
 from beray.server.gateway.prefabs.secrets import MOST_CHARACTERS
-from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute, invalid
+from beray.server.problems import Problem
 from beray.server.tables import User
-from beray.text import one_line
+from beray.text import is_encodable
 
 ZIP: Final = "application/zip"
 IMPORT_SECONDS: Final = 60.0
+_CANNOT_ADD: Final = "The prefab cannot be added."
 """How long the module of a new prefab may take to be imported."""
 
 router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRoute)
@@ -88,9 +89,9 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
             await _inspect(app, fresh, Path(place))
             installed, is_new = await run_in_threadpool(app.gateway.prefabs.registry.install, fresh)
         except TransferError as error:
-            raise _refused([Problem((), str(error).replace(place, ""))]) from None
+            raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(place, ""))]) from None
         except ManifestError as error:
-            raise _refused(error.problems) from None
+            raise invalid(_CANNOT_ADD, error.problems) from None
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
@@ -111,17 +112,6 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> None:
         raise ManifestError(problems)
 
 
-def _refused(problems: list[Problem]) -> GatewayRefused:
-    told = [
-        {
-            "loc": [one_line(at) if isinstance(at, str) else at for at in problem.loc],
-            "msg": one_line(problem.msg, 500),
-        }
-        for problem in problems
-    ]
-    return GatewayRefused(422, INVALID_INPUT, "The prefab cannot be added.", errors=told)
-
-
 # Secrets
 
 
@@ -133,10 +123,8 @@ class SecretValue(BaseModel):
     def _sendable(cls, value: str) -> str:
         if "\0" in value:
             raise ValueError("it holds a NUL character")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("it holds half of a surrogate pair") from None
+        if not is_encodable(value):
+            raise ValueError("it holds half of a surrogate pair")
         return value
 
 

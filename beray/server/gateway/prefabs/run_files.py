@@ -20,7 +20,7 @@ from beray.server.gateway.files.object_files import OUTPUTS as OUTPUT_KEYS
 from beray.server.gateway.files.objects import NoSuchObject, ObjectStore
 from beray.server.gateway.prefabs.manifest import Function
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, RunFailed
-from beray.server.gateway.prefabs.schemas import Problem
+from beray.server.problems import Problem
 from beray.text import one_line
 
 MOST_INPUTS: Final = 1_000

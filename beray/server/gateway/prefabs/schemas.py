@@ -12,11 +12,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from beray.server.json_values import require_plain
+from beray.server.problems import Place, Problem
 
 Schema = dict[str, Any]
 
@@ -39,19 +40,6 @@ _VALUES: Final = frozenset({"const", "default", "enum", "examples"})
 """Keywords whose values are data, not schemas."""
 _NAMED: Final = frozenset({"properties", "$defs", "dependentSchemas", "dependentRequired"})
 """Keywords whose keys are names, not keywords."""
-
-Place = tuple[str | int, ...]
-
-
-class Problem(NamedTuple):
-    """What is wrong, and where."""
-
-    loc: Place
-    msg: str
-
-    def __str__(self) -> str:
-        place = ".".join(map(str, self.loc))
-        return f"{place}: {self.msg}" if place else self.msg
 
 
 class _TooFar(Exception):
