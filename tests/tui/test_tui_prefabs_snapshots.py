@@ -57,7 +57,6 @@ def sales(own_home: Path) -> Path:
 async def filled(pilot: Pilot[None], sales: Path) -> CallScreen:
     shown = await call(pilot, *CONVERT)
     shown.form.files[0]._have((sales,))
-    shown.form.files[0]._look(sales)
     shown.query_one("#field-0 Select", Select).value = '"parquet"'
     shown.form.files[0].enter()
     await until_shown(pilot, "1.8 K")

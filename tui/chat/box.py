@@ -15,12 +15,9 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from beray.files import Transfer
 from beray.schema import Task
 from beray.text import printable
-from tui import background, safe
-from tui.composer import messages
-from tui.composer.attachments import Attachment, look_at
+from tui import safe
 from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
 from tui.composer.order import Order
@@ -69,8 +66,6 @@ class MessageBox(Vertical):
         self._account = account
         self._task_id: int | None = None
         self._paths: tuple[Path, ...] = ()
-        self._looked_at: dict[Path, Attachment] = {}
-        self._looks: dict[Path, Transfer] = {}
         self._answering = self._sending = False
         self._recall: Recall | None = None
 
@@ -82,10 +77,6 @@ class MessageBox(Vertical):
     def on_mount(self) -> None:
         self.border_title, self.border_subtitle = "Message", _KEYS
         self._show_files()
-
-    def on_unmount(self) -> None:
-        for look in self._looks.values():
-            look.cancel()
 
     @property
     def area(self) -> GoalArea:
@@ -166,32 +157,10 @@ class MessageBox(Vertical):
     # The files
 
     def _show_files(self) -> None:
-        wanted = set(self._paths)
-        for path in self._looks.keys() - wanted:
-            self._looks.pop(path).cancel()
-            self._looked_at.pop(path, None)
-        for path in wanted - self._looks.keys():
-            self._looks[path] = Transfer()
-            self._look_at(path, self._looks[path])
         enclosed = self.query_one(Enclosed)
         if enclosed.has_focus and not self._paths:
             self.enter()
-        enclosed.show(self._paths, (), self._looked_at)
-
-    def _look_at(self, path: Path, look: Transfer) -> None:
-        background.run(
-            self,
-            lambda: messages.LookedAt(look_at(path, lambda: look.wait(0))),
-            lambda _: messages.LookCalledOff(),
-        )
-
-    def on_looked_at(self, message: messages.LookedAt) -> None:
-        message.stop()
-        self._looked_at[message.attachment.path] = message.attachment
-        self._show_files()
-
-    def on_look_called_off(self, message: messages.LookCalledOff) -> None:
-        message.stop()
+        enclosed.show(self._paths)
 
     def on_enclosed_removed(self, message: Enclosed.Removed) -> None:
         message.stop()
@@ -263,9 +232,7 @@ class MessageBox(Vertical):
             return _ANSWERING
         if not self.area.text.strip():
             return "What is there to say?"
-        found = (self._looked_at.get(path) for path in self._paths)
-        wrong = (f"{one.path.name}: {one.problem}" for one in found if one and one.problem)
-        return next(wrong, "")
+        return self.query_one(Enclosed).problem
 
     def action_leave(self) -> None:
         self.screen.set_focus(self.screen.query_one("#log", Widget))

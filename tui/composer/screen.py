@@ -14,11 +14,9 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static, TextArea
 
-from beray.files import Transfer
 from beray.text import printable
-from tui import background, safe
-from tui.composer import editor, messages
-from tui.composer.attachments import Attachment, look_at
+from tui import safe
+from tui.composer import editor
 from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
 from tui.composer.history_screen import HistoryScreen
@@ -66,8 +64,6 @@ class ComposerScreen(ModalScreen[Order | None]):
         self._initial = initial or draft or Order()
         self._attachments = self._initial.attachments
         self._tools: Sequence[Tool] = self._initial.tools or ()
-        self._looked_at: dict[Path, Attachment] = {}
-        self._looks: dict[Path, Transfer] = {}
         self._recall: Recall | None = None
 
     @property
@@ -106,10 +102,6 @@ class ComposerScreen(ModalScreen[Order | None]):
         self._show_goal()
         self._show_enclosed()
 
-    def on_unmount(self) -> None:
-        for look in self._looks.values():
-            look.cancel()
-
     def _show_goal(self) -> None:
         area, count = self._area, len(self._area.text)
         command = is_command(area.text)
@@ -118,28 +110,10 @@ class ComposerScreen(ModalScreen[Order | None]):
         area.border_subtitle = f"{count:,} of {MOST_CHARACTERS:,}" if count > _COUNTED_FROM else ""
 
     def _show_enclosed(self) -> None:
-        wanted = set(self._attachments)
-        for path in self._looks.keys() - wanted:
-            self._looks.pop(path).cancel()
-        for path in wanted - self._looks.keys():
-            self._looks[path] = Transfer()
-            self._look_at(path, self._looks[path])
-        self._looked_at = {path: one for path, one in self._looked_at.items() if path in wanted}
         enclosed = self.query_one(Enclosed)
         if enclosed.has_focus and not self._attachments and not self._tools:
             self.set_focus(self._area)
-        enclosed.show(self._attachments, self._tools, self._looked_at)
-
-    def _look_at(self, path: Path, look: Transfer) -> None:
-        background.run(
-            self,
-            lambda: messages.LookedAt(look_at(path, lambda: look.wait(0))),
-            lambda _: messages.LookCalledOff(),
-        )
-
-    def on_looked_at(self, message: messages.LookedAt) -> None:
-        self._looked_at[message.attachment.path] = message.attachment
-        self._show_enclosed()
+        enclosed.show(self._attachments, self._tools)
 
     def _refuse(self, words: str) -> None:
         self.query_one(".problem", Static).update(safe.line(words))
@@ -200,19 +174,12 @@ class ComposerScreen(ModalScreen[Order | None]):
     @on(Button.Pressed, "#create")
     def _create(self) -> None:
         order = replace(self.order, goal=self._area.text.strip())
-        refused = problem(order.goal) or next(
-            (
-                f"{path.name}: {self._looked_at[path].problem}"
-                for path in order.attachments
-                if path in self._looked_at and self._looked_at[path].problem
-            ),
-            None,
-        )
-        if refused is None:
+        refused = problem(order.goal) or self.query_one(Enclosed).problem
+        if refused:
+            self._refuse(refused)
+        else:
             self._memory.keep_draft(self._account, order)
             self.dismiss(order)
-        else:
-            self._refuse(refused)
             self.set_focus(self._area)
 
     @on(Button.Pressed, "#later")

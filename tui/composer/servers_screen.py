@@ -48,7 +48,7 @@ class ServersScreen(ModalScreen[list[Tool] | None]):
         self._show()
 
     def _show(self, problem: str = "") -> None:
-        self.query_one(Enclosed).show((), self._tools, {})
+        self.query_one(Enclosed).show((), self._tools)
         nothing = self.query_one(".nothing", Static)
         nothing.update(safe.line(problem))
         nothing.display = bool(problem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,13 +12,9 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
 
-from tui import background, safe
-from tui.composer import messages
-from tui.composer.attachments import Attachment, look_at
+from tui import safe
 from tui.composer.enclosed import MUTED, Enclosed
-from tui.composer.order import Tool
 from tui.composer.path_screen import PathScreen
 from tui.prefabs.box import Box
 from tui.prefabs.order import refused_file
@@ -31,21 +27,12 @@ class FileList(Enclosed):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Choose")]
     adding = Content("")
 
-    def show(
-        self,
-        attachments: Sequence[Path],
-        tools: Sequence[Tool],
-        looked_at: Mapping[Path, Attachment],
-    ) -> None:
-        at = self.highlighted
-        super().show(attachments, tools, looked_at)
-        self.add_option(Option(self.adding))
-        self.display = True
-        self.highlighted = min(at or 0, len(attachments))
+    def _listed(self) -> list[Content]:
+        return [*super()._listed(), self.adding]
 
     @property
     def is_adding(self) -> bool:
-        return self.highlighted == len(self._items)
+        return self.highlighted == len(self._paths)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return action != "remove" or not self.is_adding
@@ -65,7 +52,6 @@ class FileBox(Box):
         super().__init__(id=id)
         self.place = place
         self.paths = tuple(paths)
-        self._looked_at: dict[Path, Attachment] = {}
 
     def compose(self) -> ComposeResult:
         place = self.place
@@ -87,33 +73,12 @@ class FileBox(Box):
         yield Static(classes="problem", markup=False)
 
     def on_mount(self) -> None:
-        self._show()
-        for path in self.paths:
-            self._look(path)
+        self.query_one(FileList).show(self.paths)
 
     @property
     def problem(self) -> str:
         """Why one of the files cannot be sent, as far as they have been looked at."""
-        found = (self._looked_at.get(path) for path in self.paths)
-        return next((f"{one.name}: {one.problem}" for one in found if one and one.problem), "")
-
-    def _show(self) -> None:
-        self.query_one(FileList).show(self.paths, (), self._looked_at)
-
-    def _look(self, path: Path) -> None:
-        background.run(
-            self,
-            lambda: messages.LookedAt(look_at(path)),
-            lambda _: messages.LookCalledOff(),
-        )
-
-    def on_looked_at(self, message: messages.LookedAt) -> None:
-        message.stop()
-        self._looked_at[message.attachment.path] = message.attachment
-        self._show()
-
-    def on_look_called_off(self, message: messages.LookCalledOff) -> None:
-        message.stop()
+        return self.query_one(FileList).problem
 
     @on(Enclosed.Removed)
     def _remove(self, message: Enclosed.Removed) -> None:
@@ -138,7 +103,6 @@ class FileBox(Box):
                 self.refuse(refused)
             else:
                 self._have((*there, path))
-                self._look(path)
 
         last = self.paths[-1].parent if self.paths else Path.cwd()
         title = f"A file for {self.place.key}"
@@ -147,5 +111,5 @@ class FileBox(Box):
     def _have(self, paths: tuple[Path, ...]) -> None:
         self.paths = paths
         self.accept()
-        self._show()
+        self.query_one(FileList).show(paths)
         self.post_message(self.Changed())
