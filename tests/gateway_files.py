@@ -22,6 +22,10 @@ def down(agent: Agent, s3_url: str, **params: Any) -> requests.Response:
     return agent.files("GET", "download", params={"s3_url": s3_url, "mode": "presigned", **params})
 
 
+def removed(agent: Agent, s3_url: str) -> requests.Response:
+    return agent.call("DELETE", "/internal/files", params={"s3_url": s3_url})
+
+
 def content(agent: Agent, s3_url: str) -> bytes:
     answer = down(agent, s3_url)
     assert answer.status_code == 200, answer.text

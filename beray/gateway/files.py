@@ -194,6 +194,20 @@ class GatewayFiles:
         )
         return answer["deleted_count"]
 
+    @translated()
+    def delete_file(self, s3_url: str) -> bool:
+        """Remove a file of one's own; return whether it was there. BeRay's gateway only.
+
+        Where a first answer was lost and the call was made again, it was not.
+
+        Raises:
+            AuthenticationError: it is another agent's.
+        """
+        answer = self._transport.json(
+            schema.CLEANED, "DELETE", "/internal/files", params={"s3_url": checked_s3_url(s3_url)}
+        )
+        return answer["deleted_count"] > 0
+
     def _sent(
         self,
         call: str,

@@ -453,7 +453,8 @@ def test_arguments_that_cannot_be(tmp_path: Path, local: Path) -> None:
     client = GatewayClient("t", "http://127.0.0.1:1")
     for url in ("", "http://h/x", "s3://", "s3://bucket", "s3://bucket/", "s3:///k", "/local/file", 7, None,
                 "s3://b/a\nb", "s3://b/" + "k" * 1025, "s3://b/\ud800"):  # fmt: skip
-        for call in (client.get_presigned_url, lambda u: client.download_file(u, tmp_path / "f")):
+        for call in (client.get_presigned_url, client.delete_file,
+                     lambda u: client.download_file(u, tmp_path / "f")):  # fmt: skip
             with pytest.raises(InvalidInput):
                 call(url)
     for ttl in (0, -1, float("nan"), float("inf"), 0.5, "x"):

@@ -110,6 +110,8 @@ def test_files_are_kept_listed_and_cleaned(client: GatewayClient, poem: Path) ->
             break
     assert listed == kept
     assert all(url.startswith("s3://beray/agent-outputs/") for url in kept)
+    assert [client.delete_file(url) for url in kept] == [True] * 3
+    assert not client.delete_file(kept.pop())
     first = client.upload_temp_file(poem, ttl=60, session_id="s1")
     other = client.upload_temp_file(poem, ttl_hours=1)
     assert [one["s3_url"] for one in client.list_temp_files("s1")["files"]] == [first]

@@ -86,6 +86,14 @@ def tokens(models: ModelServer) -> int:
     return int(found)
 
 
+def objects(models: ModelServer) -> list[str]:
+    database = sqlite3.connect(models.server.data_dir / "beray.sqlite3")
+    try:
+        return [key for (key,) in database.execute("SELECT key FROM objects")]
+    finally:
+        database.close()
+
+
 def test_files_of_the_work_dir_go_in_and_come_out(
     models: ModelServer, client: BeRayClient, tmp_path: Path
 ) -> None:
@@ -106,6 +114,7 @@ def test_files_of_the_work_dir_go_in_and_come_out(
     ]
     assert {"kind": "progress", "message": "joining"} in progress
     assert tokens(models) == 0
+    assert objects(models) == []
 
 
 def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayClient) -> None:

@@ -196,6 +196,10 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
         assert answer.json()["s3_url"].startswith("s3://beray/agent-inputs/whitelisted/")
         listed = requests.get(f"{server.url}{LIST}", timeout=30)
         assert refusal(listed) == (400, "MISSING_AGENT_CONTEXT")
+        removed = requests.delete(
+            f"{server.url}/internal/files", params={"s3_url": answer.json()["s3_url"]}, timeout=30
+        )
+        assert refusal(removed) == (403, "FORBIDDEN")
         # What is given and wrong is not overlooked.
         assert refusal(ask(server, X_Internal_Token="wrong")) == (401, "INVALID_TOKEN")
         assert refusal(ask(server, Authorization="Bearer wrong")) == (401, "INVALID_TOKEN")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from gateway_files import content, down, listed, up, up_temp
+from gateway_files import content, down, listed, removed, up, up_temp
 from gateway_support import Agent, refusal
 
 from beray.testing import RunningServer
@@ -62,6 +62,9 @@ def test_listing_by_pages(agent: Agent) -> None:
         key for key in everything if key.startswith(folder + prefix)
     ]
     assert listed(agent, prefix="../") == []
+    up_temp(agent, session_id="one")
+    assert len(listed(agent, "list_temp", prefix="on")) == 1
+    assert listed(agent, "list_temp", prefix="two/") == []
 
 
 def test_a_hundred_thousand_files_by_pages(agent: Agent) -> None:
@@ -103,6 +106,24 @@ def test_another_agents_token_is_none_here(agent: Agent) -> None:
     answer = other.files("GET", "list", params={"continuation_token": token})
     assert refusal(answer) == (422, "INVALID_INPUT")
     assert len(listed(other)) == 2
+
+
+def test_a_file_is_removed(agent: Agent, beray_server: RunningServer) -> None:
+    urls = [up(agent)["s3_url"], up_temp(agent).json()["s3_url"]]
+    made = agent.files("POST", "generate_upload_url", json={"filename": "x"}).json()
+    requests.put(made["upload_url"], b"y", timeout=30)
+    another = Agent.of(agent.server, agent.account, "another")
+    stranger = Agent.new(beray_server)
+    for url in urls:
+        assert refusal(removed(another, url)) == (403, "FORBIDDEN")
+    for url in (*urls, made["s3_url"]):
+        assert removed(stranger, url).json() == {"deleted_count": 0}
+        assert down(agent, url).status_code == 200
+        assert removed(agent, url).json() == {"deleted_count": 1}
+        assert removed(agent, url).json() == {"deleted_count": 0}
+        assert refusal(down(agent, url)) == (404, "FILE_NOT_FOUND")
+    assert refusal(removed(agent, "s3://beray")) == (422, "INVALID_INPUT")
+    assert refusal(agent.call("DELETE", "/internal/files")) == (422, "INVALID_INPUT")
 
 
 def test_strangers_find_nothing(agent: Agent, beray_server: RunningServer) -> None:

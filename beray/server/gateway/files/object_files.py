@@ -66,6 +66,14 @@ def may_read(caller: Caller, key: str) -> bool:
     return len(parts) > 2 and parts[0] in (OUTPUTS, WORKSPACE, INPUTS) and parts[1] == caller.scope
 
 
+def may_remove(caller: Caller, key: str) -> bool:
+    """Whether a caller who may read an object may remove it: not an agent that of another one,
+    and not an address, which shares its scope with others."""
+    parts = key.split("/")
+    is_theirs = parts[0] == INPUTS or caller.agent_id in (None, parts[2])
+    return caller.user_id is not None and is_theirs
+
+
 def is_plain(name: str) -> bool:
     """Whether ``name`` can be a part of a key without a question: an agent, a session."""
     return _PLAIN.fullmatch(name) is not None and name not in (".", "..")

@@ -49,6 +49,8 @@ _FORM: Final = {
 router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Token = Annotated[str | None, Query(max_length=2 * MOST_KEY_BYTES)]
+Prefix = Annotated[str, Query(max_length=MOST_KEY_BYTES)]
+S3Url = Annotated[str, Query(max_length=2 * MOST_KEY_BYTES)]
 SessionId = Annotated[str | None, Query(max_length=128)]
 
 
@@ -120,16 +122,12 @@ async def download(
     request: Request,
     caller: CurrentCaller,
     app: AppServices,
-    s3_url: Annotated[str, Query(max_length=2 * MOST_KEY_BYTES)],
+    s3_url: S3Url,
     mode: Literal["presigned"] = "presigned",
     expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS)] = 3600,
 ) -> dict[str, str]:
     """A URL from which to GET a file of the caller's."""
-    store = app.gateway.objects
-    try:
-        key = object_files.key_of(store, s3_url)
-    except ValueError as error:
-        raise _invalid("s3_url", str(error)) from None
+    store, key = app.gateway.objects, _key(app, s3_url)
     try:
         if not object_files.may_read(caller, key):
             raise NoSuchObject(key)
@@ -147,13 +145,10 @@ async def list_files(
     app: AppServices,
     limit: Limit = 100,
     continuation_token: Token = None,
-    prefix: Annotated[str, Query(max_length=MOST_KEY_BYTES)] = "",
+    prefix: Prefix = "",
 ) -> dict[str, Any]:
     """An agent's permanent files. Ours: ``prefix``, of what stands behind the agent's folder."""
-    folder = object_files.outputs_of(caller)
-    if prefix != printable(prefix):
-        raise _invalid("prefix", "no key has control characters")
-    return await _page(app, folder + prefix, limit, continuation_token)
+    return await _page(app, object_files.outputs_of(caller), prefix, limit, continuation_token)
 
 
 @router.get("/list_temp")
@@ -163,12 +158,13 @@ async def list_temp(
     session_id: SessionId = None,
     limit: Limit = 100,
     continuation_token: Token = None,
+    prefix: Prefix = "",
 ) -> dict[str, Any]:
-    """An agent's temporary files, of one session or of all."""
+    """An agent's temporary files, of one session or of all. Ours: ``prefix``, as of ``list``."""
     folder = object_files.workspace_of(caller)
     if session_id is not None:
         folder = object_files.session_of(caller, _session(session_id))
-    return await _page(app, folder, limit, continuation_token)
+    return await _page(app, folder, prefix, limit, continuation_token)
 
 
 @router.delete("/cleanup_temp")
@@ -179,6 +175,20 @@ async def cleanup_temp(
     folder = object_files.session_of(caller, _session(session_id))
     with object_files.storing():
         return {"deleted_count": await app.gateway.temporary.clean(folder)}
+
+
+@router.delete("")
+async def delete_file(caller: CurrentCaller, app: AppServices, s3_url: S3Url) -> dict[str, int]:
+    """Remove a file of the caller's. Ours."""
+    key = _key(app, s3_url)
+    if not object_files.may_read(caller, key):
+        return {"deleted_count": 0}
+    if not object_files.may_remove(caller, key):
+        raise GatewayRefused(
+            403, "FORBIDDEN", "Only its owner, signed in, or the agent whose file it is removes it."
+        )
+    with object_files.storing():
+        return {"deleted_count": await app.gateway.objects.delete([key])}
 
 
 async def _put(
@@ -195,8 +205,12 @@ async def _put(
     }
 
 
-async def _page(app: Services, prefix: str, limit: int, token: str | None) -> dict[str, Any]:
-    store = app.gateway.objects
+async def _page(
+    app: Services, folder: str, prefix: str, limit: int, token: str | None
+) -> dict[str, Any]:
+    if prefix != printable(prefix):
+        raise _invalid("prefix", "no key has control characters")
+    store, prefix = app.gateway.objects, folder + prefix
     after = _after(token, prefix) if token is not None else ""
     with object_files.storing():
         found = await store.list(prefix, after, limit + 1)
@@ -224,6 +238,13 @@ def _public(app: Services, stored: StoredObject) -> dict[str, Any]:
         "last_modified": stored.last_modified,
         "s3_url": object_files.s3_url(app.gateway.objects, stored.key),
     }
+
+
+def _key(app: Services, s3_url: str) -> str:
+    try:
+        return object_files.key_of(app.gateway.objects, s3_url)
+    except ValueError as error:
+        raise _invalid("s3_url", str(error)) from None
 
 
 def _new_key(make: Callable[[Caller, str], str], caller: Caller, filename: str) -> str:

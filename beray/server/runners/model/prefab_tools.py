@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -195,10 +196,13 @@ class _Function:
             finally:
                 self._forget(session)
             files = output.get("files") or {}
-            made = {
-                key: [self._taken(url, Path(folder)) for url in several]
-                for key, several in files.items()
-            }
+            try:
+                made = {
+                    key: [self._taken(url, Path(folder)) for url in several]
+                    for key, several in files.items()
+                }
+            finally:
+                self._drop(files)
         told = {"result": output.get("output"), "files": made}
         return told | ({"content": content} if content else {})
 
@@ -219,6 +223,14 @@ class _Function:
         except GatewayError as error:
             # They go by themselves when their time is over.
             log.warning("input files of a call are left for a while", problem=str(error))
+
+    def _drop(self, files: Mapping[str, Sequence[str]]) -> None:
+        """What is in the work_dir need not be kept by the gateway as well."""
+        try:
+            for url in chain.from_iterable(files.values()):
+                self._client.delete_file(url)
+        except GatewayError as error:
+            log.warning("output files of a call are left", problem=str(error))
 
     def _taken(self, url: str, folder: Path) -> str:
         """Put an output file into the work_dir, over nothing that is there; its path."""
