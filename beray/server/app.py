@@ -28,8 +28,8 @@ from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
-from beray.server.middleware import Activity, Envelope
-from beray.server.problems import Problem
+from beray.server.middleware import API_PREFIX, Activity, Envelope
+from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
 from beray.server.runs import Runs
@@ -57,7 +57,7 @@ def create_app(activity: Activity) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(Envelope)
     app.add_middleware(Activity.Middleware, activity=activity)
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix=API_PREFIX)
     # The streams first: /tasks/stream is no task.
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
@@ -128,10 +128,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """A validation error, without the input: it may be a password."""
     assert isinstance(error, RequestValidationError)
-    problems = [
-        {"type": found["type"], **Problem(found["loc"], found["msg"]).told()}
-        for found in error.errors()
-    ]
+    problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
     return JSONResponse({"detail": problems}, 422)
 
 

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beray.schema import IDEMPOTENCY_HEADER
 from beray.server.store import KEY_SECONDS
 
+API_PREFIX: Final = "/api/v1"
+"""Of the calls of the BeRay API; those of the gateway stand beside it."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """For every call but the upload of a file, which is never held in memory."""
 _UPLOADS: Final = frozenset({"/internal/files/upload", "/internal/files/upload_temp"})
@@ -49,7 +51,8 @@ class Envelope:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
+                if scope["path"].startswith(f"{API_PREFIX}/"):
+                    headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
                 if "location" in headers:
                     headers["location"] = _on_this_host(headers["location"])
             await send(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from beray.text import one_line
@@ -27,3 +28,13 @@ class Problem(NamedTuple):
     def told(self) -> dict[str, Any]:
         """For JSON."""
         return self.shown()._asdict()
+
+
+def of_validation(error: Mapping[str, Any]) -> Problem:
+    """One of the errors of pydantic or FastAPI, in words for who sent the input."""
+    loc = tuple(error["loc"])
+    if error["type"] == "json_invalid":
+        return Problem(("body",), "is no JSON that could be read")
+    if error["type"] in ("model_attributes_type", "dict_type") and loc == ("body",):
+        return Problem(loc, "has to be a JSON object, sent as Content-Type: application/json")
+    return Problem(loc, error["msg"].removeprefix("Value error, "))

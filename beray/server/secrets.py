@@ -83,8 +83,9 @@ class Cutter:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if len(secret) >= SHORTEST}
-        # Inside of a tool's arguments they are written as JSON writes them.
-        known |= {json.dumps(secret)[1:-1] for secret in known}
+        # Inside of a tool's arguments they are written as JSON writes them, inside of many of
+        # Python's errors as it does.
+        known |= {form[1:-1] for secret in known for form in (json.dumps(secret), repr(secret))}
         self.secrets = sorted(known, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, self.secrets)) or r"(?!)")
 

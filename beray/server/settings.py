@@ -153,7 +153,10 @@ class Settings(BaseSettings):
             try:
                 ip_network(network)
             except ValueError:
-                raise ValueError("give addresses and networks, with commas between") from None
+                raise ValueError(
+                    f"{network!r} is no address and no network; give some, with commas between, "
+                    "such as 10.1.2.3,10.0.0.0/8"
+                ) from None
         return networks.strip()
 
     @field_validator("public_url", "s3_endpoint")

@@ -253,3 +253,13 @@ class PrefabSecret(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
     created_at: Mapped[str]
+
+
+class PrefabAuthor(Base):
+    """Who added a prefab first. Without a reference: nobody gets the id of who has left."""
+
+    __tablename__ = "prefab_authors"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    prefab_id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[int]

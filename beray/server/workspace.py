@@ -164,6 +164,16 @@ class Workspace:
         with refusals(shown(path)), self._folder(parents) as folder:
             return beneath.open_regular(folder, name)
 
+    def is_taken(self, path: str) -> bool:
+        """Whether anything has that name, be it a folder or a link."""
+        *parents, name = beneath.parse_file(path)
+        try:
+            with refusals(shown(path)), self._folder(parents) as folder:
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except MissingPath:
+            return False
+        return True
+
     def write(self, path: str) -> Writer:
         """Begin to write a file; it is there, whole, once the writer's block has ended.
 

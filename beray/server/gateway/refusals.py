@@ -13,10 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from beray.server.json_values import StrictRoute
-from beray.server.problems import Problem
+from beray.server.problems import Problem, of_validation
 
 INVALID_INPUT: Final = "INVALID_INPUT"
-_CODES: Final = {400: "BAD_REQUEST", 404: "NOT_FOUND", 413: "TOO_LARGE", 416: "INVALID_RANGE"}
+_CODES: Final = {
+    400: "BAD_REQUEST",
+    404: "NOT_FOUND",
+    413: "TOO_LARGE",
+    416: "INVALID_RANGE",
+    503: "UNAVAILABLE",
+}
 
 
 class GatewayRefused(Exception):
@@ -87,5 +93,5 @@ async def refused(_request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(error: RequestValidationError) -> GatewayRefused:
     """Without the input, which may be a secret."""
-    problems = [Problem(found["loc"], found["msg"]) for found in error.errors()]
+    problems = [of_validation(found) for found in error.errors()]
     return invalid(str(problems[0].shown()), problems)

@@ -14,6 +14,7 @@ from support import sleepers, until
 from beray import BeRayClient
 from beray.gateway import GatewayClient
 from beray.server.gateway.prefabs import registry
+from beray.server.runners.model import prefab_tools
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
 from tests.server.gateway.prefab_folders import write_prefab
@@ -115,6 +116,44 @@ def test_files_of_the_work_dir_go_in_and_come_out(
     assert {"kind": "progress", "message": "joining"} in progress
     assert tokens(models) == 0
     assert objects(models) == []
+
+
+def test_calls_side_by_side_write_over_nothing(
+    models: ModelServer, client: BeRayClient, tmp_path: Path
+) -> None:
+    names = "abcdefgh"
+    write = [Call("write_file", {"path": f"in/{name}.txt", "content": name}) for name in names]
+    block = Call("write_file", {"path": "outputs/whole.txt/x", "content": "in the way"})
+    use = [Call(JOIN, {"parts": [f"in/{name}.txt"]}) for name in names]
+    events = models.done(
+        client, "all at once", Reply(calls=[*write, block]), Reply(calls=use), Reply(["ok"])
+    )
+    told = [json.loads(answer) for answer in answers(models)[-len(names) :]]
+    paths = [one["files"]["whole"][0] for one in told]
+    assert sorted(paths) == [f"outputs/whole-{number}.txt" for number in range(2, 10)]
+    texts = [
+        Path(client.download_file(events[0]["task_id"], path, tmp_path / f"{number}")).read_text()
+        for number, path in enumerate(paths)
+    ]
+    assert texts == list(names)
+
+
+def test_a_result_is_told_though_its_files_have_no_place(
+    models: ModelServer, client: BeRayClient
+) -> None:
+    write = [Call("write_file", {"path": path, "content": "x"}) for path in ("a.txt", "outputs")]
+    use = Call(JOIN, {"parts": ["a.txt"]})
+    models.done(client, "no place", Reply(calls=write), Reply(calls=[use]), Reply(["ok"]))
+    told = json.loads(answers(models)[-1])
+    assert (told["result"], told["files"]) == ({"count": 1}, {})
+    assert "outputs" in told["problem"]
+
+
+def test_names_of_files_and_parameters_never_meet() -> None:
+    named = prefab_tools._named({"doc": {}, "doc_file": {}, "null": {}}, {"doc": {}, "x": {}})
+    assert {name: key for name, (key, _) in named.items()} == {
+        "doc_file_2": "doc", "doc_file": "doc_file", "null": "null",
+    }  # fmt: skip
 
 
 def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayClient) -> None:

@@ -36,7 +36,8 @@ def sleep(call: Call, *, mark: str):
 def whisper(call: Call) -> dict:
     if os.environ.get("NEVER"):
         return {}
-    raise ValueError("my key is " + call.secrets["API_KEY"])
+    error = KeyError if call.secrets["API_KEY"].startswith("\\\\") else ValueError
+    raise error("my key is " + call.secrets["API_KEY"])
 
 def fail(call: Call, *, how: str) -> dict:
     if how == "import":
@@ -45,6 +46,9 @@ def fail(call: Call, *, how: str) -> dict:
         raise RuntimeError("half \\udc80")
     call.output("copy", call.secrets["API_KEY"] + ".txt").write_text("a")
     return {}
+
+def umlauts(call: Call) -> dict:
+    return {"text": "\u00fc" * 3_000_000}
 
 def wrong(call: Call) -> dict:
     return {"count": "three"}
@@ -110,6 +114,7 @@ parameters.properties.how = { type = "string", default = "" }
 [functions.fail.files.outputs.copy]
 [[functions.fail.secrets]]
 name = "API_KEY"
+[functions.umlauts]
 [functions.wrong]
 returns.properties.count.type = "integer"
 [functions.outputs]

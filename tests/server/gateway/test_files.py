@@ -61,6 +61,7 @@ def test_listing_by_pages(agent: Agent) -> None:
     assert listed(agent, prefix=prefix) == [
         key for key in everything if key.startswith(folder + prefix)
     ]
+    assert listed(agent, prefix=everything[3]) == [everything[3]]
     assert listed(agent, prefix="../") == []
     up_temp(agent, session_id="one")
     assert len(listed(agent, "list_temp", prefix="on")) == 1

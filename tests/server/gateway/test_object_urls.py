@@ -53,6 +53,9 @@ def test_a_url_is_good_for_one_method(agent: Agent, uploaded: str) -> None:
     assert requests.put(upload, b"first", timeout=30).status_code == 200
     for changed in (upload, upload.replace("method=PUT", "method=GET")):
         assert refusal(requests.get(changed, timeout=30)) == (403, "INVALID_SIGNATURE")
+    for changed in (upload.replace("method=PUT", "method=GET"), upload.replace("method=PUT&", "")):
+        answer = requests.put(changed, b"second", timeout=30)
+        assert refusal(answer) == (403, "INVALID_SIGNATURE")
     assert requests.get(get_url(agent, target), timeout=30).content == b"first"
 
 

@@ -135,8 +135,40 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
     (problem,) = schemas.value_problems(schema, {"inner": {"y": 3}})
     assert problem.loc == ("inner", "y")
     given = {"inner": {}}
-    assert schemas.with_defaults(schema, given) == {"inner": {"x": [1]}}
+    assert schemas.completed(schema, given) == {"inner": {"x": [1]}}
     assert given == {"inner": {}}
+
+
+def test_a_function_is_given_what_its_schema_describes() -> None:
+    whole = {"type": ["integer", "null"]}
+    schema = {
+        "properties": {
+            "n": {"type": "integer"},
+            "inner": {"default": {}, "properties": {"a": {"default": 7}}},
+            "list": {"items": {"properties": {"b": {"default": 8}}}},
+            "there": {"$ref": "#/$defs/node", "default": {}},
+            "x": {"type": "number"},
+            "whole": {"items": whole},
+        },
+        "$defs": {
+            "node": {"properties": {"next": {"$ref": "#/$defs/node"}, "c": {"default": 9}}},
+        },
+    }
+    given = {"n": 5.0, "x": 5.0, "list": [{}, 3], "whole": [1e3, None, 2.5]}
+    completed = schemas.completed(schema, given | {"there": {"next": {}}})
+    assert repr(completed["n"]) == "5" and repr(completed["x"]) == "5.0"
+    assert repr(completed["whole"]) == "[1000, None, 2.5]"
+    assert completed["inner"] == {"a": 7} and completed["list"] == [{"b": 8}, 3]
+    assert completed["there"] == {"next": {"c": 9}, "c": 9}
+    assert schemas.completed(schema, {})["there"] == {"c": 9}
+
+
+def test_a_default_that_holds_itself_has_an_end() -> None:
+    schema = {"properties": {"again": {"$ref": "#", "default": {}}}}
+    value, depth = schemas.completed(schema, {}), 0
+    while value := value.get("again"):
+        depth += 1
+    assert 1 < depth < 64
 
 
 def test_versions_are_in_the_order_of_semver() -> None:

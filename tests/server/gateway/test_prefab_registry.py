@@ -216,6 +216,52 @@ def test_a_module_is_looked_at_before_it_is_added(
     assert said in problem["msg"]
 
 
+def test_an_id_is_its_first_authors(server: RunningServer, token: str, tmp_path: Path) -> None:
+    def body(version: str, prefab_id: str = "mine") -> bytes:
+        folder = tmp_path / f"{prefab_id}-{version}"
+        return registry.packed(
+            write_prefab(folder, MAIN, PLAIN, prefab_id=prefab_id, version=version)
+        )
+
+    with server.sign_up("a@example.test") as another:
+        others = str(another._session.headers["Authorization"])
+    broken = write_prefab(tmp_path / "broken", "raise SystemExit", PLAIN, prefab_id="mine")
+    assert refusal(post(server, others, registry.packed(broken))) == (422, "INVALID_INPUT")
+    assert post(server, token, body("1.0.0")).status_code == 201
+    for version in ("1.0.0", "2.0.0"):
+        assert refusal(post(server, others, body(version))) == (403, "NOT_THE_AUTHOR")
+    assert post(server, token, body("2.0.0")).status_code == 201
+    # What is refused leaves the id to others.
+    assert refusal(post(server, others, body("9.0.0", "table"))) == (409, "VERSION_TAKEN")
+    assert refusal(post(server, token, body("9.0.0", "table"))) == (409, "VERSION_TAKEN")
+
+
+def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_prefab(data / "prefabs" / "probe" / "1.0.0", MAIN, PLAIN)
+    with RunningServer.start(data, BERAY_PREFAB_AUTHORS="*") as server:
+        with server.sign_up() as author:
+            token = str(author._session.headers["Authorization"])
+        body = registry.packed(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
+        assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
+
+
+def test_a_name_that_the_function_has_taken_is_told(
+    server: RunningServer, token: str, tmp_path: Path
+) -> None:
+    free = "[functions.main]\nparameters.additionalProperties = true"
+    for module, said in (
+        ("def main(call, **rest):\n    return {}", "call, /"),
+        ("def main(call, /, **rest):\n    return {'call': rest['call']}", None),
+    ):
+        folder = write_prefab(tmp_path / f"{said}", module, free, prefab_id="free")
+        answer = post(server, token, registry.packed(folder))
+        if said is None:
+            assert answer.status_code == 201, answer.text
+        else:
+            assert said in answer.json()["detail"]["errors"][0]["msg"]
+
+
 def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:
     body = registry.packed(write_prefab(tmp_path / "a", MAIN, PLAIN))
     with server.sign_up() as stranger:

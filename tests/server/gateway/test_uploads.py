@@ -53,6 +53,8 @@ def test_names_of_forms(agent: Agent) -> None:
     for name, kept in (
         ("ünï 名.txt", "ünï 名.txt"),
         ("../x/y.txt", "y.txt"),
+        ('a"b.txt', 'a"b.txt'),
+        ("a\r\nb.txt", "a_b.txt"),
     ):
         assert up(agent, name=name)["filename"] == kept
 

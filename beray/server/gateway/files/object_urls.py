@@ -34,6 +34,7 @@ async def use_url(
     key: str,
     app: AppServices,
     asked: AskedOf,
+    method: Annotated[str, Query()] = "",
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
 ) -> Response:
@@ -42,7 +43,9 @@ async def use_url(
     if not isinstance(store, LocalObjects):
         raise GatewayRefused(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
     try:
-        store.signer.check(request.method, key, expires, signature)
+        if method != request.method:
+            raise Forged
+        store.signer.check(method, key, expires, signature)
     except Forged:
         raise GatewayRefused(
             403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."

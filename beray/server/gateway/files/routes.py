@@ -147,7 +147,10 @@ async def list_files(
     continuation_token: Token = None,
     prefix: Prefix = "",
 ) -> dict[str, Any]:
-    """An agent's permanent files. Ours: ``prefix``, of what stands behind the agent's folder."""
+    """An agent's permanent files.
+
+    Ours: ``prefix``, of whole keys or of what stands behind the agent's folder.
+    """
     return await _page(app, object_files.outputs_of(caller), prefix, limit, continuation_token)
 
 
@@ -210,7 +213,8 @@ async def _page(
 ) -> dict[str, Any]:
     if prefix != printable(prefix):
         raise _invalid("prefix", "no key has control characters")
-    store, prefix = app.gateway.objects, folder + prefix
+    store = app.gateway.objects
+    prefix = prefix if prefix.startswith(folder) else folder + prefix
     after = _after(token, prefix) if token is not None else ""
     with object_files.storing():
         found = await store.list(prefix, after, limit + 1)

@@ -90,7 +90,7 @@ class Preparation:
             raise not_found(call.prefab_id, call.version, error) from None
         at: Place = ("calls", number, "inputs")
         schema = function.parameters_schema()
-        parameters = schemas.with_defaults(schema, call.inputs.parameters)
+        parameters = schemas.completed(schema, call.inputs.parameters)
         problems = [
             Problem((*at, "parameters", *one.loc), one.msg)
             for one in schemas.value_problems(schema, parameters)
@@ -107,6 +107,7 @@ class Preparation:
 
     def _given(self, caller: Caller, prefab: Installed, function: Function) -> dict[str, str]:
         found: dict[str, str] = {}
+        how = f"beray prefab secret set {prefab.id}"
         for secret in function.secrets:
             value = None
             if caller.user_id is not None:
@@ -116,7 +117,7 @@ class Preparation:
                     400,
                     "MISSING_SECRET",
                     f"{prefab.id} needs the secret {secret.name}: "
-                    f"beray prefab secret set {prefab.id} {secret.name}",
+                    + (f"{how} {secret.name}" if caller.user_id else "sign in to give it one"),
                     prefab_id=prefab.id,
                     secret_name=secret.name,
                     instructions=secret.instructions,

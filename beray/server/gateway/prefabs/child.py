@@ -14,6 +14,7 @@ calls need is imported there: each call waits for this program to begin.
 from __future__ import annotations
 
 import collections.abc
+import errno
 import importlib.util
 import json
 import os
@@ -56,7 +57,9 @@ class Channel:
 
     def send(self, frame: dict[str, Any]) -> None:
         try:
-            body = json.dumps(frame, allow_nan=False, separators=(",", ":")).encode()
+            text = json.dumps(frame, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+            # The server says what it thinks of half a surrogate pair.
+            body = text.encode("utf-8", "surrogatepass")
         except (TypeError, ValueError, RecursionError) as error:
             raise _NoJson(str(error)) from None
         if len(body) > _LONGEST:
@@ -130,7 +133,9 @@ def _failure(error: BaseException, folder: str) -> dict[str, Any]:
     said = _safely(str, error)[:_MESSAGE_CHARACTERS]
     message = f"{type(error).__name__}: {said}".removesuffix(": ")
     trace = _sendable(_trace(error, folder))
-    return {"code": "FUNCTION_ERROR", "message": _sendable(message), "traceback": trace}
+    too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
+    code = "OUTPUT_TOO_LARGE" if too_large else "FUNCTION_ERROR"
+    return {"code": code, "message": _sendable(message), "traceback": trace}
 
 
 def _sendable(text: str) -> str:

@@ -37,7 +37,7 @@ _LENGTH: Final = struct.Struct("!I")
 _LONG_BYTES: Final = 32 * 1024
 """Frames beyond this are decoded in a thread."""
 _TEXT_CHARACTERS: Final = {"message": 2_000, "traceback": 16_000}
-_CODES: Final = frozenset({"FUNCTION_ERROR", "INVALID_OUTPUT", "MEMORY_LIMIT"})
+_CODES: Final = frozenset({"FUNCTION_ERROR", "INVALID_OUTPUT", "MEMORY_LIMIT", "OUTPUT_TOO_LARGE"})
 _SYSTEM: Final = ("/usr", "/bin", "/lib", "/opt")
 
 Frame = dict[str, Any]
@@ -255,7 +255,7 @@ def packed(frame: Frame) -> bytes:
 
 def _decoded(body: bytes) -> Frame:
     try:
-        frame = json.loads(body, parse_constant=_no_constant)
+        frame = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_no_constant)
         require_plain(frame)
     except (ValueError, RecursionError) as error:
         said = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)

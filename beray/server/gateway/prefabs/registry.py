@@ -24,6 +24,7 @@ from beray.server.gateway.prefabs import manifest
 from beray.server.gateway.prefabs.manifest import Function, Manifest, ManifestError
 from beray.server.gateway.prefabs.versions import Version, newest_first
 from beray.server.problems import Problem
+from beray.text import one_line
 
 MOST_BYTES: Final = 64 * 1024**2
 """What a prefab may unpack to."""
@@ -126,6 +127,12 @@ class Registry:
             found = list(self._found.get(prefab_id, {}).values())
         return [one.text for one in newest_first([installed.version for installed in found])]
 
+    def has_added(self, prefab_id: str) -> bool:
+        """Whether a version of it is there that does not come with the server."""
+        with self._lock:
+            versions = self._found.get(prefab_id, {})
+            return bool(versions) and not _is_official(versions)
+
     def find(self, prefab_id: str, version: str | None) -> Installed:
         """The prefab; its newest version that is run where ``latest`` or nothing is asked for.
 
@@ -134,7 +141,9 @@ class Registry:
         """
         versions = self.versions(prefab_id)
         if not versions:
-            raise NoSuchPrefab("there is no such prefab")
+            raise NoSuchPrefab(
+                f"there is no prefab {one_line(prefab_id, 100)!r}; list what there is"
+            )
         with self._lock:
             found = dict(self._found.get(prefab_id, {}))
         if version in (None, "", "latest"):

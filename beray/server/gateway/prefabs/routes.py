@@ -16,6 +16,7 @@ from beray.server.dependencies import AppServices, Services
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.prefabs import inspection, process, registry
+from beray.server.gateway.prefabs.authors import NotTheAuthor
 from beray.server.gateway.prefabs.calls_in import not_found
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.process import RunFailed
@@ -75,7 +76,7 @@ async def spec(
 @router.post("", status_code=201, response_model=None)
 async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSONResponse:
     """Add a prefab: the body is the ZIP of its folder. 200 where that very one is there."""
-    await _require_author(caller, app)
+    user_id = await _require_author(caller, app)
     app.maintenance.require_off()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != ZIP:
@@ -86,19 +87,29 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         fresh = Path(place) / "prefab"
         try:
             await run_in_threadpool(registry.unpacked, archive, fresh)
-            await _inspect(app, fresh, Path(place))
-            installed, is_new = await run_in_threadpool(app.gateway.prefabs.registry.install, fresh)
+            prefab_id = await _inspect(app, fresh, Path(place))
+            installed, is_new = await run_in_threadpool(_install, app, prefab_id, user_id, fresh)
         except TransferError as error:
             raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(place, ""))]) from None
         except ManifestError as error:
             raise invalid(_CANNOT_ADD, error.problems) from None
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
+        except NotTheAuthor:
+            said = f"{prefab_id} is somebody else's prefab; give yours another id."
+            raise GatewayRefused(403, "NOT_THE_AUTHOR", said) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
 
 
-async def _inspect(app: Services, fresh: Path, place: Path) -> None:
-    """Prove that the module has what the manifest says."""
+def _install(app: Services, prefab_id: str, user_id: int, fresh: Path) -> tuple[Installed, bool]:
+    prefabs = app.gateway.prefabs
+    is_there = prefabs.registry.has_added(prefab_id)
+    with prefabs.authors.adding(prefab_id, user_id, is_there=is_there):
+        return prefabs.registry.install(fresh)
+
+
+async def _inspect(app: Services, fresh: Path, place: Path) -> str:
+    """Prove that the module has what the manifest says; the prefab's id."""
     prefab = await run_in_threadpool(registry.inspected, fresh, False)
     work = place / "work"
     work.mkdir()
@@ -110,6 +121,7 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> None:
     problems = inspection.problems(prefab, found)
     if problems:
         raise ManifestError(problems)
+    return prefab.id
 
 
 # Secrets
@@ -185,7 +197,8 @@ def _person(caller: Caller) -> int:
     return caller.user_id
 
 
-async def _require_author(caller: Caller, app: Services) -> None:
+async def _require_author(caller: Caller, app: Services) -> int:
+    """The user, who may add prefabs."""
     user_id = _person(caller)
 
     def email() -> str:
@@ -197,3 +210,4 @@ async def _require_author(caller: Caller, app: Services) -> None:
         raise GatewayRefused(
             403, "FORBIDDEN", "You may not add prefabs here; the owner sets BERAY_PREFAB_AUTHORS."
         )
+    return user_id

@@ -6,8 +6,8 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +17,13 @@ from starlette.concurrency import run_in_threadpool
 import beray
 from beray.server import folders, quota
 from beray.server.gateway.callers import Caller
+from beray.server.gateway.files import object_files
 from beray.server.gateway.files.objects import ObjectStore
 from beray.server.gateway.prefabs import process, run_files, schemas
 from beray.server.gateway.prefabs.calls_in import Prepared
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Emit, Order, Piece, RunFailed
 from beray.server.gateway.prefabs.slots import Slots
+from beray.server.gateway.refusals import GatewayRefused
 from beray.server.quota import OverQuota
 from beray.server.sandbox import Sandbox
 from beray.server.secrets import Cutter
@@ -115,7 +117,8 @@ class PrefabRuns:
         cutter: Cutter,
     ) -> dict[str, Any]:
         most = self._settings.prefab_disk_bytes
-        names = await run_files.fetched(self._objects, caller, call.keys, folder, most)
+        with _storing():
+            names = await run_files.fetched(self._objects, caller, call.keys, folder, most)
         order = Order(
             call.prefab, call.name, call.parameters, folder, names, most,
             self._settings.task_max_memory_bytes, call.secrets,
@@ -134,7 +137,8 @@ class PrefabRuns:
         files = await run_in_threadpool(run_files.made, folder, call.function, most)
         if any(cutter.clean(file.name) != file.name for file in files):
             raise RunFailed("INVALID_OUTPUT", "the name of an output file holds a secret")
-        urls = await run_files.stored(self._objects, caller, job, files)
+        with _storing():
+            urls = await run_files.stored(self._objects, caller, job, files)
         return {"status": "SUCCESS", "output": cutter.clean(returned), "files": urls}
 
     async def _bounded(self, called: Coroutine[Any, Any, Any], folder: Path, most: int) -> Any:
@@ -182,6 +186,16 @@ def refused(detail: dict[str, Any]) -> Result:
     return {"status": "FAILED", "output": None, "error": told | further}
 
 
+@contextmanager
+def _storing() -> Iterator[None]:
+    """What the store's trouble makes of a call; raises RunFailed."""
+    try:
+        with object_files.storing():
+            yield
+    except GatewayRefused as trouble:
+        raise RunFailed(trouble.detail["error_code"], trouble.detail["message"]) from None
+
+
 def _failed(failed: RunFailed, cutter: Cutter) -> Result:
     error = {"code": failed.code, "message": cutter.clean(failed.message)}
     if failed.traceback:
@@ -192,7 +206,7 @@ def _failed(failed: RunFailed, cutter: Cutter) -> Result:
 def _require_fit(call: Prepared, returned: object) -> None:
     if not isinstance(returned, dict):
         kind = type(returned).__name__
-        raise RunFailed("INVALID_OUTPUT", f"the function returned no dict, but a {kind}")
+        raise RunFailed("INVALID_OUTPUT", f"the function returned {kind}, no dict")
     if call.function.returns is None:
         return
     problems = schemas.value_problems(call.function.returns, returned)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from beray.server.json_values import require_plain
+from beray.server.json_values import MAX_DEPTH, require_plain
 from beray.server.problems import Place, Problem
 
 Schema = dict[str, Any]
@@ -86,20 +86,53 @@ def _problems(validator: Any, value: object) -> list[Problem]:
         return [Problem((), "holds a number that cannot be checked")]
 
 
-def with_defaults(schema: Mapping[str, Any], value: Any) -> Any:
-    """``value`` with the defaults of the properties that it does not have, at any depth."""
-    properties = schema.get("properties")
-    if not isinstance(value, dict) or not isinstance(properties, dict):
+def completed(schema: Schema, value: Any) -> Any:
+    """``value`` as a function of that schema expects it.
+
+    It has the defaults of the properties that are not given, and 5.0 is 5 where an integer is
+    wanted; at any depth: also in what a default fills in, in the items of lists, and where a
+    reference leads.
+    """
+    return _completed(schema, value, schema, MAX_DEPTH)
+
+
+def _completed(schema: object, value: Any, root: Schema, depth: int) -> Any:
+    # What refers to itself has an end as well.
+    if not isinstance(schema, dict) or depth == 0:
         return value
+    if "$ref" in schema:
+        value = _completed(_referred(root, schema["$ref"]), value, root, depth - 1)
+    match value:
+        case list():
+            return [_completed(schema.get("items"), item, root, depth - 1) for item in value]
+        case dict():
+            return _with_defaults(schema, value, root, depth)
+        case float() if _is_integer(schema) and value.is_integer():
+            return int(value)
+    return value
+
+
+def _with_defaults(
+    schema: Schema, value: Mapping[str, Any], root: Schema, depth: int
+) -> dict[str, Any]:
     filled = dict(value)
-    for name, inner in properties.items():
-        if not isinstance(inner, dict):
-            continue
-        if name in filled:
-            filled[name] = with_defaults(inner, filled[name])
-        elif "default" in inner:
+    for name, inner in schema.get("properties", {}).items():
+        if name not in filled and isinstance(inner, dict) and "default" in inner:
             filled[name] = copy.deepcopy(inner["default"])
+        if name in filled:
+            filled[name] = _completed(inner, filled[name], root, depth - 1)
     return filled
+
+
+def _is_integer(schema: Schema) -> bool:
+    types = schema.get("type")
+    if isinstance(types, list):
+        return "integer" in types and "number" not in types
+    return types == "integer"
+
+
+def _referred(root: Schema, reference: str) -> object:
+    return _validator(root)._resolver.lookup(reference).contents
 
 
 def _told(errors: Iterator[Any]) -> list[Problem]:

@@ -10,6 +10,7 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.prefabs.authors import Authors
 from beray.server.gateway.prefabs.calls_in import Preparation
 from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.prefabs.runs import PrefabRuns
@@ -26,6 +27,7 @@ class Prefabs:
     """Its parts."""
 
     registry: Registry
+    authors: Authors
     secrets: PrefabSecrets
     preparation: Preparation
     runs: PrefabRuns
@@ -46,6 +48,7 @@ async def running_prefabs(
     secrets = PrefabSecrets(store, settings.data_dir)
     runs = PrefabRuns(settings, sandbox, objects)
     try:
-        yield Prefabs(registry, secrets, Preparation(registry, secrets, objects), runs, sandbox)
+        preparation = Preparation(registry, secrets, objects)
+        yield Prefabs(registry, Authors(store), secrets, preparation, runs, sandbox)
     finally:
         await runs.close()

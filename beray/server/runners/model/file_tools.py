@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import threading
 from pathlib import Path
@@ -118,6 +119,22 @@ class FileTools:
         if len(entries) > LIST_ENTRIES:
             lines.append(f"[{len(entries) - LIST_ENTRIES:,} more are not listed]")
         return "\n".join(lines) or "(nothing is there)"
+
+    def add(self, wanted: str, source: BinaryIO) -> str:
+        """Write a new file, over nothing that is there; its path: ``wanted``, or one like it.
+
+        Raises:
+            PathError: its folder cannot be used.
+        """
+        stem, suffix = os.path.splitext(wanted)
+        path, number = wanted, 1
+        with self._writing, self.open() as workspace:
+            while workspace.is_taken(path):
+                number += 1
+                path = f"{stem}-{number}{suffix}"
+            with workspace.write(path) as writer:
+                shutil.copyfileobj(source, writer)
+        return path
 
     def sendable(self, path: str) -> str:
         """Return ``path`` as the log names it; it is a regular file.

@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from beray.gateway import (
     PrefabStream,
     StreamEventType,
 )
-from beray.server.beneath import MissingPath
+from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.runners.model.names import free_name
@@ -97,11 +96,7 @@ class _Function:
         self._sink = sink
         self._files = files
         properties = function["parameters"].get("properties", {})
-        # An input file whose key is a parameter's name, too, has another one here.
-        self._inputs = {
-            f"{key}_file" if key in properties else key: (key, one)
-            for key, one in function["files"]["inputs"].items()
-        }
+        self._inputs = _named(function["files"]["inputs"], properties)
 
     def as_tool(self, names: set[str]) -> Tool[None]:
         async def call(**arguments: Any) -> str:
@@ -138,9 +133,10 @@ class _Function:
 
     async def _call(self, arguments: dict[str, Any]) -> str:
         paths = {
-            key: _paths(name, arguments.pop(name))
+            key: _paths(name, given)
             for name, (key, _) in self._inputs.items()
-            if name in arguments
+            # Models say null for what they leave out.
+            if (given := arguments.pop(name, None)) is not None
         }
         stream: list[PrefabStream] = []
         said: asyncio.Queue[str | None] = asyncio.Queue()
@@ -196,14 +192,16 @@ class _Function:
             finally:
                 self._forget(session)
             files = output.get("files") or {}
+            made: dict[str, list[str]] = {}
+            told = {"result": output.get("output"), "files": made}
             try:
-                made = {
-                    key: [self._taken(url, Path(folder)) for url in several]
-                    for key, several in files.items()
-                }
-            finally:
-                self._drop(files)
-        told = {"result": output.get("output"), "files": made}
+                for key, several in files.items():
+                    for url in several:
+                        path = self._taken(url, Path(folder))
+                        made.setdefault(key, []).append(path)
+            except PathError as error:
+                # What was done is told all the same.
+                told["problem"] = f"not all files could be put into {OUTPUTS}/: {error.reason}"
         return told | ({"content": content} if content else {})
 
     def _uploaded(self, path: str, folder: Path, session: str) -> str:
@@ -224,33 +222,29 @@ class _Function:
             # They go by themselves when their time is over.
             log.warning("input files of a call are left for a while", problem=str(error))
 
-    def _drop(self, files: Mapping[str, Sequence[str]]) -> None:
-        """What is in the work_dir need not be kept by the gateway as well."""
-        try:
-            for url in chain.from_iterable(files.values()):
-                self._client.delete_file(url)
-        except GatewayError as error:
-            log.warning("output files of a call are left", problem=str(error))
-
     def _taken(self, url: str, folder: Path) -> str:
-        """Put an output file into the work_dir, over nothing that is there; its path."""
+        """Move an output file into the work_dir, over nothing that is there; its path."""
         copied = folder / uuid.uuid4().hex
         self._client.download_file(url, copied)
-        stem, suffix = os.path.splitext(url.rpartition("/")[2])
-        path, number = f"{OUTPUTS}/{stem}{suffix}", 1
-        with self._files.open() as workspace:
-            while True:
-                try:
-                    workspace.open_file(path)[0].close()
-                except MissingPath:
-                    break
-                number += 1
-                path = f"{OUTPUTS}/{stem}-{number}{suffix}"
-            with copied.open("rb") as file, workspace.write(path) as writer:
-                while block := file.read(1024 * 1024):
-                    writer.write(block)
+        with copied.open("rb") as file:
+            path = self._files.add(f"{OUTPUTS}/{url.rpartition('/')[2]}", file)
         copied.unlink()
+        try:
+            self._client.delete_file(url)
+        except GatewayError as error:
+            log.warning("an output file of a call is kept twice", problem=str(error))
         return path
+
+
+def _named(
+    inputs: Mapping[str, Any], properties: Mapping[str, Any]
+) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """The input files by what a model calls them; parameters have their names already."""
+    taken = {*inputs, *properties}
+    return {
+        free_name(f"{key}_file", taken) if key in properties else key: (key, one)
+        for key, one in inputs.items()
+    }
 
 
 def _paths(name: str, given: object) -> list[str]:
