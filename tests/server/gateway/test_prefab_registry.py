@@ -246,22 +246,6 @@ def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> Non
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
 
 
-def test_a_name_that_the_function_has_taken_is_told(
-    server: RunningServer, token: str, tmp_path: Path
-) -> None:
-    free = "[functions.main]\nparameters.additionalProperties = true"
-    for module, said in (
-        ("def main(call, **rest):\n    return {}", "call, /"),
-        ("def main(call, /, **rest):\n    return {'call': rest['call']}", None),
-    ):
-        folder = write_prefab(tmp_path / f"{said}", module, free, prefab_id="free")
-        answer = post(server, token, registry.packed(folder))
-        if said is None:
-            assert answer.status_code == 201, answer.text
-        else:
-            assert said in answer.json()["detail"]["errors"][0]["msg"]
-
-
 def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:
     body = registry.packed(write_prefab(tmp_path / "a", MAIN, PLAIN))
     with server.sign_up() as stranger:

@@ -50,9 +50,6 @@ def _of_parameters(schema: Schema, found: dict[str, Any]) -> Iterator[tuple[Plac
     properties, takes_any = schema["properties"], bool(found.get("takes_any"))
     sure = set(schema.get("required", ()))
     sure |= {name for name, one in properties.items() if _has_default(one)}
-    first = found.get("first")
-    if takes_any and first and schema.get("additionalProperties", False) is not False:
-        yield (), f"take any name, {first} too: let the function begin with ({first}, /, ...)"
     needed, optional = _names(found.get("required")), _names(found.get("optional"))
     for name in sorted(set(properties) - needed - optional):
         if not takes_any or name == found.get("first"):

@@ -135,6 +135,9 @@ def read(folder: Path) -> Manifest:
     try:
         with (folder / FILE).open("rb") as file:
             data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        missing = Problem((FILE,), "is not there; it stands at the top of the prefab's folder")
+        raise ManifestError([missing]) from None
     except OSError as error:
         raise ManifestError([Problem((FILE,), error.strerror or "cannot be read")]) from None
     if len(data) > MOST_BYTES:
