@@ -102,7 +102,10 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
 
 
 def _install(app: Services, prefab_id: str, user_id: int, fresh: Path) -> tuple[Installed, bool]:
+    """The prefab, and whether it is new: the same content may come again, from anybody."""
     prefabs = app.gateway.prefabs
+    if (there := prefabs.registry.same(fresh)) is not None:
+        return there, False
     is_there = prefabs.registry.has_added(prefab_id)
     with prefabs.authors.adding(prefab_id, user_id, is_there=is_there):
         return prefabs.registry.install(fresh)
