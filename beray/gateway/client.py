@@ -229,13 +229,16 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         """Make several calls at once; one that fails does not touch the others.
 
         Raises:
-            as ``run``; a call that cannot begin is a ``FAILED`` result, with a gateway of ours.
+            as ``run``; of several calls one that cannot begin is a ``FAILED`` result, with a
+            gateway of ours. A single one is refused, and raises.
         """
         with translated():
             if isinstance(calls, PrefabCall) or not calls:
                 raise InvalidArgument("calls is a list of PrefabCall, with at least one")
             checked = [checked_call(call, f"calls[{at}].") for at, call in enumerate(calls)]
             response = self._posted({"calls": checked})
+            if len(checked) == 1 and _is_streamed(response):
+                return BatchResult.alone(gathered(response.content))
             answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
             require_results(answer, len(checked))
             return BatchResult.of(answer)
@@ -278,7 +281,11 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
     def _result(self, response: requests.Response) -> PrefabResult:
         """The result of a run of one call."""
-        if response.headers.get("Content-Type", "").lower().startswith(EVENTS):
+        if _is_streamed(response):
             return gathered(response.content)
         answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
         return one_result(answer)
+
+
+def _is_streamed(response: requests.Response) -> bool:
+    return response.headers.get("Content-Type", "").lower().startswith(EVENTS)
