@@ -4,7 +4,9 @@
 
     with GatewayClient.from_api_key("sk-…", base_url="https://gateway.example.com") as client:
         document = client.upload_input_file("report.pdf")
-        result = client.run("text", "1.0.0", "extract", {}, files={"document": [document]})
+        result = client.run(
+            "document-text", "latest", "extract", files={"documents": [document]}
+        )
         print(result.get_function_result(), result.get_file_urls())
 
 Source: the Gateway wire page.
@@ -33,6 +35,7 @@ from beray.gateway.exceptions import (
     RunOutcomeUnknown,
     ServiceUnavailableError,
     Unreachable,
+    UploadOutcomeUnknown,
     ValidationError,
 )
 from beray.gateway.prefab import Prefab
@@ -82,5 +85,6 @@ __all__ = [
     "StreamEventType",
     "Transfer",
     "Unreachable",
+    "UploadOutcomeUnknown",
     "ValidationError",
 ]

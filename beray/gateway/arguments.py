@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from beray.exceptions import InvalidArgument
+from beray.gateway.checks import kind
 from beray.gateway.results import PrefabCall
 from beray.text import is_encodable
 
@@ -27,20 +28,21 @@ def checked_call(call: PrefabCall, place: str = "") -> dict[str, Any]:
     """Return ``call`` as the wire has it.
 
     Args:
-        place: what stands before the name of a part that is wrong.
+        place: where it stands, for the name of a part that is wrong.
 
     Raises:
         InvalidArgument: it names no prefab, or the parameters are no JSON, or the files no
             lists of ``s3://`` URLs.
     """
     if not isinstance(call, PrefabCall):
-        raise InvalidArgument(f"{place or 'a call'} is a PrefabCall, not {_kind(call)}")
+        raise InvalidArgument(f"{place or 'a call'} must be a PrefabCall, not {kind(call)}")
+    within = f"{place}." if place else ""
     for name in ("prefab_id", "version", "function_name"):
         value = getattr(call, name)
         if not isinstance(value, str) or not value.strip() or not is_encodable(value):
-            raise InvalidArgument(f"{place}{name} must be a text that is not empty")
-    inputs: dict[str, Any] = {"parameters": _parameters(call.parameters, f"{place}parameters")}
-    files = _files(call.files, f"{place}files")
+            raise InvalidArgument(f"{within}{name} must be a text that is not empty")
+    inputs: dict[str, Any] = {"parameters": _parameters(call.parameters, f"{within}parameters")}
+    files = _files(call.files, f"{within}files")
     if files:
         inputs["files"] = files
     return {
@@ -59,16 +61,14 @@ def checked_s3_url(url: object, place: str = "s3_url") -> str:
     """
     match = _S3_URL.fullmatch(url) if isinstance(url, str) else None
     if match is None or not is_encodable(match["key"]) or len(match["key"].encode()) > _KEY_BYTES:
-        shown = repr(url)[:_SHOWN] if isinstance(url, str) else _kind(url)
-        hint = "; a local file is uploaded first" if isinstance(url, str) else ""
-        raise InvalidArgument(f"{place}: an s3://bucket/key URL is needed, not {shown}{hint}")
+        raise InvalidArgument(f"{place}: an s3://bucket/key URL is needed, not {_shown(url)}")
     assert isinstance(url, str)
     return url
 
 
 def _parameters(given: Any, place: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"{place} must be a dictionary, not {_kind(given)}")
+        raise InvalidArgument(f"{place} must be a dictionary, not {kind(given)}")
     json: dict[str, Any] = _json(given, place, ())
     return json
 
@@ -88,7 +88,7 @@ def _json(value: Any, place: str, around: tuple[int, ...]) -> Any:
             raise InvalidArgument(f"{place}: JSON has no {value}")
         return value
     if not isinstance(value, (Mapping, list, tuple)):
-        raise InvalidArgument(f"{place}: JSON has no {_kind(value)}")
+        raise InvalidArgument(f"{place}: JSON has no {kind(value)}")
     if id(value) in around:
         raise InvalidArgument(f"{place} contains itself")
     if len(around) >= _DEEPEST:
@@ -106,20 +106,32 @@ def _files(given: Any, place: str) -> dict[str, list[str]]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"{place} must be a dictionary of lists, not {_kind(given)}")
+        raise InvalidArgument(f"{place} must be a dictionary of lists, not {kind(given)}")
     checked: dict[str, list[str]] = {}
     for key, urls in given.items():
         if not isinstance(key, str) or not key or not is_encodable(key):
             raise InvalidArgument(f"{place}: a key is text, not {key!r:.{_SHOWN}}")
         if not isinstance(urls, (list, tuple)):
             raise InvalidArgument(
-                f"{place}[{key!r}] must be a list of s3:// URLs, not {_kind(urls)}"
+                f"{place}[{key!r}] must be a list of s3:// URLs, not {kind(urls)}"
             )
-        checked[key] = [
-            checked_s3_url(url, f"{place}[{key!r}][{index}]") for index, url in enumerate(urls)
-        ]
+        checked[key] = [_input(url, f"{place}[{key!r}][{index}]") for index, url in enumerate(urls)]
     return checked
 
 
-def _kind(value: object) -> str:
-    return type(value).__name__
+def _input(url: object, place: str) -> str:
+    try:
+        return checked_s3_url(url, place)
+    except InvalidArgument as error:
+        if isinstance(url, str) and "://" not in url:
+            raise InvalidArgument(f"{error}; a local file is uploaded first") from None
+        raise
+
+
+def _shown(url: object) -> str:
+    if not isinstance(url, str):
+        return kind(url)
+    scheme, separator, _ = url.partition("://")
+    # Whoever has a presigned URL has the file: of other URLs nothing else is told.
+    known = not separator or scheme == "s3"
+    return repr(url)[:_SHOWN] if known else f"one of {scheme[:_SHOWN]!r}"

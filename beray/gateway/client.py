@@ -5,7 +5,8 @@ Source: the Gateway wire page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 import requests
@@ -18,6 +19,14 @@ from beray.credentials import Credential, bearer, checked_token
 from beray.exceptions import InvalidArgument
 from beray.gateway import schema, tokens
 from beray.gateway.arguments import checked_call
+from beray.gateway.checks import (
+    checked_count,
+    checked_number,
+    checked_pair,
+    checked_text,
+    checked_way,
+    kind,
+)
 from beray.gateway.errors import translated
 from beray.gateway.files import GatewayFiles
 from beray.gateway.keeping import PrefabKeeping
@@ -73,7 +82,8 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
     Raises:
         GatewayConfigurationError: the URL or a file of certificates cannot be used.
-        InvalidInput: a token that no header can carry, or more than one way in.
+        InvalidInput: a token that is empty or that no header can carry, more than one way
+            in, or another argument that cannot be.
     """
 
     @translated()
@@ -95,14 +105,19 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         proxies: Mapping[str, str] | None = None,
     ) -> None:
         tokens.require_one(internal_token=internal_token, api_key=api_key, jwt_token=jwt_token)
-        if not 0 < timeout <= _LONGEST or not 0 < idle <= _LONGEST:
-            raise InvalidArgument(f"timeout and idle are seconds, from 0 to {_LONGEST:,.0f}")
+        url = tokens.gateway_url(base_url)
+        self._run_seconds = checked_number(timeout, "timeout", _LONGEST)
+        self._idle = checked_number(idle, "idle", _LONGEST)
+        waits = checked_pair(connection, "connection", _LONGEST)
+        whole = checked_number(deadline, "deadline", math.inf)
+        again = checked_count(max_retries, "max_retries", 0)
+        trusted, mine = checked_way(session, verify, cert, proxies)
 
         def transport(credential: Credential, retries: int) -> Transport:
             return Transport(
-                tokens.gateway_url(base_url), prefix="", credential=credential,
-                session=session or shared_session(), timeout=connection, deadline=deadline,
-                max_retries=retries, verify=verify, cert=cert, proxies=proxies,
+                url, prefix="", credential=credential, session=session or shared_session(),
+                timeout=waits, deadline=whole, max_retries=retries,
+                verify=trusted, cert=mine, proxies=proxies,
             )  # fmt: skip
 
         credential: Credential
@@ -112,11 +127,9 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             credential = tokens.ApiKey(exchange)
         else:
             credential = tokens.given_credential(internal_token, jwt_token, base_url)
-        self._transport = transport(credential, max_retries)
+        self._transport = transport(credential, again)
         self._credential = credential
         self._own = session is not None
-        self._run_seconds = timeout
-        self._idle = idle
 
     @classmethod
     def from_api_key(
@@ -133,9 +146,13 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
         Raises:
             AuthenticationError: the gateway does not take the key.
+            InvalidInput: there is no key, or another argument cannot be.
         """
-        client = cls(None, base_url, timeout, api_key=api_key, **options)
         with translated():
+            # Without one the class would take whatever token the environment has.
+            if api_key is None or api_key == "":
+                raise InvalidArgument("an API key is needed: api_key is empty")
+            client = cls(None, base_url, timeout, api_key=api_key, **options)
             client._credential.signature()
         return client
 
@@ -229,20 +246,35 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         """Make several calls at once; one that fails does not touch the others.
 
         Raises:
-            as ``run``; a call that cannot begin is a ``FAILED`` result, with a gateway of ours.
+            as ``run``; of several calls one that cannot begin is a ``FAILED`` result, with a
+            gateway of ours. A single one is refused, and raises.
         """
         with translated():
-            if isinstance(calls, PrefabCall) or not calls:
-                raise InvalidArgument("calls is a list of PrefabCall, with at least one")
-            checked = [checked_call(call, f"calls[{at}].") for at, call in enumerate(calls)]
+            if not isinstance(calls, Iterable):
+                raise InvalidArgument(f"calls must be a list of PrefabCall, not {kind(calls)}")
+            checked = [checked_call(call, f"calls[{at}]") for at, call in enumerate(calls)]
+            if not checked:
+                raise InvalidArgument("calls is empty: at least one PrefabCall is needed")
             response = self._posted({"calls": checked})
+            if len(checked) == 1 and _is_streamed(response):
+                return BatchResult.alone(gathered(response.content))
             answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
             require_results(answer, len(checked))
             return BatchResult.of(answer)
 
     def prefab(self, prefab_id: str, version: str) -> Prefab:
-        """One version of a prefab, to call its functions."""
-        return Prefab(self, prefab_id, version)
+        """One version of a prefab, to call its functions.
+
+        Args:
+            version: or ``latest``.
+
+        Raises:
+            InvalidInput: one of them is empty, or no text.
+        """
+        with translated():
+            return Prefab(
+                self, checked_text(prefab_id, "prefab_id"), checked_text(version, "version")
+            )
 
     @translated()
     def list_prefabs(self, status: str | None = None) -> list[PrefabInfo]:
@@ -250,8 +282,11 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
         Args:
             status: only those: ``deployed`` or ``disabled``.
+
+        Raises:
+            InvalidInput: a status that is empty, or no text.
         """
-        params = {} if status is None else {"status": status}
+        params = {} if status is None else {"status": checked_text(status, "status")}
         answer = self._transport.json(schema.PREFABS, "GET", "/v1/prefabs", params=params)
         return [PrefabInfo.of(entry) for entry in answer["prefabs"]]
 
@@ -263,9 +298,12 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
         Raises:
             PrefabNotFoundError: there is none.
+            InvalidInput: an id or a version that is empty, or no text.
         """
         with translated(prefab_id, version):
-            path = f"/v1/prefabs/{segment(prefab_id)}/{segment(version or 'latest')}/spec"
+            wanted = "latest" if version is None else checked_text(version, "version")
+            name = segment(checked_text(prefab_id, "prefab_id"))
+            path = f"/v1/prefabs/{name}/{segment(wanted)}/spec"
             return self._transport.json(schema.SPEC, "GET", path)
 
     def _posted(self, body: Any) -> requests.Response:
@@ -278,7 +316,11 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
     def _result(self, response: requests.Response) -> PrefabResult:
         """The result of a run of one call."""
-        if response.headers.get("Content-Type", "").lower().startswith(EVENTS):
+        if _is_streamed(response):
             return gathered(response.content)
         answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
         return one_result(answer)
+
+
+def _is_streamed(response: requests.Response) -> bool:
+    return response.headers.get("Content-Type", "").lower().startswith(EVENTS)

@@ -27,6 +27,7 @@ _KINDS: Final[tuple[tuple[type[house.BeRayException], type[GatewayError]], ...]]
     (house.ConfigurationError, own.GatewayConfigurationError),
 )
 """The special ones first."""
+_FILES: Final = "/internal/files/"
 _BY_STATUS: Final[dict[int, type[GatewayError]]] = {
     401: own.AuthenticationError,
     403: own.AuthenticationError,
@@ -56,6 +57,8 @@ def gateway_error(
     """The exception of the gateway that says what ``error`` says."""
     if isinstance(error, house.APIError):
         return _refusal(error, prefab_id, version)
+    if isinstance(error, house.OutcomeUnknown) and error.path.startswith(_FILES):
+        return _as(own.UploadOutcomeUnknown, error, str(error))
     for kind, translation in _KINDS:
         if isinstance(error, kind):
             return _as(translation, error, str(error))

@@ -163,6 +163,11 @@ class RunOutcomeUnknown(Unreachable, house.OutcomeUnknown):
     """A call was sent, its answer did not come: it may have been done, or not."""
 
 
+class UploadOutcomeUnknown(RunOutcomeUnknown):
+    """A file was sent, the answer did not come: it may be there, or not. It is no run: the
+    class above it is what every call is whose outcome nobody knows."""
+
+
 class RunInterrupted(Unreachable, house.StreamInterrupted):
     """A streamed run broke off before its end; what became of the run is not known."""
 

@@ -22,6 +22,13 @@ from beray.exceptions import APIError, InvalidArgument
 from beray.files import Transfer
 from beray.gateway import schema
 from beray.gateway.arguments import checked_s3_url
+from beray.gateway.checks import (
+    checked_count,
+    checked_number,
+    checked_path,
+    checked_text,
+    checked_transfer,
+)
 from beray.gateway.errors import translated
 from beray.gateway.presigned import PresignedUrl
 from beray.gateway.schema import FilePage
@@ -31,6 +38,8 @@ LocalPath = str | os.PathLike[str]
 
 DAY_SECONDS: Final = 86400
 _PRESIGNED_SECONDS: Final = 3600
+_LONGEST: Final = 1e10
+"""Seconds, which is three hundred years: no gateway keeps anything that long."""
 _NO_LONGER: Final = frozenset({400, 401, 403})
 """How stores refuse a presigned URL that has expired."""
 
@@ -56,6 +65,8 @@ class GatewayFiles:
 
         Raises:
             AgentContextRequiredError: the credentials are of no agent.
+            InvalidInput: an argument cannot be; nothing was sent.
+            UploadOutcomeUnknown: the answer did not come; the file may be there.
             FileTransferCancelled: through ``transfer``.
             OSError: the local file cannot be read.
         """
@@ -82,7 +93,7 @@ class GatewayFiles:
         Raises:
             as ``upload_file``.
         """
-        seconds = _seconds(ttl) if ttl_hours is None else _seconds(ttl_hours, 3600)
+        seconds = _seconds(ttl, "ttl") if ttl_hours is None else _hours(ttl_hours, "ttl_hours")
         fields = {"ttl": str(seconds)}
         if session_id is not None:
             fields["session_id"] = _checked_session(session_id)
@@ -102,8 +113,9 @@ class GatewayFiles:
         Args, raises:
             as ``upload_file``; no agent is needed.
         """
+        path = checked_path(path, "path")
         kind = _content_type(path, content_type)
-        handle = transfer or Transfer()
+        handle = checked_transfer(transfer)
         with uploads.opened(path) as file, handle.told_apart():
             body = uploads.Upload(file, handle)
             target = self._transport.json(
@@ -134,12 +146,14 @@ class GatewayFiles:
         URL; see :func:`beray.files.download`.
 
         Raises:
+            InvalidInput: an argument cannot be; nothing was sent.
             ObjectNotFoundError: there is no such file.
             FileExistsError: the target is there and ``overwrite`` was not asked for.
             FileTransferError: the file did not come whole; what came waits for the next call.
             FileTransferCancelled: through ``transfer``; nothing is left.
         """
-        handle = transfer or Transfer()
+        local_path = checked_path(local_path, "local_path")
+        handle = checked_transfer(transfer)
         source = _Presigned(self._transport, checked_s3_url(s3_url), handle)
         return files.download(
             source.fetch,
@@ -151,8 +165,13 @@ class GatewayFiles:
 
     @translated()
     def get_presigned_url(self, s3_url: str, expires_in: int = _PRESIGNED_SECONDS) -> str:
-        """A URL by which anybody can fetch the file for ``expires_in`` seconds."""
-        return _presigned_url(self._transport, s3_url, _seconds(expires_in))
+        """A URL by which anybody can fetch the file for ``expires_in`` seconds.
+
+        Raises:
+            InvalidInput: no ``s3://`` URL, or no such time; nothing was sent.
+            ObjectNotFoundError: there is no such file.
+        """
+        return _presigned_url(self._transport, s3_url, _seconds(expires_in, "expires_in"))
 
     @translated()
     def list_files(
@@ -166,7 +185,12 @@ class GatewayFiles:
 
         Args:
             limit: how many files a page has at most.
-            prefix: what their keys begin with.
+            prefix: what their keys begin with behind the agent's folder,
+                ``agent-outputs/{user}/{agent}/``; a full key's beginning works as well.
+
+        Raises:
+            AgentContextRequiredError: the credentials are of no agent.
+            InvalidInput: one of them is of another kind; nothing was sent.
         """
         return self._page("/internal/files/list", limit, continuation_token, prefix, {})
 
@@ -178,7 +202,11 @@ class GatewayFiles:
         continuation_token: str | None = None,
         prefix: str | None = None,
     ) -> FilePage:
-        """A page of the agent's temporary files, of one session or of all; as ``list_files``."""
+        """A page of the agent's temporary files, of one session or of all; as ``list_files``.
+
+        Args:
+            prefix: what their keys begin with behind the session's folder, or the agent's.
+        """
         asked = {} if session_id is None else {"session_id": _checked_session(session_id)}
         return self._page("/internal/files/list_temp", limit, continuation_token, prefix, asked)
 
@@ -216,8 +244,9 @@ class GatewayFiles:
         fields: Mapping[str, str],
         transfer: Transfer | None,
     ) -> str:
+        path = checked_path(path, "path")
         kind = _content_type(path, content_type)
-        handle = transfer or Transfer()
+        handle = checked_transfer(transfer)
         with uploads.opened(path) as file, uploads.told(handle):
             upload = uploads.Upload(file, handle)
             body = uploads.Multipart(upload, Path(path).name, kind, fields)
@@ -239,9 +268,12 @@ class GatewayFiles:
         prefix: str | None,
         asked: Mapping[str, str],
     ) -> FilePage:
-        optional = {"continuation_token": continuation_token, "prefix": prefix}
-        params: dict[str, Any] = {"limit": limit, **asked}
-        params |= {name: value for name, value in optional.items() if value is not None}
+        params: dict[str, Any] = {"limit": checked_count(limit, "limit", 1), **asked}
+        if continuation_token is not None:
+            token = checked_text(continuation_token, "continuation_token")
+            params["continuation_token"] = token
+        if prefix is not None:
+            params["prefix"] = checked_text(prefix, "prefix", empty=True)
         return self._transport.json(schema.FILE_PAGE, "GET", call, params=params)
 
 
@@ -278,21 +310,25 @@ def _presigned_url(gateway: Transport, s3_url: str, seconds: int, **options: Any
     return answer["presigned_url"]
 
 
-def _content_type(path: LocalPath, given: str | None) -> str:
-    kind = given or mimetypes.guess_type(os.fspath(path))[0] or "application/octet-stream"
+def _content_type(path: str, given: str | None) -> str:
+    if given is None:
+        # By the name alone: of a whole path, it might be taken for a URL.
+        return mimetypes.guess_type(Path(path).name)[0] or "application/octet-stream"
+    kind = checked_text(given, "content_type")
     if not kind.isascii() or not kind.isprintable():
-        raise InvalidArgument("the content type has characters that no content type has")
+        raise InvalidArgument("content_type has characters that no content type has")
     return kind
 
 
-def _seconds(number: float, unit: int = 1) -> int:
-    try:
-        seconds = int(number * unit)
-    except (TypeError, ValueError, OverflowError):
-        seconds = 0
-    if seconds < 1:
-        raise InvalidArgument(f"{number!r} is no time that a file could be had for")
+def _seconds(value: float, name: str) -> int:
+    seconds = int(checked_number(value, name, _LONGEST))
+    if not seconds:
+        raise InvalidArgument(f"{name} must be a second at least")
     return seconds
+
+
+def _hours(value: float, name: str) -> int:
+    return _seconds(checked_number(value, name, _LONGEST / 3600, "hours") * 3600, name)
 
 
 def _checked_session(session_id: str) -> str:

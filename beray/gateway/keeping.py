@@ -6,7 +6,9 @@ The gateway takes these calls from signed-in users, not from their agents.
 from __future__ import annotations
 
 from beray import schema as house
+from beray.exceptions import InvalidArgument
 from beray.gateway import schema
+from beray.gateway.checks import checked_text, kind
 from beray.gateway.errors import translated
 from beray.schema import Message
 from beray.transport import Transport, segment
@@ -27,20 +29,22 @@ class PrefabKeeping:
             archive: the ZIP of its folder, with ``prefab.toml`` at its root.
 
         Raises:
+            InvalidInput: ``archive`` is no bytes.
             RejectedInput: it cannot be used; ``details["errors"]`` says why, with the places.
             RefusedError: 409, this version is there with another content.
             AuthenticationError: the gateway's owner does not let this user add any.
         """
+        if not isinstance(archive, (bytes, bytearray)):
+            raise InvalidArgument(f"archive must be bytes, not {kind(archive)}")
         # Twice is the same as once: versions never change.
         return self._transport.json(
-            schema.SPEC, "POST", "/v1/prefabs", data=archive, headers=_ZIP, harmless=True
+            schema.SPEC, "POST", "/v1/prefabs", data=bytes(archive), headers=_ZIP, harmless=True
         )
 
     @translated()
     def list_prefab_secrets(self, prefab_id: str) -> list[str]:
         """The names of the secrets that the caller has given to a prefab."""
-        path = f"/v1/prefabs/{segment(prefab_id)}/secrets"
-        return self._transport.json(schema.SECRETS, "GET", path)["secrets"]
+        return self._transport.json(schema.SECRETS, "GET", _secrets(prefab_id))["secrets"]
 
     def set_prefab_secret(self, prefab_id: str, name: str, value: str) -> Message:
         """Give a prefab a secret, in the place of the one before. Nobody is told it again.
@@ -50,8 +54,8 @@ class PrefabKeeping:
             RejectedInput: it needs no such secret.
         """
         with translated(prefab_id):
-            path = f"/v1/prefabs/{segment(prefab_id)}/secrets/{segment(name)}"
-            return self._transport.json(house.MESSAGE, "PUT", path, json={"value": value})
+            said = {"value": checked_text(value, "value", empty=True)}
+            return self._transport.json(house.MESSAGE, "PUT", _secrets(prefab_id, name), json=said)
 
     @translated()
     def remove_prefab_secret(self, prefab_id: str, name: str) -> Message:
@@ -60,5 +64,10 @@ class PrefabKeeping:
         Raises:
             ObjectNotFoundError: the caller has given it none of this name.
         """
-        path = f"/v1/prefabs/{segment(prefab_id)}/secrets/{segment(name)}"
-        return self._transport.json(house.MESSAGE, "DELETE", path)
+        return self._transport.json(house.MESSAGE, "DELETE", _secrets(prefab_id, name))
+
+
+def _secrets(prefab_id: str, *names: str) -> str:
+    """The path of a prefab's secrets, or of one of them."""
+    path = f"/v1/prefabs/{segment(checked_text(prefab_id, 'prefab_id'))}/secrets"
+    return "/".join([path, *(segment(checked_text(name, "name")) for name in names)])

@@ -8,6 +8,7 @@ Source: the Gateway wire page.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -93,31 +94,44 @@ class PrefabResult:
     def get_files(self) -> dict[str, list[str]]:
         """The ``s3://`` URLs of what the function wrote, by key."""
         files = self.get("files")
-        return files if isinstance(files, dict) else {}
+        if not isinstance(files, dict):
+            return {}
+        # A gateway may say the URL of a single file as it is.
+        lists = {key: [urls] if isinstance(urls, str) else urls for key, urls in files.items()}
+        return {
+            key: [url for url in urls if isinstance(url, str)]
+            for key, urls in lists.items()
+            if isinstance(urls, list)
+        }
 
     def get_file_urls(self, key: str | None = None) -> list[str]:
         """The URLs of ``key``, or of all keys, in one list."""
         files = self.get_files()
-        lists = list(files.values()) if key is None else [files.get(key)]
-        return [url for urls in lists if isinstance(urls, list) for url in urls]
+        lists = list(files.values()) if key is None else [files.get(key, [])]
+        return [url for urls in lists for url in urls]
 
     def get_business_success(self) -> bool:
         """The function's own ``success``; ``False`` where it says none."""
         return bool(self._said("success"))
 
     def get_business_message(self) -> str:
-        """The function's own ``message``; "" where it says none."""
-        return self._said("message") or ""
+        """The function's own ``message``; "" where it says none, JSON where it is no text."""
+        return self._text("message") or ""
 
     def get_business_error(self) -> str | None:
-        """The function's own ``error``, where it says one."""
-        said: str | None = self._said("error")
-        return said
+        """The function's own ``error``, where it says one; JSON where it is no text."""
+        return self._text("error")
 
     def get_business_error_code(self) -> str | None:
-        """The function's own ``error_code``, where it says one."""
-        said: str | None = self._said("error_code")
-        return said
+        """The function's own ``error_code``, where it says one; JSON where it is no text."""
+        return self._text("error_code")
+
+    def _text(self, key: str) -> str | None:
+        said = self._said(key)
+        if isinstance(said, str):
+            return said
+        # ``false``, 0 and what is empty say that there is none, and their JSON would say more.
+        return json.dumps(said, ensure_ascii=False, default=str) if said else None
 
     def _said(self, key: str) -> Any:
         result = self.get_function_result()
@@ -139,6 +153,11 @@ class BatchResult:
         succeeded = all(result.is_success() for result in results)
         fallback = CallStatus.SUCCESS if succeeded else CallStatus.FAILED
         return cls(job_id, answer.get("status", fallback), results)
+
+    @classmethod
+    def alone(cls, result: PrefabResult) -> Self:
+        """A batch of one call."""
+        return cls(result.job_id, result.status, [result])
 
     def all_success(self) -> bool:
         return all(result.is_success() for result in self.results)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from beray import sse
@@ -145,15 +146,23 @@ def decoded_events(chunks: Iterable[bytes]) -> Generator[StreamEvent, None, None
 def gathered(content: bytes) -> PrefabResult:
     """The result of a run that was streamed though nobody asked for it.
 
+    What came in pieces is ``output["content"]``, as in the JSON of a gateway of ours.
+
     Raises:
         InvalidResponseError: an event is none.
         StreamInterrupted: it ends without ``done`` or ``error``.
     """
     ending = Ending()
+    pieces: list[Any] = []
     for event in decoded_events([content]):
         ending.take(event)
-        if ending.result is not None:
-            return ending.result
+        if event.type == StreamEventType.CONTENT:
+            pieces.append(event.data)
+        result = ending.result
+        if result is not None and result.is_success():
+            return replace(result, output={"content": pieces} | (result.output or {}))
+        if result is not None:
+            return result
     raise broken_off(ending.given)
 
 

@@ -21,6 +21,7 @@ from beray.exceptions import (
     InvalidArgument,
     InvalidResponseError,
 )
+from beray.gateway.checks import checked_text
 from beray.gateway.schema import INTERNAL_TOKEN
 from beray.transport import Transport
 
@@ -38,9 +39,13 @@ def internal(token: str) -> Signature:
 
 
 def gateway_url(base_url: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """``base_url``, or that of ``BERAY_GATEWAY_URL``, of ``BERAY_URL``, of this machine."""
+    """``base_url``, or that of ``BERAY_GATEWAY_URL``, of ``BERAY_URL``, of this machine.
+
+    Raises:
+        InvalidArgument: it is no text.
+    """
     if base_url is not None:
-        return base_url
+        return checked_text(base_url, "base_url", empty=True)
     return environ.get("BERAY_GATEWAY_URL") or environ.get("BERAY_URL") or DEFAULT_URL
 
 
@@ -67,8 +72,10 @@ def given_credential(
 
 
 def require_one(**given: str | None) -> None:
-    """Raise ``InvalidArgument`` where more than one way in is given."""
+    """Raise ``InvalidArgument`` where more than one way in is given, or one that is empty."""
     names = [name for name, value in given.items() if value is not None]
+    for name in names:
+        checked_text(given[name], name)
     if len(names) > 1:
         raise InvalidArgument(f"{' and '.join(names)}: a client has one of them")
 

@@ -315,6 +315,19 @@ def test_a_token_that_no_header_carries(bad: str) -> None:
         assert isinstance(caught.value, beray.InvalidArgument)
 
 
+def test_without_a_key_there_is_no_other_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer([]) as server:
+        monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
+        monkeypatch.setenv("X_INTERNAL_TOKEN", "from-env")
+        for key in (None, ""):
+            with pytest.raises(InvalidInput, match="an API key is needed"):
+                GatewayClient.from_api_key(key)  # type: ignore[arg-type]
+        for options in ({"internal_token": ""}, {"api_key": ""}, {"jwt_token": ""}):
+            with pytest.raises(InvalidInput, match=f"{next(iter(options))} is empty"):
+                GatewayClient(**options)
+        assert server.requests == []
+
+
 def test_arguments_that_do_not_fit_together() -> None:
     with pytest.raises(InvalidInput, match="internal_token and api_key"):
         GatewayClient("SECRET", api_key="sk-1")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -110,9 +111,126 @@ def test_names_that_are_none(bad: Any) -> None:
 
 def test_a_batch_that_is_none() -> None:
     client = GatewayClient("t", "http://127.0.0.1:1")
-    for calls in ([], PrefabCall("p", "1", "f"), [{"prefab_id": "p"}], ["p"]):
+    call = PrefabCall("p", "1", "f")
+    for calls in ([], call, None, 5, "p", [{"prefab_id": "p"}], ["p"]):
         with pytest.raises(InvalidInput):
             client.run_batch(calls)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"calls\[1\] must be a PrefabCall, not dict"):
+        client.run_batch([call, {}])  # type: ignore[list-item]
+    with pytest.raises(InvalidInput, match=r"calls\[0\]\.version must"):
+        client.run_batch([PrefabCall("p", "", "f")])
+
+
+def test_what_helps_is_said_where_it_helps(tmp_path: Path) -> None:
+    client = GatewayClient("t", "http://127.0.0.1:1")
+    secret = "https://h/x?X-Amz-Signature=TOPSECRET"
+    for url in ("/local/file", secret):
+        for call in (
+            lambda url: client.download_file(url, tmp_path / "f"),
+            client.get_presigned_url,
+            client.delete_file,
+            lambda url: client.run("p", "1", "f", files={"in": [url]}),
+        ):
+            with pytest.raises(InvalidInput, match="an s3://bucket/key URL is needed") as caught:
+                call(url)
+            assert "TOPSECRET" not in caught.value.message
+            assert ("uploaded first" in caught.value.message) is (
+                "files" in caught.value.message and url != secret
+            )
+
+
+HUGE = 10**5000
+"""A number that Python does not write."""
+NO_TEXTS = (5, True, b"x", ["x"], "", "\ud800")
+NO_PATHS = (5, True, None, b"x", ["x"], "a\0b", "\ud800")
+NO_SECONDS = (None, "5", (1, 2), True, 0, -1, float("nan"), HUGE, 1j)
+NO_COUNTS = ("5", None, True, 1.5, -1, HUGE, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("timeout", (*NO_SECONDS, float("inf"))),
+        ("idle", (*NO_SECONDS, float("inf"))),
+        ("deadline", NO_SECONDS),
+        ("connection", (None, 5, "55", (1,), (1, 2, 3), (1, None), ("1", 2), (0, 1), (1, HUGE))),
+        ("max_retries", NO_COUNTS),
+        ("session", (5, "session", object())),
+        ("verify", (5, b"x", ["x"], "a\0b")),
+        ("cert", (5, b"x", ("a", None), ("a", "b", "c"), True)),
+        ("proxies", (5, "http://h", [("http", "h")], {1: "h"}, {"http": 5})),
+        ("base_url", (5, b"http://h", ["x"])),
+        ("internal_token", (5, "", b"x", True)),
+        ("api_key", (5, "", b"x", True)),
+        ("jwt_token", (5, "", b"x", True)),
+    ],
+)
+def test_a_client_that_cannot_be(name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        with pytest.raises(InvalidInput, match=name):
+            GatewayClient(**{"base_url": "http://127.0.0.1:1", name: value})
+
+
+def test_what_a_client_can_be() -> None:
+    client = GatewayClient(
+        "t", "http://127.0.0.1:1", 1, idle=Fraction(1, 2), deadline=float("inf"),
+        connection=[1, 2], max_retries=0, verify=True, proxies={"http": None},
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert client._transport.timeout == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "call"),
+    [
+        ("path", NO_PATHS, lambda c, _, x: c.upload_file(x)),
+        ("path", NO_PATHS, lambda c, _, x: c.upload_temp_file(x)),
+        ("path", NO_PATHS, lambda c, _, x: c.upload_input_file(x)),
+        ("local_path", NO_PATHS, lambda c, _, x: c.download_file("s3://b/k", x)),
+        ("content_type", NO_TEXTS, lambda c, p, x: c.upload_file(p, x)),
+        ("content_type", NO_TEXTS, lambda c, p, x: c.upload_input_file(p, x)),
+        ("content_type", NO_TEXTS, lambda c, p, x: c.upload_temp_file(p, content_type=x)),
+        ("transfer", (5, "x", False), lambda c, p, x: c.upload_file(p, transfer=x)),
+        ("transfer", (5, "x", False), lambda c, p, x: c.upload_input_file(p, transfer=x)),
+        ("transfer", (5,), lambda c, _, x: c.download_file("s3://b/k", "here", transfer=x)),
+        ("ttl", ("60", *NO_SECONDS, 0.5), lambda c, p, x: c.upload_temp_file(p, ttl=x)),
+        (
+            "ttl_hours",
+            ("2", *NO_SECONDS[1:], 1e-9),
+            lambda c, p, x: c.upload_temp_file(p, ttl_hours=x),
+        ),
+        ("session_id", (5, "", b"x"), lambda c, p, x: c.upload_temp_file(p, session_id=x)),
+        ("session_id", (5, "", b"x"), lambda c, _, x: c.list_temp_files(x)),
+        ("session_id", (5, "", b"x", None), lambda c, _, x: c.cleanup_temp_files(x)),
+        ("expires_in", ("60", *NO_SECONDS), lambda c, _, x: c.get_presigned_url("s3://b/k", x)),
+        ("limit", (*NO_COUNTS, 0), lambda c, _, x: c.list_files(x)),
+        ("limit", (*NO_COUNTS, 0), lambda c, _, x: c.list_temp_files("s", x)),
+        ("continuation_token", NO_TEXTS, lambda c, _, x: c.list_files(1, x)),
+        ("prefix", (5, b"x", "\ud800"), lambda c, _, x: c.list_files(prefix=x)),
+        ("s3_url", (5, None), lambda c, _, x: c.delete_file(x)),
+        ("status", NO_TEXTS, lambda c, _, x: c.list_prefabs(x)),
+        ("prefab_id", NO_TEXTS, lambda c, _, x: c.get_prefab_spec(x)),
+        ("version", NO_TEXTS, lambda c, _, x: c.get_prefab_spec("p", x)),
+        ("prefab_id", NO_TEXTS, lambda c, _, x: c.prefab(x, "1")),
+        ("version", (*NO_TEXTS, None), lambda c, _, x: c.prefab("p", x)),
+        ("archive", (5, None, "x", {"a": 1}), lambda c, _, x: c.add_prefab(x)),
+        ("prefab_id", NO_TEXTS, lambda c, _, x: c.list_prefab_secrets(x)),
+        ("name", NO_TEXTS, lambda c, _, x: c.set_prefab_secret("p", x, "v")),
+        ("value", (5, None, b"x", "\ud800"), lambda c, _, x: c.set_prefab_secret("p", "N", x)),
+        ("name", NO_TEXTS, lambda c, _, x: c.remove_prefab_secret("p", x)),
+    ],
+)
+def test_an_argument_that_cannot_be(
+    name: str, values: tuple[Any, ...], call: Callable[..., Any], tmp_path: Path
+) -> None:
+    local = tmp_path / "file"
+    local.write_bytes(b"x")
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        for value in values:
+            with pytest.raises(InvalidInput, match=rf"\b{name}\b") as caught:
+                call(client, local, value)
+            assert isinstance(caught.value, beray.InvalidArgument)
+        assert server.requests == []
 
 
 def test_what_json_can_say_is_sent() -> None:

@@ -31,6 +31,7 @@ from beray.gateway import (
     RunOutcomeUnknown,
     ServiceUnavailableError,
     Transfer,
+    UploadOutcomeUnknown,
 )
 from beray.testing import Answer, FaultServer, Request
 from tests.gateway.gateway_answers import says
@@ -170,9 +171,11 @@ def test_a_put_that_broke_is_made_again(local: Path) -> None:
 
 def test_a_form_that_may_have_been_delivered_is_not_sent_again(local: Path) -> None:
     with FaultServer([Answer(b"x", drop_at=0, reset=True), STORED]) as server:
-        with pytest.raises(RunOutcomeUnknown):
+        with pytest.raises(UploadOutcomeUnknown) as caught:
             GatewayClient("t", server.url).upload_file(local)
         assert len(server.requests) == 1
+    assert isinstance(caught.value, RunOutcomeUnknown)
+    assert isinstance(caught.value, beray.OutcomeUnknown)
 
 
 def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_result_knows_its_two_levels() -> None:
     assert result.get("other", 7) == 7
     assert result.get_result() is output
     assert result.get_function_result() is said
-    assert result.get_files() is files
+    assert result.get_files() == files
     assert result.get_file_urls() == ["s3://b/1", "s3://b/2", "s3://b/3"]
     assert result.get_file_urls("b") == ["s3://b/3"]
     assert result.get_file_urls("c") == []
@@ -104,6 +104,9 @@ def test_a_result_knows_its_two_levels() -> None:
         {"output": "text"},
         {"files": [1]},
         {"files": {"a": 1}},
+        {"files": {"a": [1, None]}},
+        {"output": {"message": 0, "error": False, "error_code": 0}},
+        {"output": {"message": [], "error": {}, "error_code": None}},
     ],
 )
 def test_a_result_without_what_is_asked_for(output: Any) -> None:
@@ -115,6 +118,23 @@ def test_a_result_without_what_is_asked_for(output: Any) -> None:
     assert result.get_business_message() == ""
     assert result.get_business_error() is None
     assert result.get_business_error_code() is None
+
+
+def test_a_url_alone_is_a_list_of_one() -> None:
+    files = {"a": "s3://b/1", "b": ["s3://b/2", 7], "c": None}
+    result = PrefabResult(CallStatus.SUCCESS, {"files": files})
+    assert result.get_files() == {"a": ["s3://b/1"], "b": ["s3://b/2"]}
+    assert result.get_file_urls() == ["s3://b/1", "s3://b/2"]
+    assert result.get_file_urls("a") == ["s3://b/1"]
+    assert result.get_file_urls("c") == []
+
+
+def test_what_a_function_says_is_text() -> None:
+    said = {"message": 5, "error": {"why": "ü"}, "error_code": 404}
+    result = PrefabResult(CallStatus.SUCCESS, {"output": said})
+    assert result.get_business_message() == "5"
+    assert result.get_business_error() == '{"why": "ü"}'
+    assert result.get_business_error_code() == "404"
 
 
 def test_a_batch_has_its_results_in_the_order_of_its_calls() -> None:
@@ -313,8 +333,10 @@ def test_a_run_may_be_silent_longer_than_other_calls() -> None:
 def test_a_plain_run_that_is_streamed_is_gathered() -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(streamed(START, event("content", "a"), b": life\n\n", DONE))
-        assert client.run("p", "1", "f") == PrefabResult("SUCCESS", TWO_LEVELS, None, "j1")
+        server.say(streamed(START, event("content", "a"), b": life\n\n", event("content"), DONE))
+        whole = client.run("p", "1", "f")
+        server.say(streamed(event("content", "a"), event("done", {"output": 1, "content": "own"})))
+        own = client.run("p", "1", "f")
         server.say(streamed(START, event("error", {"code": "TIMEOUT", "message": "m"})))
         lost = client.run("p", "1", "f")
         server.say(streamed(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}})))
@@ -327,9 +349,28 @@ def test_a_plain_run_that_is_streamed_is_gathered() -> None:
         server.say(streamed(START, b"data: {\n\n", DONE))
         with pytest.raises(InvalidAnswer):
             client.run("p", "1", "f")
+    assert whole == PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a", None]}, None, "j1")
+    assert own.get("content") == "own"
     assert lost == PrefabResult("FAILED", None, {"code": "TIMEOUT", "message": "m"}, "j1")
     assert alone.get_function_result() == {"n": 2}
     assert bare.get_function_result() == 7
+
+
+def test_a_batch_of_one_that_is_streamed_is_gathered() -> None:
+    calls = [PrefabCall("p", "1", "f")]
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        server.say(streamed(START, event("content", "a"), DONE))
+        good = client.run_batch(calls)
+        server.say(streamed(START, event("error", {"code": "TIMEOUT"})))
+        bad = client.run_batch(calls)
+        server.say(streamed(START, DONE))
+        with pytest.raises(InvalidAnswer):
+            client.run_batch(calls * 2)
+    result = PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a"]}, None, "j1")
+    assert (good.job_id, good.status, good.results) == ("j1", "SUCCESS", [result])
+    assert (bad.job_id, bad.status) == ("j1", "FAILED")
+    assert bad.get_failed()[0].error == {"code": "TIMEOUT"}
 
 
 def test_prefabs_are_listed_and_told() -> None:

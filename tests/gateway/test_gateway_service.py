@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+from gateway_support import Agent
+from support import sleepers, until
 
-from beray.testing import FaultServer
+from beray.server.gateway.prefabs import registry
+from beray.testing import FaultServer, RunningServer
 from tests.gateway.gateway_answers import DONE, START, event, failed, ran, says, streamed, succeeded
+from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
+from tests.server.gateway.prefab_folders import write_prefab
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gateway_service.py"
 CARD = {"X-Internal-Token": "alice"}
@@ -25,20 +32,28 @@ def gateway() -> Iterator[FaultServer]:
         yield server
 
 
+@contextmanager
+def serving(gateway_url: str) -> Iterator[str]:
+    """The example, in a process of its own; its URL."""
+    arguments = [sys.executable, str(EXAMPLE), gateway_url, "0"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                found = re.search(r"running on (http://\S+)", line)
+                if found is not None:
+                    yield found[1]
+                    break
+            else:
+                pytest.fail("the service does not start")
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="module")
 def service(gateway: FaultServer) -> Iterator[str]:
-    arguments = [sys.executable, str(EXAMPLE), gateway.url, "0"]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            found = re.search(r"running on (http://\S+)", line)
-            if found is not None:
-                yield found[1]
-                break
-        else:
-            pytest.fail("the service does not start")
-        process.terminate()
-        process.stderr.read()
+    with serving(gateway.url) as url:
+        yield url
 
 
 def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) -> None:
@@ -46,10 +61,15 @@ def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) ->
     for person in ("alice", "bob", "alice"):
         gateway.say(ran(succeeded()))
         answer = requests.post(
-            f"{service}/run/p/1/f", json={"x": 1}, headers={"X-Internal-Token": person}, timeout=30
+            f"{service}/run/p/1/f",
+            json={"parameters": {"x": 1}, "files": {"in": ["s3://b/k"]}},
+            headers={"X-Internal-Token": person},
+            timeout=30,
         )
         assert answer.json() == {"result": {"n": 1}, "files": {"out": ["s3://b/out/1"]}}
         assert gateway.requests[-1].headers["x-internal-token"] == person
+        [call] = json.loads(gateway.requests[-1].body)["calls"]
+        assert call["inputs"] == {"parameters": {"x": 1}, "files": {"in": ["s3://b/k"]}}
     assert len(gateway._connections) <= before + 1
 
 
@@ -67,6 +87,13 @@ def test_refusals_are_handed_on(service: str, gateway: FaultServer) -> None:
     assert requests.get(f"{service}/prefabs", timeout=30).status_code == 422
     odd = requests.get(f"{service}/prefabs", headers={"X-Internal-Token": "a b"}, timeout=30)
     assert odd.status_code == 422
+    beside = requests.post(f"{service}/run/p/1/f", json={"x": 1}, headers=CARD, timeout=30)
+    assert beside.status_code == 422
+    for name in ("..", "n" * 300):
+        nameless = requests.post(
+            f"{service}/files", files={"file": (name, b"x")}, headers=CARD, timeout=30
+        )
+        assert nameless.status_code == 422
     assert len(gateway.requests) == before
     for path in ("run", "stream"):
         gateway.say(says({"detail": {"error_code": "X", "message": "no more"}}, 429))
@@ -89,3 +116,46 @@ def test_a_stream_is_handed_on(service: str, gateway: FaultServer) -> None:
     )
     assert [one["type"] for one in whole] == ["start", "content", "done"]
     assert [one["type"] for one in cut] == ["start", "content", "error"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_what_it_says_of_itself_works(beray_server: RunningServer) -> None:
+    """The commands of its docstring, with a key and the addresses as they are here."""
+    text = EXAMPLE.read_text()
+    start = text.index("    key=")
+    script = text[start : text.index("\n\n", start)].replace("curl ", "curl --fail-with-body ")
+    agent = Agent.new(beray_server)
+    with agent.account, serving(beray_server.url) as url:
+        here = {"sk-…": agent.api_key, "http://127.0.0.1:8000": beray_server.url}
+        for said, real in (here | {"http://127.0.0.1:8080": url}).items():
+            assert said in script
+            script = script.replace(said, real)
+        done = subprocess.run(
+            ["sh", "-ec", script], cwd=EXAMPLE.parents[1], capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"prefab_id":"document-text"' in done.stdout
+    assert '"name":"README.md"' in done.stdout
+    assert '{"type": "start"' in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1])["type"] == "done"
+
+
+def test_whoever_leaves_a_stream_ends_its_run(tmp_path: Path) -> None:
+    archive = registry.packed(write_prefab(tmp_path / "probe", COUNT, MANIFEST))
+    with RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*") as server:
+        agent = Agent.new(server)
+        with agent.account as account, serving(server.url) as url:
+            assert add(server, archive, str(account._session.headers["Authorization"])).ok
+            with requests.post(
+                f"{url}/stream/probe/latest/sleep",
+                json={"parameters": {"mark": "98776"}},
+                headers={"X-Internal-Token": agent.token},
+                stream=True,
+                timeout=30,
+            ) as answer:
+                lines = answer.iter_lines()
+                kinds = [json.loads(next(lines))["type"] for _ in range(2)]
+                assert kinds == ["start", "content"]
+                until(lambda: sleepers("98776"))
+            until(lambda: not sleepers("98776"))
