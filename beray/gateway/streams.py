@@ -159,7 +159,7 @@ def gathered(content: bytes) -> PrefabResult:
         if event.type == StreamEventType.CONTENT:
             pieces.append(event.data)
         result = ending.result
-        if result is not None and result.is_success():
+        if result is not None and result.is_success() and pieces:
             return replace(result, output={"content": pieces} | (result.output or {}))
         if result is not None:
             return result
