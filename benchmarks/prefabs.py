@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.tables import Row
 from beray.gateway import GatewayClient, PrefabCall
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.testing import RunningServer
 
 ASKED = 10
@@ -41,7 +41,7 @@ def measure(rounds: int) -> list[Row]:
             token = str(server.sign_up()._session.headers["Authorization"])
             token = token.removeprefix("Bearer ")
             with GatewayClient(base_url=server.url, jwt_token=token) as client:
-                client.add_prefab(registry.packed(folder))
+                client.add_prefab(archives.packed(folder))
                 return _measured(client, folder, rounds)
 
 

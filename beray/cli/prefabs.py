@@ -136,9 +136,9 @@ def add(
     """Check a prefab and add it to the server. A version that is there never changes."""
     if _checked(folder, as_json) is None:
         return FAILED
-    from beray.server.gateway.prefabs import registry
+    from beray.server.gateway.prefabs import archives
 
-    archive = registry.packed(folder)
+    archive = archives.packed(folder)
     with gateway(ctx, url, profile) as client:
         spec = client.add_prefab(archive)
     if as_json:

@@ -20,7 +20,7 @@ from beray.gateway import (
     StreamEventType,
     ValidationError,
 )
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST
 from tests.server.gateway.prefab_folders import write_prefab
@@ -30,7 +30,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("rows")
     with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        archive = registry.packed(write_prefab(folder / "probe", COUNT, MANIFEST))
+        archive = archives.packed(write_prefab(folder / "probe", COUNT, MANIFEST))
         with server.sign_up() as author, person(server, author) as client:
             client.add_prefab(archive)
         yield server

@@ -13,7 +13,7 @@ from textual.widgets import Select
 
 from beray.client import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
@@ -63,7 +63,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
         with server.sign_up() as author:
             token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
         with GatewayClient(base_url=server.url, jwt_token=token) as client:
-            client.add_prefab(registry.packed(folder))
+            client.add_prefab(archives.packed(folder))
         yield server
 
 

@@ -13,7 +13,7 @@ from support import sleepers, until
 
 from beray import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.server.runners.model import prefab_tools
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server
@@ -62,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     with model_server(folder / "data", BERAY_PREFAB_AUTHORS="*") as found:
         with found.server.sign_up() as author:
             token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
-            archive = registry.packed(write_prefab(folder / "probe", MODULE, FUNCTIONS))
+            archive = archives.packed(write_prefab(folder / "probe", MODULE, FUNCTIONS))
             with GatewayClient(base_url=found.server.url, jwt_token=token) as gateway:
                 gateway.add_prefab(archive)
         yield found

@@ -15,7 +15,7 @@ import requests
 from gateway_support import refusal
 
 from beray.exceptions import TransferError
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.registry import NoSuchPrefab, Registry, VersionTaken
 from beray.server.gateway.prefabs.slots import Slots
@@ -129,8 +129,8 @@ HOSTILE = {
     "out": archive(("../out.txt", "x")),
     "absolute": archive(("/tmp/out.txt", "x")),
     "link": archive(("a", "x"), link="passwd"),
-    "bomb": archive(("a", "\0" * (registry.MOST_BYTES + 1))),
-    "many": archive(*((f"{n}.txt", "") for n in range(registry.MOST_ENTRIES + 1))),
+    "bomb": archive(("a", "\0" * (archives.MOST_BYTES + 1))),
+    "many": archive(*((f"{n}.txt", "") for n in range(archives.MOST_ENTRIES + 1))),
     "twice": archive(("a.txt", "x"), ("A.TXT", "y")),
     "cut": archive(("a.txt", "x" * 1000))[:-40],
 }
@@ -139,21 +139,21 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_archive_that_could_do_harm_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TransferError):
-        registry.unpacked(HOSTILE[name], tmp_path / "place" / "fresh")
+        archives.unpacked(HOSTILE[name], tmp_path / "place" / "fresh")
     assert not (tmp_path / "place").exists()
     assert not (tmp_path / "out.txt").exists()
 
 
 def test_what_tools_leave_is_no_part_of_a_prefab(tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "a", MAIN, PLAIN)
-    before = registry.packed(folder), registry.content(folder)
+    before = archives.packed(folder), archives.content(folder)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__/probe.pyc").write_text("x")
     (folder / ".git").mkdir()
-    assert (registry.packed(folder), registry.content(folder)) == before
+    assert (archives.packed(folder), archives.content(folder)) == before
     os.mkfifo(folder / "fifo")
     with pytest.raises(ManifestError):
-        registry.packed(folder)
+        archives.packed(folder)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_module_is_looked_at_before_it_is_added(
     server: RunningServer, token: str, tmp_path: Path, module: str, functions: str, said: str | None
 ) -> None:
     folder = write_prefab(tmp_path / "a", module, functions, prefab_id=f"p{abs(hash(module))}")
-    answer = post(server, token, registry.packed(folder))
+    answer = post(server, token, archives.packed(folder))
     if said is None:
         assert answer.status_code == 201, answer.text
         place = server.data_dir / "prefabs" / answer.json()["id"]
@@ -207,9 +207,9 @@ def test_a_module_is_looked_at_before_it_is_added(
             "prefab.toml",
             "probe.py",
         ]
-        assert post(server, token, registry.packed(folder)).status_code == 200
+        assert post(server, token, archives.packed(folder)).status_code == 200
         (folder / "probe.py").write_text(MAIN)
-        assert refusal(post(server, token, registry.packed(folder))) == (409, "VERSION_TAKEN")
+        assert refusal(post(server, token, archives.packed(folder))) == (409, "VERSION_TAKEN")
         return
     assert refusal(answer) == (422, "INVALID_INPUT")
     (problem,) = answer.json()["detail"]["errors"]
@@ -219,14 +219,14 @@ def test_a_module_is_looked_at_before_it_is_added(
 def test_an_id_is_its_first_authors(server: RunningServer, token: str, tmp_path: Path) -> None:
     def body(version: str, prefab_id: str = "mine") -> bytes:
         folder = tmp_path / f"{prefab_id}-{version}"
-        return registry.packed(
+        return archives.packed(
             write_prefab(folder, MAIN, PLAIN, prefab_id=prefab_id, version=version)
         )
 
     with server.sign_up("a@example.test") as another:
         others = str(another._session.headers["Authorization"])
     broken = write_prefab(tmp_path / "broken", "raise SystemExit", PLAIN, prefab_id="mine")
-    assert refusal(post(server, others, registry.packed(broken))) == (422, "INVALID_INPUT")
+    assert refusal(post(server, others, archives.packed(broken))) == (422, "INVALID_INPUT")
     assert post(server, token, body("1.0.0")).status_code == 201
     assert post(server, others, body("1.0.0")).status_code == 200
     assert refusal(post(server, others, body("2.0.0"))) == (403, "NOT_THE_AUTHOR")
@@ -242,12 +242,12 @@ def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> Non
     with RunningServer.start(data, BERAY_PREFAB_AUTHORS="*") as server:
         with server.sign_up() as author:
             token = str(author._session.headers["Authorization"])
-        body = registry.packed(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
+        body = archives.packed(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
 
 
 def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:
-    body = registry.packed(write_prefab(tmp_path / "a", MAIN, PLAIN))
+    body = archives.packed(write_prefab(tmp_path / "a", MAIN, PLAIN))
     with server.sign_up() as stranger:
         answer = post(server, str(stranger._session.headers["Authorization"]), body)
     assert refusal(answer) == (403, "FORBIDDEN")

@@ -16,7 +16,7 @@ import requests
 from gateway_support import refusal
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import registry
+from beray.server.gateway.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
@@ -25,7 +25,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
-    return registry.packed(folder)
+    return archives.packed(folder)
 
 
 @pytest.fixture(scope="module", params=["auto", "none"])

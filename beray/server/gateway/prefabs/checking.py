@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from beray.server.gateway.prefabs import inspection, process, registry
+from beray.server.gateway.prefabs import archives, inspection, process, registry
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.problems import Problem
@@ -26,7 +26,7 @@ def checked(folder: Path) -> Installed:
         OSError: the folder cannot be read.
     """
     prefab = registry.inspected(folder.absolute(), is_official=False)
-    registry.packed(folder)
+    archives.packed(folder)
     job = process.packed(process.inspection(prefab, str(folder.absolute())))
     with tempfile.TemporaryFile() as errors:
         try:

@@ -15,7 +15,7 @@ from beray.exceptions import TransferError
 from beray.server.dependencies import AppServices, Services
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
-from beray.server.gateway.prefabs import inspection, process, registry
+from beray.server.gateway.prefabs import archives, inspection, process, registry
 from beray.server.gateway.prefabs.authors import NotTheAuthor
 from beray.server.gateway.prefabs.calls_in import not_found
 from beray.server.gateway.prefabs.manifest import ManifestError
@@ -86,7 +86,7 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
     with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as place:
         fresh = Path(place) / "prefab"
         try:
-            await run_in_threadpool(registry.unpacked, archive, fresh)
+            await run_in_threadpool(archives.unpacked, archive, fresh)
             prefab_id = await _inspect(app, fresh, Path(place))
             installed, is_new = await run_in_threadpool(_install, app, prefab_id, user_id, fresh)
         except TransferError as error:
