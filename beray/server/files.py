@@ -26,7 +26,7 @@ from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
-from beray.server.json_values import StrictRoute
+from beray.server.strict_route import StrictRoute
 from beray.server.transfer import Transfer, requested_part
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
 

@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from beray.server.json_values import StrictRoute
+from beray.server.strict_route import StrictRoute
 from beray.text import one_line
 
 INVALID_INPUT: Final = "INVALID_INPUT"
