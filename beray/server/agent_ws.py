@@ -26,8 +26,8 @@ from beray.events import (
 from beray.server.chats import ChatRefused
 from beray.server.dependencies import AppServices, CurrentUser, Services, digest
 from beray.server.event_log import LoggedEvent
-from beray.server.json_values import StrictRoute
 from beray.server.maintenance import RETRY_SECONDS, SAID
+from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task, User
 from beray.server.task_feed import public
 

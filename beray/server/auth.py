@@ -18,8 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from beray import schema
 from beray.server import accounts
 from beray.server.dependencies import AppServices, CurrentToken, CurrentUser, digest
-from beray.server.json_values import StrictRoute
 from beray.server.mail import MailFailed
+from beray.server.strict_route import StrictRoute
 from beray.server.tables import User
 
 P = ParamSpec("P")

@@ -25,7 +25,7 @@ from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
-from beray.server.json_values import StrictRoute
+from beray.server.strict_route import StrictRoute
 from beray.server.transfer import AskedOf, Representation, Transfer, given
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
 

@@ -15,9 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
 from beray.server.event_log import PAGE_EVENTS, TaskEnded
-from beray.server.json_values import StrictRoute, require_plain
+from beray.server.json_values import require_plain
 from beray.server.runners import Runners
 from beray.server.store import Key, KeyTaken, Order, Store
+from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
 from beray.server.task_feed import public
 

@@ -16,6 +16,15 @@ import os
 import runpy
 import signal
 import sys
+from typing import Final
+
+_IMPORTED_BY_A_START: Final = (
+    "anyio._backends._asyncio",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
+"""Libraries do so with these once they are asked for."""
 
 
 def _run() -> None:
@@ -24,7 +33,8 @@ def _run() -> None:
     Servers that are left at the end of the requests are ended as SIGTERM does.
     """
     gc.disable()
-    importlib.import_module("beray.server.main")
+    for name in ("beray.server.main", *_IMPORTED_BY_A_START):
+        importlib.import_module(name)
     gc.freeze()
     # Whoever made this process decides what an interrupt ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -21,7 +21,8 @@ START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 20.0
 PASSWORD: Final = "correct horse battery"
 
-_forks: Final = Forks()
+FORKS: Final = Forks()
+"""What all servers of this process are forked from."""
 
 
 class RunningServer:
@@ -120,7 +121,7 @@ class RunningServer:
 
     def _spawn(self) -> None:
         arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir)]
-        process = _forks.start(
+        process = FORKS.start(
             arguments, self._environ, self.log, cheap_passwords=self._cheap_passwords
         )
         self._process = process

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import psutil
 import pytest
@@ -16,6 +16,15 @@ from tests.agent.scripted_agent import ScriptedAgent, until
 def _connections() -> set[tuple[object, ...]]:
     found = psutil.Process().net_connections("tcp")
     return {(one.fd, one.laddr, one.raddr) for one in found if one.status != "LISTEN"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_old_is_looked_through() -> Iterator[None]:
+    """What other tests have imported and made is no garbage of ours, and looking costs."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from beray.server.gateway.prefabs.registry import inspected
 from tests.prefabs.included import FOLDERS, manifest, module
 
 NAMES = [f"{folder.parent.name}@{folder.name}" for folder in FOLDERS]
@@ -41,6 +42,12 @@ def test_a_manifest_fits_its_folder_and_its_module(folder: Path) -> None:
                 given = list(one.default) if isinstance(one.default, tuple) else one.default
                 assert given == schema["default"], (name, one.name)
         assert needed == function["parameters"].get("required", [])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+def test_a_manifest_is_taken_as_that_of_a_stranger(folder: Path) -> None:
+    """A server does not look at these schemas again."""
+    assert inspected(folder, is_official=False).version.text == folder.name
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)

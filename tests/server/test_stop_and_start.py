@@ -20,6 +20,7 @@ from support import sleepers, text, until
 from beray import BeRayClient
 from beray.server import logs, main
 from beray.testing import RunningServer
+from beray.testing.server import FORKS
 
 
 def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:
@@ -115,17 +116,13 @@ def test_what_a_server_keeps_is_its_owners_alone(tmp_path: Path) -> None:
 
 def refusal(data_dir: Path, **environ: str) -> str:
     """What a server says that does not start."""
-    done = subprocess.run(
-        [sys.executable, "-m", "beray.server", "--port", "0", "--data-dir", str(data_dir)],
-        env=os.environ | environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
+    data_dir.mkdir(exist_ok=True)
+    log = data_dir / "refused.log"
+    options = ["--port", "0", "--data-dir", str(data_dir)]
+    assert FORKS.start(options, os.environ | environ, log).wait(30) == 1
+    said = log.read_text()
+    assert "Traceback" not in said
+    return said.splitlines()[-1]
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

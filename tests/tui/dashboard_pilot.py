@@ -52,7 +52,11 @@ async def until(pilot: Pilot[None], seen: Callable[[], object], seconds: float =
 
 
 async def until_shown(pilot: Pilot[None], *texts: str) -> None:
-    await until(pilot, lambda: all(text in screen(pilot) for text in texts))
+    def seen() -> bool:
+        shown = screen(pilot)
+        return all(text in shown for text in texts)
+
+    await until(pilot, seen)
 
 
 def screen(pilot: Pilot[None]) -> str:

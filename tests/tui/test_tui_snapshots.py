@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.segment import Segment
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
 from textual.widgets.input import Selection
@@ -62,10 +63,10 @@ def refusal(status: int, detail: object) -> APIError:
 
 async def settled(pilot: Pilot[None]) -> None:
     """Wait until focus, hover and layout have come to rest: two pictures in a row are the same."""
-    before = ""
+    before: list[list[Segment]] = []
     for _ in range(50):
         await pilot.pause(0.05)
-        now = repr([list(strip) for strip in strips(pilot)])
+        now = [list(strip) for strip in strips(pilot)]
         if now == before:
             return
         before = now

@@ -12,7 +12,8 @@ from beray import schema
 from beray.server.dependencies import AppServices, CurrentUser
 from beray.server.gateway.files.object_files import is_plain
 from beray.server.gateway.tokens import MOST_KEYS, TooManyKeys
-from beray.server.json_values import StrictRoute, require_plain
+from beray.server.json_values import require_plain
+from beray.server.strict_route import StrictRoute
 from beray.server.tables import ApiKey
 
 router = APIRouter(prefix="/apikeys", tags=["gateway"], route_class=StrictRoute)

@@ -12,8 +12,8 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from beray.server.json_values import StrictRoute
 from beray.server.problems import Problem, of_validation
+from beray.server.strict_route import StrictRoute
 
 INVALID_INPUT: Final = "INVALID_INPUT"
 _CODES: Final = {

@@ -1,4 +1,4 @@
-"""A real agent that speaks the Agent Client Protocol. What it does, its prompt says.
+"""An agent that speaks the Agent Client Protocol. What it does, its prompt says.
 
     python acp_agent.py [MODE]
 
@@ -6,200 +6,235 @@ MODE is for what goes wrong before a prompt: ``garbage``, ``huge``, ``silent``, 
 ``version``, ``dies``. ``mcp`` says that it can reach MCP servers by HTTP.
 
 The prompt's first word names a scene, the method ``scene_…``; the rest is JSON for it.
+
+Many tests start it, so it imports next to nothing and speaks the wire itself: JSON-RPC 2.0,
+a message on each line. ``packaged_agent.py`` is one of the protocol's own package.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
 import time
 from typing import Any
 
-import acp
-from acp import schema
-
 OPTIONS = [
-    schema.PermissionOption(option_id="always", name="Always", kind="allow_always"),
-    schema.PermissionOption(option_id="once", name="Once", kind="allow_once"),
-    schema.PermissionOption(option_id="no", name="No", kind="reject_once"),
+    {"optionId": "always", "name": "Always", "kind": "allow_always"},
+    {"optionId": "once", "name": "Once", "kind": "allow_once"},
+    {"optionId": "no", "name": "No", "kind": "reject_once"},
 ]
+AUTH_REQUIRED = {"code": -32000, "message": "Authentication required"}
+
+
+class RequestError(Exception):
+    """An answer that is an error, ours or the client's."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
 
 
 class ScriptedAgent:
-    """One agent, one session."""
+    """One agent, one session, one prompt after another. It ignores cancellation."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        self.stop_reason: Any = "end_turn"
-        self.usage: schema.Usage | None = None
-        self.servers: list[Any] = []
-        self.cwd = ""
-        self.can: Any = None
+        self.stop_reason = "end_turn"
+        self.usage: Any = None
+        self.asked = 0
+        self.answers: dict[int, Any] = {}
 
-    def on_connect(self, client: Any) -> None:
-        self.client = client
+    def run(self) -> None:
+        """Answer the client's requests until it is gone."""
+        methods = {
+            "initialize": self.initialize,
+            "session/new": self.new_session,
+            "session/prompt": self.prompt,
+        }
+        while True:
+            message = self.received()
+            if "method" not in message or "id" not in message:
+                continue
+            try:
+                answer = {"result": methods[message["method"]](message["params"])}
+            except RequestError as error:
+                answer = {"error": error.error}
+            send({"id": message["id"], **answer})
 
-    async def initialize(
-        self, protocol_version: int, client_capabilities: Any = None, **_: Any
-    ) -> schema.InitializeResponse:
+    def received(self) -> dict[str, Any]:
+        """The next message. What answers a request of ours is kept for it."""
+        line = sys.stdin.buffer.readline()
+        if not line:
+            sys.exit()
+        message: dict[str, Any] = json.loads(line)
+        if "method" not in message and message["id"] in self.answers:
+            self.answers[message["id"]] = message
+        return message
+
+    def begin(self, method: str, params: dict[str, Any]) -> int:
+        """Send a request; its id."""
+        number = self.asked
+        self.asked += 1
+        self.answers[number] = None
+        send({"id": number, "method": method, "params": {"sessionId": "s1", **params}})
+        return number
+
+    def answer(self, number: int) -> Any:
+        """Wait for the result of a request that was begun."""
+        while self.answers[number] is None:
+            self.received()
+        answer = self.answers.pop(number)
+        if "error" in answer:
+            raise RequestError(answer["error"])
+        return answer["result"]
+
+    def request(self, method: str, params: dict[str, Any]) -> Any:
+        return self.answer(self.begin(method, params))
+
+    def initialize(self, params: dict[str, Any]) -> dict[str, Any]:
         if self.mode == "silent":
-            await asyncio.sleep(3600)
-        self.can = client_capabilities
-        return schema.InitializeResponse(
-            protocol_version=99 if self.mode == "version" else protocol_version,
-            agent_capabilities=schema.AgentCapabilities(
-                mcp_capabilities=schema.McpCapabilities(http=self.mode == "mcp")
-            ),
-            auth_methods=[schema.AuthMethodAgent(id="browser", name="Sign in with a browser")],
-        )
+            time.sleep(3600)
+        self.can = params["clientCapabilities"]
+        return {
+            "protocolVersion": 99 if self.mode == "version" else params["protocolVersion"],
+            "agentCapabilities": {"mcpCapabilities": {"http": self.mode == "mcp"}},
+            "authMethods": [{"id": "browser", "name": "Sign in with a browser"}],
+        }
 
-    async def new_session(
-        self, cwd: str, mcp_servers: Any = None, **_: Any
-    ) -> schema.NewSessionResponse:
+    def new_session(self, params: dict[str, Any]) -> dict[str, Any]:
         if self.mode == "auth":
-            raise acp.RequestError.auth_required()
-        self.cwd, self.servers = cwd, mcp_servers or []
-        return schema.NewSessionResponse(session_id="s1")
+            raise RequestError(AUTH_REQUIRED)
+        self.cwd, self.servers = params["cwd"], params["mcpServers"]
+        return {"sessionId": "s1"}
 
-    async def cancel(self, session_id: str, **_: Any) -> None:
-        """Nothing: cancellation is ignored."""
-
-    async def prompt(self, session_id: str, prompt: Any, **_: Any) -> schema.PromptResponse:
-        scene, _, rest = prompt[0].text.partition(" ")
+    def prompt(self, params: dict[str, Any]) -> dict[str, Any]:
+        [block] = params["prompt"]
+        scene, _, rest = block["text"].partition(" ")
         if not hasattr(self, f"scene_{scene}"):
-            await self.say(prompt[0].text)
+            self.say(block["text"])
         else:
-            await getattr(self, f"scene_{scene}")(json.loads(rest) if rest else None)
-        return schema.PromptResponse(stop_reason=self.stop_reason, usage=self.usage)
+            getattr(self, f"scene_{scene}")(json.loads(rest) if rest else None)
+        usage = {"usage": self.usage} if self.usage else {}
+        return {"stopReason": self.stop_reason, **usage}
 
-    async def update(self, **fields: Any) -> None:
-        """Send an update as it is on the wire."""
-        params = {"sessionId": "s1", "update": fields}
-        await self.client._conn.send_notification("session/update", params)
+    def update(self, **fields: Any) -> None:
+        send({"method": "session/update", "params": {"sessionId": "s1", "update": fields}})
 
-    async def say(self, text: str) -> None:
-        await self.client.session_update("s1", acp.update_agent_message_text(text))
+    def say(self, text: str) -> None:
+        self.update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": text})
 
-    async def tell(self, value: Any) -> None:
+    def tell(self, value: Any) -> None:
         """Say JSON, for the test to read."""
-        await self.say(json.dumps(value))
+        self.say(json.dumps(value))
 
-    async def scene_chunks(self, count: int) -> None:
+    def scene_chunks(self, count: int) -> None:
         for number in range(count):
-            await self.say(f"{number} ")
+            self.say(f"{number} ")
 
-    async def scene_updates(self, updates: list[dict[str, Any]]) -> None:
+    def scene_updates(self, updates: list[dict[str, Any]]) -> None:
         for update in updates:
-            await self.update(**update)
+            self.update(**update)
 
-    async def scene_session(self, _: None) -> None:
-        servers = [server.model_dump(mode="json", by_alias=True) for server in self.servers]
-        can = self.can.model_dump(mode="json", by_alias=True)
-        await self.tell({"cwd": self.cwd, "servers": servers, "can": can})
+    def scene_session(self, _: None) -> None:
+        self.tell({"cwd": self.cwd, "servers": self.servers, "can": self.can})
 
-    async def scene_stop(self, reason: str) -> None:
+    def scene_stop(self, reason: str) -> None:
         self.stop_reason = reason
 
-    async def scene_usage(self, usage: dict[str, int]) -> None:
-        self.usage = schema.Usage.model_validate(usage)
+    def scene_usage(self, usage: dict[str, int]) -> None:
+        self.usage = usage
 
-    async def scene_ask(self, asked: dict[str, Any]) -> None:
-        options = [schema.PermissionOption.model_validate(o) for o in asked.pop("options", [])]
-        call = schema.ToolCallUpdate.model_validate({"toolCallId": "t1", **asked})
-        answer = await self.client.request_permission("s1", call, options or OPTIONS)
-        await self.tell(answer.model_dump(mode="json", by_alias=True)["outcome"])
+    def scene_ask(self, asked: dict[str, Any]) -> None:
+        options = asked.pop("options", OPTIONS)
+        call = {"toolCallId": "t1", **asked}
+        params = {"toolCall": call, "options": options}
+        self.tell(self.request("session/request_permission", params)["outcome"])
 
-    async def scene_calls(self, calls: list[list[Any]]) -> None:
+    def scene_calls(self, calls: list[list[Any]]) -> None:
         """Make requests by method and parameters; tell each answer."""
         answers: list[Any] = []
         for method, params in calls:
             try:
                 if method == "_update":
-                    await self.update(**params)
-                    continue
-                if method == "_until_output":
-                    await self.until_output(params)
-                    continue
-                params = {"sessionId": "s1", **params}
-                answers.append(await self.client._conn.send_request(method, params))
-            except acp.RequestError as error:
-                answers.append({"refused": str(error), "code": error.code})
-        await self.tell(answers)
+                    self.update(**params)
+                elif method == "_until_output":
+                    self.until_output(params)
+                else:
+                    answers.append(self.request(method, params))
+            except RequestError as error:
+                answers.append({"refused": str(error), "code": error.error["code"]})
+        self.tell(answers)
 
-    async def until_output(self, params: dict[str, Any]) -> None:
-        asked = {"sessionId": "s1", **params}
-        output = ""
-        while not output:
-            await asyncio.sleep(0.02)
-            output = (await self.client._conn.send_request("terminal/output", asked))["output"]
+    def until_output(self, params: dict[str, Any]) -> None:
+        while not self.request("terminal/output", params)["output"]:
+            time.sleep(0.02)
 
-    async def scene_many_reads(self, asked: dict[str, Any]) -> None:
-        params = {"sessionId": "s1", "path": asked["path"]}
-        request = self.client._conn.send_request
-        answers = await asyncio.gather(
-            *(request("fs/read_text_file", params) for _ in range(asked["count"]))
-        )
-        await self.tell(sum(len(answer["content"]) for answer in answers))
+    def scene_many_reads(self, asked: dict[str, Any]) -> None:
+        """Make all requests before any answer is read."""
+        params = {"path": asked["path"]}
+        begun = [self.begin("fs/read_text_file", params) for _ in range(asked["count"])]
+        self.tell(sum(len(self.answer(number)["content"]) for number in begun))
 
-    async def scene_flood_of_requests(self, _: None) -> None:
+    def scene_flood_of_requests(self, _: None) -> None:
         # Each waits for a command that does not end.
-        asked = {"sessionId": "s1", "command": "sleep 3600"}
-        made = await self.client._conn.send_request("terminal/create", asked)
-        params = {"sessionId": "s1", "terminalId": made["terminalId"]}
-        waiting = [
-            self.client._conn.send_request("terminal/wait_for_exit", params) for _ in range(300)
-        ]
-        await asyncio.gather(*waiting)
+        made = self.request("terminal/create", {"command": "sleep 3600"})
+        for _number in range(300):
+            self.begin("terminal/wait_for_exit", {"terminalId": made["terminalId"]})
+        while True:
+            self.received()
 
-    async def scene_hang(self, marks: dict[str, str]) -> None:
+    def scene_hang(self, marks: dict[str, str]) -> None:
         """Start a child, and one that has forked away and ignores SIGTERM; never end."""
         script = f"setsid sh -c 'trap \"\" TERM; exec sleep {marks['away']}' & "
         for command in (f"exec sleep {marks['child']}", script):
-            await asyncio.create_subprocess_exec("/bin/sh", "-c", command)
+            os.spawnv(os.P_NOWAIT, "/bin/sh", ["/bin/sh", "-c", command])
         if "terminal" in marks:
-            asked = {"sessionId": "s1", "command": f"setsid sleep {marks['terminal']} & wait"}
-            await self.client._conn.send_request("terminal/create", asked)
-        await self.say("hanging")
-        await asyncio.Event().wait()
+            asked = {"command": f"setsid sleep {marks['terminal']} & wait"}
+            self.request("terminal/create", asked)
+        self.say("hanging")
+        while True:
+            self.received()
 
-    async def scene_die(self, status: int) -> None:
-        await self.say("so far")
+    def scene_die(self, status: int) -> None:
+        self.say("so far")
         print("out of luck", file=sys.stderr, flush=True)
         os._exit(status)
 
-    async def scene_raw(self, lines: list[str]) -> None:
+    def scene_raw(self, lines: list[str]) -> None:
         """Write lines as they are."""
-        await self.say("before")
+        self.say("before")
         for line in lines:
             whole = line.encode() + b"\n"
             write_all(whole, len(whole))
 
-    async def scene_raw_and_wait(self, lines: list[str]) -> None:
-        await self.scene_raw(lines)
-        await asyncio.sleep(3600)
+    def scene_raw_and_wait(self, lines: list[str]) -> None:
+        self.scene_raw(lines)
+        time.sleep(3600)
 
-    async def scene_noise(self, size: int) -> None:
+    def scene_noise(self, size: int) -> None:
         write_all(b"x" * 999 + b"\n", size)
 
-    async def scene_huge(self, size: int) -> None:
+    def scene_huge(self, size: int) -> None:
         write_all(b"x" * 65536, size)
 
-    async def scene_refuse(self, message: str) -> None:
-        raise acp.RequestError(-32603, message, {"details": "quota"})
+    def scene_refuse(self, message: str) -> None:
+        raise RequestError({"code": -32603, "message": message, "data": {"details": "quota"}})
+
+
+def send(message: dict[str, Any]) -> None:
+    line = json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
+    write_all(line, len(line))
 
 
 def write_all(piece: bytes, size: int) -> None:
-    """Write ``size`` bytes or more, ``piece`` after ``piece``, past the package."""
-    os.set_blocking(1, True)
+    """Write ``size`` bytes or more, ``piece`` after ``piece``, each at once."""
     written = 0
     while written < size:
         rest = piece
         while rest:
             rest = rest[os.write(1, rest) :]
         written += len(piece)
-    os.set_blocking(1, False)
 
 
 def main(mode: str) -> None:
@@ -214,7 +249,7 @@ def main(mode: str) -> None:
     elif mode == "only-garbage":
         write_all(b"hello\n" * 1000, 4 * 1024**2)
         time.sleep(3600)
-    asyncio.run(acp.run_agent(ScriptedAgent(mode)))  # type: ignore[arg-type]
+    ScriptedAgent(mode).run()
 
 
 if __name__ == "__main__":

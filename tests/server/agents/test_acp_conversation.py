@@ -53,7 +53,7 @@ async def test_the_agent_is_told_where_it_works_and_what_we_can_do(
     await work.run(work.acp(), "session")
     said = json.loads(work.recorder.text())
     assert said["cwd"] == ("/workspace" if kind == "bubblewrap" else str(work.work_dir))
-    assert said["can"]["fs"] == {"_meta": None, "readTextFile": True, "writeTextFile": True}
+    assert said["can"]["fs"] == {"readTextFile": True, "writeTextFile": True}
     assert said["can"]["terminal"] is True
 
 

@@ -126,8 +126,11 @@ class Manifest(_Strict):
         return self
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path, *, is_known: bool = False) -> Manifest:
     """The manifest of the prefab in ``folder``.
+
+    Args:
+        is_known: its schemas are known to be good, and are not looked at.
 
     Raises:
         ManifestError: it is missing, or cannot be used.
@@ -142,11 +145,11 @@ def read(folder: Path) -> Manifest:
         raise ManifestError([Problem((FILE,), error.strerror or "cannot be read")]) from None
     if len(data) > MOST_BYTES:
         raise ManifestError([Problem((FILE,), f"has more than {MOST_BYTES:,} bytes")])
-    return parse(data)
+    return parse(data, is_known=is_known)
 
 
-def parse(data: bytes) -> Manifest:
-    """The manifest that ``data`` is.
+def parse(data: bytes, *, is_known: bool = False) -> Manifest:
+    """The manifest that ``data`` is. ``is_known`` is as for ``read``.
 
     Raises:
         ManifestError: it cannot be used.
@@ -160,7 +163,8 @@ def parse(data: bytes) -> Manifest:
         found, problems = Manifest.model_validate(given), []
     except ValidationError as error:
         found, problems = None, _problems_of(error)
-    problems += _of_schemas(given)
+    if not is_known:
+        problems += _of_schemas(given)
     if found is None or problems:
         raise ManifestError(problems)
     return found

@@ -207,7 +207,9 @@ def inspected(folder: Path, is_official: bool) -> Installed:
     Raises:
         ManifestError: it cannot be used.
     """
-    read = manifest.read(folder)
+    # Those that come with the server were looked at before it was shipped; to do it again would be
+    # half of each start.
+    read = manifest.read(folder, is_known=is_official)
     installed = Installed(read, Version.parse(read.prefab.version), folder, is_official)
     if not (folder / installed.module_file).is_file():
         missing = Problem(("prefab", "module"), f"there is no {installed.module_file}")

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from itertools import count
 from typing import Any, Final
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -46,6 +48,10 @@ class _TooFar(Exception):
     """References were followed too often."""
 
 
+_steps: ContextVar[Iterator[int]] = ContextVar("_steps")
+"""Counts the references that are followed for the value that is checked."""
+
+
 def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
     """Why ``schema`` cannot be used, with the place in it; nothing where it can.
 
@@ -78,12 +84,15 @@ def value_problems(schema: Schema, value: object) -> list[Problem]:
 
 
 def _problems(validator: Any, value: object) -> list[Problem]:
+    counting = _steps.set(count(1))
     try:
         return _told(validator.iter_errors(value))
     except (_TooFar, RecursionError):
         return [Problem((), "cannot be checked: the schema refers to itself too often")]
     except ArithmeticError:
         return [Problem((), "holds a number that cannot be checked")]
+    finally:
+        _steps.reset(counting)
 
 
 def completed(schema: Schema, value: Any) -> Any:
@@ -247,19 +256,21 @@ def _key(value: object) -> object:
 
 
 def _validator(schema: Schema) -> Any:
-    """A validator for one value."""
+    return _checker()(schema)
+
+
+@cache
+def _checker() -> Any:
+    """The class of our validators: to make one takes longer than most values do."""
     from jsonschema import Draft202012Validator, validators
 
-    steps = 0
     follow: Any = Draft202012Validator.VALIDATORS["$ref"]
 
     def reference(validator: Any, where: str, value: object, inside: Any) -> Iterator[Any]:
-        nonlocal steps
-        steps += 1
-        if steps > _MOST_STEPS:
+        if next(_steps.get()) > _MOST_STEPS:
             raise _TooFar
         yield from follow(validator, where, value, inside)
 
     keywords: dict[str, Any] = {"pattern": _pattern, "uniqueItems": _unique, "$ref": reference}
     extend: Any = validators.extend
-    return extend(Draft202012Validator, keywords)(schema)
+    return extend(Draft202012Validator, keywords)

@@ -1,0 +1,58 @@
+"""An agent of the protocol's own package and we understand each other in everything."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from support import descendants
+
+from beray.server.runners.base import Outcome, Usage
+from beray.server.sandbox import Kind
+
+from .agent_bench import HERE, Bench, bench, both_sandboxes
+
+COMMAND = shlex.join([sys.executable, str(HERE / "packaged_agent.py")])
+TOOLS = [{"web": {"url": "https://mcp.example/x"}}, {"local": {"command": "/bin/mcp"}}]
+
+
+@both_sandboxes
+async def test_all_that_an_agent_asks_and_says(tmp_path: Path, kind: Kind) -> None:
+    work: Bench = await bench(tmp_path, kind)
+    (work.work_dir / "in.txt").write_text("1\n2\n3\n")
+    runner = work.acp(acp=COMMAND, mcp_stdio=True)
+    outcome = await work.run(runner, "grüße 世界", tools=TOOLS)
+    assert outcome == Outcome("COMPLETED"), work.recorder.errors()
+    cwd = "/workspace" if kind == "bubblewrap" else str(work.work_dir)
+    told = json.loads(work.recorder.text())
+    assert "outside the work_dir" in told.pop("refused")
+    assert told == {
+        "goal": "grüße 世界",
+        "cwd": cwd,
+        "can": [True, True, True],
+        "servers": [["HttpMcpServer", "web"], ["McpServerStdio", "local"]],
+        "outcome": "once",
+        "read": "2\n",
+        "exit_code": 3,
+        "output": "b\n",
+        "signal": "SIGKILL",
+    }
+    assert (work.work_dir / "out.txt").read_text() == "written"
+    assert work.recorder.text("thinking") == "hm"
+    [plan] = work.recorder.payloads("plan")
+    assert plan["entries"] == [{"content": "look", "priority": "medium", "status": "completed"}]
+    assert work.recorder.calls() == [("Edit in.txt", '{"path": "in.txt"}')]
+    [result] = work.recorder.results("Edit in.txt")
+    assert result["content"] == [{"diff": {"path": "out.txt", "new_text": "written"}}]
+    assert work.recorder.records == [Usage(input_tokens=10, output_tokens=2)]
+    assert descendants() == []
+
+
+async def test_what_it_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    assert await work.run(work.acp(acp=COMMAND), "refuse") == Outcome("FAILED", "agent")
+    [(code, details)] = work.recorder.errors()
+    assert code == "AGENT"
+    assert 'refused session/prompt: no quota: {"details": "quota"}' in details
