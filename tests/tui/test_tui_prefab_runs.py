@@ -185,7 +185,11 @@ async def test_whoever_quits_where_nothing_runs_is_not_asked(tmp_path: Path) -> 
 
 async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> None:
     gateway = simple_gateway()
-    problem = {"code": "FUNCTION_ERROR", "message": "ValueError: no", "traceback": "File x, line 3"}
+    problem = {
+        "code": "FUNCTION_ERROR",
+        "message": "ValueError: no",
+        "traceback": "File x, line 3\n    def f(:\n          ^\n",
+    }
     gateway.events = [event("error", problem)]
     async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
         await call(pilot)
@@ -193,7 +197,9 @@ async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> No
         await until_shown(pilot, "FUNCTION_ERROR", "ValueError: no", "t shows its traceback")
         assert "line 3" not in screen(pilot)
         await pilot.press("t")
-        await until_shown(pilot, "File x, line 3")
+        await until_shown(pilot, "File x, line 3", "    def f(:")
+        rows = [row for row in screen(pilot).splitlines() if "def f(:" in row or "^ " in row]
+        assert rows[0].index("(:") + 1 == rows[1].index("^"), rows
         await pilot.press("t")
         await until(pilot, lambda: "line 3" not in screen(pilot))
 
