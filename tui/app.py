@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from beray.config import Profiles, Target, home
-from tui import messages, theme
+from tui import messages, safe, theme
 from tui.access import Access
 from tui.background import deliver
 from tui.later import later
@@ -107,6 +107,7 @@ class BeRayApp(Access):
         self._gateway = gateway
         self._desk: Desk | None = None
         """Once prefabs have been looked at."""
+        self._is_asked_to_leave = False
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
         remembered = self.memory.get(theme.SETTING)
@@ -175,8 +176,33 @@ class BeRayApp(Access):
         self.terminal.tell(summed_up(run))
 
     def target_changed(self) -> None:
-        if self._desk is not None:
-            self._desk.go_to(self.target)
+        if self._desk is None:
+            return
+        from tui.screens.prefabs import PrefabsScreen
+
+        self._desk.go_to(self.target)
+        for screen in self.screen_stack:
+            if isinstance(screen, PrefabsScreen):
+                screen.show_target()
+
+    async def action_quit(self) -> None:
+        """Leave. Where that stops what runs, the user is asked first."""
+        running = self._desk.running if self._desk is not None else []
+        if not running or self._is_asked_to_leave:
+            self.exit()
+            return
+        from tui.prefabs.report import named
+        from tui.screens.confirm import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            self._is_asked_to_leave = False
+            if yes:
+                self.exit()
+
+        names = safe.line(", ".join(map(named, running)))
+        question = "Whoever leaves stops it." if len(running) == 1 else "Whoever leaves stops them."
+        self._is_asked_to_leave = True
+        self.push_screen(ConfirmScreen("Still running", names, question, "Quit"), answered)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         if isinstance(screen, MainScreen):

@@ -36,14 +36,14 @@ def register_account(
     """
     profiles = Profiles()
     server = to_sign_in(ctx, profiles, url, profile)
-    address = email or ask("E-mail")
+    address = email or ask("e-mail")
     with client_of(server) as client:
         try:
             output.note(client.request_verification_code(address)["message"])
         except RateLimitError as error:
             # A code is on its way already; it is as good as a new one.
             output.note(words(error))
-        code = ask_secret("Code")
+        code = ask_secret("code")
         session = client.register(address, code.strip(), _new_password())
     _remember(profiles, server, session, address, as_json)
 
@@ -62,9 +62,9 @@ def login(
     """
     profiles = Profiles()
     server = to_sign_in(ctx, profiles, url, profile)
-    address = email or ask("E-mail", server.email)
+    address = email or ask("e-mail", server.email)
     with client_of(server) as client:
-        session = client.login(address, ask_secret("Password"))
+        session = client.login(address, ask_secret("password"))
     _remember(profiles, server, session, address, as_json)
 
 
@@ -105,8 +105,8 @@ def whoami(
 def _new_password() -> str:
     """A password, typed twice where somebody types it."""
     while True:
-        password = ask_secret("Password")
-        if not output.is_terminal(sys.stdin) or ask_secret("Password again") == password:
+        password = ask_secret("password")
+        if not output.is_terminal(sys.stdin) or ask_secret("password again") == password:
             return password
         output.note("the two are not the same; once more")
 

@@ -15,7 +15,7 @@ def ask(what: str, default: str | None = None) -> str:
         ConfigurationError: there was no line, or an empty one without a default.
     """
     if output.is_terminal(sys.stdin):
-        output.prompt(f"{what} [{default}]:" if default else f"{what}:")
+        output.prompt(f"{_begun(what)} [{default}]:" if default else f"{_begun(what)}:")
     return _line(what, default)
 
 
@@ -34,14 +34,19 @@ def ask_secret(what: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
-            answer = getpass.getpass(f"{what}: ", stream=sys.stderr)
+            answer = getpass.getpass(f"{_begun(what)}: ", stream=sys.stderr)
         except getpass.GetPassWarning:
-            raise ConfigurationError(f"this terminal would show the {what.lower()}") from None
+            raise ConfigurationError(f"this terminal would show the {what}") from None
         except EOFError:
             answer = ""
     if not answer:
-        raise ConfigurationError(f"{what.lower()}: nothing was given")
+        raise ConfigurationError(f"{what}: nothing was given")
     return answer
+
+
+def _begun(what: str) -> str:
+    """``what``, as a question begins; a name in it stays as it is."""
+    return what[:1].upper() + what[1:]
 
 
 def confirm(question: str) -> bool:
@@ -54,5 +59,5 @@ def _line(what: str, default: str | None = None) -> str:
     text = sys.stdin.readline() if sys.stdin is not None else ""
     answer = text.rstrip("\r\n") or (default if text else None)
     if not answer:
-        raise ConfigurationError(f"{what.lower()}: nothing was given on stdin")
+        raise ConfigurationError(f"{what}: nothing was given on stdin")
     return answer

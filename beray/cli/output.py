@@ -85,6 +85,13 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def quotation(text: str) -> None:
+    """Give lines of somebody else's on stderr, with the blanks that they begin with."""
+    for part in printable(text).rstrip().split("\n"):
+        sys.stderr.write(f"| {part[:LONGEST_NOTE].expandtabs()}".rstrip() + "\n")
+    sys.stderr.flush()
+
+
 def problem(text: str) -> None:
     """Say on stderr, in one line, why the command does not do what was asked."""
     note(f"beray: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,10 +11,12 @@ from typing import Any, Final, NamedTuple
 from beray.cli.progress import Bars
 from beray.exceptions import ConfigurationError, InvalidResponseError
 from beray.gateway import GatewayClient
+from beray.gateway.param_schema import type_of, types_of
 
 MOST_BYTES: Final = 16 * 1024**2
 """Of a value that is read from a file."""
 _S3: Final = "s3://"
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NAMES: Final = {
     "integer": "an integer", "number": "a number", "boolean": "true or false",
     "array": "a JSON list", "object": "a JSON object", "null": "null",
@@ -72,7 +75,7 @@ def parameters(given: Sequence[str], function: Function) -> dict[str, Any]:
             value = value[1:]
         elif value.startswith("@"):
             value = _content(Path(value[1:]), name)
-        found[name] = _value(name, value, schemas.get(name))
+        found[name] = _value(name, value, types_of(schemas.get(name), function.parameters))
     return found
 
 
@@ -87,9 +90,8 @@ def _content(path: Path, name: str) -> str:
         raise ConfigurationError(f"--param {name}: {path} is no text in UTF-8") from None
 
 
-def _value(name: str, text: str, schema: object) -> Any:
-    """What ``text`` is for a parameter of ``schema``."""
-    kinds = _kinds(schema)
+def _value(name: str, text: str, kinds: set[str]) -> Any:
+    """What ``text`` is for a parameter that is of one of ``kinds``; of any where there are none."""
     if kinds == {"string"}:
         return text
     try:
@@ -100,36 +102,9 @@ def _value(name: str, text: str, schema: object) -> Any:
         wanted = " or ".join(_NAMES.get(kind, kind) for kind in sorted(kinds))
         raise ConfigurationError(f"--param {name}: {text[:100]!r} is not {wanted}") from None
     # A text that happens to look like a number is one where no number is wanted.
-    if "string" in kinds and not isinstance(value, str) and _kind(value) not in kinds:
-        return text
-    return value
-
-
-def _kinds(schema: object) -> set[str]:
-    """The types that a schema names; none where it does not say."""
-    if not isinstance(schema, dict):
-        return set()
-    named = schema.get("type")
-    if named is None and isinstance(choices := schema.get("enum"), list):
-        return {_kind(choice) for choice in choices}
-    if named is None and "const" in schema:
-        return {_kind(schema["const"])}
-    return set(map(str, named)) if isinstance(named, list) else {str(named)} if named else set()
-
-
-def _kind(value: object) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case None:
-            return "null"
-    return "array" if isinstance(value, list) else "object"
+    kind = type_of(value)
+    fits = kind in kinds or (kind == "integer" and "number" in kinds)
+    return text if "string" in kinds and not fits else value
 
 
 def _refuse(name: str) -> Any:
@@ -152,10 +127,12 @@ def local_files(given: Sequence[str], function: Function) -> list[tuple[str, str
             known = ", ".join(function.inputs) or "none"
             raise ConfigurationError(f"--file {key}: there is no such input file; it has {known}")
         if not place.startswith(_S3):
-            with Path(place).open("rb"):
-                found.append((key, place))
-        else:
-            found.append((key, place))
+            if _URL.match(place):
+                raise ConfigurationError(
+                    f"--file {key}: {place}: only local files and s3:// URLs can be given"
+                )
+            Path(place).open("rb").close()
+        found.append((key, place))
     for key, wanted in function.inputs.items():
         if isinstance(wanted, dict) and wanted.get("required") and key not in dict(found):
             raise ConfigurationError(f"the file {key!r} is needed: --file {key}=LOCAL")

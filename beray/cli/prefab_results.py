@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from beray.cli import output
 from beray.cli.boundary import DONE, FAILED
 from beray.cli.progress import Bars
-from beray.exceptions import InvalidResponseError
+from beray.exceptions import ConfigurationError, InvalidResponseError
 from beray.files import local_path
 from beray.gateway import GatewayClient, PrefabResult, PrefabStream, StreamEvent, StreamEventType
 from beray.partial import refuse_existing
 from beray.text import printable
+
+_OF_A_FILE: Final = re.compile(r"s3://[^/]+/(?:.*[^/])")
+Planned = tuple[str, str, Path]
+"""A key, a URL and a local place."""
 
 
 def watched(stream: PrefabStream, as_json: bool) -> PrefabResult:
@@ -29,7 +37,7 @@ def watched(stream: PrefabStream, as_json: bool) -> PrefabResult:
                 output.json_line({"type": str(event.type), "data": event.data})
             else:
                 _show(event, flow)
-    flow.finish()
+    flow.end_line()
     return stream.result or PrefabResult("FAILED")
 
 
@@ -68,16 +76,19 @@ def show(result: PrefabResult, as_json: bool, saved: dict[str, list[str]] | None
     if content := result.get("content"):
         output.line(_json(content))
     output.line(_json(result.get_function_result()))
-    for key, places in (result.get_files() if saved is None else saved).items():
+    files = result.get_files() if saved is None else saved
+    for key, places in files.items():
         for place in places:
             output.note(f"{key}: {place}")
+    if files and saved is None:
+        output.note("-- beray prefab get URL... [--out FOLDER] saves files by their s3:// URLs")
     return DONE
 
 
 def _explain(error: Any) -> None:
     told = error if isinstance(error, dict) else {"message": str(error)}
-    for line in str(told.get("traceback") or "").splitlines():
-        output.note(f"| {line}")
+    if trace := told.get("traceback"):
+        output.quotation(str(trace))
     code = f"{told['code']}: " if told.get("code") else ""
     output.problem(f"{code}{told.get('message') or 'the call failed'}")
 
@@ -92,16 +103,60 @@ def take(
         InvalidResponseError: one has a name that cannot be had here.
     """
     planned = plan(result, folder)
-    refuse_existing(*(place for _, _, place in planned), overwrite=overwrite)
     saved: dict[str, list[str]] = {}
-    for key, url, place in planned:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(url, place, overwrite=overwrite, transfer=begin(place.name))
+    for (key, _, _), place in zip(planned, _saved(client, planned, begin, overwrite), strict=True):
         saved.setdefault(key, []).append(str(place))
     return saved
 
 
-def plan(result: PrefabResult, folder: Path) -> list[tuple[str, str, Path]]:
+def fetch(
+    client: GatewayClient, urls: Sequence[str], folder: Path, begin: Bars, *, overwrite: bool
+) -> list[Path]:
+    """Download files by their URLs into ``folder``; where each is.
+
+    Raises:
+        ConfigurationError: one is no URL of a file, or is given twice.
+        FileExistsError: some are there, which it names; nothing was downloaded.
+    """
+    for url in urls:
+        if not _OF_A_FILE.fullmatch(url):
+            raise ConfigurationError(f"{url} is no s3://bucket/key URL of a file")
+    if len(set(urls)) < len(urls):
+        raise ConfigurationError("a URL is given twice")
+    # What holds a file is the key of the output that it is of.
+    planned = _places([(url.split("/")[-2], url) for url in urls], folder)
+    return _saved(client, planned, begin, overwrite)
+
+
+def _saved(
+    client: GatewayClient, planned: Sequence[Planned], begin: Bars, overwrite: bool
+) -> list[Path]:
+    places = [place for _, _, place in planned]
+    if len(set(places)) < len(places):
+        raise ConfigurationError("several of these files have one name; save them one by one")
+    refuse_existing(*places, overwrite=overwrite)
+    for _, url, place in planned:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(url, place, overwrite=overwrite, transfer=begin(place.name))
+    return places
+
+
+def require_folder(folder: Path) -> None:
+    """See to it, before anything is asked for, that files can be put into ``folder``.
+
+    Raises:
+        ConfigurationError: it is something else than a folder, or is below a file.
+        OSError: nothing can be made there.
+    """
+    whole = folder.absolute()
+    there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ConfigurationError(f"--out {folder}: {there.name} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
+def plan(result: PrefabResult, folder: Path) -> list[Planned]:
     """Keys, URLs and places: in folders by key where two files have one name."""
     urls: list[tuple[str, str]] = []
     for key, several in result.get_files().items():
@@ -109,6 +164,10 @@ def plan(result: PrefabResult, folder: Path) -> list[tuple[str, str, Path]]:
             if not isinstance(url, str):
                 raise InvalidResponseError("the server names files by what is no URL", body="")
             urls.append((key, url))
+    return _places(urls, folder)
+
+
+def _places(urls: Sequence[tuple[str, str]], folder: Path) -> list[Planned]:
     names = [url.rpartition("/")[2] for _, url in urls]
     twice = len({name.casefold() for name in names}) < len(names)
     return [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import keyword
+import sys
+from importlib.util import find_spec
 from typing import Final
 
 MANIFEST: Final = """\
@@ -75,11 +77,36 @@ def test_count(tmp_path: Path, unit: str, count: int) -> None:
 '''
 
 
+_OF_THE_TEST: Final = frozenset({"call", "count", "document", "report", "unit", "conftest"})
+"""What the test calls by these names would hide the module, or be hidden by it."""
+_RESERVED: Final = frozenset(
+    ["aux", "con", "nul", "prn", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+)
+
+
+def is_reserved(prefab_id: str) -> bool:
+    """Whether Windows takes the name of the module for a device; an archive has none of these."""
+    return prefab_id in _RESERVED
+
+
+def _module(prefab_id: str) -> str:
+    """A name for the module by which nothing else can be imported."""
+    name = prefab_id.replace("-", "_")
+    taken = keyword.iskeyword(name) or name in sys.stdlib_module_names or name in _OF_THE_TEST
+    # Python's test runner would look for tests in it.
+    taken = taken or name.startswith("test_") or _is_installed(name)
+    return f"{name}_prefab" if taken else name
+
+
+def _is_installed(name: str) -> bool:
+    found = find_spec(name)
+    # A folder that happens to have the name is no package.
+    return found is not None and found.origin is not None
+
+
 def files(prefab_id: str) -> dict[str, str]:
     """The files of a new prefab, by name."""
-    module = prefab_id.replace("-", "_")
-    if keyword.iskeyword(module):
-        module += "_prefab"
+    module = _module(prefab_id)
     title = prefab_id.replace("-", " ").capitalize()
     names = {"id": prefab_id, "title": title, "module": module}
     return {

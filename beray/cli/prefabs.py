@@ -1,28 +1,23 @@
-"""Prefabs: new, check, add, list, spec, run, and their secrets."""
+"""Prefabs: new, check, add, list, spec, run, and get, for the files that they make."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beray.cli import output
-from beray.cli.asking import ask_secret
+from beray.cli import output, prefab_secrets
 from beray.cli.boundary import DONE, FAILED
-from beray.cli.connection import target
+from beray.cli.gateway import Name, PrefabId, gateway, split
 from beray.cli.options import AsJson, Force, ProfileName, Url, encodable
 from beray.cli.progress import bars
-from beray.config import Profiles
-from beray.exceptions import ConfigurationError, ConnectionFailed
+from beray.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from beray.gateway import GatewayClient
     from beray.server.gateway.prefabs.registry import Installed
 
 _group = typer.Typer(
@@ -30,36 +25,7 @@ _group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_secrets = typer.Typer(
-    help="The secrets that you give to a prefab.", no_args_is_help=True, rich_markup_mode=None
-)
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with its prefab.toml.")]
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="ID[@VERSION]", help="The prefab; its newest version.", callback=encodable
-    ),
-]
-PrefabId = Annotated[str, typer.Argument(metavar="ID", help="The prefab.", callback=encodable)]
-SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret.", callback=encodable)]
-
-
-@contextmanager
-def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[GatewayClient]:
-    """Give a client of the server's gateway, with the account's access token."""
-    from beray.gateway import GatewayClient, MissingSecretError
-
-    server = target(ctx, Profiles(), url, profile)
-    with GatewayClient(base_url=server.url, jwt_token=server.token) as client:
-        try:
-            yield client
-        except ConnectionFailed as error:
-            error.add_note(f"the server is {server.url}")
-            raise
-        except MissingSecretError as error:
-            if error.instructions:
-                error.add_note(error.instructions)
-            raise
 
 
 @_group.command()
@@ -68,6 +34,8 @@ def new(prefab_id: PrefabId) -> int:
     from beray.cli import prefab_template
 
     _require_id(prefab_id)
+    if prefab_template.is_reserved(prefab_id):
+        raise ConfigurationError(f"{prefab_id!r} is a name that Windows reserves")
     folder = Path(prefab_id)
     try:
         folder.mkdir()
@@ -114,7 +82,10 @@ def _checked(folder: Path, as_json: bool) -> Installed | None:
     from beray.server.gateway.prefabs.manifest import ManifestError
 
     try:
-        return checking.checked(folder)
+        found = checking.checked(folder)
+        if found.manifest.prefab.module in sys.stdlib_module_names:
+            output.note(f"{found.module_file} hides a module of Python's own from what it imports")
+        return found
     except ManifestError as error:
         for problem in error.problems:
             if as_json:
@@ -174,7 +145,7 @@ def list_(
 @_group.command()
 def spec(ctx: typer.Context, name: Name, url: Url = None, profile: ProfileName = None) -> None:
     """Write the spec of a prefab, as JSON."""
-    prefab_id, version = _split(name)
+    prefab_id, version = split(name)
     with gateway(ctx, url, profile) as client:
         found = client.get_prefab_spec(prefab_id, version)
     if output.is_terminal(sys.stdout):
@@ -220,21 +191,30 @@ def run(
     What it returns goes to stdout, as JSON. Its output files are named, or saved with --out.
     Exit status 1 where the call failed.
     """
-    from beray.cli import prefab_inputs, prefab_results
+    from beray.cli import prefab_inputs, prefab_refusals, prefab_results
+    from beray.gateway import RejectedInput
 
-    prefab_id, version = _split(name)
+    prefab_id, version = split(name)
+    if out is not None:
+        prefab_results.require_folder(out)
     with gateway(ctx, url, profile) as client, bars() as begin:
         found = prefab_inputs.function_of(client.get_prefab_spec(prefab_id, version), function)
         parameters = prefab_inputs.parameters(param or (), found)
         places = prefab_inputs.local_files(file or (), found)
         urls = prefab_inputs.uploaded(client, places, begin)
-        if stream:
-            events = client.run(
-                prefab_id, found.version, function, parameters, urls or None, stream=True
-            )
-            result = prefab_results.watched(events, as_json)
-        else:
-            result = client.run(prefab_id, found.version, function, parameters, urls or None)
+        asked = (prefab_id, found.version, function, parameters, urls or None)
+        try:
+            if stream:
+                result = prefab_results.watched(client.run(*asked, stream=True), as_json)
+            else:
+                result = client.run(*asked)
+        except RejectedInput as error:
+            refusals = prefab_refusals.told(error, places)
+            if not refusals:
+                raise
+            for refusal in refusals:
+                output.problem(refusal)
+            return FAILED
         saved = None
         try:
             if out is not None and result.is_success():
@@ -246,48 +226,31 @@ def run(
     return prefab_results.show(result, as_json, saved)
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    prefab_id, _, version = name.partition("@")
-    return prefab_id, version or None
-
-
-@_secrets.command("set")
-def set_(
+@_group.command()
+def get(
     ctx: typer.Context,
-    prefab_id: PrefabId,
-    name: SecretName,
+    file: Annotated[list[str], typer.Argument(metavar="URL...", help="s3:// URLs.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the files go; otherwise here.")
+    ] = Path(),
+    force: Force = False,
+    as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Give a prefab a secret: asked for without echo, or read as a line from stdin."""
-    with gateway(ctx, url, profile) as client:
-        value = ask_secret(name)
-        output.note(client.set_prefab_secret(prefab_id, name, value)["message"])
+    """Save files that prefabs have made, by the URLs that a run names."""
+    from beray.cli import prefab_results
 
-
-@_secrets.command("list")
-def list_secrets(
-    ctx: typer.Context, prefab_id: PrefabId, url: Url = None, profile: ProfileName = None
-) -> None:
-    """List the names of the secrets that a prefab has of you."""
-    with gateway(ctx, url, profile) as client:
-        for name in client.list_prefab_secrets(prefab_id):
-            output.line(name)
-
-
-@_secrets.command()
-def remove(
-    ctx: typer.Context,
-    prefab_id: PrefabId,
-    name: SecretName,
-    url: Url = None,
-    profile: ProfileName = None,
-) -> None:
-    """Take a secret away from a prefab."""
-    with gateway(ctx, url, profile) as client:
-        output.note(client.remove_prefab_secret(prefab_id, name)["message"])
+    prefab_results.require_folder(out)
+    with gateway(ctx, url, profile) as client, bars() as begin:
+        saved = prefab_results.fetch(client, file, out, begin, overwrite=force)
+    for s3_url, place in zip(file, saved, strict=True):
+        if as_json:
+            output.json_line({"url": s3_url, "saved": str(place)})
+        else:
+            output.line(str(place))
 
 
 def register(app: typer.Typer) -> None:
-    _group.add_typer(_secrets, name="secret")
+    prefab_secrets.register(_group)
     app.add_typer(_group, name="prefab")

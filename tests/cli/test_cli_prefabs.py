@@ -122,7 +122,7 @@ def test_list_and_spec(probe: Command) -> None:
     assert info["requires_secrets"] is True
     (spec,) = probe("prefab", "spec", "probe@1.0.0").json
     assert spec["id"] == "probe"
-    for name in ("probe@9.9.9", "none", "no/ne"):
+    for name in ("probe@9.9.9", "none"):
         missing = probe("prefab", "spec", name)
         assert missing.status == 1 and missing.err.startswith("beray: ")
 
@@ -165,7 +165,7 @@ def test_what_cannot_be_meant_is_wrong_usage(
 
 def test_what_the_server_refuses_is_told(probe: Command) -> None:
     refused = probe("prefab", "run", "probe", "echo", "--param", "choice=3")
-    assert refused.status == 1 and "inputs.parameters.choice" in refused.err
+    assert refused.status == 1 and refused.err.startswith("beray: --param choice: ")
 
 
 def test_a_stream_is_shown_as_it_comes_without_what_a_terminal_obeys(probe: Command) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from beray.config import Target
 from beray.gateway import (
+    InvalidAnswer,
     MissingSecretError,
     QuotaExceededError,
     RejectedInput,
     RunInterrupted,
+    RunOutcomeUnknown,
     Unreachable,
 )
 from tests.tui import gateway_stub
@@ -115,14 +117,13 @@ async def test_another_account_sees_nothing_of_the_last_one(tmp_path: Path) -> N
     [
         (event("error", {"code": "TIMEOUT", "message": "60 s are over"}), ("✗ failed: TIMEOUT", "longer")),
         (event("error", "text"), ("✗ failed: FAILED", "text")),
-        (RunInterrupted("the stream broke off"), ("✗ not run", "the stream broke off")),
-        (QuotaExceededError("100 of 100 calls", 100, 100, "daily_calls"), ("✗ not run", "100 of 100")),
-        (MissingSecretError("needs KEY", "p", "KEY", "Get one at example.org."), ("needs KEY", "Get one at")),
+        (RunInterrupted("the stream broke off"), ("✗ broke off, outcome not known", "the stream broke off")),
+        (Unreachable("the line is cut"), ("✗ broke off, outcome not known", "the line is cut")),
         (gateway_stub.done({"success": False, "error": "no rows"}), ("◆ it says no: no rows", "Result")),
         (gateway_stub.done(None), ("✓ done", "It returned nothing.")),
         (gateway_stub.done("plain\ntext"), ("✓ done", "plain", "result.json")),
     ],
-    ids=["timeout", "odd", "cut", "quota", "secret", "business", "nothing", "text"],
+    ids=["timeout", "odd", "cut", "line", "business", "nothing", "text"],
 )  # fmt: skip
 async def test_how_a_run_can_end(tmp_path: Path, error: Any, words: tuple[str, ...]) -> None:
     gateway = simple_gateway()
@@ -133,9 +134,62 @@ async def test_how_a_run_can_end(tmp_path: Path, error: Any, words: tuple[str, .
         await until_shown(pilot, "begun", *words)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (QuotaExceededError("100 of 100 calls", 100, 100, "daily_calls"), ("✗ not run", "100 of 100")),
+        (MissingSecretError("needs KEY", "p", "KEY", "Get one at example.org."), ("✗ not run", "Get one at")),
+        (Unreachable("nobody is there"), ("✗ not run", "nobody is there")),
+        (RunOutcomeUnknown("no answer came"), ("✗ broke off, outcome not known", "no answer came")),
+        (InvalidAnswer("a page of HTML"), ("✗ broke off, outcome not known", "a page of HTML")),
+    ],
+    ids=["quota", "secret", "unreachable", "unknown", "nonsense"],
+)  # fmt: skip
+async def test_what_may_have_run_is_told_from_what_has_not(
+    tmp_path: Path, error: Any, words: tuple[str, ...]
+) -> None:
+    gateway = simple_gateway()
+    gateway.events = error
+    async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
+        await call(pilot)
+        await pilot.press("ctrl+r")
+        await until_shown(pilot, *words)
+
+
+async def test_whoever_quits_is_asked_where_something_runs(tmp_path: Path) -> None:
+    gateway = simple_gateway()
+    gateway.events = EVENTS
+    async with prefabs(gateway, tmp_path) as pilot:
+        await call(pilot)
+        await pilot.press("ctrl+r")
+        await until_shown(pilot, "● running", "1,000 rows")
+        await pilot.press("ctrl+q")
+        await until_shown(pilot, "Still running", "p f", "Whoever leaves stops it.")
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(pilot.app.screen, CallScreen))
+        assert not gateway.runs[0].closed.is_set()
+        await pilot.press("escape", "q")
+        await until_shown(pilot, "Still running")
+        await pilot.press("y")
+        await until(pilot, lambda: not pilot.app.is_running)
+
+
+async def test_whoever_quits_where_nothing_runs_is_not_asked(tmp_path: Path) -> None:
+    async with prefabs(simple_gateway(), tmp_path) as pilot:
+        await call(pilot)
+        await pilot.press("ctrl+r")
+        await until_shown(pilot, "✓ done")
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: not pilot.app.is_running)
+
+
 async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> None:
     gateway = simple_gateway()
-    problem = {"code": "FUNCTION_ERROR", "message": "ValueError: no", "traceback": "File x, line 3"}
+    problem = {
+        "code": "FUNCTION_ERROR",
+        "message": "ValueError: no",
+        "traceback": "File x, line 3\n    def f(:\n          ^\n",
+    }
     gateway.events = [event("error", problem)]
     async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
         await call(pilot)
@@ -143,7 +197,9 @@ async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> No
         await until_shown(pilot, "FUNCTION_ERROR", "ValueError: no", "t shows its traceback")
         assert "line 3" not in screen(pilot)
         await pilot.press("t")
-        await until_shown(pilot, "File x, line 3")
+        await until_shown(pilot, "File x, line 3", "    def f(:")
+        rows = [row for row in screen(pilot).splitlines() if "def f(:" in row or "^ " in row]
+        assert rows[0].index("(:") + 1 == rows[1].index("^"), rows
         await pilot.press("t")
         await until(pilot, lambda: "line 3" not in screen(pilot))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
+from textual.widget import Widget
 from textual.widgets import OptionList, Select
 
 from beray.config import Target
@@ -23,12 +26,12 @@ from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import DONE, StubGateway, event, full_gateway, function_of
 from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
-from tui.messages import SignedIn
+from tui.messages import Renewed, SignedIn
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form import Form
 from tui.prefabs.secret_screen import SecretScreen
 from tui.screens.main import MainScreen
-from tui.screens.prefabs import PrefabsScreen
+from tui.screens.prefabs import PrefabList, PrefabsScreen
 from tui.screens.sign_in import SignInAgainScreen
 
 # Browsing
@@ -95,6 +98,36 @@ async def test_a_session_that_has_ended_is_asked_for_again(tmp_path: Path) -> No
         app.post_message(SignedIn(Target(app.target.url, "work", "new", app.target.email)))
         await until_shown(pilot, "Table tool", "● online")
         assert app._desk is not None and app._desk.target.token == "new" and gateway.closed
+
+
+async def test_the_address_is_that_of_the_server_that_took_the_place(tmp_path: Path) -> None:
+    app = gateway_stub.prefab_app(full_gateway(), tmp_path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until_shown(pilot, "● online", "● live")
+        await pilot.press("P")
+        await until_shown(pilot, "Table tool", "https://beray.example")
+        other = replace(app.target, url="https://beray.example:8443")
+        app.post_message(Renewed(other, app.client))
+        await until_shown(pilot, "https://beray.example:8443")
+
+
+async def test_what_is_selected_stays_in_sight_whatever_the_size(tmp_path: Path) -> None:
+    gateway = full_gateway()
+    names = [f"function-{number}" for number in range(30)]
+    gateway.prefabs = [gateway_stub.info("image", name="Image tool", functions=names)]
+    gateway.specs = {"image": gateway_stub.spec_of("image", *map(function_of, names))}
+    async with prefabs(gateway, tmp_path) as pilot:
+        await call(pilot, *["down"] * 20)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        await pilot.press("escape")
+        listed = pilot.app.screen_stack[2].query_one(PrefabList)
+        await until(pilot, lambda: "  function-19" in shown_in(pilot, listed))
+
+
+def shown_in(pilot: Pilot[None], widget: Widget) -> str:
+    region = widget.region
+    return "\n".join(screen(pilot).splitlines()[region.y : region.bottom])
 
 
 # The form

@@ -12,8 +12,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tui.prefabs.limits import Schema, counted, number, plain
-from tui.prefabs.schema import as_json, resolved
+from beray.gateway.param_schema import Schema, resolved
+from tui.prefabs.limits import counted, number, plain
+from tui.prefabs.schema import as_json
 
 _DEEPEST: Final = 20
 _TYPES: Final = {

@@ -78,6 +78,12 @@ class Desk:
         call.run = run = Run(self.gateway, order, self._clock, self._told)
         return run
 
+    @property
+    def running(self) -> list[Run]:
+        """The runs that are not over."""
+        runs = [call.run for call in self._calls.values() if call.run is not None]
+        return [run for run in runs if not run.is_over]
+
     def advance(self, run: Run) -> bool:
         """Take over what ``run`` has told; whether it is over by that."""
         over = run.advance()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-Schema = Mapping[str, Any]
+from beray.gateway.param_schema import Schema
 
 
 def bounds(schema: Schema) -> Iterator[str]:

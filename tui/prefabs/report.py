@@ -54,6 +54,8 @@ def standing(run: Run) -> Standing:
             return Standing(f"■ stopped after {time}", "status--stopped")
         case State.REFUSED:
             return Standing("✗ not run", "status--failed")
+        case State.LOST:
+            return Standing("✗ broke off, outcome not known", "status--failed")
     code = run.outcome.problem.code if run.outcome.problem else ""
     return Standing(f"✗ failed: {one_line(code, 60)}", "status--failed")
 
@@ -79,7 +81,7 @@ def report(run: Run, *, unfolded: bool = False) -> Report:
     if run.is_over and transcript.lines:
         page.append("", _TEXT)
     ending = len(page.lines)
-    if run.state is State.REFUSED and run.error is not None:
+    if run.error is not None:
         page.append(words(run.error), _BAD)
     elif run.outcome.problem is not None:
         _problem(page, run.outcome.problem, unfolded=unfolded)
@@ -132,9 +134,14 @@ def pretty(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
+def named(run: Run) -> str:
+    """What is run."""
+    return f"{run.order.prefab_id} {run.order.function}"
+
+
 def summed_up(run: Run) -> str:
     """One line about a run that has ended, for who looks elsewhere."""
-    what = f"{run.order.prefab_id} {run.order.function}"
+    what = named(run)
     match run.state:
         case State.SUCCEEDED:
             return f"{what} {'says no' if run.outcome.refusal else 'is done'}"
@@ -142,4 +149,6 @@ def summed_up(run: Run) -> str:
             return f"{what} was stopped"
         case State.FAILED:
             return f"{what} has failed"
+        case State.LOST:
+            return f"{what} broke off, its outcome is not known"
     return f"{what} was not run"

@@ -14,7 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from beray.exceptions import TransferCancelled
+from beray.exceptions import (
+    InvalidResponseError,
+    OutcomeUnknown,
+    StreamInterrupted,
+    TransferCancelled,
+)
 from beray.files import Transfer
 from tui.background import EXPECTED
 from tui.mailbox import Mailbox
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from beray.gateway import GatewayClient, PrefabStream, StreamEvent
 
 _STEP_BYTES: Final = 256 * 1024
+_UNKNOWN: Final = (InvalidResponseError, OutcomeUnknown, StreamInterrupted)
+"""What is raised, once all files are there, where the function may run all the same."""
 
 
 class State(StrEnum):
@@ -37,7 +44,9 @@ class State(StrEnum):
     FAILED = "failed"
     """It ran, and there is no result."""
     REFUSED = "refused"
-    """It could not begin, or how it ended is not known."""
+    """It could not begin."""
+    LOST = "lost"
+    """It may have begun, and how it ended is not known."""
     STOPPED = "stopped"
 
 
@@ -64,7 +73,7 @@ class Run:
 
     Attributes:
         sending: which file is on its way, bytes done, bytes in all.
-        error: what was raised, for ``State.REFUSED``.
+        error: what was raised, for ``State.REFUSED`` and ``State.LOST``.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class Run:
         self._transfer = Transfer()
         self._stream: PrefabStream | None = None
         self._stopping = threading.Event()
+        self._is_heard = False
         self._mailbox: Mailbox[_Sending | StreamEvent | Exception | None] = Mailbox(
             lambda: told(self)
         )
@@ -126,13 +136,15 @@ class Run:
             self.sending = (item.name, item.done, item.total)
         elif isinstance(item, Exception):
             self.error = item
-            self._end(State.REFUSED)
+            asked = self.state is State.RUNNING and isinstance(item, _UNKNOWN)
+            self._end(State.LOST if asked or self._is_heard else State.REFUSED)
         elif item is None:
             self.state, self.sending = State.RUNNING, None
         else:
             self._take_event(str(item.type), item.data)
 
     def _take_event(self, kind: str, data: Any) -> None:
+        self._is_heard = True
         match kind:
             case "content":
                 self.transcript.add(data)

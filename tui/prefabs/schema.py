@@ -4,7 +4,7 @@ Every field holds text, whatever its value is; ``tui.prefabs.values`` makes one 
 other. What no field can be made for is given as JSON, so there is no schema that cannot be
 filled in. A schema comes from outside: what is odd about it costs its hint, not the form.
 
-Source: JSON Schema 2020-12, Core 8.2.3 (``$ref``), Validation 6 and 9.
+Source: JSON Schema 2020-12, Validation 6 and 9.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from beray.gateway.param_schema import Schema, resolved
 from beray.text import printable
-from tui.prefabs.limits import Schema, amount, bounds, number, plain
+from tui.prefabs.limits import amount, bounds, number, plain
 
 MOST_FIELDS: Final = 60
 """Of more parameters than these there is one field, for all of them as JSON."""
@@ -25,7 +26,6 @@ LONG_CHARACTERS: Final = 1000
 WHOLE: Final = ""
 """The name of the field for all parameters, or all further ones, as one JSON object."""
 _MOST_CHOICES: Final = 500
-_MOST_REFERENCES: Final = 20
 _SECRET_NAMES: Final = frozenset({"password", "passphrase", "secret", "token", "api_key"})
 _LONG_NAMES: Final = frozenset({"text", "content", "body", "prompt", "markdown", "html"})
 
@@ -91,25 +91,6 @@ def fields(parameters: object) -> list[Field]:
         hint = "further parameters, as a JSON object, may stay empty"
         found.append(Field(WHOLE, Kind.JSON, {"type": "object"}, hint=hint))
     return found
-
-
-def resolved(schema: object, root: Schema) -> Schema:
-    """``schema`` with its ``$ref`` followed, as far as that points into ``root``."""
-    for _ in range(_MOST_REFERENCES):
-        if not isinstance(schema, Mapping):
-            return {}
-        target = schema.get("$ref")
-        if not isinstance(target, str):
-            return schema
-        found: object = root if target == "#" or target.startswith("#/") else None
-        for part in target.split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping):
-            return {}
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**found, **beside}
-    return {}
 
 
 def text_of(kind: Kind, value: Any) -> str:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from beray.gateway.param_schema import Schema, resolved
 from tui.prefabs.checks import misfit
-from tui.prefabs.limits import Schema
-from tui.prefabs.schema import EMPTY_TEXT, WHOLE, Field, Kind, resolved
+from tui.prefabs.schema import EMPTY_TEXT, WHOLE, Field, Kind
 
 NOTHING: Final = object()
 """The value of a field that was left empty."""

@@ -68,6 +68,10 @@ class PrefabList(OptionList):
     def __init__(self) -> None:
         super().__init__(id="prefab-list", markup=False, compact=True)
 
+    def on_resize(self) -> None:
+        # Where the lines are in the new size is known behind a layout.
+        self.call_after_refresh(self.scroll_to_highlight)
+
 
 def rows(found: list[Summary]) -> list[Row]:
     """Each prefab, and below it its functions."""
@@ -125,6 +129,11 @@ class PrefabsScreen(Screen[None]):
 
     def on_renewed(self) -> None:
         self.action_read()
+
+    def show_target(self) -> None:
+        """The account is at another address, or another one has taken its place."""
+        for bar in self.query(StatusBar):
+            bar.show_target(self._desk.target)
 
     def on_prefabs_arrived(self, message: PrefabsArrived) -> None:
         self.query_one(StatusBar).show(Connection.ONLINE)

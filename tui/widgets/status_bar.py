@@ -45,7 +45,9 @@ class StatusBar(Horizontal):
 
     def show_target(self, target: Target) -> None:
         self._target = target
-        self.query_one("#where", Static).update(self._where())
+        # One that is not composed yet has it from the beginning.
+        for where in self.query("#where").results(Static):
+            where.update(self._where())
 
     def show(self, connection: Connection, retry_in: int | None = None) -> None:
         """Show the state; ``retry_in`` says in how many seconds the server is asked again."""
