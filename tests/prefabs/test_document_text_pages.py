@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.prefabs.documents import pdf
 from tests.prefabs.included import call_with, finished, prefab
 
 module = prefab("document-text")
@@ -133,9 +134,30 @@ def test_text_passes_as_it_is_with_one_kind_of_line_end(tmp_path: Path) -> None:
 def test_what_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^noise\.txt is not text$"):
         text_of(tmp_path, "noise.txt", bytes(range(256)) * 100)
-    with pytest.raises(ValueError, match=r"^void\.html is empty$"):
-        text_of(tmp_path, "void.html", b"")
     assert outcome(tmp_path, "blank.html", " ")[1]["problems"] == ["blank.html has no text"]
+
+
+@pytest.mark.parametrize("name", ["void.txt", "void.md", "void.html"])
+@pytest.mark.parametrize("data", [b"", codecs.BOM_UTF8])
+def test_a_text_that_is_empty_is_read_and_said_to_be(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    text, known = outcome(tmp_path, name, data)
+    assert (text, known["characters"], known["problems"]) == ("", 0, [f"{name} is empty"])
+    (known,) = module.info(call_with(tmp_path, documents=tmp_path / name))["documents"]
+    assert (known["kind"] is None, known["problems"]) == (False, [f"{name} is empty"])
+
+
+@pytest.mark.parametrize("name", ["void.pdf", "void.docx"])
+def test_a_file_that_cannot_be_empty(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is empty$"):
+        text_of(tmp_path, name, b"")
+
+
+def test_what_is_in_a_file_counts_for_more_than_its_name(tmp_path: Path) -> None:
+    pdf(tmp_path / "a.pdf", ["in a PDF"]).rename(tmp_path / "a.txt")
+    text, known = outcome(tmp_path, "a.txt", (tmp_path / "a.txt").read_bytes())
+    assert (text, known["kind"]) == ("in a PDF\n", "pdf")
 
 
 def test_one_that_is_too_large(tmp_path: Path) -> None:

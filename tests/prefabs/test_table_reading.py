@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import datetime
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import xlsxwriter
 
 from tests.prefabs.included import call_with, finished, prefab
 
@@ -40,20 +36,6 @@ def info(
     path = tmp_path / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return module.info(call_with(tmp_path, table=path), **parameters)
-
-
-def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
-    with xlsxwriter.Workbook(path) as book:
-        day = book.add_format({"num_format": "yyyy-mm-dd"})
-        for name, rows in sheets.items():
-            sheet = book.add_worksheet(name)
-            for number, row in enumerate(rows):
-                for column, cell in enumerate(row):
-                    if isinstance(cell, datetime.date):
-                        sheet.write_datetime(number, column, cell, day)
-                    else:
-                        sheet.write(number, column, cell)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -182,21 +164,6 @@ def test_names_of_columns_are_told_apart_and_that_is_said(tmp_path: Path) -> Non
     assert many["problems"][0].endswith("6 from 'a' to 'a_6' and 2 more")
 
 
-def test_sheets_name_columns_as_text_does(tmp_path: Path) -> None:
-    rows = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
-    path = workbook(tmp_path / "b.xlsx", S=rows)
-    said = module.info(call_with(tmp_path, table=path))
-    assert said["preview"] == [{"a": 1, "column_2": 2, "A_2": 3, "a_3": 4, "b_1": 5, "5": 6}]
-    assert said["problems"] == [RENAMED]
-    assert converted(tmp_path, path, header=False)["tables"][0]["problems"] == []
-
-
-def test_a_sheet_with_an_empty_column_and_rows_before_its_header(tmp_path: Path) -> None:
-    rows = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
-    said = module.info(call_with(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
-    assert said["preview"] == [{"a": 1, "a_2": 2}]
-
-
 def test_text_to_text_keeps_the_header_as_written(tmp_path: Path) -> None:
     data = 'a,,A,a ,"x,y"\n1,2,3,4,5\n'
     text, table = text_of(tmp_path, data)
@@ -239,58 +206,6 @@ def test_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
     assert text_of(tmp_path, "a\n1\n", "x[1]*.csv")[1]["file"] == "x[1]*.csv"
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "y[1]*.parquet")
     assert converted(tmp_path, tmp_path / "y[1]*.parquet")["converted"] == 1
-
-
-def test_sheets(tmp_path: Path) -> None:
-    day = datetime.date(2025, 1, 31)
-    path = workbook(
-        tmp_path / "b.xlsx", Eins=[["n", "day"], [1, day], [2.5, day]], Zwei=[["t"], ["=1+1 no"]]
-    )
-    said = module.info(call_with(tmp_path, table=path))
-    assert said["sheets"] == ["Eins", "Zwei"]
-    assert said["preview"][0] == {"n": 1.0, "day": "2025-01-31"}
-    result = converted(tmp_path, path, sheet="*")
-    assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
-        ("Eins", "b-Eins.csv"),
-        ("Zwei", "b-Zwei.csv"),
-    ]
-    with pytest.raises(ValueError, match="has no sheet 'Drei'; it has: Eins, Zwei"):
-        converted(tmp_path, path, sheet="Drei")
-
-
-def test_a_sheet_that_cannot_be_written_does_not_lose_the_others(tmp_path: Path) -> None:
-    path = workbook(tmp_path / "b.xlsx", A=[["x"], [1]], B=[], C=[["y"], [2]])
-    result = converted(tmp_path, path, sheet="*", format="xlsx")
-    assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
-        ("A", "b-A.xlsx"),
-        ("B", None),
-        ("C", "b-C.xlsx"),
-    ]
-    assert (result["converted"], result["failed"]) == (2, 1)
-    many = workbook(tmp_path / "m.xlsx", **{f"S{number}": [["x"]] for number in range(101)})
-    with pytest.raises(ValueError, match=r"m\.xlsx has 101 sheets; 100 are converted"):
-        converted(tmp_path, many, sheet="*")
-
-
-def test_a_cell_far_out_is_refused_before_the_sheet_is_laid_out(tmp_path: Path) -> None:
-    with xlsxwriter.Workbook(tmp_path / "far.xlsx") as book:
-        sheet = book.add_worksheet()
-        sheet.write(0, 0, "a")
-        sheet.write(1_048_575, 16_383, "z")
-    with pytest.raises(ValueError, match=r"reaches to row 1,048,576 and column 16,384"):
-        converted(tmp_path, tmp_path / "far.xlsx")
-
-
-def test_a_workbook_that_unpacks_to_too_much(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = workbook(tmp_path / "b.xlsx", A=[["a"]])
-    converted(tmp_path, path)
-    monkeypatch.setattr(sys.modules["table_excel"], "_MOST_BYTES", 10 << 20)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("xl/worksheets/sheet9.xml", bytes(10 << 20))
-    with pytest.raises(ValueError, match=r"^b\.xlsx unpacks to 10,\d+,\d+ bytes"):
-        converted(tmp_path, path)
 
 
 def test_a_parquet_file_of_very_many_rows(tmp_path: Path) -> None:

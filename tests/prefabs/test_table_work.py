@@ -124,6 +124,27 @@ def test_text_that_is_compared_with_a_number_is_said(
     assert result["problems"] == (told if said else [])
 
 
+@pytest.mark.parametrize(
+    ("cells", "sort", "names", "said"),
+    [
+        (["9", "10", "b"], "n", ["10", "9", "b"], True),
+        (["9", "10", "b"], "-n", ["b", "9", "10"], True),
+        (["9", "8", "b"], "n", ["8", "9", "b"], False),
+        (["00420", "10115", "x"], "n", ["00420", "10115", "x"], False),
+        (["9", "10", "11"], "n", ["9", "10", "11"], False),
+    ],
+)
+def test_numbers_among_texts_that_are_sorted_as_text_are_said(
+    tmp_path: Path, cells: list[str], sort: str, names: list[str], said: bool
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["n", *cells]) + "\n")
+    found, result = filtered(tmp_path, path, sort=[sort])
+    assert found == names
+    told = ["n: the column is text and was sorted as text"]
+    assert result["problems"] == (told if said else [])
+
+
 def test_order_columns_and_what_was_written(tmp_path: Path, people: Path) -> None:
     names, result = filtered(
         tmp_path, people, sort=["-age", "name"], distinct=True, columns=["name", "zip"], limit=3
@@ -199,6 +220,7 @@ def test_formats_there_and_back(tmp_path: Path) -> None:
     (excel,) = finished(module.convert(call, format="xlsx"))[0]["tables"]
     assert excel["problems"] == [
         "whole: written as text, for Excel keeps 15 digits of a number",
+        "x: written as empty, for Excel has no NaN and inf: row 3",
         "at: written in UTC, for Excel knows no time zones",
         "columns are renamed: 9 from 'TEXT' to 'TEXT_2'",
     ]

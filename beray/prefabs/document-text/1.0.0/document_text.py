@@ -138,6 +138,8 @@ def _open(path: Path, wishes: Wishes) -> Document:
     from plain_text import decoded
 
     text, problems = decoded(path, of_html=kind is Kind.HTML)
+    if not text:
+        problems.append(f"{path.name} is empty")
     if kind is Kind.HTML:
         from html_text import open_html
 

@@ -26,12 +26,10 @@ def kind_of(path: Path) -> Kind:
     """What the file is.
 
     Raises:
-        Unreadable: it is empty, or of a kind that is not read here.
+        Unreadable: it is of a kind that is not read here.
     """
     with path.open("rb") as file:
         start = file.read(4096)
-    if not start:
-        raise Unreadable(f"{path.name} is empty")
     if b"%PDF-" in start[:1024]:
         return Kind.PDF
     if start.startswith(b"PK\x03\x04"):
@@ -39,6 +37,8 @@ def kind_of(path: Path) -> Kind:
     if start.startswith(_OLE):
         _refuse_ole(path)
     suffix = path.suffix.lower()
+    if not start and suffix in (".pdf", ".docx"):
+        raise Unreadable(f"{path.name} is empty")  # a text can be, but such a file is cut
     if suffix == ".pdf":
         raise Unreadable(f"{path.name} is not a PDF")
     if suffix == ".docx":

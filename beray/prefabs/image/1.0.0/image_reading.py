@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
 _MOST_PIXELS = 100_000_000
@@ -52,9 +53,13 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise BadInput(f"{path.name} is no image of a kind that is read here") from None
     except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # not of the image: of the disk
+        if _of_the_disk(error):
+            raise
         raise BadInput(f"{path.name} is damaged") from None
+
+
+def _of_the_disk(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -68,21 +73,91 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def frames_of(image: Image.Image) -> int:
-    """How many frames or pages it has."""
-    return int(getattr(image, "n_frames", 1))
+    """How many frames or pages it has; of a GIF that is cut, how many begin before the cut."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except _BROKEN as error:
+        if _of_the_disk(error):
+            raise
+    found = 0
+    try:
+        for _ in ImageSequence.Iterator(image):
+            found += 1
+    except _BROKEN as error:
+        if found == 0 or _of_the_disk(error):
+            raise
+    image.seek(0)
+    return found
+
+
+def has_more(image: Image.Image) -> bool:
+    """Whether it has more frames or pages than one, or had before it was cut."""
+    # An MPO is a photograph, with smaller ones of the same beside it.
+    return image.format == "GIF" or (frames_of(image) > 1 and image.format != "MPO")
+
+
+def whole_frames(image: Image.Image, problems: list[str]) -> Iterator[Image.Image]:
+    """Its frames up to the first that is damaged; ``problems`` gets where that is.
+
+    Raises:
+        OSError: the first of them is.
+    """
+    path = Path(str(getattr(image, "filename", "")))
+    count = 0
+    complete = False
+    try:
+        for frame in ImageSequence.Iterator(image):
+            frame.load()
+            count += 1
+            yield frame
+        # A GIF does not say how many frames it has, but it says its end.
+        complete = count == frames_of(image) and (image.format != "GIF" or _ended(path))
+    except _BROKEN as error:
+        if count == 0 or _of_the_disk(error):
+            raise
+    if not complete:
+        problems.append(f"it is damaged after frame {count:,}; what follows is lost")
+
+
+def _ended(path: Path) -> bool:
+    """Whether a GIF has, behind all of its blocks, the byte that ends it (GIF89a, 27)."""
+    with path.open("rb") as file:
+        _, flags = struct.unpack("<10sB2x", file.read(13))
+        file.seek(_colours(flags), io.SEEK_CUR)
+        while (kind := file.read(1)) not in (b"", b";"):
+            if kind == b",":
+                _, flags = struct.unpack("<8sB", file.read(9))
+                file.seek(_colours(flags) + 1, io.SEEK_CUR)
+            elif kind == b"!":
+                file.seek(1, io.SEEK_CUR)
+            else:
+                continue  # Pillow skips what is no block, too
+            while length := file.read(1):
+                if length == b"\0":
+                    break
+                file.seek(length[0], io.SEEK_CUR)
+    return kind == b";"
+
+
+def _colours(flags: int) -> int:
+    """The bytes of a table of colours."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def described(image: Image.Image) -> dict[str, Any]:
     """What ``info`` tells of it."""
+    problems: list[str] = []
     exif = image.getexif()
     width, height = image.size
     if exif.get(ExifTags.Base.Orientation) in _TURNED:
         width, height = height, width
-    return {
+    known = {
         "format": "jpeg" if image.format == "MPO" else (image.format or "").lower(),
         "width": width,
         "height": height,
-        "frames": frames_of(image),
         "transparent": image.has_transparency_data,
         "has_place": bool(exif.get_ifd(ExifTags.IFD.GPSInfo)),
     }
+    many = has_more(image)
+    known["frames"] = sum(1 for _ in whole_frames(image, problems)) if many else frames_of(image)
+    return known | {"problems": problems}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import ExifTags, Image, ImageColor, ImageSequence
+from PIL import ExifTags, Image, ImageColor
 
 from image_colours import upright
-from image_reading import BadInput, frames_of
+from image_reading import BadInput, frames_of, has_more, whole_frames
 from image_sizes import Size
 
 Format = Literal["png", "jpeg", "webp", "gif", "tiff"]
@@ -79,7 +79,7 @@ def write(
     problems: list[str] = []
     frames = frames_of(image)
     moving = image.format in ("GIF", "WEBP", "PNG") and format in _MOVING
-    several = frames > 1 and (moving or (image.format == "TIFF" and format == "tiff"))
+    several = has_more(image) and (moving or (image.format == "TIFF" and format == "tiff"))
     if frames > 1 and not several and image.format != "MPO":
         problems.append(f"only the first of its {frames} frames is there")
     options = _options(image, format, wishes)
@@ -88,11 +88,11 @@ def write(
     try:
         if several:
             durations: list[int] = []
-            pages = _pages(image, format, wishes, size, durations)
-            first = next(pages)
-            rest = list(pages)
-            options |= {"save_all": True, "append_images": rest}
-            if moving:
+            frames_read = whole_frames(image, problems)
+            first, *rest = _pages(frames_read, format, wishes, size, durations)
+            if rest:
+                options |= {"save_all": True, "append_images": rest}
+            if rest and moving:
                 options |= {"duration": durations, "loop": int(image.info.get("loop", 0))}
                 options |= {"disposal": 2} if format == "gif" else {}
         else:
@@ -118,17 +118,24 @@ def _options(image: Image.Image, format: Format, wishes: Wishes) -> dict[str, An
     elif format == "tiff":
         options = {"compression": "tiff_lzw"}
     if wishes.keep_metadata and format != "gif":
-        exif = image.getexif()
-        exif.pop(ExifTags.Base.Orientation, None)  # the image is turned already
+        # A copy, for by its own the image is still to be turned.
+        exif = Image.Exif()
+        exif.load(image.getexif().tobytes())
+        exif.pop(ExifTags.Base.Orientation, None)
         if len(exif):
             options["exif"] = exif
+            options.pop("compression", None)  # libtiff takes no EXIF: the TIFF is not compressed
     return options
 
 
 def _pages(
-    image: Image.Image, format: Format, wishes: Wishes, size: Size | None, durations: list[int]
+    frames: Iterable[Image.Image],
+    format: Format,
+    wishes: Wishes,
+    size: Size | None,
+    durations: list[int],
 ) -> Iterator[Image.Image]:
-    for page in ImageSequence.Iterator(image):
+    for page in frames:
         durations.append(int(page.info.get("duration", 100)))
         yield _page(page, format, wishes, size)
 

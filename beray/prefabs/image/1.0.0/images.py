@@ -124,7 +124,7 @@ def info(call: Call) -> dict[str, Any]:
         known: dict[str, Any] = {"name": path.name, "bytes": path.stat().st_size}
         try:
             with opened(path) as image:
-                known |= described(image) | {"problems": []}
+                known |= described(image)
         except BadInput as error:
             unknown = ("format", "width", "height", "frames", "transparent", "has_place")
             known |= dict.fromkeys(unknown) | {"problems": [str(error)]}

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from table_names import BadInput, require
-from table_reading import typed
+from table_reading import NUMBER, typed
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "=": operator.eq,
@@ -78,6 +78,18 @@ def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
         descending.append(down)
     places = pl.arg_sort_by(columns, descending=descending, nulls_last=True, maintain_order=True)
     return frame.select(places.alias("place")).to_series()
+
+
+def sorted_as_text(frame: pl.DataFrame, sort: Sequence[str]) -> list[str]:
+    """What is to be said where numbers among texts would stand in another order as numbers."""
+    said = []
+    for wish in sort:
+        cells = frame[wish if wish in frame.columns else wish.removeprefix("-")]
+        if cells.dtype == pl.String:
+            numbers = cells.drop_nulls().filter(cells.drop_nulls().str.contains(NUMBER))
+            if not numbers.sort().cast(pl.Float64).is_sorted():
+                said.append(f"{cells.name}: the column is text and was sorted as text")
+    return list(dict.fromkeys(said))
 
 
 def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:

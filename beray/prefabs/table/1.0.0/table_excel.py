@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from datetime import date
 from pathlib import Path
 
 import fastexcel
 import polars as pl
 
+from table_excel_cells import lost_cells
 from table_names import BadInput, renamed, unique
 
 _MOST_BYTES = 512 << 20
 """When unpacked."""
 _MOST_MEMBERS = 10_000
 _MOST_CELLS = 30_000_000
+_DAY_0 = date(1899, 12, 31)
 _STEP = 1 << 20
 _LAP = 64
 _MADE = re.compile(r"^__UNNAMED__\d+$|_\d+$")
@@ -55,7 +58,18 @@ def read_sheet(path: Path, sheet: str, header: bool) -> tuple[str, pl.DataFrame,
     except (pl.exceptions.PolarsError, fastexcel.FastExcelError):
         raise BadInput(f"the sheet {name!r} of {path.name} cannot be read") from None
     frame.columns = unique(given)
-    return name, frame, renamed(given, frame.columns) if header else []
+    problems = renamed(given, frame.columns) if header else []
+    return name, _times(frame), problems + lost_cells(path, name, header)
+
+
+def _times(frame: pl.DataFrame) -> pl.DataFrame:
+    """With times of day as such: in Excel they are times of its day 0."""
+    return frame.with_columns(
+        cells.dt.time()
+        for cells in frame.iter_columns()
+        if isinstance(cells.dtype, pl.Datetime)
+        and cells.drop_nulls().dt.date().unique().to_list() == [_DAY_0]
+    )
 
 
 def _header(path: Path, sheet: str, names: list[str]) -> list[str]:

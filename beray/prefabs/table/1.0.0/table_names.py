@@ -30,8 +30,14 @@ def renamed(given: Sequence[str], names: Sequence[str]) -> list[str]:
     ]
     if not changed:
         return []
-    more = f" and {len(changed) - _MOST_SAID:,} more" if len(changed) > _MOST_SAID else ""
-    return [f"columns are renamed: {', '.join(changed[:_MOST_SAID])}{more}"]
+    return [f"columns are renamed: {some(changed)}"]
+
+
+def some(all_of_them: Sequence[str]) -> str:
+    """The first few, and how many there are more."""
+    more = len(all_of_them) - _MOST_SAID
+    said = ", ".join(all_of_them[:_MOST_SAID])
+    return f"{said} and {more:,} more" if more > 0 else said
 
 
 def unique(names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ _MOST_CELLS = 100_000_000
 """Of what a Parquet file claims to have: a tiny one can claim to have all there is."""
 
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"
-_NUMBER = r"^-?(0|[1-9]\d{0,14})(\.\d{1,17})?([eE][+-]?\d{1,2})?$"
+NUMBER = r"^-?(0|[1-9]\d{0,14})(\.\d{1,17})?([eE][+-]?\d{1,2})?$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?$"
@@ -109,7 +109,7 @@ def _typed(texts: pl.Series) -> pl.Series:
         return texts
     if _all(texts, _INTEGER):
         return texts.cast(pl.Int64)
-    if _all(texts, _NUMBER):
+    if _all(texts, NUMBER):
         return texts.cast(pl.Float64)
     if _all(texts, _BOOLEAN):
         # Nothing stays nothing; the texts are all there are otherwise.

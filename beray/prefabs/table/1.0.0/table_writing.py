@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from table_names import BadInput, renamed, unique
+from table_names import BadInput
 
 Format = Literal["csv", "tsv", "parquet", "xlsx"]
 
@@ -20,9 +20,6 @@ _LONGEST_STEM = 120
 _UNWANTED = re.compile("[\x00-\x1f\x7f/\\\\\ud800-\udfff]")
 _FORMULA = r"^\s*[=+\-@]"
 _NO_FORMULA = r"^\s*[+-]?[\d.,]*\s*%?$|^-+$"
-_EXCEL_ROWS, _EXCEL_COLUMNS, _EXCEL_TEXT = 1_048_575, 16_384, 32_767
-_EXCEL_INTEGER = 10**15
-"""Excel keeps fifteen digits of a number."""
 
 
 class Names:
@@ -73,7 +70,9 @@ def _write(
         return []
     frame = _flat(frame)
     if format == "xlsx":
-        return _write_excel(frame, path)
+        from table_excel_writing import write_excel
+
+        return write_excel(frame, path)
     problems = []
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     formulas = {name: _formulas(frame[name]) for name in texts}
@@ -132,40 +131,3 @@ def _json(cell: Any) -> str:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
     return json.dumps(cell, default=other, ensure_ascii=False)
-
-
-def _write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
-    if frame.height > _EXCEL_ROWS or frame.width > _EXCEL_COLUMNS:
-        size = f"{frame.height:,} rows of {frame.width:,} columns"
-        raise BadInput(f"{size} do not fit into an Excel sheet")
-    problems: list[str] = []
-    changed = []
-    for name, kind in frame.schema.items():
-        cells = frame[name]
-        if kind == pl.String and (longest := cells.str.len_chars().max()) is not None:
-            if int(str(longest)) > _EXCEL_TEXT:
-                raise BadInput(f"{name}: Excel cells have at most {_EXCEL_TEXT:,} characters")
-        elif kind.is_integer() and _beyond(cells):
-            changed.append(cells.cast(pl.String))
-            problems.append(f"{name}: written as text, for Excel keeps 15 digits of a number")
-        elif isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-            changed.append(cells.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
-            problems.append(f"{name}: written in UTC, for Excel knows no time zones")
-    frame = frame.with_columns(changed)
-    given = frame.columns
-    frame.columns = unique([name[:255] for name in given])
-    problems += renamed(given, frame.columns)
-    if frame.width == 0:
-        raise BadInput("a table without columns does not fit into an Excel sheet")
-    # As text, what begins with = is no formula, and what looks like a link is none.
-    import xlsxwriter
-
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "nan_inf_to_errors": True}
-    with xlsxwriter.Workbook(path, options) as workbook:
-        frame.write_excel(workbook, "Sheet1", dtype_formats={pl.Float64: "General"})
-    return problems
-
-
-def _beyond(cells: pl.Series) -> bool:
-    low, high = cells.min(), cells.max()
-    return any(abs(int(str(each))) >= _EXCEL_INTEGER for each in (low, high) if each is not None)

@@ -14,7 +14,7 @@ os.environ.setdefault("POLARS_MAX_THREADS", "4")
 
 import polars as pl
 
-from table_conditions import compared_as_text, met, order
+from table_conditions import compared_as_text, met, order, sorted_as_text
 from table_names import BadInput
 from table_reading import Options, Table, opened, sheets_of
 from table_values import shown_columns, shown_rows
@@ -130,6 +130,7 @@ def filter(
     source, typed = source.filter(rows), typed.filter(rows)
     if sort:
         places = order(typed, sort)
+        as_text += sorted_as_text(typed, sort)
         source, typed = source[places], typed[places]
     source, typed = source.select(kept), typed.select(kept)
     if distinct:
