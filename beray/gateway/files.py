@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import requests
-
 from beray import files, uploads
-from beray.exceptions import APIError, InvalidArgument
+from beray.exceptions import InvalidArgument
 from beray.files import Transfer
 from beray.gateway import schema
 from beray.gateway.arguments import checked_s3_url
@@ -30,18 +28,20 @@ from beray.gateway.checks import (
     checked_transfer,
 )
 from beray.gateway.errors import translated
-from beray.gateway.presigned import PresignedUrl
+from beray.gateway.presigned import (
+    PRESIGNED_SECONDS,
+    PresignedFile,
+    PresignedUrl,
+    presigned_url,
+)
 from beray.gateway.schema import FilePage
 from beray.transport import Transport
 
 LocalPath = str | os.PathLike[str]
 
 DAY_SECONDS: Final = 86400
-_PRESIGNED_SECONDS: Final = 3600
 _LONGEST: Final = 1e10
 """Seconds, which is three hundred years: no gateway keeps anything that long."""
-_NO_LONGER: Final = frozenset({400, 401, 403})
-"""How stores refuse a presigned URL that has expired."""
 
 
 class GatewayFiles:
@@ -154,7 +154,7 @@ class GatewayFiles:
         """
         local_path = checked_path(local_path, "local_path")
         handle = checked_transfer(transfer)
-        source = _Presigned(self._transport, checked_s3_url(s3_url), handle)
+        source = PresignedFile(self._transport, checked_s3_url(s3_url), handle)
         return files.download(
             source.fetch,
             local_path,
@@ -164,14 +164,14 @@ class GatewayFiles:
         )
 
     @translated()
-    def get_presigned_url(self, s3_url: str, expires_in: int = _PRESIGNED_SECONDS) -> str:
+    def get_presigned_url(self, s3_url: str, expires_in: int = PRESIGNED_SECONDS) -> str:
         """A URL by which anybody can fetch the file for ``expires_in`` seconds.
 
         Raises:
             InvalidInput: no ``s3://`` URL, or no such time; nothing was sent.
             ObjectNotFoundError: there is no such file.
         """
-        return _presigned_url(self._transport, s3_url, _seconds(expires_in, "expires_in"))
+        return presigned_url(self._transport, s3_url, _seconds(expires_in, "expires_in"))
 
     @translated()
     def list_files(
@@ -275,39 +275,6 @@ class GatewayFiles:
         if prefix is not None:
             params["prefix"] = checked_text(prefix, "prefix", empty=True)
         return self._transport.json(schema.FILE_PAGE, "GET", call, params=params)
-
-
-class _Presigned:
-    """One file behind presigned URLs: a fresh one when the last has expired."""
-
-    def __init__(self, gateway: Transport, s3_url: str, transfer: Transfer) -> None:
-        self._gateway = gateway
-        self._s3_url = s3_url
-        self._transfer = transfer
-        self._url: PresignedUrl | None = None
-
-    def fetch(self, headers: Mapping[str, str]) -> requests.Response:
-        if self._url is not None:
-            try:
-                return self._got(self._url, headers)
-            except APIError as error:
-                if error.status_code not in _NO_LONGER:
-                    raise
-        cancel = self._transfer.calls
-        named = _presigned_url(self._gateway, self._s3_url, _PRESIGNED_SECONDS, cancel=cancel)
-        self._url = PresignedUrl(named, self._gateway)
-        return self._got(self._url, headers)
-
-    def _got(self, url: PresignedUrl, headers: Mapping[str, str]) -> requests.Response:
-        return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.calls)
-
-
-def _presigned_url(gateway: Transport, s3_url: str, seconds: int, **options: Any) -> str:
-    params = {"s3_url": checked_s3_url(s3_url), "mode": "presigned", "expires_in": seconds}
-    answer = gateway.json(
-        schema.PRESIGNED_URL, "GET", "/internal/files/download", params=params, **options
-    )
-    return answer["presigned_url"]
 
 
 def _content_type(path: str, given: str | None) -> str:

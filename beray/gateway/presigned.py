@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,9 +18,15 @@ from beray.answers import PRESIGNED
 from beray.calls import Call, Timeout
 from beray.connections import Cancel, shared_session
 from beray.credentials import Signature
-from beray.exceptions import ConfigurationError, InvalidResponseError
+from beray.exceptions import APIError, ConfigurationError, InvalidResponseError
+from beray.files import Transfer
+from beray.gateway import schema
+from beray.gateway.arguments import checked_s3_url
 from beray.transport import Transport
 
+PRESIGNED_SECONDS: Final = 3600
+_NO_LONGER: Final = frozenset({400, 401, 403})
+"""How stores refuse a presigned URL that has expired."""
 _under_way: Final = threading.local()
 
 
@@ -70,6 +77,40 @@ class PresignedUrl(Transport):
             return super().once(call, until, cancel, signature)
         finally:
             _under_way.presigned = False
+
+
+class PresignedFile:
+    """One file behind presigned URLs: a fresh one when the last has expired."""
+
+    def __init__(self, gateway: Transport, s3_url: str, transfer: Transfer) -> None:
+        self._gateway = gateway
+        self._s3_url = s3_url
+        self._transfer = transfer
+        self._url: PresignedUrl | None = None
+
+    def fetch(self, headers: Mapping[str, str]) -> requests.Response:
+        if self._url is not None:
+            try:
+                return self._got(self._url, headers)
+            except APIError as error:
+                if error.status_code not in _NO_LONGER:
+                    raise
+        cancel = self._transfer.calls
+        named = presigned_url(self._gateway, self._s3_url, PRESIGNED_SECONDS, cancel=cancel)
+        self._url = PresignedUrl(named, self._gateway)
+        return self._got(self._url, headers)
+
+    def _got(self, url: PresignedUrl, headers: Mapping[str, str]) -> requests.Response:
+        return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.calls)
+
+
+def presigned_url(gateway: Transport, s3_url: str, seconds: int, **options: Any) -> str:
+    """A URL by which anybody can fetch a file; ``options`` are those of ``Transport.json``."""
+    params = {"s3_url": checked_s3_url(s3_url), "mode": "presigned", "expires_in": seconds}
+    answer = gateway.json(
+        schema.PRESIGNED_URL, "GET", "/internal/files/download", params=params, **options
+    )
+    return answer["presigned_url"]
 
 
 def _without_query(record: logging.LogRecord) -> bool:

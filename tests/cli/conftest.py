@@ -13,6 +13,7 @@ from beray.cli import main
 from beray.client import BeRayClient
 from beray.testing import RunningServer
 from tests.cli.cli_support import Command, Outcome, ScriptedServer, use
+from tests.server.gateway.prefab_folders import write_prefab
 
 
 @pytest.fixture
@@ -64,6 +65,35 @@ def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Itera
     with agent_server.sign_up() as client:
         use(client, monkeypatch)
         yield client
+
+
+@pytest.fixture(scope="module")
+def prefab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server to which everybody may add prefabs."""
+    with RunningServer.start(
+        tmp_path_factory.mktemp("prefabs"), BERAY_PREFAB_AUTHORS="*"
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def author(prefab_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
+    """A fresh account of that server, which the command uses too."""
+    with prefab_server.sign_up() as client:
+        use(client, monkeypatch)
+        yield client
+
+
+@pytest.fixture
+def probe(
+    request: pytest.FixtureRequest, beray: Command, author: BeRayClient, tmp_path: Path
+) -> Command:
+    """The command, with the prefab of the module's ``MODULE`` and ``FUNCTIONS`` on the server."""
+    module = request.module
+    folder = write_prefab(tmp_path / "probe", module.MODULE, module.FUNCTIONS)
+    added = beray("prefab", "add", str(folder))
+    assert added.status == 0, added.err
+    return beray
 
 
 @pytest.fixture

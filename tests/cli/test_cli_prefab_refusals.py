@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from beray.client import BeRayClient
-from beray.testing import RunningServer
-from tests.cli.cli_support import Command, ScriptedServer, use
+from tests.cli.cli_support import Command, ScriptedServer
 from tests.server.gateway.prefab_folders import write_prefab
 
 MODULE = """
@@ -51,29 +48,6 @@ types = [".txt"]
 [functions.make.files.outputs.other]
 [functions.fail]
 """
-
-
-@pytest.fixture(scope="module")
-def prefab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer.start(
-        tmp_path_factory.mktemp("prefabs"), BERAY_PREFAB_AUTHORS="*"
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def author(prefab_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    with prefab_server.sign_up() as client:
-        use(client, monkeypatch)
-        yield client
-
-
-@pytest.fixture
-def probe(beray: Command, author: BeRayClient, tmp_path: Path) -> Command:
-    """The command, with a prefab ``probe`` on its server."""
-    added = beray("prefab", "add", str(write_prefab(tmp_path / "probe", MODULE, FUNCTIONS)))
-    assert added.status == 0, added.err
-    return beray
 
 
 # Parameters and files

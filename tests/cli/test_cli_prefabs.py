@@ -6,15 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beray.client import BeRayClient
-from beray.testing import RunningServer
-from tests.cli.cli_support import Command, ScriptedServer, use
+from tests.cli.cli_support import Command, ScriptedServer
 from tests.server.gateway.prefab_folders import write_prefab
 
 MODULE = """
@@ -59,30 +57,6 @@ streaming = true
 name = "API_KEY"
 instructions = "Get one at example.com"
 """
-
-
-@pytest.fixture(scope="module")
-def prefab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer.start(
-        tmp_path_factory.mktemp("prefabs"), BERAY_PREFAB_AUTHORS="*"
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def author(prefab_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    with prefab_server.sign_up() as client:
-        use(client, monkeypatch)
-        yield client
-
-
-@pytest.fixture
-def probe(beray: Command, author: BeRayClient, tmp_path: Path) -> Command:
-    """The command, with a prefab ``probe`` on its server."""
-    folder = write_prefab(tmp_path / "probe", MODULE, FUNCTIONS)
-    added = beray("prefab", "add", str(folder))
-    assert added.status == 0, added.err
-    return beray
 
 
 def test_from_new_to_a_result(beray: Command, author: BeRayClient) -> None:
