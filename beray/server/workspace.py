@@ -6,7 +6,6 @@ work_dir and through no link, whatever the task does to its folders meanwhile.
 
 from __future__ import annotations
 
-import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import BinaryIO, Final, Self
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
+from beray.server.writer import Writer, require_free
 
 __all__ = [
     "TREE_LIMIT",
@@ -183,7 +183,7 @@ class Workspace:
         *parents, name = beneath.parse_file(path)
         # What cannot work is refused before the first byte; missing parents come last.
         with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
-            _require_free(folder, name)
+            require_free(folder, name)
         return Writer(self, path, parents, name, self._incoming / uuid.uuid4().hex)
 
     @contextmanager
@@ -193,103 +193,6 @@ class Workspace:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-class Writer:
-    """A file on its way into a work_dir: staged outside, renamed into place at the end.
-
-    Use it as a context manager, or call ``commit`` or ``discard``.
-
-    Attributes:
-        path: where the file will be, relative to the work_dir.
-        size: bytes written so far.
-    """
-
-    def __init__(
-        self, workspace: Workspace, asked: str, parents: list[bytes], name: bytes, staged: Path
-    ) -> None:
-        self.path = beneath.text(b"/".join([*parents, name]))
-        self.size = 0
-        self._workspace = workspace
-        self._asked = asked
-        self._parents = parents
-        self._name = name
-        self._staged = staged
-        self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.commit()
-        else:
-            self.discard()
-
-    def write(self, data: bytes | bytearray) -> None:
-        """Append ``data``."""
-        self._file.write(data)
-        self.size += len(data)
-
-    def commit(self) -> None:
-        """Put the file into place, flushed to disk; on failure nothing is left.
-
-        Raises:
-            InvalidPath, MissingPath: the place cannot be taken any more.
-            OSError: the disk refuses.
-        """
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            with refusals(shown(self._asked)), self._made_parent() as folder:
-                _require_free(folder, self._name)
-                os.rename(self._staged, self._name, dst_dir_fd=folder)
-                _flush_folder(folder)
-        finally:
-            self.discard()
-
-    def discard(self) -> None:
-        """Leave nothing behind. Idempotent, and harmless after ``commit``."""
-        # What a full disk does not take is not wanted any more; the file closes all the same.
-        with suppress(OSError):
-            self._file.close()
-        self._staged.unlink(missing_ok=True)
-
-    @contextmanager
-    def _made_parent(self) -> Iterator[int]:
-        """The folder that the file belongs in, made where missing; unmade on failure."""
-        made: list[int] = []
-        folder = open_folder(self._workspace.descriptor, ())
-        try:
-            for depth, part in enumerate(self._parents):
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=folder)
-                    made.append(depth)
-                deeper = open_folder(folder, (part,))
-                os.close(folder)
-                folder = deeper
-            yield folder
-        except BaseException:
-            for depth in reversed(made):
-                self._unmake(depth)
-            raise
-        finally:
-            os.close(folder)
-
-    def _unmake(self, depth: int) -> None:
-        # It stays where somebody has put something into it, or moved it.
-        with suppress(OSError):
-            folder = open_folder(self._workspace.descriptor, self._parents[:depth])
-            try:
-                os.rmdir(self._parents[depth], dir_fd=folder)
-            finally:
-                os.close(folder)
 
 
 def utc_seconds(nanoseconds: int) -> int:
@@ -307,21 +210,6 @@ def _item(entry: folders.Entry) -> FileItem:
         "size": 0 if entry.is_folder else entry.status.st_size,
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
-
-
-def _require_free(folder: int, name: bytes) -> None:
-    """Raise ``OSError`` where something other than a regular file has the name."""
-    with suppress(FileNotFoundError):
-        beneath.require_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
-
-
-def _flush_folder(folder: int) -> None:
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        # Some network file systems cannot flush a folder; their renames are on disk at once.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
 
 
 @contextmanager
