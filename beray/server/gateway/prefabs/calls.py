@@ -23,7 +23,7 @@ from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.prefabs import runs
 from beray.server.gateway.prefabs.calls_in import Call, Prepared
-from beray.server.gateway.prefabs.process import Piece
+from beray.server.gateway.prefabs.frames import Piece
 from beray.server.gateway.prefabs.runs import Result
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
 

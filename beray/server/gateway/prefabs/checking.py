@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from beray.server.gateway.prefabs import archives, inspection, process, registry
+from beray.server.gateway.prefabs import archives, frames, inspection, process, registry
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.problems import Problem
@@ -27,7 +27,7 @@ def checked(folder: Path) -> Installed:
     """
     prefab = registry.inspected(folder.absolute(), is_official=False)
     archives.packed(folder)
-    job = process.packed(process.inspection(prefab, str(folder.absolute())))
+    job = frames.packed(process.inspection(prefab, str(folder.absolute())))
     with tempfile.TemporaryFile() as errors:
         try:
             ended = subprocess.run(

@@ -18,8 +18,8 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.prefabs import archives, inspection, process, registry
 from beray.server.gateway.prefabs.authors import NotTheAuthor
 from beray.server.gateway.prefabs.calls_in import not_found
+from beray.server.gateway.prefabs.frames import RunFailed
 from beray.server.gateway.prefabs.manifest import ManifestError
-from beray.server.gateway.prefabs.process import RunFailed
 from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, VersionTaken
 from beray.server.gateway.prefabs.secrets import MOST_CHARACTERS
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute, invalid

@@ -18,8 +18,9 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
 from beray.server.gateway.files.object_files import OUTPUTS as OUTPUT_KEYS
 from beray.server.gateway.files.objects import NoSuchObject, ObjectStore
+from beray.server.gateway.prefabs.frames import RunFailed
 from beray.server.gateway.prefabs.manifest import Function
-from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, RunFailed
+from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS
 from beray.server.problems import Problem
 from beray.text import one_line
 

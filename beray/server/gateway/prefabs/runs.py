@@ -21,7 +21,8 @@ from beray.server.gateway.files import object_files
 from beray.server.gateway.files.objects import ObjectStore
 from beray.server.gateway.prefabs import process, run_files, schemas
 from beray.server.gateway.prefabs.calls_in import Prepared
-from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Emit, Order, Piece, RunFailed
+from beray.server.gateway.prefabs.frames import Emit, Piece, RunFailed
+from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.gateway.prefabs.slots import Slots
 from beray.server.gateway.refusals import GatewayRefused
 from beray.server.quota import OverQuota
