@@ -74,6 +74,8 @@ class Ending:
         if event.type == StreamEventType.DONE:
             self.result = PrefabResult.of(_answer(data), self._job_id)
         elif event.type == StreamEventType.ERROR:
+            if not data or not isinstance(data, dict | str):
+                raise _invalid("an error event does not say what is wrong")
             self.result = PrefabResult(CallStatus.FAILED, error=data, job_id=self._job_id)
 
 

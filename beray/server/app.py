@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import agent_ws, auth, files, streams, tasks
@@ -54,6 +56,7 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
+    app.add_exception_handler(OperationalError, _full)
     # The last one added is the outermost.
     app.add_middleware(Envelope)
     app.add_middleware(Activity.Middleware, activity=activity)
@@ -130,6 +133,17 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
     return JSONResponse({"detail": problems}, 422)
+
+
+async def _full(request: Request, error: Exception) -> JSONResponse:
+    """The disk of the database has no room left; anything else of it is a crash."""
+    assert isinstance(error, OperationalError)
+    if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+        raise error
+    said = "The server's disk is full; nothing was written."
+    if request.url.path.startswith(f"{API_PREFIX}/"):
+        return JSONResponse({"detail": said}, 507)
+    return JSONResponse({"detail": {"error_code": "STORAGE_FULL", "message": said}}, 507)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

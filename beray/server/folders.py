@@ -165,6 +165,16 @@ def make_empty(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder of the server's own with all that is in it, however deep that is.
+
+    Raises:
+        OSError: something in it cannot be removed.
+    """
+    make_empty(path)
+    path.rmdir()
+
+
 def clear(folder: int) -> None:
     """Remove whatever is in ``folder``, also what its owner may neither read nor write.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from contextlib import suppress
@@ -20,8 +21,11 @@ API_PREFIX: Final = "/api/v1"
 """Of the calls of the BeRay API; those of the gateway stand beside it."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """For every call but the upload of a file, which is never held in memory."""
-_UPLOADS: Final = frozenset({"/internal/files/upload", "/internal/files/upload_temp"})
-"""Those that are no PUT."""
+_UPLOADS: Final = re.compile(
+    f"PUT {API_PREFIX}/tasks/[0-9]+/files/content"
+    "|PUT /internal/objects/.*|POST /internal/files/upload(_temp)?",
+    re.DOTALL,
+)
 
 log = structlog.get_logger("beray.http")
 
@@ -43,7 +47,7 @@ class Envelope:
         request_id = secrets.token_hex(8)
         started = exceeded = False
         received = 0
-        upload = scope["method"] == "PUT" or scope["path"] in _UPLOADS
+        upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
         async def named(message: Message) -> None:
             nonlocal started

@@ -111,7 +111,7 @@ class Sandbox:
 
         On leaving, whatever of its process tree is left is dead.
         """
-        with self._new_scratch(work_dir) as folder:
+        async with self._new_scratch(work_dir) as folder:
             wrapped, environ = self._confined(command, work_dir, folder, network)
             async with self._supervised(wrapped, work_dir, environ, DEVNULL, STDOUT) as process:
                 yield process
@@ -124,7 +124,7 @@ class Sandbox:
         On leaving, whatever of its process tree is left is dead.
         """
         settings = self._settings
-        with self._new_scratch(work_dir) as folder:
+        async with self._new_scratch(work_dir) as folder:
             environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
             environ |= settings.agent_environ()
             if self.kind == "bubblewrap":
@@ -159,7 +159,7 @@ class Sandbox:
             limits: as the supervisor takes them, instead of those of tasks.
             network: it asks for the network, which it has where the policy for tasks says so.
         """
-        with self._new_scratch(work_dir) as folder:
+        async with self._new_scratch(work_dir) as folder:
             wrapped, environ = self._confined(command, work_dir, folder, network, binds)
             async with self._supervised(wrapped, work_dir, environ, PIPE, PIPE, limits) as process:
                 yield process
@@ -173,15 +173,19 @@ class Sandbox:
         It has the rights of the server, but of its variables only ``PATH``; its folder
         and its home are empty. On leaving, whatever is left of its process tree is dead.
         """
-        with self._new_scratch(work_dir) as folder:
+        async with self._new_scratch(work_dir) as folder:
             given = _environment(folder) | environ
             async with self._supervised(command, Path(folder), given, PIPE, PIPE) as process:
                 yield process
 
-    def _new_scratch(self, work_dir: Path) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(
-            dir=self._scratch, prefix=f"{work_dir.name}-", ignore_cleanup_errors=True
-        )
+    @asynccontextmanager
+    async def _new_scratch(self, work_dir: Path) -> AsyncIterator[str]:
+        folder = tempfile.mkdtemp(dir=self._scratch, prefix=f"{work_dir.name}-")
+        try:
+            yield folder
+        finally:
+            # Whoever is cancelled meanwhile leaves it to its thread.
+            await asyncio.shield(run_in_threadpool(_removed, Path(folder)))
 
     def _confined(
         self,
@@ -237,6 +241,13 @@ async def _end(process: Process) -> None:
         log.error("a command's processes could not be swept in time", pid=process.pid)
         process.kill()
         await waiting
+
+
+def _removed(folder: Path) -> None:
+    try:
+        folders.remove(folder)
+    except OSError as error:
+        log.error("the scratch folder of a command is left over", exc_info=error)
 
 
 def _limits(settings: Settings) -> dict[str, int]:

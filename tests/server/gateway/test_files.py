@@ -220,7 +220,7 @@ def test_sessions_are_cleaned(agent: Agent) -> None:
     "fields",
     [
         {"ttl": "0"}, {"ttl": "-1"}, {"ttl": "1.5"}, {"ttl": "x"}, {"ttl": "٣"}, {"ttl": "2592001"},
-        {"ttl": "9" * 50}, {"session_id": "a/b"}, {"session_id": ".."}, {"session_id": "a b"},
+        {"ttl": "9" * 50}, {"ttl": "000000001999999999999"}, {"ttl": "1" + "0" * 4000}, {"session_id": "a/b"}, {"session_id": ".."}, {"session_id": "a b"},
         {"session_id": "a\n"}, {"session_id": "ä"}, {"session_id": "x" * 129},
     ],
 )  # fmt: skip

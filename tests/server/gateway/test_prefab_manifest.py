@@ -65,7 +65,14 @@ def test_all_problems_are_told_at_once_with_their_places() -> None:
         ("type = 'objekt'", "must be 'object'"),
         ("'$ref' = 'https://example.com/schema'", "leads out of the schema"),
         ("properties.x.'$ref' = 'file:///etc/passwd'", "leads out of the schema"),
-        ("properties.x.'$ref' = '#/$defs/none'", "not in the schema"),
+        ("properties.x.'$ref' = '#/$defs/none'", "names no schema"),
+        (
+            "properties.x.'$ref' = '#/properties/y/default'\nproperties.y.default = {}",
+            "names no schema",
+        ),
+        ("properties.x.'$ref' = '#/required/0'\nrequired = ['x']", "names no schema"),
+        ("properties.x.'$ref' = '#/required/y'\nrequired = ['x']", "names no schema"),
+        ("properties.x.'$ref' = '#anchor'", "names no schema"),
         ("'$id' = 'https://example.com/'", "is not taken"),
         ("properties.x.type = 'strnig'", "strnig"),
         ("properties.x.minimum = 'a'", "is not of type 'number'"),
@@ -161,6 +168,20 @@ def test_a_function_is_given_what_its_schema_describes() -> None:
     assert completed["inner"] == {"a": 7} and completed["list"] == [{"b": 8}, 3]
     assert completed["there"] == {"next": {"c": 9}, "c": 9}
     assert schemas.completed(schema, {})["there"] == {"c": 9}
+
+
+def test_defaults_that_multiply_are_refused() -> None:
+    schema = {"properties": {name: {"$ref": "#", "default": {}} for name in "abcdefghij"}}
+    (problem,) = schemas.schema_problems(schema)
+    assert "again and again" in problem.msg
+    with pytest.raises(schemas.TooFar):
+        schemas.completed(schema, {"a": {}})
+
+
+def test_what_a_caller_gives_is_as_much_as_he_likes() -> None:
+    schema = {"properties": {"list": {"items": {"properties": {"b": {"default": 8}}}}}}
+    completed = schemas.completed(schema, {"list": [{}] * 50_000})
+    assert completed["list"][-1] == {"b": 8}
 
 
 def test_a_default_that_holds_itself_has_an_end() -> None:

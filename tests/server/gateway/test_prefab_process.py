@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,14 @@ async def _listening() -> int:
 
 def test_the_child_is_a_program_of_its_own() -> None:
     assert os.path.isfile(process.command()[2])
+
+
+def test_places_of_the_server_are_cut_out_whole(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    place = tmp_path / "link" / "run"
+    said = f"{real}/run/a.txt {place}/b.txt {place} {place}-beside/c {sys.prefix}/lib/d.py"
+    failed = process.shortened(RunFailed("FUNCTION_ERROR", said, said), place)
+    assert failed.message == f"a.txt b.txt . {place}-beside/c lib/d.py"
+    assert failed.traceback == failed.message

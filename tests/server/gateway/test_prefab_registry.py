@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import stat
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,6 +245,54 @@ def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> Non
             token = str(author._session.headers["Authorization"])
         body = archives.packed(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
+        server.stop()
+        # Though nobody can use it now, it has its users and their secrets.
+        (data / "prefabs" / "probe" / "1.0.0" / "prefab.toml").write_text("[prefab")
+        server.restart()
+        assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "from json import nothing",
+        "from beray.prefab import nothing",
+        "import os\nopen(os.path.realpath('.') + '/nothing')",
+    ],
+)
+def test_what_an_import_says_names_no_place_of_the_server(
+    server: RunningServer, token: str, tmp_path: Path, module: str
+) -> None:
+    folder = write_prefab(tmp_path / "a", f"{module}\n{MAIN}", PLAIN)
+    answer = post(server, token, archives.packed(folder))
+    assert refusal(answer) == (422, "INVALID_INPUT")
+    for place in (sys.base_prefix, sys.prefix, str(server.data_dir), str(Path.cwd())):
+        assert place not in answer.text
+
+
+DEEP = """
+import os
+os.chdir(os.environ["HOME"])
+for _ in range(3000):
+    os.mkdir("d")
+    os.chdir("d")
+"""
+
+
+def test_an_import_that_digs_deep_leaves_nothing(
+    server: RunningServer, token: str, tmp_path: Path
+) -> None:
+    folder = write_prefab(tmp_path / "a", DEEP + MAIN, PLAIN, prefab_id="deep")
+    assert post(server, token, archives.packed(folder)).status_code == 201
+    assert not list((server.data_dir / "prefabs").glob(".new-*"))
+    assert not list((server.data_dir / "scratch").iterdir())
+
+
+def test_a_manifest_that_takes_long_to_read_is_refused(
+    server: RunningServer, token: str, tmp_path: Path
+) -> None:
+    folder = write_prefab(tmp_path / "a", MAIN, f"[a.{'b.' * 40_000}c]")
+    assert refusal(post(server, token, archives.packed(folder))) == (422, "INVALID_INPUT")
 
 
 def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:

@@ -212,6 +212,13 @@ def test_an_input_that_the_store_has_lost(server: RunningServer, caller: Caller)
     assert error["code"] == "STORAGE_UNAVAILABLE"
 
 
+def test_inputs_of_one_long_name_are_told_apart(caller: Caller) -> None:
+    urls = [put(caller, f"{'漢' * 83}.txt", text) for text in ("one two", "three")]
+    result = caller.result(call("count", {"document": urls}, unit="words"))
+    assert result["output"]["output"]["count"] == 3
+    assert len(result["output"]["files"]["copy"]) == 2
+
+
 def test_text_counts_as_it_is_sent(caller: Caller) -> None:
     # As escapes it would be 18 MB.
     result = caller.result(call("umlauts"))
@@ -269,6 +276,11 @@ def test_bodies_that_are_no_calls_are_refused(caller: Caller) -> None:
     assert refusal(both) == (422, "INVALID_INPUT")
     plain = caller.call("POST", "/v1/internal/run", data='{"calls": []}')
     assert "Content-Type: application/json" in plain.json()["detail"]["message"]
+    large = b'{"calls": "' + b"a" * 17 * 1024**2 + b'"}'
+    for method, path in (("POST", "run"), ("PUT", "prefabs/x/secrets/K"), ("PUT", "nothing")):
+        url = f"{caller.server.url}/v1/{'internal/' if path == 'run' else ''}{path}"
+        headers = {"Content-Type": "application/json"}
+        assert requests.request(method, url, data=large, headers=headers).status_code == 413
     nobody = requests.post(f"{caller.server.url}/v1/internal/run", json={}, timeout=30)
     assert refusal(nobody)[0] == 401
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -106,7 +107,7 @@ async def _put_for_a_while(
     app: Services, caller: Caller, form: FileForm, content: AsyncIterator[bytes]
 ) -> dict[str, Any]:
     ttl = form.fields.get("ttl") or str(DAY_SECONDS)
-    if not (ttl.isascii() and ttl.isdigit() and 1 <= int(ttl[:9]) <= MOST_TTL_SECONDS):
+    if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= MOST_TTL_SECONDS:
         raise _invalid("ttl", f"it has to be 1 to {MOST_TTL_SECONDS} seconds")
     session_id = _session(form.fields.get("session_id") or None)
     make = partial(object_files.new_temporary, session_id=session_id)

@@ -90,7 +90,11 @@ class Preparation:
             raise not_found(call.prefab_id, call.version, error) from None
         at: Place = ("calls", number, "inputs")
         schema = function.parameters_schema()
-        parameters = schemas.completed(schema, call.inputs.parameters)
+        try:
+            parameters = schemas.completed(schema, call.inputs.parameters)
+        except schemas.TooFar:
+            too_far = Problem((*at, "parameters"), "the defaults of the schema have no end")
+            raise invalid("What was given does not fit.", [too_far]) from None
         problems = [
             Problem((*at, "parameters", *one.loc), one.msg)
             for one in schemas.value_problems(schema, parameters)

@@ -21,7 +21,7 @@ from beray.server.problems import Place, Problem
 from beray.text import one_line
 
 FILE: Final = "prefab.toml"
-MOST_BYTES: Final = 1024 * 1024
+MOST_BYTES: Final = 64 * 1024
 """Of the file."""
 ID_FORM: Final = r"[a-z][a-z0-9-]{0,63}"
 _KEY_FORM: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -125,6 +126,21 @@ def inspection(prefab: Installed, folder: str) -> Frame:
 
 def command() -> list[str]:
     return [sys.executable, "-I", str(_CHILD), str(_PACKAGE.parent)]
+
+
+def shortened(failed: RunFailed, *places: Path) -> RunFailed:
+    """Without the paths of the server's: Python's own errors name files of its own, and, where
+    there is no sandbox, of ``places``."""
+    ours = (_PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))
+    paths = {one for path in (*places, *ours) for one in (path, path.resolve())}
+    # The longer ones first: one may be in another.
+    either = "|".join(re.escape(str(path)) for path in sorted(paths, reverse=True))
+    pattern = re.compile(rf"(?:{either})(?:/|(?![\w.-]))")
+
+    def without(text: str) -> str:
+        return pattern.sub(lambda found: "" if found[0].endswith("/") else ".", text)
+
+    return RunFailed(failed.code, without(failed.message), without(failed.traceback))
 
 
 class _Places:

@@ -122,10 +122,9 @@ class Registry:
         return [one.text for one in newest_first([installed.version for installed in found])]
 
     def has_added(self, prefab_id: str) -> bool:
-        """Whether a version of it is there that does not come with the server."""
-        with self._lock:
-            versions = self._found.get(prefab_id, {})
-            return bool(versions) and not _is_official(versions)
+        """Whether anything of it is there, be it damaged, that does not come with the server."""
+        place = self._folder / prefab_id
+        return place.is_dir() and any(place.iterdir())
 
     def find(self, prefab_id: str, version: str | None) -> Installed:
         """The prefab; its newest version that is run where ``latest`` or nothing is asked for.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -12,9 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from beray.exceptions import TransferError
+from beray.server import folders
 from beray.server.dependencies import AppServices, Services
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
+from beray.server.gateway.files import object_files
 from beray.server.gateway.prefabs import archives, inspection, process, registry
 from beray.server.gateway.prefabs.authors import NotTheAuthor
 from beray.server.gateway.prefabs.calls_in import not_found
@@ -29,8 +35,8 @@ from beray.text import is_encodable
 
 ZIP: Final = "application/zip"
 IMPORT_SECONDS: Final = 60.0
-_CANNOT_ADD: Final = "The prefab cannot be added."
 """How long the module of a new prefab may take to be imported."""
+_CANNOT_ADD: Final = "The prefab cannot be added."
 
 router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRoute)
 
@@ -83,14 +89,16 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         raise GatewayRefused(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
     archive = await request.body()
     root = app.gateway.prefabs.registry.root
-    with tempfile.TemporaryDirectory(dir=root, prefix=".new-") as place:
-        fresh = Path(place) / "prefab"
+    async with _folder(root) as place:
+        fresh = place / "prefab"
         try:
             await run_in_threadpool(archives.unpacked, archive, fresh)
-            prefab_id = await _inspect(app, fresh, Path(place))
+            prefab_id = await _inspect(app, fresh, place)
             installed, is_new = await run_in_threadpool(_install, app, prefab_id, user_id, fresh)
         except TransferError as error:
-            raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(place, ""))]) from None
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
+                raise error.__cause__ from None
+            raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(str(place), ""))]) from None
         except ManifestError as error:
             raise invalid(_CANNOT_ADD, error.problems) from None
         except VersionTaken as error:
@@ -99,6 +107,17 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
             said = f"{prefab_id} is somebody else's prefab; give yours another id."
             raise GatewayRefused(403, "NOT_THE_AUTHOR", said) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
+
+
+@asynccontextmanager
+async def _folder(root: Path) -> AsyncIterator[Path]:
+    """A folder for what arrives, on the file system where it is to be; gone in the end."""
+    with object_files.storing():
+        place = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))
+        try:
+            yield place
+        finally:
+            await asyncio.shield(run_in_threadpool(folders.remove, place))
 
 
 def _install(app: Services, prefab_id: str, user_id: int, fresh: Path) -> tuple[Installed, bool]:
@@ -119,7 +138,7 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> str:
     try:
         found = await process.inspected(app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS)
     except RunFailed as failed:
-        module = Problem((prefab.module_file,), failed.message.replace(str(fresh), "."))
+        module = Problem((prefab.module_file,), process.shortened(failed, fresh, work).message)
         raise ManifestError([module]) from None
     problems = inspection.problems(prefab, found)
     if problems:

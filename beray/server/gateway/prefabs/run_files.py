@@ -118,7 +118,9 @@ def _free(name: str, taken: set[str]) -> str:
     number = 1
     while name in taken:
         number += 1
-        name = f"{stem[:200]}-{number}{suffix}"
+        end = f"-{number}{suffix}"
+        most = object_files.MOST_NAME_BYTES - len(end.encode())
+        name = stem.encode()[:most].decode(errors="ignore") + end
     taken.add(name)
     return name
 

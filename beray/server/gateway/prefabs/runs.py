@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-import beray
 from beray.server import folders, quota
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
@@ -29,10 +26,6 @@ from beray.server.quota import OverQuota
 from beray.server.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
-
-_HOUSE: Final = {Path(beray.__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)}
-_OURS: Final = sorted(_HOUSE, reverse=True)
-"""The longer ones first: one may be in another."""
 
 log = structlog.get_logger("beray.prefabs")
 
@@ -128,11 +121,7 @@ class PrefabRuns:
             called = process.called(self._sandbox, order, emit)
             returned = await self._bounded(called, folder, most)
         except RunFailed as failed:
-            # Python's own errors name files of its own; without a sandbox, of the call as well.
-            paths = (folder, call.prefab.folder, *_OURS)
-            raise RunFailed(
-                failed.code, _without(failed.message, *paths), _without(failed.traceback, *paths)
-            ) from None
+            raise process.shortened(failed, folder, call.prefab.folder) from None
         returned = {} if returned is None else returned
         await run_in_threadpool(_require_fit, call, returned)
         files = await run_in_threadpool(run_files.made, folder, call.function, most)
@@ -216,12 +205,6 @@ def _require_fit(call: Prepared, returned: object) -> None:
         raise RunFailed("INVALID_OUTPUT", f"what the function returned does not fit: {said}")
 
 
-def _without(text: str, *paths: Path) -> str:
-    for path in paths:
-        text = text.replace(f"{path}{os.sep}", "").replace(str(path), ".")
-    return text
-
-
 def _make(folder: Path) -> None:
     for name in (INPUTS, OUTPUTS):
         (folder / name).mkdir(mode=0o700, parents=True)
@@ -234,7 +217,6 @@ async def _removed(making: asyncio.Future[None], folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     try:
-        folders.make_empty(folder)
-        folder.rmdir()
+        folders.remove(folder)
     except OSError as error:
         log.error("the folder of a call is left over", folder=folder.name, exc_info=error)

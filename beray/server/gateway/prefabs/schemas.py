@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import cache, lru_cache
 from itertools import count
 from typing import Any, Final
+from urllib.parse import unquote
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
@@ -44,7 +45,7 @@ _NAMED: Final = frozenset({"properties", "$defs", "dependentSchemas", "dependent
 """Keywords whose keys are names, not keywords."""
 
 
-class _TooFar(Exception):
+class TooFar(Exception):
     """References were followed too often."""
 
 
@@ -74,8 +75,14 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
     from jsonschema import Draft202012Validator
 
     found = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
-    problems = _told(found) or list(_broken_references(schema, schema, ()))
-    return problems or list(_wrong_defaults(schema, schema, ()))
+    problems = _told(found) or list(_broken_references(schema))
+    problems = problems or list(_wrong_defaults(schema, schema, ()))
+    if not problems:
+        try:
+            completed(schema, {})
+        except TooFar:
+            return [Problem((), "its defaults fill one another in, again and again")]
+    return problems
 
 
 def value_problems(schema: Schema, value: object) -> list[Problem]:
@@ -87,7 +94,7 @@ def _problems(validator: Any, value: object) -> list[Problem]:
     counting = _steps.set(count(1))
     try:
         return _told(validator.iter_errors(value))
-    except (_TooFar, RecursionError):
+    except (TooFar, RecursionError):
         return [Problem((), "cannot be checked: the schema refers to itself too often")]
     except ArithmeticError:
         return [Problem((), "holds a number that cannot be checked")]
@@ -101,36 +108,51 @@ def completed(schema: Schema, value: Any) -> Any:
     It has the defaults of the properties that are not given, and 5.0 is 5 where an integer is
     wanted; at any depth: also in what a default fills in, in the items of lists, and where a
     reference leads.
+
+    Raises:
+        TooFar: the defaults fill one another in, again and again.
     """
-    return _completed(schema, value, schema, MAX_DEPTH)
+    return _Completion(schema).of(schema, value, MAX_DEPTH)
 
 
-def _completed(schema: object, value: Any, root: Schema, depth: int) -> Any:
-    # What refers to itself has an end as well.
-    if not isinstance(schema, dict) or depth == 0:
+class _Completion:
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _MOST_STEPS
+
+    def of(self, schema: object, value: Any, depth: int, *, is_made: bool = False) -> Any:
+        """``is_made``: the value is a default, and no caller's, which has what he likes."""
+        # What refers to itself has an end as well.
+        if not isinstance(schema, dict) or depth == 0:
+            return value
+        if "$ref" in schema:
+            referred = _referred(self._root, schema["$ref"])
+            value = self.of(referred, value, depth - 1, is_made=is_made)
+        match value:
+            case list():
+                items = schema.get("items")
+                return [self.of(items, item, depth - 1, is_made=is_made) for item in value]
+            case dict():
+                return self._with_defaults(schema, value, depth, is_made)
+            case float() if _is_integer(schema) and value.is_integer():
+                return int(value)
         return value
-    if "$ref" in schema:
-        value = _completed(_referred(root, schema["$ref"]), value, root, depth - 1)
-    match value:
-        case list():
-            return [_completed(schema.get("items"), item, root, depth - 1) for item in value]
-        case dict():
-            return _with_defaults(schema, value, root, depth)
-        case float() if _is_integer(schema) and value.is_integer():
-            return int(value)
-    return value
 
-
-def _with_defaults(
-    schema: Schema, value: Mapping[str, Any], root: Schema, depth: int
-) -> dict[str, Any]:
-    filled = dict(value)
-    for name, inner in schema.get("properties", {}).items():
-        if name not in filled and isinstance(inner, dict) and "default" in inner:
-            filled[name] = copy.deepcopy(inner["default"])
-        if name in filled:
-            filled[name] = _completed(inner, filled[name], root, depth - 1)
-    return filled
+    def _with_defaults(
+        self, schema: Schema, value: Mapping[str, Any], depth: int, is_made: bool
+    ) -> dict[str, Any]:
+        filled = dict(value)
+        for name, inner in schema.get("properties", {}).items():
+            fills = name not in filled and isinstance(inner, dict) and "default" in inner
+            if fills:
+                self._left -= is_made
+                if self._left < 0:
+                    raise TooFar
+                filled[name] = copy.deepcopy(inner["default"])
+            if name in filled:
+                made = is_made or fills
+                filled[name] = self.of(inner, filled[name], depth - 1, is_made=made)
+        return filled
 
 
 def _is_integer(schema: Schema) -> bool:
@@ -141,7 +163,18 @@ def _is_integer(schema: Schema) -> bool:
 
 
 def _referred(root: Schema, reference: str) -> object:
-    return _validator(root)._resolver.lookup(reference).contents
+    found: Any = root
+    for part in _pointed(reference) or ():
+        found = found[int(part) if isinstance(found, list) else part]
+    return found
+
+
+def _pointed(reference: str) -> tuple[str, ...] | None:
+    """Where ``#/…`` leads (RFC 6901, 6); ``None`` where it is no such pointer."""
+    first, *parts = unquote(reference.removeprefix("#")).split("/")
+    if first:
+        return None
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
 def _told(errors: Iterator[Any]) -> list[Problem]:
@@ -191,16 +224,12 @@ def _refused(schema: Schema, at: Place) -> Iterator[Problem]:
             yield Problem((*place, "pattern"), problem)
 
 
-def _broken_references(root: Schema, schema: Schema, at: Place) -> Iterator[Problem]:
-    from referencing.exceptions import Unresolvable
-
-    resolver = _validator(root)._resolver
-    for one, place in _schemas_in(schema, at):
-        try:
-            if "$ref" in one:
-                resolver.lookup(one["$ref"])
-        except Unresolvable:
-            yield Problem((*place, "$ref"), "names a place that is not in the schema")
+def _broken_references(schema: Schema) -> Iterator[Problem]:
+    # Not any place: what is data, such as a default, was looked at by nobody as a schema.
+    known = {tuple(map(str, place)) for _, place in _schemas_in(schema, ())}
+    for one, place in _schemas_in(schema, ()):
+        if "$ref" in one and _pointed(one["$ref"]) not in known:
+            yield Problem((*place, "$ref"), "names no schema that is in the schema")
 
 
 def _wrong_defaults(root: Schema, schema: Schema, at: Place) -> Iterator[Problem]:
@@ -256,7 +285,9 @@ def _key(value: object) -> object:
 
 
 def _validator(schema: Schema) -> Any:
-    return _checker()(schema)
+    from referencing import Registry
+
+    return _checker()(schema, registry=Registry())  # which fetches nothing
 
 
 @cache
@@ -268,7 +299,7 @@ def _checker() -> Any:
 
     def reference(validator: Any, where: str, value: object, inside: Any) -> Iterator[Any]:
         if next(_steps.get()) > _MOST_STEPS:
-            raise _TooFar
+            raise TooFar
         yield from follow(validator, where, value, inside)
 
     keywords: dict[str, Any] = {"pattern": _pattern, "uniqueItems": _unique, "$ref": reference}
