@@ -94,15 +94,28 @@ def _explain(error: Any) -> None:
 
 
 def take(
-    client: GatewayClient, result: PrefabResult, folder: Path, begin: Bars, *, overwrite: bool
+    client: GatewayClient,
+    result: PrefabResult,
+    folder: Path,
+    begin: Bars,
+    *,
+    overwrite: bool,
+    inputs: Sequence[str] = (),
 ) -> dict[str, list[str]]:
     """Download the files of a result into ``folder``; where each is, by key.
 
+    Args:
+        inputs: local files that went in: they are replaced in no case.
+
     Raises:
+        ConfigurationError: an output would replace one of ``inputs``.
         FileExistsError: some are there, which it names; nothing was downloaded.
         InvalidResponseError: one has a name that cannot be had here.
     """
     planned = plan(result, folder)
+    for _, _, place in planned:
+        if any(place.exists() and os.path.exists(one) and place.samefile(one) for one in inputs):
+            raise ConfigurationError(f"{place} is what was given with --file; --out another folder")
     saved: dict[str, list[str]] = {}
     for (key, _, _), place in zip(planned, _saved(client, planned, begin, overwrite), strict=True):
         saved.setdefault(key, []).append(str(place))

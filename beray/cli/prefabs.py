@@ -167,13 +167,15 @@ def run(
             "--param",
             metavar="KEY=VALUE",
             help="A parameter; numbers, true, false and JSON as its schema wants, @PATH: "
-            "the text of a file. Can be repeated.",
+            "the text of a file, @@TEXT: a text that begins with @. Can be repeated.",
         ),
     ] = None,
     file: Annotated[
         list[str] | None,
         typer.Option(
-            "--file", metavar="KEY=LOCAL", help="An input file. Can be repeated, also for a key."
+            "--file",
+            metavar="KEY=LOCAL",
+            help="An input file, or an s3:// URL. Can be repeated, also for a key.",
         ),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Show what comes as it comes.")] = False,
@@ -188,7 +190,8 @@ def run(
 ) -> int:
     """Run a function of a prefab.
 
-    What it returns goes to stdout, as JSON. Its output files are named, or saved with --out.
+    What it returns goes to stdout, as JSON; before it, of a function that streams, the list of
+    its pieces. Its output files are named, or saved with --out. With --json, all is one object.
     Exit status 1 where the call failed.
     """
     from beray.cli import prefab_inputs, prefab_refusals, prefab_results
@@ -218,7 +221,10 @@ def run(
         saved = None
         try:
             if out is not None and result.is_success():
-                saved = prefab_results.take(client, result, out, begin, overwrite=force)
+                given = [place for _, place in places]
+                saved = prefab_results.take(
+                    client, result, out, begin, overwrite=force, inputs=given
+                )
         except BaseException:
             # What was run, and maybe paid for, is told whatever becomes of its files.
             prefab_results.show(result, as_json, None)

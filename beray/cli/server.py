@@ -27,10 +27,17 @@ def serve(
     ),
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where accounts, tasks and files are kept."),
+        typer.Option(
+            metavar="DIR",
+            help="Where accounts, tasks and files are kept; `serve` in the user's data folder.",
+        ),
     ] = None,
 ) -> int:
-    """Run a server, for yourself and others."""
+    """Run a server, for yourself and others.
+
+    What else can be set, is set by variables, BERAY_PREFAB_AUTHORS and others: the README has
+    them under "The server".
+    """
     try:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401

@@ -93,6 +93,8 @@ class GatewayFiles:
         Raises:
             as ``upload_file``.
         """
+        if ttl_hours is not None and ttl != DAY_SECONDS:
+            raise InvalidArgument("ttl and ttl_hours are two times for one file; give one of them")
         seconds = _seconds(ttl, "ttl") if ttl_hours is None else _hours(ttl_hours, "ttl_hours")
         fields = {"ttl": str(seconds)}
         if session_id is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from pathlib import Path
@@ -159,6 +160,14 @@ class Settings(BaseSettings):
                 ) from None
         return networks.strip()
 
+    @field_validator("prefab_authors")
+    @classmethod
+    def _authors(cls, authors: str) -> str:
+        for author in _items(authors):
+            if author != "*" and not re.fullmatch(r"[^@\s;,]+@[^@\s;,]+", author):
+                raise ValueError(f"{author!r} is no e-mail address; give them with commas between")
+        return authors
+
     @field_validator("public_url", "s3_endpoint")
     @classmethod
     def _url(cls, url: str | None) -> str | None:
@@ -171,6 +180,8 @@ class Settings(BaseSettings):
     def _both(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
+        if self.s3_bucket is None and (self.s3_endpoint or self.s3_region or self.s3_access_key_id):
+            raise ValueError("s3_bucket is needed where anything else of s3 is given")
         return self
 
     @field_validator("agent_paths")

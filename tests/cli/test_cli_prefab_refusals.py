@@ -24,6 +24,10 @@ def make(call: Call, *, unit: str = "x"):
     call.output("other", "b.txt").write_text("b")
     return {}
 
+def same(call: Call):
+    call.output("made", call.file("document").name).write_text("theirs")
+    return {}
+
 def fail(call: Call):
     exec("def f(:")
 """
@@ -46,6 +50,8 @@ many = true
 types = [".txt"]
 [functions.make.files.outputs.made]
 [functions.make.files.outputs.other]
+[functions.same.files.inputs.document]
+[functions.same.files.outputs.made]
 [functions.fail]
 """
 
@@ -208,3 +214,13 @@ def test_check_tells_what_a_module_hides(beray: Command, tmp_path: Path) -> None
     manifest.write_text(manifest.read_text().replace('module = "probe"', 'module = "calendar"'))
     checked = beray("prefab", "check", str(folder))
     assert checked.status == 0 and "calendar.py hides a module of Python's own" in checked.err
+
+
+def test_what_was_given_is_replaced_in_no_case(probe: Command) -> None:
+    Path("a.txt").write_text("mine")
+    run = ("prefab", "run", "probe", "same", "--file", "document=a.txt")
+    refused = probe(*run, "--out", ".", "--force")
+    assert refused.status == 2 and "another folder" in refused.err
+    assert Path("a.txt").read_text() == "mine"
+    assert probe(*run, "--out", "elsewhere").status == 0
+    assert Path("elsewhere/a.txt").read_text() == "theirs"

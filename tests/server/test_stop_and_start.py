@@ -165,6 +165,8 @@ def test_the_public_url_is_one(tmp_path: Path, url: str) -> None:
         ({"BERAY_S3_ACCESS_KEY_ID": "id"}, "s3_secret_access_key"),
         ({"BERAY_S3_SECRET_ACCESS_KEY": "hush"}, "s3_access_key_id"),
         ({"BERAY_S3_ENDPOINT": "s3.example"}, "BERAY_S3_ENDPOINT"),
+        ({"BERAY_PREFAB_AUTHORS": "a@x.org;b@x.org"}, "commas"),
+        ({"BERAY_PREFAB_AUTHORS": "nobody"}, "commas"),
         ({"BERAY_S3_ENDPOINT": "http://id:hush@s3.example"}, "BERAY_S3_ENDPOINT"),
         ({"BERAY_GATEWAY_OBJECT_BYTES": "0"}, "BERAY_GATEWAY_OBJECT_BYTES"),
         ({"BERAY_DAILY_PREFAB_CALLS": "-1"}, "BERAY_DAILY_PREFAB_CALLS"),
@@ -176,6 +178,10 @@ def test_settings_of_the_gateway_that_cannot_be(
     said = refusal(tmp_path, BERAY_S3_BUCKET="bucket", **environ)
     assert named in said
     assert "hush" not in said
+
+
+def test_a_store_without_its_bucket_is_refused(tmp_path: Path) -> None:
+    assert "s3_bucket" in refusal(tmp_path, BERAY_S3_REGION="eu")
 
 
 def test_scratch_folders_of_a_killed_server_are_swept(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ async def current_caller(request: Request, app: AppServices) -> Caller:
     # A browser says where a page comes from: any page could call by the address of its reader.
     if is_allowed(address, app.settings.gateway_allow) and "Origin" not in request.headers:
         return Caller(None, None, address)
-    raise _unauthorized("NOT_AUTHENTICATED", f"An {INTERNAL_TOKEN} is needed.")
+    raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]

@@ -55,7 +55,8 @@ def missing_agent_context() -> GatewayRefused:
     return GatewayRefused(
         400,
         "MISSING_AGENT_CONTEXT",
-        "This is for agents: call it with the internal token of an API key that has an agent_id.",
+        "This is for agents: call it with an API key that has an agent_id, or with its internal "
+        "token (beray apikey new NAME --agent AGENT).",
     )
 
 
