@@ -35,6 +35,8 @@ from beray.exceptions import (
 )
 from beray.schema import BODY_EXCERPT
 
+REFUSAL_BYTES: Final = 1024 * 1024
+"""Of a refusal's body, unpacked, as much is read."""
 NOT_JSON: Final = "is not JSON"
 PRESIGNED: Final = "(presigned URL)"
 """Stands for the path of a presigned URL, which nobody is to see."""
@@ -70,14 +72,20 @@ _NOT_SENDABLE: Final = (
 def read_whole(response: requests.Response) -> None:
     """Read the body of a streamed ``response`` into its ``content``.
 
+    Of a refusal no more is read than anybody would say: a small one can unpack to anything.
+
     Raises:
         requests.RequestException: as requests itself would raise.
     """
     pieces: list[bytes] = []
+    left = sys.maxsize if response.status_code < 300 else REFUSAL_BYTES
     try:
         receive = encodings.receiver(response)
-        while piece := receive():
+        while left > 0 and (piece := receive()):
             pieces.append(piece)
+            left -= len(piece)
+        if left <= 0:
+            response.close()
     except (zlib.error, urllib3.exceptions.DecodeError) as error:
         response.close()
         raise requests.exceptions.ContentDecodingError(error) from None

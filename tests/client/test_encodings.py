@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
 import pytest
 
-from beray import BeRayClient, ConnectionFailed, InvalidResponseError, OutcomeUnknown
+from beray import APIError, BeRayClient, ConnectionFailed, InvalidResponseError, OutcomeUnknown
 from beray.encodings import Inflater
 from beray.testing import Answer, FaultServer
 
@@ -158,3 +159,16 @@ def test_nesting_that_is_too_deep_is_named() -> None:
         for call in (lambda: client.list_tasks(), lambda: list(client.stream_task_updates(1))):
             with pytest.raises(InvalidResponseError, match="nested too deeply"):
                 call()
+
+
+def test_of_a_refusal_that_unpacks_to_anything_little_is_read() -> None:
+    bomb = gzip.compress(bytes(100_000_000))
+    with FaultServer([Answer(bomb, 403, headers={"Content-Encoding": "gzip"})]) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(APIError):
+                BeRayClient(server.url, "t").list_tasks()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 20_000_000
