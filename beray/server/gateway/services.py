@@ -22,6 +22,7 @@ from beray.server.gateway.tokens import ApiKeys, InternalTokens
 from beray.server.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
+from beray.text import one_line
 
 OBJECTS_FOLDER: Final = "objects"
 SECRET_FILE: Final = "objects.key"
@@ -59,6 +60,8 @@ async def running_gateway(
         objects = await run_in_threadpool(_objects, settings, store)
         if isinstance(objects, LocalObjects):
             await closing.enter_async_context(_swept(objects))
+        else:
+            await closing.enter_async_context(_looked_at(objects))
         temporary = Temporary(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
@@ -82,6 +85,26 @@ def _objects(settings: Settings, store: Store) -> ObjectStore:
         return S3Objects(settings)
     except ValueError as error:
         raise ObjectStoreUnavailable(f"the BERAY_S3_ settings cannot be used: {error}") from None
+
+
+@asynccontextmanager
+async def _looked_at(objects: ObjectStore) -> AsyncIterator[None]:
+    """Tell the owner, beside everything else, where files are kept and whether they can be."""
+
+    async def look() -> None:
+        log.info("files are kept in S3", bucket=objects.bucket)
+        try:
+            await objects.list("", "", 1)
+        except OSError as error:
+            problem = one_line(str(error))
+            log.error("the S3 store cannot be used", bucket=objects.bucket, problem=problem)
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 @asynccontextmanager

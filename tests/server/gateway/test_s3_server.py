@@ -99,3 +99,16 @@ async def test_what_the_library_says_has_no_secret(s3_environ: dict[str, str]) -
         await store.put("a/1/x", pieces(b"x"))
     assert "hush" not in str(failed.value)
     assert "\n" not in str(failed.value)
+
+
+def test_a_store_that_cannot_be_used_is_told_at_the_start(
+    tmp_path: Path, s3_environ: dict[str, str]
+) -> None:
+    wrong = s3_environ | {"BERAY_S3_BUCKET": "no-such-bucket"}
+    with RunningServer.start(tmp_path / "wrong", **wrong) as server:
+        until(lambda: "the S3 store cannot be used" in server.log.read_text())
+        assert "no-such-bucket" in server.log.read_text()
+    with RunningServer.start(tmp_path / "right", **s3_environ) as server:
+        until(lambda: "files are kept in S3" in server.log.read_text())
+        assert Agent.new(server).files("GET", "list").json() == {"files": []}
+        assert "cannot be used" not in server.log.read_text()
