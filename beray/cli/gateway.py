@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from beray.answers import PRESIGNED
 from beray.cli.connection import target
 from beray.cli.options import encodable
 from beray.config import Profiles
@@ -62,7 +63,8 @@ def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterato
         try:
             yield client
         except ConnectionFailed as error:
-            error.add_note(f"the server is {server.url}")
+            known = "not the server, but its store of files:" if error.path == PRESIGNED else ""
+            error.add_note(f"{known} the server is {server.url}".strip())
             raise
         except MissingSecretError as error:
             if error.instructions:

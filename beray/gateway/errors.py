@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from beray import exceptions as house
-from beray.answers import in_words
+from beray.answers import PRESIGNED, in_words
 from beray.gateway import exceptions as own
 from beray.gateway.exceptions import GatewayError
 from beray.schema import BODY_EXCERPT
@@ -91,7 +91,8 @@ def _refusal(error: house.APIError, prefab_id: str | None, version: str | None) 
             "prefab_id": _text(details, "prefab_id") or prefab_id,
             "version": _text(details, "version") or version,
         }
-    elif status >= 500:
+    elif status >= 500 or (error.path == PRESIGNED and error.method == "PUT" and status == 404):
+        # Nothing is looked for by a PUT: it is the store itself that is not there.
         kind = own.GatewayFailure
     else:
         kind = _BY_STATUS.get(status, own.RefusedError)

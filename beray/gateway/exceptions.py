@@ -146,7 +146,7 @@ class ServiceUnavailableError(GatewayError):
 
 
 class GatewayFailure(ServiceUnavailableError, house.APIError):
-    """5xx: something went wrong at the gateway."""
+    """5xx: something went wrong at the gateway, or its store of files is not there."""
 
     usual_status = 503
 

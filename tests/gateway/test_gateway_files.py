@@ -123,6 +123,14 @@ def test_files_of_every_size(tmp_path: Path, size: int) -> None:
     assert put.headers["content-length"] == str(size)
 
 
+def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
+    with FaultServer([]) as server:
+        client = GatewayClient("t", server.url)
+        server.say(upload_url(server), Answer(b"NoSuchBucket", 404))
+        with pytest.raises(ServiceUnavailableError):
+            client.upload_input_file(local)
+
+
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
