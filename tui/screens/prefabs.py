@@ -178,7 +178,8 @@ class PrefabsScreen(Screen[None]):
     @property
     def selected(self) -> Row | None:
         """The line under the cursor."""
-        at = self.query_one(PrefabList).highlighted
+        # The line of the keys asks as well, when the list is not there yet or any more.
+        at = next((found.highlighted for found in self.query(PrefabList)), None)
         return self.rows[at] if at is not None and at < len(self.rows) else None
 
     @property

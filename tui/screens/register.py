@@ -98,8 +98,9 @@ class RegisterScreen(Screen[None]):
         self._show_step()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        email, code = self.query_one("#email", Field), self.query_one("#code", Field)
-        return action != "next_field" or self.focused in (email.input, code.input)
+        # The line of the keys asks as well, when the fields are not there any more.
+        fields = [field.input for field in self.query("#email, #code").results(Field)]
+        return action != "next_field" or self.focused in fields
 
     def action_next_field(self) -> None:
         email = self.query_one("#email", Field).input

@@ -74,7 +74,9 @@ class SignInScreen(Screen[None]):
             shown.display = bool(reason)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return action != "next_field" or self.focused is self.query_one("#email", Field).input
+        # The line of the keys asks as well, when the fields are not there any more.
+        emails = [field.input for field in self.query("#email").results(Field)]
+        return action != "next_field" or self.focused in emails
 
     def action_next_field(self) -> None:
         self.query_one("#password", Field).enter()

@@ -20,7 +20,8 @@ class KeyFooter(Footer):
     _made_of: object = None
 
     async def recompose(self) -> None:
-        if not self.is_attached:
+        # On a screen that is being taken down, the widgets that the keys are asked of may be gone.
+        if not self.is_attached or not self.display:
             return
         made_of = self._parts()
         if made_of == self._made_of:
