@@ -14,7 +14,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused
+from beray.server.gateway.refusals import GatewayRefused, invalid
+from beray.server.problems import Problem
 
 FILE_FIELD: Final = "file"
 MOST_FIELDS: Final = 20
@@ -176,5 +177,4 @@ def _text(data: bytes) -> str:
 
 def _invalid(problem: str) -> GatewayRefused:
     message = f"{problem[0].upper()}{problem[1:]}."
-    errors = [{"loc": ["body"], "msg": problem}]
-    return GatewayRefused(422, INVALID_INPUT, message, errors=errors)
+    return invalid(message, [Problem(("body",), problem)])

@@ -23,7 +23,8 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
 from beray.server.gateway.files.forms import FileForm
 from beray.server.gateway.files.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
-from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.gateway.refusals import GatewayRefused, GatewayRoute, invalid
+from beray.server.problems import Problem
 from beray.server.ranges import BLOCK_BYTES
 from beray.text import printable
 
@@ -270,5 +271,4 @@ def _base_url(request: Request, app: Services) -> str:
 
 
 def _invalid(place: str, problem: str) -> GatewayRefused:
-    errors = [{"loc": [place], "msg": problem}]
-    return GatewayRefused(422, INVALID_INPUT, f"{place}: {problem}", errors=errors)
+    return invalid(f"{place}: {problem}", [Problem((place,), problem)])

@@ -151,12 +151,11 @@ class Registry:
     def spec(self, installed: Installed) -> dict[str, Any]:
         return manifest.spec(installed.manifest, self.versions(installed.id))
 
-    def same(self, fresh: Path) -> Installed | None:
+    def same(self, fresh: Installed) -> Installed | None:
         """The prefab that is there with the very content of ``fresh``."""
-        installed = inspected(fresh, is_official=False)
         with self._lock:
-            there = self._found.get(installed.id, {}).get(installed.version.text)
-        is_same = there is not None and content(there.folder) == content(fresh)
+            there = self._found.get(fresh.id, {}).get(fresh.version.text)
+        is_same = there is not None and content(there.folder) == content(fresh.folder)
         return there if is_same else None
 
     def install(self, fresh: Path) -> tuple[Installed, bool]:

@@ -93,8 +93,8 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         fresh = place / "prefab"
         try:
             await run_in_threadpool(archives.unpacked, archive, fresh)
-            prefab_id = await _inspect(app, fresh, place)
-            installed, is_new = await run_in_threadpool(_install, app, prefab_id, user_id, fresh)
+            prefab = await _inspect(app, fresh, place)
+            installed, is_new = await run_in_threadpool(_install, app, prefab, user_id)
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 raise error.__cause__ from None
@@ -104,7 +104,7 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
         except NotTheAuthor:
-            said = f"{prefab_id} is somebody else's prefab; give yours another id."
+            said = f"{prefab.id} is somebody else's prefab; give yours another id."
             raise GatewayRefused(403, "NOT_THE_AUTHOR", said) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
 
@@ -120,18 +120,18 @@ async def _folder(root: Path) -> AsyncIterator[Path]:
             await asyncio.shield(run_in_threadpool(folders.remove, place))
 
 
-def _install(app: Services, prefab_id: str, user_id: int, fresh: Path) -> tuple[Installed, bool]:
+def _install(app: Services, fresh: Installed, user_id: int) -> tuple[Installed, bool]:
     """The prefab, and whether it is new: the same content may come again, from anybody."""
     prefabs = app.gateway.prefabs
     if (there := prefabs.registry.same(fresh)) is not None:
         return there, False
-    is_there = prefabs.registry.has_added(prefab_id)
-    with prefabs.authors.adding(prefab_id, user_id, is_there=is_there):
-        return prefabs.registry.install(fresh)
+    is_there = prefabs.registry.has_added(fresh.id)
+    with prefabs.authors.adding(fresh.id, user_id, is_there=is_there):
+        return prefabs.registry.install(fresh.folder)
 
 
-async def _inspect(app: Services, fresh: Path, place: Path) -> str:
-    """Prove that the module has what the manifest says; the prefab's id."""
+async def _inspect(app: Services, fresh: Path, place: Path) -> Installed:
+    """Prove that the module has what the manifest says; the prefab."""
     prefab = await run_in_threadpool(registry.inspected, fresh, False)
     work = place / "work"
     work.mkdir()
@@ -143,7 +143,7 @@ async def _inspect(app: Services, fresh: Path, place: Path) -> str:
     problems = inspection.problems(prefab, found)
     if problems:
         raise ManifestError(problems)
-    return prefab.id
+    return prefab
 
 
 # Secrets

@@ -76,7 +76,7 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
 
     found = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
     problems = _told(found) or list(_broken_references(schema))
-    problems = problems or list(_wrong_defaults(schema, schema, ()))
+    problems = problems or list(_wrong_defaults(schema))
     if not problems:
         try:
             completed(schema, {})
@@ -226,16 +226,18 @@ def _refused(schema: Schema, at: Place) -> Iterator[Problem]:
 
 def _broken_references(schema: Schema) -> Iterator[Problem]:
     # Not any place: what is data, such as a default, was looked at by nobody as a schema.
-    known = {tuple(map(str, place)) for _, place in _schemas_in(schema, ())}
-    for one, place in _schemas_in(schema, ()):
+    schemas = list(_schemas_in(schema, ()))
+    known = {tuple(map(str, place)) for _, place in schemas}
+    for one, place in schemas:
         if "$ref" in one and _pointed(one["$ref"]) not in known:
             yield Problem((*place, "$ref"), "names no schema that is in the schema")
 
 
-def _wrong_defaults(root: Schema, schema: Schema, at: Place) -> Iterator[Problem]:
-    for one, place in _schemas_in(schema, at):
+def _wrong_defaults(schema: Schema) -> Iterator[Problem]:
+    validator = _validator(schema)
+    for one, place in _schemas_in(schema, ()):
         if "default" in one:
-            for problem in _problems(_validator(root).evolve(schema=one), one["default"]):
+            for problem in _problems(validator.evolve(schema=one), one["default"]):
                 yield Problem((*place, "default"), problem.msg)
 
 
