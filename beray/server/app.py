@@ -35,7 +35,7 @@ from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
 from beray.server.runs import Runs
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.task_feed import TaskFeed

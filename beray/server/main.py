@@ -31,7 +31,7 @@ from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
 from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
-from beray.server.sandbox import SandboxUnavailable
+from beray.server.sandbox.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
 from beray.server.store import utc_now
 from beray.text import one_line
@@ -52,10 +52,13 @@ class CannotServe(Exception):
 class BeRayServer(uvicorn.Server):
     """A uvicorn server on a socket and a data folder of its own."""
 
+    embedded = False
+
     def __init__(self, settings: Settings, listener: socket.socket, activity: Activity) -> None:
         self.settings = settings
         self.activity = activity
         self._listener = listener
+        settings.set_listener(listener.getsockname()[0], embedded=self.embedded)
         self._app = create_app(activity)
         self._app.state.url = self.url
         self._running = AsyncExitStack()
@@ -148,6 +151,7 @@ class BeRayServer(uvicorn.Server):
 class EmbeddedServer(BeRayServer):
     """One user's own server: says where it is, and leaves when nobody needs it."""
 
+    embedded = True
     idle_seconds = 900.0
 
     async def on_ready(self) -> None:

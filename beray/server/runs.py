@@ -20,7 +20,7 @@ from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
 from beray.server.runners import Chosen, Job, Outcome, Runners
 from beray.server.runners.base import GatewayAccess, OverBudget
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
 from beray.server.store import Store

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 from fnmatch import fnmatchcase
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
-from beray.server.bubblewrap import Bind
+from beray.server.sandbox.bubblewrap import Bind
 
 
 class Settings(BaseSettings):
@@ -136,6 +136,31 @@ class Settings(BaseSettings):
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None
     mail_from: str = "BeRay <beray@localhost>"
+
+    _listen_address: str = PrivateAttr("127.0.0.1")
+    _embedded: bool = PrivateAttr(False)
+
+    def set_listener(self, address: str, *, embedded: bool) -> None:
+        """Record where the server listens; this decides whether it is personal or shared.
+
+        Args:
+            address: numeric IP address of the listening socket.
+            embedded: whether this is the user's own server, started by a command.
+        """
+        self._listen_address = address
+        self._embedded = embedded
+
+    @property
+    def shared(self) -> bool:
+        """Whether several people may use this server.
+
+        A server is personal, the opposite of shared, if it is embedded, or if it listens on a
+        loopback address and neither ``public_url`` nor ``trusted_proxies`` is set.
+        """
+        if self._embedded:
+            return False
+        proxied = bool(self.public_url or self.trusted_proxies)
+        return proxied or not ip_address(self._listen_address.partition("%")[0]).is_loopback
 
     @field_validator("sandbox_network", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -200,24 +201,18 @@ def test_a_command_that_forks_without_end_is_ended(bounded: BeRayClient) -> None
 
 
 def test_a_server_with_many_open_files_can_run_commands() -> None:
-    theirs, ours = os.pipe()
+    theirs, ours = socket.socketpair()
     high = fcntl.fcntl(theirs, fcntl.F_DUPFD, 3000)
-    supervisor = Path(main.__file__).with_name("supervisor.py")
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(supervisor),
-        str(high),
-        "core=0",
-        "/bin/echo",
-        "fine",
-    ]
+    spec = json.dumps({"command": ["/bin/echo", "fine"], "limits": {"core": 0}}).encode()
+    ours.sendall(len(spec).to_bytes(4, "big") + spec)
+    launcher = Path(main.__file__).parent / "sandbox" / "launcher"
+    command = [sys.executable, "-I", "-S", str(launcher), str(high)]
     try:
         done = subprocess.run(command, pass_fds=[high], capture_output=True, timeout=20, check=True)
     finally:
-        for descriptor in (theirs, ours, high):
-            os.close(descriptor)
+        theirs.close()
+        ours.close()
+        os.close(high)
     assert done.stdout == b"fine\n"
 
 

@@ -19,7 +19,7 @@ from beray.server.gateway.files.temporary import Temporary
 from beray.server.gateway.prefabs.services import Prefabs, running_prefabs
 from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.text import one_line

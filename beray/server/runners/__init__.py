@@ -12,7 +12,7 @@ from beray.server.runners.no_model import NoModelRunner
 from beray.server.runners.process.forks import Forks
 from beray.server.runners.process.remote import RemoteRunner
 from beray.server.runners.shell import ShellRunner
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 __all__ = ["Chosen", "Job", "Outcome", "Runner", "Runners", "Sink"]

@@ -25,7 +25,7 @@ from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.output_lines import OutputLines
 from beray.server.runners.programs import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import PathError, open_work_dir
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from beray.events import MsgEventEnd, MsgEventTextChunk, MsgEventToolResult
 from beray.server.runners.base import Job, Outcome, Sink
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 
 CHUNK_BYTES: Final = 32 * 1024
 SOURCE: Final = "tools:shell"

@@ -17,7 +17,7 @@ from support import sleepers
 from beray.server.runners.acp import AcpRunner
 from beray.server.runners.base import Job, Outcome, Runner
 from beray.server.runners.command import CommandRunner
-from beray.server.sandbox import Kind, Sandbox
+from beray.server.sandbox.sandbox import Kind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import Workspaces
 

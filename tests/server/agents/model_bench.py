@@ -19,7 +19,7 @@ from support import descendants
 
 from beray.server.runners.base import Job, Outcome
 from beray.server.runners.model import ModelRunner, Patience
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder

@@ -11,7 +11,7 @@ from support import descendants
 
 from beray.events import MsgEventEnd, MsgEventToolCallChunk, MsgEventToolResult
 from beray.server.runners.base import Outcome, OverBudget, Usage
-from beray.server.sandbox import Kind
+from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import Bench, bench, both_sandboxes
 from .recording import Recorder

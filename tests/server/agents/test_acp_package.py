@@ -10,7 +10,7 @@ from pathlib import Path
 from support import descendants
 
 from beray.server.runners.base import Outcome, Usage
-from beray.server.sandbox import Kind
+from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import HERE, Bench, bench, both_sandboxes
 

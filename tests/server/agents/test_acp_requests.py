@@ -11,7 +11,7 @@ import pytest
 from support import descendants
 
 from beray.server.runners.base import Outcome
-from beray.server.sandbox import Kind
+from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import Bench, alive, bench, both_sandboxes, running
 

@@ -15,7 +15,7 @@ from support import descendants
 
 from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Outcome
-from beray.server.sandbox import Kind
+from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import Bench, alive, bench, both_sandboxes, running, until
 

@@ -22,7 +22,7 @@ from beray.events import (
     MsgEventToolResult,
 )
 from beray.server.runners.base import Outcome, OverBudget, Usage
-from beray.server.sandbox import Kind
+from beray.server.sandbox.sandbox import Kind
 
 from .agent_bench import alive, bench, both_sandboxes, running, until
 from .recording import Recorder

@@ -15,7 +15,7 @@ from support import sleepers, until
 from beray.server.gateway.prefabs import process, registry
 from beray.server.gateway.prefabs.frames import RunFailed
 from beray.server.gateway.prefabs.process import Order
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from tests.server.gateway.prefab_folders import write_prefab
 

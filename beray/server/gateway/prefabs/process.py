@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import beray
-from beray.server.bubblewrap import INSIDE, Bind
 from beray.server.gateway.prefabs.frames import (
     Child,
     Emit,
@@ -22,7 +21,8 @@ from beray.server.gateway.prefabs.frames import (
     progress,
 )
 from beray.server.gateway.prefabs.registry import Installed
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.bubblewrap import INSIDE, Bind
+from beray.server.sandbox.sandbox import Sandbox
 
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"

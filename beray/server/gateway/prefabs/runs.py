@@ -23,7 +23,7 @@ from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.gateway.prefabs.slots import Slots
 from beray.server.gateway.refusals import GatewayRefused
 from beray.server.quota import OverQuota
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 

@@ -15,7 +15,7 @@ from beray.server.gateway.prefabs.calls_in import Preparation
 from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.prefabs.runs import PrefabRuns
 from beray.server.gateway.prefabs.secrets import PrefabSecrets
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 

@@ -23,7 +23,7 @@ from beray.server.runners.acp.wire import AgentFault, Breaks, CheckedSink, Wire
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 

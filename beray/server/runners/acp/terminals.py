@@ -21,7 +21,7 @@ from beray.server.runners.acp.bounded import cut
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.programs import CHUNK_BYTES
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 
 OUTPUT_BYTES: Final = 1024 * 1024
 """The most that is kept of a terminal's output, whatever the agent asks for."""

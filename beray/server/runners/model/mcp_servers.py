@@ -30,7 +30,7 @@ from beray.server.runners.model.mcp_transports import (
 )
 from beray.server.runners.model.names import free_name
 from beray.server.runners.model.sinks import SinkFailed
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.version import __version__
 

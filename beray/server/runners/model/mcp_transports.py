@@ -19,7 +19,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
 from beray.server.runners.model.mcp_config import McpServer
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 
 CONNECT_SECONDS: Final = 10.0
 CALL_SECONDS: Final = 300.0

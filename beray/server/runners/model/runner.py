@@ -34,7 +34,7 @@ from beray.server.runners.model.retries import Patience, told
 from beray.server.runners.model.sinks import Exit, SinkFailed
 from beray.server.runners.model.translate import tool_result
 from beray.server.runners.model.usage import Meter
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 log = structlog.get_logger("beray.model")

@@ -16,7 +16,7 @@ from typing import Final
 
 from beray.server import beneath
 from beray.server.runners.model.file_tools import FileTools, Refused
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 
 SECONDS: Final = 20.0
 LINES: Final = 200

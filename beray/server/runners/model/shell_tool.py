@@ -14,7 +14,7 @@ from beray.events import MsgEventTextChunk
 from beray.server.beneath import MissingPath, PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import Workspace
 

@@ -21,7 +21,7 @@ from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.runners.model.search_tool import SearchTool
 from beray.server.runners.model.shell_tool import ShellTool
 from beray.server.runners.model.sinks import SinkFailed
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 

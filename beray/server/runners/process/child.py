@@ -17,7 +17,7 @@ from beray.server import logs
 from beray.server.runners.base import GatewayAccess, Job, OverBudget, Runner, Usage
 from beray.server.runners.process import frames
 from beray.server.runners.process.frames import Frame
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 

@@ -22,8 +22,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from beray.server import supervisor
 from beray.server.runners.process import child
+from beray.server.sandbox.launcher import supervisor
 from beray.server.settings import Settings
 
 

@@ -17,7 +17,7 @@ from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
 from beray.server.runners.process import frames
 from beray.server.runners.process.forks import Forks, RunProcess
 from beray.server.runners.process.frames import Frame
-from beray.server.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 LEAVE_SECONDS: Final = 1.0

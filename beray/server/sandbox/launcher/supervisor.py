@@ -1,18 +1,7 @@
-"""Runs one command and leaves nothing of it behind. A program of its own.
+"""Run one child process and leave nothing of it behind.
 
-    python -I -S supervisor.py CONTROL LIMITS COMMAND [ARGUMENT …]
-
-CONTROL is the descriptor of a pipe that the server holds open. When it ends (the
-server closed it, or died), and also when the command itself has ended, every process
-that descends from the command is killed. LIMITS bind it: ``core=0,nofile=4096``, names
-and values of setrlimit(2); on Linux also ``processes=64,memory=1000000``, how many
-processes there may be at once and how many bytes of memory they may have together, of
-which too much ends the command as SIGKILL does. The exit status is the command's, or
-128 + n for signal n.
-
-POSIX only, standard library only. On Linux the supervisor is a subreaper, so that a
-process which double-forks away becomes its child again and is found; elsewhere it
-kills the command's process group.
+POSIX only, standard library only. On Linux the supervisor is a subreaper: a process that
+double-forks becomes its child again and is found. Elsewhere it kills the child's process group.
 """
 
 import contextlib
@@ -31,17 +20,6 @@ _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
 _LOOK_SECONDS = 0.25
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-def main(control: int, limits: str, command: list[str]) -> int:
-    # A busy server's descriptors have numbers that select(2) does not take.
-    low = os.dup(control)
-    os.close(control)
-    bounds = _parsed(limits)
-    status, problem = supervise(low, lambda: _execute(command, bounds), bounds)
-    if problem is not None:
-        os.write(2, f"\n[ended: {problem}]\n".encode())
-    return status
 
 
 def supervise(
@@ -95,24 +73,8 @@ def _start(run: Callable[[], object]) -> int:
         os._exit(127)
 
 
-def _execute(command: list[str], bounds: dict[str, int]) -> None:
-    try:
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored, signal.SIG_DFL)
-        # The server's own files are its owner's alone; a command's are as is usual.
-        os.umask(0o022)
-        _limit(bounds)
-        os.execvp(command[0], command)
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-
-
-def _parsed(limits: str) -> dict[str, int]:
-    pairs = (limit.partition("=") for limit in limits.split(","))
-    return {name: int(value) for name, _, value in pairs}
-
-
-def _limit(bounds: dict[str, int]) -> None:
+def set_limits(bounds: dict[str, int]) -> None:
+    """Apply those ``bounds`` that are names of setrlimit(2)."""
     for name, value in bounds.items():
         kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if kind is None:
@@ -251,7 +213,3 @@ def _exit_status(status: int) -> int:
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))

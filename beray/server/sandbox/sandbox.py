@@ -8,30 +8,36 @@ the command goes.
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import bubblewrap, folders
-from beray.server.bubblewrap import INSIDE, PATH, Bind
+from beray.server import folders
+from beray.server.sandbox import bubblewrap
+from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
 SWEEP_SECONDS: Final = 10.0
+ARGUMENT_BYTES: Final = 128 * 1024
+"""Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
 FEWEST_PROCESSES: Final = 4096
 """The kernel counts the processes of a user, not of a command, and is told no less."""
 HOME: Final = os.path.expanduser("~")
 """Where the agents of the owner have their own settings."""
-_SUPERVISOR: Final = Path(__file__).with_name("supervisor.py")
+_LAUNCHER: Final = Path(__file__).with_name("launcher")
 
 Kind = Literal["bubblewrap", "none"]
 
@@ -212,25 +218,37 @@ class Sandbox:
         stderr: int,
         limits: Mapping[str, int] | None = None,
     ) -> AsyncIterator[Process]:
-        said = _limits(self._settings) | dict(limits or {})
-        theirs, ours = os.pipe()
+        if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
+            # The launcher would find this out too late for a caller to use standard input.
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        bounds = _limits(self._settings) | dict(limits or {})
+        theirs, ours = socket.socketpair()
         try:
+            ours.setblocking(False)
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_SUPERVISOR), str(theirs),
-                ",".join(f"{name}={value}" for name, value in said.items()), *command,
+                sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
                 stdin=stdin, stdout=PIPE, stderr=stderr,
-                cwd=work_dir, env=environ, start_new_session=True, pass_fds=[theirs],
+                cwd=work_dir, env=environ, start_new_session=True, pass_fds=[theirs.fileno()],
             )  # fmt: skip
         except BaseException:
-            os.close(ours)
+            ours.close()
             raise
         finally:
-            os.close(theirs)
+            theirs.close()
         try:
+            await _send_spec(ours, {"command": list(command), "limits": bounds})
             yield process
         finally:
-            os.close(ours)
+            ours.close()
             await _end(process)
+
+
+async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:
+    """Send the launcher its message; a launcher that has already ended is found by its status."""
+    # json escapes lone surrogates, so undecodable bytes of a path survive.
+    data = json.dumps(spec).encode()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        await asyncio.get_running_loop().sock_sendall(control, len(data).to_bytes(4, "big") + data)
 
 
 async def _end(process: Process) -> None:

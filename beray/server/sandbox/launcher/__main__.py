@@ -1,0 +1,85 @@
+"""Start one command under supervision.
+
+    python -I -S PATH/launcher CONTROL
+
+CONTROL is the descriptor of a Unix stream socket. The server sends one message on it: four bytes
+with the length (big-endian), then JSON with these keys:
+
+- ``command``: list of arguments, executed with ``execvp``.
+- ``limits``: names and values of setrlimit(2) in lower case (``core``, ``nofile``); on Linux also
+  ``processes`` (number of processes at once) and ``memory`` (bytes of all processes together).
+  Exceeding one of the latter two ends the command as SIGKILL does.
+
+The server keeps the socket open. When it ends (the server closed it, or died), and also when
+the command itself has ended, every process that descends from the command is killed. The exit
+status is the command's, or 128 + n for signal n.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+TYPE_CHECKING = False  # as in typing, whose import would delay every command
+if TYPE_CHECKING:
+    from typing import Any
+
+    from beray.server.sandbox.launcher import supervisor
+else:
+    import supervisor
+
+
+def main(control: int) -> int:
+    # Descriptors of a busy server have numbers above what select(2) accepts.
+    low = os.dup(control)
+    os.close(control)
+    try:
+        spec = _received(low)
+    except EOFError:
+        return 128 + signal.SIGKILL
+    limits: dict[str, int] = spec["limits"]
+    command: list[str] = spec["command"]
+    status, problem = supervisor.supervise(low, lambda: _execute(command, limits), limits)
+    if problem is not None:
+        os.write(2, f"\n[ended: {problem}]\n".encode())
+    return status
+
+
+def _received(control: int) -> "dict[str, Any]":
+    """Return the server's message.
+
+    Raises:
+        EOFError: the server closed the socket before the message was complete.
+    """
+    with socket.socket(fileno=os.dup(control)) as connection:
+        size = int.from_bytes(_exactly(connection, 4), "big")
+        spec: dict[str, Any] = json.loads(_exactly(connection, size))
+        return spec
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        block = connection.recv(size - len(received))
+        if not block:
+            raise EOFError
+        received += block
+    return bytes(received)
+
+
+def _execute(command: list[str], limits: dict[str, int]) -> None:
+    """Replace this process by the command; return after writing the reason if that fails."""
+    try:
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
+        # The server creates private files; a command has the usual mask.
+        os.umask(0o022)
+        supervisor.set_limits(limits)
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
