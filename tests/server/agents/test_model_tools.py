@@ -158,7 +158,7 @@ async def test_edit_file_replaces_exactly_what_is_there_once(tmp_path: Path) -> 
     assert answers[0] == "a: replaced 1 time"
     assert "2 times" in answers[1]
     assert answers[2] == "a: replaced 2 times"
-    assert "not in 'a'" in answers[3]
+    assert "not found in 'a'" in answers[3]
     assert "empty" in answers[4]
     assert "the same" in answers[5]
     assert "does not exist" in answers[6]

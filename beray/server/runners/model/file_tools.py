@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, cast
 
 from beray.server import beneath
 from beray.server.beneath import MissingPath, shown
+from beray.server.runners.model import text_edit
 from beray.server.workspace import Workspace, open_work_dir
 
 READ_BYTES: Final = 60_000
@@ -68,13 +69,13 @@ class FileTools:
         return f"{path}: {len(data):,} bytes written"
 
     def edit_file(self, path: str, old_text: str, new_text: str, replace_all: bool = False) -> str:
-        """Replace a text in a file of the workspace by another.
+        """Replace text in a file of the workspace. The file keeps its line endings.
 
         Args:
             path: relative to the workspace.
-            old_text: exactly as it is in the file, with enough around it to be there once.
-            new_text: what takes its place.
-            replace_all: replace it everywhere, however often it is there.
+            old_text: exactly as in the file, with enough context to occur only once.
+            new_text: the replacement.
+            replace_all: replace all occurrences.
         """
         if not old_text:
             raise Refused("old_text is empty; write_file makes a new file")
@@ -83,19 +84,19 @@ class FileTools:
             raise Refused("old_text and new_text are the same")
         with self._writing, self.open() as workspace:
             data, mode = _whole(workspace, path)
-            found = data.count(old)
-            if not found:
+            places = text_edit.find(data, old)
+            if not places:
                 raise Refused(
-                    f"old_text is not in {shown(path)}: read the file, and give the text "
-                    "exactly as it is, spaces and line ends too"
+                    f"old_text was not found in {shown(path)}: read the file and repeat its text "
+                    "exactly, including spaces"
                 )
-            if found > 1 and not replace_all:
+            if len(places) > 1 and not replace_all:
                 raise Refused(
-                    f"old_text is in {shown(path)} {found} times: give more of what is around "
-                    "it, or set replace_all"
+                    f"old_text occurs {len(places)} times in {shown(path)}: include more of the "
+                    "surrounding text, or set replace_all"
                 )
-            _replace(workspace, path, data.replace(old, new), mode)
-        return f"{path}: replaced {found} {'time' if found == 1 else 'times'}"
+            _replace(workspace, path, text_edit.replace(data, places, new), mode)
+        return f"{path}: replaced {len(places)} {'time' if len(places) == 1 else 'times'}"
 
     def list_files(self, path: str = ".", recursive: bool = False) -> str:
         """List the files and folders in a folder of the workspace. Folders end with "/".

@@ -23,7 +23,8 @@ LINES: Final = 200
 LINE_CHARACTERS: Final = 300
 _OUTPUT_BYTES: Final = 4 * 1024**2
 _INSIDE: Final = {"\\d": "0-9", "\\w": "[:alnum:]_", "\\s": "[:space:]", "\\t": "\t"}
-_OUTSIDE: Final = {"\\d": "[0-9]", "\\D": "[^0-9]", "\\t": "\t"}
+# grep takes the CR of a CRLF line end for a character of the line.
+_OUTSIDE: Final = {"\\d": "[0-9]", "\\D": "[^0-9]", "\\t": "\t", "$": "\r?$"}
 _BRACKET: Final = re.compile(
     r"\[(?P<not>\^?)(?P<content>\]?(?:\[:\w+:\]|\\.|[^\]\\])*)\]", re.DOTALL
 )
@@ -136,6 +137,6 @@ def _bracket(negated: str, content: str) -> str:
 
 def _shown(name: bytes, text: bytes) -> str:
     path = name.removeprefix(b"./").decode("utf-8", "replace")
-    number, _, line = text.decode("utf-8", "replace").partition(":")
+    number, _, line = text.removesuffix(b"\r").decode("utf-8", "replace").partition(":")
     line = line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…"
     return f"{path}:{number}:{line}"

@@ -1,0 +1,70 @@
+r"""Replacement of text in files, independent of their line endings.
+
+Models write ``\n`` for a line end, whatever the file has. A multi-line text is therefore found
+in a file with CRLF line ends too, and what replaces it gets the line ends around it, so that
+an edit never mixes them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_NEWLINE: Final = rb"\r?\n"
+
+
+def find(data: bytes, old: bytes) -> list[tuple[int, int]]:
+    r"""Return the ``(start, end)`` offsets of ``old`` in ``data``, without overlaps.
+
+    ``\n`` and ``\r\n`` are equal, unless ``old`` occurs exactly once as it is: then only that
+    occurrence is returned.
+    """
+    exact = [(start, start + len(old)) for start in _occurrences(data, old)]
+    if len(exact) == 1:
+        return exact
+    lines = _with_lf(old).split(b"\n")
+    pattern = re.compile(_NEWLINE.join(re.escape(line) for line in lines))
+    return [match.span() for match in pattern.finditer(data)]
+
+
+def replace(data: bytes, places: list[tuple[int, int]], new: bytes) -> bytes:
+    r"""Return ``data`` with ``new`` at all ``places``, as ``find`` returned them.
+
+    The line ends of ``new`` become those of the replaced text, or of the line it stands in. Only
+    where that has ``\n`` and ``new`` has ``\r\n``, ``new`` is inserted as it is: the caller
+    wants to change the line ends.
+    """
+    parts: list[bytes] = []
+    position = 0
+    for start, end in places:
+        parts.append(data[position:start])
+        parts.append(_with_lf(new).replace(b"\n", b"\r\n") if _has_crlf(data, start, end) else new)
+        position = end
+    parts.append(data[position:])
+    return b"".join(parts)
+
+
+def _occurrences(data: bytes, old: bytes) -> list[int]:
+    """Return where ``old`` occurs exactly and does not begin within a CRLF."""
+    starts = []
+    start = data.find(old)
+    while start >= 0:
+        if data[start - 1 : start + 1] != b"\r\n":
+            starts.append(start)
+        start = data.find(old, start + len(old))
+    return starts
+
+
+def _with_lf(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n")
+
+
+def _has_crlf(data: bytes, start: int, end: int) -> bool:
+    """Return whether the lines at ``start`` to ``end`` end with CRLF.
+
+    The first line end in or after that range decides; at the end of a file, the last one before.
+    """
+    newline = data.find(b"\n", start)
+    if newline < 0:
+        newline = data.rfind(b"\n", 0, end)
+    return newline > 0 and data[newline - 1] == ord("\r")
