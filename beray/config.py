@@ -11,7 +11,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from beray.exceptions import ConfigurationError
 
 LOCAL: Final = "local"
+LOCK_SECONDS: Final = 10.0
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -88,7 +90,11 @@ class Profile:
 
 
 class Profiles:
-    """The saved profiles: read once, written whole at every change."""
+    """The saved profiles.
+
+    They are read once. A change is applied, under a lock, to what the file contains at that
+    moment, so that profiles saved by other processes are kept.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or home() / "profiles.json"
@@ -101,37 +107,51 @@ class Profiles:
         return self._profiles.get(name)
 
     def sign_in(self, target: Target, token: str, email: str) -> Target:
-        """Remember ``token`` for the profile of ``target``, and make that the current one."""
-        self._profiles[target.profile] = Profile(target.url, email, token)
-        self.current = target.profile
-        self._write()
+        """Save ``token`` in the profile of ``target``, and make that the current one.
+
+        Raises:
+            ConfigurationError, OSError: the file cannot be changed.
+        """
+        with self._changing():
+            self._profiles[target.profile] = Profile(target.url, email, token)
+            self.current = target.profile
         return replace(target, token=token, email=email)
 
     def sign_out(self, name: str) -> None:
-        """Forget the token of a profile; its server and e-mail stay known."""
-        profile = self._profiles.get(name)
-        if profile is not None:
-            self._profiles[name] = replace(profile, token=None)
-            self._write()
+        """Remove the token of a profile; its server and e-mail address are kept.
+
+        Raises:
+            ConfigurationError, OSError: the file cannot be changed.
+        """
+        with self._changing():
+            profile = self._profiles.get(name)
+            if profile is not None:
+                self._profiles[name] = replace(profile, token=None)
 
     def use(self, name: str) -> None:
         """Make ``name`` the current profile.
 
         Raises:
-            ConfigurationError: there is no such profile.
+            ConfigurationError: there is no such profile, or the file cannot be changed.
+            OSError: the file cannot be changed.
         """
-        if name != LOCAL and name not in self._profiles:
-            raise ConfigurationError(self.unknown(name))
-        self.current = name
-        self._write()
+        with self._changing():
+            if name != LOCAL and name not in self._profiles:
+                raise ConfigurationError(self.unknown(name))
+            self.current = name
 
     def unknown(self, name: str) -> str:
         known = ", ".join([LOCAL, *self.names()])
         return f"there is no profile {name!r} (known: {known}); make one with beray login"
 
-    def _write(self) -> None:
-        profiles = {name: asdict(profile) for name, profile in self._profiles.items()}
-        write_private(self.path, json.dumps({"current": self.current, "profiles": profiles}))
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Read the file again, and write what the body makes of the profiles."""
+        with locked(self.path):
+            self.current, self._profiles = _read(self.path)
+            yield
+            profiles = {name: asdict(profile) for name, profile in self._profiles.items()}
+            write_private(self.path, json.dumps({"current": self.current, "profiles": profiles}))
 
 
 def resolve(
@@ -188,6 +208,31 @@ def _saved_for(profiles: Profiles, url: str) -> tuple[str, Profile]:
     return urlsplit(url).netloc, Profile(url)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a settings file, so that no other process changes it meanwhile.
+
+    Raises:
+        ConfigurationError: another process holds it for more than ``LOCK_SECONDS``.
+        OSError: its directory cannot be created or written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigurationError(
+            f"{path} is locked by another process for more than {LOCK_SECONDS:g} s; "
+            "end that process and try again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def write_private(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` at once, readable by its owner alone from its first byte."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -218,5 +263,5 @@ def _read(path: Path) -> tuple[str | None, dict[str, Profile]]:
         return None, {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigurationError):
         raise ConfigurationError(
-            f"{path} cannot be read as profiles; mend or remove it, then sign in again"
+            f"{path} does not contain valid profiles; fix or remove it, then sign in again"
         ) from None

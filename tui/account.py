@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 import time
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 RESEND_SECONDS: Final = 60.0
 """How long a server sends no second code to an address, where it does not say so itself."""
-
-_WRITING: Final = threading.Lock()
-"""The profiles are read again before each change: another program may have changed them."""
 
 _SPACED: Final = re.compile(r"[\d\s-]*")
 # As mails set a code: in one piece, in two or three, digit by digit, or of another length.
@@ -69,8 +65,7 @@ def sign_in(
     if target.embedded:
         return messages.SignedIn(signed_in)
     try:
-        with _WRITING:
-            return messages.SignedIn(Profiles(profiles.path).sign_in(target, token, email))
+        return messages.SignedIn(profiles.sign_in(target, token, email))
     except (OSError, ConfigurationError) as error:
         return messages.SignedIn(signed_in, unsaved=problem(error))
 
@@ -142,8 +137,7 @@ def _is_another(profiles: Profiles, name: str, url: str) -> bool:
 
 def use(profiles: Profiles, name: str) -> None:
     """Make a profile the current one, for the next start. Writes to disk."""
-    with _WRITING:
-        Profiles(profiles.path).use(name)
+    profiles.use(name)
 
 
 def sign_out(profiles: Profiles, name: str, clients: Sequence[BeRayClient]) -> str:
@@ -157,8 +151,7 @@ def sign_out(profiles: Profiles, name: str, clients: Sequence[BeRayClient]) -> s
     Raises:
         OSError, ConfigurationError: the profiles cannot be read or written.
     """
-    with _WRITING:
-        Profiles(profiles.path).sign_out(name)
+    profiles.sign_out(name)
     said = ""
     for client in clients:
         try:

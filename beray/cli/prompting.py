@@ -12,6 +12,7 @@ from typing import Final
 
 from beray import config
 from beray.cli import output
+from beray.exceptions import ConfigurationError
 
 MOST_REMEMBERED: Final = 1000
 _FILE: Final = "chat_history"
@@ -72,7 +73,10 @@ class Prompt:
 
     def _remembered(self) -> list[str]:
         found: list[str] = []
-        with contextlib.suppress(OSError, UnicodeError):
+        with (
+            contextlib.suppress(OSError, UnicodeError, ConfigurationError),
+            config.locked(self._path),
+        ):
             lines = self._path.read_text("utf-8").splitlines()
             for line in lines:
                 with contextlib.suppress(ValueError):
@@ -85,13 +89,13 @@ class Prompt:
 
     def _keep(self, text: str) -> None:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            with open(os.open(self._path, flags, 0o600), "ab") as file:
+            with config.locked(self._path), open(os.open(self._path, flags, 0o600), "ab") as file:
                 file.write(json.dumps(text).encode() + b"\n")
-        except OSError as error:
+        except (OSError, ConfigurationError) as error:
             if not self._told:
-                output.note(f"-- what is typed is not remembered: {error.strerror}")
+                reason = getattr(error, "strerror", None) or error
+                output.note(f"-- the input history cannot be saved: {reason}")
                 self._told = True
 
 

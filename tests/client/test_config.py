@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from beray import config
 from beray.config import LOCAL, Profiles, Target, resolve, write_private
 from beray.exceptions import ConfigurationError
 
@@ -118,3 +120,50 @@ def test_credentials_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_profiles_saved_by_other_processes_are_kept(profiles: Profiles) -> None:
+    others = [Profiles(profiles.path) for _ in range(3)]
+    for number, other in enumerate(others):
+        other.sign_in(Target(f"http://{number}", f"p{number}"), "tok", "e")
+    others[0].use("p0")
+    others[1].sign_out("p2")
+    saved = Profiles(profiles.path)
+    assert saved.names() == ["p0", "p1", "p2"]
+    assert saved.current == "p0"
+    tokens = [profile.token for name in saved.names() if (profile := saved.get(name))]
+    assert tokens == ["tok", "tok", None]
+
+
+def test_concurrent_logins_lose_no_profile(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.json"
+    script = (
+        "import sys; from pathlib import Path; from beray.config import Profiles, Target\n"
+        "profiles = Profiles(Path(sys.argv[1])); input()\n"
+        "for n in range(10):\n"
+        "    name = f'{sys.argv[2]}-{n}'\n"
+        "    profiles.sign_in(Target(f'http://{name}', name), 'tok', 'e')\n"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    logins = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    for login in logins:
+        assert login.stdin is not None
+        login.stdin.write("go\n")
+        login.stdin.flush()
+    for login in logins:
+        login.communicate(timeout=60)
+    assert [login.returncode for login in logins] == [0] * 4
+    assert len(Profiles(path).names()) == 40
+
+
+def test_a_settings_file_that_stays_locked_is_an_error(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "LOCK_SECONDS", 0.05)
+    with config.locked(profiles.path), pytest.raises(ConfigurationError, match="locked by another"):
+        profiles.sign_in(Target(WORK, "work"), "tok", "e")
+    profiles.sign_in(Target(WORK, "work"), "tok", "e")
+    assert Profiles(profiles.path).names() == ["work"]
