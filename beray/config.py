@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +25,34 @@ LOCK_SECONDS: Final = 10.0
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of the user's data: ``BERAY_HOME``, or where the platform keeps such things."""
+    """Return the directory of the user's data: ``BERAY_HOME``, or the platform's usual place.
+
+    Raises:
+        ConfigurationError: the user has no home directory (no ``HOME`` and no passwd entry, as
+            with ``docker run --user 12345``), or ``BERAY_HOME`` begins with an unknown ``~user``.
+    """
     configured = environ.get("BERAY_HOME")
     if configured:
-        return Path(configured).expanduser().absolute()
+        expanded = os.path.expanduser(configured)
+        if expanded.startswith("~"):
+            raise ConfigurationError(
+                f"BERAY_HOME is {configured!r}, whose home directory is unknown; "
+                "set it to an absolute path"
+            )
+        return Path(expanded).absolute()
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("beray", False))
+    try:
+        found = Path(platformdirs.user_data_dir("beray", False))
+    except RuntimeError:
+        found = Path()
+    # Without a home directory, versions of platformdirs raise or leave the "~" in place.
+    if not found.is_absolute():
+        raise ConfigurationError(
+            "this user has no home directory (HOME is not set, and there is no passwd entry); "
+            "set BERAY_HOME to a writable directory"
+        )
+    return found
 
 
 def checked_base_url(base_url: str) -> str:
@@ -97,8 +118,24 @@ class Profiles:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or home() / "profiles.json"
-        self.current, self._profiles = _read(self.path)
+        self._path = path
+        self.current: str | None = None
+        self._profiles: dict[str, Profile] = {}
+        if path is None:
+            # BERAY_URL and BERAY_TOKEN are enough for a script without a home directory.
+            with suppress(ConfigurationError):
+                self._path = home() / "profiles.json"
+        if self._path is not None:
+            self.current, self._profiles = _read(self._path)
+
+    @property
+    def path(self) -> Path:
+        """Path of the file.
+
+        Raises:
+            ConfigurationError: the user has no home directory.
+        """
+        return self._path or home() / "profiles.json"
 
     def names(self) -> list[str]:
         return sorted(self._profiles)

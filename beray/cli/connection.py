@@ -78,8 +78,10 @@ def to_sign_in(
     """The server to sign in to, as nobody yet, under the name of a profile old or new.
 
     Raises:
-        ConfigurationError: none is named, or the profile cannot have that name.
+        ConfigurationError: none is named, the profile cannot have that name, or there is no
+            home directory for the profiles.
     """
+    _ = profiles.path  # raises before the password is asked for, not after it
     named = profile or (ctx.find_root().obj or Choice()).profile
     if named == LOCAL:
         raise ConfigurationError(f"{LOCAL!r} is your own server, which needs no account")

@@ -146,7 +146,7 @@ class Conversation:
                 raise ConfigurationError(f"no file {path} was sent; ./{path} is a file's name")
             path = self._sent[int(path[:6]) - 1]
         path = from_workspace(path).removeprefix("./")
-        target = Path(arguments[1]).expanduser() if len(arguments) == 2 else Path()
+        target = Path(os.path.expanduser(arguments[1])) if len(arguments) == 2 else Path()
         if target.is_dir():
             target = local_path(target, path.rstrip("/").rpartition("/")[2])
         with bars() as begin:
@@ -167,7 +167,7 @@ class Conversation:
     def _attach(self, arguments: list[str]) -> None:
         if not arguments:
             raise ConfigurationError("/attach LOCAL...")
-        planned = attaching.plan([Path(argument).expanduser() for argument in arguments])
+        planned = attaching.plan([Path(os.path.expanduser(argument)) for argument in arguments])
         new = {upload.path for upload in planned.uploads}
         if len(new | set(self._attached)) > MOST_ATTACHMENTS:
             raise ConfigurationError(f"a message has {MOST_ATTACHMENTS} files with it at most")

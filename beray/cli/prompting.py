@@ -27,7 +27,7 @@ class Prompt:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or config.home() / _FILE
+        self._path = path or _history_path()
         self._editing = _readline()
         self._told = False
         self._begun = ""
@@ -73,6 +73,8 @@ class Prompt:
 
     def _remembered(self) -> list[str]:
         found: list[str] = []
+        if self._path is None:
+            return found
         with (
             contextlib.suppress(OSError, UnicodeError, ConfigurationError),
             config.locked(self._path),
@@ -88,6 +90,8 @@ class Prompt:
         return found[-MOST_REMEMBERED:]
 
     def _keep(self, text: str) -> None:
+        if self._path is None:
+            return
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with config.locked(self._path), open(os.open(self._path, flags, 0o600), "ab") as file:
@@ -97,6 +101,14 @@ class Prompt:
                 reason = getattr(error, "strerror", None) or error
                 output.note(f"-- the input history cannot be saved: {reason}")
                 self._told = True
+
+
+def _history_path() -> Path | None:
+    """Return the file of the input history; ``None`` if the user has no home directory."""
+    try:
+        return config.home() / _FILE
+    except ConfigurationError:
+        return None
 
 
 def _readline() -> ModuleType | None:
