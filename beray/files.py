@@ -32,7 +32,6 @@ from beray.exceptions import (
     TransferError,
 )
 from beray.partial import Partial, refuse_existing
-from beray.text import is_encodable
 
 BLOCK_BYTES: Final = 1024 * 1024
 RECEIVE_BYTES: Final = 256 * 1024
@@ -258,20 +257,3 @@ def write_all(file: BinaryIO, block: bytes | memoryview) -> None:
     view = memoryview(block)
     while view:
         view = view[file.write(view) :]
-
-
-def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
-    """Where a file of a work_dir goes below ``folder``.
-
-    Raises:
-        InvalidResponseError: for a name that would leave the folder, or that no file
-            here can have.
-    """
-    parts = remote.split("/")
-    unsafe = any(part in ("", ".", "..") or "\0" in part for part in parts)
-    odd = os.name == "nt" and any(set(part) & set('\\:*?"<>|') for part in parts)
-    if unsafe or odd or not is_encodable(remote):
-        raise InvalidResponseError(
-            f"the server names a file that cannot be saved here: {remote!r}", body=remote[:2048]
-        )
-    return Path(folder, *parts)

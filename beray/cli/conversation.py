@@ -21,7 +21,7 @@ from beray.exceptions import (
     ConfigurationError,
     ConnectionFailed,
 )
-from beray.files import local_path
+from beray.local_names import local_path
 from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace
 
 HELP: Final = """\

@@ -15,7 +15,8 @@ from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
-from beray.files import local_path
+from beray.exceptions import InvalidResponseError
+from beray.local_names import LocalNames, local_path
 from beray.partial import refuse_existing
 from beray.schema import FileItem
 
@@ -34,13 +35,20 @@ def plan(items: list[FileItem], folder: Path) -> Plan:
     """Decide where everything in a work_dir goes; nothing is written.
 
     Raises:
-        InvalidResponseError: a name is not one, or would leave the folder.
+        InvalidResponseError: a name cannot be saved here, would leave the folder, or is the
+            same as another one on this file system.
     """
     folders, files = [folder], []
+    names = LocalNames()
     for item in items:
         path = item.get("path", item["name"])
         local = local_path(folder, path)
-        if item["type"] == "directory":
+        is_folder = item["type"] == "directory"
+        if (reason := names.add(path, is_folder=is_folder)) is not None:
+            raise InvalidResponseError(
+                f"{path!r} cannot be saved here: the name {reason}", body=path[:2048]
+            )
+        if is_folder:
             folders.append(local)
         else:
             files.append((path, local))

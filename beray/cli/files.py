@@ -23,7 +23,7 @@ from beray.cli.options import (
 )
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
-from beray.files import local_path
+from beray.local_names import local_path
 
 STDOUT = Path("-")
 

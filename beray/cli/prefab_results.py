@@ -14,8 +14,8 @@ from beray.cli import output
 from beray.cli.boundary import DONE, FAILED
 from beray.cli.progress import Bars
 from beray.exceptions import ConfigurationError, InvalidResponseError
-from beray.files import local_path
 from beray.gateway import GatewayClient, PrefabResult, PrefabStream, StreamEvent, StreamEventType
+from beray.local_names import local_path
 from beray.partial import refuse_existing
 from beray.text import printable
 

@@ -85,7 +85,7 @@ _RESERVED: Final = frozenset(
 
 
 def is_reserved(prefab_id: str) -> bool:
-    """Whether Windows takes the name of the module for a device; an archive has none of these."""
+    """Return whether the module's name is a device on Windows, where it could not be saved."""
     return prefab_id in _RESERVED
 
 

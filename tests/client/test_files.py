@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from beray import BeRayClient, InvalidResponseError, NotFoundError, TransferCancelled, TransferError
-from beray.files import Transfer, local_path
+from beray.files import Transfer
+from beray.local_names import local_path
 from beray.testing import Answer, FaultServer
 
 BODY = os.urandom(3_000_000)

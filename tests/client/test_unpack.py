@@ -72,21 +72,12 @@ def raw(name: str) -> Callable[[], io.BytesIO]:
         lambda: zipped(("/etc/x", b"")),
         lambda: zipped(("a/./b", b"")),
         lambda: zipped(("a//b", b"")),
-        lambda: zipped(("C:/x", b"")),
-        lambda: zipped(("C:x", b"")),
-        raw("..\\x"),
         raw("a\0b"),
-        lambda: zipped(("a", b""), ("A", b"")),
-        lambda: zipped(("ä", b""), ("A\u0308", b"")),
         lambda: zipped(("a", b"1"), ("a", b"2")),
         lambda: zipped(("a", b"1"), ("a/b", b"2")),
-        lambda: zipped(("a/b", b"2"), ("A", b"1")),
         lambda: zipped((special("l", stat.S_IFLNK | 0o777), b"/etc/passwd")),
         lambda: zipped((special("d", stat.S_IFCHR | 0o666), b"")),
         lambda: zipped((special("p", stat.S_IFIFO | 0o666), b"")),
-        lambda: zipped(("con", b"")),
-        lambda: zipped(("a/AUX.txt", b"")),
-        lambda: zipped(("lpt1.tar.gz", b"")),
         lambda: zipped(("big", b"x" * 2_000_001)),
         lambda: zipped(("a", b"x" * 1_500_000), ("b", b"x" * 1_500_000)),
         lambda: io.BytesIO(b"no archive"),
@@ -455,33 +446,9 @@ def test_an_error_of_the_caller_stays_what_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "x" * 256,
-        "ü" * 128,
-        "/".join(["x" * 200] * 21),
-        "/".join("x" * 201),
-        "a\tb",
-        "a\x1bb",
-        "a\x7fb",
-        "a\x9bb",
-        "sub/nul:",
-        "nul:stream",
-        "con.txt",
-        "CLOCK$",
-        "clock$.x",
-        "aux .c",
-        "aux. .c",
-        "COM1 ",
-        "prn.",
-        "c:",
-        "C:x",
-        "c:/x",
-        "...",
-        "a/.. /x",
-        "a/ /x",
-    ],
-)  # fmt: skip
-def test_a_name_that_does_harm_somewhere_is_refused(tmp_path: Path, name: str) -> None:
+    ["x" * 256, "/".join(["x" * 200] * 21), "/".join("x" * 501), "a/../x", "./a"],
+)
+def test_a_name_that_cannot_be_saved_refuses_the_archive(tmp_path: Path, name: str) -> None:
     with pytest.raises(TransferError, match="the archive was refused"):
         unpack(zipped(("ok", b""), (name, b"")), tmp_path / "out")
     assert left(tmp_path) == []
@@ -490,21 +457,15 @@ def test_a_name_that_does_harm_somewhere_is_refused(tmp_path: Path, name: str) -
 @posix_only
 @pytest.mark.parametrize(
     "name",
-    ["12:30.log", "1:2", "a/b:c", "x" * 255, "ü" * 127, "/".join("x" * 200), "console", "auxiliary.c", "a.", ".con"],
+    [
+        "12:30.log", "1:2", "a/b:c", "x" * 255, "ü" * 127, "/".join("x" * 500), "console",
+        "auxiliary.c", "a.", ".con", "con", "a/AUX.txt", "C:/x", "C:x", "..\\x", "a\tb", "a\x1bb",
+        "a ", "...",
+    ],
 )  # fmt: skip
 def test_a_name_that_only_looks_odd_is_taken(tmp_path: Path, name: str) -> None:
     unpack(zipped((name, b"1")), tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == b"1"
-
-
-@pytest.mark.parametrize(
-    "names",
-    [("a", "a."), ("a ", "a"), ("a. .", "A"), ("a", "a./b"), ("a /b", "a"), ("sub/a", "sub./a "), ("a/b/", "a/b")],
-)  # fmt: skip
-def test_names_that_are_one_to_windows_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
-    with pytest.raises(TransferError, match="there"):
-        unpack(zipped(*((name, b"") for name in names)), tmp_path / "out")
-    assert left(tmp_path) == []
 
 
 def test_entries_are_counted_with_the_folders_they_imply(
@@ -531,7 +492,7 @@ def test_deep_names_cost_as_much_as_they_are_long(tmp_path: Path) -> None:
     names = ["/".join([f"{number}", *["x"] * 150]) + "/" for number in range(1000)]
     archive = zipped(*((name, b"") for name in names), ("../x", b""))
     began = time.process_time()
-    with pytest.raises(TransferError, match="leaves the folder"):
+    with pytest.raises(TransferError, match="leaves the directory"):
         unpack(archive, tmp_path / "out")
     assert time.process_time() - began < 3
 

@@ -132,7 +132,7 @@ HOSTILE = {
     "link": archive(("a", "x"), link="passwd"),
     "bomb": archive(("a", "\0" * (archives.MOST_BYTES + 1))),
     "many": archive(*((f"{n}.txt", "") for n in range(archives.MOST_ENTRIES + 1))),
-    "twice": archive(("a.txt", "x"), ("A.TXT", "y")),
+    "twice": archive(("a.txt", "x"), ("a.txt/b", "y")),
     "cut": archive(("a.txt", "x" * 1000))[:-40],
 }
 
