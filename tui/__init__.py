@@ -19,6 +19,8 @@ __all__ = ["run"]
 def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | None = None) -> int:
     """Run the dashboard on this terminal until the user leaves; return the exit status.
 
+    SIGTERM, SIGHUP and SIGQUIT end it with the terminal restored and status 128 + number.
+
     Args:
         renew: says where the server is now, for one that may have a successor. It is
             called in a thread of its own, and may raise a ``BeRayException``.
@@ -27,6 +29,7 @@ def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | Non
     import threading
 
     from tui.app import BeRayApp
+    from tui.ending_signals import EndingSignals
 
     # What was imported stays: to look through it again and again would delay keys.
     app = BeRayApp(target, profiles, renew=renew, settled=gc.freeze)
@@ -35,8 +38,9 @@ def run(target: Target, profiles: Profiles, *, renew: Callable[[], Target] | Non
     before = threading.excepthook
     threading.excepthook = app.thread_failed
     try:
-        app.run()
+        with EndingSignals(app) as ending:
+            app.run()
     finally:
         threading.excepthook = before
     app.finish_transfers()
-    return app.return_code or 0
+    return 128 + ending.received if ending.received else app.return_code or 0

@@ -76,7 +76,9 @@ class BeRayApp(Access):
         (100, "-wide"),
     ]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "Quit", show=False),
+        # With priority, because dialogs hide the other bindings of the application.
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+z", "suspend_or_undo", "Suspend", show=False, priority=True),
         Binding("f3", "switch_server", "Switch server", show=False),
     ]
 
@@ -184,6 +186,15 @@ class BeRayApp(Access):
         for screen in self.screen_stack:
             if isinstance(screen, PrefabsScreen):
                 screen.show_target()
+
+    def action_suspend_or_undo(self) -> None:
+        """Suspend the dashboard as a shell's job; in a text area, undo the last change."""
+        from textual.widgets import TextArea  # which the first screen does without
+
+        if isinstance(self.focused, TextArea):
+            self.focused.undo()
+        else:
+            self.action_suspend_process()
 
     async def action_quit(self) -> None:
         """Leave. Where that stops what runs, the user is asked first."""

@@ -26,8 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"] and sys.stdout is not None:
         sys.stdout.write(f"beray {__version__}\n")
         return 0
-    from beray.cli import boundary
+    from beray.cli import boundary, ending_signals
 
-    if argv is None:
-        boundary.take_over_excepthooks()
-    return boundary.run(arguments)
+    if argv is not None:
+        return boundary.run(arguments)
+    boundary.take_over_excepthooks()
+    with ending_signals.as_exceptions():
+        return boundary.run(arguments)

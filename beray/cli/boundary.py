@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from beray.cli import output
+from beray.cli.ending_signals import Terminated
 from beray.exceptions import (
     APIError,
     BeRayException,
@@ -47,6 +48,8 @@ def _command(arguments: Sequence[str]) -> int:
         return _dashboard() if not arguments else _named(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Terminated as signalled:
+        return 128 + signalled.number
     except BeRayException as error:
         output.problem(words(error))
         wrong_usage = isinstance(error, (ConfigurationError, InvalidArgument))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from beray.cli import connection, output
@@ -13,6 +14,13 @@ def show(choice: Choice) -> int:
     """Open the dashboard on the server that is meant, and return its exit status."""
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
         output.problem("the dashboard needs a terminal; without one, use `beray run GOAL`")
+        return 2
+    if os.environ.get("TERM") in ("dumb", "unknown"):
+        term = os.environ["TERM"]
+        output.problem(
+            f"the dashboard needs a full-screen terminal, but TERM is {term!r}; "
+            "use `beray run GOAL`, or set TERM to the name of your terminal"
+        )
         return 2
     try:
         import textual  # noqa: F401

@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from typing import Self
 
@@ -76,6 +77,10 @@ class Terminal:
             self.seen += self._read().decode(errors="surrogateescape")
         before, self._read_to = self.seen[self._read_to : found], found + len(text)
         return before
+
+    def echoes(self) -> bool:
+        """Return whether the terminal shows what is typed."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
     def end(self) -> str:
         """Wait for the end of the program and give all that it wrote."""

@@ -10,6 +10,7 @@ import termios
 import time
 from collections.abc import Callable
 
+import psutil
 import pyte
 
 from tests.cli.cli_terminal import DEADLINE_SECONDS, Terminal
@@ -81,9 +82,25 @@ class DashboardTerminal(Terminal):
             piece = self._read() if ready else b""
             assert piece, f"{otherwise}; the screen:\n{self.shown}"
 
+    def until(self, seen: Callable[[], bool]) -> None:
+        """Read what the program writes until ``seen`` returns true."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not seen():
+            assert time.monotonic() < deadline, f"not seen in time; the screen:\n{self.shown}"
+            if select.select([self._master], [], [], 0.02)[0]:
+                self._read()
+
+    def state(self) -> str:
+        """Return the state of the process, such as ``psutil.STATUS_STOPPED``."""
+        return psutil.Process(self.process.pid).status()
+
     def leave(self) -> int:
         """Press q, and give the exit status."""
         self.type("q")
+        return self.read_to_end()
+
+    def read_to_end(self) -> int:
+        """Read until the program has ended, and return its exit status."""
         while self._read():
             pass
         return self.process.wait(DEADLINE_SECONDS)
