@@ -282,7 +282,7 @@ async def test_paths_are_completed_and_folders_gone_into(
         (here / "old" / "x").parent.mkdir()
         (here / "old" / "report.md").write_text("")
         await attach(pilot, here / "old" / "report.md")
-        await until_shown(pilot, "something of that name is attached already")
+        await until_shown(pilot, "An attachment with this name exists already")
         assert len(composer(pilot).order.attachments) == 2
 
 
@@ -383,7 +383,7 @@ async def test_hostile_text_of_the_memory_and_of_the_disk_is_shown_and_nothing_m
         await pilot.press("tab")
         await until_shown(pilot, "whole folder")
         await pilot.press("enter")
-        await until_shown(pilot, "attached already")
+        await until_shown(pilot, "An attachment with this name")
         assert_clean(screen(pilot))
         assert app.is_running
 

@@ -18,6 +18,7 @@ from textual.widgets import Static, TextArea
 from beray.schema import Task
 from beray.text import printable
 from tui import safe
+from tui.composer.attachments import added
 from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
 from tui.composer.order import Order
@@ -174,16 +175,15 @@ class MessageBox(Vertical):
 
         task_id = self._task_id
 
-        def chosen(path: Path | None) -> None:
-            if path is None or task_id != self._task_id:
+        def chosen(paths: list[Path] | None) -> None:
+            if paths is None or task_id != self._task_id:
                 return
-            if any(path.name == other.name for other in self._paths):
-                self.refuse(f"{path.name}: something of that name is attached already")
-                return
-            self._paths = (*self._paths, path)
+            self._paths, refused = added(self._paths, paths)
             self._accept()
             self._show_files()
             self._keep()
+            if refused:
+                self.refuse(refused)
 
         last = self._paths[-1].parent if self._paths else Path.cwd()
         self.app.push_screen(PathScreen(last), chosen)

@@ -37,6 +37,20 @@ class Attachment:
     problem: str = ""
 
 
+def added(there: tuple[Path, ...], paths: Sequence[Path]) -> tuple[tuple[Path, ...], str]:
+    """Return the attachments with ``paths`` added, and why one could not be added, or "".
+
+    Two attachments cannot have the same name in the work_dir; the later one is left out.
+    """
+    refused = ""
+    for path in paths:
+        if any(path.name == other.name for other in there):
+            refused = f"An attachment with this name exists already: {path.name}"
+        else:
+            there = (*there, path)
+    return there, refused
+
+
 def look_at(path: Path, go_on: Callable[[], object] = lambda: None) -> Attachment:
     """What ``path`` holds. Reads whole trees: call it in a thread.
 

@@ -6,32 +6,57 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from beray.text import one_line
 from tui import background, safe, status
 from tui.composer import messages
+from tui.composer.dropped import dropped_paths
 from tui.composer.enclosed import MUTED
 from tui.composer.line import Line
 from tui.composer.listing import Entry, Listing, listed, shown_folder, split
 
 
-class PathScreen(ModalScreen[Path | None]):
-    """Gives an absolute path, or ``None``. What is typed is completed by tab.
+class PathLine(Line):
+    """A line that recognises the paths of files dropped on the terminal."""
 
-    The first line stands for the folder itself, once its name is followed by a separator.
+    class Dropped(Message):
+        """Files were dropped; ``paths`` are absolute."""
+
+        def __init__(self, paths: list[Path]) -> None:
+            super().__init__()
+            self.paths = paths
+
+    def _on_paste(self, event: events.Paste) -> None:
+        paths = dropped_paths(event.text)
+        if not paths:
+            super()._on_paste(event)
+            return
+        event.prevent_default()
+        event.stop()
+        self.post_message(self.Dropped(paths))
+
+
+class PathScreen(ModalScreen[list[Path] | None]):
+    """Dialog that returns absolute paths, or ``None``. Tab completes what is typed.
+
+    Several paths are returned only if several files were dropped. The first line of the list is
+    the directory itself, once its name is followed by a separator.
 
     Args:
-        folder: where to begin.
-        title: what is asked for.
-        types: the endings, in small letters, that a file may have; empty for any.
-        folders: a folder can be chosen as well.
+        folder: directory to begin in.
+        title: title of the dialog.
+        types: endings, in lower case, that a file may have; empty for any.
+        folders: whether a directory can be chosen.
+        many: whether several files can be dropped at once.
     """
 
     CSS_PATH = "choosing.tcss"
@@ -52,8 +77,10 @@ class PathScreen(ModalScreen[Path | None]):
         types: tuple[str, ...] = (),
         *,
         folders: bool = True,
+        many: bool = True,
     ) -> None:
         super().__init__()
+        self._takes_many = many
         self._title = title
         self._types = types
         self._takes_folders = folders
@@ -68,7 +95,7 @@ class PathScreen(ModalScreen[Path | None]):
             dialog.border_title = safe.line(self._title, 60)
             enter = "attaches" if self._takes_folders else "takes"
             dialog.border_subtitle = f"tab completes · enter {enter} · esc cancels"
-            yield Line(self._start, id="path", select_on_focus=False)
+            yield PathLine(self._start, id="path", select_on_focus=False)
             yield Static(classes="nothing", markup=False)
             choices = OptionList(id="choices", markup=False, compact=True)
             choices.can_focus = False
@@ -97,6 +124,24 @@ class PathScreen(ModalScreen[Path | None]):
             lambda error: messages.Listed(text, Listing(folder, problem=safe.words(error))),
         )
 
+    @on(PathLine.Dropped)
+    def _drop(self, message: PathLine.Dropped) -> None:
+        message.stop()
+        first, *others = message.paths
+        if others and self._takes_many:
+            self.dismiss(message.paths)
+        elif others:
+            words = f"{len(message.paths)} files were dropped; one can be chosen here"
+            self._show_words(words, is_problem=True)
+        elif first.is_dir():
+            shown = f"{shown_folder(first)}{os.sep}".replace(os.sep * 2, os.sep)
+            self._folders[shown] = first
+            self._type(shown)
+        else:
+            shown = f"{shown_folder(first.parent)}{os.sep}".replace(os.sep * 2, os.sep)
+            self._folders[shown] = first.parent
+            self._type(shown + one_line(first.name, 255))
+
     def on_listed(self, message: messages.Listed) -> None:
         if message.text != self._typed:
             return
@@ -112,16 +157,20 @@ class PathScreen(ModalScreen[Path | None]):
             options.append(Option(Content(f"… {more:,} more: type to find one"), disabled=True))
         choices = self.query_one(OptionList)
         choices.set_options(options)
-        choices.highlighted = 0 if self._choices else None
+        exact = (at for at, entry in enumerate(self._choices) if name and entry.shown == name)
+        choices.highlighted = next(exact, 0) if self._choices else None
         words = listing.problem
         if not words and not self._choices:
             words = (
                 f"Nothing here begins with {name}" if name else "There is nothing to choose here"
             )
+        self._show_words(words, is_problem=bool(listing.problem))
+
+    def _show_words(self, words: str, *, is_problem: bool) -> None:
         nothing = self.query_one(".nothing", Static)
         nothing.update(safe.line(words))
         nothing.display = bool(words)
-        nothing.set_class(bool(listing.problem), "problem")
+        nothing.set_class(is_problem, "problem")
 
     def action_complete(self) -> None:
         """What all names have in common; where that is there already, the highlighted one."""
@@ -167,7 +216,7 @@ class PathScreen(ModalScreen[Path | None]):
         if entry.is_folder and not self._takes_folders:
             self._go_on_with(split(self._typed)[0], entry)
         else:
-            self.dismiss(entry.path)
+            self.dismiss([entry.path])
 
 
 def _itself(folder: Path) -> Content:

@@ -17,6 +17,7 @@ from textual.widgets import Button, Footer, Static, TextArea
 from beray.text import printable
 from tui import safe
 from tui.composer import editor
+from tui.composer.attachments import added
 from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
 from tui.composer.history_screen import HistoryScreen
@@ -198,14 +199,11 @@ class ComposerScreen(ModalScreen[Order | None]):
 
     @on(Button.Pressed, "#attach")
     def action_attach(self) -> None:
-        def chosen(path: Path | None) -> None:
-            if path is None:
-                return
-            if any(path.name == other.name for other in self._attachments):
-                self._refuse(f"{path.name}: something of that name is attached already")
-                return
-            self._attachments = (*self._attachments, path)
+        def chosen(paths: list[Path] | None) -> None:
+            self._attachments, refused = added(self._attachments, paths or ())
             self._enclosed_changed()
+            if refused:
+                self._refuse(refused)
 
         last = self._attachments[-1].parent if self._attachments else Path.cwd()
         self.app.push_screen(PathScreen(last), chosen)

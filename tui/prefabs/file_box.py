@@ -94,19 +94,21 @@ class FileBox(Box):
     def choose(self) -> None:
         """Ask for a file; it takes the place of the one that is there where there is but one."""
 
-        def chosen(path: Path | None) -> None:
-            if path is None:
-                return
-            there = self.paths if self.place.many else ()
-            refused = refused_file(self.place, path, there)
+        def chosen(paths: list[Path] | None) -> None:
+            there, refused = self.paths if self.place.many else (), ""
+            for path in paths or ():
+                problem = refused_file(self.place, path, there)
+                refused = refused or problem
+                there = there if problem else (*there, path)
+            if paths and there:
+                self._have(there)
             if refused:
                 self.refuse(refused)
-            else:
-                self._have((*there, path))
 
         last = self.paths[-1].parent if self.paths else Path.cwd()
         title = f"A file for {self.place.key}"
-        self.app.push_screen(PathScreen(last, title, self.place.types, folders=False), chosen)
+        screen = PathScreen(last, title, self.place.types, folders=False, many=self.place.many)
+        self.app.push_screen(screen, chosen)
 
     def _have(self, paths: tuple[Path, ...]) -> None:
         self.paths = paths

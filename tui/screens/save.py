@@ -17,7 +17,9 @@ from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
 
 from beray.exceptions import TransferCancelled
 from beray.files import Transfer
+from beray.text import one_line
 from tui import background, messages, safe, status
+from tui.composer.dropped import dropped_paths
 from tui.widgets.field import Field
 
 Download = Callable[[Path, bool, Transfer], Path]
@@ -45,7 +47,7 @@ class SaveScreen(ModalScreen[Path | None]):
             dialog.border_title = "Save"
             dialog.border_subtitle = "enter saves · esc cancels"
             yield Static(self._title, classes="subject", markup=False)
-            yield Field("To", id="target", value=str(self._suggested))
+            yield Field("To", id="target", value=str(self._suggested), whole=_dropped_path)
             yield Checkbox("Overwrite a file that is there", id="overwrite", compact=True)
             with Vertical(id="progress") as progress:
                 progress.display = False
@@ -131,3 +133,9 @@ class SaveScreen(ModalScreen[Path | None]):
         self.query_one("#progress").display = running
         self.query_one("#overwrite").disabled = running
         self.query_one("#save", Button).disabled = running
+
+
+def _dropped_path(pasted: str) -> str | None:
+    """Return the path of a file dropped on the terminal; ``None`` for other text."""
+    paths = dropped_paths(pasted)
+    return one_line(str(paths[0]), 4096) if paths else None

@@ -19,9 +19,9 @@ def _first_line(text: str) -> str:
 
 
 class FieldInput(Input):
-    """What is pasted goes through ``whole`` or the gate; a secret is not copied anywhere."""
+    """Input that makes pasted text printable; a secret is never copied anywhere."""
 
-    def __init__(self, value: str, secret: bool, whole: Callable[[str], str] | None) -> None:
+    def __init__(self, value: str, secret: bool, whole: Callable[[str], str | None] | None) -> None:
         super().__init__(value, password=secret)
         self._whole = whole
 
@@ -42,8 +42,9 @@ class FieldInput(Input):
             super().action_cut()
 
     def _take(self, text: str) -> None:
-        if self._whole is not None:
-            self.replace(self._whole(text), 0, len(self.value))
+        value = self._whole(text) if self._whole is not None else None
+        if value is not None:
+            self.replace(value, 0, len(self.value))
         else:
             self.replace(_first_line(text) if self.password else one_line(text), *self.selection)
 
@@ -53,7 +54,7 @@ class Field(Vertical):
 
     Args:
         secret: never show what is typed.
-        whole: makes all of the value from what is pasted.
+        whole: returns the new value for pasted text, or ``None`` to insert that text.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Field(Vertical):
         secret: bool = False,
         value: str = "",
         disabled: bool = False,
-        whole: Callable[[str], str] | None = None,
+        whole: Callable[[str], str | None] | None = None,
     ) -> None:
         super().__init__(id=id, disabled=disabled)
         self._label = label
