@@ -458,7 +458,7 @@ def test_a_name_that_cannot_be_saved_refuses_the_archive(tmp_path: Path, name: s
 @pytest.mark.parametrize(
     "name",
     [
-        "12:30.log", "1:2", "a/b:c", "x" * 255, "ü" * 127, "/".join("x" * 500), "console",
+        "12:30.log", "1:2", "a/b:c", "x" * 255, "ü" * 127, "/".join("x" * 250), "console",
         "auxiliary.c", "a.", ".con", "con", "a/AUX.txt", "C:/x", "C:x", "..\\x", "a\tb", "a\x1bb",
         "a ", "...",
     ],
