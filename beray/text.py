@@ -16,6 +16,11 @@ _SEPARATORS = "\u2028\u2029"
 # SGR sequences only choose colours; compilers and ls emit them by the thousand.
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-9;:]*m")
 _CR = re.compile(r"\r\n?")
+_NEWLINE = re.compile(r"\r+\n")
+_ERASE = re.compile(r"(?:\x1b\[|\x9b)[012]?K")
+_REDRAW = re.compile(r"\r+")
+UNFINISHED_OUTPUT = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
+"""End of a piece of output whose meaning depends on the next piece."""
 
 
 def _stand_ins() -> dict[int, str]:
@@ -42,6 +47,25 @@ def printable(text: str) -> str:
     if _UNSAFE.search(text) is None:
         return text
     return _CR.sub("\n", _COLOUR.sub("", text)).translate(_STAND_INS)
+
+
+def printable_output(text: str) -> str:
+    """Return output of a program with nothing but carriage returns that a terminal would obey.
+
+    A single CR stays where the program writes over its line, as progress displays do; CRLF becomes
+    newline. Sequences that erase a line vanish, because whoever shows a CR clears the line.
+    """
+    if _UNSAFE.search(text) is None:
+        return text
+    plain = _ERASE.sub("", _COLOUR.sub("", _NEWLINE.sub("\n", text)))
+    return "\r".join(part.translate(_STAND_INS) for part in _REDRAW.split(plain))
+
+
+def overwritten(text: str) -> str:
+    """Return ``text`` with each line as the last carriage return in it left it."""
+    if "\r" not in text:
+        return text
+    return "\n".join(line.rpartition("\r")[2] for line in text.split("\n"))
 
 
 def is_encodable(text: str) -> bool:

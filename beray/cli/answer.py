@@ -199,7 +199,7 @@ class Spoken(Lines):
 
 def markdown_suits(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether stdout is a terminal that can, and may, show more than plain text."""
-    plain = environ.get("TERM") in ("dumb", "unknown") or bool(environ.get("NO_COLOR"))
+    plain = output.is_dumb(environ) or bool(environ.get("NO_COLOR"))
     return output.is_terminal(sys.stdout) and not plain
 
 

@@ -15,7 +15,7 @@ def show(choice: Choice) -> int:
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
         output.problem("the dashboard needs a terminal; without one, use `beray run GOAL`")
         return 2
-    if os.environ.get("TERM") in ("dumb", "unknown"):
+    if output.is_dumb():
         term = os.environ["TERM"]
         output.problem(
             f"the dashboard needs a full-screen terminal, but TERM is {term!r}; "

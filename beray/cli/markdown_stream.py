@@ -22,7 +22,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from beray.cli import output
-from beray.text import one_line, printable
+from beray.text import one_line, overwritten, printable, printable_output
 
 LONGEST_BLOCK: Final = 5_000
 """Characters of a block that is painted again and again; behind them it is printed for good."""
@@ -79,7 +79,7 @@ class MarkdownFlow(output.Flow):
                 self._close()
             super()._write(text)
         elif text:
-            self._open += printable(text)
+            self._open = overwritten(self._open + printable_output(text))
             with self._writing:
                 self._paint(self._cut())
 

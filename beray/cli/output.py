@@ -10,19 +10,16 @@ import errno
 import io
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from beray.text import one_line, printable
+from beray.text import UNFINISHED_OUTPUT, one_line, printable, printable_output
 
 LONGEST_NOTE: Final = 2000
 """Characters of a line on stderr."""
 
-# The beginning of a colour sequence or of a CRLF, whose rest is in the next piece.
-_UNFINISHED = re.compile("(?:\r|\x1b(?:\\[[0-9;:]{0,32})?|\x9b[0-9;:]{0,32})\\Z")
 _BREAKS_A_CELL = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
 
 
@@ -56,6 +53,11 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty()
     except (AttributeError, ValueError):
         return False
+
+
+def is_dumb(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the terminal has no control sequences, as far as ``TERM`` says."""
+    return environ.get("TERM") in ("dumb", "unknown")
 
 
 def can_ask() -> bool:
@@ -138,7 +140,8 @@ class Flow:
     """Text that arrives in pieces, written to stdout as it comes.
 
     A colour sequence or CRLF that is cut in two is put together again before it is
-    made printable. ``note`` writes to stderr without landing in the middle of a line.
+    made printable. A line that its program writes over (CR) is written over on a terminal
+    too. ``note`` writes to stderr without landing in the middle of a line.
     """
 
     def __init__(self) -> None:
@@ -147,7 +150,7 @@ class Flow:
 
     def write(self, text: str) -> None:
         text = self._held + text
-        unfinished = _UNFINISHED.search(text)
+        unfinished = UNFINISHED_OUTPUT.search(text)
         end = unfinished.start() if unfinished else len(text)
         self._held = text[end:]
         self._write(text[:end])
@@ -172,11 +175,14 @@ class Flow:
 
     def _release(self) -> None:
         held, self._held = self._held, ""
-        self._write(held)
+        # Nothing follows that would write over the line: it stays.
+        self._write(held.rstrip("\r") if is_terminal(sys.stdout) else held)
 
     def _write(self, text: str) -> None:
         if text:
-            shown = printable(text)
+            shown = printable_output(text)
+            if "\r" in shown and is_terminal(sys.stdout) and not is_dumb():
+                shown = shown.replace("\r", "\r\x1b[K")
             sys.stdout.write(shown)
             sys.stdout.flush()
             if shown:

@@ -127,3 +127,16 @@ def test_a_pipe_gets_no_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress.bars() as begin:
         begin("name").advance(1, 2)
     assert pipe.getvalue() == ""
+
+
+def test_a_line_that_is_written_over_is_one_line(screen: Screen, pipe: io.StringIO) -> None:
+    written: list[str] = []
+    for stream in (screen, pipe):
+        output.sys.stdout = stream
+        flow = output.Flow()
+        for piece in ("begin\n1", "0 %\r", "55 %", "\r100 %\r", "\n", "end\r"):
+            flow.write(piece)
+        flow.finish()
+        written.append(stream.getvalue())
+    assert written[0] == "begin\n10 %\r\x1b[K55 %\r\x1b[K100 %\nend\n"
+    assert written[1] == "begin\n10 %\r55 %\r100 %\nend\r"

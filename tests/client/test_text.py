@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray.text import one_line, printable
+from beray.text import one_line, overwritten, printable, printable_output
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,31 @@ def test_nothing_gets_through(text: str) -> None:
     line = one_line(text)
     assert "\n" not in line
     assert len(line) <= 500
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\r\nb", "a\nb"),
+        ("a\r\r\nb", "a\nb"),
+        ("1%\r2%\r\r3%", "1%\r2%\r3%"),
+        ("1%\r\x1b[K2%\x1b[0K\r\x9b2K3%", "1%\r2%\r3%"),
+        ("\x1b[2J\r\x1b[1A\x07", "␛[2J\r␛[1A␇"),
+        ("\r\x1b[32mgreen\x1b[0m", "\rgreen"),
+    ],
+)
+def test_printable_output_keeps_what_writes_over_a_line(text: str, shown: str) -> None:
+    assert printable_output(text) == shown
+
+
+def test_overwritten_lines_show_their_last_state() -> None:
+    assert overwritten("1%\r2%\r3%") == "3%"
+    assert overwritten("x\ny 1%\ry 2%\nz") == "x\ny 2%\nz"
+    assert overwritten("plain\n") == "plain\n"
+
+
+@given(st.text(st.characters(codec=None), max_size=200))
+def test_output_passes_nothing_but_carriage_returns(text: str) -> None:
+    shown = printable_output(text)
+    assert printable(shown.replace("\r", "")) == shown.replace("\r", "")
+    assert "\r\n" not in shown and "\r\r" not in shown

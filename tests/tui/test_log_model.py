@@ -49,6 +49,40 @@ def test_pieces_of_output_flow_into_lines_however_they_were_cut() -> None:
     assert cuts == {("one", "two and", "", "three")}
 
 
+PROGRESS = "".join(f"\rfetching {percent:3} %" for percent in range(101)) + "\r\ndone\n"
+
+
+@given(st.lists(st.integers(0, len(PROGRESS)), max_size=20))
+def test_a_line_that_is_written_over_is_one_row_however_it_was_cut(cuts: list[int]) -> None:
+    places = sorted({0, *cuts, len(PROGRESS)})
+    pieces = [output(PROGRESS[start:end]) for start, end in pairwise(places)]
+    assert shown(output("begin\n"), *pieces) == ["begin", "fetching 100 %", "done"]
+
+
+def test_progress_of_many_events_is_one_row_per_thousand_and_bounded() -> None:
+    events = [output(f"\rfetching {number}") for number in range(20_000)]
+    blocks = made(events)
+    texts = [row.text for row in rows(blocks)]
+    assert texts[-1] == "fetching 19999"
+    assert len(texts) <= 21
+    assert max(len(block.offsets) for block in blocks) <= 1025
+    assert blocks[-1].number_at(0) <= 20_000 == blocks[-1].last
+
+
+def test_a_window_lets_go_of_progress() -> None:
+    window = Window()
+    for number in range(1, 20_001):
+        window.append([(number, output(f"\rfetching {number}"))])
+        if window.too_large:
+            window.drop_top()
+    assert len(window.events) <= window_module.MOST_EVENTS
+    assert window.blocks[-1].text == "fetching 20000"
+
+
+def test_model_text_is_written_over_as_well() -> None:
+    assert shown(text("10 %"), text("\r100 %\n\nend")) == ["100 %", "", "end"]
+
+
 def test_another_source_or_another_event_begins_anew() -> None:
     blocks = made([text("said"), output("printed"), result("shell", {"exit_code": 2}), text("x")])
     kinds = [block.kind for block in blocks]

@@ -98,6 +98,23 @@ class Block:
         return 1 + self.text.count("\n") + size // _COLUMNS + len(self.paths)
 
 
+def _add_text(block: Block, part: str) -> None:
+    """Append ``part``; each CR in it removes what its line had so far."""
+    if "\r" not in part:
+        block.text += part
+        return
+    first, *others = part.split("\r")
+    text, kept = block.text + first, len(block.text)
+    for other in others:
+        start = text.rfind("\n") + 1
+        kept = min(kept, start)
+        text = text[:start] + other
+    block.text = text
+    # Events whose text is gone begin where the line does.
+    gone = bisect_right(block.offsets, kept)
+    block.offsets[gone:] = [kept] * (len(block.offsets) - gone)
+
+
 class Builder:
     """Makes blocks of events, one after another.
 
@@ -172,7 +189,7 @@ class Builder:
                 missing = number - block.first + 1 - len(block.offsets)
                 if 0 < missing < _MOST_WORDS:
                     block.offsets.extend([len(block.text)] * missing)
-                block.text += part
+                _add_text(block, part)
                 block.last = number
                 block.version += 1
                 rest, whole = rest - len(part), False

@@ -12,7 +12,7 @@ import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from beray.text import printable
+from beray.text import UNFINISHED_OUTPUT, printable_output
 
 LINE: Final = 2000
 """Characters after which a line is broken, so that no line costs more than this to lay out."""
@@ -24,8 +24,10 @@ _LINE_START: Final = 200
 """How much of a Markdown line is looked at."""
 _BUCKET: Final = 64
 """Output is cut at the first line end in each so many events."""
+_REDRAWS: Final = 1024
+"""A line that is written over is cut at the first CR in each so many events."""
+_MOST_HELD: Final = 1024
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
-_HELD = re.compile(r"(?:\r|\x1b(?:\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\Z")
 
 
 class Kind(StrEnum):
@@ -74,7 +76,8 @@ START: Final = Context()
 class Gate:
     """Makes a flow printable piece by piece.
 
-    What could be the beginning of CRLF or of a colour sequence waits for the rest.
+    What could be the beginning of CRLF or of a colour sequence waits for the rest. A CR in
+    what it returns means that the line is written over.
     """
 
     def __init__(self, held: str = "") -> None:
@@ -82,13 +85,13 @@ class Gate:
 
     def pass_on(self, text: str) -> str:
         text = self.held + text
-        held = _HELD.search(text[-45:])
+        held = UNFINISHED_OUTPUT.search(text, max(0, len(text) - _MOST_HELD))
         self.held = held[0] if held else ""
-        return printable(text[: len(text) - len(self.held)])
+        return printable_output(text[: len(text) - len(self.held)])
 
     def rest(self) -> str:
         held, self.held = self.held, ""
-        return printable(held)
+        return printable_output(held).removesuffix("\r")
 
 
 class Cutter:
@@ -104,7 +107,9 @@ class Cutter:
         self._line, self._fresh, self._column = "", not context.joined, 0
         # Of the current piece:
         self._length = self._lines = 0
+        self._line_start = 0
         self._bucket: int | None = None
+        self._first = 0
         self._numbered = False
 
     def feed(self, text: str, number: int) -> list[tuple[str, Context | None]]:
@@ -112,13 +117,21 @@ class Cutter:
         parts: list[tuple[str, Context | None]] = []
         start = at = 0
         while at < len(text):
+            if text[at] == "\r":
+                if self._write_over(number):
+                    parts.append((text[start:at], self._cut()))
+                    start = at
+                at += 1
+                continue
             if self._fresh and self._markdown and self._ends_paragraph(text[at]):
                 parts.append((text[start:at], self._cut()))
                 start = at
             if self._bucket is None:
                 self._bucket, self._numbered = number // _BUCKET, text[at].isdigit()
-            newline = text.find("\n", at)
-            end = len(text) if newline < 0 else newline
+                self._first = number
+            redraw = text.find("\r", at)
+            newline = text.find("\n", at, redraw if redraw >= 0 else len(text))
+            end = newline if newline >= 0 else redraw if redraw >= 0 else len(text)
             if end - at > LINE - self._column:
                 end = at + LINE - self._column
                 self._go_on(text, at, end)
@@ -144,11 +157,21 @@ class Cutter:
             if self._markdown and len(self._line) < _LINE_START:
                 self._line += text[at : min(end, at + _LINE_START)]
 
+    def _write_over(self, number: int) -> bool:
+        """Begin the current line anew; return whether the piece ends before that."""
+        if self._bucket is not None and number // _REDRAWS > self._first // _REDRAWS:
+            self._line, self._fresh, self._column = "", True, 0
+            return True
+        self._length = self._line_start
+        self._line, self._column = "", 0
+        return False
+
     def _end_line(self, number: int) -> bool:
         """Take note of a newline; whether the piece ends behind it."""
         line, self._line = self._line, ""
         self._fresh, self._column = True, 0
         self._length += 1
+        self._line_start = self._length
         self._lines += 1
         if self._markdown:
             self._blank = not line.strip()
@@ -180,7 +203,7 @@ class Cutter:
         return not (self._numbered and following.isdigit())
 
     def _cut(self) -> Context:
-        self._length = self._lines = 0
+        self._length = self._lines = self._line_start = 0
         self._bucket = None
         spaced = self._markdown and self._fresh and self._blank
         return Context(self._flow, not self._fresh, spaced, self._fence)
