@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.chats import Chats
+from beray.server.client_address import Client, client_of
 from beray.server.event_log import EventLog
 from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
@@ -52,6 +53,14 @@ def services(request: Request) -> Services:
 
 
 AppServices = Annotated[Services, Depends(services)]
+
+
+async def current_client(request: Request, app: AppServices) -> Client:
+    """Return the client, by which requests are limited."""
+    return client_of(request, app.settings.trusted_proxies)
+
+
+CurrentClient = Annotated[Client, Depends(current_client)]
 _bearer = HTTPBearer(auto_error=False, description="An access token from login or register.")
 
 

@@ -6,34 +6,21 @@ is looked for in its own place only, and one that is given and wrong is never ov
 
 from __future__ import annotations
 
-from functools import lru_cache
-from ipaddress import (
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.dependencies import AppServices, digest
+from beray.server.client_address import in_networks
+from beray.server.dependencies import AppServices, CurrentClient, digest
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
-_WRONG_KEYS: Final = RateLimitItemPerMinute(30)
 
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
-_limiter = MovingWindowRateLimiter(MemoryStorage())
 
 
 async def current_caller(request: Request, app: AppServices) -> Caller:
@@ -59,7 +46,7 @@ async def current_caller(request: Request, app: AppServices) -> Caller:
             )
         return Caller(user.id, None, address)
     # A browser says where a page comes from: any page could call by the address of its reader.
-    if is_allowed(address, app.settings.gateway_allow) and "Origin" not in request.headers:
+    if in_networks(address, app.settings.gateway_allow) and "Origin" not in request.headers:
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
 
@@ -67,45 +54,25 @@ async def current_caller(request: Request, app: AppServices) -> Caller:
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 
-def is_allowed(address: str, networks: str) -> bool:
-    """Whether ``address`` is in one of ``networks``, which have commas between them."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return any(found in network for network in _networks(networks))
-
-
-@lru_cache(maxsize=8)
-def _networks(text: str) -> list[IPv4Network | IPv6Network]:
-    return [_unmapped(ip_network(item)) for item in map(str.strip, text.split(",")) if item]
-
-
-def _unmapped(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """IPv4 addresses, where they are written as IPv6 ones (RFC 4291, 2.5.5.2)."""
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        first = int(network.network_address) & 0xFFFF_FFFF
-        return IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
-    return network
-
-
 @router.post("/v1/auth/convert_to_internal_token")
-async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:
+async def convert_to_internal_token(
+    request: Request, client: CurrentClient, app: AppServices
+) -> dict[str, str]:
     """Exchange an API key (``Authorization: Bearer sk-…``) for an internal token."""
-    address = request.client.host if request.client else ""
-    if not _limiter.test(_WRONG_KEYS, address):
+    wrong_keys = app.gateway.wrong_keys
+    wait = wrong_keys.wait_seconds(client.key)
+    if wait:
         raise GatewayRefused(
             429,
             "TOO_MANY_TRIES",
-            "Too many wrong API keys; wait a minute.",
-            headers={"Retry-After": "60"},
+            f"Too many wrong API keys from your address ({wrong_keys.limit} within "
+            f"{wrong_keys.seconds:.0f} s); try again in {wait} s.",
+            headers={"Retry-After": str(wait)},
         )
     key = _bearer(request)
     found = await run_in_threadpool(app.gateway.api_keys.find, key)
     if found is None:
-        _limiter.hit(_WRONG_KEYS, address)
+        wrong_keys.add(client.key)
         problem = (
             "The API key is wrong or was revoked."
             if key.startswith(KEY_START)

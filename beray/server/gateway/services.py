@@ -21,11 +21,13 @@ from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
+from beray.server.sliding_window import SlidingWindow
 from beray.server.store import Store
 from beray.text import one_line
 
 OBJECTS_FOLDER: Final = "objects"
 SECRET_FILE: Final = "objects.key"
+WRONG_KEYS_PER_MINUTE: Final = 30
 
 
 log = structlog.get_logger("beray.gateway")
@@ -45,6 +47,8 @@ class Gateway:
     api_keys: ApiKeys
     quotas: Quotas
     prefabs: Prefabs
+    wrong_keys: SlidingWindow
+    """Wrong API keys by client address."""
 
 
 @asynccontextmanager
@@ -68,7 +72,8 @@ async def running_gateway(
             running_prefabs(settings, store, sandbox, objects)
         )
         tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
-        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs)
+        wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
+        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
 
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:

@@ -12,7 +12,7 @@ from support import until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
-from beray.server.gateway.access import is_allowed
+from beray.server.client_address import in_networks
 from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
 from beray.server.store import Store
@@ -179,7 +179,7 @@ def test_guessing_has_an_end(tmp_path: Path) -> None:
         for guess in ("sk-30", key):
             answer = exchange(server, guess)
             assert refusal(answer) == (429, "TOO_MANY_TRIES")
-            assert answer.headers["Retry-After"] == "60"
+            assert 0 < int(answer.headers["Retry-After"]) <= 60
 
 
 def test_right_keys_are_not_counted(agent: Agent) -> None:
@@ -256,7 +256,7 @@ def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
     ],
 )
 def test_networks(address: str, networks: str, allowed: bool) -> None:
-    assert is_allowed(address, networks) is allowed
+    assert in_networks(address, networks) is allowed
 
 
 def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
