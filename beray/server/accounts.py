@@ -1,175 +1,232 @@
-"""Accounts: verification codes, passwords, tokens. What the ``auth`` routes call.
+"""Accounts: registration, sign-in and access tokens. Called by the ``auth`` routes.
 
-Synchronous; called in threads. Of a password only its argon2 hash is kept, of a code
-and a token only a SHA-256.
+Only the argon2 hash of a password is stored, and only the SHA-256 of a code and a token.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 import secrets
-from datetime import UTC, datetime
-from functools import cache
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy.exc import IntegrityError
+import structlog
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
-from beray.server.dependencies import Services, digest
-from beray.server.store import LOCAL_EMAIL, utc_now
-from beray.server.tables import User, VerificationCode
+from beray.server.client_address import Client
+from beray.server.dependencies import digest
+from beray.server.email_address import EmailAddress, account_key, parse_email
+from beray.server.login_limits import LoginLimits
+from beray.server.mail import AddressRefused, Mailer, MailFailed
+from beray.server.mail_limits import MailLimits
+from beray.server.password_hashing import PasswordHashing
+from beray.server.refusals import Refused
+from beray.server.settings import Settings
+from beray.server.store import LOCAL_EMAIL, Store
+from beray.server.tables import User
+from beray.server.verification_codes import CODE_SECONDS, VerificationCodes
 
-CODE_SECONDS: Final = 600.0
-CODE_TRIES: Final = 5
-MAIL_INTERVAL_SECONDS: Final = 60.0
-_EMAIL: Final = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f-\x9f]{1,64}@[\w.-]{1,253}")
+LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
+EXPIRY_INTERVAL_SECONDS: Final = 60.0
+MAIL_RESPONSE_SECONDS: Final = 10.0
+"""Longest wait of a request for the mail server. A slower delivery continues without it."""
+MAX_DELIVERIES: Final = 100
+_BUSY_SECONDS: Final = 30
 
-_hasher = PasswordHasher()
-
-
-@cache
-def _nobodys_hash() -> str:
-    """Checked where an e-mail is unknown, so that the time of an answer does not tell."""
-    return _hasher.hash(secrets.token_hex(16))
-
-
-class Refused(Exception):
-    """The server says no; ``status`` is the HTTP status, the text is for the user."""
-
-    def __init__(self, status: int, reason: str, retry_after: int | None = None) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.retry_after = retry_after
+log = structlog.get_logger("beray.accounts")
 
 
-def normal_email(email: str) -> str:
-    """Return an e-mail as it is stored.
+class Accounts:
+    """Registers and signs in users. Used on one event loop.
 
-    Raises:
-        Refused: it cannot be an address.
+    Args:
+        token_seconds: how long an access token is valid.
     """
-    address = email.strip().lower()
-    if not _EMAIL.fullmatch(address) or ".." in address or address.endswith((".", "-")):
-        raise Refused(422, "This is not an e-mail address.")
-    return address
 
+    def __init__(
+        self,
+        *,
+        store: Store,
+        mailer: Mailer,
+        mail_limits: MailLimits,
+        codes: VerificationCodes,
+        hashing: PasswordHashing,
+        login_limits: LoginLimits,
+        token_seconds: float,
+    ) -> None:
+        self._store = store
+        self._mailer = mailer
+        self._mail_limits = mail_limits
+        self._codes = codes
+        self._hashing = hashing
+        self._login_limits = login_limits
+        self._token_seconds = token_seconds
+        self._deliveries: set[asyncio.Task[None]] = set()
 
-def send_code(app: Services, email: str) -> None:
-    """Mail a new code to ``email``; the one before it is dead.
+    async def send_code(self, email: str, client: Client) -> None:
+        """Mail a new code to ``email``.
 
-    Raises:
-        Refused: the address is registered, had a mail within the minute, or cannot be one.
-        MailFailed: the mail could not be sent; the next try need not wait.
-    """
-    address = normal_email(email)
-    if app.store.user_by_email(address) is not None or address == LOCAL_EMAIL:
-        raise Refused(409, "This e-mail is registered already; sign in instead.")
-    code = f"{secrets.randbelow(10**6):06}"
-    with app.store.writing() as session:
-        known = session.get(VerificationCode, address)
-        wait = _seconds_until(known.sent_at, MAIL_INTERVAL_SECONDS) if known else 0
-        if wait > 0:
-            raise Refused(429, f"A code was sent just now; ask again in {wait} s.", wait)
-        session.merge(
-            VerificationCode(
-                email=address,
-                digest=digest(f"{address} {code}"),
-                sent_at=utc_now(),
-                expires_at=utc_now(CODE_SECONDS),
-                wrong_tries=0,
+        Returns once the mail server has taken the mail, or after ``MAIL_RESPONSE_SECONDS``; the
+        delivery then continues, and a failure is logged.
+
+        Raises:
+            Refused: 422, the address is invalid or the mail server cannot deliver to it; 409, it is
+                registered; 429, too many codes were requested; 503, the mail cannot be sent now.
+        """
+        address = parse_email(email)
+        self._mail_limits.add_request(client)
+        if address.text == LOCAL_EMAIL or await self._user(address.spellings) is not None:
+            raise _registered()
+        if len(self._deliveries) >= MAX_DELIVERIES:
+            raise Refused(
+                503,
+                f"The code could not be mailed: {MAX_DELIVERIES} mails are being sent already, the "
+                f"maximum. Try again in {_BUSY_SECONDS} s.",
+                _BUSY_SECONDS,
             )
-        )
-    try:
-        app.mailer.send(
-            address,
-            "Your BeRay verification code",
-            f"Your verification code is {code}\n\n"
-            f"It is valid for {CODE_SECONDS / 60:.0f} minutes. "
-            "If you did not ask for it, ignore this mail.\n",
-        )
-    except BaseException:
-        with app.store.writing() as session:
-            unsent = session.get(VerificationCode, address)
-            if unsent is not None:
-                session.delete(unsent)
-        raise
+        self._mail_limits.add_mail()
+        try:
+            code = await run_in_threadpool(self._codes.issue, address.text, client)
+        except BaseException:
+            self._mail_limits.undo_mail()
+            raise
+        delivery = asyncio.create_task(self._deliver(address, code))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._delivered)
+        await asyncio.wait([delivery], timeout=MAIL_RESPONSE_SECONDS)
+        if delivery.done():
+            delivery.result()
 
+    async def register(
+        self, email: str, code: str, password: str, client: Client
+    ) -> tuple[User, str]:
+        """Create an account, and return it with an access token.
 
-def register(app: Services, email: str, code: str, password: str) -> tuple[User, str]:
-    """Make an account, and return it with a token.
+        Raises:
+            Refused: 422, the address or the code is invalid; 409, the address is registered; 429,
+                too many wrong codes; 429 or 503, too many passwords are waiting to be hashed.
+        """
+        address = parse_email(email)
+        if await self._user(address.spellings) is not None:
+            raise _registered()
+        await run_in_threadpool(self._codes.check, address.text, client, code.strip())
+        async with self._hashing.turn(client.key):
+            hashed = await self._hashing.hash(password)
+        try:
+            user = await run_in_threadpool(self._store.add_user, address.text, hashed)
+        except IntegrityError:
+            raise _registered() from None
+        await run_in_threadpool(self._codes.remove, address.text)
+        return user, await run_in_threadpool(self._new_token, user)
 
-    Raises:
-        Refused: the code is wrong, expired or dead, or the address is registered.
-    """
-    address = normal_email(email)
-    if app.store.user_by_email(address) is not None:
-        raise Refused(409, "This e-mail is registered already; sign in instead.")
-    _use_code(app, address, code.strip())
-    try:
-        user = app.store.add_user(address, _hasher.hash(password))
-    except IntegrityError:
-        raise Refused(409, "This e-mail is registered already; sign in instead.") from None
-    with app.store.writing() as session:
-        used = session.get(VerificationCode, address)
-        if used is not None:
-            session.delete(used)
-    return user, new_token(app, user)
+    async def sign_in(self, email: str, password: str, client: Client) -> tuple[User, str]:
+        """Return the account with this address and password, and a new access token.
 
+        Raises:
+            Refused: 401, the address or the password is wrong; 429, the client tried too many
+                wrong passwords; 429 or 503, too many passwords are waiting to be checked.
+        """
+        spellings = account_key(email)
+        account = spellings[0]
+        self._login_limits.require(account, client)
+        suspicious = self._login_limits.has_failed(client)
+        async with self._hashing.turn(client.key, suspicious=suspicious):
+            # Again: those before this one in the queue may have been wrong.
+            self._login_limits.require(account, client)
+            user = await self._user(spellings)
+            stored = user.password_hash if user is not None else None
+            right = await self._hashing.verify(stored, password)
+            if user is None or not right:
+                self._login_limits.add_wrong(account, client)
+                raise Refused(401, "The e-mail or the password is wrong.")
+            self._login_limits.clear(account, client)
+        return user, await run_in_threadpool(self._new_token, user)
 
-def _use_code(app: Services, address: str, code: str) -> None:
-    """Check a code, and count a wrong one."""
-    with app.store.writing() as session:
-        known = session.get(VerificationCode, address)
-        alive = (
-            known is not None and known.expires_at > utc_now() and known.wrong_tries < CODE_TRIES
-        )
-        if known is None or not alive:
-            problem = "The code has expired or was tried too often; ask for a new one."
-        elif secrets.compare_digest(known.digest, digest(f"{address} {code}")):
-            return
-        else:
-            known.wrong_tries += 1
-            left = CODE_TRIES - known.wrong_tries
-            problem = (
-                f"The code is wrong; {left} more {'try' if left == 1 else 'tries'}."
-                if left
-                else "The code is wrong, and now dead; ask for a new one."
+    def sign_in_locally(self) -> str:
+        """Return a token for the account of the embedded server's user; older ones end."""
+        user = self._store.user_by_email(LOCAL_EMAIL) or self._store.add_user(LOCAL_EMAIL, None)
+        self._store.remove_tokens_of(user.id)
+        return self._new_token(user, LOCAL_TOKEN_SECONDS)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Remove expired codes and their mails, at once and every minute; end deliveries."""
+        expiry = asyncio.create_task(self._expire())
+        try:
+            yield
+        finally:
+            ending = [expiry, *self._deliveries]
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _expire(self) -> None:
+        while True:
+            try:
+                await run_in_threadpool(self._codes.remove_expired)
+                await run_in_threadpool(self._mailer.remove_older, CODE_SECONDS)
+            except (OSError, SQLAlchemyError) as error:
+                log.error("expired verification codes cannot be removed", exc_info=error)
+            await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
+
+    async def _deliver(self, address: EmailAddress, code: str) -> None:
+        try:
+            await self._mailer.send(
+                address,
+                "Your BeRay verification code",
+                f"Your verification code is {code}\n\n"
+                f"It is valid for {CODE_SECONDS / 60:.0f} minutes. "
+                "If you did not ask for it, ignore this mail.\n",
             )
-    raise Refused(422, problem)
+        except BaseException as error:
+            await run_in_threadpool(self._codes.withdraw, address.text, code)
+            if isinstance(error, MailFailed):
+                raise Refused(503, f"The code could not be mailed: {error}.") from error
+            if isinstance(error, AddressRefused):
+                raise Refused(
+                    422,
+                    f"The code could not be mailed to {address.text}: {error}. "
+                    "Use another address.",
+                ) from error
+            raise
+
+    def _delivered(self, delivery: asyncio.Task[None]) -> None:
+        self._deliveries.discard(delivery)
+        error = None if delivery.cancelled() else delivery.exception()
+        # The mailer has logged why a mail was not sent.
+        if error is not None and not isinstance(error, Refused):
+            log.error("a verification mail crashed", exc_info=error)
+
+    async def _user(self, spellings: tuple[str, ...]) -> User | None:
+        for spelling in spellings:
+            user = await run_in_threadpool(self._store.user_by_email, spelling)
+            if user is not None:
+                return user
+        return None
+
+    def _new_token(self, user: User, seconds: float | None = None) -> str:
+        token = secrets.token_urlsafe(32)
+        self._store.add_token(digest(token), user.id, seconds or self._token_seconds)
+        return token
 
 
-def sign_in(app: Services, email: str, password: str) -> tuple[User, str]:
-    """Return the account of a right pair, with a new token.
-
-    Raises:
-        Refused: 401, whichever of the two is wrong.
-    """
-    user = app.store.user_by_email(email.strip().lower())
-    stored = user.password_hash if user is not None else None
-    try:
-        _hasher.verify(stored or _nobodys_hash(), password)
-    except (VerificationError, InvalidHashError):
-        user = None
-    if user is None or stored is None:
-        raise Refused(401, "The e-mail or the password is wrong.")
-    return user, new_token(app, user)
-
-
-def new_token(app: Services, user: User, seconds: float | None = None) -> str:
-    token = secrets.token_urlsafe(32)
-    app.store.add_token(digest(token), user.id, seconds or app.settings.token_seconds)
-    return token
+@asynccontextmanager
+async def running_accounts(settings: Settings, store: Store) -> AsyncIterator[Accounts]:
+    """Create the accounts service of a server, and close it."""
+    accounts = Accounts(
+        store=store,
+        mailer=Mailer(settings, settings.data_dir / "outbox"),
+        mail_limits=MailLimits(settings.mails_per_hour if settings.smtp_host else None),
+        codes=VerificationCodes(store),
+        hashing=PasswordHashing(),
+        login_limits=LoginLimits(),
+        token_seconds=settings.token_seconds,
+    )
+    async with accounts.running():
+        yield accounts
 
 
-def local_sign_in(app: Services) -> str:
-    """A token for the account of the user whose own server this is; older ones die."""
-    user = app.store.user_by_email(LOCAL_EMAIL) or app.store.add_user(LOCAL_EMAIL, None)
-    app.store.remove_tokens_of(user.id)
-    return new_token(app, user, 10 * 365 * 24 * 3600)
-
-
-def _seconds_until(moment: str, interval: float) -> int:
-    """Whole seconds until ``interval`` seconds after ``moment`` have passed."""
-    passed = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
-    return max(0, int(interval - passed + 0.999))
+def _registered() -> Refused:
+    return Refused(409, "This e-mail is registered already; sign in instead.")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import agent_ws, auth, files, streams, tasks
-from beray.server.accounts import Refused
+from beray.server.accounts import running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
 from beray.server.dependencies import Services
@@ -28,11 +28,11 @@ from beray.server.gateway.prefabs import routes as prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
-from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
 from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
+from beray.server.refusals import Refused
 from beray.server.runners import Runners
 from beray.server.runs import Runs
 from beray.server.sandbox.sandbox import Sandbox
@@ -107,7 +107,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(queue.close)
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)
         closing.push_async_callback(chats.close)
-        mailer = Mailer(settings, settings.data_dir / "outbox")
+        accounts = await closing.enter_async_context(running_accounts(settings, store))
         app.state.sandbox = sandbox
         app.state.services = Services(
             settings,
@@ -120,7 +120,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             Seats(),
             Maintenance(),
             workspaces,
-            mailer,
+            accounts,
             gateway,
         )
         await runners.start()

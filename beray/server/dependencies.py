@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.chats import Chats
 from beray.server.client_address import Client, client_of
 from beray.server.event_log import EventLog
-from beray.server.mail import Mailer
 from beray.server.maintenance import Maintenance
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
@@ -25,6 +24,7 @@ from beray.server.workspace import Workspaces
 
 if TYPE_CHECKING:
     # They ask for services themselves.
+    from beray.server.accounts import Accounts
     from beray.server.agent_ws import Seats
     from beray.server.gateway.services import Gateway
 
@@ -43,7 +43,7 @@ class Services:
     seats: Seats
     maintenance: Maintenance
     workspaces: Workspaces
-    mailer: Mailer
+    accounts: Accounts
     gateway: Gateway
 
 

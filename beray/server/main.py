@@ -24,7 +24,6 @@ from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
 from beray.server import logs
-from beray.server.accounts import local_sign_in
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.database import UnusableDatabase
@@ -158,7 +157,7 @@ class EmbeddedServer(BeRayServer):
         await super().on_ready()
         announcement = {
             "url": self.url,
-            "token": await asyncio.to_thread(local_sign_in, self.services),
+            "token": await asyncio.to_thread(self.services.accounts.sign_in_locally),
             "pid": os.getpid(),
             "started_at": utc_now(),
             "version": __version__,

@@ -136,6 +136,8 @@ class Settings(BaseSettings):
     smtp_user: str | None = None
     smtp_password: SecretStr | None = None
     mail_from: str = "BeRay <beray@localhost>"
+    mails_per_hour: int = Field(default=300, ge=1)
+    """Maximum number of verification mails sent within an hour, to all addresses together."""
 
     _listen_address: str = PrivateAttr("127.0.0.1")
     _embedded: bool = PrivateAttr(False)

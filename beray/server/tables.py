@@ -69,12 +69,16 @@ class Token(Base):
 
 
 class VerificationCode(Base):
+    """A code that was mailed to ``email``, requested by ``client``."""
+
     __tablename__ = "verification_codes"
 
     email: Mapped[str] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(primary_key=True)
+    """Key of the client's address; empty if an earlier version issued the code."""
     digest: Mapped[str]
     sent_at: Mapped[str]
-    expires_at: Mapped[str]
+    expires_at: Mapped[str] = mapped_column(index=True)
     wrong_tries: Mapped[int]
 
 

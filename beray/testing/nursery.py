@@ -77,7 +77,7 @@ def _become(
     if cheap_passwords:
         argon2 = importlib.import_module("argon2")
         cheapest = argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST)
-        vars(importlib.import_module("beray.server.accounts"))["_hasher"] = cheapest
+        vars(importlib.import_module("beray.server.password_hashing"))["_hasher"] = cheapest
     runpy.run_module("beray.server", run_name="__main__", alter_sys=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import email.policy
 import os
 import re
 import secrets
@@ -112,7 +113,7 @@ class RunningServer:
         outbox = self.data_dir / "outbox"
         mails = sorted(outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         for path in reversed(mails):
-            mail = email.message_from_bytes(path.read_bytes())
+            mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
             if mail["To"] == address:
                 found = re.search(r"\b\d{6}\b", str(mail.get_payload()))
                 assert found is not None, f"no code in {path}"

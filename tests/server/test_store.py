@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import MetaData, create_engine, select
 
 from beray.server import migrations
 from beray.server.store import Store, utc_now
+from beray.server.tables import VerificationCode
 
 
 def schema(path: Path) -> dict[str, list[str]]:
@@ -44,6 +46,26 @@ def test_head_is_the_newest_revision() -> None:
     config.set_main_option("script_location", "beray.server:migrations")
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
+
+
+def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "beray.server:migrations")
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(f"sqlite:///{tmp_path / 'db.sqlite3'}")
+    code = ("ada@example.test", "123456", utc_now(), utc_now(600.0), 2)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0007")
+        marks = "VALUES (?, ?, ?, ?, ?)"
+        connection.exec_driver_sql(f"INSERT INTO verification_codes {marks}", code)
+        connection.commit()
+    engine.dispose()
+    store = Store(tmp_path / "db.sqlite3")
+    with store.reading() as session:
+        (kept,) = session.scalars(select(VerificationCode))
+    store.close()
+    assert (kept.email, kept.client, kept.digest, kept.wrong_tries) == (code[0], "", code[1], 2)
 
 
 def test_what_is_stored_stays(tmp_path: Path) -> None:
