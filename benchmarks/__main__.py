@@ -1,5 +1,5 @@
 """Run all benchmarks, or those that are named: events, delay, transfers, imports,
-dashboard, chats, prefabs."""
+dashboard, chats, prefabs, logins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import os
 import platform
 
-from benchmarks import chats, dashboard, delay, events, imports, prefabs, transfers
+from benchmarks import chats, dashboard, delay, events, imports, logins, prefabs, transfers
 from benchmarks.tables import Row, show
 
 PARTS = {
@@ -18,6 +18,7 @@ PARTS = {
     "dashboard": dashboard.measure,
     "chats": chats.measure,
     "prefabs": prefabs.measure,
+    "logins": logins.measure,
 }
 
 
