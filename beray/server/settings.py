@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
+from beray.server.outbound.allow_list import AllowList
 from beray.server.sandbox.bubblewrap import Bind
 
 
@@ -36,7 +37,12 @@ class Settings(BaseSettings):
     models: str = ""
     """What else a task may name as its model: names with ``*``, and commas between."""
     mcp_stdio: bool = False
-    """Whether tasks may start MCP servers as programs, with the rights of the server."""
+    """Whether users may supply MCP servers as programs, which run in the task's sandbox."""
+    mcp_servers: Path | None = None
+    """JSON or TOML file of named MCP programs, which run with the rights of the server."""
+    mcp_allow: str = ""
+    """Destinations that MCP URLs of users may reach beside public addresses, comma-separated:
+    ``host:port``, addresses and networks."""
     acp: str | None = None
     """The command of an agent that speaks the Agent Client Protocol."""
     acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"
@@ -49,6 +55,8 @@ class Settings(BaseSettings):
     agent_paths: str = ""
     """What ``acp`` and ``command`` agents find in their sandbox beside the system's programs:
     absolute paths with commas between, read-only unless ``=rw`` follows."""
+    agent_copy_bytes: int = Field(default=1024**3, ge=1)
+    """Maximum size of a user's private copy of one writable path of ``agent_paths``."""
     agent_env: str = ""
     """Names of the variables that they get from the server's environment, with commas."""
     agent_network: bool = True
@@ -153,6 +161,11 @@ class Settings(BaseSettings):
         self._embedded = embedded
 
     @property
+    def listener(self) -> tuple[str, bool]:
+        """The arguments of ``set_listener``, for the processes of runs."""
+        return self._listen_address, self._embedded
+
+    @property
     def shared(self) -> bool:
         """Whether several people may use this server.
 
@@ -186,6 +199,18 @@ class Settings(BaseSettings):
                     "such as 10.1.2.3,10.0.0.0/8"
                 ) from None
         return networks.strip()
+
+    @field_validator("mcp_servers", mode="before")
+    @classmethod
+    def _no_file(cls, path: object) -> object:
+        """An empty variable is the same as none."""
+        return path or None
+
+    @field_validator("mcp_allow")
+    @classmethod
+    def _destinations(cls, destinations: str) -> str:
+        AllowList.parse(destinations)
+        return destinations
 
     @field_validator("prefab_authors")
     @classmethod
