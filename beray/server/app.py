@@ -34,6 +34,7 @@ from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.refusals import Refused
 from beray.server.runners import Runners
+from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -82,13 +83,14 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """Start the services of ``app``, and close them.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, ObjectStoreUnavailable, OSError, SQLAlchemyError:
-            they do not start.
+        UnusableDatabase, SandboxUnavailable, ObjectStoreUnavailable, McpServersFileError,
+            OSError, SQLAlchemyError: they do not start.
     """
     async with AsyncExitStack() as closing:
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
+        await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
         workspaces = await run_in_threadpool(Workspaces, settings.data_dir / "workspaces")
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)

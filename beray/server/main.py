@@ -30,6 +30,7 @@ from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
 from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
+from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.sandbox.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
 from beray.server.store import utc_now
@@ -222,7 +223,8 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
 
 def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
-    if isinstance(error, UnusableDatabase | SandboxUnavailable | ObjectStoreUnavailable):
+    unusable = UnusableDatabase | SandboxUnavailable | ObjectStoreUnavailable | McpServersFileError
+    if isinstance(error, unusable):
         return one_line(str(error))
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
@@ -266,7 +268,7 @@ def _make_private(data_dir: Path) -> None:
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
-    for name in ("workspaces", "scratch", "outbox", "objects", "prefabs"):
+    for name in ("workspaces", "scratch", "outbox", "objects", "prefabs", "agent-homes"):
         with suppress(FileNotFoundError):
             (data_dir / name).chmod(0o700)
 

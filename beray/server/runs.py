@@ -116,6 +116,7 @@ class Runs:
             network=bool((task.limits or {}).get("network")),
             conversation=conversation_file(self._settings, task.id) if task.chat else None,
             gateway=access,
+            user_id=task.user_id,
         )
         runner = self._runners.choose(chosen.runner)
         try:

@@ -21,6 +21,7 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolCallChunk,
 )
+from beray.server.runners.mcp import operators
 from beray.server.settings import Settings
 
 CUT: Final = "[secret]"
@@ -34,6 +35,7 @@ _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
     """All that a task with these MCP servers could give away by mistake."""
     found = [*of_environ(os.environ), *of_tools(tools or ()), *settings.agent_environ().values()]
+    found += _of_operators_programs(settings)
     own = (settings.smtp_password, settings.agent_token)
     return [*found, *(secret.get_secret_value() for secret in own if secret is not None)]
 
@@ -76,6 +78,16 @@ def _of_url(url: str) -> Iterator[str]:
         yield password
         yield unquote(password)
     yield from of_environ(dict(parse_qsl(parts.query)))
+
+
+def _of_operators_programs(settings: Settings) -> Iterator[str]:
+    """Secrets in the environment of the MCP programs that the operator defines."""
+    try:
+        programs = operators.load(settings.mcp_servers)
+    except operators.McpServersFileError:
+        return  # a task that names one is told so by its runner
+    for program in programs.values():
+        yield from of_environ(program.env)
 
 
 class Cutter:

@@ -29,7 +29,8 @@ class Job:
     task_id: int
     goal: str
     tools: list[dict[str, Any]] | None
-    """MCP servers: ``{"name": {"url": …}}`` or ``{"name": {"command": …}}``, each."""
+    """MCP servers, each ``{"name": {"url": …}}``, ``{"name": {"command": …}}`` or
+    ``{"name": {"server": …}}``."""
     work_dir: Path
     model: str | None = None
     """The model that the task asks for, such as ``openai:gpt-4o``; ``None``: the server's."""
@@ -39,6 +40,8 @@ class Job:
     """Of a chat: where a runner keeps what it has to know of it, for the next message."""
     gateway: GatewayAccess | None = None
     """Where the prefabs are; ``None``: there are none."""
+    user_id: int = 0
+    """The user whose task this is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
-from beray.server.runners import programs
+from beray.server.runners import agent_homes, programs
+from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.output_lines import OutputLines
 from beray.server.runners.programs import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import PathError, open_work_dir
 
@@ -50,15 +51,18 @@ class CommandRunner:
         await sink.charge(Usage())
         try:
             arguments, given = command_line(self._settings.command, job)
+            paths = await asyncio.to_thread(
+                agent_homes.binds, self._settings, self._sandbox, job.user_id
+            )
             said = _Said(sink, job, TaskPaths(job.work_dir, self._sandbox.inside(job.work_dir)))
             try:
-                exit_code = await self._done(arguments, given, job, said)
+                exit_code = await self._done(arguments, paths, given, job, said)
             finally:
                 await sink.record(said.usage)
             reason = programs.unstartable(arguments, exit_code, said.errors.text)
             if reason is not None:
                 raise ProgramError(programs.cannot_start(SETTING, arguments, reason))
-        except ProgramError as error:
+        except (ProgramError, AgentCopyError) as error:
             await sink.emit(MsgError(code="AGENT", details=str(error)))
             return Outcome("FAILED", "agent")
         if exit_code:
@@ -67,10 +71,12 @@ class CommandRunner:
         await sink.emit(MsgEventEnd(tokens_used=said.usage.tokens))
         return Outcome("FAILED", "exit_code") if exit_code else Outcome("COMPLETED")
 
-    async def _done(self, arguments: list[str], given: bytes, job: Job, said: _Said) -> int:
+    async def _done(
+        self, arguments: list[str], paths: list[Bind], given: bytes, job: Job, said: _Said
+    ) -> int:
         """Run the program to its end and return its exit status."""
         try:
-            async with self._sandbox.agent(arguments, job.work_dir) as process:
+            async with self._sandbox.agent(arguments, job.work_dir, paths) as process:
                 assert process.stdout is not None and process.stderr is not None
                 streams = [
                     asyncio.ensure_future(_hand_over(process, given)),
@@ -113,10 +119,12 @@ def command_line(command: str | None, job: Job) -> tuple[list[str], bytes]:
     standard input. Where the job names no model, arguments with ``{model}`` are left out, and
     with one that is nothing else the option before it.
 
-    A goal may begin with ``-``: a program that takes options behind it wants ``-- {goal}``.
+    An argument that only a value makes begin with ``-`` would be an option of the program.
+    ``--`` is not inserted: not every program understands it, and for one that takes the goal as
+    the value of an option it would be the value. It has to be in the command.
 
     Raises:
-        ProgramError: there is no program, or the goal cannot be an argument.
+        ProgramError: there is no program, or the goal or the model cannot be an argument.
     """
     template = programs.split(command, SETTING)
     as_argument = any("{goal}" in argument for argument in template)
@@ -125,13 +133,28 @@ def command_line(command: str | None, job: Job) -> tuple[list[str], bytes]:
     goal = job.goal.encode(errors="replace").decode()
     values = {"{goal}": goal, "{model}": (job.model or "").replace("\0", "")}
     arguments: list[str] = []
+    previous = ""
     for argument in template:
         if job.model is None and "{model}" in argument:
-            if argument == "{model}" and len(arguments) > 1 and arguments[-1].startswith("-"):
+            is_option = len(arguments) > 1 and arguments[-1].startswith("-") and previous != "--"
+            if argument == "{model}" and is_option:
                 arguments.pop()
             continue
-        arguments.append(_PLACE.sub(lambda place: values[place[0]], argument))
+        given = _PLACE.sub(lambda place: values[place[0]], argument)
+        if given.startswith("-") and not argument.startswith("-") and previous != "--":
+            place = "{model}" if argument.startswith("{model}") else "{goal}"
+            raise ProgramError(_option(place[1:-1], values[place], argument))
+        arguments.append(given)
+        previous = argument
     return arguments, b"" if as_argument else goal.encode()
+
+
+def _option(what: str, value: str, argument: str) -> str:
+    return (
+        f"The {what} {value[:40]!r} begins with '-', and the program of {SETTING} could take it "
+        f"for an option. Begin the {what} with something else; or, if the program supports it, "
+        f"the server's operator can write -- {argument} in {SETTING}."
+    )
 
 
 class _Said:

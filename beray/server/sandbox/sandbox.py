@@ -123,10 +123,12 @@ class Sandbox:
                 yield process
 
     @asynccontextmanager
-    async def agent(self, command: Sequence[str], work_dir: Path) -> AsyncIterator[Process]:
+    async def agent(
+        self, command: Sequence[str], work_dir: Path, binds: Sequence[Bind]
+    ) -> AsyncIterator[Process]:
         """Run an agent of the owner's, with pipes for its three streams.
 
-        It has the network, the paths and the variables that the owner gives to agents.
+        It has the network and the variables that the owner gives to agents, and ``binds``.
         On leaving, whatever of its process tree is left is dead.
         """
         settings = self._settings
@@ -134,12 +136,11 @@ class Sandbox:
             environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
             environ |= settings.agent_environ()
             if self.kind == "bubblewrap":
-                binds = settings.agent_binds()
                 given = bubblewrap.arguments(
                     work_dir, Path(folder), network=settings.agent_network, binds=binds
                 )
                 command = [*given, *command]
-                if any(bind.path.startswith(HOME + "/") for bind in binds):
+                if any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds):
                     environ["HOME"] = HOME
             else:
                 environ["HOME"] = HOME
@@ -182,6 +183,26 @@ class Sandbox:
         async with self._new_scratch(work_dir) as folder:
             given = _environment(folder) | environ
             async with self._supervised(command, Path(folder), given, PIPE, PIPE) as process:
+                yield process
+
+    @asynccontextmanager
+    async def user_program(
+        self, command: Sequence[str], work_dir: Path, environ: Mapping[str, str], *, network: bool
+    ) -> AsyncIterator[Process]:
+        """Run a program that a user supplies, with pipes for its three streams.
+
+        It is confined as the task's commands are, and starts in the work_dir. When the block is
+        left, its whole process tree has ended.
+
+        Args:
+            environ: further variables. They are set inside the sandbox: what starts it must not
+                see variables such as ``LD_PRELOAD``.
+            network: whether it asks for the network.
+        """
+        async with self._new_scratch(work_dir) as folder:
+            inner, given = _with_variables(command, environ)
+            wrapped, outer = self._confined(inner, work_dir, folder, network)
+            async with self._supervised(wrapped, work_dir, outer | given, PIPE, PIPE) as process:
                 yield process
 
     @asynccontextmanager
@@ -278,6 +299,24 @@ def _limits(settings: Settings) -> dict[str, int]:
         "processes": settings.task_max_processes,
         "memory": settings.task_max_memory_bytes,
     }
+
+
+def _with_variables(
+    command: Sequence[str], environ: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return a command that sets variables itself, and the environment it takes them from.
+
+    Each assignment travels as the value of a variable with a harmless name. Arguments would be
+    visible to other users of the host.
+    """
+    if not environ:
+        return list(command), {}
+    carried = {
+        f"BERAY_VARIABLE_{number}": f"{name}={value}"
+        for number, (name, value) in enumerate(environ.items())
+    }
+    script = "; ".join([f'export "${name}"; unset {name}' for name in carried] + ['exec "$@"'])
+    return ["/bin/sh", "-c", script, "sh", *command], carried
 
 
 def _environment(home: str) -> dict[str, str]:

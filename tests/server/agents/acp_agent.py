@@ -139,6 +139,27 @@ class ScriptedAgent:
     def scene_session(self, _: None) -> None:
         self.tell({"cwd": self.cwd, "servers": self.servers, "can": self.can})
 
+    def scene_mcp(self, commands: list[str]) -> None:
+        """Start the programs of the session's MCP servers and call their tool; tell the answers."""
+        import subprocess
+
+        answers: dict[str, Any] = {}
+        for server in self.servers:
+            program = [server["command"], *server["args"]]
+            started = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert started.stdin and started.stdout
+            for number, command in enumerate(commands):
+                call = {"name": "sh", "arguments": {"command": command}}
+                asked = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": call}
+                started.stdin.write(json.dumps(asked).encode() + b"\n")
+                started.stdin.flush()
+                line = started.stdout.readline()
+                text = json.loads(line)["result"]["content"][0]["text"] if line else None
+                answers.setdefault(server["name"], []).append(text)
+            started.stdin.close()
+            started.wait()
+        self.tell(answers)
+
     def scene_stop(self, reason: str) -> None:
         self.stop_reason = reason
 

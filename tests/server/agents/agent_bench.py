@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support import sleepers
 
+from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.acp import AcpRunner
 from beray.server.runners.base import Job, Outcome, Runner
 from beray.server.runners.command import CommandRunner
@@ -48,11 +49,19 @@ class Bench:
     def job(self, goal: str, **given: Any) -> Job:
         return Job(task_id=1, goal=goal, work_dir=self.work_dir, **{"tools": None, **given})
 
-    def acp(self, mode: str = "", *, seconds: float = 30.0, **given: Any) -> AcpRunner:
+    def acp(
+        self,
+        mode: str = "",
+        *,
+        seconds: float = 30.0,
+        outbound: OutboundPolicy | None = None,
+        **given: Any,
+    ) -> AcpRunner:
         """The runner of the scripted agent."""
         command = shlex.join([sys.executable, str(HERE / "acp_agent.py"), mode])
         settings = self.settings(**{"acp": command, **given})
-        return AcpRunner(settings, Sandbox(self.kind, settings), answer_seconds=seconds)
+        sandbox = Sandbox(self.kind, settings)
+        return AcpRunner(settings, sandbox, answer_seconds=seconds, outbound=outbound)
 
     def command(self, command: str, **given: Any) -> CommandRunner:
         settings = self.settings(command=command, **given)

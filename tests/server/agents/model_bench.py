@@ -62,8 +62,18 @@ class Bench:
     ) -> Outcome:
         given = model or (self.model.model if self.model else None)
         runner = ModelRunner(self.settings, self.sandbox, given, patience=self.patience)
-        job = Job(1, goal, tools, self.work_dir, job_model, network)
+        job = self.job(goal=goal, tools=tools, job_model=job_model, network=network)
         return await runner.run(job, self.sink)
+
+    def job(
+        self,
+        *,
+        goal: str = "write hello world",
+        tools: list[dict[str, Any]] | None = None,
+        job_model: str | None = None,
+        network: bool = False,
+    ) -> Job:
+        return Job(1, goal, tools, self.work_dir, job_model, network)
 
     def start(self, **arguments: Any) -> asyncio.Task[Outcome]:
         return asyncio.create_task(self.run(**arguments))

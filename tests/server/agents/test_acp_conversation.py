@@ -253,33 +253,3 @@ async def test_a_budget_that_is_spent_on_the_way_ends_the_run(tmp_path: Path) ->
     assert work.recorder.text() == ""
     assert work.recorder.records == [Usage(input_tokens=101, estimated=True)]
     assert descendants() == []
-
-
-TOOLS: list[dict[str, Any]] = [
-    {"web": {"url": "https://mcp.example/x", "headers": {"Authorization": "Bearer k"}}},
-    {"local": {"command": "/bin/mcp", "args": ["-x"], "env": {"A": "1"}}, "odd": {"port": 1}},
-]
-
-
-async def test_mcp_servers_are_handed_on(tmp_path: Path) -> None:
-    work = await bench(tmp_path, "none")
-    await work.run(work.acp("mcp", mcp_stdio=True), "session", tools=TOOLS)
-    web, local = json.loads(work.recorder.text())["servers"]
-    assert (web["type"], web["name"], web["url"]) == ("http", "web", "https://mcp.example/x")
-    assert [(one["name"], one["value"]) for one in web["headers"]] == [
-        ("Authorization", "Bearer k")
-    ]
-    assert (local["command"], local["args"]) == ("/bin/mcp", ["-x"])
-    [left_out] = work.recorder.payloads("mcp")
-    assert left_out["server"] == "odd"
-
-
-async def test_mcp_servers_that_it_cannot_have_are_told_in_the_log(tmp_path: Path) -> None:
-    work = await bench(tmp_path, "none")
-    outcome = await work.run(work.acp(), "session", tools=TOOLS)
-    assert outcome == Outcome("COMPLETED")
-    assert json.loads(work.recorder.text())["servers"] == []
-    said = {payload["server"]: payload["message"] for payload in work.recorder.payloads("mcp")}
-    assert "cannot reach servers by HTTP" in said["web"]
-    assert "BERAY_MCP_STDIO" in said["local"]
-    assert "Bearer" not in str(work.recorder.events)

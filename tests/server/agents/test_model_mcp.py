@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -17,13 +18,14 @@ import psutil
 import pytest
 
 from beray.server.runners.base import Outcome
-from beray.server.runners.model import mcp_config, mcp_servers
+from beray.server.runners.mcp import config
+from beray.server.runners.model import mcp_servers
 from tests.server.agents import mcp_server
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop, until
 
 Server = dict[str, Any]
-STDIO: Server = {"command": sys.executable, "args": [mcp_server.__file__]}
+STDIO: Server = {"server": "tests"}
 TOOLS = ["echo", "fail", "hang", "picture", "environment", "breed", "large", "die"]
 
 
@@ -31,6 +33,14 @@ TOOLS = ["echo", "fail", "hang", "picture", "environment", "breed", "large", "di
 def http() -> Iterator[HttpServer]:
     with HttpServer() as server:
         yield server
+
+
+def operators(tmp_path: Path, **programs: Server) -> Path:
+    """A file of the operator's programs; ``tests`` is the server of these tests."""
+    own = {"command": sys.executable, "args": [mcp_server.__file__]}
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"tests": own, **programs}))
+    return path
 
 
 def told(bench: Bench) -> list[tuple[str, str]]:
@@ -58,7 +68,9 @@ async def test_tools_of_a_server_over_http_are_called(tmp_path: Path, http: Http
 
 
 async def test_tools_of_a_program_are_called_and_it_is_gone_afterwards(tmp_path: Path) -> None:
-    bench = await Bench.make(tmp_path, [("local_echo", {"text": "hi"})], "done", mcp_stdio=True)
+    bench = await Bench.make(
+        tmp_path, [("local_echo", {"text": "hi"})], "done", mcp_servers=operators(tmp_path)
+    )
     assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
     assert bench.answers() == ["echo: hi"]
     assert told(bench) == [("local", "connected")]
@@ -71,8 +83,10 @@ async def test_a_program_has_its_own_variables_and_none_of_the_servers(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-server")
     monkeypatch.setenv("BERAY_SMTP_PASSWORD", "also")
-    bench = await Bench.make(tmp_path, [("local_environment", {})], "done", mcp_stdio=True)
-    await bench.run(tools=[{"local": {**STDIO, "env": {"MINE": "yes"}}}])
+    own = {"command": sys.executable, "args": [mcp_server.__file__], "env": {"MINE": "yes"}}
+    servers = operators(tmp_path, own=own)
+    bench = await Bench.make(tmp_path, [("local_environment", {})], "done", mcp_servers=servers)
+    await bench.run(tools=[{"local": {"server": "own"}}])
     [answer] = bench.answers()
     assert "'MINE': 'yes'" in answer or '"MINE": "yes"' in answer
     assert "sk-of-the-server" not in answer
@@ -83,7 +97,8 @@ async def test_a_program_has_its_own_variables_and_none_of_the_servers(
 async def test_programs_are_refused_where_the_owner_does_not_allow_them(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, "done")
     before = processes()
-    assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
+    local = {"command": "sh", "args": ["-c", "cat"]}
+    assert await bench.run(tools=[{"local": local}]) == Outcome("COMPLETED")
     [payload] = bench.sink.payloads("mcp")
     assert payload["status"] == "failed"
     assert "BERAY_MCP_STDIO" in payload["message"]
@@ -123,7 +138,7 @@ async def test_a_picture_reaches_the_model_and_the_log_says_what_it_is(
 
 async def test_servers_with_the_same_tools_do_not_clash(tmp_path: Path, http: HttpServer) -> None:
     name = "Ein langer Name: " + "x" * 80
-    bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
+    bench = await Bench.make(tmp_path, "done", mcp_servers=operators(tmp_path))
     web = {"url": http.url}
     await bench.run(tools=[{"a": web, "b": STDIO}, {"a": web}, {name: web}])
     assert bench.model is not None
@@ -196,11 +211,16 @@ async def test_servers_that_do_not_answer_are_given_up_together(
 
 async def test_a_program_that_dies_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
     bench = await Bench.make(
-        tmp_path, [("local_die", {})], [("local_echo", {"text": "x"})], "done", mcp_stdio=True
+        tmp_path,
+        [("local_die", {})],
+        [("local_echo", {"text": "x"})],
+        "done",
+        mcp_servers=operators(tmp_path),
     )
     assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
     assert told(bench) == [("local", "connected"), ("local", "failed")]
-    assert "these are my last words" in bench.sink.payloads("mcp")[1]["message"]
+    message = bench.sink.payloads("mcp")[1]["message"]
+    assert message == "its program has ended; the server's log has its last output"
     assert "its program has ended" in bench.answers()[0]
     assert "gone" in bench.answers()[1]
 
@@ -230,7 +250,10 @@ async def test_a_stop_in_the_middle_of_a_call_that_hangs_is_quick(
 ) -> None:
     tools = [{"x": {"url": http.url} if kind == "http" else STDIO}]
     bench = await Bench.make(
-        tmp_path, [("x_breed", {})] if kind == "stdio" else "", [("x_hang", {})], mcp_stdio=True
+        tmp_path,
+        [("x_breed", {})] if kind == "stdio" else "",
+        [("x_hang", {})],
+        mcp_servers=operators(tmp_path),
     )
     assert bench.model is not None
     if kind == "http":
@@ -264,15 +287,18 @@ async def test_a_stop_while_servers_are_connected_to_leaves_nothing(tmp_path: Pa
 
 
 async def test_what_is_no_message_on_the_output_of_a_program_does_no_harm(tmp_path: Path) -> None:
-    noisy = f"echo Welcome; echo '[1'; exec {sys.executable} {mcp_server.__file__}"
-    bench = await Bench.make(tmp_path, [("x_echo", {"text": "hi"})], "done", mcp_stdio=True)
-    await bench.run(tools=[{"x": {"command": "sh", "args": ["-c", noisy]}}])
+    script = f"echo Welcome; echo '[1'; exec {sys.executable} {mcp_server.__file__}"
+    servers = operators(tmp_path, noisy={"command": "sh", "args": ["-c", script]})
+    bench = await Bench.make(tmp_path, [("x_echo", {"text": "hi"})], "done", mcp_servers=servers)
+    await bench.run(tools=[{"x": {"server": "noisy"}}])
     assert bench.answers() == ["echo: hi"]
 
 
 async def test_a_large_answer_is_cut_off_for_the_model(tmp_path: Path, http: HttpServer) -> None:
     calls: list[tuple[str, Server]] = [(f"{name}_large", {}) for name in ("web", "local")]
-    bench = await Bench.make(tmp_path, *([one] for one in calls), "done", mcp_stdio=True)
+    bench = await Bench.make(
+        tmp_path, *([one] for one in calls), "done", mcp_servers=operators(tmp_path)
+    )
     await bench.run(tools=[{"web": {"url": http.url}}, {"local": STDIO}])
     for answer in bench.answers():
         assert answer.endswith("[cut off here: 3,000,000 characters in all]")
@@ -331,8 +357,12 @@ async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> Non
         [{"a": {"command": "x", "args": "y"}}], [{"a": {"command": "x", "args": [1]}}],
         [{"a": {"command": "x", "env": {"A": 1}}}], [{"a": {"command": "x", "env": {"A=B": "1"}}}],
         [{"a": {"url": "http://x", "headers": ["a"]}}], [{"a": {"command": "x\0"}}],
+        [{"a": {"command": "-x"}}], [{"a": {"command": "x", "env": {"A-B": "1"}}}],
+        [{"a": {"server": 1}}], [{"a": {"server": ""}}], [{"a": {"server": "x", "env": {}}}],
+        [{"a": {"server": "x", "command": "y"}}], [{"a": {"url": "http://x:99999/"}}],
+        [{"a": {"url": "http:///x"}}],
     ],
 )  # fmt: skip
 def test_what_is_no_server_has_a_problem(tools: list[Any]) -> None:
-    [server] = mcp_config.parse(tools)
+    [server] = config.parse(tools)
     assert server.problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from beray.server.gateway.prefabs.frames import (
 )
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
+from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.sandbox import Sandbox
 
 MOST_PROCESSES: Final = 64
@@ -31,7 +31,6 @@ _CHILD: Final = Path(__file__).with_name("child.py")
 _PACKAGE: Final = Path(beray.__file__).parent
 _PREFAB: Final = "/prefab"
 """Where a prefab's folder is in its sandbox."""
-_SYSTEM: Final = ("/usr", "/bin", "/lib", "/opt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ class _Places:
 async def _process(
     sandbox: Sandbox, prefab: Path, folder: Path, limits: Mapping[str, int], network: bool
 ) -> AsyncIterator[Child]:
-    binds = [*_python(), Bind(str(_PACKAGE)), Bind(str(prefab), inside=_PREFAB)]
+    binds = [*interpreter_binds(), Bind(str(_PACKAGE)), Bind(str(prefab), inside=_PREFAB)]
     async with (
         sandbox.function(command(), folder, binds, limits, network=network) as process,
         Child(process) as child,
@@ -189,16 +188,3 @@ def _limits(memory_bytes: int, disk_bytes: int) -> dict[str, int]:
         "fsize": disk_bytes,
         "processes": MOST_PROCESSES,
     }
-
-
-def _python() -> list[Bind]:
-    """Where this Python is, with all that is installed for it."""
-    roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
-    roots |= {os.path.realpath(root) for root in roots}
-    # With links on the way from one name of it to the other.
-    roots |= {os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))}
-    return [
-        Bind(root)
-        for root in sorted(roots)
-        if not any(root == path or root.startswith(path + "/") for path in _SYSTEM)
-    ]

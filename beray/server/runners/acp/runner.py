@@ -10,7 +10,8 @@ from acp.schema import PromptResponse
 
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
 from beray.server import secrets
-from beray.server.runners import programs
+from beray.server.outbound.policy import OutboundPolicy
+from beray.server.runners import agent_homes, programs
 from beray.server.runners.acp import servers, usage
 from beray.server.runners.acp.client import AgentRequests
 from beray.server.runners.acp.files import TaskFiles
@@ -20,10 +21,13 @@ from beray.server.runners.acp.terminals import Terminals
 from beray.server.runners.acp.tool_calls import ToolCalls
 from beray.server.runners.acp.updates import Updates
 from beray.server.runners.acp.wire import AgentFault, Breaks, CheckedSink, Wire
+from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
+from beray.server.runners.mcp.admission import admitted
+from beray.server.runners.mcp.relay import Relay, relaying
 from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 
@@ -38,22 +42,31 @@ class AcpRunner:
     """Has the agent program of ``settings.acp`` do each goal."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, *, answer_seconds: float = ANSWER_SECONDS
+        self,
+        settings: Settings,
+        sandbox: Sandbox,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        outbound: OutboundPolicy | None = None,
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox
+        self._outbound = outbound or OutboundPolicy.of(settings)
         self._answer_seconds = answer_seconds
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
         await sink.charge(Usage())
         try:
             arguments = programs.split(self._settings.acp, SETTING)
-        except ProgramError as error:
+            paths = await asyncio.to_thread(
+                agent_homes.binds, self._settings, self._sandbox, job.user_id
+            )
+        except (ProgramError, AgentCopyError) as error:
             await sink.emit(MsgError(code="AGENT", details=str(error)))
             return Outcome("FAILED", "agent")
-        run = _Run(self._settings, self._sandbox, job, sink, self._answer_seconds)
+        run = _Run(self._settings, self._sandbox, job, sink, self._answer_seconds, self._outbound)
         try:
-            outcome = _outcome(await run.converse(arguments))
+            outcome = _outcome(await run.converse(arguments, paths))
         except AgentFault as fault:
             await sink.emit(MsgError(code="AGENT", details=str(fault)))
             outcome = Outcome("FAILED", "agent")
@@ -73,12 +86,20 @@ class _Run:
     """The parts of one run, and how they hang together."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, job: Job, sink: Sink, answer_seconds: float
+        self,
+        settings: Settings,
+        sandbox: Sandbox,
+        job: Job,
+        sink: Sink,
+        answer_seconds: float,
+        outbound: OutboundPolicy,
     ) -> None:
+        self._outbound = outbound
         self._settings = settings
         self._sandbox = sandbox
         self._job = job
         self._answer_seconds = answer_seconds
+        self._servers = admitted(job.tools, settings, sandbox)
         self._breaks = Breaks()
         self._sink = CheckedSink(sink, self._breaks)
         self._cwd = sandbox.inside(job.work_dir)
@@ -100,20 +121,26 @@ class _Run:
             self._sink, policy, permissions, files, self._terminals, calls
         )
 
-    async def converse(self, arguments: list[str]) -> PromptResponse:
+    async def converse(self, arguments: list[str], paths: list[Bind]) -> PromptResponse:
         """Start the agent, have it do the goal, and leave nothing of it.
+
+        Args:
+            paths: what it finds in its sandbox.
 
         Raises:
             AgentFault: in whole sentences.
         """
-        async with self._sandbox.agent(arguments, self._job.work_dir) as process:
+        async with (
+            relaying(self._servers, self._job, self._settings, self._sandbox) as relay,
+            self._sandbox.agent(arguments, self._job.work_dir, [*paths, *relay.binds]) as process,
+        ):
             assert process.stdin and process.stdout and process.stderr
             wire = Wire(process.stdout, process.stdin, self.updates.take, self._breaks)
             session = AgentSession(wire, self._breaks, self._requests, self._answer_seconds)
             errors = Tail()
             draining = asyncio.ensure_future(errors.drain(process.stderr))
             try:
-                return await self._prompt(session)
+                return await self._prompt(session, relay)
             except AgentFault as fault:
                 exit_code = await _exit_code(process, draining)
                 said = errors.text or wire.noise
@@ -125,13 +152,15 @@ class _Run:
                 await self._terminals.close()
                 await asyncio.wait([draining])
 
-    async def _prompt(self, session: AgentSession) -> PromptResponse:
+    async def _prompt(self, session: AgentSession, relay: Relay) -> PromptResponse:
         agent = await session.introduce()
         able = agent.agent_capabilities
-        given, left_out = servers.for_agent(
-            self._job.tools,
+        given, left_out = await servers.for_agent(
+            self._servers,
             able.mcp_capabilities if able else None,
-            stdio=self._settings.mcp_stdio,
+            relay.commands,
+            self._outbound,
+            confined=self._sandbox.kind == "bubblewrap",
         )
         for payload in left_out:
             await self._sink.emit(MsgEventCustomUpdate(payload=payload))

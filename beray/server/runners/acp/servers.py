@@ -5,79 +5,84 @@ Source: ACP, "Session Setup": every agent can start programs; HTTP and SSE only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from acp.schema import (
-    EnvVariable,
-    HttpHeader,
-    HttpMcpServer,
-    McpCapabilities,
-    McpServerStdio,
-    SseMcpServer,
-)
+from acp.schema import HttpHeader, HttpMcpServer, McpCapabilities, McpServerStdio, SseMcpServer
 
+from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
 from beray.server.runners.acp.bounded import NAME_CHARACTERS, cut
+from beray.server.runners.mcp.config import McpServer
 
 Server = HttpMcpServer | SseMcpServer | McpServerStdio
 
 
 class LeftOut(Exception):
-    """A server cannot be given to the agent; the text says why."""
+    """A server cannot be given to the agent; the message says why."""
 
 
-def for_agent(
-    tools: list[dict[str, Any]] | None, can: McpCapabilities | None, *, stdio: bool
+async def for_agent(
+    servers: Sequence[McpServer],
+    can: McpCapabilities | None,
+    commands: Mapping[int, list[str]],
+    policy: OutboundPolicy,
+    *,
+    confined: bool,
 ) -> tuple[list[Server], list[dict[str, Any]]]:
-    """Return the servers for the agent, and for each that is left out what the log says.
+    """Return the servers for the agent, and for each that is left out the event's payload.
 
-    ``stdio``: whether the owner of the server lets tasks start programs.
+    Args:
+        can: Kinds of servers that the agent connects to.
+        commands: Commands that connect to programs, by position in ``servers``.
+        policy: Destinations that users' URLs may reach.
+        confined: Whether the agent runs in a sandbox with network restrictions of its own.
     """
-    servers: list[Server] = []
+    given: list[Server] = []
     left_out: list[dict[str, Any]] = []
-    for name, told in _named(tools):
+    for number, server in enumerate(servers):
         try:
-            servers.append(_server(name, told, can or McpCapabilities(), stdio=stdio))
+            if server.problem:
+                raise LeftOut(server.problem)
+            if server.url:
+                await _check(server.url, policy, confined=confined)
+                given.append(_remote(server, can or McpCapabilities()))
+            else:
+                command, *arguments = commands[number]
+                given.append(
+                    McpServerStdio(name=server.name, command=command, args=arguments, env=[])
+                )
         except LeftOut as reason:
-            name = cut(name, NAME_CHARACTERS)
-            said = f"The agent goes without MCP server {name!r}: {reason}."
-            left_out.append({"kind": "mcp", "server": name, "message": said})
-    return servers, left_out
+            name = cut(server.name, NAME_CHARACTERS)
+            message = f"The agent goes without MCP server {name!r}: {reason}."
+            left_out.append({"kind": "mcp", "server": name, "message": message})
+    return given, left_out
 
 
-def _named(tools: list[dict[str, Any]] | None) -> Iterator[tuple[str, Any]]:
-    for tool in tools or []:
-        yield from tool.items()
+async def _check(url: str, policy: OutboundPolicy, *, confined: bool) -> None:
+    """Check a URL that the agent connects to: it resolves the host and follows redirects itself.
+
+    An agent that nothing confines could be led to any address by both, so it is given listed
+    destinations only.
+    """
+    if policy.is_unrestricted:
+        return
+    try:
+        if not confined and not policy.is_listed(url):
+            raise LeftOut(
+                "agents without a sandbox connect only to destinations that the server's "
+                "operator lists in BERAY_MCP_ALLOW"
+            )
+        await policy.check(url)
+    except ForbiddenDestination as error:
+        raise LeftOut(str(error)) from None
 
 
-def _server(name: str, told: Any, can: McpCapabilities, *, stdio: bool) -> Server:
-    if not isinstance(told, dict):
-        raise LeftOut("it is not described by an object")
-    if isinstance(url := told.get("url"), str):
-        pairs = _texts(told.get("headers"), "headers")
-        headers = [HttpHeader(name=key, value=value) for key, value in pairs.items()]
-        if told.get("type", told.get("transport")) == "sse":
-            if not can.sse:
-                raise LeftOut("it cannot reach servers by SSE")
-            return SseMcpServer(type="sse", name=name, url=url, headers=headers)
-        if not can.http:
-            raise LeftOut("it cannot reach servers by HTTP")
-        return HttpMcpServer(type="http", name=name, url=url, headers=headers)
-    if not isinstance(command := told.get("command"), str):
-        raise LeftOut("it has neither a url nor a command")
-    if not stdio:
-        raise LeftOut("tasks may not start programs on this server (BERAY_MCP_STDIO)")
-    arguments = told.get("args") or []
-    if not isinstance(arguments, list) or not all(isinstance(item, str) for item in arguments):
-        raise LeftOut("its args are not a list of texts")
-    environ = _texts(told.get("env"), "env")
-    variables = [EnvVariable(name=key, value=value) for key, value in environ.items()]
-    return McpServerStdio(name=name, command=command, args=arguments, env=variables)
-
-
-def _texts(told: Any, what: str) -> dict[str, str]:
-    if told is None:
-        return {}
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
-        raise LeftOut(f"its {what} are not names with texts")
-    return told
+def _remote(server: McpServer, can: McpCapabilities) -> Server:
+    headers = [HttpHeader(name=name, value=value) for name, value in server.headers.items()]
+    if server.sse:
+        if not can.sse:
+            raise LeftOut("it cannot reach servers by SSE")
+        return SseMcpServer(type="sse", name=server.name, url=server.url, headers=headers)
+    if not can.http:
+        raise LeftOut("it cannot reach servers by HTTP")
+    return HttpMcpServer(type="http", name=server.name, url=server.url, headers=headers)

@@ -6,25 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import httpx2
+import structlog
 from mcp import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import Implementation
+from mcp_types import CONNECTION_CLOSED, PARSE_ERROR, Implementation
 from mcp_types import Tool as McpTool
 from pydantic_ai import Tool
 from pydantic_ai.exceptions import ToolFailed
 
 from beray.events import MsgEventCustomUpdate
+from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
 from beray.server.runners.base import Job, Sink
-from beray.server.runners.model.mcp_config import McpServer, parse
+from beray.server.runners.mcp import programs
+from beray.server.runners.mcp.admission import admitted
+from beray.server.runners.mcp.config import McpServer
 from beray.server.runners.model.mcp_results import for_model
 from beray.server.runners.model.mcp_transports import (
     CALL_SECONDS,
     CONNECT_SECONDS,
+    HttpStatus,
     Program,
     over_http,
 )
@@ -36,6 +40,7 @@ from beray.version import __version__
 
 CLOSE_SECONDS: Final = 0.3
 _PAGES: Final = 20
+log = structlog.get_logger("beray.mcp")
 _BROKEN: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
@@ -58,6 +63,7 @@ async def connected(
     sink: Sink,
     settings: Settings,
     sandbox: Sandbox,
+    policy: OutboundPolicy,
     taken: Sequence[str] = (),
 ) -> AsyncIterator[Connected]:
     """Connect to the servers of ``job``, all at once; each tells the sink how that went.
@@ -66,13 +72,15 @@ async def connected(
     every connection is closed and every program is dead.
 
     Args:
+        policy: destinations that URLs may reach.
         taken: names that the tools must not have.
     """
-    links = [Link(server, sink, sandbox, job.work_dir) for server in parse(job.tools)]
+    servers = admitted(job.tools, settings, sandbox)
+    links = [Link(server, sink, job, settings, sandbox, policy) for server in servers]
     result = Connected()
     names = set(taken)
     try:
-        await asyncio.gather(*(link.open(settings) for link in links))
+        await asyncio.gather(*(link.open() for link in links))
         for link in links:
             if link.problem:
                 result.problems.append((link.server.name, link.problem))
@@ -88,13 +96,24 @@ async def connected(
 class Link:
     """The connection to one server. A task of its own holds it from beginning to end."""
 
-    def __init__(self, server: McpServer, sink: Sink, sandbox: Sandbox, work_dir: Path) -> None:
+    def __init__(
+        self,
+        server: McpServer,
+        sink: Sink,
+        job: Job,
+        settings: Settings,
+        sandbox: Sandbox,
+        policy: OutboundPolicy,
+    ) -> None:
         self.server = server
         self.problem = server.problem
         self.tools: list[McpTool] = []
         self._sink = sink
+        self._job = job
+        self._settings = settings
         self._sandbox = sandbox
-        self._work_dir = work_dir
+        self._policy = policy
+        self._status = HttpStatus()
         self._client: Client | None = None
         self._program: Program | None = None
         self._closing = asyncio.Event()
@@ -102,12 +121,8 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
 
-    async def open(self, settings: Settings) -> None:
+    async def open(self) -> None:
         """Connect and learn which tools there are; ``problem`` says why that failed."""
-        if self.server.command and not settings.mcp_stdio:
-            self.problem = (
-                "the owner of this server does not allow MCP servers as programs (BERAY_MCP_STDIO)"
-            )
         if self.problem:
             return
         self._task = asyncio.create_task(self._keep())
@@ -176,9 +191,11 @@ class Link:
         """Connect, stay until ``close`` or the server's end, and clean up."""
         try:
             async with AsyncExitStack() as stack:
-                streams = over_http(self.server)
+                streams = over_http(self.server, self._policy, self._status)
                 if self.server.command:
-                    self._program = Program(self.server, self._sandbox, self._work_dir)
+                    self._program = Program(
+                        programs.process(self.server, self._job, self._settings, self._sandbox)
+                    )
                     streams = self._program.streams()
                 info = Implementation(name="beray", version=__version__)
                 client = Client(streams, client_info=info, cache=None)
@@ -220,19 +237,49 @@ class Link:
             self._lose(self._words(None))
 
     def _words(self, error: BaseException | None) -> str:
-        """What went wrong, in words that give nothing away."""
+        """Return the reason of a failure, without credentials and without response bodies."""
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        ended = self._program is not None and self._program.gone.is_set()
-        if error is None or ended or isinstance(error, _BROKEN):
-            last = " / ".join(self._program.last_words) if self._program else ""
-            what = "its program has ended" if self._program else "it closed the connection"
-            return self.server.safe(f"{what}: {last}" if last else what)
-        if isinstance(error, httpx2.ConnectError):
-            return self.server.safe(f"it cannot be reached: {error}")
-        if isinstance(error, MCPError):
+        if self._program is not None:
+            return self._reason_of_program(self._program, error)
+        return self.server.safe(self._reason_of_url(error))
+
+    def _reason_of_program(self, program: Program, error: BaseException | None) -> str:
+        if isinstance(error, MCPError) and not program.gone.is_set():
             return self.server.safe(error.message)
-        return self.server.safe(f"{type(error).__name__}: {error}".removesuffix(": "))
+        if error is not None and not program.gone.is_set() and not isinstance(error, _BROKEN):
+            return self.server.safe(f"{type(error).__name__}: {error}".removesuffix(": "))
+        last = " / ".join(program.last_words)
+        if self.server.is_operators:
+            # It may name files and credentials of the operator.
+            log.warning("an MCP program ended", server=self.server.server, stderr=last)
+            return "its program has ended; the server's log has its last output"
+        return self.server.safe(
+            f"its program has ended: {last}" if last else "its program has ended"
+        )
+
+    def _reason_of_url(self, error: BaseException | None) -> str:
+        match error:
+            case ForbiddenDestination():
+                return str(error)
+            case httpx2.ConnectError():
+                return f"it cannot be reached: {error}"
+            case httpx2.TimeoutException():
+                return "it did not answer in time"
+            case _ if self._status.problem:
+                return f"it answered with {self._status.problem}"
+            case None | anyio.ClosedResourceError() | anyio.BrokenResourceError():
+                return "it closed the connection"
+            case anyio.EndOfStream() | httpx2.NetworkError() | httpx2.RemoteProtocolError():
+                return "it closed the connection"
+            case MCPError(error=details) if details.code == CONNECTION_CLOSED:
+                return "it closed the connection"
+            case MCPError(error=details) if details.code == PARSE_ERROR:
+                return "its answer is not an MCP message"
+            case MCPError(error=details):
+                # The message may be a part of the response.
+                return f"it answered with the JSON-RPC error {details.code}"
+        return f"its answer cannot be used ({type(error).__name__})"
 
 
 async def _tools(client: Client) -> list[McpTool]:

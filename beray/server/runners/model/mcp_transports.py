@@ -1,4 +1,4 @@
-"""How an MCP server is reached: over streamable HTTP, or as a program of ours."""
+"""Transports to MCP servers: streamable HTTP, HTTP with SSE, and programs."""
 
 from __future__ import annotations
 
@@ -7,32 +7,75 @@ from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Final
 
 import anyio
 import httpx2
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client._transport import TransportStreams
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from beray.server.runners.model.mcp_config import McpServer
-from beray.server.sandbox.sandbox import Sandbox
+from beray.server.outbound import transport as outbound
+from beray.server.outbound.policy import OutboundPolicy
+from beray.server.runners.mcp.config import McpServer
 
 CONNECT_SECONDS: Final = 10.0
 CALL_SECONDS: Final = 300.0
 MESSAGE_BYTES: Final = 16 * 1024**2
 
 
+class HttpStatus:
+    """Status of the last HTTP response.
+
+    Attributes:
+        problem: The status if it is not a success, such as ``"HTTP status 401"``.
+    """
+
+    def __init__(self) -> None:
+        self.problem = ""
+
+    async def record(self, response: httpx2.Response) -> None:
+        failed = not response.is_success
+        self.problem = f"HTTP status {response.status_code}" if failed else ""
+
+
 @asynccontextmanager
-async def over_http(server: McpServer) -> AsyncIterator[TransportStreams]:
-    """The two streams of a session. Its headers go to no other origin."""
-    timeout = httpx2.Timeout(CONNECT_SECONDS, read=CALL_SECONDS)
-    # The session follows redirects by itself, and only where they stay with the server.
+async def over_http(
+    server: McpServer, policy: OutboundPolicy, status: HttpStatus
+) -> AsyncIterator[TransportStreams]:
+    """The two streams of a session. Its headers go to no other origin.
+
+    The session follows redirects by itself, and only those that stay with the server.
+    """
+    usual = httpx2.Timeout(CONNECT_SECONDS, read=CALL_SECONDS)
+
+    def new_client(
+        headers: dict[str, str] | None = None,
+        timeout: httpx2.Timeout | None = None,
+        auth: httpx2.Auth | None = None,
+    ) -> httpx2.AsyncClient:
+        return outbound.client(
+            policy,
+            headers={**server.headers, **(headers or {})},
+            timeout=timeout or usual,
+            auth=auth,
+            event_hooks={"response": [status.record]},
+        )
+
+    if server.sse:
+        async with sse_client(
+            server.url,
+            timeout=CONNECT_SECONDS,
+            sse_read_timeout=CALL_SECONDS,
+            httpx_client_factory=new_client,
+        ) as streams:
+            yield streams
+        return
     async with (
-        httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout) as client,
+        new_client() as client,
         streamable_http_client(
             server.url, http_client=client, max_sse_event_size=MESSAGE_BYTES
         ) as streams,
@@ -48,22 +91,18 @@ class Program:
         last_words: the end of what it wrote to its standard error.
     """
 
-    def __init__(self, server: McpServer, sandbox: Sandbox, work_dir: Path) -> None:
+    def __init__(self, process: AbstractAsyncContextManager[Process]) -> None:
         self.gone = asyncio.Event()
         self.last_words: deque[str] = deque(maxlen=3)
-        self._server = server
-        self._sandbox = sandbox
-        self._work_dir = work_dir
+        self._process = process
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[TransportStreams]:
         """Run it, and give the two streams of a session. Afterwards it is dead."""
         to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-        command = list(self._server.command)
-        program = self._sandbox.program(command, self._work_dir, dict(self._server.env))
         async with (
-            _to_the_end(program) as process,
+            _to_the_end(self._process) as process,
             to_session,
             incoming,
             outgoing,

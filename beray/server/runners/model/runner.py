@@ -23,6 +23,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from beray.events import MsgError, MsgEventEnd
+from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
 from beray.server.runners.model import memory, models, toolset
 from beray.server.runners.model.file_tools import FileTools
@@ -55,8 +56,10 @@ class ModelRunner:
         model: Model | None = None,
         *,
         patience: Patience | None = None,
+        outbound: OutboundPolicy | None = None,
     ) -> None:
         self._settings = settings
+        self._outbound = outbound or OutboundPolicy.of(settings)
         self._sandbox = sandbox
         self._model = model
         self._patience = patience or Patience()
@@ -103,7 +106,7 @@ class ModelRunner:
     async def _work(self, job: Job, sink: Exit, model: Model, meter: Meter) -> MsgError | None:
         """Do the goal; what kept the provider or the model from it, if anything did."""
         live = LiveModel(model, sink, meter, self._patience)
-        servers = connected(job, sink, self._settings, self._sandbox, toolset.NAMES)
+        servers = connected(job, sink, self._settings, self._sandbox, self._outbound, toolset.NAMES)
         try:
             async with live, servers as mcp:
                 taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]

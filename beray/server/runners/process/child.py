@@ -62,6 +62,8 @@ async def _do(link: socket.socket, given: Frame) -> None:
     told = {name: path and Path(path) for name, path in paths.items()}
     job = Job(**given["job"] | told | {"gateway": access and GatewayAccess(**access)})
     settings = Settings(data_dir=Path(given["data_dir"]))
+    address, embedded = given["listener"]
+    settings.set_listener(address, embedded=embedded)
     runner = _runner(given["runner"], settings, Sandbox(given["sandbox"], settings))
     doing = asyncio.create_task(_told(runner, job, server))
     listening = asyncio.create_task(_listen(reader, server, doing))

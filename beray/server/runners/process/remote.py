@@ -49,6 +49,7 @@ class RemoteRunner:
             "runner": self._name,
             "job": packed_job(job),
             "data_dir": str(self._settings.data_dir),
+            "listener": self._settings.listener,
             "sandbox": self._sandbox.kind,
             "bounds": {"memory": self._settings.task_max_memory_bytes},
         }

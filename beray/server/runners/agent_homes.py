@@ -1,0 +1,225 @@
+"""Private copies of the operator's writable agent paths, one per user.
+
+An agent program keeps its settings and sign-in tokens in paths such as ``~/.gemini``, which
+``BERAY_AGENT_PATHS`` names as ``~/.gemini=rw``. On a shared server, one user's agent must not
+write what another user's agent reads, so each user has a copy, made at the first use. It
+persists, because agents replace their sign-in tokens there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock
+
+from beray.server import folders
+from beray.server.quota import used_bytes
+from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.settings import Settings
+
+FOLDER: Final = "agent-homes"
+"""Directory of the copies in the data directory: ``agent-homes/USER_ID/NAME-HASH``."""
+OPERATOR: Final = "operator"
+"""Directory that replaces ``USER_ID`` on a personal server that runs as root."""
+MAX_ENTRIES: Final = 100_000
+MAX_GROWTH: Final = 2
+"""Size to which a copy may grow, as a multiple of ``agent_copy_bytes``. It is checked when a
+run begins."""
+_LOCK_FILE: Final = ".lock"
+_UNFINISHED: Final = ".unfinished-"
+_BLOCK: Final = 1024**2
+
+
+class AgentCopyError(Exception):
+    """A private copy cannot be made; the message says why and what the operator can do."""
+
+
+def binds(settings: Settings, sandbox: Sandbox, user_id: int) -> list[Bind]:
+    """Return what an agent of this user finds in its sandbox; make missing copies first.
+
+    Blocks while files are copied, and while another run makes the same copies. Without
+    bubblewrap there is nothing to bind: agents use the operator's own paths.
+
+    Raises:
+        AgentCopyError: A copy cannot be made, or has grown too large.
+    """
+    if sandbox.kind == "none":
+        return []
+    home = home_of(settings, user_id)
+    return [
+        _private(bind, home, settings) if bind.writable and home is not None else bind
+        for bind in settings.agent_binds()
+    ]
+
+
+def home_of(settings: Settings, user_id: int) -> Path | None:
+    """Return the directory of a user's copies; None if agents use the paths in place.
+
+    That is so on personal servers, except as root: an agent runs with fewer rights than the
+    server then, and could not use root's files.
+    """
+    if settings.shared:
+        return settings.data_dir / FOLDER / str(user_id)
+    if os.geteuid() == 0:
+        return settings.data_dir / FOLDER / OPERATOR
+    return None
+
+
+def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
+    copy = home / _name(bind.path)
+    try:
+        if not os.path.lexists(copy):
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(home / _LOCK_FILE, mode=0o600):
+                if not os.path.lexists(copy):
+                    _make(bind.path, copy, settings)
+        elif (used := used_bytes(copy)) > MAX_GROWTH * settings.agent_copy_bytes:
+            raise AgentCopyError(
+                f"The private copy of {bind.path} has grown to {used:,} bytes, which is more than "
+                f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can remove "
+                f"{FOLDER}/{home.name} in the data directory; the next task makes a new copy."
+            )
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise AgentCopyError(
+            f"The private copy of {bind.path} (BERAY_AGENT_PATHS) cannot be made: {reason}."
+        ) from error
+    # A path that does not exist has no copy, and nothing is bound in its place.
+    return Bind(str(copy), writable=True, inside=bind.path)
+
+
+def _name(path: str) -> str:
+    """Return the name of the copy of ``path``: readable, unique and of bounded length."""
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[:64]
+    return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+
+
+def _make(source: str, copy: Path, settings: Settings) -> None:
+    """Copy ``source`` whole or not at all. The caller holds the lock of the directory."""
+    unfinished = copy.with_name(_UNFINISHED + copy.name)
+    _remove(unfinished)  # of an earlier attempt that was interrupted
+    copying = _Copying(source, settings)
+    try:
+        if not copying.copy(unfinished):
+            return
+        os.sync()  # the files are on disk before their name is
+        unfinished.rename(copy)
+    except BaseException:
+        _remove(unfinished)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        folders.remove(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class _Copying:
+    """One copy and its limits.
+
+    Regular files, directories and symbolic links are copied, the latter as links; special files
+    are skipped. No link below the source is followed, and the server's data directory is never
+    part of a copy.
+    """
+
+    def __init__(self, source: str, settings: Settings) -> None:
+        # The operator names a place, and what it is a link to.
+        self._source = os.path.realpath(source)
+        self._named = source
+        self._most = settings.agent_copy_bytes
+        self._bytes = 0
+        self._entries = 0
+        data = settings.data_dir.stat()
+        self._data_dir = (data.st_dev, data.st_ino)
+
+    def copy(self, target: Path) -> bool:
+        """Copy the source; return False if there is nothing to copy.
+
+        Raises:
+            AgentCopyError: The source exceeds a limit.
+            OSError: Something cannot be read or written.
+        """
+        try:
+            status = os.stat(self._source, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if stat.S_ISREG(status.st_mode):
+            self._file(self._source, None, target)
+            return True
+        if not stat.S_ISDIR(status.st_mode):
+            return False
+        self._folder(target)
+        return True
+
+    def _folder(self, target: Path) -> None:
+        target.mkdir(mode=0o700)
+        modes: list[tuple[Path, int]] = []
+        walk = os.fwalk(self._source, follow_symlinks=False, onerror=_raise)
+        for path, names, files, descriptor in walk:
+            here = target / os.path.relpath(path, self._source)
+            modes.append((here, os.fstat(descriptor).st_mode))
+            for name in [*names, *files]:
+                self._count(0)
+                try:
+                    is_folder = self._entry(name, descriptor, here / name)
+                except FileNotFoundError:
+                    is_folder = False  # removed meanwhile
+                if name in names and not is_folder:
+                    names.remove(name)
+        # From the inside out: a directory may be one that its owner cannot write to.
+        for path_of_copy, mode in reversed(modes):
+            path_of_copy.chmod(stat.S_IMODE(mode) & 0o777)
+
+    def _entry(self, name: str, folder: int, target: Path) -> bool:
+        """Copy an entry of a directory; return True if it is a directory to descend into."""
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            if (status.st_dev, status.st_ino) == self._data_dir:
+                return False
+            target.mkdir(mode=0o700)
+            return True
+        if stat.S_ISLNK(status.st_mode):
+            target.symlink_to(os.readlink(name, dir_fd=folder))
+        elif stat.S_ISREG(status.st_mode):
+            self._file(name, folder, target)
+        return False
+
+    def _file(self, name: str, folder: int | None, target: Path) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with (
+            open(os.open(name, flags, dir_fd=folder), "rb") as source,
+            open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy,
+        ):
+            status = os.fstat(source.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return
+            while block := source.read(_BLOCK):
+                self._count(len(block))
+                copy.write(block)
+            os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode) & 0o777)
+            os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    def _count(self, size: int) -> None:
+        self._entries += size == 0
+        self._bytes += size
+        if self._bytes > self._most:
+            over = f"{self._most:,} bytes (BERAY_AGENT_COPY_BYTES)"
+        elif self._entries > MAX_ENTRIES:
+            over = f"{MAX_ENTRIES:,} files"
+        else:
+            return
+        raise AgentCopyError(
+            f"The private copy of {self._named} (BERAY_AGENT_PATHS) would exceed {over}. Name a "
+            "smaller directory as writable, or bind large parts of it read-only."
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
