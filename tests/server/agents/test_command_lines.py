@@ -166,3 +166,51 @@ def test_a_setting_without_a_program_is_refused(command: str | None) -> None:
 def test_a_goal_that_cannot_be_an_argument_is_refused() -> None:
     with pytest.raises(ProgramError, match="NUL"):
         command_line("a {goal}", job("x\0y"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["a {goal}", "a -p {goal}", "a --prompt {goal}", "a {goal}.txt", "a -- -p {goal}",
+     "env -- a {goal}", "a -- {goal} {goal}"],
+)  # fmt: skip
+@pytest.mark.parametrize("goal", ["-x", "--help", "-", "--", "-rf /", "--x=y"])
+def test_a_goal_that_the_program_could_take_for_an_option_is_refused(
+    command: str, goal: str
+) -> None:
+    with pytest.raises(ProgramError) as caught:
+        command_line(command, job(goal))
+    assert f"{goal!r} begins with '-'" in str(caught.value)
+    assert "-- {goal}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "goal", "arguments"),
+    [
+        ("a -p -- {goal}", "-x", ["a", "-p", "--", "-x"]),
+        ("a --prompt={goal}", "-x", ["a", "--prompt=-x"]),
+        ("a 'do: {goal}'", "--x", ["a", "do: --x"]),
+        ("a {goal}", " -x", ["a", " -x"]),
+        ("a {goal}", "\n-x", ["a", "\n-x"]),
+        ("a {goal}", "x -y", ["a", "x -y"]),
+        ("a {goal}", "−x", ["a", "−x"]),
+        ("a -- {goal}", "--", ["a", "--", "--"]),
+        ("a", "-x", ["a"]),
+    ],
+)
+def test_goals_that_are_no_option_are_passed_on(
+    command: str, goal: str, arguments: list[str]
+) -> None:
+    assert command_line(command, job(goal))[0] == arguments
+
+
+@pytest.mark.parametrize("command", ["a --model {model}", "a {model}", "a {model}{goal}"])
+def test_a_model_that_the_program_could_take_for_an_option_is_refused(command: str) -> None:
+    with pytest.raises(ProgramError, match="model '--yolo"):
+        command_line(command, job("x", "--yolo"))
+    assert command_line("a --model={model} -- {goal}", job("-x", "--yolo"))[0] == [
+        "a", "--model=--yolo", "--", "-x",
+    ]  # fmt: skip
+
+
+def test_the_end_of_options_stays_where_no_model_is_named() -> None:
+    assert command_line("a -- {model} {goal}", job("-x"))[0] == ["a", "--", "-x"]

@@ -22,7 +22,8 @@ from beray.events import (
     MsgEventToolResult,
 )
 from beray.server.runners.base import Outcome, OverBudget, Usage
-from beray.server.sandbox.sandbox import Kind
+from beray.server.runners.shell import ShellRunner
+from beray.server.sandbox.sandbox import Kind, Sandbox
 
 from .agent_bench import alive, bench, both_sandboxes, running, until
 from .recording import Recorder
@@ -240,3 +241,14 @@ async def test_output_without_end_waits_for_the_log(tmp_path: Path) -> None:
         await until(still)
     assert seen[-1] < 20  # 64 KiB each: what pipes and buffers hold
     assert descendants() == []
+
+
+@both_sandboxes
+async def test_a_shell_command_that_begins_with_a_dash_is_not_an_option_of_the_shell(
+    tmp_path: Path, kind: Kind
+) -> None:
+    work = await bench(tmp_path, kind)
+    runner = ShellRunner(Sandbox(kind, work.settings()))
+    assert await work.run(runner, "!-x; echo next") == Outcome("COMPLETED")
+    said = work.recorder.text("tools:shell")
+    assert "-x" in said and said.endswith("next\n")

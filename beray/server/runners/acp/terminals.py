@@ -182,7 +182,7 @@ class Terminals:
         if any("\0" in word for word in words) or any("\0" in value for _, value in environ):
             raise _refusal("a command has no NUL in it")
         if not asked.args:
-            words = ["/bin/sh", "-c", asked.command]
+            words = ["/bin/sh", "-c", "--", asked.command]
         if environ:
             words = ["/usr/bin/env", *_assignments(environ), *words]
         if asked.cwd is not None:

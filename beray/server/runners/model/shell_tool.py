@@ -50,7 +50,7 @@ class ShellTool:
         exit_code = None
         with self._files.open() as workspace, _Keeper(workspace, self._numbers) as keeper:
             async with self._sandbox.process(
-                [_SHELL, "-c", command], self._job.work_dir, network=self._job.network
+                [_SHELL, "-c", "--", command], self._job.work_dir, network=self._job.network
             ) as process:
                 assert process.stdout is not None
                 decoder = codecs.getincrementaldecoder("utf-8")("replace")
