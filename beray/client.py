@@ -142,7 +142,8 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         Args:
             goal: what to do, in plain words; ``!`` before a shell command.
             tools: MCP servers, each an object with one key:
-                ``{"name": {"url": "https://…"}}``.
+                ``{"name": {"url": "https://…"}}``, or ``{"name": {"server": "github"}}`` for
+                one that the server's operator defines.
             start: ``False`` holds the task until ``start_task``, so that files can be
                 put into its work_dir first. Ours: a server that has never heard of
                 it starts the task, and its answer then has no ``held``.

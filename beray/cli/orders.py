@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -11,6 +12,7 @@ from beray.cli import output
 from beray.exceptions import ConfigurationError
 from beray.schema import Limits, Task, TaskOptions, Usage
 
+_SERVER_NAME: Final = re.compile(r"[\w-]+")
 _LIMITS: Final = {"tokens": int, "requests": int, "cost_usd": float, "seconds": float}
 
 
@@ -65,9 +67,21 @@ def _limits(texts: Sequence[str], network: bool) -> Limits:
 
 
 def _tool(text: str) -> dict[str, Any]:
+    """Return the MCP server that ``--tool`` names.
+
+    ``NAME=URL``, ``NAME=`` with JSON, ``NAME=SERVER`` for one that the server's operator
+    defines, or only ``SERVER``.
+    """
     name, _, server = text.partition("=")
+    if _SERVER_NAME.fullmatch(text):
+        server = text
     if not name or not server:
-        raise ConfigurationError(f"--tool {text}: give a name and a URL, as in docs=https://…")
+        raise ConfigurationError(
+            f"--tool {text}: give a name and a URL, as in docs=https://…, or the name of an MCP "
+            "server that the server defines"
+        )
+    if _SERVER_NAME.fullmatch(server):
+        return {name: {"server": server}}
     if not server.startswith("{"):
         return {name: {"url": server}}
     try:

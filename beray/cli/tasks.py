@@ -70,7 +70,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME=URL",
-            help="An MCP server for it, or NAME= and JSON with url, headers, …; may be repeated.",
+            help="MCP server: NAME=URL, NAME=JSON, or the NAME of one that the server defines; "
+            "may be repeated.",
         ),
     ] = None,
     tag: Annotated[

@@ -78,7 +78,8 @@ def test_a_budget_that_is_spent_gives_status_1(beray: Command, client: BeRayClie
         (["--limit", "tokens"], "'' is no number"),
         (["--limit", "tokens=1.5"], "'1.5' is no number"),
         (["--limit", "cost_usd=nan"], "'nan' is no number"),
-        (["--tool", "docs"], "give a name and a URL"),
+        (["--tool", "https://docs.example"], "give a name and a URL"),
+        (["--tool", "docs="], "give a name and a URL"),
         (["--tool", "docs={"], "its JSON cannot be read"),
     ],
 )
@@ -89,6 +90,19 @@ def test_options_that_cannot_be_understood_send_nothing(
     assert outcome.status == 2
     assert said in outcome.err
     assert client.list_tasks() == []
+
+
+def test_mcp_servers_are_given_as_urls_names_and_json(beray: Command, client: BeRayClient) -> None:
+    json_text = '{"command": "npx", "args": ["x"]}'
+    tools = ["docs=https://docs.example/mcp", "github", "tickets=jira", f"mine={json_text}"]
+    options = [word for tool in tools for word in ("--tool", tool)]
+    assert beray("run", "!true", "--detach", *options).status == 0
+    assert client.list_tasks()[0]["tools"] == [
+        {"docs": {"url": "https://docs.example/mcp"}},
+        {"github": {"server": "github"}},
+        {"tickets": {"server": "jira"}},
+        {"mine": {"command": "npx", "args": ["x"]}},
+    ]
 
 
 def test_what_the_server_refuses_is_said_in_its_words(beray: Command, client: BeRayClient) -> None:

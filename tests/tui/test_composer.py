@@ -292,9 +292,10 @@ async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
         await opened(pilot)
         await pilot.press("ctrl+t")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
-        await pilot.press(*"docs", "enter")
+        await pilot.press(*"http://x", "enter")
         await until_shown(pilot, "a name before the address")
-        await paste(pilot, f" {URL}?key=secret")
+        pilot.app.screen.query_one(Input).value = ""
+        await paste(pilot, f"docs {URL}?key=secret")
         await pilot.press("enter")
         await until(pilot, lambda: pilot.app.screen.query_one(Input).value == "")
         await paste(pilot, '{\n  "more": {\n    "url": "https://m.example"\n  }\n}')

@@ -97,6 +97,9 @@ def test_servers_are_taken_as_words_and_as_json(beray_client: BeRayClient) -> No
         json.dumps([a]): [a],
         json.dumps({"mcpServers": a}): [a],
         "l http://[::1]:80/sse?key=1": [{"l": {"url": "http://[::1]:80/sse?key=1"}}],
+        " github ": [{"github": {"server": "github"}}],
+        '{"gh": {"server": "github"}}': [{"gh": {"server": "github"}}],
+        '{"x": {"command": "npx", "args": ["y"]}}': [{"x": {"command": "npx", "args": ["y"]}}],
     }.items():
         assert servers.parsed(text) == tools
         assert beray_client.create_task("!true", tools)["tools"] == tools
@@ -105,12 +108,14 @@ def test_servers_are_taken_as_words_and_as_json(beray_client: BeRayClient) -> No
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "a name and an address"), ("docs", "a name before"), (URL, "a name before"),
+        ("", "a name and an address"), (URL, "a name before"),
         ("docs example.org", "https://"), ("docs ftp://example.org", "https://"),
         ("docs https://", "https://"), ("docs http://[::1", "https://"),
         ("docs http://a:999999", "https://"), ("{", "at character 2"), ("[]", '{"name"'),
         ("{}", '{"name"'), ('{"a": 7}', '{"name"'), ("[7]", '{"name"'), ('{"a": {}}', "https://"),
         ('{"a": {"url": 7}}', "https://"), ('{"": {"url": "https://x"}}', "has a name"),
+        ('{"a": {"server": 7}}', "must be a string"), ('{"a": {"command": ""}}', "must be a string"),
+        ('{"a": {"server": "b", "url": "https://x"}}', "only one of url and server"),
         ('{"a": {"url": "https://a b"}}', "https://"), ('{"a": {"url": "https://a", "n": NaN}}', "JSON"),
         ('{"a": {"url": "https://a", "n": 1e999}}', "JSON"), ("[" * 5000, "JSON"),
         ('{"a": {"url": "https://a", "x": ' + "[" * 40 + "]" * 40 + "}}", "too deep"),
@@ -134,6 +139,9 @@ def test_where_a_server_is_shows_nothing_secret() -> None:
     secret = {"a": {"url": "https://user:secret@example.org:8080/mcp?key=secret#secret"}}
     assert servers.place_of(secret) == "https://example.org:8080/mcp"
     assert servers.place_of({"a": {"url": "http://[::1]:9/x"}}) == "http://[::1]:9/x"
+    assert servers.place_of({"a": {"server": "github"}}) == "defined by the server as github"
+    program = {"command": "npx", "args": ["--key=secret"], "env": {"KEY": "secret"}}
+    assert servers.place_of({"a": program}) == "program npx"
     for odd in ({}, {"a": 7}, {"a": {}}, {"a": {"url": 7}}, {"a": {"url": "http://[x"}}):
         assert servers.place_of(odd) == ""  # type: ignore[arg-type]
 

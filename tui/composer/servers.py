@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from tui.composer.order import Tool
 MOST_SERVERS: Final = 100
 MOST_NAME_CHARACTERS: Final = 200
 _MOST_DEPTH: Final = 30
+_WORD: Final = re.compile(r"[\w-]+")
 
 
 class Unusable(ValueError):
@@ -19,19 +21,22 @@ class Unusable(ValueError):
 
 
 def parsed(text: str) -> list[Tool]:
-    """The servers that ``text`` names: ``name https://…``, or JSON as the wire has it.
+    """Return the servers that ``text`` names.
 
-    JSON with several names gives several servers; ``{"mcpServers": {…}}``, as other
-    programs keep it, is taken as well.
+    It is ``name https://…``, a single word for a server that the server's operator defines, or
+    JSON as the wire has it. JSON with several names gives several servers; ``{"mcpServers": {…}}``,
+    as other programs keep it, is accepted as well.
 
     Raises:
-        Unusable: it is neither, or a server has no name or no http(s) address.
+        Unusable: it is none of these, or a server has no name or no http(s) address.
     """
     text = text.strip()
     if not text:
         raise Unusable("Give a name and an address: docs https://example.org/mcp")
     if text.startswith(("{", "[")):
         return _from_json(text)
+    if _WORD.fullmatch(text):
+        return [_checked(text, {"server": text})]
     name, _, url = text.rpartition(" ")
     if not name.strip():
         raise Unusable("Give a name before the address: docs https://example.org/mcp")
@@ -55,9 +60,15 @@ def name_of(tool: Tool) -> str:
 
 
 def place_of(tool: Tool) -> str:
-    """Where a server is, without what may be secret in its address."""
+    """Return where a server is, without what may be secret in its address or its arguments."""
     settings = next(iter(tool.values()), None)
-    url = settings.get("url") if isinstance(settings, dict) else None
+    if not isinstance(settings, dict):
+        return ""
+    if isinstance(server := settings.get("server"), str):
+        return f"defined by the server as {server}"
+    if isinstance(command := settings.get("command"), str):
+        return f"program {command}"
+    url = settings.get("url")
     if not isinstance(url, str):
         return ""
     try:
@@ -97,6 +108,15 @@ def _checked(name: str, settings: Any) -> Tool:
         raise Unusable('Give it as {"name": {"url": "https://…"}}.')
     if not name.strip() or len(name) > MOST_NAME_CHARACTERS:
         raise Unusable(f"A server has a name, of at most {MOST_NAME_CHARACTERS} characters.")
+    kinds = [kind for kind in ("url", "command", "server") if settings.get(kind) is not None]
+    if len(kinds) > 1:
+        raise Unusable(f"A server has only one of {' and '.join(kinds)}.")
+    if kinds in (["command"], ["server"]):
+        if not isinstance(settings[kinds[0]], str) or not settings[kinds[0]].strip():
+            raise Unusable(
+                f'The {kinds[0]} of {name!r} must be a string, as in {{"{kinds[0]}": "…"}}'
+            )
+        return {name: settings}
     url = settings.get("url")
     try:
         parts = urlsplit(url if isinstance(url, str) else "")

@@ -36,7 +36,7 @@ class ServersScreen(ModalScreen[list[Tool] | None]):
             dialog.border_title = "MCP servers"
             dialog.border_subtitle = "enter adds · del on a line removes · esc is done"
             yield Static(
-                'A name and an address, or JSON: {"name": {"url": "https://…"}}',
+                "A name and an address, a name that the server defines, or JSON",
                 classes="hint",
                 markup=False,
             )
