@@ -180,6 +180,19 @@ def test_settings_of_the_gateway_that_cannot_be(
     assert "hush" not in said
 
 
+def test_mcp_settings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path / "a", BERAY_MCP_ALLOW="10.0.0.1,mcp.internal")
+    assert "BERAY_MCP_ALLOW" in said and "'mcp.internal' is not a destination" in said
+    file = tmp_path / "servers.json"
+    file.write_text('{"a": {"command": "x", "env": {"TOKEN": 5678901}}}')
+    said = refusal(tmp_path / "b", BERAY_MCP_SERVERS=str(file))
+    assert f"BERAY_MCP_SERVERS: {file} cannot be used: a.env.TOKEN" in said
+    assert "5678901" not in said
+    file.write_text("{}")
+    file.chmod(0o666)
+    assert "chmod o-w" in refusal(tmp_path / "c", BERAY_MCP_SERVERS=str(file))
+
+
 def test_a_store_without_its_bucket_is_refused(tmp_path: Path) -> None:
     assert "s3_bucket" in refusal(tmp_path, BERAY_S3_REGION="eu")
 

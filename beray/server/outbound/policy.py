@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from beray.server.settings import Settings
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
-"""Returns the addresses of a host name. Raises OSError if there are none."""
+"""Returns the addresses of a host name. Raises OSError if it has no address."""
 
 _PORTS = {"http": 80, "https": 443}
 

@@ -84,8 +84,8 @@ def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
                 f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can remove "
                 f"{FOLDER}/{home.name} in the data directory; the next task makes a new copy."
             )
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "its directories are nested too deeply"
         raise AgentCopyError(
             f"The private copy of {bind.path} (BERAY_AGENT_PATHS) cannot be made: {reason}."
         ) from error
@@ -173,7 +173,7 @@ class _Copying:
                     is_folder = False  # removed meanwhile
                 if name in names and not is_folder:
                     names.remove(name)
-        # From the inside out: a directory may be one that its owner cannot write to.
+        # From the inside out: a directory may lack write permission.
         for path_of_copy, mode in reversed(modes):
             path_of_copy.chmod(stat.S_IMODE(mode) & 0o777)
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import text
 
+from beray import BeRayClient
 from beray.server.runners import agent_homes
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
+from beray.testing import RunningServer
 from tests.server.agents.agent_bench import Bench, bench
 
 
@@ -219,3 +222,27 @@ async def test_a_copy_that_cannot_be_made_fails_the_task_with_the_reason(
         runner._settings.set_listener("192.0.2.1", embedded=False)
         assert await work.run(runner, "x") == Outcome("FAILED", "agent")
         assert "BERAY_AGENT_COPY_BYTES" in work.recorder.errors()[-1][1]
+
+
+def test_users_of_a_real_server_have_copies_that_persist(tmp_path: Path, source: Path) -> None:
+    environ = {
+        "BERAY_PUBLIC_URL": "http://beray.example",
+        "BERAY_COMMAND": f"sh -c 'cat {source}/token; cat > {source}/token'",
+        "BERAY_AGENT_PATHS": f"{source}=rw",
+    }
+    with RunningServer.start(tmp_path / "server", **environ) as server:
+        if '"sandbox: bubblewrap"' not in server.log.read_text():
+            pytest.skip("bubblewrap does not work here")
+
+        def said(client: BeRayClient, goal: str) -> str:
+            events = list(client.stream_task_updates(client.create_task(goal)["id"]))
+            assert events[-1]["status"] == "COMPLETED", events
+            return text(events)
+
+        with server.sign_up() as one, server.sign_up() as two:
+            assert said(one, "of one") == "first"
+            assert said(two, "of two") == "first"
+            server.restart()
+            assert said(one, "again") == "of one"
+            assert said(two, "again") == "of two"
+    assert (source / "token").read_text() == "first"

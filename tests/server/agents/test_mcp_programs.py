@@ -15,7 +15,9 @@ import pytest
 from beray.server.runners.base import Outcome
 from beray.server.runners.mcp import operators
 from beray.server.runners.mcp.operators import McpServersFileError
+from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_bench import Bench, Step, other_tasks, processes
+from tests.server.agents.model_server import model_server
 from tests.server.agents.tiny_mcp_server import SOURCE
 
 PYTHON = shutil.which("python3", path="/usr/bin:/bin")
@@ -115,12 +117,12 @@ async def test_a_named_program_runs_outside_in_an_empty_directory(tmp_path: Path
         "[tiny]\n"
         f"command = {json.dumps(sys.executable)}\n"
         f"args = ['-c', {json.dumps(SOURCE)}]\n"
-        "env = { TOKEN = 'of-the-operator' }\n"
+        "env = { VALUE = 'of-the-operator' }\n"
     )
     shown = tmp_path / "outside"
     shown.write_text("seen")
     work = await Bench.make(
-        tmp_path, *calls(f"cat {shown}; echo; ls -A; echo $TOKEN"), mcp_servers=file
+        tmp_path, *calls(f"cat {shown}; echo; ls -A; echo $VALUE"), mcp_servers=file
     )
     (work.work_dir / "file.txt").write_text("x")
     assert await work.run(tools=[{"x": {"server": "tiny"}}]) == Outcome("COMPLETED")
@@ -193,3 +195,27 @@ def test_the_outer_key_of_other_programs_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "servers.json"
     file.write_text('{"mcpServers": {"a": {"command": "x", "args": ["y"], "env": {"A": "b"}}}}')
     assert operators.load(file)["a"].args == ("y",)
+
+
+def test_a_named_program_of_a_real_server_is_called_and_its_credentials_stay_secret(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "servers.json"
+    env = {"API_TOKEN": "of-the-operator-123"}
+    file.write_text(
+        json.dumps({"tiny": {"command": sys.executable, "args": ["-c", SOURCE], "env": env}})
+    )
+    with (
+        model_server(tmp_path / "data", BERAY_MCP_SERVERS=str(file)) as models,
+        models.server.sign_up() as client,
+    ):
+        events = models.done(
+            client,
+            "hello",
+            Reply(calls=[Call("x_sh", {"command": "echo seen $API_TOKEN"})]),
+            Reply(text=["done"]),
+            tools=[{"x": {"server": "tiny"}}],
+        )
+    assert events[-1]["status"] == "COMPLETED"
+    assert "seen [secret]" in repr(events)
+    assert "of-the-operator" not in repr(events)

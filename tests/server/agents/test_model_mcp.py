@@ -360,7 +360,8 @@ async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> Non
         [{"a": {"command": "-x"}}], [{"a": {"command": "x", "env": {"A-B": "1"}}}],
         [{"a": {"server": 1}}], [{"a": {"server": ""}}], [{"a": {"server": "x", "env": {}}}],
         [{"a": {"server": "x", "command": "y"}}], [{"a": {"url": "http://x:99999/"}}],
-        [{"a": {"url": "http:///x"}}],
+        [{"a": {"url": "http:///x"}}], [{"a": {"url": "http://x", "headers": {"hOst": "y"}}}],
+        [{"a": {"url": "http://x", "headers": {"Transfer-Encoding": "chunked"}}}],
     ],
 )  # fmt: skip
 def test_what_is_no_server_has_a_problem(tools: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which MCP servers of a task may be used on this server."""
+"""Admission of a task's MCP servers: which of them may be used on this server."""
 
 from __future__ import annotations
 

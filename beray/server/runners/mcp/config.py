@@ -11,6 +11,11 @@ from urllib.parse import urlsplit
 _URL_CHARACTERS: Final = re.compile(r"[!-\[\]-~]+")
 """URLs with other characters have different hosts in different programs: an agent that follows
 the WHATWG URL standard takes ``\\`` for ``/``, and full-width digits for digits."""
+_RESERVED_HEADERS: Final = frozenset(
+    {"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"}
+)
+"""Headers of the connection. With ``Host``, a user could address any virtual host behind a
+destination that the operator allows."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -45,7 +50,7 @@ class McpServer:
 
     def _secrets(self) -> list[str]:
         values = [*self.headers.values(), *self.env.values()]
-        # The scheme of a header, as in "Bearer …", is no secret; what follows it is.
+        # In "Bearer …", what follows the scheme is the secret.
         values += [part for value in values for part in value.split()[1:]]
         secrets = [value for value in values if len(value) >= 4]
         if self.url:
@@ -101,6 +106,10 @@ def _remote(name: str, given: Mapping[str, Any]) -> McpServer:
         return McpServer(name, problem=problem)
     if not _strings(headers):
         return McpServer(name, problem="its headers must map names to strings")
+    if reserved := [header for header in headers if header.lower() in _RESERVED_HEADERS]:
+        return McpServer(
+            name, problem=f"its header {reserved[0]!r} cannot be set: it follows from the url"
+        )
     sse = given.get("type", given.get("transport")) == "sse"
     return McpServer(name, url=url, headers=dict(headers), sse=sse)
 
