@@ -74,7 +74,8 @@ def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
     copy = home / _name(bind.path)
     try:
         if not os.path.lexists(copy):
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            home.parent.mkdir(mode=0o700, exist_ok=True)
+            home.mkdir(mode=0o700, exist_ok=True)
             with FileLock(home / _LOCK_FILE, mode=0o600):
                 if not os.path.lexists(copy):
                     _make(bind.path, copy, settings)

@@ -103,11 +103,12 @@ class _Connections:
         self._settings = settings
         self._sandbox = sandbox
         self._open: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def start(
         self, server: McpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if len(self._open) >= MAX_CONNECTIONS:
+        if self._closed or len(self._open) >= MAX_CONNECTIONS:
             writer.close()
             return
         connection = asyncio.create_task(self._relay(server, reader, writer))
@@ -115,6 +116,8 @@ class _Connections:
         connection.add_done_callback(self._open.discard)
 
     async def close(self) -> None:
+        """End all connections and their programs; later connections are refused."""
+        self._closed = True
         while self._open:
             for connection in self._open:
                 connection.cancel()
