@@ -78,6 +78,7 @@ async def test_programs_run_beside_the_agent_and_end_with_it(tmp_path: Path, kin
     answers = json.loads(work.recorder.text())
     assert answers == {"mine": ["file.txt", "b"], "named": ["", "of-the-operator"]}
     assert descendants() == []
+    assert work.scratch == []
 
 
 @needs_python

@@ -81,8 +81,8 @@ def _remote(server: McpServer, can: McpCapabilities) -> Server:
     headers = [HttpHeader(name=name, value=value) for name, value in server.headers.items()]
     if server.sse:
         if not can.sse:
-            raise LeftOut("it cannot reach servers by SSE")
+            raise LeftOut("the agent cannot reach servers by SSE")
         return SseMcpServer(type="sse", name=server.name, url=server.url, headers=headers)
     if not can.http:
-        raise LeftOut("it cannot reach servers by HTTP")
+        raise LeftOut("the agent cannot reach servers by HTTP")
     return HttpMcpServer(type="http", name=server.name, url=server.url, headers=headers)

@@ -64,14 +64,17 @@ async def relaying(
     if not wanted:
         yield Relay()
         return
-    folder = await asyncio.to_thread(_new_folder)
+    folder = await asyncio.to_thread(_new_folder, settings.data_dir / "scratch", job)
     connections = _Connections(job, settings, sandbox)
     listeners: list[asyncio.Server] = []
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         inside = _INSIDE if sandbox.kind == "bubblewrap" else str(folder)
         relay = Relay(binds=[*interpreter_binds(), Bind(str(folder), inside=_INSIDE)])
         for number in wanted:
-            path = f"{folder}/{number}"
+            # The path of a socket has about 100 bytes at most, which Linux offers a way around.
+            short = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(folder)
+            path = f"{short}/{number}"
             serve = partial(connections.start, servers[number])
             listeners.append(await asyncio.start_unix_server(serve, path))
             os.chmod(path, 0o666)
@@ -82,13 +85,16 @@ async def relaying(
         for listener in listeners:
             listener.close()
         await connections.close()
+        os.close(descriptor)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _new_folder() -> Path:
-    """Return a directory with the client. Its random name keeps other users of the host out,
-    as an agent may run as another user than the server."""
-    folder = Path(tempfile.mkdtemp(prefix="beray-mcp-"))
+def _new_folder(scratch: Path, job: Job) -> Path:
+    """Return a directory with the client, among the task's scratch directories.
+
+    An agent may run as another user than the server, so it is not private to the server's user.
+    """
+    folder = Path(tempfile.mkdtemp(dir=scratch, prefix=f"{job.work_dir.name}-"))
     shutil.copyfile(Path(__file__).with_name(_CLIENT), folder / _CLIENT)
     (folder / _CLIENT).chmod(0o644)
     folder.chmod(0o711)

@@ -16,7 +16,9 @@ _BLOCK = 64 * 1024
 
 def main(path: str) -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.connect(path)
+    # The path of a socket has about 100 bytes at most; its name alone is short.
+    os.chdir(os.path.dirname(path))
+    connection.connect(os.path.basename(path))
     # The answers decide when this ends: after them nothing more comes.
     threading.Thread(target=_send, args=(connection,), daemon=True).start()
     while data := connection.recv(_BLOCK):

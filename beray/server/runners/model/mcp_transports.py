@@ -28,7 +28,7 @@ MESSAGE_BYTES: Final = 16 * 1024**2
 
 
 class HttpStatus:
-    """Status of the last HTTP response.
+    """Status of the last HTTP response that matters to a session.
 
     Attributes:
         problem: The status if it is not a success, such as ``"HTTP status 401"``.
@@ -38,8 +38,12 @@ class HttpStatus:
         self.problem = ""
 
     async def record(self, response: httpx2.Response) -> None:
-        failed = not response.is_success
-        self.problem = f"HTTP status {response.status_code}" if failed else ""
+        status, method = response.status_code, response.request.method
+        if method == "DELETE" or (method == "GET" and status == 405):
+            return  # servers need neither end sessions nor have a stream of their own
+        self.problem = "" if response.is_success else f"HTTP status {status}"
+        if response.has_redirect_location:
+            self.problem += ", a redirect to another server or path"
 
 
 @asynccontextmanager
