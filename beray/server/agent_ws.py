@@ -24,8 +24,9 @@ from beray.events import (
     MsgUserMessage,
 )
 from beray.server.chats import ChatRefused
-from beray.server.dependencies import AppServices, CurrentUser, Services, digest
+from beray.server.dependencies import AppServices, CurrentUser, Services, digest, too_many_queued
 from beray.server.event_log import LoggedEvent
+from beray.server.fair_queue import QueueFull
 from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task, User
@@ -83,6 +84,8 @@ async def send_message(
         await app.chats.require_sound(task, message)
         await app.chats.say(task, message)
     except ChatRefused as error:
+        if isinstance(error.__cause__, QueueFull):
+            raise too_many_queued(error.__cause__) from None
         raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
     return public(task)
 

@@ -105,7 +105,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         url: str | None = getattr(app.state, "url", None)
         access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry)
         runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
-        queue = RunQueue(store, event_log, runs, workspaces, slots=settings.slots)
+        queue = RunQueue(
+            store, event_log, runs, workspaces,
+            slots=settings.slots, user_slots=settings.slots_per_user,
+        )  # fmt: skip
         closing.push_async_callback(queue.close)
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)
         closing.push_async_callback(chats.close)

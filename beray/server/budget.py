@@ -100,6 +100,8 @@ def _taken(usage: Usage) -> Taken:
 
 def _limits(settings: Settings, of: str) -> dict[str, Any]:
     given = {kind: getattr(settings, f"{of}_{kind}") for kind in KINDS}
+    if of == "task":
+        given["seconds"] = settings.max_task_seconds
     return {kind: limit for kind, limit in given.items() if limit is not None}
 
 

@@ -18,6 +18,7 @@ from beray.events import MsgError, MsgUserMessage, TaskStatusChanged
 from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.beneath import PathError
 from beray.server.event_log import EventLog, TaskEnded
+from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.runners import Outcome, Runners
 from beray.server.runs import Runs, conversation_file
 from beray.server.settings import Settings
@@ -29,6 +30,9 @@ from beray.server.workspace import Workspaces
 
 LONGEST_MESSAGE: Final = 200_000
 """Characters."""
+
+QUEUE_FULL: Final = "QUEUE_FULL"
+"""Code of the refusal of a user who has as many messages waiting for an answer as one may."""
 
 log = structlog.get_logger("beray.chats")
 
@@ -64,7 +68,12 @@ class Chats:
         self._answers: dict[int, asyncio.Task[None]] = {}
         self._ending: set[int] = set()
         self._opening = asyncio.Lock()
-        self._slots = asyncio.Semaphore(settings.chat_slots)
+        self._slots = FairSlots(
+            settings.chat_slots,
+            settings.chat_slots_per_user,
+            subject_waiting=settings.queued_per_user,
+            what="chat messages",
+        )
         self._closing = False
 
     @property
@@ -103,9 +112,14 @@ class Chats:
             await asyncio.wait([self._answers[task.id]])
         if task.id in self._answers:
             raise ChatRefused("BUSY", "An answer is under way; say this when it has ended.")
+        try:
+            self._slots.require_place(task.user_id)
+        except QueueFull as full:
+            raise ChatRefused(QUEUE_FULL, str(full)) from full
         answer = asyncio.create_task(self._answer(task.id, message), name=f"chat-{task.id}")
         self._answers[task.id] = answer
         answer.add_done_callback(partial(self._free, task.id))
+        self._slots.count(task.user_id, answer)
 
     async def require_sound(self, task: Task, message: MsgUserMessage) -> None:
         """Raises ``ChatRefused`` where a message is none, or what is attached is not there."""
@@ -176,7 +190,7 @@ class Chats:
         problem: MsgError | None
         reason = None
         try:
-            async with self._slots:
+            async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
             problem = await self._unsaid(task_id, outcome, task.last_seq)

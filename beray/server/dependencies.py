@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.chats import Chats
 from beray.server.client_address import Client, client_of
 from beray.server.event_log import EventLog
+from beray.server.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.maintenance import Maintenance
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
@@ -102,3 +103,8 @@ async def own_task(task_id: int, user: CurrentUser, app: AppServices) -> Task:
 
 
 OwnTask = Annotated[Task, Depends(own_task)]
+
+
+def too_many_queued(full: QueueFull) -> HTTPException:
+    """Return the answer to a request of a user whose queue is full."""
+    return HTTPException(429, str(full), {"Retry-After": str(QUEUE_RETRY_SECONDS)})

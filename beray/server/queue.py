@@ -1,9 +1,12 @@
-"""The queue of runs: tasks in order of creation, as many at once as there are slots."""
+"""The queue of runs: as many tasks at once as there are slots, users in turn.
+
+The tasks of one user run in order of creation.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+from collections.abc import Hashable
 from functools import partial
 from typing import Final
 
@@ -12,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, TaskStatusChanged
 from beray.server.event_log import EventLog, TaskEnded
+from beray.server.fair_queue import FairQueue
 from beray.server.runs import Runs
-from beray.server.store import Store
+from beray.server.store import Store, Unfinished
 from beray.server.tables import Task
 from beray.server.workspace import Workspaces
 
@@ -33,13 +37,13 @@ class RunQueue:
         workspaces: Workspaces,
         *,
         slots: int,
+        user_slots: int | None,
     ) -> None:
         self._store = store
         self._event_log = event_log
         self._runs = runs
         self._workspaces = workspaces
-        self._slots = slots
-        self._waiting: list[int] = []  # a heap of task ids, which grow with creation
+        self._waiting = FairQueue(slots, user_slots)  # of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
         self._closing = False
@@ -50,26 +54,27 @@ class RunQueue:
 
     async def start(self) -> None:
         """Take up what an earlier server left: lost runs have failed, queued tasks run."""
-        for task in await run_in_threadpool(self._store.unfinished_tasks):
+        work_dirs = await run_in_threadpool(self._workspaces.existing)
+        for task in await run_in_threadpool(self._store.unfinished):
             if task.chat is not None:
                 # It waits for its user; an answer that was under way is lost.
                 if task.status == "RUNNING":
                     await self._event_log.append(task.id, LOST)
                     await self._say(task.id, "INPUT_REQUIRED", "lost_worker")
             elif task.status == "QUEUED":
-                await self._complete(task)
+                await self._complete(task, has_work_dir=task.id in work_dirs)
                 if not task.held:
-                    heapq.heappush(self._waiting, task.id)
+                    self._waiting.add(task.user_id, task.id)
             else:
                 log.warning("a run was lost", task_id=task.id)
                 await self._say(task.id, "FAILED", "lost_worker")
         self._fill()
 
-    async def _complete(self, task: Task) -> None:
+    async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
         """Do what a server that died while it created a task had still to do."""
         if task.last_seq == 0:
             await self._say(task.id, "QUEUED", None)
-        if not self._workspaces.path(task.id).exists():
+        if not has_work_dir:
             log.warning("a work_dir was missing", task_id=task.id)
             try:
                 await run_in_threadpool(self._workspaces.create, task.id)
@@ -92,10 +97,11 @@ class RunQueue:
         """A task is there: say so in its log and, unless it is held, queue it."""
         task.last_seq = await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
         if not task.held:
-            self.submit(task.id)
+            self.submit(task)
 
-    def submit(self, task_id: int) -> None:
-        heapq.heappush(self._waiting, task_id)
+    def submit(self, task: Task) -> None:
+        """Queue a task."""
+        self._waiting.add(task.user_id, task.id)
         self._fill()
 
     async def stop(self, task_id: int) -> bool:
@@ -106,9 +112,7 @@ class RunQueue:
         if task_id in self._running:
             self._cancel(task_id, "user")
             return True
-        if task_id in self._waiting:
-            self._waiting.remove(task_id)
-            heapq.heapify(self._waiting)
+        self._waiting.remove(task_id)
         return await self._say(task_id, "STOPPED", "user")
 
     async def stopped(self, task_id: int) -> None:
@@ -125,13 +129,14 @@ class RunQueue:
             self._running[task_id].cancel()
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._slots and not self._closing:
-            task_id = heapq.heappop(self._waiting)
+        while not self._closing and (taken := self._waiting.take()) is not None:
+            user_id, task_id = taken
             run = asyncio.create_task(self._run(task_id), name=f"task-{task_id}")
             self._running[task_id] = run
-            run.add_done_callback(partial(self._free, task_id))
+            run.add_done_callback(partial(self._free, user_id, task_id))
 
-    def _free(self, task_id: int, run: asyncio.Task[None]) -> None:
+    def _free(self, user_id: Hashable, task_id: int, run: asyncio.Task[None]) -> None:
+        self._waiting.release(user_id)
         del self._running[task_id]
         self._stop_reasons.pop(task_id, None)
         if not run.cancelled() and (error := run.exception()) is not None:

@@ -7,7 +7,7 @@ import re
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,9 @@ from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
 from beray.server.outbound.allow_list import AllowList
 from beray.server.sandbox.bubblewrap import Bind
+
+SHARED_USER_QUEUED: Final = 100
+SHARED_TASK_SECONDS: Final = 6 * 3600.0
 
 
 class Settings(BaseSettings):
@@ -26,6 +29,13 @@ class Settings(BaseSettings):
     data_dir: Path = Path("beray-data")
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many tasks run at once."""
+    user_slots: int | None = Field(default=None, ge=0)
+    """How many of one user's tasks run at once; 0: as many as there are slots. Default on
+    shared servers: one less than there are slots, but at least 1. Chats and prefab calls of a
+    user have that limit, too, of ``chat_slots`` and ``prefab_slots``; it cannot be set."""
+    user_queued: int | None = Field(default=None, ge=0)
+    """How many of one user's tasks may wait, held ones included; 0: any number. So many chat
+    messages and prefab calls may wait as well. Default on shared servers: 100."""
 
     runner: Literal["auto", "model", "acp", "command", "agent"] = "auto"
     """Who does goals in plain words; ``auto``: the first of these that is set up."""
@@ -91,7 +101,8 @@ class Settings(BaseSettings):
     """The most that one task may take; it may ask for less. So are the three below."""
     task_requests: int | None = Field(default=None, ge=0)
     task_cost_usd: float | None = Field(default=None, ge=0)
-    task_seconds: float | None = Field(default=None, gt=0)
+    task_seconds: float | None = Field(default=None, ge=0)
+    """0: no limit. Default on shared servers: 6 hours."""
     daily_tokens: int | None = Field(default=None, ge=0)
     """The most that all tasks of a user may take from midnight to midnight, UTC."""
     daily_requests: int | None = Field(default=None, ge=0)
@@ -176,6 +187,40 @@ class Settings(BaseSettings):
             return False
         proxied = bool(self.public_url or self.trusted_proxies)
         return proxied or not ip_address(self._listen_address.partition("%")[0]).is_loopback
+
+    @property
+    def slots_per_user(self) -> int | None:
+        """How many of one user's tasks run at once; ``None``: no limit."""
+        if self.user_slots is not None:
+            return self.user_slots or None
+        return self._default_user_slots(self.slots)
+
+    @property
+    def chat_slots_per_user(self) -> int | None:
+        """How many of one user's chats are answered at once; ``None``: no limit."""
+        return self._default_user_slots(self.chat_slots)
+
+    @property
+    def prefab_slots_per_user(self) -> int | None:
+        """How many functions of prefabs run at once for one user; ``None``: no limit."""
+        return self._default_user_slots(self.prefab_slots)
+
+    def _default_user_slots(self, slots: int) -> int | None:
+        return max(slots - 1, 1) if self.shared else None
+
+    @property
+    def queued_per_user(self) -> int | None:
+        """How many of one user's tasks, messages or calls may wait; ``None``: no limit."""
+        if self.user_queued is not None:
+            return self.user_queued or None
+        return SHARED_USER_QUEUED if self.shared else None
+
+    @property
+    def max_task_seconds(self) -> float | None:
+        """How long a task may run; ``None``: no limit."""
+        if self.task_seconds is not None:
+            return self.task_seconds or None
+        return SHARED_TASK_SECONDS if self.shared else None
 
     @field_validator("sandbox_network", mode="before")
     @classmethod

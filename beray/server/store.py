@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
 from beray.server.database import Database
+from beray.server.fair_queue import QueueFull
 from beray.server.tables import CreationKey, DayUsage, StoredEvent, Task, Token, User
 
 LOCAL_EMAIL = "local@localhost"
@@ -78,6 +79,17 @@ class Taken(NamedTuple):
     seconds: float = 0.0
 
 
+class Unfinished(NamedTuple):
+    """What the queue needs of a task that has not ended. Goals may be long: they are not read."""
+
+    id: int
+    user_id: int
+    status: str
+    held: bool
+    last_seq: int
+    chat: str | None
+
+
 class Position(NamedTuple):
     """Where a task's log ends, and whose it is."""
 
@@ -129,11 +141,23 @@ class Store(Database):
 
     # Tasks
 
-    def add_task(self, user_id: int, order: Order, *, held: bool, key: Key | None = None) -> Task:
+    def add_task(
+        self,
+        user_id: int,
+        order: Order,
+        *,
+        held: bool,
+        key: Key | None = None,
+        most_queued: int | None = None,
+    ) -> Task:
         """Add a task; the transaction also takes its ``key``, where there is one.
+
+        Args:
+            most_queued: how many tasks of the user may wait, held ones included, with this one.
 
         Raises:
             KeyTaken: an earlier creation had the key.
+            QueueFull: as many tasks wait already.
         """
         created_at = utc_now()
         task = Task(
@@ -146,6 +170,8 @@ class Store(Database):
         with self.writing() as session:
             if key is not None:
                 self._refuse_taken(session, user_id, key)
+            if most_queued is not None:
+                _require_queued_below(session, user_id, most_queued)
             session.add(task)
             session.flush()
             if key is not None:
@@ -182,11 +208,18 @@ class Store(Database):
         with self.reading() as session:
             return changes.last_seq(session, user_id), list(session.scalars(newest))
 
-    def unfinished_tasks(self) -> list[Task]:
-        """Tasks of everybody that have not ended, in order of creation."""
-        unfinished = select(Task).where(Task.status.not_in(TERMINAL_STATUSES)).order_by(Task.id)
+    def unfinished_of(self, user_id: int) -> list[Task]:
+        """Return a user's tasks that have not ended, in order of creation."""
+        wanted = (Task.user_id == user_id) & Task.status.not_in(TERMINAL_STATUSES)
         with self.reading() as session:
-            return list(session.scalars(unfinished))
+            return list(session.scalars(select(Task).where(wanted).order_by(Task.id)))
+
+    def unfinished(self) -> list[Unfinished]:
+        """Return all tasks that have not ended, of all users, in order of creation."""
+        columns = [getattr(Task, name) for name in Unfinished._fields]
+        wanted = select(*columns).where(Task.status.not_in(TERMINAL_STATUSES)).order_by(Task.id)
+        with self.reading() as session:
+            return [Unfinished(*row) for row in session.execute(wanted)]
 
     def release_task(self, task_id: int) -> Task | None:
         """Let go of a held task; ``None`` where it was not held."""
@@ -323,3 +356,11 @@ class Store(Database):
         )
         with self.reading() as session:
             return [(seq, body) for seq, body in session.execute(following)]
+
+
+def _require_queued_below(session: Session, user_id: int, limit: int) -> None:
+    """Raise ``QueueFull`` if ``limit`` tasks of the user wait."""
+    queued = (Task.user_id == user_id) & (Task.status == "QUEUED")
+    counted = session.scalar(select(func.count()).select_from(Task).where(queued))
+    if (counted or 0) >= limit:
+        raise QueueFull("tasks", limit)

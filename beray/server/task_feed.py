@@ -136,8 +136,7 @@ class TaskFeed:
     def _unfinished(self, user_id: int) -> list[FeedMessage]:
         return [
             _advanced(Progress(task.id, task.created_at, task.last_seq, task.last_line))
-            for task in self._store.unfinished_tasks()
-            if task.user_id == user_id
+            for task in self._store.unfinished_of(user_id)
         ]
 
     def _behind(self, user_id: int, after: int) -> list[tuple[TaskChange, Task | None]]:

@@ -13,8 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
+from beray.server.dependencies import (
+    AppServices,
+    CurrentUser,
+    OwnTask,
+    Services,
+    too_many_queued,
+)
 from beray.server.event_log import PAGE_EVENTS, TaskEnded
+from beray.server.fair_queue import QueueFull
 from beray.server.json_values import require_plain
 from beray.server.runners import Runners
 from beray.server.store import Key, KeyTaken, Order, Store
@@ -97,9 +104,10 @@ async def create_task(
     app: AppServices,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> schema.Task:
-    """Create a task. It runs as soon as a slot is free, in order of creation.
+    """Create a task. It runs when a slot is free and it is its user's turn.
 
-    With an ``Idempotency-Key``, the same request within a day gets the same task.
+    The tasks of one user run in order of creation. With an ``Idempotency-Key``, the same
+    request within a day gets the same task. 429 if as many tasks of the user wait as may.
     """
 
     app.maintenance.require_off()
@@ -110,7 +118,13 @@ async def create_task(
     key = body.key(idempotency_key) if idempotency_key is not None else None
 
     def add() -> Task:
-        task = app.store.add_task(user.id, order, held=not body.start, key=key)
+        task = app.store.add_task(
+            user.id,
+            order,
+            held=not body.start,
+            key=key,
+            most_queued=app.settings.queued_per_user,
+        )
         try:
             app.workspaces.create(task.id)
         except OSError:
@@ -127,6 +141,8 @@ async def create_task(
         task = await run_in_threadpool(add)
     except KeyTaken as taken:
         return await _created_before(app, taken)
+    except QueueFull as full:
+        raise too_many_queued(full) from None
     try:
         await app.queue.created(task)
     except (SQLAlchemyError, TaskEnded):
@@ -175,7 +191,7 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
     released = await run_in_threadpool(app.store.release_task, task.id)
     if released is None:
         raise HTTPException(409, f"Task {task.id} is not held: it is {task.status}.")
-    app.queue.submit(released.id)
+    app.queue.submit(released)
     app.feed.wake(released.user_id)
     return public(released)
 

@@ -57,6 +57,10 @@ class Workspaces:
         """Where the work_dir of a task is, or would be."""
         return self.root / f"{task_id:d}"
 
+    def existing(self) -> set[int]:
+        """Return the ids of the tasks that have a work_dir."""
+        return {int(name) for name in os.listdir(self.root) if name.isdigit()}
+
     def create(self, task_id: int) -> Path:
         """Make the work_dir of a task, for its owner alone, and return its path.
 

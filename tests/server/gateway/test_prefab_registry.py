@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import stat
@@ -19,7 +18,6 @@ from beray.exceptions import TransferError
 from beray.server.gateway.prefabs import archives
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.gateway.prefabs.registry import NoSuchPrefab, Registry, VersionTaken
-from beray.server.gateway.prefabs.slots import Slots
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 
@@ -301,46 +299,3 @@ def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path:
         answer = post(server, str(stranger._session.headers["Authorization"]), body)
     assert refusal(answer) == (403, "FORBIDDEN")
     assert post(server, "Bearer nonsense", body).status_code == 401
-
-
-async def test_slots_go_round_and_are_given_back() -> None:
-    slots = Slots(1)
-    order: list[str] = []
-    begun = asyncio.Event()
-    go_on = asyncio.Event()
-
-    async def use(subject: str, name: str) -> None:
-        async with slots.slot(subject):
-            order.append(name)
-            begun.set()
-            await go_on.wait()
-
-    first = asyncio.create_task(use("a", "a1"))
-    await begun.wait()
-    waiting = [asyncio.create_task(use(one[0], one)) for one in ("a2", "a3", "a4", "b1", "c1")]
-    await asyncio.sleep(0)
-    waiting[2].cancel()
-    go_on.set()
-    await asyncio.gather(first, *waiting, return_exceptions=True)
-    assert order == ["a1", "a2", "b1", "c1", "a3"]
-    async with asyncio.timeout(5), slots.slot("d"):
-        order.append("d1")
-
-
-async def test_a_slot_that_is_given_to_somebody_who_leaves_is_not_lost() -> None:
-    slots = Slots(1)
-
-    async def use() -> None:
-        async with slots.slot("a"):
-            pass
-
-    holder = slots.slot("a")
-    await holder.__aenter__()
-    waiting = asyncio.create_task(use())
-    await asyncio.sleep(0)
-    # Given and called off in one go of the loop.
-    await holder.__aexit__(None, None, None)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    async with asyncio.timeout(5), slots.slot("b"):
-        pass

@@ -62,7 +62,11 @@ async def run(
     streamed = _wants_stream(request, calls)
     if streamed and len(calls) > 1:
         raise GatewayRefused(422, INVALID_INPUT, "One call alone can be streamed.")
-    await _count(app, caller, sum(isinstance(call, Prepared) for call in calls))
+    count = sum(isinstance(call, Prepared) for call in calls)
+    app.gateway.prefabs.runs.require_place(caller, count)
+    await _count(app, caller, count)
+    # Other requests may have begun calls meanwhile.
+    app.gateway.prefabs.runs.require_place(caller, count)
     job = str(uuid.uuid4())
     first = calls[0]
     if streamed and isinstance(first, Prepared):

@@ -13,6 +13,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import folders, quota
+from beray.server.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
 from beray.server.gateway.files.objects import ObjectStore
@@ -20,7 +21,6 @@ from beray.server.gateway.prefabs import process, run_files, schemas
 from beray.server.gateway.prefabs.calls_in import Prepared
 from beray.server.gateway.prefabs.frames import Emit, Piece, RunFailed
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
-from beray.server.gateway.prefabs.slots import Slots
 from beray.server.gateway.refusals import GatewayRefused
 from beray.server.quota import OverQuota
 from beray.server.sandbox.sandbox import Sandbox
@@ -40,7 +40,12 @@ class PrefabRuns:
         self._settings = settings
         self._sandbox = sandbox
         self._objects = objects
-        self._slots = Slots(settings.prefab_slots)
+        self._slots = FairSlots(
+            settings.prefab_slots,
+            settings.prefab_slots_per_user,
+            subject_waiting=settings.queued_per_user,
+            what="prefab calls",
+        )
         self._running: set[asyncio.Task[Result]] = set()
         self._scratch = settings.data_dir / "scratch"
         self.is_closed = False
@@ -48,6 +53,23 @@ class PrefabRuns:
     @property
     def idle(self) -> bool:
         return not self._running
+
+    def require_place(self, caller: Caller, calls: int) -> None:
+        """Check that so many more calls of ``caller`` may wait.
+
+        Raises:
+            GatewayRefused: they may not (429).
+        """
+        try:
+            self._slots.require_place(caller.subject, calls)
+        except QueueFull as full:
+            raise GatewayRefused(
+                429,
+                "QUEUE_FULL",
+                str(full),
+                headers={"Retry-After": str(QUEUE_RETRY_SECONDS)},
+                limit=full.limit,
+            ) from None
 
     def begin(
         self, caller: Caller, call: Prepared, job: str, emit: Emit | None = None
@@ -66,6 +88,7 @@ class PrefabRuns:
             task.cancel()
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        self._slots.count(caller.subject, task)
         return task
 
     async def close(self) -> None:
