@@ -91,7 +91,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
-        workspaces = await run_in_threadpool(Workspaces, settings.data_dir / "workspaces")
+        workspaces = await run_in_threadpool(
+            Workspaces, settings.data_dir / "workspaces", sandbox.disk_space
+        )
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
         event_log.start()

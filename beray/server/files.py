@@ -25,6 +25,7 @@ from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
+from beray.server.quota import NoSpace, declared_size
 from beray.server.strict_route import StrictRoute
 from beray.server.transfer import AskedOf, Representation, Transfer, given
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds
@@ -102,6 +103,7 @@ async def put_content(
         try:
             writer = await run_in_threadpool(workspace.write, path)
             try:
+                await run_in_threadpool(writer.require_space, declared_size(request.headers))
                 await _receive(request, writer)
                 await run_in_threadpool(writer.commit)
             finally:
@@ -145,6 +147,9 @@ def _refusals() -> Iterator[None]:
         raise HTTPException(422, error.reason) from None
     except MissingPath as error:
         raise HTTPException(404, error.reason) from None
+    except NoSpace as error:
+        status = 413 if error.fits_never else 507
+        raise HTTPException(status, f"Nothing was written: {error.strerror}.") from None
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import MsgError, TaskStatusChanged
-from beray.server import quota, secrets
+from beray.server import secrets
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
@@ -134,14 +134,17 @@ class Runs:
     async def _bounded(
         self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
+        space = self._workspaces.space(job.task_id) or self._sandbox.disk_space(job.work_dir)
+        try:
+            # A chat's work_dir may be full already. Short commands would end unmeasured.
+            await space.require_within()
+        except BaseException as error:
+            run.close()
+            if isinstance(error, OverQuota):
+                return _failed("quota", str(error))
+            raise
         running = asyncio.ensure_future(run)
-        guard = asyncio.ensure_future(
-            quota.enforce(
-                self._settings.work_dir_bytes,
-                job.work_dir,
-                lambda: self._sandbox.scratch_of(job.work_dir),
-            )
-        )
+        guard = asyncio.ensure_future(space.enforce())
         try:
             seconds = await budget.begin()
             async with asyncio.timeout(seconds) as clock:
@@ -161,6 +164,7 @@ class Runs:
             running.cancel()
             guard.cancel()
             await asyncio.wait([running, guard])
+            space.forget()
 
 
 def conversation_file(settings: Settings, task_id: int) -> Path:

@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     task_max_memory_bytes: int = Field(default=0, ge=0)
     """How much memory a command's processes may have together; 0: no limit."""
     work_dir_bytes: int = Field(default=16 * 1024**3, ge=1)
-    """How much a work_dir may hold before its task is ended."""
+    """How much a work_dir may hold before its task is ended, and what is written is refused."""
+    work_dir_files: int = Field(default=1_000_000, ge=1)
+    """How many files and folders it may hold. The files of one prefab call may be as many."""
     shell_seconds: float = Field(default=120.0, gt=0)
     """How long a shell command that a model runs may take, unless it asks for another time."""
     shell_output_bytes: int = Field(default=30_000, ge=100)

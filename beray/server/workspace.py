@@ -7,8 +7,9 @@ work_dir and through no link, whatever the task does to its folders meanwhile.
 from __future__ import annotations
 
 import os
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import BinaryIO, Final, Self
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
+from beray.server.quota import DiskSpace
 from beray.server.writer import Writer, require_free
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
 TREE_LIMIT: Final = 10_000
 """Most entries that a tree lists, unless said otherwise."""
 INCOMING: Final = ".incoming"
+KNOWN_SPACES: Final = 4096
+"""Number of work_dirs whose last measurement is remembered."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
 # Each entry repeats the path of its folder: few, but very deep, entries are long to tell.
 _FIRST_SECOND: Final = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())
@@ -46,10 +50,16 @@ class Workspaces:
 
     Uploads that are under way, and work_dirs that are being removed, are in
     ``root/.incoming``, which is emptied when the server starts.
+
+    Args:
+        space_of: returns the quota of the work_dir at a path; without it, there is none.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, space_of: Callable[[Path], DiskSpace] | None = None) -> None:
         self.root = root
+        self._space_of = space_of
+        self._spaces: dict[int, DiskSpace] = {}
+        self._lock = threading.Lock()
         self._incoming = root / INCOMING
         folders.make_empty(self._incoming)
 
@@ -82,6 +92,8 @@ class Workspaces:
         Raises:
             OSError: something in it cannot be removed.
         """
+        with self._lock:
+            self._spaces.pop(task_id, None)
         grave = self._incoming / uuid.uuid4().hex
         grave.mkdir(mode=0o700)
         with _folder(self.root) as root, _folder(grave) as bottom:
@@ -99,10 +111,24 @@ class Workspaces:
             MissingPath: there is none.
             InvalidPath: a link or a file is in its place, or it cannot be read.
         """
-        return open_work_dir(self.path(task_id))
+        return open_work_dir(self.path(task_id), self.space(task_id))
+
+    def space(self, task_id: int) -> DiskSpace | None:
+        """Return the quota of a task's work_dir; ``None``: there is no quota."""
+        if self._space_of is None:
+            return None
+        with self._lock:
+            found = self._spaces.get(task_id)
+            if found is None:
+                if len(self._spaces) >= KNOWN_SPACES:
+                    self._spaces = {
+                        known: space for known, space in self._spaces.items() if not space.is_idle
+                    }
+                found = self._spaces[task_id] = self._space_of(self.path(task_id))
+            return found
 
 
-def open_work_dir(path: Path) -> Workspace:
+def open_work_dir(path: Path, space: DiskSpace | None = None) -> Workspace:
     """Open the work_dir at ``path``, in any process; a context manager.
 
     Raises:
@@ -110,7 +136,8 @@ def open_work_dir(path: Path) -> Workspace:
         InvalidPath: a link or a file is in its place, or it cannot be read.
     """
     with refusals(f"the work_dir of task {path.name}"), _folder(path.parent) as root:
-        return Workspace(open_folder(root, (os.fsencode(path.name),)), path.parent / INCOMING)
+        descriptor = open_folder(root, (os.fsencode(path.name),))
+        return Workspace(descriptor, path.parent / INCOMING, space)
 
 
 class Workspace:
@@ -120,9 +147,10 @@ class Workspace:
     cannot use, and then has touched nothing.
     """
 
-    def __init__(self, descriptor: int, incoming: Path) -> None:
+    def __init__(self, descriptor: int, incoming: Path, space: DiskSpace | None = None) -> None:
         self.descriptor = descriptor
         self._incoming = incoming
+        self._space = space
 
     def __enter__(self) -> Self:
         return self
@@ -183,12 +211,29 @@ class Workspace:
 
         Missing parent folders are made. A regular file at ``path`` is replaced;
         anything else there is refused. The workspace stays open until the end.
+
+        Raises:
+            NoSpace: the work_dir holds as many files as it may.
         """
         *parents, name = beneath.parse_file(path)
         # What cannot work is refused before the first byte; missing parents come last.
+        replaced, folders = None, len(parents)
         with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
-            require_free(folder, name)
-        return Writer(self, path, parents, name, self._incoming / uuid.uuid4().hex)
+            replaced, folders = require_free(folder, name), 0
+        reservation = None
+        if self._space is not None:
+            files = 1 if replaced is None else 0
+            # Some of the parents may be there: the next measurement corrects it.
+            reservation = self._space.reservation(
+                files=files, folders=folders, replaced=replaced or 0
+            )
+        staged = self._incoming / uuid.uuid4().hex
+        try:
+            return Writer(self, path, parents, name, staged, reservation)
+        except OSError:
+            if reservation is not None:
+                reservation.close(written=False)
+            raise
 
     @contextmanager
     def _folder(self, parts: list[bytes]) -> Iterator[int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from beray.server import beneath
 from beray.server.beneath import open_folder, refusals, shown
+from beray.server.quota import Reservation
 
 if TYPE_CHECKING:
     from beray.server.workspace import Workspace
@@ -28,7 +29,13 @@ class Writer:
     """
 
     def __init__(
-        self, workspace: Workspace, asked: str, parents: list[bytes], name: bytes, staged: Path
+        self,
+        workspace: Workspace,
+        asked: str,
+        parents: list[bytes],
+        name: bytes,
+        staged: Path,
+        reservation: Reservation | None,
     ) -> None:
         self.path = beneath.text(b"/".join([*parents, name]))
         self.size = 0
@@ -37,6 +44,7 @@ class Writer:
         self._parents = parents
         self._name = name
         self._staged = staged
+        self._reservation = reservation
         self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
 
     def __enter__(self) -> Self:
@@ -54,9 +62,23 @@ class Writer:
             self.discard()
 
     def write(self, data: bytes | bytearray) -> None:
-        """Append ``data``."""
+        """Append ``data``.
+
+        Raises:
+            NoSpace: it does not fit into the quota of the work_dir.
+        """
+        self.require_space(self.size + len(data))
         self._file.write(data)
         self.size += len(data)
+
+    def require_space(self, size: int) -> None:
+        """Reserve space for ``size`` bytes altogether, before they are there.
+
+        Raises:
+            NoSpace: they do not fit into the quota of the work_dir.
+        """
+        if self._reservation is not None:
+            self._reservation.grow_to(size)
 
     def commit(self) -> None:
         """Put the file into place, flushed to disk; on failure nothing is left.
@@ -72,12 +94,16 @@ class Writer:
             with refusals(shown(self._asked)), self._made_parent() as folder:
                 require_free(folder, self._name)
                 os.rename(self._staged, self._name, dst_dir_fd=folder)
+                if self._reservation is not None:
+                    self._reservation.close(written=True)
                 _flush_folder(folder)
         finally:
             self.discard()
 
     def discard(self) -> None:
         """Leave nothing behind. Idempotent, and harmless after ``commit``."""
+        if self._reservation is not None:
+            self._reservation.close(written=False)
         # What a full disk does not take is not wanted any more; the file closes all the same.
         with suppress(OSError):
             self._file.close()
@@ -114,10 +140,18 @@ class Writer:
                 os.close(folder)
 
 
-def require_free(folder: int, name: bytes) -> None:
-    """Raise ``OSError`` where something other than a regular file has the name."""
-    with suppress(FileNotFoundError):
-        beneath.require_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
+def require_free(folder: int, name: bytes) -> int | None:
+    """Return the bytes on disk that replacing the file ``name`` frees; ``None``: there is none.
+
+    Raises:
+        OSError: something other than a regular file has the name.
+    """
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    beneath.require_regular(status)
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
 
 def _flush_folder(folder: int) -> None:

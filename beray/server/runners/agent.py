@@ -29,6 +29,8 @@ from beray.events import (
 )
 from beray.exceptions import BeRayException, NotFoundError
 from beray.schema import MOST_ATTACHMENTS, from_workspace
+from beray.server.disk_usage import DiskLimits
+from beray.server.quota import DiskSpace, declared_size
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.settings import Settings
 from beray.server.workspace import PathError, open_work_dir
@@ -50,7 +52,9 @@ class AgentRunner:
         # A chat of ours goes on as one chat there; a task begins and ends one.
         kind = "chat" if job.conversation is not None else "task"
         name = f"beray-{kind}-{job.task_id}" + ("" if kind == "chat" else f"-{uuid4().hex[:8]}")
-        files = _Files(BeRayClient(url, secret, max_retries=1), name, job.work_dir)
+        limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
+        space = DiskSpace(job.work_dir, limits)
+        files = _Files(BeRayClient(url, secret, max_retries=1), name, job.work_dir, space)
         try:
             return await self._answered(AgentApi("agent", url, chat_id=name, token=secret),
                                         files, job, sink)  # fmt: skip
@@ -93,7 +97,8 @@ class AgentRunner:
 class _Files:
     """The files of a chat there, and those of the work_dir here."""
 
-    def __init__(self, client: BeRayClient, chat: str, work_dir: Path) -> None:
+    def __init__(self, client: BeRayClient, chat: str, work_dir: Path, space: DiskSpace) -> None:
+        self._space = space
         self._client = client
         self._chat = chat
         self._work_dir = work_dir
@@ -139,7 +144,9 @@ class _Files:
         if self._task_id is None:
             self._task_id = self._client.open_chat(self._chat)["id"]
         response = self._client.get_file_content(self._task_id, path, stream=True)
-        with response, open_work_dir(self._work_dir) as workspace, workspace.write(path) as file:
+        opened = open_work_dir(self._work_dir, self._space)
+        with response, opened as workspace, workspace.write(path) as file:
+            file.require_space(declared_size(response.headers))
             for block in response.iter_content(_BLOCK):
                 file.write(block)
 

@@ -17,8 +17,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from beray.server import folders
-from beray.server.quota import used_bytes
+from beray.server import disk_usage, folders
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 
@@ -79,7 +78,7 @@ def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
             with FileLock(home / _LOCK_FILE, mode=0o600):
                 if not os.path.lexists(copy):
                     _make(bind.path, copy, settings)
-        elif (used := used_bytes(copy)) > MAX_GROWTH * settings.agent_copy_bytes:
+        elif (used := disk_usage.measure([copy]).bytes) > MAX_GROWTH * settings.agent_copy_bytes:
             raise AgentCopyError(
                 f"The private copy of {bind.path} has grown to {used:,} bytes, which is more than "
                 f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can remove "

@@ -25,8 +25,11 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import folders
+from beray.server.disk_usage import USAGE_FILE, DiskLimits
+from beray.server.quota import DiskSpace
 from beray.server.sandbox import bubblewrap
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
+from beray.server.sandbox.launcher import cgroup
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
@@ -35,6 +38,10 @@ ARGUMENT_BYTES: Final = 128 * 1024
 """Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
 FEWEST_PROCESSES: Final = 4096
 """The kernel counts the processes of a user, not of a command, and is told no less."""
+FILE_MARGIN_BYTES: Final = 1024**2
+"""How far one file may exceed the disk quota: the quota, not the file size, is to be reported."""
+DESCRIPTORS_FACTOR: Final = 16
+"""All processes of a command may have so many times as many open files as one process."""
 HOME: Final = os.path.expanduser("~")
 """Where the agents of the owner have their own settings."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
@@ -67,6 +74,13 @@ class Sandbox:
         """
         sandboxed = cls("bubblewrap", settings)
         await run_in_threadpool(folders.make_empty, sandboxed._scratch)
+        try:
+            group = cgroup.prepare()
+        except OSError as error:
+            log.warning("the delegated cgroup cannot be used", problem=error.strerror)
+        else:
+            if group is not None:
+                log.info("commands are limited by cgroups, too", folder=group)
         wanted = settings.sandbox
         problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
         if problem is None:
@@ -104,6 +118,11 @@ class Sandbox:
         """Where the commands that run for a work_dir have their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
+    def disk_space(self, work_dir: Path) -> DiskSpace:
+        """Return the quota of a work_dir, which its commands' scratch folders count against."""
+        limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
+        return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
+
     def reaches_network(self, *, asked: bool) -> bool:
         """Whether a shell command does; ``asked``: its task wants it to."""
         policy = self._settings.sandbox_network
@@ -119,7 +138,9 @@ class Sandbox:
         """
         async with self._new_scratch(work_dir) as folder:
             wrapped, environ = self._confined(command, work_dir, folder, network)
-            async with self._supervised(wrapped, work_dir, environ, DEVNULL, STDOUT) as process:
+            async with self._supervised(
+                wrapped, work_dir, environ, DEVNULL, STDOUT, scratch=folder
+            ) as process:
                 yield process
 
     @asynccontextmanager
@@ -144,7 +165,9 @@ class Sandbox:
                     environ["HOME"] = HOME
             else:
                 environ["HOME"] = HOME
-            async with self._supervised(command, work_dir, environ, PIPE, PIPE) as process:
+            async with self._supervised(
+                command, work_dir, environ, PIPE, PIPE, scratch=folder
+            ) as process:
                 yield process
 
     @asynccontextmanager
@@ -168,7 +191,9 @@ class Sandbox:
         """
         async with self._new_scratch(work_dir) as folder:
             wrapped, environ = self._confined(command, work_dir, folder, network, binds)
-            async with self._supervised(wrapped, work_dir, environ, PIPE, PIPE, limits) as process:
+            async with self._supervised(
+                wrapped, work_dir, environ, PIPE, PIPE, limits, scratch=folder
+            ) as process:
                 yield process
 
     @asynccontextmanager
@@ -182,7 +207,9 @@ class Sandbox:
         """
         async with self._new_scratch(work_dir) as folder:
             given = _environment(folder) | environ
-            async with self._supervised(command, Path(folder), given, PIPE, PIPE) as process:
+            async with self._supervised(
+                command, Path(folder), given, PIPE, PIPE, scratch=folder
+            ) as process:
                 yield process
 
     @asynccontextmanager
@@ -202,7 +229,9 @@ class Sandbox:
         async with self._new_scratch(work_dir) as folder:
             inner, given = _with_variables(command, environ)
             wrapped, outer = self._confined(inner, work_dir, folder, network)
-            async with self._supervised(wrapped, work_dir, outer | given, PIPE, PIPE) as process:
+            async with self._supervised(
+                wrapped, work_dir, outer | given, PIPE, PIPE, scratch=folder
+            ) as process:
                 yield process
 
     @asynccontextmanager
@@ -238,6 +267,8 @@ class Sandbox:
         stdin: int,
         stderr: int,
         limits: Mapping[str, int] | None = None,
+        *,
+        scratch: str,
     ) -> AsyncIterator[Process]:
         if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
             # The launcher would find this out too late for a caller to use standard input.
@@ -257,7 +288,14 @@ class Sandbox:
         finally:
             theirs.close()
         try:
-            await _send_spec(ours, {"command": list(command), "limits": bounds})
+            report = os.path.join(scratch, USAGE_FILE)
+            spec: dict[str, object] = {
+                "command": list(command),
+                "limits": bounds,
+                "report": report,
+                "cgroup": cgroup.commands_folder(),
+            }
+            await _send_spec(ours, spec)
             yield process
         finally:
             ours.close()
@@ -293,11 +331,14 @@ def _limits(settings: Settings) -> dict[str, int]:
     """What the supervisor binds a command by."""
     return {
         "core": 0,
-        "fsize": settings.task_max_file_bytes,
+        # What one file takes by itself beyond the quota would be written for nothing.
+        "fsize": min(settings.task_max_file_bytes, settings.work_dir_bytes + FILE_MARGIN_BYTES),
         "nofile": settings.task_max_open_files,
         "nproc": max(settings.task_max_processes, FEWEST_PROCESSES),
         "processes": settings.task_max_processes,
         "memory": settings.task_max_memory_bytes,
+        "disk": settings.work_dir_bytes,
+        "descriptors": DESCRIPTORS_FACTOR * settings.task_max_open_files,
     }
 
 

@@ -186,5 +186,6 @@ def _limits(memory_bytes: int, disk_bytes: int) -> dict[str, int]:
         # more than they use, so it is wide.
         "data": 2 * memory_bytes + 1024**3,
         "fsize": disk_bytes,
+        "disk": disk_bytes,
         "processes": MOST_PROCESSES,
     }

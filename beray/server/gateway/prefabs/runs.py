@@ -12,7 +12,8 @@ from typing import Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import folders, quota
+from beray.server import folders
+from beray.server.disk_usage import DiskLimits
 from beray.server.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
@@ -22,7 +23,7 @@ from beray.server.gateway.prefabs.calls_in import Prepared
 from beray.server.gateway.prefabs.frames import Emit, Piece, RunFailed
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.gateway.refusals import GatewayRefused
-from beray.server.quota import OverQuota
+from beray.server.quota import DiskSpace, OverQuota
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
@@ -156,17 +157,18 @@ class PrefabRuns:
 
     async def _bounded(self, called: Coroutine[Any, Any, Any], folder: Path, most: int) -> Any:
         """Call, with an eye on how much is written."""
+        limits = DiskLimits(most, self._settings.work_dir_files)
         calling = asyncio.ensure_future(called)
         guard = asyncio.ensure_future(
-            quota.enforce(most, folder, lambda: self._sandbox.scratch_of(folder))
+            DiskSpace(folder, limits, lambda: self._sandbox.scratch_of(folder)).enforce()
         )
         try:
             await asyncio.wait([calling, guard], return_when=asyncio.FIRST_COMPLETED)
             if guard.done() and not calling.done():
                 guard.result()
             return await calling
-        except OverQuota:
-            said = f"the function has written more than {most:,} bytes"
+        except OverQuota as error:
+            said = f"the function has written {error}"
             raise RunFailed("OUTPUT_TOO_LARGE", said) from None
         finally:
             calling.cancel()

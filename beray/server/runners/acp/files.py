@@ -6,13 +6,13 @@ Source: ACP, "File System".
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from acp import RequestError
 
 from beray.server.beneath import shown
+from beray.server.quota import DiskSpace
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.secrets import Cutter
 from beray.server.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
@@ -33,9 +33,12 @@ class TaskFiles:
         RequestError: from each method, saying why it cannot be done.
     """
 
-    def __init__(self, work_dir: Path, paths: TaskPaths, cutter: Cutter) -> None:
+    def __init__(
+        self, work_dir: Path, paths: TaskPaths, cutter: Cutter, space: DiskSpace | None = None
+    ) -> None:
         self._work_dir = work_dir
         self._cutter = cutter
+        self._space = space
         self._paths = paths
 
     def read(self, path: str, line: int | None = None, limit: int | None = None) -> str:
@@ -73,7 +76,7 @@ class TaskFiles:
             raise _refused(path, error) from None
 
     def _opened(self) -> Workspace:
-        return open_work_dir(self._work_dir)
+        return open_work_dir(self._work_dir, self._space)
 
     def _relative(self, path: str) -> str:
         if not path.startswith("/"):
@@ -86,7 +89,7 @@ class TaskFiles:
 
 
 def _refused(path: str, error: OSError) -> RequestError:
-    return RequestError(_INTERNAL, f"{shown(path)}: {os.strerror(error.errno or 0)}")
+    return RequestError(_INTERNAL, f"{shown(path)}: {error.strerror}")
 
 
 def _bounded(data: bytes, path: str) -> bytes:

@@ -116,7 +116,7 @@ class _Run:
             network=settings.agent_network,
         )
         cutter = Cutter(secrets.known(self._settings, job.tools))
-        files = TaskFiles(job.work_dir, paths, cutter)
+        files = TaskFiles(job.work_dir, paths, cutter, sandbox.disk_space(job.work_dir))
         self._requests = AgentRequests(
             self._sink, policy, permissions, files, self._terminals, calls
         )

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, cast
 
 from beray.server import beneath
 from beray.server.beneath import MissingPath, shown
+from beray.server.quota import DiskSpace
 from beray.server.runners.model import text_edit
 from beray.server.workspace import Workspace, open_work_dir
 
@@ -32,14 +33,15 @@ class Refused(Exception):
 
 
 class FileTools:
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, space: DiskSpace | None = None) -> None:
         self._work_dir = work_dir
+        self._space = space
         # Calls can be parallel, and an edit is a reading and a writing.
         self._writing = threading.Lock()
 
     def open(self) -> Workspace:
         """Open the work_dir; a context manager."""
-        return open_work_dir(self._work_dir)
+        return open_work_dir(self._work_dir, self._space)
 
     def read_file(self, path: str, first_line: int = 1, line_count: int | None = None) -> str:
         """Read a text file of the workspace, or some of its lines.

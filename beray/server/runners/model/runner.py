@@ -110,7 +110,7 @@ class ModelRunner:
         try:
             async with live, servers as mcp:
                 taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
-                files = FileTools(job.work_dir)
+                files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
                 prefabs = await prefab_tools(self._settings, job, sink, files, taken)
                 further = [*mcp.tools, *prefabs]
                 agent: Agent[None, str | None] = Agent(

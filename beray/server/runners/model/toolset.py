@@ -62,7 +62,7 @@ def build(
     settings: Settings, sandbox: Sandbox, job: Job, sink: Sink, further: Sequence[Tool[None]] = ()
 ) -> AbstractToolset[None]:
     """The tools of the work_dir, and ``further`` ones."""
-    files = FileTools(job.work_dir)
+    files = FileTools(job.work_dir, sandbox.disk_space(job.work_dir))
     talk = Talk(sink, files)
     own: list[Tool[None]] = [
         Tool(_threaded(files.read_file), name="read_file"),

@@ -7,8 +7,11 @@ with the length (big-endian), then JSON with these keys:
 
 - ``command``: list of arguments, executed with ``execvp``.
 - ``limits``: names and values of setrlimit(2) in lower case (``core``, ``nofile``); on Linux also
-  ``processes`` (number of processes at once) and ``memory`` (bytes of all processes together).
-  Exceeding one of the latter two ends the command as SIGKILL does.
+  ``processes`` (number of processes at once), ``memory`` (bytes of all processes together),
+  ``disk`` (bytes of unlinked files) and ``descriptors`` (of all processes together).
+  Exceeding one of these four ends the command as SIGKILL does.
+- ``cgroup``: optional folder of cgroup v2 below which the command gets a group.
+- ``report``: optional path of a file that receives what unlinked files use.
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
@@ -25,8 +28,9 @@ TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
-    from beray.server.sandbox.launcher import supervisor
+    from beray.server.sandbox.launcher import cgroup, supervisor
 else:
+    import cgroup
     import supervisor
 
 
@@ -40,10 +44,33 @@ def main(control: int) -> int:
         return 128 + signal.SIGKILL
     limits: dict[str, int] = spec["limits"]
     command: list[str] = spec["command"]
-    status, problem = supervisor.supervise(low, lambda: _execute(command, limits), limits)
+    group = _group(spec.get("cgroup"), limits)
+
+    def run() -> None:
+        if group is not None:
+            group.enter()
+        _execute(command, limits)
+
+    status, problem = supervisor.supervise(low, run, limits, spec.get("report"))
+    if group is not None:
+        problem = problem or group.problem()
+        group.remove()
     if problem is not None:
         os.write(2, f"\n[ended: {problem}]\n".encode())
     return status
+
+
+def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":
+    """Return a group for the command; ``None`` if there can be none.
+
+    The supervisor enforces the same limits, only less quickly.
+    """
+    if parent is None:
+        return None
+    try:
+        return cgroup.CommandGroup(parent, limits)
+    except OSError:
+        return None
 
 
 def _received(control: int) -> "dict[str, Any]":

@@ -13,17 +13,24 @@ import signal
 import sys
 from collections.abc import Callable
 
+TYPE_CHECKING = False  # as in typing, whose import would delay every command
+if TYPE_CHECKING or __package__:
+    from beray.server.sandbox.launcher import resource_usage
+else:  # in the launcher, which finds its modules by their plain names
+    import resource_usage
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
-_LOOK_SECONDS = 0.25
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def supervise(
-    control: int, run: Callable[[], object], bounds: dict[str, int]
+    control: int,
+    run: Callable[[], object],
+    bounds: dict[str, int],
+    report: str | None = None,
 ) -> tuple[int, str | None]:
     """Fork a child that calls ``run``; return ``(status, problem)`` when all of it is gone.
 
@@ -33,7 +40,8 @@ def supervise(
     Args:
         control: a descriptor; once it can be read no further, the child is killed.
         run: leaves the process by itself; where it does not, that ends with status 127.
-        bounds: names and numbers, of which ``processes`` and ``memory`` are watched here.
+        bounds: names and numbers; ``ResourceWatch`` says which of them are watched here.
+        report: file for what ``ResourceWatch`` finds.
     """
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -44,7 +52,10 @@ def supervise(
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     child = _start(run)
-    status, problem = _wait(child, control, wake_read, bounds)
+    watch = None
+    if _LINUX and resource_usage.is_watched(bounds):
+        watch = resource_usage.ResourceWatch(bounds, report)
+    status, problem = _wait(child, control, wake_read, watch)
     _sweep(child)
     return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
 
@@ -86,40 +97,21 @@ def set_limits(bounds: dict[str, int]) -> None:
 
 
 def _wait(
-    child: int, control: int, wake: int, bounds: dict[str, int]
+    child: int, control: int, wake: int, watch: "resource_usage.ResourceWatch | None"
 ) -> tuple[int | None, str | None]:
     """The wait status of ``child``, ``None`` where it has to end first, and the problem."""
-    watched = _LINUX and (bounds.get("processes") or bounds.get("memory"))
     while True:
         status = _reaped(child)
         if status is not None:
             return status, None
-        readable, _, _ = select.select([control, wake], [], [], _LOOK_SECONDS if watched else None)
+        pause = watch.pause_seconds if watch is not None else None
+        readable, _, _ = select.select([control, wake], [], [], pause)
         if control in readable and not os.read(control, 4096):
             return None, None
         if wake in readable:
             os.read(wake, 4096)
-        if watched and (problem := _excess(bounds)):
+        if watch is not None and (problem := watch.excess(_descendants)):
             return None, problem
-
-
-def _excess(bounds: dict[str, int]) -> str | None:
-    """What there is more of than there may be."""
-    processes, memory = bounds.get("processes", 0), bounds.get("memory", 0)
-    found = _descendants()
-    if processes and len(found) > processes:
-        return f"more than {processes:,} processes"
-    if memory and sum(map(_resident_bytes, found)) > memory:
-        return f"more than {memory:,} bytes of memory"
-    return None
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * _PAGE_BYTES
-    except (OSError, ValueError, IndexError):
-        return 0  # it has just ended
 
 
 def _reaped(child: int) -> int | None:

@@ -1,0 +1,383 @@
+"""Ways around the limits of a command: each is bounded, without cgroups."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import done, text
+
+from beray import BeRayClient
+from beray.server.sandbox import sandbox
+from beray.server.sandbox.bubblewrap import PATH
+from beray.testing import RunningServer
+
+PYTHON = shutil.which("python3", path=PATH)
+needs_python = pytest.mark.skipif(PYTHON is None, reason="there is no python3 for the sandbox")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+pytestmark = linux_only
+
+DISK = 2_000_000
+FILES = 3_000
+MEMORY = 100_000_000
+
+
+@pytest.fixture(scope="module", params=["auto", "none"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with little disk space for each task."""
+    with started(tmp_path_factory.mktemp("server"), request.param, disk=DISK, memory=0) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["auto", "none"])
+def roomy_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with much disk space, but few files and little memory for each task."""
+    with started(
+        tmp_path_factory.mktemp("server"), request.param, disk=10**9, memory=MEMORY
+    ) as server:
+        yield server
+
+
+def started(data_dir: Path, kind: str, *, disk: int, memory: int) -> RunningServer:
+    return RunningServer.start(
+        data_dir,
+        BERAY_SANDBOX=kind,
+        BERAY_WORK_DIR_BYTES=str(disk),
+        BERAY_WORK_DIR_FILES=str(FILES),
+        BERAY_TASK_MAX_MEMORY_BYTES=str(memory),
+        BERAY_TASK_MAX_OPEN_FILES="64",
+        BERAY_TASK_SECONDS="60",
+    )
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[BeRayClient]:
+    with server.sign_up() as client:
+        yield client
+
+
+@pytest.fixture
+def roomy(roomy_server: RunningServer) -> Iterator[BeRayClient]:
+    with roomy_server.sign_up() as client:
+        yield client
+
+
+def is_sandboxed(server: RunningServer) -> bool:
+    return "sandbox: bubblewrap" in server.log.read_text()
+
+
+def ended(client: BeRayClient, goal: str) -> str:
+    """Return the output and the error of a task that a limit has ended."""
+    events: list[Any] = done(client, goal)
+    assert events[-1]["status"] == "FAILED", text(events)
+    assert events[-1]["reason"] in ("quota", "exit_code"), events[-1]
+    return text(events) + str(events[-2].get("details", ""))
+
+
+def python(program: str) -> str:
+    """A goal that runs a Python program and then sleeps."""
+    return f"!cat > p.py <<'END'\n{program}\nimport time; time.sleep(60)\nEND\npython3 p.py"
+
+
+# Disk
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_unlinked_files_that_are_open_count(client: BeRayClient, count: int) -> None:
+    size = 3_000_000 if count == 1 else 1_900_000
+    each = f"exec 3>f$n; rm f$n; head -c {size} /dev/zero >&3; sleep 60"
+    loop = f"for n in $(seq {count}); do ({each}) & done; wait"
+    assert f"more than {DISK:,} bytes" in ended(client, f"!{loop}")
+
+
+def test_unlinked_files_and_others_count_together(client: BeRayClient) -> None:
+    goal = "!head -c 1300000 /dev/zero > a; exec 3>f; rm f; head -c 1300000 /dev/zero >&3; sleep 60"
+    assert f"more than {DISK:,} bytes in the work_dir" in ended(client, goal)
+
+
+@needs_python
+def test_an_unlinked_file_that_is_only_mapped_counts(
+    server: RunningServer, client: BeRayClient
+) -> None:
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+for n in range(4):
+    file = os.open("f", os.O_CREAT | os.O_RDWR)
+    os.unlink("f")
+    os.write(file, b"x" * 1_000_000)
+    libc.mmap(None, 4096, 1, 1, file, 0)
+    os.close(file)
+"""
+    assert f"more than {DISK:,} bytes" in ended(client, python(program))
+
+
+def test_the_files_of_a_process_whose_parent_has_ended_count(client: BeRayClient) -> None:
+    goal = "!(setsid sh -c 'exec 3>f; rm f; head -c 2500000 /dev/zero >&3; sleep 60' &); sleep 60"
+    assert f"more than {DISK:,} bytes" in ended(client, goal)
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_temporary_files_count(server: RunningServer, client: BeRayClient, folder: str) -> None:
+    if not is_sandboxed(server):
+        pytest.skip("without a sandbox these folders are the host's")
+    goal = f"!for n in 1 2 3; do head -c 900000 /dev/zero > {folder}/$n; done; sleep 60"
+    assert f"more than {DISK:,} bytes" in ended(client, goal)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "seq 60000 | xargs touch",
+        "seq 60000 | xargs mkdir",
+        "seq 60000 | xargs mkfifo",
+        "i=0; while [ $i -lt 60000 ]; do ln -s nowhere $i; i=$((i+1)); done",
+        "touch a; i=0; while [ $i -lt 60000 ]; do ln a $i; i=$((i+1)); done",
+        "cd \"$TMPDIR\" && seq 60000 | xargs touch",
+    ],
+    ids=["files", "folders", "fifos", "links", "names", "temporary"],
+)  # fmt: skip
+def test_names_of_any_kind_count(roomy: BeRayClient, make: str) -> None:
+    assert f"more than {FILES:,} files and folders" in ended(roomy, f"!{make}; sleep 60")
+
+
+@needs_python
+def test_open_files_of_all_processes_count(client: BeRayClient) -> None:
+    program = """
+import os
+for n in range(40):
+    if os.fork() == 0:
+        files = [os.open("/dev/null", os.O_RDONLY) for n in range(50)]
+        break
+"""
+    assert "more than 1,024 open files" in ended(client, python(program))
+
+
+def test_holes_and_further_names_take_no_space(client: BeRayClient) -> None:
+    goal = (
+        "!head -c 900000 /dev/zero > a; for n in 1 2 3 4 5; do ln a b$n; done; "
+        "dd if=/dev/zero of=hole bs=1 count=1 seek=2500000 2>/dev/null; sleep 2.5; echo fine"
+    )
+    events = done(client, goal)
+    assert (events[-1]["status"], text(events)) == ("COMPLETED", "fine\n")
+
+
+@needs_python
+def test_folders_that_move_all_the_time_do_not_hide_files(client: BeRayClient) -> None:
+    program = """
+import os, threading
+os.makedirs("a/a/a/a")
+def write():
+    for n in range(10_000):
+        for path in ("a/a/a/a", "b/a/a/a", "a/b/a/a", "b/b/a/a"):
+            try:
+                with open(f"{path}/{n}", "wb") as file:
+                    file.write(b"x" * 500_000)
+            except OSError:
+                continue
+threading.Thread(target=write, daemon=True).start()
+def swap(one, other):
+    try:
+        os.rename(one, other)
+    except OSError:
+        pass
+while True:
+    for path in ("", "a/", "b/"):
+        swap(f"{path}a", f"{path}b"); swap(f"{path}b", f"{path}a")
+"""
+    assert f"more than {DISK:,} bytes" in ended(client, python(program))
+
+
+def test_a_burst_beside_a_large_folder_is_ended(tmp_path: Path) -> None:
+    environ = {"BERAY_WORK_DIR_BYTES": "400000000", "BERAY_WORK_DIR_FILES": "100000"}
+    with RunningServer.start(tmp_path / "data", **environ) as server:
+        client = server.sign_up()
+        burst = "n=0; while :; do n=$((n+1)); head -c 4000000 /dev/zero > burst$n || exit; done"
+        goal = f"!mkdir many; (cd many; seq 60000 | xargs touch); {burst}"
+        assert "more than 400,000,000 bytes" in ended(client, goal)
+
+
+# Memory
+
+
+@needs_python
+@pytest.mark.parametrize("processes", [1, 10])
+def test_anonymous_files_count_as_memory(roomy: BeRayClient, processes: int) -> None:
+    program = f"""
+import os
+for n in range({processes} - 1):
+    if os.fork() == 0:
+        break
+file = os.memfd_create("large")
+for n in range(300 // {processes}):
+    os.write(file, b"x" * 1_000_000)
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_anonymous_files_that_are_only_mapped_count(roomy: BeRayClient) -> None:
+    program = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+file = os.memfd_create("large")
+for n in range(300):
+    os.write(file, b"x" * 1_000_000)
+libc.mmap(None, 4096, 1, 1, file, 0)
+os.close(file)
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_anonymous_files_on_their_way_through_a_socket_count(roomy: BeRayClient) -> None:
+    program = """
+import os, socket
+one, other = socket.socketpair()
+for n in range(3):
+    file = os.memfd_create("large")
+    for n in range(100):
+        os.write(file, b"x" * 1_000_000)
+    socket.send_fds(one, [b"x"], [file])
+    os.close(file)
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_shared_memory_that_another_process_has_filled_counts(roomy: BeRayClient) -> None:
+    program = """
+import mmap, os
+shared = mmap.mmap(-1, 300_000_000)
+if os.fork() == 0:
+    for n in range(0, 300_000_000, 4096):
+        shared[n] = 1
+    os._exit(0)
+os.wait()
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_segments_that_no_process_has_attached_count(
+    roomy_server: RunningServer, roomy: BeRayClient
+) -> None:
+    if not is_sandboxed(roomy_server):
+        pytest.skip("without a sandbox, segments may be any program's")
+    program = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+for n in range(6):
+    segment = libc.shmget(0, 50_000_000, 0o1600)
+    place = libc.shmat(segment, None, 0)
+    ctypes.memset(place, 1, 50_000_000)
+    libc.shmdt(ctypes.c_void_p(place))
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_shared_memory_below_the_limit_is_counted_once(roomy: BeRayClient) -> None:
+    program = """
+import mmap, os, time
+file = os.memfd_create("shared")
+os.ftruncate(file, 60_000_000)
+shared = mmap.mmap(file, 60_000_000)
+for n in range(60):
+    shared[n * 1_000_000 : (n + 1) * 1_000_000] = b"x" * 1_000_000
+time.sleep(2.5)
+print("fine")
+"""
+    events = done(roomy, f"!cat > p.py <<'END'\n{program}\nEND\npython3 p.py")
+    assert (events[-1]["status"], text(events)) == ("COMPLETED", "fine\n"), text(events)
+
+
+# Processes that hide what they hold from a supervisor that is not root
+
+
+@needs_python
+@pytest.mark.parametrize(
+    ("hide", "limit"),
+    [
+        ("libc.prctl(4, 0, 0, 0, 0)", "disk"),
+        ("one, other = socket.socketpair(); socket.send_fds(one, [b'x'], [file]); os.close(file)",
+         "disk"),
+        ("libc.prctl(4, 0, 0, 0, 0)", "memory"),
+        ("libc.mmap(None, 4096, 1, 1, file, 0); os.close(file)", "memory"),
+    ],
+)  # fmt: skip
+def test_hidden_files_count_by_the_growth_of_the_system(
+    unprivileged_folder: Path, hide: str, limit: str
+) -> None:
+    made = 'os.memfd_create("f")' if limit == "memory" else 'os.open("f", os.O_CREAT | os.O_RDWR)'
+    unlink = "" if limit == "memory" else 'os.unlink("f")'
+    program = f"""
+import ctypes, os, socket, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+file = {made}
+{unlink}
+for n in range(60):
+    os.write(file, b"x" * 1_000_000)
+{hide}
+time.sleep(60)
+"""
+    limits = {limit: 40_000_000}
+    status, output = supervised(unprivileged_folder, [str(PYTHON), "-c", program], limits)
+    assert status == 128 + signal.SIGKILL, output
+    assert "more than 40,000,000 bytes" in output
+
+
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """A folder of a user who is not root, with the launcher in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        launcher = Path(sandbox.__file__).with_name("launcher")
+        shutil.copytree(launcher, folder / "launcher", ignore=lambda *_: {"__pycache__"})
+        (folder / "work").mkdir()
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+        yield folder
+
+
+def supervised(folder: Path, command: list[str], limits: dict[str, int]) -> tuple[int, str]:
+    """Run a command in the launcher, not as root; return its status and its output."""
+    theirs, ours = socket.socketpair()
+    with theirs, ours:
+        spec = json.dumps({"command": command, "limits": limits}).encode()
+        ours.sendall(len(spec).to_bytes(4, "big") + spec)
+        unprivileged = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+        done = subprocess.run(
+            [str(PYTHON), "-I", "-S", "-B", str(folder / "launcher"), str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            cwd=folder / "work",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=50,
+            check=False,
+            **unprivileged,
+        )
+        return done.returncode, done.stdout.decode()
