@@ -68,3 +68,9 @@ async def test_tools_edit_and_find_lines_of_crlf_files(tmp_path: Path) -> None:
     await bench.run()
     assert (bench.work_dir / "a.txt").read_bytes() == b"1\r\n2\r\n3\r\nthree\r\n"
     assert bench.answers() == ["a.txt: replaced 1 time", "a.txt:2:2"]
+
+
+@pytest.mark.parametrize("line_end", [b"", b"\n", b"\r\n"])
+def test_many_places_in_one_line_take_linear_time(line_end: bytes) -> None:
+    data = b"ab" * 1_000_000 + line_end
+    assert edited(data, b"a", b"c") == b"cb" * 1_000_000 + line_end

@@ -34,11 +34,17 @@ def replace(data: bytes, places: list[tuple[int, int]], new: bytes) -> bytes:
     where that has ``\n`` and ``new`` has ``\r\n``, ``new`` is inserted as it is: the caller
     wants to change the line ends.
     """
+    with_lf = _with_lf(new)
+    with_crlf = with_lf.replace(b"\n", b"\r\n")
     parts: list[bytes] = []
-    position = 0
+    position, newline, last = 0, -1, data.rfind(b"\n")
     for start, end in places:
         parts.append(data[position:start])
-        parts.append(_with_lf(new).replace(b"\n", b"\r\n") if _has_crlf(data, start, end) else new)
+        # The first line end in or after the replaced text; at the end of a file, the last one.
+        if newline < start <= last:
+            newline = data.find(b"\n", start)
+        at = newline if start <= last else last
+        parts.append(with_crlf if at > 0 and data[at - 1] == ord("\r") else new)
         position = end
     parts.append(data[position:])
     return b"".join(parts)
@@ -57,14 +63,3 @@ def _occurrences(data: bytes, old: bytes) -> list[int]:
 
 def _with_lf(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n")
-
-
-def _has_crlf(data: bytes, start: int, end: int) -> bool:
-    """Return whether the lines at ``start`` to ``end`` end with CRLF.
-
-    The first line end in or after that range decides; at the end of a file, the last one before.
-    """
-    newline = data.find(b"\n", start)
-    if newline < 0:
-        newline = data.rfind(b"\n", 0, end)
-    return newline > 0 and data[newline - 1] == ord("\r")
