@@ -209,27 +209,37 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         )
 
     def list_tasks(self) -> list[Task]:
-        """Return the caller's tasks, the newest first."""
-        return self._transport.json(schema.TASKS, "GET", "/tasks/")
+        """Return all tasks of the caller, newest first.
+
+        A server that gives them in pages (``Link``) is asked for all pages.
+        """
+        tasks: list[Task] = []
+        known: set[int] = set()
+        for page in self._transport.pages(schema.TASKS, "/tasks/"):
+            tasks += [task for task in page if task["id"] not in known]
+            known.update(task["id"] for task in page)
+        return tasks
 
     def get_task(self, task_id: int) -> Task:
-        """Return a task with its ``events``."""
+        """Return a task with its ``events``.
+
+        BeRay extension: a large log is returned from ``first_seq`` on, and
+        ``events_truncated`` is true; ``list_events`` returns the earlier events.
+        """
         return self._transport.json(schema.TASK, "GET", f"/tasks/{segment(task_id)}")
 
     def list_events(self, task_id: int, *, after: int = 0, limit: int = 500) -> list[TaskEvent]:
-        """Return the events behind the ``seq`` ``after``, as many as there are up to ``limit``.
+        """Return the events after the ``seq`` ``after``, as many as there are up to ``limit``.
 
-        Ours: a server that has never heard of it answers ``NotFoundError``.
+        BeRay extension: another server answers ``NotFoundError``.
 
         Args:
             limit: at most 5,000.
         """
-        return self._transport.json(
-            schema.EVENTS,
-            "GET",
-            f"/tasks/{segment(task_id)}/events",
-            params={"after": after, "limit": limit},
-        )
+        path = f"/tasks/{segment(task_id)}/events"
+        query = {"after": after, "limit": limit}
+        pages = self._transport.pages(schema.EVENTS, path, query)
+        return [event for page in pages for event in page]
 
     def stream_all_updates(
         self,

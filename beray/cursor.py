@@ -144,19 +144,30 @@ class Cursor:
 
 
 class BoardCursor(Cursor):
-    """Of the stream over all tasks: what is not numbered replaces what came before it, and
-    a stream that begins anew with all of them has left nothing out."""
+    """Cursor of the stream over all tasks.
+
+    A message without ``seq`` replaces the one before it. A ``TASKS`` begins anew, so nothing
+    is missing before it; if older tasks follow it as ``TASKS_MORE``, the stream can be
+    resumed only after the last of those.
+    """
+
+    _seq_of_board: int | None = None
 
     @property
     def can_resume(self) -> bool:
         return True
 
     def take(self, event: Mapping[str, Any], event_id: str) -> bool:
-        seq = event.get("seq")
-        if event.get("type") == "TASKS" and isinstance(seq, int):
-            self.begin_behind(seq)
-            return True
-        return seq is None or super().take(event, event_id)
+        seq, kind = event.get("seq"), event.get("type")
+        if kind == "TASKS" and isinstance(seq, int):
+            self._seq_of_board = seq
+        elif kind != "TASKS_MORE" or self._seq_of_board is None:
+            return seq is None or super().take(event, event_id)
+        if event.get("more") is True:
+            self.last_event_id, self.expected = None, None
+        else:
+            self.begin_behind(self._seq_of_board)
+        return True
 
 
 def _seq_of(event_id: str | None) -> int | None:

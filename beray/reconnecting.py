@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import Final
+from typing import Any, Final, cast
 
 from beray import retries, sse
 from beray.answers import FromJson, decoded_event
@@ -211,6 +211,30 @@ class Connections:
             self.state = state
             if self._on_state is not None:
                 self._on_state(state)
+
+
+class BoardConnections(Connections):
+    """Connections of the stream over all tasks: a ``TASKS`` has all of them.
+
+    The older tasks that a server sends as ``TASKS_MORE`` are added to it. If the connection
+    breaks in between, the next one begins with a new ``TASKS``.
+    """
+
+    def events(self) -> Generator[TaskEvent, None, None]:
+        board: dict[str, Any] | None = None
+        for event in super().events():
+            update: dict[str, Any] = dict(event)
+            kind, more = update.get("type"), update.pop("more", False)
+            if kind == "TASKS":
+                board = update
+            elif kind == "TASKS_MORE" and board is not None:
+                board["tasks"] = [*(board.get("tasks") or ()), *(update.get("tasks") or ())]
+            else:
+                yield event
+                continue
+            if more is not True:
+                yield cast(TaskEvent, board)
+                board = None
 
 
 def _is_end(event: TaskEvent) -> bool:

@@ -163,6 +163,10 @@ class Task(TypedDict):
     usage: NotRequired[Usage | None]
     chat: NotRequired[str | None]
     events: NotRequired[list[TaskEvent]]
+    first_seq: NotRequired[int]
+    """The ``seq`` of the first of ``events``, or of the next event if there are none."""
+    events_truncated: NotRequired[bool]
+    """Whether there are events before ``first_seq``."""
 
 
 @loose

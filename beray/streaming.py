@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from beray.cursor import BoardCursor, Cursor
 from beray.iteration import Iteration
-from beray.reconnecting import Connections
+from beray.reconnecting import BoardConnections, Connections
 from beray.schema import Task, TaskEvent, TaskUpdate
 from beray.stream_state import StreamState
 from beray.transport import Transport, segment
@@ -109,5 +109,5 @@ class UpdateStream(EventStream[TaskUpdate]):
     ) -> None:
         cursor = BoardCursor("/tasks/stream", last_event_id)
         super().__init__(
-            Connections(transport, "/tasks/stream", cursor, None, reconnect, idle, on_state)
+            BoardConnections(transport, "/tasks/stream", cursor, None, reconnect, idle, on_state)
         )

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from beray import retries
+from beray import paging, retries
 from beray.answers import context, decoded_json, excerpt
 from beray.body import Body
 from beray.calls import Call, Timeout, unknown
@@ -113,6 +113,29 @@ class Transport(Exchange):
     def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``shape``."""
         return self.checked(shape, self.request(method, path, **options), method, path)
+
+    def pages(
+        self, shape: Shape[list[T]], path: str, params: Mapping[str, Any] | None = None
+    ) -> Iterator[list[T]]:
+        """Yield the pages of a list, following the ``Link`` from each page to the next.
+
+        Raises:
+            InvalidResponseError: A link leads elsewhere, or to a page that was read already.
+        """
+        read: set[frozenset[tuple[str, str]]] = set()
+        while True:
+            response = self.request("GET", path, params=params)
+            yield self.checked(shape, response, "GET", path)
+            params = paging.next_query(response, path)
+            if params is None:
+                return
+            if (query := frozenset(params.items())) in read:
+                raise InvalidResponseError(
+                    f"GET {path}: the Link to the next page leads back to {dict(query)}",
+                    body="",
+                    **context(response, "GET", path),
+                )
+            read.add(query)
 
     @staticmethod
     def checked(shape: Shape[T], response: requests.Response, method: str, path: str) -> T:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -18,8 +20,11 @@ from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
 from beray.cli.watching import AllTasks, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
-from beray.schema import Task
+from beray.schema import Task, TaskEvent
 from beray.text import one_line, printable
+
+_PAGE: Final = 5000
+"""Events that are read at once."""
 
 
 def run(
@@ -224,9 +229,40 @@ def show(
     """Show a task and, in brief, its events."""
     with connected(ctx, url, profile) as server:
         task = server.client.get_task(task_id)
-    if as_json:
-        output.json_line(task)
+        earlier = _earlier_events(server.client, task)
+        if as_json:
+            output.json_line(_with_all_events(task, earlier))
+            return
+        _show_facts(task)
+        for event in chain(earlier, task.get("events", ())):
+            seq, kind = str(event.get("seq", "")), str(event.get("type", ""))
+            output.line(
+                f"{output.cell(seq):>6}  {output.cell(kind.removeprefix('AGENT_EVENT_')):<16}  "
+                f"{one_line(brief(event), 200)}".rstrip()
+            )
+
+
+def _earlier_events(client: BeRayClient, task: Task) -> Iterator[TaskEvent]:
+    """Yield the events that the server left out of a large log, page by page."""
+    if task.get("events_truncated") is not True:
         return
+    after, first = 0, task.get("first_seq", 1)
+    while after < first - 1:
+        page = client.list_events(task["id"], after=after, limit=min(_PAGE, first - 1 - after))
+        if not page:
+            return
+        yield from page
+        after = page[-1].get("seq", after + len(page))
+
+
+def _with_all_events(task: Task, earlier: Iterator[TaskEvent]) -> Task:
+    if task.get("events_truncated") is not True:
+        return task
+    events = [*earlier, *task.get("events", ())]
+    return {**task, "events": events, "first_seq": 1, "events_truncated": False}
+
+
+def _show_facts(task: Task) -> None:
     facts = {
         "id": str(task["id"]),
         "status": _status(task),
@@ -239,12 +275,6 @@ def show(
             output.line(f"{name + ':':<10}{output.cell(value)}")
     # Its further lines stay under the first, and look like nothing else.
     output.line("goal:     " + printable(task["goal"]).replace("\n", "\n" + " " * 10))
-    for event in task.get("events", ()):
-        seq, kind = str(event.get("seq", "")), str(event.get("type", ""))
-        output.line(
-            f"{output.cell(seq):>6}  {output.cell(kind.removeprefix('AGENT_EVENT_')):<16}  "
-            f"{one_line(brief(event), 200)}".rstrip()
-        )
 
 
 def stop(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import suppress
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, ValidationError
@@ -25,16 +26,24 @@ from beray.events import (
 )
 from beray.server.chats import ChatRefused
 from beray.server.dependencies import AppServices, CurrentUser, Services, digest, too_many_queued
-from beray.server.event_log import LoggedEvent
+from beray.server.event_pages import EventPages
 from beray.server.fair_queue import QueueFull
 from beray.server.maintenance import RETRY_SECONDS, SAID
+from beray.server.newest_events import LoggedEvent
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task, User
-from beray.server.task_feed import public
+from beray.server.task_pages import public
 
 HEARTBEAT_SECONDS: Final = 30.0
 _UNSOUND: Final = ("INVALID_MESSAGE", "ATTACHMENT")
 _ENDS: Final = ("AGENT_EVENT_END", "ERROR")
+_STORED: Final = re.compile(
+    rb'\{(?P<envelope>"seq":\d+,"task_id":\d+,"created_at":"[^"]*",)"type":"(?P<type>\w+)"'
+)
+"""How the log stores an event: see ``event_log.fields_of``."""
+_OF_FILES: Final = b'"source":"files"'
+_INLINE_BYTES: Final = 32 * 1024
+"""Larger events are decoded in a thread."""
 _POLICY_VIOLATION: Final = 1008
 _GOING_AWAY: Final = 1001
 
@@ -169,7 +178,7 @@ class Conversation:
 
     async def hold(self) -> None:
         """Say that the agent is there; then hand on both ways until one side leaves."""
-        await self._send(MsgStatus().model_dump())
+        await self._send(_json(MsgStatus()))
         parts = {
             asyncio.create_task(self._forward()),
             asyncio.create_task(self._listen()),
@@ -186,7 +195,7 @@ class Conversation:
                 raise result
 
     async def farewell(self) -> None:
-        await self._send(MsgGracefulDisconnect().model_dump())
+        await self._send(_json(MsgGracefulDisconnect()))
 
     async def let_go(self) -> None:
         """Close the connection when no answer is under way on it."""
@@ -204,18 +213,21 @@ class Conversation:
 
         How an answer ends is said when the next one can be asked for.
         """
-        ends: list[dict[str, Any]] = []
-        async for batch in self._app.event_log.tail(self._task.id, self._task.last_seq):
-            for event in batch:
-                said = _said(event)
-                if said["type"] in _ENDS:
-                    ends.append(said)
-                elif said["type"].startswith("AGENT_EVENT_") and said.get("source") != "files":
-                    await self._send(said)
-                elif said["type"] == "TASK_STATUS" and said["status"] == "INPUT_REQUIRED":
-                    for end in _last(ends):
-                        await self._send(end)
-                    ends = []
+        log = self._app.event_log
+        end: Frame | None = None
+        async for page in log.tail(self._task.id, self._task.last_seq):
+            for event in page.events:
+                frame = await _frame(log.pages, self._task.id, event)
+                if frame.type in _ENDS:
+                    # An answer ends once: in an error, if there was one.
+                    if end is None or end.type != "ERROR" or frame.type == "ERROR":
+                        end = frame
+                elif frame.type.startswith("AGENT_EVENT_") and not frame.is_of_files:
+                    await self._send(frame.text)
+                elif frame.type == "TASK_STATUS" and frame.waits:
+                    if end is not None:
+                        await self._send(end.text)
+                    end = None
                     self._told.set()
 
     async def _listen(self) -> None:
@@ -226,7 +238,7 @@ class Conversation:
             try:
                 await self._take(message.get("text"))
             except ChatRefused as error:
-                await self._send(MsgError(code=error.code, details=str(error)).model_dump())
+                await self._send(_json(MsgError(code=error.code, details=str(error))))
 
     async def _take(self, frame: str | None) -> None:
         if frame is None:
@@ -248,20 +260,40 @@ class Conversation:
                 self._told.set()
             raise
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, text: str) -> None:
         async with self._sending:
             # A client that has gone is noticed by who listens to it.
             with suppress(RuntimeError, WebSocketDisconnect):
-                await self._websocket.send_text(json.dumps(message, ensure_ascii=False))
+                await self._websocket.send_text(text)
 
 
-def _said(event: LoggedEvent) -> dict[str, Any]:
-    """An event without its envelope."""
-    fields: dict[str, Any] = json.loads(event.body)
-    return {name: value for name, value in fields.items() if name not in schema.ENVELOPE}
+def _json(message: BaseModel) -> str:
+    return json.dumps(message.model_dump(), ensure_ascii=False)
 
 
-def _last(ends: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """An answer ends once: in an error, where there was one."""
-    errors = [end for end in ends if end["type"] == "ERROR"]
-    return (errors or ends)[-1:]
+class Frame(NamedTuple):
+    """An event without its envelope, as a frame carries it."""
+
+    type: str
+    text: str
+    is_of_files: bool
+    """Whether it is an update of the watcher of the work_dir."""
+    waits: bool
+    """Whether it is a status that the next message may follow."""
+
+
+async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
+    """Return an event as a frame. Its stored JSON is passed on, not encoded again."""
+    body = b"".join([piece async for piece in pages.body(task_id, event)])
+    found = _STORED.match(body)
+    fields: dict[str, Any] = {}
+    if found is None or found["type"] == b"TASK_STATUS" or _OF_FILES in body:
+        is_small = len(body) <= _INLINE_BYTES
+        fields = json.loads(body) if is_small else await run_in_threadpool(json.loads, body)
+    if found is None:
+        bare = {name: value for name, value in fields.items() if name not in schema.ENVELOPE}
+        kind, text = str(fields.get("type")), json.dumps(bare, ensure_ascii=False)
+    else:
+        kind, text = found["type"].decode(), "{" + body[found.end("envelope") :].decode()
+    is_of_files = fields.get("source") == "files"
+    return Frame(kind, text, is_of_files, fields.get("status") == "INPUT_REQUIRED")

@@ -6,7 +6,7 @@ to which status; the rest is read from the task as it is by then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from typing import Final
 
 from sqlalchemy import delete, func, select
@@ -17,6 +17,7 @@ from beray.server.tables import Task, TaskChange
 KEPT: Final = 10_000
 """How many changes of a user are kept at least. Who comes back later starts anew."""
 _STEP: Final = 1_000
+_ROWS_AT_ONCE: Final = 8
 
 
 def add(
@@ -49,14 +50,18 @@ def follows(session: Session, user_id: int, after: int) -> bool:
 
 
 def behind(
-    session: Session, user_id: int, after: int, limit: int
-) -> Sequence[tuple[TaskChange, Task | None]]:
-    """The changes behind ``after``, in order, each with its task as it is now."""
+    session: Session, user_id: int, after: int
+) -> Generator[tuple[TaskChange, Task | None], None, None]:
+    """Yield the changes after ``after``, in order, each with its task as it is now.
+
+    Only a few rows are in memory at a time: tasks can be large.
+    """
     following = (
         select(TaskChange, Task)
         .outerjoin(Task, Task.id == TaskChange.task_id)
         .where(TaskChange.user_id == user_id, TaskChange.seq > after)
         .order_by(TaskChange.seq)
-        .limit(limit)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    return [(change, task) for change, task in session.execute(following)]
+    with session.execute(following) as rows:
+        yield from rows

@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,26 +23,15 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
+from beray.server.event_pages import EventPage, EventPages
 from beray.server.last_lines import LastLines
+from beray.server.newest_events import LoggedEvent, NewestEvents
 from beray.server.store import Position, Store, utc_now
-from beray.server.task_feed import Progress, TaskFeed
-
-PAGE_EVENTS: Final = 500
-RECENT_BYTES: Final = 256 * 1024
-"""How much of a running task's newest events is kept for watchers who keep up."""
+from beray.server.task_feed import Progress, TaskFeed, is_set
 
 
 class TaskEnded(Exception):
     """The task has ended, or is gone: it takes no more events."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
-    """An event on disk. ``body`` is its JSON; ``last`` says that no other follows."""
-
-    seq: int
-    body: str
-    last: bool
 
 
 @dataclass(slots=True)
@@ -56,35 +44,21 @@ class _Append:
 
 @dataclass(slots=True)
 class _Feed:
-    """What the watchers of one task share. Lives on the event loop."""
+    """What the watchers of one task wait for. Lives on the event loop."""
 
     watchers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    recent: deque[LoggedEvent] = field(default_factory=deque)
-    recent_bytes: int = 0
-
-    def publish(self, event: LoggedEvent) -> None:
-        self.recent.append(event)
-        self.recent_bytes += len(event.body)
-        while self.recent_bytes > RECENT_BYTES and len(self.recent) > 1:
-            self.recent_bytes -= len(self.recent.popleft().body)
-        self.wake()
 
     def wake(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
-
-    def after(self, seq: int) -> list[LoggedEvent] | None:
-        """The events behind ``seq``; ``None`` where some are only on disk."""
-        if not self.recent or self.recent[0].seq > seq + 1:
-            return None
-        return [event for event in self.recent if event.seq > seq]
 
 
 class EventLog:
     """Used on one event loop, between ``start`` and ``close``."""
 
     def __init__(self, store: Store, feed: TaskFeed) -> None:
+        self.pages = EventPages(store)
         self._store = store
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,6 +67,7 @@ class EventLog:
         self._closing = False
         self._draining = False
         self._feeds: dict[int, _Feed] = {}
+        self._newest = NewestEvents()
         self._positions: dict[int, Position] = {}
         self._last_lines = LastLines()
         self._usages: dict[int, dict[str, Any]] = {}
@@ -110,10 +85,11 @@ class EventLog:
         await run_in_threadpool(self._writer.join)
 
     def forget(self, task_id: int) -> None:
-        """A task is gone: so are those who watch it."""
+        """Drop what is kept of a deleted task, and end its watchers."""
+        self.pages.forget(task_id)
+        self._newest.forget(task_id)
         feed = self._feeds.get(task_id)
         if feed is not None:
-            feed.recent.clear()
             feed.wake()
 
     def drain(self) -> None:
@@ -153,10 +129,15 @@ class EventLog:
         """What a running task has taken so far, to be told with its next event."""
         self._usages[task_id] = usage
 
-    async def tail(self, task_id: int, after: int = 0) -> AsyncIterator[list[LoggedEvent]]:
-        """The events behind ``after`` in batches, those on disk and those to come.
+    async def tail(
+        self, task_id: int, after: int = 0, *, idle_seconds: float | None = None
+    ) -> AsyncIterator[EventPage]:
+        """Yield the events after ``after`` in pages: those on disk, then those to come.
 
-        Ends behind the task's last event; behind the newest one once the log drains.
+        Ends after the task's last event; after the newest one once the log drains.
+
+        Args:
+            idle_seconds: Yield an empty page whenever no event came for so long.
         """
         feed = self._feeds.setdefault(task_id, _Feed())
         feed.watchers += 1
@@ -164,34 +145,26 @@ class EventLog:
             while True:
                 # Taken before the look: what comes after the look sets it.
                 changed, draining = feed.changed, self._draining
-                batch = feed.after(after)
-                if batch is None:
-                    batch, ended = await run_in_threadpool(self._page, task_id, after)
-                    if not batch and ended:
-                        return
-                if batch:
-                    yield batch
-                    after = batch[-1].seq
-                    if batch[-1].last:
-                        return
-                elif draining:
-                    return
+                newest = self._newest.after(task_id, after)
+                if newest is None:
+                    page = await self.pages.page(task_id, after)
                 else:
-                    await changed.wait()
+                    page = EventPage(newest)
+                if page.events:
+                    last = page.events[-1]
+                    yield page
+                    after = last.seq
+                    if last.last:
+                        return
+                elif page.ended or draining:
+                    return
+                elif not await is_set(changed, idle_seconds):
+                    yield page
         finally:
             feed.watchers -= 1
             if not feed.watchers and self._feeds.get(task_id) is feed:
                 del self._feeds[task_id]
-
-    def _page(self, task_id: int, after: int) -> tuple[list[LoggedEvent], bool]:
-        """One page from disk, and whether the task has ended or is gone."""
-        with self._store.reading() as session:
-            place = self._store.position(session, task_id)
-        if place is None:
-            return [], True
-        last, ended, _ = place
-        rows = self._store.events_after(task_id, after, PAGE_EVENTS)
-        return [LoggedEvent(seq, body, ended and seq == last) for seq, body in rows], ended
+                self._newest.forget(task_id)
 
     # The writing thread
 
@@ -245,7 +218,8 @@ class EventLog:
                 if line:
                     lines[task_id] = line
                 positions[task_id] = Position(seq, is_last, position.user_id)
-                logged.append((append, LoggedEvent(seq, body, is_last)))
+                sent = body.encode()
+                logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
             self._store.add_events(session, rows)
             ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
             self._store.set_ends(session, ends)
@@ -278,7 +252,8 @@ class EventLog:
         for append, event in logged:
             feed = self._feeds.get(append.task_id)
             if feed is not None:
-                feed.publish(event)
+                self._newest.add(append.task_id, event)
+                feed.wake()
             if not append.done.done():
                 append.done.set_result(event.seq)
 

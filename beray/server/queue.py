@@ -55,20 +55,25 @@ class RunQueue:
     async def start(self) -> None:
         """Take up what an earlier server left: lost runs have failed, queued tasks run."""
         work_dirs = await run_in_threadpool(self._workspaces.existing)
-        for task in await run_in_threadpool(self._store.unfinished):
-            if task.chat is not None:
-                # It waits for its user; an answer that was under way is lost.
-                if task.status == "RUNNING":
-                    await self._event_log.append(task.id, LOST)
-                    await self._say(task.id, "INPUT_REQUIRED", "lost_worker")
-            elif task.status == "QUEUED":
-                await self._complete(task, has_work_dir=task.id in work_dirs)
-                if not task.held:
-                    self._waiting.add(task.user_id, task.id)
-            else:
-                log.warning("a run was lost", task_id=task.id)
-                await self._say(task.id, "FAILED", "lost_worker")
+        after = 0
+        while left := await run_in_threadpool(self._store.unfinished_tasks, after):
+            for task in left:
+                await self._take_up(task, has_work_dir=task.id in work_dirs)
+            after = left[-1].id
         self._fill()
+
+    async def _take_up(self, task: Unfinished, *, has_work_dir: bool) -> None:
+        if task.chat is not None:
+            # It waits for its user; the answer that was under way is lost.
+            await self._event_log.append(task.id, LOST)
+            await self._say(task.id, "INPUT_REQUIRED", "lost_worker")
+        elif task.status == "QUEUED":
+            await self._complete(task, has_work_dir=has_work_dir)
+            if not task.held:
+                self._waiting.add(task.user_id, task.id)
+        else:
+            log.warning("a run was lost", task_id=task.id)
+            await self._say(task.id, "FAILED", "lost_worker")
 
     async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
         """Do what a server that died while it created a task had still to do."""

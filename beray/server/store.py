@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
@@ -22,6 +21,7 @@ from beray.server.fair_queue import QueueFull
 from beray.server.tables import CreationKey, DayUsage, StoredEvent, Task, Token, User
 
 LOCAL_EMAIL = "local@localhost"
+UNFINISHED_AT_ONCE = 1000
 KEY_SECONDS = 24 * 3600
 """How long an ``Idempotency-Key`` is remembered."""
 
@@ -79,23 +79,23 @@ class Taken(NamedTuple):
     seconds: float = 0.0
 
 
-class Unfinished(NamedTuple):
-    """What the queue needs of a task that has not ended. Goals may be long: they are not read."""
-
-    id: int
-    user_id: int
-    status: str
-    held: bool
-    last_seq: int
-    chat: str | None
-
-
 class Position(NamedTuple):
     """Where a task's log ends, and whose it is."""
 
     last_seq: int
     ended: bool
     user_id: int
+
+
+class Unfinished(NamedTuple):
+    """What is needed of a task, or a chat, that an earlier server has left."""
+
+    id: int
+    user_id: int
+    chat: str | None
+    status: str
+    held: bool
+    last_seq: int
 
 
 class Store(Database):
@@ -198,28 +198,24 @@ class Store(Database):
         with self.reading() as session:
             return session.get(Task, task_id)
 
-    def tasks_of(self, user_id: int) -> list[Task]:
-        """A user's tasks, the newest first."""
-        return self.board(user_id)[1]
+    def unfinished_tasks(self, after: int = 0) -> list[Unfinished]:
+        """Return some tasks of all users that a starting server has to take up.
 
-    def board(self, user_id: int) -> tuple[int, list[Task]]:
-        """A user's tasks, the newest first, and the change that they are behind."""
-        newest = select(Task).where(Task.user_id == user_id).order_by(Task.id.desc())
-        with self.reading() as session:
-            return changes.last_seq(session, user_id), list(session.scalars(newest))
+        Those are the tasks that have not ended and the chats that were answering. They
+        come in order of creation, ``UNFINISHED_AT_ONCE`` at most.
 
-    def unfinished_of(self, user_id: int) -> list[Task]:
-        """Return a user's tasks that have not ended, in order of creation."""
-        wanted = (Task.user_id == user_id) & Task.status.not_in(TERMINAL_STATUSES)
+        Args:
+            after: The id of the last one that was returned before.
+        """
+        unfinished = (
+            select(Task.id, Task.user_id, Task.chat, Task.status, Task.held, Task.last_seq)
+            .where(Task.status.not_in(TERMINAL_STATUSES), Task.id > after)
+            .where(Task.chat.is_(None) | (Task.status == "RUNNING"))
+            .order_by(Task.id)
+            .limit(UNFINISHED_AT_ONCE)
+        )
         with self.reading() as session:
-            return list(session.scalars(select(Task).where(wanted).order_by(Task.id)))
-
-    def unfinished(self) -> list[Unfinished]:
-        """Return all tasks that have not ended, of all users, in order of creation."""
-        columns = [getattr(Task, name) for name in Unfinished._fields]
-        wanted = select(*columns).where(Task.status.not_in(TERMINAL_STATUSES)).order_by(Task.id)
-        with self.reading() as session:
-            return [Unfinished(*row) for row in session.execute(wanted)]
+            return [Unfinished(*row) for row in session.execute(unfinished)]
 
     def release_task(self, task_id: int) -> Task | None:
         """Let go of a held task; ``None`` where it was not held."""
@@ -335,27 +331,6 @@ class Store(Database):
         with self.reading() as session:
             counted = select(func.count()).where(behind, or_(*kinds))
             return session.scalar(counted) or 0
-
-    def pages(self, task: Task, size: int) -> Iterator[list[tuple[int, str]]]:
-        """``(seq, body)`` of all events up to the task's ``last_seq``, a page at a time."""
-        after = 0
-        while after < task.last_seq:
-            rows = self.events_after(task.id, after, min(size, task.last_seq - after))
-            if not rows:
-                return
-            yield rows
-            after = rows[-1][0]
-
-    def events_after(self, task_id: int, after: int, limit: int) -> list[tuple[int, str]]:
-        """``(seq, body)`` of the events behind ``after``, in order."""
-        following = (
-            select(StoredEvent.seq, StoredEvent.body)
-            .where(StoredEvent.task_id == task_id, StoredEvent.seq > after)
-            .order_by(StoredEvent.seq)
-            .limit(limit)
-        )
-        with self.reading() as session:
-            return [(seq, body) for seq, body in session.execute(following)]
 
 
 def _require_queued_below(session: Session, user_id: int, limit: int) -> None:

@@ -6,14 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
-from beray.server.dependencies import AppServices, CurrentUser, OwnTask
-from beray.server.event_log import LoggedEvent
-from beray.server.settings import Settings
-from beray.server.task_feed import FeedMessage
-
-RETRY_MILLISECONDS = 1000
+from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
+from beray.server.responses import event_stream
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
@@ -27,12 +23,13 @@ async def stream_all_tasks(
 ) -> EventSourceResponse:
     """What happens to the caller's tasks, without an end. Ours.
 
-    Begins with all of them (``TASKS``); then come ``TASK_STATUS`` with the task,
-    ``TASK_DELETED``, and ``TASK_PROGRESS`` with the last line. ``Last-Event-ID`` resumes
-    behind that change.
+    Begins with all of them (``TASKS``, and ``TASKS_MORE`` for those that do not fit); then
+    come ``TASK_STATUS`` with the task, ``TASK_DELETED``, and ``TASK_PROGRESS`` with the last
+    line. ``Last-Event-ID`` resumes after that change.
     """
     after = _number(last_event_id)
-    return _stream(_changes(app.feed.tail(user.id, after)), app.settings)
+    pieces = app.feed.tail(user.id, after, idle_seconds=app.settings.heartbeat_seconds)
+    return event_stream(pieces, app.settings)
 
 
 @router.get("/{task_id}/stream", response_class=EventSourceResponse, responses=_STREAM)
@@ -50,7 +47,7 @@ async def stream_task(
         raise HTTPException(
             422, f"Last-Event-ID {after} is behind the task's last event, {task.last_seq}."
         )
-    return _stream(_events(app.event_log.tail(task.id, after)), app.settings)
+    return event_stream(_events(app, task.id, after), app.settings)
 
 
 def _number(last_event_id: str | None) -> int | None:
@@ -61,31 +58,14 @@ def _number(last_event_id: str | None) -> int | None:
     return int(last_event_id)
 
 
-def _stream(pieces: AsyncIterator[str], settings: Settings) -> EventSourceResponse:
-    return EventSourceResponse(
-        _encoded(pieces),
-        sep="\n",
-        ping=settings.heartbeat_seconds,
-        ping_message_factory=lambda: ServerSentEvent(comment="alive", sep="\n"),
-        send_timeout=settings.send_timeout_seconds,
-    )
-
-
-async def _encoded(pieces: AsyncIterator[str]) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
-    async for piece in pieces:
-        yield piece.encode()
-
-
-async def _events(batches: AsyncIterator[list[LoggedEvent]]) -> AsyncIterator[str]:
-    """Each batch as one piece of text/event-stream."""
-    async for batch in batches:
-        yield "".join(f"id: {event.seq}\ndata: {event.body}\n\n" for event in batch)
-
-
-async def _changes(batches: AsyncIterator[list[FeedMessage]]) -> AsyncIterator[str]:
-    async for batch in batches:
-        yield "".join(
-            f"data: {body}\n\n" if seq is None else f"id: {seq}\ndata: {body}\n\n"
-            for seq, body in batch
-        )
+async def _events(app: Services, task_id: int, after: int) -> AsyncIterator[bytes]:
+    log = app.event_log
+    idle_seconds = app.settings.heartbeat_seconds
+    async for page in log.tail(task_id, after, idle_seconds=idle_seconds):
+        if page.large is None:
+            yield page.stream
+            continue
+        yield b"id: %d\ndata: " % page.large.seq
+        async for piece in log.pages.body(task_id, page.large):
+            yield piece
+        yield b"\n\n"

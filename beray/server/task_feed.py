@@ -8,20 +8,25 @@ it is kept in memory and told at most a few times a second.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
-from beray import schema
 from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
 from beray.server.store import Store
 from beray.server.tables import Task, TaskChange
+from beray.server.task_pages import PAGE_BYTES, TaskPages, encoded, public
 
 PAGE_CHANGES: Final = 200
+FRAME_TASKS: Final = 10_000
+"""Tasks in one message at most."""
+FRAME_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of the tasks in one message, unless its only task has more."""
 QUIET_SECONDS: Final = 0.1
 """The pause between two looks, in which what replaces each other gathers."""
 
@@ -37,11 +42,29 @@ class Progress(NamedTuple):
     """What it has taken of a model, where that is news."""
 
 
-class FeedMessage(NamedTuple):
-    """One message: its JSON, and its place where it can be resumed behind it."""
+class _Changes(NamedTuple):
+    """Some changes as text/event-stream.
 
-    seq: int | None
-    body: str
+    Attributes:
+        last: The number of the last of them.
+        ended: The tasks whose end or deletion is among them.
+        is_full: Whether there may be more.
+    """
+
+    stream: bytes
+    last: int
+    ended: set[int]
+    is_full: bool
+
+
+async def is_set(changed: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until ``changed`` is set, or for so long; return whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        return changed.is_set()
+    return True
 
 
 @dataclass(eq=False)
@@ -49,11 +72,10 @@ class _Watcher:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     progress: dict[int, Progress] = field(default_factory=dict)
 
-    def drop_ended(self, rows: list[tuple[TaskChange, Task | None]]) -> None:
-        """What is about to be told of a task's end includes how far it got."""
-        for change, _ in rows:
-            if change.status is None or change.status in TERMINAL_STATUSES:
-                self.progress.pop(change.task_id, None)
+    def drop_ended(self, task_ids: set[int]) -> None:
+        """Forget the progress of tasks whose end is sent next: the end includes it."""
+        for task_id in task_ids:
+            self.progress.pop(task_id, None)
 
     def take_progress(self) -> list[Progress]:
         taken, self.progress = list(self.progress.values()), {}
@@ -64,6 +86,7 @@ class TaskFeed:
     """Used on one event loop."""
 
     def __init__(self, store: Store) -> None:
+        self.pages = TaskPages(store)
         self._store = store
         self._watchers: dict[int, set[_Watcher]] = {}
         self._draining = False
@@ -87,36 +110,50 @@ class TaskFeed:
         for user_id in self._watchers:
             self.wake(user_id)
 
-    async def tail(self, user_id: int, after: int | None) -> AsyncIterator[list[FeedMessage]]:
-        """The changes behind ``after``, those on disk and those to come.
+    async def tail(
+        self, user_id: int, after: int | None, *, idle_seconds: float | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield the changes after ``after``, those on disk and those to come.
 
-        Begins with all tasks where ``after`` is ``None`` or too long ago, and with how
-        far the unfinished ones are where it is not.
+        They are text/event-stream, in pieces that may end within a message. The first are
+        all tasks if ``after`` is None or too long ago, and otherwise the progress of the
+        unfinished ones.
+
+        Args:
+            idle_seconds: Yield b"" whenever there was nothing for so long.
         """
         watcher = _Watcher()
         self._watchers.setdefault(user_id, set()).add(watcher)
         try:
-            place, first = await run_in_threadpool(self._begun, user_id, after)
-            if first:
-                yield first
+            if after is not None and await run_in_threadpool(self._follows, user_id, after):
+                place = after
+                async for piece in self._unfinished(user_id):
+                    yield piece
+            else:
+                place = await self.pages.last_change(user_id)
+                board = self.pages.board(
+                    user_id, place, max_tasks=FRAME_TASKS, max_bytes=FRAME_BYTES
+                )
+                async for piece in board:
+                    yield piece
             while True:
                 watcher.changed.clear()
                 draining = self._draining
-                rows = await run_in_threadpool(self._behind, user_id, place)
-                watcher.drop_ended(rows)
-                batch = [_changed(change, task) for change, task in rows]
-                if len(rows) < PAGE_CHANGES:
-                    batch += [_advanced(step) for step in watcher.take_progress()]
-                if batch:
-                    yield batch
-                if rows:
-                    place = rows[-1][0].seq
-                if len(rows) == PAGE_CHANGES:
+                found = await run_in_threadpool(self._behind, user_id, place)
+                watcher.drop_ended(found.ended)
+                place = found.last
+                stream = found.stream
+                if not found.is_full:
+                    stream += b"".join(map(_advanced, watcher.take_progress()))
+                if stream:
+                    yield stream
+                if found.is_full:
                     continue
-                if not batch and draining:
+                if not stream and draining:
                     return
                 if not draining:
-                    await watcher.changed.wait()
+                    while not await is_set(watcher.changed, idle_seconds):
+                        yield b""
                     await asyncio.sleep(QUIET_SECONDS)
         finally:
             watchers = self._watchers[user_id]
@@ -124,34 +161,60 @@ class TaskFeed:
             if not watchers:
                 del self._watchers[user_id]
 
-    def _begun(self, user_id: int, after: int | None) -> tuple[int, list[FeedMessage]]:
-        if after is not None:
-            with self._store.reading() as session:
-                if changes.follows(session, user_id, after):
-                    return after, self._unfinished(user_id)
-        seq, tasks = self._store.board(user_id)
-        board = {"seq": seq, "type": "TASKS", "tasks": [public(task) for task in tasks]}
-        return seq, [FeedMessage(seq, _json(board))]
+    async def _unfinished(self, user_id: int) -> AsyncIterator[bytes]:
+        """Yield the progress of the tasks that have not ended, some at a time."""
+        after = 0
+        while steps := await run_in_threadpool(self._progress, user_id, after):
+            yield b"".join(map(_advanced, steps))
+            after = steps[-1].task_id
 
-    def _unfinished(self, user_id: int) -> list[FeedMessage]:
-        return [
-            _advanced(Progress(task.id, task.created_at, task.last_seq, task.last_line))
-            for task in self._store.unfinished_of(user_id)
-        ]
+    # In threads
 
-    def _behind(self, user_id: int, after: int) -> list[tuple[TaskChange, Task | None]]:
+    def _follows(self, user_id: int, after: int) -> bool:
         with self._store.reading() as session:
-            return list(changes.behind(session, user_id, after, PAGE_CHANGES))
+            return changes.follows(session, user_id, after)
+
+    def _progress(self, user_id: int, after: int) -> list[Progress]:
+        unfinished = (
+            select(Task.id, Task.created_at, Task.last_seq, Task.last_line)
+            .where(Task.user_id == user_id, Task.id > after)
+            .where(Task.status.not_in(TERMINAL_STATUSES))
+            .order_by(Task.id)
+            .limit(PAGE_CHANGES)
+        )
+        with self._store.reading() as session:
+            return [Progress(*row) for row in session.execute(unfinished)]
+
+    def _behind(self, user_id: int, after: int) -> _Changes:
+        """Return the changes after ``after`` that fit into a page, at least one."""
+        messages: list[bytes] = []
+        ended: set[int] = set()
+        last, size, is_full = after, 0, False
+        with (
+            self._store.reading() as session,
+            closing(changes.behind(session, user_id, after)) as rows,
+        ):
+            for change, task in rows:
+                message = _changed(change, task)
+                size += len(message)
+                is_full = bool(messages) and (size > PAGE_BYTES or len(messages) == PAGE_CHANGES)
+                if is_full:
+                    break
+                messages.append(message)
+                last = change.seq
+                if change.status is None or change.status in TERMINAL_STATUSES:
+                    ended.add(change.task_id)
+        return _Changes(b"".join(messages), last, ended, is_full)
 
 
-def _advanced(step: Progress) -> FeedMessage:
-    told = step._asdict()
+def _advanced(step: Progress) -> bytes:
+    fields = step._asdict()
     if step.usage is None:
-        del told["usage"]
-    return FeedMessage(None, _json({"type": "TASK_PROGRESS"} | told))
+        del fields["usage"]
+    return b"data: %b\n\n" % encoded({"type": "TASK_PROGRESS"} | fields)
 
 
-def _changed(change: TaskChange, task: Task | None) -> FeedMessage:
+def _changed(change: TaskChange, task: Task | None) -> bytes:
     message: dict[str, Any] = {
         "seq": change.seq,
         "task_id": change.task_id,
@@ -164,31 +227,4 @@ def _changed(change: TaskChange, task: Task | None) -> FeedMessage:
             message["reason"] = change.reason
         if task is not None:
             message["task"] = public(task)
-    return FeedMessage(change.seq, _json(message))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def public(task: Task) -> schema.Task:
-    """A task as the wire carries it."""
-    return {
-        "id": task.id,
-        "goal": task.goal,
-        "status": task.status,
-        "reason": task.reason,
-        "held": task.held,
-        "tools": task.tools,
-        "created_at": task.created_at,
-        "started_at": task.started_at,
-        "ended_at": task.ended_at,
-        "last_seq": task.last_seq,
-        "last_line": task.last_line,
-        "runner": task.runner,
-        "model": task.model,
-        "limits": task.limits,
-        "tags": task.tags,
-        "usage": task.usage,
-        "chat": task.chat,
-    }
+    return b"id: %d\ndata: %b\n\n" % (change.seq, encoded(message))

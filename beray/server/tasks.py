@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Header, HTTPException, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Header, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -20,17 +19,28 @@ from beray.server.dependencies import (
     Services,
     too_many_queued,
 )
-from beray.server.event_log import PAGE_EVENTS, TaskEnded
+from beray.server.event_log import TaskEnded
 from beray.server.fair_queue import QueueFull
 from beray.server.json_values import require_plain
+from beray.server.responses import JsonStream
 from beray.server.runners import Runners
-from beray.server.store import Key, KeyTaken, Order, Store
+from beray.server.store import Key, KeyTaken, Order
+from beray.server.stored_events import Extent
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
-from beray.server.task_feed import public
+from beray.server.task_pages import encoded, public
 
-MOST_EVENTS = 5000
-"""In one answer of ``list_events``."""
+MAX_TOOLS_BYTES = 1024 * 1024
+"""Bytes of a task's ``tools`` as JSON: they are part of every list that has the task."""
+MAX_TASKS = 10_000
+"""Tasks in one page of ``list_tasks``."""
+MAX_TASK_EVENTS = 10_000
+"""Events in an answer of ``get_task``."""
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Bytes of the events in an answer of ``get_task`` or ``list_events``."""
+MAX_LISTED_EVENTS = 5000
+"""Events in an answer of ``list_events``."""
+DEFAULT_LISTED_EVENTS = 500
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
@@ -79,6 +89,11 @@ class NewTask(BaseModel):
         if any(len(tool) != 1 for tool in tools or ()):
             raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
         require_plain(tools)
+        size = len(encoded(tools))
+        if size > MAX_TOOLS_BYTES:
+            raise ValueError(
+                f"the tools are {size:,} bytes of JSON; the limit is {MAX_TOOLS_BYTES:,}"
+            )
         return tools
 
     @field_validator("runner", "model", "tags")
@@ -160,29 +175,75 @@ async def _created_before(app: Services, taken: KeyTaken) -> schema.Task:
     return public(task)
 
 
-@router.get("/")
-async def list_tasks(user: CurrentUser, app: AppServices) -> list[schema.Task]:
-    """The caller's tasks, the newest first."""
-    tasks = await run_in_threadpool(app.store.tasks_of, user.id)
-    return [public(task) for task in tasks]
+@router.get("/", response_model=list[schema.Task])
+async def list_tasks(
+    request: Request,
+    user: CurrentUser,
+    app: AppServices,
+    before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_TASKS)] = MAX_TASKS,
+) -> JsonStream:
+    """Return the caller's tasks, newest first: those with an id below ``before``, up to ``limit``.
+
+    ``X-Total-Count`` is the number of all tasks of the caller. If there are older ones,
+    ``Link`` has the URL of the next page (``rel="next"``, RFC 8288).
+    """
+    tasks = app.feed.pages
+    extent = await tasks.extent(user.id, before, limit)
+    headers = {"X-Total-Count": str(extent.total)}
+    if extent.has_more:
+        headers["Link"] = _next_page(request, before=extent.oldest, limit=limit)
+    return JsonStream(tasks.array(user.id, extent), app.settings, headers)
 
 
 @router.get("/{task_id}", response_model=schema.Task)
-async def get_task(task: OwnTask, app: AppServices) -> StreamingResponse:
-    """The task with its ``events``."""
-    return StreamingResponse(_with_events(app.store, task), media_type="application/json")
+async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
+    """Return the task with its newest ``events``, up to 10,000 or 8 MiB, at least one.
+
+    ``first_seq`` is the ``seq`` of the first of them, or of the next event if there are
+    none; ``events_truncated`` says that there are earlier ones.
+    """
+    extent = await app.event_log.pages.newest(
+        task.id, task.last_seq, max_events=MAX_TASK_EVENTS, max_bytes=MAX_EVENT_BYTES
+    )
+    return JsonStream(_with_events(app, task, extent), app.settings)
+
+
+async def _with_events(app: Services, task: Task, extent: Extent) -> AsyncIterator[bytes]:
+    fields = dict(public(task))
+    fields |= {"first_seq": extent.first, "events_truncated": extent.first > 1}
+    yield encoded(fields)[:-1] + b',"events":'
+    async for piece in app.event_log.pages.array(task.id, extent):
+        yield piece
+    yield b"}"
 
 
 @router.get("/{task_id}/events", response_model=list[schema.TaskEvent])
 async def list_events(
+    request: Request,
     task: OwnTask,
     app: AppServices,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = PAGE_EVENTS,
-) -> Response:
-    """The events behind the ``seq`` ``after``, as many as there are up to ``limit``. Ours."""
-    rows = await run_in_threadpool(app.store.events_after, task.id, after, limit)
-    return Response("[" + ",".join(body for _, body in rows) + "]", media_type="application/json")
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_EVENTS)] = DEFAULT_LISTED_EVENTS,
+) -> JsonStream:
+    """Return the events after the ``seq`` ``after``, up to ``limit`` or 8 MiB. BeRay extension.
+
+    If 8 MiB are fewer than ``limit`` events, ``Link`` has the URL of the rest.
+    """
+    pages = app.event_log.pages
+    extent, is_cut = await pages.following(
+        task.id, after, max_events=limit, max_bytes=MAX_EVENT_BYTES
+    )
+    headers = {}
+    if is_cut:
+        left = limit - extent.count
+        headers["Link"] = _next_page(request, after=extent.last, limit=left)
+    return JsonStream(pages.array(task.id, extent), app.settings, headers)
+
+
+def _next_page(request: Request, **query: int) -> str:
+    """Return a ``Link`` to the path of the request, without a host."""
+    return f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
 
 
 @router.post("/{task_id}/start")
@@ -222,11 +283,3 @@ async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     app.event_log.forget(task.id)
     app.feed.wake(task.user_id)
     return {"status": "success", "message": f"Task {task.id} is deleted."}
-
-
-def _with_events(store: Store, task: Task) -> Iterator[str]:
-    """The JSON of a task with its events up to its ``last_seq``, a page at a time."""
-    yield json.dumps(public(task), ensure_ascii=False)[:-1] + ', "events": ['
-    for number, rows in enumerate(store.pages(task, PAGE_EVENTS)):
-        yield ("," if number else "") + ",".join(body for _, body in rows)
-    yield "]}"

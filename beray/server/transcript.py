@@ -1,32 +1,44 @@
-"""What was said in a chat so far, as text for an agent that does not remember it."""
+"""The conversation of a chat so far, as text for an agent that does not remember it."""
 
 from __future__ import annotations
 
 import json
 from typing import Final
 
-from beray.server.event_log import PAGE_EVENTS
+from beray.server import stored_events
 from beray.server.store import Store
 from beray.server.tables import Task
 
 LONGEST: Final = 60_000
-"""Characters; of a longer one the end counts."""
+"""Characters of a transcript; of a longer conversation it has the end."""
 
 
 def transcript(store: Store, task: Task) -> str:
-    """The conversation before the next message; "" where there was none."""
-    said: list[tuple[str, str]] = []
-    rows = (row for page in store.pages(task, PAGE_EVENTS) for row in page)
-    for _, body in rows:
-        event = json.loads(body)
-        if event["type"] == "USER_MESSAGE":
-            said.append(("User", event["text"]))
-        elif event["type"] == "AGENT_EVENT_TEXT_CHUNK" and event.get("source") == "main":
-            if said and said[-1][0] == "You":
-                said[-1] = ("You", said[-1][1] + event["text"])
+    """Return the conversation before the next message, or "" if there was none.
+
+    The log is read backwards, one event at a time, until the text is long enough.
+    """
+    parts: list[str] = []
+    speaker = ""
+    length = 0
+    with store.reading() as session:
+        for body in stored_events.newest_first(session, task.id, task.last_seq):
+            event = json.loads(body)
+            if event["type"] == "USER_MESSAGE":
+                said_by = "User"
+            elif event["type"] == "AGENT_EVENT_TEXT_CHUNK" and event.get("source") == "main":
+                said_by = "You"
             else:
-                said.append(("You", event["text"]))
-    if not said:
+                continue
+            if speaker and (said_by != speaker or said_by == "User"):
+                parts.append(f"\n\n{speaker}: ")
+            speaker = said_by
+            parts.append(event["text"])
+            length += len(event["text"])
+            if length > LONGEST:
+                break
+    if not speaker:
         return ""
-    text = "\n\n".join(f"{who}: {what}" for who, what in said)
+    parts.append(f"{speaker}: ")
+    text = "".join(reversed(parts))
     return f"The conversation so far:\n\n{text[-LONGEST:]}\n\nThe user says now:"
