@@ -1,5 +1,5 @@
 """Run all benchmarks, or those that are named: events, delay, transfers, imports,
-dashboard, chats, prefabs, logins."""
+dashboard, chats, prefabs, logins, readers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ import argparse
 import os
 import platform
 
-from benchmarks import chats, dashboard, delay, events, imports, logins, prefabs, transfers
+from benchmarks import (
+    chats,
+    dashboard,
+    delay,
+    events,
+    imports,
+    logins,
+    prefabs,
+    readers,
+    transfers,
+)
 from benchmarks.tables import Row, show
 
 PARTS = {
@@ -19,6 +29,7 @@ PARTS = {
     "chats": chats.measure,
     "prefabs": prefabs.measure,
     "logins": logins.measure,
+    "readers": readers.measure,
 }
 
 
