@@ -18,23 +18,27 @@ SLICE_BYTES: Final = 64 * 1024
 _HEARTBEAT: Final = b": alive\n\n"
 
 
-def event_stream(pieces: AsyncIterator[bytes], settings: Settings) -> EventSourceResponse:
+def event_stream(
+    pieces: AsyncIterator[bytes], settings: Settings, *, retry: bool = True
+) -> EventSourceResponse:
     """Return a response of text/event-stream.
 
     Args:
+        retry: Whether a client may open the stream again, and is told when.
         pieces: The stream; a piece may end anywhere in a message. b"", between messages,
             sends a heartbeat.
     """
     return EventSourceResponse(
-        _slices(_with_heartbeats(pieces)),
+        _slices(_with_heartbeats(pieces, retry=retry)),
         # A ping of the library may come in the middle of a message.
         ping=0,
         send_timeout=settings.send_timeout_seconds,
     )
 
 
-async def _with_heartbeats(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
+async def _with_heartbeats(pieces: AsyncIterator[bytes], *, retry: bool) -> AsyncIterator[bytes]:
+    if retry:
+        yield f"retry: {RETRY_MILLISECONDS}\n\n".encode()
     async for piece in pieces:
         yield piece or _HEARTBEAT
 

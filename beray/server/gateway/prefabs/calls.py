@@ -6,17 +6,15 @@ Source: the Gateway wire page.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
 
 from beray.server.dependencies import AppServices, Services
 from beray.server.gateway.access import CurrentCaller
@@ -24,17 +22,19 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.prefabs import runs
 from beray.server.gateway.prefabs.calls_in import Call, Prepared
 from beray.server.gateway.prefabs.frames import Piece
+from beray.server.gateway.prefabs.pieces import Pieces
 from beray.server.gateway.prefabs.runs import Result
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.responses import JsonStream, event_stream
+from beray.server.task_pages import encoded
 
 MOST_CALLS: Final = 100
 """In one request."""
-WAITING_PIECES: Final = 64
-"""How many pieces may wait for whoever reads a stream before the function has to."""
 _ZERO: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
 """What is not acceptable at all (RFC 9110, 12.4.2)."""
 _EVENTS: Final = "text/event-stream"
 
+log = structlog.get_logger("beray.prefabs")
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
@@ -73,7 +73,12 @@ async def run(
         return _stream(app, caller, first, job)
     results = await _results(app, caller, calls, job, request)
     status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
-    return JSONResponse({"job_id": job, "status": status, "results": results})
+    answer = await run_in_threadpool(encoded, {"job_id": job, "status": status, "results": results})
+    return JsonStream(_whole(answer), app.settings)
+
+
+async def _whole(answer: bytes) -> AsyncIterator[bytes]:
+    yield answer
 
 
 async def _prepared(
@@ -167,40 +172,42 @@ async def _gone(request: Request) -> None:
 
 
 def _stream(app: Services, caller: Caller, call: Prepared, job: str) -> Response:
-    return EventSourceResponse(
-        _events(app, caller, call, job),
-        sep="\n",
-        ping=app.settings.heartbeat_seconds,
-        ping_message_factory=lambda: ServerSentEvent(comment="alive", sep="\n"),
-        send_timeout=app.settings.send_timeout_seconds,
-    )
+    return event_stream(_events(app, caller, call, job), app.settings, retry=False)
 
 
 async def _events(app: Services, caller: Caller, call: Prepared, job: str) -> AsyncIterator[bytes]:
-    pieces: asyncio.Queue[Piece | None] = asyncio.Queue(WAITING_PIECES)
-    running = app.gateway.prefabs.runs.begin(caller, call, job, pieces.put)
-    ended = asyncio.create_task(_told(running, pieces))
+    pieces = Pieces(app.settings.data_dir / "scratch")
+    telling = asyncio.create_task(_tell(app, caller, call, job, pieces))
     try:
-        yield _event("start", {"job_id": job})
-        while (piece := await pieces.get()) is not None:
-            yield _event(*piece)
+        async for message in pieces.read(app.settings.heartbeat_seconds):
+            yield message
+    finally:
+        # The reader may have left. The end of the run is awaited when the server stops.
+        telling.cancel()
+        pieces.close()
+
+
+async def _tell(app: Services, caller: Caller, call: Prepared, job: str, pieces: Pieces) -> None:
+    """Run a call, and put what comes of it into ``pieces``."""
+
+    async def emit(piece: Piece) -> None:
+        await pieces.put(*piece)
+
+    running: asyncio.Task[Result] | None = None
+    try:
+        await pieces.put("start", {"job_id": job})
+        running = app.gateway.prefabs.runs.begin(caller, call, job, emit)
+        await asyncio.wait([running])
         result = _result(running)
         if result["status"] == "SUCCESS":
             output = result["output"]
-            yield _event("done", {"job_id": job, "status": "SUCCESS", "output": output})
+            await pieces.put("done", {"job_id": job, "status": "SUCCESS", "output": output})
         else:
-            yield _event("error", result["error"])
+            await pieces.put("error", result["error"])
+    except OSError as error:
+        # A stream that ends without its result says that it was cut.
+        log.error("the result of a call cannot be sent", job=job, exc_info=error)
     finally:
-        # Nobody reads any more. Its end is waited for where the server's own is.
-        running.cancel()
-        ended.cancel()
-
-
-async def _told(running: asyncio.Task[Result], pieces: asyncio.Queue[Piece | None]) -> None:
-    """Have the end come behind the last piece."""
-    await asyncio.wait([running])
-    await pieces.put(None)
-
-
-def _event(kind: str, data: Any) -> bytes:
-    return f"data: {json.dumps({'type': kind, 'data': data}, allow_nan=False)}\n\n".encode()
+        if running is not None:
+            running.cancel()
+        await pieces.end()
