@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Final
+
+from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgEventTextChunk, MsgUserMessage, TaskStatusChanged
 from beray.server.budget import Budget
@@ -16,6 +19,11 @@ from beray.server.secrets import SecretFilter
 
 LINE_SECONDS: Final = 1.0
 """How long what is said aside waits for the end of a line."""
+
+INLINE_CHARACTERS: Final = 64 * 1024
+"""Events of more are encoded in a thread."""
+_VALUE_CHARACTERS: Final = 8
+"""Of a value that is not a string, roughly."""
 
 
 class OutputLimit(Exception):
@@ -39,6 +47,7 @@ class TaskSink:
         self._bytes_left = output_bytes
         self._secrets = secrets
         self._budget = budget
+        self._order = asyncio.Lock()
         self._between_lines = asyncio.Event()
         self._between_lines.set()
 
@@ -56,14 +65,14 @@ class TaskSink:
             self._between_lines.clear()
         else:
             self._between_lines.set()
-        await self._log(self._secrets.cut(event))
+        await self._log(partial(self._secrets.cut, event))
 
     async def emit_aside(self, event: Event) -> None:
         """As ``emit``, of what has no place of its own: not in the middle of a line of text."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINE_SECONDS):
                 await self._between_lines.wait()
-        await self._log(self._secrets.cut(event))
+        await self._log(partial(self._secrets.cut, event))
 
     def end_line(self) -> None:
         """Nothing more is going to be said in the line that is open."""
@@ -71,7 +80,7 @@ class TaskSink:
 
     async def flush(self) -> None:
         """Log what was kept back, because it might have been the beginning of a secret."""
-        await self._log(self._secrets.rest())
+        await self._log(self._secrets.rest)
 
     async def charge(self, usage: Usage) -> None:
         self._event_log.used(self._task_id, asdict(usage))
@@ -80,17 +89,42 @@ class TaskSink:
     async def record(self, usage: Usage) -> None:
         await self._budget.record(usage)
 
-    async def _log(self, events: Iterable[Event]) -> None:
-        # All take their places before anybody waits: others may emit meanwhile.
-        places = [self._enqueue(event) for event in events]
+    async def _log(self, cut: Callable[[], Iterable[Event]]) -> None:
+        """Log what ``cut`` makes of an event, and wait until it is on disk.
+
+        One event at a time is cut, encoded and given its place in the log: what the filter
+        of secrets keeps back of one comes before the next.
+        """
+        async with self._order:
+            events = list(cut())
+            if any(_is_large(event) for event in events):
+                fields = await run_in_threadpool(lambda: [fields_of(event) for event in events])
+            else:
+                fields = [fields_of(event) for event in events]
+            places = [self._enqueue(*pair) for pair in zip(events, fields, strict=True)]
         if len(places) == 1:
             await places[0]
         elif places:
             await asyncio.gather(*places)
 
-    def _enqueue(self, event: Event) -> asyncio.Future[int]:
-        fields = fields_of(event)
+    def _enqueue(self, event: Event, fields: str) -> asyncio.Future[int]:
         self._bytes_left -= len(fields.encode())
         if self._bytes_left < 0:
             raise OutputLimit
         return self._event_log.enqueue(self._task_id, event, fields)
+
+
+def _is_large(event: Event) -> bool:
+    """Return whether to encode an event takes so long that it is done in a thread."""
+    left = INLINE_CHARACTERS
+    values: list[object] = list(vars(event).values())
+    while values:
+        value = values.pop()
+        left -= len(value) if isinstance(value, str) else _VALUE_CHARACTERS
+        if left < 0:
+            return True
+        if isinstance(value, dict):
+            values += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            values += value
+    return False
