@@ -20,7 +20,7 @@ def next_query(response: requests.Response, path: str) -> dict[str, str] | None:
     """Return the query of the next page of the list that ``response`` is a page of.
 
     Returns:
-        None if there is no next page.
+        None after the last page.
 
     Raises:
         InvalidResponseError: The link leads to another server or another list.

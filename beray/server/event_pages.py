@@ -38,7 +38,7 @@ class EventPage:
 
     Attributes:
         is_full: Whether more events followed on disk. Such a page never changes.
-        ended: Whether the task has ended or is gone.
+        ended: Whether the task has ended or was deleted.
     """
 
     events: Sequence[LoggedEvent]
@@ -72,7 +72,7 @@ class EventPages:
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     async def page(self, task_id: int, after: int) -> EventPage:
-        """Return the page of events after ``after``; an empty one if there are none yet."""
+        """Return the page of events after ``after``; an empty page before there are any."""
         key = (task_id, after)
         async with self._reads:
             found = self._cached.get(key)

@@ -84,6 +84,6 @@ class NewestEvents:
         return list(wanted)
 
     def forget(self, task_id: int) -> None:
-        """Drop what is kept of a task."""
+        """Drop the events of a task."""
         if (kept := self._tasks.pop(task_id, None)) is not None:
             self.size -= kept.size

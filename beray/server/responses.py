@@ -24,7 +24,7 @@ def event_stream(
     """Return a response of text/event-stream.
 
     Args:
-        retry: Whether a client may open the stream again, and is told when.
+        retry: Whether to send the delay after which a client may open the stream again.
         pieces: The stream; a piece may end anywhere in a message. b"", between messages,
             sends a heartbeat.
     """

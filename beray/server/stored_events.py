@@ -1,6 +1,6 @@
 """Reads of the event log in the database, each limited by bytes.
 
-Bodies are read as the UTF-8 bytes that are stored, because they are sent as they are.
+Bodies are read as the UTF-8 bytes that are stored, because they are sent unchanged.
 Rows are fetched one by one, so that no more than the rows that fit is ever in memory.
 """
 
@@ -66,7 +66,7 @@ def page(
 
 
 def piece_of(session: Session, task_id: int, seq: int, start: int, size: int) -> bytes:
-    """Return up to ``size`` bytes of a body from byte ``start`` on; none if it is gone."""
+    """Return up to ``size`` bytes of a body from byte ``start`` on; b"" after it was deleted."""
     part = func.substr(_BODY, start + 1, size, type_=LargeBinary)
     wanted = select(part).where(_EVENTS.task_id == task_id, _EVENTS.seq == seq)
     return session.scalar(wanted) or b""

@@ -1,4 +1,4 @@
-"""What happens to all tasks of a user, for those who watch them all.
+"""The feed of all tasks of a user, for the watchers of the task list.
 
 Changes of status are read from the database, where each has a place to resume from.
 Between them comes how far the running tasks are: only the newest of each counts, so

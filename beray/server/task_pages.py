@@ -39,7 +39,7 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class TaskExtent:
-    """Which tasks a list has: those with ids from ``newest`` down to ``oldest``.
+    """The tasks of a list: those with ids from ``newest`` down to ``oldest``.
 
     Attributes:
         total: How many tasks the user has.

@@ -16,7 +16,7 @@ WAITING_BYTES: Final = 256 * 1024
 """Bytes that wait in memory for a reader before the function has to wait."""
 _READ_BYTES: Final = 64 * 1024
 _INLINE_CHARACTERS: Final = 16 * 1024
-"""What may be more is encoded in a thread."""
+"""Longer strings, and values of unknown size, are encoded in a thread."""
 
 _Message = bytes | IO[bytes]
 
