@@ -19,7 +19,8 @@ from beray.server.tables import Task
 PAGE_BYTES: Final = 128 * 1024
 """Bytes of JSON in one page, unless its only task has more."""
 READS_AT_ONCE: Final = 2
-_COLUMNS: Final = tuple(Task.__table__.columns)
+# The table's columns: rows of those are not fetched all at once, as those of a mapped class.
+_TASKS: Final = Task.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,12 @@ class TaskPages:
         self, user_id: int, before: int | None, oldest: int, max_tasks: int | None, max_bytes: int
     ) -> TaskPage:
         newest = (
-            select(*_COLUMNS)
-            .where(Task.user_id == user_id, Task.id >= oldest)
-            .order_by(Task.id.desc())
+            select(*_TASKS)
+            .where(_TASKS.user_id == user_id, _TASKS.id >= oldest)
+            .order_by(_TASKS.id.desc())
         )
         if before is not None:
-            newest = newest.where(Task.id < before)
+            newest = newest.where(_TASKS.id < before)
         bodies: list[bytes] = []
         size, last, has_more = 0, 0, False
         with self._store.reading() as session, session.execute(newest) as rows:
