@@ -29,7 +29,7 @@ PIECE_BYTES: Final = 256 * 1024
 """Bytes of a large event that are read at once."""
 CACHE_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the pages that are kept for the next reader."""
-READS_AT_ONCE: Final = 4
+READS_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True)
