@@ -7,19 +7,24 @@ killed server and a lost power supply.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beray.server import migrations
 from beray.server.json_values import stored
+from beray.server.shortage import delays, is_shortage
 from beray.server.tables import Base
+
+WAIT_SECONDS: Final = 30.0
+"""How long a transaction waits for the write lock, and a connection for a descriptor."""
 
 
 class UnusableDatabase(Exception):
@@ -41,18 +46,33 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        with Session(self._engine, expire_on_commit=False) as session:
+        with (
+            self._connected() as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that holds the write lock from its start, so none fails half-way."""
         with (
-            self._engine.connect().execution_options(beray_write=True) as connection,
+            self._connected().execution_options(beray_write=True) as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+
+    def _connected(self) -> Connection:
+        """Return a connection of the pool, waiting where a new one meets a shortage."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        for seconds in delays():
+            try:
+                return self._engine.connect()
+            except OperationalError as error:
+                if not is_shortage(error) or time.monotonic() + seconds > deadline:
+                    raise
+            time.sleep(seconds)
+        raise AssertionError("delays have no end")
 
 
 def _opened(path: Path) -> Engine:
@@ -70,7 +90,7 @@ def _opened(path: Path) -> Engine:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30.0}, json_deserializer=stored)
+    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS}, json_deserializer=stored)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -26,8 +28,12 @@ from beray.schema import TERMINAL_STATUSES
 from beray.server.event_pages import EventPage, EventPages
 from beray.server.last_lines import LastLines
 from beray.server.newest_events import LoggedEvent, NewestEvents
+from beray.server.shortage import delays, is_shortage
 from beray.server.store import Position, Store, utc_now
 from beray.server.task_feed import Progress, TaskFeed, is_set
+
+
+log = structlog.get_logger("beray.events")
 
 
 class TaskEnded(Exception):
@@ -176,9 +182,23 @@ class EventLog:
             if not batch:
                 return
             try:
-                self._commit(batch)
+                self._commit_patiently(batch)
             except (SQLAlchemyError, TaskEnded) as error:
                 self._commit_singly(batch, error)
+
+    def _commit_patiently(self, batch: list[_Append]) -> None:
+        """Commit, again after each shortage of the server: it is no failure of the tasks."""
+        for seconds in delays():
+            try:
+                self._commit(batch)
+                return
+            except SQLAlchemyError as error:
+                if not is_shortage(error) or self._closing:
+                    raise
+                log.warning("events wait for the end of a shortage", error=str(error))
+            for append in batch:
+                self._last_lines.forget(append.task_id)  # it is read again
+            time.sleep(seconds)
 
     def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
@@ -189,7 +209,7 @@ class EventLog:
             return
         for append in batch:
             try:
-                self._commit([append])
+                self._commit_patiently([append])
             except (SQLAlchemyError, TaskEnded) as own_error:
                 self._call(self._fail, append, own_error)
 

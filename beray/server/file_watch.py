@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import MsgEventCustomUpdate
 from beray.server import beneath, folders
 from beray.server.beneath import PathError
+from beray.server.shortage import patiently
 from beray.server.workspace import open_work_dir
 
 MOST_FILES: Final = 100_000
@@ -121,7 +122,7 @@ class _Look:
 
     async def begin(self) -> None:
         with suppress(PathError):
-            self._seen = await run_in_threadpool(self._found)
+            self._seen = await self._looked()
 
     async def repeat(self, changed: asyncio.Event, leaving: asyncio.Event) -> None:
         """Tell what changes until ``leaving`` is set, and what has changed by then."""
@@ -142,7 +143,7 @@ class _Look:
         assert self._seen is not None
         before = self._seen
         try:
-            self._seen = await run_in_threadpool(self._found)
+            self._seen = await self._looked()
         except PathError as error:
             # It is gone, or too large to be looked through again and again.
             self._seen = None
@@ -151,6 +152,9 @@ class _Look:
         updates = list(_differences(before, self._seen))
         for start in range(0, len(updates), EVENTS_AT_ONCE):
             await asyncio.gather(*map(self._emit, updates[start : start + EVENTS_AT_ONCE]))
+
+    async def _looked(self) -> dict[bytes, _Seen]:
+        return await patiently(lambda: run_in_threadpool(self._found))
 
     def _found(self) -> dict[bytes, _Seen]:
         with open_work_dir(self._work_dir) as workspace:

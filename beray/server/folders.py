@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.beneath import InvalidPath, open_folder, shown, text
+from beray.server.shortage import is_shortage
 
 OPEN_AT_ONCE: Final = 64
 _PATIENCE: Final = 100
@@ -70,7 +71,8 @@ def walk(
 
     Raises:
         InvalidPath: there are more than ``limit`` entries.
-        OSError: the folder at ``parts`` cannot be opened; with ``strict``, any other.
+        OSError: the folder at ``parts`` cannot be opened; with ``strict``, any other. Also
+            where the server is short of descriptors.
     """
     prefix = b"".join(part + b"/" for part in parts)
     levels = [_Level(open_folder(base, parts), len(prefix))]
@@ -84,8 +86,8 @@ def walk(
                 continue
             try:
                 folder = _descriptor(base, levels, prefix)
-            except OSError:
-                if strict:
+            except OSError as error:
+                if strict or is_shortage(error):
                     raise
                 level.pending.clear()
                 continue
@@ -96,8 +98,8 @@ def walk(
                 continue
             try:
                 inner = open_folder(folder, (name,))
-            except OSError:
-                if strict:
+            except OSError as error:
+                if strict or is_shortage(error):
                     raise
                 continue
             prefix = entry.path + b"/"

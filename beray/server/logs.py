@@ -8,6 +8,7 @@ import sys
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from beray.server.log_throttle import Throttle
 from beray.text import printable
 
 
@@ -35,6 +36,7 @@ def configure() -> None:
             ],
         )
     )
+    handler.addFilter(Throttle(handler))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # These report every look at the schema, every request, every change of a file.
     for name in ("alembic", "httpx", "httpx2", "mcp", "watchfiles"):

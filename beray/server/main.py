@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -24,8 +24,13 @@ from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
 from beray.server import logs
+from beray.server.addresses import is_listed, is_loopback
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
+from beray.server.connections import open_files
+from beray.server.connections._compat import Timeouts, protocols
+from beray.server.connections.request_head import HEAD_BYTES
+from beray.server.connections.table import ConnectionTable
 from beray.server.database import UnusableDatabase
 from beray.server.dependencies import Services
 from beray.server.gateway.services import ObjectStoreUnavailable
@@ -33,6 +38,7 @@ from beray.server.middleware import Activity
 from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.sandbox.sandbox import SandboxUnavailable
 from beray.server.settings import Settings
+from beray.server.shortage import is_shortage
 from beray.server.store import utc_now
 from beray.text import one_line
 from beray.version import __version__
@@ -63,11 +69,19 @@ class BeRayServer(uvicorn.Server):
         self._app.state.url = self.url
         self._running = AsyncExitStack()
         self._leaving: asyncio.Task[None] | None = None
+        self._connections = _connection_table(settings)
+        http, web_socket = protocols(
+            self._connections, Timeouts(settings.head_seconds, settings.body_seconds)
+        )
         # A stream ends once it has nothing more to tell; it is not cut at the signal.
         AppStatus.enable_automatic_graceful_drain = False
         super().__init__(
             uvicorn.Config(
                 self._app,
+                http=http,
+                ws=web_socket,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                backlog=open_files.BACKLOG,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -102,6 +116,7 @@ class BeRayServer(uvicorn.Server):
         """
         try:
             await self._running.enter_async_context(running(self._app, self.settings))
+            asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
             await super().startup(sockets)
             # What a start has made stays; no later collection need look at it again.
             gc.freeze()
@@ -136,6 +151,20 @@ class BeRayServer(uvicorn.Server):
         self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
         await self._running.aclose()
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Make room when no connection can be accepted, and log one line instead of a traceback.
+
+        asyncio tries again after a second.
+        """
+        error = context.get("exception")
+        if error is None or "socket" not in context or not is_shortage(error):
+            loop.default_exception_handler(context)
+            return
+        self._connections.shed(open_files.BACKLOG)
+        log.error(
+            "no connection can be accepted", error=str(error), connections=len(self._connections)
+        )
 
     def _toggle_maintenance(self) -> None:
         maintenance = self.services.maintenance
@@ -185,6 +214,16 @@ class EmbeddedServer(BeRayServer):
             await asyncio.sleep(min(self.idle_seconds / 4, 5.0))
 
 
+def _connection_table(settings: Settings) -> ConnectionTable:
+    allowed = open_files.measured(settings.most_runs).connections
+    proxies = settings.trusted_proxies
+    return ConnectionTable(
+        min(allowed, settings.max_connections or allowed),
+        settings.max_address_connections,
+        lambda address: is_loopback(address) or is_listed(address, proxies),
+    )
+
+
 def serve(host: str, port: int, data_dir: Path) -> None:
     """Serve until SIGINT or SIGTERM. What the process makes from now on is its owner's alone.
 
@@ -194,6 +233,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     """
     os.umask(0o077)
     logs.configure()
+    open_files.raise_limit()
     settings = _settings(data_dir)
     with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
         BeRayServer(settings, listener, Activity()).serve_until_stopped()
@@ -207,6 +247,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     """
     os.umask(0o077)
     logs.configure()
+    open_files.raise_limit()
     settings = _settings(data_dir)
     # Whoever pays for the models is the one who names them.
     settings.models = settings.models or "*"

@@ -23,6 +23,7 @@ from beray.server.runners.base import GatewayAccess, OverBudget
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
+from beray.server.shortage import is_shortage, patiently
 from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.task_sink import OutputLimit, TaskSink
@@ -119,17 +120,24 @@ class Runs:
             user_id=task.user_id,
         )
         runner = self._runners.choose(chosen.runner)
-        try:
-            async with self._files.telling(job.work_dir, sink.emit_aside):
-                ended = await self._bounded(job, runner.run(job, sink), budget)
-                sink.end_line()
-            await sink.flush()
-        except OutputLimit:
-            most = self._settings.task_output_bytes
-            return _failed("output_limit", f"its output is more than {most} bytes")
-        except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
-            return _broken(task.id, error)
-        return ended
+
+        async def attempt() -> tuple[Outcome, MsgError | None]:
+            try:
+                async with self._files.telling(job.work_dir, sink.emit_aside):
+                    ended = await self._bounded(job, runner.run(job, sink), budget)
+                    sink.end_line()
+                await sink.flush()
+            except OutputLimit:
+                most = self._settings.task_output_bytes
+                return _failed("output_limit", f"its output is more than {most} bytes")
+            except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
+                if is_shortage(error) and not sink.has_logged:
+                    raise
+                return _broken(task.id, error)
+            return ended
+
+        # A run that could not begin for want of a resource begins again.
+        return await patiently(attempt)
 
     async def _bounded(
         self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget

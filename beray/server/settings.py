@@ -145,6 +145,16 @@ class Settings(BaseSettings):
     prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
     """How much the files of one call may take: inputs, outputs and what is made on the way."""
 
+    max_connections: int | None = Field(default=None, ge=1)
+    """How many connections the server keeps open at once; without it, and at most, as many as its
+    open-file limit allows."""
+    max_address_connections: int = Field(default=256, ge=1)
+    """How many of them one client address may have; loopback and trusted proxies: any number."""
+    head_seconds: float = Field(default=15.0, gt=0)
+    """Time limit for the head of a request, and for a connection without one."""
+    body_seconds: float = Field(default=60.0, gt=0)
+    """How long the body of a request may rest: less than 1 KiB in this time ends it."""
+
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
     heartbeat_seconds: float = Field(default=15.0, gt=0)
     send_timeout_seconds: float = Field(default=30.0, gt=0)
@@ -223,6 +233,11 @@ class Settings(BaseSettings):
         if self.task_seconds is not None:
             return self.task_seconds or None
         return SHARED_TASK_SECONDS if self.shared else None
+
+    @property
+    def most_runs(self) -> int:
+        """How many tasks, chats and functions can run at once."""
+        return self.slots + self.chat_slots + self.prefab_slots
 
     @field_validator("sandbox_network", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ class TaskSink:
         self._event_log = event_log
         self._task_id = task_id
         self._bytes_left = output_bytes
+        self.has_logged = False
+        """Whether the run has logged anything: then it cannot begin again."""
         self._secrets = secrets
         self._budget = budget
         self._order = asyncio.Lock()
@@ -108,6 +110,7 @@ class TaskSink:
             await asyncio.gather(*places)
 
     def _enqueue(self, event: Event, fields: str) -> asyncio.Future[int]:
+        self.has_logged = True
         self._bytes_left -= len(fields.encode())
         if self._bytes_left < 0:
             raise OutputLimit

@@ -19,7 +19,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +31,7 @@ from beray.server.sandbox import bubblewrap
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
 from beray.server.sandbox.launcher import cgroup
 from beray.server.settings import Settings
+from beray.server.shortage import patiently
 
 PROBE_SECONDS: Final = 10.0
 SWEEP_SECONDS: Final = 10.0
@@ -274,19 +275,9 @@ class Sandbox:
             # The launcher would find this out too late for a caller to use standard input.
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         bounds = _limits(self._settings) | dict(limits or {})
-        theirs, ours = socket.socketpair()
-        try:
-            ours.setblocking(False)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
-                stdin=stdin, stdout=PIPE, stderr=stderr,
-                cwd=work_dir, env=environ, start_new_session=True, pass_fds=[theirs.fileno()],
-            )  # fmt: skip
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        process, ours = await patiently(
+            lambda: _launched(cwd=work_dir, env=environ, stdin=stdin, stdout=PIPE, stderr=stderr)
+        )
         try:
             report = os.path.join(scratch, USAGE_FILE)
             spec: dict[str, object] = {
@@ -300,6 +291,27 @@ class Sandbox:
         finally:
             ours.close()
             await _end(process)
+
+
+async def _launched(**options: Any) -> tuple[Process, socket.socket]:
+    """Start the launcher; return it with the server's end of its control socket.
+
+    Args:
+        options: of ``asyncio.create_subprocess_exec``.
+    """
+    theirs, ours = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
+            start_new_session=True, pass_fds=[theirs.fileno()], **options,
+        )  # fmt: skip
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
 
 
 async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:

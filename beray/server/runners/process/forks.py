@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from beray.server.connections.open_files import inherited_limit
 from beray.server.runners.process import frames
 from beray.server.runners.process.frames import Frame
 
@@ -120,7 +121,7 @@ class Forks:
         self._requests, theirs = socket.socketpair()
         with theirs:
             self._nursery = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", _NURSERY, *self._arguments,
+                sys.executable, "-P", "-m", _NURSERY, str(inherited_limit()), *self._arguments,
                 stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
 

@@ -1,12 +1,12 @@
 """The process that runs are forked from. A program of its own; ``Forks`` speaks to it.
 
-    python -P -m beray.server.runners.process.nursery DATA_DIR RUNNER …
+    python -P -m beray.server.runners.process.nursery OPEN_FILES DATA_DIR RUNNER …
 
-It imports what these runners need, which takes long, and then waits on standard input,
-a Unix socket. Each message there is one byte with two descriptors: the run's connection
-to the server, and a socket that says, by its end, that the run has to end. The fork
-that is made stands between: it supervises a child that does the run, and tells through
-the second socket, as JSON, how that ended once all of it is gone.
+OPEN_FILES is its limit of open files, which is lower than the server's. It imports what these
+runners need, which takes long, and then waits on standard input, a Unix socket. Each message
+there is one byte with two descriptors: the run's connection to the server, and a socket whose end
+says that the run has to end. The fork that is made supervises a child that does the run, and
+writes to the second socket, as JSON, how that ended once all of it is gone.
 
 Single-threaded, so that it can fork. POSIX only.
 """
@@ -22,13 +22,15 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from beray.server.connections import open_files
 from beray.server.runners.process import child
 from beray.server.sandbox.launcher import supervisor
 from beray.server.settings import Settings
 
 
-def main(data_dir: Path, runners: list[str]) -> None:
+def main(open_file_limit: int, data_dir: Path, runners: list[str]) -> None:
     gc.disable()
+    open_files.set_limit(open_file_limit)
     supervisor.hide()
     # A terminal's Ctrl-C is for the server, which then ends the runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -43,7 +45,7 @@ def main(data_dir: Path, runners: list[str]) -> None:
         message, descriptors, _, _ = socket.recv_fds(requests, 1, 2)
         if not message:
             return
-        if os.fork() == 0:
+        if supervisor.fork() == 0:
             requests.close()
             _stand_between(*descriptors)
         for descriptor in descriptors:
@@ -72,4 +74,4 @@ def _stand_between(link: int, control: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -6,11 +6,13 @@ double-forks becomes its child again and is found. Elsewhere it kills the child'
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
@@ -24,6 +26,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
+_FORK_SECONDS = 0.2
 
 
 def supervise(
@@ -68,7 +71,7 @@ def hide() -> None:
 
 def _start(run: Callable[[], object]) -> int:
     supervisor = os.getpid()
-    child = os.fork()
+    child = fork()
     if child:
         return child
     try:
@@ -82,6 +85,17 @@ def _start(run: Callable[[], object]) -> int:
         run()
     finally:
         os._exit(127)
+
+
+def fork() -> int:
+    """Return what fork(2) does, once there is a process and memory for it."""
+    while True:
+        try:
+            return os.fork()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+                raise
+        time.sleep(_FORK_SECONDS)
 
 
 def set_limits(bounds: dict[str, int]) -> None:

@@ -1,0 +1,88 @@
+"""HTTP as bytes, for what no HTTP library sends."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    head: str
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        for line in self.head.split("\r\n")[1:]:
+            found, _, value = line.partition(":")
+            if found.lower() == name.lower():
+                return value.strip()
+        return None
+
+
+class RawConnection:
+    """One connection. Also a context manager."""
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        self.host = address.netloc
+        self.socket = socket.create_connection((address.hostname, address.port), SECONDS)
+        self._received = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data.replace(b"{host}", self.host.encode()))
+
+    def answer(self, *, to_head: bool = False) -> Answer:
+        """The next response."""
+        head, _, self._received = self._until(b"\r\n\r\n").partition(b"\r\n\r\n")
+        text = head.decode("latin-1")
+        found = Answer(int(text.split(" ")[1]), text, b"")
+        if to_head or found.status in (100, 204, 304):
+            return found
+        length = found.header("content-length")
+        if length is None:
+            return found
+        while len(self._received) < int(length):
+            self._received += self._block()
+        body, self._received = self._received[: int(length)], self._received[int(length) :]
+        return Answer(found.status, text, body)
+
+    def until(self, mark: bytes) -> bytes:
+        """What has arrived behind the last answer, up to ``mark`` and beyond."""
+        return self._until(mark)
+
+    def ended(self) -> bool:
+        """Whether the server closes the connection; fails where nothing happens in time."""
+        try:
+            while block := self.socket.recv(65536):
+                self._received += block
+        except ConnectionResetError:
+            pass
+        return True
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self._received:
+            self._received += self._block()
+        return self._received
+
+    def _block(self) -> bytes:
+        block = self.socket.recv(65536)
+        assert block, f"the connection ended after {self._received[-200:]!r}"
+        return block
+
+
+def asked(url: str, data: bytes) -> Answer:
+    """The answer to ``data`` on a connection of its own."""
+    with RawConnection(url) as connection:
+        connection.send(data)
+        return connection.answer()

@@ -1,0 +1,139 @@
+"""Tasks wait for the end of a shortage of descriptors or processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from support import text, until
+
+from beray.events import TaskStatusChanged
+from beray.server.event_log import EventLog
+from beray.server.sandbox.launcher import supervisor
+from beray.server.shortage import is_shortage
+from beray.server.store import Order, Store
+from beray.server.task_feed import TaskFeed
+from beray.testing import RunningServer
+
+pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
+FEW = 8
+"""Descriptors have higher numbers already: there are no more."""
+
+
+@contextmanager
+def short(pid: int) -> Iterator[None]:
+    """No further descriptor for a process."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (FEW, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with RunningServer.start(tmp_path_factory.mktemp("server"), BERAY_SLOTS="2") as server:
+        yield server
+
+
+def test_a_task_begins_when_there_are_descriptors_again(server: RunningServer) -> None:
+    with server.sign_up() as client:
+        task = client.create_task("!echo done", start=False)["id"]
+        with short(server.pid):
+            client.start_task(task)
+            until(lambda: "shortage" in server.log.read_text())
+            assert client.get_task(task)["status"] in ("QUEUED", "RUNNING")
+        events = list(client.stream_task_updates(task))
+        assert events[-1]["status"] == "COMPLETED"
+        assert text(events) == "done\n"
+
+
+def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
+    with server.sign_up() as client:
+        loop = "for i in 1 2 3 4 5 6; do sleep 0.5; echo $i > $i; echo $i; done"
+        task = client.create_task(f"!echo begun; {loop}")["id"]
+        stream = client.stream_task_updates(task)
+        seen = [event for _, event in zip(range(3), stream, strict=False)]
+        with short(server.pid):
+            for event in stream:
+                seen.append(event)
+                if "6" in event.get("text", ""):
+                    break
+        seen += stream
+        assert seen[-1]["type"] == "TASK_STATUS" and seen[-1]["status"] == "COMPLETED"
+        changed = [event["payload"]["path"] for event in seen if event.get("source") == "files"]
+        assert sorted(set(changed)) == ["1", "2", "3", "4", "5", "6"]
+        assert all(
+            event["payload"]["change"] != "deleted"
+            for event in seen
+            if event.get("source") == "files"
+        )
+
+
+def test_connections_that_cannot_be_accepted_wait_and_fill_no_log(server: RunningServer) -> None:
+    before = server.log.stat().st_size
+    started = psutil.Process(server.pid).cpu_times().user
+    with short(server.pid):
+        with pytest.raises(requests.Timeout):
+            requests.get(f"{server.url}/healthz", timeout=3)
+        assert "no connection can be accepted" in server.log.read_text()
+    assert requests.get(f"{server.url}/healthz", timeout=30).status_code == 200
+    assert server.log.stat().st_size - before < 16 * 1024
+    assert psutil.Process(server.pid).cpu_times().user - started < 2.5
+
+
+async def test_the_event_log_waits(tmp_path: Path) -> None:
+    store = Store(tmp_path / "beray.sqlite3")
+    user = store.add_user("a@example.test", None)
+    task = store.add_task(user.id, Order("!true"), held=True)
+    event_log = EventLog(store, TaskFeed(store))
+    event_log.start()
+    store._engine.dispose()
+    with short(os.getpid()):
+        place = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
+        # It has been tried once the batch has been taken from those that wait.
+        until(lambda: not event_log._waiting)
+        assert not place.done()
+    assert await place == 1
+    await event_log.close()
+    store.close()
+
+
+def test_a_fork_waits_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    results: list[int | OSError] = [
+        OSError(errno.EAGAIN, "no process"), OSError(errno.ENOMEM, "no memory"), 17,
+    ]  # fmt: skip
+
+    def fork() -> int:
+        result = results.pop(0)
+        if isinstance(result, OSError):
+            raise result
+        return result
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert supervisor.fork() == 17
+    results.append(OSError(errno.ENOSYS, "never"))
+    with pytest.raises(OSError, match="never"):
+        supervisor.fork()
+
+
+def test_what_a_shortage_is() -> None:
+    for number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS):
+        assert is_shortage(OSError(number, "x"))
+    for error in (
+        OSError(errno.ENOENT, "x"),
+        ValueError(),
+        RuntimeError("x"),
+        sqlite3.OperationalError(),
+    ):
+        assert not is_shortage(error)
+    assert is_shortage(RuntimeError("can't start new thread"))
