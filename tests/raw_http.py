@@ -1,4 +1,4 @@
-"""HTTP as bytes, for what no HTTP library sends."""
+"""HTTP as bytes, for requests that no HTTP library sends."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RawConnection:
         self.socket.sendall(data.replace(b"{host}", self.host.encode()))
 
     def answer(self, *, to_head: bool = False) -> Answer:
-        """The next response."""
+        """Return the next response."""
         head, _, self._received = self._until(b"\r\n\r\n").partition(b"\r\n\r\n")
         text = head.decode("latin-1")
         found = Answer(int(text.split(" ")[1]), text, b"")
@@ -58,11 +58,11 @@ class RawConnection:
         return Answer(found.status, text, body)
 
     def until(self, mark: bytes) -> bytes:
-        """What has arrived behind the last answer, up to ``mark`` and beyond."""
+        """Return the data after the last answer, at least up to ``mark``."""
         return self._until(mark)
 
     def ended(self) -> bool:
-        """Whether the server closes the connection; fails where nothing happens in time."""
+        """Return once the server has closed the connection; raise TimeoutError if it does not."""
         try:
             while block := self.socket.recv(65536):
                 self._received += block
@@ -82,7 +82,7 @@ class RawConnection:
 
 
 def asked(url: str, data: bytes) -> Answer:
-    """The answer to ``data`` on a connection of its own."""
+    """Return the answer to ``data`` on a new connection."""
     with RawConnection(url) as connection:
         connection.send(data)
         return connection.answer()

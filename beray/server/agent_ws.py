@@ -25,13 +25,20 @@ from beray.events import (
     MsgUserMessage,
 )
 from beray.server.chats import ChatRefused
-from beray.server.dependencies import AppServices, CurrentUser, Services, digest, too_many_queued
+from beray.server.dependencies import (
+    AppServices,
+    CurrentUser,
+    Services,
+    session_user,
+    too_many_queued,
+)
 from beray.server.event_pages import EventPages
 from beray.server.fair_queue import QueueFull
 from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.newest_events import LoggedEvent
+from beray.server.sessions import state_of
 from beray.server.strict_route import StrictRoute
-from beray.server.tables import Task, User
+from beray.server.tables import Task
 from beray.server.task_pages import public
 
 HEARTBEAT_SECONDS: Final = 30.0
@@ -134,9 +141,10 @@ class Seats:
 @socket_router.websocket("/v1/agent_ws/{chat_id}/")
 async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
     app: Services = websocket.app.state.services
-    user = await _user(websocket, app)
-    if user is None:
-        denied = Response("Not signed in.", 401, {"WWW-Authenticate": "Bearer"})
+    try:
+        user = await session_user(websocket)
+    except HTTPException as error:
+        denied = Response(str(error.detail), error.status_code, error.headers)
         await websocket.send_denial_response(denied)
         return
     if app.maintenance.on:
@@ -154,13 +162,6 @@ async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
         await conversation.hold()
     finally:
         app.seats.leave(task.id, conversation)
-
-
-async def _user(websocket: WebSocket, app: Services) -> User | None:
-    scheme, _, token = websocket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        return None
-    return await run_in_threadpool(app.store.user_of_token, digest(token))
 
 
 class Conversation:
@@ -233,12 +234,17 @@ class Conversation:
     async def _listen(self) -> None:
         while True:
             message = await self._websocket.receive()
-            if message["type"] == "websocket.disconnect":
+            # Messages that had arrived when the session ended are not carried out.
+            if message["type"] == "websocket.disconnect" or self._has_ended():
                 return
             try:
                 await self._take(message.get("text"))
             except ChatRefused as error:
                 await self._send(_json(MsgError(code=error.code, details=str(error))))
+
+    def _has_ended(self) -> bool:
+        opened = state_of(self._websocket.scope).opened
+        return opened is not None and opened.ended
 
     async def _take(self, frame: str | None) -> None:
         if frame is None:

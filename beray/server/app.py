@@ -30,6 +30,7 @@ from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
+from beray.server.personal import PersonalMiddleware
 from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.refusals import Refused
@@ -37,6 +38,7 @@ from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
 from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.task_feed import TaskFeed
@@ -59,7 +61,9 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(GatewayRefused, refused)
     app.add_exception_handler(OperationalError, _full)
     # The last one added is the outermost.
+    app.add_middleware(PersonalMiddleware)
     app.add_middleware(Envelope)
+    app.add_middleware(SessionMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)
     # The streams first: /tasks/stream is no task.
@@ -105,7 +109,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watch.start()
         closing.push_async_callback(watch.close)
         url: str | None = getattr(app.state, "url", None)
-        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry)
+        open_requests = OpenRequests()
+        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, open_requests)
         runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
         queue = RunQueue(
             store, event_log, runs, workspaces,
@@ -129,6 +134,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             workspaces,
             accounts,
             gateway,
+            open_requests,
         )
         await runners.start()
         await queue.start()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form
+from fastapi import APIRouter, Form, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.dependencies import AppServices, CurrentClient, CurrentToken, CurrentUser, digest
+from beray.server.dependencies import (
+    AppServices,
+    CurrentClient,
+    CurrentUser,
+    bearer_token,
+    digest,
+)
+from beray.server.sessions import state_of
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import User
 
@@ -67,9 +74,11 @@ async def login_with_form(
 
 
 @router.post("/auth/logout")
-async def logout(token: CurrentToken, _user: CurrentUser, app: AppServices) -> schema.Message:
-    """End the session: the token is invalid from now on."""
-    await run_in_threadpool(app.store.remove_token, digest(token))
+async def logout(request: Request, _user: CurrentUser, app: AppServices) -> schema.Message:
+    """End the session: its token is invalid from now on, and what it has open ends."""
+    name = digest(bearer_token(request))
+    await run_in_threadpool(app.store.remove_token, name)
+    app.open_requests.end(name, besides=state_of(request.scope).opened)
     return {"message": "Signed out."}
 
 

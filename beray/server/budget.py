@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.runners.base import OverBudget, Usage
 from beray.server.settings import Settings
+from beray.server.shortage import patiently
 from beray.server.store import Store, Taken
 from beray.server.tables import Task
 
@@ -73,13 +74,17 @@ class Budget:
         )
         self._usage = usage
         whole = asdict(self._before + usage)
-        await run_in_threadpool(self._store.add_usage, self._task, whole, added)
+        await self._add(whole, added)
 
     async def spend(self, seconds: float) -> None:
         """Note how long the run took."""
         if "seconds" in self._daily:
             taken = Taken(seconds=seconds)
-            await run_in_threadpool(self._store.add_usage, self._task, None, taken)
+            await self._add(None, taken)
+
+    async def _add(self, whole: dict[str, Any] | None, added: Taken) -> None:
+        add = self._store.add_usage
+        await patiently(lambda: run_in_threadpool(add, self._task, whole, added))
 
     async def _day(self) -> Taken:
         """What was taken today, which is looked up where that is limited.
@@ -89,7 +94,8 @@ class Budget:
         """
         if not self._daily:
             return Taken()
-        day = await run_in_threadpool(self._store.day_usage, self._task.user_id)
+        day_usage = self._store.day_usage
+        day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
         _require_below(day, self._daily, "today, all your tasks together")
         return day
 

@@ -43,7 +43,15 @@ def client_of(connection: HTTPConnection, trusted_proxies: str) -> Client:
     Args:
         trusted_proxies: comma-separated addresses and networks.
     """
-    host = connection.client.host if connection.client else ""
+    return client_at(connection.client.host if connection.client else "", trusted_proxies)
+
+
+def client_at(host: str, trusted_proxies: str = "") -> Client:
+    """Return the client with the address ``host``.
+
+    Args:
+        trusted_proxies: comma-separated addresses and networks.
+    """
     address = _parsed(host)
     if address is None:
         return Client(host[:_LONGEST_NAME], False)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from beray.server.chats import Chats
 from beray.server.client_address import Client, client_of
 from beray.server.event_log import EventLog
 from beray.server.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.maintenance import Maintenance
+from beray.server.numbers import INTEGER_SCHEMA, canonical
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
+from beray.server.sessions import Authenticator, Credential, OpenRequests, authenticate
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task, User
@@ -46,12 +49,15 @@ class Services:
     workspaces: Workspaces
     accounts: Accounts
     gateway: Gateway
+    open_requests: OpenRequests
 
 
 def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
+
+SESSION_ENDED: Final = "The session has expired or was ended; sign in again."
 
 AppServices = Annotated[Services, Depends(services)]
 
@@ -70,33 +76,61 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-async def current_token(
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    if credentials is None:
-        raise HTTPException(401, "Not signed in.", {"WWW-Authenticate": "Bearer"})
-    return credentials.credentials
+def bearer_token(connection: HTTPConnection) -> str:
+    """Return the credential of ``Authorization: Bearer`` (RFC 6750), empty if there is none."""
+    scheme, _, token = connection.headers.get("Authorization", "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
-CurrentToken = Annotated[str, Depends(current_token)]
+async def user_of_session(connection: HTTPConnection, detail: object) -> User | None:
+    """Authenticate a request by the access token that it has.
+
+    Args:
+        detail: of the refusal if the session ends while the request is under way.
+
+    Returns:
+        ``None`` if the token is missing, unknown, expired or ended.
+    """
+    app: Services = connection.app.state.services
+    name = digest(bearer_token(connection))
+    found = await run_in_threadpool(app.store.session_of_token, name)
+    if found is None:
+        return None
+    user, expires_at = found
+    credential = Credential((name,), expires_at, detail)
+    return user if authenticate(connection, app.open_requests, credential) else None
 
 
-async def current_user(token: CurrentToken, app: AppServices) -> User:
-    user = await run_in_threadpool(app.store.user_of_token, digest(token))
+async def _session_user(connection: HTTPConnection) -> User:
+    detail = SESSION_ENDED if bearer_token(connection) else "Not signed in."
+    user = await user_of_session(connection, detail)
     if user is None:
-        raise HTTPException(
-            401, "The session has expired or was ended; sign in again.",
-            {"WWW-Authenticate": "Bearer"},
-        )  # fmt: skip
+        raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+    return user
+
+
+session_user: Final = Authenticator(_session_user)
+
+
+async def current_user(
+    user: Annotated[User, Depends(session_user)],
+    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> User:
+    """Return the user whose access token a request has."""
     return user
 
 
 CurrentUser = Annotated[User, Depends(current_user)]
 
 
-async def own_task(task_id: int, user: CurrentUser, app: AppServices) -> Task:
-    """The caller's task. Somebody else's is as absent as one that never was."""
-    task = await run_in_threadpool(app.store.task, task_id) if 0 < task_id < 2**63 else None
+async def own_task(
+    task_id: Annotated[str, Path(json_schema_extra=INTEGER_SCHEMA)],
+    user: CurrentUser,
+    app: AppServices,
+) -> Task:
+    """Return the caller's task. A task of another user is as absent as one that never existed."""
+    number = canonical(task_id)
+    task = await run_in_threadpool(app.store.task, number) if number else None
     if task is None or task.user_id != user.id:
         raise HTTPException(404, f"There is no task {task_id}.")
     return task

@@ -61,11 +61,18 @@ class Throttle(logging.Filter):
                     self._forget(now)
                 window = self._windows[key] = _Window(now)
             window.count += 1
-            if window.count == self._most + 1:
-                timer = threading.Timer(self._seconds, self._report, [key])
-                timer.daemon = True
-                timer.start()
+            if window.count == self._most + 1 and not self._report_later(key):
+                del self._windows[key]  # count again from the next line on
             return not self._hides(window)
+
+    def _report_later(self, key: _Key) -> bool:
+        timer = threading.Timer(self._seconds, self._report, [key])
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # there is no thread for it
+            return False
+        return True
 
     def _hides(self, window: _Window) -> bool:
         return window.count > self._most

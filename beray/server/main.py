@@ -24,9 +24,9 @@ from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
 from beray.server import logs
-from beray.server.addresses import is_listed, is_loopback
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
+from beray.server.client_address import client_at
 from beray.server.connections import open_files
 from beray.server.connections._compat import Timeouts, protocols
 from beray.server.connections.request_head import HEAD_BYTES
@@ -220,7 +220,7 @@ def _connection_table(settings: Settings) -> ConnectionTable:
     return ConnectionTable(
         min(allowed, settings.max_connections or allowed),
         settings.max_address_connections,
-        lambda address: is_loopback(address) or is_listed(address, proxies),
+        lambda address: client_at(address, proxies),
     )
 
 

@@ -1,10 +1,11 @@
-"""What surrounds every request: its id, its limits, its last resort; and who is here."""
+"""ASGI middleware around every request: its id, its limits, crashes, and whether any is open."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -15,12 +16,17 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beray.schema import IDEMPOTENCY_HEADER
+from beray.server.sessions import state_of
+from beray.server.shortage import SHORTAGE, is_shortage
 from beray.server.store import KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
 """Of the calls of the BeRay API; those of the gateway stand beside it."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""For every call but the upload of a file, which is never held in memory."""
+"""Limit of the body of an authenticated request. Uploads of files, which are never held in
+memory, have none."""
+ANONYMOUS_BODY_BYTES: Final = 64 * 1024
+"""Limit of the body of a request whose sender is not known, or not known yet."""
 _UPLOADS: Final = re.compile(
     f"PUT {API_PREFIX}/tasks/[0-9]+/files/content"
     "|PUT /internal/objects/.*|POST /internal/files/upload(_temp)?",
@@ -35,7 +41,11 @@ class _BodyTooLarge(Exception):
 
 
 class Envelope:
-    """Names each answer, bounds what is read into memory, turns a crash into a 500."""
+    """ASGI middleware that gives each response an id, limits bodies and answers crashes with 500.
+
+    The limit of a body is checked when the application first reads it, so that a refusal that
+    needs no body comes before any of it is read.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,8 +55,11 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = secrets.token_hex(8)
-        started = exceeded = False
+        started = False
+        exceeded: int | None = None
         received = 0
+        state = state_of(scope)
+        declared = _declared(scope)
         upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
         async def named(message: Message) -> None:
@@ -63,38 +76,57 @@ class Envelope:
 
         async def answer(message: Message) -> None:
             # What the routes make of a body that was cut here is not the reason.
-            if started or not exceeded:
+            if started or exceeded is None:
                 await named(message)
 
+        def require_fit(size: int) -> None:
+            nonlocal exceeded
+            most = MAX_BODY_BYTES if state.authenticated else ANONYMOUS_BODY_BYTES
+            if size > most and not (upload and state.authenticated):
+                exceeded = most
+                raise _BodyTooLarge
+
         async def bounded() -> Message:
-            nonlocal received, exceeded
+            nonlocal received
+            if not started:
+                require_fit(declared)
             message = await receive()
-            if message["type"] == "http.request" and not upload:
+            if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > MAX_BODY_BYTES:
-                    exceeded = True
-                    raise _BodyTooLarge
+                require_fit(received)
             return message
 
-        async def fail(status: int, detail: str) -> None:
-            await JSONResponse({"detail": detail}, status)(scope, receive, named)
+        async def fail(status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+            await JSONResponse({"detail": detail}, status, headers)(scope, receive, named)
 
-        declared = Headers(scope=scope).get("content-length", "0")
-        too_large = f"A request's body is {MAX_BODY_BYTES} bytes at most."
-        if not upload and declared.isdigit() and int(declared[:20]) > MAX_BODY_BYTES:
-            await fail(413, too_large)
-            return
         try:
             with suppress(_BodyTooLarge):
                 await self._app(scope, bounded, answer)
-            if exceeded and not started:
-                await fail(413, too_large)
+            if exceeded is not None and not started:
+                await fail(413, too_large(exceeded))
         except Exception as error:
             if started:
                 # Too late for a status: the connection breaks, and is seen to.
                 raise
+            if exceeded is not None:  # in a group of exceptions
+                await fail(413, too_large(exceeded))
+                return
+            if is_shortage(error):
+                log.error("a request met a shortage", request_id=request_id, error=str(error))
+                await fail(503, SHORTAGE, {"Retry-After": "1"})
+                return
             log.error("a request crashed", request_id=request_id, exc_info=error)
             await fail(500, f"The server failed; its log says why under {request_id}.")
+
+
+def too_large(most: int) -> str:
+    return f"A request's body is {most} bytes at most."
+
+
+def _declared(scope: Scope) -> int:
+    """Return the length that a request declares for its body, in bytes."""
+    declared = Headers(scope=scope).get("content-length", "0")
+    return int(declared) if declared.isascii() and declared.isdigit() else 0
 
 
 def _on_this_host(location: str) -> str:

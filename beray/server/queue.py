@@ -17,6 +17,7 @@ from beray.events import MsgError, TaskStatusChanged
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairQueue
 from beray.server.runs import Runs
+from beray.server.shortage import patiently
 from beray.server.store import Store, Unfinished
 from beray.server.tables import Task
 from beray.server.workspace import Workspaces
@@ -159,7 +160,7 @@ class RunQueue:
         await self._say(task_id, status, reason)
 
     async def _outcome(self, task_id: int) -> tuple[str, str | None]:
-        task = await run_in_threadpool(self._store.task, task_id)
+        task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
         if task is None:
             raise TaskEnded(f"task {task_id} is gone")
         outcome = await self._runs.run(task)

@@ -150,9 +150,9 @@ class Settings(BaseSettings):
     open-file limit allows."""
     max_address_connections: int = Field(default=256, ge=1)
     """How many of them one client address may have; loopback and trusted proxies: any number."""
-    head_seconds: float = Field(default=15.0, gt=0)
+    head_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
     """Time limit for the head of a request, and for a connection without one."""
-    body_seconds: float = Field(default=60.0, gt=0)
+    body_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     """How long the body of a request may rest: less than 1 KiB in this time ends it."""
 
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)

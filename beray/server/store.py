@@ -122,14 +122,16 @@ class Store(Database):
                 Token(digest=digest, user_id=user_id, created_at=now, expires_at=utc_now(seconds))
             )
 
-    def user_of_token(self, digest: str) -> User | None:
+    def session_of_token(self, digest: str) -> tuple[User, str] | None:
+        """Return the user of a token and when it expires; ``None`` if there is no such token."""
         alive = (
-            select(User)
+            select(User, Token.expires_at)
             .join(Token, Token.user_id == User.id)
             .where(Token.digest == digest, Token.expires_at > utc_now())
         )
         with self.reading() as session:
-            return session.scalar(alive)
+            found = session.execute(alive).one_or_none()
+        return None if found is None else (found[0], found[1])
 
     def remove_token(self, digest: str) -> None:
         with self.writing() as session:

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Header, HTTPException
 from sse_starlette import EventSourceResponse
 
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
+from beray.server.numbers import canonical
 from beray.server.responses import event_stream
+from beray.server.strict_route import StrictRoute
 
-router = APIRouter(prefix="/tasks", tags=["tasks"])
+router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 _STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
@@ -53,9 +55,10 @@ async def stream_task(
 def _number(last_event_id: str | None) -> int | None:
     if not last_event_id:
         return None
-    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19):
+    number = canonical(last_event_id)
+    if number is None:
         raise HTTPException(422, "Last-Event-ID is not the id of an event of this stream.")
-    return int(last_event_id)
+    return number
 
 
 async def _events(app: Services, task_id: int, after: int) -> AsyncIterator[bytes]:

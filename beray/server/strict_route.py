@@ -1,28 +1,45 @@
-"""JSON in the bodies of requests, strictly.
+"""Routes that find out who sends a request before its body is read, and take strict JSON only.
 
-Apart from ``json_values``, which programs use that serve nobody and do without FastAPI.
+Separate from ``json_values``, which is also used by programs without FastAPI.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+
+from beray.server.sessions import Authenticator
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON bodies are refused with 422 where they are not JSON."""
+    """Route that authenticates first, and answers a body that is not JSON with 422.
+
+    FastAPI reads and parses a body before it calls any dependency. The authenticators among the
+    dependencies are therefore called here; as dependencies they return what they found.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        authenticators = list(_authenticators(self.dependant))
 
         async def strictly(request: Request) -> Response:
+            for authenticator in authenticators:
+                await authenticator(request)
             return await handle(_StrictRequest(request.scope, request.receive))
 
         return strictly
+
+
+def _authenticators(dependant: Dependant) -> Iterator[Authenticator[Any]]:
+    if isinstance(dependant.call, Authenticator):
+        yield dependant.call
+    for dependency in dependant.dependencies:
+        yield from _authenticators(dependency)
 
 
 class _StrictRequest(Request):
@@ -33,7 +50,7 @@ class _StrictRequest(Request):
         except json.JSONDecodeError:
             raise
         except (ValueError, RecursionError) as error:
-            # Bytes that are no text, numbers of thousands of digits, bottomless lists.
+            # Bytes that are not UTF-8, numbers of thousands of digits, bottomless lists.
             raise json.JSONDecodeError(type(error).__name__, "", 0) from None
 
 

@@ -22,6 +22,7 @@ from beray.server.dependencies import (
 from beray.server.event_log import TaskEnded
 from beray.server.fair_queue import QueueFull
 from beray.server.json_values import require_plain
+from beray.server.numbers import CANONICAL
 from beray.server.responses import JsonStream
 from beray.server.runners import Runners
 from beray.server.store import Key, KeyTaken, Order
@@ -180,8 +181,8 @@ async def list_tasks(
     request: Request,
     user: CurrentUser,
     app: AppServices,
-    before: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_TASKS)] = MAX_TASKS,
+    before: Annotated[int | None, Query(ge=1, lt=2**63), CANONICAL] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_TASKS), CANONICAL] = MAX_TASKS,
 ) -> JsonStream:
     """Return the caller's tasks, newest first: those with an id below ``before``, up to ``limit``.
 
@@ -223,8 +224,8 @@ async def list_events(
     request: Request,
     task: OwnTask,
     app: AppServices,
-    after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_EVENTS)] = DEFAULT_LISTED_EVENTS,
+    after: Annotated[int, Query(ge=0, lt=2**63), CANONICAL] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_EVENTS), CANONICAL] = DEFAULT_LISTED_EVENTS,
 ) -> JsonStream:
     """Return the events after the ``seq`` ``after``, up to ``limit`` or 8 MiB. BeRay extension.
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -17,12 +18,17 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from pydantic import ValidationError
 from raw_http import RawConnection, asked
 from support import sleepers, text, until
+from websockets.sync.client import connect
 
+from beray.server import main
+from beray.server.client_address import client_at
 from beray.server.connections import open_files
-from beray.server.connections.table import ConnectionTable, client_group
+from beray.server.connections.table import ConnectionTable
 from beray.server.log_throttle import Throttle
+from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import free_port
 
@@ -76,8 +82,20 @@ def open_many(server: RunningServer, count: int, opened: contextlib.ExitStack) -
             connection.send(HALF[number % len(HALF)])
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let the test itself have as many connections as it opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"the hard limit of open files is {hard}; this test needs 4,096")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 @pytest.mark.parametrize("hard", [1024, 4096])
-def test_idle_connections_cost_nobody_anything(hard: int, tmp_path: Path) -> None:
+def test_a_flood_of_idle_connections_changes_nothing(hard: int, tmp_path: Path) -> None:
     with (
         limited_server(tmp_path / "data", hard, BERAY_HEAD_SECONDS="120") as server,
         server.sign_up() as client,
@@ -97,6 +115,7 @@ def test_idle_connections_cost_nobody_anything(hard: int, tmp_path: Path) -> Non
         assert server.log.stat().st_size < 64 * 1024
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes are seen on Linux")
 def test_only_the_server_has_the_higher_limit(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = open_files.WANTED if hard == resource.RLIM_INFINITY else min(hard, open_files.WANTED)
@@ -165,7 +184,13 @@ def test_what_takes_long_is_not_cut(tmp_path: Path) -> None:
         task = client.create_task("!sleep 4; echo done")["id"]
         token = str(client._session.headers["Authorization"]).encode()
         held = client.create_task("!true", start=False)["id"]
-        with RawConnection(server.url) as upload, RawConnection(server.url) as resting:
+        chat = client.base_url.replace("http", "ws", 1) + "/v1/agent_ws/silent/"
+        with (
+            RawConnection(server.url) as upload,
+            RawConnection(server.url) as resting,
+            connect(chat, additional_headers={"Authorization": token.decode()}) as silent,
+        ):
+            assert json.loads(silent.recv(30)) == {"type": "STATUS"}
             for connection in (upload, resting):
                 connection.send(
                     f"PUT /api/v1/tasks/{held}/files/content?path=a HTTP/1.1\r\n".encode()
@@ -178,9 +203,11 @@ def test_what_takes_long_is_not_cut(tmp_path: Path) -> None:
             assert upload.answer().status == 200
             assert resting.answer().status == 408
             assert "done" in text(list(events))
+            silent.send(json.dumps({"type": "USER_MESSAGE", "text": "!true", "attachments": []}))
+            assert json.loads(silent.recv(30))["type"] == "AGENT_EVENT_TOOL_RESULT"
 
 
-def test_each_address_has_its_share(tmp_path: Path) -> None:
+def test_nothing_is_closed_for_a_new_connection_while_it_is_in_use(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_MAX_CONNECTIONS="10", BERAY_HEAD_SECONDS="60"
     ) as server, contextlib.ExitStack() as opened:  # fmt: skip
@@ -210,7 +237,7 @@ class Many:
 
     def __init__(self, most: int, most_per_address: int) -> None:
         self.evicted: list[str] = []
-        self.table = ConnectionTable(most, most_per_address, lambda address: address == "127.0.0.1")
+        self.table = ConnectionTable(most, most_per_address, client_at)
 
     def admit(self, name: str, address: str = "127.0.0.1", *, busy: bool = False) -> bool:
         is_in = self.table.admit(name, address, lambda: self.evicted.append(name))
@@ -255,10 +282,44 @@ def test_an_address_gives_its_own_places_only() -> None:
     assert many.admit("v6 d", "2001:db8:0:1::1")
 
 
-def test_what_one_client_is() -> None:
-    assert client_group("192.0.2.1") == client_group("::ffff:192.0.2.1")
-    assert client_group("2001:db8::1") == client_group("2001:db8::ffff:1%eth0")
-    assert client_group("") == ""
+def test_loopback_and_proxies_have_no_limit_of_their_own(tmp_path: Path) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        trusted_proxies="192.0.2.0/24",
+        max_connections=50,
+        max_address_connections=1,
+    )
+    table = main._connection_table(settings)
+    assert table.most == 50
+    for number, address in enumerate(["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7"] * 3):
+        assert table.admit(number, address, lambda: pytest.fail("closed"))
+        table.set_waiting(number, False)
+    for number, admitted in ((100, True), (101, False)):
+        assert table.admit(number, "198.51.100.1", lambda: None) is admitted
+        table.set_waiting(number, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["max_connections", "max_address_connections", "head_seconds", "body_seconds"]
+)
+@pytest.mark.parametrize("value", ["0", "-1", "inf", "nan", "many", ""])
+def test_limits_that_cannot_be_are_refused(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings(data_dir=tmp_path, **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_stranger_who_reads_nothing_has_its_time(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_BODY_SECONDS="0.5") as server:
+        process = psutil.Process(server.pid)
+        before = len(process.net_connections())
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        with contextlib.ExitStack() as opened:
+            for _ in range(5):
+                connection = opened.enter_context(RawConnection(server.url))
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.send(request * 300)
+            until(lambda: len(process.net_connections()) > before)
+            until(lambda: len(process.net_connections()) <= before)
 
 
 def test_repeated_lines_are_counted() -> None:

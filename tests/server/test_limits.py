@@ -23,6 +23,8 @@ from beray.server import main
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024
+PUBLIC_URL = "https://beray.example.test"
+"""Makes a server a shared one, which other hosts and proxies may use."""
 
 
 def nested(depth: int) -> str:
@@ -105,13 +107,14 @@ def test_a_body_in_chunks_beyond_the_limit_is_refused(beray_client: BeRayClient)
 
 
 @pytest.mark.parametrize("query", ["", "?a=b"])
-def test_a_redirect_stays_on_the_host(beray_server: RunningServer, query: str) -> None:
-    response = requests.post(
-        f"{beray_server.url}/api/v1/tasks{query}",
-        headers={"Host": "evil.example"},
-        allow_redirects=False,
-        timeout=10,
-    )
+def test_a_redirect_stays_on_the_host(tmp_path: Path, query: str) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_PUBLIC_URL=PUBLIC_URL) as server:
+        response = requests.post(
+            f"{server.url}/api/v1/tasks{query}",
+            headers={"Host": "evil.example"},
+            allow_redirects=False,
+            timeout=10,
+        )
     assert response.status_code == 307
     assert response.headers["Location"] == f"/api/v1/tasks/{query}"
 
@@ -133,7 +136,9 @@ def statuses(server: RunningServer, email: str, count: int, *, elsewhere: bool) 
 
 def test_wrong_pairs_side_by_side_are_counted(tmp_path: Path) -> None:
     # A real check takes long enough for all of them to be on their way before one has ended.
-    with RunningServer.start(tmp_path / "data", cheap_passwords=False) as server:
+    with RunningServer.start(
+        tmp_path / "data", cheap_passwords=False, BERAY_PUBLIC_URL=PUBLIC_URL
+    ) as server:
         for elsewhere in (False, True):
             found = statuses(server, f"side{elsewhere}@example.test", 16, elsewhere=elsewhere)
             assert found == [401] * 10 + [429] * 6

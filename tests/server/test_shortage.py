@@ -25,12 +25,12 @@ from beray.testing import RunningServer
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 FEW = 8
-"""Descriptors have higher numbers already: there are no more."""
+"""A limit below the numbers of the descriptors in use, so that no further one can be opened."""
 
 
 @contextmanager
 def short(pid: int) -> Iterator[None]:
-    """No further descriptor for a process."""
+    """Leave a process without further descriptors."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (FEW, hard))
     try:

@@ -36,13 +36,13 @@ CONNECTION: Final = "beray.connection"
 """Name of the ASGI extension with the connection of a request, which has ``authenticated`` and
 ``end``."""
 PROGRESS_BYTES: Final = 1024
-"""What has to arrive of a request's body in the time that a body may rest."""
+"""Bytes of a body that have to arrive within ``Timeouts.body``."""
 DRAIN_SECONDS: Final = 5.0
-"""How long the rest of a body is read and discarded once the response has been sent."""
+"""Time limit for reading and discarding the rest of a body after the response."""
 DRAIN_BYTES: Final = 16 * 1024 * 1024
 LINGER_SECONDS: Final = 2.0
-"""How long a connection that is rejected stays half open. Closing it while its client is still
-sending would discard the response."""
+"""Time that a rejected connection stays half open. Closing it while its client is still sending
+would discard the response."""
 POLICY_VIOLATION: Final = 1008
 
 
@@ -67,7 +67,7 @@ def protocols(table: ConnectionTable, timeouts: Timeouts) -> tuple[ProtocolClass
     """
     return (
         cast(ProtocolClass, partial(HttpProtocol, table=table, timeouts=timeouts)),
-        cast(ProtocolClass, partial(SocketProtocol, table=table)),
+        cast(ProtocolClass, partial(SocketProtocol, table=table, timeouts=timeouts)),
     )
 
 
@@ -106,7 +106,7 @@ def _require(problem: Problem | None) -> None:
 
 
 class _Phase(Enum):
-    """What a connection waits for."""
+    """Stage of a connection, named after the thing that it waits for."""
 
     HEAD = auto()
     BODY = auto()
@@ -130,6 +130,7 @@ class HttpProtocol(H11Protocol):
         self._phase: _Phase | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._arrived = 0
+        self._is_authenticated = False
         self._leaving = False
         self._upgraded = False
 
@@ -150,16 +151,18 @@ class HttpProtocol(H11Protocol):
 
     def authenticated(self) -> None:
         """Keep the connection until its request has ended, even if others need the place."""
+        self._is_authenticated = True
         self._table.set_waiting(self.transport, False)
 
     def end(self, detail: object) -> None:
         """End the request under way, as if its client had left.
 
         Args:
-            detail: sent with status 401 if the response has not begun.
+            detail: sent with status 401 while the body of the request is being received. Later
+                the request may have had an effect, which a refusal would deny.
         """
-        started = self.cycle is not None and self.cycle.response_started
-        self._leave(None if started else 401, detail, {"WWW-Authenticate": "Bearer"})
+        receiving = self._phase is _Phase.BODY and not self.cycle.response_started
+        self._leave(401 if receiving else None, detail, {"WWW-Authenticate": "Bearer"})
 
     # Of the transport
 
@@ -188,6 +191,19 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         self._look()
 
+    def pause_writing(self) -> None:
+        """Give a client that is not known, and does not read, a time limit as well."""
+        super().pause_writing()
+        if self._phase is _Phase.RESPONSE and not self._is_authenticated:
+            self._table.set_waiting(self.transport, True)
+            self._timer = self.loop.call_later(self._timeouts.body, self._leave, None)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._phase is _Phase.RESPONSE:
+            self._table.set_waiting(self.transport, False)
+            self._stop_timer()
+
     # Of uvicorn
 
     def on_response_complete(self) -> None:
@@ -195,18 +211,23 @@ class HttpProtocol(H11Protocol):
         self._look()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        names = {name for name, _ in self.headers}
+        if event.method != b"GET" or names & {b"content-length", b"transfer-encoding"}:
+            # The WebSocket library cannot read it, and would leave the connection open.
+            self._leave(400, "A WebSocket is opened by a GET request without a body.")
+            return
         self._upgraded = True
         self._stop_timer()
-        self._table.set_waiting(self.transport, False)
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
         """Reject the request that h11 could not read."""
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
-        # h11 has the status 431 for every line that is too long, and 501 for codings.
+        # h11 has the status 431 for every line that is too long, and quotes what it cannot read.
         status = hint if hint == 505 or (hint == 431 and self._phase is _Phase.HEAD) else 400
-        self._leave(status, f"The request is invalid: {error or msg}.")
+        reason = str(error or msg).partition(": bytearray")[0]
+        self._leave(status, f"The request is invalid: {reason}.")
 
     # Phases and their deadlines
 
@@ -220,6 +241,8 @@ class HttpProtocol(H11Protocol):
                 self.transport.abort()
             return
         self._phase = phase
+        if phase is _Phase.HEAD:
+            self._is_authenticated = False
         self._table.set_waiting(self.transport, phase in (_Phase.HEAD, _Phase.BODY))
         self._begin_wait()
 
@@ -262,10 +285,13 @@ class HttpProtocol(H11Protocol):
             else:
                 seconds = f"{self._timeouts.body:g}"
                 self._leave(408, f"The body did not arrive: nothing came for {seconds} seconds.")
-        elif self._phase is _Phase.HEAD and self.conn.trailing_data[0]:
+        elif self._phase is _Phase.DRAIN:
+            self._leave(None)
+        elif self.conn.trailing_data[0]:
             self._leave(408, f"The head did not arrive within {self._timeouts.head:g} seconds.")
         else:
-            self._leave(None)
+            # The end of the response before may still be on its way.
+            self.transport.close()
 
     # The end
 
@@ -314,9 +340,12 @@ class HttpProtocol(H11Protocol):
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket, which a connection of ``HttpProtocol`` has become."""
 
-    def __init__(self, *args: Any, table: ConnectionTable, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, table: ConnectionTable, timeouts: Timeouts, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._table = table
+        self._opening = self.loop.call_later(timeouts.head, self._on_deadline)
         self._application: ASGIApp = self.app
         self.app = self._run
 
@@ -325,7 +354,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await self._application(scope, receive, send)
 
     def authenticated(self) -> None:
-        """Do nothing: a WebSocket is never closed for the place that it takes."""
+        """Keep the WebSocket, even if others need its place."""
+        self._table.set_waiting(self.transport, False)
+
+    def _on_deadline(self) -> None:
+        if not self.handshake_complete:
+            self.transport.abort()
 
     def end(self, detail: object) -> None:
         """Close the WebSocket with ``POLICY_VIOLATION`` and ``detail`` as the reason."""
@@ -345,5 +379,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._opening.cancel()
         self._table.release(self.transport)
         super().connection_lost(exc)

@@ -41,7 +41,7 @@ class OpenFiles(NamedTuple):
 
     @property
     def advice(self) -> str | None:
-        """What the operator should change; ``None`` if nothing."""
+        """Change that the operator should make, or ``None``."""
         if self.limit >= RECOMMENDED:
             return None
         return (

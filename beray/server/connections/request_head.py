@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 HEAD_BYTES: Final = 32 * 1024
-"""Limit of a request's head, and of the trailers behind a chunked body."""
+"""Limit of a request's head, and of the trailers after a chunked body."""
 CHUNK_HEADER_BYTES: Final = 1024
 
 _FORBIDDEN: Final = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -48,7 +48,7 @@ def characters_problem(data: bytes | bytearray, start: int, stop: int) -> Proble
 
 
 def section_problem(lines: Sequence[bytes | bytearray]) -> Problem | None:
-    """Return the problem of a complete head, or of the trailers behind a chunked body.
+    """Return the problem of a complete head, or of the trailers after a chunked body.
 
     Args:
         lines: without their line ends and without the empty line at the end.

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_network
-from typing import Final
 
-from beray.server.addresses import parsed
-
-_PREFIX_BITS: Final = 64
-"""The part of an IPv6 address that one client cannot vary."""
+from beray.server.client_address import Client
 
 
 @dataclass(slots=True)
@@ -36,15 +31,14 @@ class ConnectionTable:
 
     Args:
         most: limit of all connections.
-        most_per_address: limit of the connections of one address. IPv6 addresses with the same
-            first 64 bits count as one.
-        is_exempt: whether an address has no limit of its own.
+        most_per_client: limit of the connections of one client that is not local.
+        client_at: returns the client with an address.
     """
 
-    def __init__(self, most: int, most_per_address: int, is_exempt: Callable[[str], bool]) -> None:
+    def __init__(self, most: int, most_per_client: int, client_at: Callable[[str], Client]) -> None:
         self.most = most
-        self.most_per_address = most_per_address
-        self._is_exempt = is_exempt
+        self.most_per_client = most_per_client
+        self._client_at = client_at
         self._entries: dict[Hashable, _Entry] = {}
         self._groups: dict[str, _Group] = {}
         self._waiting: dict[Hashable, None] = {}
@@ -53,18 +47,19 @@ class ConnectionTable:
         return len(self._entries)
 
     def admit(self, key: Hashable, address: str, evict: Callable[[], None]) -> bool:
-        """Add a connection that waits for a request; return ``False`` if there is no place.
+        """Add a connection that waits for a request; return ``False`` if it is refused.
 
         Args:
             key: of the connection, until ``release``.
             address: of the client, as text.
             evict: closes the connection at once. Its place is free by then.
         """
-        name = None if self._is_exempt(address) else client_group(address)
+        client = self._client_at(address)
+        name = None if client.local else client.key
         group = self._groups.get(name) if name is not None else None
         if (
             group is not None
-            and group.count >= self.most_per_address
+            and group.count >= self.most_per_client
             and not self._evict_first(group.waiting)
         ):
             return False
@@ -111,11 +106,3 @@ class ConnectionTable:
         self.release(key)
         evict()
         return True
-
-
-def client_group(address: str) -> str:
-    """Return the address, or the network, that stands for one client."""
-    found = parsed(address)
-    if isinstance(found, IPv6Address):
-        return str(ip_network((found, _PREFIX_BITS), strict=False))
-    return address if found is None else str(found)

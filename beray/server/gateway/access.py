@@ -11,46 +11,73 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from beray.server.client_address import in_networks
-from beray.server.dependencies import AppServices, CurrentClient, digest
+from beray.server.dependencies import (
+    AppServices,
+    CurrentClient,
+    Services,
+    bearer_token,
+    user_of_session,
+)
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
+from beray.server.sessions import Authenticator, Credential, api_key_name, authenticate
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"
 
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
-async def current_caller(request: Request, app: AppServices) -> Caller:
-    """Who calls.
+async def _caller(connection: HTTPConnection) -> Caller:
+    """Return who calls.
 
     Raises:
-        GatewayRefused: 401, nobody who may.
+        GatewayRefused: 401 for a caller who is not known.
     """
-    address = request.client.host if request.client else ""
-    token = request.headers.get(INTERNAL_TOKEN)
+    app: Services = connection.app.state.services
+    address = connection.client.host if connection.client else ""
+    token = connection.headers.get(INTERNAL_TOKEN)
     if token is not None:
-        found = await run_in_threadpool(app.gateway.tokens.find, token)
-        if found is None:
-            raise _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
-        return Caller(*found, address)
-    if "Authorization" in request.headers:
-        user = await run_in_threadpool(app.store.user_of_token, digest(_bearer(request)))
-        if user is None:
-            raise _unauthorized(
-                "INVALID_TOKEN",
-                "The access token is wrong or has expired. An API key has to be exchanged for an "
-                "internal token first.",
-            )
-        return Caller(user.id, None, address)
+        return await _by_internal_token(connection, app, token, address)
+    if "Authorization" in connection.headers:
+        return await _by_access_token(connection, address)
     # A browser says where a page comes from: any page could call by the address of its reader.
-    if in_networks(address, app.settings.gateway_allow) and "Origin" not in request.headers:
+    if in_networks(address, app.settings.gateway_allow) and "Origin" not in connection.headers:
+        authenticate(connection, app.open_requests, None)
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
 
 
+async def _by_internal_token(
+    connection: HTTPConnection, app: Services, token: str, address: str
+) -> Caller:
+    refused = _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
+    found = await run_in_threadpool(app.gateway.tokens.find, token)
+    if found is None:
+        raise refused
+    key = () if found.api_key_id is None else (api_key_name(found.api_key_id),)
+    credential = Credential((found.digest, *key), found.expires_at, refused.detail)
+    if not authenticate(connection, app.open_requests, credential):
+        raise refused
+    return Caller(found.user_id, found.agent_id, address)
+
+
+async def _by_access_token(connection: HTTPConnection, address: str) -> Caller:
+    refused = _unauthorized(
+        "INVALID_TOKEN",
+        "The access token is wrong or has expired. An API key has to be exchanged for an "
+        "internal token first.",
+    )
+    user = await user_of_session(connection, refused.detail)
+    if user is None:
+        raise refused
+    return Caller(user.id, None, address)
+
+
+current_caller: Final = Authenticator(_caller)
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 
@@ -69,7 +96,7 @@ async def convert_to_internal_token(
             f"{wrong_keys.seconds:.0f} s); try again in {wait} s.",
             headers={"Retry-After": str(wait)},
         )
-    key = _bearer(request)
+    key = bearer_token(request)
     found = await run_in_threadpool(app.gateway.api_keys.find, key)
     if found is None:
         wrong_keys.add(client.key)
@@ -90,12 +117,6 @@ async def convert_to_internal_token(
     except IntegrityError:
         raise _unauthorized("INVALID_API_KEY", "The API key was revoked.") from None
     return {"internal_token": token}
-
-
-def _bearer(request: Request) -> str:
-    """The credential of ``Authorization: Bearer``; an empty one where there is none (RFC 6750)."""
-    scheme, _, credential = request.headers.get("Authorization", "").strip().partition(" ")
-    return credential.strip() if scheme.lower() == "bearer" else ""
 
 
 def _unauthorized(code: str, message: str) -> GatewayRefused:

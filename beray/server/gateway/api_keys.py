@@ -13,6 +13,8 @@ from beray.server.dependencies import AppServices, CurrentUser
 from beray.server.gateway.files.object_files import is_plain
 from beray.server.gateway.tokens import MOST_KEYS, TooManyKeys
 from beray.server.json_values import require_plain
+from beray.server.numbers import INTEGER_SCHEMA, canonical
+from beray.server.sessions import api_key_name
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import ApiKey
 
@@ -71,11 +73,15 @@ async def list_api_keys(user: CurrentUser, app: AppServices) -> list[schema.ApiK
 
 @router.delete("/{key_id}")
 async def revoke_api_key(
-    key_id: Annotated[int, Path(ge=1, lt=2**63)], user: CurrentUser, app: AppServices
+    key_id: Annotated[str, Path(json_schema_extra=INTEGER_SCHEMA)],
+    user: CurrentUser,
+    app: AppServices,
 ) -> schema.Message:
-    """End a key, and every internal token that was had for it."""
-    if not await run_in_threadpool(app.gateway.api_keys.remove, user.id, key_id):
+    """End a key and every internal token that it was exchanged for, with what they have open."""
+    number = canonical(key_id)
+    if not number or not await run_in_threadpool(app.gateway.api_keys.remove, user.id, number):
         raise HTTPException(404, f"There is no API key {key_id}.")
+    app.open_requests.end(api_key_name(number))
     return {"message": "The API key is revoked."}
 
 

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
+from beray.server.dependencies import digest
 from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
+from beray.server.sessions import OpenRequests
 
 LONGEST_SECONDS: Final = 7 * 24 * 3600
 """After which a token has ended whose server has not come to end it."""
@@ -25,10 +27,17 @@ class TaskAccess:
         url: where this server listens; ``None``: nowhere.
     """
 
-    def __init__(self, url: str | None, tokens: InternalTokens, registry: Registry) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        tokens: InternalTokens,
+        registry: Registry,
+        open_requests: OpenRequests,
+    ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
         self._registry = registry
+        self._open_requests = open_requests
 
     @asynccontextmanager
     async def of(self, user_id: int, task_id: int) -> AsyncIterator[GatewayAccess | None]:
@@ -42,6 +51,7 @@ class TaskAccess:
             yield GatewayAccess(self._url, token)
         finally:
             await run_in_threadpool(self._tokens.end, token)
+            self._open_requests.end(digest(token))
 
 
 def _loopback(url: str) -> str:

@@ -55,14 +55,13 @@ class InternalTokens:
             )
         return token
 
-    def find(self, token: str) -> tuple[int, str | None] | None:
-        """The user and the agent of a token; ``None`` where it is none, has expired or ended."""
-        alive = select(InternalToken.user_id, InternalToken.agent_id).where(
+    def find(self, token: str) -> InternalToken | None:
+        """Return a token; ``None`` if it does not exist, has expired or ended."""
+        alive = select(InternalToken).where(
             InternalToken.digest == digest(token), InternalToken.expires_at > utc_now()
         )
         with self._database.reading() as session:
-            found = session.execute(alive).one_or_none()
-        return None if found is None else (found.user_id, found.agent_id)
+            return session.scalar(alive)
 
     def end(self, token: str) -> None:
         """From now on it is none. Does nothing where it is none already."""

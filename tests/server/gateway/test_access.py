@@ -16,7 +16,7 @@ from beray.server.client_address import in_networks
 from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
 from beray.server.store import Store
-from beray.server.tables import GatewayUsage
+from beray.server.tables import GatewayUsage, InternalToken
 from beray.testing import RunningServer
 
 LIST = "/internal/files/list"
@@ -140,6 +140,11 @@ def test_there_is_an_end_to_the_keys_of_a_user(beray_client: BeRayClient, store:
         beray_client.create_api_key("one more")
 
 
+def whose(token: InternalToken | None) -> tuple[int, str | None]:
+    assert token is not None
+    return token.user_id, token.agent_id
+
+
 def test_tokens_end(store: Store) -> None:
     user = store.add_user("a@example.test", None)
     tokens = InternalTokens(store)
@@ -147,12 +152,12 @@ def test_tokens_end(store: Store) -> None:
     long = tokens.issue(user.id, "a", 60.0)
     other = tokens.issue(user.id, None, 60.0)
     assert tokens.find(short) is None
-    assert tokens.find(long) == (user.id, "a")
-    assert tokens.find(other) == (user.id, None)
+    assert whose(tokens.find(long)) == (user.id, "a")
+    assert whose(tokens.find(other)) == (user.id, None)
     tokens.end(long)
     tokens.end(long)
     assert tokens.find(long) is None
-    assert tokens.find(other) == (user.id, None)
+    assert whose(tokens.find(other)) == (user.id, None)
 
 
 def test_a_token_expires_and_is_swept(tmp_path: Path) -> None:
@@ -219,7 +224,11 @@ def test_a_page_in_a_browser_is_not_let_in_by_its_address(tmp_path: Path) -> Non
 def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, forged: str) -> None:
     headers = {"X_Forwarded_For": forged, "X_Real_IP": forged, "Forwarded": f"for={forged}"}
     for proxies in ("", "192.0.2.1"):
-        environ = {"BERAY_GATEWAY_ALLOW": "10.0.0.0/8", "BERAY_TRUSTED_PROXIES": proxies}
+        environ = {
+            "BERAY_GATEWAY_ALLOW": "10.0.0.0/8",
+            "BERAY_TRUSTED_PROXIES": proxies,
+            "BERAY_PUBLIC_URL": "https://beray.example.test",
+        }
         with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
             assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
 

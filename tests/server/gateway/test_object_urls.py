@@ -174,9 +174,7 @@ def test_a_body_that_breaks_off_leaves_what_was_there(agent: Agent) -> None:
     count = sum(path.is_file() for path in folder.rglob("*"))
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
-        head = (
-            f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
-        )
+        head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n"
         connection.sendall(head.encode() + b"x" * 2_000_000)
         until(lambda: sum(path.is_file() for path in folder.rglob("*")) == count + 1)
     until(lambda: sum(path.is_file() for path in folder.rglob("*")) == count)
@@ -195,7 +193,7 @@ def test_a_crash_leaves_nothing(tmp_path: Path) -> None:
         assert requests.put(url, b"before", timeout=30).status_code == 200
         parts = urlsplit(url)
         with socket.create_connection((parts.hostname or "", parts.port or 0)) as connection:
-            head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
+            head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n"
             connection.sendall(head.encode() + b"x" * 2_000_000)
             until(lambda: files() == 2)
             server.kill()

@@ -71,7 +71,7 @@ def test_an_upload_that_breaks_off_leaves_no_parts(
     place = agent.server.url.removeprefix("http://").split(":")
     with socket.create_connection((place[0], int(place[1]))) as connection:
         head = (
-            f"POST /internal/files/upload HTTP/1.1\r\nHost: x\r\nX-Internal-Token: {agent.token}\r\n"
+            f"POST /internal/files/upload HTTP/1.1\r\nHost: localhost\r\nX-Internal-Token: {agent.token}\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 90000000\r\n\r\n"
             '--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         )

@@ -108,7 +108,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(agent: Agent) -> None:
     before = sum(path.is_file() for path in folder.rglob("*"))
     with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
         head = (
-            f"POST /internal/files/upload HTTP/1.1\r\nHost: x\r\nX-Internal-Token: {agent.token}\r\n"
+            f"POST /internal/files/upload HTTP/1.1\r\nHost: localhost\r\nX-Internal-Token: {agent.token}\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000000\r\n\r\n"
         )
         connection.sendall(head.encode() + PART + b"x" * 4 * MIB)

@@ -21,6 +21,7 @@ from beray.server.gateway.files.object_files import media_type, storing
 from beray.server.gateway.files.objects import NoSuchObject
 from beray.server.gateway.files.signing import OBJECTS_PATH, Expired, Forged
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
+from beray.server.sessions import authenticate
 from beray.server.store import as_time
 from beray.server.transfer import Asked, AskedOf, Representation, given
 
@@ -52,6 +53,7 @@ async def use_url(
         ) from None
     except Expired:
         raise GatewayRefused(403, "URL_EXPIRED", "The URL has expired; ask for another.") from None
+    authenticate(request, app.open_requests, None)
     with storing():
         if request.method == "PUT":
             return await _take(request, store, key, app.settings.gateway_object_bytes)

@@ -24,6 +24,7 @@ from beray.server.gateway.files import object_files
 from beray.server.gateway.files.forms import FileForm
 from beray.server.gateway.files.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute, invalid
+from beray.server.numbers import CANONICAL
 from beray.server.problems import Problem
 from beray.server.ranges import BLOCK_BYTES
 from beray.text import printable
@@ -49,7 +50,7 @@ _FORM: Final = {
 }
 
 router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
-Limit = Annotated[int, Query(ge=1, le=1000)]
+Limit = Annotated[int, Query(ge=1, le=1000), CANONICAL]
 Token = Annotated[str | None, Query(max_length=2 * MOST_KEY_BYTES)]
 Prefix = Annotated[str, Query(max_length=MOST_KEY_BYTES)]
 S3Url = Annotated[str, Query(max_length=2 * MOST_KEY_BYTES)]
@@ -126,7 +127,7 @@ async def download(
     app: AppServices,
     s3_url: S3Url,
     mode: Literal["presigned"] = "presigned",
-    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS)] = 3600,
+    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS), CANONICAL] = 3600,
 ) -> dict[str, str]:
     """A URL from which to GET a file of the caller's."""
     store, key = app.gateway.objects, _key(app, s3_url)
