@@ -23,7 +23,7 @@ import h11
 from h11._receivebuffer import ReceiveBuffer
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from beray.server.connections import request_head
@@ -40,6 +40,9 @@ PROGRESS_BYTES: Final = 1024
 DRAIN_SECONDS: Final = 5.0
 """Time limit for reading and discarding the rest of a body after the response."""
 DRAIN_BYTES: Final = 16 * 1024 * 1024
+GRACE_SECONDS: Final = 0.8
+"""Time for the answer to a request that was under way when its session ended."""
+_SAFE: Final = ("GET", "HEAD")
 LINGER_SECONDS: Final = 2.0
 """Time that a rejected connection stays half open. Closing it while its client is still sending
 would discard the response."""
@@ -158,11 +161,21 @@ class HttpProtocol(H11Protocol):
         """End the request under way, as if its client had left.
 
         Args:
-            detail: sent with status 401 while the body of the request is being received. Later
-                the request may have had an effect, which a refusal would deny.
+            detail: sent with status 401 if no response has begun and the request had no effect:
+                its body is incomplete, or its method is safe. Otherwise it may still be answered
+                for ``GRACE_SECONDS``.
         """
-        receiving = self._phase is _Phase.BODY and not self.cycle.response_started
-        self._leave(401 if receiving else None, detail, {"WWW-Authenticate": "Bearer"})
+        cycle = self.cycle
+        if cycle.response_started:
+            self._leave(None)
+        elif self._phase is _Phase.BODY or cycle.scope["method"] in _SAFE:
+            self._leave(401, detail, {"WWW-Authenticate": "Bearer"})
+        else:
+            self.loop.call_later(GRACE_SECONDS, self._break_off, cycle)
+
+    def _break_off(self, cycle: RequestResponseCycle) -> None:
+        if self.cycle is cycle and not cycle.response_complete:
+            self._leave(None)
 
     # Of the transport
 
