@@ -14,6 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server import disk_usage
 from beray.server.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
+from beray.server.shortage import patiently
 
 MEASURE_SECONDS: Final = 1.0
 """Pause between two measurements, at least."""
@@ -143,7 +145,7 @@ class DiskSpace:
         Raises:
             OverQuota: The files exceed a limit.
         """
-        self._require_within(await run_in_threadpool(self.measure))
+        self._require_within(await patiently(lambda: run_in_threadpool(self.measure)))
 
     async def enforce(self) -> None:
         """Measure again and again, until cancelled.
@@ -156,7 +158,7 @@ class DiskSpace:
         while True:
             started = time.monotonic()
             at_start = await run_in_threadpool(disk_usage.file_system_use, self._work_dir)
-            usage = await run_in_threadpool(self.measure)
+            usage = await patiently(lambda: run_in_threadpool(self.measure))
             seconds = time.monotonic() - started
             self._require_within(usage)
             incomplete = 0 if usage.is_complete else incomplete + 1
@@ -166,7 +168,8 @@ class DiskSpace:
             await asyncio.sleep(max(WATCH_SECONDS, seconds))
             until = started + seconds + max(MEASURE_SECONDS, REST * seconds)
             while time.monotonic() < until:
-                if await run_in_threadpool(self._may_be_exceeded, usage, at_start):
+                look = partial(run_in_threadpool, self._may_be_exceeded, usage, at_start)
+                if await patiently(look):
                     break
                 await asyncio.sleep(WATCH_SECONDS)
 
