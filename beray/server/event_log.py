@@ -32,7 +32,6 @@ from beray.server.shortage import delays, is_shortage
 from beray.server.store import Position, Store, utc_now
 from beray.server.task_feed import Progress, TaskFeed, is_set
 
-
 log = structlog.get_logger("beray.events")
 
 

@@ -25,7 +25,7 @@ def canonical(text: str) -> int | None:
 
 def _require_canonical(value: object) -> object:
     if isinstance(value, str) and canonical(value) is None:
-        raise ValueError(f"{value[:40]!r} is not an integer in decimal digits")
+        raise ValueError(f"{value[:40]!r} is not an integer from 0 to {_MOST} in decimal digits")
     return value
 
 
