@@ -1,12 +1,20 @@
-"""What bubblewrap is told: a system to read from, a work_dir to write into, nothing else."""
+"""Command line of bubblewrap: a system to read from and a work_dir to write into.
+
+Source: bwrap(1) of bubblewrap 0.8; its ``setup_newroot`` for what ``--proc`` covers.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
+
+from beray.server.sandbox import seccomp
 
 INSIDE: Final = "/workspace"
 """The work_dir as a sandboxed command sees it."""
@@ -14,10 +22,22 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
 _ETC: Final = (
-    "alternatives", "ca-certificates", "group", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "localtime", "nsswitch.conf", "passwd", "pki", "ssl",
+    "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
+    "nsswitch.conf", "group", "passwd", "pki", "ssl",
 )  # fmt: skip
 _ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
+_PROC_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_PROC_HIDDEN: Final = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+)  # fmt: skip
+_USERNS_RESTRICTIONS: Final = {
+    "kernel/apparmor_restrict_unprivileged_userns": "1",
+    "kernel/unprivileged_userns_clone": "0",
+    "user/max_user_namespaces": "0",
+}
+_FIRST_DATA: Final = 3
+"""Descriptor that the launcher gives the first of ``CommandLine.data``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +49,100 @@ class Bind:
     inside: str | None = None
 
 
-def arguments(
-    work_dir: Path, scratch: Path, *, network: bool, binds: Iterable[Bind] = ()
-) -> list[str]:
-    """The command line before the command itself.
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """Arguments before the command itself, and what they read from descriptors."""
+
+    arguments: list[str]
+    data: list[bytes]
+    """Contents of the descriptors 3, 4, … that ``arguments`` name."""
+
+
+def command_line(
+    work_dir: Path,
+    scratch: Path,
+    *,
+    network: bool,
+    binds: Iterable[Bind] = (),
+) -> CommandLine:
+    """Return the command line before the command itself.
 
     ``/tmp`` and ``/dev/shm`` are folders of ``scratch``: what a command writes there is on
     disk, where it is counted, and not in memory.
     """
-    return [
-        "bwrap", "--unshare-all", *(["--share-net"] if network else []),
+    data: list[bytes] = []
+
+    def descriptor(content: bytes) -> str:
+        data.append(content)
+        return str(_FIRST_DATA + len(data) - 1)
+
+    arguments = [
+        "bwrap", "--unshare-all", "--unshare-user", *(["--share-net"] if network else []),
+        *(["--disable-userns"] if can_disable_userns() else []),
         "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        "--hostname", "beray", "--proc", "/proc", "--dev", "/dev",
+        "--hostname", "beray", "--proc", "/proc", *_proc(), "--dev", "/dev",
         *_system(network),
-        "--bind", _made(scratch / "tmp"), "/tmp", "--bind", _made(scratch / "shm"), "/dev/shm",
+    ]  # fmt: skip
+    if (filter_program := seccomp.program()) is not None:
+        arguments += ["--seccomp", descriptor(filter_program)]
+    arguments += [
+        "--bind", _made(scratch / "tmp"), "/tmp",
+        "--bind", _made(scratch / "shm"), "/dev/shm",
         *_bound(binds),
         "--bind", str(work_dir), INSIDE, "--chdir", INSIDE,
         "--remount-ro", "/dev", "--remount-ro", "/", "--",
     ]  # fmt: skip
+    return CommandLine(arguments, data)
+
+
+@cache
+def can_disable_userns() -> bool:
+    """Return True if bwrap can forbid further user namespaces by ``--disable-userns``.
+
+    It writes to ``/proc/sys/user``, which containers make read-only. The seccomp filter refuses
+    such namespaces in any case.
+    """
+    try:
+        limit = os.statvfs("/proc/sys/user/max_user_namespaces")
+    except OSError:
+        return False
+    program = shutil.which("bwrap")
+    if program is None or limit.f_flag & os.ST_RDONLY:
+        return False
+    described = subprocess.run([program, "--help"], capture_output=True, check=False)
+    return b"--disable-userns" in described.stdout + described.stderr
+
+
+def userns_restriction(settings: Path = Path("/proc/sys")) -> str | None:
+    """Return the kernel setting that keeps unprivileged users from creating user namespaces.
+
+    bwrap needs them where the server is not root.
+    """
+    for name, value in _USERNS_RESTRICTIONS.items():
+        try:
+            found = (settings / name).read_text().strip()
+        except OSError:
+            continue
+        if found == value:
+            return f"{name.replace('/', '.')}={value}"
+    return None
+
+
+def _proc() -> Iterator[str]:
+    """Yield mounts over the parts of ``/proc`` that configure or describe the host.
+
+    bwrap leaves out those that it takes for read-only by the mode of the directory, although
+    files in them may be writable for the server's uid.
+    """
+    for path in _PROC_READ_ONLY:
+        if os.path.exists(path):
+            yield from ("--ro-bind", path, path)
+    for path in _PROC_HIDDEN:
+        if os.path.isdir(path):
+            yield from ("--tmpfs", path, "--remount-ro", path)
+        elif os.path.exists(path):
+            # A device cannot be opened in a bind mount, which has the option nodev.
+            yield from ("--ro-bind", "/dev/null", path)
 
 
 def _made(folder: Path) -> str:
@@ -62,7 +158,11 @@ def _system(network: bool) -> Iterator[str]:
             yield from ("--symlink", os.readlink(path), path)
         elif os.path.isdir(path):
             yield from ("--ro-bind", path, path)
-    for name in (*_ETC, *(_ETC_NETWORK if network else ())):
+    yield from _etc((*_ETC, *(_ETC_NETWORK if network else ())))
+
+
+def _etc(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
         if os.path.exists(f"/etc/{name}"):
             yield from ("--ro-bind", f"/etc/{name}", f"/etc/{name}")
 

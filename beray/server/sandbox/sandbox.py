@@ -28,7 +28,7 @@ from beray.server import folders
 from beray.server.disk_usage import USAGE_FILE, DiskLimits
 from beray.server.quota import DiskSpace
 from beray.server.sandbox import bubblewrap
-from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
+from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup
 from beray.server.settings import Settings
 from beray.server.shortage import patiently
@@ -109,7 +109,13 @@ class Sandbox:
             if process.returncode == 0 and said == b"works\n":
                 return None
             lines = said.decode(errors="replace").strip().splitlines()
-            return lines[-1] if lines else f"exit status {process.returncode}"
+            problem = lines[-1] if lines else f"exit status {process.returncode}"
+            if (setting := bubblewrap.userns_restriction()) is not None:
+                problem += (
+                    f"; {setting} restricts user namespaces, which bwrap needs: change it, or "
+                    "install an AppArmor profile that permits them to bwrap"
+                )
+            return problem
 
     def inside(self, work_dir: Path) -> str:
         """The path of ``work_dir`` as a command sees it."""
@@ -138,9 +144,9 @@ class Sandbox:
         On leaving, whatever of its process tree is left is dead.
         """
         async with self._new_scratch(work_dir) as folder:
-            wrapped, environ = self._confined(command, work_dir, folder, network)
+            box, environ = self._confined(work_dir, folder, network)
             async with self._supervised(
-                wrapped, work_dir, environ, DEVNULL, STDOUT, scratch=folder
+                command, work_dir, environ, DEVNULL, STDOUT, scratch=folder, box=box
             ) as process:
                 yield process
 
@@ -157,17 +163,15 @@ class Sandbox:
         async with self._new_scratch(work_dir) as folder:
             environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
             environ |= settings.agent_environ()
+            box = None
             if self.kind == "bubblewrap":
-                given = bubblewrap.arguments(
-                    work_dir, Path(folder), network=settings.agent_network, binds=binds
-                )
-                command = [*given, *command]
+                box = self._box(work_dir, folder, settings.agent_network, binds)
                 if any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds):
                     environ["HOME"] = HOME
             else:
                 environ["HOME"] = HOME
             async with self._supervised(
-                command, work_dir, environ, PIPE, PIPE, scratch=folder
+                command, work_dir, environ, PIPE, PIPE, scratch=folder, box=box
             ) as process:
                 yield process
 
@@ -191,9 +195,9 @@ class Sandbox:
             network: it asks for the network, which it has where the policy for tasks says so.
         """
         async with self._new_scratch(work_dir) as folder:
-            wrapped, environ = self._confined(command, work_dir, folder, network, binds)
+            box, environ = self._confined(work_dir, folder, network, binds)
             async with self._supervised(
-                wrapped, work_dir, environ, PIPE, PIPE, limits, scratch=folder
+                command, work_dir, environ, PIPE, PIPE, limits, scratch=folder, box=box
             ) as process:
                 yield process
 
@@ -229,9 +233,9 @@ class Sandbox:
         """
         async with self._new_scratch(work_dir) as folder:
             inner, given = _with_variables(command, environ)
-            wrapped, outer = self._confined(inner, work_dir, folder, network)
+            box, outer = self._confined(work_dir, folder, network)
             async with self._supervised(
-                wrapped, work_dir, outer | given, PIPE, PIPE, scratch=folder
+                inner, work_dir, outer | given, PIPE, PIPE, scratch=folder, box=box
             ) as process:
                 yield process
 
@@ -245,19 +249,19 @@ class Sandbox:
             await asyncio.shield(run_in_threadpool(_removed, Path(folder)))
 
     def _confined(
-        self,
-        command: Sequence[str],
-        work_dir: Path,
-        scratch: str,
-        network: bool,
-        binds: Sequence[Bind] = (),
-    ) -> tuple[Sequence[str], dict[str, str]]:
-        """The command line and the variables of a command that is not the owner's."""
+        self, work_dir: Path, scratch: str, network: bool, binds: Sequence[Bind] = ()
+    ) -> tuple[CommandLine | None, dict[str, str]]:
+        """The sandbox and the variables of a command that is not the owner's."""
         if self.kind == "none":
-            return command, _environment(scratch)
+            return None, _environment(scratch)
         networked = self.reaches_network(asked=network)
-        given = bubblewrap.arguments(work_dir, Path(scratch), network=networked, binds=binds)
-        return [*given, *command], _environment("/tmp") | {"PATH": PATH}
+        box = self._box(work_dir, scratch, networked, binds)
+        return box, _environment("/tmp") | {"PATH": PATH}
+
+    def _box(
+        self, work_dir: Path, scratch: str, network: bool, binds: Sequence[Bind]
+    ) -> CommandLine:
+        return bubblewrap.command_line(work_dir, Path(scratch), network=network, binds=binds)
 
     @asynccontextmanager
     async def _supervised(
@@ -270,22 +274,19 @@ class Sandbox:
         limits: Mapping[str, int] | None = None,
         *,
         scratch: str,
+        box: CommandLine | None = None,
     ) -> AsyncIterator[Process]:
         if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
             # The launcher would find this out too late for a caller to use standard input.
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         bounds = _limits(self._settings) | dict(limits or {})
+        spec = _spec(command, bounds, box)
         process, ours = await patiently(
             lambda: _launched(cwd=work_dir, env=environ, stdin=stdin, stdout=PIPE, stderr=stderr)
         )
         try:
-            report = os.path.join(scratch, USAGE_FILE)
-            spec: dict[str, object] = {
-                "command": list(command),
-                "limits": bounds,
-                "report": report,
-                "cgroup": cgroup.commands_folder(),
-            }
+            spec["report"] = os.path.join(scratch, USAGE_FILE)
+            spec["cgroup"] = cgroup.commands_folder()
             await _send_spec(ours, spec)
             yield process
         finally:
@@ -312,6 +313,16 @@ async def _launched(**options: Any) -> tuple[Process, socket.socket]:
     finally:
         theirs.close()
     return process, ours
+
+
+def _spec(
+    command: Sequence[str], limits: Mapping[str, int], box: CommandLine | None
+) -> dict[str, object]:
+    """Return what the launcher is sent; see there."""
+    if box is None:
+        return {"command": list(command), "limits": limits}
+    data = [content.decode("latin-1") for content in box.data]
+    return {"command": [*box.arguments, *command], "limits": limits, "data": data}
 
 
 async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:

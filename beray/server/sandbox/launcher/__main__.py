@@ -12,12 +12,15 @@ with the length (big-endian), then JSON with these keys:
   Exceeding one of these four ends the command as SIGKILL does.
 - ``cgroup``: optional folder of cgroup v2 below which the command gets a group.
 - ``report``: optional path of a file that receives what unlinked files use.
+- ``data`` (optional): list of strings; the command can read the bytes of each (latin-1) from the
+  descriptors 3, 4, ….
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
 status is the command's, or 128 + n for signal n.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -33,6 +36,9 @@ else:
     import cgroup
     import supervisor
 
+_FIRST_DATA = 3
+"""Descriptor of the first item of ``data``."""
+
 
 def main(control: int) -> int:
     # Descriptors of a busy server have numbers above what select(2) accepts.
@@ -43,13 +49,12 @@ def main(control: int) -> int:
     except EOFError:
         return 128 + signal.SIGKILL
     limits: dict[str, int] = spec["limits"]
-    command: list[str] = spec["command"]
     group = _group(spec.get("cgroup"), limits)
 
     def run() -> None:
         if group is not None:
             group.enter()
-        _execute(command, limits)
+        _execute(spec)
 
     status, problem = supervisor.supervise(low, run, limits, spec.get("report"))
     if group is not None:
@@ -95,17 +100,36 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return bytes(received)
 
 
-def _execute(command: list[str], limits: dict[str, int]) -> None:
+def _execute(spec: "dict[str, Any]") -> None:
     """Replace this process by the command; return after writing the reason if that fails."""
+    command: list[str] = spec["command"]
+    step = "cannot prepare the command"
     try:
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored, signal.SIG_DFL)
         # The server creates private files; a command has the usual mask.
         os.umask(0o022)
-        supervisor.set_limits(limits)
+        _provide(spec.get("data", []))
+        supervisor.set_limits(spec["limits"])
+        step = command[0]
         os.execvp(command[0], command)
     except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        os.write(2, f"{step}: {error.strerror}\n".encode())
+
+
+def _provide(data: list[str]) -> None:
+    """Make each item readable from its descriptor, which the command inherits."""
+    pipes = []
+    for text in data:
+        reading, writing = os.pipe()
+        # Small enough for the buffer of a pipe.
+        os.write(writing, text.encode("latin-1"))
+        os.close(writing)
+        # Away from the descriptors that are assigned below.
+        pipes.append(fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, _FIRST_DATA + len(data)))
+        os.close(reading)
+    for number, reading in enumerate(pipes, _FIRST_DATA):
+        os.dup2(reading, number)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""Command lines of bubblewrap."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from beray.server.sandbox import bubblewrap
+from beray.server.sandbox.bubblewrap import Bind
+
+
+def after(arguments: list[str], option: str) -> list[str]:
+    return [arguments[place + 1] for place, one in enumerate(arguments) if one == option]
+
+
+def test_settings_of_the_host_are_read_only_whoever_the_server_is(tmp_path: Path) -> None:
+    made = bubblewrap.command_line(tmp_path, tmp_path, network=False).arguments
+    assert {"/proc/sys", "/proc/irq"} <= set(after(made, "--ro-bind"))
+    # Mounted over the procfs of the sandbox, hence after it.
+    assert made.index("--proc") < made.index("/proc/sys")
+    assert not any(path.startswith("/sys") for path in made)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_bind_may_be_missing(tmp_path: Path, missing: bool) -> None:
+    bind = Bind(str(tmp_path / "nothing"), writable=missing)
+    made = bubblewrap.command_line(tmp_path, tmp_path, network=False, binds=[bind]).arguments
+    assert after(made, "--bind-try" if missing else "--ro-bind-try") == [bind.path]
+
+
+def test_a_kernel_setting_that_restricts_user_namespaces_is_named(tmp_path: Path) -> None:
+    assert bubblewrap.userns_restriction(tmp_path) is None
+    (tmp_path / "kernel").mkdir()
+    setting = tmp_path / "kernel/apparmor_restrict_unprivileged_userns"
+    setting.write_text("0\n")
+    assert bubblewrap.userns_restriction(tmp_path) is None
+    setting.write_text("1\n")
+    found = bubblewrap.userns_restriction(tmp_path)
+    assert found == "kernel.apparmor_restrict_unprivileged_userns=1"
+
+
+def test_an_old_bwrap_is_not_asked_to_disable_user_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "bwrap"
+    old.write_text("#!/bin/sh\necho usage: bwrap --unshare-user\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert bubblewrap.can_disable_userns.__wrapped__() is False
