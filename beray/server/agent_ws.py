@@ -36,6 +36,7 @@ from beray.server.event_pages import EventPages
 from beray.server.fair_queue import QueueFull
 from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.newest_events import LoggedEvent
+from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import state_of
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
@@ -151,7 +152,11 @@ async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
         later = {"Retry-After": str(RETRY_SECONDS)}
         await websocket.send_denial_response(Response(SAID, 503, later))
         return
-    task = await app.chats.open(user.id, chat_id)
+    try:
+        task = await app.chats.open(user.id, chat_id)
+    except NoSandboxUid as error:
+        await websocket.send_denial_response(Response(f"{error.strerror}.", 503))
+        return
     conversation = Conversation(websocket, app, task)
     if not app.seats.take(task.id, conversation):
         # Before the handshake is accepted this reaches the client as 403.

@@ -38,6 +38,7 @@ from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
 from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
 from beray.server.store import Store
@@ -60,6 +61,7 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
     app.add_exception_handler(OperationalError, _full)
+    app.add_exception_handler(NoSandboxUid, _no_uid)
     # The last one added is the outermost.
     app.add_middleware(PersonalMiddleware)
     app.add_middleware(Envelope)
@@ -96,7 +98,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
         workspaces = await run_in_threadpool(
-            Workspaces, settings.data_dir / "workspaces", sandbox.disk_space
+            Workspaces,
+            settings.data_dir / "workspaces",
+            sandbox.disk_space,
+            uid_of=sandbox.uid_of,
         )
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
@@ -153,10 +158,20 @@ async def _full(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OperationalError)
     if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
         raise error
-    said = "The server's disk is full; nothing was written."
+    return _failure(request, 507, "STORAGE_FULL", "The server's disk is full; nothing was written.")
+
+
+async def _no_uid(request: Request, error: Exception) -> JSONResponse:
+    """Commands of this user cannot run until the operator extends the range of uids."""
+    assert isinstance(error, NoSandboxUid)
+    return _failure(request, 503, "NO_SANDBOX_UID", f"Nothing can be run: {error.strerror}.")
+
+
+def _failure(request: Request, status: int, code: str, message: str) -> JSONResponse:
+    """Return an error as the API, or the gateway, has it."""
     if request.url.path.startswith(f"{API_PREFIX}/"):
-        return JSONResponse({"detail": said}, 507)
-    return JSONResponse({"detail": {"error_code": "STORAGE_FULL", "message": said}}, 507)
+        return JSONResponse({"detail": message}, status)
+    return JSONResponse({"detail": {"error_code": code, "message": message}}, status)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

@@ -97,7 +97,7 @@ class Chats:
         """What a server that died in the middle of this has left is completed."""
         task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
-            self._workspaces.create(task.id)
+            self._workspaces.create(task.id, user_id)
         return task
 
     async def say(self, task: Task, message: MsgUserMessage) -> None:

@@ -62,12 +62,17 @@ class _Level:
 
 
 def walk(
-    base: int, parts: Sequence[bytes] = (), *, limit: int | None = None, strict: bool = False
+    base: int,
+    parts: Sequence[bytes] = (),
+    *,
+    limit: int | None = None,
+    strict: bool = False,
+    special: bool = False,
 ) -> Generator[Entry, None, None]:
     """Give the files and folders below ``parts``, sorted, each folder before what is in it.
 
-    Links and special files are left out. A folder that vanishes or cannot be read is
-    given, without its contents; with ``strict`` it raises.
+    Links and special files are left out, unless ``special`` is true. A folder that vanishes or
+    cannot be read is given, without its contents; with ``strict`` it raises.
 
     Raises:
         InvalidPath: there are more than ``limit`` entries.
@@ -77,7 +82,7 @@ def walk(
     prefix = b"".join(part + b"/" for part in parts)
     levels = [_Level(open_folder(base, parts), len(prefix))]
     try:
-        found = _read(levels[0], parts, limit, 0)
+        found = _read(levels[0], parts, limit, 0, special)
         while levels:
             level = levels[-1]
             prefix = prefix[: level.depth_bytes]
@@ -106,7 +111,7 @@ def walk(
             levels.append(_Level(inner, len(prefix)))
             if len(levels) > OPEN_AT_ONCE:
                 levels[-OPEN_AT_ONCE - 1].close()
-            found = _read(levels[-1], parts, limit, found)
+            found = _read(levels[-1], parts, limit, found, special)
     finally:
         for level in levels:
             level.close()
@@ -129,7 +134,9 @@ def _descriptor(base: int, levels: list[_Level], prefix: bytes) -> int:
     return last.descriptor
 
 
-def _read(level: _Level, parts: Sequence[bytes], limit: int | None, found: int) -> int:
+def _read(
+    level: _Level, parts: Sequence[bytes], limit: int | None, found: int, special: bool
+) -> int:
     """Read the folder of ``level``; return how many entries the walk has found by now."""
     assert level.descriptor is not None
     with os.scandir(level.descriptor) as entries:
@@ -138,7 +145,7 @@ def _read(level: _Level, parts: Sequence[bytes], limit: int | None, found: int) 
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            if not (special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                 continue
             found += 1
             if limit is not None and found > limit:

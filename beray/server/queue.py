@@ -83,7 +83,7 @@ class RunQueue:
         if not has_work_dir:
             log.warning("a work_dir was missing", task_id=task.id)
             try:
-                await run_in_threadpool(self._workspaces.create, task.id)
+                await run_in_threadpool(self._workspaces.create, task.id, task.user_id)
             except OSError as error:
                 # Its run will fail and say so; the others have theirs.
                 log.error("it could not be made", task_id=task.id, exc_info=error)

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
 from beray.server.outbound.allow_list import AllowList
+from beray.server.sandbox import uids
 from beray.server.sandbox.bubblewrap import Bind
 
 SHARED_USER_QUEUED: Final = 100
@@ -77,6 +78,9 @@ class Settings(BaseSettings):
     sandbox_network: Literal["never", "task", "always"] = "task"
     """Whether shell commands may reach the network; ``task``: where the task asks for it.
     Without bubblewrap they always can."""
+    sandbox_uids: str = uids.DEFAULT
+    """Range of host uids, ``FIRST-LAST``, for the commands of a server that is root: one for each
+    user. Not used by other servers."""
     tree_limit: int = Field(default=10_000, ge=1)
     """How many entries a listing of files may have."""
 
@@ -247,6 +251,12 @@ class Settings(BaseSettings):
         if said in ("1", "true", "yes", "on"):
             return "always"
         return "task" if said in ("0", "false", "no", "off") else value
+
+    @field_validator("sandbox_uids")
+    @classmethod
+    def _uids(cls, text: str) -> str:
+        uids.parse(text)
+        return text
 
     @field_validator("trusted_proxies", "gateway_allow")
     @classmethod

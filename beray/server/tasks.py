@@ -142,7 +142,7 @@ async def create_task(
             most_queued=app.settings.queued_per_user,
         )
         try:
-            app.workspaces.create(task.id)
+            app.workspaces.create(task.id, user.id)
         except OSError:
             # A task that cannot run must not stay, nor keep its key from the next try.
             app.store.undo_task(task.id)

@@ -20,6 +20,7 @@ from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
 from beray.server.quota import DiskSpace
+from beray.server.sandbox.ownership import set_owner
 from beray.server.writer import Writer, require_free
 
 __all__ = [
@@ -53,10 +54,18 @@ class Workspaces:
 
     Args:
         space_of: returns the quota of the work_dir at a path; without it, there is none.
+        uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
     """
 
-    def __init__(self, root: Path, space_of: Callable[[Path], DiskSpace] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        space_of: Callable[[Path], DiskSpace] | None = None,
+        *,
+        uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
+    ) -> None:
         self.root = root
+        self._uid_of = uid_of
         self._space_of = space_of
         self._spaces: dict[int, DiskSpace] = {}
         self._lock = threading.Lock()
@@ -71,17 +80,20 @@ class Workspaces:
         """Return the ids of the tasks that have a work_dir."""
         return {int(name) for name in os.listdir(self.root) if name.isdigit()}
 
-    def create(self, task_id: int) -> Path:
-        """Make the work_dir of a task, for its owner alone, and return its path.
+    def create(self, task_id: int, user_id: int | None = None) -> Path:
+        """Make the work_dir of a user's task, for its owner alone, and return its path.
 
         Raises:
             FileExistsError: there is one, with something in it.
+            NoSandboxUid: there is no uid for the user.
         """
+        uid = self._uid_of(user_id)
         path = self.path(task_id)
         # An empty one is what a server that died right here has left.
         with suppress(OSError):
             path.rmdir()
         path.mkdir(mode=0o700)
+        set_owner(path, uid)
         return path
 
     def remove(self, task_id: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from beray.server import beneath
 from beray.server.beneath import open_folder, refusals, shown
 from beray.server.quota import Reservation
+from beray.server.sandbox.ownership import inherit_owner
 
 if TYPE_CHECKING:
     from beray.server.workspace import Workspace
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class Writer:
     """A file on its way into a work_dir: staged outside, renamed into place at the end.
+
+    It and the folders that are made for it belong to the owner of the work_dir.
 
     Use it as a context manager, or call ``commit`` or ``discard``.
 
@@ -89,6 +92,7 @@ class Writer:
         """
         try:
             self._file.flush()
+            inherit_owner(self._file.fileno(), self._workspace.descriptor)
             os.fsync(self._file.fileno())
             self._file.close()
             with refusals(shown(self._asked)), self._made_parent() as folder:
@@ -122,6 +126,8 @@ class Writer:
                 deeper = open_folder(folder, (part,))
                 os.close(folder)
                 folder = deeper
+                if depth in made:
+                    inherit_owner(folder, self._workspace.descriptor)
             yield folder
         except BaseException:
             for depth in reversed(made):

@@ -18,6 +18,7 @@ from typing import Final
 from filelock import FileLock
 
 from beray.server import disk_usage, folders
+from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 
@@ -51,7 +52,9 @@ def binds(settings: Settings, sandbox: Sandbox, user_id: int) -> list[Bind]:
         return []
     home = home_of(settings, user_id)
     return [
-        _private(bind, home, settings) if bind.writable and home is not None else bind
+        _private(bind, home, settings, sandbox.uid_of(user_id))
+        if bind.writable and home is not None
+        else bind
         for bind in settings.agent_binds()
     ]
 
@@ -69,7 +72,7 @@ def home_of(settings: Settings, user_id: int) -> Path | None:
     return None
 
 
-def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
+def _private(bind: Bind, home: Path, settings: Settings, uid: int | None) -> Bind:
     copy = home / _name(bind.path)
     try:
         if not os.path.lexists(copy):
@@ -84,6 +87,7 @@ def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
                 f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can remove "
                 f"{FOLDER}/{home.name} in the data directory; the next task makes a new copy."
             )
+        _give(copy, uid)
     except (OSError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "its directories are nested too deeply"
         raise AgentCopyError(
@@ -91,6 +95,16 @@ def _private(bind: Bind, home: Path, settings: Settings) -> Bind:
         ) from error
     # A path that does not exist has no copy, and nothing is bound in its place.
     return Bind(str(copy), writable=True, inside=bind.path)
+
+
+def _give(copy: Path, uid: int | None) -> None:
+    """Give a copy to the uid of the agent; its own owner says whether that was done before."""
+    if uid is None or not os.path.lexists(copy) or os.lstat(copy).st_uid == uid:
+        return
+    if copy.is_dir() and not copy.is_symlink():
+        give_tree(copy, uid)
+    else:
+        set_owner(copy, uid)
 
 
 def _name(path: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.sandbox import seccomp
+from beray.server.sandbox.ownership import set_owner
 
 INSIDE: Final = "/workspace"
 """The work_dir as a sandboxed command sees it."""
@@ -23,8 +24,9 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
 _ETC: Final = (
     "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-    "nsswitch.conf", "group", "passwd", "pki", "ssl",
+    "nsswitch.conf", "pki", "ssl",
 )  # fmt: skip
+_ACCOUNTS: Final = ("group", "passwd")
 _ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
 _PROC_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PROC_HIDDEN: Final = (
@@ -36,6 +38,7 @@ _USERNS_RESTRICTIONS: Final = {
     "kernel/unprivileged_userns_clone": "0",
     "user/max_user_namespaces": "0",
 }
+_BIND_OPTIONS: Final = frozenset({"--bind", "--bind-try", "--ro-bind", "--ro-bind-try"})
 _FIRST_DATA: Final = 3
 """Descriptor that the launcher gives the first of ``CommandLine.data``."""
 
@@ -56,6 +59,20 @@ class CommandLine:
     arguments: list[str]
     data: list[bytes]
     """Contents of the descriptors 3, 4, … that ``arguments`` name."""
+    uid: int | None
+    """Host uid that executes it; None: the server's."""
+
+    def staged(self, directory: str) -> tuple[list[str], list[str]]:
+        """Return the arguments with other sources of bind mounts, and the original sources.
+
+        The sources become ``directory``/0, 1, …; see ``launcher/mounts.py``.
+        """
+        arguments, sources = list(self.arguments), []
+        for place, argument in enumerate(arguments):
+            if argument in _BIND_OPTIONS:
+                sources.append(arguments[place + 1])
+                arguments[place + 1] = f"{directory}/{len(sources) - 1}"
+        return arguments, sources
 
 
 def command_line(
@@ -64,11 +81,15 @@ def command_line(
     *,
     network: bool,
     binds: Iterable[Bind] = (),
+    uid: int | None = None,
 ) -> CommandLine:
     """Return the command line before the command itself.
 
     ``/tmp`` and ``/dev/shm`` are folders of ``scratch``: what a command writes there is on
     disk, where it is counted, and not in memory.
+
+    Args:
+        uid: host uid that the launcher changes to; None: the server's.
     """
     data: list[bytes] = []
 
@@ -83,16 +104,21 @@ def command_line(
         "--hostname", "beray", "--proc", "/proc", *_proc(), "--dev", "/dev",
         *_system(network),
     ]  # fmt: skip
+    if uid is None:
+        arguments += _etc(_ACCOUNTS)
+    else:
+        for name, content in _accounts(uid).items():
+            arguments += ["--ro-bind-data", descriptor(content), f"/etc/{name}"]
     if (filter_program := seccomp.program()) is not None:
         arguments += ["--seccomp", descriptor(filter_program)]
     arguments += [
-        "--bind", _made(scratch / "tmp"), "/tmp",
-        "--bind", _made(scratch / "shm"), "/dev/shm",
+        "--bind", _made(scratch / "tmp", uid), "/tmp",
+        "--bind", _made(scratch / "shm", uid), "/dev/shm",
         *_bound(binds),
         "--bind", str(work_dir), INSIDE, "--chdir", INSIDE,
         "--remount-ro", "/dev", "--remount-ro", "/", "--",
     ]  # fmt: skip
-    return CommandLine(arguments, data)
+    return CommandLine(arguments, data, uid)
 
 
 @cache
@@ -116,7 +142,7 @@ def can_disable_userns() -> bool:
 def userns_restriction(settings: Path = Path("/proc/sys")) -> str | None:
     """Return the kernel setting that keeps unprivileged users from creating user namespaces.
 
-    bwrap needs them where the server is not root.
+    bwrap needs them, also where the server is root: it runs under the uid of a user.
     """
     for name, value in _USERNS_RESTRICTIONS.items():
         try:
@@ -126,6 +152,16 @@ def userns_restriction(settings: Path = Path("/proc/sys")) -> str | None:
         if found == value:
             return f"{name.replace('/', '.')}={value}"
     return None
+
+
+def _accounts(uid: int) -> dict[str, bytes]:
+    """Return ``passwd`` and ``group``: programs look up the names of their ids."""
+    passwd = f"root:x:0:0:root:/root:/bin/false\nberay:x:{uid}:{uid}:BeRay:/tmp:/bin/sh\n"
+    group = f"root:x:0:\nberay:x:{uid}:\n"
+    return {
+        "passwd": f"{passwd}nobody:x:65534:65534:nobody:/:/bin/false\n".encode(),
+        "group": f"{group}nogroup:x:65534:\n".encode(),
+    }
 
 
 def _proc() -> Iterator[str]:
@@ -145,8 +181,9 @@ def _proc() -> Iterator[str]:
             yield from ("--ro-bind", "/dev/null", path)
 
 
-def _made(folder: Path) -> str:
+def _made(folder: Path, uid: int | None) -> str:
     folder.mkdir(exist_ok=True)
+    set_owner(folder, uid)
     return str(folder)
 
 

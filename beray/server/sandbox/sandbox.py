@@ -3,6 +3,9 @@
 Either way a small supervisor stands between the server and the command. It holds one
 end of a pipe; when the server closes the other, or dies, the whole process tree of
 the command goes.
+
+If the server is root, bubblewrap runs under the uid that owns the command's work_dir, which
+is the uid of its user (``uid_of``). The supervisor stays root.
 """
 
 from __future__ import annotations
@@ -27,9 +30,10 @@ from starlette.concurrency import run_in_threadpool
 from beray.server import folders
 from beray.server.disk_usage import USAGE_FILE, DiskLimits
 from beray.server.quota import DiskSpace
-from beray.server.sandbox import bubblewrap
+from beray.server.sandbox import bubblewrap, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.ownership import set_owner
 from beray.server.settings import Settings
 from beray.server.shortage import patiently
 
@@ -46,6 +50,9 @@ DESCRIPTORS_FACTOR: Final = 16
 HOME: Final = os.path.expanduser("~")
 """Where the agents of the owner have their own settings."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
+_STAGING: Final = ("/mnt", "/media", "/srv", "/run", "/sys")
+"""Directories that every user may enter, and that no sandbox contains. One of them becomes the
+place of a command's bind sources, in a mount namespace of its own."""
 
 Kind = Literal["bubblewrap", "none"]
 
@@ -63,6 +70,8 @@ class Sandbox:
         self.kind = kind
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
+        separate = kind == "bubblewrap" and os.geteuid() == 0
+        self._uids = uids.parse(settings.sandbox_uids) if separate else None
 
     @classmethod
     async def detect(cls, settings: Settings) -> Sandbox:
@@ -86,6 +95,12 @@ class Sandbox:
         problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
         if problem is None:
             log.info("sandbox: bubblewrap", network=settings.sandbox_network)
+            if sandboxed._uids is not None and (others := sandboxed._uids.shared_with()):
+                log.warning(
+                    "commands have the rights of other accounts of this host; choose another range",
+                    setting=f"{uids.SETTING}={settings.sandbox_uids}",
+                    accounts=others,
+                )
             return sandboxed
         if wanted == "bubblewrap":
             raise SandboxUnavailable(f"bubblewrap does not work here: {problem}")
@@ -96,7 +111,13 @@ class Sandbox:
         """Why a command does not work in here; ``None`` where it does."""
         if shutil.which("bwrap") is None:
             return "bwrap is not installed"
+        if self._uids is not None and (problem := self._uids.unmapped()) is not None:
+            return problem
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            try:
+                set_owner(Path(folder), self.uid_of(None))
+            except OSError as error:
+                return f"root cannot change owners in {self._scratch}: {error.strerror}"
             command = ["/bin/sh", "-c", "echo works > probe && cat probe"]
             async with self.process(command, Path(folder)) as process:
                 assert process.stdout is not None
@@ -116,6 +137,24 @@ class Sandbox:
                     "install an AppArmor profile that permits them to bwrap"
                 )
             return problem
+
+    @property
+    def has_own_uids(self) -> bool:
+        """True if commands run under other uids than the server."""
+        return self._uids is not None
+
+    def uid_of(self, user_id: int | None) -> int | None:
+        """Return the host uid for a user's commands; None: they run under the server's.
+
+        The work_dirs of a user must belong to it.
+
+        Args:
+            user_id: None: callers without an account.
+
+        Raises:
+            NoSandboxUid: the configured range has none for this user.
+        """
+        return None if self._uids is None else self._uids.of_user(user_id)
 
     def inside(self, work_dir: Path) -> str:
         """The path of ``work_dir`` as a command sees it."""
@@ -261,7 +300,10 @@ class Sandbox:
     def _box(
         self, work_dir: Path, scratch: str, network: bool, binds: Sequence[Bind]
     ) -> CommandLine:
-        return bubblewrap.command_line(work_dir, Path(scratch), network=network, binds=binds)
+        uid = None if self._uids is None else self._uids.require(work_dir)
+        return bubblewrap.command_line(
+            work_dir, Path(scratch), network=network, binds=binds, uid=uid
+        )
 
     @asynccontextmanager
     async def _supervised(
@@ -322,7 +364,16 @@ def _spec(
     if box is None:
         return {"command": list(command), "limits": limits}
     data = [content.decode("latin-1") for content in box.data]
-    return {"command": [*box.arguments, *command], "limits": limits, "data": data}
+    if box.uid is None:
+        return {"command": [*box.arguments, *command], "limits": limits, "data": data}
+    directory = next(path for path in _STAGING if os.path.isdir(path))
+    arguments, sources = box.staged(directory)
+    return {
+        "command": [*arguments, *command],
+        "limits": limits,
+        "data": data,
+        "user": {"uid": box.uid, "directory": directory, "sources": sources},
+    }
 
 
 async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:

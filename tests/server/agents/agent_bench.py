@@ -37,7 +37,8 @@ class Bench:
         self.kind: Kind = kind
         self.data_dir = tmp_path / "data"
         (self.data_dir / "scratch").mkdir(parents=True)
-        self.work_dir = Workspaces(tmp_path / "workspaces").create(1)
+        uid_of = Sandbox(kind, self.settings()).uid_of
+        self.work_dir = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(1, 1)
         self.recorder = Recorder()
 
     def settings(self, **given: Any) -> Settings:

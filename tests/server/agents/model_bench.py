@@ -44,9 +44,10 @@ class Bench:
         """``steps`` are the answers of a model; without any, the settings' model is asked."""
         made = Settings(data_dir=tmp_path / "data", **settings)
         (tmp_path / "work").mkdir()
-        work_dir = Workspaces(tmp_path / "work").create(1)
+        sandbox = await Sandbox.detect(made)
+        work_dir = Workspaces(tmp_path / "work", uid_of=sandbox.uid_of).create(1, 1)
         model = Scripted(steps) if steps else None
-        return cls(made, await Sandbox.detect(made), work_dir, model=model)
+        return cls(made, sandbox, work_dir, model=model)
 
     def budget(self, budget: Budget) -> None:
         self.sink = Recorder(budget)

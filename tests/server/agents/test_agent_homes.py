@@ -17,6 +17,7 @@ from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace import Workspaces
 from beray.testing import RunningServer
 from tests.server.agents.agent_bench import Bench, bench
 
@@ -201,9 +202,13 @@ async def test_agents_of_different_users_do_not_see_each_others_settings(
     runner = work.command(f'sh -c "{script}"', agent_paths=f"{source}=rw")
     runner._settings.set_listener("192.0.2.1", embedded=False)
 
+    uid_of = Sandbox(work.kind, runner._settings).uid_of
+    others = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(2, 2)
+
     async def run(user_id: int) -> str:
         work.recorder.events.clear()
-        job = Job(1, "rotated", None, work.work_dir, user_id=user_id)
+        work_dir = work.work_dir if user_id == 1 else others
+        job = Job(user_id, "rotated", None, work_dir, user_id=user_id)
         assert await runner.run(job, work.recorder) == Outcome("COMPLETED")
         return work.recorder.text()
 

@@ -15,6 +15,7 @@ from support import sleepers, until
 from beray.server.gateway.prefabs import process, registry
 from beray.server.gateway.prefabs.frames import RunFailed
 from beray.server.gateway.prefabs.process import Order
+from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from tests.server.gateway.prefab_folders import write_prefab
@@ -45,6 +46,8 @@ class Bench:
         write_prefab(self.folder, module, functions)
         for name in ("inputs", "outputs"):
             (self.work / name).mkdir(parents=True, exist_ok=True)
+        if (uid := self.sandbox.uid_of(1)) is not None:
+            give_tree(self.work, uid)
         prefab = registry.inspected(self.folder, is_official=False)
         order = Order(prefab, "main", parameters, self.work, {}, 64 * MIB, 0, {"KEY": "s3cret"})
         before = set(psutil.pids())

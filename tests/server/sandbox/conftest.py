@@ -1,18 +1,24 @@
-"""Sandboxes of this host, for the tests of isolation."""
+"""Sandboxes of this host, and a server that is root, for the tests of isolation."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from beray.server.sandbox.bubblewrap import Bind
+from beray.server.sandbox import uids
+from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import Workspaces
+from beray.testing import RunningServer
+
+RANGE = uids.parse(uids.DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -24,11 +30,10 @@ class Box:
 
     def run(self, *command: str) -> tuple[int, str]:
         """Run a command to its end; return its exit status and its output."""
-        roots = {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])}
 
         async def run() -> tuple[int, str]:
             async with self.sandbox.function(
-                command, self.work_dir, [Bind(root) for root in sorted(roots)], {}, network=False
+                command, self.work_dir, interpreter_binds(), {}, network=False
             ) as process:
                 output, errors = await process.communicate()
             assert process.returncode is not None
@@ -47,4 +52,18 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
     sandbox = asyncio.run(Sandbox.detect(settings))
     if sandbox.kind != "bubblewrap":
         pytest.skip("bubblewrap does not work here")
-    return Box(sandbox, Workspaces(data_dir / "workspaces").create(1))
+    return Box(sandbox, Workspaces(data_dir / "workspaces", uid_of=sandbox.uid_of).create(1, 1))
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only a server that is root changes the uid")
+
+
+@pytest.fixture(scope="module")
+def root_server(tmp_path_factory: pytest.TempPathFactory, box: Box) -> Iterator[RunningServer]:
+    """A server that is root and has bubblewrap."""
+    require_root()
+    settings = {"BERAY_SANDBOX": "bubblewrap", "BERAY_SLOTS": "4", "BERAY_PREFAB_AUTHORS": "*"}
+    with RunningServer.start(tmp_path_factory.mktemp("root") / "data", **settings) as server:
+        yield server

@@ -8,11 +8,23 @@ from pathlib import Path
 import pytest
 
 from beray.server.sandbox import bubblewrap
-from beray.server.sandbox.bubblewrap import Bind
+from beray.server.sandbox.bubblewrap import Bind, CommandLine
 
 
 def after(arguments: list[str], option: str) -> list[str]:
     return [arguments[place + 1] for place, one in enumerate(arguments) if one == option]
+
+
+def test_sources_of_binds_are_staged_in_order() -> None:
+    line = CommandLine(
+        ["bwrap", "--ro-bind", "/usr", "/usr", "--tmpfs", "/a", "--bind-try", "b", "/b"], [], 1
+    )
+    arguments, sources = line.staged("/mnt")
+    assert arguments == [
+        "bwrap", "--ro-bind", "/mnt/0", "/usr", "--tmpfs", "/a", "--bind-try", "/mnt/1", "/b",
+    ]  # fmt: skip
+    assert sources == ["/usr", "b"]
+    assert "/usr" in line.arguments
 
 
 def test_settings_of_the_host_are_read_only_whoever_the_server_is(tmp_path: Path) -> None:
@@ -21,6 +33,18 @@ def test_settings_of_the_host_are_read_only_whoever_the_server_is(tmp_path: Path
     # Mounted over the procfs of the sandbox, hence after it.
     assert made.index("--proc") < made.index("/proc/sys")
     assert not any(path.startswith("/sys") for path in made)
+
+
+def test_a_command_with_its_own_uid_sees_no_accounts_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubblewrap, "set_owner", lambda _path, _uid: None)
+    line = bubblewrap.command_line(tmp_path, tmp_path, network=True, uid=70001)
+    assert "/etc/passwd" not in after(line.arguments, "--ro-bind")
+    numbers = [int(number) for option in ("--ro-bind-data", "--seccomp")
+               for number in after(line.arguments, option)]  # fmt: skip
+    assert numbers == list(range(3, 3 + len(line.data)))
+    assert b"beray:x:70001:70001:" in line.data[0]
 
 
 @pytest.mark.parametrize("missing", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
 
 import beray
 from beray.server.gateway.prefabs.frames import (
@@ -22,6 +25,7 @@ from beray.server.gateway.prefabs.frames import (
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
 from beray.server.sandbox.interpreter import interpreter_binds
+from beray.server.sandbox.ownership import open_to_all
 from beray.server.sandbox.sandbox import Sandbox
 
 MOST_PROCESSES: Final = 64
@@ -76,7 +80,7 @@ async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
     try:
         async with (
             asyncio.timeout(function.seconds) as clock,
-            _process(sandbox, order.prefab.folder, order.folder, limits, function.network) as child,
+            _process(sandbox, order.prefab, order.folder, limits, function.network) as child,
         ):
             await child.send(job)
             return await _until_end(child, emit)
@@ -99,7 +103,7 @@ async def inspected(sandbox: Sandbox, prefab: Installed, folder: Path, seconds: 
     try:
         async with (
             asyncio.timeout(seconds) as clock,
-            _process(sandbox, prefab.folder, folder, limits, network=False) as child,
+            _process(sandbox, prefab, folder, limits, network=False) as child,
         ):
             await child.send(job)
             name, data = await child.frame()
@@ -142,6 +146,16 @@ def shortened(failed: RunFailed, *places: Path) -> RunFailed:
     return RunFailed(failed.code, without(failed.message), without(failed.traceback))
 
 
+def unreadable() -> list[str]:
+    """Return those parts of the Python installation that other users of this host may not read.
+
+    The uids of a root server's commands are such users; a ``umask`` of 077 leads to this.
+    """
+    program = os.path.realpath(sys.executable)
+    parts = {program: 0o005, os.__file__: 0o004, str(_PACKAGE): 0o005, str(_CHILD): 0o004}
+    return [part for part, mode in parts.items() if os.stat(part).st_mode & mode != mode]
+
+
 class _Places:
     """The folders as the function sees them."""
 
@@ -153,9 +167,11 @@ class _Places:
 
 @asynccontextmanager
 async def _process(
-    sandbox: Sandbox, prefab: Path, folder: Path, limits: Mapping[str, int], network: bool
+    sandbox: Sandbox, prefab: Installed, folder: Path, limits: Mapping[str, int], network: bool
 ) -> AsyncIterator[Child]:
-    binds = [*interpreter_binds(), Bind(str(_PACKAGE)), Bind(str(prefab), inside=_PREFAB)]
+    if not prefab.is_official and sandbox.has_own_uids:
+        await run_in_threadpool(open_to_all, prefab.folder)
+    binds = [*interpreter_binds(), Bind(str(_PACKAGE)), Bind(str(prefab.folder), inside=_PREFAB)]
     async with (
         sandbox.function(command(), folder, binds, limits, network=network) as process,
         Child(process) as child,

@@ -30,6 +30,7 @@ from beray.server.gateway.prefabs.registry import Installed, NoSuchPrefab, Versi
 from beray.server.gateway.prefabs.secrets import MOST_CHARACTERS
 from beray.server.gateway.refusals import INVALID_INPUT, GatewayRefused, GatewayRoute, invalid
 from beray.server.problems import Problem
+from beray.server.sandbox.ownership import set_owner
 from beray.server.tables import User
 from beray.text import is_encodable
 
@@ -87,13 +88,14 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != ZIP:
         raise GatewayRefused(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
+    uid = app.gateway.prefabs.sandbox.uid_of(user_id)
     archive = await request.body()
     root = app.gateway.prefabs.registry.root
     async with _folder(root) as place:
         fresh = place / "prefab"
         try:
             await run_in_threadpool(archives.unpacked, archive, fresh)
-            prefab = await _inspect(app, fresh, place)
+            prefab = await _inspect(app, fresh, place, uid)
             installed, is_new = await run_in_threadpool(_install, app, prefab, user_id)
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
@@ -130,11 +132,12 @@ def _install(app: Services, fresh: Installed, user_id: int) -> tuple[Installed, 
         return prefabs.registry.install(fresh.folder)
 
 
-async def _inspect(app: Services, fresh: Path, place: Path) -> Installed:
+async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> Installed:
     """Prove that the module has what the manifest says; the prefab."""
     prefab = await run_in_threadpool(registry.inspected, fresh, False)
     work = place / "work"
     work.mkdir()
+    set_owner(work, uid)
     try:
         found = await process.inspected(app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS)
     except RunFailed as failed:

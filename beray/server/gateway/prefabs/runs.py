@@ -24,6 +24,7 @@ from beray.server.gateway.prefabs.frames import Emit, Piece, RunFailed
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.gateway.refusals import GatewayRefused
 from beray.server.quota import DiskSpace, OverQuota
+from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
 from beray.server.settings import Settings
@@ -137,6 +138,8 @@ class PrefabRuns:
         most = self._settings.prefab_disk_bytes
         with _storing():
             names = await run_files.fetched(self._objects, caller, call.keys, folder, most)
+        if (uid := self._sandbox.uid_of(caller.user_id)) is not None:
+            await run_in_threadpool(give_tree, folder, uid)
         order = Order(
             call.prefab, call.name, call.parameters, folder, names, most,
             self._settings.task_max_memory_bytes, call.secrets,

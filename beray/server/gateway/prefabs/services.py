@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.gateway.files.objects import ObjectStore
+from beray.server.gateway.prefabs import process
 from beray.server.gateway.prefabs.authors import Authors
 from beray.server.gateway.prefabs.calls_in import Preparation
 from beray.server.gateway.prefabs.registry import Registry
@@ -20,6 +22,8 @@ from beray.server.settings import Settings
 from beray.server.store import Store
 
 FOLDER: Final = "prefabs"
+
+log = structlog.get_logger("beray.prefabs")
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ async def running_prefabs(
     """
     registry = Registry(settings.data_dir / FOLDER)
     await run_in_threadpool(registry.load)
+    if sandbox.has_own_uids and (paths := process.unreadable()):
+        log.warning(
+            "functions of prefabs cannot run: their uids may not read the Python installation; "
+            "allow it with chmod -R o+rX",
+            paths=paths,
+        )
     secrets = PrefabSecrets(store, settings.data_dir)
     runs = PrefabRuns(settings, sandbox, objects)
     try:

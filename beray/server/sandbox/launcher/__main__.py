@@ -14,6 +14,8 @@ with the length (big-endian), then JSON with these keys:
 - ``report``: optional path of a file that receives what unlinked files use.
 - ``data`` (optional): list of strings; the command can read the bytes of each (latin-1) from the
   descriptors 3, 4, ….
+- ``user`` (optional, only if this program runs as root): ``uid`` that executes the command, and
+  ``directory`` and ``sources`` of ``mounts.stage``.
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
@@ -31,9 +33,11 @@ TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
-    from beray.server.sandbox.launcher import cgroup, supervisor
+    from beray.server.sandbox.launcher import cgroup, mounts, privileges, supervisor
 else:
     import cgroup
+    import mounts
+    import privileges
     import supervisor
 
 _FIRST_DATA = 3
@@ -103,14 +107,24 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 def _execute(spec: "dict[str, Any]") -> None:
     """Replace this process by the command; return after writing the reason if that fails."""
     command: list[str] = spec["command"]
+    user: dict[str, Any] | None = spec.get("user")
+    parent = os.getppid()
     step = "cannot prepare the command"
     try:
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored, signal.SIG_DFL)
         # The server creates private files; a command has the usual mask.
         os.umask(0o022)
+        if user is not None:
+            step = "root without CAP_SYS_ADMIN cannot mount; run the server as another user"
+            mounts.stage(user["directory"], user["sources"])
+            step = "cannot prepare the command"
         _provide(spec.get("data", []))
         supervisor.set_limits(spec["limits"])
+        if user is not None:
+            step = f"cannot become uid {user['uid']}"
+            privileges.drop(user["uid"])
+            supervisor.die_with(parent)
         step = command[0]
         os.execvp(command[0], command)
     except OSError as error:

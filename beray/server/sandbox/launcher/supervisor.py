@@ -78,10 +78,7 @@ def _start(run: Callable[[], object]) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        if _LINUX:
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != supervisor:
-                os._exit(125)
+        die_with(supervisor)
         run()
     finally:
         os._exit(127)
@@ -96,6 +93,17 @@ def fork() -> int:
             if error.errno not in (errno.EAGAIN, errno.ENOMEM):
                 raise
         time.sleep(_FORK_SECONDS)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, the process ``parent``, ends.
+
+    Linux only; to be repeated after a change of the uid, which clears this.
+    """
+    if _LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(125)
 
 
 def set_limits(bounds: dict[str, int]) -> None:
