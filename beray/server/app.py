@@ -37,6 +37,7 @@ from beray.server.refusals import Refused
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
+from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import OpenRequests, SessionMiddleware
@@ -89,8 +90,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """Start the services of ``app``, and close them.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, ObjectStoreUnavailable, McpServersFileError,
-            OSError, SQLAlchemyError: they do not start.
+        UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
+        McpServersFileError, OSError, SQLAlchemyError: they do not start.
     """
     async with AsyncExitStack() as closing:
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
@@ -103,6 +104,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             sandbox.disk_space,
             uid_of=sandbox.uid_of,
         )
+        users = await run_in_threadpool(store.users_of_tasks)
+        await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
         event_log.start()

@@ -37,6 +37,7 @@ from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
 from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.sandbox.sandbox import SandboxUnavailable
+from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.settings import Settings
 from beray.server.shortage import is_shortage
 from beray.server.store import utc_now
@@ -47,6 +48,12 @@ LOCK_FILE: Final = "server.lock"
 ANNOUNCE_FILE: Final = "server.json"
 LOCK_SECONDS: Final = 5.0
 GRACEFUL_SECONDS: Final = 10
+
+_UNUSABLE: Final = (
+    UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
+    McpServersFileError,
+)  # fmt: skip
+"""Errors whose text says what an operator has to do."""
 
 log = structlog.get_logger("beray.server")
 
@@ -264,8 +271,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
 
 def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
-    unusable = UnusableDatabase | SandboxUnavailable | ObjectStoreUnavailable | McpServersFileError
-    if isinstance(error, unusable):
+    if isinstance(error, _UNUSABLE):
         return one_line(str(error))
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
@@ -297,11 +303,27 @@ def _own(data_dir: Path, seconds: float) -> Iterator[None]:
     except LockTimeout:
         raise CannotServe(f"another server uses {data_dir}; stop it or give a --data-dir") from None
     except OSError as error:
-        raise CannotServe(f"{data_dir} cannot be used: {error.strerror}") from None
+        raise CannotServe(
+            f"{data_dir} cannot be used: {error.strerror}{_owner(data_dir)}"
+        ) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _owner(data_dir: Path) -> str:
+    """Return what to do where the data folder belongs to another user; else nothing."""
+    try:
+        found = data_dir.stat().st_uid
+    except OSError:
+        return ""
+    if found == os.geteuid():
+        return ""
+    return (
+        f"; it belongs to uid {found}, and this server runs as uid {os.geteuid()}: run it as that "
+        f"user, or change the owner: sudo chown -R {os.geteuid()} {data_dir}"
+    )
 
 
 def _make_private(data_dir: Path) -> None:

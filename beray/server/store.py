@@ -219,6 +219,11 @@ class Store(Database):
         with self.reading() as session:
             return [Unfinished(*row) for row in session.execute(unfinished)]
 
+    def users_of_tasks(self) -> dict[int, int]:
+        """Return the id of the user of each task, by the id of the task."""
+        with self.reading() as session:
+            return dict(session.execute(select(Task.id, Task.user_id)).tuples().all())
+
     def release_task(self, task_id: int) -> Task | None:
         """Let go of a held task; ``None`` where it was not held."""
         with self.writing() as session:

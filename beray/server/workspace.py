@@ -70,7 +70,21 @@ class Workspaces:
         self._spaces: dict[int, DiskSpace] = {}
         self._lock = threading.Lock()
         self._incoming = root / INCOMING
+        self._mark_interrupted()
         folders.make_empty(self._incoming)
+
+    def _mark_interrupted(self) -> None:
+        """Have ``work_dir_owners.settle`` look at the work_dirs that were being written into.
+
+        A folder there may still belong to a server that is root.
+        """
+        if os.geteuid() != 0 or not self._incoming.is_dir():
+            return
+        for staged in os.listdir(self._incoming):
+            task_id, mark, _ = staged.partition("-")
+            if mark:
+                with suppress(FileNotFoundError):
+                    set_owner(self.root / task_id, 0)
 
     def path(self, task_id: int) -> Path:
         """Where the work_dir of a task is, or would be."""
@@ -149,7 +163,7 @@ def open_work_dir(path: Path, space: DiskSpace | None = None) -> Workspace:
     """
     with refusals(f"the work_dir of task {path.name}"), _folder(path.parent) as root:
         descriptor = open_folder(root, (os.fsencode(path.name),))
-        return Workspace(descriptor, path.parent / INCOMING, space)
+        return Workspace(descriptor, path.parent / INCOMING, path.name, space)
 
 
 class Workspace:
@@ -159,8 +173,11 @@ class Workspace:
     cannot use, and then has touched nothing.
     """
 
-    def __init__(self, descriptor: int, incoming: Path, space: DiskSpace | None = None) -> None:
+    def __init__(
+        self, descriptor: int, incoming: Path, name: str, space: DiskSpace | None = None
+    ) -> None:
         self.descriptor = descriptor
+        self._name = name
         self._incoming = incoming
         self._space = space
 
@@ -239,7 +256,7 @@ class Workspace:
             reservation = self._space.reservation(
                 files=files, folders=folders, replaced=replaced or 0
             )
-        staged = self._incoming / uuid.uuid4().hex
+        staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
         try:
             return Writer(self, path, parents, name, staged, reservation)
         except OSError:

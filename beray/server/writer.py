@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Writer:
     """A file on its way into a work_dir: staged outside, renamed into place at the end.
 
-    It and the folders that are made for it belong to the owner of the work_dir.
+    It and the folders that are made for it belong to the owner of the work_dir. If the server is
+    killed before a folder does, the staged file is left and says so (see ``Workspaces``).
 
     Use it as a context manager, or call ``commit`` or ``discard``.
 

@@ -33,7 +33,7 @@ def workspace(work_dir: Path) -> Iterator[Workspace]:
     # Not through a new Workspaces: it would empty what is under way.
     descriptor = os.open(work_dir, os.O_RDONLY)
     incoming = work_dir.parent / ".incoming"
-    with Workspace(descriptor, incoming) as workspace:
+    with Workspace(descriptor, incoming, work_dir.name) as workspace:
         yield workspace
     assert os.listdir(incoming) == []
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,11 @@ from gateway_support import refusal
 from support import done, sleepers, text, until
 
 from beray import BeRayClient
+from beray.server import writer
 from beray.server.gateway.prefabs import archives
+from beray.server.sandbox.ownership import inherit_owner
+from beray.server.workspace import open_work_dir
+from beray.server.writer import Writer
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
@@ -30,6 +37,7 @@ for file in kernel/core_pattern kernel/panic vm/overcommit_memory; do
 done
 """
 PREFAB = """
+import itertools
 import os
 
 def main(call):
@@ -180,6 +188,124 @@ def test_a_command_changes_what_was_uploaded(
     assert events[-1]["status"] == "COMPLETED", text(events)
     alice.upload_file(task["id"], "new/other/upload.txt", b"uploaded")
     assert owners(work_dir(root_server, task)) == {(uid_of(alice), uid_of(alice))}
+
+
+# The data directory of another server
+
+
+def old_server(server: RunningServer, client: BeRayClient) -> Path:
+    """Leave a work_dir as a server did that had no uids, and return it; the server is stopped."""
+    task = client.create_task(
+        "!mkdir -p a/b/c shut && echo 1 > a/b/c/file && ln a/b/c/file a/second && ln -s /etc/passwd "
+        "passwd && ln -s ../.. up && mkfifo fifo && chmod 000 shut && echo 2 > a/b/2"
+    )
+    assert list(client.stream_task_updates(task["id"]))[-1]["status"] == "COMPLETED"
+    server.stop()
+    found = work_dir(server, task)
+    for path in [found, *found.rglob("*")]:
+        os.lchown(path, 0, 0)
+    return found
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Any:
+    require_root()
+    with RunningServer.start(tmp_path / "data", BERAY_SANDBOX="auto") as server:
+        if "sandbox: bubblewrap" not in server.log.read_text():
+            pytest.skip("bubblewrap does not work here")
+        yield server
+
+
+def test_an_existing_work_dir_is_given_to_its_user(server: RunningServer) -> None:
+    client = server.sign_up()
+    found, uid = old_server(server, client), RANGE.of_user(1)
+    before = {path: os.lstat(path) for path in (Path("/etc/passwd"), server.data_dir)}
+    server.restart()
+    assert owners(found) == {(uid, uid)}
+    assert {path: os.lstat(path).st_uid for path in before} == dict.fromkeys(before, 0)
+    assert "given to the uids" in server.log.read_text()
+
+
+def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> None:
+    client = server.sign_up()
+    found, uid = old_server(server, client), RANGE.of_user(1)
+    # Killed in the middle: some of the files are done, the work_dir itself never is.
+    for path in list(found.rglob("*"))[::2]:
+        os.lchown(path, uid, uid)
+    server.restart()
+    assert owners(found) == {(uid, uid)}
+
+
+def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = server.sign_up()
+    task = client.create_task("!true")
+    list(client.stream_task_updates(task["id"]))
+    found, uid = work_dir(server, task), RANGE.of_user(1)
+    server.stop()
+    # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
+    monkeypatch.setattr(Writer, "discard", lambda _self: None)
+    monkeypatch.setattr(Writer, "_unmake", lambda _self, _depth: None)
+    with monkeypatch.context() as killed, open_work_dir(found) as workspace:
+        killed.setattr(writer, "inherit_owner", _killed_at_the_second())
+        with pytest.raises(KeyboardInterrupt):
+            workspace.write("a/b/c/file").commit()
+    assert owners(found) == {(uid, uid), (0, 0)}
+    server.restart()
+    assert owners(found) == {(uid, uid)}
+
+
+def _killed_at_the_second() -> Callable[[int, int], None]:
+    calls = itertools.count(1)
+
+    def killed(descriptor: int, directory: int) -> None:
+        if next(calls) > 1:
+            raise KeyboardInterrupt
+        inherit_owner(descriptor, directory)
+
+    return killed
+
+
+def test_a_file_with_a_name_elsewhere_keeps_its_owner(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    client = server.sign_up()
+    found, uid = old_server(server, client), RANGE.of_user(1)
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    os.link(secret, found / "linked")
+    server.restart()
+    assert secret.stat().st_uid == 0
+    (found / "linked").unlink()
+    assert owners(found) == {(uid, uid)}
+    assert "names elsewhere" in server.log.read_text()
+
+
+def test_files_of_a_server_without_a_sandbox_are_given_back(server: RunningServer) -> None:
+    client = server.sign_up()
+    task = client.create_task("!echo 1 > mine")
+    list(client.stream_task_updates(task["id"]))
+    server._environ["BERAY_SANDBOX"] = "none"
+    server.restart()
+    found = work_dir(server, task)
+    assert found.stat().st_uid == 0
+    (found / "as-root").write_text("what a command without a sandbox has written")
+    server._environ["BERAY_SANDBOX"] = "auto"
+    server.restart()
+    uid = uid_of(client)
+    assert owners(found) == {(uid, uid)}
+
+
+def test_another_range_takes_over_the_files(server: RunningServer) -> None:
+    client = server.sign_up()
+    task = client.create_task("!echo 1 > mine")
+    list(client.stream_task_updates(task["id"]))
+    server._environ["BERAY_SANDBOX_UIDS"] = "700000-700009"
+    server.restart()
+    uid = 700000 + int(client.get_current_user()["id"])
+    assert owners(work_dir(server, task)) == {(uid, uid)}
+    assert text(done(client, "!id -u")) == f"{uid}\n"
 
 
 def test_a_user_beyond_the_range_is_told(tmp_path: Path, box: Box) -> None:

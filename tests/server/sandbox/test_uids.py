@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
+from beray.server import main
 from beray.server.gateway.prefabs import process
-from beray.server.sandbox import ownership, uids
+from beray.server.main import CannotServe
+from beray.server.sandbox import ownership, uids, work_dir_owners
 from beray.server.sandbox.ownership import give_tree, open_to_all
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid, UidRange
+from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.settings import Settings
+from beray.server.workspace import Workspaces
 
 from .conftest import require_root
 
@@ -87,6 +92,70 @@ def test_only_bubblewrap_of_root_has_own_uids(
     assert Sandbox("bubblewrap", settings).has_own_uids == (os.geteuid() == 0)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert Sandbox("bubblewrap", settings).uid_of(1) is None
+
+
+def test_a_server_that_is_not_root_names_a_work_dir_of_another(
+    unprivileged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Workspaces(unprivileged / "workspaces").create(1)
+    work_dir_owners.settle(path.parent, {1: 1}, lambda _user: None)
+    if os.getuid() != 0:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    else:
+        os.seteuid(0)
+        os.chown(path, 2100000001, 2100000001)
+        os.seteuid(65534)
+    with pytest.raises(UnusableWorkDir, match=r"sudo chown -R \d+ "):
+        work_dir_owners.settle(path.parent, {1: 1}, lambda _user: None)
+
+
+def test_a_data_folder_of_root_is_named(unprivileged: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can make a folder of another user")
+    data_dir = unprivileged / "data"
+    os.seteuid(0)
+    data_dir.mkdir(mode=0o700)
+    os.seteuid(65534)
+    with (
+        pytest.raises(CannotServe, match="belongs to uid 0, and this server runs as uid 65534"),
+        main._own(data_dir, 0.0),
+    ):
+        raise AssertionError("it is not the server's")
+
+
+def test_an_owner_that_cannot_be_changed_is_logged(unprivileged: Path) -> None:
+    workspaces = Workspaces(unprivileged / "workspaces")
+    first, second = workspaces.create(1), workspaces.create(2)
+    with capture_logs() as logged:
+        work_dir_owners.settle(workspaces.root, {1: 1, 2: 2}, lambda _user: 2100000001)
+    assert [entry["path"] for entry in logged] == [str(first), str(second)]
+    assert {entry["problem"] for entry in logged} == {"Operation not permitted"}
+
+
+def test_a_work_dir_that_is_none_is_left_alone(tmp_path: Path) -> None:
+    require_root()
+    root = Workspaces(tmp_path / "workspaces").root
+    (root / "1").symlink_to(tmp_path)
+    (root / "2").touch()
+    work_dir_owners.settle(root, dict.fromkeys((1, 2, 3), 1), lambda _user: 2100000001)
+    assert {path.lstat().st_uid for path in (root / "1", root / "2", tmp_path)} == {0}
+
+
+def test_what_is_no_work_dir_of_a_task_is_left_alone(tmp_path: Path) -> None:
+    require_root()
+    root = Workspaces(tmp_path / "workspaces").root
+    for name in ("7", "notes", "-1"):
+        (root / name).mkdir()
+    work_dir_owners.settle(root, {1: 1}, lambda _user: 2100000001)
+    assert {path.stat().st_uid for path in root.iterdir()} == {0}
+
+
+def test_a_user_without_a_uid_does_not_keep_the_others_from_theirs(tmp_path: Path) -> None:
+    require_root()
+    workspaces = Workspaces(tmp_path / "workspaces")
+    first, second = workspaces.create(1), workspaces.create(2)
+    work_dir_owners.settle(workspaces.root, {1: 9, 2: 1}, UidRange(70000, 70002).of_user)
+    assert (first.stat().st_uid, second.stat().st_uid) == (0, 70001)
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
