@@ -31,7 +31,8 @@ from beray.server.dependencies import Services
 from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
 from beray.server.runners.mcp.operators import McpServersFileError
-from beray.server.sandbox.sandbox import SandboxUnavailable
+from beray.server.sandbox.masking import UnmaskableLayout
+from beray.server.sandbox.sandbox import SandboxUnavailable, check_layout
 from beray.server.settings import Settings
 from beray.server.store import utc_now
 from beray.text import one_line
@@ -41,6 +42,8 @@ LOCK_FILE: Final = "server.lock"
 ANNOUNCE_FILE: Final = "server.json"
 LOCK_SECONDS: Final = 5.0
 GRACEFUL_SECONDS: Final = 10
+LONGEST_PROBLEM: Final = 2000
+"""Characters of the reason why the server cannot start."""
 
 log = structlog.get_logger("beray.server")
 
@@ -195,6 +198,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     os.umask(0o077)
     logs.configure()
     settings = _settings(data_dir)
+    _require_layout(settings)
     with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
         BeRayServer(settings, listener, Activity()).serve_until_stopped()
 
@@ -211,6 +215,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     # Whoever pays for the models is the one who names them.
     settings.models = settings.models or "*"
     settings.prefab_authors = settings.prefab_authors or "*"
+    _require_layout(settings)
     # The one before may still be leaving, as orderly as it can.
     with (
         _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
@@ -225,7 +230,7 @@ def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
     unusable = UnusableDatabase | SandboxUnavailable | ObjectStoreUnavailable | McpServersFileError
     if isinstance(error, unusable):
-        return one_line(str(error))
+        return one_line(str(error), LONGEST_PROBLEM)
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         return one_line(f"{data_dir} cannot be used: {problem}")
@@ -241,6 +246,14 @@ def _settings(data_dir: Path) -> Settings:
             for problem in error.errors(include_input=False)
         )
         raise CannotServe(f"a setting is wrong: {problems}") from None
+
+
+def _require_layout(settings: Settings) -> None:
+    """Reject a data directory that commands would see, before anything is written there."""
+    try:
+        check_layout(settings)
+    except UnmaskableLayout as error:
+        raise CannotServe(str(error)) from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from beray.server.sandbox.bubblewrap import Bind
 
 SHARED_USER_QUEUED: Final = 100
 SHARED_TASK_SECONDS: Final = 6 * 3600.0
+_AGENT_PATHS: Final = "BERAY_AGENT_PATHS"
 
 
 class Settings(BaseSettings):
@@ -294,7 +295,7 @@ class Settings(BaseSettings):
     def agent_binds(self) -> list[Bind]:
         """What ``agent_paths`` names."""
         return [
-            Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
+            Bind(_normalized(path.removesuffix("=rw")), path.endswith("=rw"), origin=_AGENT_PATHS)
             for path in _items(self.agent_paths)
         ]
 
@@ -310,6 +311,11 @@ class Settings(BaseSettings):
     def agent_environ(self) -> dict[str, str]:
         """The variables that ``agent_env`` names, as far as there are such."""
         return {name: os.environ[name] for name in _items(self.agent_env) if name in os.environ}
+
+
+def _normalized(path: str) -> str:
+    """Return an absolute path without ``~``, ``..`` and repeated slashes."""
+    return "/" + os.path.normpath(os.path.expanduser(path)).lstrip("/")
 
 
 def _items(text: str) -> list[str]:

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import json
 import os
-import shutil
 import socket
 import sys
 import tempfile
@@ -24,12 +23,16 @@ from typing import Final, Literal
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from beray.config import home
+from beray.exceptions import ConfigurationError
 from beray.server import folders
 from beray.server.disk_usage import USAGE_FILE, DiskLimits
 from beray.server.quota import DiskSpace
-from beray.server.sandbox import bubblewrap
+from beray.server.sandbox import bubblewrap, masking
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
+from beray.server.sandbox.interpreter import interpreter_binds, python_paths
 from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.masking import PrivatePath
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
@@ -93,7 +96,7 @@ class Sandbox:
 
     async def _problem(self) -> str | None:
         """Why a command does not work in here; ``None`` where it does."""
-        if shutil.which("bwrap") is None:
+        if bubblewrap.program() is None:
             return "bwrap is not installed"
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             command = ["/bin/sh", "-c", "echo works > probe && cat probe"]
@@ -158,7 +161,11 @@ class Sandbox:
             environ |= settings.agent_environ()
             if self.kind == "bubblewrap":
                 given = bubblewrap.arguments(
-                    work_dir, Path(folder), network=settings.agent_network, binds=binds
+                    work_dir,
+                    Path(folder),
+                    network=settings.agent_network,
+                    binds=binds,
+                    private=private_paths(settings),
                 )
                 command = [*given, *command]
                 if any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds):
@@ -255,7 +262,13 @@ class Sandbox:
         if self.kind == "none":
             return command, _environment(scratch)
         networked = self.reaches_network(asked=network)
-        given = bubblewrap.arguments(work_dir, Path(scratch), network=networked, binds=binds)
+        given = bubblewrap.arguments(
+            work_dir,
+            Path(scratch),
+            network=networked,
+            binds=binds,
+            private=private_paths(self._settings),
+        )
         return [*given, *command], _environment("/tmp") | {"PATH": PATH}
 
     @asynccontextmanager
@@ -300,6 +313,43 @@ class Sandbox:
         finally:
             ours.close()
             await _end(process)
+
+
+def check_layout(settings: Settings) -> None:
+    """Reject settings with which private data would be visible to sandboxed commands.
+
+    Raises:
+        UnmaskableLayout: the message names the path, the reason and the next step.
+    """
+    if settings.sandbox == "none" or bubblewrap.program() is None:
+        return
+    private = private_paths(settings)
+    masking.check(python_paths(), private)
+    for binds in ([], settings.agent_binds(), interpreter_binds()):
+        bubblewrap.arguments(None, None, network=True, binds=binds, private=private)
+
+
+def private_paths(settings: Settings) -> list[PrivatePath]:
+    """Return the paths that no command may see, apart from its own directories.
+
+    These are the data directory, and the user's own directory with sign-ins and the data of
+    other servers. If commands need something from the latter, only the data directories in it
+    are private.
+    """
+    try:
+        user_dir = home()
+    except ConfigurationError:  # the server's user has no home
+        user_dir = settings.data_dir
+    needed = [*bubblewrap.NEEDED, *settings.agent_binds(), *python_paths()]
+    real = masking.real_path(user_dir)
+    is_needed = any(masking.is_at_or_below(masking.real_path(bind.path), real) for bind in needed)
+    others = [user_dir / "server", user_dir / "serve"] if is_needed else [user_dir]
+    remedy = "choose another data directory (--data-dir, BERAY_HOME)"
+    own = (settings.data_dir, "the data directory", remedy)
+    remedy = "set BERAY_HOME to another directory"
+    return masking.private_paths(
+        [own, *((path, "the user's BeRay directory", remedy) for path in others)]
+    )
 
 
 async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:

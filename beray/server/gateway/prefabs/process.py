@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import beray
 from beray.server.gateway.prefabs.frames import (
     Child,
     Emit,
@@ -21,14 +20,13 @@ from beray.server.gateway.prefabs.frames import (
 )
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
-from beray.server.sandbox.interpreter import interpreter_binds
+from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
 from beray.server.sandbox.sandbox import Sandbox
 
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 _CHILD: Final = Path(__file__).with_name("child.py")
-_PACKAGE: Final = Path(beray.__file__).parent
 _PREFAB: Final = "/prefab"
 """Where a prefab's folder is in its sandbox."""
 
@@ -124,13 +122,13 @@ def inspection(prefab: Installed, folder: str) -> Frame:
 
 
 def command() -> list[str]:
-    return [sys.executable, "-I", str(_CHILD), str(_PACKAGE.parent)]
+    return [sys.executable, "-I", str(_CHILD), str(PACKAGE.parent)]
 
 
 def shortened(failed: RunFailed, *places: Path) -> RunFailed:
     """Without the paths of the server's: Python's own errors name files of its own, and, where
     there is no sandbox, of ``places``."""
-    ours = (_PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))
+    ours = (PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))
     paths = {one for path in (*places, *ours) for one in (path, path.resolve())}
     # The longer ones first: one may be in another.
     either = "|".join(re.escape(str(path)) for path in sorted(paths, reverse=True))
@@ -155,7 +153,8 @@ class _Places:
 async def _process(
     sandbox: Sandbox, prefab: Path, folder: Path, limits: Mapping[str, int], network: bool
 ) -> AsyncIterator[Child]:
-    binds = [*interpreter_binds(), Bind(str(_PACKAGE)), Bind(str(prefab), inside=_PREFAB)]
+    its_own = Bind(str(prefab), inside=_PREFAB, origin="the prefab's files", private=True)
+    binds = [*interpreter_binds(), its_own]
     async with (
         sandbox.function(command(), folder, binds, limits, network=network) as process,
         Child(process) as child,
