@@ -1,4 +1,4 @@
-"""Where commands run: in bubblewrap where it works, else merely supervised.
+"""Run commands: in bubblewrap, or merely supervised where no sandbox is possible.
 
 Either way a small supervisor stands between the server and the command. It holds one
 end of a pipe; when the server closes the other, or dies, the whole process tree of
@@ -18,7 +18,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -28,11 +28,12 @@ from beray.exceptions import ConfigurationError
 from beray.server import folders
 from beray.server.disk_usage import USAGE_FILE, DiskLimits
 from beray.server.quota import DiskSpace
-from beray.server.sandbox import bubblewrap, masking
+from beray.server.sandbox import bubblewrap, masking, probe
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
 from beray.server.sandbox.interpreter import interpreter_binds, python_paths
 from beray.server.sandbox.launcher import cgroup
-from beray.server.sandbox.masking import PrivatePath
+from beray.server.sandbox.masking import PrivatePath, UnmaskableLayout
+from beray.server.sandbox.probe import Decision, Failure, Kind
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
@@ -49,34 +50,40 @@ HOME: Final = os.path.expanduser("~")
 """Where the agents of the owner have their own settings."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
 
-Kind = Literal["bubblewrap", "none"]
-
 log = structlog.get_logger("beray.sandbox")
 
 
 class SandboxUnavailable(Exception):
-    """The owner wants bubblewrap, and it does not work here."""
+    """Commands cannot be isolated as configured; the message names the cause and the next step."""
 
 
 class Sandbox:
-    """Starts commands. ``kind`` says what holds them."""
+    """Starts commands.
 
-    def __init__(self, kind: Kind, settings: Settings) -> None:
+    Attributes:
+        kind: the isolation of commands.
+        problem: the reason why it is not bubblewrap, with the next step.
+    """
+
+    def __init__(self, kind: Kind, settings: Settings, problem: str | None = None) -> None:
         self.kind = kind
+        self.problem = problem
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
 
     @classmethod
     async def detect(cls, settings: Settings) -> Sandbox:
-        """Take bubblewrap if a real sandboxed command works.
-
-        Whatever earlier runs have left in ``scratch/`` is removed.
+        """Return the sandbox for this server, with an empty ``scratch`` directory.
 
         Raises:
-            SandboxUnavailable: ``bubblewrap`` was wanted and does not work.
+            SandboxUnavailable: commands cannot be isolated as ``settings`` require.
+            OSError: the ``scratch`` directory cannot be emptied.
         """
-        sandboxed = cls("bubblewrap", settings)
-        await run_in_threadpool(folders.make_empty, sandboxed._scratch)
+        decision = await cls.decide(settings)
+        if decision.kind is None:
+            raise SandboxUnavailable(decision.problem)
+        sandbox = cls(decision.kind, settings, decision.problem)
+        await run_in_threadpool(folders.make_empty, sandbox._scratch)
         try:
             group = cgroup.prepare()
         except OSError as error:
@@ -84,34 +91,75 @@ class Sandbox:
         else:
             if group is not None:
                 log.info("commands are limited by cgroups, too", folder=group)
-        wanted = settings.sandbox
-        problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
-        if problem is None:
+        if decision.problem is None:
             log.info("sandbox: bubblewrap", network=settings.sandbox_network)
-            return sandboxed
-        if wanted == "bubblewrap":
-            raise SandboxUnavailable(f"bubblewrap does not work here: {problem}")
-        log.warning("sandbox: none; commands have the rights of the server", reason=problem)
-        return cls("none", settings)
+        else:
+            reason = decision.problem
+            log.warning("sandbox: none; commands have the rights of the server", reason=reason)
+        return sandbox
 
-    async def _problem(self) -> str | None:
-        """Why a command does not work in here; ``None`` where it does."""
-        if bubblewrap.program() is None:
-            return "bwrap is not installed"
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            command = ["/bin/sh", "-c", "echo works > probe && cat probe"]
-            async with self.process(command, Path(folder)) as process:
+    @classmethod
+    async def decide(cls, settings: Settings) -> Decision:
+        """Return which sandbox this server would use. Nothing is changed on disk."""
+        if settings.sandbox == "none":
+            return Decision(
+                "none", "BERAY_SANDBOX=none turns it off. Unset it to isolate commands."
+            )
+        failure = probe.not_installed()
+        if failure is None:
+            try:
+                check_layout(settings)
+                failure = await cls("bubblewrap", settings)._failure()
+            except UnmaskableLayout as error:
+                return Decision(None, str(error))
+        return probe.decide(settings, failure)
+
+    async def _failure(self) -> Failure | None:
+        """Run a command in each kind of sandbox, repeatedly if needed; None if that works.
+
+        Raises:
+            UnmaskableLayout: private data cannot be hidden from commands.
+        """
+        failure = await self._first_failure()
+        for attempt in range(1, probe.ATTEMPTS):
+            if failure is None or failure.permanent:
+                break
+            await asyncio.sleep(attempt * probe.RETRY_SECONDS)
+            failure = await self._first_failure()
+        return failure
+
+    async def _first_failure(self) -> Failure | None:
+        private = private_paths(self._settings)
+        wrappers = [bubblewrap.arguments(None, None, network=False, private=private)]
+        for binds in (self._settings.agent_binds(), interpreter_binds()):
+            plain = bubblewrap.arguments(None, None, network=False, binds=binds)
+            masked = bubblewrap.arguments(None, None, network=False, binds=binds, private=private)
+            # Without masks of its own, this sandbox works if the first one does.
+            if masked != plain:
+                wrappers.append(masked)
+        for wrapper in wrappers:
+            failure = await self._probe(wrapper)
+            if failure is not None:
+                return failure
+        return None
+
+    async def _probe(self, wrapper: list[str]) -> Failure | None:
+        """Run one command that needs no disk; None if it works."""
+        command = [*wrapper, "/bin/sh", "-c", "echo works"]
+        environ = _environment("/tmp") | {"PATH": PATH}
+        try:
+            async with self._supervised(command, Path("/"), environ, DEVNULL, STDOUT) as process:
                 assert process.stdout is not None
-                try:
-                    async with asyncio.timeout(PROBE_SECONDS):
-                        said = await process.stdout.read()
-                        await process.wait()
-                except TimeoutError:
-                    return f"no answer within {PROBE_SECONDS:g} s"
-            if process.returncode == 0 and said == b"works\n":
-                return None
-            lines = said.decode(errors="replace").strip().splitlines()
-            return lines[-1] if lines else f"exit status {process.returncode}"
+                async with asyncio.timeout(PROBE_SECONDS):
+                    output = await process.stdout.read()
+                    status = await process.wait()
+        except TimeoutError:
+            return Failure(f"bubblewrap could not be tested: no answer in {PROBE_SECONDS:g} s")
+        except OSError as error:
+            return Failure(f"bubblewrap could not be tested: {error.strerror}")
+        if status == 0 and output == b"works\n":
+            return None
+        return probe.classify(status, output.decode(errors="replace"))
 
     def inside(self, work_dir: Path) -> str:
         """The path of ``work_dir`` as a command sees it."""
@@ -281,7 +329,7 @@ class Sandbox:
         stderr: int,
         limits: Mapping[str, int] | None = None,
         *,
-        scratch: str,
+        scratch: str | None = None,
     ) -> AsyncIterator[Process]:
         if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
             # The launcher would find this out too late for a caller to use standard input.
@@ -301,7 +349,7 @@ class Sandbox:
         finally:
             theirs.close()
         try:
-            report = os.path.join(scratch, USAGE_FILE)
+            report = None if scratch is None else os.path.join(scratch, USAGE_FILE)
             spec: dict[str, object] = {
                 "command": list(command),
                 "limits": bounds,
@@ -321,7 +369,7 @@ def check_layout(settings: Settings) -> None:
     Raises:
         UnmaskableLayout: the message names the path, the reason and the next step.
     """
-    if settings.sandbox == "none" or bubblewrap.program() is None:
+    if settings.sandbox == "none" or probe.not_installed() is not None:
         return
     private = private_paths(settings)
     masking.check(python_paths(), private)

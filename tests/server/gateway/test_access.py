@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 from gateway_support import Agent, exchange, refusal
-from support import until
+from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
@@ -220,6 +220,7 @@ def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, for
     headers = {"X_Forwarded_For": forged, "X_Real_IP": forged, "Forwarded": f"for={forged}"}
     for proxies in ("", "192.0.2.1"):
         environ = {"BERAY_GATEWAY_ALLOW": "10.0.0.0/8", "BERAY_TRUSTED_PROXIES": proxies}
+        environ |= WITHOUT_BUBBLEWRAP
         with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
             assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
 
@@ -228,6 +229,7 @@ def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
     environ = {
         "BERAY_GATEWAY_ALLOW": "10.0.0.0/8,127.0.0.1",
         "BERAY_TRUSTED_PROXIES": "127.0.0.1",
+        **WITHOUT_BUBBLEWRAP,
     }
     with RunningServer.start(tmp_path / "data", **environ) as server:
         assert ask(server, X_Forwarded_For="10.1.2.3").status_code == 200
