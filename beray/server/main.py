@@ -8,11 +8,12 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -23,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
-from beray.server import logs
+from beray.server import logs, startup_report
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.database import UnusableDatabase
@@ -32,7 +33,8 @@ from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
 from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.sandbox.masking import UnmaskableLayout
-from beray.server.sandbox.sandbox import SandboxUnavailable, check_layout
+from beray.server.sandbox.probe import Decision
+from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable, check_layout
 from beray.server.settings import Settings
 from beray.server.store import utc_now
 from beray.text import one_line
@@ -84,8 +86,7 @@ class BeRayServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url(*self._listener.getsockname()[:2])
 
     @property
     def services(self) -> Services:
@@ -93,9 +94,9 @@ class BeRayServer(uvicorn.Server):
         return found
 
     @property
-    def sandbox_kind(self) -> str:
-        kind: str = self._app.state.sandbox.kind
-        return kind
+    def sandbox(self) -> Sandbox:
+        found: Sandbox = self._app.state.sandbox
+        return found
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the services, then listen.
@@ -122,6 +123,11 @@ class BeRayServer(uvicorn.Server):
         """Called once the server answers."""
         runners = str(self.services.runners)
         log.info("serving", url=self.url, data_dir=str(self.settings.data_dir), runners=runners)
+        decision = Decision(self.sandbox.kind, self.sandbox.problem)
+        report = await asyncio.to_thread(startup_report.collect, self.settings, self.url, decision)
+        # As a log line that cannot be written, on a full disk for example, it stops nothing.
+        with suppress(OSError):
+            print(startup_report.as_text(report), file=sys.stderr, flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Runs end first, and whoever watches them reads how; then connections end."""
@@ -166,7 +172,7 @@ class EmbeddedServer(BeRayServer):
             "started_at": utc_now(),
             "version": __version__,
             "data_dir": str(self.settings.data_dir),
-            "sandbox": self.sandbox_kind,
+            "sandbox": self.sandbox.kind,
             "runners": str(self.services.runners),
         }
         write_private(self.settings.data_dir / ANNOUNCE_FILE, json.dumps(announcement))
@@ -224,6 +230,21 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
         server = EmbeddedServer(settings, listener, Activity())
         server.idle_seconds = idle_seconds
         server.serve_until_stopped()
+
+
+def check(host: str, port: int, data_dir: Path) -> startup_report.Report:
+    """Return the report of a server with these options, without starting it.
+
+    Nothing is changed: no port is bound, no lock is taken, no file is written.
+
+    Raises:
+        CannotServe: the host is unknown, or a setting is wrong.
+    """
+    settings = _settings(data_dir)
+    address = _resolved(host, port)[-1]
+    settings.set_listener(str(address[0]), embedded=False)
+    decision = asyncio.run(Sandbox.decide(settings))
+    return startup_report.collect(settings, _url(host, port), decision)
 
 
 def _problem(error: BaseException, data_dir: Path) -> str | None:
@@ -286,16 +307,37 @@ def _make_private(data_dir: Path) -> None:
             (data_dir / name).chmod(0o700)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
+    """Return family, kind, protocol and address of the socket to listen on.
+
+    Raises:
+        CannotServe: there is no such host.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from None
+    return family, kind, protocol, address
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, address = _resolved(host, port)
+    try:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(socket.SOMAXCONN)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CannotServe(f"cannot listen on {host}:{port}: {reason}") from None
+        raise _cannot_listen(host, port, error) from None
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> CannotServe:
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotServe(f"cannot listen on {host}:{port}: {reason}")
