@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from beray.events import MsgError, TaskStatusChanged
+from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server import secrets
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog
@@ -20,6 +20,7 @@ from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
 from beray.server.runners import Chosen, Job, Outcome, Runners
 from beray.server.runners.base import GatewayAccess, OverBudget
+from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
@@ -118,8 +119,13 @@ class Runs:
             gateway=access,
             user_id=task.user_id,
         )
+        needs = self._sandbox.network_problem(chosen.runner, asked=job.network)
+        if needs is not None:
+            return _failed("network", needs)
         runner = self._runners.choose(chosen.runner)
         try:
+            if self._sandbox.uses_host_network(chosen.runner, asked=job.network):
+                await sink.emit(_warning(self._sandbox.network))
             async with self._files.telling(job.work_dir, sink.emit_aside):
                 ended = await self._bounded(job, runner.run(job, sink), budget)
                 sink.end_line()
@@ -170,6 +176,12 @@ class Runs:
 def conversation_file(settings: Settings, task_id: int) -> Path:
     """Where a runner keeps what it has to know of a chat."""
     return settings.data_dir / "conversations" / f"{task_id:d}.json"
+
+
+def _warning(network: NetworkState) -> MsgEventCustomUpdate:
+    message = f"Warning: this task uses the {network}."
+    payload = {"kind": "warning", "message": message}
+    return MsgEventCustomUpdate(payload=payload, source="sandbox")
 
 
 def _failed(reason: str, why: str) -> tuple[Outcome, MsgError]:

@@ -15,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
 from beray.server.outbound.allow_list import AllowList
+from beray.server.sandbox import network_policy
 from beray.server.sandbox.bubblewrap import Bind
+from beray.server.sandbox.network_policy import Destination
 
 SHARED_USER_QUEUED: Final = 100
 SHARED_TASK_SECONDS: Final = 6 * 3600.0
@@ -71,12 +73,16 @@ class Settings(BaseSettings):
     """Names of the variables that they get from the server's environment, with commas."""
     agent_network: bool = True
     """Whether they may reach the network: most of them ask a model over it."""
+    network_allow: str = ""
+    """Comma-separated ``host:port`` of services, also on this host, that commands with a network
+    reach through a relay."""
 
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
     """``auto`` takes bubblewrap where it works; ``bubblewrap`` refuses to start without it."""
     sandbox_network: Literal["never", "task", "always"] = "task"
-    """Whether shell commands may reach the network; ``task``: where the task asks for it.
-    Without bubblewrap they always can."""
+    """Whether shell commands may reach the network; ``task``: where the task asks for it;
+    ``never``: only ``network_allow``, where the task asks for it. Without bubblewrap they always
+    can."""
     tree_limit: int = Field(default=10_000, ge=1)
     """How many entries a listing of files may have."""
 
@@ -259,6 +265,12 @@ class Settings(BaseSettings):
         AllowList.parse(destinations)
         return destinations
 
+    @field_validator("network_allow")
+    @classmethod
+    def _network_allow(cls, text: str) -> str:
+        network_policy.parse_allow(text)
+        return text
+
     @field_validator("prefab_authors")
     @classmethod
     def _authors(cls, authors: str) -> str:
@@ -290,6 +302,10 @@ class Settings(BaseSettings):
             if not path.removesuffix("=rw").startswith(("/", "~/")):
                 raise ValueError(f"{path!r} is no absolute path; give them with commas between")
         return paths
+
+    def network_destinations(self) -> list[Destination]:
+        """Return what ``network_allow`` names."""
+        return network_policy.parse_allow(self.network_allow)
 
     def agent_binds(self) -> list[Bind]:
         """What ``agent_paths`` names."""

@@ -27,9 +27,15 @@ from starlette.concurrency import run_in_threadpool
 from beray.server import folders
 from beray.server.disk_usage import USAGE_FILE, DiskLimits
 from beray.server.quota import DiskSpace
-from beray.server.sandbox import bubblewrap
+from beray.server.sandbox import bubblewrap, network_policy, relay
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind
 from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.network_policy import (
+    NO_NETWORK,
+    CommandNetwork,
+    GatewayRelay,
+    NetworkState,
+)
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
@@ -44,7 +50,12 @@ DESCRIPTORS_FACTOR: Final = 16
 """All processes of a command may have so many times as many open files as one process."""
 HOME: Final = os.path.expanduser("~")
 """Where the agents of the owner have their own settings."""
+NOT_PERMITTED: Final = 126
+"""Exit status of the launcher if this user may not create network namespaces."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
+
+_TASK_RUNNERS: Final = ("shell", "model", "acp", "command")
+"""Runners whose commands have the network that the task asks for."""
 
 Kind = Literal["bubblewrap", "none"]
 
@@ -55,11 +66,27 @@ class SandboxUnavailable(Exception):
     """The owner wants bubblewrap, and it does not work here."""
 
 
-class Sandbox:
-    """Starts commands. ``kind`` says what holds them."""
+class NetworkRefused(OSError):
+    """A command needs a network that it cannot have; ``strerror`` says why."""
 
-    def __init__(self, kind: Kind, settings: Settings) -> None:
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EACCES, reason)
+
+
+class Sandbox:
+    """Starts commands. ``kind`` says what holds them, ``network`` how they are connected.
+
+    Args:
+        network: state that ``detect`` has found; None: as far as files of this host tell it.
+    """
+
+    def __init__(self, kind: Kind, settings: Settings, network: NetworkState | None = None) -> None:
         self.kind = kind
+        self.network = network or network_policy.find(
+            sandboxed=kind == "bubblewrap",
+            shared=settings.shared,
+            allow=settings.network_destinations(),
+        )
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
 
@@ -84,6 +111,7 @@ class Sandbox:
         wanted = settings.sandbox
         problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
         if problem is None:
+            await sandboxed._detect_network()
             log.info("sandbox: bubblewrap", network=settings.sandbox_network)
             return sandboxed
         if wanted == "bubblewrap":
@@ -110,6 +138,26 @@ class Sandbox:
             lines = said.decode(errors="replace").strip().splitlines()
             return lines[-1] if lines else f"exit status {process.returncode}"
 
+    async def _detect_network(self) -> None:
+        """Find out whether this user may create network namespaces; log what commands have."""
+        if self.network.mode == "own":
+            with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+                async with self._supervised(
+                    ["/bin/sh", "-c", ":"], Path(folder), _environment(folder), DEVNULL, PIPE,
+                    network=CommandNetwork("own", public=True), scratch=folder,
+                ) as process:  # fmt: skip
+                    _, errors = await process.communicate()
+            if process.returncode == NOT_PERMITTED:
+                problem = errors.decode(errors="replace").strip()
+                self.network = network_policy.not_permitted(problem, self._settings.shared)
+            elif process.returncode:
+                log.error(
+                    "a command with a network could not be started",
+                    problem=errors.decode(errors="replace").strip(),
+                )
+        if self.network.mode != "own":
+            log.warning(f"task network: {self.network}")
+
     def inside(self, work_dir: Path) -> str:
         """The path of ``work_dir`` as a command sees it."""
         return INSIDE if self.kind == "bubblewrap" else str(work_dir)
@@ -124,49 +172,138 @@ class Sandbox:
         return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
 
     def reaches_network(self, *, asked: bool) -> bool:
-        """Whether a shell command does; ``asked``: its task wants it to."""
+        """Return True if a shell command has a network.
+
+        Args:
+            asked: whether its task asks for it.
+        """
+        if self.kind == "none":
+            return True
         policy = self._settings.sandbox_network
-        return self.kind == "none" or policy == "always" or (policy == "task" and asked)
+        only_allowed = policy == "never" and bool(self._settings.network_destinations())
+        return policy == "always" or (asked and (policy == "task" or only_allowed))
+
+    def network_problem(self, runner: str | None, *, asked: bool) -> str | None:
+        """Return why a task is refused because of its network, or None if it can run.
+
+        Args:
+            asked: whether the task asks for a network for its commands.
+        """
+        settings = self._settings
+        forbidden = settings.sandbox_network == "never" and not settings.network_destinations()
+        if asked and forbidden:
+            return (
+                "the task asks for network access (limits.network), which the operator of this "
+                "server does not permit (BERAY_SANDBOX_NETWORK=never); create it without"
+            )
+        if self.network.mode != "refused":
+            return None
+        if runner in ("acp", "command") and settings.agent_network:
+            return f"the agent needs a network. {self.network.reason}"
+        if runner in _TASK_RUNNERS and self._is_public(asked):
+            return f"the task needs a network. {self.network.reason}"
+        return None
+
+    def uses_host_network(self, runner: str | None, *, asked: bool) -> bool:
+        """Return True if sandboxed commands of a task reach the services of this host."""
+        if self.kind == "none" or self.network.mode != "host":
+            return False
+        if runner in ("acp", "command") and self._settings.agent_network:
+            return True
+        return runner in _TASK_RUNNERS and self._is_public(asked)
+
+    def _is_public(self, asked: bool) -> bool:
+        return self._settings.sandbox_network != "never" and self.reaches_network(asked=asked)
+
+    def _command_network(
+        self, *, wanted: bool, public: bool, gateway: GatewayRelay | None
+    ) -> CommandNetwork:
+        """Return the network of a command.
+
+        Raises:
+            NetworkRefused: it wants a network that it cannot have.
+        """
+        if self.kind == "none":
+            return CommandNetwork("host", gateway=gateway)
+        allow = tuple(self._settings.network_destinations()) if wanted else ()
+        if wanted and public:
+            if self.network.mode == "refused":
+                raise NetworkRefused(self.network.reason)
+            if self.network.mode == "host":
+                return CommandNetwork("host", gateway=gateway)
+            return CommandNetwork("own", True, allow, gateway)
+        if allow or gateway is not None:
+            return CommandNetwork("own", False, allow, gateway)
+        return NO_NETWORK
 
     @asynccontextmanager
     async def process(
-        self, command: Sequence[str], work_dir: Path, *, network: bool = False
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        *,
+        network: bool = False,
+        gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Process]:
         """Run ``command`` with its output, both streams as one, on ``stdout``.
 
         On leaving, whatever of its process tree is left is dead.
+
+        Args:
+            network: whether it asks for a network; the policy for tasks decides.
+            gateway: what it reaches the gateway by, also without a network. It finds the URL in
+                ``BERAY_GATEWAY_URL`` and has to send the token.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
         """
         async with self._new_scratch(work_dir) as folder:
-            wrapped, environ = self._confined(command, work_dir, folder, network)
+            connected = self._task_network(network, gateway)
+            wrapped, environ = self._confined(command, work_dir, folder, connected)
             async with self._supervised(
-                wrapped, work_dir, environ, DEVNULL, STDOUT, scratch=folder
+                wrapped, work_dir, environ, DEVNULL, STDOUT, network=connected, scratch=folder
             ) as process:
                 yield process
 
     @asynccontextmanager
     async def agent(
-        self, command: Sequence[str], work_dir: Path, binds: Sequence[Bind]
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        binds: Sequence[Bind],
+        *,
+        network: bool = False,
     ) -> AsyncIterator[Process]:
         """Run an agent of the owner's, with pipes for its three streams.
 
         It has the network and the variables that the owner gives to agents, and ``binds``.
         On leaving, whatever of its process tree is left is dead.
+
+        Args:
+            network: whether its task asks for a network, where agents have none.
+
+        Raises:
+            NetworkRefused: it cannot have a network.
         """
         settings = self._settings
+        if settings.agent_network or not network:
+            connected = self._command_network(
+                wanted=settings.agent_network, public=True, gateway=None
+            )
+        else:
+            connected = self._task_network(True, None)
         async with self._new_scratch(work_dir) as folder:
             environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
             environ |= settings.agent_environ()
             if self.kind == "bubblewrap":
-                given = bubblewrap.arguments(
-                    work_dir, Path(folder), network=settings.agent_network, binds=binds
-                )
+                given = _bubblewrap(work_dir, folder, connected, binds)
                 command = [*given, *command]
                 if any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds):
                     environ["HOME"] = HOME
             else:
                 environ["HOME"] = HOME
             async with self._supervised(
-                command, work_dir, environ, PIPE, PIPE, scratch=folder
+                command, work_dir, environ, PIPE, PIPE, network=connected, scratch=folder
             ) as process:
                 yield process
 
@@ -187,12 +324,18 @@ class Sandbox:
 
         Args:
             limits: as the supervisor takes them, instead of those of tasks.
-            network: it asks for the network, which it has where the policy for tasks says so.
+            network: whether it asks for a network.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
         """
+        if (problem := self.network_problem("shell", asked=network)) is not None:
+            raise NetworkRefused(problem)
         async with self._new_scratch(work_dir) as folder:
-            wrapped, environ = self._confined(command, work_dir, folder, network, binds)
+            connected = self._task_network(network, None)
+            wrapped, environ = self._confined(command, work_dir, folder, connected, binds)
             async with self._supervised(
-                wrapped, work_dir, environ, PIPE, PIPE, limits, scratch=folder
+                wrapped, work_dir, environ, PIPE, PIPE, limits, network=connected, scratch=folder
             ) as process:
                 yield process
 
@@ -228,9 +371,10 @@ class Sandbox:
         """
         async with self._new_scratch(work_dir) as folder:
             inner, given = _with_variables(command, environ)
-            wrapped, outer = self._confined(inner, work_dir, folder, network)
+            connected = self._task_network(network, None)
+            wrapped, outer = self._confined(inner, work_dir, folder, connected)
             async with self._supervised(
-                wrapped, work_dir, outer | given, PIPE, PIPE, scratch=folder
+                wrapped, work_dir, outer | given, PIPE, PIPE, network=connected, scratch=folder
             ) as process:
                 yield process
 
@@ -248,15 +392,18 @@ class Sandbox:
         command: Sequence[str],
         work_dir: Path,
         scratch: str,
-        network: bool,
+        network: CommandNetwork,
         binds: Sequence[Bind] = (),
     ) -> tuple[Sequence[str], dict[str, str]]:
         """The command line and the variables of a command that is not the owner's."""
         if self.kind == "none":
-            return command, _environment(scratch)
-        networked = self.reaches_network(asked=network)
-        given = bubblewrap.arguments(work_dir, Path(scratch), network=networked, binds=binds)
-        return [*given, *command], _environment("/tmp") | {"PATH": PATH}
+            return command, _environment(scratch) | network.environ()
+        given = _bubblewrap(work_dir, scratch, network, binds)
+        return [*given, *command], _environment("/tmp") | {"PATH": PATH} | network.environ()
+
+    def _task_network(self, asked: bool, gateway: GatewayRelay | None) -> CommandNetwork:
+        wanted = self.reaches_network(asked=asked)
+        return self._command_network(wanted=wanted, public=self._is_public(asked), gateway=gateway)
 
     @asynccontextmanager
     async def _supervised(
@@ -269,6 +416,7 @@ class Sandbox:
         limits: Mapping[str, int] | None = None,
         *,
         scratch: str,
+        network: CommandNetwork = NO_NETWORK,
     ) -> AsyncIterator[Process]:
         if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
             # The launcher would find this out too late for a caller to use standard input.
@@ -295,11 +443,29 @@ class Sandbox:
                 "report": report,
                 "cgroup": cgroup.commands_folder(),
             }
-            await _send_spec(ours, spec)
-            yield process
+            connecting = network.launcher_spec()
+            if connecting is None:
+                await _send_spec(ours, spec)
+                yield process
+            else:
+                await _send_spec(ours, spec | {"network": connecting})
+                async with relay.of_command(ours, network):
+                    yield process
         finally:
             ours.close()
             await _end(process)
+
+
+def _bubblewrap(
+    work_dir: Path, scratch: str, network: CommandNetwork, binds: Sequence[Bind]
+) -> list[str]:
+    return bubblewrap.arguments(
+        work_dir,
+        Path(scratch),
+        network=network.mode != "none",
+        etc=network.etc_files(),
+        binds=binds,
+    )
 
 
 async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:

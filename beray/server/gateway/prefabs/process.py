@@ -22,7 +22,7 @@ from beray.server.gateway.prefabs.frames import (
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
 from beray.server.sandbox.interpreter import interpreter_binds
-from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
 
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"
@@ -80,6 +80,10 @@ async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
         ):
             await child.send(job)
             return await _until_end(child, emit)
+    except NetworkRefused as refused:
+        raise RunFailed(
+            "NETWORK_REFUSED", f"the function needs a network: {refused.strerror}"
+        ) from None
     except TimeoutError:
         if not clock.expired():
             raise

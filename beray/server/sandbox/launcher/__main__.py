@@ -12,6 +12,11 @@ with the length (big-endian), then JSON with these keys:
   Exceeding one of these four ends the command as SIGKILL does.
 - ``cgroup``: optional folder of cgroup v2 below which the command gets a group.
 - ``report``: optional path of a file that receives what unlinked files use.
+- ``network`` (optional): ``spec`` of ``network.prepare``. The launcher answers with one message
+  in the same form before it starts the command: ``{"problem": null}``, with the listening sockets
+  as ancillary data (SCM_RIGHTS) of its first byte, or ``{"problem": REASON}``. Then it starts
+  nothing, writes the reason to stderr and exits with status 125, or 126 if the kernel does not
+  permit such namespaces to this user.
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
@@ -33,6 +38,9 @@ else:
     import cgroup
     import supervisor
 
+NOT_STARTED = 125
+NOT_PERMITTED = 126
+
 
 def main(control: int) -> int:
     # Descriptors of a busy server have numbers above what select(2) accepts.
@@ -44,6 +52,8 @@ def main(control: int) -> int:
         return 128 + signal.SIGKILL
     limits: dict[str, int] = spec["limits"]
     command: list[str] = spec["command"]
+    if "network" in spec and (failed := _prepare_network(low, spec["network"])):
+        return failed
     group = _group(spec.get("cgroup"), limits)
 
     def run() -> None:
@@ -71,6 +81,39 @@ def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup |
         return cgroup.CommandGroup(parent, limits)
     except OSError:
         return None
+
+
+def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
+    """Enter the command's network namespace and answer the server.
+
+    Returns:
+        0, or the exit status if there is no such network.
+    """
+    if TYPE_CHECKING:
+        from beray.server.sandbox.launcher import network
+    else:
+        import network  # here because most commands do without
+
+    listeners: list[socket.socket] = []
+    problem, status = None, 0
+    try:
+        listeners = network.prepare(spec, control)
+    except network.NetworkProblem as error:
+        problem = str(error)
+        status = NOT_PERMITTED if error.permission else NOT_STARTED
+        os.write(2, f"[not started: {problem}]\n".encode())
+    body = json.dumps({"problem": problem}).encode()
+    message = len(body).to_bytes(4, "big") + body
+    with socket.socket(fileno=os.dup(control)) as connection:
+        try:
+            numbers = [listener.fileno() for listener in listeners]
+            sent = socket.send_fds(connection, [message[:1]], numbers) if numbers else 0
+            connection.sendall(message[sent:])
+        except OSError:
+            return NOT_STARTED  # the server has gone
+    for listener in listeners:
+        listener.close()
+    return status
 
 
 def _received(control: int) -> "dict[str, Any]":
