@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -28,6 +29,7 @@ from beray.server.gateway.prefabs import routes as prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
+from beray.server.gateway.token_listener import TokenListener
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
 from beray.server.problems import of_validation
@@ -44,6 +46,8 @@ from beray.server.workspace import Workspaces
 from beray.version import __version__
 
 DATABASE_FILE: Final = "beray.sqlite3"
+
+log = structlog.get_logger("beray.server")
 
 
 def create_app(activity: Activity) -> FastAPI:
@@ -91,6 +95,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
+        if settings.gateway_allow and sandbox.network.mode == "host":
+            log.warning(
+                "BERAY_GATEWAY_ALLOW admits no address of this host, and none that a proxy "
+                "reports: tasks use the network of this host"
+            )
         workspaces = await run_in_threadpool(
             Workspaces, settings.data_dir / "workspaces", sandbox.disk_space
         )
@@ -105,8 +114,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         watch.start()
         closing.push_async_callback(watch.close)
         url: str | None = getattr(app.state, "url", None)
-        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry)
-        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
+        listener = None
+        if sandbox.kind == "bubblewrap":
+            listener = TokenListener(app, settings.data_dir / "scratch")
+        task_access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, listener)
+        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, task_access)
         queue = RunQueue(
             store, event_log, runs, workspaces,
             slots=settings.slots, user_slots=settings.slots_per_user,
@@ -129,6 +141,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             workspaces,
             accounts,
             gateway,
+            sandbox,
         )
         await runners.start()
         await queue.start()

@@ -17,6 +17,7 @@ from beray.server.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.maintenance import Maintenance
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task, User
@@ -46,6 +47,7 @@ class Services:
     workspaces: Workspaces
     accounts: Accounts
     gateway: Gateway
+    sandbox: Sandbox
 
 
 def services(request: Request) -> Services:

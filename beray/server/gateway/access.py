@@ -13,10 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.client_address import in_networks
-from beray.server.dependencies import AppServices, CurrentClient, digest
+from beray.server.dependencies import AppServices, CurrentClient, Services, digest
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
+from beray.server.sandbox.network_policy import is_own_address
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"
 
@@ -46,9 +47,29 @@ async def current_caller(request: Request, app: AppServices) -> Caller:
             )
         return Caller(user.id, None, address)
     # A browser says where a page comes from: any page could call by the address of its reader.
-    if in_networks(address, app.settings.gateway_allow) and "Origin" not in request.headers:
+    if "Origin" not in request.headers and _admits_address(app, request, address):
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
+
+
+def _admits_address(app: Services, request: Request, address: str) -> bool:
+    """Return True if ``BERAY_GATEWAY_ALLOW`` admits a client at ``address``.
+
+    A process of a task is never admitted by an address. With a network namespace of its own it
+    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
+    port that the operator has listed. On the host's network it has the addresses of this host,
+    and can be taken for a trusted proxy.
+    """
+    settings = app.settings
+    if not in_networks(address, settings.gateway_allow):
+        return False
+    own = is_own_address(address)
+    if app.sandbox.network.mode == "host":
+        return not settings.trusted_proxies and not own
+    forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in request.headers
+    port = (request.scope.get("server") or ("", None))[1]
+    relayed = any(one.port == port for one in settings.network_destinations())
+    return not (own and (forwarded or relayed))
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]

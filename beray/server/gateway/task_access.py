@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.gateway.prefabs.registry import Registry
+from beray.server.gateway.token_listener import TokenListener
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
 
@@ -23,12 +24,20 @@ class TaskAccess:
 
     Args:
         url: where this server listens; ``None``: nowhere.
+        listener: connects sandboxed commands; None: there is no sandbox.
     """
 
-    def __init__(self, url: str | None, tokens: InternalTokens, registry: Registry) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        tokens: InternalTokens,
+        registry: Registry,
+        listener: TokenListener | None = None,
+    ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
         self._registry = registry
+        self._listener = listener
 
     @asynccontextmanager
     async def of(self, user_id: int, task_id: int) -> AsyncIterator[GatewayAccess | None]:
@@ -39,7 +48,11 @@ class TaskAccess:
         issue = self._tokens.issue
         token = await run_in_threadpool(issue, user_id, f"task-{task_id}", LONGEST_SECONDS)
         try:
-            yield GatewayAccess(self._url, token)
+            if self._listener is None:
+                yield GatewayAccess(self._url, token)
+            else:
+                async with self._listener.listening(token) as path:
+                    yield GatewayAccess(self._url, token, str(path))
         finally:
             await run_in_threadpool(self._tokens.end, token)
 

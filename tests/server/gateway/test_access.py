@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 from gateway_support import Agent, exchange, refusal
+from network_support import needs_own_network
 from support import until
 
 from beray import BeRayClient
@@ -187,6 +188,7 @@ def test_right_keys_are_not_counted(agent: Agent) -> None:
         assert exchange(agent.server, agent.api_key).status_code == 200
 
 
+@needs_own_network
 def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_GATEWAY_ALLOW="10.0.0.0/8, 127.0.0.1"
@@ -207,6 +209,7 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
         assert agent.files("GET", "list").status_code == 200
 
 
+@needs_own_network
 def test_a_page_in_a_browser_is_not_let_in_by_its_address(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.0/8") as server:
         url = f"{server.url}/internal/files/generate_upload_url"
