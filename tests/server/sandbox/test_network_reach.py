@@ -78,6 +78,7 @@ def test_multicast_and_broadcast_stay_inside(host: Namespace, log: Path, tmp_pat
         " (2, b'', '239.255.255.250'), (10, b'tap0', 'ff02::1'), (10, b'tap0', 'ff05::2')):\n"
         "    one = socket.socket(family, socket.SOCK_DGRAM)\n"
         "    one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
+        "    one.setsockopt(*((0, 33, 9) if family == 2 else (41, 18, 9)))\n"
         "    name and one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)\n"
         "    try:\n"
         f"        one.sendto(b'x', (address, {PORT}))\n"

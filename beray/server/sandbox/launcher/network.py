@@ -16,8 +16,10 @@ TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
+    from beray.server.sandbox.launcher import tap_filter
     from beray.server.sandbox.launcher.netlink import Netlink, Network
 else:
+    import tap_filter
     from netlink import Netlink, Network
 
 INTERFACE = "tap0"
@@ -149,6 +151,7 @@ class _Slirp:
             reason = "; ".join(lines[-3:]) or "it did not start, or not in time"
             raise NetworkProblem(f"slirp4netns does not work: {reason}")
         os.close(self._ready)
+        tap_filter.attach(self._pid)
         # What it writes from now on is of no interest to the command.
         os.close(self._output)
 
