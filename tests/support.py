@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
 from beray import BeRayClient
+
+WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "none"}
+"""Settings of a shared server in tests; it does not start without a sandbox by itself."""
 
 
 def done(client: BeRayClient, goal: str) -> list[Any]:

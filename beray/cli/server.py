@@ -32,6 +32,14 @@ def serve(
             help="Where accounts, tasks and files are kept; `serve` in the user's data folder.",
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Print what protects the server and what should be changed, and do not start it; "
+            "exit status 1 if something should be changed.",
+        ),
+    ] = False,
 ) -> int:
     """Run a server, for yourself and others.
 
@@ -44,10 +52,15 @@ def serve(
     except ImportError:
         output.problem("the server is not installed; pip install 'beray[server]' brings it")
         return 1
-    from beray.server import main
+    from beray.server import main, startup_report
 
+    folder = data_dir or home() / "serve"
     try:
-        main.serve(host, port, data_dir or home() / "serve")
+        if check:
+            report = main.check(host, port, folder)
+            output.line(startup_report.as_text(report))
+            return 1 if report.warnings else 0
+        main.serve(host, port, folder)
     except main.CannotServe as error:
         output.problem(str(error))
         return 1

@@ -25,7 +25,7 @@ def main() -> int:
     # A start makes much and frees little; the server collects again once it serves.
     gc.disable()
     _import_structlog()
-    from beray.server.main import CannotServe, serve, serve_embedded
+    from beray.server.main import LONGEST_PROBLEM, CannotServe, serve, serve_embedded
 
     try:
         if options.embedded is not None:
@@ -33,7 +33,7 @@ def main() -> int:
         else:
             serve(options.host, options.port, options.data_dir)
     except CannotServe as error:
-        print(f"beray: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"beray: {one_line(str(error), LONGEST_PROBLEM)}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

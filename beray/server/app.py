@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -28,6 +29,7 @@ from beray.server.gateway.prefabs import routes as prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
+from beray.server.gateway.token_listener import TokenListener
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
 from beray.server.personal import PersonalMiddleware
@@ -48,6 +50,8 @@ from beray.server.workspace import Workspaces
 from beray.version import __version__
 
 DATABASE_FILE: Final = "beray.sqlite3"
+
+log = structlog.get_logger("beray.server")
 
 
 def create_app(activity: Activity) -> FastAPI:
@@ -98,6 +102,11 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
+        if settings.gateway_allow and sandbox.networks.state.mode == "host":
+            log.warning(
+                "BERAY_GATEWAY_ALLOW admits no address of this host, and none that a proxy "
+                "reports: tasks use the network of this host"
+            )
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
@@ -118,7 +127,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(watch.close)
         url: str | None = getattr(app.state, "url", None)
         open_requests = OpenRequests()
-        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, open_requests)
+        listener = None
+        if sandbox.kind == "bubblewrap":
+            listener = TokenListener(app, settings.data_dir / "scratch")
+        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, open_requests, listener)
         runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
         queue = RunQueue(
             store, event_log, runs, workspaces,
@@ -143,6 +155,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             accounts,
             gateway,
             open_requests,
+            sandbox,
         )
         await runners.start()
         await queue.start()

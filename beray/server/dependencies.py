@@ -19,6 +19,7 @@ from beray.server.maintenance import Maintenance
 from beray.server.numbers import INTEGER_SCHEMA, canonical
 from beray.server.queue import RunQueue
 from beray.server.runners import Runners
+from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sessions import Authenticator, Credential, OpenRequests, authenticate
 from beray.server.settings import Settings
 from beray.server.store import Store
@@ -50,6 +51,7 @@ class Services:
     accounts: Accounts
     gateway: Gateway
     open_requests: OpenRequests
+    sandbox: Sandbox
 
 
 def services(request: Request) -> Services:

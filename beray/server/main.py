@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -23,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
-from beray.server import logs
+from beray.server import logs, startup_report
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.client_address import client_at
@@ -36,7 +37,11 @@ from beray.server.dependencies import Services
 from beray.server.gateway.services import ObjectStoreUnavailable
 from beray.server.middleware import Activity
 from beray.server.runners.mcp.operators import McpServersFileError
-from beray.server.sandbox.sandbox import SandboxUnavailable
+from beray.server.sandbox import detection
+from beray.server.sandbox.layout import check_layout
+from beray.server.sandbox.masking import UnmaskableLayout
+from beray.server.sandbox.probe import Decision
+from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
 from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.settings import Settings
 from beray.server.shortage import is_shortage
@@ -48,6 +53,8 @@ LOCK_FILE: Final = "server.lock"
 ANNOUNCE_FILE: Final = "server.json"
 LOCK_SECONDS: Final = 5.0
 GRACEFUL_SECONDS: Final = 10
+LONGEST_PROBLEM: Final = 2000
+"""Characters of the reason why the server cannot start."""
 
 _UNUSABLE: Final = (
     UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
@@ -102,8 +109,7 @@ class BeRayServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        host, port = self._listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return _url(*self._listener.getsockname()[:2])
 
     @property
     def services(self) -> Services:
@@ -111,9 +117,9 @@ class BeRayServer(uvicorn.Server):
         return found
 
     @property
-    def sandbox_kind(self) -> str:
-        kind: str = self._app.state.sandbox.kind
-        return kind
+    def sandbox(self) -> Sandbox:
+        found: Sandbox = self._app.state.sandbox
+        return found
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the services, then listen.
@@ -141,6 +147,17 @@ class BeRayServer(uvicorn.Server):
         """Called once the server answers."""
         runners = str(self.services.runners)
         log.info("serving", url=self.url, data_dir=str(self.settings.data_dir), runners=runners)
+        decision = Decision(self.sandbox.kind, self.sandbox.problem)
+        report = await asyncio.to_thread(
+            startup_report.collect,
+            self.settings,
+            self.url,
+            decision,
+            self.sandbox.networks.state,
+        )
+        # As a log line that cannot be written, on a full disk for example, it stops nothing.
+        with suppress(OSError):
+            print(startup_report.as_text(report), file=sys.stderr, flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Runs end first, and whoever watches them reads how; then connections end."""
@@ -199,7 +216,7 @@ class EmbeddedServer(BeRayServer):
             "started_at": utc_now(),
             "version": __version__,
             "data_dir": str(self.settings.data_dir),
-            "sandbox": self.sandbox_kind,
+            "sandbox": self.sandbox.kind,
             "runners": str(self.services.runners),
         }
         write_private(self.settings.data_dir / ANNOUNCE_FILE, json.dumps(announcement))
@@ -242,6 +259,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     logs.configure()
     open_files.raise_limit()
     settings = _settings(data_dir)
+    _require_layout(settings)
     with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
         BeRayServer(settings, listener, Activity()).serve_until_stopped()
 
@@ -259,6 +277,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     # Whoever pays for the models is the one who names them.
     settings.models = settings.models or "*"
     settings.prefab_authors = settings.prefab_authors or "*"
+    _require_layout(settings)
     # The one before may still be leaving, as orderly as it can.
     with (
         _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
@@ -269,10 +288,32 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
         server.serve_until_stopped()
 
 
+def check(host: str, port: int, data_dir: Path) -> startup_report.Report:
+    """Return the report of a server with these options, without starting it.
+
+    Nothing is changed: no port is bound, no lock is taken, no file is written.
+
+    Raises:
+        CannotServe: the host is unknown, or a setting is wrong.
+    """
+    settings = _settings(data_dir)
+    address = _resolved(host, port)[-1]
+    settings.set_listener(str(address[0]), embedded=False)
+    open_files.raise_limit()
+
+    async def examined() -> startup_report.Report:
+        decision = await detection.decide(settings)
+        sandboxed = decision.kind == "bubblewrap"
+        network = await detection.find_network(settings, sandboxed=sandboxed)
+        return startup_report.collect(settings, _url(host, port), decision, network)
+
+    return asyncio.run(examined())
+
+
 def _problem(error: BaseException, data_dir: Path) -> str | None:
     """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
     if isinstance(error, _UNUSABLE):
-        return one_line(str(error))
+        return one_line(str(error), LONGEST_PROBLEM)
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         return one_line(f"{data_dir} cannot be used: {problem}")
@@ -288,6 +329,14 @@ def _settings(data_dir: Path) -> Settings:
             for problem in error.errors(include_input=False)
         )
         raise CannotServe(f"a setting is wrong: {problems}") from None
+
+
+def _require_layout(settings: Settings) -> None:
+    """Reject a data directory that commands would see, before anything is written there."""
+    try:
+        check_layout(settings)
+    except UnmaskableLayout as error:
+        raise CannotServe(str(error)) from None
 
 
 @contextmanager
@@ -336,16 +385,37 @@ def _make_private(data_dir: Path) -> None:
             (data_dir / name).chmod(0o700)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
+    """Return family, kind, protocol and address of the socket to listen on.
+
+    Raises:
+        CannotServe: there is no such host.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from None
+    return family, kind, protocol, address
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, address = _resolved(host, port)
+    try:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(socket.SOMAXCONN)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise CannotServe(f"cannot listen on {host}:{port}: {reason}") from None
+        raise _cannot_listen(host, port, error) from None
     return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> CannotServe:
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotServe(f"cannot listen on {host}:{port}: {reason}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from beray.events import MsgError, TaskStatusChanged
+from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server import secrets
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog
@@ -20,6 +20,7 @@ from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
 from beray.server.runners import Chosen, Job, Outcome, Runners
 from beray.server.runners.base import GatewayAccess, OverBudget
+from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
@@ -119,7 +120,12 @@ class Runs:
             gateway=access,
             user_id=task.user_id,
         )
+        needs = self._sandbox.networks.problem(chosen.runner, asked=job.network)
+        if needs is not None:
+            return _failed("network", needs)
         runner = self._runners.choose(chosen.runner)
+        if self._sandbox.networks.uses_host(chosen.runner, asked=job.network):
+            await self._event_log.append(task.id, _warning(self._sandbox.networks.state))
 
         async def attempt() -> tuple[Outcome, MsgError | None]:
             try:
@@ -178,6 +184,12 @@ class Runs:
 def conversation_file(settings: Settings, task_id: int) -> Path:
     """Where a runner keeps what it has to know of a chat."""
     return settings.data_dir / "conversations" / f"{task_id:d}.json"
+
+
+def _warning(network: NetworkState) -> MsgEventCustomUpdate:
+    message = f"Warning: this task uses the {network}."
+    payload = {"kind": "warning", "message": message}
+    return MsgEventCustomUpdate(payload=payload, source="sandbox")
 
 
 def _failed(reason: str, why: str) -> tuple[Outcome, MsgError]:

@@ -15,11 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
 from beray.server.outbound.allow_list import AllowList
-from beray.server.sandbox import uids
+from beray.server.sandbox import network_policy, uids
 from beray.server.sandbox.bubblewrap import Bind
+from beray.server.sandbox.network_policy import Destination
 
 SHARED_USER_QUEUED: Final = 100
 SHARED_TASK_SECONDS: Final = 6 * 3600.0
+_AGENT_PATHS: Final = "BERAY_AGENT_PATHS"
 
 
 class Settings(BaseSettings):
@@ -72,12 +74,16 @@ class Settings(BaseSettings):
     """Names of the variables that they get from the server's environment, with commas."""
     agent_network: bool = True
     """Whether they may reach the network: most of them ask a model over it."""
+    network_allow: str = ""
+    """Comma-separated ``host:port`` of services, also on this host, that commands with a network
+    reach through a relay."""
 
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
     """``auto`` takes bubblewrap where it works; ``bubblewrap`` refuses to start without it."""
     sandbox_network: Literal["never", "task", "always"] = "task"
-    """Whether shell commands may reach the network; ``task``: where the task asks for it.
-    Without bubblewrap they always can."""
+    """Whether shell commands may reach the network; ``task``: where the task asks for it;
+    ``never``: only ``network_allow``, where the task asks for it. Without bubblewrap they always
+    can."""
     sandbox_uids: str = uids.DEFAULT
     """Range of host uids, ``FIRST-LAST``, for the commands of a server that is root: one for each
     user. Not used by other servers."""
@@ -284,6 +290,12 @@ class Settings(BaseSettings):
         AllowList.parse(destinations)
         return destinations
 
+    @field_validator("network_allow")
+    @classmethod
+    def _network_allow(cls, text: str) -> str:
+        network_policy.parse_allow(text)
+        return text
+
     @field_validator("prefab_authors")
     @classmethod
     def _authors(cls, authors: str) -> str:
@@ -316,10 +328,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{path!r} is no absolute path; give them with commas between")
         return paths
 
+    def network_destinations(self) -> list[Destination]:
+        """Return what ``network_allow`` names."""
+        return network_policy.parse_allow(self.network_allow)
+
     def agent_binds(self) -> list[Bind]:
         """What ``agent_paths`` names."""
         return [
-            Bind(os.path.expanduser(path.removesuffix("=rw")), path.endswith("=rw"))
+            Bind(_normalized(path.removesuffix("=rw")), path.endswith("=rw"), origin=_AGENT_PATHS)
             for path in _items(self.agent_paths)
         ]
 
@@ -335,6 +351,11 @@ class Settings(BaseSettings):
     def agent_environ(self) -> dict[str, str]:
         """The variables that ``agent_env`` names, as far as there are such."""
         return {name: os.environ[name] for name in _items(self.agent_env) if name in os.environ}
+
+
+def _normalized(path: str) -> str:
+    """Return an absolute path without ``~``, ``..`` and repeated slashes."""
+    return "/" + os.path.normpath(os.path.expanduser(path)).lstrip("/")
 
 
 def _items(text: str) -> list[str]:

@@ -127,7 +127,13 @@ async def create_task(
     """
 
     app.maintenance.require_off()
-    if (problem := app.runners.problem(body.runner, body.model)) is not None:
+    problem = app.runners.problem(body.runner, body.model) or app.runners.network_problem(
+        body.runner,
+        body.model,
+        body.goal,
+        network=bool(body.limits and body.limits.network),
+    )
+    if problem is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 
     order = body.order(app.runners)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from network_support import needs_own_network
 
 from beray.gateway import (
     AgentContextRequiredError,
@@ -163,6 +164,7 @@ def test_a_day_has_so_many_calls(tmp_path: Path, poem: Path) -> None:
     assert (error.limit, error.used, error.quota_type) == (1, 1, "daily_calls")
 
 
+@needs_own_network
 def test_an_address_that_is_let_in(tmp_path: Path, poem: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server,

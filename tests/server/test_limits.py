@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from support import done, sleepers, text
+from support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 from beray import BeRayClient
 from beray.server import main
@@ -145,7 +145,8 @@ def test_wrong_pairs_side_by_side_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_is_trusted_says_who_a_client_is(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_TRUSTED_PROXIES="127.0.0.1") as server:
+    environ = {"BERAY_TRUSTED_PROXIES": "127.0.0.1", **WITHOUT_BUBBLEWRAP}
+    with RunningServer.start(tmp_path / "data", **environ) as server:
         assert statuses(server, "behind@example.test", 12, elsewhere=True) == [401] * 12
 
 

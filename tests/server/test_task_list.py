@@ -59,7 +59,9 @@ def test_a_link_has_the_path_of_the_request_and_no_host(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     add_tasks(beray_server, user_id(beray_client), ["a", "b"])
-    answer = get(beray_server, beray_client, "/api/v1/tasks/?limit=1", headers={"Host": "localhost:1"})
+    answer = get(
+        beray_server, beray_client, "/api/v1/tasks/?limit=1", headers={"Host": "localhost:1"}
+    )
     newest = answer.json()[0]["id"]
     assert answer.headers["Link"] == f'</api/v1/tasks/?before={newest}&limit=1>; rel="next"'
 

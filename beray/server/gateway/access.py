@@ -24,6 +24,7 @@ from beray.server.dependencies import (
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
+from beray.server.sandbox.network_policy import is_own_address
 from beray.server.sessions import Authenticator, Credential, api_key_name, authenticate
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"
@@ -45,7 +46,7 @@ async def _caller(connection: HTTPConnection) -> Caller:
     if "Authorization" in connection.headers:
         return await _by_access_token(connection, address)
     # A browser says where a page comes from: any page could call by the address of its reader.
-    if in_networks(address, app.settings.gateway_allow) and "Origin" not in connection.headers:
+    if "Origin" not in connection.headers and _admits_address(app, connection, address):
         authenticate(connection, app.open_requests, None)
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
@@ -75,6 +76,26 @@ async def _by_access_token(connection: HTTPConnection, address: str) -> Caller:
     if user is None:
         raise refused
     return Caller(user.id, None, address)
+
+
+def _admits_address(app: Services, connection: HTTPConnection, address: str) -> bool:
+    """Return True if ``BERAY_GATEWAY_ALLOW`` admits a client at ``address``.
+
+    A process of a task is never admitted by an address. With a network namespace of its own it
+    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
+    port that the operator has listed. On the host's network it has the addresses of this host,
+    and can be taken for a trusted proxy.
+    """
+    settings = app.settings
+    if not in_networks(address, settings.gateway_allow):
+        return False
+    own = is_own_address(address)
+    if app.sandbox.networks.state.mode == "host":
+        return not settings.trusted_proxies and not own
+    forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
+    port = (connection.scope.get("server") or ("", None))[1]
+    relayed = any(one.port == port for one in settings.network_destinations())
+    return not (own and (forwarded or relayed))
 
 
 current_caller: Final = Authenticator(_caller)

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.dependencies import digest
 from beray.server.gateway.prefabs.registry import Registry
+from beray.server.gateway.token_listener import TokenListener
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
 from beray.server.sessions import OpenRequests
@@ -25,6 +26,7 @@ class TaskAccess:
 
     Args:
         url: where this server listens; ``None``: nowhere.
+        listener: connects sandboxed commands; None: there is no sandbox.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class TaskAccess:
         tokens: InternalTokens,
         registry: Registry,
         open_requests: OpenRequests,
+        listener: TokenListener | None = None,
     ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
         self._registry = registry
         self._open_requests = open_requests
+        self._listener = listener
 
     @asynccontextmanager
     async def of(self, user_id: int, task_id: int) -> AsyncIterator[GatewayAccess | None]:
@@ -48,7 +52,11 @@ class TaskAccess:
         issue = self._tokens.issue
         token = await run_in_threadpool(issue, user_id, f"task-{task_id}", LONGEST_SECONDS)
         try:
-            yield GatewayAccess(self._url, token)
+            if self._listener is None:
+                yield GatewayAccess(self._url, token)
+            else:
+                async with self._listener.listening(token) as path:
+                    yield GatewayAccess(self._url, token, str(path))
         finally:
             await run_in_threadpool(self._tokens.end, token)
             self._open_requests.end(digest(token))

@@ -86,6 +86,13 @@ class Runners:
             return f"the model {model!r} is not one of this server's; its owner sets BERAY_MODELS"
         return None
 
+    def network_problem(
+        self, runner: str | None, model: str | None, goal: str, *, network: bool
+    ) -> str | None:
+        """Return why a task cannot run with the network that it needs, or None if it can."""
+        chosen = self.settle(runner, model, goal)
+        return self._sandbox.networks.problem(chosen.runner, asked=network)
+
     def settle(self, runner: str | None, model: str | None, goal: str) -> Chosen:
         """Who does a task of these: as asked, or as the server's owner has it.
 

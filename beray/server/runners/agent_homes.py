@@ -12,12 +12,14 @@ import hashlib
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 
 from beray.server import disk_usage, folders
+from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
@@ -94,7 +96,7 @@ def _private(bind: Bind, home: Path, settings: Settings, uid: int | None) -> Bin
             f"The private copy of {bind.path} (BERAY_AGENT_PATHS) cannot be made: {reason}."
         ) from error
     # A path that does not exist has no copy, and nothing is bound in its place.
-    return Bind(str(copy), writable=True, inside=bind.path)
+    return Bind(str(copy), writable=True, inside=bind.path, origin=bind.origin, private=True)
 
 
 def _give(copy: Path, uid: int | None) -> None:
@@ -139,8 +141,8 @@ class _Copying:
     """One copy and its limits.
 
     Regular files, directories and symbolic links are copied, the latter as links; special files
-    are skipped. No link below the source is followed, and the server's data directory is never
-    part of a copy.
+    are skipped. No link below the source is followed, and private data, such as the server's data
+    directory, is never part of a copy.
     """
 
     def __init__(self, source: str, settings: Settings) -> None:
@@ -150,8 +152,11 @@ class _Copying:
         self._most = settings.agent_copy_bytes
         self._bytes = 0
         self._entries = 0
-        data = settings.data_dir.stat()
-        self._data_dir = (data.st_dev, data.st_ino)
+        self._private: set[tuple[int, int]] = set()
+        for path in private_paths(settings):
+            with suppress(FileNotFoundError):
+                status = os.stat(path.path)
+                self._private.add((status.st_dev, status.st_ino))
 
     def copy(self, target: Path) -> bool:
         """Copy the source; return False if there is nothing to copy.
@@ -194,9 +199,9 @@ class _Copying:
     def _entry(self, name: str, folder: int, target: Path) -> bool:
         """Copy an entry of a directory; return True if it is a directory to descend into."""
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) in self._private:
+            return False
         if stat.S_ISDIR(status.st_mode):
-            if (status.st_dev, status.st_ino) == self._data_dir:
-                return False
             target.mkdir(mode=0o700)
             return True
         if stat.S_ISLNK(status.st_mode):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from beray.events import Event
+from beray.server.sandbox.network_policy import GatewayRelay
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,13 @@ class GatewayAccess:
 
     url: str
     token: str = field(repr=False)
+    socket: str | None = None
+    """Unix socket by which commands in a sandbox are connected; they send the token, too."""
+
+    @property
+    def relay(self) -> GatewayRelay | None:
+        """Return what a sandboxed command is started with to reach the gateway."""
+        return GatewayRelay(self.url, self.socket) if self.socket is not None else None
 
 
 @dataclass(frozen=True, slots=True)

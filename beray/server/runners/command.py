@@ -76,7 +76,9 @@ class CommandRunner:
     ) -> int:
         """Run the program to its end and return its exit status."""
         try:
-            async with self._sandbox.agent(arguments, job.work_dir, paths) as process:
+            async with self._sandbox.agent(
+                arguments, job.work_dir, paths, network=job.network
+            ) as process:
                 assert process.stdout is not None and process.stderr is not None
                 streams = [
                     asyncio.ensure_future(_hand_over(process, given)),

@@ -19,7 +19,9 @@ class ShellRunner:
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
         command = job.goal.removeprefix("!")
-        async with self._sandbox.process(["/bin/sh", "-c", "--", command], job.work_dir) as process:
+        async with self._sandbox.process(
+            ["/bin/sh", "-c", "--", command], job.work_dir, network=job.network
+        ) as process:
             assert process.stdout is not None
             # Bytes that end in the middle of a character wait for the rest of it.
             decoder = codecs.getincrementaldecoder("utf-8")("replace")

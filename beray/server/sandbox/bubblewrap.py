@@ -1,4 +1,4 @@
-"""Command line of bubblewrap: a system to read from and a work_dir to write into.
+"""Command line of bubblewrap: the system read-only, one writable work_dir, no private data.
 
 Source: bwrap(1) of bubblewrap 0.8; its ``setup_newroot`` for what ``--proc`` covers.
 """
@@ -8,26 +8,28 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from beray.server.sandbox import seccomp
+from beray.server.sandbox import masking, seccomp
+from beray.server.sandbox.masking import Bind, Mask, PrivatePath
+from beray.server.sandbox.network_policy import HOST_NAME
 from beray.server.sandbox.ownership import set_owner
 
 INSIDE: Final = "/workspace"
 """The work_dir as a sandboxed command sees it."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
 
-_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
 _ETC: Final = (
     "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
-    "nsswitch.conf", "pki", "ssl",
+    "pki", "services", "ssl",
 )  # fmt: skip
 _ACCOUNTS: Final = ("group", "passwd")
-_ETC_NETWORK: Final = ("hosts", "resolv.conf", "services", "gai.conf")
+_ETC_NETWORK: Final = ("resolv.conf", "gai.conf")
 _PROC_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PROC_HIDDEN: Final = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
@@ -38,18 +40,22 @@ _USERNS_RESTRICTIONS: Final = {
     "kernel/unprivileged_userns_clone": "0",
     "user/max_user_namespaces": "0",
 }
-_BIND_OPTIONS: Final = frozenset({"--bind", "--bind-try", "--ro-bind", "--ro-bind-try"})
+_BIND_OPTIONS: Final = frozenset({"--bind", "--ro-bind"})
 _FIRST_DATA: Final = 3
 """Descriptor that the launcher gives the first of ``CommandLine.data``."""
+_ORIGIN: Final = "part of the system"
+NEEDED: Final = [
+    Bind(path, origin=_ORIGIN) for path in (*SYSTEM, *(f"/etc/{name}" for name in _ETC), "/bin/sh")
+]
+"""Paths of the system that no mask may cover. Not all of them are bound: some are links."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """A path outside that is the same path inside, unless another is given."""
+def program() -> str | None:
+    """Return the path of the bubblewrap program, or None if it is not installed.
 
-    path: str
-    writable: bool = False
-    inside: str | None = None
+    The path is absolute because commands run with a ``PATH`` that may not contain it.
+    """
+    return shutil.which("bwrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +71,11 @@ class CommandLine:
     def staged(self, directory: str) -> tuple[list[str], list[str]]:
         """Return the arguments with other sources of bind mounts, and the original sources.
 
-        The sources become ``directory``/0, 1, …; see ``launcher/mounts.py``.
+        The sources become ``directory``/0, 1, …, of which the first is bwrap itself; see
+        ``launcher/mounts.py``.
         """
-        arguments, sources = list(self.arguments), []
+        arguments, sources = list(self.arguments), [self.arguments[0]]
+        arguments[0] = f"{directory}/0"
         for place, argument in enumerate(arguments):
             if argument in _BIND_OPTIONS:
                 sources.append(arguments[place + 1])
@@ -76,49 +84,79 @@ class CommandLine:
 
 
 def command_line(
-    work_dir: Path,
-    scratch: Path,
+    work_dir: Path | None,
+    scratch: Path | None,
     *,
     network: bool,
+    etc: Mapping[str, str],
     binds: Iterable[Bind] = (),
+    private: Sequence[PrivatePath] = (),
     uid: int | None = None,
 ) -> CommandLine:
     """Return the command line before the command itself.
 
-    ``/tmp`` and ``/dev/shm`` are folders of ``scratch``: what a command writes there is on
-    disk, where it is counted, and not in memory.
+    ``/tmp`` and ``/dev/shm`` are directories of ``scratch``: what a command writes there is on
+    disk, where it is counted, and not in memory. Masks of private data are mounted last.
 
     Args:
+        work_dir: visible as ``INSIDE``; an empty directory in memory if None, for a probe.
+        scratch: directory of this command alone; None as for ``work_dir``.
+        network: whether the command keeps the network namespace in which bwrap is started.
+        etc: contents of files in ``/etc`` that differ from those of the host, by name.
+        binds: further paths to mount; those that do not exist are left out.
+        private: host paths that the command must not see.
         uid: host uid that the launcher changes to; None: the server's.
+
+    Raises:
+        UnmaskableLayout: a path that the command needs is private or would be masked.
     """
-    data: list[bytes] = []
-
-    def descriptor(content: bytes) -> str:
-        data.append(content)
-        return str(_FIRST_DATA + len(data) - 1)
-
+    binds = list(binds)
+    masking.check([*NEEDED, *binds], private)
+    in_memory: list[str] = []
+    own: list[Bind] = []
+    if scratch is None or work_dir is None:
+        in_memory = [
+            option for path in ("/tmp", "/dev/shm", INSIDE) for option in ("--tmpfs", path)
+        ]
+    else:
+        folders = {"/tmp": scratch / "tmp", "/dev/shm": scratch / "shm"}
+        own = [_own(_made(folder, uid), inside) for inside, folder in folders.items()]
+    present = [bind for bind in binds if os.path.exists(bind.path)]
+    # Outer directories first: otherwise they would cover the inner ones.
+    present.sort(key=lambda bind: bind.target)
+    written = {name: content.encode() for name, content in etc.items()} | _accounts(uid)
+    names = (*_ETC, *_ACCOUNTS, *(_ETC_NETWORK if network else ()))
+    mounts = [*_system(name for name in names if name not in written), *own, *present]
+    if work_dir is not None:
+        mounts.append(_own(str(work_dir), INSIDE))
+    fixed = [*(secret.path for secret in private), *(masking.real_path(b.path) for b in present)]
+    data = _Data()
     arguments = [
-        "bwrap", "--unshare-all", "--unshare-user", *(["--share-net"] if network else []),
+        program() or "bwrap", "--unshare-all", "--unshare-user",
+        *(["--share-net"] if network else []),
         *(["--disable-userns"] if can_disable_userns() else []),
         "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        "--hostname", "beray", "--proc", "/proc", *_proc(), "--dev", "/dev",
-        *_system(network),
+        *_ids(), "--hostname", HOST_NAME, "--proc", "/proc", *_proc(), "--dev", "/dev",
+        *_links(), *in_memory, *_seccomp(data),
+        *(option for name, content in written.items()
+          for option in ("--ro-bind-data", data.add(content), f"/etc/{name}")),
+        *(option for bind in mounts for option in _bound(bind, fixed)),
+        *(option for mask in masking.masks(mounts, private) for option in _masked(mask)),
+        "--chdir", INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--",
     ]  # fmt: skip
-    if uid is None:
-        arguments += _etc(_ACCOUNTS)
-    else:
-        for name, content in _accounts(uid).items():
-            arguments += ["--ro-bind-data", descriptor(content), f"/etc/{name}"]
-    if (filter_program := seccomp.program()) is not None:
-        arguments += ["--seccomp", descriptor(filter_program)]
-    arguments += [
-        "--bind", _made(scratch / "tmp", uid), "/tmp",
-        "--bind", _made(scratch / "shm", uid), "/dev/shm",
-        *_bound(binds),
-        "--bind", str(work_dir), INSIDE, "--chdir", INSIDE,
-        "--remount-ro", "/dev", "--remount-ro", "/", "--",
-    ]  # fmt: skip
-    return CommandLine(arguments, data, uid)
+    return CommandLine(arguments, data.contents, uid)
+
+
+class _Data:
+    """Contents that bwrap reads from descriptors."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    def add(self, content: bytes) -> str:
+        """Return the number of the descriptor that has ``content``."""
+        self.contents.append(content)
+        return str(_FIRST_DATA + len(self.contents) - 1)
 
 
 @cache
@@ -132,10 +170,10 @@ def can_disable_userns() -> bool:
         limit = os.statvfs("/proc/sys/user/max_user_namespaces")
     except OSError:
         return False
-    program = shutil.which("bwrap")
-    if program is None or limit.f_flag & os.ST_RDONLY:
+    bwrap = program()
+    if bwrap is None or limit.f_flag & os.ST_RDONLY:
         return False
-    described = subprocess.run([program, "--help"], capture_output=True, check=False)
+    described = subprocess.run([bwrap, "--help"], capture_output=True, check=False)
     return b"--disable-userns" in described.stdout + described.stderr
 
 
@@ -154,8 +192,21 @@ def userns_restriction(settings: Path = Path("/proc/sys")) -> str | None:
     return None
 
 
-def _accounts(uid: int) -> dict[str, bytes]:
-    """Return ``passwd`` and ``group``: programs look up the names of their ids."""
+def _ids() -> list[str]:
+    """Keep the ids of the server where the launcher maps them to root for the network."""
+    uid, gid = os.geteuid(), os.getegid()
+    return ["--uid", str(uid), "--gid", str(gid)] if uid else []
+
+
+def _seccomp(data: _Data) -> list[str]:
+    filter_program = seccomp.program()
+    return [] if filter_program is None else ["--seccomp", data.add(filter_program)]
+
+
+def _accounts(uid: int | None) -> dict[str, bytes]:
+    """Return ``passwd`` and ``group`` for a uid of its own: programs look up their ids."""
+    if uid is None:
+        return {}
     passwd = f"root:x:0:0:root:/root:/bin/false\nberay:x:{uid}:{uid}:BeRay:/tmp:/bin/sh\n"
     group = f"root:x:0:\nberay:x:{uid}:\n"
     return {
@@ -181,30 +232,47 @@ def _proc() -> Iterator[str]:
             yield from ("--ro-bind", "/dev/null", path)
 
 
+def _own(path: str, inside: str) -> Bind:
+    return Bind(path, True, inside, "the task's own directory", private=True)
+
+
 def _made(folder: Path, uid: int | None) -> str:
     folder.mkdir(exist_ok=True)
     set_owner(folder, uid)
     return str(folder)
 
 
-def _system(network: bool) -> Iterator[str]:
-    """The system's programs, read-only. Home folders and the server's data are not there."""
-    for path in _SYSTEM:
-        # Today's /bin is a link to usr/bin, and must be one inside as well.
+def _links() -> Iterator[str]:
+    """Yield options for system directories that are links: today's /bin is one to usr/bin."""
+    for path in SYSTEM:
         if os.path.islink(path):
             yield from ("--symlink", os.readlink(path), path)
-        elif os.path.isdir(path):
-            yield from ("--ro-bind", path, path)
-    yield from _etc((*_ETC, *(_ETC_NETWORK if network else ())))
 
 
-def _etc(names: Iterable[str]) -> Iterator[str]:
-    for name in names:
+def _system(etc: Iterable[str]) -> Iterator[Bind]:
+    """Yield the system's programs and the part of its configuration that they need."""
+    for path in SYSTEM:
+        if os.path.isdir(path) and not os.path.islink(path):
+            yield Bind(path, origin=_ORIGIN)
+    for name in etc:
         if os.path.exists(f"/etc/{name}"):
-            yield from ("--ro-bind", f"/etc/{name}", f"/etc/{name}")
+            yield Bind(f"/etc/{name}", origin=_ORIGIN)
 
 
-def _bound(binds: Iterable[Bind]) -> Iterator[str]:
-    for bind in binds:
-        how = "--bind-try" if bind.writable else "--ro-bind-try"
-        yield from (how, bind.path, bind.inside or bind.path)
+def _bound(bind: Bind, fixed: Sequence[str]) -> Iterator[str]:
+    for one in (bind, *masking.anchors(bind, fixed)):
+        # The path that was checked: a link in it may change meanwhile.
+        source = masking.real_path(one.path)
+        yield from ("--bind" if one.writable else "--ro-bind", source, one.target)
+
+
+def _masked(mask: Mask) -> Iterator[str]:
+    """Yield options that put something empty in the place of private data."""
+    if mask.is_directory:
+        # Read-only: otherwise a command could fill memory that no quota counts.
+        yield from ("--tmpfs", mask.inside, "--remount-ro", mask.inside)
+    else:
+        yield from ("--ro-bind", "/dev/null", mask.inside)
+
+
+__all__ = ["INSIDE", "PATH", "SYSTEM", "Bind", "CommandLine", "command_line", "program"]

@@ -1,46 +1,37 @@
-"""Where commands run: in bubblewrap where it works, else merely supervised.
-
-Either way a small supervisor stands between the server and the command. It holds one
-end of a pipe; when the server closes the other, or dies, the whole process tree of
-the command goes.
+"""Run commands: in bubblewrap, or merely supervised where no sandbox is possible.
 
 If the server is root, bubblewrap runs under the uid that owns the command's work_dir, which
-is the uid of its user (``uid_of``). The supervisor stays root.
+is the uid of its user (``uid_of``). The launcher, which supervises it, stays root.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import json
 import os
-import shutil
-import socket
-import sys
 import tempfile
+from asyncio import shield
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import folders
-from beray.server.disk_usage import USAGE_FILE, DiskLimits
+from beray.server.disk_usage import DiskLimits
 from beray.server.quota import DiskSpace
-from beray.server.sandbox import bubblewrap, uids
+from beray.server.sandbox import bubblewrap, detection, network_policy, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.launching import environment, supervised
+from beray.server.sandbox.layout import private_paths
+from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
 from beray.server.sandbox.ownership import set_owner
+from beray.server.sandbox.probe import Kind
+from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
 from beray.server.settings import Settings
-from beray.server.shortage import patiently
 
-PROBE_SECONDS: Final = 10.0
-SWEEP_SECONDS: Final = 10.0
-ARGUMENT_BYTES: Final = 128 * 1024
-"""Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
 FEWEST_PROCESSES: Final = 4096
 """The kernel counts the processes of a user, not of a command, and is told no less."""
 FILE_MARGIN_BYTES: Final = 1024**2
@@ -48,42 +39,69 @@ FILE_MARGIN_BYTES: Final = 1024**2
 DESCRIPTORS_FACTOR: Final = 16
 """All processes of a command may have so many times as many open files as one process."""
 HOME: Final = os.path.expanduser("~")
-"""Where the agents of the owner have their own settings."""
-_LAUNCHER: Final = Path(__file__).with_name("launcher")
-_STAGING: Final = ("/mnt", "/media", "/srv", "/run", "/sys")
-"""Directories that every user may enter, and that no sandbox contains. One of them becomes the
-place of a command's bind sources, in a mount namespace of its own."""
-
-Kind = Literal["bubblewrap", "none"]
+"""Directory in which the operator's agents have their settings."""
 
 log = structlog.get_logger("beray.sandbox")
 
 
 class SandboxUnavailable(Exception):
-    """The owner wants bubblewrap, and it does not work here."""
+    """Commands cannot be isolated as configured; the message names the cause and the next step."""
 
 
 class Sandbox:
-    """Starts commands. ``kind`` says what holds them."""
+    """Starts commands.
 
-    def __init__(self, kind: Kind, settings: Settings) -> None:
+    Args:
+        kind: the isolation of commands.
+        problem: the reason why it is not bubblewrap, with the next step.
+        network: what ``detection.find_network`` found; None: as far as files of this host tell.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        settings: Settings,
+        problem: str | None = None,
+        *,
+        network: NetworkState | None = None,
+    ) -> None:
         self.kind = kind
+        self.problem = problem
+        sandboxed = kind == "bubblewrap"
+        network = network or network_policy.find(
+            sandboxed=sandboxed, shared=settings.shared, allow=settings.network_destinations()
+        )
+        self.networks = TaskNetworks(settings, network, sandboxed=sandboxed)
         self._settings = settings
         self._scratch = settings.data_dir / "scratch"
-        separate = kind == "bubblewrap" and os.geteuid() == 0
-        self._uids = uids.parse(settings.sandbox_uids) if separate else None
+        self._uids = detection.own_uids(settings) if sandboxed else None
 
     @classmethod
     async def detect(cls, settings: Settings) -> Sandbox:
-        """Take bubblewrap if a real sandboxed command works.
-
-        Whatever earlier runs have left in ``scratch/`` is removed.
+        """Return the sandbox for this server, with an empty ``scratch`` directory.
 
         Raises:
-            SandboxUnavailable: ``bubblewrap`` was wanted and does not work.
+            SandboxUnavailable: commands cannot be isolated as ``settings`` require.
+            OSError: the ``scratch`` directory cannot be emptied.
         """
-        sandboxed = cls("bubblewrap", settings)
-        await run_in_threadpool(folders.make_empty, sandboxed._scratch)
+        decision = await detection.decide(settings)
+        if decision.kind is None:
+            raise SandboxUnavailable(decision.problem)
+        sandboxed = decision.kind == "bubblewrap"
+        network = await detection.find_network(settings, sandboxed=sandboxed)
+        sandbox = cls(decision.kind, settings, decision.problem, network=network)
+        await run_in_threadpool(sandbox._prepare)
+        if decision.problem is not None:
+            reason = decision.problem
+            log.warning("sandbox: none; commands have the rights of the server", reason=reason)
+        else:
+            log.info("sandbox: bubblewrap", network=settings.sandbox_network)
+        if network.mode != "own":
+            log.warning(f"task network: {network}")
+        return sandbox
+
+    def _prepare(self) -> None:
+        folders.make_empty(self._scratch)
         try:
             group = cgroup.prepare()
         except OSError as error:
@@ -91,52 +109,22 @@ class Sandbox:
         else:
             if group is not None:
                 log.info("commands are limited by cgroups, too", folder=group)
-        wanted = settings.sandbox
-        problem = "turned off by the owner" if wanted == "none" else await sandboxed._problem()
-        if problem is None:
-            log.info("sandbox: bubblewrap", network=settings.sandbox_network)
-            if sandboxed._uids is not None and (others := sandboxed._uids.shared_with()):
-                log.warning(
-                    "commands have the rights of other accounts of this host; choose another range",
-                    setting=f"{uids.SETTING}={settings.sandbox_uids}",
-                    accounts=others,
-                )
-            return sandboxed
-        if wanted == "bubblewrap":
-            raise SandboxUnavailable(f"bubblewrap does not work here: {problem}")
-        log.warning("sandbox: none; commands have the rights of the server", reason=problem)
-        return cls("none", settings)
-
-    async def _problem(self) -> str | None:
-        """Why a command does not work in here; ``None`` where it does."""
-        if shutil.which("bwrap") is None:
-            return "bwrap is not installed"
-        if self._uids is not None and (problem := self._uids.unmapped()) is not None:
-            return problem
+        if self._uids is None:
+            return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
                 set_owner(Path(folder), self.uid_of(None))
             except OSError as error:
-                return f"root cannot change owners in {self._scratch}: {error.strerror}"
-            command = ["/bin/sh", "-c", "echo works > probe && cat probe"]
-            async with self.process(command, Path(folder)) as process:
-                assert process.stdout is not None
-                try:
-                    async with asyncio.timeout(PROBE_SECONDS):
-                        said = await process.stdout.read()
-                        await process.wait()
-                except TimeoutError:
-                    return f"no answer within {PROBE_SECONDS:g} s"
-            if process.returncode == 0 and said == b"works\n":
-                return None
-            lines = said.decode(errors="replace").strip().splitlines()
-            problem = lines[-1] if lines else f"exit status {process.returncode}"
-            if (setting := bubblewrap.userns_restriction()) is not None:
-                problem += (
-                    f"; {setting} restricts user namespaces, which bwrap needs: change it, or "
-                    "install an AppArmor profile that permits them to bwrap"
-                )
-            return problem
+                raise SandboxUnavailable(
+                    f"root cannot change owners in {self._scratch} ({error.strerror}); choose a "
+                    "data directory on another file system, or run the server as another user"
+                ) from error
+        if others := self._uids.shared_with():
+            log.warning(
+                "commands have the rights of other accounts of this host; choose another range",
+                setting=f"{uids.SETTING}={self._settings.sandbox_uids}",
+                accounts=others,
+            )
 
     @property
     def has_own_uids(self) -> bool:
@@ -157,11 +145,11 @@ class Sandbox:
         return None if self._uids is None else self._uids.of_user(user_id)
 
     def inside(self, work_dir: Path) -> str:
-        """The path of ``work_dir`` as a command sees it."""
+        """Return the path of ``work_dir`` as a command sees it."""
         return INSIDE if self.kind == "bubblewrap" else str(work_dir)
 
     def scratch_of(self, work_dir: Path) -> list[Path]:
-        """Where the commands that run for a work_dir have their ``/tmp``."""
+        """Return the directories that commands of a work_dir have as their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
     def disk_space(self, work_dir: Path) -> DiskSpace:
@@ -169,48 +157,67 @@ class Sandbox:
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
         return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
 
-    def reaches_network(self, *, asked: bool) -> bool:
-        """Whether a shell command does; ``asked``: its task wants it to."""
-        policy = self._settings.sandbox_network
-        return self.kind == "none" or policy == "always" or (policy == "task" and asked)
+    # Each of these runs a command with its output on ``stdout``; when the block is left, its
+    # whole process tree has ended.
 
     @asynccontextmanager
     async def process(
-        self, command: Sequence[str], work_dir: Path, *, network: bool = False
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        *,
+        network: bool = False,
+        gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Process]:
-        """Run ``command`` with its output, both streams as one, on ``stdout``.
+        """Run a command of a task, with both of its output streams as one.
 
-        On leaving, whatever of its process tree is left is dead.
+        Args:
+            network: whether it asks for a network; the policy for tasks decides.
+            gateway: what it reaches the gateway by, also without a network. It finds the URL in
+                ``BERAY_GATEWAY_URL`` and has to send the token.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
         """
-        async with self._new_scratch(work_dir) as folder:
-            box, environ = self._confined(work_dir, folder, network)
+        connected = self.networks.of_command(asked=network, gateway=gateway)
+        async with self._new_scratch(work_dir) as scratch:
+            environ = self._environment(scratch, connected)
+            box = self._box(work_dir, scratch, connected)
             async with self._supervised(
-                command, work_dir, environ, DEVNULL, STDOUT, scratch=folder, box=box
+                command, work_dir, environ, scratch, connected, box, stdin=DEVNULL, stderr=STDOUT
             ) as process:
                 yield process
 
     @asynccontextmanager
     async def agent(
-        self, command: Sequence[str], work_dir: Path, binds: Sequence[Bind]
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        binds: Sequence[Bind],
+        *,
+        network: bool = False,
     ) -> AsyncIterator[Process]:
-        """Run an agent of the owner's, with pipes for its three streams.
+        """Run an agent of the operator's, with pipes for its three streams.
 
-        It has the network and the variables that the owner gives to agents, and ``binds``.
-        On leaving, whatever of its process tree is left is dead.
+        It has the network and the variables that the operator gives to agents, and ``binds``.
+
+        Args:
+            network: whether its task asks for a network, where agents have none.
+
+        Raises:
+            NetworkRefused: it cannot have a network.
         """
-        settings = self._settings
-        async with self._new_scratch(work_dir) as folder:
-            environ = _environment("/tmp" if self.kind == "bubblewrap" else folder)
-            environ |= settings.agent_environ()
-            box = None
-            if self.kind == "bubblewrap":
-                box = self._box(work_dir, folder, settings.agent_network, binds)
-                if any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds):
-                    environ["HOME"] = HOME
-            else:
+        connected = self.networks.of_agent(asked=network)
+        async with self._new_scratch(work_dir) as scratch:
+            sandboxed = self.kind == "bubblewrap"
+            environ = environment("/tmp" if sandboxed else scratch)
+            environ |= self._settings.agent_environ()
+            has_home = any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds)
+            if has_home or not sandboxed:
                 environ["HOME"] = HOME
+            box = self._box(work_dir, scratch, connected, binds)
             async with self._supervised(
-                command, work_dir, environ, PIPE, PIPE, scratch=folder, box=box
+                command, work_dir, environ, scratch, connected, box
             ) as process:
                 yield process
 
@@ -224,19 +231,25 @@ class Sandbox:
         *,
         network: bool,
     ) -> AsyncIterator[Process]:
-        """Run a program that calls a function of somebody's, with pipes for its three streams.
+        """Run a program that calls a function of a prefab, with pipes for its three streams.
 
-        It finds the system's programs, ``binds`` and the work_dir. On leaving, whatever of its
-        process tree is left is dead.
+        It finds the system's programs, ``binds`` and the work_dir.
 
         Args:
-            limits: as the supervisor takes them, instead of those of tasks.
-            network: it asks for the network, which it has where the policy for tasks says so.
+            limits: as the launcher takes them, instead of those of tasks.
+            network: whether it asks for a network.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
         """
-        async with self._new_scratch(work_dir) as folder:
-            box, environ = self._confined(work_dir, folder, network, binds)
+        if (problem := self.networks.problem("shell", asked=network)) is not None:
+            raise NetworkRefused(problem)
+        connected = self.networks.of_command(asked=network)
+        async with self._new_scratch(work_dir) as scratch:
+            environ = self._environment(scratch, connected)
+            box = self._box(work_dir, scratch, connected, binds)
             async with self._supervised(
-                command, work_dir, environ, PIPE, PIPE, limits, scratch=folder, box=box
+                command, work_dir, environ, scratch, connected, box, limits=limits
             ) as process:
                 yield process
 
@@ -244,15 +257,15 @@ class Sandbox:
     async def program(
         self, command: Sequence[str], work_dir: Path, environ: dict[str, str]
     ) -> AsyncIterator[Process]:
-        """Run a program of the owner's beside a task, with pipes for its three streams.
+        """Run a program of the operator's beside a task, with pipes for its three streams.
 
-        It has the rights of the server, but of its variables only ``PATH``; its folder
-        and its home are empty. On leaving, whatever is left of its process tree is dead.
+        It has the rights of the server, but of its variables only ``PATH``; its directory
+        and its home are empty.
         """
-        async with self._new_scratch(work_dir) as folder:
-            given = _environment(folder) | environ
+        async with self._new_scratch(work_dir) as scratch:
+            given = environment(scratch) | environ
             async with self._supervised(
-                command, Path(folder), given, PIPE, PIPE, scratch=folder
+                command, Path(scratch), given, scratch, network_policy.NO_NETWORK, None
             ) as process:
                 yield process
 
@@ -262,20 +275,22 @@ class Sandbox:
     ) -> AsyncIterator[Process]:
         """Run a program that a user supplies, with pipes for its three streams.
 
-        It is confined as the task's commands are, and starts in the work_dir. When the block is
-        left, its whole process tree has ended.
+        It is confined as the task's commands are, and starts in the work_dir.
 
         Args:
             environ: further variables. They are set inside the sandbox: what starts it must not
                 see variables such as ``LD_PRELOAD``.
             network: whether it asks for the network.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
         """
-        async with self._new_scratch(work_dir) as folder:
-            inner, given = _with_variables(command, environ)
-            box, outer = self._confined(work_dir, folder, network)
-            async with self._supervised(
-                inner, work_dir, outer | given, PIPE, PIPE, scratch=folder, box=box
-            ) as process:
+        connected = self.networks.of_command(asked=network)
+        async with self._new_scratch(work_dir) as scratch:
+            inner, carried = _with_variables(command, environ)
+            given = self._environment(scratch, connected) | carried
+            box = self._box(work_dir, scratch, connected)
+            async with self._supervised(inner, work_dir, given, scratch, connected, box) as process:
                 yield process
 
     @asynccontextmanager
@@ -284,114 +299,55 @@ class Sandbox:
         try:
             yield folder
         finally:
-            # Whoever is cancelled meanwhile leaves it to its thread.
-            await asyncio.shield(run_in_threadpool(_removed, Path(folder)))
+            # If this is cancelled meanwhile, the thread still removes it.
+            await shield(run_in_threadpool(_removed, Path(folder)))
 
-    def _confined(
-        self, work_dir: Path, scratch: str, network: bool, binds: Sequence[Bind] = ()
-    ) -> tuple[CommandLine | None, dict[str, str]]:
-        """The sandbox and the variables of a command that is not the owner's."""
+    def _environment(self, scratch: str, network: CommandNetwork) -> dict[str, str]:
+        """Return the variables of a command that is not the operator's."""
         if self.kind == "none":
-            return None, _environment(scratch)
-        networked = self.reaches_network(asked=network)
-        box = self._box(work_dir, scratch, networked, binds)
-        return box, _environment("/tmp") | {"PATH": PATH}
+            return environment(scratch) | network.environ()
+        return environment("/tmp") | {"PATH": PATH} | network.environ()
 
     def _box(
-        self, work_dir: Path, scratch: str, network: bool, binds: Sequence[Bind]
-    ) -> CommandLine:
-        uid = None if self._uids is None else self._uids.require(work_dir)
+        self, work_dir: Path, scratch: str, network: CommandNetwork, binds: Sequence[Bind] = ()
+    ) -> CommandLine | None:
+        """Return the sandbox of a command; None if there is none."""
+        if self.kind == "none":
+            return None
         return bubblewrap.command_line(
-            work_dir, Path(scratch), network=network, binds=binds, uid=uid
+            work_dir,
+            Path(scratch),
+            network=network.mode != "none",
+            etc=network.etc_files(),
+            binds=binds,
+            private=private_paths(self._settings),
+            uid=None if self._uids is None else self._uids.require(work_dir),
         )
 
-    @asynccontextmanager
-    async def _supervised(
+    def _supervised(
         self,
         command: Sequence[str],
-        work_dir: Path,
-        environ: dict[str, str],
-        stdin: int,
-        stderr: int,
-        limits: Mapping[str, int] | None = None,
-        *,
+        cwd: Path,
+        environ: Mapping[str, str],
         scratch: str,
-        box: CommandLine | None = None,
-    ) -> AsyncIterator[Process]:
-        if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
-            # The launcher would find this out too late for a caller to use standard input.
-            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-        bounds = _limits(self._settings) | dict(limits or {})
-        spec = _spec(command, bounds, box)
-        process, ours = await patiently(
-            lambda: _launched(cwd=work_dir, env=environ, stdin=stdin, stdout=PIPE, stderr=stderr)
+        network: CommandNetwork,
+        box: CommandLine | None,
+        *,
+        stdin: int = PIPE,
+        stderr: int = PIPE,
+        limits: Mapping[str, int] | None = None,
+    ) -> AbstractAsyncContextManager[Process]:
+        return supervised(
+            command,
+            cwd=cwd,
+            environ=environ,
+            stdin=stdin,
+            stderr=stderr,
+            limits=_limits(self._settings) | dict(limits or {}),
+            scratch=scratch,
+            box=box,
+            network=network,
         )
-        try:
-            spec["report"] = os.path.join(scratch, USAGE_FILE)
-            spec["cgroup"] = cgroup.commands_folder()
-            await _send_spec(ours, spec)
-            yield process
-        finally:
-            ours.close()
-            await _end(process)
-
-
-async def _launched(**options: Any) -> tuple[Process, socket.socket]:
-    """Start the launcher; return it with the server's end of its control socket.
-
-    Args:
-        options: of ``asyncio.create_subprocess_exec``.
-    """
-    theirs, ours = socket.socketpair()
-    try:
-        ours.setblocking(False)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
-            start_new_session=True, pass_fds=[theirs.fileno()], **options,
-        )  # fmt: skip
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return process, ours
-
-
-def _spec(
-    command: Sequence[str], limits: Mapping[str, int], box: CommandLine | None
-) -> dict[str, object]:
-    """Return what the launcher is sent; see there."""
-    if box is None:
-        return {"command": list(command), "limits": limits}
-    data = [content.decode("latin-1") for content in box.data]
-    if box.uid is None:
-        return {"command": [*box.arguments, *command], "limits": limits, "data": data}
-    directory = next(path for path in _STAGING if os.path.isdir(path))
-    arguments, sources = box.staged(directory)
-    return {
-        "command": [*arguments, *command],
-        "limits": limits,
-        "data": data,
-        "user": {"uid": box.uid, "directory": directory, "sources": sources},
-    }
-
-
-async def _send_spec(control: socket.socket, spec: dict[str, object]) -> None:
-    """Send the launcher its message; a launcher that has already ended is found by its status."""
-    # json escapes lone surrogates, so undecodable bytes of a path survive.
-    data = json.dumps(spec).encode()
-    with suppress(BrokenPipeError, ConnectionResetError):
-        await asyncio.get_running_loop().sock_sendall(control, len(data).to_bytes(4, "big") + data)
-
-
-async def _end(process: Process) -> None:
-    """Wait until the supervisor has swept."""
-    waiting = asyncio.ensure_future(process.communicate())
-    done, _ = await asyncio.wait([waiting], timeout=SWEEP_SECONDS)
-    if not done:
-        log.error("a command's processes could not be swept in time", pid=process.pid)
-        process.kill()
-        await waiting
 
 
 def _removed(folder: Path) -> None:
@@ -402,7 +358,7 @@ def _removed(folder: Path) -> None:
 
 
 def _limits(settings: Settings) -> dict[str, int]:
-    """What the supervisor binds a command by."""
+    """Return the limits that the launcher enforces for a command."""
     return {
         "core": 0,
         # What one file takes by itself beyond the quota would be written for nothing.
@@ -434,15 +390,4 @@ def _with_variables(
     return ["/bin/sh", "-c", script, "sh", *command], carried
 
 
-def _environment(home: str) -> dict[str, str]:
-    """Nothing of the server's own environment: it may hold secrets."""
-    return {
-        "PATH": os.environ.get("PATH", PATH),
-        "HOME": home,
-        "TMPDIR": home,
-        "LANG": "C.UTF-8",
-        "TERM": "dumb",
-    }
-
-
-__all__ = ["INSIDE", "Bind", "Kind", "Sandbox", "SandboxUnavailable"]
+__all__ = ["INSIDE", "Bind", "Kind", "NetworkRefused", "Sandbox", "SandboxUnavailable"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 from gateway_support import Agent, exchange, refusal
-from support import until
+from network_support import needs_own_network
+from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
@@ -192,6 +193,7 @@ def test_right_keys_are_not_counted(agent: Agent) -> None:
         assert exchange(agent.server, agent.api_key).status_code == 200
 
 
+@needs_own_network
 def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_GATEWAY_ALLOW="10.0.0.0/8, 127.0.0.1"
@@ -212,6 +214,7 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
         assert agent.files("GET", "list").status_code == 200
 
 
+@needs_own_network
 def test_a_page_in_a_browser_is_not_let_in_by_its_address(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.0/8") as server:
         url = f"{server.url}/internal/files/generate_upload_url"
@@ -229,6 +232,7 @@ def test_a_forged_header_of_an_unlisted_peer_changes_nothing(tmp_path: Path, for
             "BERAY_TRUSTED_PROXIES": proxies,
             "BERAY_PUBLIC_URL": "https://beray.example.test",
         }
+        environ |= WITHOUT_BUBBLEWRAP
         with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
             assert refusal(ask(server, **headers)) == (401, "NOT_AUTHENTICATED")
 
@@ -237,6 +241,7 @@ def test_a_listed_proxy_says_who_a_client_is(tmp_path: Path) -> None:
     environ = {
         "BERAY_GATEWAY_ALLOW": "10.0.0.0/8,127.0.0.1",
         "BERAY_TRUSTED_PROXIES": "127.0.0.1",
+        **WITHOUT_BUBBLEWRAP,
     }
     with RunningServer.start(tmp_path / "data", **environ) as server:
         assert ask(server, X_Forwarded_For="10.1.2.3").status_code == 200

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import requests
 from gateway_support import Agent, refusal
-from support import until
+from support import WITHOUT_BUBBLEWRAP, until
 
 from beray.server.gateway.files.signing import Expired, Forged, Signer, secret_at
 from beray.testing import RunningServer
@@ -219,7 +219,7 @@ def test_large_objects_do_not_fill_memory(agent: Agent) -> None:
 
 def test_a_url_begins_as_the_owner_says(tmp_path: Path) -> None:
     with RunningServer.start(
-        tmp_path / "data", BERAY_PUBLIC_URL="https://beray.example/x/"
+        tmp_path / "data", BERAY_PUBLIC_URL="https://beray.example/x/", **WITHOUT_BUBBLEWRAP
     ) as server:
         agent = Agent.new(server)
         url, _ = put_url(agent)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-import beray
 from beray.server.gateway.prefabs.frames import (
     Child,
     Emit,
@@ -24,15 +23,14 @@ from beray.server.gateway.prefabs.frames import (
 )
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
-from beray.server.sandbox.interpreter import interpreter_binds
+from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
 from beray.server.sandbox.ownership import open_to_all
-from beray.server.sandbox.sandbox import Sandbox
+from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
 
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
 _CHILD: Final = Path(__file__).with_name("child.py")
-_PACKAGE: Final = Path(beray.__file__).parent
 _PREFAB: Final = "/prefab"
 """Where a prefab's folder is in its sandbox."""
 
@@ -84,6 +82,10 @@ async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
         ):
             await child.send(job)
             return await _until_end(child, emit)
+    except NetworkRefused as refused:
+        raise RunFailed(
+            "NETWORK_REFUSED", f"the function needs a network: {refused.strerror}"
+        ) from None
     except TimeoutError:
         if not clock.expired():
             raise
@@ -128,13 +130,13 @@ def inspection(prefab: Installed, folder: str) -> Frame:
 
 
 def command() -> list[str]:
-    return [sys.executable, "-I", str(_CHILD), str(_PACKAGE.parent)]
+    return [sys.executable, "-I", str(_CHILD), str(PACKAGE.parent)]
 
 
 def shortened(failed: RunFailed, *places: Path) -> RunFailed:
     """Without the paths of the server's: Python's own errors name files of its own, and, where
     there is no sandbox, of ``places``."""
-    ours = (_PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))
+    ours = (PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))
     paths = {one for path in (*places, *ours) for one in (path, path.resolve())}
     # The longer ones first: one may be in another.
     either = "|".join(re.escape(str(path)) for path in sorted(paths, reverse=True))
@@ -152,7 +154,7 @@ def unreadable() -> list[str]:
     The uids of a root server's commands are such users; a ``umask`` of 077 leads to this.
     """
     program = os.path.realpath(sys.executable)
-    parts = {program: 0o005, os.__file__: 0o004, str(_PACKAGE): 0o005, str(_CHILD): 0o004}
+    parts = {program: 0o005, os.__file__: 0o004, str(PACKAGE): 0o005, str(_CHILD): 0o004}
     return [part for part, mode in parts.items() if os.stat(part).st_mode & mode != mode]
 
 
@@ -171,7 +173,8 @@ async def _process(
 ) -> AsyncIterator[Child]:
     if not prefab.is_official and sandbox.has_own_uids:
         await run_in_threadpool(open_to_all, prefab.folder)
-    binds = [*interpreter_binds(), Bind(str(_PACKAGE)), Bind(str(prefab.folder), inside=_PREFAB)]
+    own = Bind(str(prefab.folder), inside=_PREFAB, origin="the prefab's files", private=True)
+    binds = [*interpreter_binds(), own]
     async with (
         sandbox.function(command(), folder, binds, limits, network=network) as process,
         Child(process) as child,

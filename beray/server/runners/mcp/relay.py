@@ -70,7 +70,8 @@ async def relaying(
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         inside = _INSIDE if sandbox.kind == "bubblewrap" else str(folder)
-        relay = Relay(binds=[*interpreter_binds(), Bind(str(folder), inside=_INSIDE)])
+        client_folder = Bind(str(folder), inside=_INSIDE, origin="the MCP relay", private=True)
+        relay = Relay(binds=[*interpreter_binds(), client_folder])
         for number in wanted:
             # The path of a socket has about 100 bytes at most, which Linux offers a way around.
             short = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(folder)

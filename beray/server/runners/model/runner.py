@@ -120,7 +120,7 @@ class ModelRunner:
                     deps_type=type(None),
                     instructions=instructions(
                         self._sandbox.inside(job.work_dir),
-                        network=self._sandbox.reaches_network(asked=job.network),
+                        network=self._sandbox.networks.reached(asked=job.network),
                         problems=mcp.problems,
                     ),
                     toolsets=[toolset.build(self._settings, self._sandbox, job, sink, further)],

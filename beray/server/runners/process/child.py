@@ -17,6 +17,7 @@ from beray.server import logs
 from beray.server.runners.base import GatewayAccess, Job, OverBudget, Runner, Usage
 from beray.server.runners.process import frames
 from beray.server.runners.process.frames import Frame
+from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
@@ -64,7 +65,10 @@ async def _do(link: socket.socket, given: Frame) -> None:
     settings = Settings(data_dir=Path(given["data_dir"]))
     address, embedded = given["listener"]
     settings.set_listener(address, embedded=embedded)
-    runner = _runner(given["runner"], settings, Sandbox(given["sandbox"], settings))
+    network = NetworkState.from_dict(given["network"])
+    runner = _runner(
+        given["runner"], settings, Sandbox(given["sandbox"], settings, network=network)
+    )
     doing = asyncio.create_task(_told(runner, job, server))
     listening = asyncio.create_task(_listen(reader, server, doing))
     await asyncio.wait([doing])

@@ -51,6 +51,7 @@ class RemoteRunner:
             "data_dir": str(self._settings.data_dir),
             "listener": self._settings.listener,
             "sandbox": self._sandbox.kind,
+            "network": asdict(self._sandbox.networks.state),
             "bounds": {"memory": self._settings.task_max_memory_bytes},
         }
         async with self._forks.process(given) as process:

@@ -16,6 +16,11 @@ with the length (big-endian), then JSON with these keys:
   descriptors 3, 4, ….
 - ``user`` (optional, only if this program runs as root): ``uid`` that executes the command, and
   ``directory`` and ``sources`` of ``mounts.stage``.
+- ``network`` (optional): ``spec`` of ``network.prepare``. The launcher answers with one message
+  in the same form before it starts the command: ``{"problem": null}``, with the listening sockets
+  as ancillary data (SCM_RIGHTS) of its first byte, or ``{"problem": REASON}``. Then it starts
+  nothing, writes the reason to stderr and exits with status 125, or 126 if the kernel does not
+  permit such namespaces to this user.
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
@@ -42,6 +47,8 @@ else:
 
 _FIRST_DATA = 3
 """Descriptor of the first item of ``data``."""
+NOT_STARTED = 125
+NOT_PERMITTED = 126
 
 
 def main(control: int) -> int:
@@ -53,6 +60,8 @@ def main(control: int) -> int:
     except EOFError:
         return 128 + signal.SIGKILL
     limits: dict[str, int] = spec["limits"]
+    if "network" in spec and (failed := _prepare_network(low, spec["network"])):
+        return failed
     group = _group(spec.get("cgroup"), limits)
 
     def run() -> None:
@@ -80,6 +89,39 @@ def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup |
         return cgroup.CommandGroup(parent, limits)
     except OSError:
         return None
+
+
+def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
+    """Enter the command's network namespace and answer the server.
+
+    Returns:
+        0, or the exit status if there is no such network.
+    """
+    if TYPE_CHECKING:
+        from beray.server.sandbox.launcher import network
+    else:
+        import network  # here because most commands do without
+
+    listeners: list[socket.socket] = []
+    problem, status = None, 0
+    try:
+        listeners = network.prepare(spec, control)
+    except network.NetworkProblem as error:
+        problem = str(error)
+        status = NOT_PERMITTED if error.permission else NOT_STARTED
+        os.write(2, f"[not started: {problem}]\n".encode())
+    body = json.dumps({"problem": problem}).encode()
+    message = len(body).to_bytes(4, "big") + body
+    with socket.socket(fileno=os.dup(control)) as connection:
+        try:
+            numbers = [listener.fileno() for listener in listeners]
+            sent = socket.send_fds(connection, [message[:1]], numbers) if numbers else 0
+            connection.sendall(message[sent:])
+        except OSError:
+            return NOT_STARTED  # the server has gone
+    for listener in listeners:
+        listener.close()
+    return status
 
 
 def _received(control: int) -> "dict[str, Any]":
@@ -133,17 +175,17 @@ def _execute(spec: "dict[str, Any]") -> None:
 
 def _provide(data: list[str]) -> None:
     """Make each item readable from its descriptor, which the command inherits."""
-    pipes = []
+    files = []
     for text in data:
-        reading, writing = os.pipe()
-        # Small enough for the buffer of a pipe.
-        os.write(writing, text.encode("latin-1"))
-        os.close(writing)
+        file = os.memfd_create("beray")
+        with open(file, "wb", closefd=False) as written:
+            written.write(text.encode("latin-1"))
+        os.lseek(file, 0, os.SEEK_SET)
         # Away from the descriptors that are assigned below.
-        pipes.append(fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, _FIRST_DATA + len(data)))
-        os.close(reading)
-    for number, reading in enumerate(pipes, _FIRST_DATA):
-        os.dup2(reading, number)
+        files.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_DATA + len(data)))
+        os.close(file)
+    for number, file in enumerate(files, _FIRST_DATA):
+        os.dup2(file, number)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,152 @@
+"""Start commands through the launcher, the small program that supervises each of them.
+
+The server holds one end of a socket. When it closes that end, or dies, the launcher ends the whole
+process tree of the command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from beray.server.disk_usage import USAGE_FILE
+from beray.server.sandbox import relay
+from beray.server.sandbox.bubblewrap import PATH, CommandLine
+from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.network_policy import NO_NETWORK, CommandNetwork
+from beray.server.shortage import patiently
+
+SWEEP_SECONDS: Final = 10.0
+ARGUMENT_BYTES: Final = 128 * 1024
+"""Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
+_LAUNCHER: Final = Path(__file__).with_name("launcher")
+_STAGING: Final = ("/mnt", "/media", "/srv", "/run", "/sys")
+"""Directories that every user may enter, and that no sandbox contains. One of them becomes the
+place of a command's bind sources, in a mount namespace of its own."""
+
+log = structlog.get_logger("beray.sandbox")
+
+
+@asynccontextmanager
+async def supervised(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    stdin: int,
+    stderr: int,
+    limits: Mapping[str, int],
+    scratch: str | None = None,
+    box: CommandLine | None = None,
+    network: CommandNetwork = NO_NETWORK,
+    patient: bool = True,
+) -> AsyncIterator[Process]:
+    """Run ``command`` with a pipe for its output; at the end, its process tree is gone.
+
+    Args:
+        stdin, stderr: as ``asyncio.create_subprocess_exec`` takes them.
+        limits: as the launcher takes them.
+        scratch: directory of this command, for the report of its usage.
+        box: sandbox around the command.
+        network: network namespace and relays of the command.
+        patient: whether to wait for the end of a shortage of descriptors, processes or memory.
+
+    Raises:
+        OSError: E2BIG, an argument is too long; or the launcher cannot be started.
+    """
+    if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
+        # The launcher would find this out too late for a caller to use standard input.
+        raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+    spec = _spec(command, box) | {"limits": limits, "cgroup": cgroup.commands_folder()}
+    if scratch is not None:
+        spec["report"] = os.path.join(scratch, USAGE_FILE)
+    connecting = network.launcher_spec()
+    if connecting is not None:
+        spec["network"] = connecting
+    launch = partial(_launched, cwd=cwd, env=dict(environ), stdin=stdin, stdout=PIPE, stderr=stderr)
+    process, control = await (patiently(launch) if patient else launch())
+    try:
+        await _send_spec(control, spec)
+        if connecting is None:
+            yield process
+        else:
+            async with relay.of_command(control, network):
+                yield process
+    finally:
+        control.close()
+        await _end(process)
+
+
+def environment(home: str) -> dict[str, str]:
+    """Return the variables of a command; nothing of the server's, which may hold secrets."""
+    return {
+        "PATH": os.environ.get("PATH", PATH),
+        "HOME": home,
+        "TMPDIR": home,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+    }
+
+
+def _spec(command: Sequence[str], box: CommandLine | None) -> dict[str, object]:
+    """Return the part of the launcher's message that describes the command and its sandbox."""
+    if box is None:
+        return {"command": list(command)}
+    data = [content.decode("latin-1") for content in box.data]
+    if box.uid is None:
+        return {"command": [*box.arguments, *command], "data": data}
+    directory = next(path for path in _STAGING if os.path.isdir(path))
+    arguments, sources = box.staged(directory)
+    user = {"uid": box.uid, "directory": directory, "sources": sources}
+    return {"command": [*arguments, *command], "data": data, "user": user}
+
+
+async def _launched(**options: Any) -> tuple[Process, socket.socket]:
+    """Start the launcher; return it with the server's end of its control socket.
+
+    Args:
+        options: of ``asyncio.create_subprocess_exec``.
+    """
+    theirs, ours = socket.socketpair()
+    try:
+        ours.setblocking(False)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
+            start_new_session=True, pass_fds=[theirs.fileno()], **options,
+        )  # fmt: skip
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
+
+
+async def _send_spec(control: socket.socket, spec: Mapping[str, object]) -> None:
+    """Send the launcher its message; a launcher that has already ended is found by its status."""
+    # json escapes lone surrogates, so undecodable bytes of a path survive.
+    data = json.dumps(spec).encode()
+    with suppress(BrokenPipeError, ConnectionResetError):
+        await asyncio.get_running_loop().sock_sendall(control, len(data).to_bytes(4, "big") + data)
+
+
+async def _end(process: Process) -> None:
+    """Wait until the supervisor has swept."""
+    waiting = asyncio.ensure_future(process.communicate())
+    done, _ = await asyncio.wait([waiting], timeout=SWEEP_SECONDS)
+    if not done:
+        log.error("a command's processes could not be swept in time", pid=process.pid)
+        process.kill()
+        await waiting

@@ -1,0 +1,169 @@
+"""The gateway and tasks: no address admits them, a relay does for the token of the task."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from network_support import (
+    ASK,
+    needs_bubblewrap,
+    needs_own_network,
+    run,
+    without_slirp4netns,
+)
+from support import text
+
+from beray.server.app import create_app, running
+from beray.server.dependencies import Services
+from beray.server.gateway.token_listener import TokenListener
+from beray.server.middleware import Activity
+from beray.server.sandbox import network_policy
+from beray.server.sandbox.network_policy import GatewayRelay
+from beray.server.sandbox.ownership import set_owner
+from beray.server.settings import Settings
+from beray.testing import RunningServer
+
+GATEWAY = """
+import http.client, json, os, sys
+from urllib.parse import urlsplit
+place = urlsplit(os.environ["BERAY_GATEWAY_URL"])
+found = []
+for method, path, headers in json.loads(sys.argv[1]):
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    connection.request(method, path, "{}", headers)
+    answer = connection.getresponse()
+    found.append([answer.status, answer.read().decode()])
+print(json.dumps(found))
+"""
+
+
+@asynccontextmanager
+async def gateway_of(tmp_path: Path, token: str) -> AsyncIterator[GatewayRelay]:
+    """A small application on the real listener; it answers with what it has received."""
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        names = sorted(name.decode() for name, _ in scope["headers"])
+        body = json.dumps([scope["path"], scope["client"], names]).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    folder = tmp_path / "sockets"
+    folder.mkdir()
+    async with TokenListener(app, folder).listening(token) as path:
+        yield GatewayRelay("http://unused.invalid", str(path))
+    assert list(folder.iterdir()) == []
+
+
+@needs_own_network
+@pytest.mark.parametrize("network", [True, False])
+async def test_the_gateway_needs_the_token_of_the_task(tmp_path: Path, network: bool) -> None:
+    right, wrong = {"X-Internal-Token": "right"}, {"X-Internal-Token": "another"}
+    forged = right | {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
+    calls = [
+        ("GET", "/v1/prefabs", right), ("GET", "/internal/files/list", forged),
+        ("GET", "/v1/prefabs", {}), ("GET", "/v1/prefabs", wrong),
+        ("GET", "/v1/prefabs", {"Authorization": "Bearer session"}),
+        ("GET", "/api/v1/tasks/", right), ("GET", "/healthz", right), ("GET", "/v1", right),
+        ("GET", "/internal/objects/a?signature=b", {}),
+    ]  # fmt: skip
+    async with gateway_of(tmp_path, "right") as gateway:
+        output = await run(tmp_path, GATEWAY, json.dumps(calls), gateway=gateway, network=network)
+    found = json.loads(output)
+    assert [status for status, _ in found] == [200, 200, 401, 401, 401, 404, 404, 404, 200]
+    path, client, names = json.loads(found[1][1])
+    assert (path, client) == ("/internal/files/list", None)
+    assert not {"forwarded", "x-forwarded-for", "authorization"} & set(names)
+
+
+@needs_own_network
+async def test_other_commands_have_no_gateway(tmp_path: Path) -> None:
+    code = "import os; print(os.environ.get('BERAY_GATEWAY_URL'), os.path.exists('/proc/net/tcp'))"
+    assert await run(tmp_path, code) == "None True"
+    host, port = network_policy.GATEWAY_PLACE
+    assert "refused" in await run(tmp_path, ASK, host, str(port))
+
+
+@needs_own_network
+async def test_the_gateway_of_the_server_knows_the_task_and_no_address(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", gateway_allow="0.0.0.0/0,::/0")
+    settings.data_dir.mkdir()
+    app = create_app(Activity())
+    async with running(app, settings):
+        services: Services = app.state.services
+        user = services.store.add_user("somebody@example.test", None)
+        issue = services.gateway.tokens.issue
+        token, other, ended = (issue(user.id, f"task-{number}", 60) for number in range(3))
+        services.gateway.tokens.end(ended)
+        tokens = [token, other, ended, ""]
+        calls = [("GET", "/internal/files/list", {"X-Internal-Token": one}) for one in tokens]
+        work_dir = tmp_path / "work"
+        work_dir.mkdir()
+        set_owner(work_dir, services.sandbox.uid_of(None))
+        statuses = []
+        for listening in (token, ended):
+            listener = TokenListener(app, settings.data_dir / "scratch")
+            async with listener.listening(listening) as path:
+                command = ["/usr/bin/python3", "-c", GATEWAY, json.dumps(calls)]
+                gateway = GatewayRelay("http://unused.invalid", str(path))
+                async with services.sandbox.process(command, work_dir, gateway=gateway) as process:
+                    assert process.stdout is not None
+                    output = await process.stdout.read()
+            statuses.append([status for status, _ in json.loads(output)])
+    assert statuses == [[200, 401, 401, 401], [401, 401, 401, 401]]
+
+
+def refusal_of(server: RunningServer, **headers: str) -> int:
+    """Return the status of a call without a credential."""
+    url = f"{server.url}/internal/files/generate_upload_url"
+    answer = requests.post(url, json={"filename": "a"}, headers=headers, timeout=30)
+    return answer.status_code
+
+
+@needs_bubblewrap
+def test_on_the_network_of_the_host_no_own_address_is_allowed(tmp_path: Path) -> None:
+    with (
+        without_slirp4netns(tmp_path) as path,
+        RunningServer.start(
+            tmp_path / "data", PATH=path, BERAY_GATEWAY_ALLOW="127.0.0.0/8"
+        ) as server,
+    ):
+        assert "BERAY_GATEWAY_ALLOW admits no address of this host" in server.log.read_text()
+        assert refusal_of(server) == 401
+
+
+def test_without_a_sandbox_no_own_address_is_allowed(tmp_path: Path) -> None:
+    allowed = {"BERAY_SANDBOX": "none", "BERAY_GATEWAY_ALLOW": "127.0.0.1,10.0.0.0/8"}
+    for proxies in ("", "127.0.0.1"):
+        environ = allowed | {"BERAY_TRUSTED_PROXIES": proxies}
+        with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
+            assert refusal_of(server) == 401
+            assert refusal_of(server, **{"X-Forwarded-For": "10.1.2.3"}) == (
+                401 if proxies else 400
+            )
+
+
+@needs_own_network
+def test_a_relay_to_the_server_itself_makes_no_address_an_allowed_one(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    call = (
+        "import sys\nfrom urllib.request import Request, urlopen\n"
+        "call = Request(sys.argv[1], b'{\"filename\": \"a\"}', {'Content-Type': 'application/json'})\n"
+        "print(urlopen(call).status)\n"
+    )
+    with (
+        RunningServer.start(data_dir, BERAY_GATEWAY_ALLOW="127.0.0.1") as server,
+        server.sign_up() as client,
+    ):
+        server._environ["BERAY_NETWORK_ALLOW"] = server.url.removeprefix("http://")
+        server.restart()
+        url = f"{server.url}/internal/files/generate_upload_url"
+        goal = f"!/usr/bin/python3 -c {shlex.quote(call)} {url} 2>&1"
+        task = client.create_task(goal, limits={"network": True})
+        assert "HTTP Error 401" in text(list(client.stream_task_updates(task["id"])))
