@@ -9,13 +9,50 @@ returns its result at the end::
         text = call.file("document").read_text()
         call.output("copy", "copy.txt").write_text(text)
         return {"count": len(text.split())}
+
+Raise ``InputError`` for input that the caller can correct. The call then fails with the
+code ``INVALID_INPUT`` and without a traceback. Every other exception is a defect of the
+function: its traceback is in the result and in the server's log.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_CAUSE_CHARACTERS = 200
+
+
+class InputError(ValueError):
+    """Report input that cannot be used: a parameter or a file.
+
+    The text is shown to the caller as it is. It names the value, the reason and the next step.
+    """
+
+
+def library_cause(error: Exception, module_file: str) -> str | None:
+    """Return what a library reports about an input file, in one line.
+
+    Libraries raise arbitrary exceptions for damaged files. Return None for an error that is not
+    one of these: one of the prefab's own code is a defect, and one of the operating system, such
+    as a full disk, does not concern the file. Re-raise it in that case.
+
+    Args:
+        module_file: ``__file__`` of a module of the prefab.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    own_folder = Path(module_file).parent
+    if Path(frame.f_code.co_filename).parent == own_folder:
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    if isinstance(error, MemoryError):
+        return "it needs more memory than the call may use"
+    kind = type(error).__name__
+    text = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+    return text if len(text.split()) > 1 else f"{kind}: {text}".removesuffix(": ")
 
 
 @dataclass(frozen=True)
@@ -41,11 +78,11 @@ class Call:
         """The one input file of ``key``.
 
         Raises:
-            ValueError: there is none, or more than one.
+            InputError: The call has no such file, or more than one.
         """
         given = self.files.get(key, ())
         if len(given) != 1:
-            raise ValueError(f"{key}: one file is needed, not {len(given)}")
+            raise InputError(f"{key}: expected one file, got {len(given)}")
         return given[0]
 
     def output(self, key: str, name: str) -> Path:

@@ -195,5 +195,8 @@ def test_info_reads_no_text(tmp_path: Path) -> None:
         call_with(tmp_path, documents=[tmp_path / "page.html", tmp_path / "gone.pdf"])
     )["documents"]
     assert (page["kind"], page["title"], page["encrypted"]) == ("html", "A & B", False)
-    assert (gone["kind"], gone["problems"]) == (None, ["gone.pdf is not a PDF"])
+    assert (gone["kind"], gone["problems"]) == (
+        None,
+        ["gone.pdf is not a PDF: it has no %PDF- in its first 1,024 bytes"],
+    )
     assert not (tmp_path / "outputs").exists()

@@ -66,9 +66,11 @@ def test_links_are_kept_where_they_are_wanted(tmp_path: Path) -> None:
 
 def test_an_encrypted_one_wants_its_password(tmp_path: Path) -> None:
     path = encrypted(pdf(tmp_path / "a.pdf", ["secret words"]), "open sesame")
-    with pytest.raises(ValueError, match=r"^a\.pdf is encrypted; give its password$"):
+    with pytest.raises(
+        ValueError, match=r"^a\.pdf is encrypted; pass its password as the parameter password$"
+    ):
         extracted(tmp_path, path)
-    with pytest.raises(ValueError, match=r"a\.pdf is encrypted, with another password"):
+    with pytest.raises(ValueError, match=r"a\.pdf is encrypted, and the password does not open it"):
         extracted(tmp_path, path, password="guess")
     extracted(tmp_path, path, password="open sesame")
     assert "secret words" in written(tmp_path, "a.txt")
@@ -104,7 +106,10 @@ def test_a_broken_one_does_not_lose_the_others(tmp_path: Path) -> None:
     assert [each["file"] for each in result["documents"]] == [None, "good.txt", None, None]
     said = [each["problems"][0] for each in result["documents"] if each["problems"]]
     assert said[0].startswith("cut.pdf is damaged: ")
-    assert said[1:] == ["fake.pdf is not a PDF", "empty.pdf is empty"]
+    assert said[1:] == [
+        "fake.pdf is not a PDF: it has no %PDF- in its first 1,024 bytes",
+        "empty.pdf is empty",
+    ]
     assert str(tmp_path) not in str(result)
 
 

@@ -109,10 +109,12 @@ def test_frames_before_a_cut_are_kept_and_the_cut_is_said(
             count = getattr(image, "n_frames", 1)
         if suffix == "png" and end > len(whole) - 24:
             continue  # only the sums and the mark of the end are gone
-        said = [f"it is damaged after frame {count}; what follows is lost"]
-        assert told["problems"] == said == known["problems"]
+        (said,) = told["problems"]
+        assert said.startswith(f"it is damaged after frame {count}")
+        assert said.endswith("; the rest is lost")
+        assert known["problems"] == [said]
         assert known["frames"] == count
-        assert done(tmp_path, "resize", path, width=20)[1]["problems"] == said
+        assert done(tmp_path, "resize", path, width=20)[1]["problems"] == [said]
         seen.add(count)
     assert len(seen) >= 3
 
@@ -122,7 +124,7 @@ def test_a_gif_cut_between_frames(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "a.gif"
     frames = moving(path).split(b"\0!\xf9\x04")  # where each frame begins
     path.write_bytes(b"\0!\xf9\x04".join(frames[: cut + 1]) + b"\0")
-    said = [f"it is damaged after frame {cut}; what follows is lost"]
+    said = [f"it is damaged after frame {cut}; the rest is lost"]
     assert done(tmp_path, "convert", path, format="webp")[1]["problems"] == said
     (known,) = module.info(call_with(tmp_path, images=path))["images"]
     assert (known["frames"], known["problems"]) == (cut, said)
@@ -131,10 +133,13 @@ def test_a_gif_cut_between_frames(tmp_path: Path, cut: int) -> None:
 def test_a_webp_that_is_cut_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
     path.write_bytes(moving(path)[:-100])
-    with pytest.raises(ValueError, match=r"^a\.webp is damaged$"):
+    with pytest.raises(ValueError, match=r"^a\.webp is damaged: could not create decoder object$"):
         done(tmp_path, "convert", path, format="gif")
     (known,) = module.info(call_with(tmp_path, images=path))["images"]
-    assert (known["frames"], known["problems"]) == (None, ["a.webp is damaged"])
+    assert (known["frames"], known["problems"]) == (
+        None,
+        ["a.webp is damaged: could not create decoder object"],
+    )
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])

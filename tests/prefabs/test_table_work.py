@@ -77,18 +77,21 @@ def test_any_condition_will_do(tmp_path: Path, people: Path) -> None:
     [
         (
             {"column": "town", "op": "=", "value": 1},
-            "there is no column 'town'; there are: name, city",
+            "there is no column 'town'; the columns are: name, city",
         ),
         (
             {"column": "age", "op": "=", "value": "old"},
-            "age: 'old' cannot be compared with its type, Int64",
+            "age: 'old' cannot be compared with the column's type, Int64; pass a number such as 1.5",
         ),
         ({"column": "age", "op": "=", "value": True}, "age: True cannot be compared"),
         ({"column": "joined", "op": "<", "value": "soon"}, "joined: 'soon' cannot be compared"),
-        ({"column": "name", "op": "matches", "value": "("}, "is no regular expression"),
-        ({"column": "name", "op": "contains", "value": 3}, "the value is a text"),
-        ({"column": "name", "op": "like", "value": "x"}, "'like' is not known; there are: ="),
-        ({"column": "age", "op": "in", "value": 3}, "the value is a list"),
+        (
+            {"column": "name", "op": "matches", "value": "("},
+            "is not a valid regular expression: unclosed group",
+        ),
+        ({"column": "name", "op": "contains", "value": 3}, "the value must be text, got 3"),
+        ({"column": "name", "op": "like", "value": "x"}, "unknown op 'like'; the ops are: ="),
+        ({"column": "age", "op": "in", "value": 3}, "the value must be a list"),
         ({"column": "age", "op": ">"}, "a value is needed"),
     ],
 )
@@ -121,7 +124,8 @@ def test_text_that_is_compared_with_a_number_is_said(
     path.write_text("n,zip,whole\n10,00421,9\n9,10115,10\nnone,2,3\n")
     _, result = filtered(tmp_path, path, where=[{"column": column, "op": op, "value": value}] * 2)
     told = [f"{column} {op}: the column is text and was compared as text"]
-    assert result["problems"] == (told if said else [])
+    found = [each for each in result["problems"] if "stay text" not in each]
+    assert found == (told if said else [])
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,8 @@ def test_numbers_among_texts_that_are_sorted_as_text_are_said(
     found, result = filtered(tmp_path, path, sort=[sort])
     assert found == names
     told = ["n: the column is text and was sorted as text"]
-    assert result["problems"] == (told if said else [])
+    problems = [each for each in result["problems"] if "stay text" not in each]
+    assert problems == (told if said else [])
 
 
 def test_order_columns_and_what_was_written(tmp_path: Path, people: Path) -> None:
@@ -283,7 +288,10 @@ def test_a_picture_of_groups(tmp_path: Path, people: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"y": ["name"]}, "name: String is not drawn; numbers are"),
+        (
+            {"y": ["name"]},
+            "name: only numbers can be drawn, not String; the columns of numbers are: age",
+        ),
         ({"y": ["gone"]}, "there is no column 'gone'"),
         ({"x": "age"}, "there is no column of numbers to draw"),
     ],

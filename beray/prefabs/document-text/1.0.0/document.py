@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from beray.prefab import InputError
+
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-class Unreadable(ValueError):
-    """The document cannot be read; the text says why, to whoever gave it."""
+class Unreadable(InputError):
+    """The document cannot be read. The text is shown to the caller."""
 
 
 class Encrypted(Unreadable):

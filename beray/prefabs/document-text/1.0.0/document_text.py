@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from beray.prefab import Call, Progress
+from beray.prefab import Call, Progress, library_cause
 from document import Document, Encrypted, Part, Unreadable, Wishes, clean
 from kinds import Kind, kind_of
 
@@ -21,6 +21,7 @@ _MOST_CONTENT_BYTES = 8 << 20
 _LEAST_STEP = 0.005
 """Of what is told as progress."""
 _MOST_PROBLEMS = 50
+_MOST_REASONS = 5
 _LONGEST_STEM = 120
 
 
@@ -68,18 +69,29 @@ def extract(
             continue
         characters = 0
         told = max(told, index / len(paths))
-        with call.output("texts", name).open("w", encoding="utf-8", newline="\n") as file:
-            for part in _bounded(document):
-                for piece in _pieces(part.text):
-                    file.write(piece)
-                    characters += len(piece)
-                    content = {"document": path.name, "page": part.page, "text": piece}
-                    left -= len(json.dumps(content))
-                    if left >= 0:
-                        yield content
-                if (fraction := (index + part.fraction) / len(paths)) >= told + _LEAST_STEP:
-                    told = fraction
-                    yield Progress(fraction, _where(path, part, document))
+        written = call.output("texts", name)
+        try:
+            with written.open("w", encoding="utf-8", newline="\n") as file:
+                for part in _bounded(document):
+                    for piece in _pieces(part.text):
+                        file.write(piece)
+                        characters += len(piece)
+                        content = {"document": path.name, "page": part.page, "text": piece}
+                        left -= len(json.dumps(content))
+                        if left >= 0:
+                            yield content
+                    if (fraction := (index + part.fraction) / len(paths)) >= told + _LEAST_STEP:
+                        told = fraction
+                        yield Progress(fraction, _where(path, part, document))
+        except Exception as error:
+            cause = library_cause(error, __file__)
+            if cause is None:
+                raise
+            if characters == 0:
+                written.unlink()
+                results.append(_nothing_of(path, f"{path.name} is damaged: {cause}"))
+                continue
+            document.problems.append(f"it is damaged after {characters:,} characters: {cause}")
         if characters == 0 and not document.problems:
             document.problems.append(f"{path.name} has no text")
         results.append(
@@ -88,7 +100,7 @@ def extract(
         )
     failed = [result for result in results if result["file"] is None]
     if len(failed) == len(results):
-        raise ValueError("; ".join(result["problems"][0] for result in failed))
+        raise Unreadable(_all_failed([result["problems"][0] for result in failed]))
     return {
         "documents": results,
         "characters": sum(result["characters"] for result in results),
@@ -119,12 +131,28 @@ def info(call: Call, *, password: str = "") -> dict[str, Any]:
 def _documents(call: Call) -> list[Path]:
     paths = list(call.files.get("documents", ()))
     if not paths:
-        raise ValueError("documents: at least one file is needed")
+        raise Unreadable("documents: at least one file is needed")
     return paths
 
 
 def _open(path: Path, wishes: Wishes) -> Document:
-    """Raises: Unreadable: with the reason."""
+    """Open a document.
+
+    Raises:
+        Unreadable: With the reason.
+    """
+    try:
+        return _opened(path, wishes)
+    except Unreadable:
+        raise
+    except Exception as error:
+        cause = library_cause(error, __file__)
+        if cause is None:
+            raise
+        raise Unreadable(f"{path.name} cannot be read: {cause}") from None
+
+
+def _opened(path: Path, wishes: Wishes) -> Document:
     kind = kind_of(path)
     # One library for each kind, and only that of this kind is imported.
     if kind is Kind.PDF:
@@ -208,3 +236,10 @@ def _output_names(paths: list[Path], suffix: str) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _all_failed(problems: list[str]) -> str:
+    """Return one message for a call in which every file failed."""
+    more = len(problems) - _MOST_REASONS
+    text = "; ".join(problems[:_MOST_REASONS])
+    return f"{text}; and {more:,} more" if more > 0 else text

@@ -20,6 +20,7 @@ from docx.oxml.ns import qn
 from docx.oxml.parser import parse_xml
 from lxml import etree
 
+from beray.prefab import library_cause
 from document import Document, Part, Unreadable, Wishes, clean, label
 
 _MOST_BYTES = 512 << 20
@@ -53,8 +54,9 @@ def open_docx(path: Path, wishes: Wishes) -> Document:
     try:
         word = docx.Document(str(path))
         reading = _Reading(word, wishes)
-    except Exception:  # noqa: BLE001 - of a damaged document, python-docx raises anything
-        raise Unreadable(f"{path.name} is damaged, or not a Word document") from None
+    except Exception as error:  # noqa: BLE001 - of a damaged document, python-docx raises anything
+        cause = library_cause(error, __file__) or f"unexpected content ({type(error).__name__})"
+        raise Unreadable(f"{path.name} is damaged, or not a Word document: {cause}") from None
     document = Document("docx", iter(()), problems=reading.problems)
     properties = _properties(word)
     if properties is not None:

@@ -8,9 +8,13 @@ import zipfile
 from pathlib import Path
 
 from document import Encrypted, Unreadable
+from pdf_evidence import is_pdf
 
 _HTML_NAMES = (".html", ".htm", ".xhtml")
-_HTML_START = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_HTML_START = re.compile(
+    rb"(?:\s|\xef\xbb\xbf|<\?xml[^>]*>|<!--.*?-->)*<(!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_STREAM = "EncryptedPackage".encode("utf-16-le")
 
@@ -23,14 +27,16 @@ class Kind(enum.Enum):
 
 
 def kind_of(path: Path) -> Kind:
-    """What the file is.
+    """Return the kind of a file.
 
     Raises:
-        Unreadable: it is of a kind that is not read here.
+        Unreadable: The file is missing, or of a kind that is not supported.
     """
+    if not path.is_file():
+        raise Unreadable(f"{path.name} does not exist or is not a file")
     with path.open("rb") as file:
         start = file.read(4096)
-    if b"%PDF-" in start[:1024]:
+    if is_pdf(path):
         return Kind.PDF
     if start.startswith(b"PK\x03\x04"):
         return _of_archive(path)
@@ -40,10 +46,10 @@ def kind_of(path: Path) -> Kind:
     if not start and suffix in (".pdf", ".docx"):
         raise Unreadable(f"{path.name} is empty")  # a text can be, but such a file is cut
     if suffix == ".pdf":
-        raise Unreadable(f"{path.name} is not a PDF")
+        raise Unreadable(f"{path.name} is not a PDF: it has no %PDF- in its first 1,024 bytes")
     if suffix == ".docx":
-        raise Unreadable(f"{path.name} is not a Word document")
-    if suffix in _HTML_NAMES or (suffix == "" and _HTML_START.search(start)):
+        raise Unreadable(f"{path.name} is not a Word document (DOCX): it is not a ZIP archive")
+    if suffix in _HTML_NAMES or (suffix == "" and _HTML_START.match(start)):
         return Kind.HTML
     return Kind.TEXT
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from pypdf import DocumentInformation, PageObject, PasswordType, PdfReader
-from pypdf.errors import PyPdfError
 from pypdf.generic import DictionaryObject
 
+from beray.prefab import library_cause
 from document import Document, Encrypted, Part, Unreadable, Wishes, clean, label
 
 _RANGE = re.compile(r"(\d{1,7})?\s*(?:(-)\s*(\d{1,7})?)?")
@@ -75,9 +75,9 @@ def _decrypt(reader: PdfReader, path: Path, password: str) -> None:
     if reader.decrypt("") is not PasswordType.NOT_DECRYPTED:
         return
     if not password:
-        raise Encrypted(f"{path.name} is encrypted; give its password")
+        raise Encrypted(f"{path.name} is encrypted; pass its password as the parameter password")
     if reader.decrypt(password) is PasswordType.NOT_DECRYPTED:
-        raise Encrypted(f"{path.name} is encrypted, with another password")
+        raise Encrypted(f"{path.name} is encrypted, and the password does not open it")
 
 
 def _describe(document: Document, metadata: DocumentInformation | None) -> None:
@@ -153,5 +153,5 @@ def _about_empty(empty: list[int], read: int, pictures: bool) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, in one line. What is not pypdf's own says nothing to a reader."""
-    return label(str(error)) or "" if isinstance(error, PyPdfError) else "its parts do not fit"
+    """Return the cause of an error in one line."""
+    return library_cause(error, __file__) or f"unexpected content ({type(error).__name__})"

@@ -10,6 +10,8 @@ from document import Unreadable
 
 _MOST_BYTES = 64 << 20
 _SAMPLE = 1 << 18
+_AROUND = 200
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _MOST_DAMAGED = 20
 """Characters, where they are more than a tenth; beyond that it is no text."""
 _META = re.compile(rb"""<meta[^>]{0,500}?charset\s*=\s*["']?\s*([\w.:-]{1,40})""", re.IGNORECASE)
@@ -71,15 +73,41 @@ def _likely(path: Path, data: bytes) -> str:
     beyond_ascii = len(text) - len(text.encode("ascii", errors="ignore"))
     if text.count("\ufffd") * 10 < beyond_ascii:
         return "utf-8"  # a few broken bytes in what is UTF-8 otherwise
-    found = from_bytes(data[:_SAMPLE])
-    best = found.best()
-    if best is None:
+    sample = _sample(data)
+    beyond = [letter for letter in sample.decode("cp1252", errors="replace") if letter > "\x7f"]
+    if not any(letter.isalpha() or letter == "\ufffd" for letter in beyond):
+        return "cp1252"  # nothing but signs, such as € and typographic quotes
+    found = list(from_bytes(sample))
+    if not found:
         raise Unreadable(f"{path.name} is not text")
     # Among those that are as good, the one that is most in use.
+    best = found[0]
     equal = [one for one in found if (one.chaos, one.coherence) == (best.chaos, best.coherence)]
+    names = [_MEANT.get(one.encoding, one.encoding) for one in found]
     if any("cp1252" in one.could_be_from_charset for one in equal):
-        return "cp1252"
-    return _MEANT.get(best.encoding, best.encoding)
+        names.insert(0, "cp1252")
+    return next((name for name in names if _fits(data, name)), names[0])
+
+
+def _sample(data: bytes) -> bytes:
+    """Return lines with bytes beyond ASCII, wherever they are."""
+    pieces: list[bytes] = []
+    size = end = 0
+    while size < _SAMPLE and (found := _BEYOND_ASCII.search(data, end)):
+        line = data.rfind(b"\n", end, found.start()) + 1
+        start = max(end, line, found.start() - _AROUND)
+        end = min(len(data), found.start() + _AROUND)
+        pieces.append(data[start:end])
+        size += end - start
+    return b"\n".join(pieces)
+
+
+def _fits(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _by(path: Path, data: bytes, encoding: str) -> tuple[str, list[str]]:

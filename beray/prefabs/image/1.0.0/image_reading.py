@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,17 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
 
+from beray.prefab import InputError, library_cause
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")
+_SIGNATURES = (
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("WebP", rb"RIFF....WEBP"),
+    ("GIF", rb"GIF8[79]a"),
+    ("TIFF", rb"II\*\0|MM\0\*|II\+\0|MM\0\+"),
+    ("BMP", rb"BM"),
+)
 _MOST_PIXELS = 100_000_000
 _MOST_PIXELS_OF_ALL_FRAMES = 400_000_000
 _MOST_FRAMES = 2_000
@@ -21,49 +32,54 @@ _TURNED = (5, 6, 7, 8)
 
 # The limits here are lower than Pillow's own, and they raise instead of warning.
 Image.MAX_IMAGE_PIXELS = 2 * _MOST_PIXELS
-_BROKEN: tuple[type[Exception], ...] = (
-    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError),
-    *(struct.error, OverflowError, ZeroDivisionError),
-)
-"""What Pillow raises, of files that are no images or damaged ones."""
 
 
-class BadInput(ValueError):
-    """What was given cannot be used; the text says why, to whoever gave it."""
+class BadInput(InputError):
+    """A file or a parameter cannot be used. The text is shown to the caller."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The image; what goes wrong with it while it is used is told as ``BadInput``.
+    """Open an image. Errors of Pillow while the image is used are raised as ``BadInput``, too.
 
     Raises:
-        BadInput: it is no image, damaged, or larger than can be.
+        BadInput: The file is missing, not an image, damaged, or too large.
     """
+    if not path.is_file():
+        raise BadInput(f"{path.name} does not exist or is not a file")
     if path.stat().st_size == 0:
         raise BadInput(f"{path.name} is empty")
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
             _check_size(image, path.name)
             yield image
     except BadInput:
         raise
     except Image.DecompressionBombError:
-        raise BadInput(f"{path.name} is larger than {_MOST_PIXELS:,} pixels") from None
+        raise BadInput(f"{path.name} has more than {_MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise BadInput(f"{path.name} is no image of a kind that is read here") from None
-    except _BROKEN as error:
-        if _of_the_disk(error):
+        raise BadInput(f"{path.name} {_unidentified(path)}") from None
+    except Exception as error:
+        cause = library_cause(error, __file__)
+        if cause is None:
             raise
-        raise BadInput(f"{path.name} is damaged") from None
+        raise BadInput(f"{path.name} is damaged: {cause}") from None
 
 
-def _of_the_disk(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno is not None
+def _unidentified(path: Path) -> str:
+    """Return why Pillow does not open the file: another format, or a damaged header."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    for format, signature in _SIGNATURES:
+        if re.match(signature, start, re.DOTALL):
+            return f"is damaged: it starts as {format} does, but its header is invalid"
+    return f"is not an image in a supported format ({', '.join(_FORMATS)})"
 
 
 def _check_size(image: Image.Image, name: str) -> None:
     pixels = image.width * image.height
+    if pixels == 0:
+        raise BadInput(f"{name} is damaged: its size is {image.width:,} × {image.height:,} pixels")
     if pixels > _MOST_PIXELS:
         said = f"{name} has {image.width:,} × {image.height:,} pixels"
         raise BadInput(f"{said}; {_MOST_PIXELS:,} are read")
@@ -73,18 +89,18 @@ def _check_size(image: Image.Image, name: str) -> None:
 
 
 def frames_of(image: Image.Image) -> int:
-    """How many frames or pages it has; of a GIF that is cut, how many begin before the cut."""
+    """Return the number of frames or pages, of a damaged GIF those before the damage."""
     try:
         return int(getattr(image, "n_frames", 1))
-    except _BROKEN as error:
-        if _of_the_disk(error):
+    except Exception as error:
+        if library_cause(error, __file__) is None:
             raise
     found = 0
     try:
         for _ in ImageSequence.Iterator(image):
             found += 1
-    except _BROKEN as error:
-        if found == 0 or _of_the_disk(error):
+    except Exception as error:
+        if found == 0 or library_cause(error, __file__) is None:
             raise
     image.seek(0)
     return found
@@ -97,14 +113,15 @@ def has_more(image: Image.Image) -> bool:
 
 
 def whole_frames(image: Image.Image, problems: list[str]) -> Iterator[Image.Image]:
-    """Its frames up to the first that is damaged; ``problems`` gets where that is.
+    """Yield the frames up to the first damaged one, which is reported in ``problems``.
 
     Raises:
-        OSError: the first of them is.
+        Exception: The first frame is damaged. ``opened`` makes it ``BadInput``.
     """
     path = Path(str(getattr(image, "filename", "")))
     count = 0
     complete = False
+    cause = None
     try:
         for frame in ImageSequence.Iterator(image):
             frame.load()
@@ -112,11 +129,13 @@ def whole_frames(image: Image.Image, problems: list[str]) -> Iterator[Image.Imag
             yield frame
         # A GIF does not say how many frames it has, but it says its end.
         complete = count == frames_of(image) and (image.format != "GIF" or _ended(path))
-    except _BROKEN as error:
-        if count == 0 or _of_the_disk(error):
+    except Exception as error:
+        cause = library_cause(error, __file__)
+        if count == 0 or cause is None:
             raise
     if not complete:
-        problems.append(f"it is damaged after frame {count:,}; what follows is lost")
+        reason = f" ({cause})" if cause else ""
+        problems.append(f"it is damaged after frame {count:,}{reason}; the rest is lost")
 
 
 def _ended(path: Path) -> bool:

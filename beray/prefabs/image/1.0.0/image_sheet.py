@@ -7,6 +7,7 @@ import math
 from PIL import Image, ImageDraw, ImageFont
 
 from image_colours import upright
+from image_reading import BadInput
 
 _GAP = 12
 _CAPTION_SIZE = 13
@@ -48,7 +49,7 @@ class Sheet:
         """The sheet.
 
         Raises:
-            ValueError: it would be too large.
+            BadInput: It would be too large.
         """
         across = min(columns or math.ceil(math.sqrt(self.shown)), self.shown)
         down = math.ceil(self.shown / across)
@@ -56,7 +57,8 @@ class Sheet:
         width = across * (self._size + _GAP) + _GAP
         height = down * cell_height + _GAP
         if width * height > _MOST_PIXELS:
-            raise ValueError(f"the sheet would have {width:,} × {height:,} pixels; choose a size")
+            size = f"{width:,} × {height:,} pixels, more than {_MOST_PIXELS:,}"
+            raise BadInput(f"the sheet would have {size}; reduce size, or the number of images")
         sheet = Image.new("RGB", (width, height), self._background)
         draw = ImageDraw.Draw(sheet)
         font = _font()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -53,11 +54,17 @@ class Names:
 
 
 def colour(text: str) -> Colour:
-    """Raises: BadInput: it is no colour."""
+    """Return a colour's red, green and blue levels.
+
+    Raises:
+        BadInput: ``text`` is not a colour.
+    """
     try:
         red, green, blue, *_ = ImageColor.getcolor(text, "RGBA")  # type: ignore[misc]
     except ValueError:
-        raise BadInput(f"background: {text!r} is no colour; white and #ffcc00 are") from None
+        similar = get_close_matches(text.lower(), ImageColor.colormap, 3)
+        hint = f"did you mean {', '.join(similar)}?" if similar else "use a name or #rrggbb"
+        raise BadInput(f"background: {text!r} is not a colour; {hint}") from None
     return red, green, blue
 
 

@@ -17,6 +17,7 @@ from image_writing import Format, Names, Wishes, colour, format_of, write
 Stream = Generator[Progress | dict[str, Any], None, dict[str, Any]]
 _MOST_ON_A_SHEET = 500
 _MOST_PROBLEMS = 50
+_MOST_REASONS = 5
 
 
 def convert(
@@ -88,7 +89,7 @@ def contact_sheet(
     """
     paths = _images(call)
     if len(paths) > _MOST_ON_A_SHEET:
-        raise ValueError(f"{len(paths)} images; a sheet takes {_MOST_ON_A_SHEET}")
+        raise BadInput(f"images: got {len(paths)} files, a sheet holds {_MOST_ON_A_SHEET}")
     sheet = Sheet(size, captions, colour(background))
     problems: list[str] = []
     for index, path in enumerate(paths):
@@ -99,7 +100,7 @@ def contact_sheet(
         except BadInput as error:
             problems.append(str(error))
     if not sheet.shown:
-        raise ValueError("; ".join(problems))
+        raise BadInput(_all_failed(problems))
     made = sheet.made(columns)
     file = "contact-sheet.png"
     made.save(call.output("sheet", file))
@@ -135,7 +136,7 @@ def info(call: Call) -> dict[str, Any]:
 def _images(call: Call) -> list[Path]:
     paths = list(call.files.get("images", ()))
     if not paths:
-        raise ValueError("images: at least one file is needed")
+        raise BadInput("images: at least one file is needed")
     return paths
 
 
@@ -161,7 +162,7 @@ def _each(
         done.append(told | {"problems": problems})
         yield done[-1]
     if all(each["file"] is None for each in done):
-        raise ValueError("; ".join(each["problems"][0] for each in done))
+        raise BadInput(_all_failed([each["problems"][0] for each in done]))
     yield Progress(1.0)
     return done
 
@@ -169,3 +170,10 @@ def _each(
 def _counts(done: list[dict[str, Any]], word: str) -> dict[str, int]:
     failed = sum(each["file"] is None for each in done)
     return {word: len(done) - failed, "failed": failed}
+
+
+def _all_failed(problems: list[str]) -> str:
+    """Return one message for a call in which every file failed."""
+    more = len(problems) - _MOST_REASONS
+    text = "; ".join(problems[:_MOST_REASONS])
+    return f"{text}; and {more:,} more" if more > 0 else text

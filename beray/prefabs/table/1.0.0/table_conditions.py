@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, TypeGuard
 
 import polars as pl
 
-from table_names import BadInput, require
-from table_reading import NUMBER, typed
+from table_names import BadInput, require, suggestion
+from table_types import NUMBER, typed
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     "=": operator.eq,
@@ -29,6 +29,15 @@ _TEXTS: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
     "matches": lambda cell, value: cell.str.contains(value),
 }
 _LONGEST_PATTERN = 1000
+_EXAMPLES: tuple[tuple[Callable[[pl.DataType], bool], str], ...] = (
+    (lambda kind: kind == pl.Boolean, "true or false"),
+    (lambda kind: kind.is_numeric(), "a number such as 1.5"),
+    (lambda kind: kind == pl.Date, "a date such as 2025-01-31"),
+    (lambda kind: kind == pl.Datetime, "a time such as 2025-01-31T08:00:00"),
+    (lambda kind: kind == pl.Time, "a time such as 08:00:00"),
+    (lambda kind: kind == pl.Duration, "a number of seconds"),
+    (lambda kind: kind == pl.String, "text"),
+)
 
 
 def met(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str) -> pl.Expr:
@@ -103,17 +112,17 @@ def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:
             empty = empty | (cell.str.strip_chars() == "")
         return empty if op == "empty" else ~empty
     if value is None:
-        raise BadInput(f"{column} {op}: a value is needed; an empty cell is found by 'empty'")
+        raise BadInput(f"{column} {op}: a value is needed; use the op 'empty' to find empty cells")
     if op in ("in", "not in"):
         if not isinstance(value, list) or len(value) > 10_000:
-            raise BadInput(f"{column} {op}: the value is a list, of at most 10,000")
+            raise BadInput(f"{column} {op}: the value must be a list of at most 10,000 items")
         values = pl.Series([_fitting(column, kind, each) for each in value], dtype=kind)
         inside = cell.is_in(values.implode())
         return inside if op == "in" else ~inside
     if op in _TEXTS:
         return _TEXTS[op](cell.cast(pl.String), _text(column, op, value, kind))
     if op not in _COMPARISONS:
-        raise BadInput(f"{column}: {op!r} is not known; there are: {', '.join(_all_names())}")
+        raise BadInput(f"{column}: unknown op {op!r}; {suggestion(str(op), _all_names(), 'ops')}")
     return _COMPARISONS[op](cell, pl.lit(_fitting(column, kind, value)))
 
 
@@ -123,17 +132,25 @@ def _all_names() -> list[str]:
 
 def _text(column: str, op: str, value: object, kind: pl.DataType) -> str:
     if not isinstance(value, str):
-        raise BadInput(f"{column} {op}: the value is a text")
+        raise BadInput(f"{column} {op}: the value must be text, got {value!r}")
     if kind.is_nested() or kind == pl.Binary:
-        raise BadInput(f"{column}: {kind} has no text")
+        raise BadInput(f"{column} {op}: cells of the type {kind} have no text")
     if op == "matches":
         if len(value) > _LONGEST_PATTERN:
-            raise BadInput(f"{column} matches: the expression is too long")
+            size = f"{len(value):,} characters, at most {_LONGEST_PATTERN:,}"
+            raise BadInput(f"{column} matches: the regular expression is too long ({size})")
         try:
             pl.Series([""]).str.contains(value)
-        except pl.exceptions.PolarsError:
-            raise BadInput(f"{column} matches: {value!r} is no regular expression") from None
+        except pl.exceptions.PolarsError as error:
+            lines = str(error).splitlines()
+            cause = next((line for line in lines if line.startswith("error: ")), lines[0])
+            reason = f"is not a valid regular expression: {cause.removeprefix('error: ')}"
+            raise BadInput(f"{column} matches: {value!r} {reason}") from None
     return value
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
@@ -148,7 +165,7 @@ def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
             if said in ("true", "false"):
                 return said == "true"
         elif kind.is_numeric():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if _is_number(value):
                 return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
             if isinstance(value, str):
                 return float(value) if not value.strip().lstrip("-").isdecimal() else int(value)
@@ -156,8 +173,15 @@ def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
             return date.fromisoformat(value)
         elif kind == pl.Datetime and isinstance(value, str):
             return datetime.fromisoformat(value)
+        elif kind == pl.Time and isinstance(value, str):
+            return time.fromisoformat(value)
+        elif kind == pl.Duration and _is_number(value):
+            return timedelta(seconds=float(value))
         elif kind == pl.String and isinstance(value, str | int | float):
             return str(value)
     except (ValueError, OverflowError):
-        pass  # told below, with the types
-    raise BadInput(f"{column}: {value!r} cannot be compared with its type, {kind}")
+        pass  # reported below, with the type
+    example = next((form for fits, form in _EXAMPLES if fits(kind)), "the same type")
+    raise BadInput(
+        f"{column}: {value!r} cannot be compared with the column's type, {kind}; pass {example}"
+    )

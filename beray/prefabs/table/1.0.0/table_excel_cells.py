@@ -1,111 +1,273 @@
-"""Cells of an Excel sheet that a column of one type cannot hold, found in its XML.
+"""Cells of an Excel sheet, typed one by one, before fastexcel reads its columns.
 
-fastexcel makes errors empty and truth values among numbers numbers, and says nothing of it.
+fastexcel rejects a whole sheet for one unknown error value, makes moments of 1899 of times
+among texts, and does not report what it changes. So the sheet is rewritten for it: cells with
+errors become empty, and in a column of several types every cell becomes text.
 """
 
 from __future__ import annotations
 
 import html
-import posixpath
 import re
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
 
+from table_excel_formats import Kind, as_text, value_kind
 from table_names import some
 
-_SHEET = re.compile(r"<(?:\w+:)?sheet\s[^>]*>")
-_LINK = re.compile(r"<(?:\w+:)?Relationship\s[^>]*>")
-_ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
-_SPECIAL = re.compile(rb"""\st=["'][be]["']""")
 _ROW_OR_CELL = re.compile(
     rb"<(?:\w+:)?(?:(row)\b([^>]*)>|c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>))", re.DOTALL
 )
-_NUMBER = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
+_PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 _TYPE = re.compile(rb"""\bt=["'](\w+)["']""")
-_VALUE = re.compile(rb"<(?:\w+:)?(?:v|t)\b[^>]*>([^<]*)<")
-_TEXTS = (b"s", b"str", b"inlineStr", b"d")
+_STYLE = re.compile(rb"""\bs=["'](\d{1,6})["']""")
+_VALUE = re.compile(rb"<(?:\w+:)?v\b[^>]*>([^<]*)<")
+_INLINE = re.compile(rb"<(?:\w+:)?t\b[^>]*>([^<]+)<")
+_FORMULA = re.compile(rb"<(?:\w+:)?f\b")
+_REASONS = {
+    "#DIV/0!": "division by zero",
+    "#N/A": "value not available",
+    "#NAME?": "unknown name in the formula",
+    "#NULL!": "ranges without a common cell",
+    "#NUM!": "invalid number",
+    "#REF!": "reference to a cell that does not exist",
+    "#VALUE!": "value of a wrong type",
+    "#SPILL!": "the cells for the result are not empty",
+    "#CALC!": "the formula cannot be calculated",
+    "#GETTING_DATA": "external data not loaded",
+}
 
 
-def lost_cells(path: Path, sheet: str, header: bool) -> list[str]:
-    """What is to be said of errors, and of truth values in columns of numbers."""
-    with zipfile.ZipFile(path) as archive:
-        part = _part(archive, sheet)
-        data = archive.read(part) if part in archive.namelist() else b""
-    if not _SPECIAL.search(data):
-        return []  # as most sheets; the others are looked at cell by cell
-    errors: list[str] = []
-    truths: dict[str, list[int]] = {}
-    numbers, texts = set[str](), set[str]()
-    top: int | None = None
-    for column, row, kind, value in _cells(data):
-        top = row if top is None else top
-        if kind == b"e":
-            errors.append(f"{column}{row} {html.unescape(value.decode(errors='replace'))}")
-        elif header and row == top:
-            continue
-        elif kind == b"b":
-            truths.setdefault(column, []).append(row)
-        else:
-            (texts if kind in _TEXTS else numbers).add(column)
-    among = [
-        f"{column}{row}"
-        for column, rows in truths.items()
-        if column in numbers and column not in texts
-        for row in rows
-    ]
-    problems = []
-    if errors:
-        problems.append(f"cells with errors are read as empty: {some(errors)}")
-    if among:
-        problems.append(f"truth values among numbers are read as 1 and 0: {some(among)}")
-    return problems
+@dataclass(frozen=True)
+class Book:
+    """What the cells of all sheets refer to."""
+
+    styles: Sequence[str]
+    shared_texts: int
+    """Number of shared strings."""
+    from_1904: bool
 
 
-def _part(archive: zipfile.ZipFile, sheet: str) -> str:
-    """The name of the file that has the sheet; empty where the workbook does not tell."""
-    try:
-        book = archive.read("xl/workbook.xml").decode(errors="replace")
-        links = archive.read("xl/_rels/workbook.xml.rels").decode(errors="replace")
-    except KeyError:
-        return ""
-    for tag in _SHEET.findall(book):
-        given = _attributes(tag)
-        if given.get("name") == sheet:
-            link = next((value for name, value in given.items() if name.endswith(":id")), "")
-            for each in map(_attributes, _LINK.findall(links)):
-                if each.get("Id") == link:
-                    return posixpath.join("/xl", each.get("Target", "")).lstrip("/")
-    return ""
+@dataclass
+class Cells:
+    """A sheet ready for fastexcel. Rows and columns count from 1, as in Excel."""
+
+    data: bytes
+    kinds: dict[int, Kind] = field(default_factory=dict)
+    """Type of each column that has a value below the header; numbers include booleans."""
+    rows: list[int] = field(default_factory=list)
+    """The rows that have a value, in order."""
+    first_row: int = 0
+    """The first row that has a value in ``data``."""
+    problems: list[str] = field(default_factory=list)
 
 
-def _attributes(tag: str) -> dict[str, str]:
-    return {name: html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(tag)}
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    start: int
+    end: int
+    row: int
+    column: int
+    kind: Kind
+    value: float | str | None
+    """A number, or the text of a cell that fastexcel does not read as text; None: it does."""
+    problem: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{_letters(self.column)}{self.row}"
 
 
-def _cells(data: bytes) -> Iterator[tuple[str, int, bytes, bytes]]:
-    """The column, the row, the type and the value of each cell that has one.
+def typed_cells(data: bytes, book: Book, header: bool) -> Cells:
+    """Find the type of each column of a sheet, and rewrite the cells that fastexcel misreads.
 
-    A row or a cell that does not say where it is, is behind the one before.
+    Args:
+        data: XML of the sheet.
+        header: Whether the first row has the names of the columns.
+    """
+    reading = _Reading(header)
+    for cell in _cells(data, book, reading):
+        reading.add(cell)
+    mixed = reading.mixed()
+    if reading.has_changes or mixed:
+        data = _rewritten(data, book, reading, set(mixed))
+    kinds = {column: reading.kind(column) for column in reading.places}
+    rows = sorted(set(reading.rows))
+    return Cells(data, kinds, rows, reading.first_row, reading.problems(mixed))
+
+
+class _Reading:
+    """What is found in one pass through a sheet."""
+
+    def __init__(self, header: bool) -> None:
+        self.rows: list[int] = []
+        self.first_row = 0
+        self.places: dict[int, dict[Kind, str]] = {}
+        """The first cell of each type, by column."""
+        self.has_changes = False
+        """Whether a cell has to be rewritten whatever its column."""
+        self.without_value: list[str] = []
+        self._header = header
+        self._failed: list[str] = []
+        self._failed_names: list[str] = []
+        self._booleans: dict[int, list[str]] = {}
+
+    def is_header(self, row: int) -> bool:
+        return self._header and row == self.rows[0]
+
+    def add(self, cell: _Cell) -> None:
+        if not self.rows or self.rows[-1] != cell.row:
+            self.rows.append(cell.row)
+        if isinstance(cell.value, str) and cell.kind == Kind.TEXT:
+            self.has_changes = True
+        if cell.problem:
+            is_name = self.is_header(cell.row)
+            (self._failed_names if is_name else self._failed).append(f"{cell.place} {cell.problem}")
+            if not is_name:
+                return
+        self.first_row = self.first_row or cell.row
+        if self.is_header(cell.row):
+            self.has_changes = self.has_changes or cell.value is not None
+            return
+        self.places.setdefault(cell.column, {}).setdefault(cell.kind, cell.place)
+        if cell.kind == Kind.BOOLEAN:
+            self._booleans.setdefault(cell.column, []).append(cell.place)
+
+    def kind(self, column: int) -> Kind:
+        kinds = set(self.places[column])
+        if len(kinds) == 1:
+            return next(iter(kinds))
+        if kinds == {Kind.NUMBER, Kind.BOOLEAN}:
+            return Kind.NUMBER
+        if kinds == {Kind.DATE, Kind.DATETIME}:
+            return Kind.DATETIME
+        return Kind.DURATION if kinds == {Kind.TIME, Kind.DURATION} else Kind.TEXT
+
+    def mixed(self) -> list[int]:
+        """Return the columns of several types that have to be text."""
+        return [
+            column
+            for column, places in sorted(self.places.items())
+            if len(places) > 1 and self.kind(column) == Kind.TEXT
+        ]
+
+    def problems(self, mixed: Sequence[int]) -> list[str]:
+        found = []
+        if self._failed_names:
+            found.append(f"errors are used as names of columns: {some(self._failed_names)}")
+        if self._failed:
+            found.append(f"cells with errors are empty: {some(self._failed)}")
+        if self.without_value:
+            cells = some(self.without_value)
+            found.append(f"formulas without a saved result are empty: {cells} (save it in Excel)")
+        ones = [
+            place
+            for column, places in self._booleans.items()
+            if self.kind(column) == Kind.NUMBER
+            for place in places
+        ]
+        if ones:
+            found.append(f"booleans among numbers are read as 1 and 0: {some(ones)}")
+        if mixed:
+            columns = [
+                f"{_letters(column)} ({', '.join(f'{kind} {place}' for kind, place in each)})"
+                for column in mixed
+                for each in [self.places[column].items()]
+            ]
+            found.append(f"columns of several types are read as text: {some(columns)}")
+        return found
+
+
+def _cells(data: bytes, book: Book, reading: _Reading | None) -> Iterator[_Cell]:
+    """Yield the cells that have a value.
+
+    A row or a cell without a reference follows the one before it.
     """
     row = column = 0
     for found in _ROW_OR_CELL.finditer(data):
         is_row, of_row, of_cell, inside = found.groups()
-        place = _NUMBER.search(of_row if is_row else of_cell)
+        place = _PLACE.search(of_row if is_row else of_cell)
         if is_row:
             row, column = int(place[2]) if place else row + 1, 0
             continue
         if place:
-            row, column = int(place[2]), _index(place[1])
+            row, column = int(place[2]), column_number(place[1])
         else:
             column += 1
-        value = _VALUE.search(inside or b"")
-        if value:
-            kind = _TYPE.search(of_cell)
-            yield _letters(column), row, kind[1] if kind else b"n", value[1]
+        if not inside:
+            continue
+        type_, style = _TYPE.search(of_cell), _STYLE.search(of_cell)
+        value = _value(type_[1] if type_ else b"n", int(style[1]) if style else 0, inside, book)
+        if value is not None:
+            yield _Cell(found.start(), found.end(), row, column, *value)
+        elif reading is not None and type_ is None and _FORMULA.search(inside):
+            reading.without_value.append(f"{_letters(column)}{row}")
 
 
-def _index(letters: bytes) -> int:
+def _value(
+    type_: bytes, style: int, inside: bytes, book: Book
+) -> tuple[Kind, float | str | None, str] | None:
+    """Return a cell's type, value and problem; None if it is empty."""
+    if type_ == b"inlineStr":
+        return (Kind.TEXT, None, "") if _INLINE.search(inside) else None
+    found = _VALUE.search(inside)
+    raw = found[1].strip() if found else b""
+    if not raw:
+        return None
+    if type_ == b"s":
+        if raw.isdigit() and int(raw) < book.shared_texts:
+            return Kind.TEXT, None, ""
+        return _failed(raw, "no such shared string")
+    if type_ == b"str":
+        return Kind.TEXT, None, ""
+    if type_ == b"d":
+        return Kind.TEXT, html.unescape(raw.decode(errors="replace")), ""
+    if type_ == b"b":
+        if raw in (b"0", b"1", b"true", b"false"):
+            return Kind.BOOLEAN, "true" if raw in (b"1", b"true") else "false", ""
+        return _failed(raw, "not a boolean")
+    if type_ == b"e":
+        return _failed(raw, "")
+    if type_ != b"n":
+        return _failed(raw, f"unknown type of cell {type_.decode()!r}")
+    try:
+        number = float(raw.replace(b"_", b"?"))  # Python reads 1_000, fastexcel does not
+    except ValueError:
+        return _failed(raw, "not a number")
+    if not isfinite(number):
+        return _failed(raw, "not a finite number")
+    shown_as = book.styles[style] if style < len(book.styles) else ""
+    return value_kind(shown_as, number), number, ""
+
+
+def _failed(raw: bytes, reason: str) -> tuple[Kind, float | str | None, str]:
+    text = html.unescape(raw[:80].decode(errors="replace"))
+    return Kind.TEXT, text, f"{text} ({reason or _REASONS.get(text, 'error value')})"
+
+
+def _rewritten(data: bytes, book: Book, reading: _Reading, mixed: set[int]) -> bytes:
+    """Return the XML with empty cells for errors, and texts in the header and ``mixed``."""
+    pieces: list[bytes] = []
+    done = 0
+    for cell in _cells(data, book, None):
+        is_name = reading.is_header(cell.row)
+        if cell.problem and not is_name:
+            new = f'<c r="{cell.place}"/>'
+        elif cell.value is not None and (is_name or cell.column in mixed or cell.kind == Kind.TEXT):
+            value = cell.value
+            if not isinstance(value, str):
+                value = as_text(cell.kind, value, from_1904=book.from_1904)
+            new = f'<c r="{cell.place}" t="str"><v>{html.escape(value)}</v></c>'
+        else:
+            continue
+        pieces += [data[done : cell.start], new.encode()]
+        done = cell.end
+    return b"".join([*pieces, data[done:]])
+
+
+def column_number(letters: bytes) -> int:
+    """Return the number of a column such as ``AA``, counted from 1."""
     number = 0
     for letter in letters:
         number = number * 26 + letter - 64

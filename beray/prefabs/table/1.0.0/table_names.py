@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import polars as pl
 
+from beray.prefab import InputError
+
 _MOST_SAID = 5
+_MOST_NAMES = 30
 _LONGEST_SAID = 40
 
 
-class BadInput(ValueError):
-    """What was given cannot be used; the text says why, to whoever gave it."""
+class BadInput(InputError):
+    """A file or a parameter cannot be used. The text is shown to the caller."""
 
 
 def require(frame: pl.DataFrame, column: str) -> None:
-    """Raises: BadInput: there is no such column."""
+    """Raise BadInput if the table has no such column."""
     if column not in frame.columns:
-        there = ", ".join(frame.columns[:30]) + (", …" if frame.width > 30 else "")
-        raise BadInput(f"there is no column {column!r}; there are: {there}")
+        hint = suggestion(column, frame.columns, "columns")
+        raise BadInput(f"there is no column {column!r}; {hint}")
+
+
+def suggestion(name: str, names: Sequence[str], kind: str) -> str:
+    """Return similar names for one that does not exist, and the first names that do."""
+    by_key = {each.casefold(): each for each in names}
+    similar = [by_key[key] for key in get_close_matches(name.casefold(), by_key, 3)]
+    more = f", … ({len(names):,} in total)" if len(names) > _MOST_NAMES else ""
+    shown = ", ".join(each[:_LONGEST_SAID] for each in names[:_MOST_NAMES])
+    existing = f"the {kind} are: {shown}{more}"
+    return f"did you mean {' or '.join(map(repr, similar))}? {existing}" if similar else existing
 
 
 def renamed(given: Sequence[str], names: Sequence[str]) -> list[str]:

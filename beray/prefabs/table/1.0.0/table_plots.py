@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from table_names import BadInput
+from table_names import BadInput, suggestion
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
@@ -73,7 +73,9 @@ def _columns(frame: pl.DataFrame, drawing: Drawing, problems: list[str]) -> list
     if drawing.y:
         for name in drawing.y:
             if name not in numbers and drawing.combine != "count":
-                raise BadInput(f"{name}: {frame.schema[name]} is not drawn; numbers are")
+                kind = frame.schema[name]
+                hint = suggestion(name, numbers, "columns of numbers") if numbers else ""
+                raise BadInput(f"{name}: only numbers can be drawn, not {kind}; {hint}")
         return list(dict.fromkeys(drawing.y))
     chosen = [name for name in numbers if name != drawing.x]
     if not chosen:

@@ -9,16 +9,11 @@ from typing import Literal
 import polars as pl
 
 from table_names import BadInput, require
+from table_types import typed_columns
 
 _MOST_BYTES = 256 << 20
 _MOST_CELLS = 100_000_000
 """Of what a Parquet file claims to have: a tiny one can claim to have all there is."""
-
-_INTEGER = r"^-?(0|[1-9]\d{0,17})$"
-NUMBER = r"^-?(0|[1-9]\d{0,14})(\.\d{1,17})?([eE][+-]?\d{1,2})?$"
-_BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
-_DATE = r"^\d{4}-\d\d-\d\d$"
-_TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?$"
 
 
 @dataclass(frozen=True)
@@ -43,8 +38,12 @@ class Table:
     """By the name of a column of a text file what is written there."""
 
     def typed(self) -> pl.DataFrame:
-        """With the numbers, dates and truth values that its texts are."""
-        return typed(self.raw) if self.format in ("csv", "tsv") else self.raw
+        """Return the table with typed columns, and add messages about them to ``problems``."""
+        if self.format not in ("csv", "tsv"):
+            return self.raw
+        frame, problems = typed_columns(self.raw)
+        self.problems += problems
+        return frame
 
     def require(self, column: str) -> None:
         """Raises: BadInput: there is no such column."""
@@ -57,14 +56,19 @@ def opened(path: Path, options: Options) -> Table:
     Raises:
         BadInput: with the reason.
     """
+    if not path.is_file():
+        raise BadInput(f"{path.name} does not exist or is not a file")
     size = path.stat().st_size
     if size > _MOST_BYTES:
         raise BadInput(f"{path.name} has {size:,} bytes; tables are read up to {_MOST_BYTES:,}")
+    if size == 0:
+        raise BadInput(f"{path.name} is empty")
     with path.open("rb") as file:
         start = file.read(8)
-    if not start:
-        raise BadInput(f"{path.name} is empty")
-    if start.startswith(b"PAR1"):
+        file.seek(max(0, size - 4))
+        end = file.read()
+    # A text may begin with these letters; a Parquet file also ends with them.
+    if start.startswith(b"PAR1") and end == b"PAR1":
         return Table(path.name, "parquet", _parquet(path))
     if start.startswith(b"PK\x03\x04"):
         from table_excel import read_sheet
@@ -93,41 +97,6 @@ def sheets_of(path: Path) -> list[str]:
     from table_excel import sheet_names
 
     return sheet_names(path)
-
-
-def typed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Each column of texts as what all of its texts are.
-
-    A number with leading zeros, such as a postal code, and one with more digits than a number
-    keeps stay texts.
-    """
-    return frame.select([_typed(frame[name]) for name in frame.columns])
-
-
-def _typed(texts: pl.Series) -> pl.Series:
-    if texts.dtype != pl.String or texts.null_count() == len(texts):
-        return texts
-    if _all(texts, _INTEGER):
-        return texts.cast(pl.Int64)
-    if _all(texts, NUMBER):
-        return texts.cast(pl.Float64)
-    if _all(texts, _BOOLEAN):
-        # Nothing stays nothing; the texts are all there are otherwise.
-        return texts.str.to_lowercase() == "true"
-    if _all(texts, _DATE):
-        dates = texts.str.to_date("%Y-%m-%d", strict=False)
-        return dates if dates.null_count() == texts.null_count() else texts
-    if _all(texts, _TIME):
-        # One form for all: a "T" between, and seconds where there are none.
-        full = texts.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)$", "${1}:00")
-        times = full.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-        return times if times.null_count() == texts.null_count() else texts
-    return texts
-
-
-def _all(texts: pl.Series, form: str) -> bool:
-    # The first tells of most columns that they are not of the form.
-    return all(part.str.contains(form).all() is not False for part in (texts.head(100), texts))
 
 
 def _parquet(path: Path) -> pl.DataFrame:

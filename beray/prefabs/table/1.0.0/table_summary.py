@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from table_names import BadInput, unique
+from table_names import BadInput, suggestion, unique
 from table_values import plain
 
 _MEASURES: dict[str, Callable[[pl.Expr], pl.Expr]] = {
@@ -82,9 +82,10 @@ def of_groups(
 
 def _check(column: str, measure: str, kind: pl.DataType) -> None:
     if measure not in _MEASURES:
-        raise BadInput(f"measures: {measure!r} is not known; there are: {', '.join(_MEASURES)}")
+        hint = suggestion(measure, list(_MEASURES), "measures")
+        raise BadInput(f"measures: unknown measure {measure!r}; {hint}")
     if measure in _OF_NUMBERS and not kind.is_numeric():
-        raise BadInput(f"{column}: {kind} has no {measure}; min, max, count and distinct it has")
+        raise BadInput(f"{column}: {kind} has no {measure}; use min, max, count or distinct")
     if kind.is_nested() and measure != "count":
         raise BadInput(f"{column}: {kind} has no {measure}")
 

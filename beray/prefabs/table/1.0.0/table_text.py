@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import operator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from table_encoding import decoded
 from table_names import BadInput, renamed, unique
 
 _DELIMITERS = ",;\t|"
@@ -23,6 +23,7 @@ _LONGEST_CELL = 10_000_000
 _MOST_COLUMNS = 20_000
 _OLD_NEWLINE = re.compile(r"\r(?!\n)")
 _END = "end"
+_HINT = re.compile(r'"?sep=(\\t|[^\w\r\n"])"?[ \t,;|]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,13 @@ def read_text(path: Path, delimiter: str, header: bool) -> Text:
     Raises:
         BadInput: with the reason.
     """
-    text, problems = _decoded(path)
+    text, problems = decoded(path)
+    hint, text = _without_hint(text)
     if not text.strip():
         raise BadInput(f"{path.name} is empty")
-    separator = delimiter or _separator(text, path)
+    if hint and delimiter and hint != delimiter:
+        problems.append(f"the first line sets the separator {hint!r}; {delimiter!r} is used")
+    separator = delimiter or hint or _separator(text, path)
     if separator in '"\r\n' or not separator.isascii():
         raise BadInput(f"delimiter: {separator!r} cannot separate cells")
     csv.field_size_limit(_LONGEST_CELL)
@@ -71,37 +75,12 @@ def read_text(path: Path, delimiter: str, header: bool) -> Text:
     return Text(frame, problems, separator == "\t", written)
 
 
-def _decoded(path: Path) -> tuple[str, list[str]]:
-    data = path.read_bytes()
-    for mark, encoding in (
-        (codecs.BOM_UTF8, "utf-8"),
-        (codecs.BOM_UTF16_LE, "utf-16-le"),
-        (codecs.BOM_UTF16_BE, "utf-16-be"),
-    ):
-        if data.startswith(mark):
-            return _by(path, data[len(mark) :], encoding)
-    if b"\0" in data[: 1 << 16]:
-        raise BadInput(f"{path.name} is not text")
-    try:
-        return data.decode("utf-8"), []
-    except UnicodeDecodeError:
-        pass  # an older encoding, most likely
-    from charset_normalizer import from_bytes
-
-    found = from_bytes(data[: 1 << 18])
-    best = found.best()
-    if best is None:
-        raise BadInput(f"{path.name} is not text")
-    equal = [one for one in found if (one.chaos, one.coherence) == (best.chaos, best.coherence)]
-    common = any("cp1252" in one.could_be_from_charset for one in equal)
-    return _by(path, data, "cp1252" if common else best.encoding)
-
-
-def _by(path: Path, data: bytes, encoding: str) -> tuple[str, list[str]]:
-    text = data.decode(encoding, errors="replace")
-    damaged = text.count("\ufffd")
-    problem = f"{damaged:,} characters of {path.name} cannot be read as {encoding}"
-    return text, [problem] if damaged else []
+def _without_hint(text: str) -> tuple[str, str]:
+    """Return the separator that a first line such as ``sep=;`` sets, and the text after it."""
+    found = _HINT.match(text)
+    if found is None:
+        return "", text
+    return "\t" if found[1] == "\\t" else found[1], text[found.end() :]
 
 
 def _separator(text: str, path: Path) -> str:
@@ -118,7 +97,10 @@ def _separator(text: str, path: Path) -> str:
             continue
         if widths and widths[0] > 1:
             even = sum(width == widths[0] for width in widths) / len(widths)
-            if (score := even + min(widths[0], 100) / 1000) > best[0]:
+            score = even + min(widths[0], 100) / 1000
+            if candidate != "," and even == 1 and len(widths) > 1:
+                score += 1  # commas are decimal commas, or part of texts
+            if score > best[0]:
                 best = (score, candidate)
     return best[1]
 

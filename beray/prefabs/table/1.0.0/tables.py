@@ -22,6 +22,7 @@ from table_writing import Format, Names, write
 
 _SUMMARY_ROWS = 200
 _MOST_SHEETS = 100
+_MOST_REASONS = 5
 Text = Literal["", "csv", "tsv", "parquet", "xlsx"]
 
 
@@ -44,7 +45,7 @@ def convert(
     """
     paths = list(call.files.get("tables", ()))
     if not paths:
-        raise ValueError("tables: at least one file is needed")
+        raise BadInput("tables: at least one file is needed")
     names = Names()
     told: list[dict[str, Any]] = []
     for index, path in enumerate(paths):
@@ -72,7 +73,7 @@ def convert(
             yield told[-1]
     failed = [each for each in told if each["file"] is None]
     if len(failed) == len(told):
-        raise ValueError("; ".join(each["problems"][0] for each in failed))
+        raise BadInput(_all_failed([each["problems"][0] for each in failed]))
     yield Progress(1.0)
     return {"tables": told, "converted": len(told) - len(failed), "failed": len(failed)}
 
@@ -244,3 +245,10 @@ def _lost(path: Path, sheet: str | None, problem: str) -> dict[str, Any]:
         "columns": [],
         "problems": [problem],
     }
+
+
+def _all_failed(problems: list[str]) -> str:
+    """Return one message for a call in which every file failed."""
+    more = len(problems) - _MOST_REASONS
+    text = "; ".join(problems[:_MOST_REASONS])
+    return f"{text}; and {more:,} more" if more > 0 else text

@@ -131,6 +131,9 @@ def _run(channel: Channel, folder: str, job: dict[str, Any]) -> None:
 
 def _failure(error: BaseException, folder: str) -> dict[str, Any]:
     said = _safely(str, error)[:_MESSAGE_CHARACTERS]
+    # Not imported here: a function that raised it has imported it.
+    if isinstance(error, getattr(sys.modules.get("beray.prefab"), "InputError", ())):
+        return {"code": "INVALID_INPUT", "message": _sendable(said)}
     message = f"{type(error).__name__}: {said}".removesuffix(": ")
     trace = _sendable(_trace(error, folder))
     too_large = isinstance(error, OSError) and error.errno == errno.EFBIG

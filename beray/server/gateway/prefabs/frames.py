@@ -20,7 +20,9 @@ _LENGTH: Final = struct.Struct("!I")
 _LONG_BYTES: Final = 32 * 1024
 """Frames beyond this are decoded in a thread."""
 _TEXT_CHARACTERS: Final = {"message": 2_000, "traceback": 16_000}
-_CODES: Final = frozenset({"FUNCTION_ERROR", "INVALID_OUTPUT", "MEMORY_LIMIT", "OUTPUT_TOO_LARGE"})
+_CODES: Final = frozenset(
+    {"FUNCTION_ERROR", "INVALID_INPUT", "INVALID_OUTPUT", "MEMORY_LIMIT", "OUTPUT_TOO_LARGE"}
+)
 
 Frame = dict[str, Any]
 Piece = tuple[str, Any]

@@ -117,7 +117,14 @@ class PrefabRuns:
             async with self._slots.slot(caller.subject), self._folder() as folder:
                 output = await self._run(caller, call, job, folder, take, cutter)
         except RunFailed as failed:
-            return _failed(failed, cutter)
+            result = _failed(failed, cutter)
+            if failed.traceback:
+                # A defect of the function. Wrong input (INVALID_INPUT) has no traceback.
+                log.error(
+                    "a function of a prefab raised an exception",
+                    prefab=call.prefab.id, function=call.name, **result["error"],
+                )  # fmt: skip
+            return result
         except OSError as error:
             log.error("a call could not be run", prefab=call.prefab.id, exc_info=error)
             said = f"the server could not run it: {error.strerror or type(error).__name__}"
