@@ -12,7 +12,7 @@ from beray.testing import RunningServer
 
 COUNT = """
 import os, time
-from beray.prefab import Call, Progress
+from beray.prefab import Call, InputError, Progress
 
 def count(call: Call, *, unit: str, note: str = "") -> dict:
     texts = [path.read_text() for path in call.files.get("document", ())]
@@ -42,6 +42,8 @@ def whisper(call: Call) -> dict:
 def fail(call: Call, *, how: str) -> dict:
     if how == "import":
         from json import zork
+    if how == "input":
+        raise InputError("unit: 'x' is not a unit; use words or characters")
     if how == "surrogate":
         raise RuntimeError("half \\udc80")
     call.output("copy", call.secrets["API_KEY"] + ".txt").write_text("a")

@@ -156,6 +156,27 @@ def test_an_error_names_no_place_of_the_server_and_says_what_it_can(
     assert error["code"] == "INVALID_OUTPUT" and "of-nobody-else" not in str(error)
 
 
+def test_wrong_input_has_no_traceback_and_a_defect_has_one_in_the_log(
+    server: RunningServer, caller: Caller
+) -> None:
+    token = str(caller.account._session.headers["Authorization"])
+    given = requests.put(
+        f"{server.url}/v1/prefabs/probe/secrets/API_KEY",
+        json={"value": "of-nobody-else"}, headers={"Authorization": token}, timeout=30,
+    )  # fmt: skip
+    assert given.ok, given.text
+    before = len(server.log.read_text())
+    assert caller.failure(call("fail", how="input")) == {
+        "code": "INVALID_INPUT",
+        "message": "unit: 'x' is not a unit; use words or characters",
+    }
+    assert "is not a unit" not in server.log.read_text()[before:]
+    caller.failure(call("fail", how="surrogate"))
+    log = server.log.read_text()[before:]
+    assert "a function of a prefab raised an exception" in log
+    assert "RuntimeError" in log and "probe.py" in log
+
+
 @pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
 def test_a_stream_gives_pieces_and_one_end(caller: Caller, accept: str) -> None:
     start, *pieces, done = caller.events(call("tell"), accept)

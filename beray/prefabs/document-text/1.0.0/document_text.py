@@ -124,7 +124,8 @@ def info(call: Call, *, password: str = "") -> dict[str, Any]:
         except Unreadable as error:
             known = _nothing_of(path, str(error)) | {"encrypted": isinstance(error, Encrypted)}
             del known["file"], known["characters"]
-        documents.append({"name": path.name, "bytes": path.stat().st_size} | known)
+        size = path.stat().st_size if path.is_file() else 0
+        documents.append({"name": path.name, "bytes": size} | known)
     return {"documents": documents}
 
 

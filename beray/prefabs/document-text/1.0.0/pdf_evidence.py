@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_HEADER = b"%PDF-"
-_HEADER_BYTES = 1024
+HEADER = b"%PDF-"
+HEADER_BYTES = 1024
 """The header begins within them."""
 _HEAD_BYTES = 1 << 16
 _TAIL_BYTES = 2048
@@ -29,7 +29,7 @@ def is_pdf(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-        at = head.find(_HEADER, 0, _HEADER_BYTES + len(_HEADER))
+        at = head.find(HEADER, 0, HEADER_BYTES + len(HEADER))
         if at < 0:
             return False
         if path.suffix.lower() == ".pdf":

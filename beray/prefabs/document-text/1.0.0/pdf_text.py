@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pypdf.generic import DictionaryObject
 
 from beray.prefab import library_cause
 from document import Document, Encrypted, Part, Unreadable, Wishes, clean, label
+from pdf_evidence import HEADER, HEADER_BYTES
 
 _RANGE = re.compile(r"(\d{1,7})?\s*(?:(-)\s*(\d{1,7})?)?")
 _MOST_PAGES = 100_000
@@ -30,14 +32,14 @@ def open_pdf(path: Path, wishes: Wishes) -> Document:
         Encrypted: the password is missing, or wrong.
     """
     try:
-        reader = PdfReader(path)
-        if reader.is_encrypted:
-            _decrypt(reader, path, wishes.password)
-        pages = len(reader.pages)
+        reader, pages = _read(path, path, wishes.password)
     except Unreadable:
         raise
     except Exception as error:  # noqa: BLE001 - of a damaged PDF, pypdf raises anything
-        raise Unreadable(f"{path.name} is damaged: {_said(error)}") from None
+        found = _from_header(path, wishes.password)
+        if found is None:
+            raise Unreadable(f"{path.name} is damaged: {_said(error)}") from None
+        reader, pages = found
     if pages == 0:
         raise Unreadable(f"{path.name} has no pages")
     if pages > _MOST_PAGES:
@@ -69,6 +71,27 @@ def chosen_pages(wish: str, pages: int) -> list[int]:
         last = int(found[3] or pages) if found[2] else first
         chosen.update(range(max(first, 1), min(last, pages) + 1))
     return sorted(chosen)
+
+
+def _read(path: Path, source: Path | io.BytesIO, password: str) -> tuple[PdfReader, int]:
+    reader = PdfReader(source)
+    if reader.is_encrypted:
+        _decrypt(reader, path, password)
+    return reader, len(reader.pages)
+
+
+def _from_header(path: Path, password: str) -> tuple[PdfReader, int] | None:
+    """Read a PDF from its header on: places in it may count from there."""
+    data = path.read_bytes()
+    at = data.find(HEADER, 0, HEADER_BYTES + len(HEADER))
+    if at <= 0:
+        return None
+    try:
+        return _read(path, io.BytesIO(data[at:]), password)
+    except Unreadable:
+        raise
+    except Exception:  # noqa: BLE001 - the error of the first attempt is reported
+        return None
 
 
 def _decrypt(reader: PdfReader, path: Path, password: str) -> None:

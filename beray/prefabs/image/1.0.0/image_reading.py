@@ -45,9 +45,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     Raises:
         BadInput: The file is missing, not an image, damaged, or too large.
     """
-    if not path.is_file():
-        raise BadInput(f"{path.name} does not exist or is not a file")
-    if path.stat().st_size == 0:
+    if size_of(path) == 0:
         raise BadInput(f"{path.name} is empty")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
@@ -64,6 +62,13 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if cause is None:
             raise
         raise BadInput(f"{path.name} is damaged: {cause}") from None
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file in bytes; raise BadInput if there is no such file."""
+    if not path.is_file():
+        raise BadInput(f"{path.name} does not exist or is not a file")
+    return path.stat().st_size
 
 
 def _unidentified(path: Path) -> str:

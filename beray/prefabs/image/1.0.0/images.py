@@ -9,7 +9,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from beray.prefab import Call, Progress
-from image_reading import BadInput, described, opened
+from image_reading import BadInput, described, opened, size_of
 from image_sheet import Sheet
 from image_sizes import Size
 from image_writing import Format, Names, Wishes, colour, format_of, write
@@ -122,8 +122,9 @@ def info(call: Call) -> dict[str, Any]:
     """
     told = []
     for path in _images(call):
-        known: dict[str, Any] = {"name": path.name, "bytes": path.stat().st_size}
+        known: dict[str, Any] = {"name": path.name, "bytes": 0}
         try:
+            known["bytes"] = size_of(path)
             with opened(path) as image:
                 known |= described(image)
         except BadInput as error:
