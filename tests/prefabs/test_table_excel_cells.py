@@ -220,16 +220,27 @@ def test_cells_that_other_programs_write(
     assert problem is None or problem in said["problems"][0]
 
 
-def test_one_bad_sheet_does_not_lose_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda xml: xml.replace("<sheetData>", "<sheetData></wrong>"),
+        lambda xml: xml.replace("</c>", "</d>", 1),
+        lambda xml: xml.replace("<c ", "<c <<", 1),
+        lambda xml: xml[: xml.index("</row>")],
+    ],
+)
+def test_one_bad_sheet_does_not_lose_the_others(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
     path = tmp_path / "a.xlsx"
     with xlsxwriter.Workbook(path) as book:
         for name in ("A", "B"):
             book.add_worksheet(name).write_column(0, 0, ["n", 1])
-    edited(path, lambda xml: xml.replace("<sheetData>", "<sheetData><row><c <<"))
+    edited(path, damage)
     call = call_with(tmp_path, tables=path)
     result = finished(module.convert(call, format="csv", sheet="*"))[0]
     assert [each["file"] is None for each in result["tables"]] == [True, False]
-    assert "the sheet 'A' of a.xlsx cannot be read: " in result["tables"][0]["problems"][0]
+    assert "the sheet 'A' of a.xlsx is damaged: " in result["tables"][0]["problems"][0]
 
 
 def test_similar_names_of_sheets_are_suggested(tmp_path: Path) -> None:

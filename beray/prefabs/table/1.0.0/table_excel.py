@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 import fastexcel
 import polars as pl
@@ -107,13 +108,23 @@ def _prepared(path: Path, sheet: str, header: bool) -> tuple[Book, Cells, bytes]
             shared_texts=len(_SHARED.findall(texts)),
             from_1904=given.lower() in ("1", "true", "on"),
         )
-        cells = typed_cells(archive.read(part), book, header)
+        data = archive.read(part)
+        _check_xml(data, path, sheet)
+        cells = typed_cells(data, book, header)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as copy:
             for name in _NEEDED & parts:
                 copy.writestr(name, archive.read(name))
             copy.writestr(part, cells.data)
     return book, cells, buffer.getvalue()
+
+
+def _check_xml(data: bytes, path: Path, sheet: str) -> None:
+    """Raise BadInput if the XML is damaged: fastexcel may leave out cells without an error."""
+    try:
+        expat.ParserCreate().Parse(data, True)
+    except expat.ExpatError as error:
+        raise BadInput(f"the sheet {sheet!r} of {path.name} is damaged: {error}") from None
 
 
 def _loaded(

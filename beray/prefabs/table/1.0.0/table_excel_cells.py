@@ -11,13 +11,17 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import isfinite
 
 from table_excel_formats import Kind, as_text, value_kind
 from table_names import some
 
 _ROW_OR_CELL = re.compile(
-    rb"<(?:\w+:)?(?:(row)\b([^>]*)>|c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>))", re.DOTALL
+    # Most programs write cells in the first form, which is the fastest one to read.
+    rb"""<c r="([A-Z]{1,3})(\d{1,7})"(?: s="(\d{1,6})")?(?: t="(\w+)")?>(.*?)</c>"""
+    rb"""|<(?:\w+:)?(?:(row)\b([^>]*)>|c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>))""",
+    re.DOTALL,
 )
 _PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 _TYPE = re.compile(rb"""\bt=["'](\w+)["']""")
@@ -90,7 +94,7 @@ def typed_cells(data: bytes, book: Book, header: bool) -> Cells:
     for cell in _cells(data, book, reading):
         reading.add(cell)
     mixed = reading.mixed()
-    if reading.has_changes or mixed:
+    if reading.changed or mixed:
         data = _rewritten(data, book, reading, set(mixed))
     kinds = {column: reading.kind(column) for column in reading.places}
     rows = sorted(set(reading.rows))
@@ -105,8 +109,8 @@ class _Reading:
         self.first_row = 0
         self.places: dict[int, dict[Kind, str]] = {}
         """The first cell of each type, by column."""
-        self.has_changes = False
-        """Whether a cell has to be rewritten whatever its column."""
+        self.changed: set[int] = set()
+        """The columns in which a cell has to be rewritten even if the column is not mixed."""
         self.without_value: list[str] = []
         self._header = header
         self._failed: list[str] = []
@@ -120,7 +124,7 @@ class _Reading:
         if not self.rows or self.rows[-1] != cell.row:
             self.rows.append(cell.row)
         if isinstance(cell.value, str) and cell.kind == Kind.TEXT:
-            self.has_changes = True
+            self.changed.add(cell.column)
         if cell.problem:
             is_name = self.is_header(cell.row)
             (self._failed_names if is_name else self._failed).append(f"{cell.place} {cell.problem}")
@@ -128,9 +132,12 @@ class _Reading:
                 return
         self.first_row = self.first_row or cell.row
         if self.is_header(cell.row):
-            self.has_changes = self.has_changes or cell.value is not None
+            if cell.value is not None:
+                self.changed.add(cell.column)
             return
-        self.places.setdefault(cell.column, {}).setdefault(cell.kind, cell.place)
+        places = self.places.setdefault(cell.column, {})
+        if cell.kind not in places:
+            places[cell.kind] = cell.place
         if cell.kind == Kind.BOOLEAN:
             self._booleans.setdefault(cell.column, []).append(cell.place)
 
@@ -179,26 +186,39 @@ class _Reading:
         return found
 
 
-def _cells(data: bytes, book: Book, reading: _Reading | None) -> Iterator[_Cell]:
+def _cells(
+    data: bytes, book: Book, reading: _Reading | None, columns: set[int] | None = None
+) -> Iterator[_Cell]:
     """Yield the cells that have a value.
 
     A row or a cell without a reference follows the one before it.
+
+    Args:
+        reading: Is given the formulas without a value.
+        columns: Yield the cells of these columns only; None: of all.
     """
     row = column = 0
     for found in _ROW_OR_CELL.finditer(data):
-        is_row, of_row, of_cell, inside = found.groups()
-        place = _PLACE.search(of_row if is_row else of_cell)
-        if is_row:
-            row, column = int(place[2]) if place else row + 1, 0
-            continue
-        if place:
-            row, column = int(place[2]), column_number(place[1])
+        letters, number, style, type_, inside, is_row, of_row, of_cell, other = found.groups()
+        if letters is None:
+            place = _PLACE.search(of_row if is_row else of_cell)
+            if is_row:
+                row, column = int(place[2]) if place else row + 1, 0
+                continue
+            if place:
+                letters, number = place[1], place[2]
+            inside = other
+            style = style_[1] if (style_ := _STYLE.search(of_cell)) else None
+            type_ = named[1] if (named := _TYPE.search(of_cell)) else None
+        if letters:
+            row, column = int(number), column_number(letters)
         else:
             column += 1
         if not inside:
             continue
-        type_, style = _TYPE.search(of_cell), _STYLE.search(of_cell)
-        value = _value(type_[1] if type_ else b"n", int(style[1]) if style else 0, inside, book)
+        if columns is not None and column not in columns:
+            continue
+        value = _value(type_ or b"n", int(style or 0), inside, book)
         if value is not None:
             yield _Cell(found.start(), found.end(), row, column, *value)
         elif reading is not None and type_ is None and _FORMULA.search(inside):
@@ -211,8 +231,11 @@ def _value(
     """Return a cell's type, value and problem; None if it is empty."""
     if type_ == b"inlineStr":
         return (Kind.TEXT, None, "") if _INLINE.search(inside) else None
-    found = _VALUE.search(inside)
-    raw = found[1].strip() if found else b""
+    if inside.startswith(b"<v>") and inside.endswith(b"</v>"):
+        raw = inside[3:-4].strip()
+    else:
+        found = _VALUE.search(inside)
+        raw = found[1].strip() if found else b""
     if not raw:
         return None
     if type_ == b"s":
@@ -250,7 +273,7 @@ def _rewritten(data: bytes, book: Book, reading: _Reading, mixed: set[int]) -> b
     """Return the XML with empty cells for errors, and texts in the header and ``mixed``."""
     pieces: list[bytes] = []
     done = 0
-    for cell in _cells(data, book, None):
+    for cell in _cells(data, book, None, mixed | reading.changed):
         is_name = reading.is_header(cell.row)
         if cell.problem and not is_name:
             new = f'<c r="{cell.place}"/>'
@@ -266,6 +289,7 @@ def _rewritten(data: bytes, book: Book, reading: _Reading, mixed: set[int]) -> b
     return b"".join([*pieces, data[done:]])
 
 
+@cache
 def column_number(letters: bytes) -> int:
     """Return the number of a column such as ``AA``, counted from 1."""
     number = 0
