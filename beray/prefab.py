@@ -17,12 +17,15 @@ function: its traceback is in the result and in the server's log.
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _CAUSE_CHARACTERS = 200
+_FOLDERS = re.compile(r"""(?<![\w:/])/(?:[^\s/'"]+/)+""")
+"""The folders of an absolute path: those of the server do not concern the caller."""
 
 
 class InputError(ValueError):
@@ -51,7 +54,7 @@ def library_cause(error: Exception, module_file: str) -> str | None:
     if isinstance(error, MemoryError):
         return "it needs more memory than the call may use"
     kind = type(error).__name__
-    text = " ".join(str(error).split())[:_CAUSE_CHARACTERS]
+    text = _FOLDERS.sub("", " ".join(str(error).split()))[:_CAUSE_CHARACTERS]
     return text if len(text.split()) > 1 else f"{kind}: {text}".removesuffix(": ")
 
 

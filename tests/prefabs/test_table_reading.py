@@ -188,7 +188,7 @@ def test_without_a_header(tmp_path: Path) -> None:
         (b"PAR1 and no more", "a.parquet", "a.parquet is damaged"),
         (b"hello", "a.parquet", "a.parquet is damaged"),
         (b"PK\x03\x04 no", "a.xlsx", "a.xlsx is damaged"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xlsx", "a.xlsx is damaged, encrypted"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a.xlsx", "a.xlsx is damaged, encrypted or misnamed"),
     ],
 )
 def test_what_is_no_table(tmp_path: Path, data: bytes, name: str, said: str) -> None:

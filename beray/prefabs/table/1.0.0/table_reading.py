@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from beray.prefab import library_cause
 from table_names import BadInput, require
 from table_types import typed_columns
 
@@ -18,7 +19,7 @@ _MOST_CELLS = 100_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """How a file is read."""
+    """Options for reading a file."""
 
     sheet: str = ""
     delimiter: str = ""
@@ -27,7 +28,7 @@ class Options:
 
 @dataclass
 class Table:
-    """A table as it stands in its file; of a text file, all cells are texts."""
+    """Table as in its file; the cells of text files are all text."""
 
     name: str
     format: Literal["csv", "tsv", "parquet", "xlsx"]
@@ -35,7 +36,7 @@ class Table:
     sheet: str | None = None
     problems: list[str] = field(default_factory=list)
     header: dict[str, str] = field(default_factory=dict)
-    """By the name of a column of a text file what is written there."""
+    """Names in the header of a text file, by the names of the columns."""
 
     def typed(self) -> pl.DataFrame:
         """Return the table with typed columns, and add messages about them to ``problems``."""
@@ -46,16 +47,28 @@ class Table:
         return frame
 
     def require(self, column: str) -> None:
-        """Raises: BadInput: there is no such column."""
+        """Raise BadInput if the table has no such column."""
         require(self.raw, column)
 
 
 def opened(path: Path, options: Options) -> Table:
-    """The table in a file; its first bytes say what it is, and then its name.
+    """Open the table in a file. Its content decides its format, then its name.
 
     Raises:
-        BadInput: with the reason.
+        BadInput: With the reason.
     """
+    try:
+        return _opened(path, options)
+    except BadInput:
+        raise
+    except Exception as error:
+        cause = library_cause(error, __file__)
+        if cause is None:
+            raise
+        raise BadInput(f"{path.name} cannot be read: {cause}") from None
+
+
+def _opened(path: Path, options: Options) -> Table:
     if not path.is_file():
         raise BadInput(f"{path.name} does not exist or is not a file")
     size = path.stat().st_size
@@ -77,7 +90,8 @@ def opened(path: Path, options: Options) -> Table:
         return Table(path.name, "xlsx", frame, sheet, problems)
     suffix = path.suffix.lower()
     if suffix in (".parquet", ".xlsx", ".xls") or start.startswith(b"\xd0\xcf\x11\xe0"):
-        raise BadInput(f"{path.name} is damaged, encrypted or of another kind than its name says")
+        said = "its content is not in the format that its name indicates"
+        raise BadInput(f"{path.name} is damaged, encrypted or misnamed: {said}")
     from table_text import read_text
 
     text = read_text(path, options.delimiter, options.header)
@@ -86,11 +100,13 @@ def opened(path: Path, options: Options) -> Table:
 
 
 def sheets_of(path: Path) -> list[str]:
-    """The names of the sheets of an Excel file; none of another file.
+    """Return the names of the sheets of an Excel file; an empty list for other formats.
 
     Raises:
-        BadInput: with the reason.
+        BadInput: With the reason.
     """
+    if not path.is_file():
+        raise BadInput(f"{path.name} does not exist or is not a file")
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return []
@@ -108,5 +124,8 @@ def _parquet(path: Path) -> pl.DataFrame:
             cells = f"{rows:,} rows of {columns:,} columns"
             raise BadInput(f"{path.name} has {cells}; {_MOST_CELLS:,} cells are read")
         return scan.collect()
-    except (pl.exceptions.PolarsError, OSError):
-        raise BadInput(f"{path.name} is damaged, or of a kind of Parquet not known") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        cause = library_cause(error, __file__)
+        if cause is None:
+            raise
+        raise BadInput(f"{path.name} is not a readable Parquet file: {cause}") from None
