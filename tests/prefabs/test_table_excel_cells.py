@@ -74,6 +74,7 @@ def info(tmp_path: Path, path: Path, **parameters: Any) -> dict[str, Any]:
         ([(45688, "mmm")], "Date", ["2025-01-31"]),
         ([True, False], "Boolean", [True, False]),
         ([1, 2.5], "Float64", [1.0, 2.5]),
+        ([1, " ", 2], "Int64", [1, 2]),
         ([2**53 - 1, -3], "Int64", [2**53 - 1, -3]),
         # among texts
         (["x", (1 / 3, "time")], "String", ["x", "08:00:00"]),
@@ -103,6 +104,14 @@ def test_cells_and_what_they_are_read_as(
     assert [row["a"] for row in said["preview"]][: len(shown)] == shown
     mixed = type_ == "String" and not all(isinstance(cell, str) for cell in cells)
     assert any("columns of several types" in each for each in said["problems"]) == mixed
+
+
+def test_times_in_csv_files(tmp_path: Path) -> None:
+    cells = [(1 / 3, "time"), (45688, "date"), (45688.5, "at"), (1.25, "sum")]
+    path = workbook(tmp_path / "a.xlsx", ["t", "d", "at", "s"], cells)
+    finished(module.convert(call_with(tmp_path, tables=path), format="csv"))
+    written = (tmp_path / "outputs/tables/a.csv").read_text()
+    assert written.splitlines()[1] == "08:00:00,2025-01-31,2025-01-31T12:00:00,P1DT6H"
 
 
 def test_the_types_of_a_mixed_column_are_reported_with_cells(tmp_path: Path) -> None:

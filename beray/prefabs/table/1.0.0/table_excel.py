@@ -30,7 +30,8 @@ _PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 _SHEET = re.compile(r"<(?:\w+:)?sheet\s[^>]*>")
 _LINK = re.compile(r"<(?:\w+:)?Relationship\s[^>]*>")
 _PROPERTIES = re.compile(r"<(?:\w+:)?workbookPr\b[^>]*>")
-_SHARED = re.compile(rb"<(?:\w+:)?si\b")
+_SHARED = re.compile(rb"<(?:\w+:)?si\b[^>]*?(?:/>|>(.*?)</(?:\w+:)?si>)", re.DOTALL)
+_SHOWN = re.compile(rb"<(?:\w+:)?t\b[^>/]*>\s*[^\s<]")
 _WORKBOOK, _LINKS = "xl/workbook.xml", "xl/_rels/workbook.xml.rels"
 _TEXTS, _STYLES = "xl/sharedStrings.xml", "xl/styles.xml"
 _NEEDED = {"[Content_Types].xml", "_rels/.rels", _WORKBOOK, _LINKS, _TEXTS}
@@ -101,11 +102,13 @@ def _prepared(path: Path, sheet: str, header: bool) -> tuple[Book, Cells, bytes]
         if part not in parts:
             raise BadInput(f"{path.name} is damaged: it has no cells for the sheet {sheet!r}")
         texts = archive.read(_TEXTS) if _TEXTS in parts else b""
+        shared = _SHARED.findall(texts)
         properties = _PROPERTIES.search(archive.read(_WORKBOOK).decode(errors="replace"))
         given = attributes(properties[0]).get("date1904", "0") if properties else "0"
         book = Book(
             styles=cell_styles(archive, _STYLES),
-            shared_texts=len(_SHARED.findall(texts)),
+            shared_texts=len(shared),
+            blank_texts=frozenset(at for at, text in enumerate(shared) if not _SHOWN.search(text)),
             from_1904=given.lower() in ("1", "true", "on"),
         )
         data = archive.read(part)

@@ -50,6 +50,8 @@ class Book:
     styles: Sequence[str]
     shared_texts: int
     """Number of shared strings."""
+    blank_texts: frozenset[int]
+    """The shared strings without anything but spaces: a cell with one is empty."""
     from_1904: bool
 
 
@@ -240,7 +242,7 @@ def _value(
         return None
     if type_ == b"s":
         if raw.isdigit() and int(raw) < book.shared_texts:
-            return Kind.TEXT, None, ""
+            return None if int(raw) in book.blank_texts else (Kind.TEXT, None, "")
         return _failed(raw, "no such shared string")
     if type_ == b"str":
         return Kind.TEXT, None, ""

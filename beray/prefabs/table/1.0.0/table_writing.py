@@ -73,6 +73,7 @@ def _write(
         from table_excel_writing import write_excel
 
         return write_excel(frame, path)
+    frame = _without_zeros(frame)
     problems = []
     texts = [name for name, kind in frame.schema.items() if kind == pl.String]
     formulas = {name: _formulas(frame[name]) for name in texts}
@@ -107,6 +108,15 @@ def _write_text(frame: pl.DataFrame, path: Path, separator: str, header: Mapping
 
 def _formulas(texts: pl.Series) -> pl.Series:
     return texts.str.contains(_FORMULA) & ~texts.str.contains(_NO_FORMULA)
+
+
+def _without_zeros(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return times as text such as ``08:00:00``, with a fraction only if there is one."""
+    return frame.with_columns(
+        frame[name].dt.to_string("%H:%M:%S%.f" if kind == pl.Time else "%Y-%m-%dT%H:%M:%S%.f")
+        for name, kind in frame.schema.items()
+        if kind == pl.Time or (isinstance(kind, pl.Datetime) and kind.time_zone is None)
+    )
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
