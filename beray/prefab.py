@@ -31,7 +31,7 @@ _FOLDERS = re.compile(r"""(?<![\w:/])/(?:[^\s/'"]+/)+""")
 class InputError(ValueError):
     """Report input that cannot be used: a parameter or a file.
 
-    The text is shown to the caller as it is. It names the value, the reason and the next step.
+    The text is shown to the caller. It names the value, the reason and the next step.
     """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
+from tests.prefabs.documents import encrypted, pdf
 from tests.prefabs.included import call_with, finished, prefab
 
 module = prefab("document-text")
@@ -93,6 +94,18 @@ def test_damaged_and_wrong_documents_do_not_fail_the_others(
     assert result["documents"][2]["problems"] == ["missing.pdf does not exist or is not a file"]
     known = module.info(call_with(tmp_path, documents=paths[:2]))["documents"]
     assert known[0]["problems"][0].startswith(reason) and known[1]["kind"] == "text"
+
+
+def test_encrypted_documents_do_not_fail_the_others(tmp_path: Path) -> None:
+    locked = encrypted(pdf(tmp_path / "locked.pdf", ["secret"]), "open sesame")
+    paths = [locked, pdf(tmp_path / "good.pdf", ["hello"])]
+    result = finished(module.extract(call_with(tmp_path, documents=paths)))[0]
+    assert [each["problems"] for each in result["documents"]] == [
+        ["locked.pdf is encrypted; pass its password as the parameter password"],
+        [],
+    ]
+    known = module.info(call_with(tmp_path, documents=paths))["documents"]
+    assert [each["encrypted"] for each in known] == [True, False]
 
 
 LONG = "only ASCII\n" * 40_000

@@ -69,29 +69,19 @@ def extract(
             continue
         characters = 0
         told = max(told, index / len(paths))
-        written = call.output("texts", name)
         try:
-            with written.open("w", encoding="utf-8", newline="\n") as file:
-                for part in _bounded(document):
-                    for piece in _pieces(part.text):
-                        file.write(piece)
-                        characters += len(piece)
-                        content = {"document": path.name, "page": part.page, "text": piece}
-                        left -= len(json.dumps(content))
-                        if left >= 0:
-                            yield content
-                    if (fraction := (index + part.fraction) / len(paths)) >= told + _LEAST_STEP:
-                        told = fraction
-                        yield Progress(fraction, _where(path, part, document))
-        except Exception as error:
-            cause = library_cause(error, __file__)
-            if cause is None:
-                raise
-            if characters == 0:
-                written.unlink()
-                results.append(_nothing_of(path, f"{path.name} is damaged: {cause}"))
-                continue
-            document.problems.append(f"it is damaged after {characters:,} characters: {cause}")
+            for part, piece in _written(document, path, call.output("texts", name)):
+                characters += len(piece)
+                content = {"document": path.name, "page": part.page, "text": piece}
+                left -= len(json.dumps(content)) if piece else 0
+                if piece and left >= 0:
+                    yield content
+                if (fraction := (index + part.fraction) / len(paths)) >= told + _LEAST_STEP:
+                    told = fraction
+                    yield Progress(fraction, _where(path, part, document))
+        except Unreadable as error:
+            results.append(_nothing_of(path, str(error)))
+            continue
         if characters == 0 and not document.problems:
             document.problems.append(f"{path.name} has no text")
         results.append(
@@ -176,6 +166,32 @@ def _opened(path: Path, wishes: Wishes) -> Document:
     return Document("text", iter([Part(clean(text))]), problems=problems)
 
 
+def _written(document: Document, path: Path, target: Path) -> Iterator[tuple[Part, str]]:
+    """Write the text to a file, and yield it in pieces, each with its part.
+
+    A part without text has one empty piece.
+
+    Raises:
+        Unreadable: The document is damaged, and nothing was read of it.
+    """
+    characters = 0
+    try:
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            for part in _bounded(document):
+                for piece in _pieces(part.text):
+                    file.write(piece)
+                    characters += len(piece)
+                    yield part, piece
+    except Exception as error:
+        cause = library_cause(error, __file__)
+        if cause is None:
+            raise
+        if characters == 0:
+            target.unlink()
+            raise Unreadable(f"{path.name} is damaged: {cause}") from None
+        document.problems.append(f"it is damaged after {characters:,} characters: {cause}")
+
+
 def _bounded(document: Document) -> Iterator[Part]:
     left = _MOST_CHARACTERS
     for part in document.parts:
@@ -188,7 +204,7 @@ def _bounded(document: Document) -> Iterator[Part]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text), _PIECE):
+    for start in range(0, len(text) or 1, _PIECE):
         yield text[start : start + _PIECE]
 
 

@@ -45,7 +45,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Book:
-    """What the cells of all sheets refer to."""
+    """Data of a workbook to which the cells of all sheets refer."""
 
     styles: Sequence[str]
     shared_texts: int
@@ -104,7 +104,7 @@ def typed_cells(data: bytes, book: Book, header: bool) -> Cells:
 
 
 class _Reading:
-    """What is found in one pass through a sheet."""
+    """Findings of one pass through a sheet."""
 
     def __init__(self, header: bool) -> None:
         self.rows: list[int] = []

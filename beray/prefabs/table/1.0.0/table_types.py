@@ -132,7 +132,7 @@ def _local(cells: pl.Series) -> pl.Series | None:
 
 
 def _text(texts: pl.Series, cells: pl.Series) -> _Column:
-    """Return a column as it is, and why, if most of its cells look like numbers."""
+    """Return a column unchanged, with the reason if most of its cells look like numbers."""
     sample = cells.drop_nulls().head(_SAMPLE)
     like = sample.str.contains(_LIKE_NUMBER) | sample.str.contains(_NOT_FINITE)
     if int(like.sum()) * 2 <= len(sample):
