@@ -9,6 +9,7 @@ It knows nothing of markup: callers hand its result to widgets as plain text.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SEPARATORS = "\u2028\u2029"
@@ -21,6 +22,15 @@ _ERASE = re.compile(r"(?:\x1b\[|\x9b)[012]?K")
 _REDRAW = re.compile(r"\r+")
 UNFINISHED_OUTPUT = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
 """End of a piece of output whose meaning depends on the next piece."""
+
+
+def normalized_password(password: str) -> str:
+    """Return a password in the form in which it is sent, hashed and compared (NFKC).
+
+    Keyboards and operating systems encode the same characters differently, such as "é" as one
+    or two code points. Source: NIST SP 800-63B, 3.1.1.2.
+    """
+    return unicodedata.normalize("NFKC", password)
 
 
 def _stand_ins() -> dict[int, str]:

@@ -27,6 +27,7 @@ from beray.server.settings import Settings
 from beray.server.store import LOCAL_EMAIL, Store
 from beray.server.tables import User
 from beray.server.verification_codes import CODE_SECONDS, VerificationCodes
+from beray.text import normalized_password
 
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 EXPIRY_INTERVAL_SECONDS: Final = 60.0
@@ -113,7 +114,7 @@ class Accounts:
             raise _registered()
         await run_in_threadpool(self._codes.check, address.text, client, code.strip())
         async with self._hashing.turn(client.key):
-            hashed = await self._hashing.hash(password)
+            hashed = await self._hashing.hash(normalized_password(password))
         try:
             user = await run_in_threadpool(self._store.add_user, address.text, hashed)
         except IntegrityError:
@@ -136,8 +137,7 @@ class Accounts:
             # Again: those before this one in the queue may have been wrong.
             self._login_limits.require(account, client)
             user = await self._user(spellings)
-            stored = user.password_hash if user is not None else None
-            right = await self._hashing.verify(stored, password)
+            right = await self._matches(user, password)
             if user is None or not right:
                 self._login_limits.add_wrong(account, client)
                 raise Refused(401, "The e-mail or the password is wrong.")
@@ -198,6 +198,24 @@ class Accounts:
         # The mailer has logged why a mail was not sent.
         if error is not None and not isinstance(error, Refused):
             log.error("a verification mail crashed", exc_info=error)
+
+    async def _matches(self, user: User | None, password: str) -> bool:
+        """Return whether this is the password of ``user``. To be called within a turn.
+
+        Passwords are hashed in NFKC form. Those that were set before this was so are also
+        accepted as they were typed, and are then hashed again. The work does not depend on
+        whether the account exists, so that the duration does not reveal it.
+        """
+        stored = user.password_hash if user is not None else None
+        normalized = normalized_password(password)
+        if await self._hashing.verify(stored, normalized):
+            return True
+        if normalized == password or not await self._hashing.verify(stored, password):
+            return False
+        if user is not None and stored is not None:
+            hashed = await self._hashing.hash(normalized)
+            await run_in_threadpool(self._store.replace_password, user.id, stored, hashed)
+        return True
 
     async def _user(self, spellings: tuple[str, ...]) -> User | None:
         for spelling in spellings:

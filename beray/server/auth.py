@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
@@ -19,6 +19,7 @@ from beray.server.dependencies import (
 from beray.server.sessions import state_of
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import User
+from beray.text import normalized_password
 
 router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 
@@ -31,9 +32,16 @@ class Credentials(Email):
     password: str = Field(max_length=1024)
 
 
+def _normalized(password: object) -> object:
+    """Return a password in the form whose length counts."""
+    if isinstance(password, str) and len(password) <= 1024:
+        return normalized_password(password)
+    return password
+
+
 class Registration(Email):
     verification_code: str = Field(max_length=64)
-    password: str = Field(min_length=8, max_length=1024)
+    password: Annotated[str, Field(min_length=8, max_length=1024), BeforeValidator(_normalized)]
 
 
 @router.post("/auth/request-verification-code")

@@ -114,6 +114,12 @@ class Store(Database):
             session.add(user)
         return user
 
+    def replace_password(self, user_id: int, old_hash: str, new_hash: str) -> None:
+        """Replace the hash of a password, unless it has changed in the meantime."""
+        unchanged = (User.id == user_id) & (User.password_hash == old_hash)
+        with self.writing() as session:
+            session.execute(update(User).where(unchanged).values(password_hash=new_hash))
+
     def add_token(self, digest: str, user_id: int, seconds: float) -> None:
         now = utc_now()
         with self.writing() as session:
