@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
 
+from beray import schema
 from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
 from beray.server.store import Store
@@ -27,6 +28,10 @@ FRAME_TASKS: Final = 10_000
 """Tasks in one message at most."""
 FRAME_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the tasks in one message, unless its only task has more."""
+_CHANGING: Final = (
+    "held", "started_at", "ended_at", "last_seq", "last_line", "usage",
+)  # fmt: skip
+"""Keys of a task, besides its status and reason, that change while it exists."""
 QUIET_SECONDS: Final = 0.1
 """The pause between two looks, in which what replaces each other gathers."""
 
@@ -226,5 +231,17 @@ def _changed(change: TaskChange, task: Task | None) -> bytes:
         if change.reason is not None:
             message["reason"] = change.reason
         if task is not None:
-            message["task"] = public(task)
+            message["task"] = _at_change(public(task), change)
     return b"id: %d\ndata: %b\n\n" % (change.seq, encoded(message))
+
+
+def _at_change(task: schema.Task, change: TaskChange) -> schema.Task:
+    """Return the task as it was when it changed, as far as this is known.
+
+    A change is read together with the current task, which may have changed again. Its status
+    is then that of the change, and what may have been different at that time is left out.
+    """
+    if task["status"] == change.status or change.status is None:
+        return task
+    known = {key: value for key, value in task.items() if key not in _CHANGING}
+    return cast(schema.Task, known | {"status": change.status, "reason": change.reason})

@@ -198,7 +198,7 @@ def public(task: Any) -> schema.Task:
         "runner": task.runner,
         "model": task.model,
         "limits": task.limits,
-        "tags": task.tags,
+        "tags": task.tags or [],
         "usage": task.usage,
         "chat": task.chat,
     }

@@ -218,3 +218,21 @@ def test_the_last_line_of_what_is_no_text() -> None:
     assert lines.read(1, MsgError(code="E", details="broken")) == "E: broken"
     assert lines.read(1, MsgEventTextChunk(text="two")) == "two"
     assert lines.read(2, MsgEventSendFile(path="a/b")) == "⇩ a/b"
+
+
+def test_the_task_of_a_change_always_has_its_status(beray_client: BeRayClient) -> None:
+    task_id = beray_client.create_task("!echo one", tags=["t"])["id"]
+    for _ in beray_client.stream_task_updates(task_id):
+        pass
+    updates = taken(beray_client, 3, behind="0")
+    changed = [update for update in updates if update["type"] == "TASK_STATUS"]
+    assert [update["status"] for update in changed] == ["QUEUED", "RUNNING", "COMPLETED"]
+    for update in changed:
+        task = update["task"]
+        assert (task["status"], task["reason"]) == (update["status"], update.get("reason"))
+        assert (task["id"], task["goal"], task["tags"]) == (task_id, "!echo one", ["t"])
+    unknown = {"held", "started_at", "ended_at", "last_seq", "last_line", "usage"}
+    assert [unknown & update["task"].keys() for update in changed] == [set(), set(), unknown]
+    assert changed[-1]["task"] == next(
+        task for task in beray_client.list_tasks() if task["id"] == task_id
+    )
