@@ -26,11 +26,14 @@ if TYPE_CHECKING:
         NotFoundError,
         OutcomeUnknown,
         RateLimitError,
+        ResponseTooLarge,
         StreamGapError,
         StreamInterrupted,
+        TaskFailed,
         TransferCancelled,
         TransferError,
         UnprocessableEntityError,
+        WaitTimeout,
     )
     from beray.files import Transfer
     from beray.gateway.client import GatewayClient
@@ -51,14 +54,17 @@ __all__ = [
     "NotFoundError",
     "OutcomeUnknown",
     "RateLimitError",
+    "ResponseTooLarge",
     "StreamGapError",
     "StreamInterrupted",
     "StreamState",
+    "TaskFailed",
     "TaskStream",
     "Transfer",
     "TransferCancelled",
     "TransferError",
     "UnprocessableEntityError",
+    "WaitTimeout",
     "__version__",
 ]
 

@@ -69,23 +69,43 @@ _NOT_SENDABLE: Final = (
 )
 
 
-def read_whole(response: requests.Response) -> None:
+def read_whole(response: requests.Response, max_bytes: int | None) -> bool:
     """Read the body of a streamed ``response`` into its ``content``.
 
-    Of a refusal no more is read than anybody would say: a small one can unpack to anything.
+    A small compressed body can expand to any size, so its decoded size counts. At most
+    1 MiB of an error response is read.
+
+    Args:
+        max_bytes: size of the largest successful body, in bytes; None accepts any size.
+
+    Returns:
+        False if a successful body is larger than ``max_bytes``. The connection is then closed.
 
     Raises:
         requests.RequestException: as requests itself would raise.
     """
     pieces: list[bytes] = []
-    left = sys.maxsize if response.status_code < 300 else REFUSAL_BYTES
+    refused = response.status_code >= 300
+    limit = REFUSAL_BYTES if refused else sys.maxsize if max_bytes is None else max_bytes
+    if not refused and _announced_bytes(response) > limit:
+        response.close()
+        return False
+    if getattr(response, "_content", False) is not False:
+        return refused or len(response.content) <= limit  # made by a mock, without a connection
+    if response.status_code == requests.codes.no_content and hasattr(
+        response.raw, "enforce_content_length"
+    ):
+        response.raw.enforce_content_length = False  # mocked ones have a body
+    size = 0
     try:
         receive = encodings.receiver(response)
-        while left > 0 and (piece := receive()):
+        while size <= limit and (piece := receive()):
             pieces.append(piece)
-            left -= len(piece)
-        if left <= 0:
+            size += len(piece)
+        if size > limit:
             response.close()
+            if not refused:
+                return False
     except (zlib.error, urllib3.exceptions.DecodeError) as error:
         response.close()
         raise requests.exceptions.ContentDecodingError(error) from None
@@ -100,6 +120,15 @@ def read_whole(response: requests.Response) -> None:
     # What requests itself does in ``content``, which can end in another thread's hands.
     response._content = b"".join(pieces)
     response._content_consumed = True  # type: ignore[attr-defined]
+    return True
+
+
+def _announced_bytes(response: requests.Response) -> int:
+    """Return the ``Content-Length`` of a body that is sent as it is; 0 if it is unknown."""
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
+    known = length.isascii() and length.isdigit() and not encoded
+    return int(length[:20]) if known and getattr(response.request, "method", "") != "HEAD" else 0
 
 
 def excerpt(response: requests.Response, path: str) -> str:
@@ -128,6 +157,14 @@ def decoded_json(response: requests.Response, method: str, path: str) -> Any:
         body=excerpt(response, path),
         **context(response, method, path),
     )
+
+
+def mocked_json(response: requests.Response) -> Any:
+    """Return the JSON body of an answer that should have none, or None."""
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def why_unreadable(error: ValueError | RecursionError) -> str:
@@ -167,8 +204,12 @@ def decoded_event(data: bytes, from_json: FromJson, path: str) -> Any:
     return event
 
 
-def api_error(response: requests.Response, method: str, path: str) -> APIError:
-    """The exception that an unsuccessful response stands for."""
+def api_error(response: requests.Response, method: str, path: str, *, advice: str = "") -> APIError:
+    """Return the exception for an error response.
+
+    Args:
+        advice: a sentence on what the user can do, appended to the message.
+    """
     try:
         body = json.loads(response.content)
         detail = body["detail"] if isinstance(body, dict) and "detail" in body else body
@@ -179,8 +220,11 @@ def api_error(response: requests.Response, method: str, path: str) -> APIError:
     elif isinstance(detail, dict) and isinstance(detail.get("errors"), list):
         detail = detail | {"errors": [_without_input(item) for item in detail["errors"]]}
     status = response.status_code
+    reason = in_words(detail) or response.reason or ""
+    if advice:
+        reason = f"{reason.rstrip('.')}. {advice}"
     return _ERRORS.get(status, APIError)(
-        f"{status} for {method} {path}: {in_words(detail) or response.reason}",
+        f"{status} for {method} {path}: {reason}",
         error_detail=detail,
         retry_after=_seconds(response.headers.get("Retry-After")),
         **context(response, method, path),
@@ -205,11 +249,12 @@ def context(response: requests.Response, method: str, path: str) -> dict[str, An
 
 
 def connection_error(
-    error: requests.RequestException, method: str, path: str, *, unsent: bool
+    error: requests.RequestException, method: str, path: str, *, server: str, unsent: bool
 ) -> BeRayException:
     """The exception that a failure below HTTP stands for, without the request in it.
 
     Args:
+        server: URL of the server, without credentials.
         unsent: whether it is known that nothing has reached the server.
     """
     call = f"{method} {path}"
@@ -225,14 +270,16 @@ def connection_error(
     unsent |= isinstance(error, requests.ConnectTimeout)
     unsent |= isinstance(innermost, (ConnectionRefusedError, socket.gaierror))
     if isinstance(error, requests.ConnectTimeout):
-        text = "the server did not accept the connection in time"
+        text = f"{server} did not accept the connection in time"
         return DeadlineExceeded(f"{call}: {text}", delivered=False, **at)
     if isinstance(error, requests.Timeout):
-        text = "the server did not answer in time"
+        text = f"{server} did not answer in time"
         return DeadlineExceeded(f"{call}: {text}", delivered=not unsent, **at)
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return ConnectionFailed(f"{call}: the connection broke before the answer was whole", **at)
-    text = f"could not reach the server ({_root_cause(error)})"
+        return ConnectionFailed(
+            f"{call}: the connection to {server} broke before the answer was complete", **at
+        )
+    text = f"could not reach {server} ({_root_cause(error)})"
     return ConnectionFailed(f"{call}: {text}", delivered=not unsent, **at)
 
 

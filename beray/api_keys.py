@@ -30,7 +30,7 @@ class ApiKeys:
         """Return the caller's API keys, the newest first. Ours."""
         return self._transport.json(schema.API_KEYS, "GET", "/apikeys")
 
-    def revoke_api_key(self, key_id: int) -> Message:
+    def revoke_api_key(self, key_id: int | str) -> Message:
         """End an API key, and every internal token that was had for it. Ours.
 
         Raises:

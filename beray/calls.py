@@ -4,16 +4,70 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urljoin
 
 import requests
 
 from beray.config import origin
-from beray.exceptions import BeRayException, InvalidResponseError, OutcomeUnknown
+from beray.exceptions import (
+    BeRayException,
+    InvalidArgument,
+    InvalidResponseError,
+    OutcomeUnknown,
+    ResponseTooLarge,
+)
 
 Timeout = tuple[float, float]
 """Seconds to connect, and seconds without a byte while reading."""
+MAX_JSON_BYTES: Final = 64 * 1024**2
+MAX_MEMORY_BYTES: Final = 1024**3
+
+
+@dataclass(frozen=True)
+class BodyLimit:
+    """Size up to which a response body is read into memory.
+
+    Attributes:
+        option: the client's option that sets it.
+        max_bytes: in bytes after decompression.
+        alternative: how to get a larger body, as the end of a sentence after "or ".
+    """
+
+    option: str
+    max_bytes: int
+    alternative: str = ""
+
+    def __post_init__(self) -> None:
+        value = self.max_bytes
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InvalidArgument(
+                f"{self.option} must be a number of bytes of at least 1, got {value!r}"
+            )
+
+    def error(self, call: Call) -> ResponseTooLarge:
+        """Return the exception for a larger body."""
+        ways = [f"create the client with a larger {self.option}", self.alternative]
+        return ResponseTooLarge(
+            f"{call}: the response is larger than {self.option}={self.max_bytes:,} bytes; "
+            + ", or ".join(filter(None, ways)),
+            max_bytes=self.max_bytes,
+            method=call.method,
+            path=call.path,
+        )
+
+
+def json_limit(max_bytes: int) -> BodyLimit:
+    return BodyLimit("max_json_bytes", max_bytes)
+
+
+def memory_limit(max_bytes: int) -> BodyLimit:
+    return BodyLimit(
+        "max_memory_bytes",
+        max_bytes,
+        "save it to disk with download_file() (an archive: download_zip()), "
+        "or read it piece by piece with stream=True",
+    )
 
 
 @dataclass(frozen=True)
@@ -29,6 +83,8 @@ class Call:
     """Seconds that it may take in all."""
     harmless: bool = False
     """Whether twice is the same as once, though the method does not say so."""
+    limit: BodyLimit | None = None
+    """Limit of a body that is read into memory; ``None`` if the caller reads it."""
     _start: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

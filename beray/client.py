@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import requests
 
-from beray import schema
+from beray import schema, waiting
 from beray.api_keys import ApiKeys
 from beray.base_client import BaseClient
-from beray.calls import Timeout
-from beray.exceptions import AuthenticationError
+from beray.calls import MAX_JSON_BYTES, MAX_MEMORY_BYTES, Timeout
+from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
 from beray.retries import RETRIES
 from beray.schema import (
     Deleted,
     Limits,
     Message,
+    RunOptions,
     Session,
     Task,
     TaskEvent,
@@ -28,6 +29,7 @@ from beray.schema import (
 )
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
+from beray.text import normalized_password
 from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
@@ -50,6 +52,11 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         verify: ``False``, or the path of a file of certificates to trust.
         cert: a client certificate: one file, or the pair of certificate and key.
         proxies: by scheme, as for requests; otherwise the environment says.
+        max_json_bytes: size of the largest JSON answer, after decompression. A larger one raises
+            ``ResponseTooLarge``.
+        max_memory_bytes: the same for ``get_file_content`` and ``download_files_as_zip`` without
+            ``stream=True``. ``download_file``, ``download_zip`` and ``download_dir`` write to disk
+            and are not limited.
     """
 
     def __init__(
@@ -64,6 +71,8 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        max_json_bytes: int = MAX_JSON_BYTES,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         self._transport = Transport(
             base_url,
@@ -74,6 +83,12 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             verify=verify,
             cert=cert,
             proxies=proxies,
+            max_json_bytes=max_json_bytes,
+            max_memory_bytes=max_memory_bytes,
+        )
+        self._transport.sign_in_advice = (
+            "This client is not signed in: call login() or register(), or create it with "
+            "token=…; for the beray command, run beray login or set BERAY_TOKEN."
         )
         self._session = self._transport.session
         if token is not None:
@@ -94,17 +109,46 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         )
 
     def register(self, email: str, verification_code: str, password: str) -> Session:
-        """Make an account and sign in to it."""
-        body = {"email": email, "verification_code": verification_code, "password": password}
+        """Create an account and sign in to it. The password is sent in NFKC form."""
+        body = {
+            "email": email,
+            "verification_code": verification_code,
+            "password": normalized_password(password),
+        }
         return self._signed_in("/auth/register", json=body)
 
     def login(self, email: str, password: str) -> Session:
-        """Sign in. ``AuthenticationError`` on a wrong pair."""
-        return self._signed_in("/auth/login", json={"email": email, "password": password})
+        """Sign in.
+
+        The password is sent in NFKC form; if the server rejects that, once more as given, for
+        accounts whose password was set in another form.
+
+        Raises:
+            AuthenticationError: the address or the password is wrong.
+        """
+        return self._sign_in(
+            password,
+            lambda form: self._signed_in("/auth/login", json={"email": email, "password": form}),
+        )
 
     def login_with_form(self, username: str, password: str) -> Session:
-        """Sign in by the OAuth2 password form (RFC 6749, 4.3)."""
-        return self._signed_in("/auth/token", data={"username": username, "password": password})
+        """Sign in by the OAuth2 password form (RFC 6749, 4.3); otherwise as ``login``."""
+        return self._sign_in(
+            password,
+            lambda form: self._signed_in(
+                "/auth/token", data={"username": username, "password": form}
+            ),
+        )
+
+    @staticmethod
+    def _sign_in(password: str, sign_in: Callable[[str], Session]) -> Session:
+        normalized = normalized_password(password)
+        try:
+            return sign_in(normalized)
+        except (AuthenticationError, UnprocessableEntityError):
+            if normalized == password:
+                raise
+        return sign_in(password)
 
     def _signed_in(self, path: str, **body: Any) -> Session:
         session = self._transport.json(schema.SESSION, "POST", path, patient=False, **body)
@@ -153,12 +197,14 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             model: such as ``openai:gpt-4o``, where the server's owner allows a choice.
             limits: what it may take at most; at a limit it ends as ``FAILED`` with reason
                 ``budget``, and what it has done stays.
-            tags: words to know it by.
+            tags: list of strings that describe the task.
 
         Raises:
             UnprocessableEntityError: the server has no such runner or model, or a limit is
                 none.
         """
+        if isinstance(tags, str):
+            raise InvalidArgument(f"tags must be a list of strings, got {tags!r}")
         body: dict[str, Any] = {"goal": goal, "tools": tools}
         if not start:
             body["start"] = False
@@ -168,7 +214,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             schema.TASK, "POST", "/tasks/", json=body, idempotency_key=os.urandom(16).hex()
         )
 
-    def start_task(self, task_id: int) -> Task:
+    def start_task(self, task_id: int | str) -> Task:
         """Let a task that was created with ``start=False`` run. Ours."""
         return self._transport.json(schema.TASK, "POST", f"/tasks/{segment(task_id)}/start")
 
@@ -220,7 +266,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             known.update(task["id"] for task in page)
         return tasks
 
-    def get_task(self, task_id: int) -> Task:
+    def get_task(self, task_id: int | str) -> Task:
         """Return a task with its ``events``.
 
         BeRay extension: a large log is returned from ``first_seq`` on, and
@@ -228,7 +274,80 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         """
         return self._transport.json(schema.TASK, "GET", f"/tasks/{segment(task_id)}")
 
-    def list_events(self, task_id: int, *, after: int = 0, limit: int = 500) -> list[TaskEvent]:
+    def wait(
+        self,
+        task_id: int | str,
+        timeout: float | None = None,
+        *,
+        until_input: bool = False,
+        after: int | None = None,
+    ) -> Task:
+        """Wait until a task has ended, and return it with its ``events``.
+
+        The end is read from the task's stream, which reconnects like ``stream_task_updates``.
+        A task that waits for input, is paused or is held does not end by itself.
+
+        Args:
+            timeout: seconds to wait; ``None`` waits without a limit.
+            until_input: also return if the task waits for input (``INPUT_REQUIRED``), such as a
+                chat after each of its answers.
+            after: with ``until_input``, only if it began to wait after the event with this
+                ``seq``. After ``chat = send_chat_message(…)`` pass ``after=chat["last_seq"]``, as
+                the chat still waits for input until its answer begins.
+
+        Raises:
+            WaitTimeout: it did not end in time, and continues to run. Also a ``TimeoutError``.
+            ConnectionFailed, APIError: as for ``stream_task_updates``.
+        """
+
+        def get_task(seconds: float) -> Task:
+            path = f"/tasks/{segment(task_id)}"
+            deadline = min(seconds, self._transport.deadline)
+            return self._transport.json(schema.TASK, "GET", path, deadline=deadline)
+
+        return waiting.wait(
+            task_id,
+            get_task,
+            lambda last_event_id: self.stream_task_updates(task_id, last_event_id=last_event_id),
+            timeout=timeout,
+            until_input=until_input,
+            after=after,
+        )
+
+    def run(
+        self,
+        goal: str,
+        *,
+        timeout: float | None = None,
+        check: bool = True,
+        **options: Unpack[RunOptions],
+    ) -> Task:
+        """Create a task, wait until it has ended, and return it with its ``events``.
+
+        If this is interrupted (Ctrl-C, an exception, the timeout), the task continues to run on
+        the server; ``stop_task`` stops it.
+
+        Args:
+            timeout: seconds to wait; ``None`` waits without a limit.
+            check: ``False`` also returns tasks that ended without success.
+            options: as for ``create_task``, except ``start``.
+
+        Raises:
+            TaskFailed: the task ended as ``FAILED`` or ``STOPPED``; with its last error.
+            WaitTimeout: it did not end in time; ``task_id`` is the id of the task.
+        """
+        if "start" in options:
+            raise InvalidArgument("run() starts the task itself: use create_task(start=False)")
+        created = self.create_task(goal, **options)
+        task = self.wait(created["id"], timeout)
+        failure = waiting.failure(task) if check else None
+        if failure is not None:
+            raise failure
+        return task
+
+    def list_events(
+        self, task_id: int | str, *, after: int = 0, limit: int = 500
+    ) -> list[TaskEvent]:
         """Return the events after the ``seq`` ``after``, as many as there are up to ``limit``.
 
         BeRay extension: another server answers ``NotFoundError``.
@@ -269,7 +388,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
 
     def stream_task_updates(
         self,
-        task_id: int,
+        task_id: int | str,
         *,
         last_event_id: str | None = None,
         reconnect: float = RECONNECT_SECONDS,
@@ -296,10 +415,10 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             on_state=on_state,
         )
 
-    def stop_task(self, task_id: int) -> Message:
+    def stop_task(self, task_id: int | str) -> Message:
         """Stop a task. Answered at once; the stream says when it has stopped."""
         return self._transport.json(schema.MESSAGE, "POST", f"/tasks/{segment(task_id)}/stop")
 
-    def delete_task(self, task_id: int) -> Deleted:
+    def delete_task(self, task_id: int | str) -> Deleted:
         """Delete a task, its events and its files; a running one is stopped first."""
         return self._transport.json(schema.DELETED, "DELETE", f"/tasks/{segment(task_id)}")

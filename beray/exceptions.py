@@ -8,6 +8,7 @@ a credential, and every one can be pickled.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -48,6 +49,7 @@ def _rebuild(
     cls: type[BeRayException], args: tuple[Any, ...], state: dict[str, Any]
 ) -> BeRayException:
     error = cls.__new__(cls, *args)
+    error.args = args  # OSError, a base of WaitTimeout, does not set them in __new__
     error.__dict__.update(state)
     return error
 
@@ -108,6 +110,18 @@ class InvalidResponseError(BeRayException):
         self.body = body
 
 
+class ResponseTooLarge(InvalidResponseError):
+    """The response is larger than the client accepts in memory; the rest was not read.
+
+    Attributes:
+        max_bytes: the limit, in bytes after decompression.
+    """
+
+    def __init__(self, message: str, *, max_bytes: int, **call: Any) -> None:
+        super().__init__(message, body="", **call)
+        self.max_bytes = max_bytes
+
+
 class ConnectionFailed(BeRayException):
     """The server could not be reached, or the connection broke.
 
@@ -129,6 +143,34 @@ class OutcomeUnknown(ConnectionFailed):
 
     It may have been done or not: look before you make it again.
     """
+
+
+class TaskFailed(BeRayException):
+    """A task ended without success (``FAILED`` or ``STOPPED``).
+
+    Attributes:
+        task: the task with its events; a :class:`beray.schema.Task`.
+        error: the ``details`` of its last ``ERROR`` event, if it has one.
+    """
+
+    def __init__(
+        self, message: str, *, task: Mapping[str, Any], error: str | None = None, **call: Any
+    ) -> None:
+        super().__init__(message, **call)
+        self.task = task
+        self.error = error
+
+
+class WaitTimeout(BeRayException, TimeoutError):
+    """A task did not end within the ``timeout`` of ``wait`` or ``run``. It continues to run.
+
+    Attributes:
+        task_id: the task.
+    """
+
+    def __init__(self, message: str, *, task_id: int | str, **call: Any) -> None:
+        super().__init__(message, **call)
+        self.task_id = task_id
 
 
 class StreamInterrupted(ConnectionFailed):

@@ -29,6 +29,7 @@ from beray.exceptions import (
 from beray.schema import IDEMPOTENCY_HEADER
 
 MAX_REDIRECTS: Final = 5
+SIGN_IN_PATHS: Final = ("/auth/register", "/auth/login", "/auth/token")
 
 log = logging.getLogger("beray.transport")
 
@@ -38,7 +39,10 @@ class Exchange:
 
     Attributes:
         honours_keys: whether the server has said that it honours an ``Idempotency-Key``.
+        sign_in_advice: sentence for the message of a 401 after a call without a token.
     """
+
+    sign_in_advice = ""
 
     def __init__(
         self,
@@ -110,8 +114,16 @@ class Exchange:
                 body="", method=call.method, path=call.path,
             )  # fmt: skip
         if answer.status_code >= 300 and answer.status_code != 304:
-            raise api_error(answer, call.method, call.path)
+            raise api_error(answer, call.method, call.path, advice=self._advice(call, answer))
         return answer
+
+    def _advice(self, call: Call, answer: requests.Response) -> str:
+        """Return how to sign in, after a call that was refused because it was not signed."""
+        sent: Mapping[str, str] = getattr(answer.request, "headers", {})
+        unsigned = answer.status_code == 401 and "Authorization" not in sent
+        if not unsigned or call.path in SIGN_IN_PATHS or not self.sign_in_advice:
+            return ""
+        return self.sign_in_advice
 
     def _way(self) -> dict[str, Any]:
         """What a request says of the way to the server.
@@ -144,14 +156,18 @@ class Exchange:
                     **options,
                 )  # fmt: skip
                 if not call.stream or response.status_code >= 300:
-                    read_whole(response)
+                    limit = call.limit
+                    if not read_whole(response, limit.max_bytes if limit else None) and limit:
+                        return limit.error(call)
                 return response
         except requests.RequestException as error:
             if attempt.expired:
-                text = f"{call}: no whole answer within {call.deadline:g} s"
+                text = f"{call}: no complete answer from {self.base_url} within {call.deadline:g} s"
                 return DeadlineExceeded(text, delivered=attempt.connected, **at)
             unsent = tells_attempts(self.session, url) and not attempt.connected
-            return connection_error(error, call.method, call.path, unsent=unsent)
+            return connection_error(
+                error, call.method, call.path, server=self.base_url, unsent=unsent
+            )
         except OSError as error:
             # Of certificates that a session, or the environment, names and that are not there.
             return ConfigurationError(f"{call}: {error}", **at)

@@ -12,7 +12,7 @@ from typing import Protocol
 from beray import digests
 from beray.exceptions import InvalidArgument, NotFoundError, TransferError
 from beray.files import Transfer
-from beray.schema import FileItem, UploadedFile
+from beray.schema import FileItem, UploadedFile, size_of
 from beray.text import is_encodable
 
 
@@ -147,9 +147,7 @@ def _sizes(work_dir: WorkDir, prefix: str) -> dict[str, int | None]:
     except NotFoundError:
         return {}
     return {
-        item["path"]: item.get("size")
-        for item in items
-        if item["type"] == "file" and "path" in item
+        item["path"]: size_of(item) for item in items if item["type"] == "file" and "path" in item
     }
 
 

@@ -38,7 +38,10 @@ def checked(
         raise TransferError(f"the archive holds {len(infos)} entries, more than {MAX_ENTRIES}")
     total = sum(info.file_size for info in infos)
     if total > max_bytes:
-        raise TransferError(f"the archive unpacks to {total} bytes, more than {max_bytes}")
+        raise TransferError(
+            f"the archive expands to {total:,} bytes, more than the limit of {max_bytes:,}; "
+            "if you trust it, pass a larger max_bytes"
+        )
     _refuse_overlaps(infos)
     members: list[Member] = []
     names = LocalNames()

@@ -195,7 +195,8 @@ class Connections:
         left = self._reconnect - (now - self._heard_at)
         if left < 0:
             raise failure or ConnectionFailed(
-                f"{self._path}: the stream ends early, again and again", path=self._path
+                f"{self._path}: the stream from {self._transport.base_url} ended early repeatedly",
+                path=self._path,
             )
         longest = max(self.first_delay, _LONGEST_DELAY)
         delay = retries.backoff(self._attempt, self.first_delay, longest)

@@ -1,23 +1,29 @@
-"""What the wire carries: one TypedDict for each documented shape.
+"""Results of calls: one TypedDict for each documented shape, and its check.
 
-Results stay plain dictionaries, the very ones that were decoded: a check proves that
-one has its documented keys and types; unknown keys are kept, unknown enum values are
-accepted, timestamps stay the strings that came.
+Results are plain dictionaries, exactly as they were decoded; unknown keys and unknown enum
+values are kept. Only the keys without which a result is useless are required: the
+``access_token`` of a session, the ``id`` and ``status`` of a task, the ``name`` and ``type`` of
+a file. The annotations give the documented types. Where servers are known to send something
+else, the checks accept that too: null for a missing value, and strings for ids and numbers.
 
 Source: the BeRay API v1 wire page.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Literal, NotRequired, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NotRequired, TypeVar
 
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from beray.event_types import TaskEvent as TaskEvent
+from beray.event_types import TaskStatus as TaskStatus
 
-TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, TypeAdapter
+    from pydantic_core import CoreSchema
+
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
 ENVELOPE = ("seq", "task_id", "created_at")
@@ -37,6 +43,44 @@ def from_workspace(path: str) -> str:
     return path.removeprefix("/workspace/")
 
 
+class _OrNull:
+    """Annotation of a field that may be null on the wire."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.nullable_schema(handler(source))
+
+
+class _OrString:
+    """Annotation of a number, or an id, that may be a string on the wire."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.union_schema([handler(source), core_schema.str_schema(strict=True)])
+
+
+class _Objects:
+    """Annotation of a list whose entries only have to be JSON objects."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.list_schema(core_schema.dict_schema(), strict=True)
+
+
+OR_NULL = _OrNull()
+OR_STRING = _OrString()
+OBJECTS = _Objects()
+
+
 def loose(shape: type[T]) -> type[T]:
     """Have pydantic keep unknown keys, and take no type for another."""
     shape.__pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[attr-defined]
@@ -44,10 +88,15 @@ def loose(shape: type[T]) -> type[T]:
 
 
 class Shape(Generic[T]):
-    """A documented shape. Its validator is made when the first answer is checked."""
+    """A documented shape. Its validator is made when the first answer is checked.
 
-    def __init__(self, shape: Any) -> None:
+    Args:
+        empty: makes the result of an answer without content (204); it is checked like any other.
+    """
+
+    def __init__(self, shape: Any, empty: Callable[[], Any] = dict) -> None:
         self._shape = shape
+        self.empty = empty
 
     @cached_property
     def _adapter(self) -> TypeAdapter[T]:
@@ -73,34 +122,23 @@ class Shape(Generic[T]):
 
 @loose
 class Message(TypedDict):
-    message: str
+    message: NotRequired[Annotated[str, OR_NULL]]
 
 
 @loose
 class User(TypedDict):
-    id: int | str
-    email: str
-    created_at: NotRequired[str]
+    id: NotRequired[int | str]
+    email: NotRequired[Annotated[str, OR_NULL]]
+    created_at: NotRequired[Annotated[str, OR_NULL]]
 
 
 @loose
 class Session(TypedDict):
-    """The answer to register and login."""
+    """Result of ``register`` and ``login``."""
 
     access_token: str
-    token_type: str
-    user: User
-
-
-@loose
-class TaskEvent(TypedDict):
-    """One event of a task: the envelope, and beside it the fields of its ``type``
-    (see :mod:`beray.events`)."""
-
-    seq: NotRequired[int]
-    task_id: NotRequired[int]
-    created_at: NotRequired[str]
-    type: NotRequired[str]
+    token_type: NotRequired[Annotated[str, OR_NULL]]
+    user: NotRequired[Annotated[User, OR_NULL]]
 
 
 @loose
@@ -124,6 +162,12 @@ class TaskOptions(TypedDict, total=False):
     tags: list[str]
 
 
+class RunOptions(TaskOptions, total=False):
+    """Options of ``run``, which it passes to ``create_task``."""
+
+    tools: list[dict[str, Any]] | None
+
+
 @loose
 class Usage(TypedDict):
     """What a task has taken from a model's provider. Ours.
@@ -143,15 +187,20 @@ class Usage(TypedDict):
 
 @loose
 class Task(TypedDict):
-    """A task. What is not required is this project's own addition to the wire."""
+    """A task.
 
-    id: int
-    goal: str
+    ``id``, ``goal``, ``status``, ``tools``, ``created_at`` and ``events`` are published; the
+    other keys are BeRay extensions. An ``id`` that the server sends as a string stays a string,
+    and is accepted wherever a ``task_id`` is expected.
+    """
+
+    id: Annotated[int, OR_STRING]
+    goal: NotRequired[Annotated[str, OR_NULL]]
     status: TaskStatus | str
     reason: NotRequired[str | None]
     held: NotRequired[bool]
     tools: NotRequired[list[dict[str, Any]] | None]
-    created_at: NotRequired[str]
+    created_at: NotRequired[Annotated[str, OR_NULL]]
     started_at: NotRequired[str | None]
     ended_at: NotRequired[str | None]
     last_seq: NotRequired[int]
@@ -159,44 +208,82 @@ class Task(TypedDict):
     runner: NotRequired[str | None]
     model: NotRequired[str | None]
     limits: NotRequired[Limits | None]
-    tags: NotRequired[list[str] | None]
+    tags: NotRequired[Annotated[list[str], OR_NULL]]
     usage: NotRequired[Usage | None]
     chat: NotRequired[str | None]
-    events: NotRequired[list[TaskEvent]]
+    events: NotRequired[Annotated[list[TaskEvent], OBJECTS, OR_NULL]]
     first_seq: NotRequired[int]
     """The ``seq`` of the first of ``events``, or of the next event if there are none."""
     events_truncated: NotRequired[bool]
     """Whether there are events before ``first_seq``."""
 
 
-@loose
-class TaskUpdate(TypedDict):
-    """One message of the stream over all tasks. Ours.
+class TasksUpdate(TypedDict):
+    """All tasks. It is the first update, and comes again if the server cannot resume."""
 
-    ``TASKS`` has all of them in ``tasks`` and comes first. Then ``TASK_STATUS`` has the
-    new ``status`` and the ``task`` as it is now (absent where it is gone by now),
-    ``TASK_DELETED`` its id, and ``TASK_PROGRESS`` the newest ``last_seq`` and ``last_line``,
-    and ``usage`` where that has changed.
-    All but the last are numbered by ``seq`` without a gap.
+    type: Literal["TASKS"]
+    seq: NotRequired[int]
+    tasks: list[Task]
+
+
+class TaskStatusUpdate(TypedDict):
+    """A task was created or has another status.
+
+    ``task`` is missing if the task has been deleted since then. Its ``status`` is always the
+    ``status`` of the update. A stream that resumes, or is behind, also gets changes that are
+    outdated because a later update follows. Their ``task`` has no ``held``, ``started_at``,
+    ``ended_at``, ``last_seq``, ``last_line`` and ``usage``: the values at that time are unknown.
     """
 
-    type: Literal["TASKS", "TASK_STATUS", "TASK_DELETED", "TASK_PROGRESS"] | str
+    type: Literal["TASK_STATUS"]
     seq: NotRequired[int]
-    task_id: NotRequired[int]
+    task_id: int
     created_at: NotRequired[str]
-    status: NotRequired[TaskStatus | str]
+    status: TaskStatus | str
     reason: NotRequired[str]
     task: NotRequired[Task]
-    tasks: NotRequired[list[Task]]
-    last_seq: NotRequired[int]
+
+
+class TaskDeletedUpdate(TypedDict):
+    """A task was deleted."""
+
+    type: Literal["TASK_DELETED"]
+    seq: NotRequired[int]
+    task_id: int
+    created_at: NotRequired[str]
+
+
+class TaskProgressUpdate(TypedDict):
+    """The newest position and line of a running task, and ``usage`` if it has changed.
+
+    It has no ``seq``: only the newest one of a task counts.
+    """
+
+    type: Literal["TASK_PROGRESS"]
+    task_id: int
+    created_at: NotRequired[str]
+    last_seq: int
     last_line: NotRequired[str | None]
     usage: NotRequired[Usage]
 
 
+class OtherUpdate(TypedDict):
+    """An update of a type that this version does not know; see :mod:`beray.event_types`."""
+
+    type: Literal["(other)"]
+    seq: NotRequired[int]
+    task_id: NotRequired[int]
+    created_at: NotRequired[str]
+
+
+TaskUpdate = TasksUpdate | TaskStatusUpdate | TaskDeletedUpdate | TaskProgressUpdate | OtherUpdate
+"""One message of the stream over all tasks. BeRay extension."""
+
+
 @loose
 class Deleted(TypedDict):
-    status: str
-    message: str
+    status: NotRequired[Annotated[str, OR_NULL]]
+    message: NotRequired[Annotated[str, OR_NULL]]
 
 
 @loose
@@ -206,15 +293,15 @@ class FileItem(TypedDict):
     name: str
     type: Literal["file", "directory"] | str
     path: NotRequired[str]
-    size: NotRequired[int]
-    modified_at: NotRequired[str]
+    size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
+    modified_at: NotRequired[Annotated[str, OR_NULL]]
 
 
 @loose
 class UploadedFile(TypedDict):
-    message: str
-    path: str
-    size: int
+    message: NotRequired[Annotated[str, OR_NULL]]
+    path: NotRequired[Annotated[str, OR_NULL]]
+    size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
 @loose
@@ -240,14 +327,42 @@ class CreatedApiKey(TypedDict):
     created_at: str
 
 
-MESSAGE: Shape[Message] = Shape(Message)
+def goal_of(task: Task) -> str:
+    """Return the goal of a task; "" if the server did not send it."""
+    return task.get("goal") or ""
+
+
+def email_of(session: Session) -> str | None:
+    """Return the e-mail address of the account, if the server sent it."""
+    return (session.get("user") or {}).get("email") or None
+
+
+def size_of(item: FileItem | UploadedFile) -> int | None:
+    """Return the size of a file in bytes; None if the server did not send a number."""
+    try:
+        return int(item["size"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def size_text(item: FileItem) -> str:
+    """Return the size of a file as decimal digits; "" if it is not known."""
+    size = size_of(item)
+    return "" if size is None else str(size)
+
+
+def _no_message() -> Any:
+    return {"message": ""}
+
+
+MESSAGE: Shape[Message] = Shape(Message, _no_message)
 USER: Shape[User] = Shape(User)
 SESSION: Shape[Session] = Shape(Session)
 TASK: Shape[Task] = Shape(Task)
-TASKS: Shape[list[Task]] = Shape(list[Task])
-EVENTS: Shape[list[TaskEvent]] = Shape(list[TaskEvent])
-DELETED: Shape[Deleted] = Shape(Deleted)
-FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem])
-UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile)
-API_KEYS: Shape[list[ApiKey]] = Shape(list[ApiKey])
+TASKS: Shape[list[Task]] = Shape(list[Task], list)
+EVENTS: Shape[list[TaskEvent]] = Shape(Annotated[list[TaskEvent], OBJECTS], list)
+DELETED: Shape[Deleted] = Shape(Deleted, _no_message)
+FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem], list)
+UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile, _no_message)
+API_KEYS: Shape[list[ApiKey]] = Shape(list[ApiKey], list)
 CREATED_API_KEY: Shape[CreatedApiKey] = Shape(CreatedApiKey)

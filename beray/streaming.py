@@ -78,7 +78,7 @@ class TaskStream(EventStream[TaskEvent]):
     def __init__(
         self,
         transport: Transport,
-        task_id: int,
+        task_id: int | str,
         get_task: Callable[[], Task],
         *,
         last_event_id: str | None = None,

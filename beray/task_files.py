@@ -30,12 +30,12 @@ class TaskFiles:
 
     _transport: Transport
 
-    def list_files_tree(self, task_id: int, path: str = ".") -> list[FileItem]:
+    def list_files_tree(self, task_id: int | str, path: str = ".") -> list[FileItem]:
         """Return everything below a folder of the work_dir, sorted by path."""
         return self._tree(task_id, path)
 
     def get_file_content(
-        self, task_id: int, path: str, *, stream: bool = False
+        self, task_id: int | str, path: str, *, stream: bool = False
     ) -> requests.Response:
         """Return the response whose ``content`` is the file.
 
@@ -45,7 +45,7 @@ class TaskFiles:
 
     def upload_file(
         self,
-        task_id: int,
+        task_id: int | str,
         path: str,
         content: str | bytes | BinaryIO,
         content_type: str | None = None,
@@ -54,7 +54,7 @@ class TaskFiles:
         return self._put(task_id, path, _body(content), files.Transfer(), content_type)
 
     def download_files_as_zip(
-        self, task_id: int, paths: Iterable[str] | None = None, *, stream: bool = False
+        self, task_id: int | str, paths: Iterable[str] | None = None, *, stream: bool = False
     ) -> requests.Response:
         """Return the response whose ``content`` is a ZIP of ``paths``, or of the whole work_dir."""
         return self._archive(task_id, paths, stream=stream)
@@ -63,7 +63,7 @@ class TaskFiles:
 
     def download_file(
         self,
-        task_id: int,
+        task_id: int | str,
         path: str,
         target: str | os.PathLike[str],
         *,
@@ -90,7 +90,7 @@ class TaskFiles:
 
     def download_zip(
         self,
-        task_id: int,
+        task_id: int | str,
         target: str | os.PathLike[str],
         paths: Iterable[str] | None = None,
         *,
@@ -112,7 +112,7 @@ class TaskFiles:
 
     def download_dir(
         self,
-        task_id: int,
+        task_id: int | str,
         target: str | os.PathLike[str],
         paths: Iterable[str] | None = None,
         *,
@@ -139,7 +139,7 @@ class TaskFiles:
 
     def upload_path(
         self,
-        task_id: int,
+        task_id: int | str,
         local: str | os.PathLike[str],
         path: str | None = None,
         *,
@@ -153,7 +153,7 @@ class TaskFiles:
 
     def upload_dir(
         self,
-        task_id: int,
+        task_id: int | str,
         folder: str | os.PathLike[str],
         path: str = ".",
         *,
@@ -170,14 +170,14 @@ class TaskFiles:
             work_dir, folder, path, include=include, exclude=exclude, transfer=handle
         )
 
-    def _tree(self, task_id: int, path: str, **options: Any) -> list[FileItem]:
+    def _tree(self, task_id: int | str, path: str, **options: Any) -> list[FileItem]:
         call = self._files(task_id, "tree")
         params = {"path": path}
         return self._transport.json(schema.FILE_ITEMS, "GET", call, params=params, **options)
 
     def _put(
         self,
-        task_id: int,
+        task_id: int | str,
         path: str,
         body: Any,
         transfer: files.Transfer,
@@ -196,7 +196,7 @@ class TaskFiles:
             )
 
     def _archive(
-        self, task_id: int, paths: Iterable[str] | None, **options: Any
+        self, task_id: int | str, paths: Iterable[str] | None, **options: Any
     ) -> requests.Response:
         if isinstance(paths, (str, bytes)):
             raise InvalidArgument("paths is a list of paths, not one of them")
@@ -205,13 +205,13 @@ class TaskFiles:
             "POST", self._files(task_id, "download"), json=body, **options
         )
 
-    def _content(self, task_id: int, path: str, **options: Any) -> requests.Response:
+    def _content(self, task_id: int | str, path: str, **options: Any) -> requests.Response:
         params = {"path": path}
         call = self._files(task_id, "content")
         return self._transport.request("GET", call, params=params, **options)
 
     @staticmethod
-    def _files(task_id: int, what: str) -> str:
+    def _files(task_id: int | str, what: str) -> str:
         return f"/tasks/{segment(task_id)}/files/{what}"
 
 
@@ -238,7 +238,7 @@ class _WorkDir:
     """The files of one task, as an upload of a folder needs them."""
 
     task_files: TaskFiles
-    task_id: int
+    task_id: int | str
     cancel: Cancel
 
     def tree(self, path: str) -> list[FileItem]:

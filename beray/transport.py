@@ -17,9 +17,18 @@ import requests
 from requests.structures import CaseInsensitiveDict
 
 from beray import paging, retries
-from beray.answers import context, decoded_json, excerpt
+from beray.answers import context, decoded_json, excerpt, mocked_json
 from beray.body import Body
-from beray.calls import Call, Timeout, unknown
+from beray.calls import (
+    MAX_JSON_BYTES,
+    MAX_MEMORY_BYTES,
+    BodyLimit,
+    Call,
+    Timeout,
+    json_limit,
+    memory_limit,
+    unknown,
+)
 from beray.connections import Cancel, new_session
 from beray.credentials import Credential, Signature, bearer, checked_token
 from beray.exceptions import (
@@ -78,6 +87,8 @@ class Transport(Exchange):
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        max_json_bytes: int = MAX_JSON_BYTES,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
     ) -> None:
         super().__init__(
             base_url, prefix, session or new_session(), verify=verify, cert=cert, proxies=proxies
@@ -85,6 +96,8 @@ class Transport(Exchange):
         self.timeout = timeout
         self.deadline = deadline
         self.max_retries = max_retries
+        self.json_limit = json_limit(max_json_bytes)
+        self.memory_limit = memory_limit(max_memory_bytes)
         self._own = session is None
         self._credential = credential or Credential()
 
@@ -112,7 +125,8 @@ class Transport(Exchange):
 
     def json(self, shape: Shape[T], method: str, path: str, **options: Any) -> T:
         """Make a request and return its JSON, checked against ``shape``."""
-        return self.checked(shape, self.request(method, path, **options), method, path)
+        response = self.request(method, path, limit=self.json_limit, **options)
+        return self.checked(shape, response, method, path)
 
     def pages(
         self, shape: Shape[list[T]], path: str, params: Mapping[str, Any] | None = None
@@ -124,7 +138,7 @@ class Transport(Exchange):
         """
         read: set[frozenset[tuple[str, str]]] = set()
         while True:
-            response = self.request("GET", path, params=params)
+            response = self.request("GET", path, params=params, limit=self.json_limit)
             yield self.checked(shape, response, "GET", path)
             params = paging.next_query(response, path)
             if params is None:
@@ -139,8 +153,17 @@ class Transport(Exchange):
 
     @staticmethod
     def checked(shape: Shape[T], response: requests.Response, method: str, path: str) -> T:
-        """Return the JSON of an answer, checked against ``shape``."""
-        data = decoded_json(response, method, path)
+        """Return the JSON of an answer, checked against ``shape``.
+
+        A 204 has no content; what a mocked one has is used if it has the right shape.
+        """
+        data: Any
+        if response.status_code == requests.codes.no_content:
+            data = mocked_json(response)
+            if data is None or shape.problem(data) is not None:
+                data = shape.empty()
+        else:
+            data = decoded_json(response, method, path)
         problem = shape.problem(data)
         if problem is not None:
             raise InvalidResponseError(
@@ -164,6 +187,7 @@ class Transport(Exchange):
         patient: bool = True,
         cancel: Cancel | None = None,
         headers: Mapping[str, str | bytes] | None = None,
+        limit: BodyLimit | None = None,
         **content: Any,
     ) -> requests.Response:
         """Make a request below the prefix and return its successful response.
@@ -178,10 +202,12 @@ class Transport(Exchange):
                 honours it.
             patient: ``False`` raises at once where the server asks to wait.
             cancel: calls it off, in whichever wait it is; that ends as ConnectionFailed.
+            limit: of the body, if it is not streamed; ``memory_limit`` by default.
             content: ``params``, ``json`` and ``data``, as for ``requests``.
 
         Raises:
             APIError: the server said no; the subclass says how.
+            ResponseTooLarge: the body is larger than ``limit``.
             ConnectionFailed, DeadlineExceeded: there was no whole answer.
             OutcomeUnknown: nor is it known whether the call was done.
             InvalidResponseError: it redirects elsewhere.
@@ -192,6 +218,7 @@ class Transport(Exchange):
         call = Call(
             method, path, stream, timeout or self.timeout, {"headers": sent, **content},
             deadline or self.deadline, harmless,
+            None if stream else limit or self.memory_limit,
         )  # fmt: skip
         until = math.inf if call.uploads else time.monotonic() + call.deadline
         idle = cancel or Cancel()
@@ -239,7 +266,7 @@ class Transport(Exchange):
             if _repeatable(call) or not error.delivered:
                 raise
             raise unknown(call, error) from None
-        return Body(response, str(call))
+        return Body(response, f"{call} from {self.base_url}")
 
     def _pause(
         self, call: Call, error: BeRayException, attempt: int, until: float, *, patient: bool

@@ -129,7 +129,10 @@ def _extract(
                 done += len(block)
                 # What the archive says of its sizes need not be true.
                 if done > max_bytes:
-                    raise TransferError(f"the archive unpacks to more than {max_bytes} bytes")
+                    raise TransferError(
+                        f"the archive expands to more than the limit of {max_bytes:,} bytes; "
+                        "if you trust it, pass a larger max_bytes"
+                    )
                 with staging.writing(place):
                     write_all(file, block)
                 transfer.advance(done, total)

@@ -15,7 +15,7 @@ from textual.content import Content
 
 from beray.config import LOCAL, Profiles, Target, origin, resolve
 from beray.exceptions import AuthenticationError, BeRayException, ConfigurationError
-from beray.schema import Session
+from beray.schema import Session, email_of
 from beray.text import one_line
 from tui import messages, safe
 
@@ -49,14 +49,18 @@ def sign_in(
     target: Target,
     profiles: Profiles,
     wanted: Callable[[], bool],
+    entered: str,
 ) -> messages.SignedIn:
     """Sign in by ``sign``, a call of ``client``, and store the token for the profile. Blocks.
 
     A token that cannot be stored still signs in: the message then says why it was not.
     Where nobody waits any more nothing is stored, and the session is ended again.
+
+    Args:
+        entered: the e-mail address that the user typed, for servers that do not return it.
     """
     session = sign()
-    token, email = session["access_token"], session["user"]["email"]
+    token, email = session["access_token"], email_of(session) or entered
     signed_in = replace(target, token=token, email=email)
     if not wanted():
         with suppress(BeRayException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from beray.schema import TERMINAL_STATUSES, Task, Usage
+from beray.schema import TERMINAL_STATUSES, Task, Usage, goal_of
 from beray.text import one_line
 
 
@@ -64,7 +64,7 @@ def title(task: Task) -> str:
     """What a task is called: by its goal, and a chat by its name."""
     name = task.get("chat")
     if name is None:
-        return task["goal"]
+        return goal_of(task)
     return name if name.casefold().startswith("chat") else f"chat {name}"
 
 

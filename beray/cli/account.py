@@ -19,7 +19,7 @@ from beray.exceptions import (
     BeRayException,
     RateLimitError,
 )
-from beray.schema import Session
+from beray.schema import Session, email_of
 
 
 def register_account(
@@ -39,7 +39,7 @@ def register_account(
     address = email or ask("e-mail")
     with client_of(server) as client:
         try:
-            output.note(client.request_verification_code(address)["message"])
+            output.note(client.request_verification_code(address).get("message") or "")
         except RateLimitError as error:
             # A code is on its way already; it is as good as a new one.
             output.note(words(error))
@@ -81,7 +81,7 @@ def logout(ctx: typer.Context, url: Url = None, profile: ProfileName = None) -> 
         return 0
     try:
         with BeRayClient(server.url, server.token) as client:
-            output.note(client.logout()["message"])
+            output.note(client.logout().get("message") or "")
     except AuthenticationError:
         output.note("the session had ended already")
     except BeRayException as error:
@@ -99,7 +99,9 @@ def whoami(
     server = target(ctx, Profiles(), url, profile)
     with client_of(server) as client:
         user = client.get_current_user()
-    _show({"email": user["email"], "server": server.url, "profile": server.profile}, as_json)
+    _show(
+        {"email": user.get("email") or "", "server": server.url, "profile": server.profile}, as_json
+    )
 
 
 def _new_password() -> str:
@@ -114,7 +116,7 @@ def _new_password() -> str:
 def _remember(
     profiles: Profiles, server: Target, session: Session, email: str, as_json: bool
 ) -> None:
-    saved = profiles.sign_in(server, session["access_token"], session["user"]["email"] or email)
+    saved = profiles.sign_in(server, session["access_token"], email_of(session) or email)
     facts = {"email": saved.email or email, "server": saved.url, "profile": saved.profile}
     if as_json:
         _show(facts, as_json=True)

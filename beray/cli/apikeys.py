@@ -92,7 +92,7 @@ def revoke(
     if as_json:
         output.json_line(answer)
     else:
-        output.note(answer["message"])
+        output.note(answer.get("message") or "")
 
 
 def register(app: typer.Typer) -> None:

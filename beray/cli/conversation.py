@@ -22,7 +22,7 @@ from beray.exceptions import (
     ConnectionFailed,
 )
 from beray.local_names import local_path
-from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace
+from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace, size_text
 
 HELP: Final = """\
 /files              the files of the chat
@@ -129,7 +129,7 @@ class Conversation:
             return
         rows = [
             [
-                "" if item["type"] == "directory" else str(item.get("size", "")),
+                "" if item["type"] == "directory" else size_text(item),
                 item.get("path", item["name"]) + ("/" if item["type"] == "directory" else ""),
             ]
             for item in items
@@ -197,7 +197,8 @@ class Conversation:
         )
 
     def _stop(self, _: list[str]) -> None:
-        output.note(self._call(lambda client: client.stop_task(self._task_id))["message"])
+        answer = self._call(lambda client: client.stop_task(self._task_id))
+        output.note(answer.get("message") or "")
 
     def _call(self, call: Callable[[BeRayClient], T]) -> T:
         """Call the server; the user's own may have ended meanwhile, and another one begins."""

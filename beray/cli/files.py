@@ -24,6 +24,7 @@ from beray.cli.options import (
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
 from beray.local_names import local_path
+from beray.schema import size_of, size_text
 
 STDOUT = Path("-")
 
@@ -49,7 +50,7 @@ def ls(
     rows = [
         [
             "d" if item["type"] == "directory" else "-",
-            str(item["size"]) if "size" in item and item["type"] != "directory" else "",
+            "" if item["type"] == "directory" else size_text(item),
             item.get("modified_at") or "",
             item.get("path", item["name"]),
         ]
@@ -105,11 +106,13 @@ def put(
         output.note(f"not uploaded: {left_out}")
     with connected(ctx, url, profile) as server, bars() as begin:
         answers = uploads.send(server.patient, task_id, planned.uploads, begin)
-    for answer in answers:
+    for upload, answer in zip(planned.uploads, answers, strict=True):
         if as_json:
             output.json_line(answer)
         else:
-            output.note(f"{answer['path']}: {answer['size']} bytes")
+            size = size_of(answer)
+            details = "uploaded" if size is None else f"{size} bytes"
+            output.note(f"{answer.get('path') or upload.path}: {details}")
 
 
 def get(

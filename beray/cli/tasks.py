@@ -20,7 +20,7 @@ from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
 from beray.cli.watching import AllTasks, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
-from beray.schema import Task, TaskEvent
+from beray.schema import Task, TaskEvent, goal_of
 from beray.text import one_line, printable
 
 _PAGE: Final = 5000
@@ -274,7 +274,7 @@ def _show_facts(task: Task) -> None:
         if value:
             output.line(f"{name + ':':<10}{output.cell(value)}")
     # Its further lines stay under the first, and look like nothing else.
-    output.line("goal:     " + printable(task["goal"]).replace("\n", "\n" + " " * 10))
+    output.line("goal:     " + printable(goal_of(task)).replace("\n", "\n" + " " * 10))
 
 
 def stop(
@@ -287,7 +287,7 @@ def stop(
     """Stop a task."""
     with connected(ctx, url, profile) as server:
         answer = server.client.stop_task(task_id)
-    output.json_line(answer) if as_json else output.note(answer["message"])
+    output.json_line(answer) if as_json else output.note(answer.get("message") or "")
 
 
 def rm(
@@ -303,12 +303,12 @@ def rm(
         raise ConfigurationError("nobody can be asked here; --yes deletes without asking")
     with connected(ctx, url, profile) as server:
         if not yes:
-            goal = one_line(server.client.get_task(task_id)["goal"], 60)
+            goal = one_line(goal_of(server.client.get_task(task_id)), 60)
             if not asking.confirm(f"Delete task {task_id} ({goal}) with its events and files?"):
                 output.note("nothing was deleted")
                 return FAILED
         answer = server.client.delete_task(task_id)
-    output.json_line(answer) if as_json else output.note(answer["message"])
+    output.json_line(answer) if as_json else output.note(answer.get("message") or "")
     return 0
 
 
@@ -330,7 +330,7 @@ def _status(task: Task) -> str:
 
 
 def _goal(task: Task) -> str:
-    return one_line(task["goal"], max(len(task["goal"]), 1))
+    return one_line(goal_of(task), max(len(goal_of(task)), 1))
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from beray.cli.connection import Connection
 from beray.cli.rendering import View, with_reason
 from beray.cli.stream_reader import StreamReader
 from beray.exceptions import BeRayException, ConnectionFailed
-from beray.schema import TERMINAL_STATUSES, Task
+from beray.schema import TERMINAL_STATUSES, Task, goal_of
 from beray.streaming import StreamState
 from beray.text import one_line
 
@@ -146,7 +146,7 @@ class AllTasks:
             case "TASKS":
                 for task in reversed(event.get("tasks") or ()):
                     if task["status"] not in TERMINAL_STATUSES:
-                        self._line(task.get("created_at"), task["id"], _state(task), task["goal"])
+                        self._line(task.get("created_at"), task["id"], _state(task), goal_of(task))
             case "TASK_STATUS":
                 task = event.get("task") or {}
                 held = task.get("held") is True and event.get("status") == "QUEUED"

@@ -13,7 +13,7 @@ import requests
 
 from beray.base_client import BaseClient
 from beray.body import Body
-from beray.calls import Timeout
+from beray.calls import MAX_JSON_BYTES, Timeout
 from beray.connections import Cancel, shared_session
 from beray.credentials import Credential, bearer, checked_token
 from beray.exceptions import InvalidArgument
@@ -79,6 +79,8 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         verify: ``False``, or the path of a file of certificates to trust.
         cert: a client certificate: one file, or the pair of certificate and key.
         proxies: by scheme, as for requests; otherwise the environment says.
+        max_json_bytes: size of the largest answer, decompressed; files are never kept in
+            memory, and have no limit.
 
     Raises:
         GatewayConfigurationError: the URL or a file of certificates cannot be used.
@@ -103,6 +105,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
+        max_json_bytes: int = MAX_JSON_BYTES,
     ) -> None:
         tokens.require_one(internal_token=internal_token, api_key=api_key, jwt_token=jwt_token)
         url = tokens.gateway_url(base_url)
@@ -117,7 +120,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             return Transport(
                 url, prefix="", credential=credential, session=session or shared_session(),
                 timeout=waits, deadline=whole, max_retries=retries,
-                verify=trusted, cert=mine, proxies=proxies,
+                verify=trusted, cert=mine, proxies=proxies, max_json_bytes=max_json_bytes,
             )  # fmt: skip
 
         credential: Credential
@@ -311,7 +314,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         timeout = (self._transport.timeout[0], self._run_seconds)
         return self._transport.request(
             "POST", RUN_PATH, json=body, headers=_JSON,
-            timeout=timeout, deadline=self._run_seconds,
+            timeout=timeout, deadline=self._run_seconds, limit=self._transport.json_limit,
         )  # fmt: skip
 
     def _result(self, response: requests.Response) -> PrefabResult:

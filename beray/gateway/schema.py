@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import StringConstraints
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
-from beray.schema import Shape, loose
+from beray.schema import OR_NULL, OR_STRING, Shape, loose
 
 
 @loose
@@ -51,7 +51,7 @@ class Stored(TypedDict):
     s3_url: S3Url
     success: NotRequired[Literal[True]]
     filename: NotRequired[str]
-    size: NotRequired[int]
+    size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
 @loose
@@ -65,7 +65,7 @@ class FileEntry(TypedDict):
 
     key: str
     s3_url: str
-    size: NotRequired[int]
+    size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
     last_modified: NotRequired[str]
 
 

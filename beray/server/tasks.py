@@ -225,7 +225,7 @@ async def _with_events(app: Services, task: Task, extent: Extent) -> AsyncIterat
     yield b"}"
 
 
-@router.get("/{task_id}/events", response_model=list[schema.TaskEvent])
+@router.get("/{task_id}/events", response_model=list[dict[str, Any]])
 async def list_events(
     request: Request,
     task: OwnTask,

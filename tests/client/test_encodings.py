@@ -67,9 +67,9 @@ def test_an_encoded_answer_that_stays_cut_is_a_broken_connection(form: str, fram
     # The chunks end in order: what is cut is what was put into them.
     with FaultServer([encoded(form, framing, 1)] * 2) as server:
         client = BeRayClient(server.url, max_retries=0)
-        with pytest.raises(ConnectionFailed, match="before the answer was whole"):
+        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
             client.list_tasks()
-        with pytest.raises(ConnectionFailed, match="before the answer was whole"):
+        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
             client.get_file_content(1, "f")
 
 

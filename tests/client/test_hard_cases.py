@@ -270,7 +270,7 @@ def test_clients_that_share_a_session_keep_their_tokens_apart() -> None:
 
 
 def test_no_exception_of_an_account_call_holds_a_secret() -> None:
-    half = Answer(b'{"access_token": "SECRET", "token_type": "bearer"}')
+    half = Answer(b'{"access_token": ["SECRET"], "token_type": "bearer"}')
     echo = b'{"detail": [{"loc": ["body", "password"], "msg": "short", "input": "SECRET"}]}'
     with FaultServer([half, Answer(b"SECRET"), Answer(echo, 422)]) as server:
         client = BeRayClient(server.url)

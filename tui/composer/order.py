@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from beray.schema import Task, TaskOptions
+from beray.schema import Task, TaskOptions, goal_of
 
 MOST_CHARACTERS: Final = 200_000
 """How long a goal may be, for the server as well."""
@@ -42,7 +42,7 @@ def again(task: Task) -> Order:
     """What asks for the same once more."""
     names = TaskOptions.__annotations__
     asked = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
-    return Order(task["goal"], task.get("tools"), asked=cast(TaskOptions, asked))
+    return Order(goal_of(task), task.get("tools"), asked=cast(TaskOptions, asked))
 
 
 def is_command(goal: str) -> bool:

@@ -132,7 +132,9 @@ class RegisterScreen(Screen[None]):
         client = self._client
         background.run(
             self,
-            lambda: messages.CodeSent(email, client.request_verification_code(email)["message"]),
+            lambda: messages.CodeSent(
+                email, client.request_verification_code(email).get("message") or ""
+            ),
             lambda error: messages.Failed("code", error),
         )
 
@@ -195,6 +197,7 @@ class RegisterScreen(Screen[None]):
                     self._target,
                     self._profiles,
                     lambda: self.is_running,
+                    email,
                 ),
                 lambda error: messages.Failed("register", error),
             )

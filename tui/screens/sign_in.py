@@ -102,6 +102,7 @@ class SignInScreen(Screen[None]):
                     self._target,
                     self._profiles,
                     lambda: self.is_running,
+                    address,
                 ),
                 lambda error: messages.Failed("sign in", error),
             )

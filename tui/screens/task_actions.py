@@ -135,7 +135,9 @@ class TaskActions(Screen[None]):
             self.tasks_changed()
             background.run(
                 self,
-                lambda: messages.TaskStopping(task_id, client.stop_task(task_id)["message"]),
+                lambda: messages.TaskStopping(
+                    task_id, client.stop_task(task_id).get("message") or ""
+                ),
                 lambda error: messages.StopFailed(task_id, error),
             )
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Static, Tree
 from textual.widgets.tree import TreeNode
 
-from beray.schema import FileItem
+from beray.schema import FileItem, size_of
 from tui import preview, safe, status
 from tui.widgets.ink import ink
 from tui.widgets.line_view import LineView
@@ -41,10 +41,8 @@ class FileTree(Tree[FileItem]):
     def render_label(self, node: TreeNode[FileItem], base_style: Style, style: Style) -> Text:
         label = super().render_label(node, base_style, style)
         item = node.data
-        if item is not None and item["type"] != "directory" and "size" in item:
-            label.append(
-                f"  {status.size(item['size'])}", base_style + ink(self, "file-tree--size")
-            )
+        if item is not None and item["type"] != "directory" and (size := size_of(item)) is not None:
+            label.append(f"  {status.size(size)}", base_style + ink(self, "file-tree--size"))
         return label
 
     def fill(self, items: Sequence[FileItem]) -> None:
