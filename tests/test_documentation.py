@@ -1,0 +1,96 @@
+"""The Python snippets of the documentation pass ``mypy --strict``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    document
+    for document in sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
+    if "```python\n" in document.read_text("utf-8")
+]
+# Snippets of one document use the same names for other things, such as a second server.
+SAME_NAMES = ("--local-partial-types", "--allow-redefinition-new")
+
+
+def snippets(document: Path) -> str:
+    """Return the snippets of a document as one module, with the line numbers of the document."""
+    lines: list[str] = []
+    inside = False
+    for line in document.read_text("utf-8").splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    return "\n".join(lines) + "\n"
+
+
+def test_there_are_documents_with_snippets() -> None:
+    assert {"README.md", "README.zh-CN.md"} <= {document.name for document in DOCUMENTS}
+
+
+@pytest.mark.timeout(600)
+def test_snippets_pass_mypy_strict(tmp_path: Path) -> None:
+    modules = []
+    for document in DOCUMENTS:
+        module = tmp_path / (document.stem.replace("-", "_").replace(".", "_").lower() + "_md.py")
+        module.write_text(snippets(document), "utf-8")
+        modules.append(str(module))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", *SAME_NAMES, "--cache-dir",
+         str(ROOT / ".mypy_cache" / "documentation"), *modules],
+        cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_type_of_an_event_determines_its_fields(tmp_path: Path) -> None:
+    module = tmp_path / "narrowing.py"
+    module.write_text(NARROWING, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir",
+         str(ROOT / ".mypy_cache" / "documentation"), str(module)],
+        cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+NARROWING = """
+from typing import assert_type
+
+from beray import BeRayClient
+from beray.schema import Task
+
+client = BeRayClient()
+for update in client.stream_task_updates("1"):
+    if update["type"] == "AGENT_EVENT_TEXT_CHUNK":
+        assert_type(update["text"], str)
+    elif update["type"] == "ERROR":
+        assert_type(update["details"], str)
+    elif update["type"] in ("AGENT_EVENT_END",):
+        print(update["seq"])
+    elif update["type"] == "TASK_STATUS":
+        print(update["status"], update.get("reason"))
+    elif str(update["type"]) == "A_NEWER_TYPE":
+        print(dict(update)["a_new_field"])
+    update["text"]  # type: ignore[typeddict-item]
+for event in client.get_task(1)["events"] + client.list_events(1):
+    match event["type"]:
+        case "AGENT_EVENT_SEND_FILE":
+            assert_type(event["path"], str)
+for change in client.stream_all_updates():
+    if change["type"] == "TASKS":
+        assert_type(change["tasks"], list[Task])
+    elif change["type"] == "TASK_STATUS" and "task" in change:
+        assert_type(change["task"], Task)
+    elif change["type"] == "TASK_PROGRESS":
+        assert_type(change["last_seq"], int)
+assert_type(client.run("g", tags=["a"], tools=None, timeout=5.0)["tags"], list[str])
+assert_type(client.wait("a-1", 5), Task)
+"""
