@@ -6,7 +6,16 @@ import time
 import tracemalloc
 from functools import partial
 
-from benchmarks.streams import READERS, Reader, event, prepared, seconds_to_read, serving_answer
+from benchmarks.streams import (
+    NAMED,
+    READERS,
+    WITHOUT_ID,
+    Reader,
+    event,
+    prepared,
+    seconds_to_read,
+    serving_answer,
+)
 from benchmarks.tables import Row, interleaved, ratio
 from beray.sse import Parser
 
@@ -17,6 +26,13 @@ CASES = (
     ("4 KiB events", 10_000, 4096, False, "≥ 0.9", "≥ 1.5"),
     ("1 MiB events", 100, 1024 * 1024, False, "≥ 0.95", ""),
 )
+GENERAL = (
+    # what, events, bytes each, goal against the reference
+    ("200-byte events", 60_000, 200, "≥ 1.0"),
+    ("4 KiB events", 10_000, 4096, "≥ 1.0"),
+    ("1 MiB events", 100, 1024 * 1024, "≥ 1.2"),
+)
+FORMS = {"with an event: line": NAMED, "without id:": WITHOUT_ID}
 SLOW = {"1 MiB events": ("ours", "the reference reader")}
 
 
@@ -30,8 +46,22 @@ def measure(rounds: int) -> list[Row]:
         for name in names[1:]:
             reached = goal if name == "the reference reader" else others
             rows.append(Row(what, name, ratio(figures, "ours", name), reached))
+    rows += _general(rounds)
     rows += _large(rounds)
     rows.append(_memory())
+    return rows
+
+
+def _general(rounds: int) -> list[Row]:
+    """Events of other forms than those that servers of this project send."""
+    rows = []
+    names = ("ours", "the reference reader")
+    for what, count, size, goal in GENERAL:
+        for form, head in FORMS.items():
+            with serving_answer(prepared(count, size, cut=False, head=head)) as url:
+                contenders = {name: partial(_rate, READERS[name], url, count) for name in names}
+                value = ratio(interleaved(contenders, rounds), *names)
+            rows.append(Row(f"{what} {form}", names[1], value, goal))
     return rows
 
 

@@ -26,12 +26,18 @@ HEAD = (
 Reader = Callable[[str], Iterator[Any]]
 
 
-def event(seq: int, size: int) -> bytes:
-    """An event of about ``size`` bytes as the wire carries it."""
+CANONICAL = "id: {seq}\n"
+"""Lines before the data, as servers of this project send them."""
+NAMED = "event: message\nid: {seq}\n"
+WITHOUT_ID = ""
+
+
+def event(seq: int, size: int, head: str = CANONICAL) -> bytes:
+    """Return an event of about ``size`` bytes; ``head`` are the lines before its data."""
     fields = {"seq": seq, "task_id": 1, "created_at": "2026-01-01T00:00:00.000000Z"}
     body = fields | {"type": "AGENT_EVENT_TEXT_CHUNK", "source": "main", "text": ""}
     body["text"] = "x" * max(0, size - len(json.dumps(body)))
-    return f"id: {seq}\ndata: {json.dumps(body)}\n\n".encode()
+    return f"{head.format(seq=seq)}data: {json.dumps(body)}\n\n".encode()
 
 
 def end(seq: int) -> bytes:
@@ -54,9 +60,9 @@ def cut_anywhere(stream: bytes, mean: int) -> list[bytes]:
     return pieces
 
 
-def prepared(count: int, size: int, *, cut: bool) -> bytes:
+def prepared(count: int, size: int, *, cut: bool, head: str = CANONICAL) -> bytes:
     """A whole answer: so many events and the end, one chunk each or cut anywhere."""
-    pieces = [event(seq, size) for seq in range(1, count)] + [end(count)]
+    pieces = [event(seq, size, head) for seq in range(1, count)] + [end(count)]
     return HEAD + chunked(cut_anywhere(b"".join(pieces), size) if cut else pieces)
 
 

@@ -16,7 +16,14 @@ from typing import Final, NamedTuple
 MAX_BLOCK_BYTES: Final = 64 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 # The block that servers send most: an id, then one line of data.
-_CANONICAL: Final = re.compile(rb"id: ?([^\n\0]*)\ndata: ?([^\n]*)")
+# Possessive quantifiers (*+) keep a mismatch from trying each shorter line.
+_CANONICAL: Final = re.compile(rb"id: ?([^\n\0]*+)\ndata: ?([^\n]*+)")
+# Other blocks with one line of data; ids and event names may be missing, or come after it.
+_ONE_LINE: Final = re.compile(
+    rb"(?:id: ?([^\n\0]*+)\n)?(?:event: ?([^\n]*+)\n)?(?:id: ?([^\n\0]*+)\n)?"
+    rb"data: ?([^\n]*+)"
+    rb"(?:\nid: ?([^\n\0]*+))?(?:\nevent: ?([^\n]*+))?(?:\nid: ?([^\n\0]*+))?"
+)
 
 
 class BlockTooLarge(ValueError):
@@ -41,6 +48,9 @@ class Parser:
         self._unfinished: list[bytes] = []  # pieces of a block; lines end in LF here
         self._size = 0
         self._after_cr = False
+        # The event name of the last block: most streams repeat one or a few.
+        self._name: bytes | None = None
+        self._event = "message"
         self._head: bytes | None = b""  # what may still be a byte order mark
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
@@ -71,15 +81,29 @@ class Parser:
         while finished:
             block = finished.pop()
             canonical = _CANONICAL.fullmatch(block)
-            if canonical is None:
+            if canonical is not None:
+                self.last_event_id = canonical[1].decode("utf-8", "replace")
+                data = canonical[2]
+                del block, canonical
+                yield data, "message", self.last_event_id
+                continue
+            one_line = _ONE_LINE.fullmatch(block)
+            if one_line is None:
                 dispatched = self._dispatch(block)
                 if dispatched is not None:
                     yield dispatched
                 continue
-            self.last_event_id = canonical[1].decode("utf-8", "replace")
-            data = canonical[2]
-            del block, canonical
-            yield data, "message", self.last_event_id
+            id_1, name_1, id_2, data, id_3, name_2, id_4 = one_line.groups()
+            del block, one_line
+            event_id = id_1 if id_2 is None else id_2
+            if id_3 is not None or id_4 is not None:
+                event_id = id_3 if id_4 is None else id_4
+            if event_id is not None:
+                self.last_event_id = event_id.decode("utf-8", "replace")
+            name = name_1 if name_2 is None else name_2
+            if name != self._name:
+                self._name, self._event = name, _decoded_name(name)
+            yield data, self._event, self.last_event_id
 
     def _blocks(self, chunk: bytes) -> list[bytes]:
         """The blocks that ``chunk`` finishes, and last what it leaves unfinished."""
@@ -149,3 +173,7 @@ class Parser:
         if not data:
             return None
         return "\n".join(data).encode(), event or "message", self.last_event_id
+
+
+def _decoded_name(name: bytes | None) -> str:
+    return name.decode("utf-8", "replace") if name else "message"

@@ -95,3 +95,31 @@ def test_pieces_make_no_difference(tokens: list[bytes], cuts: list[int]) -> None
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(places)]
     assert parsed(*pieces) == parsed(stream)
+
+
+LINES = st.sampled_from(
+    ["id: 7", "id:", "id", "id: 8\0", "event: x", "event:", "event", "data: a", "data:", "data",
+     "data: ä", ": comment", "retry: 5", "other: x", "id:  9"]
+)  # fmt: skip
+
+
+@given(st.lists(st.lists(LINES, max_size=5), max_size=4))
+def test_lines_in_any_order(blocks: list[list[str]]) -> None:
+    expected: list[ServerSentEvent] = []
+    last_id = ""
+    for block in blocks:
+        data: list[str] = []
+        event = ""
+        for line in block:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "data":
+                data.append(value)
+            elif name == "event":
+                event = value
+            elif name == "id" and "\0" not in value:
+                last_id = value
+        if data:
+            expected.append(ServerSentEvent("\n".join(data), event or "message", last_id))
+    stream = "".join("".join(f"{line}\n" for line in block) + "\n" for block in blocks)
+    assert parsed(stream.encode()) == expected
