@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -76,9 +76,11 @@ class Database:
 
 
 def _opened(path: Path) -> Engine:
-    engine = _engine(f"sqlite:///{path}")
+    # Not a formatted string: "?" and "#" in a path would be read as parts of the URL.
+    engine = _engine(URL.create("sqlite", database=str(path)))
     try:
         _migrate(engine)
+        missing = _missing(engine)
     except (SQLAlchemyError, sqlite3.Error) as error:
         engine.dispose()
         problem = str(getattr(error, "orig", error))
@@ -86,10 +88,35 @@ def _opened(path: Path) -> Engine:
     except migrations.UnknownRevision as error:
         engine.dispose()
         raise UnusableDatabase(f"{path} cannot be used: {error}") from error
+    if missing:
+        engine.dispose()
+        raise UnusableDatabase(
+            f"{path} cannot be used: its schema was changed; missing: {', '.join(missing)}. "
+            "Restore it from a backup"
+        )
     return engine
 
 
-def _engine(url: str) -> Engine:
+def _missing(engine: Engine) -> list[str]:
+    """Return the tables and columns of the current schema that the database does not have."""
+    with engine.connect() as connection:
+        inspector = inspect(connection)
+        tables = set(inspector.get_table_names())
+        missing = []
+        for table in Base.metadata.sorted_tables:
+            if table.name not in tables:
+                missing.append(f"table {table.name}")
+                continue
+            columns = {column["name"] for column in inspector.get_columns(table.name)}
+            missing += [
+                f"column {table.name}.{column.name}"
+                for column in table.columns
+                if column.name not in columns
+            ]
+    return missing
+
+
+def _engine(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS}, json_deserializer=stored)
 
     @event.listens_for(engine, "connect")

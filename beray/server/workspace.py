@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+import structlog
+
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
@@ -38,12 +40,17 @@ __all__ = [
 TREE_LIMIT: Final = 10_000
 """Most entries that a tree lists, unless said otherwise."""
 INCOMING: Final = ".incoming"
+ASIDE: Final = ".aside"
+"""Directory for work_dirs that belong to no task of the database."""
 KNOWN_SPACES: Final = 4096
 """Number of work_dirs whose last measurement is remembered."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
 # Each entry repeats the path of its folder: few, but very deep, entries are long to tell.
 _FIRST_SECOND: Final = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())
 _LAST_SECOND: Final = int(datetime(9999, 12, 30, tzinfo=UTC).timestamp())
+
+
+log = structlog.get_logger("beray.workspaces")
 
 
 class Workspaces:
@@ -97,18 +104,38 @@ class Workspaces:
     def create(self, task_id: int, user_id: int | None = None) -> Path:
         """Make the work_dir of a user's task, for its owner alone, and return its path.
 
+        A directory with content that exists already belongs to no task of this database: the
+        database is older than it, such as one from a backup. It is moved aside.
+
         Raises:
-            FileExistsError: there is one, with something in it.
             NoSandboxUid: there is no uid for the user.
+            OSError: it cannot be made.
         """
         uid = self._uid_of(user_id)
         path = self.path(task_id)
         # An empty one is what a server that died right here has left.
         with suppress(OSError):
             path.rmdir()
-        path.mkdir(mode=0o700)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            self._move_aside(path)
+            path.mkdir(mode=0o700)
+        except FileNotFoundError:
+            log.warning("the directory of the work_dirs was missing", path=str(self.root))
+            self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700)
         set_owner(path, uid)
         return path
+
+    def _move_aside(self, path: Path) -> None:
+        aside = self.root / ASIDE
+        aside.mkdir(mode=0o700, exist_ok=True)
+        target = aside / f"{path.name}-{uuid.uuid4().hex[:8]}"
+        os.rename(path, target)
+        log.warning(
+            "a work_dir of another database was moved aside", path=str(path), now_at=str(target)
+        )
 
     def remove(self, task_id: int) -> None:
         """Remove the work_dir of a task, whatever modes it left there. Idempotent.

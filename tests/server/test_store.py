@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine, select
 
 from beray.server import migrations
+from beray.server.database import UnusableDatabase
 from beray.server.store import Store, utc_now
 from beray.server.tables import VerificationCode
 
@@ -84,3 +86,31 @@ def test_times_sort_as_they_should(seconds: float) -> None:
     assert (utc_now(seconds) > utc_now()) == (seconds > 0)
     assert utc_now().endswith("Z")
     assert len(utc_now()) == len("2026-01-01T00:00:00.000000Z")
+
+
+@pytest.mark.parametrize("name", ["q?mode=ro#x", "a b", "100%41", "ü", "file:x?y=1"])
+def test_the_path_of_the_database_is_taken_literally(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    Store(folder / "db.sqlite3").close()
+    assert "db.sqlite3" in [entry.name for entry in folder.iterdir()]
+    assert {entry.name for entry in tmp_path.iterdir()} <= {name, "home"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("ALTER TABLE users DROP COLUMN password_hash", "column users.password_hash"),
+        ("DROP TABLE task_changes", "table task_changes"),
+    ],
+)
+def test_a_changed_schema_is_found_at_the_start(
+    tmp_path: Path, statement: str, missing: str
+) -> None:
+    path = tmp_path / "db.sqlite3"
+    Store(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+    with pytest.raises(UnusableDatabase, match=missing):
+        Store(path)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 from work_dirs import TASK, put, staged
 
-from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from beray.server.workspace import (
+    ASIDE,
+    InvalidPath,
+    MissingPath,
+    Workspace,
+    Workspaces,
+    open_work_dir,
+)
 
 pytestmark = pytest.mark.usefixtures("resolution")
 
@@ -19,14 +27,29 @@ def test_a_work_dir_is_for_its_owner_alone(workspaces: Workspaces, work_dir: Pat
     assert stat.S_IMODE(work_dir.stat().st_mode) == 0o700
 
 
-def test_a_work_dir_with_something_in_it_is_never_given_to_a_new_task(
+def test_a_work_dir_of_another_database_is_moved_aside(
     workspaces: Workspaces, work_dir: Path
 ) -> None:
-    workspaces.create(TASK)
-    (work_dir / "file").write_bytes(b"")
-    with pytest.raises(FileExistsError):
-        workspaces.create(TASK)
-    assert (work_dir / "file").exists()
+    (work_dir / "kept").write_text("1")
+    number = int(work_dir.name)
+    fresh = workspaces.create(number)
+    assert fresh == work_dir and list(fresh.iterdir()) == []
+    [aside] = (workspaces.root / ASIDE).iterdir()
+    assert aside.name.startswith(f"{number}-")
+    assert (aside / "kept").read_text() == "1"
+    assert workspaces.existing() == {number}
+
+
+def test_a_missing_directory_of_work_dirs_is_created_again(
+    workspaces: Workspaces, work_dir: Path
+) -> None:
+    number = int(work_dir.name) + 1
+    shutil.rmtree(workspaces.root)
+    created = workspaces.create(number)
+    with open_work_dir(created) as workspace, workspace.write("a") as writer:
+        writer.write(b"1")
+    assert (created / "a").read_bytes() == b"1"
+    workspaces.remove(number)
 
 
 def test_no_work_dir_is_missing_and_a_link_in_its_place_is_refused(
