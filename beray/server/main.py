@@ -197,6 +197,18 @@ class BeRayServer(uvicorn.Server):
         if maintenance.on:
             self._leaving = asyncio.create_task(self.services.seats.leave_all())
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGHUP as on SIGTERM, unless it is ignored (nohup)."""
+        with super().capture_signals():
+            previous = signal.getsignal(signal.SIGHUP)
+            if previous != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, previous)
+
     def serve_until_stopped(self) -> None:
         self.run(sockets=[self._listener])
 

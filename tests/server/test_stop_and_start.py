@@ -252,3 +252,13 @@ def test_nothing_of_a_server_is_left_when_it_has_left(tmp_path: Path) -> None:
         children = process.children(recursive=True)
         server.stop()
         assert not [child for child in children if child.is_running()]
+
+
+def test_sighup_stops_the_server_as_sigterm_does(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server, server.sign_up() as client:
+        task = client.create_task("!sleep 60")
+        until(lambda: client.get_task(task["id"])["status"] == "RUNNING")
+        os.kill(server.pid, signal.SIGHUP)
+        until(lambda: "Finished server process" in server.log.read_text())
+        server.restart()
+        assert client.get_task(task["id"])["reason"] == "shutdown"
