@@ -76,7 +76,7 @@ def to_stdout(response: requests.Response, what: str) -> None:
         output.raw(blocks)
         return
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    flow = output.Flow()
+    flow = output.Flow(redraws=False)
     for block in blocks:
         flow.write(decoder.decode(block))
     flow.write(decoder.decode(b"", final=True))

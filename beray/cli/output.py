@@ -140,12 +140,16 @@ class Flow:
     """Text that arrives in pieces, written to stdout as it comes.
 
     A colour sequence or CRLF that is cut in two is put together again before it is
-    made printable. A line that its program writes over (CR) is written over on a terminal
-    too. ``note`` writes to stderr without landing in the middle of a line.
+    made printable. ``note`` writes to stderr without landing in the middle of a line.
+
+    Args:
+        redraws: whether a carriage return writes over its line, as in the output of a program;
+            otherwise, and on a terminal that cannot erase, it begins a new line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, redraws: bool = True) -> None:
         self._held = ""
+        self._redraws = redraws and not (is_terminal(sys.stdout) and is_dumb())
         self._in_line = False
 
     def write(self, text: str) -> None:
@@ -180,8 +184,8 @@ class Flow:
 
     def _write(self, text: str) -> None:
         if text:
-            shown = printable_output(text)
-            if "\r" in shown and is_terminal(sys.stdout) and not is_dumb():
+            shown = printable_output(text) if self._redraws else printable(text)
+            if "\r" in shown and is_terminal(sys.stdout):
                 shown = shown.replace("\r", "\r\x1b[K")
             sys.stdout.write(shown)
             sys.stdout.flush()

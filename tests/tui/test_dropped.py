@@ -10,7 +10,7 @@ from textual import events
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import until, until_shown
 from tui.composer.dropped import dropped_paths
-from tui.composer.path_screen import PathScreen
+from tui.composer.path_screen import PathLine, PathScreen
 
 
 def nothing(_path: str) -> bool:
@@ -92,15 +92,15 @@ async def test_the_path_dialog_takes_dropped_files(tmp_path: Path) -> None:
         ):
             screen = PathScreen(Path.cwd())
             await app.push_screen(screen, chosen.append)
-            await until(pilot, lambda screen=screen: screen.query_one("OptionList").option_count)
+            await until(pilot, lambda: isinstance(app.focused, PathLine) and app.focused.value)
             app.post_message(events.Paste(pasted))
             if keys:
-                name = expected[0].name
-                await until_shown(pilot, "in here/", name)
+                await until(pilot, lambda: "in here" in app.focused.value)
                 await pilot.press(*keys)
             await until(pilot, lambda: chosen)
             assert chosen.pop() == expected
         screen = PathScreen(Path.cwd(), many=False)
         await app.push_screen(screen, chosen.append)
+        await until(pilot, lambda: isinstance(app.focused, PathLine))
         app.post_message(events.Paste(f"'{folder}/a' '{folder}/b c'"))
         await until_shown(pilot, "2 files were dropped; one can be chosen here")

@@ -71,7 +71,7 @@ def test_a_crash_leaves_no_progress_and_no_title_behind(beray_client: BeRayClien
     assert terminal.raw.endswith(b"\x1b[23;0t") or b"\x1b[23;0t" in terminal.raw[-20_000:]
 
 
-@pytest.mark.parametrize("term", ["linux", "dumb"])
+@pytest.mark.parametrize("term", ["linux"])
 def test_a_terminal_that_takes_nothing_is_told_nothing(
     beray_client: BeRayClient, term: str
 ) -> None:

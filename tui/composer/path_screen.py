@@ -88,6 +88,10 @@ class PathScreen(ModalScreen[list[Path] | None]):
         self._folders = {self._start: folder}
         """The folders that were gone into, by how they are shown: not every name can be typed."""
         self._listing: Listing | None = None
+        self._listed_text = ""
+        """Text that the list shows the entries of."""
+        self._is_taking = False
+        """Enter was pressed before the list caught up with the text."""
         self._choices: list[Entry] = []
 
     def compose(self) -> ComposeResult:
@@ -146,6 +150,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
         if message.text != self._typed:
             return
         listing = self._listing = message.listing
+        self._listed_text = message.text
         _, name = split(message.text)
         is_offered = self._takes_folders and not name and not listing.problem
         itself = [Entry(listing.folder, "", True)] if is_offered else []
@@ -165,6 +170,8 @@ class PathScreen(ModalScreen[list[Path] | None]):
                 f"Nothing here begins with {name}" if name else "There is nothing to choose here"
             )
         self._show_words(words, is_problem=bool(listing.problem))
+        if self._is_taking:
+            self._take()
 
     def _show_words(self, words: str, *, is_problem: bool) -> None:
         nothing = self.query_one(".nothing", Static)
@@ -209,6 +216,9 @@ class PathScreen(ModalScreen[list[Path] | None]):
     @on(Input.Submitted)
     @on(OptionList.OptionSelected)
     def _take(self) -> None:
+        self._is_taking = self._listed_text != self._typed
+        if self._is_taking:
+            return
         at = self.query_one(OptionList).highlighted
         if at is None or at >= len(self._choices):
             return

@@ -39,7 +39,7 @@ class RegisterScreen(Screen[None]):
         # With priority: so it takes effect before what was typed behind it is given away.
         Binding("enter", "next_field", show=False, priority=True),
         Binding("escape", "app.pop_screen", "Back"),
-        Binding("ctrl+q", "app.quit", "Quit"),
+        Binding("ctrl+q", "app.quit", "Quit", priority=True),
     ]
 
     def __init__(

@@ -35,7 +35,7 @@ class SignInScreen(Screen[None]):
         Binding("enter", "next_field", show=False, priority=True),
         Binding("f2", "register", "Create account"),
         Binding("f3", "app.switch_server", "Other server"),
-        Binding("ctrl+q", "app.quit", "Quit"),
+        Binding("ctrl+q", "app.quit", "Quit", priority=True),
     ]
 
     def __init__(

@@ -315,6 +315,7 @@ print("fine")
 # Processes that hide what they hold from a supervisor that is not root
 
 
+@pytest.mark.alone
 @needs_python
 @pytest.mark.parametrize(
     ("hide", "limit"),
