@@ -58,12 +58,12 @@ async def find_network(settings: Settings, *, sandboxed: bool) -> NetworkState:
     async with supervised(
         ["/bin/sh", "-c", ":"], cwd=Path("/"), environ=environment("/tmp"), stdin=DEVNULL,
         stderr=PIPE, limits=_LIMITS, network=CommandNetwork("own", public=True),
-    ) as process:  # fmt: skip
-        _, errors = await process.communicate()
+    ) as command:  # fmt: skip
+        _, errors = await command.process.communicate()
     problem = errors.decode(errors="replace").strip()
-    if process.returncode == NOT_PERMITTED:
+    if command.process.returncode == NOT_PERMITTED:
         return network_policy.not_permitted(problem, settings.shared)
-    if process.returncode:
+    if command.process.returncode:
         log.error("a command with a network could not be started", problem=problem)
     return found
 
@@ -116,7 +116,8 @@ async def _probe(box: CommandLine) -> Failure | None:
         async with supervised(
             ["/bin/sh", "-c", "echo works"], cwd=Path("/"), environ=environ, stdin=DEVNULL,
             stderr=STDOUT, limits=_LIMITS, box=box, patient=False,
-        ) as process:  # fmt: skip
+        ) as command:  # fmt: skip
+            process = command.process
             assert process.stdout is not None
             async with asyncio.timeout(PROBE_SECONDS):
                 output = await process.stdout.read()

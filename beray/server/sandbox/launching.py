@@ -15,6 +15,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from beray.server.sandbox.network_policy import NO_NETWORK, CommandNetwork
 from beray.server.shortage import patiently
 
 SWEEP_SECONDS: Final = 10.0
+REPORT_SECONDS: Final = 1.0
 ARGUMENT_BYTES: Final = 128 * 1024
 """Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
@@ -37,6 +39,28 @@ _STAGING: Final = ("/mnt", "/media", "/srv", "/run", "/sys")
 place of a command's bind sources, in a mount namespace of its own."""
 
 log = structlog.get_logger("beray.sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """A command under the supervision of its launcher."""
+
+    process: Process
+    control: socket.socket
+
+    async def exceeded_limit(self) -> str | None:
+        """Wait for the end of the command; return the limit that ended it, or None.
+
+        The launcher reports it on the control socket, which the command does not have.
+        """
+        await self.process.wait()
+        loop = asyncio.get_running_loop()
+        message = b""
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(REPORT_SECONDS):
+                while block := await loop.sock_recv(self.control, 4096):
+                    message += block
+        return str(json.loads(message)["problem"]) if message else None
 
 
 @asynccontextmanager
@@ -52,7 +76,7 @@ async def supervised(
     box: CommandLine | None = None,
     network: CommandNetwork = NO_NETWORK,
     patient: bool = True,
-) -> AsyncIterator[Process]:
+) -> AsyncIterator[Supervised]:
     """Run ``command`` with a pipe for its output; at the end, its process tree is gone.
 
     Args:
@@ -80,10 +104,10 @@ async def supervised(
     try:
         await _send_spec(control, spec)
         if connecting is None:
-            yield process
+            yield Supervised(process, control)
         else:
             async with relay.of_command(control, network):
-                yield process
+                yield Supervised(process, control)
     finally:
         control.close()
         await _end(process)

@@ -24,7 +24,7 @@ from beray.server.quota import DiskSpace
 from beray.server.sandbox import bubblewrap, detection, network_policy, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup
-from beray.server.sandbox.launching import environment, supervised
+from beray.server.sandbox.launching import Supervised, environment, supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
 from beray.server.sandbox.ownership import set_owner
@@ -185,8 +185,8 @@ class Sandbox:
             box = self._box(work_dir, scratch, connected)
             async with self._supervised(
                 command, work_dir, environ, scratch, connected, box, stdin=DEVNULL, stderr=STDOUT
-            ) as process:
-                yield process
+            ) as running:
+                yield running.process
 
     @asynccontextmanager
     async def agent(
@@ -218,8 +218,8 @@ class Sandbox:
             box = self._box(work_dir, scratch, connected, binds)
             async with self._supervised(
                 command, work_dir, environ, scratch, connected, box
-            ) as process:
-                yield process
+            ) as running:
+                yield running.process
 
     @asynccontextmanager
     async def function(
@@ -230,7 +230,7 @@ class Sandbox:
         limits: Mapping[str, int],
         *,
         network: bool,
-    ) -> AsyncIterator[Process]:
+    ) -> AsyncIterator[Supervised]:
         """Run a program that calls a function of a prefab, with pipes for its three streams.
 
         It finds the system's programs, ``binds`` and the work_dir.
@@ -250,8 +250,8 @@ class Sandbox:
             box = self._box(work_dir, scratch, connected, binds)
             async with self._supervised(
                 command, work_dir, environ, scratch, connected, box, limits=limits
-            ) as process:
-                yield process
+            ) as function:
+                yield function
 
     @asynccontextmanager
     async def program(
@@ -266,8 +266,8 @@ class Sandbox:
             given = environment(scratch) | environ
             async with self._supervised(
                 command, Path(scratch), given, scratch, network_policy.NO_NETWORK, None
-            ) as process:
-                yield process
+            ) as running:
+                yield running.process
 
     @asynccontextmanager
     async def user_program(
@@ -290,8 +290,8 @@ class Sandbox:
             inner, carried = _with_variables(command, environ)
             given = self._environment(scratch, connected) | carried
             box = self._box(work_dir, scratch, connected)
-            async with self._supervised(inner, work_dir, given, scratch, connected, box) as process:
-                yield process
+            async with self._supervised(inner, work_dir, given, scratch, connected, box) as running:
+                yield running.process
 
     @asynccontextmanager
     async def _new_scratch(self, work_dir: Path) -> AsyncIterator[str]:
@@ -336,7 +336,7 @@ class Sandbox:
         stdin: int = PIPE,
         stderr: int = PIPE,
         limits: Mapping[str, int] | None = None,
-    ) -> AbstractAsyncContextManager[Process]:
+    ) -> AbstractAsyncContextManager[Supervised]:
         return supervised(
             command,
             cwd=cwd,

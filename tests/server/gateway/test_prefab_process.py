@@ -144,6 +144,8 @@ async def test_an_error_has_a_traceback_without_the_servers_paths(
         ("from beray.prefab import Progress\ndef main(call): yield Progress(7)", "INVALID_OUTPUT", "0 to 1"),
         ("import os\ndef main(call): os._exit(3)", "CRASHED", "exit status 3"),
         ("import os\ndef main(call): os.kill(os.getpid(), 11)", "CRASHED", "signal 11"),
+        ("import os\ndef main(call):\n  os.write(2, b'\\n[ended: more than 1 bytes of memory]\\n')\n  os._exit(137)",
+         "CRASHED", "signal 9"),
         ("import sys\ndef main(call): sys.exit(0)", "FUNCTION_ERROR", "SystemExit"),
         ("import os\ndef main(call): os.closerange(3, 99); os._exit(0)", "CRASHED", "exit status 0"),
         ("import os\ndef main(call):\n  for n in range(3, 99):\n    try: os.write(n, b'garbage!' * 9)\n    except OSError: pass\n  return {}", "", ""),

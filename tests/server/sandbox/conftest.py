@@ -34,10 +34,10 @@ class Box:
         async def run() -> tuple[int, str]:
             async with self.sandbox.function(
                 command, self.work_dir, interpreter_binds(), {}, network=False
-            ) as process:
-                output, errors = await process.communicate()
-            assert process.returncode is not None
-            return process.returncode, (output + errors).decode()
+            ) as function:
+                output, errors = await function.process.communicate()
+            assert function.process.returncode is not None
+            return function.process.returncode, (output + errors).decode()
 
         return asyncio.run(run())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from beray.server.json_values import require_plain
 from beray.server.runners.programs import Tail
+from beray.server.sandbox.launching import Supervised
 
 MOST_BYTES: Final = 16 * 1024**2
 """Of all that one call says: its pieces and its result, as JSON."""
@@ -43,8 +43,10 @@ class RunFailed(Exception):
 class Child:
     """The process: what it is sent, and what it says."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, function: Supervised) -> None:
+        process = function.process
         assert process.stdin is not None and process.stdout is not None
+        self._function = function
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
         self._left = MOST_BYTES
@@ -81,13 +83,12 @@ class Child:
     async def _ended(self) -> RunFailed:
         """Why it ended."""
         status = await self._process.wait()
-        # The supervisor's word comes behind all that the function has printed.
+        # What the function has printed belongs to the report of a failure.
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.printing
-        *_, last = self.prints.text.splitlines() or [""]
-        if status == 137 and last.startswith("[ended: ") and last.endswith("]"):
-            problem = last.removeprefix("[ended: ").removesuffix("]")
+        problem = await self._function.exceeded_limit()
+        if problem is not None:
             code = "MEMORY_LIMIT" if problem.endswith("bytes of memory") else "CRASHED"
             return RunFailed(code, f"the function was ended: {problem}")
         how = f"signal {status - 128}" if status > 128 else f"exit status {status}"

@@ -176,8 +176,8 @@ async def _process(
     own = Bind(str(prefab.folder), inside=_PREFAB, origin="the prefab's files", private=True)
     binds = [*interpreter_binds(), own]
     async with (
-        sandbox.function(command(), folder, binds, limits, network=network) as process,
-        Child(process) as child,
+        sandbox.function(command(), folder, binds, limits, network=network) as function,
+        Child(function) as child,
     ):
         yield child
 

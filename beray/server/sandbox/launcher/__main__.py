@@ -22,11 +22,15 @@ with the length (big-endian), then JSON with these keys:
   nothing, writes the reason to stderr and exits with status 125, or 126 if the kernel does not
   permit such namespaces to this user.
 
+When a limit has ended the command, the launcher sends ``{"problem": REASON}`` as its last message,
+without a length, and closes the socket.
+
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
 status is the command's, or 128 + n for signal n.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -75,7 +79,14 @@ def main(control: int) -> int:
         group.remove()
     if problem is not None:
         os.write(2, f"\n[ended: {problem}]\n".encode())
+        _report(low, problem)
     return status
+
+
+def _report(control: int, problem: str) -> None:
+    """Tell the server the exceeded limit, in a way that the command cannot imitate."""
+    with socket.socket(fileno=os.dup(control)) as connection, contextlib.suppress(OSError):
+        connection.sendall(json.dumps({"problem": problem}).encode())
 
 
 def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":
