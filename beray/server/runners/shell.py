@@ -6,6 +6,7 @@ import codecs
 from typing import Final
 
 from beray.events import MsgEventEnd, MsgEventTextChunk, MsgEventToolResult
+from beray.server.runners import shell_line
 from beray.server.runners.base import Job, Outcome, Sink
 from beray.server.sandbox.sandbox import Sandbox
 
@@ -20,7 +21,7 @@ class ShellRunner:
     async def run(self, job: Job, sink: Sink) -> Outcome:
         command = job.goal.removeprefix("!")
         async with self._sandbox.process(
-            ["/bin/sh", "-c", "--", command], job.work_dir, network=job.network
+            shell_line.arguments("/bin/sh", command), job.work_dir, network=job.network
         ) as process:
             assert process.stdout is not None
             # Bytes that end in the middle of a character wait for the rest of it.

@@ -17,6 +17,7 @@ from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
 from beray.events import MsgEventTextChunk
+from beray.server.runners import shell_line
 from beray.server.runners.acp.bounded import cut
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.programs import CHUNK_BYTES
@@ -182,7 +183,7 @@ class Terminals:
         if any("\0" in word for word in words) or any("\0" in value for _, value in environ):
             raise _refusal("a command has no NUL in it")
         if not asked.args:
-            words = ["/bin/sh", "-c", "--", asked.command]
+            words = shell_line.arguments("/bin/sh", asked.command)
         if environ:
             words = ["/usr/bin/env", *_assignments(environ), *words]
         if asked.cwd is not None:

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ToolReturn
 
 from beray.events import MsgEventTextChunk
 from beray.server.beneath import MissingPath, PathError
+from beray.server.runners import shell_line
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.sandbox.sandbox import Sandbox
@@ -50,7 +51,7 @@ class ShellTool:
         exit_code = None
         with self._files.open() as workspace, _Keeper(workspace, self._numbers) as keeper:
             async with self._sandbox.process(
-                [_SHELL, "-c", "--", command], self._job.work_dir, network=self._job.network
+                shell_line.arguments(_SHELL, command), self._job.work_dir, network=self._job.network
             ) as process:
                 assert process.stdout is not None
                 decoder = codecs.getincrementaldecoder("utf-8")("replace")
