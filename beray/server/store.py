@@ -228,7 +228,7 @@ class Store(Database):
     def users_of_tasks(self) -> dict[int, int]:
         """Return the id of the user of each task, by the id of the task."""
         with self.reading() as session:
-            return dict(session.execute(select(Task.id, Task.user_id)).tuples().all())
+            return {task: user for task, user in session.execute(select(Task.id, Task.user_id))}
 
     def release_task(self, task_id: int) -> Task | None:
         """Let go of a held task; ``None`` where it was not held."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -204,12 +205,17 @@ async def test_a_server_without_free_descriptors_does_not_select_none(tmp_path: 
     settings = settings_of(tmp_path, "auto", shared=False)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     kinds = set()
-    for more in range(1, 24):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, limits[1]))
-        try:
-            kinds.add((await detection.decide(settings)).kind)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    with ExitStack() as closing:
+        # No descriptor below the limit is free.
+        while (filler := os.open(os.devnull, os.O_RDONLY)) < highest:
+            closing.callback(os.close, filler)
+        os.close(filler)
+        for more in range(1, 24):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, limits[1]))
+            try:
+                kinds.add((await detection.decide(settings)).kind)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert kinds == {None, "bubblewrap"}
 
 
