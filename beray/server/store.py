@@ -228,7 +228,8 @@ class Store(Database):
     def users_of_tasks(self) -> dict[int, int]:
         """Return the id of the user of each task, by the id of the task."""
         with self.reading() as session:
-            return {task: user for task, user in session.execute(select(Task.id, Task.user_id))}
+            rows = session.execute(select(Task.id, Task.user_id))
+            return {row.id: row.user_id for row in rows}
 
     def release_task(self, task_id: int) -> Task | None:
         """Let go of a held task; ``None`` where it was not held."""

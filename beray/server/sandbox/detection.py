@@ -45,6 +45,8 @@ async def decide(settings: Settings) -> Decision:
             failure = await _failure(settings)
         except UnmaskableLayout as error:
             return Decision(None, str(error))
+        except OSError as error:  # of the kernel's mount table, or without free descriptors
+            failure = Failure(f"bubblewrap could not be tested: {error.strerror}")
     return probe.decide(settings, failure)
 
 
