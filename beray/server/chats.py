@@ -22,6 +22,7 @@ from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.runners import Outcome, Runners
 from beray.server.runs import Runs, conversation_file
 from beray.server.settings import Settings
+from beray.server.shortage import patiently
 from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.task_feed import TaskFeed
@@ -67,6 +68,7 @@ class Chats:
         self._workspaces = workspaces
         self._answers: dict[int, asyncio.Task[None]] = {}
         self._ending: set[int] = set()
+        self._stopping: set[int] = set()
         self._opening = asyncio.Lock()
         self._slots = FairSlots(
             settings.chat_slots,
@@ -116,7 +118,7 @@ class Chats:
             self._slots.require_place(task.user_id)
         except QueueFull as full:
             raise ChatRefused(QUEUE_FULL, str(full)) from full
-        answer = asyncio.create_task(self._answer(task.id, message), name=f"chat-{task.id}")
+        answer = asyncio.create_task(self._answer(task, message), name=f"chat-{task.id}")
         self._answers[task.id] = answer
         answer.add_done_callback(partial(self._free, task.id))
         self._slots.count(task.user_id, answer)
@@ -150,17 +152,17 @@ class Chats:
 
     async def stop(self, task_id: int) -> bool:
         """Stop the answer that is under way; ``False`` where there is none."""
-        answer = self._answers.get(task_id)
-        if answer is None:
+        await self._begun()
+        if task_id not in self._answers:
             return False
-        answer.cancel()
+        self._cancel(task_id)
         return True
 
     async def stopped(self, task_id: int) -> None:
         """Stop an answer and return when nothing of it is running any more."""
         answer = self._answers.get(task_id)
         if answer is not None:
-            answer.cancel()
+            self._cancel(task_id)
             await asyncio.wait([answer])
 
     def forget(self, task_id: int) -> None:
@@ -170,43 +172,75 @@ class Chats:
     async def close(self) -> None:
         """Stop all answers and wait for that. Idempotent."""
         self._closing = True
-        for answer in self._answers.values():
-            answer.cancel()
+        await self._begun()
+        for task_id in self._answers:
+            self._cancel(task_id)
         if self._answers:
             await asyncio.wait(list(self._answers.values()))
+
+    async def _begun(self) -> None:
+        """Return when every answer has taken its first step.
+
+        One that is cancelled before it would leave nothing in the log.
+        """
+        await asyncio.sleep(0)
+
+    def _cancel(self, task_id: int) -> None:
+        # A second cancellation, or a late one, would interrupt the logging of the end.
+        if task_id not in self._stopping and task_id not in self._ending:
+            self._stopping.add(task_id)
+            self._answers[task_id].cancel()
 
     def _free(self, task_id: int, answer: asyncio.Task[None]) -> None:
         del self._answers[task_id]
         self._ending.discard(task_id)
+        self._stopping.discard(task_id)
         if not answer.cancelled() and (error := answer.exception()) is not None:
             log.error("the end of an answer could not be logged", task_id=task_id, exc_info=error)
 
-    async def _answer(self, task_id: int, message: MsgUserMessage) -> None:
-        task = await run_in_threadpool(self._store.task, task_id)
-        if task is None:
-            return
-        goal = await self._goal(task, message)
-        await self._event_log.append(task_id, message)
+    async def _answer(self, task: Task, message: MsgUserMessage) -> None:
+        """Log a message and its answer. The log always has the message and an end."""
+        logged: asyncio.Future[int] | None = None
         problem: MsgError | None
         reason = None
         try:
+            # ``task`` may be older than what its log has now.
+            task = await self._current(task)
+            goal = await patiently(partial(self._goal, task, message))
+            logged = self._event_log.enqueue(task.id, message)
+            await logged
             async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
-            problem = await self._unsaid(task_id, outcome, task.last_seq)
+            problem = await patiently(partial(self._unsaid, task.id, outcome, task.last_seq))
+        except TaskEnded:
+            return  # the chat was deleted
         except asyncio.CancelledError:
+            if logged is None:  # it was stopped before its message was logged
+                logged = self._event_log.enqueue(task.id, message)
             reason = "shutdown" if self._closing else "user"
             problem = MsgError(code="STOPPED", details="The answer was stopped.")
         # Whoever reads that it has ended may say the next thing at once.
-        self._ending.add(task_id)
+        self._ending.add(task.id)
         try:
             if problem is not None:
-                await self._event_log.append(task_id, problem)
+                await self._event_log.append(task.id, problem)
             waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
-            await self._event_log.append(task_id, waits)
+            await self._event_log.append(task.id, waits)
         except (TaskEnded, SQLAlchemyError) as error:
-            log.warning("an answer has no end in its log", task_id=task_id, error=str(error))
+            log.warning("an answer has no end in its log", task_id=task.id, error=str(error))
         self._feed.wake(task.user_id)
+
+    async def _current(self, task: Task) -> Task:
+        """Return the chat as it is now.
+
+        Raises:
+            TaskEnded: it was deleted.
+        """
+        found = await patiently(lambda: run_in_threadpool(self._store.task, task.id))
+        if found is None:
+            raise TaskEnded(f"chat {task.id} was deleted")
+        return found
 
     async def _goal(self, task: Task, message: MsgUserMessage) -> str:
         """What a runner is asked: a shell what was said, an agent what it needs besides."""

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -212,6 +213,26 @@ async def test_a_stop_ends_the_answer_and_not_the_chat(client: BeRayClient) -> N
         assert "not under way" in client.stop_task(task_id)["message"]
         await say(connection, "!echo next")
         assert text(await answer(connection)) == "next\n"
+
+
+@pytest.mark.parametrize("stops", [1, 3])
+def test_an_answer_that_is_stopped_at_once_has_its_message_and_its_end_in_the_log(
+    stops: int, client: BeRayClient
+) -> None:
+    for number in range(10):
+        task_id = client.send_chat_message(f"quick-{number}", "!sleep 30")["id"]
+        stopping = [Thread(target=client.stop_task, args=(task_id,)) for _ in range(stops)]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join(30)
+        kinds: list[str] = []
+        for event in client.stream_task_updates(task_id):
+            kinds.append(event["type"])
+            if event["type"] == "TASK_STATUS" and event.get("reason") == "user":
+                break
+        assert kinds[:2] == ["TASK_STATUS", "USER_MESSAGE"]
+        assert kinds[-2:] == ["ERROR", "TASK_STATUS"] and kinds.count("ERROR") == 1
 
 
 async def test_an_answer_goes_on_without_its_client(client: BeRayClient) -> None:
