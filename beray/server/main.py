@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
 from beray.config import write_private
-from beray.server import logs, startup_report
+from beray.server import allocator, logs, startup_report
 from beray.server.agent_ws import HEARTBEAT_SECONDS
 from beray.server.app import DATABASE_FILE, create_app, running
 from beray.server.client_address import client_at
@@ -269,6 +269,7 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     """
     os.umask(0o077)
     logs.configure()
+    allocator.return_free_memory()
     open_files.raise_limit()
     settings = _settings(data_dir)
     _require_layout(settings)
@@ -284,6 +285,7 @@ def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     """
     os.umask(0o077)
     logs.configure()
+    allocator.return_free_memory()
     open_files.raise_limit()
     settings = _settings(data_dir)
     # Whoever pays for the models is the one who names them.
