@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import String, bindparam, delete, func, or_, select, update
+from sqlalchemy import String, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -209,16 +209,22 @@ class Store(Database):
     def unfinished_tasks(self, after: int = 0) -> list[Unfinished]:
         """Return some tasks of all users that a starting server has to take up.
 
-        Those are the tasks that have not ended and the chats that were answering. They
-        come in order of creation, ``UNFINISHED_AT_ONCE`` at most.
+        Those are the tasks that have not ended and the chats that were answering, or whose
+        newest message waited for a slot. They come in order of creation,
+        ``UNFINISHED_AT_ONCE`` at most.
 
         Args:
             after: The id of the last one that was returned before.
         """
+        ends_in_message = exists().where(
+            StoredEvent.task_id == Task.id,
+            StoredEvent.seq == Task.last_seq,
+            StoredEvent.body.contains('"type":"USER_MESSAGE"'),
+        )
         unfinished = (
             select(Task.id, Task.user_id, Task.chat, Task.status, Task.held, Task.last_seq)
             .where(Task.status.not_in(TERMINAL_STATUSES), Task.id > after)
-            .where(Task.chat.is_(None) | (Task.status == "RUNNING"))
+            .where(Task.chat.is_(None) | (Task.status == "RUNNING") | ends_in_message)
             .order_by(Task.id)
             .limit(UNFINISHED_AT_ONCE)
         )

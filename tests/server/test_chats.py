@@ -306,6 +306,22 @@ async def test_the_end_of_the_server_is_said(tmp_path: Path) -> None:
         assert sleepers(mark) == []
 
 
+def test_a_message_that_waited_for_a_slot_has_an_end_after_a_crash(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data", BERAY_CHAT_SLOTS="1") as server:
+        client = server.sign_up()
+        client.send_chat_message("first", f"!sleep 68{os.getpid()}")
+        until(lambda: sleepers(f"68{os.getpid()}"))
+        task_id = client.send_chat_message("second", "!echo never")["id"]
+        client.open_chat("idle")
+        until(lambda: client.get_task(task_id)["last_seq"] == 2)
+        server.kill()
+        server.restart()
+        kinds = [event["type"] for event in client.get_task(task_id)["events"]]
+        assert kinds == ["TASK_STATUS", "USER_MESSAGE", "ERROR", "TASK_STATUS"]
+        assert client.get_task(task_id)["reason"] == "lost_worker"
+        assert client.open_chat("idle")["last_seq"] == 1
+
+
 async def test_in_maintenance_answers_end_and_nothing_begins(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
