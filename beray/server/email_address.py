@@ -44,9 +44,10 @@ def parse_email(text: str) -> EmailAddress:
     local, _, domain = unicodedata.normalize("NFC", typed).rpartition("@")
     if (
         not _LOCAL_PART.fullmatch(local)
+        or any(unicodedata.category(character) == "Cf" for character in local)
         or not _DOMAIN.fullmatch(domain)
         or ".." in f"{local}@{domain}"
-        or domain.endswith((".", "-"))
+        or any(not label or label[0] == "-" or label[-1] == "-" for label in domain.split("."))
     ):
         raise _invalid(text, "it has to be NAME@DOMAIN, such as ada@example.com")
     ascii_domain = domain
@@ -56,6 +57,8 @@ def parse_email(text: str) -> EmailAddress:
             domain = idna.decode(ascii_domain)
         except (idna.IDNAError, UnicodeError) as error:
             raise _invalid(text, f"its domain is not a valid name ({error})") from None
+    if any(len(label) > 63 for label in ascii_domain.split(".")):
+        raise _invalid(text, "its domain has a label of more than 63 characters")
     canonical, mailbox = f"{local}@{domain}", f"{local}@{ascii_domain}"
     return EmailAddress(canonical, mailbox, tuple(dict.fromkeys([canonical, typed, mailbox])))
 

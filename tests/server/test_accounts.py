@@ -118,8 +118,11 @@ def test_the_length_of_passwords(beray_server: RunningServer, password: str, all
 
 @pytest.mark.parametrize(
     "address",
-    ["", "x", "@", "a@", "@b", "a b@c.d", "a@b@c", "a@b\r\nBcc: x@y", "a@b..c", f"{'a' * 65}@b.c"],
-)
+    [
+        "", "x", "@", "a@", "@b", "a b@c.d", "a@b@c", "a@b\r\nBcc: x@y", "a@b..c",
+        f"{'a' * 65}@b.c", "a@-b.c", "a@b-.c", f"a@{'b' * 64}.c", "a\u202e@b.c",
+    ],
+)  # fmt: skip
 def test_what_is_no_address_is_refused(beray_server: RunningServer, address: str) -> None:
     mails = len([*beray_server.data_dir.glob("outbox/*.eml")])
     with pytest.raises(UnprocessableEntityError):
