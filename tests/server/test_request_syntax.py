@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import h11
 import pytest
 import requests
@@ -112,6 +114,14 @@ def test_an_invalid_request_behind_a_valid_one_is_rejected(
         assert connection.answer().status == 400
         assert connection.ended()
         assert connection._received == b"", "nothing after it is answered"
+
+
+@pytest.mark.parametrize("line", ["GET  /", "GET\t/\tHTTP/1.1", "GET / x HTTP/1.1", "GET /"])
+def test_an_invalid_request_line_is_quoted(line: str, beray_server: RunningServer) -> None:
+    answer = asked(beray_server.url, line.encode() + b"\r\nHost: {host}\r\n\r\n")
+    assert answer.status == 400
+    detail = json.loads(answer.body)["detail"]
+    assert detail == f"The request is invalid: {line!r} is neither a request line nor a header."
 
 
 @pytest.mark.parametrize("name", ["two-lengths", "bare-lf-line", "folded", "chunk-size-signed"])

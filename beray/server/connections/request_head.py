@@ -64,7 +64,9 @@ def section_problem(lines: Sequence[bytes | bytearray]) -> Problem | None:
         fields.append((name.lower(), value.strip(b" \t")))
     if request_line is not None:
         return _head_problem(request_line[1], fields)
-    # Anything else that is wrong with trailers, or with a request line, is found by the parser.
+    if not _NAME.fullmatch(fields[0][0]):
+        return Problem(400, f"{_shown(bytes(lines[0]))} is neither a request line nor a header")
+    # Anything else that is wrong with trailers is found by the parser.
     misplaced = [name for name, _ in fields if name in _FRAMING]
     return Problem(400, f"the trailers contain {_shown(misplaced[0])}") if misplaced else None
 
