@@ -13,6 +13,7 @@ from beray.text import one_line
 
 _LOCAL_PART: Final = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f-\x9f]{1,64}")
 _DOMAIN: Final = re.compile(r"[\w.-]{1,253}")
+_LABEL: Final = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
 
 class EmailAddress(NamedTuple):
@@ -47,7 +48,7 @@ def parse_email(text: str) -> EmailAddress:
         or any(unicodedata.category(character) == "Cf" for character in local)
         or not _DOMAIN.fullmatch(domain)
         or ".." in f"{local}@{domain}"
-        or any(not label or label[0] == "-" or label[-1] == "-" for label in domain.split("."))
+        or domain.endswith((".", "-"))
     ):
         raise _invalid(text, "it has to be NAME@DOMAIN, such as ada@example.com")
     ascii_domain = domain
@@ -57,8 +58,11 @@ def parse_email(text: str) -> EmailAddress:
             domain = idna.decode(ascii_domain)
         except (idna.IDNAError, UnicodeError) as error:
             raise _invalid(text, f"its domain is not a valid name ({error})") from None
-    if any(len(label) > 63 for label in ascii_domain.split(".")):
-        raise _invalid(text, "its domain has a label of more than 63 characters")
+    if not all(_LABEL.fullmatch(label) for label in ascii_domain.split(".")):
+        raise _invalid(
+            text,
+            "each label of its domain has 1 to 63 characters and no hyphen at either end",
+        )
     canonical, mailbox = f"{local}@{domain}", f"{local}@{ascii_domain}"
     return EmailAddress(canonical, mailbox, tuple(dict.fromkeys([canonical, typed, mailbox])))
 
