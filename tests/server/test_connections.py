@@ -20,7 +20,7 @@ import pytest
 import requests
 from pydantic import ValidationError
 from raw_http import RawConnection, asked
-from support import sleepers, text, until
+from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
 from beray.server import main
@@ -361,3 +361,29 @@ def test_a_limit_that_is_too_low_for_all_still_serves() -> None:
     few = open_files.OpenFiles(1024, 100)
     assert few.advice is not None and "1,024" in few.advice and "LimitNOFILE" in few.advice
     assert open_files.OpenFiles(65_536, 21_000).advice is None
+
+
+def test_a_reader_that_takes_nothing_does_not_keep_its_connection(tmp_path: Path) -> None:
+    with RunningServer.start(
+        tmp_path / "data", BERAY_SEND_TIMEOUT_SECONDS="1", BERAY_BODY_SECONDS="1"
+    ) as server:
+        client = server.sign_up()
+        done(client, "!head -c 20000000 /dev/zero | tr '\\0' a | fold -w 1000")
+        token = str(client._session.headers["Authorization"])
+        for path in ("tasks/1/stream", "tasks/1/events?limit=5000"):
+            with RawConnection(server.url) as connection:
+                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                head = f"GET /api/v1/{path} HTTP/1.1\r\nHost: {{host}}\r\nAuthorization: {token}"
+                connection.send(f"{head}\r\n\r\n".encode())
+                port = connection.socket.getsockname()[1]
+                until(lambda port=port: port in peers(server))
+                until(lambda port=port: port not in peers(server))
+
+
+def peers(server: RunningServer) -> set[int]:
+    """Return the ports of the clients that have a connection."""
+    return {
+        found.raddr.port
+        for found in psutil.Process(server.pid).net_connections("tcp4")
+        if found.raddr
+    }

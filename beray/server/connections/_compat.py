@@ -150,7 +150,12 @@ class HttpProtocol(H11Protocol):
             await send(message)
 
         scope.setdefault("extensions", {})[CONNECTION] = self
-        await self._application(scope, receive, send_or_close)
+        try:
+            await self._application(scope, receive, send_or_close)
+        finally:
+            # uvicorn would close the connection only after the client has read what is buffered.
+            if cycle.response_started and not cycle.response_complete:
+                self._leave(None)
 
     def authenticated(self) -> None:
         """Keep the connection until its request has ended, even if others need the place."""
@@ -246,7 +251,10 @@ class HttpProtocol(H11Protocol):
 
     def _look(self) -> None:
         """Set the deadline of the phase that has begun, if one has."""
-        if self._leaving or self._upgraded or self.transport.is_closing():
+        if self._leaving or self._upgraded:
+            return
+        if self.transport.is_closing():
+            self._limit_closing()
             return
         phase = self._current_phase()
         if phase is self._phase:
@@ -305,8 +313,14 @@ class HttpProtocol(H11Protocol):
         else:
             # The end of the response before may still be on its way.
             self.transport.close()
+            self._limit_closing()
 
     # The end
+
+    def _limit_closing(self) -> None:
+        """Limit the time in which a client has to read the rest of the last response."""
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._timeouts.body, self.transport.abort)
 
     def _leave(
         self, status: int | None, detail: object = "", headers: dict[str, str] | None = None
