@@ -38,6 +38,7 @@ from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.newest_events import LoggedEvent
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import state_of
+from beray.server.shortage import patiently
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
 from beray.server.task_pages import public
@@ -260,7 +261,7 @@ class Conversation:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, problem["loc"]))
             raise ChatRefused("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
-        await self._chats.require_sound(self._task, message)
+        await patiently(lambda: self._chats.require_sound(self._task, message))
         if self._app.maintenance.on:
             raise ChatRefused("MAINTENANCE", SAID)
         self._told.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import sqlite3
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import requests
 from support import text, until
+from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
 from beray.server.event_log import EventLog
@@ -77,6 +79,22 @@ def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
             for event in seen
             if event.get("source") == "files"
         )
+
+
+def test_a_chat_message_is_answered_when_there_are_descriptors_again(
+    server: RunningServer,
+) -> None:
+    with server.sign_up() as client:
+        url = server.url.replace("http", "ws", 1) + "/v1/agent_ws/0/"
+        headers = {"Authorization": str(client._session.headers["Authorization"])}
+        with connect(url, additional_headers=headers, proxy=None) as connection:
+            assert json.loads(connection.recv(30)) == {"type": "STATUS"}
+            seen = server.log.read_text().count("shortage")
+            with short(server.pid):
+                message = {"type": "USER_MESSAGE", "text": "!echo done", "attachments": []}
+                connection.send(json.dumps(message))
+                until(lambda: server.log.read_text().count("shortage") > seen)
+            assert json.loads(connection.recv(30))["text"] == "done\n"
 
 
 def test_connections_that_cannot_be_accepted_wait_and_fill_no_log(server: RunningServer) -> None:
