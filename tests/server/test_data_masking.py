@@ -93,6 +93,19 @@ def below_a_system_directory(places: Places) -> Place:
     return places.below("/opt")
 
 
+def below_a_private_folder_of_a_system_directory(places: Places) -> Place:
+    folder = places.below("/opt").data_dir.parent
+    (folder / "private/data").mkdir(parents=True)
+    (folder / "private").chmod(0o700)
+    return Place(folder / "private/data")
+
+
+def below_a_private_folder_of_the_interpreter(places: Places) -> Place:
+    folder = places.below(sys.prefix).data_dir.parent
+    folder.chmod(0o700)
+    return Place(folder / "data")
+
+
 def below_usr(places: Places) -> Place:
     return places.below("/usr/local")
 
@@ -169,6 +182,8 @@ def beside_the_data_of_other_servers(places: Places) -> Place:
     "layout",
     [
         below_a_system_directory,
+        below_a_private_folder_of_a_system_directory,
+        below_a_private_folder_of_the_interpreter,
         below_usr,
         below_nix,
         below_the_interpreter,

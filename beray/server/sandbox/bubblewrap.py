@@ -141,7 +141,7 @@ def command_line(
         *(option for name, content in written.items()
           for option in ("--ro-bind-data", data.add(content), f"/etc/{name}")),
         *(option for bind in mounts for option in _bound(bind, fixed)),
-        *(option for mask in masking.masks(mounts, private) for option in _masked(mask)),
+        *(option for mask in masking.masks(mounts, private, uid) for option in _masked(mask)),
         "--chdir", INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--",
     ]  # fmt: skip
     return CommandLine(arguments, data.contents, uid)

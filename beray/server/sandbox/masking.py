@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,25 +134,32 @@ def check(binds: Iterable[Bind], private: Iterable[PrivatePath]) -> None:
             )
 
 
-def masks(binds: Sequence[Bind], private: Iterable[PrivatePath]) -> list[Mask]:
+def masks(
+    binds: Sequence[Bind], private: Iterable[PrivatePath], uid: int | None = None
+) -> list[Mask]:
     """Return where private data would be visible after ``binds`` were mounted in this order.
 
     Places below another mask, and places that a later bind covers, are left out.
+
+    Args:
+        uid: host uid that mounts the masks; None: the server's. Below a directory that this uid
+            must not enter, it cannot mount anything; the whole directory is masked then.
 
     Raises:
         UnmaskableLayout: a mask would cover a bind.
     """
     known = list(private)
-    found: dict[str, PrivatePath] = {}
+    found: dict[str, tuple[PrivatePath, str]] = {}
     for number, bind in enumerate(binds):
         source = real_path(bind.path)
         for secret in known:
             if is_below(secret.path, source):
-                inside = _moved(secret.path, source, bind.target)
+                masked = secret.path if uid is None else _reachable(secret.path, source, uid)
+                inside = _moved(masked, source, bind.target)
                 later = binds[number + 1 :]
                 if not any(is_at_or_below(inside, other.target) for other in later):
-                    found[inside] = secret
-    for inside, secret in found.items():
+                    found[inside] = secret, masked
+    for inside, (secret, _) in found.items():
         for bind in binds:
             if is_at_or_below(bind.target, inside):
                 raise UnmaskableLayout(
@@ -159,10 +167,25 @@ def masks(binds: Sequence[Bind], private: Iterable[PrivatePath]) -> list[Mask]:
                     f"hide {bind.target}, which they need ({bind.origin})."
                 )
     return [
-        Mask(inside, os.path.isdir(secret.path))
-        for inside, secret in found.items()
-        if not any(is_below(inside, other) for other in found) and os.path.exists(secret.path)
+        Mask(inside, os.path.isdir(masked))
+        for inside, (_, masked) in found.items()
+        if not any(is_below(inside, other) for other in found) and os.path.exists(masked)
     ]
+
+
+def _reachable(path: str, top: str, uid: int) -> str:
+    """Return ``path``, or the first directory from ``top`` to it that ``uid`` must not enter."""
+    directory = top
+    for name in os.path.relpath(path, top).split("/"):
+        try:
+            status = os.stat(directory)
+        except OSError:
+            return path
+        needed = stat.S_IXUSR if status.st_uid == uid else stat.S_IXOTH
+        if not status.st_mode & needed:
+            return directory
+        directory = os.path.join(directory, name)
+    return path
 
 
 def anchors(bind: Bind, fixed: Iterable[str]) -> Iterator[Bind]:
