@@ -30,7 +30,9 @@ _ETC: Final = (
 )  # fmt: skip
 _ACCOUNTS: Final = ("group", "passwd")
 _ETC_NETWORK: Final = ("resolv.conf", "gai.conf")
-_PROC_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_PROC_READ_ONLY: Final = (
+    "/proc/bus", "/proc/fs", "/proc/irq", "/proc/pressure", "/proc/sys", "/proc/sysrq-trigger",
+)  # fmt: skip
 _PROC_HIDDEN: Final = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
     "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",

@@ -26,7 +26,9 @@ from tests.server.gateway.prefab_folders import write_prefab
 
 from .conftest import RANGE, Box, require_root
 
-HOST_FILES = "/proc/sys /proc/irq /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/driver /sys"
+HOST_FILES = (
+    "/proc/sys /proc/irq /proc/pressure /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/driver /sys"
+)
 # Opening for appending changes nothing, and needs the same permission as writing.
 OPEN_ALL = f"""
 for file in /proc/sysrq-trigger $(find {HOST_FILES} -type f 2>/dev/null); do
