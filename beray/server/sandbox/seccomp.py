@@ -56,6 +56,7 @@ _COMMON: Final = {
     "clone3": 435,
     "mount_setattr": 442,
     "quotactl_fd": 443,
+    "memfd_secret": 447,
     "open_tree_attr": 467,
 }
 _X86_64: Final = {
@@ -146,6 +147,8 @@ _ABSENT: Final = frozenset(
     {"clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd"}
     | {"open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick"}
     | {"mount_setattr"}
+    # Its memory is in no count of a process once it is unmapped.
+    | {"memfd_secret"}
 )
 
 

@@ -56,6 +56,7 @@ REQUIRED = [
     "kexec_load",
     "kexec_file_load",
     "clone3",
+    "memfd_secret",
 ]
 
 both = pytest.mark.parametrize("machine", sorted(ARCHITECTURES))
