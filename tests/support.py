@@ -15,9 +15,13 @@ WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "
 """Settings of a shared server in tests; it does not start without a sandbox by itself."""
 
 
-def done(client: BeRayClient, goal: str) -> list[Any]:
-    """All events of a new task, once it has ended."""
-    return list(client.stream_task_updates(client.create_task(goal)["id"]))
+def done(client: BeRayClient, goal: str, **options: Any) -> list[Any]:
+    """Return all events of a new task, once it has ended.
+
+    Args:
+        options: as ``create_task`` takes them.
+    """
+    return list(client.stream_task_updates(client.create_task(goal, **options)["id"]))
 
 
 def text(events: list[Any]) -> str:

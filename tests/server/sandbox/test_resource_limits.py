@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from network_support import needs_own_network
 from support import done, text
 
 from beray import BeRayClient
@@ -81,9 +82,13 @@ def is_sandboxed(server: RunningServer) -> bool:
     return "sandbox: bubblewrap" in server.log.read_text()
 
 
-def ended(client: BeRayClient, goal: str) -> str:
-    """Return the output and the error of a task that a limit has ended."""
-    events: list[Any] = done(client, goal)
+def ended(client: BeRayClient, goal: str, **options: Any) -> str:
+    """Return the output and the error of a task that a limit has ended.
+
+    Args:
+        options: as ``create_task`` takes them.
+    """
+    events: list[Any] = done(client, goal, **options)
     assert events[-1]["status"] == "FAILED", text(events)
     assert events[-1]["reason"] in ("quota", "exit_code"), events[-1]
     return text(events) + str(events[-2].get("details", ""))
@@ -292,6 +297,108 @@ for n in range(6):
     place = libc.shmat(segment, None, 0)
     ctypes.memset(place, 1, 50_000_000)
     libc.shmdt(ctypes.c_void_p(place))
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+SOCKETS = {
+    "streams": """
+for n in range(25):
+    one, other = socket.socketpair()
+    fill(one), fill(other), kept.extend((one, other))
+""",
+    "streams whose sender has been closed": """
+for n in range(25):
+    for one, other in (socket.socketpair(), socket.socketpair()):
+        fill(one), one.close(), kept.append(other)
+""",
+    "datagrams": """
+for n in range(25):
+    for one, other in (socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)):
+        fill(one), one.close(), kept.append(other)
+""",
+    "connections that nobody accepts": """
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("l"), listener.listen(64), kept.append(listener)
+for n in range(50):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect("l"), fill(one), one.close()
+""",
+    "TCP": """
+listener = socket.create_server(("127.0.0.1", 0))
+for n in range(25):
+    one = socket.create_connection(listener.getsockname())
+    fill(one), kept.extend((one, listener.accept()[0]))
+""",
+}
+
+
+@needs_python
+@pytest.mark.parametrize("network", [False, pytest.param(True, marks=needs_own_network)])
+@pytest.mark.parametrize("kind", SOCKETS)
+def test_what_sockets_hold_counts(
+    roomy_server: RunningServer, roomy: BeRayClient, kind: str, network: bool
+) -> None:
+    if not is_sandboxed(roomy_server):
+        pytest.skip("without a sandbox, sockets may be any program's")
+    # 64 descriptors for each process: several share the work.
+    program = f"""
+import os, socket
+kept = []
+def fill(one):
+    one.setblocking(False)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+    try:
+        while True:
+            one.send(b"x" * 50_000)
+    except BlockingIOError:
+        pass
+for n in range(19):
+    if os.fork() == 0:
+        break
+os.mkdir(str(os.getpid()))
+os.chdir(str(os.getpid()))
+{SOCKETS[kind]}
+"""
+    assert f"more than {MEMORY:,} bytes of memory" in ended(
+        roomy, python(program), limits={"network": network}
+    )
+
+
+@needs_python
+@pytest.mark.parametrize(
+    "take",
+    [
+        """
+for n in range(20_000):
+    queue = libc.msgget(0, 0o1600)
+    while libc.msgsnd(queue, b"1" * 8200, 8192, 0o4000) == 0:
+        pass
+""",
+        """
+for n in range(100):
+    libc.semget(0, 32_000, 0o1600)
+""",
+    ],
+    ids=["messages", "semaphores"],
+)
+def test_messages_and_semaphores_count(
+    roomy_server: RunningServer, roomy: BeRayClient, take: str
+) -> None:
+    if not is_sandboxed(roomy_server):
+        pytest.skip("without a sandbox, they may be any program's")
+    program = f"import ctypes\nlibc = ctypes.CDLL(None)\n{take}"
+    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+
+
+@needs_python
+def test_page_tables_count(roomy: BeRayClient) -> None:
+    program = """
+import mmap
+# Pages that are only read are all the same one, and no memory of the process.
+large = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=1)
+for place in range(0, 60_000 << 21, 1 << 21):
+    large[place]
 """
     assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
 

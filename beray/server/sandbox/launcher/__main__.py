@@ -73,7 +73,9 @@ def main(control: int) -> int:
             group.enter()
         _execute(spec)
 
-    status, problem = supervisor.supervise(low, run, limits, spec.get("report"))
+    status, problem = supervisor.supervise(
+        low, run, limits, spec.get("report"), owns_network="network" in spec
+    )
     if group is not None:
         problem = problem or group.problem()
         group.remove()

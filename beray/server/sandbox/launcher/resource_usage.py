@@ -5,6 +5,7 @@ following count, because a command can use them without exceeding any limit of s
 
 - files that were unlinked but are still open or mapped (disk);
 - ``memfd``, System V and other shared memory, mapped or not (memory);
+- buffers of sockets, System V messages and semaphores, page tables (memory);
 - open descriptors of all processes together, which bounds what the kernel keeps for pipes and
   sockets, and the cost of looking at them.
 
@@ -12,11 +13,16 @@ Sources: proc(5), unix(7), namespaces(7), Documentation/filesystems/proc.rst of 
 """
 
 import contextlib
-import ctypes
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable
+
+TYPE_CHECKING = False  # as in typing, whose import would delay every command
+if TYPE_CHECKING or __package__:
+    from beray.server.sandbox.launcher import namespace_memory
+else:  # in the launcher, which finds its modules by their plain names
+    import namespace_memory
 
 LOOK_SECONDS = 0.25
 """Shortest time between two measurements of processes and resident memory."""
@@ -26,8 +32,6 @@ REST = 4
 """Pause after a measurement, in multiples of its duration."""
 _REPORT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_CLONE_NEWIPC = 0x08000000
-_CLONE_NEWUSER = 0x10000000
 _FEWEST_UNSEEN = 2
 
 
@@ -44,9 +48,13 @@ class ResourceWatch:
             means no limit. ``disk`` is the limit of the whole work_dir.
         report: file that receives the bytes and the number of unlinked files, two decimal
             numbers, so that the server can add them to the files of the work_dir.
+        owns_network: the network namespace of this process is that of the command.
     """
 
-    def __init__(self, limits: dict[str, int], report: str | None = None) -> None:
+    def __init__(
+        self, limits: dict[str, int], report: str | None = None, *, owns_network: bool = False
+    ) -> None:
+        self._owns_network = owns_network
         self._processes = limits.get("processes", 0)
         self._memory = limits.get("memory", 0)
         self._disk = limits.get("disk", 0)
@@ -88,11 +96,13 @@ class ResourceWatch:
         return problem
 
     def _excess_of_memory(self, pids: list[int]) -> str | None:
-        used = sum(map(_resident_bytes, pids)) + self._detail.swapped + self._detail.segments
-        if used + self._detail.shared > self._memory:
+        detail = self._detail
+        used = sum(map(_resident_bytes, pids))
+        used += detail.swapped + detail.page_tables + detail.kernel
+        if used + detail.shared > self._memory:
             # Shared memory that is mapped is resident memory already.
             mapped = sum(_status_bytes(pid, b"RssShmem:") for pid in pids)
-            used += max(0, self._detail.shared - mapped)
+            used += max(0, detail.shared - mapped)
         return f"more than {self._memory:,} bytes of memory" if used > self._memory else None
 
     def _excess_of_detail(self, pids: list[int]) -> str | None:
@@ -105,7 +115,8 @@ class ResourceWatch:
                 return f"more than {self._descriptors:,} open files of all processes together"
         if self._memory:
             detail.swapped = _swapped_bytes(pids)
-            detail.segments = _segment_bytes(pids)
+            detail.page_tables = sum(_status_bytes(pid, b"VmPTE:") for pid in pids)
+            detail.kernel = namespace_memory.used_bytes(pids, owns_network=self._owns_network)
             if problem := self._excess_of_memory(pids):
                 return problem
         if self._disk and detail.unlinked > self._disk:
@@ -148,7 +159,8 @@ class _Detail:
         self.unlinked_files = 0
         self.shared = 0
         self.swapped = 0
-        self.segments = 0
+        self.kernel = 0
+        self.page_tables = 0
         self.unseen = False
         """True if a process holds something that the supervisor cannot measure."""
         self._counted: set[tuple[int, int]] = set()
@@ -269,57 +281,3 @@ def _shared_memory_device() -> int:
         return os.fstat(file).st_dev
     finally:
         os.close(file)
-
-
-# System V shared memory lives in an IPC namespace and needs no process to hold it.
-
-
-def _segment_bytes(pids: Iterable[int]) -> int:
-    """Return the bytes of System V segments that no process has attached.
-
-    Attached ones are resident memory. Segments of the server's own namespace are not counted:
-    they may be anyone's.
-    """
-    namespaces = {os.stat("/proc/self/ns/ipc").st_ino}
-    total = 0
-    for pid in pids:
-        try:
-            namespace = os.stat(f"/proc/{pid}/ns/ipc").st_ino
-        except OSError:
-            continue
-        if namespace not in namespaces:
-            namespaces.add(namespace)
-            total += _segment_bytes_of(pid)
-    return total
-
-
-def _segment_bytes_of(pid: int) -> int:
-    """Read the segments of the namespace of ``pid`` in a child process that joins it."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if _join(pid):
-                with open("/proc/sysvipc/shm", "rb") as file:
-                    rows = [line.split() for line in file.read().splitlines()[1:]]
-                total = sum(int(row[14]) + int(row[15]) for row in rows if int(row[6]) == 0)
-                os.write(write, b"%d" % total)
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as file:
-        data = file.read()
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(child, 0)
-    return int(data or 0)
-
-
-def _join(pid: int) -> bool:
-    """Join the IPC namespace of ``pid``, through its user namespace if that is necessary."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = os.open(f"/proc/{pid}/ns", os.O_RDONLY | os.O_DIRECTORY)
-    ipc = os.open("ipc", os.O_RDONLY, dir_fd=folder)
-    if libc.setns(ipc, _CLONE_NEWIPC) == 0:
-        return True
-    user = os.open("user", os.O_RDONLY, dir_fd=folder)
-    return bool(libc.setns(user, _CLONE_NEWUSER) == 0 and libc.setns(ipc, _CLONE_NEWIPC) == 0)

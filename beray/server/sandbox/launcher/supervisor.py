@@ -34,6 +34,8 @@ def supervise(
     run: Callable[[], object],
     bounds: dict[str, int],
     report: str | None = None,
+    *,
+    owns_network: bool = False,
 ) -> tuple[int, str | None]:
     """Fork a child that calls ``run``; return ``(status, problem)`` when all of it is gone.
 
@@ -45,6 +47,7 @@ def supervise(
         run: leaves the process by itself; where it does not, that ends with status 127.
         bounds: names and numbers; ``ResourceWatch`` says which of them are watched here.
         report: file for what ``ResourceWatch`` finds.
+        owns_network: as ``ResourceWatch`` takes it.
     """
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -57,7 +60,7 @@ def supervise(
     child = _start(run)
     watch = None
     if _LINUX and resource_usage.is_watched(bounds):
-        watch = resource_usage.ResourceWatch(bounds, report)
+        watch = resource_usage.ResourceWatch(bounds, report, owns_network=owns_network)
     status, problem = _wait(child, control, wake_read, watch)
     _sweep(child)
     return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
