@@ -139,6 +139,8 @@ def sandbox(settings: Settings, decision: Decision) -> Finding:
 
 def network(settings: Settings, decision: Decision, state: NetworkState) -> Finding:
     """Return the finding for the network that commands reach."""
+    if decision.kind is None:
+        return Finding("network", "depends on the sandbox")
     if decision.kind == "none":
         return Finding("network", "commands use the network of the host")
     who = {
@@ -150,7 +152,10 @@ def network(settings: Settings, decision: Decision, state: NetworkState) -> Find
         who += ", and agents"
     if who == "no task" and not state.allow:
         return Finding("network", "commands have no network")
-    return Finding("network", f"{who}: {state}", state.reason if state.needs_attention else None)
+    if not state.needs_attention:
+        return Finding("network", f"{who}: {state}")
+    mode = "refused" if state.mode == "refused" else "network of the host"
+    return Finding("network", f"{who}: {mode}", state.reason)
 
 
 def data_directory(path: Path) -> Finding:

@@ -207,3 +207,5 @@ def test_a_check_names_what_keeps_a_server_from_starting(tmp_path: Path) -> None
     assert found.returncode == 1
     assert "does not start" in found.stdout
     assert "Install the package bubblewrap" in " ".join(found.stdout.split())
+    assert "slirp4netns" not in found.stdout
+    assert "not sandboxed" not in found.stdout
