@@ -177,12 +177,16 @@ def _missing() -> str | None:
         return "slirp4netns is not installed"
     if not _TUN.exists():
         return f"{_TUN} does not exist"
+    if not os.access(_TUN, os.R_OK | os.W_OK):
+        return f"the server's user cannot open {_TUN}"
     return None
 
 
 def _fix() -> str:
     if program() is None:
         return INSTALL
+    if _TUN.exists():
+        return f"permit it (chmod 0666 {_TUN}) and restart the server"
     return f"give the server's container {_TUN} (docker run --device {_TUN}) and restart it"
 
 

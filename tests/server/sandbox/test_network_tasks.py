@@ -138,6 +138,19 @@ def test_the_state_names_what_to_do(
     assert ("apt install slirp4netns" in str(state)) is sandboxed
 
 
+def test_a_tun_device_that_cannot_be_opened_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_policy, "program", lambda: "/usr/bin/slirp4netns")
+    device = tmp_path / "tun"
+    device.touch()
+    monkeypatch.setattr(network_policy, "_TUN", device)
+    monkeypatch.setattr(network_policy.os, "access", lambda path, _mode: path != device)
+    state = network_policy.find(sandboxed=True, shared=True)
+    assert state.mode == "refused"
+    assert f"chmod 0666 {device}" in state.reason
+
+
 @needs_own_network
 async def test_a_network_that_cannot_be_made_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
