@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_support import needs_own_network
+from network_support import needs_bubblewrap, needs_own_network
 from support import done, text
 
 from beray import BeRayClient
@@ -455,6 +455,43 @@ time.sleep(60)
     status, output = supervised(unprivileged_folder, [str(PYTHON), "-c", program], limits)
     assert status == 128 + signal.SIGKILL, output
     assert "more than 40,000,000 bytes" in output
+
+
+@needs_python
+@needs_bubblewrap
+@pytest.mark.parametrize("nested", [[], ["--disable-userns"]])
+@pytest.mark.parametrize(
+    "take",
+    [
+        "for n in range(100): libc.semget(0, 32_000, 0o1600)",
+        "kept = [filled(*socket.socketpair()) for n in range(400)]",
+    ],
+    ids=["semaphores", "sockets"],
+)
+def test_namespaces_count_for_a_supervisor_that_is_not_root(
+    unprivileged_folder: Path, take: str, nested: list[str]
+) -> None:
+    program = f"""
+import ctypes, socket, time
+libc = ctypes.CDLL(None)
+def filled(one, other):
+    one.setblocking(False)
+    try:
+        while True:
+            one.send(b"x" * 50_000)
+    except BlockingIOError:
+        return one, other
+{take}
+time.sleep(60)
+"""
+    box = ["bwrap", "--unshare-all", "--unshare-user", *nested, "--ro-bind", "/", "/", "--"]
+    works = subprocess.run([*box, "true"], capture_output=True, check=False)
+    if works.returncode:
+        pytest.skip(works.stderr.decode())
+    command = [*box, str(PYTHON), "-c", program]
+    status, output = supervised(unprivileged_folder, command, {"memory": 60_000_000})
+    assert status == 128 + signal.SIGKILL, output
+    assert "more than 60,000,000 bytes of memory" in output
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 System V segments, message queues and semaphores, and the buffers of sockets. No process needs to
 have them mapped or open. Linux only, standard library only.
 
-Sources: sysvipc(7), sock_diag(7), ``linux/unix_diag.h``, ``linux/inet_diag.h``,
+Sources: sysvipc(7), ioctl_ns(2), sock_diag(7), ``linux/unix_diag.h``, ``linux/inet_diag.h``,
 ``linux/netlink_diag.h`` and ``linux/sock_diag.h``.
 """
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_NS_GET_USERNS = 0xB701
 _SEMAPHORE_BYTES = 128
 """What one semaphore takes, at most: ``struct sem`` fills cache lines."""
 _NETLINK_SOCK_DIAG = 4
@@ -74,20 +76,28 @@ def _used_bytes_of(pid: int, names: list[str]) -> int:
 
 
 def _join(pid: int, names: list[str]) -> None:
-    """Join namespaces of ``pid``, through its user namespace if that is necessary.
+    """Join namespaces of ``pid``, through the user namespace that owns them if necessary.
 
     Raises:
         OSError: the kernel refuses.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
     folder = os.open(f"/proc/{pid}/ns", os.O_RDONLY | os.O_DIRECTORY)
     flags = {"ipc": _CLONE_NEWIPC, "net": _CLONE_NEWNET}
     wanted = [(os.open(name, os.O_RDONLY, dir_fd=folder), flags[name]) for name in names]
-    user = os.open("user", os.O_RDONLY, dir_fd=folder)
-    refused = [one for one in wanted if libc.setns(*one)]
-    if refused and (libc.setns(user, _CLONE_NEWUSER) or any(libc.setns(*one) for one in refused)):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    try:
+        _set_namespaces(wanted)
+    except PermissionError:
+        # The process itself may be in a further user namespace, below the owner.
+        owner = fcntl.ioctl(wanted[0][0], _NS_GET_USERNS)
+        _set_namespaces([(owner, _CLONE_NEWUSER), *wanted])
+
+
+def _set_namespaces(wanted: list[tuple[int, int]]) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for descriptor, flag in wanted:
+        if libc.setns(descriptor, flag):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
 
 
 def _ipc_bytes() -> int:
