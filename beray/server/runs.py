@@ -18,7 +18,7 @@ from beray.server.budget import Budget
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
-from beray.server.runners import Chosen, Job, Outcome, Runners
+from beray.server.runners import Chosen, Job, Outcome, Runners, agent_homes
 from beray.server.runners.base import GatewayAccess, OverBudget
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
@@ -124,13 +124,16 @@ class Runs:
         if needs is not None:
             return _failed("network", needs)
         runner = self._runners.choose(chosen.runner)
+        is_agent = chosen.runner in ("acp", "command")
         if self._sandbox.networks.uses_host(chosen.runner, asked=job.network):
             await self._event_log.append(task.id, _warning(self._sandbox.networks.state))
 
         async def attempt() -> tuple[Outcome, MsgError | None]:
             try:
                 async with self._files.telling(job.work_dir, sink.emit_aside):
-                    ended = await self._bounded(job, runner.run(job, sink), budget)
+                    ended = await self._bounded(
+                        job, runner.run(job, sink), budget, is_agent=is_agent
+                    )
                     sink.end_line()
                 await sink.flush()
             except OutputLimit:
@@ -146,7 +149,7 @@ class Runs:
         return await patiently(attempt)
 
     async def _bounded(
-        self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget
+        self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget, *, is_agent: bool
     ) -> tuple[Outcome, MsgError | None]:
         space = self._workspaces.space(job.task_id) or self._sandbox.disk_space(job.work_dir)
         try:
@@ -158,13 +161,17 @@ class Runs:
                 return _failed("quota", str(error))
             raise
         running = asyncio.ensure_future(run)
-        guard = asyncio.ensure_future(space.enforce())
+        guards = [asyncio.ensure_future(space.enforce())]
+        if is_agent and self._sandbox.kind == "bubblewrap":
+            copies = agent_homes.enforce(self._settings, job.user_id)
+            guards.append(asyncio.ensure_future(copies))
         try:
             seconds = await budget.begin()
             async with asyncio.timeout(seconds) as clock:
-                await asyncio.wait([running, guard], return_when=asyncio.FIRST_COMPLETED)
-            if guard.done():
-                guard.result()
+                await asyncio.wait([running, *guards], return_when=asyncio.FIRST_COMPLETED)
+            for guard in guards:
+                if guard.done():
+                    guard.result()
             return running.result(), None
         except OverBudget as error:
             return _failed("budget", str(error))
@@ -175,9 +182,9 @@ class Runs:
                 return _broken(job.task_id, error)
             return _failed("budget", f"the limit is reached: {seconds:g} seconds")
         finally:
-            running.cancel()
-            guard.cancel()
-            await asyncio.wait([running, guard])
+            for started in (running, *guards):
+                started.cancel()
+            await asyncio.wait([running, *guards])
             space.forget()
 
 

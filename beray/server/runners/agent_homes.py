@@ -8,6 +8,7 @@ persists, because agents replace their sign-in tokens there.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -19,6 +20,8 @@ from typing import Final
 from filelock import FileLock
 
 from beray.server import disk_usage, folders
+from beray.server.disk_usage import DiskLimits
+from beray.server.quota import DiskSpace, OverQuota
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
@@ -30,8 +33,7 @@ OPERATOR: Final = "operator"
 """Directory that replaces ``USER_ID`` on a personal server that runs as root."""
 MAX_ENTRIES: Final = 100_000
 MAX_GROWTH: Final = 2
-"""Size to which a copy may grow, as a multiple of ``agent_copy_bytes``. It is checked when a
-run begins."""
+"""Size to which a copy may grow, as a multiple of ``agent_copy_bytes``."""
 _LOCK_FILE: Final = ".lock"
 _UNFINISHED: Final = ".unfinished-"
 _BLOCK: Final = 1024**2
@@ -72,6 +74,29 @@ def home_of(settings: Settings, user_id: int) -> Path | None:
     if os.geteuid() == 0:
         return settings.data_dir / FOLDER / OPERATOR
     return None
+
+
+async def enforce(settings: Settings, user_id: int) -> None:
+    """Measure a user's copies again and again, until cancelled.
+
+    Raises:
+        OverQuota: they have grown larger than the limit for all of them together.
+    """
+    home = home_of(settings, user_id)
+    number = sum(bind.writable for bind in settings.agent_binds())
+    if home is None or not number:
+        await asyncio.get_running_loop().create_future()
+        return
+    home.parent.mkdir(mode=0o700, exist_ok=True)
+    home.mkdir(mode=0o700, exist_ok=True)
+    most = DiskLimits(number * MAX_GROWTH * settings.agent_copy_bytes, number * 2 * MAX_ENTRIES)
+    try:
+        await DiskSpace(home, most).enforce()
+    except OverQuota:
+        raise OverQuota(
+            f"the private copies of BERAY_AGENT_PATHS take more than {most.bytes:,} bytes "
+            f"(BERAY_AGENT_COPY_BYTES) or {most.files:,} files"
+        ) from None
 
 
 def _private(bind: Bind, home: Path, settings: Settings, uid: int | None) -> Bind:

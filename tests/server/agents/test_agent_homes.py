@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import text
+from support import done, text
 
 from beray import BeRayClient
 from beray.server.runners import agent_homes
@@ -166,6 +166,26 @@ def test_a_copy_that_has_grown_too_large_is_refused(tmp_path: Path, source: Path
     with pytest.raises(AgentCopyError, match="agent-homes/1 in the data directory"):
         binds(settings, 1)
     copy_of(settings, 2)
+
+
+def test_a_copy_that_grows_too_large_ends_the_agent(tmp_path: Path, source: Path) -> None:
+    environ = {
+        "BERAY_PUBLIC_URL": "https://beray.example",
+        "BERAY_COMMAND": "sh",
+        "BERAY_AGENT_PATHS": f"{source}=rw",
+        "BERAY_AGENT_COPY_BYTES": "1000000",
+    }
+    with RunningServer.start(tmp_path / "server", **environ) as server:
+        if "sandbox: bubblewrap" not in server.log.read_text():
+            pytest.skip("bubblewrap does not work here")
+        with server.sign_up() as client, server.sign_up() as other:
+            fill = f"head -c 3000000 /dev/zero > {source}/cache; sleep 60"
+            events: list[Any] = done(client, fill)
+            assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "quota"), events
+            assert "more than 2,000,000 bytes (BERAY_AGENT_COPY_BYTES)" in events[-2]["details"]
+            # Only the agents of this user are concerned.
+            assert done(client, "!sleep 0.1")[-1]["status"] == "COMPLETED"
+            assert done(other, "sleep 0.1")[-1]["status"] == "COMPLETED"
 
 
 def test_without_a_sandbox_there_is_nothing_to_bind(tmp_path: Path, source: Path) -> None:
