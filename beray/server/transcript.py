@@ -9,8 +9,9 @@ from beray.server import stored_events
 from beray.server.store import Store
 from beray.server.tables import Task
 
-LONGEST: Final = 60_000
-"""Characters of a transcript; of a longer conversation it has the end."""
+MAX_BYTES: Final = 60_000
+"""Bytes of a transcript in UTF-8; of a longer conversation it has the end. With a message, it
+has to fit into one argument of a program, which Linux limits to 131,071 bytes."""
 
 
 def transcript(store: Store, task: Task) -> str:
@@ -34,11 +35,13 @@ def transcript(store: Store, task: Task) -> str:
                 parts.append(f"\n\n{speaker}: ")
             speaker = said_by
             parts.append(event["text"])
-            length += len(event["text"])
-            if length > LONGEST:
+            length += len(event["text"].encode(errors="replace"))
+            if length > MAX_BYTES:
                 break
     if not speaker:
         return ""
     parts.append(f"{speaker}: ")
-    text = "".join(reversed(parts))
-    return f"The conversation so far:\n\n{text[-LONGEST:]}\n\nThe user says now:"
+    end = "".join(reversed(parts)).encode(errors="replace")[-MAX_BYTES:]
+    # The cut may be in the middle of a character.
+    text = end.decode(errors="ignore")
+    return f"The conversation so far:\n\n{text}\n\nThe user says now:"

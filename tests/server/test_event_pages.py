@@ -21,7 +21,7 @@ from beray.server.newest_events import LoggedEvent, NewestEvents
 from beray.server.store import Order, Store
 from beray.server.stored_events import Extent
 from beray.server.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
-from beray.server.transcript import LONGEST, transcript
+from beray.server.transcript import MAX_BYTES, transcript
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024
@@ -163,7 +163,16 @@ def test_a_transcript_is_read_from_the_end(store: Store) -> None:
     text = transcript(store, task)
     conversation = text.removeprefix("The conversation so far:\n\n")
     conversation = conversation.removesuffix("\n\nThe user says now:")
-    assert conversation == ("a" * 20_000 + "b" * 20_000 + "c" * 30_000)[-LONGEST:]
+    assert conversation == ("a" * 20_000 + "b" * 20_000 + "c" * 30_000)[-MAX_BYTES:]
+
+
+def test_a_transcript_is_limited_in_bytes(store: Store) -> None:
+    task_id = stored(store, ["漢" * 20_001, "字" * 15_000])
+    task = store.task(task_id)
+    assert task is not None
+    text = transcript(store, task)
+    assert len(text.encode()) < MAX_BYTES + 100
+    assert "漢" * 4_999 + "字" * 15_000 in text and "\ufffd" not in text
 
 
 # Over HTTP
