@@ -185,9 +185,13 @@ def _fill(database: Path, task_id: int, count: int) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("DELETE FROM events WHERE task_id = ?", (task_id,))
         bodies = ((task_id, seq, _line(task_id, seq)) for seq in range(1, count))
-        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", bodies)
+        insert = "INSERT INTO events (task_id, seq, body) VALUES (?, ?, ?)"
+        connection.executemany(insert, bodies)
         end = {"seq": count, "task_id": task_id, "type": "TASK_STATUS", "status": "COMPLETED"}
-        connection.execute("INSERT INTO events VALUES (?, ?, ?)", (task_id, count, json.dumps(end)))
+        connection.execute(
+            "INSERT INTO events (task_id, seq, body) VALUES (?, ?, ?)",
+            (task_id, count, json.dumps(end)),
+        )
         connection.execute("UPDATE tasks SET last_seq = ? WHERE id = ?", (count, task_id))
 
 

@@ -259,7 +259,7 @@ class Chats:
         """How an answer ended that has said neither its end nor an error."""
         if outcome.status == "COMPLETED":
             return None
-        rows = await run_in_threadpool(self._store.ends_behind, task_id, after)
+        rows = await run_in_threadpool(self._store.ends_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()

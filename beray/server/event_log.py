@@ -226,7 +226,7 @@ class EventLog:
                     raise TaskEnded(f"task {task_id} takes no more events")
                 seq = position.last_seq + 1
                 body = _body(seq, now, append)
-                rows.append({"task_id": task_id, "seq": seq, "body": body})
+                rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
                 is_last = False
                 if isinstance(event, TaskStatusChanged):
                     is_last = event.status in TERMINAL_STATUSES

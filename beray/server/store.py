@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import String, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import String, bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session
 
@@ -219,7 +219,8 @@ class Store(Database):
         ends_in_message = exists().where(
             StoredEvent.task_id == Task.id,
             StoredEvent.seq == Task.last_seq,
-            StoredEvent.body.contains('"type":"USER_MESSAGE"'),
+            (StoredEvent.type == "USER_MESSAGE")
+            | StoredEvent.type.is_(None) & StoredEvent.body.contains('"type":"USER_MESSAGE"'),
         )
         unfinished = (
             select(Task.id, Task.user_id, Task.chat, Task.status, Task.held, Task.last_seq)
@@ -342,15 +343,12 @@ class Store(Database):
         session.execute(update(Task).where(Task.id == task_id).values(values))
         changes.add(session, user_id, task_id, status, reason, at)
 
-    def ends_behind(self, task_id: int, after: int) -> int:
-        """How many events behind ``after`` say the end of an answer, or an error."""
-        kinds = [
-            StoredEvent.body.contains(f'"type":"{kind}"') for kind in ("AGENT_EVENT_END", "ERROR")
-        ]
-        behind = (StoredEvent.task_id == task_id) & (StoredEvent.seq > after)
+    def ends_after(self, task_id: int, seq: int) -> int:
+        """Return how many events after ``seq`` report the end of an answer, or an error."""
+        ends = StoredEvent.type.in_(("AGENT_EVENT_END", "ERROR"))
+        of_answer = (StoredEvent.task_id == task_id) & (StoredEvent.seq > seq)
         with self.reading() as session:
-            counted = select(func.count()).where(behind, or_(*kinds))
-            return session.scalar(counted) or 0
+            return session.scalar(select(func.count()).where(of_answer, ends)) or 0
 
 
 def _require_queued_below(session: Session, user_id: int, limit: int) -> None:

@@ -130,7 +130,10 @@ class CreationKey(Base):
 
 
 class StoredEvent(Base):
-    """One event of a task; ``body`` is its JSON as the wire carries it."""
+    """One event of a task; ``body`` is its JSON as the wire carries it.
+
+    ``type`` is the event's type; None for events that versions before 0009 of the schema stored.
+    """
 
     __tablename__ = "events"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -140,6 +143,7 @@ class StoredEvent(Base):
     )
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     body: Mapped[str]
+    type: Mapped[str | None]
 
 
 class TaskChange(Base):

@@ -14,7 +14,7 @@ from sqlalchemy import MetaData, create_engine, select
 from beray.server import migrations
 from beray.server.database import UnusableDatabase
 from beray.server.store import Store, utc_now
-from beray.server.tables import VerificationCode
+from beray.server.tables import StoredEvent, Task, VerificationCode
 
 
 def schema(path: Path) -> dict[str, list[str]]:
@@ -114,3 +114,28 @@ def test_a_changed_schema_is_found_at_the_start(
     connection.close()
     with pytest.raises(UnusableDatabase, match=missing):
         Store(path)
+
+
+def test_a_tool_result_is_no_end_of_an_answer(tmp_path: Path) -> None:
+    store = Store(tmp_path / "db.sqlite3")
+    user = store.add_user("ada@example.test", None)
+    rows = [
+        ("AGENT_EVENT_TOOL_RESULT", '{"result":{"type":"ERROR"}}'),
+        ("AGENT_EVENT_TEXT_CHUNK", '{"text":"\\"type\\":\\"AGENT_EVENT_END\\""}'),
+        ("AGENT_EVENT_TOOL_RESULT", '{"result":{"type":"error"}}'),
+    ]
+    with store.writing() as session:
+        task = Task(
+            user_id=user.id, goal="", status="RUNNING", created_at=utc_now(), last_seq=0, held=False
+        )
+        session.add(task)
+        session.flush()
+        task_id = task.id
+        for seq, (kind, body) in enumerate(rows, 1):
+            session.add(StoredEvent(task_id=task_id, seq=seq, body=body, type=kind))
+    assert store.ends_after(task_id, 0) == 0
+    with store.writing() as session:
+        session.add(StoredEvent(task_id=task_id, seq=4, body="{}", type="ERROR"))
+    assert store.ends_after(task_id, 0) == 1
+    assert store.ends_after(task_id, 4) == 0
+    store.close()
