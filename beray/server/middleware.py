@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
@@ -34,6 +35,10 @@ _UPLOADS: Final = re.compile(
 )
 
 log = structlog.get_logger("beray.http")
+
+
+STOPPING: Final = "The server is stopping; the request was not completed. Send it again."
+STOPPING_SECONDS: Final = 5
 
 
 class _BodyTooLarge(Exception):
@@ -104,6 +109,11 @@ class Envelope:
                 await self._app(scope, bounded, answer)
             if exceeded is not None and not started:
                 await fail(413, too_large(exceeded))
+        except asyncio.CancelledError:
+            # The server stops, and the time for requests under way has passed. A response that
+            # has begun ends with its connection.
+            if not started:
+                await fail(503, STOPPING, {"Retry-After": str(STOPPING_SECONDS)})
         except Exception as error:
             if started:
                 # Too late for a status: the connection breaks, and is seen to.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -20,7 +22,7 @@ from support import sleepers, text, until
 from beray import BeRayClient
 from beray.server import logs, main
 from beray.testing import RunningServer
-from beray.testing.server import FORKS
+from beray.testing.server import FORKS, PASSWORD
 
 
 def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:
@@ -262,3 +264,26 @@ def test_sighup_stops_the_server_as_sigterm_does(tmp_path: Path) -> None:
         until(lambda: "Finished server process" in server.log.read_text())
         server.restart()
         assert client.get_task(task["id"])["reason"] == "shutdown"
+
+
+def test_an_upload_under_way_is_asked_to_come_again(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server, server.sign_up("a@b.example") as client:
+        token = client.login("a@b.example", PASSWORD)["access_token"]
+        task = client.create_task("!true")
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            head = (
+                f"PUT /api/v1/tasks/{task['id']}/files/content?path=x HTTP/1.1\r\n"
+                f"Host: {address.hostname}\r\nAuthorization: Bearer {token}\r\n"
+                "Content-Length: 100000\r\n\r\n"
+            )
+            connection.sendall(head.encode() + b"x" * 10_000)
+            until(lambda: list((server.data_dir / "workspaces" / ".incoming").iterdir()))
+            os.kill(server.pid, signal.SIGTERM)
+            answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "retry-after: 5" in answer.lower() and "stopping" in answer
+        until(lambda: "Finished server process" in server.log.read_text())
+        assert "Traceback" not in server.log.read_text()
+        server.restart()
+        assert client.list_files_tree(task["id"]) == []
