@@ -19,6 +19,7 @@ from beray.server.accounts import running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
 from beray.server.dependencies import Services
+from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
 from beray.server.gateway import access, api_keys
@@ -132,12 +133,14 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             listener = TokenListener(app, settings.data_dir / "scratch")
         access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, open_requests, listener)
         runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
+        ends = EndWriter(event_log)
+        closing.push_async_callback(ends.close)
         queue = RunQueue(
-            store, event_log, runs, workspaces,
+            store, event_log, runs, workspaces, ends=ends,
             slots=settings.slots, user_slots=settings.slots_per_user,
         )  # fmt: skip
         closing.push_async_callback(queue.close)
-        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces)
+        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
         closing.push_async_callback(chats.close)
         accounts = await closing.enter_async_context(running_accounts(settings, store))
         app.state.sandbox = sandbox

@@ -14,9 +14,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from beray.events import MsgError, MsgUserMessage, TaskStatusChanged
+from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
 from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.beneath import PathError
+from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.runners import Outcome, Runners
@@ -58,7 +59,10 @@ class Chats:
         runners: Runners,
         runs: Runs,
         workspaces: Workspaces,
+        *,
+        ends: EndWriter,
     ) -> None:
+        self._ends = ends
         self._settings = settings
         self._store = store
         self._feed = feed
@@ -114,6 +118,8 @@ class Chats:
             await asyncio.wait([self._answers[task.id]])
         if task.id in self._answers:
             raise ChatRefused("BUSY", "An answer is under way; say this when it has ended.")
+        if self._ends.is_pending(task.id):
+            raise ChatRefused("BUSY", "The end of the last answer cannot be saved yet; try again.")
         try:
             self._slots.require_place(task.user_id)
         except QueueFull as full:
@@ -220,15 +226,17 @@ class Chats:
                 logged = self._event_log.enqueue(task.id, message)
             reason = "shutdown" if self._closing else "user"
             problem = MsgError(code="STOPPED", details="The answer was stopped.")
+        except (OSError, RuntimeError, SQLAlchemyError) as error:
+            log.error("an answer broke", task_id=task.id, exc_info=error)
+            reason = "error"
+            problem = MsgError(code="RUNNER_FAILED", details="The server could not answer.")
         # Whoever reads that it has ended may say the next thing at once.
         self._ending.add(task.id)
-        try:
-            if problem is not None:
-                await self._event_log.append(task.id, problem)
-            waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
-            await self._event_log.append(task.id, waits)
-        except (TaskEnded, SQLAlchemyError) as error:
-            log.warning("an answer has no end in its log", task_id=task.id, error=str(error))
+        waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
+        last: list[Event] = [waits] if problem is None else [problem, waits]
+        if not await _is_written(logged):
+            last.insert(0, message)
+        await self._ends.write(task.id, last)
         self._feed.wake(task.user_id)
 
     async def _current(self, task: Task) -> Task:
@@ -264,3 +272,11 @@ class Chats:
             return None
         code = (outcome.reason or "failed").upper()
         return MsgError(code=code, details="The agent has ended without an answer.")
+
+
+async def _is_written(logged: asyncio.Future[int] | None) -> bool:
+    """Return whether an event that was enqueued is in the log; a cancelled wait changes nothing."""
+    if logged is None:
+        return False
+    await asyncio.wait([logged])
+    return logged.cancelled() or logged.exception() is None

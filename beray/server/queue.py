@@ -11,9 +11,11 @@ from functools import partial
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, TaskStatusChanged
+from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairQueue
 from beray.server.runs import Runs
@@ -37,6 +39,7 @@ class RunQueue:
         runs: Runs,
         workspaces: Workspaces,
         *,
+        ends: EndWriter,
         slots: int,
         user_slots: int | None,
     ) -> None:
@@ -44,6 +47,7 @@ class RunQueue:
         self._event_log = event_log
         self._runs = runs
         self._workspaces = workspaces
+        self._ends = ends
         self._waiting = FairQueue(slots, user_slots)  # of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
@@ -146,7 +150,7 @@ class RunQueue:
         del self._running[task_id]
         self._stop_reasons.pop(task_id, None)
         if not run.cancelled() and (error := run.exception()) is not None:
-            log.error("the end of a run could not be logged", task_id=task_id, exc_info=error)
+            log.error("a run failed unexpectedly", task_id=task_id, exc_info=error)
         self._fill()
 
     async def _run(self, task_id: int) -> None:
@@ -155,9 +159,14 @@ class RunQueue:
         except asyncio.CancelledError:
             reason = self._stop_reasons.get(task_id)
             status = "STOPPED" if reason == "user" else "FAILED"
+        except TaskEnded:
+            return
+        except (OSError, RuntimeError, SQLAlchemyError) as error:
+            log.error("a run broke", task_id=task_id, exc_info=error)
+            status, reason = "FAILED", "error"
         # It has ended, and only says so now: too late for a stop.
         self._stop_reasons[task_id] = "ended"
-        await self._say(task_id, status, reason)
+        await self._ends.write(task_id, [TaskStatusChanged(status=status, reason=reason)])
 
     async def _outcome(self, task_id: int) -> tuple[str, str | None]:
         task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
