@@ -71,6 +71,7 @@ def test_hundreds_of_runs_leave_nothing_behind(tmp_path: Path) -> None:
         many(models, clients, TASKS - WARM)
         assert [server, *server.children()] == family
         for process, before, bytes_before in zip(family, descriptors, resident, strict=True):
-            assert process.num_fds() <= before + 2
+            # Kept connections of clients and of the database come and go, a few at a time.
+            assert process.num_fds() <= before + AT_ONCE
             assert process.memory_info().rss < bytes_before * 1.1 + 4 * 1024**2
         assert list((models.server.data_dir / "scratch").iterdir()) == []
