@@ -1,4 +1,6 @@
-"""Known secrets, and the filter that cuts them out of what a task says.
+"""Known secrets, and the filter that cuts them out of the stored events of a task.
+
+Only events are changed: commands, tools, files and the input of models keep their text.
 
 It is for mistakes: a tool that prints its environment, a model that repeats a header.
 Whoever has a secret and means to give it away can write it backwards.
@@ -28,13 +30,27 @@ CUT: Final = "[secret]"
 """What is said instead of one."""
 SHORTEST: Final = 6
 """Characters below which a value is too common to be cut wherever it comes up."""
-_NAMES: Final = re.compile("KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE", re.I)
+_PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+"""One part of a name: ``API`` and ``KEY`` of ``API_KEY``, ``api`` and ``Key`` of ``apiKey``."""
+_SECRET_PART: Final = re.compile(
+    "keys?|tokens?|secrets?|pass|passwords?|passwd|passphrase|pwd|pw|sshpass|credentials?|creds?"
+    "|auth|authorization|bearer|cookies?|jwt|pat|.*(password|passwd|secret|apikeys?|accesskey)"
+    "|.*(access|api|auth|bearer|refresh|session)token"
+)
+_SETTING_PART: Final = re.compile(
+    "age|alg|algorithm|audience|backend|bytes|count|days|dir|directory|disabled|domain|enabled"
+    "|endpoint|expiration|expires|expiry|file|format|host|hours|issuer|kind|length|lifetime|limit"
+    "|method|minutes|mode|name|path|policy|port|prefix|provider|required|scheme|seconds|size|sock"
+    "|suffix|timeout|ttl|type|uri|url|user|username|version"
+)
+"""Last parts of names of settings about secrets, such as ``BERAY_TOKEN_SECONDS``."""
+_COUNTED: Final = frozenset({"max", "min"})
 _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 
 
 def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
     """All that a task with these MCP servers could give away by mistake."""
-    found = [*of_environ(os.environ), *of_tools(tools or ()), *settings.agent_environ().values()]
+    found = [*of_environ(os.environ), *of_tools(tools or ())]
     found += _of_operators_programs(settings)
     own = (settings.smtp_password, settings.agent_token)
     return [*found, *(secret.get_secret_value() for secret in own if secret is not None)]
@@ -43,8 +59,28 @@ def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] |
 def of_environ(environ: Mapping[str, str]) -> Iterator[str]:
     """The values of the variables that are named as secrets are; no paths of files."""
     for name, value in environ.items():
-        if _NAMES.search(name) and not value.startswith("/"):
+        if is_secret_name(name) and not value.startswith("/"):
             yield value
+
+
+def secret_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables whose values are cut out of events, sorted."""
+    return sorted(
+        name
+        for name, value in environ.items()
+        if len(value) >= SHORTEST and any(of_environ({name: value}))
+    )
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable, or a parameter of a URL, of this name has a secret value.
+
+    Whole parts of the name count: ``AUTH`` is one of ``REDIS_AUTH`` and none of ``AUTHOR``.
+    """
+    parts = [part.lower() for part in _PART.findall(name)]
+    if not parts or _SETTING_PART.fullmatch(parts[-1]) or not _COUNTED.isdisjoint(parts):
+        return False
+    return any(_SECRET_PART.fullmatch(part) for part in parts)
 
 
 def of_tools(tools: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:

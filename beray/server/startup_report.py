@@ -10,7 +10,7 @@ import os
 import pwd
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +21,7 @@ from beray.server.connections import open_files
 from beray.server.connections.open_files import OpenFiles
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.probe import Decision
+from beray.server.secrets import secret_variables
 from beray.server.settings import Settings
 from beray.text import printable
 from beray.version import __version__
@@ -74,6 +75,7 @@ def collect(
             sandbox(settings, decision),
             network(settings, decision, network_state),
             data_directory(settings.data_dir),
+            secrets(os.environ),
             mail(settings),
             proxy(settings, url),
             descriptors(open_files.measured(settings.most_runs)),
@@ -185,6 +187,14 @@ def data_directory(path: Path) -> Finding:
     if existing != path:
         value += "; does not exist yet"
     return Finding("data directory", value, warning)
+
+
+def secrets(environ: Mapping[str, str]) -> Finding:
+    """Return the finding for the server's variables whose values are cut out of events."""
+    names = ", ".join(secret_variables(environ))
+    if not names:
+        return Finding("secrets", "no variable of the server is named as a secret")
+    return Finding("secrets", f"cut out of events: {names}")
 
 
 def mail(settings: Settings) -> Finding:

@@ -22,7 +22,6 @@ from beray.server.quota import DiskSpace, NoSpace, OverQuota
 from beray.server.runners.acp.files import TaskFiles
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.secrets import Cutter
 from beray.server.workspace import Workspaces, open_work_dir
 from beray.testing import RunningServer
 
@@ -199,7 +198,7 @@ def test_tools_of_models_do_not_exceed_the_quota(tmp_path: Path) -> None:
 
 def test_agents_do_not_exceed_the_quota(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
-    files = TaskFiles(work_dir, TaskPaths(work_dir, "/w"), Cutter(()), space_of(work_dir))
+    files = TaskFiles(work_dir, TaskPaths(work_dir, "/w"), space_of(work_dir))
     files.write("/w/a", "x" * 1_500_000)
     with pytest.raises(RequestError, match="of 2,000,000 bytes"):
         files.write("/w/b", "x" * 1_500_000)

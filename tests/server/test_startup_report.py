@@ -26,7 +26,7 @@ from beray.testing.server import free_port
 
 ISOLATED = Decision("bubblewrap")
 OWN_NETWORK = NetworkState("own")
-NAMES = ["user", "sandbox", "network", "data directory", "mail", "proxy", "open files"]
+NAMES = ["user", "sandbox", "network", "data directory", "secrets", "mail", "proxy", "open files"]
 MAIL = {"smtp_host": "smtp.example"}
 PROXIED = {"public_url": "https://beray.example", "trusted_proxies": "192.0.2.1"}
 
@@ -69,6 +69,12 @@ def test_what_should_be_changed(
     assert warned(report) == names
     assert report.heading.startswith("BeRay ")
     assert ("shared server" if shared else "personal server") in report.heading
+
+
+def test_variables_that_count_as_secrets_are_listed() -> None:
+    found = startup_report.secrets({"OPENAI_API_KEY": "sk-123456", "GIT_AUTHOR_NAME": "Somebody"})
+    assert found.value == "cut out of events: OPENAI_API_KEY"
+    assert "no variable" in startup_report.secrets({"MODEL": "production"}).value
 
 
 def test_root_should_not_run_a_server() -> None:

@@ -167,6 +167,17 @@ async def test_files_are_read_and_written_in_the_work_dir(tmp_path: Path, kind: 
     assert (work.work_dir / "in.txt").read_text() == ""
 
 
+async def test_a_written_file_keeps_words_that_are_secrets_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOY_TOKEN", "production")
+    work = await bench(tmp_path, "none")
+    path = work.work_dir / "notes.txt"
+    write = ["fs/write_text_file", {"path": str(path), "content": "production\n"}]
+    await answers(work, [write])
+    assert path.read_text() == "production\n"
+
+
 async def test_files_outside_and_through_links_are_refused(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     secret = tmp_path / "secret"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,14 @@ from beray.events import (
     MsgEventToolCallChunk,
     MsgEventToolResult,
 )
-from beray.server.secrets import CUT, SecretFilter, of_environ, of_tools
+from beray.server.secrets import (
+    CUT,
+    SecretFilter,
+    is_secret_name,
+    of_environ,
+    of_tools,
+    secret_variables,
+)
 
 SECRET = "sk-abcdef-123456"
 OTHERS = ["sk-abcxyz", 'quo"ted\\secret', "Bearer sk-abcdef-123456"]
@@ -132,3 +140,34 @@ def test_what_counts_as_a_secret() -> None:
     assert list(of_tools(tools)) == [
         "Bearer abc", "abc", "seven", "seven", "pa%20ss", "pa ss", "in-url", "of-env",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OPENAI_API_KEY", "API_KEY_2", "KEY", "apiKey", "api-key", "apikey", "accessToken",
+        "X-Auth-Token", "PGPASSWORD", "MYSQL_PWD", "SSHPASS", "REDISCLI_AUTH", "CLIENT_SECRET",
+        "clientSecret", "SECRET_KEY_BASE", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "SESSION_COOKIE",
+        "USER_PASSWORD", "NPM_CONFIG__AUTH", "MINIO_ROOT_PASSWORD", "DB_CREDENTIALS", "LLM_PW",
+    ],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GIT_AUTHOR_NAME", "AUTHOR", "BERAY_TOKEN_SECONDS", "KEYBOARD", "KEYBOARD_LAYOUT", "MONKEY",
+        "TOKENIZERS_PARALLELISM", "MAX_TOKENS", "LLM_MAX_OUTPUT_TOKENS", "BYPASS", "AUTH_METHOD",
+        "COOKIE_DOMAIN", "SECRET_NAME", "SSH_AUTH_SOCK", "AUTHORITY", "PASSENGER_MODE", "KEYCLOAK",
+        "MODEL", "PATH", "", "_", "123", "SECRETARY", "COMPASS", "PATTERN",
+    ],
+)  # fmt: skip
+def test_names_of_settings(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_only_long_values_and_no_paths_are_listed() -> None:
+    environ = {"B_TOKEN": "123456", "A_KEY": "abcdefgh", "C_KEY": "short", "D_KEY": "/etc/key.pem"}
+    assert secret_variables(environ) == ["A_KEY", "B_TOKEN"]

@@ -14,7 +14,6 @@ from acp import RequestError
 from beray.server.beneath import shown
 from beray.server.quota import DiskSpace
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.secrets import Cutter
 from beray.server.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
 
 READ_BYTES: Final = 4 * 1024 * 1024
@@ -27,17 +26,14 @@ _INTERNAL: Final = -32603
 
 
 class TaskFiles:
-    """The text files of one work_dir. Synchronous, for threads. No known secret is written.
+    """The text files of one work_dir. Synchronous, for threads.
 
     Raises:
         RequestError: from each method, saying why it cannot be done.
     """
 
-    def __init__(
-        self, work_dir: Path, paths: TaskPaths, cutter: Cutter, space: DiskSpace | None = None
-    ) -> None:
+    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskSpace | None = None) -> None:
         self._work_dir = work_dir
-        self._cutter = cutter
         self._space = space
         self._paths = paths
 
@@ -69,7 +65,7 @@ class TaskFiles:
         relative = self._relative(path)
         try:
             with self._opened() as workspace, workspace.write(relative) as file:
-                file.write(self._cutter.clean(content).encode())
+                file.write(content.encode())
         except (MissingPath, InvalidPath) as error:
             raise RequestError(_INVALID_PARAMS, error.reason) from None
         except OSError as error:

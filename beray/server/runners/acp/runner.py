@@ -9,7 +9,6 @@ from typing import Final
 from acp.schema import PromptResponse
 
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
-from beray.server import secrets
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners import agent_homes, programs
 from beray.server.runners.acp import servers, usage
@@ -28,7 +27,6 @@ from beray.server.runners.mcp.relay import Relay, relaying
 from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
-from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 
 SETTING: Final = "BERAY_ACP"
@@ -115,8 +113,7 @@ class _Run:
             sandboxed=sandbox.kind == "bubblewrap",
             network=settings.agent_network,
         )
-        cutter = Cutter(secrets.known(self._settings, job.tools))
-        files = TaskFiles(job.work_dir, paths, cutter, sandbox.disk_space(job.work_dir))
+        files = TaskFiles(job.work_dir, paths, sandbox.disk_space(job.work_dir))
         self._requests = AgentRequests(
             self._sink, policy, permissions, files, self._terminals, calls
         )

@@ -10,11 +10,9 @@ from typing import Any, Final
 
 from pydantic_ai import RunContext, Tool
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.messages import ToolReturn
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, WrapperToolset
 
 from beray.events import MsgEventCustomUpdate, MsgEventSendFile
-from beray.server import secrets
 from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
@@ -22,7 +20,6 @@ from beray.server.runners.model.search_tool import SearchTool
 from beray.server.runners.model.shell_tool import ShellTool
 from beray.server.runners.model.sinks import SinkFailed
 from beray.server.sandbox.sandbox import Sandbox
-from beray.server.secrets import Cutter
 from beray.server.settings import Settings
 
 LAST_WRITE_SECONDS: Final = 0.5
@@ -74,8 +71,7 @@ def build(
         Tool(talk.send_file, name="send_file"),
         Tool(talk.report_progress, name="report_progress"),
     ]
-    cutter = Cutter(secrets.known(settings, job.tools))
-    return Guarded(FunctionToolset([*own, *further]), cutter)
+    return Guarded(FunctionToolset([*own, *further]))
 
 
 NAMES: Final = (
@@ -86,19 +82,13 @@ NAMES: Final = (
 
 @dataclass
 class Guarded(WrapperToolset[None]):
-    """Whatever a tool raises is an answer to the model, and never the end of the run.
-
-    No known secret passes, to a tool or from it: so none gets into the work_dir either.
-    """
-
-    cutter: Cutter
+    """Whatever a tool raises is an answer to the model, and never the end of the run."""
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
     ) -> Any:
         try:
-            given = self.cutter.clean(tool_args)
-            return _cut(self.cutter, await super().call_tool(name, given, ctx, tool))
+            return await super().call_tool(name, tool_args, ctx, tool)
         except (ModelRetry, ToolFailed, SinkFailed):
             raise
         except PathError as error:
@@ -110,14 +100,6 @@ class Guarded(WrapperToolset[None]):
         except Exception as error:  # noqa: BLE001 - of a tool, anything can be expected
             said = " ".join(str(error).split())[:_ANSWER_CHARACTERS]
             raise ToolFailed(f"{type(error).__name__}: {said}".removesuffix(": ")) from None
-
-
-def _cut(cutter: Cutter, answer: Any) -> Any:
-    if isinstance(answer, ToolReturn):
-        answer.return_value = cutter.clean(answer.return_value)
-        answer.content = cutter.clean(answer.content)
-        return answer
-    return cutter.clean(answer)
 
 
 def _threaded(function: Callable[..., str]) -> Callable[..., Any]:
