@@ -25,6 +25,9 @@ from beray.server.tables import Base
 
 WAIT_SECONDS: Final = 30.0
 """How long a transaction waits for the write lock, and a connection for a descriptor."""
+WAL_BYTES: Final = 64 * 1024 * 1024
+"""The size that the write-ahead log keeps after a large transaction, such as the deletion of a
+task with millions of events."""
 
 
 class UnusableDatabase(Exception):
@@ -140,6 +143,7 @@ def _pragmas() -> Iterable[str]:
     yield "PRAGMA journal_mode=WAL"
     yield "PRAGMA synchronous=FULL"
     yield "PRAGMA foreign_keys=ON"
+    yield f"PRAGMA journal_size_limit={WAL_BYTES}"
 
 
 def _migrate(engine: Engine) -> None:

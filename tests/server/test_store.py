@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine, select
 
 from beray.server import migrations
-from beray.server.database import UnusableDatabase
+from beray.server.database import WAL_BYTES, Database, UnusableDatabase
 from beray.server.store import Store, utc_now
 from beray.server.tables import StoredEvent, Task, VerificationCode
 
@@ -41,6 +41,24 @@ def test_migrations_lead_to_the_schema_of_a_new_database(tmp_path: Path) -> None
         connection.commit()
     engine.dispose()
     assert schema(tmp_path / "old.sqlite3") == schema(tmp_path / "new.sqlite3")
+
+
+def test_the_write_ahead_log_shrinks_after_a_large_transaction(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db.sqlite3")
+    wal = tmp_path / "db.sqlite3-wal"
+    with database.writing() as session:
+        connection = session.connection()
+        connection.exec_driver_sql("CREATE TABLE scratch (content BLOB)")
+        connection.exec_driver_sql("INSERT INTO scratch VALUES (zeroblob(?))", (WAL_BYTES,))
+        session.commit()
+    large = wal.stat().st_size
+    for _ in range(2):
+        with database.writing() as session:
+            session.connection().exec_driver_sql("INSERT INTO scratch VALUES (1)")
+            session.commit()
+    small = wal.stat().st_size
+    database.close()
+    assert small <= WAL_BYTES < large
 
 
 def test_head_is_the_newest_revision() -> None:
