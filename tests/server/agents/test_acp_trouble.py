@@ -223,11 +223,13 @@ async def test_a_stop_is_said_to_the_agent(tmp_path: Path) -> None:
     note = work.work_dir / "stopped"
     # What the agent reads until its end: our cancel is in its pipe before it is killed.
     spy = f"""
-import json, sys, time
+import json, os, sys
 for line in sys.stdin:
     asked = json.loads(line)
     if asked["method"] == "session/cancel":
-        open({str(note)!r}, "w").write(line)
+        # Whole or absent: it may be killed while it writes.
+        open("note.part", "w").write(line)
+        os.replace("note.part", {str(note)!r})
     result = {{"protocolVersion": 1}} if asked["method"] == "initialize" else {{"sessionId": "s9"}}
     if asked["method"] != "session/prompt":
         print(json.dumps({{"jsonrpc": "2.0", "id": asked.get("id"), "result": result}}), flush=True)
