@@ -150,16 +150,16 @@ def find(*, sandboxed: bool, shared: bool, allow: Sequence[Destination] = ()) ->
     missing = _missing()
     if missing is None:
         return NetworkState("own", allow=tuple(allow))
-    if shared:
-        return NetworkState("refused", f"{missing}: tasks cannot have a network; {_fix()}")
-    return NetworkState(
-        "host", f"{missing}: tasks with a network reach the services of this host; {_fix()}"
-    )
+    return _without_namespace(missing, _fix(), shared)
 
 
 def not_permitted(problem: str, shared: bool) -> NetworkState:
     """Return the network of a host whose kernel does not permit network namespaces."""
     fix = "permit user namespaces to the server (kernel.apparmor_restrict_unprivileged_userns)"
+    return _without_namespace(problem, fix, shared)
+
+
+def _without_namespace(problem: str, fix: str, shared: bool) -> NetworkState:
     if shared:
         return NetworkState("refused", f"{problem}: tasks cannot have a network; {fix}")
     return NetworkState(
