@@ -1,38 +1,19 @@
 """Classification of IP addresses for requests to URLs that users supply.
 
-Sources: IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 6890, RFC 6052 (NAT64),
-RFC 3056 (6to4), RFC 4380 (Teredo).
+Source of the ranges: ``address_ranges``, which sandboxed commands have in common with them.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
+
+from beray.server.sandbox.launcher.address_ranges import NON_PUBLIC
 
 Address = IPv4Address | IPv6Address
 
-_NOT_PUBLIC_IPV4: Final = tuple(
-    ip_network(network)
-    for network in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-    )
-)  # fmt: skip
-_GLOBAL_UNICAST_IPV6: Final = ip_network("2000::/3")
-"""The only IPv6 range that IANA assigns for public use. IPv4-mapped addresses, NAT64, unique
-local, link-local and multicast addresses are outside."""
-_NOT_PUBLIC_IPV6: Final = tuple(
-    ip_network(network)
-    for network in (
-        "2001::/23",  # protocol assignments, with Teredo and benchmarking
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which embeds an IPv4 address
-        "3fff::/20",  # documentation
-    )
-)
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 
 
@@ -41,11 +22,9 @@ def is_public(address: Address) -> bool:
 
     IPv6 addresses that embed an IPv4 address are not public, whichever address they embed.
     """
-    if isinstance(address, IPv4Address):
-        return not any(address in network for network in _NOT_PUBLIC_IPV4)
-    if address.scope_id is not None or address not in _GLOBAL_UNICAST_IPV6:
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False
-    return not any(address in network for network in _NOT_PUBLIC_IPV6)
+    return not any(address in network for network in NON_PUBLIC)
 
 
 def is_own(address: Address) -> bool:

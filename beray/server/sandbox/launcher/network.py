@@ -10,16 +10,19 @@ import os
 import select
 import signal
 import socket
-from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
-    from beray.server.sandbox.launcher import tap_filter
+    from beray.server.sandbox.launcher import supervisor, tap_filter
+    from beray.server.sandbox.launcher.address_ranges import NON_PUBLIC
     from beray.server.sandbox.launcher.netlink import Netlink, Network
 else:
+    import supervisor
     import tap_filter
+    from address_ranges import NON_PUBLIC
     from netlink import Netlink, Network
 
 INTERFACE = "tap0"
@@ -27,26 +30,8 @@ MTU = 65520
 READY_SECONDS = 10.0
 BACKLOG = 64
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_PDEATHSIG = 1
 _PERMIT_PRIORITY, _PROHIBIT_PRIORITY = 100, 200
 
-NON_PUBLIC = [
-    ip_network(text)
-    for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
-        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
-        # All of IPv6 but 2000::/3: mapped and translated addresses (::ffff:0:0/96, 64:ff9b::/96,
-        # 64:ff9b:1::/48), unique local, link-local and multicast ones among it.
-        "::/3", "4000::/2", "8000::/1",
-        # Protocol assignments, Teredo (2001::/32) among them; documentation; 6to4.
-        "2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
-    )
-]  # fmt: skip
-"""Address ranges that are not reachable over the public Internet.
-
-Source: the IANA registries of special-purpose addresses (RFC 6890).
-"""
 _GATEWAY6, _OWN6 = "fd00::2", "fd00::100"  # slirp4netns has no option for these
 
 
@@ -111,7 +96,7 @@ class _Slirp:
         self._pid = os.fork()
         if not self._pid:
             try:
-                _follow(target)
+                supervisor.die_with(target)
                 for end in (self._go, self._alive):
                     os.close(end)
                 os.read(waiting, 1)
@@ -221,13 +206,6 @@ def _has_ipv6_route() -> bool:
         except OSError:
             return False
     return True
-
-
-def _follow(parent: int) -> None:
-    """End this process when its parent does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(125)
 
 
 def _unshare(flags: int) -> None:
