@@ -6,6 +6,7 @@ reports in ``X-Forwarded-For``; uvicorn replaces it before the application sees 
 
 from __future__ import annotations
 
+import socket
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -65,6 +66,20 @@ def in_networks(address: str, networks: str) -> bool:
     """Return True if ``address`` is in one of the comma-separated ``networks``."""
     found = _parsed(address)
     return found is not None and any(found in network for network in _networks(networks))
+
+
+def is_own_address(address: str) -> bool:
+    """Return True if ``address`` belongs to this host."""
+    found = _parsed(address)
+    if found is None or found.is_loopback:
+        return found is not None
+    family = socket.AF_INET6 if isinstance(found, IPv6Address) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(found), 0))
+        except OSError:
+            return False
+    return True
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.client_address import in_networks
+from beray.server.client_address import in_networks, is_own_address
 from beray.server.dependencies import (
     AppServices,
     CurrentClient,
@@ -24,7 +24,6 @@ from beray.server.dependencies import (
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
-from beray.server.sandbox.network_policy import is_own_address
 from beray.server.sessions import Authenticator, Credential, api_key_name, authenticate
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -309,22 +308,3 @@ def _etc_files(
     if public:
         files["resolv.conf"] = f"nameserver {IPv4Network(subnet(allow))[_RESOLVER]}\n"
     return files
-
-
-def is_own_address(address: str) -> bool:
-    """Return True if ``address`` belongs to this host."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if found.version == 6 and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    if found.is_loopback:
-        return True
-    family = socket.AF_INET6 if found.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(found), 0))
-        except OSError:
-            return False
-    return True
