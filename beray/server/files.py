@@ -25,7 +25,8 @@ from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
 from beray.server.dependencies import AppServices, OwnTask
-from beray.server.quota import NoSpace, declared_size
+from beray.server.numbers import declared_size
+from beray.server.quota import NoSpace
 from beray.server.strict_route import StrictRoute
 from beray.server.transfer import AskedOf, Representation, Transfer, given
 from beray.server.workspace import InvalidPath, MissingPath, Writer, utc_seconds

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beray.schema import IDEMPOTENCY_HEADER
+from beray.server.numbers import declared_size
 from beray.server.sessions import state_of
 from beray.server.shortage import SHORTAGE, is_shortage
 from beray.server.store import KEY_SECONDS
@@ -64,7 +65,7 @@ class Envelope:
         exceeded: int | None = None
         received = 0
         state = state_of(scope)
-        declared = _declared(scope)
+        declared = declared_size(Headers(scope=scope))
         upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
         async def named(message: Message) -> None:
@@ -131,12 +132,6 @@ class Envelope:
 
 def too_large(most: int) -> str:
     return f"A request's body is {most} bytes at most."
-
-
-def _declared(scope: Scope) -> int:
-    """Return the length that a request declares for its body, in bytes."""
-    declared = Headers(scope=scope).get("content-length", "0")
-    return int(declared) if declared.isascii() and declared.isdigit() else 0
 
 
 def _on_this_host(location: str) -> str:

@@ -7,6 +7,7 @@ a proxy knows only some.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BeforeValidator
@@ -21,6 +22,12 @@ def canonical(text: str) -> int | None:
     """Return the number that ``text`` is; ``None`` if it is not one, or exceeds 63 bits."""
     number = int(text) if _CANONICAL.fullmatch(text) else None
     return number if number is not None and number <= _MOST else None
+
+
+def declared_size(headers: Mapping[str, str]) -> int:
+    """Return the ``Content-Length`` among ``headers``; 0 if there is none that is a number."""
+    declared = headers.get("Content-Length", "")
+    return int(declared) if re.fullmatch(r"[0-9]{1,20}", declared) else 0
 
 
 def _require_canonical(value: object) -> object:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -229,9 +228,3 @@ class Reservation:
         self._is_open = False
         added = self._reserved + DiskUsage(-self._replaced) if written else DiskUsage()
         self._space._give_back(self._reserved, added)
-
-
-def declared_size(headers: Mapping[str, str]) -> int:
-    """Return the ``Content-Length`` among ``headers``; 0 if there is none that is a number."""
-    declared = headers.get("Content-Length", "")
-    return int(declared) if re.fullmatch(r"[0-9]{1,20}", declared) else 0

@@ -30,7 +30,8 @@ from beray.events import (
 from beray.exceptions import BeRayException, NotFoundError
 from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.disk_usage import DiskLimits
-from beray.server.quota import DiskSpace, declared_size
+from beray.server.numbers import declared_size
+from beray.server.quota import DiskSpace
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.settings import Settings
 from beray.server.workspace import PathError, open_work_dir
