@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _CAUSE_CHARACTERS = 200
+_MOST_REASONS = 5
 _FOLDERS = re.compile(r"""(?<![\w:/])/(?:[^\s/'"]+/)+""")
 """The folders of an absolute path: those of the server do not concern the caller."""
 
@@ -56,6 +57,13 @@ def library_cause(error: Exception, module_file: str) -> str | None:
     kind = type(error).__name__
     text = _FOLDERS.sub("", " ".join(str(error).split()))[:_CAUSE_CHARACTERS]
     return text if len(text.split()) > 1 else f"{kind}: {text}".removesuffix(": ")
+
+
+def all_failed(problems: Sequence[str]) -> str:
+    """Return one message for a call in which every file failed, with the first problems."""
+    more = len(problems) - _MOST_REASONS
+    text = "; ".join(problems[:_MOST_REASONS])
+    return f"{text}; and {more:,} more" if more > 0 else text
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from beray.prefab import Call, Progress, library_cause
+from beray.prefab import Call, Progress, all_failed, library_cause
 from document import Document, Encrypted, Part, Unreadable, Wishes, clean
 from kinds import Kind, kind_of
 
@@ -21,7 +21,6 @@ _MOST_CONTENT_BYTES = 8 << 20
 _LEAST_STEP = 0.005
 """Of what is told as progress."""
 _MOST_PROBLEMS = 50
-_MOST_REASONS = 5
 _LONGEST_STEM = 120
 
 
@@ -90,7 +89,7 @@ def extract(
         )
     failed = [result for result in results if result["file"] is None]
     if len(failed) == len(results):
-        raise Unreadable(_all_failed([result["problems"][0] for result in failed]))
+        raise Unreadable(all_failed([result["problems"][0] for result in failed]))
     return {
         "documents": results,
         "characters": sum(result["characters"] for result in results),
@@ -253,10 +252,3 @@ def _output_names(paths: list[Path], suffix: str) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
-
-
-def _all_failed(problems: list[str]) -> str:
-    """Return one message for a call in which every file failed."""
-    more = len(problems) - _MOST_REASONS
-    text = "; ".join(problems[:_MOST_REASONS])
-    return f"{text}; and {more:,} more" if more > 0 else text

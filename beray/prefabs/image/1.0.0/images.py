@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from beray.prefab import Call, Progress
+from beray.prefab import Call, Progress, all_failed
 from image_reading import BadInput, described, opened, size_of
 from image_sheet import Sheet
 from image_sizes import Size
@@ -17,7 +17,6 @@ from image_writing import Format, Names, Wishes, colour, format_of, write
 Stream = Generator[Progress | dict[str, Any], None, dict[str, Any]]
 _MOST_ON_A_SHEET = 500
 _MOST_PROBLEMS = 50
-_MOST_REASONS = 5
 
 
 def convert(
@@ -100,7 +99,7 @@ def contact_sheet(
         except BadInput as error:
             problems.append(str(error))
     if not sheet.shown:
-        raise BadInput(_all_failed(problems))
+        raise BadInput(all_failed(problems))
     made = sheet.made(columns)
     file = "contact-sheet.png"
     made.save(call.output("sheet", file))
@@ -163,7 +162,7 @@ def _each(
         done.append(told | {"problems": problems})
         yield done[-1]
     if all(each["file"] is None for each in done):
-        raise BadInput(_all_failed([each["problems"][0] for each in done]))
+        raise BadInput(all_failed([each["problems"][0] for each in done]))
     yield Progress(1.0)
     return done
 
@@ -171,10 +170,3 @@ def _each(
 def _counts(done: list[dict[str, Any]], word: str) -> dict[str, int]:
     failed = sum(each["file"] is None for each in done)
     return {word: len(done) - failed, "failed": failed}
-
-
-def _all_failed(problems: list[str]) -> str:
-    """Return one message for a call in which every file failed."""
-    more = len(problems) - _MOST_REASONS
-    text = "; ".join(problems[:_MOST_REASONS])
-    return f"{text}; and {more:,} more" if more > 0 else text

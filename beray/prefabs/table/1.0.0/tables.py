@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from beray.prefab import Call, Progress
+from beray.prefab import Call, Progress, all_failed
 
 # Polars makes a thread for each processor otherwise, and a call may not have so many.
 os.environ.setdefault("POLARS_MAX_THREADS", "4")
@@ -22,7 +22,6 @@ from table_writing import Format, Names, write
 
 _SUMMARY_ROWS = 200
 _MOST_SHEETS = 100
-_MOST_REASONS = 5
 Text = Literal["", "csv", "tsv", "parquet", "xlsx"]
 
 
@@ -73,7 +72,7 @@ def convert(
             yield told[-1]
     failed = [each for each in told if each["file"] is None]
     if len(failed) == len(told):
-        raise BadInput(_all_failed([each["problems"][0] for each in failed]))
+        raise BadInput(all_failed([each["problems"][0] for each in failed]))
     yield Progress(1.0)
     return {"tables": told, "converted": len(told) - len(failed), "failed": len(failed)}
 
@@ -245,10 +244,3 @@ def _lost(path: Path, sheet: str | None, problem: str) -> dict[str, Any]:
         "columns": [],
         "problems": [problem],
     }
-
-
-def _all_failed(problems: list[str]) -> str:
-    """Return one message for a call in which every file failed."""
-    more = len(problems) - _MOST_REASONS
-    text = "; ".join(problems[:_MOST_REASONS])
-    return f"{text}; and {more:,} more" if more > 0 else text
