@@ -1,9 +1,8 @@
-"""Known secrets, and the filter that cuts them out of the stored events of a task.
+"""Known secrets, and the filter that removes them from the stored and streamed events of a task.
 
-Only events are changed: commands, tools, files and the input of models keep their text.
-
-It is for mistakes: a tool that prints its environment, a model that repeats a header.
-Whoever has a secret and means to give it away can write it backwards.
+Only events are changed: commands, tools, files and the input of models keep their text. The filter
+protects against mistakes, such as a tool that prints its environment. It does not stop a task that
+discloses a secret on purpose, for example reversed.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from beray.server.runners.mcp import operators
 from beray.server.settings import Settings
 
 CUT: Final = "[secret]"
-"""What is said instead of one."""
+"""Replacement for a secret."""
 SHORTEST: Final = 6
-"""Characters below which a value is too common to be cut wherever it comes up."""
+"""Characters. Shorter values are not removed: they occur in ordinary text."""
 _PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 """One part of a name: ``API`` and ``KEY`` of ``API_KEY``, ``api`` and ``Key`` of ``apiKey``."""
 _SECRET_PART: Final = re.compile(
@@ -49,7 +48,7 @@ _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 
 
 def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
-    """All that a task with these MCP servers could give away by mistake."""
+    """Return the secrets that a task with these MCP servers could disclose by mistake."""
     found = [*of_environ(os.environ), *of_tools(tools or ())]
     found += _of_operators_programs(settings)
     own = (settings.smtp_password, settings.agent_token)
@@ -57,7 +56,7 @@ def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] |
 
 
 def of_environ(environ: Mapping[str, str]) -> Iterator[str]:
-    """The values of the variables that are named as secrets are; no paths of files."""
+    """Yield the values of variables with names of secrets, except paths of files."""
     for name, value in environ.items():
         if is_secret_name(name) and not value.startswith("/"):
             yield value
@@ -84,7 +83,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def of_tools(tools: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """What a task's MCP servers are to be given and nobody else: headers and the like."""
+    """Yield the credentials in a task's MCP servers: headers, variables and parts of URLs."""
     for tool in tools:
         for server in tool.values():
             headers = server.get("headers")
@@ -117,11 +116,11 @@ def _of_url(url: str) -> Iterator[str]:
 
 
 def _of_operators_programs(settings: Settings) -> Iterator[str]:
-    """Secrets in the environment of the MCP programs that the operator defines."""
+    """Yield secrets in the environments of the MCP programs that the operator defines."""
     try:
         programs = operators.load(settings.mcp_servers)
     except operators.McpServersFileError:
-        return  # a task that names one is told so by its runner
+        return  # the runner reports it to a task that names one
     for program in programs.values():
         yield from of_environ(program.env)
 
