@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -11,13 +10,15 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
+from beray.answers import SHOULD_RETRY_HEADER
 from beray.server import agent_ws, auth, files, streams, tasks
 from beray.server.accounts import running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
+from beray.server.database_errors import DAMAGED, FULL, is_damaged, is_full
 from beray.server.dependencies import Services
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog
@@ -45,6 +46,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
+from beray.server.shortage import is_shortage, refusal
 from beray.server.store import Store
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
@@ -66,7 +68,7 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
-    app.add_exception_handler(OperationalError, _full)
+    app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The last one added is the outermost.
     app.add_middleware(PersonalMiddleware)
@@ -172,12 +174,17 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": problems}, 422)
 
 
-async def _full(request: Request, error: Exception) -> JSONResponse:
-    """The disk of the database has no room left; anything else of it is a crash."""
-    assert isinstance(error, OperationalError)
-    if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
-        raise error
-    return _failure(request, 507, "STORAGE_FULL", "The server's disk is full; nothing was written.")
+async def _database_failed(request: Request, error: Exception) -> JSONResponse:
+    """A full disk, a lock of another process, or damage; anything else is a crash."""
+    if is_full(error):
+        return _failure(request, 507, "STORAGE_FULL", FULL)
+    if is_shortage(error):
+        message, headers = refusal(error)
+        return _failure(request, 503, "UNAVAILABLE", message, headers)
+    if is_damaged(error):
+        log.error("the database is damaged", path=request.url.path, error=str(error))
+        return _failure(request, 500, "DATABASE_DAMAGED", DAMAGED, {SHOULD_RETRY_HEADER: "false"})
+    raise error
 
 
 async def _no_uid(request: Request, error: Exception) -> JSONResponse:
@@ -186,11 +193,17 @@ async def _no_uid(request: Request, error: Exception) -> JSONResponse:
     return _failure(request, 503, "NO_SANDBOX_UID", f"Nothing can be run: {error.strerror}.")
 
 
-def _failure(request: Request, status: int, code: str, message: str) -> JSONResponse:
+def _failure(
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """Return an error as the API, or the gateway, has it."""
     if request.url.path.startswith(f"{API_PREFIX}/"):
-        return JSONResponse({"detail": message}, status)
-    return JSONResponse({"detail": {"error_code": code, "message": message}}, status)
+        return JSONResponse({"detail": message}, status, headers)
+    return JSONResponse({"detail": {"error_code": code, "message": message}}, status, headers)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ killed server and a lost power supply.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,15 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beray.server import migrations
+from beray.server.database_errors import locked
 from beray.server.json_values import stored
 from beray.server.shortage import delays, is_shortage
 from beray.server.tables import Base
 
 WAIT_SECONDS: Final = 30.0
-"""How long a transaction waits for the write lock, and a connection for a descriptor."""
+"""How long a connection waits for a descriptor, and a read for a lock."""
+LOCK_SECONDS: Final = 5.0
+"""How long a transaction waits for the write lock."""
 WAL_BYTES: Final = 64 * 1024 * 1024
 """The size that the write-ahead log keeps after a large transaction, such as the deletion of a
 task with millions of events."""
@@ -43,6 +47,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._engine = _opened(path)
+        # SQLite has its waiting writers poll. This lock wakes those of this process at once.
+        self._turn = threading.Lock()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -56,14 +62,27 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction that holds the write lock from its start, so none fails half-way."""
-        with (
-            self._connected().execution_options(beray_write=True) as connection,
-            Session(connection, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
+    def writing(self, wait: float = LOCK_SECONDS) -> Iterator[Session]:
+        """A transaction that holds the write lock from its start, so none fails half-way.
+
+        Args:
+            wait: seconds to wait for the lock.
+
+        Raises:
+            OperationalError: for which ``is_locked`` is true: the lock was held for so long.
+        """
+        deadline = time.monotonic() + wait
+        if not self._turn.acquire(timeout=wait):
+            raise locked()
+        try:
+            with (
+                self._connected().execution_options(beray_deadline=deadline) as connection,
+                Session(connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        finally:
+            self._turn.release()
 
     def _connected(self) -> Connection:
         """Return a connection of the pool, waiting where a new one meets a shortage."""
@@ -133,10 +152,22 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("beray_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        deadline = connection.get_execution_options().get("beray_deadline")
+        if deadline is None:
+            connection.exec_driver_sql("BEGIN")
+            return
+        left = max(deadline - time.monotonic(), 0.0)
+        connection.exec_driver_sql(_busy_timeout(left))
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            connection.exec_driver_sql(_busy_timeout(WAIT_SECONDS))
 
     return engine
+
+
+def _busy_timeout(seconds: float) -> str:
+    return f"PRAGMA busy_timeout={round(seconds * 1000)}"
 
 
 def _pragmas() -> Iterable[str]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,12 +25,17 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
+from beray.server.database_errors import is_locked
 from beray.server.event_pages import EventPage, EventPages
 from beray.server.last_lines import LastLines
 from beray.server.newest_events import LoggedEvent, NewestEvents
 from beray.server.shortage import delays, is_shortage
 from beray.server.store import Position, Store, utc_now
 from beray.server.task_feed import Progress, TaskFeed, is_set
+
+LOCK_SECONDS: Final = 1.0
+"""How long one attempt to commit waits for a lock. It is repeated until it succeeds."""
+LOCK_PAUSE_SECONDS: Final = 0.1
 
 log = structlog.get_logger("beray.events")
 
@@ -68,6 +73,7 @@ class EventLog:
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Append] = []
+        self._probes: list[threading.Event] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
@@ -88,6 +94,17 @@ class EventLog:
             self._closing = True
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
+
+    def responds(self, seconds: float) -> bool:
+        """Return whether the writing thread reacts within ``seconds``. Blocks; for threads.
+
+        It also reacts while it waits for the end of a shortage, a lock or a full disk.
+        """
+        probe = threading.Event()
+        with self._wake:
+            self._probes.append(probe)
+            self._wake.notify()
+        return probe.wait(seconds)
 
     def forget(self, task_id: int) -> None:
         """Drop what is kept of a deleted task, and end its watchers."""
@@ -176,33 +193,59 @@ class EventLog:
     def _write(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._closing)
+                self._wake.wait_for(lambda: self._waiting or self._closing or self._probes)
+                self._react()
                 batch, self._waiting = self._waiting, []
-            if not batch:
-                return
+                if not batch:
+                    if self._closing:
+                        return
+                    continue
             try:
                 self._commit_patiently(batch)
             except (SQLAlchemyError, TaskEnded) as error:
                 self._commit_singly(batch, error)
 
+    def _react(self) -> None:
+        """Show that the thread is alive; ``_wake`` is held."""
+        for probe in self._probes:
+            probe.set()
+        self._probes.clear()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the log is closed."""
+        end = time.monotonic() + seconds
+        with self._wake:
+            while (left := end - time.monotonic()) > 0 and not self._closing:
+                self._react()
+                self._wake.wait(left)
+
     def _commit_patiently(self, batch: list[_Append]) -> None:
-        """Commit, again after each shortage of the server: it is no failure of the tasks."""
-        for seconds in delays():
+        """Commit, again after each shortage or lock: neither is a failure of the tasks."""
+        began = time.monotonic()
+        for attempt, seconds in enumerate(delays()):
             try:
                 self._commit(batch)
-                return
             except SQLAlchemyError as error:
                 if not is_shortage(error) or self._closing:
                     raise
-                log.warning("events wait for the end of a shortage", error=str(error))
-            for append in batch:
-                self._last_lines.forget(append.task_id)  # it is read again
-            time.sleep(seconds)
+                if not attempt:
+                    problem = str(getattr(error, "orig", error))
+                    log.warning("events wait for the end of a shortage", error=problem)
+                for append in batch:
+                    self._last_lines.forget(append.task_id)  # it is read again
+                self._pause(LOCK_PAUSE_SECONDS if is_locked(error) else seconds)
+                continue
+            if attempt:
+                waited = round(time.monotonic() - began, 1)
+                log.info("events are written again", waited_seconds=waited)
+            return
 
     def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
         for append in batch:
-            self._last_lines.forget(append.task_id)  # it is read again
+            # Both are read again: a task may have been deleted.
+            self._last_lines.forget(append.task_id)
+            self._positions.pop(append.task_id, None)
         if len(batch) == 1:
             self._call(self._fail, batch[0], error)
             return
@@ -218,7 +261,7 @@ class EventLog:
         rows: list[dict[str, object]] = []
         logged: list[tuple[_Append, LoggedEvent]] = []
         lines: dict[int, str] = {}
-        with self._store.writing() as session:
+        with self._store.writing(LOCK_SECONDS) as session:
             for append in batch:
                 task_id, event = append.task_id, append.event
                 position = positions.get(task_id) or self._position(session, task_id)
