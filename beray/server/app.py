@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
@@ -38,6 +38,7 @@ from beray.server.personal import PersonalMiddleware
 from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.refusals import Refused
+from beray.server.reserve import FILE_NAME, SpaceReserve, kept_whole
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
@@ -101,7 +102,10 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         McpServersFileError, OSError, SQLAlchemyError: they do not start.
     """
     async with AsyncExitStack() as closing:
-        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
+        reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
+        starting = closing.enter_context(ExitStack())
+        starting.enter_context(reserve.lending())
+        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
@@ -115,6 +119,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             settings.data_dir / "workspaces",
             sandbox.disk_space,
             uid_of=sandbox.uid_of,
+            reserve=reserve,
         )
         users = await run_in_threadpool(store.users_of_tasks)
         await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
@@ -164,6 +169,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         await runners.start()
         await queue.start()
+        starting.close()
+        await closing.enter_async_context(kept_whole(reserve))
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from beray.events import Event
+from beray.events import Event, MsgError, TaskStatusChanged
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.shortage import delays
 
@@ -105,7 +105,9 @@ class EndWriter:
         """Log the first of ``left``, and remove it, until none is left; False: it has ended."""
         while left:
             try:
-                await self._event_log.append(task_id, left[0])
+                # Small events only: a user's message must not use up the reserve.
+                recovers = isinstance(left[0], TaskStatusChanged | MsgError)
+                await self._event_log.append(task_id, left[0], recovers=recovers)
             except TaskEnded:
                 return False
             del left[0]

@@ -50,6 +50,17 @@ class _Append:
     event: Event
     fields: str
     done: asyncio.Future[int]
+    recovers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What one transaction has written: the new ends of logs, last lines, and events."""
+
+    at: str
+    positions: dict[int, Position]
+    lines: dict[int, str]
+    logged: list[tuple[_Append, LoggedEvent]]
 
 
 @dataclass(slots=True)
@@ -121,10 +132,14 @@ class EventLog:
             feed.wake()
         self._task_feed.drain()
 
-    async def append(self, task_id: int, event: Event, fields: str | None = None) -> int:
+    async def append(
+        self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
+    ) -> int:
         """Log an event and return its ``seq`` once it is on disk.
 
-        ``fields`` is what ``fields_of`` made of it, where that is known already.
+        Args:
+            fields: what ``fields_of`` made of it, where that is known already.
+            recovers: whether it may use the reserve of the disk.
 
         That a writer waits for this is what slows down a task that emits faster than
         the disk takes.
@@ -134,16 +149,18 @@ class EventLog:
             SQLAlchemyError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
-        return await self.enqueue(task_id, event, fields)
+        return await self.enqueue(task_id, event, fields, recovers=recovers)
 
-    def enqueue(self, task_id: int, event: Event, fields: str | None = None) -> asyncio.Future[int]:
+    def enqueue(
+        self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
+    ) -> asyncio.Future[int]:
         """As ``append``, for who goes on meanwhile: its place in the log is taken now."""
         fields = fields_of(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closing:
                 raise TaskEnded("the event log is closed")
-            self._waiting.append(_Append(task_id, event, fields, done))
+            self._waiting.append(_Append(task_id, event, fields, done, recovers))
             self._wake.notify()
         return done
 
@@ -256,43 +273,52 @@ class EventLog:
                 self._call(self._fail, append, own_error)
 
     def _commit(self, batch: list[_Append]) -> None:
+        store = self._store
+        if all(append.recovers for append in batch):
+            commit = store.recovering(lambda session: self._written(session, batch), LOCK_SECONDS)
+        else:
+            with store.writing(LOCK_SECONDS) as session:
+                commit = self._written(session, batch)
+        self._positions.update(commit.positions)
+        for task_id, position in commit.positions.items():
+            if position.ended:
+                # Looked up again from here on, which is how a late event is refused.
+                del self._positions[task_id]
+                self._last_lines.forget(task_id)
+        self._call(self._publish, commit.logged)
+        self._call(self._advance, commit)
+
+    def _written(self, session: Session, batch: list[_Append]) -> _Commit:
+        """Write the events of a batch."""
         now = utc_now()
         positions: dict[int, Position] = {}
         rows: list[dict[str, object]] = []
         logged: list[tuple[_Append, LoggedEvent]] = []
         lines: dict[int, str] = {}
-        with self._store.writing(LOCK_SECONDS) as session:
-            for append in batch:
-                task_id, event = append.task_id, append.event
-                position = positions.get(task_id) or self._position(session, task_id)
-                if position.ended:
-                    raise TaskEnded(f"task {task_id} takes no more events")
-                seq = position.last_seq + 1
-                body = _body(seq, now, append)
-                rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
-                is_last = False
-                if isinstance(event, TaskStatusChanged):
-                    is_last = event.status in TERMINAL_STATUSES
-                    self._store.set_status(
-                        session, position.user_id, task_id, event.status, event.reason, now
-                    )
-                line = self._last_lines.read(task_id, event)
-                if line:
-                    lines[task_id] = line
-                positions[task_id] = Position(seq, is_last, position.user_id)
-                sent = body.encode()
-                logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
-            self._store.add_events(session, rows)
-            ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
-            self._store.set_ends(session, ends)
-        self._positions.update(positions)
-        for task_id, position in positions.items():
+        for append in batch:
+            task_id, event = append.task_id, append.event
+            position = positions.get(task_id) or self._position(session, task_id)
             if position.ended:
-                # Looked up again from here on, which is how a late event is refused.
-                del self._positions[task_id]
-                self._last_lines.forget(task_id)
-        self._call(self._publish, logged)
-        self._call(self._advance, positions, lines, now)
+                raise TaskEnded(f"task {task_id} takes no more events")
+            seq = position.last_seq + 1
+            body = _body(seq, now, append)
+            rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
+            is_last = False
+            if isinstance(event, TaskStatusChanged):
+                is_last = event.status in TERMINAL_STATUSES
+                self._store.set_status(
+                    session, position.user_id, task_id, event.status, event.reason, now
+                )
+            line = self._last_lines.read(task_id, event)
+            if line:
+                lines[task_id] = line
+            positions[task_id] = Position(seq, is_last, position.user_id)
+            sent = body.encode()
+            logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
+        self._store.add_events(session, rows)
+        ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
+        self._store.set_ends(session, ends)
+        return _Commit(now, positions, lines, logged)
 
     def _position(self, session: Session, task_id: int) -> Position:
         known = self._positions.get(task_id) or self._store.position(session, task_id)
@@ -319,14 +345,15 @@ class EventLog:
             if not append.done.done():
                 append.done.set_result(event.seq)
 
-    def _advance(self, ends: dict[int, Position], lines: dict[int, str], now: str) -> None:
+    def _advance(self, commit: _Commit) -> None:
         """Tell those who watch all tasks of a user."""
-        for task_id, end in ends.items():
+        for task_id, end in commit.positions.items():
             usage = self._usages.pop(task_id, None)
             if end.ended:
                 self._task_feed.wake(end.user_id)
             else:
-                step = Progress(task_id, now, end.last_seq, lines.get(task_id), usage)
+                line = commit.lines.get(task_id)
+                step = Progress(task_id, commit.at, end.last_seq, line, usage)
                 self._task_feed.advance(end.user_id, step)
 
     def _fail(self, append: _Append, error: Exception) -> None:
