@@ -399,7 +399,8 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
 
         Args:
             last_event_id: begin behind this event instead.
-            reconnect: seconds to go on trying without a byte from the server.
+            reconnect: seconds to go on after the first failure. An event, or a connection that
+                stays healthy for 10 seconds, stops this clock.
             idle: seconds of silence that count as a broken connection.
             on_state: called in the iterating thread when ``state`` changes.
 

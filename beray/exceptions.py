@@ -67,15 +67,24 @@ class APIError(BeRayException):
 
     Attributes:
         retry_after: seconds the server asks to wait, if it said so.
+        is_permanent: ``True`` if the server reports that repeating the call cannot help
+            (``X-Should-Retry: false``), for example because its database is damaged.
     """
 
     status_code: int
 
     def __init__(
-        self, message: str, *, status_code: int, retry_after: float | None = None, **call: Any
+        self,
+        message: str,
+        *,
+        status_code: int,
+        retry_after: float | None = None,
+        is_permanent: bool = False,
+        **call: Any,
     ) -> None:
         super().__init__(message, status_code=status_code, **call)
         self.retry_after = retry_after
+        self.is_permanent = is_permanent
 
 
 class AuthenticationError(APIError):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketState
 
@@ -25,6 +26,7 @@ from beray.events import (
     MsgUserMessage,
 )
 from beray.server.chats import ChatRefused
+from beray.server.database_errors import FULL, is_full
 from beray.server.dependencies import (
     AppServices,
     CurrentUser,
@@ -38,7 +40,7 @@ from beray.server.maintenance import RETRY_SECONDS, SAID
 from beray.server.newest_events import LoggedEvent
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import state_of
-from beray.server.shortage import patiently
+from beray.server.shortage import is_shortage, patiently, refusal
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
 from beray.server.task_pages import public
@@ -157,6 +159,16 @@ async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
         task = await app.chats.open(user.id, chat_id)
     except NoSandboxUid as error:
         await websocket.send_denial_response(Response(f"{error.strerror}.", 503))
+        return
+    except DatabaseError as error:
+        if is_full(error):
+            denial = Response(FULL, 507)
+        elif is_shortage(error):
+            text, headers = refusal(error)
+            denial = Response(text, 503, headers)
+        else:
+            raise
+        await websocket.send_denial_response(denial)
         return
     conversation = Conversation(websocket, app, task)
     if not app.seats.take(task.id, conversation):

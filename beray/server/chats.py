@@ -20,6 +20,7 @@ from beray.server.beneath import PathError
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
+from beray.server.queue import ended_in_time
 from beray.server.runners import Outcome, Runners
 from beray.server.runs import Runs, conversation_file
 from beray.server.settings import Settings
@@ -165,11 +166,15 @@ class Chats:
         return True
 
     async def stopped(self, task_id: int) -> None:
-        """Stop an answer and return when nothing of it is running any more."""
+        """Stop an answer and return when nothing of it is running any more.
+
+        Raises:
+            Refused: 503, this takes longer than ``STOP_SECONDS``.
+        """
         answer = self._answers.get(task_id)
         if answer is not None:
             self._cancel(task_id)
-            await asyncio.wait([answer])
+            await ended_in_time(answer, "The answer")
 
     def forget(self, task_id: int) -> None:
         """A chat is being deleted: what its runner has kept of it goes, too."""

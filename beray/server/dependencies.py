@@ -64,6 +64,13 @@ SESSION_ENDED: Final = "The session has expired or was ended; sign in again."
 AppServices = Annotated[Services, Depends(services)]
 
 
+async def require_space(app: AppServices) -> None:
+    """Refuse an upload that would use space which is reserved for recovery."""
+    reserve = app.store.reserve
+    if reserve.is_short:
+        await run_in_threadpool(reserve.require_whole)
+
+
 async def current_client(request: Request, app: AppServices) -> Client:
     """Return the client, by which requests are limited."""
     return client_of(request, app.settings.trusted_proxies)

@@ -24,7 +24,7 @@ from starlette.responses import Response
 from beray import digests
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, ranges
-from beray.server.dependencies import AppServices, OwnTask
+from beray.server.dependencies import AppServices, OwnTask, require_space
 from beray.server.numbers import declared_size
 from beray.server.quota import NoSpace
 from beray.server.strict_route import StrictRoute
@@ -91,7 +91,7 @@ def _sha256(file: BinaryIO) -> bytes:
     return digest
 
 
-@router.put("/content", openapi_extra=_UPLOAD_DOCS)
+@router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_space)])
 async def put_content(
     request: Request, task: OwnTask, app: AppServices, path: FilePath
 ) -> UploadedFile:

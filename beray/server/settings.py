@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BERAY_", extra="ignore")
 
     data_dir: Path = Path("beray-data")
+    reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
+    """Disk space that only sign-ins, stops and deletions use; 0: none. See ``reserve.py``."""
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many tasks run at once."""
     user_slots: int | None = Field(default=None, ge=0)

@@ -22,6 +22,7 @@ from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
 from beray.server.quota import DiskSpace
+from beray.server.reserve import FILE_NAME, SpaceReserve
 from beray.server.sandbox.ownership import set_owner
 from beray.server.writer import Writer, require_free
 
@@ -62,6 +63,7 @@ class Workspaces:
     Args:
         space_of: returns the quota of the work_dir at a path; without it, there is none.
         uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
+        reserve: space that the removal of a work_dir may use.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Workspaces:
         space_of: Callable[[Path], DiskSpace] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
+        reserve: SpaceReserve | None = None,
     ) -> None:
         self.root = root
+        self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
         self._space_of = space_of
         self._spaces: dict[int, DiskSpace] = {}
@@ -148,7 +152,7 @@ class Workspaces:
         with self._lock:
             self._spaces.pop(task_id, None)
         grave = self._incoming / uuid.uuid4().hex
-        grave.mkdir(mode=0o700)
+        self._reserve.use(lambda: grave.mkdir(mode=0o700))
         with _folder(self.root) as root, _folder(grave) as bottom:
             name = self.path(task_id).name
             with suppress(FileNotFoundError):

@@ -9,6 +9,7 @@ import secrets
 from typing import Final
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
 from beray.server.database import Database
 from beray.server.dependencies import digest
@@ -40,8 +41,9 @@ class InternalTokens:
             api_key_id: what it is had for; it ends with that.
         """
         token = secrets.token_urlsafe(32)
-        now = utc_now()
-        with self._database.writing() as session:
+        now, expires_at = utc_now(), utc_now(seconds)
+
+        def add(session: Session) -> None:
             session.execute(delete(InternalToken).where(InternalToken.expires_at <= now))
             session.add(
                 InternalToken(
@@ -50,9 +52,12 @@ class InternalTokens:
                     agent_id=agent_id,
                     api_key_id=api_key_id,
                     created_at=now,
-                    expires_at=utc_now(seconds),
+                    expires_at=expires_at,
                 )
             )
+
+        # Agents need one in order to delete their files.
+        self._database.recovering(add)
         return token
 
     def find(self, token: str) -> InternalToken | None:
@@ -65,8 +70,8 @@ class InternalTokens:
 
     def end(self, token: str) -> None:
         """From now on it is none. Does nothing where it is none already."""
-        with self._database.writing() as session:
-            session.execute(delete(InternalToken).where(InternalToken.digest == digest(token)))
+        ended = delete(InternalToken).where(InternalToken.digest == digest(token))
+        self._database.recovering(lambda session: session.execute(ended))
 
 
 class ApiKeys:
@@ -114,6 +119,7 @@ class ApiKeys:
             whether there was such a key.
         """
         own = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
-        with self._database.writing() as session:
-            # The row count is of the driver; the tokens go by the foreign key.
-            return bool(session.connection().execute(own).rowcount)
+        # The row count is of the driver; the tokens go by the foreign key.
+        return self._database.recovering(
+            lambda session: bool(session.connection().execute(own).rowcount)
+        )
