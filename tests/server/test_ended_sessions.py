@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,12 +15,11 @@ import pytest
 import requests
 from gateway_support import Agent, exchange
 from raw_http import RawConnection
-from support import sleepers, until
+from support import Following, sleepers, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.exceptions import BeRayException
 from beray.server.gateway.prefabs import archives
 from beray.server.sessions import Connection, Credential, OpenRequests
 from beray.testing import RunningServer
@@ -61,24 +59,6 @@ def log_out(server: RunningServer, headers: dict[str, str]) -> None:
     """End a session without the client that has it."""
     url = f"{server.url}/api/v1/auth/logout"
     assert requests.post(url, headers=headers, timeout=30).status_code == 200
-
-
-class Following(threading.Thread):
-    """Iterates in a thread. ``error`` is what ended it."""
-
-    def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
-        super().__init__(daemon=True)
-        self._iterate = iterate
-        self.seen: list[Any] = []
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            for one in self._iterate():
-                self.seen.append(one)
-        except (BeRayException, requests.RequestException) as error:
-            self.error = error
 
 
 def running_task(client: BeRayClient, mark: str) -> int:

@@ -27,7 +27,7 @@ from beray.server.gateway.access import INTERNAL_TOKEN
 from beray.server.gateway.files.signing import OBJECTS_PATH
 
 _ROUTES: Final = ("/v1/", "/internal/")
-_NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-forwarded-")
+_NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-api-key", b"x-forwarded-")
 _SOCKET: Final = "gateway.sock"
 
 
