@@ -13,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.client_address import client_of, in_networks, is_own_address
+from beray.server import allowed_addresses
+from beray.server.client_address import client_of, in_networks
 from beray.server.dependencies import (
     AppServices,
     Services,
@@ -49,8 +50,8 @@ async def _caller(connection: HTTPConnection) -> Caller:
         return await _by_api_key(connection, app, key, address)
     if "Authorization" in connection.headers:
         return await _by_access_token(connection, address)
-    # A browser says where a page comes from: any page could call by the address of its reader.
-    if "Origin" not in connection.headers and _admits_address(app, connection, address):
+    allowed = in_networks(address, app.settings.gateway_allow)
+    if allowed and allowed_addresses.is_credential(app, connection):
         authenticate(connection, app.open_requests, None)
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
@@ -118,26 +119,6 @@ async def _by_access_token(connection: HTTPConnection, address: str) -> Caller:
     if user is None:
         raise refused
     return Caller(user.id, None, address)
-
-
-def _admits_address(app: Services, connection: HTTPConnection, address: str) -> bool:
-    """Return True if ``BERAY_GATEWAY_ALLOW`` admits a client at ``address``.
-
-    A process of a task is never admitted by an address. With a network namespace of its own it
-    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
-    port that the operator has listed. On the host's network it has the addresses of this host,
-    and can be taken for a trusted proxy.
-    """
-    settings = app.settings
-    if not in_networks(address, settings.gateway_allow):
-        return False
-    own = is_own_address(address)
-    if app.sandbox.networks.state.mode == "host":
-        return not settings.trusted_proxies and not own
-    forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
-    port = (connection.scope.get("server") or ("", None))[1]
-    relayed = any(one.port == port for one in settings.network_destinations())
-    return not (own and (forwarded or relayed))
 
 
 current_caller: Final = Authenticator(_caller)
