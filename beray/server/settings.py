@@ -135,8 +135,8 @@ class Settings(BaseSettings):
     agent_ws_allow: str = ""
     """Clients of the agent WebSocket that need no credential: comma-separated ``ADDRESS=EMAIL`` and
     ``NETWORK=EMAIL``, the account that they use. The first entry that fits counts."""
-    internal_token_seconds: int = Field(default=900, ge=1)
-    """How long an API key's internal token is good for."""
+    internal_token_seconds: int = Field(default=24 * 3600, ge=1)
+    """Lifetime of an API key's internal token after its last use."""
     gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
     """How large an uploaded object may be."""
     s3_bucket: str | None = Field(default=None, min_length=1)

@@ -61,11 +61,13 @@ async def _by_internal_token(
     connection: HTTPConnection, app: Services, token: str, address: str
 ) -> Caller:
     refused = _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
-    found = await run_in_threadpool(app.gateway.tokens.find, token)
+    idle = app.settings.internal_token_seconds
+    found = await run_in_threadpool(app.gateway.tokens.find, token, idle)
     if found is None:
         raise refused
     key = () if found.api_key_id is None else (api_key_name(found.api_key_id),)
-    credential = Credential((found.digest, *key), found.expires_at, refused.detail)
+    # A request under way is a use: it ends with its API key or its run, and not at a time.
+    credential = Credential((found.digest, *key), None, refused.detail)
     if not authenticate(connection, app.open_requests, credential):
         raise refused
     return Caller(found.user_id, found.agent_id, address)

@@ -16,8 +16,6 @@ from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
 from beray.server.sessions import OpenRequests
 
-LONGEST_SECONDS: Final = 7 * 24 * 3600
-"""After which a token has ended whose server has not come to end it."""
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -50,7 +48,7 @@ class TaskAccess:
             yield None
             return
         issue = self._tokens.issue
-        token = await run_in_threadpool(issue, user_id, f"task-{task_id}", LONGEST_SECONDS)
+        token = await run_in_threadpool(issue, user_id, f"task-{task_id}")
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)
