@@ -35,6 +35,12 @@ MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _GOODBYE_SECONDS: Final = 0.25
 _PROTOCOL_ERROR, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG = 1002, 1007, 1008, 1009
 _MAY_PASS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MEANINGS: Final = {
+    401: "the token is missing or invalid",
+    404: "there is no agent at this URL",
+    422: "the chat id is invalid",
+}
+"""Meanings of refused handshakes without a body, other than 403, "another client has this chat"."""
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 # The library's debug log has the headers of the handshake, the token among them.
@@ -204,6 +210,7 @@ def _refused(error: InvalidStatus) -> AgentException:
     if status == 403:
         return AgentBusyException("another client has this chat", status_code=status)
     body = (error.response.body or b"")[:200].decode("utf-8", "replace").strip()
+    body = body or _MEANINGS.get(status, "")
     said = f"the server answered {status}{f': {body}' if body else ''}"
     lasting = status not in _MAY_PASS
     return AgentException("CONNECTION_ERROR", said, status_code=status, lasting=lasting)

@@ -1,4 +1,4 @@
-"""The WebSocket of a chat, and the routes that know chats by their names.
+"""Conversations over the WebSocket of a chat, and the routes that know chats by their names.
 
 Source: the agent WebSocket API page.
 """
@@ -11,9 +11,8 @@ import re
 from contextlib import suppress
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, HTTPException, Path, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketState
 
@@ -21,26 +20,24 @@ from beray import schema
 from beray.events import (
     ClientMessage,
     MsgError,
+    MsgEventCustomUpdate,
     MsgGracefulDisconnect,
     MsgStatus,
     MsgUserMessage,
 )
 from beray.server.chats import ChatRefused
-from beray.server.database_errors import FULL, is_full
 from beray.server.dependencies import (
     AppServices,
     CurrentUser,
     Services,
-    session_user,
     too_many_queued,
 )
 from beray.server.event_pages import EventPages
 from beray.server.fair_queue import QueueFull
-from beray.server.maintenance import RETRY_SECONDS, SAID
+from beray.server.maintenance import SAID
 from beray.server.newest_events import LoggedEvent
-from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import state_of
-from beray.server.shortage import is_shortage, patiently, refusal
+from beray.server.shortage import patiently
 from beray.server.strict_route import StrictRoute
 from beray.server.tables import Task
 from beray.server.task_pages import public
@@ -55,11 +52,10 @@ _STORED: Final = re.compile(
 _OF_FILES: Final = b'"source":"files"'
 _INLINE_BYTES: Final = 32 * 1024
 """Larger events are decoded in a thread."""
-_POLICY_VIOLATION: Final = 1008
+POLICY_VIOLATION: Final = 1008
 _GOING_AWAY: Final = 1001
 
 router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
-socket_router = APIRouter()
 
 ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 
@@ -142,54 +138,22 @@ class Seats:
             await conversation.close(_GOING_AWAY, "the server is going away")
 
 
-@socket_router.websocket("/v1/agent_ws/{chat_id}/")
-async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
-    app: Services = websocket.app.state.services
-    try:
-        user = await session_user(websocket)
-    except HTTPException as error:
-        denied = Response(str(error.detail), error.status_code, error.headers)
-        await websocket.send_denial_response(denied)
-        return
-    if app.maintenance.on:
-        later = {"Retry-After": str(RETRY_SECONDS)}
-        await websocket.send_denial_response(Response(SAID, 503, later))
-        return
-    try:
-        task = await app.chats.open(user.id, chat_id)
-    except NoSandboxUid as error:
-        await websocket.send_denial_response(Response(f"{error.strerror}.", 503))
-        return
-    except DatabaseError as error:
-        if is_full(error):
-            denial = Response(FULL, 507)
-        elif is_shortage(error):
-            text, headers = refusal(error)
-            denial = Response(text, 503, headers)
-        else:
-            raise
-        await websocket.send_denial_response(denial)
-        return
-    conversation = Conversation(websocket, app, task)
-    if not app.seats.take(task.id, conversation):
-        # Before the handshake is accepted this reaches the client as 403.
-        await websocket.close(_POLICY_VIOLATION, "another client has this chat")
-        return
-    try:
-        await websocket.accept()
-        await conversation.hold()
-    finally:
-        app.seats.leave(task.id, conversation)
-
-
 class Conversation:
-    """One client of one chat."""
+    """One client of one chat.
 
-    def __init__(self, websocket: WebSocket, app: Services, task: Task) -> None:
+    Args:
+        sends_files: Whether the client knows ``AGENT_EVENT_SEND_FILE``; one that does not gets
+            a custom update with the path.
+    """
+
+    def __init__(
+        self, websocket: WebSocket, app: Services, task: Task, *, sends_files: bool = True
+    ) -> None:
         self._websocket = websocket
         self._app = app
         self._chats = app.chats
         self._task = task
+        self._sends_files = sends_files
         self._sending = asyncio.Lock()
         self._told = asyncio.Event()
         """Unset from what the user says to how the answer to it ends."""
@@ -242,7 +206,8 @@ class Conversation:
                     if end is None or end.type != "ERROR" or frame.type == "ERROR":
                         end = frame
                 elif frame.type.startswith("AGENT_EVENT_") and not frame.is_of_files:
-                    await self._send(frame.text)
+                    is_known = self._sends_files or frame.type != "AGENT_EVENT_SEND_FILE"
+                    await self._send(frame.text if is_known else _as_update(frame))
                 elif frame.type == "TASK_STATUS" and frame.waits:
                     if end is not None:
                         await self._send(end.text)
@@ -289,6 +254,12 @@ class Conversation:
             # A client that has gone is noticed by who listens to it.
             with suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.send_text(text)
+
+
+def _as_update(frame: Frame) -> str:
+    """Return a file that the agent sends as a frame that clients of version 1.0 know."""
+    payload = {"kind": "send_file", "path": json.loads(frame.text)["path"]}
+    return _json(MsgEventCustomUpdate(payload=payload))
 
 
 def _json(message: BaseModel) -> str:

@@ -8,18 +8,19 @@ from typing import Final
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.answers import SHOULD_RETRY_HEADER
-from beray.server import agent_ws, auth, files, streams, tasks
-from beray.server.accounts import running_accounts
+from beray.server import agent_handshake, agent_ws, auth, files, streams, tasks
+from beray.server.accounts import Accounts, running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
 from beray.server.database_errors import DAMAGED, FULL, is_damaged, is_full
 from beray.server.dependencies import Services
+from beray.server.email_address import account_key
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
@@ -67,6 +68,10 @@ def create_app(activity: Activity) -> FastAPI:
         redirect_slashes=True,
     )
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(
+        WebSocketRequestValidationError,
+        agent_handshake.refuse_chat_name,
+    )
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
     app.add_exception_handler(DatabaseError, _database_failed)
@@ -81,9 +86,9 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    app.include_router(agent_ws.socket_router)
     for part in (access, gateway_files, object_urls, calls, prefabs):
         app.include_router(part.router)
+    app.include_router(agent_handshake.router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
 
@@ -109,11 +114,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
-        if settings.gateway_allow and sandbox.networks.state.mode == "host":
-            log.warning(
-                "BERAY_GATEWAY_ALLOW admits no address of this host, and none that a proxy "
-                "reports: tasks use the network of this host"
-            )
+        for setting in _address_settings(settings):
+            if sandbox.networks.state.mode == "host":
+                log.warning(
+                    f"{setting} admits no address of this host, and none that a proxy reports: "
+                    "tasks use the network of this host"
+                )
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
@@ -150,6 +156,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
         closing.push_async_callback(chats.close)
         accounts = await closing.enter_async_context(running_accounts(settings, store))
+        await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
         app.state.services = Services(
             settings,
@@ -172,6 +179,25 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         starting.close()
         await closing.enter_async_context(kept_whole(reserve))
         yield
+
+
+def _address_settings(settings: Settings) -> list[str]:
+    """Return the names of the settings that admit clients by their address."""
+    given = {
+        "BERAY_GATEWAY_ALLOW": settings.gateway_allow,
+        "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
+    }
+    return [name for name, value in given.items() if value]
+
+
+async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:
+    for _, email in settings.agent_ws_users():
+        if await accounts.user(account_key(email)) is None:
+            log.warning(
+                "BERAY_AGENT_WS_ALLOW names an account that does not exist; clients from its "
+                "addresses are refused until it is registered",
+                email=email,
+            )
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

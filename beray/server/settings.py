@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
+from beray.server import allowed_addresses
+from beray.server.allowed_addresses import AddressUser
 from beray.server.outbound.allow_list import AllowList
 from beray.server.sandbox import network_policy, uids
 from beray.server.sandbox.bubblewrap import Bind
@@ -132,8 +134,11 @@ class Settings(BaseSettings):
 
     gateway_allow: str = ""
     """Addresses and networks, with commas, that may call the gateway as nobody in particular."""
-    internal_token_seconds: int = Field(default=900, ge=1)
-    """How long an API key's internal token is good for."""
+    agent_ws_allow: str = ""
+    """Clients of the agent WebSocket that need no credential: comma-separated ``ADDRESS=EMAIL`` and
+    ``NETWORK=EMAIL``, the account that they use. The first entry that fits counts."""
+    internal_token_seconds: int = Field(default=24 * 3600, ge=1)
+    """Lifetime of an API key's internal token after its last use."""
     gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
     """How large an uploaded object may be."""
     s3_bucket: str | None = Field(default=None, min_length=1)
@@ -280,6 +285,12 @@ class Settings(BaseSettings):
                 ) from None
         return networks.strip()
 
+    @field_validator("agent_ws_allow")
+    @classmethod
+    def _address_users(cls, users: str) -> str:
+        allowed_addresses.parse_users(users)
+        return users
+
     @field_validator("mcp_servers", mode="before")
     @classmethod
     def _no_file(cls, path: object) -> object:
@@ -329,6 +340,10 @@ class Settings(BaseSettings):
             if not path.removesuffix("=rw").startswith(("/", "~/")):
                 raise ValueError(f"{path!r} is no absolute path; give them with commas between")
         return paths
+
+    def agent_ws_users(self) -> list[AddressUser]:
+        """Return what ``agent_ws_allow`` names."""
+        return allowed_addresses.parse_users(self.agent_ws_allow)
 
     def network_destinations(self) -> list[Destination]:
         """Return what ``network_allow`` names."""

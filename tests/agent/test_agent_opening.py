@@ -145,6 +145,20 @@ async def test_other_answers_to_the_handshake(
     assert error.details == f"the server answered {status}: because"
 
 
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(401, ": the token is missing or invalid"), (404, ": there is no agent at this URL"),
+     (422, ": the chat id is invalid"), (418, "")],
+)  # fmt: skip
+async def test_a_refusal_without_a_body_is_explained(
+    agent: ScriptedAgent, status: int, meaning: str
+) -> None:
+    agent.answer(status, b"")
+    error = await refusal(agent)
+    assert not isinstance(error, AgentBusyException)
+    assert error.details == f"the server answered {status}{meaning}"
+
+
 async def test_a_redirect_to_another_host_is_not_followed(agent: ScriptedAgent) -> None:
     async with scripted() as stranger:
         for scheme in ("ws", "http"):

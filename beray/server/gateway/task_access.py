@@ -17,8 +17,6 @@ from beray.server.runners.base import GatewayAccess
 from beray.server.sessions import OpenRequests
 from beray.server.shortage import patiently
 
-LONGEST_SECONDS: Final = 7 * 24 * 3600
-"""After which a token has ended whose server has not come to end it."""
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -52,7 +50,7 @@ class TaskAccess:
             return
         issue = self._tokens.issue
         name = f"task-{task_id}"
-        token = await patiently(lambda: run_in_threadpool(issue, user_id, name, LONGEST_SECONDS))
+        token = await patiently(lambda: run_in_threadpool(issue, user_id, name))
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)

@@ -272,4 +272,4 @@ def _base_url(request: Request, app: Services) -> str:
 
 
 def _invalid(place: str, problem: str) -> GatewayRefused:
-    return invalid(f"{place}: {problem}", [Problem((place,), problem)])
+    return invalid([Problem((place,), problem)])

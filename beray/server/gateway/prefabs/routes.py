@@ -100,9 +100,10 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 raise error.__cause__ from None
-            raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(str(place), ""))]) from None
+            problem = Problem((), str(error).replace(str(place), ""))
+            raise invalid([problem], _CANNOT_ADD) from None
         except ManifestError as error:
-            raise invalid(_CANNOT_ADD, error.problems) from None
+            raise invalid(error.problems, _CANNOT_ADD) from None
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
         except NotTheAuthor:
