@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     mcp_allow: str = ""
     """Destinations that MCP URLs of users may reach beside public addresses, comma-separated:
     ``host:port``, addresses and networks."""
+    mcp_connect_seconds: float = Field(default=30.0, gt=0, le=3600)
+    """How long a run waits for the tools of an MCP server behind a URL."""
+    mcp_start_seconds: float = Field(default=120.0, gt=0, le=3600)
+    """The same for a program, which may first download what it needs, as ``npx`` does."""
+    model_images: bool = True
+    """Whether models are given the images that tools return, beside the paths of their files."""
     acp: str | None = None
     """The command of an agent that speaks the Agent Client Protocol."""
     acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"

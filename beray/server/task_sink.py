@@ -52,6 +52,7 @@ class TaskSink:
         self._order = asyncio.Lock()
         self._between_lines = asyncio.Event()
         self._between_lines.set()
+        self._open_lines: set[str] = set()
 
     async def emit(self, event: Event) -> None:
         """Log an event.
@@ -63,11 +64,21 @@ class TaskSink:
         """
         if isinstance(event, TaskStatusChanged | MsgUserMessage):
             raise ValueError(f"a runner has said {event.type}")
+        self._note_line(event)
+        await self._log(partial(self._secrets.cut, event))
+
+    def _note_line(self, event: Event) -> None:
+        """Keep track of the lines that have begun, one for each command that runs."""
+        call_id = str((event.model_extra or {}).get("call_id", ""))
+        # The end of a call, or an event that belongs to none, ends other lines.
+        others = {other for other in self._open_lines if other not in ("", call_id)}
+        self._open_lines = others if call_id else set()
         if isinstance(event, MsgEventTextChunk) and not event.text.endswith("\n"):
+            self._open_lines.add(call_id)
+        if self._open_lines:
             self._between_lines.clear()
         else:
             self._between_lines.set()
-        await self._log(partial(self._secrets.cut, event))
 
     async def emit_aside(self, event: Event) -> None:
         """As ``emit``, of what has no place of its own: not in the middle of a line of text."""
@@ -77,7 +88,8 @@ class TaskSink:
         await self._log(partial(self._secrets.cut, event))
 
     def end_line(self) -> None:
-        """Nothing more is going to be said in the line that is open."""
+        """Nothing more is going to be said in the lines that are open."""
+        self._open_lines.clear()
         self._between_lines.set()
 
     async def flush(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -28,7 +28,11 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[httpx2.TransportError]], ...]] 
 
 
 def client(
-    policy: OutboundPolicy, *, verify: ssl.SSLContext | None = None, **options: Any
+    policy: OutboundPolicy,
+    *,
+    verify: ssl.SSLContext | None = None,
+    factory: Callable[..., httpx2.AsyncClient] = httpx2.AsyncClient,
+    **options: Any,
 ) -> httpx2.AsyncClient:
     """Return a client for URLs that users supply.
 
@@ -37,12 +41,13 @@ def client(
 
     Args:
         verify: TLS configuration; by default, the system's certificate authorities.
+        factory: Makes the client; takes the arguments of ``httpx2.AsyncClient``.
         options: Further arguments of ``httpx2.AsyncClient``, such as ``headers`` and ``timeout``.
     """
     context = verify or httpx2.create_ssl_context()
     if policy.is_unrestricted:
-        return httpx2.AsyncClient(verify=context, **options)
-    return httpx2.AsyncClient(transport=GuardedTransport(policy, context), **options)
+        return factory(verify=context, **options)
+    return factory(transport=GuardedTransport(policy, context), **options)
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from typing import Final
 
+from pydantic import JsonValue
+
 from beray.events import MsgEventEnd, MsgEventTextChunk, MsgEventToolResult
 from beray.server.runners import shell_line
 from beray.server.runners.base import Job, Outcome, Sink
@@ -20,9 +22,10 @@ class ShellRunner:
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
         command = job.goal.removeprefix("!")
-        async with self._sandbox.process(
+        async with self._sandbox.observed(
             shell_line.arguments("/bin/sh", command), job.work_dir, network=job.network
-        ) as process:
+        ) as supervised:
+            process = supervised.process
             assert process.stdout is not None
             # Bytes that end in the middle of a character wait for the rest of it.
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -30,9 +33,11 @@ class ShellRunner:
                 await self._say(decoder.decode(chunk), sink)
             await self._say(decoder.decode(b"", final=True), sink)
             exit_code = await process.wait()
-        await sink.emit(
-            MsgEventToolResult(tool_name="shell", result={"exit_code": exit_code}, source=SOURCE)
-        )
+            left: list[JsonValue] = [*await supervised.left_running()]
+        result: dict[str, JsonValue] = {"exit_code": exit_code}
+        if left:
+            result["terminated"] = left
+        await sink.emit(MsgEventToolResult(tool_name="shell", result=result, source=SOURCE))
         await sink.emit(MsgEventEnd())
         return Outcome("COMPLETED") if exit_code == 0 else Outcome("FAILED", "exit_code")
 

@@ -94,6 +94,7 @@ def command_line(
     binds: Iterable[Bind] = (),
     private: Sequence[PrivatePath] = (),
     uid: int | None = None,
+    init: bool = True,
 ) -> CommandLine:
     """Return the command line before the command itself.
 
@@ -108,6 +109,7 @@ def command_line(
         binds: further paths to mount; those that do not exist are left out.
         private: host paths that the command must not see.
         uid: host uid that the launcher changes to; None: the server's.
+        init: whether the first process of the PID namespace is bubblewrap; otherwise the command.
 
     Raises:
         UnmaskableLayout: a path that the command needs is private or would be masked.
@@ -137,6 +139,7 @@ def command_line(
         program() or "bwrap", "--unshare-all", "--unshare-user",
         *(["--share-net"] if network else []),
         *(["--disable-userns"] if can_disable_userns() else []),
+        *([] if init else ["--as-pid-1"]),
         "--die-with-parent", "--new-session", "--cap-drop", "ALL",
         *_ids(), "--hostname", HOST_NAME, "--proc", "/proc", *_proc(), "--dev", "/dev",
         *_links(), *in_memory, *_seccomp(data),

@@ -49,10 +49,19 @@ class Supervised:
     control: socket.socket
 
     async def exceeded_limit(self) -> str | None:
-        """Wait for the end of the command; return the limit that ended it, or None.
+        """Wait for the end of the command; return the limit that ended it, or None."""
+        problem = (await self._last_message()).get("problem")
+        return None if problem is None else str(problem)
 
-        The launcher reports it on the control socket, which the command does not have.
+    async def left_running(self) -> list[str]:
+        """Wait for the end of the command; return the names of processes that it left running.
+
+        They have ended, too. Only of commands that were started with ``observed``.
         """
+        return [str(name) for name in (await self._last_message()).get("left", [])]
+
+    async def _last_message(self) -> dict[str, Any]:
+        """Return what the launcher sends on the control socket, which the command does not have."""
         await self.process.wait()
         loop = asyncio.get_running_loop()
         message = b""
@@ -60,7 +69,7 @@ class Supervised:
             async with asyncio.timeout(REPORT_SECONDS):
                 while block := await loop.sock_recv(self.control, 4096):
                     message += block
-        return str(json.loads(message)["problem"]) if message else None
+        return dict(json.loads(message)) if message else {}
 
 
 @asynccontextmanager
@@ -76,6 +85,7 @@ async def supervised(
     box: CommandLine | None = None,
     network: CommandNetwork = NO_NETWORK,
     patient: bool = True,
+    observed: bool = False,
 ) -> AsyncIterator[Supervised]:
     """Run ``command`` with a pipe for its output; at the end, its process tree is gone.
 
@@ -86,6 +96,8 @@ async def supervised(
         box: sandbox around the command.
         network: network namespace and relays of the command.
         patient: whether to wait for the end of a shortage of descriptors, processes or memory.
+        observed: whether ``Supervised.left_running`` is wanted. In a sandbox ``box`` has to have
+            no init of its own, and ``stdin`` is not used.
 
     Raises:
         OSError: E2BIG, an argument is too long; or the launcher cannot be started.
@@ -94,6 +106,8 @@ async def supervised(
         # The launcher would find this out too late for a caller to use standard input.
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
     spec = _spec(command, box) | {"limits": limits, "cgroup": cgroup.commands_folder()}
+    if observed:
+        spec["leftovers"] = "descendants" if box is None else "init"
     if scratch is not None:
         spec["report"] = os.path.join(scratch, USAGE_FILE)
     connecting = network.launcher_spec()

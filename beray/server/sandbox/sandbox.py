@@ -23,7 +23,7 @@ from beray.server.disk_usage import DiskLimits
 from beray.server.quota import DiskSpace
 from beray.server.sandbox import bubblewrap, detection, network_policy, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
-from beray.server.sandbox.launcher import cgroup
+from beray.server.sandbox.launcher import cgroup, leftovers
 from beray.server.sandbox.launching import Supervised, environment, supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
@@ -189,6 +189,33 @@ class Sandbox:
                 yield running.process
 
     @asynccontextmanager
+    async def observed(
+        self, command: Sequence[str], work_dir: Path, *, network: bool = False
+    ) -> AsyncIterator[Supervised]:
+        """Run a command as ``process`` does; ``left_running`` of the result can be used.
+
+        Raises:
+            NetworkRefused: it cannot have the network that it asks for.
+        """
+        connected = self.networks.of_command(asked=network)
+        async with self._new_scratch(work_dir) as scratch:
+            environ = self._environment(scratch, connected)
+            box = self._box(work_dir, scratch, connected, init=False)
+            inner = [*leftovers.INIT, *command] if box is not None else command
+            async with self._supervised(
+                inner,
+                work_dir,
+                environ,
+                scratch,
+                connected,
+                box,
+                stdin=DEVNULL,
+                stderr=STDOUT,
+                observed=True,
+            ) as running:
+                yield running
+
+    @asynccontextmanager
     async def agent(
         self,
         command: Sequence[str],
@@ -309,7 +336,13 @@ class Sandbox:
         return environment("/tmp") | {"PATH": PATH} | network.environ()
 
     def _box(
-        self, work_dir: Path, scratch: str, network: CommandNetwork, binds: Sequence[Bind] = ()
+        self,
+        work_dir: Path,
+        scratch: str,
+        network: CommandNetwork,
+        binds: Sequence[Bind] = (),
+        *,
+        init: bool = True,
     ) -> CommandLine | None:
         """Return the sandbox of a command; None if there is none."""
         if self.kind == "none":
@@ -322,6 +355,7 @@ class Sandbox:
             binds=binds,
             private=private_paths(self._settings),
             uid=None if self._uids is None else self._uids.require(work_dir),
+            init=init,
         )
 
     def _supervised(
@@ -336,6 +370,7 @@ class Sandbox:
         stdin: int = PIPE,
         stderr: int = PIPE,
         limits: Mapping[str, int] | None = None,
+        observed: bool = False,
     ) -> AbstractAsyncContextManager[Supervised]:
         return supervised(
             command,
@@ -347,6 +382,7 @@ class Sandbox:
             scratch=scratch,
             box=box,
             network=network,
+            observed=observed,
         )
 
 

@@ -11,6 +11,7 @@ import pytest
 from network_support import needs_own_network
 from support import descendants
 
+from beray.events import MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
 
@@ -249,6 +250,31 @@ async def test_a_terminal_runs_a_command_to_its_end(tmp_path: Path, kind: Kind) 
     assert "no such terminal" in got[4]["refused"]
     assert got[7]["output"] == "ONE LINE\n"
     assert work.recorder.text("tools:terminal") == f"{said}ONE LINE\n"
+    assert descendants() == []
+
+
+@both_sandboxes
+async def test_a_terminal_names_the_background_processes_that_were_terminated(
+    tmp_path: Path, kind: Kind
+) -> None:
+    work = await bench(tmp_path, kind)
+    name = {"terminalId": "terminal-1"}
+    leave = "mkfifo up; sh -c 'echo >up; exec sleep 976' & cat up; printf x"
+    got = await answers(
+        work,
+        [
+            ["terminal/create", {"command": leave}],
+            ["terminal/wait_for_exit", name],
+            ["terminal/output", name],
+        ],
+    )
+    assert got[1]["exitCode"] == 0
+    output = got[2]["output"]
+    assert output.startswith("\nx\n[1 background process was terminated when the command returned")
+    assert work.recorder.text("tools:terminal") == output
+    chunks = [event.model_dump() for event in work.recorder.of(MsgEventTextChunk)]
+    said = [chunk for chunk in chunks if chunk["source"] == "tools:terminal"]
+    assert {chunk["call_id"] for chunk in said} == {"terminal-1"}
     assert descendants() == []
 
 

@@ -252,3 +252,17 @@ async def test_a_shell_command_that_begins_with_a_dash_is_not_an_option_of_the_s
     assert await work.run(runner, "!-x; echo next") == Outcome("COMPLETED")
     said = work.recorder.text("tools:shell")
     assert "-x" in said and said.endswith("next\n")
+
+
+@both_sandboxes
+async def test_the_result_of_a_shell_goal_names_background_processes_that_were_terminated(
+    tmp_path: Path, kind: Kind
+) -> None:
+    work = await bench(tmp_path, kind)
+    runner = ShellRunner(Sandbox(kind, work.settings()))
+    goal = "!mkfifo up; sh -c 'echo >up; exec tail -f up' & cat up"
+    assert await work.run(runner, goal) == Outcome("COMPLETED")
+    [result] = work.recorder.results("shell")
+    assert result["exit_code"] == 0
+    assert result["terminated"] in (["tail"], ["sh"])  # just before, or after its exec
+    assert descendants() == []

@@ -19,14 +19,17 @@ import pytest
 
 from beray.server.runners.base import Outcome
 from beray.server.runners.mcp import config
-from beray.server.runners.model import mcp_servers
+from beray.server.runners.model import mcp_session
 from tests.server.agents import mcp_server
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop, until
 
 Server = dict[str, Any]
 STDIO: Server = {"server": "tests"}
-TOOLS = ["echo", "fail", "hang", "picture", "environment", "breed", "large", "die"]
+TOOLS = [
+    "echo", "fail", "hang", "picture", "environment", "breed", "large", "work", "report", "media",
+    "die",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +47,9 @@ def operators(tmp_path: Path, **programs: Server) -> Path:
 
 
 def told(bench: Bench) -> list[tuple[str, str]]:
-    return [(payload["server"], payload["status"]) for payload in bench.sink.payloads("mcp")]
+    """Servers and their states; a slow one may also have been waited for."""
+    payloads = [one for one in bench.sink.payloads("mcp") if one["status"] != "connecting"]
+    return [(payload["server"], payload["status"]) for payload in payloads]
 
 
 async def test_tools_of_a_server_over_http_are_called(tmp_path: Path, http: HttpServer) -> None:
@@ -58,7 +63,7 @@ async def test_tools_of_a_server_over_http_are_called(tmp_path: Path, http: Http
             "kind": "mcp",
             "server": "web",
             "status": "connected",
-            "message": "8 tools",
+            "message": f"{len(TOOLS)} tools",
             "tools": TOOLS,
         }
     ]
@@ -129,7 +134,10 @@ async def test_a_picture_reaches_the_model_and_the_log_says_what_it_is(
     bench = await Bench.make(tmp_path, [("web_picture", {})], "done")
     assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
     size = len(mcp_server.PIXEL)
-    assert bench.sink.results("web_picture") == [[{"media_type": "image/png", "bytes": size}]]
+    path = "outputs/web_picture.png"
+    logged = {"media_type": "image/png", "bytes": size, "path": path}
+    assert bench.sink.results("web_picture") == [[logged]]
+    assert (bench.work_dir / path).read_bytes() == mcp_server.PIXEL
     assert bench.model is not None
     assert "BinaryImage" in str(bench.model.asked[-1]) or "BinaryContent" in str(
         bench.model.asked[-1]
@@ -183,7 +191,7 @@ async def test_servers_that_cannot_be_reached_are_told_and_the_run_goes_on(
     assert "cannot start with" in messages["dying"]
     assert bench.model is not None
     for name in ("nobody", "missing", "dying", "wrong"):
-        assert f"{name} could not be reached" in bench.model.instructions
+        assert f"{name} is not available" in bench.model.instructions
     said = str(bench.sink.events) + bench.model.instructions
     assert "hidden" not in said
     assert bench.answers() == ["echo: hi"]
@@ -192,11 +200,12 @@ async def test_servers_that_cannot_be_reached_are_told_and_the_run_goes_on(
 
 
 async def test_servers_that_do_not_answer_are_given_up_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(mcp_servers, "CONNECT_SECONDS", 0.5)
     silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 981; done"]}
-    bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
+    bench = await Bench.make(
+        tmp_path, "done", mcp_stdio=True, mcp_connect_seconds=0.5, mcp_start_seconds=0.5
+    )
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/mcp"
         began = time.monotonic()
@@ -218,11 +227,13 @@ async def test_a_program_that_dies_is_told_and_the_run_goes_on(tmp_path: Path) -
         mcp_servers=operators(tmp_path),
     )
     assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
-    assert told(bench) == [("local", "connected"), ("local", "failed")]
-    message = bench.sink.payloads("mcp")[1]["message"]
+    assert told(bench) == [("local", "connected"), ("local", "failed"), ("local", "connected")]
+    [message] = [one["message"] for one in bench.sink.payloads("mcp") if one["status"] == "failed"]
     assert message == "its program has ended; the server's log has its last output"
     assert "its program has ended" in bench.answers()[0]
-    assert "gone" in bench.answers()[1]
+    assert "was not repeated" in bench.answers()[0]
+    assert bench.answers()[1] == "echo: x"
+    assert not processes()
 
 
 async def test_a_server_over_http_that_goes_away_is_told(tmp_path: Path, http: HttpServer) -> None:
@@ -270,7 +281,7 @@ async def test_a_stop_in_the_middle_of_a_call_that_hangs_is_quick(
 async def test_a_call_that_hangs_has_a_deadline(
     tmp_path: Path, http: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mcp_servers, "CALL_SECONDS", 0.3)
+    monkeypatch.setattr(mcp_session, "CALL_SECONDS", 0.3)
     bench = await Bench.make(tmp_path, [("web_hang", {})], "done")
     assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
     assert "no answer within 0.3 s" in bench.answers()[0]

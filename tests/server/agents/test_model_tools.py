@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from beray.events import MsgEventSendFile
+from beray.events import MsgEventSendFile, MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.runners.model import toolset
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
@@ -436,6 +436,77 @@ async def test_parallel_calls_run_at_the_same_time(tmp_path: Path) -> None:
     assert bench.answers() == ["met\n[exit status 0]"] * 2
 
 
+async def test_output_of_parallel_commands_names_its_call_and_comes_in_whole_lines(
+    tmp_path: Path,
+) -> None:
+    wait = "until [ -e {} ]; do sleep 0.02; done"
+    first = f"{wait.format('b0')}; printf 'a1 '; touch a1; {wait.format('b1')}; printf 'a2\\nend'"
+    second = (
+        f"touch b0; {wait.format('a1')}; printf 'b1 '; touch b1; {wait.format('a2')}; "
+        f"printf 'b2\\nalone'; {wait.format('go')}"
+    )
+    bench = await Bench.make(
+        tmp_path, [("run_command", {"command": one}) for one in (first, second)], "done"
+    )
+    run = bench.start()
+    await bench.sink.until(lambda sink: "a2\n" in sink.text(SHELL))
+    await bench.sink.until(lambda sink: len(sink.results("run_command")) == 1)
+    (bench.work_dir / "a2").touch()
+    # The only command that runs is not held up.
+    await bench.sink.until(lambda sink: "alone" in sink.text(SHELL))
+    (bench.work_dir / "go").touch()
+    assert await run == Outcome("COMPLETED")
+    texts: dict[str, list[str]] = {}
+    for chunk in bench.sink.of(MsgEventTextChunk):
+        if chunk.source == SHELL:
+            texts.setdefault(chunk.model_dump()["call_id"], []).append(chunk.text)
+    assert texts["call_1_0"] == ["a1 a2\n", "end"]
+    assert "".join(texts["call_1_1"]) == "b1 b2\nalone"
+    # "b1 " was kept back while the other command ran.
+    assert texts["call_1_1"][0].startswith("b1 ")
+    kinds = [event.model_dump().get("text") for event in bench.sink.events]
+    assert kinds.index("a1 a2\n") < kinds.index(texts["call_1_1"][0])
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "none"])
+async def test_the_model_is_told_of_background_processes_that_were_terminated(
+    tmp_path: Path, sandbox: str
+) -> None:
+    # Each says that it has begun, so that none is still the shell that starts it.
+    leave = (
+        "mkfifo up; sh -c 'echo >up; sleep 978; :' & cat up >log; "
+        "(setsid sh -c 'echo >up; exec sleep 977' &); cat up >>log; exit 3"
+    )
+    bench, answers = await call(
+        tmp_path,
+        ("run_command", {"command": leave}),
+        ("run_command", {"command": "sleep 0 & wait"}),
+        sandbox=sandbox,
+    )
+    assert "background processes were terminated when the command returned: " in answers[0]
+    [first, second] = bench.sink.results("run_command")
+    assert first["exit_code"] == 3
+    assert len(first["terminated"]) >= 2
+    assert second == {"exit_code": 0}
+    assert answers[1] == "[exit status 0]"
+    assert not processes()
+
+
+@pytest.mark.parametrize("line", ["kill -9 $$", "pkill -f nothing-like-this; echo on", "exec no-1"])
+async def test_the_first_process_of_a_sandbox_does_not_change_the_end_of_a_command(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    results = []
+    for folder, sandbox in (("a", "auto"), ("b", "none")):
+        bench, answers = await call(
+            tmp_path / folder, ("run_command", {"command": line}), sandbox=sandbox
+        )
+        results.append((answers, bench.sink.results("run_command")))
+    assert results[0] == results[1]
+
+
 async def test_commands_reach_the_network_only_where_the_task_asks_for_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         command = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]} && echo connected"
@@ -462,6 +533,6 @@ async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path:
         files={"a": "hello"},
         sandbox="none",
     )
-    assert answers[0] == f"{bench.work_dir}\nhello\n[exit status 0]"
+    assert answers[0].startswith(f"{bench.work_dir}\nhello\n[exit status 0]\n[1 background")
     assert answers[1] == "a:1:hello"
     assert not processes()

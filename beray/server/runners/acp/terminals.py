@@ -6,20 +6,20 @@ Source: ACP, "Terminals".
 from __future__ import annotations
 
 import asyncio
-import codecs
 import os
 import re
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from acp import RequestError
 from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
-from beray.events import MsgEventTextChunk
 from beray.server.runners import shell_line
 from beray.server.runners.acp.bounded import cut
 from beray.server.runners.base import Job, Sink
+from beray.server.runners.command_output import CommandOutput, CommandOutputs, left_running
 from beray.server.runners.programs import CHUNK_BYTES
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Sandbox
@@ -31,6 +31,7 @@ KEPT_RESULTS: Final = 64
 """Of how many terminals the result is remembered, for the tool calls that name them."""
 RESULT_BYTES: Final = 32 * 1024
 SOURCE: Final = "tools:terminal"
+_Opening = AbstractAsyncContextManager[CommandOutput]
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _IN_FOLDER: Final = 'cd -- "$1" || exit 1; shift; exec "$@"'
 
@@ -49,8 +50,8 @@ class Terminal:
         self._kept = bytearray()
         self._running: asyncio.Task[None] | None = None
 
-    def start(self, command: list[str], job: Job, sandbox: Sandbox, sink: Sink) -> None:
-        self._running = asyncio.create_task(self._run(command, job, sandbox, sink))
+    def start(self, command: list[str], job: Job, sandbox: Sandbox, shown: _Opening) -> None:
+        self._running = asyncio.create_task(self._run(command, job, sandbox, shown))
         # What a sink refuses ends the whole run by itself.
         self._running.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -87,22 +88,30 @@ class Terminal:
             begin += 1
         return kept[begin:].decode(errors="replace")
 
-    async def _run(self, command: list[str], job: Job, sandbox: Sandbox, sink: Sink) -> None:
+    async def _run(self, command: list[str], job: Job, sandbox: Sandbox, shown: _Opening) -> None:
         try:
-            await self._follow(command, job, sandbox, sink)
+            async with shown as output:
+                await self._follow(command, job, sandbox, output)
         except OSError as error:
             self._keep(f"cannot be started: {os.strerror(error.errno or 0)}\n".encode())
             self.exit_code = 126
 
-    async def _follow(self, command: list[str], job: Job, sandbox: Sandbox, sink: Sink) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        async with sandbox.process(command, job.work_dir, network=job.network) as process:
+    async def _follow(
+        self, command: list[str], job: Job, sandbox: Sandbox, output: CommandOutput
+    ) -> None:
+        async with sandbox.observed(command, job.work_dir, network=job.network) as supervised:
+            process = supervised.process
             assert process.stdout is not None
             while chunk := await process.stdout.read(CHUNK_BYTES):
                 self._keep(chunk)
-                await _say(decoder.decode(chunk), sink)
-            await _say(decoder.decode(b"", final=True), sink)
-            self.exit_code = await process.wait()
+                await output.add(chunk)
+            exit_code = await process.wait()
+            if left := await supervised.left_running():
+                begin = b"" if self._kept.endswith(b"\n") or not self._kept else b"\n"
+                note = begin + f"[{left_running(left)}]\n".encode()
+                self._keep(note)
+                await output.add(note)
+            self.exit_code = exit_code
 
     def _keep(self, chunk: bytes) -> None:
         self._kept += chunk
@@ -119,9 +128,9 @@ class Terminals:
         # Of released ones, too: the tool calls that name them end later.
         self._job = job
         self._sandbox = sandbox
-        self._sink = sink
         self._paths = paths
         self._open: dict[str, Terminal] = {}
+        self._outputs = CommandOutputs(sink, SOURCE)
         self._count = 0
 
     def create(self, asked: CreateTerminalRequest) -> str:
@@ -141,7 +150,7 @@ class Terminals:
         self._results[name] = {"command": cut(" ".join([asked.command, *(asked.args or [])]), 2000)}
         while len(self._results) > KEPT_RESULTS + OPEN_AT_ONCE:
             del self._results[next(iter(self._results))]
-        terminal.start(command, self._job, self._sandbox, self._sink)
+        terminal.start(command, self._job, self._sandbox, self._outputs.open(name))
         return name
 
     def get(self, name: str) -> Terminal:
@@ -203,8 +212,3 @@ def _assignments(environ: Sequence[tuple[str, str]]) -> list[str]:
 
 def _refusal(reason: str) -> RequestError:
     return RequestError(-32602, reason)
-
-
-async def _say(text: str, sink: Sink) -> None:
-    if text:
-        await sink.emit(MsgEventTextChunk(text=text, source=SOURCE))

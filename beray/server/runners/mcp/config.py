@@ -44,9 +44,12 @@ class McpServer:
 
     def safe(self, text: str) -> str:
         """Return ``text`` on one line of at most 300 characters, without credentials."""
+        return " ".join(self.without_secrets(text).split())[:300]
+
+    def without_secrets(self, text: str) -> str:
         for secret in self._secrets():
             text = text.replace(secret, "…")
-        return " ".join(text.split())[:300]
+        return text
 
     def _secrets(self) -> list[str]:
         values = [*self.headers.values(), *self.env.values()]

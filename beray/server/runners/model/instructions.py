@@ -31,5 +31,5 @@ def instructions(inside: str, *, network: bool, problems: Sequence[tuple[str, st
         kept="What is left out of a long output is in the file that the result names.",
     )
     for name, problem in problems:
-        text += f"\n\nThe MCP server {name} could not be reached: {problem}. Do without its tools."
+        text += f"\n\nThe MCP server {name} is not available: {problem}. Do without its tools."
     return text

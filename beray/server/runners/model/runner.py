@@ -30,6 +30,7 @@ from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
+from beray.server.runners.model.mcp_session import Surroundings
 from beray.server.runners.model.prefab_tools import prefab_tools
 from beray.server.runners.model.retries import Patience, told
 from beray.server.runners.model.sinks import Exit, SinkFailed
@@ -106,11 +107,12 @@ class ModelRunner:
     async def _work(self, job: Job, sink: Exit, model: Model, meter: Meter) -> MsgError | None:
         """Do the goal; what kept the provider or the model from it, if anything did."""
         live = LiveModel(model, sink, meter, self._patience)
-        servers = connected(job, sink, self._settings, self._sandbox, self._outbound, toolset.NAMES)
+        files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
+        around = Surroundings(job, self._settings, self._sandbox, self._outbound)
+        servers = connected(around, sink, files, toolset.NAMES)
         try:
             async with live, servers as mcp:
                 taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
-                files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
                 prefabs = await prefab_tools(self._settings, job, sink, files, taken)
                 further = [*mcp.tools, *prefabs]
                 agent: Agent[None, str | None] = Agent(

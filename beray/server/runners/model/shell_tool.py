@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import itertools
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
+from pydantic_ai import RunContext
 from pydantic_ai.messages import ToolReturn
 
-from beray.events import MsgEventTextChunk
 from beray.server.beneath import MissingPath, PathError
 from beray.server.runners import shell_line
 from beray.server.runners.base import Job, Sink
+from beray.server.runners.command_output import CommandOutputs, left_running
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -33,12 +34,16 @@ class ShellTool:
         self._settings = settings
         self._sandbox = sandbox
         self._job = job
-        self._sink = sink
+        self._outputs = CommandOutputs(sink, SOURCE)
         self._files = files
         self._numbers = itertools.count(1)
 
-    async def run_command(self, command: str, timeout_seconds: float | None = None) -> ToolReturn:
+    async def run_command(
+        self, context: RunContext[None], command: str, timeout_seconds: float | None = None
+    ) -> ToolReturn:
         """Run a shell command in the workspace and return its output and exit status.
+
+        Processes that it leaves in the background are terminated when it returns.
 
         Args:
             command: for the shell. It has no input; nobody can answer its questions.
@@ -49,24 +54,29 @@ class ShellTool:
         seconds = self._seconds(timeout_seconds)
         output = _Output(self._settings.shell_output_bytes)
         exit_code = None
+        left: list[str] = []
         with self._files.open() as workspace, _Keeper(workspace, self._numbers) as keeper:
-            async with self._sandbox.process(
+            running = self._sandbox.observed(
                 shell_line.arguments(_SHELL, command), self._job.work_dir, network=self._job.network
-            ) as process:
+            )
+            async with (
+                self._outputs.open(context.tool_call_id or "") as shown,
+                running as supervised,
+            ):
+                process = supervised.process
                 assert process.stdout is not None
-                decoder = codecs.getincrementaldecoder("utf-8")("replace")
                 try:
                     async with asyncio.timeout(seconds):
                         while chunk := await process.stdout.read(CHUNK_BYTES):
                             output.add(chunk)
                             keeper.add(chunk)
-                            await self._say(decoder.decode(chunk))
+                            await shown.add(chunk)
                         exit_code = await process.wait()
+                        left = await supervised.left_running()
                 except TimeoutError:
                     pass
-                await self._say(decoder.decode(b"", final=True))
             file = await asyncio.to_thread(keeper.keep) if output.is_cut else None
-        return self._told(output, exit_code, seconds, file, keeper.problem)
+        return _told(output, exit_code, seconds, left, file, keeper.problem)
 
     def _seconds(self, asked: float | None) -> float:
         usual = self._settings.shell_seconds
@@ -76,27 +86,32 @@ class ShellTool:
             raise Refused("timeout_seconds must be more than 0")
         return min(asked, max(usual, LONGEST_SECONDS))
 
-    async def _say(self, text: str) -> None:
-        if text:
-            await self._sink.emit(MsgEventTextChunk(text=text, source=SOURCE))
 
-    def _told(
-        self, output: _Output, exit_code: int | None, seconds: float, file: str | None, problem: str
-    ) -> ToolReturn:
-        """The output for the model; for the log, which has it already, how it ended."""
-        logged: dict[str, Any] = {"exit_code": exit_code}
-        lines = [output.text(file)] if output.size else []
-        if exit_code is None:
-            logged["timed_out_after_seconds"] = seconds
-            lines.append(f"[ended after {seconds:g} s: it took too long]")
-        else:
-            lines.append(f"[exit status {exit_code}]")
-        if file:
-            logged["output_file"] = file
-            logged["output_bytes"] = output.size
-        elif problem and output.is_cut:
-            lines.append(f"[its whole output could not be kept: {problem}]")
-        return ToolReturn("\n".join(lines), metadata=logged)
+def _told(
+    output: _Output,
+    exit_code: int | None,
+    seconds: float,
+    left: Sequence[str],
+    file: str | None,
+    problem: str,
+) -> ToolReturn:
+    """Return the output for the model; for the log, which has it already, how it ended."""
+    logged: dict[str, Any] = {"exit_code": exit_code}
+    lines = [output.text(file)] if output.size else []
+    if exit_code is None:
+        logged["timed_out_after_seconds"] = seconds
+        lines.append(f"[ended after {seconds:g} s: it took too long]")
+    else:
+        lines.append(f"[exit status {exit_code}]")
+    if left:
+        logged["terminated"] = left
+        lines.append(f"[{left_running(left)}. What needs them has to be in the same command.]")
+    if file:
+        logged["output_file"] = file
+        logged["output_bytes"] = output.size
+    elif problem and output.is_cut:
+        lines.append(f"[its whole output could not be kept: {problem}]")
+    return ToolReturn("\n".join(lines), metadata=logged)
 
 
 class _Output:

@@ -22,8 +22,13 @@ with the length (big-endian), then JSON with these keys:
   nothing, writes the reason to stderr and exits with status 125, or 126 if the kernel does not
   permit such namespaces to this user.
 
+- ``leftovers`` (optional): how processes are found that the command leaves running: ``init`` if it
+  starts with ``leftovers.INIT`` in a PID namespace, which then has a pipe as standard input;
+  ``descendants`` otherwise (Linux only).
+
 When a limit has ended the command, the launcher sends ``{"problem": REASON}`` as its last message,
-without a length, and closes the socket.
+without a length, and closes the socket. If the command has left processes running, it sends
+``{"left": [NAME, …]}`` in the same way.
 
 The server keeps the socket open. When it ends (the server closed it, or died), and also when
 the command itself has ended, every process that descends from the command is killed. The exit
@@ -42,9 +47,10 @@ TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING:
     from typing import Any
 
-    from beray.server.sandbox.launcher import cgroup, mounts, privileges, supervisor
+    from beray.server.sandbox.launcher import cgroup, leftovers, mounts, privileges, supervisor
 else:
     import cgroup
+    import leftovers
     import mounts
     import privileges
     import supervisor
@@ -68,27 +74,42 @@ def main(control: int) -> int:
         return failed
     group = _group(spec.get("cgroup"), limits)
 
+    pipe = leftovers.Pipe() if spec.get("leftovers") == "init" else None
+    left: list[str] = []
+
     def run() -> None:
         if group is not None:
             group.enter()
+        if pipe is not None:
+            pipe.become_stdin()
         _execute(spec)
 
+    def ended(descendants: list[int]) -> None:
+        left.extend(leftovers.names_of(descendants) if pipe is None else pipe.names())
+
     status, problem = supervisor.supervise(
-        low, run, limits, spec.get("report"), owns_network="network" in spec
+        low,
+        run,
+        limits,
+        spec.get("report"),
+        owns_network="network" in spec,
+        ended=ended if "leftovers" in spec else None,
     )
     if group is not None:
         problem = problem or group.problem()
         group.remove()
     if problem is not None:
         os.write(2, f"\n[ended: {problem}]\n".encode())
-        _report(low, problem)
+        _report(low, {"problem": problem})
+    elif left:
+        _report(low, {"left": left})
     return status
 
 
-def _report(control: int, problem: str) -> None:
-    """Tell the server the exceeded limit, in a way that the command cannot imitate."""
+def _report(control: int, message: "dict[str, Any]") -> None:
+    """Send the server the last message, in a way that the command cannot imitate."""
     with socket.socket(fileno=os.dup(control)) as connection, contextlib.suppress(OSError):
-        connection.sendall(json.dumps({"problem": problem}).encode())
+        connection.sendall(json.dumps(message).encode())
 
 
 def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":

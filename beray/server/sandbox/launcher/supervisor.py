@@ -36,6 +36,7 @@ def supervise(
     report: str | None = None,
     *,
     owns_network: bool = False,
+    ended: Callable[[list[int]], object] | None = None,
 ) -> tuple[int, str | None]:
     """Fork a child that calls ``run``; return ``(status, problem)`` when all of it is gone.
 
@@ -48,6 +49,7 @@ def supervise(
         bounds: names and numbers; ``ResourceWatch`` says which of them are watched here.
         report: file for what ``ResourceWatch`` finds.
         owns_network: as ``ResourceWatch`` takes it.
+        ended: Linux: called with the pids of its descendants when the child has ended by itself.
     """
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -62,6 +64,8 @@ def supervise(
     if _LINUX and resource_usage.is_watched(bounds):
         watch = resource_usage.ResourceWatch(bounds, report, owns_network=owns_network)
     status, problem = _wait(child, control, wake_read, watch)
+    if ended is not None and status is not None and _LINUX:
+        ended(_descendants_of_all())
     _sweep(child)
     return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
 

@@ -1,90 +1,20 @@
-"""Transports to MCP servers: streamable HTTP, HTTP with SSE, and programs."""
+"""Transport to MCP servers that are programs: one JSON message a line on stdin and stdout."""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import Process
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final
 
 import anyio
-import httpx2
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client._transport import TransportStreams
-from mcp.client.sse import sse_client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from beray.server.outbound import transport as outbound
-from beray.server.outbound.policy import OutboundPolicy
-from beray.server.runners.mcp.config import McpServer
-
-CONNECT_SECONDS: Final = 10.0
-CALL_SECONDS: Final = 300.0
-MESSAGE_BYTES: Final = 16 * 1024**2
-
-
-class HttpStatus:
-    """Status of the last HTTP response that matters to a session.
-
-    Attributes:
-        problem: The status if it is not a success, such as ``"HTTP status 401"``.
-    """
-
-    def __init__(self) -> None:
-        self.problem = ""
-
-    async def record(self, response: httpx2.Response) -> None:
-        status, method = response.status_code, response.request.method
-        if method == "DELETE" or (method == "GET" and status == 405):
-            return  # servers need neither end sessions nor have a stream of their own
-        self.problem = "" if response.is_success else f"HTTP status {status}"
-        if response.has_redirect_location:
-            self.problem += ", a redirect to another server or path"
-
-
-@asynccontextmanager
-async def over_http(
-    server: McpServer, policy: OutboundPolicy, status: HttpStatus
-) -> AsyncIterator[TransportStreams]:
-    """The two streams of a session. Its headers go to no other origin.
-
-    The session follows redirects by itself, and only those that stay with the server.
-    """
-    usual = httpx2.Timeout(CONNECT_SECONDS, read=CALL_SECONDS)
-
-    def new_client(
-        headers: dict[str, str] | None = None,
-        timeout: httpx2.Timeout | None = None,
-        auth: httpx2.Auth | None = None,
-    ) -> httpx2.AsyncClient:
-        return outbound.client(
-            policy,
-            headers={**server.headers, **(headers or {})},
-            timeout=timeout or usual,
-            auth=auth,
-            event_hooks={"response": [status.record]},
-        )
-
-    if server.sse:
-        async with sse_client(
-            server.url,
-            timeout=CONNECT_SECONDS,
-            sse_read_timeout=CALL_SECONDS,
-            httpx_client_factory=new_client,
-        ) as streams:
-            yield streams
-        return
-    async with (
-        new_client() as client,
-        streamable_http_client(
-            server.url, http_client=client, max_sse_event_size=MESSAGE_BYTES
-        ) as streams,
-    ):
-        yield streams
+from beray.server.runners.model.mcp_http import MESSAGE_BYTES
 
 
 class Program:
@@ -101,8 +31,12 @@ class Program:
         self._process = process
 
     @asynccontextmanager
-    async def streams(self) -> AsyncIterator[TransportStreams]:
-        """Run it, and give the two streams of a session. Afterwards it is dead."""
+    async def streams(self, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
+        """Run it and return the two streams of a session. Afterwards it is dead.
+
+        Args:
+            ended: Called when the program has closed its output.
+        """
         to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
         async with (
@@ -113,7 +47,7 @@ class Program:
             from_session,
         ):
             pipes = [
-                asyncio.create_task(self._read(process, to_session)),
+                asyncio.create_task(self._read(process, to_session, ended)),
                 asyncio.create_task(_write(process, from_session)),
                 asyncio.create_task(self._listen(process)),
             ]
@@ -125,7 +59,10 @@ class Program:
                 await asyncio.wait(pipes)
 
     async def _read(
-        self, process: Process, session: MemoryObjectSendStream[SessionMessage | Exception]
+        self,
+        process: Process,
+        session: MemoryObjectSendStream[SessionMessage | Exception],
+        ended: Callable[[], None],
     ) -> None:
         assert process.stdout is not None
         try:
@@ -144,6 +81,7 @@ class Program:
             return
         finally:
             self.gone.set()
+            ended()
 
     async def _listen(self, process: Process) -> None:
         assert process.stderr is not None
