@@ -45,7 +45,7 @@ class Job:
     network: bool = False
     """Whether its shell commands may reach the network."""
     conversation: Path | None = None
-    """Of a chat: where a runner keeps what it has to know of it, for the next message."""
+    """File with the history of a chat for its model; None for a task. See ``chat_history``."""
     gateway: GatewayAccess | None = None
     """Where the prefabs are; ``None``: there are none."""
     user_id: int = 0

@@ -19,8 +19,9 @@ from pydantic_ai.models import (
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from beray.events import MsgEventCustomUpdate
+from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
 from beray.server.runners.base import Sink
+from beray.server.runners.model.memory import Memory
 from beray.server.runners.model.retries import Patience, told
 from beray.server.runners.model.translate import Translator
 from beray.server.runners.model.usage import Meter
@@ -34,8 +35,11 @@ class LiveModel(WrapperModel):
     shown: nothing in an answer is acted upon before its end.
     """
 
-    def __init__(self, model: Model, sink: Sink, meter: Meter, patience: Patience) -> None:
+    def __init__(
+        self, model: Model, sink: Sink, meter: Meter, patience: Patience, memory: Memory
+    ) -> None:
         super().__init__(model)
+        self._memory = memory
         self._sink = sink
         self._meter = meter
         self._patience = patience
@@ -68,13 +72,16 @@ class LiveModel(WrapperModel):
         parameters: ModelRequestParameters,
         context: RunContext[Any] | None,
     ) -> ModelResponse:
+        await self._memory.sent(messages)
         tried = 0
         while True:
             await self._sink.charge(self._meter.usage)
             tried += 1
             requests = self._meter.usage.requests
             try:
-                return await self._ask(messages, settings, parameters, context)
+                response = await self._ask(messages, settings, parameters, context)
+                await self._memory.answered(response)
+                return response
             except ModelAPIError as error:
                 wait = self._patience.wait_seconds(tried, error)
                 if wait is None:
@@ -93,11 +100,14 @@ class LiveModel(WrapperModel):
         """Make one request. Whatever has been sent is counted, however it ends."""
         stream: StreamedResponse | None = None
         whole = False
+        self._memory.begin_answer()
         try:
             async with self._opened(messages, settings, parameters, context) as stream:
                 translator = Translator()
                 async for piece in stream:
                     for event in translator.events(piece):
+                        if isinstance(event, MsgEventTextChunk) and event.source == "main":
+                            self._memory.streamed(event.text)
                         await self._sink.emit(event)
                 response = stream.get()
                 whole = True

@@ -25,11 +25,12 @@ from pydantic_ai.usage import UsageLimits
 from beray.events import MsgError, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
-from beray.server.runners.model import memory, models, toolset
+from beray.server.runners.model import models, toolset
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
+from beray.server.runners.model.memory import Memory
 from beray.server.runners.model.prefab_tools import prefab_tools
 from beray.server.runners.model.retries import Patience, told
 from beray.server.runners.model.sinks import Exit, SinkFailed
@@ -105,7 +106,8 @@ class ModelRunner:
 
     async def _work(self, job: Job, sink: Exit, model: Model, meter: Meter) -> MsgError | None:
         """Do the goal; what kept the provider or the model from it, if anything did."""
-        live = LiveModel(model, sink, meter, self._patience)
+        memory = await asyncio.to_thread(Memory, job.conversation, job.goal)
+        live = LiveModel(model, sink, meter, self._patience, memory)
         servers = connected(job, sink, self._settings, self._sandbox, self._outbound, toolset.NAMES)
         try:
             async with live, servers as mcp:
@@ -134,15 +136,15 @@ class ModelRunner:
                 ) -> None:
                     async for event in events:
                         if isinstance(event, FunctionToolResultEvent):
+                            await memory.returned(event.part)
                             await sink.emit(tool_result(event.part))
 
-                result = await agent.run(
+                await agent.run(
                     job.goal,
-                    message_history=await asyncio.to_thread(memory.recall, job.conversation),
+                    message_history=memory.messages,
                     usage_limits=UsageLimits(request_limit=None),
                     event_stream_handler=log_results,
                 )
-                await asyncio.to_thread(memory.keep, job.conversation, result.all_messages_json())
         except (ModelAuthenticationError, ModelNotFoundError) as error:
             return MsgError(
                 code="MODEL",
