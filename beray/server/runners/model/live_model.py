@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai import RunContext
-from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import (
     CompletedStreamedResponse,
@@ -21,10 +21,21 @@ from pydantic_ai.settings import ModelSettings
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
 from beray.server.runners.base import Sink
+from beray.server.runners.model.answer_end import (
+    IncompleteAnswer,
+    is_complete,
+    is_empty,
+    require_usable,
+    with_refusal,
+)
 from beray.server.runners.model.memory import Memory
-from beray.server.runners.model.retries import Patience, told
+from beray.server.runners.model.provider_errors import described, place
+from beray.server.runners.model.retries import Patience
 from beray.server.runners.model.translate import Translator
 from beray.server.runners.model.usage import Meter
+
+_EMPTY_STREAM: Final = "Streamed response ended without"
+"""Beginning of pydantic-ai's message for a stream with no event at all."""
 
 
 class LiveModel(WrapperModel):
@@ -43,6 +54,8 @@ class LiveModel(WrapperModel):
         self._sink = sink
         self._meter = meter
         self._patience = patience
+        self._acted = False
+        """Whether tools were called."""
 
     async def request(
         self,
@@ -80,7 +93,7 @@ class LiveModel(WrapperModel):
             requests = self._meter.usage.requests
             try:
                 response = await self._ask(messages, settings, parameters, context)
-                await self._memory.answered(response)
+                await self._ended(with_refusal(response))
                 return response
             except ModelAPIError as error:
                 wait = self._patience.wait_seconds(tried, error)
@@ -89,6 +102,19 @@ class LiveModel(WrapperModel):
                 began = self._meter.usage.requests > requests
                 await self._tell(error, wait, tried, began=began)
             await asyncio.sleep(wait)
+
+    async def _ended(self, response: ModelResponse) -> None:
+        """Record a complete answer and judge how it ended.
+
+        Raises:
+            UnusableAnswer: It ended in a way that is a failure of the run.
+        """
+        await self._memory.answered(response)
+        require_usable(response, acted=self._acted)
+        if is_empty(response):
+            payload = {"kind": "note", "message": "The model ended its answer without any text."}
+            await self._sink.emit(MsgEventCustomUpdate(payload=payload))
+        self._acted = self._acted or bool(response.tool_calls)
 
     async def _ask(
         self,
@@ -110,6 +136,8 @@ class LiveModel(WrapperModel):
                             self._memory.streamed(event.text)
                         await self._sink.emit(event)
                 response = stream.get()
+                if not is_complete(response):
+                    raise IncompleteAnswer(self.wrapped.model_name)
                 whole = True
                 return response
         except asyncio.CancelledError:
@@ -134,6 +162,10 @@ class LiveModel(WrapperModel):
             opening = self.wrapped.request_stream(messages, settings, parameters, context)
             try:
                 stream = await stack.enter_async_context(opening)
+            except UnexpectedModelBehavior as error:
+                if error.message.startswith(_EMPTY_STREAM):
+                    raise IncompleteAnswer(self.wrapped.model_name) from error
+                raise
             except NotImplementedError:
                 response = await self.wrapped.request(messages, settings, parameters)
                 stream = CompletedStreamedResponse(
@@ -142,11 +174,12 @@ class LiveModel(WrapperModel):
             yield stream
 
     async def _tell(self, error: ModelAPIError, wait: float, tried: int, *, began: bool) -> None:
-        what = "The answer was cut off" if began else "The model's provider did not answer"
+        provider = f"model's provider{place(self.wrapped)}"
+        what = f"The answer of the {provider} was cut off" if began else f"The {provider} failed"
         payload = {
             "kind": "retry",
             "message": (
-                f"{what} ({told(error)}). It is asked again in {wait:.1f} s, "
+                f"{what} ({described(error)}). It is asked again in {wait:.1f} s, "
                 f"try {tried + 1} of {self._patience.tries}."
             ),
             "wait_seconds": round(wait, 3),

@@ -26,13 +26,15 @@ from beray.events import MsgError, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
 from beray.server.runners.model import models, toolset
+from beray.server.runners.model.answer_end import UnusableAnswer
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
 from beray.server.runners.model.memory import Memory
 from beray.server.runners.model.prefab_tools import prefab_tools
-from beray.server.runners.model.retries import Patience, told
+from beray.server.runners.model.provider_errors import described, place
+from beray.server.runners.model.retries import Patience
 from beray.server.runners.model.sinks import Exit, SinkFailed
 from beray.server.runners.model.translate import tool_result
 from beray.server.runners.model.usage import Meter
@@ -148,10 +150,12 @@ class ModelRunner:
         except (ModelAuthenticationError, ModelNotFoundError) as error:
             return MsgError(
                 code="MODEL",
-                details=f"{_named(model)} cannot be used: {told(error)}. {_hint(error)}",
+                details=f"{_named(model)} cannot be used: {described(error)}. {_hint(error)}",
             )
         except ModelAPIError as error:
-            return MsgError(code="PROVIDER", details=f"{_named(model)} failed: {told(error)}.")
+            return MsgError(code="PROVIDER", details=f"{_named(model)} failed: {described(error)}.")
+        except UnusableAnswer as ended:
+            return MsgError(code=ended.code, details=str(ended))
         except SinkFailed:
             raise
         except Exception as error:  # noqa: BLE001 - of a provider, anything can be expected
@@ -160,15 +164,13 @@ class ModelRunner:
                 # Without the values of variables: there may be keys among them.
                 trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
                 log.error("the model's provider failed in an unknown way", trace=trace)
-            said = " ".join(str(error).split())[:500] or type(error).__name__
-            return MsgError(
-                code="PROVIDER", details=f"{_named(model)} gave no answer that can be used: {said}"
-            )
+            details = f"{_named(model)} gave no answer that can be used: {described(error)}."
+            return MsgError(code="PROVIDER", details=details)
         return None
 
 
 def _named(model: Model) -> str:
-    return f"The model {model.model_name} of {model.system}"
+    return f"The model {model.model_name} of {model.system}{place(model)}"
 
 
 def _hint(error: ModelAPIError) -> str:
