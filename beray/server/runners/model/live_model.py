@@ -20,7 +20,6 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
-from beray.server.runners.base import Sink
 from beray.server.runners.model.answer_end import (
     IncompleteAnswer,
     is_complete,
@@ -31,11 +30,16 @@ from beray.server.runners.model.answer_end import (
 from beray.server.runners.model.memory import Memory
 from beray.server.runners.model.provider_errors import described, place
 from beray.server.runners.model.retries import Patience
+from beray.server.runners.model.sinks import Exit
 from beray.server.runners.model.translate import Translator
 from beray.server.runners.model.usage import Meter
 
 _EMPTY_STREAM: Final = "Streamed response ended without"
 """Beginning of pydantic-ai's message for a stream with no event at all."""
+
+
+RESTART: Final = "\n\n[The answer broke off. It starts again:]\n\n"
+"""Text of a chunk that retracts the pieces before it, for clients that do not know the field."""
 
 
 class LiveModel(WrapperModel):
@@ -47,13 +51,15 @@ class LiveModel(WrapperModel):
     """
 
     def __init__(
-        self, model: Model, sink: Sink, meter: Meter, patience: Patience, memory: Memory
+        self, model: Model, sink: Exit, meter: Meter, patience: Patience, memory: Memory
     ) -> None:
         super().__init__(model)
         self._memory = memory
         self._sink = sink
         self._meter = meter
         self._patience = patience
+        self._said = False
+        """Whether anything of the current attempt was emitted."""
         self._acted = False
         """Whether tools were called."""
 
@@ -90,7 +96,8 @@ class LiveModel(WrapperModel):
         while True:
             await self._sink.charge(self._meter.usage)
             tried += 1
-            requests = self._meter.usage.requests
+            requests, emitted = self._meter.usage.requests, self._sink.emitted
+            self._said = False
             try:
                 response = await self._ask(messages, settings, parameters, context)
                 await self._ended(with_refusal(response))
@@ -99,6 +106,8 @@ class LiveModel(WrapperModel):
                 wait = self._patience.wait_seconds(tried, error)
                 if wait is None:
                     raise
+                if self._said:
+                    await self._retract(self._sink.emitted - emitted)
                 began = self._meter.usage.requests > requests
                 await self._tell(error, wait, tried, began=began)
             await asyncio.sleep(wait)
@@ -134,6 +143,7 @@ class LiveModel(WrapperModel):
                     for event in translator.events(piece):
                         if isinstance(event, MsgEventTextChunk) and event.source == "main":
                             self._memory.streamed(event.text)
+                        self._said = True
                         await self._sink.emit(event)
                 response = stream.get()
                 if not is_complete(response):
@@ -172,6 +182,11 @@ class LiveModel(WrapperModel):
                     response, model_request_parameters=parameters, replay_events=True
                 )
             yield stream
+
+    async def _retract(self, count: int) -> None:
+        """Withdraw what was emitted of an attempt that broke off."""
+        chunk = {"text": RESTART, "retracts": count}
+        await self._sink.emit(MsgEventTextChunk.model_validate(chunk))
 
     async def _tell(self, error: ModelAPIError, wait: float, tried: int, *, began: bool) -> None:
         provider = f"model's provider{place(self.wrapped)}"
