@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from array import array
+from bisect import bisect_left
 from contextlib import suppress
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -25,6 +27,7 @@ from beray.events import (
     MsgStatus,
     MsgUserMessage,
 )
+from beray.retraction import retracted_range
 from beray.server.chats import ChatRefused
 from beray.server.dependencies import (
     AppServices,
@@ -50,6 +53,7 @@ _STORED: Final = re.compile(
 )
 """How the log stores an event: see ``event_log.fields_of``."""
 _OF_FILES: Final = b'"source":"files"'
+_RETRACTS: Final = b'"retracts":['
 _INLINE_BYTES: Final = 32 * 1024
 """Larger events are decoded in a thread."""
 POLICY_VIOLATION: Final = 1008
@@ -198,6 +202,7 @@ class Conversation:
         """
         log = self._app.event_log
         end: Frame | None = None
+        sent = array("q")  # the seq of the frames of the answer
         async for page in log.tail(self._task.id, self._task.last_seq):
             for event in page.events:
                 frame = await _frame(log.pages, self._task.id, event)
@@ -207,8 +212,10 @@ class Conversation:
                         end = frame
                 elif frame.type.startswith("AGENT_EVENT_") and not frame.is_of_files:
                     is_known = self._sends_files or frame.type != "AGENT_EVENT_SEND_FILE"
-                    await self._send(frame.text if is_known else _as_update(frame))
+                    await self._send(_with_count(frame, sent) if is_known else _as_update(frame))
+                    sent.append(event.seq)
                 elif frame.type == "TASK_STATUS" and frame.waits:
+                    del sent[:]
                     if end is not None:
                         await self._send(end.text)
                     end = None
@@ -275,6 +282,8 @@ class Frame(NamedTuple):
     """Whether it is an update of the watcher of the work_dir."""
     waits: bool
     """Whether it is a status that the next message may follow."""
+    retracts: tuple[int, int] | None
+    """``seq`` of the first and the last event that it retracts."""
 
 
 async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
@@ -282,7 +291,8 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
     body = b"".join([piece async for piece in pages.body(task_id, event)])
     found = _STORED.match(body)
     fields: dict[str, Any] = {}
-    if found is None or found["type"] == b"TASK_STATUS" or _OF_FILES in body:
+    needs_fields = _OF_FILES in body or _RETRACTS in body
+    if found is None or found["type"] == b"TASK_STATUS" or needs_fields:
         is_small = len(body) <= _INLINE_BYTES
         fields = json.loads(body) if is_small else await run_in_threadpool(json.loads, body)
     if found is None:
@@ -291,4 +301,19 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
     else:
         kind, text = found["type"].decode(), "{" + body[found.end("envelope") :].decode()
     is_of_files = fields.get("source") == "files"
-    return Frame(kind, text, is_of_files, fields.get("status") == "INPUT_REQUIRED")
+    waits = fields.get("status") == "INPUT_REQUIRED"
+    return Frame(kind, text, is_of_files, waits, retracted_range(fields))
+
+
+def _with_count(frame: Frame, sent: array[int]) -> str:
+    """Return the text of a frame, whose ``retracts`` is the number of frames ``sent`` before it.
+
+    A client that connected after the retracted events gets the text without the field.
+    """
+    if frame.retracts is None:
+        return frame.text
+    fields = json.loads(frame.text)
+    del fields["retracts"]
+    if count := len(sent) - bisect_left(sent, frame.retracts[0]):
+        fields["retracts"] = count
+    return json.dumps(fields, ensure_ascii=False)

@@ -12,6 +12,7 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolCallChunk,
 )
+from beray.retraction import retracted_range
 
 LONGEST: Final = 200
 """Characters of a last line."""
@@ -27,6 +28,8 @@ class LastLines:
     def read(self, task_id: int, event: Event) -> str | None:
         """The last line of the task by now; ``None`` where this event says nothing of it."""
         match event:
+            case MsgEventTextChunk() if retracted_range(event):
+                text = event.text
             case MsgEventTextChunk():
                 text = self._ends.get(task_id, "") + event.text
             case MsgEventToolCallChunk() if event.tool_name:

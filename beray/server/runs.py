@@ -203,8 +203,8 @@ class Runs:
 
 
 def conversation_file(settings: Settings, task_id: int) -> Path:
-    """Where a runner keeps what it has to know of a chat."""
-    return settings.data_dir / "conversations" / f"{task_id:d}.json"
+    """Return the path of a chat's history; see ``chat_history``."""
+    return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 
 def _warning(network: NetworkState) -> MsgEventCustomUpdate:

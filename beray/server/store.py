@@ -351,6 +351,17 @@ class Store(Database):
         session.execute(update(Task).where(Task.id == task_id).values(values))
         changes.add(session, user_id, task_id, status, reason, at)
 
+    def user_messages(self, task_id: int, after: int, last: int) -> list[tuple[int, str]]:
+        """Return ``seq`` and stored JSON of the user's messages after ``after``, up to ``last``."""
+        wanted = (StoredEvent.task_id == task_id) & StoredEvent.seq.between(after + 1, last)
+        messages = (
+            select(StoredEvent.seq, StoredEvent.body)
+            .where(wanted, StoredEvent.type == "USER_MESSAGE")
+            .order_by(StoredEvent.seq)
+        )
+        with self.reading() as session:
+            return [(seq, body) for seq, body in session.execute(messages)]
+
     def ends_after(self, task_id: int, seq: int) -> int:
         """Return how many events after ``seq`` report the end of an answer, or an error."""
         ends = StoredEvent.type.in_(("AGENT_EVENT_END", "ERROR"))

@@ -54,9 +54,9 @@ class CheckedSink:
         self._sink = sink
         self._breaks = breaks
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event, count: int = 1) -> None:
         try:
-            await self._sink.emit(event)
+            await self._sink.emit(event, count)
         except Exception as error:
             self._breaks.say(error)
             raise
