@@ -39,7 +39,7 @@ class _LocalFile:
 class WorkDir(Protocol):
     """What this module needs of a task's files."""
 
-    def tree(self, path: str) -> list[FileItem]: ...
+    def tree(self, path: str) -> Iterable[FileItem]: ...
     def sha256(self, path: str) -> bytes | None: ...
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile: ...
 
@@ -143,12 +143,13 @@ def _matches(relative: str, patterns: list[str]) -> bool:
 def _sizes(work_dir: WorkDir, prefix: str) -> dict[str, int | None]:
     """The sizes of the files that are there; of none where the folder is not."""
     try:
-        items = work_dir.tree(prefix.rstrip("/") or ".")
+        return {
+            item["path"]: size_of(item)
+            for item in work_dir.tree(prefix.rstrip("/") or ".")
+            if item["type"] == "file" and "path" in item
+        }
     except NotFoundError:
         return {}
-    return {
-        item["path"]: size_of(item) for item in items if item["type"] == "file" and "path" in item
-    }
 
 
 def _same(work_dir: WorkDir, file: _LocalFile) -> bool:

@@ -8,21 +8,25 @@ from __future__ import annotations
 import mimetypes
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import requests
 
 from beray import digests, files, schema, uploads
 from beray.connections import Cancel
-from beray.exceptions import APIError, InvalidArgument
-from beray.schema import FileItem, UploadedFile
+from beray.exceptions import APIError, InvalidArgument, UnprocessableEntityError
+from beray.schema import FileItem, FilePage, UploadedFile
 from beray.transport import Transport, segment
 
 if TYPE_CHECKING:
     from beray.folders import UploadedFolder
+
+
+_PAGE_ENTRIES: Final = 10_000
+"""Entries of a page that are asked for; a server may return fewer, or know no pages."""
 
 
 class TaskFiles:
@@ -30,9 +34,61 @@ class TaskFiles:
 
     _transport: Transport
 
-    def list_files_tree(self, task_id: int | str, path: str = ".") -> list[FileItem]:
-        """Return everything below a folder of the work_dir, sorted by path."""
-        return self._tree(task_id, path)
+    def list_files_tree(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> list[FileItem]:
+        """Return everything below a folder of the work_dir, sorted by path.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+        """
+        if depth is None:
+            # The published call first: it is all that a published server knows.
+            try:
+                return list(self._tree(task_id, path, limit=None))
+            except UnprocessableEntityError:
+                # Too many entries for one answer, or something that pages do not help with.
+                return list(self._tree(task_id, path))
+        return list(self._tree(task_id, path, depth=_checked_depth(depth)))
+
+    def iter_files(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> Iterator[FileItem]:
+        """Yield what ``list_files_tree`` returns, with one page in memory at a time.
+
+        Entries that exist all the time are neither repeated nor skipped, also if others
+        are added or deleted meanwhile.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+        """
+        return self._tree(task_id, path, depth=_checked_depth(depth))
+
+    def list_files_page(
+        self,
+        task_id: int | str,
+        path: str = ".",
+        *,
+        depth: int | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> FilePage:
+        """Return a page of what ``list_files_tree`` returns.
+
+        A server that does not know pages returns everything, whatever ``limit`` is.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+            limit: maximum number of entries; the server may set a lower one.
+            after: ``after`` of the page before; ``None`` for the first page.
+
+        Raises:
+            UnprocessableEntityError: ``after`` is not a position, or ``limit`` is not positive.
+        """
+        params = _tree_params(path, _checked_depth(depth), limit, after)
+        call = self._files(task_id, "tree")
+        items, following = self._transport.page(schema.FILE_ITEMS, call, params)
+        return FilePage(_within(items, path, depth), (following or {}).get("after"))
 
     def get_file_content(
         self, task_id: int | str, path: str, *, stream: bool = False
@@ -170,10 +226,19 @@ class TaskFiles:
             work_dir, folder, path, include=include, exclude=exclude, transfer=handle
         )
 
-    def _tree(self, task_id: int | str, path: str, **options: Any) -> list[FileItem]:
+    def _tree(
+        self,
+        task_id: int | str,
+        path: str,
+        *,
+        depth: int | None = None,
+        limit: int | None = _PAGE_ENTRIES,
+        **options: Any,
+    ) -> Iterator[FileItem]:
         call = self._files(task_id, "tree")
-        params = {"path": path}
-        return self._transport.json(schema.FILE_ITEMS, "GET", call, params=params, **options)
+        params = _tree_params(path, depth, limit)
+        for page in self._transport.pages(schema.FILE_ITEMS, call, params, **options):
+            yield from _within(page, path, depth)
 
     def _put(
         self,
@@ -215,6 +280,27 @@ class TaskFiles:
         return f"/tasks/{segment(task_id)}/files/{what}"
 
 
+def _checked_depth(depth: int | None) -> int | None:
+    if depth is not None and depth < 1:
+        raise InvalidArgument(f"depth must be at least 1, got {depth!r}")
+    return depth
+
+
+def _tree_params(
+    path: str, depth: int | None, limit: int | None, after: str | None = None
+) -> dict[str, Any]:
+    params = {"path": path, "depth": depth, "limit": limit, "after": after}
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _within(items: list[FileItem], path: str, depth: int | None) -> list[FileItem]:
+    """Return the items of the first ``depth`` levels: a server may ignore ``depth``."""
+    if depth is None:
+        return items
+    above = sum(part not in ("", ".") for part in path.split("/"))
+    return [item for item in items if item.get("path", item["name"]).count("/") - above < depth]
+
+
 def _body(content: str | bytes | BinaryIO) -> Any:
     """What is sent of ``content``; a file that can be rewound may be sent again.
 
@@ -241,7 +327,7 @@ class _WorkDir:
     task_id: int | str
     cancel: Cancel
 
-    def tree(self, path: str) -> list[FileItem]:
+    def tree(self, path: str) -> Iterator[FileItem]:
         return self.task_files._tree(self.task_id, path, cancel=self.cancel)
 
     def sha256(self, path: str) -> bytes | None:

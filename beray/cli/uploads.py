@@ -28,6 +28,8 @@ class Plan:
 
     uploads: list[Upload] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    taken: dict[str, Path] = field(default_factory=dict)
+    """The local file of each path that is uploaded."""
 
 
 def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
@@ -92,9 +94,8 @@ def _add(result: Plan, local: Path, path: str) -> None:
         raise ConfigurationError(f"{local} cannot be read")
     if not is_encodable(path):
         raise ConfigurationError(f"{path}: the name is not valid UTF-8")
-    for upload in result.uploads:
-        if upload.path == path:
-            raise ConfigurationError(f"{upload.local} and {local} would both become {path}")
+    if (other := result.taken.setdefault(path, local)) is not local:
+        raise ConfigurationError(f"{other} and {local} would both become {path}")
     result.uploads.append(Upload(local, path))
 
 

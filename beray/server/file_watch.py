@@ -24,8 +24,8 @@ from beray.server.beneath import PathError
 from beray.server.shortage import patiently
 from beray.server.workspace import open_work_dir
 
-MOST_FILES: Final = 100_000
-"""In a work_dir that is looked at."""
+MAX_ENTRIES: Final = 250_000
+"""Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
 GATHER_MS: Final = 400
 """The longest that a change waits for others, in a burst."""
 QUIET_MS: Final = 50
@@ -158,7 +158,7 @@ class _Look:
 
     def _found(self) -> dict[bytes, _Seen]:
         with open_work_dir(self._work_dir) as workspace:
-            entries = folders.walk(workspace.descriptor, limit=MOST_FILES)
+            entries = folders.walk(workspace.descriptor, limit=MAX_ENTRIES)
             return {
                 entry.path: _Seen(
                     entry.status.st_size, entry.status.st_mtime_ns, entry.status.st_ino

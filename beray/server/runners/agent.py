@@ -37,6 +37,7 @@ from beray.server.workspace import PathError, open_work_dir
 
 LEAVE_SECONDS: Final = 0.8
 _BLOCK: Final = 1024 * 1024
+_PAGE_ENTRIES: Final = 1000
 
 
 class AgentRunner:
@@ -125,9 +126,15 @@ class _Files:
         return paths
 
     def _paths(self) -> list[str]:
+        """The first files of the work_dir, as many as a message can have with it."""
+        paths: list[str] = []
+        after: tuple[bytes, ...] | None = ()
         with open_work_dir(self._work_dir) as workspace:
-            items = workspace.tree(".")
-        return [item["path"] for item in items if item["type"] == "file"][:MOST_ATTACHMENTS]
+            while after is not None and len(paths) < MOST_ATTACHMENTS:
+                page = workspace.page(limit=_PAGE_ENTRIES, after=after)
+                paths += [item["path"] for item in page.items if item["type"] == "file"]
+                after = page.end
+        return paths[:MOST_ATTACHMENTS]
 
     def _send(self, paths: list[str]) -> None:
         self._task_id = self._client.open_chat(self._chat)["id"]

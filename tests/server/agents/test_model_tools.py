@@ -194,15 +194,24 @@ async def test_list_files_shows_a_folder_or_all_of_it(tmp_path: Path) -> None:
         ("list_files", {"path": "src/empty"}),
         ("list_files", {"path": "missing"}),
         ("list_files", {"path": "many"}),
+        ("list_files", {"path": "many", "after": "many/0999"}),
+        ("list_files", {"recursive": True, "after": "many/0997"}),
+        ("list_files", {"path": "many", "after": "src/c"}),
         files={"a.txt": "12345", "src/b.py": "", "src/empty/../c": ""}
         | {f"many/{number:04}": "" for number in range(1010)},
     )
     assert answers[0] == "a.txt (5 bytes)\nmany/\nsrc/"
     assert answers[1] == "src/b.py (0 bytes)\nsrc/c (0 bytes)\nsrc/empty/"
-    assert "more than 1,000 entries" in answers[2]
+    listed = answers[2].splitlines()
+    assert listed[:3] == ["a.txt (5 bytes)", "many/", "many/0000 (0 bytes)"]
+    assert listed[1000:] == ["[there are more: continue with after='many/0997']"]
     assert answers[3] == "(nothing is there)"
     assert "does not exist" in answers[4]
-    assert answers[5].endswith("[10 more are not listed]")
+    assert answers[5].endswith("[there are more: continue with after='many/0999']")
+    assert answers[6].splitlines() == [f"many/{number} (0 bytes)" for number in range(1000, 1010)]
+    assert answers[7].splitlines()[0] == "many/0998 (0 bytes)"
+    assert answers[7].splitlines()[-1] == "src/empty/"
+    assert "'src/c' is not in 'many'" in answers[8]
 
 
 async def test_search_files_finds_lines(tmp_path: Path) -> None:
