@@ -16,7 +16,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from beray.server.beneath import InvalidPath, open_folder, shown, text
+from beray import wire_names
+from beray.server.beneath import InvalidPath, open_folder, shown
 from beray.server.shortage import is_shortage
 
 OPEN_AT_ONCE: Final = 64
@@ -157,7 +158,8 @@ def _read(
 
 def too_large(parts: Sequence[bytes], how: str) -> InvalidPath:
     """The refusal to list a folder, with what to do instead."""
-    return InvalidPath(f"{shown(text(b'/'.join(parts)) or '.')} holds {how}; ask for a subfolder")
+    path = wire_names.encode(b"/".join(parts)) or "."
+    return InvalidPath(f"{shown(path)} holds {how}; ask for a subfolder")
 
 
 def make_empty(path: Path) -> None:

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from beray import wire_names
 from beray.server import beneath
 from beray.server.beneath import MissingPath, shown
 from beray.server.quota import DiskSpace
@@ -147,7 +148,7 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return beneath.text(b"/".join(beneath.parse_file(path)))
+        return wire_names.encode(b"/".join(beneath.parse_file(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
@@ -235,7 +236,7 @@ def _entries(workspace: Workspace, path: str) -> list[tuple[str, bool, int]]:
                 is_folder = stat.S_ISDIR(status.st_mode)
                 if is_folder or stat.S_ISREG(status.st_mode):
                     full = b"/".join((*parts, os.fsencode(entry.name)))
-                    found.append((beneath.text(full), is_folder, status.st_size))
+                    found.append((wire_names.encode(full), is_folder, status.st_size))
         return sorted(found)
     finally:
         os.close(folder)
