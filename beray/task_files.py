@@ -18,8 +18,10 @@ import requests
 from beray import digests, files, schema, uploads
 from beray.connections import Cancel
 from beray.exceptions import APIError, InvalidArgument, UnprocessableEntityError
+from beray.local_names import on_wire
 from beray.schema import FileItem, FilePage, UploadedFile
 from beray.transport import Transport, segment
+from beray.wire_names import accepted
 
 if TYPE_CHECKING:
     from beray.folders import UploadedFolder
@@ -30,7 +32,11 @@ _PAGE_ENTRIES: Final = 10_000
 
 
 class TaskFiles:
-    """The part of ``BeRayClient`` that moves files."""
+    """The part of ``BeRayClient`` that moves files.
+
+    Paths in the work_dir are those of listings and events, in which a byte that is not UTF-8 is
+    escaped (see :mod:`beray.wire_names`), or as Python lists local names.
+    """
 
     _transport: Transport
 
@@ -203,7 +209,7 @@ class TaskFiles:
     ) -> UploadedFile:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
         with uploads.opened(local) as file:
-            name = path or Path(local).name
+            name = path or on_wire(Path(local).name)
             handle = transfer or files.Transfer()
             return self._put(task_id, name, uploads.Upload(file, handle), handle)
 
@@ -254,7 +260,7 @@ class TaskFiles:
                 schema.UPLOADED_FILE,
                 "PUT",
                 self._files(task_id, "content"),
-                params={"path": path},
+                params={"path": accepted(path)},
                 data=body,
                 headers={"Content-Type": content_type or guessed},
                 cancel=transfer.calls,
@@ -265,13 +271,13 @@ class TaskFiles:
     ) -> requests.Response:
         if isinstance(paths, (str, bytes)):
             raise InvalidArgument("paths is a list of paths, not one of them")
-        body = {"paths": list(paths or ())}
+        body = {"paths": [accepted(path) for path in paths or ()]}
         return self._transport.request(
             "POST", self._files(task_id, "download"), json=body, **options
         )
 
     def _content(self, task_id: int | str, path: str, **options: Any) -> requests.Response:
-        params = {"path": path}
+        params = {"path": accepted(path)}
         call = self._files(task_id, "content")
         return self._transport.request("GET", call, params=params, **options)
 
@@ -289,7 +295,7 @@ def _checked_depth(depth: int | None) -> int | None:
 def _tree_params(
     path: str, depth: int | None, limit: int | None, after: str | None = None
 ) -> dict[str, Any]:
-    params = {"path": path, "depth": depth, "limit": limit, "after": after}
+    params = {"path": accepted(path), "depth": depth, "limit": limit, "after": after}
     return {name: value for name, value in params.items() if value is not None}
 
 

@@ -20,7 +20,7 @@ from beray.cli.options import (
     RemotePaths,
     TaskId,
     Url,
-    encodable,
+    wire_path,
 )
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
@@ -105,7 +105,7 @@ def put(
             "--to",
             metavar="PATH",
             help="The path in the work_dir; a folder where it ends in / or several are put.",
-            callback=encodable,
+            callback=wire_path,
         ),
     ] = None,
     as_json: AsJson = False,
@@ -196,7 +196,7 @@ def zip_(
 def _saved(local: Path, as_json: bool, **more: str) -> None:
     size = local.stat().st_size
     if as_json:
-        output.json_line({**more, "local": str(local), "size": size})
+        output.json_line({**more, "local": output.path_text(local), "size": size})
     else:
         output.note(f"{local}: {size} bytes")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import ConfigurationError
+from beray.local_names import on_wire
 from beray.schema import UploadedFile
-from beray.text import is_encodable
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
 
     Raises:
         ConfigurationError: something is missing or unreadable, is neither file nor
-            folder, has a name that cannot be sent, or would replace another of them.
+            folder, or would replace another of them.
     """
     result = Plan()
     exact = to is not None and not to.endswith("/") and len(locals_) == 1
     prefix = "" if exact or not to else f"{to.rstrip('/')}/".lstrip("/")
     for local in locals_:
         # A path such as "." has no name: what is in it goes straight into the prefix.
-        name = to or "" if exact else prefix + local.name.removeprefix("..")
+        name = to or "" if exact else prefix + on_wire(local.name).removeprefix("..")
         if local.is_file():
             _add(result, local, name)
         elif local.is_dir():
@@ -76,7 +76,7 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
         for entry in sorted(names):
             local = here / entry
             if local.is_file():
-                below = local.relative_to(folder).as_posix()
+                below = on_wire(local.relative_to(folder))
                 _add(result, local, f"{name}/{below}" if name else below)
             else:
                 result.left_out.append(f"{local} is not a file")
@@ -92,8 +92,6 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
 def _add(result: Plan, local: Path, path: str) -> None:
     if not os.access(local, os.R_OK):
         raise ConfigurationError(f"{local} cannot be read")
-    if not is_encodable(path):
-        raise ConfigurationError(f"{path}: the name is not valid UTF-8")
     if (other := result.taken.setdefault(path, local)) is not local:
         raise ConfigurationError(f"{other} and {local} would both become {path}")
     result.uploads.append(Upload(local, path))

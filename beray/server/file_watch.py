@@ -18,8 +18,9 @@ from typing import Any, Final, NamedTuple
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from beray import wire_names
 from beray.events import MsgEventCustomUpdate
-from beray.server import beneath, folders
+from beray.server import folders
 from beray.server.beneath import PathError
 from beray.server.shortage import patiently
 from beray.server.workspace import open_work_dir
@@ -181,7 +182,7 @@ def _differences(
 
 def _file_changed(path: bytes, size: int | None, change: str) -> MsgEventCustomUpdate:
     return _update(
-        {"kind": "file_changed", "path": beneath.text(path), "size": size, "change": change}
+        {"kind": "file_changed", "path": wire_names.encode(path), "size": size, "change": change}
     )
 
 

@@ -53,7 +53,12 @@ router = APIRouter(
     dependencies=[Depends(_readable_query)],
     route_class=StrictRoute,
 )
-FilePath = Annotated[str, Query(description="Relative to the work_dir, `/` between parts.")]
+FilePath = Annotated[
+    str,
+    Query(
+        description="Relative to the work_dir, `/` between parts; bytes that are not UTF-8 as `␦XX`"
+    ),
+]
 
 
 @router.get(

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray.server.beneath import InvalidPath, open_folder, shown, text
+from beray import wire_names
+from beray.server.beneath import InvalidPath, open_folder, shown
 from beray.server.shortage import is_shortage
 
 OPEN_AT_ONCE: Final = 64
@@ -175,9 +176,8 @@ def walk(
                 most = at_once if limit is None else min(at_once, limit - found + 1)
                 found += level.read(most, special=special)
                 if limit is not None and found > limit:
-                    raise TooManyEntries(
-                        f"{shown(text(b'/'.join(parts)) or '.')} holds more than {limit:,} entries"
-                    )
+                    path = shown(wire_names.encode(b"/".join(parts)) or ".")
+                    raise TooManyEntries(f"{path} holds more than {limit:,} entries")
                 continue
             name = level.pending.pop()
             try:

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final, Self
 
 import structlog
 
+from beray import wire_names
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
@@ -237,8 +238,7 @@ class Workspace:
     def tree(self, path: str = ".", *, limit: int = TREE_LIMIT) -> list[FileItem]:
         """Return the files and folders below ``path``, each folder before what is in it.
 
-        Sorted by the parts of their paths. Links and special files are left out; a name
-        that is not UTF-8 is shown with U+FFFD, and what it names cannot be asked for.
+        Sorted by the parts of their paths on disk. Links and special files are left out.
 
         Raises:
             InvalidPath: also where there are more than ``limit`` entries.
@@ -375,8 +375,8 @@ def _item(entry: folders.Entry) -> FileItem:
     changed = datetime.fromtimestamp(utc_seconds(entry.status.st_mtime_ns), UTC)
     milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
     return {
-        "name": beneath.text(entry.name),
-        "path": beneath.text(entry.path),
+        "name": wire_names.encode(entry.name),
+        "path": wire_names.encode(entry.path),
         "type": "directory" if entry.is_folder else "file",
         "size": 0 if entry.is_folder else entry.status.st_size,
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",

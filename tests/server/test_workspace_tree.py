@@ -78,12 +78,12 @@ def test_a_tree_of_a_bad_path_is_refused(workspace: Workspace, path: str) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
-def test_a_name_that_is_not_utf8_is_shown_with_a_stand_in(
+def test_a_name_that_is_not_utf8_is_listed_by_its_wire_name(
     workspace: Workspace, work_dir: Path
 ) -> None:
     Path(os.fsdecode(os.fsencode(work_dir) + b"/bad\xff")).write_bytes(b"")
     (item,) = workspace.tree()
-    assert item["name"] == item["path"] == "bad\ufffd"
+    assert item["name"] == item["path"] == "bad␦FF"
 
 
 def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(

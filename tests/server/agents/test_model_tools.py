@@ -13,6 +13,7 @@ import pytest
 from beray.events import MsgEventSendFile, MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.runners.model import toolset
+from beray.wire_names import ANY_BYTES
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
 
 SHELL = "tools:run_command"
@@ -545,3 +546,31 @@ async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path:
     assert answers[0].startswith(f"{bench.work_dir}\nhello\n[exit status 0]\n[1 background")
     assert answers[1] == "a:1:hello"
     assert not processes()
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+async def test_files_whose_names_are_not_utf8_have_wire_names(tmp_path: Path) -> None:
+    path = "d␦FF/caf␦E9.txt"
+    bench, answers = await call(
+        tmp_path,
+        ("list_files", {"recursive": True}),
+        ("list_files", {"path": "d␦FF"}),
+        ("read_file", {"path": path}),
+        ("search_files", {"pattern": "word", "path": "d␦FF"}),
+        ("search_files", {"pattern": "word", "path": path}),
+        ("edit_file", {"path": path, "old_text": "word", "new_text": "new"}),
+        ("write_file", {"path": "made␦FE", "content": "x"}),
+        ("send_file", {"path": path}),
+        files={os.fsdecode(b"d\xff/caf\xe9.txt"): "a word\n"},
+    )
+    found = f"{path}:1:a word"
+    assert answers[:5] == [
+        f"d␦FF/\n{path} (7 bytes)",
+        f"{path} (7 bytes)",
+        "a word\n",
+        found,
+        found,
+    ]
+    assert (bench.work_dir / os.fsdecode(b"d\xff/caf\xe9.txt")).read_text() == "a new\n"
+    assert (bench.work_dir / os.fsdecode(b"made\xfe")).read_text() == "x"
+    assert [event.path for event in bench.sink.of(MsgEventSendFile)] == [path]

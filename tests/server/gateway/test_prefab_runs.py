@@ -229,7 +229,7 @@ def test_a_stream_that_fails_says_so_at_its_end(caller: Caller) -> None:
     [
         ("two", "INVALID_OUTPUT"), ("key", "INVALID_OUTPUT"), ("link", "INVALID_OUTPUT"),
         ("folder", "INVALID_OUTPUT"), ("fifo", "INVALID_OUTPUT"), ("moved", "INVALID_OUTPUT"),
-        ("name", "INVALID_OUTPUT"), ("disk", "OUTPUT_TOO_LARGE"), ("large", "OUTPUT_TOO_LARGE"),
+        ("twice", "INVALID_OUTPUT"), ("name", "INVALID_OUTPUT"), ("disk", "OUTPUT_TOO_LARGE"), ("large", "OUTPUT_TOO_LARGE"),
     ],
 )  # fmt: skip
 def test_output_files_that_do_not_belong_there(
@@ -239,6 +239,12 @@ def test_output_files_that_do_not_belong_there(
     assert error["code"] == code, error
     assert "\x1b" not in error["message"]
     until(lambda: not list((server.data_dir / "scratch").iterdir()))
+
+
+def test_names_of_output_files_that_are_not_utf8_are_escaped(caller: Caller) -> None:
+    urls = caller.result(call("outputs", how="bytes"))["output"]["files"]["copy"]
+    names = {url.rpartition("/")[2] for url in urls}
+    assert names == {"a.txt", "caf␦E9.txt", "caf␦E8.txt"}
 
 
 def test_an_input_that_the_store_has_lost(server: RunningServer, caller: Caller) -> None:

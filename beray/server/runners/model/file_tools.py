@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from beray import wire_names
 from beray.server import beneath
 from beray.server.beneath import MissingPath, shown
 from beray.server.quota import DiskSpace
@@ -153,7 +154,7 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return beneath.text(b"/".join(beneath.parse_file(path)))
+        return wire_names.encode(b"/".join(beneath.parse_file(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
