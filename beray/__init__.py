@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from beray.files import Transfer
     from beray.gateway.client import GatewayClient
+    from beray.retraction import answer_text, without_retracted
     from beray.streaming import StreamState, TaskStream
 
 __all__ = [
@@ -66,6 +67,8 @@ __all__ = [
     "UnprocessableEntityError",
     "WaitTimeout",
     "__version__",
+    "answer_text",
+    "without_retracted",
 ]
 
 _ELSEWHERE = {
@@ -74,6 +77,8 @@ _ELSEWHERE = {
     "StreamState": "streaming",
     "TaskStream": "streaming",
     "Transfer": "files",
+    "answer_text": "retraction",
+    "without_retracted": "retraction",
 }
 """The modules of the names that are no exceptions."""
 _MODULES = (

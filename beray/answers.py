@@ -38,6 +38,8 @@ from beray.schema import BODY_EXCERPT
 REFUSAL_BYTES: Final = 1024 * 1024
 """Of a refusal's body, unpacked, as much is read."""
 NOT_JSON: Final = "is not JSON"
+SHOULD_RETRY_HEADER: Final = "X-Should-Retry"
+"""``false``: the failure is permanent. A convention of several HTTP APIs."""
 PRESIGNED: Final = "(presigned URL)"
 """Stands for the path of a presigned URL, which nobody is to see."""
 _PRIVATE: Final = (
@@ -227,6 +229,7 @@ def api_error(response: requests.Response, method: str, path: str, *, advice: st
         f"{status} for {method} {path}: {reason}",
         error_detail=detail,
         retry_after=_seconds(response.headers.get("Retry-After")),
+        is_permanent=response.headers.get(SHOULD_RETRY_HEADER, "").strip().lower() == "false",
         **context(response, method, path),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Any, Self, TypedDict, Unpack, overload
 
 import requests
 
@@ -15,6 +15,7 @@ from beray import schema, waiting
 from beray.api_keys import ApiKeys
 from beray.base_client import BaseClient
 from beray.calls import MAX_JSON_BYTES, MAX_MEMORY_BYTES, Timeout
+from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
 from beray.retries import RETRIES
 from beray.schema import (
@@ -30,11 +31,25 @@ from beray.schema import (
 from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
 from beray.task_files import TaskFiles
 from beray.text import normalized_password
-from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+from beray.transport import API_PREFIX, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+
+
+class ClientOptions(TypedDict, total=False):
+    """Keyword arguments of ``BeRayClient`` other than the server and the token."""
+
+    timeout: Timeout
+    deadline: float
+    max_retries: int
+    session: requests.Session | None
+    verify: bool | str | None
+    cert: str | tuple[str, str] | None
+    proxies: Mapping[str, str] | None
+    max_json_bytes: int
+    max_memory_bytes: int
 
 
 class BeRayClient(TaskFiles, ApiKeys, BaseClient):
-    """A client of one BeRay server.
+    """A client of one BeRay server. ``from_env()`` and ``local()`` find the server themselves.
 
     Results are plain dictionaries of the shapes in :mod:`beray.schema`. Every call
     raises ``APIError`` or a subclass where the server says no, ``ConnectionFailed``
@@ -94,6 +109,53 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         if token is not None:
             self.set_token(token)
 
+    @classmethod
+    def from_env(cls, profile: str | None = None, **options: Unpack[ClientOptions]) -> Self:
+        """Return a client of the server that the ``beray`` command would use.
+
+        The first of these that is set names it: ``profile``, ``BERAY_URL``, ``BERAY_PROFILE``,
+        the current profile (``beray login``). Without any of them it is the user's embedded
+        server, as for ``local()``. ``BERAY_TOKEN`` replaces the token of the profile, except
+        if ``BERAY_URL`` names another server than ``profile``.
+
+        Args:
+            profile: Name of a profile; ``local`` is the embedded server.
+            options: As for the class.
+
+        Raises:
+            ConfigurationError: There is no such profile, or a URL or the file of profiles is
+                invalid.
+            ServerStartError: The embedded server could not be started.
+        """
+        target = resolve(Profiles(), profile=profile)
+        if target is None:
+            return cls.local(**options)
+        return cls(target.url, target.token, **options)
+
+    @classmethod
+    def local(cls, **options: Unpack[ClientOptions]) -> Self:
+        """Return a client of the user's embedded server, which is started if necessary.
+
+        It needs no account, listens on loopback, is shared with the ``beray`` command and the
+        dashboard, and stops after 15 idle minutes. Its data remains.
+
+        Args:
+            options: As for the class.
+
+        Raises:
+            ServerStartError: It could not be started (``beray.embedded``), such as on Windows
+                or without the extra ``server``.
+        """
+        from beray import embedded  # imports filelock
+
+        target = embedded.ensure()
+        return cls(target.url, target.token, **options)
+
+    @property
+    def api_base_url(self) -> str:
+        """The URL that all paths of the API follow: ``base_url`` and ``/api/v1``."""
+        return f"{self.base_url}{API_PREFIX}"
+
     # Accounts
 
     def set_token(self, token: str | None) -> None:
@@ -131,13 +193,34 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             lambda form: self._signed_in("/auth/login", json={"email": email, "password": form}),
         )
 
-    def login_with_form(self, username: str, password: str) -> Session:
-        """Sign in by the OAuth2 password form (RFC 6749, 4.3); otherwise as ``login``."""
+    @overload
+    def login_with_form(self, username: str, password: str) -> Session: ...
+
+    @overload
+    def login_with_form(self, *, email: str, password: str) -> Session: ...
+
+    def login_with_form(
+        self, username: str | None = None, password: str | None = None, *, email: str | None = None
+    ) -> Session:
+        """Sign in by the OAuth2 password form (RFC 6749, 4.3); otherwise as ``login``.
+
+        Args:
+            username: The e-mail address of the account.
+            email: Another name of ``username``, as in the published documentation.
+
+        Raises:
+            AuthenticationError: The address or the password is wrong.
+            InvalidArgument: An argument is missing, or both names of one were passed.
+        """
+        if (username is None) == (email is None) or password is None:
+            raise InvalidArgument(
+                "login_with_form() needs a password and either username or email, which are two "
+                "names of the same value"
+            )
+        name = email if username is None else username
         return self._sign_in(
             password,
-            lambda form: self._signed_in(
-                "/auth/token", data={"username": username, "password": form}
-            ),
+            lambda form: self._signed_in("/auth/token", data={"username": name, "password": form}),
         )
 
     @staticmethod
@@ -297,6 +380,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
 
         Raises:
             WaitTimeout: it did not end in time, and continues to run. Also a ``TimeoutError``.
+            StreamInterrupted: the server ended the stream, and the task continues to run.
             ConnectionFailed, APIError: as for ``stream_task_updates``.
         """
 
@@ -399,7 +483,8 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
 
         Args:
             last_event_id: begin behind this event instead.
-            reconnect: seconds to go on trying without a byte from the server.
+            reconnect: seconds to go on after the first failure. An event, or a connection that
+                stays healthy for 10 seconds, stops this clock.
             idle: seconds of silence that count as a broken connection.
             on_state: called in the iterating thread when ``state`` changes.
 

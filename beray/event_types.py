@@ -40,6 +40,9 @@ class TextChunkEvent(EventEnvelope):
     type: Literal["AGENT_EVENT_TEXT_CHUNK"]
     text: str
     source: NotRequired[str]
+    retracts: NotRequired[list[int]]
+    """``[first_seq, last_seq]``: the text and tool call chunks of ``main`` and ``thinking`` in this
+    range are withdrawn. See ``beray.answer_text``."""
 
 
 class ToolCallChunkEvent(EventEnvelope):

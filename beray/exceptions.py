@@ -9,7 +9,7 @@ a credential, and every one can be pickled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, overload
 
 
 class BeRayException(Exception):
@@ -65,37 +65,100 @@ class InvalidArgument(BeRayException, ValueError):
 class APIError(BeRayException):
     """The server answered with an error; ``status_code`` is always set.
 
+    Users' own tests construct it as ``APIError(404, "detail")``, the form of the published
+    package. A subclass with a usual status also takes a message alone:
+    ``AuthenticationError("wrong password")``.
+
     Attributes:
         retry_after: seconds the server asks to wait, if it said so.
+        is_permanent: ``True`` if the server reports that repeating the call cannot help
+            (``X-Should-Retry: false``), for example because its database is damaged.
+
+    Raises:
+        TypeError: No status was passed, and the class has no usual one.
     """
 
     status_code: int
+    usual_status: ClassVar[int | None] = None
+    """Status of an exception that is constructed without one."""
+
+    @overload
+    def __init__(
+        self,
+        message: str = "",
+        error_detail: Any = None,
+        *,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        **call: Any,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        status: int,
+        /,
+        error_detail: Any = None,
+        *,
+        retry_after: float | None = None,
+    ) -> None: ...
 
     def __init__(
-        self, message: str, *, status_code: int, retry_after: float | None = None, **call: Any
+        self,
+        message: str | int = "",
+        error_detail: Any = None,
+        *,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+        is_permanent: bool = False,
+        **call: Any,
     ) -> None:
-        super().__init__(message, status_code=status_code, **call)
+        text = "" if isinstance(message, int) else message
+        if isinstance(message, int):
+            status_code = message
+        elif status_code is None:
+            status_code = self.usual_status
+            error_detail = text or None if error_detail is None else error_detail
+        if status_code is None:
+            raise TypeError(
+                f"{type(self).__name__} needs the status of the answer, as in "
+                f'{type(self).__name__}(500, "detail")'
+            )
+        if not text:
+            text = f"status {status_code}" + (f": {error_detail}" if error_detail else "")
+        super().__init__(text, status_code=status_code, error_detail=error_detail, **call)
         self.retry_after = retry_after
+        self.is_permanent = is_permanent
 
 
 class AuthenticationError(APIError):
     """401 or 403: not signed in, the session has expired, or not allowed."""
 
+    usual_status = 401
+
 
 class NotFoundError(APIError):
     """404: it is not there, or it is somebody else's."""
+
+    usual_status = 404
 
 
 class ConflictError(APIError):
     """409: it exists already, or the state does not allow the call."""
 
+    usual_status = 409
+
 
 class UnprocessableEntityError(APIError):
     """422: the server understood the request and refuses what it says."""
 
+    usual_status = 422
+
 
 class RateLimitError(APIError):
     """429: too many requests; ``retry_after`` says how long to wait."""
+
+    usual_status = 429
 
 
 class InvalidResponseError(BeRayException):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from beray import digests
-from beray.exceptions import InvalidArgument, NotFoundError, TransferError
+from beray.exceptions import InvalidArgument, NotFoundError
 from beray.files import Transfer
+from beray.local_names import on_wire
 from beray.schema import FileItem, UploadedFile, size_of
-from beray.text import is_encodable
+from beray.wire_names import accepted
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class _LocalFile:
 class WorkDir(Protocol):
     """What this module needs of a task's files."""
 
-    def tree(self, path: str) -> list[FileItem]: ...
+    def tree(self, path: str) -> Iterable[FileItem]: ...
     def sha256(self, path: str) -> bytes | None: ...
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile: ...
 
@@ -67,7 +68,6 @@ def upload(
         OSError: a folder below it cannot be read.
         InvalidArgument: ``include`` or ``exclude`` is a single string, or ``path`` is
             absolute or has a ``..`` in it.
-        TransferError: the name of a local file is not text; nothing was uploaded.
         TransferCancelled: through ``transfer``.
     """
     if isinstance(include, str) or isinstance(exclude, str):
@@ -104,7 +104,7 @@ def _sent(
 
 def _prefix(path: str) -> str:
     """What comes before the names below ``path``: empty, or with a ``/`` at its end."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
+    parts = [part for part in accepted(path).split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise InvalidArgument(f"{path!r} is not below the work_dir")
     return "".join(f"{part}/" for part in parts)
@@ -121,9 +121,7 @@ def _chosen(
             relative = local.relative_to(root).as_posix()
             wanted = _matches(relative, include) and not _matches(relative, exclude)
             if wanted and local.is_file():
-                if not is_encodable(relative):
-                    raise TransferError(f"the name of {os.fspath(local)!r} is not UTF-8")
-                yield _LocalFile(local, prefix + relative, local.stat().st_size)
+                yield _LocalFile(local, prefix + on_wire(relative), local.stat().st_size)
 
 
 def _raise(error: OSError) -> None:
@@ -143,12 +141,13 @@ def _matches(relative: str, patterns: list[str]) -> bool:
 def _sizes(work_dir: WorkDir, prefix: str) -> dict[str, int | None]:
     """The sizes of the files that are there; of none where the folder is not."""
     try:
-        items = work_dir.tree(prefix.rstrip("/") or ".")
+        return {
+            item["path"]: size_of(item)
+            for item in work_dir.tree(prefix.rstrip("/") or ".")
+            if item["type"] == "file" and "path" in item
+        }
     except NotFoundError:
         return {}
-    return {
-        item["path"]: size_of(item) for item in items if item["type"] == "file" and "path" in item
-    }
 
 
 def _same(work_dir: WorkDir, file: _LocalFile) -> bool:

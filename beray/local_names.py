@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from beray import wire_names
 from beray.exceptions import InvalidResponseError
 from beray.text import is_encodable
 
@@ -39,7 +40,7 @@ _WINDOWS_DEVICES: Final = frozenset(
 
 
 def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
-    """Return the path below ``folder`` for a file of a work_dir.
+    """Return the path below ``folder`` for a file of a work_dir, whose names are those of the wire.
 
     Raises:
         InvalidResponseError: ``remote`` would leave the folder, or no file here can have it.
@@ -50,20 +51,32 @@ def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
             f"{remote[:MAX_NAME_LENGTH]!r} cannot be saved here: the name {reason}",
             body=remote[:2048],
         )
-    return Path(folder, *remote.split("/"))
+    return Path(folder, on_disk(remote))
+
+
+def on_disk(remote: str) -> str:
+    """Return a relative path of a work_dir as the file system of this platform has it."""
+    return os.fsdecode(wire_names.decode(remote))
+
+
+def on_wire(local: str | os.PathLike[str]) -> str:
+    """Return a relative local path as the wire has it, with ``/`` between its parts."""
+    return wire_names.encode(os.fsencode(local)).replace(os.sep, "/")
 
 
 def problem(path: str, system: System = SYSTEM) -> str | None:
     """Return why a file with this path cannot be saved below a directory; ``None`` if it can.
 
     Args:
-        path: relative path with ``/`` between its parts.
+        path: relative path with ``/`` between its parts, as the wire has it.
     """
     # The length comes first: what follows takes time in proportion to it.
-    if len(path) >= MAX_PATH_BYTES or len(path.encode("utf-8", "replace")) >= MAX_PATH_BYTES:
+    if len(path) >= MAX_PATH_BYTES * wire_names.LONGEST_BYTE:
         return "is too long"
     if not is_encodable(path):
         return "is not valid Unicode"
+    if len(wire_names.decode(path, any_bytes=system == "linux")) >= MAX_PATH_BYTES:
+        return "is too long"
     parts = path.split("/")
     if len(parts) > MAX_DEPTH:
         return f"has more than {MAX_DEPTH} parts"
@@ -79,7 +92,9 @@ def problem(path: str, system: System = SYSTEM) -> str | None:
 
 
 def _length(part: str, system: System) -> int:
-    return len(part.encode()) if system == "linux" else len(part.encode("utf-16-le")) // 2
+    if system == "linux":
+        return len(wire_names.decode(part, any_bytes=True))
+    return len(part.encode("utf-16-le")) // 2
 
 
 def _windows_problem(parts: list[str]) -> str | None:
@@ -100,7 +115,7 @@ class LocalNames:
     """
 
     def __init__(self, system: System = SYSTEM) -> None:
-        self._fold: Callable[[str], str] = str if system == "linux" else _folded
+        self._fold: Callable[[str], str] = _canonical if system == "linux" else _folded
         self._root: dict[str, _Node] = {}
         self.count = 0
         """Number of files and directories, including those that only occur in paths."""
@@ -128,6 +143,12 @@ class LocalNames:
 class _Node:
     below: dict[str, _Node] | None = field(default_factory=dict)
     """Content of a directory; ``None`` for a file."""
+
+
+def _canonical(part: str) -> str:
+    """Return the one wire name of the file that ``part`` names."""
+    name = wire_names.decode(part, any_bytes=True)
+    return wire_names.encode(name, any_bytes=True)
 
 
 def _folded(part: str) -> str:

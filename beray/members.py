@@ -57,7 +57,7 @@ def checked(
             if len(shown) > _SHOWN_CHARACTERS:
                 shown = shown[:_SHOWN_CHARACTERS] + "…"
             raise TransferError(f"the archive was refused: {shown!r} {reason}")
-        members.append(Member(info, Path(*name.split("/")), is_folder))
+        members.append(Member(info, Path(local_names.on_disk(name)), is_folder))
     return members
 
 

@@ -1,5 +1,12 @@
 """The connections of one stream, one after another, as long as the caller allows.
 
+The stream is given up after ``reconnect`` seconds without success. This clock starts at the first
+failure: a connection that is refused, an answer with an error status, or a connection that ends
+without having brought an event. An event stops it. So does a healthy connection, one that still
+received bytes (keep-alives) ``HEALTHY_SECONDS`` after it was accepted: its end is not a failure.
+A task that is idle for hours behind a proxy that cuts connections every minute is therefore
+never given up, whereas a server that accepts each connection and breaks it at once is.
+
 Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2.3 (retry).
 """
 
@@ -28,7 +35,8 @@ from beray.transport import Transport
 _LONGEST_DELAY: Final = 15.0
 _LONGEST_RETRY: Final = 60.0
 _SHORTEST_RETRY: Final = 0.1
-_LIVED_SECONDS: Final = 10.0
+HEALTHY_SECONDS: Final = 10.0
+"""Age at which a connection that still receives bytes counts as healthy."""
 _WORTH_WAITING: Final = frozenset({429, 500, 502, 503, 504})
 
 Failure = ConnectionFailed | APIError
@@ -43,6 +51,8 @@ class Connections:
     Attributes:
         cursor: where it stands.
         retry_in: seconds that the wait before the next connection takes.
+        healthy_at: monotonic time of the last event, or of the last byte of a healthy connection;
+            0.0 before there was one.
         first_delay: seconds before the first attempt to come back; the server may say.
     """
 
@@ -70,9 +80,13 @@ class Connections:
         self._ended = False
         # Of the current connection:
         self._began_at = 0.0
+        self._accepted_at: float | None = None
+        self._heard_at = 0.0
         self._given = 0
         # Of all of them:
-        self._heard_at = 0.0
+        self.healthy_at = 0.0
+        self._failing_since: float | None = None
+        self._failures = 0
         self._attempt = 0
         self._silent_ends = 0
 
@@ -85,7 +99,6 @@ class Connections:
 
     def events(self) -> Generator[TaskEvent, None, None]:
         """All events, over as many connections as it takes."""
-        self._heard_at = time.monotonic()
         try:
             while not self.closed:
                 failure: Failure | None = None
@@ -94,7 +107,7 @@ class Connections:
                 except ConnectionFailed as error:
                     failure = error
                 except APIError as error:
-                    if error.status_code not in _WORTH_WAITING:
+                    if error.status_code not in _WORTH_WAITING or error.is_permanent:
                         raise
                     failure = error
                 if self._ended or self.closed or (failure is None and self._task_knows()):
@@ -107,7 +120,7 @@ class Connections:
         """The events of one connection that have not been given before."""
         from pydantic_core import from_json  # here, because importing it costs
 
-        self._began_at, self._given = time.monotonic(), 0
+        self._began_at, self._accepted_at, self._given = time.monotonic(), None, 0
         headers: dict[str, str | bytes] = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
@@ -121,6 +134,7 @@ class Connections:
         )
         with closing(body), self._cancel.waking(body.shut):
             body.require_events(self._path)
+            self._accepted_at = self._heard_at = time.monotonic()
             self._set_state(StreamState.LIVE)
             try:
                 yield from self._new_events(body, from_json)
@@ -176,7 +190,7 @@ class Connections:
         except ConnectionFailed:
             return False
         except APIError as error:
-            if error.status_code in _WORTH_WAITING:
+            if error.status_code in _WORTH_WAITING and not error.is_permanent:
                 return False
             raise
 
@@ -189,15 +203,12 @@ class Connections:
                 path=self._path,
             ) from failure
         now = time.monotonic()
+        left = self._seconds_left(now)
         # One that breaks at once, without an event, is not worth hurrying for.
-        lived = self._given or now - self._began_at > _LIVED_SECONDS
+        lived = self._given or now - self._began_at > HEALTHY_SECONDS
         self._attempt = 1 if lived else self._attempt + 1
-        left = self._reconnect - (now - self._heard_at)
-        if left < 0:
-            raise failure or ConnectionFailed(
-                f"{self._path}: the stream from {self._transport.base_url} ended early repeatedly",
-                path=self._path,
-            )
+        if left <= 0:
+            raise self._given_up(failure) from failure
         longest = max(self.first_delay, _LONGEST_DELAY)
         delay = retries.backoff(self._attempt, self.first_delay, longest)
         asked = failure.retry_after if isinstance(failure, APIError) else None
@@ -206,6 +217,35 @@ class Connections:
         self._set_state(StreamState.RECONNECTING)
         if not self._cancel.wait(self.retry_in):
             self._set_state(StreamState.CONNECTING)
+
+    def _seconds_left(self, now: float) -> float:
+        """Return for how long to go on, once a connection, or the attempt at one, has ended."""
+        accepted_at = self._accepted_at
+        is_healthy = accepted_at is not None and self._heard_at - accepted_at >= HEALTHY_SECONDS
+        if self._given or is_healthy:
+            self.healthy_at = self._heard_at
+            self._failing_since, self._failures = None, 0
+            return self._reconnect
+        self._failures += 1
+        if self._failing_since is None:
+            self._failing_since = now
+        return self._reconnect - (now - self._failing_since)
+
+    def _given_up(self, failure: Failure | None) -> Failure:
+        """Return the exception that says why there is no further attempt."""
+        if isinstance(failure, APIError):
+            return failure
+        if self._failures <= 1:
+            return failure or self._broken("ended before the task did")
+        reason = "the stream ended before its first event" if failure is None else str(failure)
+        return self._broken(
+            f"failed {self._failures} times in a row, within {self._reconnect:g} s, without an "
+            f"event in between. The last failure: {reason}"
+        )
+
+    def _broken(self, problem: str) -> ConnectionFailed:
+        text = f"{self._path}: the stream from {self._transport.base_url} {problem}"
+        return ConnectionFailed(text, path=self._path)
 
     def _set_state(self, state: StreamState) -> None:
         if state is not self.state:

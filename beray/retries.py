@@ -35,7 +35,7 @@ def pause(error: BeRayException, attempt: int, *, may_repeat: bool) -> float | N
     """
     if isinstance(error, ConnectionFailed):
         return backoff(attempt) if may_repeat or not error.delivered else None
-    if not isinstance(error, APIError):
+    if not isinstance(error, APIError) or error.is_permanent:
         return None
     asked = error.retry_after
     if error.status_code in (429, 503) and asked is not None:

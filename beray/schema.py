@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
@@ -295,6 +295,14 @@ class FileItem(TypedDict):
     path: NotRequired[str]
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
     modified_at: NotRequired[Annotated[str, OR_NULL]]
+
+
+class FilePage(NamedTuple):
+    """A page of a listing of files. BeRay extension."""
+
+    items: list[FileItem]
+    after: str | None
+    """The position that the next page starts after; ``None`` on the last page."""
 
 
 @loose

@@ -15,13 +15,14 @@ from typing import Final, NamedTuple
 
 MAX_BLOCK_BYTES: Final = 64 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
-# The block that servers send most: an id, then one line of data.
-# Possessive quantifiers (*+) keep a mismatch from trying each shorter line.
-_CANONICAL: Final = re.compile(rb"id: ?([^\n\0]*+)\ndata: ?([^\n]*+)")
-# Other blocks with one line of data; ids and event names may be missing, or come after it.
-_ONE_LINE: Final = re.compile(
-    rb"(?:id: ?([^\n\0]*+)\n)?(?:event: ?([^\n]*+)\n)?(?:id: ?([^\n\0]*+)\n)?"
-    rb"data: ?([^\n]*+)"
+# The lines before and after one line of data; the data itself is delimited by ``find``, which
+# scans long data about 20 times as fast as a pattern. Possessive quantifiers (*+) keep a
+# mismatch from trying each shorter line.
+_ID_AND_DATA: Final = re.compile(rb"id: ?([^\n\0]*+)\ndata: ?")  # what most servers send
+_HEAD: Final = re.compile(
+    rb"(?:id: ?([^\n\0]*+)\n)?(?:event: ?([^\n]*+)\n)?(?:id: ?([^\n\0]*+)\n)?data: ?"
+)
+_TAIL: Final = re.compile(
     rb"(?:\nid: ?([^\n\0]*+))?(?:\nevent: ?([^\n]*+))?(?:\nid: ?([^\n\0]*+))?"
 )
 
@@ -74,60 +75,68 @@ class Parser:
             chunk = self._with_lf(chunk)
         if not chunk:
             return
-        *finished, rest = self._blocks(chunk)
-        if rest:
-            self._keep(rest)
-        finished.reverse()
-        while finished:
-            block = finished.pop()
-            canonical = _CANONICAL.fullmatch(block)
-            if canonical is not None:
-                self.last_event_id = canonical[1].decode("utf-8", "replace")
-                data = canonical[2]
-                del block, canonical
-                yield data, "message", self.last_event_id
-                continue
-            one_line = _ONE_LINE.fullmatch(block)
-            if one_line is None:
-                dispatched = self._dispatch(block)
-                if dispatched is not None:
-                    yield dispatched
-                continue
-            id_1, name_1, id_2, data, id_3, name_2, id_4 = one_line.groups()
-            del block, one_line
-            event_id = id_1 if id_2 is None else id_2
-            if id_3 is not None or id_4 is not None:
-                event_id = id_3 if id_4 is None else id_4
-            if event_id is not None:
-                self.last_event_id = event_id.decode("utf-8", "replace")
-            name = name_1 if name_2 is None else name_2
-            if name != self._name:
-                self._name, self._event = name, _decoded_name(name)
-            yield data, self._event, self.last_event_id
+        start = 0
+        if self._unfinished:
+            start = self._finish(chunk)
+            if start < 0:
+                self._keep(chunk)
+                return
+            event = self._parsed(self._taken())
+            if event is not None:
+                yield event
+            del event
+        while True:
+            # Most blocks end with one line of data. The end of that line is found by a search for
+            # one byte, which is about 20 times as fast as a search for the two of a blank line.
+            head = _ID_AND_DATA.match(chunk, start)
+            only_id = head is not None
+            if head is None:
+                head = _HEAD.match(chunk, start)
+            if head is not None:
+                end = chunk.find(b"\n", head.end())
+                if end >= 0 and chunk.startswith(b"\n", end + 1):
+                    self._limit(end - start)
+                    start = end + 2
+                    if only_id:
+                        self.last_event_id = head[1].decode("utf-8", "replace")
+                        yield chunk[head.end() : end], "message", self.last_event_id
+                    else:
+                        self._take_fields(*head.groups())
+                        yield chunk[head.end() : end], self._event, self.last_event_id
+                    continue
+            end = chunk.find(b"\n\n", start)
+            if end < 0:
+                break
+            self._limit(end - start)
+            event = self._parsed(chunk[start:end])
+            start = end + 2
+            if event is not None:
+                yield event
+            del event
+        if start < len(chunk):
+            self._keep(chunk[start:])
 
-    def _blocks(self, chunk: bytes) -> list[bytes]:
-        """The blocks that ``chunk`` finishes, and last what it leaves unfinished."""
-        if not self._unfinished:
-            return self._limited(chunk.split(b"\n\n"))
+    def _finish(self, chunk: bytes) -> int:
+        """Complete the unfinished block from ``chunk``.
+
+        Returns:
+            Position after the block in ``chunk``; -1 if the block goes on after ``chunk``.
+        """
         if self._unfinished[-1].endswith(b"\n") and chunk.startswith(b"\n"):
-            # The blank line itself was cut in two.
-            block = self._taken()[:-1]
-            return [block, *self._limited(chunk[1:].split(b"\n\n"))]
-        if b"\n\n" not in chunk:
-            return [chunk]
-        first, _, rest = chunk.partition(b"\n\n")
-        self._keep(first)
-        return [self._taken(), *self._limited(rest.split(b"\n\n"))]
+            self._unfinished[-1] = self._unfinished[-1][:-1]  # the blank line was cut in two
+            return 1
+        end = chunk.find(b"\n\n") if b"\n" in chunk else -1
+        if end >= 0:
+            self._keep(chunk[:end])
+        return -1 if end < 0 else end + 2
 
-    def _limited(self, blocks: list[bytes]) -> list[bytes]:
-        if len(max(blocks, key=len)) > self._max:
+    def _limit(self, size: int) -> None:
+        if size > self._max:
             raise BlockTooLarge(f"an event is larger than {self._max} bytes")
-        return blocks
 
     def _keep(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size > self._max:
-            raise BlockTooLarge(f"an event is larger than {self._max} bytes")
+        self._limit(self._size)
         self._unfinished.append(piece)
 
     def _taken(self) -> bytes:
@@ -155,7 +164,40 @@ class Parser:
         self._after_cr = chunk.endswith(b"\r")
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _dispatch(self, block: bytes) -> tuple[bytes, str, str] | None:
+    def _parsed(self, block: bytes) -> tuple[bytes, str, str] | None:
+        """Data, event name and last event id of a block; ``None`` if it has no data."""
+        head = _HEAD.match(block)
+        if head is None:
+            return self._lines(block)
+        end = block.find(b"\n", head.end())
+        tail = None if end < 0 else _TAIL.fullmatch(block, end)
+        if end >= 0 and tail is None:
+            return self._lines(block)
+        self._take_fields(*head.groups(), *(() if tail is None else tail.groups()))
+        return block[head.end() : end if end >= 0 else None], self._event, self.last_event_id
+
+    def _take_fields(
+        self,
+        id_1: bytes | None,
+        name_1: bytes | None,
+        id_2: bytes | None,
+        id_3: bytes | None = None,
+        name_2: bytes | None = None,
+        id_4: bytes | None = None,
+    ) -> None:
+        """Set id and event name from the fields of a block in their order; the last one counts."""
+        if id_2 is not None:
+            id_1 = id_2
+        if id_3 is not None or id_4 is not None:
+            id_1 = id_3 if id_4 is None else id_4
+        if id_1 is not None:
+            self.last_event_id = id_1.decode("utf-8", "replace")
+        name = name_1 if name_2 is None else name_2
+        if name != self._name:
+            self._name, self._event = name, name.decode("utf-8", "replace") if name else "message"
+
+    def _lines(self, block: bytes) -> tuple[bytes, str, str] | None:
+        """As ``_parsed``, for a block of any lines."""
         data: list[str] = []
         event = ""
         for line in block.decode("utf-8", "replace").split("\n"):
@@ -173,7 +215,3 @@ class Parser:
         if not data:
             return None
         return "\n".join(data).encode(), event or "message", self.last_event_id
-
-
-def _decoded_name(name: bytes | None) -> str:
-    return name.decode("utf-8", "replace") if name else "message"

@@ -32,7 +32,8 @@ __all__ = [
 IDLE_SECONDS: Final = 45.0
 """Silence after which a connection counts as broken: three heartbeats of our server."""
 RECONNECT_SECONDS: Final = 300.0
-"""How long to try, without a byte received, before giving up."""
+"""How long to go on after the first failure, without an event and without a healthy connection in
+between, before giving up; see ``beray.reconnecting``."""
 
 OnState = Callable[[StreamState], None]
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class EventStream(Iteration[T]):
     Raises, while iterating:
         APIError: the server refuses the stream (``NotFoundError``,
             ``AuthenticationError``, …).
-        ConnectionFailed: no byte came for ``reconnect`` seconds.
+        ConnectionFailed: connections failed for ``reconnect`` seconds, without an event in between.
         StreamInterrupted: the stream broke, and has no ids to be resumed by.
         StreamGapError: the server left out events.
         InvalidResponseError: an event is not a JSON object.
@@ -61,6 +62,11 @@ class EventStream(Iteration[T]):
     def last_event_id(self) -> str | None:
         """The id of the last event given: where to go on, in this process or a later one."""
         return self._connections.cursor.last_event_id
+
+    @property
+    def healthy_at(self) -> float:
+        """Monotonic time of the last sign that the server works; 0.0 if there was none yet."""
+        return self._connections.healthy_at
 
     @property
     def state(self) -> StreamState:

@@ -8,31 +8,93 @@ from __future__ import annotations
 import mimetypes
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import requests
 
 from beray import digests, files, schema, uploads
 from beray.connections import Cancel
-from beray.exceptions import APIError, InvalidArgument
-from beray.schema import FileItem, UploadedFile
+from beray.exceptions import APIError, InvalidArgument, UnprocessableEntityError
+from beray.local_names import on_wire
+from beray.schema import FileItem, FilePage, UploadedFile
 from beray.transport import Transport, segment
+from beray.wire_names import accepted
 
 if TYPE_CHECKING:
     from beray.folders import UploadedFolder
 
 
+_PAGE_ENTRIES: Final = 10_000
+"""Entries of a page that are asked for; a server may return fewer, or know no pages."""
+
+
 class TaskFiles:
-    """The part of ``BeRayClient`` that moves files."""
+    """The part of ``BeRayClient`` that moves files.
+
+    Paths in the work_dir are those of listings and events, in which a byte that is not UTF-8 is
+    escaped (see :mod:`beray.wire_names`), or as Python lists local names.
+    """
 
     _transport: Transport
 
-    def list_files_tree(self, task_id: int | str, path: str = ".") -> list[FileItem]:
-        """Return everything below a folder of the work_dir, sorted by path."""
-        return self._tree(task_id, path)
+    def list_files_tree(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> list[FileItem]:
+        """Return everything below a folder of the work_dir, sorted by path.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+        """
+        if depth is None:
+            # The published call first: it is all that a published server knows.
+            try:
+                return list(self._tree(task_id, path, limit=None))
+            except UnprocessableEntityError:
+                # Too many entries for one answer, or something that pages do not help with.
+                return list(self._tree(task_id, path))
+        return list(self._tree(task_id, path, depth=_checked_depth(depth)))
+
+    def iter_files(
+        self, task_id: int | str, path: str = ".", *, depth: int | None = None
+    ) -> Iterator[FileItem]:
+        """Yield what ``list_files_tree`` returns, with one page in memory at a time.
+
+        Entries that exist all the time are neither repeated nor skipped, also if others
+        are added or deleted meanwhile.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+        """
+        return self._tree(task_id, path, depth=_checked_depth(depth))
+
+    def list_files_page(
+        self,
+        task_id: int | str,
+        path: str = ".",
+        *,
+        depth: int | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> FilePage:
+        """Return a page of what ``list_files_tree`` returns.
+
+        A server that does not know pages returns everything, whatever ``limit`` is.
+
+        Args:
+            depth: number of levels: 1 for what is in the folder itself.
+            limit: maximum number of entries; the server may set a lower one.
+            after: ``after`` of the page before; ``None`` for the first page.
+
+        Raises:
+            UnprocessableEntityError: ``after`` is not a position, or ``limit`` is not positive.
+        """
+        params = _tree_params(path, _checked_depth(depth), limit, after)
+        call = self._files(task_id, "tree")
+        items, following = self._transport.page(schema.FILE_ITEMS, call, params)
+        return FilePage(_within(items, path, depth), (following or {}).get("after"))
 
     def get_file_content(
         self, task_id: int | str, path: str, *, stream: bool = False
@@ -147,7 +209,7 @@ class TaskFiles:
     ) -> UploadedFile:
         """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
         with uploads.opened(local) as file:
-            name = path or Path(local).name
+            name = path or on_wire(Path(local).name)
             handle = transfer or files.Transfer()
             return self._put(task_id, name, uploads.Upload(file, handle), handle)
 
@@ -170,10 +232,19 @@ class TaskFiles:
             work_dir, folder, path, include=include, exclude=exclude, transfer=handle
         )
 
-    def _tree(self, task_id: int | str, path: str, **options: Any) -> list[FileItem]:
+    def _tree(
+        self,
+        task_id: int | str,
+        path: str,
+        *,
+        depth: int | None = None,
+        limit: int | None = _PAGE_ENTRIES,
+        **options: Any,
+    ) -> Iterator[FileItem]:
         call = self._files(task_id, "tree")
-        params = {"path": path}
-        return self._transport.json(schema.FILE_ITEMS, "GET", call, params=params, **options)
+        params = _tree_params(path, depth, limit)
+        for page in self._transport.pages(schema.FILE_ITEMS, call, params, **options):
+            yield from _within(page, path, depth)
 
     def _put(
         self,
@@ -189,7 +260,7 @@ class TaskFiles:
                 schema.UPLOADED_FILE,
                 "PUT",
                 self._files(task_id, "content"),
-                params={"path": path},
+                params={"path": accepted(path)},
                 data=body,
                 headers={"Content-Type": content_type or guessed},
                 cancel=transfer.calls,
@@ -200,19 +271,40 @@ class TaskFiles:
     ) -> requests.Response:
         if isinstance(paths, (str, bytes)):
             raise InvalidArgument("paths is a list of paths, not one of them")
-        body = {"paths": list(paths or ())}
+        body = {"paths": [accepted(path) for path in paths or ()]}
         return self._transport.request(
             "POST", self._files(task_id, "download"), json=body, **options
         )
 
     def _content(self, task_id: int | str, path: str, **options: Any) -> requests.Response:
-        params = {"path": path}
+        params = {"path": accepted(path)}
         call = self._files(task_id, "content")
         return self._transport.request("GET", call, params=params, **options)
 
     @staticmethod
     def _files(task_id: int | str, what: str) -> str:
         return f"/tasks/{segment(task_id)}/files/{what}"
+
+
+def _checked_depth(depth: int | None) -> int | None:
+    if depth is not None and depth < 1:
+        raise InvalidArgument(f"depth must be at least 1, got {depth!r}")
+    return depth
+
+
+def _tree_params(
+    path: str, depth: int | None, limit: int | None, after: str | None = None
+) -> dict[str, Any]:
+    params = {"path": accepted(path), "depth": depth, "limit": limit, "after": after}
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _within(items: list[FileItem], path: str, depth: int | None) -> list[FileItem]:
+    """Return the items of the first ``depth`` levels: a server may ignore ``depth``."""
+    if depth is None:
+        return items
+    above = sum(part not in ("", ".") for part in path.split("/"))
+    return [item for item in items if item.get("path", item["name"]).count("/") - above < depth]
 
 
 def _body(content: str | bytes | BinaryIO) -> Any:
@@ -241,7 +333,7 @@ class _WorkDir:
     task_id: int | str
     cancel: Cancel
 
-    def tree(self, path: str) -> list[FileItem]:
+    def tree(self, path: str) -> Iterator[FileItem]:
         return self.task_files._tree(self.task_id, path, cancel=self.cancel)
 
     def sha256(self, path: str) -> bytes | None:

@@ -129,7 +129,11 @@ class Transport(Exchange):
         return self.checked(shape, response, method, path)
 
     def pages(
-        self, shape: Shape[list[T]], path: str, params: Mapping[str, Any] | None = None
+        self,
+        shape: Shape[list[T]],
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Iterator[list[T]]:
         """Yield the pages of a list, following the ``Link`` from each page to the next.
 
@@ -137,19 +141,38 @@ class Transport(Exchange):
             InvalidResponseError: A link leads elsewhere, or to a page that was read already.
         """
         read: set[frozenset[tuple[str, str]]] = set()
+        query: Mapping[str, Any] | None = params
         while True:
-            response = self.request("GET", path, params=params, limit=self.json_limit)
-            yield self.checked(shape, response, "GET", path)
-            params = paging.next_query(response, path)
-            if params is None:
+            page, query = self.page(shape, path, query, **options)
+            if query is not None:
+                key = frozenset(query.items())
+                if key in read:
+                    raise InvalidResponseError(
+                        f"GET {path}: the Link to the next page leads back to {dict(query)}",
+                        body="",
+                        method="GET",
+                        path=path,
+                    )
+                read.add(key)
+            yield page
+            if query is None:
                 return
-            if (query := frozenset(params.items())) in read:
-                raise InvalidResponseError(
-                    f"GET {path}: the Link to the next page leads back to {dict(query)}",
-                    body="",
-                    **context(response, "GET", path),
-                )
-            read.add(query)
+
+    def page(
+        self,
+        shape: Shape[list[T]],
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[list[T], dict[str, str] | None]:
+        """Return a page of a list, and the query of the next page if there is one.
+
+        Raises:
+            InvalidResponseError: The link to the next page leads elsewhere.
+        """
+        response = self.request("GET", path, params=params, limit=self.json_limit, **options)
+        page = self.checked(shape, response, "GET", path)
+        return page, paging.next_query(response, path)
 
     @staticmethod
     def checked(shape: Shape[T], response: requests.Response, method: str, path: str) -> T:

@@ -88,7 +88,7 @@ class Multipart:
         parts.append(
             f'{begin}"file"; filename="{_quoted(name)}"\r\nContent-Type: {content_type}\r\n\r\n'
         )
-        self._head = "".join(parts).encode("utf-8", "surrogateescape")
+        self._head = "".join(parts).encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._upload = upload
         self._start = upload.tell()

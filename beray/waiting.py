@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from beray.event_types import TaskEvent
-from beray.exceptions import DeadlineExceeded, InvalidArgument, TaskFailed, WaitTimeout
+from beray.exceptions import (
+    DeadlineExceeded,
+    InvalidArgument,
+    StreamInterrupted,
+    TaskFailed,
+    WaitTimeout,
+)
 from beray.schema import TERMINAL_STATUSES, Task
 from beray.streaming import TaskStream
 
@@ -37,6 +43,7 @@ def wait(
 
     Raises:
         WaitTimeout: the task did not end in time.
+        StreamInterrupted: the server ended the stream, and the task has not ended.
         InvalidArgument: ``timeout`` is not a number of seconds of at least 0.
     """
     deadline = time.monotonic() + _checked(timeout)
@@ -47,7 +54,7 @@ def wait(
         try:
             return get_task(left)
         except DeadlineExceeded as error:
-            if time.monotonic() < deadline:
+            if timeout is None or time.monotonic() < deadline:
                 raise
             raise _timed_out(task_id, timeout) from error
 
@@ -56,7 +63,10 @@ def wait(
         return task
     # Events up to here have been taken into account; other servers do not have last_seq.
     begin = task.get("last_seq") if after is None else after
-    with open_stream(str(begin) if begin else None) as stream, _closed_at(deadline, stream):
+    with (
+        open_stream(str(begin) if begin else None) as stream,
+        _closed_at(deadline, stream) as timed_out,
+    ):
         for event in stream:
             status = _status(event)
             if status in TERMINAL_STATUSES:
@@ -71,7 +81,13 @@ def wait(
     task = read()
     if task["status"] in TERMINAL_STATUSES:
         return task
-    raise _timed_out(task_id, timeout)
+    if timeout is not None and timed_out.is_set():
+        raise _timed_out(task_id, timeout)
+    raise StreamInterrupted(
+        f"the stream of task {task_id} ended, but the task is {task['status']}; it continues to "
+        f"run: call wait({task_id!r}) again, or stop_task({task_id!r})",
+        path=f"/tasks/{task_id}/stream",
+    )
 
 
 def failure(task: Task) -> TaskFailed | None:
@@ -114,22 +130,28 @@ def _checked(timeout: float | None) -> float:
 
 
 @contextmanager
-def _closed_at(deadline: float, stream: TaskStream) -> Iterator[None]:
-    """Close ``stream`` at ``deadline``, which ends its iteration."""
+def _closed_at(deadline: float, stream: TaskStream) -> Iterator[threading.Event]:
+    """Close ``stream`` at ``deadline``, which ends its iteration; the event is set before."""
+    passed = threading.Event()
     left = deadline - time.monotonic()
     if left > threading.TIMEOUT_MAX:
-        yield
+        yield passed
         return
-    timer = threading.Timer(max(left, 0.0), stream.close)
+
+    def close() -> None:
+        passed.set()
+        stream.close()
+
+    timer = threading.Timer(max(left, 0.0), close)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield passed
     finally:
         timer.cancel()
 
 
-def _timed_out(task_id: int | str, timeout: float | None) -> WaitTimeout:
+def _timed_out(task_id: int | str, timeout: float) -> WaitTimeout:
     return WaitTimeout(
         f"task {task_id} did not end within {timeout:g} s; it continues to run: "
         f"call wait({task_id!r}) again, or stop_task({task_id!r})",

@@ -13,21 +13,21 @@ import sys
 import threading
 from collections.abc import Callable
 
+from beray import without_retracted
 from beray.agent import AgentApi, AgentException, ConnectionPool, MsgEventTextChunk
 from beray.text import one_line, printable
 
 
 async def answer(pool: ConnectionPool, person: str, text: str) -> None:
     """Ask the agent in this person's chat, and print what it says."""
-    said = ""
     try:
         async with pool.chat("main", person) as agent:
-            async for event in agent.send_message(text):
-                if isinstance(event, MsgEventTextChunk):
-                    said += event.text
+            messages = [message async for message in agent.send_message(text)]
     except AgentException as error:
         print(f"{one_line(person)}! {one_line(str(error))}", flush=True)
     else:
+        kept = without_retracted(messages)
+        said = "".join(one.text for one in kept if isinstance(one, MsgEventTextChunk))
         print(f"{one_line(person)}< {printable(said)}", flush=True)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from beray import embedded
 
 pytest_plugins = ["beray.testing.plugin"]
 
@@ -17,9 +21,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 gc.set_threshold(50_000, 20, 20)
 
 
+# A test run that is started in the background inherits ignored signals, and so would the
+# programs that the tests of signals start.
+for name in ("SIGHUP", "SIGINT", "SIGQUIT"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Nothing of the user's own settings gets in, and nothing gets out."""
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home directory for the test; an embedded server that the test leaves there is stopped."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -29,7 +41,10 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "BERAY_GATEWAY_URL", "X_INTERNAL_TOKEN",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    return home
+    yield home
+    if (home / "beray/server").is_dir():
+        monkeypatch.setenv("BERAY_HOME", str(home / "beray"))
+        embedded.stop()
 
 
 def pytest_xdist_auto_num_workers() -> int:

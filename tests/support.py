@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import psutil
+import requests
 
 from beray import BeRayClient
+from beray.exceptions import BeRayException
 
 WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "none"}
 """Settings of a shared server in tests; it does not start without a sandbox by itself."""
@@ -53,3 +56,21 @@ def sleepers(mark: str) -> list[psutil.Process]:
         for process in psutil.process_iter(["cmdline"])
         if process.info["cmdline"] == ["sleep", mark]
     ]
+
+
+class Following(threading.Thread):
+    """Iterates in a thread. ``error`` is what ended it."""
+
+    def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
+        super().__init__(daemon=True)
+        self._iterate = iterate
+        self.seen: list[Any] = []
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for one in self._iterate():
+                self.seen.append(one)
+        except (BeRayException, requests.RequestException) as error:
+            self.error = error

@@ -49,6 +49,25 @@ def test_start_join_and_stop() -> None:
     assert [task["goal"] for task in tasks] == ["!echo hello > hello.txt; ls -l"]
 
 
+def test_a_client_of_the_embedded_server() -> None:
+    with BeRayClient.local(max_retries=0) as client:
+        running = embedded.status()
+        assert running is not None
+        assert client.base_url == running.url
+        assert client.run("!echo hello")["status"] == "COMPLETED"
+    with BeRayClient.from_env() as again, BeRayClient.from_env("local") as named:
+        assert again.base_url == named.base_url == running.url
+        assert [task["goal"] for task in again.list_tasks()] == ["!echo hello"]
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "beray", "run", "!echo hello"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
 def test_the_file_with_the_token_is_for_its_owner_alone(own_home: Path) -> None:
     embedded.ensure()
     path = own_home / "beray" / "server" / "server.json"

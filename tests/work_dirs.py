@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -36,6 +37,19 @@ def staged(workspaces: Workspaces) -> list[str]:
 
 def open_descriptors() -> int:
     return len(os.listdir("/dev/fd"))
+
+
+def make_chain(work_dir: Path, depth: int, name: str = "d") -> None:
+    """``depth`` folders in each other, each with a file and a folder behind it in order."""
+    folder = os.open(work_dir, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=folder)
+        os.mkdir("e", dir_fd=folder)
+        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+        deeper = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = deeper
+    os.close(folder)
 
 
 class Files:

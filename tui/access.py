@@ -185,7 +185,8 @@ class Access(App[None]):
         for screen in self.screen_stack:
             if isinstance(screen, ProfilesScreen):
                 screen.show(self.profiles, self.target)
-                screen.say(message.words)
+                if message.words:
+                    screen.say(message.words)
                 return
         if message.wanted and self.screen_stack:
             self.push_screen(ProfilesScreen(self.profiles, self.target, self.own_server))
@@ -198,7 +199,7 @@ class Access(App[None]):
     def on_switched(self, message: Switched) -> None:
         self._go_to(message.target)
         profiles, name = self.profiles, message.target.profile
-        background.run(self, lambda: _used(profiles, name), ProfilesFailed)
+        background.change_settings(self, lambda: _used(profiles, name), ProfilesFailed)
 
     def on_sign_in_wanted(self, message: SignInWanted) -> None:
         from tui.screens.sign_in import SignInElsewhereScreen
@@ -221,10 +222,8 @@ class Access(App[None]):
         self._sign_out(message.name)
 
     def _sign_out(self, name: str) -> None:
-        """Forget the session here at once; the server is told in the background."""
+        """Remove the saved token, then end the session on the server."""
         here = name == self.target.profile and not self.target.embedded
-        from tui import account
-
         saved, profiles = self.profiles.get(name), self.profiles
         targets = [] if saved is None else [Target(saved.url, name, saved.token)]
         if here:
@@ -233,16 +232,26 @@ class Access(App[None]):
         tokens = {target.token: target for target in targets if target.token not in (None, given)}
         clients = [self.connect(target) for target in tokens.values()]
         kept = "; BERAY_TOKEN is set and stays as it is" if given and here else ""
-        background.run(
-            self,
-            lambda: SignedOut(account.sign_out(profiles, name, clients) + kept),
-            ProfilesFailed,
+        background.change_settings(
+            self, lambda: self._forget(profiles, name, clients, kept), ProfilesFailed
         )
         if here:
             self.target = replace(self.target, token=None)
             self.target_changed()
             self._ended = ""
             self._show_alone(self._sign_in(f"Signed out of {name}."))
+
+    def _forget(
+        self, profiles: Profiles, name: str, clients: list[BeRayClient], kept: str
+    ) -> ProfilesRead:
+        """Remove the token of a profile, and start ending its session on the server. Blocks."""
+        from tui import account
+
+        profiles.sign_out(name)
+        background.run(
+            self, lambda: SignedOut(account.end_session(name, clients) + kept), ProfilesFailed
+        )
+        return ProfilesRead(Profiles(profiles.path))
 
     def on_signed_out(self, message: SignedOut) -> None:
         if not self.screen_stack:

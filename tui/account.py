@@ -144,26 +144,21 @@ def use(profiles: Profiles, name: str) -> None:
     profiles.use(name)
 
 
-def sign_out(profiles: Profiles, name: str, clients: Sequence[BeRayClient]) -> str:
-    """Forget the session of a profile, end it on its server, and say how that went. Blocks.
-
-    What cannot be told to the server is forgotten here all the same.
+def end_session(name: str, clients: Sequence[BeRayClient]) -> str:
+    """Log out the tokens of profile ``name`` on its server, and return the notice. Blocks.
 
     Args:
-        clients: each holds a token of that profile.
-
-    Raises:
-        OSError, ConfigurationError: the profiles cannot be read or written.
+        name: the profile, which holds no token any more.
+        clients: each holds a token of that profile; they are closed.
     """
-    profiles.sign_out(name)
-    said = ""
+    outcome = ""
     for client in clients:
         try:
             client.logout()
         except AuthenticationError:
-            said = "; the session had ended already"
+            outcome = "; the session had ended already"
         except BeRayException as error:
-            said = f" here, but the server may keep the session: {safe.words(error)}"
+            outcome = f" here, but the server may keep the session: {safe.words(error)}"
         finally:
             client.close()
-    return f"Signed out of {one_line(name, 60)}{said}"
+    return f"Signed out of {one_line(name, 60)}{outcome}"

@@ -1,7 +1,9 @@
-"""Everything that waits for a server: daemon threads whose results are messages.
+"""Blocking work in threads whose results are messages.
 
-The threads belong to no executor, so leaving the program never joins one that a
-server keeps waiting. What they post to a screen that has gone is dropped.
+Calls to a server run in daemon threads that belong to no executor, so leaving the program
+never joins one that a server keeps waiting. Changes of the user's settings files are joined,
+so that quitting at once after a change does not lose it. Messages to a screen that has been
+removed are dropped.
 """
 
 from __future__ import annotations
@@ -45,6 +47,31 @@ def run(
         refused: makes the message from a ``BeRayException`` or ``OSError`` of ``work``.
     """
 
+    return _start(target, work, refused, "beray-call", daemon=True)
+
+
+def change_settings(
+    target: MessagePump, change: Callable[[], Message], refused: Callable[[Exception], Message]
+) -> threading.Thread:
+    """Run ``change`` in a thread that the interpreter joins at exit, and post its message.
+
+    Args:
+        target: receives the message.
+        change: writes a settings file of the user. Its only wait is for the lock of that
+            file, which has a timeout (``beray.config.LOCK_SECONDS``).
+        refused: makes the message from a ``BeRayException`` or ``OSError`` of ``change``.
+    """
+    return _start(target, change, refused, "beray-settings", daemon=False)
+
+
+def _start(
+    target: MessagePump,
+    work: Callable[[], Message],
+    refused: Callable[[Exception], Message],
+    name: str,
+    *,
+    daemon: bool,
+) -> threading.Thread:
     def body() -> None:
         try:
             message = work()
@@ -52,7 +79,7 @@ def run(
             message = refused(error)
         deliver(target, message)
 
-    thread = threading.Thread(target=body, name="beray-call", daemon=True)
+    thread = threading.Thread(target=body, name=name, daemon=daemon)
     thread.start()
     return thread
 

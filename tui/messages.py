@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from beray.config import Target
-from beray.schema import FileItem, Task, TaskEvent
+from beray.schema import FilePage, Task, TaskEvent
 from beray.stream_state import StreamState
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
+    from tui.file_listing import FileListing
 
 
 class Failed(Message):
@@ -139,16 +140,35 @@ class TaskDeleted(Message):
 
 
 class FilesArrived(Message):
-    def __init__(self, task_id: int, items: list[FileItem]) -> None:
+    def __init__(self, task_id: int, listing: FileListing) -> None:
         super().__init__()
         self.task_id = task_id
-        self.items = items
+        self.listing = listing
 
 
 class FilesFailed(Message):
     def __init__(self, task_id: int, error: Exception) -> None:
         super().__init__()
         self.task_id = task_id
+        self.error = error
+
+
+class FolderArrived(Message):
+    """A page of a folder, which comes ``after`` a position."""
+
+    def __init__(self, task_id: int, path: str, after: str | None, page: FilePage) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.path = path
+        self.after = after
+        self.page = page
+
+
+class FolderFailed(Message):
+    def __init__(self, task_id: int, path: str, error: Exception) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.path = path
         self.error = error
 
 

@@ -1,20 +1,24 @@
 """Talking with an agent over its WebSocket.
 
 ``AgentApi`` is one conversation; ``SyncAgentApi`` the same for scripts without an event
-loop; ``ConnectionPool`` many conversations, each opened when it is needed. The messages
-are the models of ``beray.events``. Needs the extra ``agent``.
+loop; ``ConnectionPool`` many conversations, each opened when it is needed. The modules
+``agent_api``, ``server`` and ``client`` have the names of the published package. Needs the extra
+``agent``.
 
 Source: the agent WebSocket API page.
 """
 
+from beray.agent.agent_api import AgentApi
 from beray.agent.answer import Answer
-from beray.agent.api import AgentApi
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.agent.pool import ConnectionPool
 from beray.agent.sync import SyncAgentApi, SyncAnswer
 from beray.events import (
+    AgentEventUnion,
     AnyServerMessage,
     ClientMessage,
+    EClientMessage,
+    EServerMessage,
     MsgError,
     MsgEventCustomUpdate,
     MsgEventEnd,
@@ -32,11 +36,14 @@ from beray.events import (
 __all__ = [
     "AgentApi",
     "AgentBusyException",
+    "AgentEventUnion",
     "AgentException",
     "Answer",
     "AnyServerMessage",
     "ClientMessage",
     "ConnectionPool",
+    "EClientMessage",
+    "EServerMessage",
     "MsgError",
     "MsgEventCustomUpdate",
     "MsgEventEnd",

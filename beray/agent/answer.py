@@ -1,26 +1,28 @@
-"""An answer of an agent: as it comes in, and as somebody reads it."""
+"""The answer of an agent: as it arrives, and as its reader sees it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from beray.agent.exceptions import AgentException
-from beray.events import AnyServerMessage, MsgError, MsgEventEnd
+from beray.events import AgentEventUnion, MsgError, MsgEventEnd
 
 
 class Reply:
-    """What has come of an answer and is not read yet. The connection's side of it.
+    """What has arrived of an answer and is not read yet. The connection's side of it.
 
     Attributes:
-        frame: the request, as it is sent.
-        over: set when the agent has said the last of it, or the connection has ended.
-        left: nobody reads any more.
-        problem: how the connection ended before the answer did.
+        frame: The request, as it is sent.
+        over: Set after the last message of the answer, or when the connection has ended.
+        left: The reader has left.
+        problem: How the connection ended before the answer did.
+        received: Number of messages that have arrived.
+        malformed: Whether one of its frames could not be parsed, which may have been the last.
     """
 
     def __init__(self, frame: str) -> None:
@@ -28,11 +30,18 @@ class Reply:
         self.over = asyncio.Event()
         self.left = False
         self.problem: AgentException | None = None
-        self._unread: deque[AnyServerMessage] = deque()
+        self.received = 0
+        self.malformed = False
+        self._unread: deque[AgentEventUnion | MsgError | AgentException] = deque()
         self._news = asyncio.Event()
 
-    def take(self, message: AnyServerMessage) -> None:
+    def take(self, message: AgentEventUnion | MsgError) -> None:
         self._unread.append(message)
+        self._news.set()
+
+    def fail(self, problem: AgentException) -> None:
+        """Raise ``problem`` to the reader, after the messages that arrived before it."""
+        self._unread.append(problem)
         self._news.set()
 
     def end(self, problem: AgentException | None = None) -> None:
@@ -40,32 +49,36 @@ class Reply:
         self.over.set()
         self._news.set()
 
-    async def next(self) -> AnyServerMessage:
-        """The next message; waits for it.
+    async def next(self) -> AgentEventUnion | MsgError:
+        """Wait for the next message and return it.
 
         Raises:
-            AgentException: there will be none, because the connection has ended.
+            AgentException: It could not be parsed, or the connection has ended.
         """
         while not self._unread:
             if self.problem is not None:
                 raise self.problem
             self._news.clear()
             await self._news.wait()
-        return self._unread.popleft()
+        message = self._unread.popleft()
+        if isinstance(message, AgentException):
+            raise message
+        return message
 
-    def leave(self) -> list[AnyServerMessage]:
-        """What is left unread by the reader, who goes."""
+    def leave(self) -> list[AgentEventUnion | MsgError]:
+        """Note that the reader has left, and return the messages that it has not read."""
         self.left = True
-        leftovers, self._unread = list(self._unread), deque()
-        return leftovers
+        unread, self._unread = self._unread, deque()
+        return [message for message in unread if not isinstance(message, AgentException)]
 
 
 class Answer:
-    """What an agent answers to one message: an async iterator of messages.
+    """The answer of an agent to one message: an async iterator of its events.
 
-    Ends behind ``AGENT_EVENT_END``. The request is sent with the first step. Whoever leaves the
-    loop lets go of the answer: what is left of it goes to ``callback``. Kept in a variable it is
-    let go of by ``aclose()`` or by the end of ``async with``.
+    It ends after ``AGENT_EVENT_END``. The request is sent by the first step of the iteration, or
+    by ``await``, which returns the same object: ``response = await api.send_message(…)``. A
+    loop that is left early releases the answer: its remaining events go to ``callback``. An
+    answer in a variable is released by ``aclose()`` or at the end of ``async with``.
 
     Source: the agent WebSocket API page, "What the documents promise of the Python client".
     """
@@ -80,25 +93,47 @@ class Answer:
         self._begin = begin
         self._leave = leave
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._read: list[AnyServerMessage] = []
+        self._read: list[AgentEventUnion] = []
         self._ended = False
         self._problem: AgentException | None = None
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> AnyServerMessage:
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._sent().__await__()
+
+    async def _sent(self) -> Self:
+        if self._problem is not None:
+            raise self._problem
+        with self._released_by_errors():
+            await self._send_once()
+        return self
+
+    async def __anext__(self) -> AgentEventUnion:
         if self._problem is not None:
             raise self._problem
         if self._ended:
             raise StopAsyncIteration
-        try:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-                await self._begin(self._reply)
+        with self._released_by_errors():
+            await self._send_once()
             message = await self._reply.next()
             if isinstance(message, MsgError):
                 raise AgentException(message.code, message.details)
+        self._read.append(message)
+        if isinstance(message, MsgEventEnd):
+            self._let_go(None)
+        return message
+
+    async def _send_once(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            await self._begin(self._reply)
+
+    @contextmanager
+    def _released_by_errors(self) -> Iterator[None]:
+        try:
+            yield
         except AgentException as error:
             error.events = list(self._read)
             self._let_go(error)
@@ -106,10 +141,6 @@ class Answer:
         except BaseException:
             self._let_go(AgentException("NOT_CONNECTED", "this answer was let go of"))
             raise
-        self._read.append(message)
-        if isinstance(message, MsgEventEnd):
-            self._let_go(None)
-        return message
 
     async def __aenter__(self) -> Self:
         return self

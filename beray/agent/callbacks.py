@@ -10,17 +10,32 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-Function = Callable[..., Awaitable[None] | None]
+Function = Callable[..., object]
 
 DRAIN_SECONDS: Final = 5.0
 """How long is waited, in the end, for callbacks that are running."""
 
 log = logging.getLogger("beray.agent")
 _inside: ContextVar[Callbacks | None] = ContextVar("_inside", default=None)
+
+
+def takes_an_argument(function: Function) -> bool:
+    """Return True if ``function`` can be called with one positional argument.
+
+    A callable without an introspectable signature, as some of C extensions, counts as one that
+    takes it: published callbacks do.
+    """
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 class Callbacks:

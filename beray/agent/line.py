@@ -36,6 +36,8 @@ class Line:
         heartbeat_seconds: how often the other end is asked whether it is there.
         reconnect: whether a connection that was lost is opened again.
         hand_on: is given every message, in order.
+        malformed: is given what is wrong with a frame that is no message, and its ``type`` if it
+            has one. The connection stays open.
         lost: is told why, once for each connection that has ended.
         settle: waits for what ``lost`` has set going; where the event loop ends.
     """
@@ -48,6 +50,7 @@ class Line:
         heartbeat_seconds: float,
         reconnect: bool,
         hand_on: Callable[[AnyServerMessage], None],
+        malformed: Callable[[AgentException, str | None], None],
         lost: Callable[[AgentException], None],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
@@ -56,6 +59,7 @@ class Line:
         self._heartbeat_seconds = heartbeat_seconds
         self._reconnect = reconnect
         self._hand_on = hand_on
+        self._malformed = malformed
         self._lost = lost
         self._settle = settle
         self._opening: asyncio.Task[None] | None = None
@@ -178,13 +182,15 @@ class Line:
         )
         try:
             while True:
-                self._hand_on(opening.parsed(await connection.recv()))
+                frame = await connection.recv()
+                try:
+                    message = opening.parsed(frame)
+                except AgentException as error:
+                    self._malformed(error.with_traceback(None), opening.type_of(frame))
+                else:
+                    self._hand_on(message)
         except ConnectionClosed as error:
             return opening.ended(connection, error)
-        except AgentException as error:
-            # An answer with a hole is none, and only the agent knows where the next one begins.
-            await connection.finish(1003 if error.code == "UNEXPECTED_MSG_TYPE" else 1007)
-            return error.with_traceback(None)
         finally:
             connection.transport.abort()
             beating.cancel()

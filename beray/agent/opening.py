@@ -6,10 +6,10 @@ Source: the agent WebSocket API page; RFC 6455, 7.4 (close codes).
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import ssl
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 from websockets.asyncio.client import connect
@@ -22,11 +22,11 @@ from websockets.exceptions import (
 from websockets.typing import Data
 from websockets.uri import parse_uri
 
+from beray.agent.addresses import Address
 from beray.agent.connection import Connection
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.config import is_loopback
 from beray.events import AnyServerMessage, MsgError, MsgStatus, ServerMessage
-from beray.exceptions import ConfigurationError, InvalidArgument
 
 OPEN_SECONDS: Final = 10.0
 STATUS_SECONDS: Final = 5.0
@@ -35,7 +35,12 @@ MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 _GOODBYE_SECONDS: Final = 0.25
 _PROTOCOL_ERROR, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG = 1002, 1007, 1008, 1009
 _MAY_PASS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_MEANINGS: Final = {
+    401: "the token is missing or invalid",
+    404: "there is no agent at this URL",
+    422: "the chat id is invalid",
+}
+"""Meanings of refused handshakes without a body, other than 403, "another client has this chat"."""
 
 # The library's debug log has the headers of the handshake, the token among them.
 _wire_log = logging.getLogger("beray.agent.wire")
@@ -58,38 +63,9 @@ class _Connect(connect):
         return exc
 
 
-def address(base_url: str, chat_id: int | str) -> str:
-    """The WebSocket's URL of a chat: ``{base_url}/v1/agent_ws/{chat_id}/``.
-
-    Raises:
-        ConfigurationError: the base URL is none, or holds credentials.
-        InvalidArgument: a chat cannot be called that.
-    """
-    try:
-        parts = urlsplit(base_url.strip())
-        usable = parts.scheme in _SCHEMES and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError("the agent's URL must look like http://host:port")
-    if "@" in parts.netloc:
-        raise ConfigurationError("the agent's URL must not hold a user name or password")
-    if parts.query or parts.fragment:
-        raise ConfigurationError("the agent's URL must not have a query or a fragment")
-    if str(chat_id) in ("", ".", ".."):
-        raise InvalidArgument(f"{chat_id!r} cannot be a chat's id")
-    try:
-        chat = quote(str(chat_id), safe="")
-    except ValueError as error:
-        raise InvalidArgument(f"that cannot be a chat's id: {error}") from None
-    return f"{_SCHEMES[parts.scheme]}://{parts.netloc}{parts.path.rstrip('/')}/v1/agent_ws/{chat}/"
-
-
 async def opened(
-    url: str,
+    address: Address,
     *,
-    token: str | None,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     tls: ssl.SSLContext | None = None,
 ) -> Connection:
@@ -103,12 +79,14 @@ async def opened(
     options: dict[str, Any] = {}
     if tls is not None:
         options["ssl"] = tls
-    if is_loopback(url):
+    if is_loopback(address.url):
         # What the environment names as a proxy is not meant for this machine's own.
         options["proxy"] = None
     connecting = _Connect(
-        url,
-        additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+        address.url,
+        additional_headers=(
+            {"Authorization": address.authorization} if address.authorization else None
+        ),
         max_size=max_frame_bytes,
         open_timeout=OPEN_SECONDS,
         close_timeout=None,  # Connection has its own
@@ -174,7 +152,17 @@ def parsed(frame: Data) -> AnyServerMessage:
         return ServerMessage.validate_json(frame)
     except ValidationError as error:
         why = error.errors(include_url=False, include_input=False, include_context=False)[0]["msg"]
-    raise AgentException("PARSE_ERROR", f"a frame is no message: {why}")
+    raise AgentException("PARSE_ERROR", f"a frame could not be parsed as a message: {why}")
+
+
+def type_of(frame: Data) -> str | None:
+    """Return the ``type`` of a frame that is no message, if it has one."""
+    try:
+        message = json.loads(frame)
+    except (ValueError, RecursionError):
+        return None
+    kind = message.get("type") if isinstance(message, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def ended(connection: Connection, error: ConnectionClosed) -> AgentException:
@@ -204,6 +192,7 @@ def _refused(error: InvalidStatus) -> AgentException:
     if status == 403:
         return AgentBusyException("another client has this chat", status_code=status)
     body = (error.response.body or b"")[:200].decode("utf-8", "replace").strip()
+    body = body or _MEANINGS.get(status, "")
     said = f"the server answered {status}{f': {body}' if body else ''}"
     lasting = status not in _MAY_PASS
     return AgentException("CONNECTION_ERROR", said, status_code=status, lasting=lasting)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from beray.agent.api import AgentApi
+from beray.agent.agent_api import AgentApi
 from beray.agent.exceptions import AgentBusyException, AgentException
 
 LIMIT: Final = 100

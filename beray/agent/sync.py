@@ -11,13 +11,14 @@ from contextvars import Context
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from beray.agent.agent_api import AgentApi, Callback
 from beray.agent.answer import Answer
-from beray.agent.api import AgentApi, Callback, OnDisconnect
-from beray.agent.callbacks import DRAIN_SECONDS
+from beray.agent.callbacks import DRAIN_SECONDS, Function, takes_an_argument
 from beray.agent.exceptions import AgentException
-from beray.events import AnyServerMessage
+from beray.events import AgentEventUnion
 
 T = TypeVar("T")
+OnSyncDisconnect = Callable[[], object] | Callable[["SyncAgentApi"], object]
 _LOOK_UP_SECONDS: Final = 0.2
 """A wait is made of pieces: on Windows none is interrupted by Ctrl-C."""
 
@@ -103,10 +104,10 @@ class SyncAnswer:
         self._loop = loop
         self._answer = answer
 
-    def __iter__(self) -> Iterator[AnyServerMessage]:
+    def __iter__(self) -> Iterator[AgentEventUnion]:
         return self
 
-    def __next__(self) -> AnyServerMessage:
+    def __next__(self) -> AgentEventUnion:
         """The next message.
 
         Raises:
@@ -150,17 +151,18 @@ class SyncAgentApi:
     def __init__(
         self,
         agent_id: str,
-        base_url: str,
+        address: str | None = None,
         callback: Callback | None = None,
-        on_disconnect: OnDisconnect | None = None,
+        on_disconnect: OnSyncDisconnect | None = None,
         chat_id: int | str = 0,
         **options: Any,
     ) -> None:
         self.agent_id: Final = agent_id
         self.chat_id: Final = chat_id
+        self.on_disconnect = on_disconnect
 
         def make() -> AgentApi:
-            return AgentApi(agent_id, base_url, callback, on_disconnect, chat_id, **options)
+            return AgentApi(agent_id, address, callback, self._disconnected, chat_id, **options)
 
         self._make: Callable[[], AgentApi] = make
         self._api = make()
@@ -181,6 +183,16 @@ class SyncAgentApi:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def id(self) -> str:
+        """``agent_id``, under its published name."""
+        return self.agent_id
+
+    @property
+    def url(self) -> str:
+        """URL of the WebSocket, without credentials."""
+        return self._api.url
 
     @property
     def connected(self) -> bool:
@@ -216,6 +228,13 @@ class SyncAgentApi:
         answer = api.send_message(text, attachments)
         return SyncAnswer(loop, answer if loop is not None else None)
 
+    def _disconnected(self) -> object:
+        if self.on_disconnect is None:
+            return None
+        arguments = [self] if takes_an_argument(self.on_disconnect) else []
+        function: Function = self.on_disconnect
+        return function(*arguments)
+
     def _close(self, loop: _Loop | None) -> None:
         with self._lock:
             if loop is None or self._loop is not loop:
@@ -231,7 +250,7 @@ class SyncAgentApi:
             loop.end()
 
 
-async def _next(answer: Answer) -> AnyServerMessage | None:
+async def _next(answer: Answer) -> AgentEventUnion | None:
     return await anext(answer, None)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -19,49 +20,63 @@ from beray.cli.options import (
     RemotePaths,
     TaskId,
     Url,
-    encodable,
+    wire_path,
 )
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
 from beray.local_names import local_path
-from beray.schema import size_of, size_text
+from beray.schema import FileItem, size_of, size_text
 
 STDOUT = Path("-")
+_ROWS_AT_ONCE: Final = 1000
+"""Rows of a listing that are aligned with each other on a terminal."""
 
 
 def ls(
     ctx: typer.Context,
     task_id: TaskId,
     path: RemotePath = ".",
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "-d",
+            "--depth",
+            metavar="LEVELS",
+            help="Only so many levels: 1 lists the folder itself.",
+            min=1,
+        ),
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
     """List what is in the work_dir.
 
-    Everything below a folder: type, size in bytes, modification time and path.
+    Everything below a folder, or some levels of it: type, size in bytes, modification time
+    and path.
     """
     with connected(ctx, url, profile) as server:
-        items = server.client.list_files_tree(task_id, path)
-    if as_json:
-        for item in items:
-            output.json_line(item)
-        return
-    rows = [
-        [
-            "d" if item["type"] == "directory" else "-",
-            "" if item["type"] == "directory" else size_text(item),
-            item.get("modified_at") or "",
-            item.get("path", item["name"]),
-        ]
-        for item in items
+        items = server.client.iter_files(task_id, path, depth=depth)
+        if as_json:
+            for item in items:
+                output.json_line(item)
+        elif output.is_terminal(sys.stdout):
+            while rows := [_row(item) for item in islice(items, _ROWS_AT_ONCE)]:
+                widest = max(len(row[1]) for row in rows)
+                output.table([[kind, size.rjust(widest), *rest] for kind, size, *rest in rows])
+        else:
+            for item in items:
+                output.row(_row(item))
+
+
+def _row(item: FileItem) -> list[str]:
+    is_folder = item["type"] == "directory"
+    return [
+        "d" if is_folder else "-",
+        "" if is_folder else size_text(item),
+        item.get("modified_at") or "",
+        item.get("path", item["name"]),
     ]
-    if not output.is_terminal(sys.stdout):
-        for row in rows:
-            output.row(row)
-    elif rows:
-        widest = max(len(row[1]) for row in rows)
-        output.table([[kind, size.rjust(widest), *rest] for kind, size, *rest in rows])
 
 
 def cat(
@@ -90,7 +105,7 @@ def put(
             "--to",
             metavar="PATH",
             help="The path in the work_dir; a folder where it ends in / or several are put.",
-            callback=encodable,
+            callback=wire_path,
         ),
     ] = None,
     as_json: AsJson = False,
@@ -181,7 +196,7 @@ def zip_(
 def _saved(local: Path, as_json: bool, **more: str) -> None:
     size = local.stat().st_size
     if as_json:
-        output.json_line({**more, "local": str(local), "size": size})
+        output.json_line({**more, "local": output.path_text(local), "size": size})
     else:
         output.note(f"{local}: {size} bytes")
 

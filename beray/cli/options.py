@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from beray.text import is_encodable
+from beray.wire_names import accepted
 
 
 def encodable(text: str | None) -> str | None:
@@ -17,10 +18,13 @@ def encodable(text: str | None) -> str | None:
     return text
 
 
-def _all_encodable(texts: list[str] | None) -> list[str] | None:
-    for text in texts or ():
-        encodable(text)
-    return texts
+def wire_path(path: str | None) -> str | None:
+    """Return a path in a work_dir as the wire has it: a shell may give it as the disk has it."""
+    return encodable(path and accepted(path))
+
+
+def _wire_paths(paths: list[str] | None) -> list[str] | None:
+    return None if paths is None else [wire_path(path) or "" for path in paths]
 
 
 Url = Annotated[
@@ -40,14 +44,14 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite local files that
 TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task.", min=0)]
 RemotePath = Annotated[
     str,
-    typer.Argument(metavar="PATH", help="A path in the task's work_dir.", callback=encodable),
+    typer.Argument(metavar="PATH", help="A path in the task's work_dir.", callback=wire_path),
 ]
 RemotePaths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATH",
         help="Paths in the task's work_dir; without any, all of it.",
-        callback=_all_encodable,
+        callback=_wire_paths,
     ),
 ]
 LocalPaths = Annotated[list[Path], typer.Argument(metavar="LOCAL", help="Local files and folders.")]

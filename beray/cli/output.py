@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from beray import wire_names
 from beray.text import UNFINISHED_OUTPUT, one_line, printable, printable_output
 
 LONGEST_NOTE: Final = 2000
@@ -79,6 +80,11 @@ def json_line(value: Any) -> None:
     """Write one JSON object on a line. It is ASCII, so nothing in it acts on a terminal."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
     sys.stdout.flush()
+
+
+def path_text(path: str | os.PathLike[str]) -> str:
+    """Return a local path for JSON, in which undecodable bytes are escaped as on the wire."""
+    return wire_names.encode(os.fsencode(path))
 
 
 def note(text: str) -> None:

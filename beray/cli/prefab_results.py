@@ -118,7 +118,7 @@ def take(
             raise ConfigurationError(f"{place} is what was given with --file; --out another folder")
     saved: dict[str, list[str]] = {}
     for (key, _, _), place in zip(planned, _saved(client, planned, begin, overwrite), strict=True):
-        saved.setdefault(key, []).append(str(place))
+        saved.setdefault(key, []).append(output.path_text(place))
     return saved
 
 

@@ -252,7 +252,7 @@ def get(
         saved = prefab_results.fetch(client, file, out, begin, overwrite=force)
     for s3_url, place in zip(file, saved, strict=True):
         if as_json:
-            output.json_line({"url": s3_url, "saved": str(place)})
+            output.json_line({"url": s3_url, "saved": output.path_text(place)})
         else:
             output.line(str(place))
 

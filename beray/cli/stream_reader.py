@@ -88,6 +88,7 @@ class StreamReader:
             if self._left.is_set() or not self._server.target.embedded:
                 raise
             self._put(StreamState.RECONNECTING)
+            self._heard_at = max(self._heard_at, self._stream.healthy_at)
             if not self._renewed():
                 silent = time.monotonic() - self._heard_at
                 if isinstance(error, AuthenticationError) or silent > RECONNECT_SECONDS:
@@ -108,8 +109,6 @@ class StreamReader:
         return renewed
 
     def _state_changed(self, state: StreamState) -> None:
-        if state is StreamState.LIVE:
-            self._heard_at = time.monotonic()
         self._put(state)
 
     def _put(self, item: Item) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import ConfigurationError
+from beray.local_names import on_wire
 from beray.schema import UploadedFile
-from beray.text import is_encodable
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Plan:
 
     uploads: list[Upload] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    taken: dict[str, Path] = field(default_factory=dict)
+    """The local file of each path that is uploaded."""
 
 
 def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
@@ -38,14 +40,14 @@ def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
 
     Raises:
         ConfigurationError: something is missing or unreadable, is neither file nor
-            folder, has a name that cannot be sent, or would replace another of them.
+            folder, or would replace another of them.
     """
     result = Plan()
     exact = to is not None and not to.endswith("/") and len(locals_) == 1
     prefix = "" if exact or not to else f"{to.rstrip('/')}/".lstrip("/")
     for local in locals_:
         # A path such as "." has no name: what is in it goes straight into the prefix.
-        name = to or "" if exact else prefix + local.name.removeprefix("..")
+        name = to or "" if exact else prefix + on_wire(local.name).removeprefix("..")
         if local.is_file():
             _add(result, local, name)
         elif local.is_dir():
@@ -74,7 +76,7 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
         for entry in sorted(names):
             local = here / entry
             if local.is_file():
-                below = local.relative_to(folder).as_posix()
+                below = on_wire(local.relative_to(folder))
                 _add(result, local, f"{name}/{below}" if name else below)
             else:
                 result.left_out.append(f"{local} is not a file")
@@ -90,11 +92,8 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
 def _add(result: Plan, local: Path, path: str) -> None:
     if not os.access(local, os.R_OK):
         raise ConfigurationError(f"{local} cannot be read")
-    if not is_encodable(path):
-        raise ConfigurationError(f"{path}: the name is not valid UTF-8")
-    for upload in result.uploads:
-        if upload.path == path:
-            raise ConfigurationError(f"{upload.local} and {local} would both become {path}")
+    if (other := result.taken.setdefault(path, local)) is not local:
+        raise ConfigurationError(f"{other} and {local} would both become {path}")
     result.uploads.append(Upload(local, path))
 
 

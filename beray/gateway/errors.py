@@ -113,8 +113,8 @@ def _message(error: house.APIError, details: dict[str, Any]) -> str:
         return str(error)
     problems = details.get("errors")
     if isinstance(problems, list) and problems:
-        more = in_words(problems)
-        said = said if more.rstrip(".") in said else f"{said.rstrip('.')}: {more}"
+        first = in_words(problems[:1]).rstrip(".")
+        said = said if first in said else f"{said.rstrip('.')}: {in_words(problems)}"
     return said[:BODY_EXCERPT]
 
 

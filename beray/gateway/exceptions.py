@@ -23,7 +23,7 @@ class GatewayError(house.BeRayException):
         details: the fields of its answer beside, where it had some.
     """
 
-    usual_status: ClassVar[int] = 400
+    usual_status: ClassVar[int | None] = 400
 
     def __init__(
         self, message: str = "", details: dict[str, Any] | None = None, **call: Any

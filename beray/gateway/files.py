@@ -35,6 +35,7 @@ from beray.gateway.presigned import (
     presigned_url,
 )
 from beray.gateway.schema import FilePage
+from beray.local_names import on_wire
 from beray.transport import Transport
 
 LocalPath = str | os.PathLike[str]
@@ -124,7 +125,7 @@ class GatewayFiles:
                 schema.UPLOAD_URL,
                 "POST",
                 "/internal/files/generate_upload_url",
-                json={"filename": Path(path).name, "content_type": kind},
+                json={"filename": on_wire(Path(path).name), "content_type": kind},
                 cancel=handle.calls,
                 harmless=True,
             )
@@ -251,7 +252,7 @@ class GatewayFiles:
         handle = checked_transfer(transfer)
         with uploads.opened(path) as file, uploads.told(handle):
             upload = uploads.Upload(file, handle)
-            body = uploads.Multipart(upload, Path(path).name, kind, fields)
+            body = uploads.Multipart(upload, on_wire(Path(path).name), kind, fields)
             stored = self._transport.json(
                 schema.STORED,
                 "POST",

@@ -78,7 +78,7 @@ class Accounts:
         """
         address = parse_email(email)
         self._mail_limits.add_request(client)
-        if address.text == LOCAL_EMAIL or await self._user(address.spellings) is not None:
+        if address.text == LOCAL_EMAIL or await self.user(address.spellings) is not None:
             raise _registered()
         if len(self._deliveries) >= MAX_DELIVERIES:
             raise Refused(
@@ -110,7 +110,7 @@ class Accounts:
                 too many wrong codes; 429 or 503, too many passwords are waiting to be hashed.
         """
         address = parse_email(email)
-        if await self._user(address.spellings) is not None:
+        if await self.user(address.spellings) is not None:
             raise _registered()
         await run_in_threadpool(self._codes.check, address.text, client, code.strip())
         async with self._hashing.turn(client.key):
@@ -136,7 +136,7 @@ class Accounts:
         async with self._hashing.turn(client.key, suspicious=suspicious):
             # Again: those before this one in the queue may have been wrong.
             self._login_limits.require(account, client)
-            user = await self._user(spellings)
+            user = await self.user(spellings)
             right = await self._matches(user, password)
             if user is None or not right:
                 self._login_limits.add_wrong(account, client)
@@ -217,7 +217,7 @@ class Accounts:
             await run_in_threadpool(self._store.replace_password, user.id, stored, hashed)
         return True
 
-    async def _user(self, spellings: tuple[str, ...]) -> User | None:
+    async def user(self, spellings: tuple[str, ...]) -> User | None:
         for spelling in spellings:
             user = await run_in_threadpool(self._store.user_by_email, spelling)
             if user is not None:

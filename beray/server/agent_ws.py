@@ -1,4 +1,4 @@
-"""The WebSocket of a chat, and the routes that know chats by their names.
+"""Conversations over the WebSocket of a chat, and the routes that know chats by their names.
 
 Source: the agent WebSocket API page.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from array import array
+from bisect import bisect_left
 from contextlib import suppress
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import APIRouter, HTTPException, Path, Response, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, HTTPException, Path, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketState
@@ -20,23 +22,23 @@ from beray import schema
 from beray.events import (
     ClientMessage,
     MsgError,
+    MsgEventCustomUpdate,
     MsgGracefulDisconnect,
     MsgStatus,
     MsgUserMessage,
 )
+from beray.retraction import retracted_range
 from beray.server.chats import ChatRefused
 from beray.server.dependencies import (
     AppServices,
     CurrentUser,
     Services,
-    session_user,
     too_many_queued,
 )
 from beray.server.event_pages import EventPages
 from beray.server.fair_queue import QueueFull
-from beray.server.maintenance import RETRY_SECONDS, SAID
+from beray.server.maintenance import SAID
 from beray.server.newest_events import LoggedEvent
-from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import state_of
 from beray.server.shortage import patiently
 from beray.server.strict_route import StrictRoute
@@ -51,13 +53,13 @@ _STORED: Final = re.compile(
 )
 """How the log stores an event: see ``event_log.fields_of``."""
 _OF_FILES: Final = b'"source":"files"'
+_RETRACTS: Final = b'"retracts":['
 _INLINE_BYTES: Final = 32 * 1024
 """Larger events are decoded in a thread."""
-_POLICY_VIOLATION: Final = 1008
+POLICY_VIOLATION: Final = 1008
 _GOING_AWAY: Final = 1001
 
 router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
-socket_router = APIRouter()
 
 ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 
@@ -140,44 +142,22 @@ class Seats:
             await conversation.close(_GOING_AWAY, "the server is going away")
 
 
-@socket_router.websocket("/v1/agent_ws/{chat_id}/")
-async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
-    app: Services = websocket.app.state.services
-    try:
-        user = await session_user(websocket)
-    except HTTPException as error:
-        denied = Response(str(error.detail), error.status_code, error.headers)
-        await websocket.send_denial_response(denied)
-        return
-    if app.maintenance.on:
-        later = {"Retry-After": str(RETRY_SECONDS)}
-        await websocket.send_denial_response(Response(SAID, 503, later))
-        return
-    try:
-        task = await app.chats.open(user.id, chat_id)
-    except NoSandboxUid as error:
-        await websocket.send_denial_response(Response(f"{error.strerror}.", 503))
-        return
-    conversation = Conversation(websocket, app, task)
-    if not app.seats.take(task.id, conversation):
-        # Before the handshake is accepted this reaches the client as 403.
-        await websocket.close(_POLICY_VIOLATION, "another client has this chat")
-        return
-    try:
-        await websocket.accept()
-        await conversation.hold()
-    finally:
-        app.seats.leave(task.id, conversation)
-
-
 class Conversation:
-    """One client of one chat."""
+    """One client of one chat.
 
-    def __init__(self, websocket: WebSocket, app: Services, task: Task) -> None:
+    Args:
+        sends_files: Whether the client knows ``AGENT_EVENT_SEND_FILE``; one that does not gets
+            a custom update with the path.
+    """
+
+    def __init__(
+        self, websocket: WebSocket, app: Services, task: Task, *, sends_files: bool = True
+    ) -> None:
         self._websocket = websocket
         self._app = app
         self._chats = app.chats
         self._task = task
+        self._sends_files = sends_files
         self._sending = asyncio.Lock()
         self._told = asyncio.Event()
         """Unset from what the user says to how the answer to it ends."""
@@ -222,6 +202,7 @@ class Conversation:
         """
         log = self._app.event_log
         end: Frame | None = None
+        sent = array("q")  # the seq of the frames of the answer
         async for page in log.tail(self._task.id, self._task.last_seq):
             for event in page.events:
                 frame = await _frame(log.pages, self._task.id, event)
@@ -230,8 +211,11 @@ class Conversation:
                     if end is None or end.type != "ERROR" or frame.type == "ERROR":
                         end = frame
                 elif frame.type.startswith("AGENT_EVENT_") and not frame.is_of_files:
-                    await self._send(frame.text)
+                    is_known = self._sends_files or frame.type != "AGENT_EVENT_SEND_FILE"
+                    await self._send(_with_count(frame, sent) if is_known else _as_update(frame))
+                    sent.append(event.seq)
                 elif frame.type == "TASK_STATUS" and frame.waits:
+                    del sent[:]
                     if end is not None:
                         await self._send(end.text)
                     end = None
@@ -279,6 +263,12 @@ class Conversation:
                 await self._websocket.send_text(text)
 
 
+def _as_update(frame: Frame) -> str:
+    """Return a file that the agent sends as a frame that clients of version 1.0 know."""
+    payload = {"kind": "send_file", "path": json.loads(frame.text)["path"]}
+    return _json(MsgEventCustomUpdate(payload=payload))
+
+
 def _json(message: BaseModel) -> str:
     return json.dumps(message.model_dump(), ensure_ascii=False)
 
@@ -292,6 +282,8 @@ class Frame(NamedTuple):
     """Whether it is an update of the watcher of the work_dir."""
     waits: bool
     """Whether it is a status that the next message may follow."""
+    retracts: tuple[int, int] | None
+    """``seq`` of the first and the last event that it retracts."""
 
 
 async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
@@ -299,7 +291,8 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
     body = b"".join([piece async for piece in pages.body(task_id, event)])
     found = _STORED.match(body)
     fields: dict[str, Any] = {}
-    if found is None or found["type"] == b"TASK_STATUS" or _OF_FILES in body:
+    needs_fields = _OF_FILES in body or _RETRACTS in body
+    if found is None or found["type"] == b"TASK_STATUS" or needs_fields:
         is_small = len(body) <= _INLINE_BYTES
         fields = json.loads(body) if is_small else await run_in_threadpool(json.loads, body)
     if found is None:
@@ -308,4 +301,19 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
     else:
         kind, text = found["type"].decode(), "{" + body[found.end("envelope") :].decode()
     is_of_files = fields.get("source") == "files"
-    return Frame(kind, text, is_of_files, fields.get("status") == "INPUT_REQUIRED")
+    waits = fields.get("status") == "INPUT_REQUIRED"
+    return Frame(kind, text, is_of_files, waits, retracted_range(fields))
+
+
+def _with_count(frame: Frame, sent: array[int]) -> str:
+    """Return the text of a frame, whose ``retracts`` is the number of frames ``sent`` before it.
+
+    A client that connected after the retracted events gets the text without the field.
+    """
+    if frame.retracts is None:
+        return frame.text
+    fields = json.loads(frame.text)
+    del fields["retracts"]
+    if count := len(sent) - bisect_left(sent, frame.retracts[0]):
+        fields["retracts"] = count
+    return json.dumps(fields, ensure_ascii=False)

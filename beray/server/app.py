@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Final
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import agent_ws, auth, files, streams, tasks
-from beray.server.accounts import running_accounts
+from beray.answers import SHOULD_RETRY_HEADER
+from beray.server import agent_handshake, agent_ws, auth, files, streams, tasks
+from beray.server.accounts import Accounts, running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
+from beray.server.database_errors import DAMAGED, FULL, is_damaged, is_full
 from beray.server.dependencies import Services
+from beray.server.email_address import account_key
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
@@ -37,6 +39,7 @@ from beray.server.personal import PersonalMiddleware
 from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
 from beray.server.refusals import Refused
+from beray.server.reserve import FILE_NAME, SpaceReserve, kept_whole
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runs import Runs
@@ -45,6 +48,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
+from beray.server.shortage import is_shortage, refusal
 from beray.server.store import Store
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
@@ -64,9 +68,13 @@ def create_app(activity: Activity) -> FastAPI:
         redirect_slashes=True,
     )
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(
+        WebSocketRequestValidationError,
+        agent_handshake.refuse_chat_name,
+    )
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
-    app.add_exception_handler(OperationalError, _full)
+    app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The last one added is the outermost.
     app.add_middleware(PersonalMiddleware)
@@ -78,9 +86,9 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    app.include_router(agent_ws.socket_router)
     for part in (access, gateway_files, object_urls, calls, prefabs):
         app.include_router(part.router)
+    app.include_router(agent_handshake.router)
     app.add_api_route("/healthz", _health, tags=["server"])
     return app
 
@@ -99,20 +107,25 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         McpServersFileError, OSError, SQLAlchemyError: they do not start.
     """
     async with AsyncExitStack() as closing:
-        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE)
+        reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
+        starting = closing.enter_context(ExitStack())
+        starting.enter_context(reserve.lending())
+        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
         await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
-        if settings.gateway_allow and sandbox.networks.state.mode == "host":
-            log.warning(
-                "BERAY_GATEWAY_ALLOW admits no address of this host, and none that a proxy "
-                "reports: tasks use the network of this host"
-            )
+        for setting in _address_settings(settings):
+            if sandbox.networks.state.mode == "host":
+                log.warning(
+                    f"{setting} admits no address of this host, and none that a proxy reports: "
+                    "tasks use the network of this host"
+                )
         workspaces = await run_in_threadpool(
             Workspaces,
             settings.data_dir / "workspaces",
             sandbox.disk_space,
             uid_of=sandbox.uid_of,
+            reserve=reserve,
         )
         users = await run_in_threadpool(store.users_of_tasks)
         await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
@@ -143,6 +156,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
         closing.push_async_callback(chats.close)
         accounts = await closing.enter_async_context(running_accounts(settings, store))
+        await _warn_of_missing_accounts(settings, accounts)
         app.state.sandbox = sandbox
         app.state.services = Services(
             settings,
@@ -162,7 +176,28 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         await runners.start()
         await queue.start()
+        starting.close()
+        await closing.enter_async_context(kept_whole(reserve))
         yield
+
+
+def _address_settings(settings: Settings) -> list[str]:
+    """Return the names of the settings that admit clients by their address."""
+    given = {
+        "BERAY_GATEWAY_ALLOW": settings.gateway_allow,
+        "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
+    }
+    return [name for name, value in given.items() if value]
+
+
+async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:
+    for _, email in settings.agent_ws_users():
+        if await accounts.user(account_key(email)) is None:
+            log.warning(
+                "BERAY_AGENT_WS_ALLOW names an account that does not exist; clients from its "
+                "addresses are refused until it is registered",
+                email=email,
+            )
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
@@ -172,12 +207,17 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": problems}, 422)
 
 
-async def _full(request: Request, error: Exception) -> JSONResponse:
-    """The disk of the database has no room left; anything else of it is a crash."""
-    assert isinstance(error, OperationalError)
-    if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
-        raise error
-    return _failure(request, 507, "STORAGE_FULL", "The server's disk is full; nothing was written.")
+async def _database_failed(request: Request, error: Exception) -> JSONResponse:
+    """A full disk, a lock of another process, or damage; anything else is a crash."""
+    if is_full(error):
+        return _failure(request, 507, "STORAGE_FULL", FULL)
+    if is_shortage(error):
+        message, headers = refusal(error)
+        return _failure(request, 503, "UNAVAILABLE", message, headers)
+    if is_damaged(error):
+        log.error("the database is damaged", path=request.url.path, error=str(error))
+        return _failure(request, 500, "DATABASE_DAMAGED", DAMAGED, {SHOULD_RETRY_HEADER: "false"})
+    raise error
 
 
 async def _no_uid(request: Request, error: Exception) -> JSONResponse:
@@ -186,11 +226,17 @@ async def _no_uid(request: Request, error: Exception) -> JSONResponse:
     return _failure(request, 503, "NO_SANDBOX_UID", f"Nothing can be run: {error.strerror}.")
 
 
-def _failure(request: Request, status: int, code: str, message: str) -> JSONResponse:
+def _failure(
+    request: Request,
+    status: int,
+    code: str,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """Return an error as the API, or the gateway, has it."""
     if request.url.path.startswith(f"{API_PREFIX}/"):
-        return JSONResponse({"detail": message}, status)
-    return JSONResponse({"detail": {"error_code": code, "message": message}}, status)
+        return JSONResponse({"detail": message}, status, headers)
+    return JSONResponse({"detail": {"error_code": code, "message": message}}, status, headers)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

@@ -19,6 +19,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final
 
+from beray import wire_names
 from beray.server import ranges
 from beray.server.beneath import (
     PATH_BYTES,
@@ -29,7 +30,6 @@ from beray.server.beneath import (
     refusals,
     require_regular,
     shown,
-    text,
 )
 from beray.server.folders import Entry, walk
 from beray.server.ranges import IncompleteFile
@@ -128,12 +128,13 @@ def _entries(
 
 
 def _require_archivable(entry: Entry) -> None:
+    path = shown(wire_names.encode(entry.path))
     if len(entry.path) > PATH_BYTES:
-        raise InvalidPath(f"{shown(text(entry.path))} is too long a path for an archive")
+        raise InvalidPath(f"{path} is too long a path for an archive")
     needed = os.R_OK | os.X_OK if entry.is_folder else os.R_OK
     readable = os.access(entry.name, needed, dir_fd=entry.folder, effective_ids=True)
     if not readable and _exists(entry):
-        with refusals(shown(text(entry.path))):
+        with refusals(path):
             raise PermissionError(errno.EACCES, "not readable")
 
 
@@ -147,12 +148,12 @@ def _exists(entry: Entry) -> bool:
 
 def _add(archive: zipfile.ZipFile, sink: _Sink, entry: Entry) -> Blocks:
     if entry.is_folder:
-        info = _info(f"{text(entry.path)}/", entry.status)
+        info = _info(f"{wire_names.encode(entry.path)}/", entry.status)
         if info.filename not in archive.NameToInfo:
             archive.mkdir(info)
     else:
         file, status = open_regular(entry.folder, entry.name)
-        with file, archive.open(_info(_free_name(archive, entry), status), "w") as member:
+        with file, archive.open(_info(wire_names.encode(entry.path), status), "w") as member:
             # What is appended meanwhile is left out, so the size is known from the start.
             for block in ranges.read(file, range(status.st_size)):
                 member.write(block)
@@ -160,16 +161,6 @@ def _add(archive: zipfile.ZipFile, sink: _Sink, entry: Entry) -> Blocks:
                     yield sink.take()
     if sink.size >= _SEND_BYTES:
         yield sink.take()
-
-
-def _free_name(archive: zipfile.ZipFile, entry: Entry) -> str:
-    """The entry's name in the archive; two that are not UTF-8 may look alike."""
-    name = wanted = text(entry.path)
-    number = 1
-    while name in archive.NameToInfo:
-        number += 1
-        name = f"{wanted} ({number})"
-    return name
 
 
 def _info(name: str, status: os.stat_result) -> zipfile.ZipInfo:

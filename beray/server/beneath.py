@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import BinaryIO, Final
 
+from beray import wire_names
+
 PATH_BYTES: Final = 4095
 """Longest path that is taken: PATH_MAX of Linux without its NUL."""
 NAME_BYTES: Final = 255
@@ -67,13 +69,8 @@ def shown(path: str) -> str:
     return repr(path if len(path) <= 200 else f"{path[:199]}…")
 
 
-def text(path: bytes) -> str:
-    """Return a path of the file system as text; what is not UTF-8 becomes U+FFFD."""
-    return path.decode("utf-8", "replace")
-
-
 def parse(path: str) -> tuple[bytes, ...]:
-    """Return the parts of a path from outside; none for the work_dir itself.
+    """Return the parts of a path from outside, as they are on disk; none for the work_dir itself.
 
     Raises:
         InvalidPath: for a path that is absolute, has "..", a NUL or a lone surrogate in
@@ -84,13 +81,13 @@ def parse(path: str) -> tuple[bytes, ...]:
     if "\0" in path:
         raise InvalidPath(f"{shown(path)} has a NUL in it")
     try:
-        encoded = path.encode()
+        on_disk = wire_names.decode(path)
     except UnicodeEncodeError:
         raise InvalidPath(f"{shown(path)} cannot be written in UTF-8") from None
-    parts = tuple(part for part in encoded.split(b"/") if part not in (b"", b"."))
+    parts = tuple(part for part in on_disk.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
         raise InvalidPath(f"{shown(path)} has '..' in it; name the path from the work_dir down")
-    if len(encoded) > PATH_BYTES or any(len(part) > NAME_BYTES for part in parts):
+    if len(on_disk) > PATH_BYTES or any(len(part) > NAME_BYTES for part in parts):
         raise InvalidPath(f"{shown(path)} is too long")
     return parts
 

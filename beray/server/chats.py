@@ -17,9 +17,11 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
 from beray.schema import MOST_ATTACHMENTS, from_workspace
 from beray.server.beneath import PathError
+from beray.server.chat_history import ChatHistory, Record
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
+from beray.server.queue import ended_in_time
 from beray.server.runners import Outcome, Runners
 from beray.server.runs import Runs, conversation_file
 from beray.server.settings import Settings
@@ -165,15 +167,19 @@ class Chats:
         return True
 
     async def stopped(self, task_id: int) -> None:
-        """Stop an answer and return when nothing of it is running any more."""
+        """Stop an answer and return when nothing of it is running any more.
+
+        Raises:
+            Refused: 503, this takes longer than ``STOP_SECONDS``.
+        """
         answer = self._answers.get(task_id)
         if answer is not None:
             self._cancel(task_id)
-            await asyncio.wait([answer])
+            await ended_in_time(answer, "The answer")
 
     def forget(self, task_id: int) -> None:
         """A chat is being deleted: what its runner has kept of it goes, too."""
-        conversation_file(self._settings, task_id).unlink(missing_ok=True)
+        ChatHistory(conversation_file(self._settings, task_id)).delete()
 
     async def close(self) -> None:
         """Stop all answers and wait for that. Idempotent."""
@@ -214,7 +220,9 @@ class Chats:
             task = await self._current(task)
             goal = await patiently(partial(self._goal, task, message))
             logged = self._event_log.enqueue(task.id, message)
-            await logged
+            seq = await logged
+            if self._runner_of(task, message.text) == "model":
+                await patiently(partial(run_in_threadpool, self._remember, task, seq))
             async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
@@ -250,18 +258,37 @@ class Chats:
             raise TaskEnded(f"chat {task.id} was deleted")
         return found
 
+    def _runner_of(self, task: Task, text: str) -> str | None:
+        return self._runners.settle(task.runner, task.model, text).runner
+
     async def _goal(self, task: Task, message: MsgUserMessage) -> str:
         """What a runner is asked: a shell what was said, an agent what it needs besides."""
-        runner = self._runners.settle(task.runner, task.model, message.text).runner
+        runner = self._runner_of(task, message.text)
         if runner == "shell":
             return message.text
-        parts = [message.text]
         if runner in ("acp", "command"):  # which remember nothing of what was said before
-            parts.insert(0, await run_in_threadpool(transcript, self._store, task))
-        if message.attachments:
-            names = ", ".join(map(from_workspace, message.attachments))
-            parts.append(f"Attached files, in the workspace: {names}")
-        return "\n\n".join(filter(None, parts))
+            before = await run_in_threadpool(transcript, self._store, task)
+            return "\n\n".join(filter(None, (before, _prompt(message))))
+        return _prompt(message)
+
+    def _remember(self, task: Task, seq: int) -> None:
+        """Add the user's message ``seq`` to the history for the model.
+
+        So are earlier ones that are missing, because their answers were stopped, or the server
+        was killed, before a run began.
+
+        Raises:
+            OSError: The history cannot be saved.
+        """
+        history = ChatHistory(conversation_file(self._settings, task.id))
+        after = history.last_seq(earlier=task.last_seq)
+        records: list[Record] = []
+        for number, body in self._store.user_messages(task.id, after, seq):
+            message = MsgUserMessage.model_validate_json(body)
+            if self._runner_of(task, message.text) == "model":
+                records.append({"kind": "user", "seq": number, "text": _prompt(message)})
+        if records:
+            history.append(*records)
 
     async def _unsaid(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
         """How an answer ended that has said neither its end nor an error."""
@@ -272,6 +299,14 @@ class Chats:
             return None
         code = (outcome.reason or "failed").upper()
         return MsgError(code=code, details="The agent has ended without an answer.")
+
+
+def _prompt(message: MsgUserMessage) -> str:
+    """Return a message as an agent reads it: with the names of its attachments."""
+    if not message.attachments:
+        return message.text
+    names = ", ".join(map(from_workspace, message.attachments))
+    return f"{message.text}\n\nAttached files, in the workspace: {names}"
 
 
 async def _is_written(logged: asyncio.Future[int] | None) -> bool:

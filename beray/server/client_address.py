@@ -93,7 +93,7 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=256)
 def _networks(text: str) -> list[IPv4Network | IPv6Network]:
     return [_unmapped(ip_network(item)) for item in map(str.strip, text.split(",")) if item]
 

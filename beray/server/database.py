@@ -7,27 +7,34 @@ killed server and a lost power supply.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beray.server import migrations
+from beray.server.database_errors import locked
 from beray.server.json_values import stored
+from beray.server.reserve import FILE_NAME, SpaceReserve
 from beray.server.shortage import delays, is_shortage
 from beray.server.tables import Base
 
 WAIT_SECONDS: Final = 30.0
-"""How long a transaction waits for the write lock, and a connection for a descriptor."""
+"""How long a connection waits for a descriptor, and a read for a lock."""
+LOCK_SECONDS: Final = 5.0
+"""How long a transaction waits for the write lock."""
 WAL_BYTES: Final = 64 * 1024 * 1024
 """The size that the write-ahead log keeps after a large transaction, such as the deletion of a
 task with millions of events."""
+
+T = TypeVar("T")
 
 
 class UnusableDatabase(Exception):
@@ -39,10 +46,16 @@ class Database:
 
     Raises:
         UnusableDatabase: the file is no database, is damaged, or a newer version's.
+
+    Args:
+        reserve: space for ``recovering``; without one there is none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._engine = _opened(path)
+    def __init__(self, path: Path, reserve: SpaceReserve | None = None) -> None:
+        self.reserve = reserve or SpaceReserve(path.with_name(FILE_NAME), 0)
+        self._engine = _opened(path, self.reserve)
+        # SQLite has its waiting writers poll. This lock wakes those of this process at once.
+        self._turn = threading.Lock()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -56,14 +69,50 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction that holds the write lock from its start, so none fails half-way."""
-        with (
-            self._connected().execution_options(beray_write=True) as connection,
-            Session(connection, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+    def writing(self, wait: float = LOCK_SECONDS) -> Iterator[Session]:
+        """A transaction that holds the write lock from its start, so none fails half-way.
+
+        Args:
+            wait: seconds to wait for the lock.
+
+        Raises:
+            OperationalError: for which ``is_locked`` is true if the lock was held for so long, and
+                ``is_full`` if only the reserve is left of the disk.
+        """
+        self.reserve.require_whole()
+        with self._transaction(wait) as session:
             yield session
+
+    def recovering(self, work: Callable[[Session], T], wait: float = LOCK_SECONDS) -> T:
+        """Return what ``work`` returns in a transaction that may use the reserve of the disk.
+
+        For operations that free space, or that users need in order to do that.
+
+        Args:
+            work: called again if the disk was full; it must have no effect on anything else.
+            wait: as for ``writing``.
+        """
+
+        def attempt() -> T:
+            with self._transaction(wait) as session:
+                return work(session)
+
+        return self.reserve.use(attempt)
+
+    @contextmanager
+    def _transaction(self, wait: float) -> Iterator[Session]:
+        deadline = time.monotonic() + wait
+        if not self._turn.acquire(timeout=wait):
+            raise locked()
+        try:
+            with (
+                self._connected().execution_options(beray_deadline=deadline) as connection,
+                Session(connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                yield session
+        finally:
+            self._turn.release()
 
     def _connected(self) -> Connection:
         """Return a connection of the pool, waiting where a new one meets a shortage."""
@@ -78,12 +127,16 @@ class Database:
         raise AssertionError("delays have no end")
 
 
-def _opened(path: Path) -> Engine:
+def _opened(path: Path, reserve: SpaceReserve) -> Engine:
     # Not a formatted string: "?" and "#" in a path would be read as parts of the URL.
     engine = _engine(URL.create("sqlite", database=str(path)))
-    try:
+
+    def prepare() -> list[str]:
         _migrate(engine)
-        missing = _missing(engine)
+        return _missing(engine)
+
+    try:
+        missing = reserve.use(prepare)
     except (SQLAlchemyError, sqlite3.Error) as error:
         engine.dispose()
         problem = str(getattr(error, "orig", error))
@@ -133,10 +186,22 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("beray_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        deadline = connection.get_execution_options().get("beray_deadline")
+        if deadline is None:
+            connection.exec_driver_sql("BEGIN")
+            return
+        left = max(deadline - time.monotonic(), 0.0)
+        connection.exec_driver_sql(_busy_timeout(left))
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            connection.exec_driver_sql(_busy_timeout(WAIT_SECONDS))
 
     return engine
+
+
+def _busy_timeout(seconds: float) -> str:
+    return f"PRAGMA busy_timeout={round(seconds * 1000)}"
 
 
 def _pragmas() -> Iterable[str]:

@@ -64,6 +64,13 @@ SESSION_ENDED: Final = "The session has expired or was ended; sign in again."
 AppServices = Annotated[Services, Depends(services)]
 
 
+async def require_space(app: AppServices) -> None:
+    """Refuse an upload that would use space which is reserved for recovery."""
+    reserve = app.store.reserve
+    if reserve.is_short:
+        await run_in_threadpool(reserve.require_whole)
+
+
 async def current_client(request: Request, app: AppServices) -> Client:
     """Return the client, by which requests are limited."""
     return client_of(request, app.settings.trusted_proxies)
@@ -80,12 +87,22 @@ def digest(secret: str) -> str:
 
 def bearer_token(connection: HTTPConnection) -> str:
     """Return the credential of ``Authorization: Bearer`` (RFC 6750), empty if there is none."""
-    scheme, _, token = connection.headers.get("Authorization", "").strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return credential_of(connection, "bearer")
+
+
+def credential_of(connection: HTTPConnection, scheme: str) -> str:
+    """Return the credential that ``Authorization`` has for a scheme, empty if there is none."""
+    given, _, credential = connection.headers.get("Authorization", "").strip().partition(" ")
+    return credential.strip() if given.lower() == scheme else ""
 
 
 async def user_of_session(connection: HTTPConnection, detail: object) -> User | None:
-    """Authenticate a request by the access token that it has.
+    """Authenticate a request by its bearer token. See ``user_of_token``."""
+    return await user_of_token(connection, bearer_token(connection), detail)
+
+
+async def user_of_token(connection: HTTPConnection, token: str, detail: object) -> User | None:
+    """Authenticate a request by an access token that it has.
 
     Args:
         detail: of the refusal if the session ends while the request is under way.
@@ -94,7 +111,7 @@ async def user_of_session(connection: HTTPConnection, detail: object) -> User | 
         ``None`` if the token is missing, unknown, expired or ended.
     """
     app: Services = connection.app.state.services
-    name = digest(bearer_token(connection))
+    name = digest(token)
     found = await run_in_threadpool(app.store.session_of_token, name)
     if found is None:
         return None
@@ -103,11 +120,17 @@ async def user_of_session(connection: HTTPConnection, detail: object) -> User | 
     return user if authenticate(connection, app.open_requests, credential) else None
 
 
+def signed_out(token: str) -> HTTPException:
+    """Return the answer to a request whose access token is invalid, or empty."""
+    detail = SESSION_ENDED if token else "Not signed in."
+    return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+
+
 async def _session_user(connection: HTTPConnection) -> User:
-    detail = SESSION_ENDED if bearer_token(connection) else "Not signed in."
-    user = await user_of_session(connection, detail)
+    refused = signed_out(bearer_token(connection))
+    user = await user_of_session(connection, refused.detail)
     if user is None:
-        raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
+        raise refused
     return user
 
 

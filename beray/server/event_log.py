@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,12 +25,17 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
+from beray.server.database_errors import is_locked
 from beray.server.event_pages import EventPage, EventPages
 from beray.server.last_lines import LastLines
 from beray.server.newest_events import LoggedEvent, NewestEvents
 from beray.server.shortage import delays, is_shortage
 from beray.server.store import Position, Store, utc_now
 from beray.server.task_feed import Progress, TaskFeed, is_set
+
+LOCK_SECONDS: Final = 1.0
+"""How long one attempt to commit waits for a lock. It is repeated until it succeeds."""
+LOCK_PAUSE_SECONDS: Final = 0.1
 
 log = structlog.get_logger("beray.events")
 
@@ -45,6 +50,17 @@ class _Append:
     event: Event
     fields: str
     done: asyncio.Future[int]
+    recovers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What one transaction has written: the new ends of logs, last lines, and events."""
+
+    at: str
+    positions: dict[int, Position]
+    lines: dict[int, str]
+    logged: list[tuple[_Append, LoggedEvent]]
 
 
 @dataclass(slots=True)
@@ -68,6 +84,7 @@ class EventLog:
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Append] = []
+        self._probes: list[threading.Event] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
@@ -89,6 +106,17 @@ class EventLog:
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
+    def responds(self, seconds: float) -> bool:
+        """Return whether the writing thread reacts within ``seconds``. Blocks; for threads.
+
+        It also reacts while it waits for the end of a shortage, a lock or a full disk.
+        """
+        probe = threading.Event()
+        with self._wake:
+            self._probes.append(probe)
+            self._wake.notify()
+        return probe.wait(seconds)
+
     def forget(self, task_id: int) -> None:
         """Drop what is kept of a deleted task, and end its watchers."""
         self.pages.forget(task_id)
@@ -104,10 +132,14 @@ class EventLog:
             feed.wake()
         self._task_feed.drain()
 
-    async def append(self, task_id: int, event: Event, fields: str | None = None) -> int:
+    async def append(
+        self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
+    ) -> int:
         """Log an event and return its ``seq`` once it is on disk.
 
-        ``fields`` is what ``fields_of`` made of it, where that is known already.
+        Args:
+            fields: what ``fields_of`` made of it, where that is known already.
+            recovers: whether it may use the reserve of the disk.
 
         That a writer waits for this is what slows down a task that emits faster than
         the disk takes.
@@ -117,16 +149,18 @@ class EventLog:
             SQLAlchemyError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
-        return await self.enqueue(task_id, event, fields)
+        return await self.enqueue(task_id, event, fields, recovers=recovers)
 
-    def enqueue(self, task_id: int, event: Event, fields: str | None = None) -> asyncio.Future[int]:
+    def enqueue(
+        self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
+    ) -> asyncio.Future[int]:
         """As ``append``, for who goes on meanwhile: its place in the log is taken now."""
         fields = fields_of(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closing:
                 raise TaskEnded("the event log is closed")
-            self._waiting.append(_Append(task_id, event, fields, done))
+            self._waiting.append(_Append(task_id, event, fields, done, recovers))
             self._wake.notify()
         return done
 
@@ -176,33 +210,59 @@ class EventLog:
     def _write(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._closing)
+                self._wake.wait_for(lambda: self._waiting or self._closing or self._probes)
+                self._react()
                 batch, self._waiting = self._waiting, []
-            if not batch:
-                return
+                if not batch:
+                    if self._closing:
+                        return
+                    continue
             try:
                 self._commit_patiently(batch)
             except (SQLAlchemyError, TaskEnded) as error:
                 self._commit_singly(batch, error)
 
+    def _react(self) -> None:
+        """Show that the thread is alive; ``_wake`` is held."""
+        for probe in self._probes:
+            probe.set()
+        self._probes.clear()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the log is closed."""
+        end = time.monotonic() + seconds
+        with self._wake:
+            while (left := end - time.monotonic()) > 0 and not self._closing:
+                self._react()
+                self._wake.wait(left)
+
     def _commit_patiently(self, batch: list[_Append]) -> None:
-        """Commit, again after each shortage of the server: it is no failure of the tasks."""
-        for seconds in delays():
+        """Commit, again after each shortage or lock: neither is a failure of the tasks."""
+        began = time.monotonic()
+        for attempt, seconds in enumerate(delays()):
             try:
                 self._commit(batch)
-                return
             except SQLAlchemyError as error:
                 if not is_shortage(error) or self._closing:
                     raise
-                log.warning("events wait for the end of a shortage", error=str(error))
-            for append in batch:
-                self._last_lines.forget(append.task_id)  # it is read again
-            time.sleep(seconds)
+                if not attempt:
+                    problem = str(getattr(error, "orig", error))
+                    log.warning("events wait for the end of a shortage", error=problem)
+                for append in batch:
+                    self._last_lines.forget(append.task_id)  # it is read again
+                self._pause(LOCK_PAUSE_SECONDS if is_locked(error) else seconds)
+                continue
+            if attempt:
+                waited = round(time.monotonic() - began, 1)
+                log.info("events are written again", waited_seconds=waited)
+            return
 
     def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
         for append in batch:
-            self._last_lines.forget(append.task_id)  # it is read again
+            # Both are read again: a task may have been deleted.
+            self._last_lines.forget(append.task_id)
+            self._positions.pop(append.task_id, None)
         if len(batch) == 1:
             self._call(self._fail, batch[0], error)
             return
@@ -213,43 +273,52 @@ class EventLog:
                 self._call(self._fail, append, own_error)
 
     def _commit(self, batch: list[_Append]) -> None:
+        store = self._store
+        if all(append.recovers for append in batch):
+            commit = store.recovering(lambda session: self._written(session, batch), LOCK_SECONDS)
+        else:
+            with store.writing(LOCK_SECONDS) as session:
+                commit = self._written(session, batch)
+        self._positions.update(commit.positions)
+        for task_id, position in commit.positions.items():
+            if position.ended:
+                # Looked up again from here on, which is how a late event is refused.
+                del self._positions[task_id]
+                self._last_lines.forget(task_id)
+        self._call(self._publish, commit.logged)
+        self._call(self._advance, commit)
+
+    def _written(self, session: Session, batch: list[_Append]) -> _Commit:
+        """Write the events of a batch."""
         now = utc_now()
         positions: dict[int, Position] = {}
         rows: list[dict[str, object]] = []
         logged: list[tuple[_Append, LoggedEvent]] = []
         lines: dict[int, str] = {}
-        with self._store.writing() as session:
-            for append in batch:
-                task_id, event = append.task_id, append.event
-                position = positions.get(task_id) or self._position(session, task_id)
-                if position.ended:
-                    raise TaskEnded(f"task {task_id} takes no more events")
-                seq = position.last_seq + 1
-                body = _body(seq, now, append)
-                rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
-                is_last = False
-                if isinstance(event, TaskStatusChanged):
-                    is_last = event.status in TERMINAL_STATUSES
-                    self._store.set_status(
-                        session, position.user_id, task_id, event.status, event.reason, now
-                    )
-                line = self._last_lines.read(task_id, event)
-                if line:
-                    lines[task_id] = line
-                positions[task_id] = Position(seq, is_last, position.user_id)
-                sent = body.encode()
-                logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
-            self._store.add_events(session, rows)
-            ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
-            self._store.set_ends(session, ends)
-        self._positions.update(positions)
-        for task_id, position in positions.items():
+        for append in batch:
+            task_id, event = append.task_id, append.event
+            position = positions.get(task_id) or self._position(session, task_id)
             if position.ended:
-                # Looked up again from here on, which is how a late event is refused.
-                del self._positions[task_id]
-                self._last_lines.forget(task_id)
-        self._call(self._publish, logged)
-        self._call(self._advance, positions, lines, now)
+                raise TaskEnded(f"task {task_id} takes no more events")
+            seq = position.last_seq + 1
+            body = _body(seq, now, append)
+            rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
+            is_last = False
+            if isinstance(event, TaskStatusChanged):
+                is_last = event.status in TERMINAL_STATUSES
+                self._store.set_status(
+                    session, position.user_id, task_id, event.status, event.reason, now
+                )
+            line = self._last_lines.read(task_id, event)
+            if line:
+                lines[task_id] = line
+            positions[task_id] = Position(seq, is_last, position.user_id)
+            sent = body.encode()
+            logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
+        self._store.add_events(session, rows)
+        ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
+        self._store.set_ends(session, ends)
+        return _Commit(now, positions, lines, logged)
 
     def _position(self, session: Session, task_id: int) -> Position:
         known = self._positions.get(task_id) or self._store.position(session, task_id)
@@ -276,14 +345,15 @@ class EventLog:
             if not append.done.done():
                 append.done.set_result(event.seq)
 
-    def _advance(self, ends: dict[int, Position], lines: dict[int, str], now: str) -> None:
+    def _advance(self, commit: _Commit) -> None:
         """Tell those who watch all tasks of a user."""
-        for task_id, end in ends.items():
+        for task_id, end in commit.positions.items():
             usage = self._usages.pop(task_id, None)
             if end.ended:
                 self._task_feed.wake(end.user_id)
             else:
-                step = Progress(task_id, now, end.last_seq, lines.get(task_id), usage)
+                line = commit.lines.get(task_id)
+                step = Progress(task_id, commit.at, end.last_seq, line, usage)
                 self._task_feed.advance(end.user_id, step)
 
     def _fail(self, append: _Append, error: Exception) -> None:

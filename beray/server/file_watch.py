@@ -18,14 +18,15 @@ from typing import Any, Final, NamedTuple
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from beray import wire_names
 from beray.events import MsgEventCustomUpdate
-from beray.server import beneath, folders
+from beray.server import folders
 from beray.server.beneath import PathError
 from beray.server.shortage import patiently
 from beray.server.workspace import open_work_dir
 
-MOST_FILES: Final = 100_000
-"""In a work_dir that is looked at."""
+MAX_ENTRIES: Final = 250_000
+"""Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
 GATHER_MS: Final = 400
 """The longest that a change waits for others, in a burst."""
 QUIET_MS: Final = 50
@@ -158,7 +159,7 @@ class _Look:
 
     def _found(self) -> dict[bytes, _Seen]:
         with open_work_dir(self._work_dir) as workspace:
-            entries = folders.walk(workspace.descriptor, limit=MOST_FILES)
+            entries = folders.walk(workspace.descriptor, limit=MAX_ENTRIES)
             return {
                 entry.path: _Seen(
                     entry.status.st_size, entry.status.st_mtime_ns, entry.status.st_ino
@@ -181,7 +182,7 @@ def _differences(
 
 def _file_changed(path: bytes, size: int | None, change: str) -> MsgEventCustomUpdate:
     return _update(
-        {"kind": "file_changed", "path": beneath.text(path), "size": size, "change": change}
+        {"kind": "file_changed", "path": wire_names.encode(path), "size": size, "change": change}
     )
 
 

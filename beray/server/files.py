@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Annotated, BinaryIO, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import anyio
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -23,9 +23,9 @@ from starlette.responses import Response
 
 from beray import digests
 from beray.schema import FileItem, UploadedFile
-from beray.server import archive, ranges
-from beray.server.dependencies import AppServices, OwnTask
-from beray.server.numbers import declared_size
+from beray.server import archive, page_tokens, ranges
+from beray.server.dependencies import AppServices, OwnTask, require_space
+from beray.server.numbers import CANONICAL, declared_size
 from beray.server.quota import NoSpace
 from beray.server.strict_route import StrictRoute
 from beray.server.transfer import AskedOf, Representation, Transfer, given
@@ -53,15 +53,81 @@ router = APIRouter(
     dependencies=[Depends(_readable_query)],
     route_class=StrictRoute,
 )
-FilePath = Annotated[str, Query(description="Relative to the work_dir, `/` between parts.")]
+FilePath = Annotated[
+    str,
+    Query(
+        description="Relative to the work_dir, `/` between parts; bytes that are not UTF-8 as `␦XX`"
+    ),
+]
 
 
-@router.get("/tree", response_model=list[FileItem])
-def get_tree(task: OwnTask, app: AppServices, path: FilePath = ".") -> Response:
-    """Everything below a folder of the work_dir, each folder before what is in it."""
+@router.get(
+    "/tree",
+    response_model=list[FileItem],
+    responses={
+        200: {
+            "headers": {
+                "Link": {
+                    "description": 'The next page (`rel="next"`, RFC 8288), if there is one.',
+                    "schema": {"type": "string"},
+                }
+            }
+        }
+    },
+)
+def get_tree(
+    request: Request,
+    task: OwnTask,
+    app: AppServices,
+    path: FilePath = ".",
+    depth: Annotated[
+        int | None,
+        Query(ge=1, lt=2**63, description="Number of levels: 1 for the folder itself. Extension."),
+        CANONICAL,
+    ] = None,
+    limit: Annotated[
+        int | None,
+        Query(ge=1, lt=2**63, description="Maximum number of entries of a page. Extension."),
+        CANONICAL,
+    ] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            max_length=page_tokens.MAX_TOKEN_CHARACTERS,
+            description="Where the page starts, from the `Link` of the page before. Extension.",
+        ),
+    ] = None,
+) -> Response:
+    """Return what is below a folder of the work_dir, each folder before what is in it.
+
+    Sorted by the names in the path, as bytes. Without `depth`, `limit` and `after` the whole tree
+    is returned, or 422 if it has more than `BERAY_TREE_LIMIT` entries. With one of them, the answer
+    is a page of up to `limit` entries (by default and at most `BERAY_TREE_LIMIT`), and `Link` has
+    the URL of the next page. Entries that exist during the whole listing are neither repeated nor
+    skipped.
+    """
+    most = app.settings.tree_limit
     with _refusals(), app.workspaces.open(task.id) as workspace:
-        items = workspace.tree(path, limit=app.settings.tree_limit)
-    return Response(json.dumps(items, ensure_ascii=False), media_type="application/json")
+        if depth is None and limit is None and after is None:
+            return _json(workspace.tree(path, limit=most))
+        position = () if after is None else page_tokens.decode(after)
+        page = workspace.page(path, limit=min(limit or most, most), depth=depth, after=position)
+    headers = {}
+    if page.end is not None:
+        query = {
+            "path": path,
+            "depth": depth,
+            "limit": limit,
+            "after": page_tokens.encode(page.end),
+        }
+        given = {name: value for name, value in query.items() if value is not None}
+        headers["Link"] = f'<{quote(request.url.path)}?{urlencode(given)}>; rel="next"'
+    return _json(page.items, headers)
+
+
+def _json(items: list[FileItem], headers: dict[str, str] | None = None) -> Response:
+    content = json.dumps(items, ensure_ascii=False)
+    return Response(content, media_type="application/json", headers=headers)
 
 
 @router.head("/content", include_in_schema=False)
@@ -91,7 +157,7 @@ def _sha256(file: BinaryIO) -> bytes:
     return digest
 
 
-@router.put("/content", openapi_extra=_UPLOAD_DOCS)
+@router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_space)])
 async def put_content(
     request: Request, task: OwnTask, app: AppServices, path: FilePath
 ) -> UploadedFile:

@@ -12,14 +12,16 @@ import stat
 import uuid
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from beray.server.beneath import InvalidPath, open_folder, shown, text
+from beray import wire_names
+from beray.server.beneath import InvalidPath, open_folder, shown
 from beray.server.shortage import is_shortage
 
 OPEN_AT_ONCE: Final = 64
+NAMES_AT_ONCE: Final = 100_000
+"""Number of names of a folder that a walk keeps, about 100 bytes each."""
 _PATIENCE: Final = 100
 """How often a folder may fill again while it is being removed."""
 
@@ -31,7 +33,7 @@ class Entry:
     Attributes:
         path: relative to the work_dir, ``/`` between parts.
         folder: descriptor of the folder it is in; valid until the next entry is asked for.
-        status: as it was when its folder was read.
+        status: as it was just before the entry was given.
     """
 
     path: bytes
@@ -47,13 +49,59 @@ class Entry:
         return stat.S_ISDIR(self.status.st_mode)
 
 
+class TooManyEntries(InvalidPath):
+    """A walk has found more than ``limit`` entries."""
+
+
 class _Level:
-    """A folder on the way down, and what is left to visit in it, the last first."""
+    """A folder on the way down, and the names in it that are left to visit, the last first.
+
+    Attributes:
+        after: The last name that was read; the names up to it are done, or in ``pending``.
+        is_read: Whether ``pending`` has all names after those that are done.
+    """
 
     def __init__(self, descriptor: int, depth_bytes: int) -> None:
         self.descriptor: int | None = descriptor
         self.depth_bytes = depth_bytes
-        self.pending: list[tuple[bytes, os.stat_result]] = []
+        self.after = b""
+        self.pending: list[bytes] = []
+        self.is_read = False
+
+    def read(self, most: int, *, special: bool) -> int:
+        """Read up to ``most`` names after ``after``; return their number."""
+        assert self.descriptor is not None
+        names: list[bytes] = []
+        bound: bytes | None = None
+        with os.scandir(self.descriptor) as entries:
+            for entry in entries:
+                if not (
+                    special
+                    or entry.is_file(follow_symlinks=False)
+                    or entry.is_dir(follow_symlinks=False)
+                ):
+                    continue
+                name = os.fsencode(entry.name)
+                if name <= self.after or (bound is not None and name > bound):
+                    continue
+                names.append(name)
+                if len(names) == 2 * most:
+                    names.sort()
+                    del names[most:]
+                    bound = names[-1]
+        names.sort()
+        self.is_read = bound is None and len(names) <= most
+        del names[most:]
+        if names:
+            self.after = names[-1]
+        names.reverse()
+        self.pending = names
+        return len(names)
+
+    def skip(self) -> None:
+        """Leave out what has not been visited."""
+        self.pending.clear()
+        self.is_read = True
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -68,53 +116,106 @@ def walk(
     limit: int | None = None,
     strict: bool = False,
     special: bool = False,
+    depth: int | None = None,
+    after: Sequence[bytes] = (),
+    at_once: int = NAMES_AT_ONCE,
+    path_bytes: int | None = None,
 ) -> Generator[Entry, None, None]:
     """Give the files and folders below ``parts``, sorted, each folder before what is in it.
 
     Links and special files are left out, unless ``special`` is true. A folder that vanishes or
-    cannot be read is given, without its contents; with ``strict`` it raises.
+    cannot be read is given, without its contents; with ``strict`` it raises. The order depends
+    on the paths alone, so a walk that continues ``after`` an entry neither repeats nor skips an
+    entry that exists all the time, whatever else changes.
+
+    Args:
+        limit: Maximum number of entries.
+        depth: Number of levels: 1 for what is in the folder itself.
+        after: Position below ``parts``, whether or not an entry is there: only what comes after it.
+        at_once: Number of names of one folder that are kept in memory. A larger folder is read
+            several times.
+        path_bytes: Folders with a longer path are given without what is in them.
 
     Raises:
-        InvalidPath: there are more than ``limit`` entries.
+        TooManyEntries: there are more than ``limit`` entries.
         OSError: the folder at ``parts`` cannot be opened; with ``strict``, any other. Also
             where the server is short of descriptors.
     """
     prefix = b"".join(part + b"/" for part in parts)
     levels = [_Level(open_folder(base, parts), len(prefix))]
+    found = 0
+
+    def passes(error: OSError) -> bool:
+        return not strict and not is_shortage(error)
+
     try:
-        found = _read(levels[0], parts, limit, 0, special)
+        for name in after:
+            levels[-1].after = name
+            if depth is not None and len(levels) >= depth:
+                break
+            try:
+                prefix = _enter(levels, name, prefix)
+            except OSError as error:
+                if not passes(error):
+                    raise
+                break
         while levels:
             level = levels[-1]
             prefix = prefix[: level.depth_bytes]
-            if not level.pending:
+            if not level.pending and level.is_read:
                 levels.pop().close()
                 continue
             try:
                 folder = _descriptor(base, levels, prefix)
             except OSError as error:
-                if strict or is_shortage(error):
+                if not passes(error):
                     raise
-                level.pending.clear()
+                level.skip()
                 continue
-            name, status = level.pending.pop()
+            if not level.pending:
+                most = at_once if limit is None else min(at_once, limit - found + 1)
+                found += level.read(most, special=special)
+                if limit is not None and found > limit:
+                    path = shown(wire_names.encode(b"/".join(parts)) or ".")
+                    raise TooManyEntries(f"{path} holds more than {limit:,} entries")
+                continue
+            name = level.pending.pop()
+            try:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except OSError as error:
+                # A folder may be listed without the permission to look at what is in it.
+                if not passes(error) or (len(levels) == 1 and error.errno == errno.EACCES):
+                    raise
+                continue
+            if not (special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                if strict:  # it was a file or a folder when the name was read
+                    raise OSError(errno.ELOOP, "became a link or a special file")
+                continue
             entry = Entry(prefix + name, folder, status)
             yield entry
-            if not entry.is_folder:
+            if not entry.is_folder or (depth is not None and len(levels) >= depth):
+                continue
+            if path_bytes is not None and len(entry.path) > path_bytes:
                 continue
             try:
-                inner = open_folder(folder, (name,))
+                prefix = _enter(levels, name, prefix)
             except OSError as error:
-                if strict or is_shortage(error):
+                if not passes(error):
                     raise
-                continue
-            prefix = entry.path + b"/"
-            levels.append(_Level(inner, len(prefix)))
-            if len(levels) > OPEN_AT_ONCE:
-                levels[-OPEN_AT_ONCE - 1].close()
-            found = _read(levels[-1], parts, limit, found, special)
     finally:
         for level in levels:
             level.close()
+
+
+def _enter(levels: list[_Level], name: bytes, prefix: bytes) -> bytes:
+    """Go down into the folder ``name`` of the last level, which is open; return its prefix."""
+    above = levels[-1].descriptor
+    assert above is not None
+    prefix += name + b"/"
+    levels.append(_Level(open_folder(above, (name,)), len(prefix)))
+    if len(levels) > OPEN_AT_ONCE:
+        levels[-OPEN_AT_ONCE - 1].close()
+    return prefix
 
 
 def _descriptor(base: int, levels: list[_Level], prefix: bytes) -> int:
@@ -132,32 +233,6 @@ def _descriptor(base: int, levels: list[_Level], prefix: bytes) -> int:
             folder = level.descriptor = open_folder(folder, (part,))
     assert last.descriptor is not None
     return last.descriptor
-
-
-def _read(
-    level: _Level, parts: Sequence[bytes], limit: int | None, found: int, special: bool
-) -> int:
-    """Read the folder of ``level``; return how many entries the walk has found by now."""
-    assert level.descriptor is not None
-    with os.scandir(level.descriptor) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if not (special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                continue
-            found += 1
-            if limit is not None and found > limit:
-                raise too_large(parts, f"more than {limit:,} entries")
-            level.pending.append((os.fsencode(entry.name), status))
-    level.pending.sort(key=itemgetter(0), reverse=True)
-    return found
-
-
-def too_large(parts: Sequence[bytes], how: str) -> InvalidPath:
-    """The refusal to list a folder, with what to do instead."""
-    return InvalidPath(f"{shown(text(b'/'.join(parts)) or '.')} holds {how}; ask for a subfolder")
 
 
 def make_empty(path: Path) -> None:

@@ -12,6 +12,7 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolCallChunk,
 )
+from beray.retraction import retracted_range
 
 LONGEST: Final = 200
 """Characters of a last line."""
@@ -28,6 +29,8 @@ class LastLines:
     def read(self, task_id: int, event: Event) -> str | None:
         """The last line of the task by now; ``None`` where this event says nothing of it."""
         match event:
+            case MsgEventTextChunk() if retracted_range(event):
+                text = event.text
             case MsgEventTextChunk():
                 stream = f"{event.source} {(event.model_extra or {}).get('call_id', '')}"
                 before = self._ends.get(task_id, ("", ""))

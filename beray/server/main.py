@@ -231,7 +231,11 @@ class EmbeddedServer(BeRayServer):
             "sandbox": self.sandbox.kind,
             "runners": str(self.services.runners),
         }
-        write_private(self.settings.data_dir / ANNOUNCE_FILE, json.dumps(announcement))
+        announced = json.dumps(announcement)
+        path = self.settings.data_dir / ANNOUNCE_FILE
+        await asyncio.to_thread(
+            self.services.store.reserve.use, lambda: write_private(path, announced)
+        )
         print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
         self._watch = asyncio.create_task(self._leave_when_idle())
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beray.schema import IDEMPOTENCY_HEADER
 from beray.server.numbers import declared_size
 from beray.server.sessions import state_of
-from beray.server.shortage import SHORTAGE, is_shortage
+from beray.server.shortage import is_shortage, refusal
 from beray.server.store import KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
@@ -124,7 +124,7 @@ class Envelope:
                 return
             if is_shortage(error):
                 log.error("a request met a shortage", request_id=request_id, error=str(error))
-                await fail(503, SHORTAGE, {"Retry-After": "1"})
+                await fail(503, *refusal(error))
                 return
             log.error("a request crashed", request_id=request_id, exc_info=error)
             await fail(500, f"The server failed; its log says why under {request_id}.")

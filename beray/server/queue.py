@@ -18,12 +18,16 @@ from beray.events import MsgError, TaskStatusChanged
 from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairQueue
+from beray.server.refusals import Refused
 from beray.server.runs import Runs
 from beray.server.shortage import patiently
 from beray.server.store import Store, Unfinished
 from beray.server.tables import Task
 from beray.server.workspace import Workspaces
 
+STOP_SECONDS: Final = 20.0
+"""How long a request waits for the end of a run that it has stopped."""
+STOP_RETRY_SECONDS: Final = 2
 LOST: Final = MsgError(code="LOST_WORKER", details="The server ended in the middle of the answer.")
 
 log = structlog.get_logger("beray.queue")
@@ -70,20 +74,20 @@ class RunQueue:
     async def _take_up(self, task: Unfinished, *, has_work_dir: bool) -> None:
         if task.chat is not None:
             # It waits for its user; the answer that was under way is lost.
-            await self._event_log.append(task.id, LOST)
-            await self._say(task.id, "INPUT_REQUIRED", "lost_worker")
+            waits = TaskStatusChanged(status="INPUT_REQUIRED", reason="lost_worker")
+            await self._ends.write(task.id, [LOST, waits])
         elif task.status == "QUEUED":
             await self._complete(task, has_work_dir=has_work_dir)
             if not task.held:
                 self._waiting.add(task.user_id, task.id)
         else:
             log.warning("a run was lost", task_id=task.id)
-            await self._say(task.id, "FAILED", "lost_worker")
+            await self._write_status(task.id, "FAILED", "lost_worker")
 
     async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
         """Do what a server that died while it created a task had still to do."""
         if task.last_seq == 0:
-            await self._say(task.id, "QUEUED", None)
+            await self._write_status(task.id, "QUEUED", None)
         if not has_work_dir:
             log.warning("a work_dir was missing", task_id=task.id)
             try:
@@ -117,20 +121,25 @@ class RunQueue:
     async def stop(self, task_id: int) -> bool:
         """Stop a task; ``False`` where it has ended already.
 
-        Returns at once: the end of a running one is in its event log when it has come.
+        Returns soon: the end of a running one is in its event log when it has come, and that of
+        one that waits as soon as the log can be written.
         """
         if task_id in self._running:
             self._cancel(task_id, "user")
             return True
         self._waiting.remove(task_id)
-        return await self._say(task_id, "STOPPED", "user")
+        return await self._write_status(task_id, "STOPPED", "user")
 
     async def stopped(self, task_id: int) -> None:
-        """Stop a task and return when nothing of it is running any more."""
+        """Stop a task and return when nothing of it is running any more.
+
+        Raises:
+            Refused: 503, this takes longer than ``STOP_SECONDS``.
+        """
         await self.stop(task_id)
         run = self._running.get(task_id)
         if run is not None:
-            await asyncio.wait([run])
+            await ended_in_time(run, f"Task {task_id}")
 
     def _cancel(self, task_id: int, reason: str) -> None:
         # A second cancel would interrupt the sweeping of the first.
@@ -166,19 +175,27 @@ class RunQueue:
             status, reason = "FAILED", "error"
         # It has ended, and only says so now: too late for a stop.
         self._stop_reasons[task_id] = "ended"
-        await self._ends.write(task_id, [TaskStatusChanged(status=status, reason=reason)])
+        await self._write_status(task_id, status, reason)
 
     async def _outcome(self, task_id: int) -> tuple[str, str | None]:
+        await self._ends.written(task_id)
         task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
         if task is None:
             raise TaskEnded(f"task {task_id} is gone")
         outcome = await self._runs.run(task)
         return outcome.status, outcome.reason
 
-    async def _say(self, task_id: int, status: str, reason: str | None) -> bool:
+    async def _write_status(self, task_id: int, status: str, reason: str | None) -> bool:
         """Log a status; ``False`` where the task has ended already."""
-        try:
-            await self._event_log.append(task_id, TaskStatusChanged(status=status, reason=reason))
-        except TaskEnded:
-            return False
-        return True
+        return await self._ends.write(task_id, [TaskStatusChanged(status=status, reason=reason)])
+
+
+async def ended_in_time(run: asyncio.Task[None], what: str) -> None:
+    """Wait for the end of a run that is being stopped.
+
+    Raises:
+        Refused: 503, this takes longer than ``STOP_SECONDS``.
+    """
+    _, running = await asyncio.wait([run], timeout=STOP_SECONDS)
+    if running:
+        raise Refused(503, f"{what} is still being stopped; try again.", STOP_RETRY_SECONDS)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server import secrets
 from beray.server.budget import Budget
+from beray.server.database_errors import is_full
 from beray.server.event_log import EventLog
 from beray.server.file_watch import FileWatch
 from beray.server.quota import OverQuota
@@ -24,7 +25,7 @@ from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
-from beray.server.shortage import is_shortage, patiently
+from beray.server.shortage import delays, is_shortage, patiently
 from beray.server.store import Store
 from beray.server.tables import Task
 from beray.server.task_sink import OutputLimit, TaskSink
@@ -69,7 +70,7 @@ class Runs:
             SQLAlchemyError: its log cannot be written.
         """
         started = time.monotonic()
-        await self._event_log.append(task.id, TaskStatusChanged(status="RUNNING"))
+        await self._begin(task.id)
         budget = Budget(self._store, self._settings, task)
         try:
             outcome, problem = await self._with_access(task, goal or task.goal, budget)
@@ -78,6 +79,19 @@ class Runs:
         if problem is not None:
             await self._event_log.append(task.id, problem)
         return outcome
+
+    async def _begin(self, task_id: int) -> None:
+        """Log that a task runs; wait while the disk is full, instead of using up the queue."""
+        for attempt, seconds in enumerate(delays()):
+            try:
+                await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
+                return
+            except SQLAlchemyError as error:
+                if not is_full(error):
+                    raise
+            if not attempt:
+                log.warning("a task waits for space on the disk", task_id=task_id)
+            await asyncio.sleep(seconds)
 
     async def _with_access(
         self, task: Task, goal: str, budget: Budget
@@ -189,8 +203,8 @@ class Runs:
 
 
 def conversation_file(settings: Settings, task_id: int) -> Path:
-    """Where a runner keeps what it has to know of a chat."""
-    return settings.data_dir / "conversations" / f"{task_id:d}.json"
+    """Return the path of a chat's history; see ``chat_history``."""
+    return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 
 def _warning(network: NetworkState) -> MsgEventCustomUpdate:

@@ -43,12 +43,12 @@ class Credential:
     Attributes:
         names: the digest of the token, and ``api_key_name`` of the API key that it was issued
             for. The credential ends with any of them.
-        expires_at: UTC, ISO 8601.
+        expires_at: UTC, ISO 8601; ``None`` if requests under way do not end at a time.
         detail: of the refusal when it has ended.
     """
 
     names: tuple[str, ...]
-    expires_at: str
+    expires_at: str | None
     detail: object
 
 
@@ -94,22 +94,22 @@ class OpenRequests:
             return opened
         for name in credential.names:
             self._by_name.setdefault(name, set()).add(opened)
-        left = datetime.fromisoformat(credential.expires_at) - datetime.now(UTC)
-        loop = asyncio.get_running_loop()
-        self._timers[opened] = loop.call_later(max(0.0, left.total_seconds()), opened.end)
+        if credential.expires_at is not None:
+            left = datetime.fromisoformat(credential.expires_at) - datetime.now(UTC)
+            loop = asyncio.get_running_loop()
+            self._timers[opened] = loop.call_later(max(0.0, left.total_seconds()), opened.end)
         return opened
 
     def close(self, opened: OpenRequest) -> None:
         """Remove a request that has ended by itself. Idempotent."""
         timer = self._timers.pop(opened, None)
-        if timer is None:
-            return
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
         for name in opened.credential.names:
-            requests = self._by_name[name]
+            requests = self._by_name.get(name, set())
             requests.discard(opened)
             if not requests:
-                del self._by_name[name]
+                self._by_name.pop(name, None)
 
     def end(self, name: str, *, besides: OpenRequest | None = None) -> None:
         """End all requests that were authenticated with a credential.

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
+from beray.server import allowed_addresses
+from beray.server.allowed_addresses import AddressUser
 from beray.server.outbound.allow_list import AllowList
 from beray.server.sandbox import network_policy, uids
 from beray.server.sandbox.bubblewrap import Bind
@@ -30,6 +32,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BERAY_", extra="ignore")
 
     data_dir: Path = Path("beray-data")
+    reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
+    """Disk space that only sign-ins, stops and deletions use; 0: none. See ``reserve.py``."""
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """How many tasks run at once."""
     user_slots: int | None = Field(default=None, ge=0)
@@ -136,8 +140,11 @@ class Settings(BaseSettings):
 
     gateway_allow: str = ""
     """Addresses and networks, with commas, that may call the gateway as nobody in particular."""
-    internal_token_seconds: int = Field(default=900, ge=1)
-    """How long an API key's internal token is good for."""
+    agent_ws_allow: str = ""
+    """Clients of the agent WebSocket that need no credential: comma-separated ``ADDRESS=EMAIL`` and
+    ``NETWORK=EMAIL``, the account that they use. The first entry that fits counts."""
+    internal_token_seconds: int = Field(default=24 * 3600, ge=1)
+    """Lifetime of an API key's internal token after its last use."""
     gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
     """How large an uploaded object may be."""
     s3_bucket: str | None = Field(default=None, min_length=1)
@@ -284,6 +291,12 @@ class Settings(BaseSettings):
                 ) from None
         return networks.strip()
 
+    @field_validator("agent_ws_allow")
+    @classmethod
+    def _address_users(cls, users: str) -> str:
+        allowed_addresses.parse_users(users)
+        return users
+
     @field_validator("mcp_servers", mode="before")
     @classmethod
     def _no_file(cls, path: object) -> object:
@@ -333,6 +346,10 @@ class Settings(BaseSettings):
             if not path.removesuffix("=rw").startswith(("/", "~/")):
                 raise ValueError(f"{path!r} is no absolute path; give them with commas between")
         return paths
+
+    def agent_ws_users(self) -> list[AddressUser]:
+        """Return what ``agent_ws_allow`` names."""
+        return allowed_addresses.parse_users(self.agent_ws_allow)
 
     def network_destinations(self) -> list[Destination]:
         """Return what ``network_allow`` names."""

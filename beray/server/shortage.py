@@ -1,4 +1,7 @@
-"""Shortage of descriptors, processes, threads or memory: it passes, so work waits for its end."""
+"""Shortage of descriptors, processes, threads or memory, and locks that other processes hold.
+
+Both pass, so work waits for their end.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.exc import OperationalError
+
+from beray.server.database_errors import LOCK_RETRY_SECONDS, LOCKED, is_locked
 
 T = TypeVar("T")
 
@@ -25,13 +30,21 @@ log = structlog.get_logger("beray.shortage")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error says that a resource of the machine is used up for now."""
+    """Return whether a resource of the machine is used up, or the database locked, for now."""
+    if is_locked(error):
+        return True
     if isinstance(error, OperationalError):
         code = getattr(error.orig, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in _SQLITE
     if isinstance(error, RuntimeError):
         return str(error) == "can't start new thread"
     return isinstance(error, OSError) and error.errno in _ERRNOS
+
+
+def refusal(error: BaseException) -> tuple[str, dict[str, str]]:
+    """Return the message and the headers of the 503 for a shortage."""
+    text = LOCKED if is_locked(error) else SHORTAGE
+    return text, {"Retry-After": str(LOCK_RETRY_SECONDS)}
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -117,16 +117,19 @@ class Store(Database):
     def replace_password(self, user_id: int, old_hash: str, new_hash: str) -> None:
         """Replace the hash of a password, unless it has changed in the meantime."""
         unchanged = (User.id == user_id) & (User.password_hash == old_hash)
-        with self.writing() as session:
-            session.execute(update(User).where(unchanged).values(password_hash=new_hash))
+        replaced = update(User).where(unchanged).values(password_hash=new_hash)
+        self.recovering(lambda session: session.execute(replaced))
 
     def add_token(self, digest: str, user_id: int, seconds: float) -> None:
-        now = utc_now()
-        with self.writing() as session:
+        now, expires_at = utc_now(), utc_now(seconds)
+
+        def add(session: Session) -> None:
             session.execute(delete(Token).where(Token.expires_at <= now))
             session.add(
-                Token(digest=digest, user_id=user_id, created_at=now, expires_at=utc_now(seconds))
+                Token(digest=digest, user_id=user_id, created_at=now, expires_at=expires_at)
             )
+
+        self.recovering(add)
 
     def session_of_token(self, digest: str) -> tuple[User, str] | None:
         """Return the user of a token and when it expires; ``None`` if there is no such token."""
@@ -140,12 +143,12 @@ class Store(Database):
         return None if found is None else (found[0], found[1])
 
     def remove_token(self, digest: str) -> None:
-        with self.writing() as session:
-            session.execute(delete(Token).where(Token.digest == digest))
+        ended = delete(Token).where(Token.digest == digest)
+        self.recovering(lambda session: session.execute(ended))
 
     def remove_tokens_of(self, user_id: int) -> None:
-        with self.writing() as session:
-            session.execute(delete(Token).where(Token.user_id == user_id))
+        ended = delete(Token).where(Token.user_id == user_id)
+        self.recovering(lambda session: session.execute(ended))
 
     # Tasks
 
@@ -269,16 +272,21 @@ class Store(Database):
 
     def undo_task(self, task_id: int) -> None:
         """Remove a task as if it had never been added: its key is free again."""
-        with self.writing() as session:
+
+        def undo(session: Session) -> None:
             session.execute(delete(CreationKey).where(CreationKey.task_id == task_id))
             session.execute(delete(Task).where(Task.id == task_id))
 
+        self.recovering(undo)
+
     def remove_task(self, task_id: int) -> None:
-        with self.writing() as session:
+        def remove(session: Session) -> None:
             task = session.get(Task, task_id)
             if task is not None:
                 changes.add(session, task.user_id, task_id, None, None, utc_now())
                 session.execute(delete(Task).where(Task.id == task_id))
+
+        self.recovering(remove)
 
     # Usage
 
@@ -342,6 +350,17 @@ class Store(Database):
             values |= {"ended_at": at, "held": False}
         session.execute(update(Task).where(Task.id == task_id).values(values))
         changes.add(session, user_id, task_id, status, reason, at)
+
+    def user_messages(self, task_id: int, after: int, last: int) -> list[tuple[int, str]]:
+        """Return ``seq`` and stored JSON of the user's messages after ``after``, up to ``last``."""
+        wanted = (StoredEvent.task_id == task_id) & StoredEvent.seq.between(after + 1, last)
+        messages = (
+            select(StoredEvent.seq, StoredEvent.body)
+            .where(wanted, StoredEvent.type == "USER_MESSAGE")
+            .order_by(StoredEvent.seq)
+        )
+        with self.reading() as session:
+            return [(seq, body) for seq, body in session.execute(messages)]
 
     def ends_after(self, task_id: int, seq: int) -> int:
         """Return how many events after ``seq`` report the end of an answer, or an error."""

@@ -12,8 +12,10 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgEventTextChunk, MsgUserMessage, TaskStatusChanged
+from beray.retraction import retracted_count
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog, fields_of
+from beray.server.event_places import EventPlaces
 from beray.server.runners.base import Usage
 from beray.server.secrets import SecretFilter
 
@@ -53,9 +55,13 @@ class TaskSink:
         self._between_lines = asyncio.Event()
         self._between_lines.set()
         self._open_lines: set[str] = set()
+        self._places = EventPlaces()
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event, count: int = 1) -> None:
         """Log an event.
+
+        ``retracts`` of a text chunk, a number of the runner's events, is logged as the range of
+        these events in the log.
 
         Raises:
             OutputLimit: there is too much of them.
@@ -65,7 +71,10 @@ class TaskSink:
         if isinstance(event, TaskStatusChanged | MsgUserMessage):
             raise ValueError(f"a runner has said {event.type}")
         self._note_line(event)
-        await self._log(partial(self._secrets.cut, event))
+        if isinstance(event, MsgEventTextChunk) and "retracts" in (event.model_extra or {}):
+            await self._log_retraction(event)
+        else:
+            await self._log(partial(self._secrets.cut, event), count)
 
     def _note_line(self, event: Event) -> None:
         """Keep track of the lines that have begun, one for each command that runs."""
@@ -97,17 +106,36 @@ class TaskSink:
         await self._log(self._secrets.rest)
 
     async def charge(self, usage: Usage) -> None:
+        # A request to a model follows: what is retracted later begins here.
+        await self.flush()
+        self._places.begin()
         self._event_log.used(self._task_id, asdict(usage))
         await self._budget.charge(usage)
 
     async def record(self, usage: Usage) -> None:
         await self._budget.record(usage)
 
-    async def _log(self, cut: Callable[[], Iterable[Event]]) -> None:
+    async def _log_retraction(self, event: MsgEventTextChunk) -> None:
+        """Log a text chunk that retracts events before it; if these are unknown, as a text."""
+        fields = event.model_dump(exclude={"retracts"})
+        async with self._order:
+            # What was kept back is retracted, too.
+            self._places.add(0, self._enqueue_all(self._secrets.rest()))
+            if (span := await self._places.span(retracted_count(event))) is not None:
+                fields["retracts"] = span
+            chunk = MsgEventTextChunk.model_validate(fields)
+            places = self._enqueue_all([*self._secrets.cut(chunk), *self._secrets.rest()])
+            self._places.add(1, places)
+        await asyncio.gather(*places)
+
+    async def _log(self, cut: Callable[[], Iterable[Event]], count: int = 0) -> None:
         """Log what ``cut`` makes of an event, and wait until it is on disk.
 
         One event at a time is cut, encoded and given its place in the log: what the filter
         of secrets keeps back of one comes before the next.
+
+        Args:
+            count: How many events of the runner the event is made of.
         """
         async with self._order:
             events = list(cut())
@@ -116,10 +144,14 @@ class TaskSink:
             else:
                 fields = [fields_of(event) for event in events]
             places = [self._enqueue(*pair) for pair in zip(events, fields, strict=True)]
+            self._places.add(count, places)
         if len(places) == 1:
             await places[0]
         elif places:
             await asyncio.gather(*places)
+
+    def _enqueue_all(self, events: Iterable[Event]) -> list[asyncio.Future[int]]:
+        return [self._enqueue(event, fields_of(event)) for event in events]
 
     def _enqueue(self, event: Event, fields: str) -> asyncio.Future[int]:
         self.has_logged = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from beray.retraction import is_piece, retracted_range
 from beray.server import stored_events
 from beray.server.store import Store
 from beray.server.tables import Task
@@ -22,9 +23,17 @@ def transcript(store: Store, task: Task) -> str:
     parts: list[str] = []
     speaker = ""
     length = 0
+    retracted: tuple[int, int] | None = None
     with store.reading() as session:
         for body in stored_events.newest_first(session, task.id, task.last_seq):
             event = json.loads(body)
+            if (span := retracted_range(event)) is not None:
+                retracted = span
+                continue
+            if retracted is not None and is_piece(event):
+                first, last = retracted
+                if first <= event["seq"] <= last:
+                    continue
             if event["type"] == "USER_MESSAGE":
                 said_by = "User"
             elif event["type"] == "AGENT_EVENT_TEXT_CHUNK" and event.get("source") == "main":

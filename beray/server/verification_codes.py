@@ -93,8 +93,8 @@ class VerificationCodes:
     def withdraw(self, email: str, code: str) -> None:
         """Remove a code that could not be mailed; the next one need not wait."""
         own = VerificationCode.digest == digest(f"{email} {code}")
-        with self._database.writing() as session:
-            session.execute(delete(VerificationCode).where(own, VerificationCode.email == email))
+        withdrawn = delete(VerificationCode).where(own, VerificationCode.email == email)
+        self._database.recovering(lambda session: session.execute(withdrawn))
         self._issued.undo(email)
 
     def check(self, email: str, client: Client, code: str) -> None:
@@ -131,15 +131,13 @@ class VerificationCodes:
 
     def remove(self, email: str) -> None:
         """Remove all codes of an e-mail address, which is registered now."""
-        with self._database.writing() as session:
-            session.execute(delete(VerificationCode).where(VerificationCode.email == email))
+        removed = delete(VerificationCode).where(VerificationCode.email == email)
+        self._database.recovering(lambda session: session.execute(removed))
 
     def remove_expired(self) -> None:
         """Remove the codes that are not valid any more."""
-        with self._database.writing() as session:
-            session.execute(
-                delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
-            )
+        expired = delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
+        self._database.recovering(lambda session: session.execute(expired))
 
     def _require_space(self, pending: int | None) -> None:
         if (pending or 0) >= MAX_PENDING:

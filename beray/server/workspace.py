@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,12 @@ from typing import BinaryIO, Final, Self
 
 import structlog
 
+from beray import wire_names
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
 from beray.server.quota import DiskSpace
+from beray.server.reserve import FILE_NAME, SpaceReserve
 from beray.server.sandbox.ownership import set_owner
 from beray.server.writer import Writer, require_free
 
@@ -38,14 +41,18 @@ __all__ = [
 ]
 
 TREE_LIMIT: Final = 10_000
-"""Most entries that a tree lists, unless said otherwise."""
+"""Default limit of the entries in one listing."""
 INCOMING: Final = ".incoming"
 ASIDE: Final = ".aside"
 """Directory for work_dirs that belong to no task of the database."""
 KNOWN_SPACES: Final = 4096
 """Number of work_dirs whose last measurement is remembered."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
-# Each entry repeats the path of its folder: few, but very deep, entries are long to tell.
+# Each entry repeats the path of its folder: few, but very deep, entries are long to list.
+_WAY_OUT: Final = (
+    "list it in pages (limit=1000, then the Link of each page) or one level at a time (depth=1), "
+    "as `beray ls`, list_files_tree() and iter_files() do, or list a subfolder"
+)
 _FIRST_SECOND: Final = int(datetime(1, 1, 2, tzinfo=UTC).timestamp())
 _LAST_SECOND: Final = int(datetime(9999, 12, 30, tzinfo=UTC).timestamp())
 
@@ -62,6 +69,7 @@ class Workspaces:
     Args:
         space_of: returns the quota of the work_dir at a path; without it, there is none.
         uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
+        reserve: space that the removal of a work_dir may use.
     """
 
     def __init__(
@@ -70,8 +78,10 @@ class Workspaces:
         space_of: Callable[[Path], DiskSpace] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
+        reserve: SpaceReserve | None = None,
     ) -> None:
         self.root = root
+        self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
         self._space_of = space_of
         self._spaces: dict[int, DiskSpace] = {}
@@ -148,7 +158,7 @@ class Workspaces:
         with self._lock:
             self._spaces.pop(task_id, None)
         grave = self._incoming / uuid.uuid4().hex
-        grave.mkdir(mode=0o700)
+        self._reserve.use(lambda: grave.mkdir(mode=0o700))
         with _folder(self.root) as root, _folder(grave) as bottom:
             name = self.path(task_id).name
             with suppress(FileNotFoundError):
@@ -228,23 +238,66 @@ class Workspace:
     def tree(self, path: str = ".", *, limit: int = TREE_LIMIT) -> list[FileItem]:
         """Return the files and folders below ``path``, each folder before what is in it.
 
-        Sorted by the parts of their paths. Links and special files are left out; a name
-        that is not UTF-8 is shown with U+FFFD, and what it names cannot be asked for.
+        Sorted by the parts of their paths on disk. Links and special files are left out.
 
         Raises:
             InvalidPath: also where there are more than ``limit`` entries.
         """
         parts = beneath.parse(path)
         items: list[FileItem] = []
-        told = 0
+        path_bytes = 0
         walk = folders.walk(self.descriptor, parts, limit=limit)
         with refusals(shown(path)), closing(walk) as entries:
-            for entry in entries:
-                told += len(entry.path)
-                if told > _TREE_PATH_BYTES:
-                    raise folders.too_large(parts, "paths too long to list together")
-                items.append(_item(entry))
+            try:
+                for entry in entries:
+                    path_bytes += len(entry.path)
+                    if path_bytes > _TREE_PATH_BYTES:
+                        raise folders.TooManyEntries(
+                            f"{shown(path or '.')} holds paths that are too long to list together"
+                        )
+                    items.append(_item(entry))
+            except folders.TooManyEntries as error:
+                raise InvalidPath(f"{error.reason}; {_WAY_OUT}") from None
         return items
+
+    def page(
+        self,
+        path: str = ".",
+        *,
+        limit: int,
+        depth: int | None = None,
+        after: Sequence[bytes] = (),
+    ) -> FilePage:
+        """Return a page of the listing of ``path``, in the order of ``tree``.
+
+        It takes time and memory in proportion to ``limit``, and time in proportion to the number
+        of files in the folders that it begins in. Folders with a path that is too long for
+        any call are listed without what is in them.
+
+        Args:
+            limit: Maximum number of entries. A page with very long paths is shorter.
+            depth: Number of levels: 1 for what is in the folder itself.
+            after: The position after which the page starts; see ``FilePage.end``.
+
+        Raises:
+            InvalidPath, MissingPath: for ``path``.
+        """
+        parts = beneath.parse(path)
+        items: list[FileItem] = []
+        path_bytes = 0
+        end: bytes | None = None
+        walk = folders.walk(
+            self.descriptor, parts, depth=depth, after=after, at_once=limit + 1,
+            path_bytes=beneath.PATH_BYTES,
+        )  # fmt: skip
+        with refusals(shown(path)), closing(walk) as entries:
+            for entry in entries:
+                path_bytes += len(entry.path)
+                if end is not None and (len(items) == limit or path_bytes > _TREE_PATH_BYTES):
+                    return FilePage(items, tuple(end.split(b"/")[len(parts) :]))
+                items.append(_item(entry))
+                end = entry.path
+        return FilePage(items, None)
 
     def open_file(self, path: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a regular file for reading, unbuffered; the caller closes it."""
@@ -300,6 +353,19 @@ class Workspace:
             os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class FilePage:
+    """A page of a listing.
+
+    Attributes:
+        end: Position of the last item below the listed folder, to continue after; ``None`` on the
+            last page.
+    """
+
+    items: list[FileItem]
+    end: tuple[bytes, ...] | None
+
+
 def utc_seconds(nanoseconds: int) -> int:
     """A modification time in whole seconds since 1970, within the years that dates have."""
     return min(max(nanoseconds // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
@@ -309,8 +375,8 @@ def _item(entry: folders.Entry) -> FileItem:
     changed = datetime.fromtimestamp(utc_seconds(entry.status.st_mtime_ns), UTC)
     milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
     return {
-        "name": beneath.text(entry.name),
-        "path": beneath.text(entry.path),
+        "name": wire_names.encode(entry.name),
+        "path": wire_names.encode(entry.path),
         "type": "directory" if entry.is_folder else "file",
         "size": 0 if entry.is_folder else entry.status.st_size,
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",

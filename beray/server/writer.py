@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from beray import wire_names
 from beray.server import beneath
 from beray.server.beneath import open_folder, refusals, shown
 from beray.server.quota import Reservation
@@ -41,7 +42,7 @@ class Writer:
         staged: Path,
         reservation: Reservation | None,
     ) -> None:
-        self.path = beneath.text(b"/".join([*parents, name]))
+        self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
         self._workspace = workspace
         self._asked = asked

@@ -97,26 +97,6 @@ async def test_tcp_ends_without_a_close_frame(agent: ScriptedAgent) -> None:
     assert (await broken_off(agent, script)).details == "the connection broke"
 
 
-async def test_a_binary_frame(agent: ScriptedAgent) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.socket.send(b"\x00")
-        await peer.gone()
-
-    assert (await broken_off(agent, script)).code == "UNEXPECTED_MSG_TYPE"
-
-
-@pytest.mark.parametrize(
-    "frame", ["{", "[1]", '{"type": "AGENT_EVENT_TEXT_CHUNK"}', '{"type": "ERROR", "code": 5}', ""]
-)
-async def test_a_frame_that_is_no_message(agent: ScriptedAgent, frame: str) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.socket.send(frame)
-        await peer.gone()
-
-    error = await broken_off(agent, script)
-    assert error.code == "PARSE_ERROR"
-
-
 async def test_a_frame_that_breaks_the_protocol(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         peer.raw(b"\xff\x00")

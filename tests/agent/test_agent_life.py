@@ -29,7 +29,7 @@ async def _own_close_thrice(peer: Peer, api: AgentApi) -> None:
 
 
 async def _reader_error(peer: Peer, api: AgentApi) -> None:
-    await peer.socket.send("{")
+    peer.raw(b"\x81\x01\xff")  # a text frame that is not UTF-8
 
 
 async def _both_close(peer: Peer, api: AgentApi) -> None:

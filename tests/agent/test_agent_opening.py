@@ -145,6 +145,20 @@ async def test_other_answers_to_the_handshake(
     assert error.details == f"the server answered {status}: because"
 
 
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(401, ": the token is missing or invalid"), (404, ": there is no agent at this URL"),
+     (422, ": the chat id is invalid"), (418, "")],
+)  # fmt: skip
+async def test_a_refusal_without_a_body_is_explained(
+    agent: ScriptedAgent, status: int, meaning: str
+) -> None:
+    agent.answer(status, b"")
+    error = await refusal(agent)
+    assert not isinstance(error, AgentBusyException)
+    assert error.details == f"the server answered {status}{meaning}"
+
+
 async def test_a_redirect_to_another_host_is_not_followed(agent: ScriptedAgent) -> None:
     async with scripted() as stranger:
         for scheme in ("ws", "http"):
@@ -251,33 +265,6 @@ def test_the_agents_client_costs_only_those_who_use_it() -> None:
             timeout=60,
         )
         assert done.stdout == "[]\n"
-
-
-@pytest.mark.parametrize(
-    ("base", "address"),
-    [
-        ("http://host", "ws://host/v1/agent_ws/0/"),
-        ("https://host:8443/agents/", "wss://host:8443/agents/v1/agent_ws/0/"),
-        ("ws://[::1]:9", "ws://[::1]:9/v1/agent_ws/0/"),
-    ],
-)
-def test_addresses(base: str, address: str) -> None:
-    assert opening.address(base, 0) == address
-
-
-def test_a_chats_id_cannot_name_another_path() -> None:
-    assert opening.address("http://h", "a/../b?c") == "ws://h/v1/agent_ws/a%2F..%2Fb%3Fc/"
-    for bad in ("", ".", "..", "\ud800"):
-        with pytest.raises(InvalidArgument):
-            opening.address("http://h", bad)
-
-
-@pytest.mark.parametrize(
-    "base", ["", "host", "ftp://h", "http://", "http://u:p@h", "http://h?x", "http://h:99999"]
-)
-def test_a_base_url_that_is_none(base: str) -> None:
-    with pytest.raises(ConfigurationError):
-        AgentApi("a", base)
 
 
 def test_arguments_that_cannot_be_used() -> None:

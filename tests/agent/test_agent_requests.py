@@ -85,19 +85,23 @@ async def test_text_and_attachments_are_sent_as_the_page_says(agent: ScriptedAge
     ]
 
 
-async def test_messages_of_unknown_types_are_handed_on(agent: ScriptedAgent) -> None:
+async def test_messages_of_unknown_types_go_to_the_callback(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         await peer.status()
         await peer.heard()
-        await peer.say("AGENT_EVENT_HUM", tune="a", source="main")
+        await peer.chunk("la")
+        await peer.say("AGENT_EVENT_HUM", tune="a", source=None)
         await peer.end()
         await peer.gone()
 
     agent.scripts.append(script)
-    async with AgentApi("a", agent.url) as api:
-        first, _ = [event async for event in api.send_message("sing")]
-    assert isinstance(first, MsgUnknown)
-    assert first.model_dump() == {"type": "AGENT_EVENT_HUM", "tune": "a", "source": "main"}
+    others: list[AnyServerMessage] = []
+    async with AgentApi("a", agent.url, others.append) as api:
+        events = [event async for event in api.send_message("sing")]
+        assert texts(events) == ["la", "AGENT_EVENT_END"]
+    assert isinstance(others[0], MsgUnknown)
+    assert others[0].model_dump() == {"type": "AGENT_EVENT_HUM", "tune": "a", "source": None}
+    assert len(others) == 1
 
 
 async def test_a_second_message_is_refused_and_the_first_goes_on(

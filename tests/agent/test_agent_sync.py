@@ -20,10 +20,12 @@ from tests.agent.scripted_agent import Peer, ScriptedAgent
 
 
 async def script(peer: Peer) -> None:
-    """Friendly; says two words and no end to "wait", and closes at "close"."""
+    """Friendly; says two words and no end to "wait", closes at "close", sends "{" at "malformed"."""
     await peer.status()
     while True:
         text = (await peer.heard())["text"]
+        if text == "malformed":
+            await peer.socket.send("{")
         if text == "close":
             await peer.socket.close(1011)
             return
@@ -220,3 +222,23 @@ def test_a_script_that_closes_nothing_ends(agent: ScriptedAgent, waits: bool) ->
         _, errors = script.communicate(timeout=10)
     assert ("KeyboardInterrupt" in errors) is waits
     assert waits or errors == ""
+
+
+def test_on_disconnect_receives_the_object(agent: ScriptedAgent) -> None:
+    ended: list[object] = []
+    with SyncAgentApi("one", agent.url, on_disconnect=lambda api: ended.append(api)) as api:
+        list(api.send_message("hello"))
+    with SyncAgentApi("two", agent.url, on_disconnect=lambda: ended.append(2)):
+        pass
+    assert ended == [api, 2]
+    assert api.id == "one" and api.url.endswith("/v1/agent_ws/0/")
+
+
+def test_a_malformed_frame_leaves_the_connection_open(agent: ScriptedAgent) -> None:
+    with SyncAgentApi("a", agent.url) as api:
+        with pytest.raises(AgentException, match="PARSE_ERROR"):
+            list(api.send_message("malformed"))
+        assert [event.type for event in api.send_message("a")] == [
+            "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_END"
+        ]  # fmt: skip
+    assert len(agent.requests) == 1

@@ -9,6 +9,7 @@ import pytest
 
 from beray.cli.uploads import plan
 from beray.exceptions import ConfigurationError
+from beray.wire_names import ANY_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +78,12 @@ def test_a_pipe_is_refused() -> None:
         plan([Path("pipe")])
 
 
-@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX alone")
-def test_a_name_that_is_not_text_is_refused() -> None:
-    name = os.fsdecode(b"\xff.txt")
-    try:
-        Path(name).write_text("x")
-    except OSError:
-        pytest.skip("the file system refuses the name itself")
-    with pytest.raises(ConfigurationError, match="UTF-8"):
-        plan([Path(name)])
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+def test_a_name_that_is_not_utf8_gets_its_wire_name(folder: Path) -> None:
+    names = (b"caf\xe9/\xff.txt", "caf␦E9/literal".encode())
+    for name in names:
+        place = folder / os.fsdecode(name)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("x")
+    assert set(paths(os.fsdecode(b"caf\xe9")).values()) == {"caf␦E9/␦FF.txt"}
+    assert set(paths("caf␦E9").values()) == {"caf␦E2␦90␦A6E9/literal"}

@@ -115,6 +115,63 @@ def test_the_password_form(wire: responses.RequestsMock) -> None:
     assert client._session.headers["Authorization"] == "Bearer tok"
 
 
+def test_the_password_form_takes_email_as_documented(wire: responses.RequestsMock) -> None:
+    form = {"username": "e@x", "password": "p"}
+    client = BeRayClient()
+    for sign_in in (
+        lambda: client.login_with_form(email="e@x", password="p"),
+        lambda: client.login_with_form(username="e@x", password="p"),
+    ):
+        matching = [matchers.urlencoded_params_matcher(form)]
+        wire.post(f"{API}/auth/token", json=SESSION, match=matching)
+        assert sign_in() == SESSION
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"email": "a@x"}, {"password": "p"}, {"username": "a", "email": "b", "password": "p"}],
+)
+def test_the_password_form_needs_a_name_and_a_password(arguments: Any) -> None:
+    with pytest.raises(InvalidArgument, match="either username or email"):
+        BeRayClient().login_with_form(**arguments)
+
+
+def test_published_attributes() -> None:
+    client = BeRayClient("http://localhost:8000/")
+    assert client.base_url == "http://localhost:8000"
+    assert client.api_base_url == "http://localhost:8000/api/v1"
+    assert isinstance(client._session, requests.Session)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "detail"),
+    [
+        (APIError(404, "x"), 404, "x"),
+        (APIError(500, {"why": 1}), 500, {"why": 1}),
+        (APIError(status_code=404, error_detail="x"), 404, "x"),
+        (NotFoundError(404, "x"), 404, "x"),
+        (NotFoundError("x"), 404, "x"),
+        (ConflictError(409, error_detail=[1]), 409, [1]),
+        (AuthenticationError("x"), 401, "x"),
+        (AuthenticationError(), 401, None),
+        (AuthenticationError(403, "x"), 403, "x"),
+        (UnprocessableEntityError(), 422, None),
+        (APIError("text", status_code=500), 500, None),
+    ],
+)
+def test_errors_are_constructed_as_in_mocks(error: APIError, status: int, detail: Any) -> None:
+    assert (error.status_code, error.error_detail) == (status, detail)
+    assert isinstance(error, BeRayException)
+    assert "x" in str(error) or detail != "x"
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_an_error_without_any_status() -> None:
+    with pytest.raises(TypeError, match="APIError needs the status"):
+        APIError("x")
+
+
 @pytest.mark.parametrize(
     ("path", "content", "given", "body", "kind"),
     [

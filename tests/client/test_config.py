@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beray import config
+from beray import BeRayClient, config
 from beray.config import LOCAL, Profiles, Target, resolve, write_private
 from beray.exceptions import ConfigurationError
 
@@ -167,3 +167,24 @@ def test_a_settings_file_that_stays_locked_is_an_error(
         profiles.sign_in(Target(WORK, "work"), "tok", "e")
     profiles.sign_in(Target(WORK, "work"), "tok", "e")
     assert Profiles(profiles.path).names() == ["work"]
+
+
+def test_a_client_from_the_environment(
+    beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, user = beray_client.base_url, beray_client.get_current_user()
+    token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
+    monkeypatch.setenv("BERAY_URL", f"{url}/")
+    monkeypatch.setenv("BERAY_TOKEN", token)
+    with BeRayClient.from_env(max_retries=0) as client:
+        assert (client.base_url, client.get_current_user()) == (url, user)
+    Profiles().sign_in(Target(url, "work"), token, "me@work.example")
+    monkeypatch.delenv("BERAY_URL")
+    monkeypatch.delenv("BERAY_TOKEN")
+    for client in (BeRayClient.from_env("work"), BeRayClient.from_env()):
+        assert client.get_current_user() == user
+    monkeypatch.setenv("BERAY_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("BERAY_TOKEN", "of another server")
+    assert BeRayClient.from_env("work").get_current_user() == user
+    with pytest.raises(ConfigurationError, match="no profile 'other'"):
+        BeRayClient.from_env("other")

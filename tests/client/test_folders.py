@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from beray import InvalidArgument, NotFoundError, TransferError, digests, folders
+from beray import InvalidArgument, NotFoundError, digests, folders
 from beray.files import Transfer
 from beray.schema import FileItem, UploadedFile
 
@@ -116,11 +116,10 @@ def test_a_folder_that_is_excluded_need_not_be_readable(unreadable: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
-def test_a_name_that_is_not_text_is_told_before_anything_is_uploaded(source: Path) -> None:
+def test_a_name_that_is_not_utf8_has_its_wire_name_in_the_work_dir(source: Path) -> None:
     work_dir = WorkDir()
     (source / os.fsdecode(b"z\xff.py")).write_text("1")
-    with pytest.raises(TransferError, match=r"z\\udcff\.py") as caught:
-        folders.upload(work_dir, source)
-    str(caught.value).encode()
-    assert work_dir.files == {}
-    assert folders.upload(work_dir, source, exclude=["z*"]).uploaded
+    assert "dst/z␦FF.py" in folders.upload(work_dir, source, "dst").uploaded
+    assert "dst/z␦FF.py" in folders.upload(work_dir, source, "dst").unchanged
+    excluded = folders.upload(WorkDir(), source, exclude=[os.fsdecode(b"z\xff*")])
+    assert "z␦FF.py" not in excluded.uploaded

@@ -15,6 +15,7 @@ import pytest
 from support import done
 
 from beray import (
+    APIError,
     AuthenticationError,
     BeRayClient,
     ConnectionFailed,
@@ -23,6 +24,7 @@ from beray import (
     StreamGapError,
     StreamInterrupted,
     StreamState,
+    reconnecting,
     sse,
 )
 from beray.testing import Answer, FaultServer, RunningServer
@@ -52,7 +54,7 @@ def stream(*bodies: Answer) -> list[Answer]:
     return list(bodies)
 
 
-def answer(body: bytes, **options: Any) -> Answer:
+def answer(body: bytes | list[bytes], **options: Any) -> Answer:
     return Answer(body, headers=SSE, **({"framing": "chunked"} | options))
 
 
@@ -337,3 +339,54 @@ def test_an_event_is_given_when_its_last_byte_has_arrived(framing: str) -> None:
         assert [next(updates)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
         updates.close()
         assert len(server.requests) == 1
+
+
+def test_keep_alives_of_a_server_that_breaks_each_connection_are_no_success() -> None:
+    body = FAST + b": alive\n\n: alive\n\n" + wire(EVENTS[1])
+    broken = answer(body, drop_at=len(body) - 1)
+    script = [answer(FAST + wire(EVENTS[0])), *[broken] * 100]
+    with FaultServer(script) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.2)
+        assert next(updates) == EVENTS[0]
+        updates._connections.first_delay = 0.01
+        with pytest.raises(ConnectionFailed, match=r"failed \d+ times in a row, within 0.2 s"):
+            list(updates)
+        assert len(server.requests) > 2
+
+
+@pytest.mark.parametrize("failure", [Answer(b'{"detail":"damaged"}', 500), answer(b": hi\n\n")])
+def test_events_between_failures_stop_the_clock(failure: Answer) -> None:
+    script: list[Answer] = []
+    for seq in range(1, 30):
+        script += [answer(FAST + wire(event(seq))), failure]
+    script.append(answer(wire(event(30, "COMPLETED"))))
+    with FaultServer(script) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.5)
+        updates._connections.first_delay = 0.03
+        assert [update["seq"] for update in updates] == list(range(1, 31))
+
+
+def test_an_idle_task_behind_a_proxy_that_cuts_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconnecting, "HEALTHY_SECONDS", 0.05)
+    alive = answer([FAST, *[b": alive\n\n"] * 4], pause=0.03, drop_at=len(FAST) + 40, reset=True)
+    with FaultServer([*[alive] * 12, answer(wire(*EVENTS))]) as server:
+        updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.05)
+        assert list(updates) == EVENTS
+        assert updates.healthy_at > 0.0
+        assert len(server.requests) == 13
+
+
+def test_a_failure_that_is_permanent_is_raised_at_once() -> None:
+    damaged = Answer(b'{"detail":"damaged"}', 500, {"X-Should-Retry": "false"})
+    with FaultServer([answer(FAST + wire(EVENTS[0])), damaged, damaged]) as server:
+        client = BeRayClient(server.url)
+        updates = client.stream_task_updates(1)
+        assert next(updates) == EVENTS[0]
+        with pytest.raises(APIError, match="damaged") as caught:
+            next(updates)
+        assert caught.value.is_permanent
+        with pytest.raises(APIError, match="damaged"):
+            client.get_task(1)
+        assert len(server.requests) == 3

@@ -17,6 +17,7 @@ from beray import (
     BeRayException,
     InvalidArgument,
     NotFoundError,
+    StreamInterrupted,
     TaskFailed,
     WaitTimeout,
 )
@@ -182,6 +183,19 @@ def test_a_server_whose_answer_is_older_than_its_stream() -> None:
     answers = [task("RUNNING"), stream(status(1, "FAILED"), ids=False), task("RUNNING")]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         assert client.wait(1)["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+def test_a_stream_that_ends_without_an_end_is_no_timeout(timeout: float | None) -> None:
+    first = Answer(b'data: {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "a"}\n\n', headers=SSE)
+    # The task seems to have ended when the stream closes, and runs when it is read again.
+    answers = [task("RUNNING"), first, task("COMPLETED"), task("RUNNING")]
+    with (
+        FaultServer(answers) as server,
+        BeRayClient(server.url) as client,
+        pytest.raises(StreamInterrupted, match=r"task 1 ended, but the task is RUNNING.*wait\(1\)"),
+    ):
+        client.wait(1, timeout)
 
 
 def test_a_server_that_does_not_answer_in_time() -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ import pytest
 import requests
 from gateway_support import Agent, exchange
 from raw_http import RawConnection
-from support import sleepers, until
+from support import Following, sleepers, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.exceptions import BeRayException
 from beray.server.gateway.prefabs import archives
 from beray.server.sessions import Connection, Credential, OpenRequests
+from beray.server.store import utc_now
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
@@ -61,24 +60,6 @@ def log_out(server: RunningServer, headers: dict[str, str]) -> None:
     """End a session without the client that has it."""
     url = f"{server.url}/api/v1/auth/logout"
     assert requests.post(url, headers=headers, timeout=30).status_code == 200
-
-
-class Following(threading.Thread):
-    """Iterates in a thread. ``error`` is what ended it."""
-
-    def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
-        super().__init__(daemon=True)
-        self._iterate = iterate
-        self.seen: list[Any] = []
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            for one in self._iterate():
-                self.seen.append(one)
-        except (BeRayException, requests.RequestException) as error:
-            self.error = error
 
 
 def running_task(client: BeRayClient, mark: str) -> int:
@@ -244,19 +225,29 @@ def test_runs_end_with_their_api_key(
     assert exchange(server, caller.api_key).status_code == 401
 
 
-def test_an_upload_ends_when_its_token_expires(tmp_path: Path) -> None:
-    with RunningServer.start(tmp_path / "data", BERAY_INTERNAL_TOKEN_SECONDS="3") as server:
+def test_an_upload_under_way_is_a_use_of_its_token(tmp_path: Path) -> None:
+    with (
+        RunningServer.start(tmp_path / "data") as server,
+        closing(sqlite3.connect(server.data_dir / "beray.sqlite3", isolation_level=None)) as opened,
+    ):
         agent = Agent.new(server)
+        first_expiry = utc_now(5.0)
+        opened.execute("UPDATE internal_tokens SET expires_at = ?", (first_expiry,))
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            b"content\r\n--b--\r\n"
+        )
         with RawConnection(server.url) as connection:
             connection.send(
                 b"POST /internal/files/upload HTTP/1.1\r\nHost: {host}\r\n"
-                b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n"
-                + f"X-Internal-Token: {agent.token}\r\n\r\n--b\r\n".encode()
-                + b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nbeginning'
+                b"Content-Type: multipart/form-data; boundary=b\r\n"
+                + f"Content-Length: {len(body)}\r\n".encode()
+                + f"X-Internal-Token: {agent.token}\r\n\r\n".encode()
+                + body[:-10]
             )
-            answer = connection.answer()
-            assert answer.status == 401
-            assert json.loads(answer.body)["detail"]["error_code"] == "INVALID_TOKEN"
+            until(lambda: first_expiry < utc_now())
+            connection.send(body[-10:])
+            assert connection.answer().status == 200
 
 
 def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: BeRayClient) -> None:

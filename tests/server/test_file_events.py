@@ -102,7 +102,7 @@ async def test_where_nothing_can_be_watched_it_is_looked_at(
 async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_watch, "MOST_FILES", 10)
+    monkeypatch.setattr(file_watch, "MAX_ENTRIES", 10)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
     watch = FileWatch(tmp_path)

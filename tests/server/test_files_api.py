@@ -102,17 +102,6 @@ def test_the_tree(files: Files) -> None:
     assert (refused.status_code, "not a folder" in detail(refused)) == (422, True)
 
 
-def test_a_tree_over_the_limit_says_what_to_do(files: Files) -> None:
-    (files.work_dir / "few").mkdir()
-    (files.work_dir / "many").mkdir()
-    for number in range(10_000):
-        os.close(os.open(files.work_dir / f"many/{number}", os.O_CREAT))
-    response = files.call("GET", "tree")
-    assert response.status_code == 422
-    assert detail(response) == "'.' holds more than 10,000 entries; ask for a subfolder"
-    assert files.call("GET", "tree", "few").json() == []
-
-
 def members(response: requests.Response) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(response.content)) as opened:
         assert opened.testzip() is None

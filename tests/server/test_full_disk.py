@@ -1,17 +1,21 @@
-"""A disk that is full for a while: every run gets its end once there is space again."""
+"""A full disk: what frees space still works, and every run gets its end."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from gateway_files import down, removed, up, up_temp
+from gateway_support import Agent, exchange
 from support import sleepers, text, until
 
-from beray import APIError
+from beray import APIError, BeRayClient
+from beray.server.reserve import FILE_NAME
 from beray.testing import RunningServer
+from beray.testing.server import PASSWORD
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def fill(disk: Path) -> Path:
 
 
 def test_tasks_end_once_the_disk_has_space(small_disk: Path) -> None:
-    server = RunningServer.start(small_disk / "data", BERAY_SLOTS="4")
+    server = RunningServer.start(small_disk / "data", BERAY_SLOTS="4", BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
         tasks = [client.create_task(f"!sleep {seconds}") for seconds in (2.5, 3.5)]
         stopped = client.create_task("!sleep 600")
@@ -64,7 +68,8 @@ def test_tasks_end_once_the_disk_has_space(small_disk: Path) -> None:
 
 
 def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
-    with RunningServer.start(small_disk / "data") as server, server.sign_up() as client:
+    server = RunningServer.start(small_disk / "data", BERAY_RESERVE_BYTES="0")
+    with server, server.sign_up() as client:
         chat = client.open_chat("notes")
         client.send_chat_message("notes", "!sleep 2.5")
         until(lambda: sleepers("2.5"))
@@ -77,3 +82,106 @@ def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
         client.send_chat_message("notes", "!echo again")
         until(lambda: "again\n" in text(client.get_task(chat["id"])["events"]))
         until(lambda: client.get_task(chat["id"])["status"] == "INPUT_REQUIRED")
+
+
+RESERVE = 4 * 1024 * 1024
+
+
+def reserved(disk: Path) -> int:
+    return (disk / "data" / FILE_NAME).stat().st_size
+
+
+@pytest.fixture
+def server(small_disk: Path) -> Iterator[RunningServer]:
+    settings = {"BERAY_RESERVE_BYTES": str(RESERVE), "BERAY_SLOTS": "1"}
+    with RunningServer.start(small_disk / "data", **settings) as server:
+        yield server
+
+
+def use_up(disk: Path, client: BeRayClient) -> Path:
+    """Fill the disk, and what the write-ahead log has left for ordinary writes."""
+    until(lambda: reserved(disk) == RESERVE)
+    filler = fill(disk)
+    with pytest.raises(APIError):
+        while True:
+            client.create_task("!true " + "x" * 100_000, start=False)
+    return filler
+
+
+def refused(call: Callable[[], object]) -> bool:
+    with pytest.raises(APIError) as caught:
+        call()
+    return caught.value.status_code == 507
+
+
+def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
+    small_disk: Path, server: RunningServer
+) -> None:
+    address = "ada@example.test"
+    with server.sign_up(address) as client:
+        agent = Agent.new(server)
+        temporary = up_temp(agent, session_id="s").json()["s3_url"]
+        permanent = up(agent)["s3_url"]
+        key = client.create_api_key("k", "scout")
+        client.open_chat("notes")
+        running = client.create_task("!sleep 601")["id"]
+        held = client.create_task("!true", start=False)["id"]
+        until(lambda: sleepers("601") and client.get_task(running)["status"] == "RUNNING")
+        use_up(small_disk, client)
+        assert refused(lambda: client.create_task("!true"))
+        assert refused(lambda: client.open_chat("another"))
+        assert refused(lambda: client.upload_file(running, "file", b"x" * 4096))
+        assert up_temp(agent).status_code == 507
+        again = server.client()
+        again.login(address, PASSWORD)
+        again.logout()
+        client.login(address, PASSWORD)
+        client.stop_task(running)
+        client.stop_task(held)
+        for task_id in (running, held):
+            last = list(client.stream_task_updates(task_id))[-1]
+            assert (last["status"], last["reason"]) == ("STOPPED", "user")
+        assert exchange(server, key["key"]).status_code == 200
+        client.revoke_api_key(key["id"])
+        assert removed(agent, permanent).json() == {"deleted_count": 1}
+        cleaned = agent.files("DELETE", "cleanup_temp", params={"session_id": "s"})
+        assert cleaned.json() == {"deleted_count": 1}
+        assert down(agent, temporary).status_code == 404
+        for task in client.list_tasks():
+            client.delete_task(task["id"])
+        assert client.list_tasks() == []
+
+
+def test_a_queue_waits_for_space(small_disk: Path, server: RunningServer) -> None:
+    with server.sign_up() as client:
+        first = client.create_task("!sleep 603")["id"]
+        queued = [client.create_task("!echo done")["id"] for _ in range(2)]
+        until(lambda: sleepers("603") and client.get_task(first)["status"] == "RUNNING")
+        filler = use_up(small_disk, client)
+        client.stop_task(first)
+        assert list(client.stream_task_updates(first))[-1]["status"] == "STOPPED"
+        until(lambda: "a task waits for space on the disk" in server.log.read_text())
+        assert {client.get_task(task_id)["status"] for task_id in queued} == {"QUEUED"}
+        filler.unlink()
+        for task_id in queued:
+            assert list(client.stream_task_updates(task_id))[-1]["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("leaves", ["stop", "kill"])
+def test_a_server_starts_on_a_full_disk(
+    small_disk: Path, server: RunningServer, leaves: str
+) -> None:
+    address = "ada@example.test"
+    with server.sign_up(address) as client:
+        task = client.create_task("!sleep 602")["id"]
+        until(lambda: sleepers("602") and reserved(small_disk) == RESERVE)
+        fill(small_disk)
+        getattr(server, leaves)()
+        until(lambda: not sleepers("602"))
+        fill(small_disk)
+        server.restart()
+        client.login(address, PASSWORD)
+        last = list(client.stream_task_updates(task))[-1]
+        assert last["status"] == "FAILED"
+        client.delete_task(task)
+        assert client.list_tasks() == []

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, open_descriptors, staged
+from work_dirs import TASK, make_chain, open_descriptors, staged
 
 from beray.server import folders
 from beray.server.workspace import InvalidPath, Workspace, Workspaces
@@ -78,12 +78,12 @@ def test_a_tree_of_a_bad_path_is_refused(workspace: Workspace, path: str) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
-def test_a_name_that_is_not_utf8_is_shown_with_a_stand_in(
+def test_a_name_that_is_not_utf8_is_listed_by_its_wire_name(
     workspace: Workspace, work_dir: Path
 ) -> None:
     Path(os.fsdecode(os.fsencode(work_dir) + b"/bad\xff")).write_bytes(b"")
     (item,) = workspace.tree()
-    assert item["name"] == item["path"] == "bad\ufffd"
+    assert item["name"] == item["path"] == "bad␦FF"
 
 
 def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
@@ -94,22 +94,9 @@ def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
     for number in range(8):
         (work_dir / "many" / str(number)).write_bytes(b"")
     assert len(workspace.tree(limit=10)) == 10
-    with pytest.raises(InvalidPath, match=r"'\.' holds more than 9 entries; ask for a subfolder"):
+    with pytest.raises(InvalidPath, match=r"'\.' holds more than 9 entries; list it in pages"):
         workspace.tree(limit=9)
     assert workspace.tree("few", limit=9) == []
-
-
-def make_chain(work_dir: Path, depth: int, name: str = "d") -> None:
-    """``depth`` folders in each other, each with a file and a folder behind it in order."""
-    folder = os.open(work_dir, os.O_RDONLY)
-    for _ in range(depth):
-        os.mkdir(name, dir_fd=folder)
-        os.mkdir("e", dir_fd=folder)
-        os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
-        deeper = os.open(name, os.O_RDONLY, dir_fd=folder)
-        os.close(folder)
-        folder = deeper
-    os.close(folder)
 
 
 def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
@@ -137,7 +124,7 @@ def test_paths_too_long_to_tell_are_refused_before_they_fill_the_memory(
     workspace: Workspace, work_dir: Path
 ) -> None:
     make_chain(work_dir, 300, "d" * 250)
-    with pytest.raises(InvalidPath, match="ask for a subfolder"):
+    with pytest.raises(InvalidPath, match="too long to list together; list it in pages"):
         workspace.tree()
 
 

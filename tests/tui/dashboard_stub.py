@@ -17,6 +17,7 @@ import requests
 
 from beray.config import Profiles, Target
 from beray.exceptions import NotFoundError
+from beray.schema import FilePage
 from beray.streaming import StreamState
 from tui.app import BeRayApp
 from tui.memory import Memory
@@ -130,8 +131,8 @@ class StubClient:
     def stream_task_updates(self, task_id: int, **options: Any) -> StubStream:
         return StubStream(self.events.get(task_id, []), options["on_state"], self.stream_state)
 
-    def list_files_tree(self, task_id: int) -> Any:
-        return answered(self.files)
+    def list_files_page(self, task_id: int, path: str = ".", **options: Any) -> FilePage:
+        return FilePage(answered(self.files), None)
 
     def get_file_content(self, task_id: int, path: str, *, stream: bool) -> requests.Response:
         response = requests.Response()

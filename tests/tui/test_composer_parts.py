@@ -22,8 +22,9 @@ from beray.exceptions import (
     UnprocessableEntityError,
 )
 from beray.files import Transfer
+from beray.wire_names import ANY_BYTES
 from tui.composer import editor, servers
-from tui.composer.attachments import look_at, plan
+from tui.composer.attachments import look_at, names_of, plan
 from tui.composer.goal import ANSI_SEQUENCES_KEYS
 from tui.composer.listing import MOST_SHOWN, listed, split
 from tui.composer.order import MOST_CHARACTERS, Order, is_command, problem
@@ -226,10 +227,31 @@ def test_what_cannot_be_sent_says_why_before_anything_is(tmp_path: Path) -> None
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ConfigurationError, match="neither a file nor a folder"):
             plan([tmp_path / "pipe"])
-        bad = os.fsdecode(os.fsencode(tmp_path / "one") + b"/\xff")
-        Path(bad).write_text("")
-        with pytest.raises(ConfigurationError, match="not valid UTF-8"):
-            plan([tmp_path / "one"])
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+def test_attachments_keep_names_that_are_not_utf8(
+    beray_client: BeRayClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    for place in (tmp_path / os.fsdecode(b"\xfe"), folder / os.fsdecode(b"\xe9")):
+        place.write_text("x")
+    attachments = (tmp_path / os.fsdecode(b"\xfe"), folder)
+    assert [name for one in plan(attachments) for name in names_of(one)] == ["␦FE", "d␦FF/␦E9"]
+    task_id = send(beray_client, Order("!ls -R", [], attachments)).task["id"]
+    paths = [item["path"] for item in beray_client.list_files_tree(task_id)]
+    assert paths == ["d␦FF", "d␦FF/␦E9", "␦FE"]
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+def test_names_that_are_not_utf8_can_be_told_apart_in_a_list(tmp_path: Path) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    for name in (b"\xfe", b"\xff"):
+        (folder / os.fsdecode(name)).write_text("x")
+    assert [entry.shown for entry in listed(folder, "").entries] == ["␦FE", "␦FF"]
+    assert [entry.path.name for entry in listed(folder, "␦FF").entries] == ["\udcff"]
 
 
 class Foreign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from textual.widgets import Checkbox
 
 from beray.client import BeRayClient
 from beray.testing import RunningServer
+from beray.wire_names import ANY_BYTES
 from tests.tui.dashboard_pilot import (
     dashboard,
     log_rows,
@@ -143,6 +145,27 @@ async def test_files_are_saved_whole_and_nothing_is_overwritten_unasked(
         with zipfile.ZipFile(archive) as saved:
             assert saved.read("sub/made.txt") == b"content\n"
         await until(pilot, lambda: pilot.app.screen is main(pilot))
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+async def test_a_file_whose_name_is_not_utf8_is_shown_and_saved_under_its_name(
+    beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / os.fsdecode(b"here\xfe")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    made = beray_client.create_task(r"!echo content > $(printf 'caf\351.txt')")
+    for _ in beray_client.stream_task_updates(made["id"]):
+        pass
+    async with dashboard(beray_server, beray_client) as pilot:
+        await pilot.press("f")
+        await until_shown(pilot, "caf␦E9.txt", "1  content")
+        await pilot.press("d")
+        await until_shown(pilot, "here␦FE/caf␦E9.txt")
+        await pilot.press("enter")
+        await until_shown(pilot, "Saved")
+    assert os.listdir(os.fsencode(folder)) == [b"caf\xe9.txt"]
 
 
 async def test_a_large_file_is_previewed_by_its_beginning_alone(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beray.exceptions import ConfigurationError
+from beray.local_names import on_wire
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,14 @@ def look_at(path: Path, go_on: Callable[[], object] = lambda: None) -> Attachmen
     Args:
         go_on: called before each folder; may raise to end the search.
     """
-    name = path.name
+    name = on_wire(path.name)
     try:
-        _encode(name)
         if path.is_dir():
             files = size = left_out = 0
-            for file, file_size in _below(path, go_on):
+            for _, file_size in _below(path, go_on):
                 if file_size is None:
                     left_out += 1
                     continue
-                _encode(file.name)
                 files, size = files + 1, size + file_size
             return Attachment(path, name, True, files, size, left_out)
         if path.is_file():
@@ -76,8 +75,6 @@ def look_at(path: Path, go_on: Callable[[], object] = lambda: None) -> Attachmen
         there = os.path.lexists(path)
         problem = "it is neither a file nor a folder" if there else "it is not there"
         return Attachment(path, name, problem=problem)
-    except UnicodeEncodeError:
-        return Attachment(path, name, problem="a name in it is not valid UTF-8")
     except OSError as error:
         where = f"{error.filename}: " if error.filename and error.filename != str(path) else ""
         return Attachment(path, name, problem=f"{where}{error.strerror or type(error).__name__}")
@@ -108,7 +105,7 @@ def names_of(attachment: Attachment) -> Iterator[str]:
         return
     for file, size in _below(attachment.path, lambda: None):
         if size is not None:
-            yield (Path(attachment.name) / file.relative_to(attachment.path)).as_posix()
+            yield f"{attachment.name}/{on_wire(file.relative_to(attachment.path))}".lstrip("/")
 
 
 def _below(folder: Path, go_on: Callable[[], object]) -> Iterator[tuple[Path, int | None]]:
@@ -126,10 +123,6 @@ def _below(folder: Path, go_on: Callable[[], object]) -> Iterator[tuple[Path, in
         for name in folders:
             if Path(current, name).is_symlink():
                 yield Path(current, name), None
-
-
-def _encode(name: str) -> None:
-    name.encode()
 
 
 def _raise(error: OSError) -> None:

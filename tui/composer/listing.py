@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from beray import wire_names
+from beray.local_names import on_wire
 from beray.text import one_line
 
 MOST_SHOWN: Final = 200
@@ -54,7 +56,7 @@ def shown_folder(folder: Path) -> str:
     text, home = str(folder), os.path.expanduser("~")
     if text == home or text.startswith(home + os.sep):
         text = "~" + text[len(home) :]
-    return one_line(text, 4096)
+    return one_line(wire_names.encode(os.fsencode(text)), 4096)
 
 
 def split(text: str) -> tuple[str, str]:
@@ -98,7 +100,7 @@ def listed(
 def _scan(folder: Path) -> Sequence[Entry]:
     with os.scandir(folder) as entries:
         found = [
-            Entry(Path(entry.path), one_line(entry.name, 255), _is_folder(entry))
+            Entry(Path(entry.path), one_line(on_wire(entry.name), 255), _is_folder(entry))
             for entry in entries
         ]
     return sorted(found, key=lambda entry: (not entry.is_folder, entry.shown.casefold()))

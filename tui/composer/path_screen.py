@@ -16,6 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from beray.local_names import on_disk, on_wire
 from beray.text import one_line
 from tui import background, safe, status
 from tui.composer import messages
@@ -115,7 +116,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
     def _folder(self, head: str) -> Path:
         known = self._folders.get(head)
         # Without "..", which is no name that a folder could get in a work_dir.
-        return known or Path(os.path.abspath(os.path.expanduser(head)))
+        return known or Path(os.path.abspath(os.path.expanduser(on_disk(head))))
 
     @on(Input.Changed)
     def _list(self) -> None:
@@ -144,7 +145,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
         else:
             shown = f"{shown_folder(first.parent)}{os.sep}".replace(os.sep * 2, os.sep)
             self._folders[shown] = first.parent
-            self._type(shown + one_line(first.name, 255))
+            self._type(shown + one_line(on_wire(first.name), 255))
 
     def on_listed(self, message: messages.Listed) -> None:
         if message.text != self._typed:

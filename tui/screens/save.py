@@ -15,8 +15,10 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
 
+from beray import wire_names
 from beray.exceptions import TransferCancelled
 from beray.files import Transfer
+from beray.local_names import on_disk
 from beray.text import one_line
 from tui import background, messages, safe, status
 from tui.composer.dropped import dropped_paths
@@ -47,7 +49,7 @@ class SaveScreen(ModalScreen[Path | None]):
             dialog.border_title = "Save"
             dialog.border_subtitle = "enter saves · esc cancels"
             yield Static(self._title, classes="subject", markup=False)
-            yield Field("To", id="target", value=str(self._suggested), whole=_dropped_path)
+            yield Field("To", id="target", value=_shown(self._suggested), whole=_dropped_path)
             yield Checkbox("Overwrite a file that is there", id="overwrite", compact=True)
             with Vertical(id="progress") as progress:
                 progress.display = False
@@ -71,7 +73,7 @@ class SaveScreen(ModalScreen[Path | None]):
         if not name:
             field.refuse("Where should it be saved?")
             return
-        target = Path(os.path.expanduser(name))
+        target = Path(os.path.expanduser(on_disk(name)))
         overwrite = self.query_one("#overwrite", Checkbox).value
         transfer = Transfer(self._progress())
         self._transfer = transfer
@@ -138,4 +140,9 @@ class SaveScreen(ModalScreen[Path | None]):
 def _dropped_path(pasted: str) -> str | None:
     """Return the path of a file dropped on the terminal; ``None`` for other text."""
     paths = dropped_paths(pasted)
-    return one_line(str(paths[0]), 4096) if paths else None
+    return one_line(_shown(paths[0]), 4096) if paths else None
+
+
+def _shown(path: Path) -> str:
+    """Return a local path as it can be edited: without undecodable bytes."""
+    return wire_names.encode(os.fsencode(path))

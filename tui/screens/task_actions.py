@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from beray.exceptions import AuthenticationError, TransferCancelled
+from beray.local_names import on_disk
 from beray.text import one_line
 from tui import background, messages, safe, status
 from tui.composer.order import Order, again
@@ -222,7 +223,7 @@ def _deleted(client: BeRayClient, task_id: int) -> messages.TaskDeleted:
 
 
 def local_name(path: str) -> str:
-    """A name to suggest for a file of the server's: printable, without a folder."""
+    """A local name to suggest for a file of the server's: printable, without a folder."""
     name = one_line(path.rpartition("/")[2], 120)
     name = "".join("_" if letter in _NOT_IN_NAMES else letter for letter in name)
-    return name if name.strip(". ") else "download"
+    return on_disk(name) if name.strip(". ") else "download"

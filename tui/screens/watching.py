@@ -250,19 +250,46 @@ class Watching(TaskActions):
 
     def _read_files(self) -> None:
         self._files_due = None
-        watched, client = self.board.watched, self.client
-        if watched is not None:
-            task_id = watched.task_id
+        watched, client, files = self.board.watched, self.client, self._files
+        if watched is not None and files is not None:
+            from tui import file_listing
+
+            task_id, opened, is_large = watched.task_id, files.open_folders(), files.is_large
             background.run(
                 self,
-                lambda: messages.FilesArrived(task_id, client.list_files_tree(task_id)),
+                lambda: messages.FilesArrived(
+                    task_id, file_listing.read(client, task_id, opened, is_large=is_large)
+                ),
                 lambda error: messages.FilesFailed(task_id, error),
             )
 
     def on_files_arrived(self, message: messages.FilesArrived) -> None:
         if self._watched(message.task_id) is not None and self._files is not None:
-            self._files.show(message.items)
+            self._files.show(message.listing)
             self._show_keys()
+
+    def on_file_browser_folder_wanted(self, message: FileBrowser.FolderWanted) -> None:
+        watched, client = self.board.watched, self.client
+        if watched is not None:
+            from tui import file_listing
+
+            task_id, path, after = watched.task_id, message.path, message.after
+            background.run(
+                self,
+                lambda: messages.FolderArrived(
+                    task_id, path, after, file_listing.read_page(client, task_id, path, after)
+                ),
+                lambda error: messages.FolderFailed(task_id, path, error),
+            )
+
+    def on_folder_arrived(self, message: messages.FolderArrived) -> None:
+        if self._watched(message.task_id) is not None and self._files is not None:
+            self._files.add_page(message.path, message.after, message.page)
+            self._show_keys()
+
+    def on_folder_failed(self, message: messages.FolderFailed) -> None:
+        if self._watched(message.task_id) and not self.session_ended(message.error) and self._files:
+            self._files.page_refused(message.path, message.error)
 
     def on_files_failed(self, message: messages.FilesFailed) -> None:
         if self._watched(message.task_id) and not self.session_ended(message.error) and self._files:

@@ -2,106 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Final
-
-from rich.style import Style
-from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import ContentSwitcher, Static, Tree
-from textual.widgets.tree import TreeNode
 
-from beray.schema import FileItem, size_of
-from tui import preview, safe, status
-from tui.widgets.ink import ink
+from beray.schema import FileItem, FilePage
+from tui import preview, safe
+from tui.file_listing import FileListing, Folder, is_folder, path_of
+from tui.widgets.file_tree import FileTree, Rest
 from tui.widgets.line_view import LineView
-
-MOST_SHOWN: Final = 2000
-
-
-def path_of(item: FileItem) -> str:
-    return item.get("path") or item["name"]
-
-
-class FileTree(Tree[FileItem]):
-    """Folders and files; a node's data is the item that the server named."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"file-tree--folder", "file-tree--size"}
-    ICON_NODE = "▸ "
-    ICON_NODE_EXPANDED = "▾ "
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(Text("work_dir"), id=id)
-        self.show_root = False
-        self.guide_depth = 2
-
-    def render_label(self, node: TreeNode[FileItem], base_style: Style, style: Style) -> Text:
-        label = super().render_label(node, base_style, style)
-        item = node.data
-        if item is not None and item["type"] != "directory" and (size := size_of(item)) is not None:
-            label.append(f"  {status.size(size)}", base_style + ink(self, "file-tree--size"))
-        return label
-
-    def fill(self, items: Sequence[FileItem]) -> None:
-        """Show ``items``; what was folded stays folded, and the cursor on its file.
-
-        Where it was on none, it goes to the first file.
-        """
-        selected = self.selected
-        folded = {path for path, node in self._folders() if not node.is_expanded}
-        self.clear()
-        folders: dict[str, TreeNode[FileItem]] = {"": self.root}
-        chosen: TreeNode[FileItem] | None = None
-        for item in items[:MOST_SHOWN]:
-            path = path_of(item)
-            parent = folders.get(path.rpartition("/")[0], self.root)
-            name = safe.rich_line(item["name"] or path, 200)
-            if item["type"] == "directory":
-                folders[path] = parent.add(name, item, expand=path not in folded)
-            else:
-                node = parent.add_leaf(name, item)
-                if chosen is None or (selected is not None and path_of(selected) == path):
-                    chosen = node
-        if len(items) > MOST_SHOWN:
-            self.root.add_leaf(Text(f"… {len(items) - MOST_SHOWN} more"))
-        self.root.expand()
-        if chosen is not None:
-            self.call_after_refresh(self.move_cursor, chosen)
-
-    def _folders(self) -> list[tuple[str, TreeNode[FileItem]]]:
-        found, waiting = [], list(self.root.children)
-        while waiting:
-            node = waiting.pop()
-            if node.data is not None and node.allow_expand:
-                found.append((path_of(node.data), node))
-                waiting.extend(node.children)
-        return found
-
-    def node_of(self, path: str) -> TreeNode[FileItem] | None:
-        """The node of the file or folder at ``path``, if it is shown."""
-        waiting = list(self.root.children)
-        while waiting:
-            node = waiting.pop()
-            if node.data is not None and path_of(node.data) == path:
-                return node
-            waiting.extend(node.children)
-        return None
-
-    def go_to(self, node: TreeNode[FileItem]) -> None:
-        """Unfold what ``node`` is in, and put the cursor on it."""
-        parent = node.parent
-        while parent is not None:
-            parent.expand()
-            parent = parent.parent
-        self.call_after_refresh(self.move_cursor, node)
-
-    @property
-    def selected(self) -> FileItem | None:
-        """The file or folder under the cursor."""
-        return self.cursor_node.data if self.cursor_node else None
 
 
 class FileBrowser(Horizontal):
@@ -114,11 +25,23 @@ class FileBrowser(Horizontal):
             super().__init__()
             self.path = path
 
+    class FolderWanted(Message):
+        """A page of a folder is to be read: the first one, or the one ``after`` a position."""
+
+        def __init__(self, path: str, after: str | None) -> None:
+            super().__init__()
+            self.path = path
+            self.after = after
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._items: Sequence[FileItem] | None = None
+        self._listing: FileListing | None = None
+        self._reading: str | None = None
+        self._queue: list[str] = []
+        """Folders to be read, one at a time: all folders of a level can be opened at once."""
         self._wanted = ""
         self._sought = ""
+        self._pinned = ""
 
     def compose(self) -> ComposeResult:
         with ContentSwitcher(initial="files-note", id="files-left"):
@@ -132,31 +55,70 @@ class FileBrowser(Horizontal):
     def selected_file(self) -> str | None:
         """The path of the file under the cursor; ``None`` for a folder, or nothing."""
         item = self.query_one(FileTree).selected
-        return path_of(item) if item is not None and item["type"] != "directory" else None
+        return path_of(item) if item is not None and not is_folder(item) else None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the files were too many to be read in one call."""
+        return self._listing is not None and not self._listing.is_whole
+
+    def open_folders(self) -> dict[str, int]:
+        """Return the open folders, with the number of entries that are shown of each."""
+        return self.query_one(FileTree).open_folders() if self._listing is not None else {}
 
     def forget(self) -> None:
         """Another task: nothing is known of its files."""
-        self._items, self._wanted, self._sought = None, "", ""
+        self._listing, self._wanted, self._sought, self._pinned = None, "", "", ""
+        self._reading = None
+        self._queue.clear()
         self.query_one(FileTree).clear()
         self._note("left", Content("Reading the files …"))
         self._note("right", Content(""))
 
-    def show(self, items: Sequence[FileItem]) -> None:
-        if items == self._items:
+    def show(self, listing: FileListing) -> None:
+        listing = listing.merged(self._listing, self.open_folders())
+        if listing == self._listing:
             self._seek()
             return
-        self._items = items
-        if not items:
-            self.query_one(FileTree).clear()
+        self._listing = listing
+        tree = self.query_one(FileTree)
+        if listing.is_empty:
+            tree.clear()
             self._note("left", Content("No files yet."))
             self._note("right", Content(""))
             return
         self.query_one("#files-left", ContentSwitcher).current = "tree"
-        self.query_one(FileTree).fill(items)
+        tree.fill(listing)
+        for path in tree.open_folders():
+            self._want(path)
+        if self._pinned and tree.node_of(self._pinned) is None:
+            tree.pin(self._pinned)
         self._seek()
         if self._wanted:
             # The file on show may be another one by now.
             self.post_message(self.Wanted(self._wanted))
+
+    def add_page(self, path: str, after: str | None, page: FilePage) -> None:
+        """Show a page of a folder, if it still is the one that comes next."""
+        self._go_on(path)
+        listing = self._listing
+        if listing is None or listing.is_whole:
+            return
+        known = listing.folders.get(path)
+        if known is None and after is None:
+            known = Folder([])
+        if known is None or known.after != after:
+            return
+        folder = known.extended(page)
+        self._listing = listing.with_folder(path, folder)
+        tree = self.query_one(FileTree)
+        tree.extend(path, page.items, folder)
+        tree.call_after_refresh(self._look)
+        self._seek()
+
+    def page_refused(self, path: str, error: BaseException) -> None:
+        self._go_on(path)
+        self.query_one(FileTree).note(path, safe.words(error))
 
     def select(self, path: str) -> None:
         """Put the cursor on a file, as soon as it is known that it is there."""
@@ -164,13 +126,51 @@ class FileBrowser(Horizontal):
         self._seek()
 
     def _seek(self) -> None:
-        node = self.query_one(FileTree).node_of(self._sought) if self._sought else None
+        if not self._sought or self._listing is None:
+            return
+        tree = self.query_one(FileTree)
+        node = tree.node_of(self._sought)
+        if node is None and not self._listing.is_whole:
+            above = self._sought.rpartition("/")[0]
+            while above and tree.node_of(above) is None:
+                above = above.rpartition("/")[0]
+            known = self._listing.folders.get(above)
+            if known is None:
+                self._want(above)
+            elif known.after is not None or known.hidden:
+                self._pinned = self._sought
+                node = tree.pin(self._sought)
         if node is not None:
             self._sought = ""
-            self.query_one(FileTree).call_after_refresh(self.query_one(FileTree).go_to, node)
+            tree.call_after_refresh(tree.go_to, node)
+
+    def _want(self, path: str) -> None:
+        """Have the folder at ``path`` read, if it is not known yet."""
+        if self._listing is None or path in self._listing.folders:
+            return
+        if path not in (self._reading, *self._queue):
+            self._queue.append(path)
+            self._read_next()
+
+    def _want_more(self, path: str) -> None:
+        known = self._listing.folders.get(path) if self._listing is not None else None
+        if known is not None and known.after is not None and self._reading is None:
+            self._reading = path
+            self.post_message(self.FolderWanted(path, known.after))
+
+    def _go_on(self, path: str) -> None:
+        """Read the next folder, after an answer about ``path``."""
+        if self._reading == path:
+            self._reading = None
+            self._read_next()
+
+    def _read_next(self) -> None:
+        if self._reading is None and self._queue:
+            self._reading = self._queue.pop(0)
+            self.post_message(self.FolderWanted(self._reading, None))
 
     def refused(self, error: BaseException) -> None:
-        self._items = None
+        self._listing = None
         self._note("left", safe.block(safe.words(error)), failed=True)
 
     def show_preview(self, path: str, content: bytes, complete: bool) -> None:
@@ -190,8 +190,25 @@ class FileBrowser(Horizontal):
         if path == self._wanted:
             self._note("right", safe.block(safe.words(error)), failed=True)
 
-    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[FileItem]) -> None:
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[FileItem | Rest]) -> None:
         event.stop()
+        self._look()
+
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[FileItem | Rest]) -> None:
+        event.stop()
+        item = event.node.data
+        if item is None or isinstance(item, Rest):
+            return
+        path = path_of(item)
+        if self._listing is not None and path not in self._listing.folders:
+            self.query_one(FileTree).note(path, "reading …")
+            self._want(path)
+
+    def _look(self) -> None:
+        """Ask for what belongs to the line under the cursor: a preview, or further entries."""
+        node = self.query_one(FileTree).cursor_node
+        if node is not None and isinstance(node.data, Rest):
+            self._want_more(node.data.folder)
         path = self.selected_file
         if path is None:
             self._wanted = ""

@@ -1,7 +1,7 @@
-"""Who may call the gateway: ``CurrentCaller``, and what API keys are exchanged for.
+"""Callers of the gateway: ``CurrentCaller``, and the exchange of API keys for internal tokens.
 
-An internal token, a signed-in person's access token, or an address of the allow-list; each
-is looked for in its own place only, and one that is given and wrong is never overlooked.
+A caller has an internal token, an API key, the access token of an account, or an address of the
+allow-list. Each is looked for in its own place only, and an invalid one is never ignored.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.client_address import in_networks, is_own_address
+from beray.server import allowed_addresses
+from beray.server.client_address import client_of, in_networks
 from beray.server.dependencies import (
     AppServices,
-    CurrentClient,
     Services,
     bearer_token,
     user_of_session,
@@ -25,8 +25,11 @@ from beray.server.gateway.callers import Caller
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute
 from beray.server.gateway.tokens import KEY_START
 from beray.server.sessions import Authenticator, Credential, api_key_name, authenticate
+from beray.server.tables import ApiKey
 
 INTERNAL_TOKEN: Final = "X-Internal-Token"
+API_KEY: Final = "X-API-Key"
+"""Header of the SDK 0.2.0 to 0.3.2. Later versions exchange a key for an internal token."""
 
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
@@ -42,10 +45,13 @@ async def _caller(connection: HTTPConnection) -> Caller:
     token = connection.headers.get(INTERNAL_TOKEN)
     if token is not None:
         return await _by_internal_token(connection, app, token, address)
+    key = connection.headers.get(API_KEY)
+    if key is not None:
+        return await _by_api_key(connection, app, key, address)
     if "Authorization" in connection.headers:
         return await _by_access_token(connection, address)
-    # A browser says where a page comes from: any page could call by the address of its reader.
-    if "Origin" not in connection.headers and _admits_address(app, connection, address):
+    allowed = in_networks(address, app.settings.gateway_allow)
+    if allowed and allowed_addresses.is_credential(app, connection):
         authenticate(connection, app.open_requests, None)
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
@@ -55,14 +61,54 @@ async def _by_internal_token(
     connection: HTTPConnection, app: Services, token: str, address: str
 ) -> Caller:
     refused = _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
-    found = await run_in_threadpool(app.gateway.tokens.find, token)
+    idle = app.settings.internal_token_seconds
+    found = await run_in_threadpool(app.gateway.tokens.find, token, idle)
     if found is None:
         raise refused
     key = () if found.api_key_id is None else (api_key_name(found.api_key_id),)
-    credential = Credential((found.digest, *key), found.expires_at, refused.detail)
+    # A request under way is a use: it ends with its API key or its run, and not at a time.
+    credential = Credential((found.digest, *key), None, refused.detail)
     if not authenticate(connection, app.open_requests, credential):
         raise refused
     return Caller(found.user_id, found.agent_id, address)
+
+
+async def _by_api_key(connection: HTTPConnection, app: Services, key: str, address: str) -> Caller:
+    found = await _api_key(connection, app, key, f"An API key is needed: {API_KEY}: {KEY_START}…")
+    revoked = _unauthorized("INVALID_API_KEY", "The API key was revoked.")
+    credential = Credential((api_key_name(found.id),), None, revoked.detail)
+    if not authenticate(connection, app.open_requests, credential):
+        raise revoked
+    return Caller(found.user_id, found.agent_id, address)
+
+
+async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: str) -> ApiKey:
+    """Return the API key ``key``. Wrong ones are limited for each client address.
+
+    Args:
+        hint: Message if ``key`` does not look like an API key.
+
+    Raises:
+        GatewayRefused: 401 if the key is invalid, 429 after too many invalid ones.
+    """
+    client = client_of(connection, app.settings.trusted_proxies)
+    wrong_keys = app.gateway.wrong_keys
+    wait = wrong_keys.wait_seconds(client.key)
+    if wait:
+        raise GatewayRefused(
+            429,
+            "TOO_MANY_TRIES",
+            f"Too many wrong API keys from your address ({wrong_keys.limit} within "
+            f"{wrong_keys.seconds:.0f} s); try again in {wait} s.",
+            headers={"Retry-After": str(wait)},
+        )
+    found = await run_in_threadpool(app.gateway.api_keys.find, key)
+    if found is None:
+        wrong_keys.add(client.key)
+        is_key = key.startswith(KEY_START)
+        problem = "The API key is wrong or was revoked." if is_key else hint
+        raise _unauthorized("INVALID_API_KEY", problem)
+    return found
 
 
 async def _by_access_token(connection: HTTPConnection, address: str) -> Caller:
@@ -77,55 +123,15 @@ async def _by_access_token(connection: HTTPConnection, address: str) -> Caller:
     return Caller(user.id, None, address)
 
 
-def _admits_address(app: Services, connection: HTTPConnection, address: str) -> bool:
-    """Return True if ``BERAY_GATEWAY_ALLOW`` admits a client at ``address``.
-
-    A process of a task is never admitted by an address. With a network namespace of its own it
-    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
-    port that the operator has listed. On the host's network it has the addresses of this host,
-    and can be taken for a trusted proxy.
-    """
-    settings = app.settings
-    if not in_networks(address, settings.gateway_allow):
-        return False
-    own = is_own_address(address)
-    if app.sandbox.networks.state.mode == "host":
-        return not settings.trusted_proxies and not own
-    forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
-    port = (connection.scope.get("server") or ("", None))[1]
-    relayed = any(one.port == port for one in settings.network_destinations())
-    return not (own and (forwarded or relayed))
-
-
 current_caller: Final = Authenticator(_caller)
 CurrentCaller = Annotated[Caller, Depends(current_caller)]
 
 
 @router.post("/v1/auth/convert_to_internal_token")
-async def convert_to_internal_token(
-    request: Request, client: CurrentClient, app: AppServices
-) -> dict[str, str]:
+async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:
     """Exchange an API key (``Authorization: Bearer sk-…``) for an internal token."""
-    wrong_keys = app.gateway.wrong_keys
-    wait = wrong_keys.wait_seconds(client.key)
-    if wait:
-        raise GatewayRefused(
-            429,
-            "TOO_MANY_TRIES",
-            f"Too many wrong API keys from your address ({wrong_keys.limit} within "
-            f"{wrong_keys.seconds:.0f} s); try again in {wait} s.",
-            headers={"Retry-After": str(wait)},
-        )
-    key = bearer_token(request)
-    found = await run_in_threadpool(app.gateway.api_keys.find, key)
-    if found is None:
-        wrong_keys.add(client.key)
-        problem = (
-            "The API key is wrong or was revoked."
-            if key.startswith(KEY_START)
-            else f"An API key is needed: Authorization: Bearer {KEY_START}…"
-        )
-        raise _unauthorized("INVALID_API_KEY", problem)
+    hint = f"An API key is needed: Authorization: Bearer {KEY_START}…"
+    found = await _api_key(request, app, bearer_token(request), hint)
     try:
         token = await run_in_threadpool(
             app.gateway.tokens.issue,

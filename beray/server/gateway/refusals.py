@@ -5,7 +5,7 @@ Source: the Gateway wire page (``{"detail": {"error_code", "message", …}}``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import HTTPException, Request, Response
@@ -16,6 +16,8 @@ from beray.server.problems import Problem, of_validation
 from beray.server.strict_route import StrictRoute
 
 INVALID_INPUT: Final = "INVALID_INPUT"
+MESSAGE_PROBLEMS: Final = 5
+"""Problems of invalid input that are named in ``message``."""
 _CODES: Final = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
@@ -60,10 +62,27 @@ def missing_agent_context() -> GatewayRefused:
     )
 
 
-def invalid(message: str, problems: Iterable[Problem]) -> GatewayRefused:
-    """What was given does not fit, and where."""
-    errors = [problem.told() for problem in problems]
-    return GatewayRefused(422, INVALID_INPUT, message, errors=errors)
+def invalid(problems: Sequence[Problem], summary: str = "") -> GatewayRefused:
+    """Return a 422 with the places of all problems in ``errors``.
+
+    The published SDK shows ``message`` only, so it has the places and reasons of the first
+    problems, too.
+
+    Args:
+        summary: A sentence before them.
+    """
+    shown = "; ".join(map(_in_words, problems[:MESSAGE_PROBLEMS]))
+    more = len(problems) - MESSAGE_PROBLEMS
+    parts = [summary, f"{shown} (and {more} more)" if more > 0 else shown]
+    message = " ".join(filter(None, parts))
+    return GatewayRefused(
+        422, INVALID_INPUT, message, errors=[problem.told() for problem in problems]
+    )
+
+
+def _in_words(problem: Problem) -> str:
+    is_in_body = len(problem.loc) > 1 and problem.loc[0] == "body"
+    return str(problem._replace(loc=problem.loc[is_in_body:]).shown())
 
 
 class GatewayRoute(StrictRoute):
@@ -94,5 +113,4 @@ async def refused(_request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(error: RequestValidationError) -> GatewayRefused:
     """Without the input, which may be a secret."""
-    problems = [of_validation(found) for found in error.errors()]
-    return invalid(str(problems[0].shown()), problems)
+    return invalid([of_validation(found) for found in error.errors()])

@@ -72,6 +72,7 @@ async def running_gateway(
             running_prefabs(settings, store, sandbox, objects)
         )
         tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
+        await run_in_threadpool(tokens.end_runs)
         wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
         yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
 

@@ -15,9 +15,8 @@ from beray.server.gateway.token_listener import TokenListener
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
 from beray.server.sessions import OpenRequests
+from beray.server.shortage import patiently
 
-LONGEST_SECONDS: Final = 7 * 24 * 3600
-"""After which a token has ended whose server has not come to end it."""
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -50,7 +49,8 @@ class TaskAccess:
             yield None
             return
         issue = self._tokens.issue
-        token = await run_in_threadpool(issue, user_id, f"task-{task_id}", LONGEST_SECONDS)
+        name = f"task-{task_id}"
+        token = await patiently(lambda: run_in_threadpool(issue, user_id, name))
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)
@@ -58,7 +58,7 @@ class TaskAccess:
                 async with self._listener.listening(token) as path:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
-            await run_in_threadpool(self._tokens.end, token)
+            await patiently(lambda: run_in_threadpool(self._tokens.end, token))
             self._open_requests.end(digest(token))
 
 

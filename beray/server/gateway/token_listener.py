@@ -18,8 +18,9 @@ from typing import Final
 import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 
 from beray.server import folders
@@ -27,7 +28,7 @@ from beray.server.gateway.access import INTERNAL_TOKEN
 from beray.server.gateway.files.signing import OBJECTS_PATH
 
 _ROUTES: Final = ("/v1/", "/internal/")
-_NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-forwarded-")
+_NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-api-key", b"x-forwarded-")
 _SOCKET: Final = "gateway.sock"
 
 
@@ -95,10 +96,12 @@ class TokenRequired:
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
-            return
         path: str = scope["path"]
+        if scope["type"] == "websocket":
+            # Closed without a response, it would be a 403: "another client has this chat".
+            refused = Response(f"{path} is not a route of the gateway.", 404)
+            await WebSocket(scope, receive, send).send_denial_response(refused)
+            return
         if not path.startswith(_ROUTES):
             await _refuse(404, "NOT_FOUND", f"{path} is not a route of the gateway.")(
                 scope, receive, send

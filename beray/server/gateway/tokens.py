@@ -8,7 +8,10 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import delete, func, select
+import structlog
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from beray.server.database import Database
 from beray.server.dependencies import digest
@@ -19,6 +22,11 @@ KEY_START: Final = "sk-"
 SHOWN_CHARACTERS: Final = 8
 MOST_KEYS: Final = 100
 """Of one user."""
+EXTENSION_SECONDS: Final = 60.0
+"""How often the expiry of a token that is in use is written."""
+_NEVER: Final = "9999-12-31T23:59:59.999999Z"
+
+log = structlog.get_logger("beray.gateway")
 
 
 class TooManyKeys(Exception):
@@ -26,22 +34,34 @@ class TooManyKeys(Exception):
 
 
 class InternalTokens:
-    """What the gateway is called with: a user, maybe an agent, for a short while."""
+    """Credentials of the gateway, each for a user and possibly an agent.
+
+    A token that an API key was exchanged for ends with that key, or some time after its last
+    use. A token of a run has no API key and ends with the run.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def issue(
-        self, user_id: int, agent_id: str | None, seconds: float, *, api_key_id: int | None = None
+        self,
+        user_id: int,
+        agent_id: str | None,
+        seconds: float | None = None,
+        *,
+        api_key_id: int | None = None,
     ) -> str:
-        """Return a new token, which is good for ``seconds``, or until ``end``.
+        """Return a new token.
 
         Args:
-            api_key_id: what it is had for; it ends with that.
+            seconds: Its lifetime unless ``find`` extends it; ``None``: until ``end``.
+            api_key_id: API key that it is issued for; it ends with that.
         """
         token = secrets.token_urlsafe(32)
         now = utc_now()
-        with self._database.writing() as session:
+        expires_at = _NEVER if seconds is None else utc_now(seconds)
+
+        def add(session: Session) -> None:
             session.execute(delete(InternalToken).where(InternalToken.expires_at <= now))
             session.add(
                 InternalToken(
@@ -50,23 +70,55 @@ class InternalTokens:
                     agent_id=agent_id,
                     api_key_id=api_key_id,
                     created_at=now,
-                    expires_at=utc_now(seconds),
+                    expires_at=expires_at,
                 )
             )
+
+        # Agents need one in order to delete their files.
+        self._database.recovering(add)
         return token
 
-    def find(self, token: str) -> InternalToken | None:
-        """Return a token; ``None`` if it does not exist, has expired or ended."""
+    def find(self, token: str, idle_seconds: float | None = None) -> InternalToken | None:
+        """Return a token, or ``None`` if it does not exist, has expired or was ended.
+
+        Args:
+            idle_seconds: This is a use of the token: if it was issued for an API key, it lives
+                at least this long from now on.
+        """
         alive = select(InternalToken).where(
             InternalToken.digest == digest(token), InternalToken.expires_at > utc_now()
         )
         with self._database.reading() as session:
-            return session.scalar(alive)
+            found = session.scalar(alive)
+        if found is not None and found.api_key_id is not None and idle_seconds is not None:
+            self._extend(found, idle_seconds)
+        return found
+
+    def _extend(self, token: InternalToken, seconds: float) -> None:
+        if token.expires_at >= utc_now(seconds):
+            return
+        # Not each use is a write.
+        until = utc_now(seconds + min(EXTENSION_SECONDS, seconds / 10))
+        extended = update(InternalToken).where(
+            InternalToken.digest == token.digest, InternalToken.expires_at < until
+        )
+        try:
+            with self._database.writing() as session:
+                session.execute(extended.values(expires_at=until))
+        except OperationalError as error:
+            # The disk is full, or the database busy. The token is valid; only its extension
+            # is missing, and the next use repeats it.
+            log.warning("an internal token was not extended", problem=str(error.orig))
+
+    def end_runs(self) -> None:
+        """End the tokens of all runs. For the start: a killed server did not end them."""
+        ended = delete(InternalToken).where(InternalToken.api_key_id.is_(None))
+        self._database.recovering(lambda session: session.execute(ended))
 
     def end(self, token: str) -> None:
-        """From now on it is none. Does nothing where it is none already."""
-        with self._database.writing() as session:
-            session.execute(delete(InternalToken).where(InternalToken.digest == digest(token)))
+        """End a token. Idempotent."""
+        ended = delete(InternalToken).where(InternalToken.digest == digest(token))
+        self._database.recovering(lambda session: session.execute(ended))
 
 
 class ApiKeys:
@@ -114,6 +166,7 @@ class ApiKeys:
             whether there was such a key.
         """
         own = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
-        with self._database.writing() as session:
-            # The row count is of the driver; the tokens go by the foreign key.
-            return bool(session.connection().execute(own).rowcount)
+        # The row count is of the driver; the tokens go by the foreign key.
+        return self._database.recovering(
+            lambda session: bool(session.connection().execute(own).rowcount)
+        )

@@ -18,13 +18,12 @@ from beray.agent import AgentApi, AgentException
 from beray.client import BeRayClient
 from beray.events import (
     EVENT,
+    AgentEventUnion,
     AnyServerMessage,
     MsgError,
     MsgEventCustomUpdate,
     MsgEventEnd,
     MsgEventSendFile,
-    MsgGracefulDisconnect,
-    MsgStatus,
     MsgUnknown,
 )
 from beray.exceptions import BeRayException, NotFoundError
@@ -38,6 +37,7 @@ from beray.server.workspace import PathError, open_work_dir
 
 LEAVE_SECONDS: Final = 0.8
 _BLOCK: Final = 1024 * 1024
+_PAGE_ENTRIES: Final = 1000
 
 
 class AgentRunner:
@@ -57,8 +57,14 @@ class AgentRunner:
         space = DiskSpace(job.work_dir, limits)
         files = _Files(BeRayClient(url, secret, max_retries=1), name, job.work_dir, space)
         try:
-            return await self._answered(AgentApi("agent", url, chat_id=name, token=secret),
-                                        files, job, sink)  # fmt: skip
+            api = AgentApi(
+                "agent",
+                base_url=url,
+                callback=lambda message: self._take_other(message, sink),
+                chat_id=name,
+                token=secret,
+            )
+            return await self._answered(api, files, job, sink)
         except AgentException as error:
             lost = error.code in ("CONNECTION_ERROR", "NOT_CONNECTED", "TIMEOUT")
             code = "LOST_WORKER" if lost else error.code
@@ -78,13 +84,14 @@ class AgentRunner:
                     await self._take(message, files, sink)
         return Outcome("COMPLETED")
 
-    async def _take(self, message: AnyServerMessage, files: _Files, sink: Sink) -> None:
+    async def _take_other(self, message: AnyServerMessage, sink: Sink) -> None:
+        """Log a message that is not part of the answer."""
+        if isinstance(message, MsgUnknown):
+            payload = {"kind": "agent", "message": message.model_dump()}
+            await sink.emit(MsgEventCustomUpdate(payload=payload))
+
+    async def _take(self, message: AgentEventUnion, files: _Files, sink: Sink) -> None:
         match message:
-            case MsgStatus() | MsgGracefulDisconnect():
-                return
-            case MsgUnknown():
-                payload = {"kind": "agent", "message": message.model_dump()}
-                await sink.emit(MsgEventCustomUpdate(payload=payload))
             case MsgEventSendFile():
                 await files.fetch(message.path, sink)
             case MsgEventEnd():
@@ -119,9 +126,15 @@ class _Files:
         return paths
 
     def _paths(self) -> list[str]:
+        """The first files of the work_dir, as many as a message can have with it."""
+        paths: list[str] = []
+        after: tuple[bytes, ...] | None = ()
         with open_work_dir(self._work_dir) as workspace:
-            items = workspace.tree(".")
-        return [item["path"] for item in items if item["type"] == "file"][:MOST_ATTACHMENTS]
+            while after is not None and len(paths) < MOST_ATTACHMENTS:
+                page = workspace.page(limit=_PAGE_ENTRIES, after=after)
+                paths += [item["path"] for item in page.items if item["type"] == "file"]
+                after = page.end
+        return paths[:MOST_ATTACHMENTS]
 
     def _send(self, paths: list[str]) -> None:
         self._task_id = self._client.open_chat(self._chat)["id"]

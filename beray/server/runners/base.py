@@ -45,7 +45,7 @@ class Job:
     network: bool = False
     """Whether its shell commands may reach the network."""
     conversation: Path | None = None
-    """Of a chat: where a runner keeps what it has to know of it, for the next message."""
+    """File with the history of a chat for its model; None for a task. See ``chat_history``."""
     gateway: GatewayAccess | None = None
     """Where the prefabs are; ``None``: there are none."""
     user_id: int = 0
@@ -97,8 +97,15 @@ class OverBudget(Exception):
 
 
 class Sink(Protocol):
-    async def emit(self, event: Event) -> None:
-        """Log an event; returns once it is on disk, or on its way there in order."""
+    async def emit(self, event: Event, count: int = 1) -> None:
+        """Log an event; returns once it is on disk, or on its way there in order.
+
+        A text chunk with the field ``retracts`` withdraws so many of the events before it; see
+        ``beray.retraction``.
+
+        Args:
+            count: How many events of the runner were joined to this one.
+        """
 
     async def charge(self, usage: Usage) -> None:
         """Say what the run has taken so far, before each request to a model.

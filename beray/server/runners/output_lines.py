@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from beray import wire_names
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
 from beray.schema import ENVELOPE
 from beray.server.json_values import require_plain
@@ -93,6 +94,9 @@ def _event(line: str) -> Event | None:
         said: Any = json.loads(line)
         if not isinstance(said, dict) or not isinstance(said.get("type"), str):
             return None
+        if isinstance(path := said.get("path"), str):
+            # A Python program writes a name that is not UTF-8 with lone surrogates.
+            said["path"] = wire_names.accepted(path)
         require_plain(said)
         event = EVENT.validate_python({k: v for k, v in said.items() if k not in ENVELOPE})
     except (ValueError, RecursionError, ValidationError):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from beray import wire_names
+
 
 class TaskPaths:
     """Absolute paths below a work_dir, as it is called inside and outside of a sandbox.
+
+    They are in the form of the wire, see ``beray.wire_names``.
 
     By name only: whoever opens a file goes through ``Workspace``, which follows no links.
     """
 
     def __init__(self, work_dir: Path, inside: str) -> None:
         self.inside = inside
-        self._roots = {inside.rstrip("/"), str(work_dir).rstrip("/")}
+        self._roots = {inside.rstrip("/"), wire_names.encode(os.fsencode(work_dir)).rstrip("/")}
 
     def relative(self, path: str) -> str | None:
         """Return ``path`` from the work_dir down, ``"."`` for itself; ``None``: it is outside.
@@ -42,7 +47,7 @@ class TaskPaths:
             return None
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             return None
-        return self.relative(unquote(parts.path))
+        return self.relative(wire_names.accepted(unquote(parts.path, errors="surrogateescape")))
 
     def shown(self, path: str) -> str:
         """Return ``path`` from the work_dir down where it is inside, else as it is."""

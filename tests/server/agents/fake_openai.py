@@ -43,6 +43,10 @@ class Reply:
         stall_after: after so many pieces of text the server waits for ``release``.
         cut_after: after so many pieces of text it breaks the connection.
         has_usage: whether the usage is told at all.
+        thinking: pieces of reasoning before the text.
+        refusal: pieces of a refusal, which chat completions have apart from the text.
+        finish: the provider's reason for the end; None for the usual one, "" for a stream
+            that ends without one.
     """
 
     text: Sequence[str] = ()
@@ -53,31 +57,48 @@ class Reply:
     stall_after: int | None = None
     cut_after: int | None = None
     has_usage: bool = True
+    thinking: Sequence[str] = ()
+    refusal: Sequence[str] = ()
+    finish: str | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer that is an error. ``status`` 0 breaks the connection without a word."""
+    """An answer that is an error. ``status`` 0 breaks the connection without a word.
+
+    ``body`` is sent as it is, instead of the object with ``message`` that the API has.
+    """
 
     status: int
     message: str = "the server is not well"
     headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
 
 
 Script = Sequence[Reply | Failure] | Callable[[dict[str, Any]], Reply | Failure]
 
 
+@dataclass(frozen=True)
+class Api:
+    """How a provider speaks: its path, the frames of a streamed reply, the body of an error."""
+
+    path: str
+    frames: Callable[[FakeOpenAI, Reply, str], Iterator[str]]
+    error: Callable[[Failure], dict[str, Any]]
+
+
 class FakeOpenAI:
     """``OPENAI_BASE_URL`` is its ``url``. A context manager.
 
-    A script is a list of replies, or a function from the body of a request to its reply.
+    With another ``api`` it speaks as another provider. A script is a list of replies, or a function from the body of a request to its reply.
 
     Attributes:
         requests: the bodies of the requests so far.
         headers: their headers, in lower case.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, api: Api | None = None) -> None:
+        self.api = api or OPENAI
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self._replies = None if callable(script) else iter(script)
@@ -125,8 +146,12 @@ class FakeOpenAI:
         assert callable(self._script)
         return self._script(body)
 
-    def stall(self) -> None:
-        self._released.wait(60)
+    def pause(self, reply: Reply, said: int) -> None:
+        """Stall or break off, if ``reply`` does so after ``said`` pieces of text."""
+        if reply.stall_after == said:
+            self._released.wait(60)
+        if reply.cut_after == said:
+            raise _Cut
 
     def new_id(self) -> str:
         return f"call_{next(self._ids)}"
@@ -151,7 +176,7 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = fake.next_reply(body, headers)
-            if not self.path.endswith("/chat/completions"):
+            if not self.path.partition("?")[0].endswith(fake.api.path):
                 reply = Failure(404, f"there is no {self.path}")
             if isinstance(reply, Failure):
                 self._fail(reply)
@@ -161,22 +186,22 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             try:
-                for chunk in _chunks(fake, reply, body.get("model", MODEL)):
-                    self._chunk(f"data: {json.dumps(chunk)}\n\n".encode())
+                for frame in fake.api.frames(fake, reply, body.get("model", MODEL)):
+                    self._chunk(frame.encode())
             except _Cut:
                 self.close_connection = True
                 return
-            self._chunk(b"data: [DONE]\n\n")
             self._chunk(b"")
 
         def _fail(self, failure: Failure) -> None:
             if failure.status == 0:
                 self.close_connection = True
                 return
-            error = {"error": {"message": failure.message, "type": "error", "code": None}}
-            data = json.dumps(error).encode()
+            given = failure.body
+            data = (json.dumps(fake.api.error(failure)) if given is None else given).encode()
+            is_html = given is not None and given.lstrip().startswith("<")
             self.send_response(failure.status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/html" if is_html else "application/json")
             self.send_header("Content-Length", str(len(data)))
             for name, value in failure.headers.items():
                 self.send_header(name, value)
@@ -193,12 +218,27 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _frames(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[str]:
+    for chunk in _chunks(fake, reply, model):
+        yield f"data: {json.dumps(chunk)}\n\n"
+    if reply.finish != "":
+        yield "data: [DONE]\n\n"
+
+
+def _error(failure: Failure) -> dict[str, Any]:
+    return {"error": {"message": failure.message, "type": "error", "code": None}}
+
+
 def _chunks(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[dict[str, Any]]:
     yield _chunk(model, {"role": "assistant", "content": ""})
+    for piece in reply.thinking:
+        yield _chunk(model, {"reasoning_content": piece})
+    for piece in reply.refusal:
+        yield _chunk(model, {"refusal": piece})
     for number, piece in enumerate(reply.text):
-        _pause(fake, reply, number)
+        fake.pause(reply, number)
         yield _chunk(model, {"content": piece})
-    _pause(fake, reply, len(reply.text))
+    fake.pause(reply, len(reply.text))
     for index, call in enumerate(reply.calls):
         name = {"name": call.name, "arguments": ""}
         first = {"index": index, "id": fake.new_id(), "type": "function", "function": name}
@@ -206,16 +246,10 @@ def _chunks(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[dict[str, An
         for piece in call.chunks():
             more = {"index": index, "function": {"arguments": piece}}
             yield _chunk(model, {"tool_calls": [more]})
-    yield _chunk(model, {}, "tool_calls" if reply.calls else "stop")
+    if reply.finish != "":
+        yield _chunk(model, {}, reply.finish or ("tool_calls" if reply.calls else "stop"))
     if reply.has_usage:
         yield {**_chunk(model, {}), "choices": [], "usage": _usage(reply)}
-
-
-def _pause(fake: FakeOpenAI, reply: Reply, said: int) -> None:
-    if reply.stall_after == said:
-        fake.stall()
-    if reply.cut_after == said:
-        raise _Cut
 
 
 def _chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -236,3 +270,6 @@ def _usage(reply: Reply) -> dict[str, Any]:
         "total_tokens": reply.prompt_tokens + reply.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
     }
+
+
+OPENAI = Api("/chat/completions", _frames, _error)

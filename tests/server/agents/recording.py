@@ -17,6 +17,7 @@ from beray.events import (
     MsgEventToolCallChunk,
     MsgEventToolResult,
 )
+from beray.retraction import without_retracted
 from beray.server.runners.base import Usage
 
 Budget = Callable[[Usage], None]
@@ -39,7 +40,7 @@ class Recorder:
         self._budget = budget
         self._changed = asyncio.Event()
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event, count: int = 1) -> None:
         json.loads(event.model_dump_json())  # whatever is logged must be JSON
         self.events.append(event)
         self._changed.set()
@@ -66,9 +67,13 @@ class Recorder:
                 await self._changed.wait()
 
     def text(self, source: str = "main") -> str:
-        """All text that came from ``source``."""
-        chunks = self.of(MsgEventTextChunk)
+        """All text that came from ``source`` and was not retracted."""
+        chunks = [one for one in self.kept() if isinstance(one, MsgEventTextChunk)]
         return "".join(chunk.text for chunk in chunks if chunk.source == source)
+
+    def kept(self) -> list[Event]:
+        """The events that were not retracted."""
+        return list(without_retracted(self.events))
 
     def of(self, kind: type[Kind]) -> list[Kind]:
         """The events of one kind, in order."""
@@ -87,7 +92,9 @@ class Recorder:
     def calls(self) -> list[tuple[str, str]]:
         """Name and whole arguments of each tool call, in the order in which they began."""
         calls: dict[str, tuple[str, str]] = {}
-        for chunk in self.of(MsgEventToolCallChunk):
+        for chunk in self.kept():
+            if not isinstance(chunk, MsgEventToolCallChunk):
+                continue
             call_id = str((chunk.model_extra or {}).get("call_id"))
             name, arguments = calls.get(call_id, ("", ""))
             calls[call_id] = (chunk.tool_name or name, arguments + chunk.args_chunk)

@@ -14,6 +14,7 @@ from support import descendants
 from beray.events import MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
+from beray.wire_names import ANY_BYTES
 
 from .agent_bench import Bench, alive, bench, both_sandboxes, running
 
@@ -379,3 +380,40 @@ async def test_a_terminal_has_the_network_that_its_task_has(tmp_path: Path, netw
         network=network,
     )
     assert ("tap0" in got[2]["output"]) is network
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+@both_sandboxes
+async def test_names_that_are_not_utf8_are_understood_in_both_spellings(
+    tmp_path: Path, kind: Kind
+) -> None:
+    work = await bench(tmp_path, kind)
+    folder = work.work_dir / os.fsdecode(b"d\xff")
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9")).write_text("in")
+    base = "/workspace" if kind == "bubblewrap" else str(work.work_dir)
+    got = await answers(
+        work,
+        [
+            ["fs/read_text_file", {"path": f"{base}/d␦FF/caf␦E9"}],
+            ["fs/read_text_file", {"path": f"{base}/d\udcff/caf\udce9"}],
+            ["fs/write_text_file", {"path": f"{base}/d␦FF/new␦FE", "content": "out"}],
+            [
+                "terminal/create",
+                {"command": "sh", "args": ["-c", "cat new*"], "cwd": f"{base}/d␦FF"},
+            ],
+            ["terminal/wait_for_exit", {"terminalId": "terminal-1"}],
+            ["terminal/output", {"terminalId": "terminal-1"}],
+        ],
+    )
+    assert [answer.get("content") for answer in got[:2]] == ["in", "in"]
+    assert (folder / os.fsdecode(b"new\xfe")).read_text() == "out"
+    assert got[5]["output"] == "out"
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+async def test_a_link_with_such_a_name_does_not_lead_out(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    (work.work_dir / os.fsdecode(b"link\xff")).symlink_to("/etc")
+    call = {"kind": "edit", "locations": [{"path": f"{work.work_dir}/link␦FF/passwd"}]}
+    assert await asked(work, call) == (NO, False)

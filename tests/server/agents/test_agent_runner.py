@@ -76,6 +76,19 @@ def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
     until(lambda: pair.agents.list_tasks() == [])
 
 
+def test_a_work_dir_with_more_entries_than_a_listing_is_no_obstacle(pair: Pair) -> None:
+    client = pair.here.sign_up()
+    task = client.create_task("make it", start=False)
+    client.upload_file(task["id"], "in/given.txt", "given")
+    work_dir = pair.here.data_dir / "workspaces" / str(task["id"])
+    for number in range(10_000):
+        (work_dir / f"{number}").mkdir()
+    client.start_task(task["id"])
+    events: list[Any] = list(client.stream_task_updates(task["id"]))
+    assert events[-1]["status"] == "COMPLETED"
+    assert text(events) == "looking at ['in'] given\n"
+
+
 def test_a_lost_agent_is_a_lost_worker(pair: Pair) -> None:
     mark = f"59{os.getpid()}"
     client = pair.here.sign_up()

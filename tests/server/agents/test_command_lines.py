@@ -11,6 +11,7 @@ import pytest
 from beray.events import (
     MsgError,
     MsgEventCustomUpdate,
+    MsgEventSendFile,
     MsgEventTextChunk,
     MsgEventToolCallChunk,
     MsgEventToolResult,
@@ -214,3 +215,8 @@ def test_a_model_that_the_program_could_take_for_an_option_is_refused(command: s
 
 def test_the_end_of_options_stays_where_no_model_is_named() -> None:
     assert command_line("a -- {model} {goal}", job("-x"))[0] == ["a", "--", "-x"]
+
+
+def test_the_path_of_a_file_may_be_as_python_lists_it() -> None:
+    line = json.dumps({"type": "AGENT_EVENT_SEND_FILE", "path": "caf\udce9"})
+    assert read(f"{line}\n".encode()) == [MsgEventSendFile(path="caf␦E9")]

@@ -226,7 +226,7 @@ async def test_output_without_end_waits_for_the_log(tmp_path: Path) -> None:
     seen: list[int] = []
 
     class Stuck(Recorder):
-        async def emit(self, event: Any) -> None:
+        async def emit(self, event: Any, count: int = 1) -> None:
             await super().emit(event)
             await asyncio.Event().wait()
 

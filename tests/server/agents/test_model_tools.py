@@ -13,6 +13,7 @@ import pytest
 from beray.events import MsgEventSendFile, MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.runners.model import toolset
+from beray.wire_names import ANY_BYTES
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
 
 SHELL = "tools:run_command"
@@ -194,15 +195,24 @@ async def test_list_files_shows_a_folder_or_all_of_it(tmp_path: Path) -> None:
         ("list_files", {"path": "src/empty"}),
         ("list_files", {"path": "missing"}),
         ("list_files", {"path": "many"}),
+        ("list_files", {"path": "many", "after": "many/0999"}),
+        ("list_files", {"recursive": True, "after": "many/0997"}),
+        ("list_files", {"path": "many", "after": "src/c"}),
         files={"a.txt": "12345", "src/b.py": "", "src/empty/../c": ""}
         | {f"many/{number:04}": "" for number in range(1010)},
     )
     assert answers[0] == "a.txt (5 bytes)\nmany/\nsrc/"
     assert answers[1] == "src/b.py (0 bytes)\nsrc/c (0 bytes)\nsrc/empty/"
-    assert "more than 1,000 entries" in answers[2]
+    listed = answers[2].splitlines()
+    assert listed[:3] == ["a.txt (5 bytes)", "many/", "many/0000 (0 bytes)"]
+    assert listed[1000:] == ["[there are more: continue with after='many/0997']"]
     assert answers[3] == "(nothing is there)"
     assert "does not exist" in answers[4]
-    assert answers[5].endswith("[10 more are not listed]")
+    assert answers[5].endswith("[there are more: continue with after='many/0999']")
+    assert answers[6].splitlines() == [f"many/{number} (0 bytes)" for number in range(1000, 1010)]
+    assert answers[7].splitlines()[0] == "many/0998 (0 bytes)"
+    assert answers[7].splitlines()[-1] == "src/empty/"
+    assert "'src/c' is not in 'many'" in answers[8]
 
 
 async def test_search_files_finds_lines(tmp_path: Path) -> None:
@@ -536,3 +546,31 @@ async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path:
     assert answers[0].startswith(f"{bench.work_dir}\nhello\n[exit status 0]\n[1 background")
     assert answers[1] == "a:1:hello"
     assert not processes()
+
+
+@pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
+async def test_files_whose_names_are_not_utf8_have_wire_names(tmp_path: Path) -> None:
+    path = "d␦FF/caf␦E9.txt"
+    bench, answers = await call(
+        tmp_path,
+        ("list_files", {"recursive": True}),
+        ("list_files", {"path": "d␦FF"}),
+        ("read_file", {"path": path}),
+        ("search_files", {"pattern": "word", "path": "d␦FF"}),
+        ("search_files", {"pattern": "word", "path": path}),
+        ("edit_file", {"path": path, "old_text": "word", "new_text": "new"}),
+        ("write_file", {"path": "made␦FE", "content": "x"}),
+        ("send_file", {"path": path}),
+        files={os.fsdecode(b"d\xff/caf\xe9.txt"): "a word\n"},
+    )
+    found = f"{path}:1:a word"
+    assert answers[:5] == [
+        f"d␦FF/\n{path} (7 bytes)",
+        f"{path} (7 bytes)",
+        "a word\n",
+        found,
+        found,
+    ]
+    assert (bench.work_dir / os.fsdecode(b"d\xff/caf\xe9.txt")).read_text() == "a new\n"
+    assert (bench.work_dir / os.fsdecode(b"made\xfe")).read_text() == "x"
+    assert [event.path for event in bench.sink.of(MsgEventSendFile)] == [path]

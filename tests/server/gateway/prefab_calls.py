@@ -74,6 +74,12 @@ def outputs(call: Call, *, how: str) -> dict:
         os.symlink("/etc", call.outputs)
     elif how == "name":
         place.with_name("a\\x1b[31m.txt").write_text("red")
+    elif how == "bytes":
+        place.with_name(os.fsdecode(b"caf\\xe9.txt")).write_text("bytes")
+        place.with_name("caf\u2426E8.txt").write_text("as it came in")
+    elif how == "twice":
+        place.with_name(os.fsdecode(b"caf\\xe9.txt")).write_text("bytes")
+        place.with_name("caf\u2426E9.txt").write_text("as it came in")
     elif how == "large":
         with place.open("wb") as file:
             file.truncate(100 * 1024 * 1024)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
+from beray.server import database
 from beray.server.client_address import in_networks
+from beray.server.dependencies import digest
 from beray.server.gateway.quotas import Quotas
 from beray.server.gateway.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
-from beray.server.store import Store
+from beray.server.store import Store, utc_now
 from beray.server.tables import GatewayUsage, InternalToken
 from beray.testing import RunningServer
 
@@ -161,10 +165,100 @@ def test_tokens_end(store: Store) -> None:
     assert whose(tokens.find(other)) == (user.id, None)
 
 
+def test_a_token_that_is_used_lives_on(store: Store) -> None:
+    user = store.add_user("a@example.test", None)
+    key, _ = ApiKeys(store).add(user.id, "k", "a")
+    tokens = InternalTokens(store)
+    token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
+
+    def expiry(idle_seconds: float | None) -> str:
+        assert tokens.find(token, idle_seconds) is not None
+        found = tokens.find(token)
+        assert found is not None
+        return found.expires_at
+
+    issued = expiry(None)
+    assert expiry(30.0) == issued, "it is not shortened"
+    extended = expiry(3600.0)
+    assert utc_now(3600.0) < extended <= utc_now(3660.0)
+    assert expiry(3600.0) == extended, "each use would be a write"
+    assert expiry(3660.0) > extended
+    ApiKeys(store).remove(user.id, key.id)
+    assert tokens.find(token, 3600.0) is None
+
+
+def test_a_token_that_cannot_be_extended_is_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
+    store = Store(tmp_path / "beray.sqlite3")
+    user = store.add_user("a@example.test", None)
+    key, _ = ApiKeys(store).add(user.id, "k", "a")
+    tokens = InternalTokens(store)
+    token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
+    with closing(sqlite3.connect(tmp_path / "beray.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        found = tokens.find(token, 3600.0)
+        assert found is not None
+        other.execute("ROLLBACK")
+    again = tokens.find(token)
+    assert again is not None and again.expires_at == found.expires_at < utc_now(60.0)
+    store.close()
+
+
+def test_tokens_of_runs_live_until_they_are_ended(store: Store) -> None:
+    user = store.add_user("a@example.test", None)
+    key, _ = ApiKeys(store).add(user.id, "k", "a")
+    tokens = InternalTokens(store)
+    run, ended = tokens.issue(user.id, "task-1"), tokens.issue(user.id, "task-2")
+    other = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
+    tokens.end(ended)
+    found = tokens.find(run, 1.0)
+    assert found is not None and found.expires_at > utc_now(100 * 365 * 24 * 3600.0)
+    assert tokens.find(ended) is None
+    tokens.end_runs()
+    assert tokens.find(run) is None and tokens.find(other) is not None
+
+
+def test_a_use_extends_a_token_to_24_hours(agent: Agent) -> None:
+    path = agent.server.data_dir / "beray.sqlite3"
+    which = (digest(agent.token),)
+    with closing(sqlite3.connect(path, isolation_level=None)) as opened:
+        change = "UPDATE internal_tokens SET expires_at = ? WHERE digest = ?"
+        opened.execute(change, (utc_now(60.0), *which))
+        used_at = utc_now(24 * 3600.0)
+        assert agent.files("GET", "list").status_code == 200
+        (expiry,) = opened.execute(
+            "SELECT expires_at FROM internal_tokens WHERE digest = ?", which
+        ).fetchone()
+        assert used_at < expiry < utc_now(24 * 3600.0 + 120)
+        opened.execute(change, (utc_now(), *which))
+    assert agent.files("GET", "list").status_code == 401
+
+
+def test_a_killed_server_leaves_no_token_of_a_run(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server:
+        agent = Agent.new(server)
+        server.kill()
+        store = Store(server.data_dir / "beray.sqlite3")
+        run = InternalTokens(store).issue(agent.user_id, "task-1")
+        store.close()
+        server.restart()
+        assert ask(server, X_Internal_Token=run).status_code == 401
+        assert agent.files("GET", "list").status_code == 200
+
+
+def expired(server: RunningServer) -> bool:
+    """Return True if all tokens have expired. Asking the server would be a use."""
+    with closing(sqlite3.connect(server.data_dir / "beray.sqlite3")) as opened:
+        (last,) = opened.execute("SELECT max(expires_at) FROM internal_tokens").fetchone()
+    return bool(last < utc_now())
+
+
 def test_a_token_expires_and_is_swept(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_INTERNAL_TOKEN_SECONDS="1") as server:
         agent = Agent.new(server)
-        until(lambda: agent.files("GET", "list").status_code == 401)
+        until(lambda: expired(server))
         assert refusal(agent.files("GET", "list")) == (401, "INVALID_TOKEN")
         again = exchange(server, agent.api_key).json()["internal_token"]
         assert ask(server, X_Internal_Token=again).status_code == 200

@@ -114,9 +114,26 @@ def test_inputs_that_do_not_fit_are_refused_with_their_place(
 ) -> None:
     answer = caller.run(one)
     assert refusal(answer) == (422, "INVALID_INPUT")
-    assert [["calls", 0, "inputs", *place]] == [
-        problem["loc"] for problem in answer.json()["detail"]["errors"]
-    ]
+    detail = answer.json()["detail"]
+    (problem,) = detail["errors"]
+    assert problem["loc"] == ["calls", 0, "inputs", *place]
+    assert detail["message"] == f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+
+
+def test_a_message_names_the_first_of_many_problems(caller: Caller) -> None:
+    files = {"document": [f"http://example.com/{number}.txt" for number in range(6)]}
+    detail = caller.run(call("count", files, unit="words")).json()["detail"]
+    assert len(detail["errors"]) == 6
+    assert "calls.0.inputs.files.document.4: " in detail["message"]
+    assert "calls.0.inputs.files.document.5" not in detail["message"]
+    assert detail["message"].endswith("(and 1 more)")
+
+
+def test_a_message_names_the_problems_of_a_body_without_the_word_body(caller: Caller) -> None:
+    answer = caller.run({"prefab_id": 5})
+    assert refusal(answer) == (422, "INVALID_INPUT")
+    message = answer.json()["detail"]["message"]
+    assert message.startswith("calls.0.prefab_id: ") and "; calls.0.function_name: " in message
 
 
 @pytest.mark.parametrize(
@@ -212,7 +229,7 @@ def test_a_stream_that_fails_says_so_at_its_end(caller: Caller) -> None:
     [
         ("two", "INVALID_OUTPUT"), ("key", "INVALID_OUTPUT"), ("link", "INVALID_OUTPUT"),
         ("folder", "INVALID_OUTPUT"), ("fifo", "INVALID_OUTPUT"), ("moved", "INVALID_OUTPUT"),
-        ("name", "INVALID_OUTPUT"), ("disk", "OUTPUT_TOO_LARGE"), ("large", "OUTPUT_TOO_LARGE"),
+        ("twice", "INVALID_OUTPUT"), ("name", "INVALID_OUTPUT"), ("disk", "OUTPUT_TOO_LARGE"), ("large", "OUTPUT_TOO_LARGE"),
     ],
 )  # fmt: skip
 def test_output_files_that_do_not_belong_there(
@@ -222,6 +239,12 @@ def test_output_files_that_do_not_belong_there(
     assert error["code"] == code, error
     assert "\x1b" not in error["message"]
     until(lambda: not list((server.data_dir / "scratch").iterdir()))
+
+
+def test_names_of_output_files_that_are_not_utf8_are_escaped(caller: Caller) -> None:
+    urls = caller.result(call("outputs", how="bytes"))["output"]["files"]["copy"]
+    names = {url.rpartition("/")[2] for url in urls}
+    assert names == {"a.txt", "caf␦E9.txt", "caf␦E8.txt"}
 
 
 def test_an_input_that_the_store_has_lost(server: RunningServer, caller: Caller) -> None:

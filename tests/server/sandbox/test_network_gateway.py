@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from network_support import (
     without_slirp4netns,
 )
 from support import text
+from websockets.asyncio.client import unix_connect
+from websockets.exceptions import InvalidStatus
 
 from beray.server.app import create_app, running
 from beray.server.dependencies import Services
@@ -80,6 +83,22 @@ async def test_the_gateway_needs_the_token_of_the_task(tmp_path: Path, network: 
     path, client, names = json.loads(found[1][1])
     assert (path, client) == ("/internal/files/list", None)
     assert not {"forwarded", "x-forwarded-for", "authorization"} & set(names)
+
+
+async def test_the_gateway_has_no_websocket(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, "right") as gateway:
+        folder = os.open(os.path.dirname(gateway.socket), os.O_RDONLY)
+        try:
+            path = f"/proc/self/fd/{folder}/{os.path.basename(gateway.socket)}"
+            headers = {"X-Internal-Token": "right"}
+            with pytest.raises(InvalidStatus) as refused:
+                uri = "ws://localhost/v1/agent_ws/0/"
+                async with unix_connect(path, uri, additional_headers=headers):
+                    pass
+        finally:
+            os.close(folder)
+    # A client would take 403 for a busy chat.
+    assert refused.value.response.status_code == 404
 
 
 @needs_own_network

@@ -176,5 +176,4 @@ def _text(data: bytes) -> str:
 
 
 def _invalid(problem: str) -> GatewayRefused:
-    message = f"{problem[0].upper()}{problem[1:]}."
-    return invalid(message, [Problem(("body",), problem)])
+    return invalid([Problem(("body",), problem)])

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
 import anyio
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from beray.server import ranges
@@ -179,10 +180,14 @@ class LocalObjects:
     def _delete(self, keys: Iterable[str]) -> int:
         count = 0
         for some in _batches(keys):
-            with self._database.writing() as session:
-                named = LocalObject.key.in_(some)
+            named = LocalObject.key.in_(some)
+
+            def remove(session: Session, named: ColumnElement[bool] = named) -> list[str]:
                 files = list(session.scalars(select(LocalObject.file).where(named)))
                 session.execute(delete(LocalObject).where(named))
+                return files
+
+            files = self._database.recovering(remove)
             self._remove(files)
             count += len(files)
         return count

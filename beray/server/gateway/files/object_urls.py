@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray.server.dependencies import AppServices
+from beray.server.dependencies import AppServices, require_space
 from beray.server.gateway.files.forms import cut_off, too_large
 from beray.server.gateway.files.local_objects import LocalObjects
 from beray.server.gateway.files.object_files import media_type, storing
@@ -56,6 +56,7 @@ async def use_url(
     authenticate(request, app.open_requests, None)
     with storing():
         if request.method == "PUT":
+            await require_space(app)
             return await _take(request, store, key, app.settings.gateway_object_bytes)
         return await run_in_threadpool(_give, store, key, asked)
 

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import IO, Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.dependencies import AppServices, Services
+from beray.server.dependencies import AppServices, Services, require_space
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
@@ -74,7 +74,7 @@ async def generate_upload_url(
     return {"upload_url": url, "s3_url": object_files.s3_url(store, key)}
 
 
-@router.post("/upload", openapi_extra=_FORM)
+@router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_space)])
 async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
     """Keep a file of an agent's."""
     object_files.outputs_of(caller)
@@ -84,7 +84,7 @@ async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> d
     return await _put(app, form, key, form.content())
 
 
-@router.post("/upload_temp", openapi_extra=_FORM)
+@router.post("/upload_temp", openapi_extra=_FORM, dependencies=[Depends(require_space)])
 async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
     """Keep a file of an agent's for a while."""
     object_files.workspace_of(caller)
@@ -272,4 +272,4 @@ def _base_url(request: Request, app: Services) -> str:
 
 
 def _invalid(place: str, problem: str) -> GatewayRefused:
-    return invalid(f"{place}: {problem}", [Problem((place,), problem)])
+    return invalid([Problem((place,), problem)])

@@ -128,5 +128,4 @@ class Temporary:
         gone = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
         if due:
             gone = gone.where(TemporaryObject.expires_at <= due)
-        with self._database.writing() as session:
-            session.execute(gone)
+        self._database.recovering(lambda session: session.execute(gone))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from beray.exceptions import TransferError
+from beray.local_names import on_wire
 from beray.server.gateway.prefabs.manifest import ManifestError
 from beray.server.problems import Problem
 
@@ -51,7 +52,7 @@ def packed(folder: Path) -> bytes:
                 most = f"{MOST_BYTES:,} bytes in {MOST_ENTRIES:,} files at most"
                 raise ManifestError([Problem((), f"a prefab has {most}")])
             # Without times: the same files are the same archive.
-            info = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            info = zipfile.ZipInfo(on_wire(path.relative_to(folder)))
             info.compress_type = zipfile.ZIP_DEFLATED
             writer.writestr(info, path.read_bytes())
     return archive.getvalue()

@@ -53,8 +53,8 @@ class Authors:
             session.add(PrefabAuthor(prefab_id=prefab_id, user_id=user_id))
 
     def _release(self, prefab_id: str) -> None:
-        with self._database.writing() as session:
-            session.execute(delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id))
+        released = delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id)
+        self._database.recovering(lambda session: session.execute(released))
 
     def _author(self, prefab_id: str) -> int | None:
         with self._database.reading() as session:

@@ -9,7 +9,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -42,11 +42,13 @@ class RunRequest(BaseModel):
     calls: Annotated[list[Call], Field(min_length=1, max_length=MOST_CALLS)]
 
 
-@router.post(
-    "/v1/internal/run",
-    response_model=None,
-    responses={200: {"content": {"application/json": {}, _EVENTS: {}}}},
-)
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/json": {}, _EVENTS: {}}}
+}
+
+
+@router.post("/v1/run", response_model=None, responses=_RESPONSES)  # SDK 0.2.0 to 0.3.2
+@router.post("/v1/internal/run", response_model=None, responses=_RESPONSES)
 async def run(
     body: RunRequest, request: Request, caller: CurrentCaller, app: AppServices
 ) -> Response:

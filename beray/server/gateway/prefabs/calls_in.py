@@ -94,7 +94,7 @@ class Preparation:
             parameters = schemas.completed(schema, call.inputs.parameters)
         except schemas.TooFar:
             too_far = Problem((*at, "parameters"), "the defaults of the schema have no end")
-            raise invalid("What was given does not fit.", [too_far]) from None
+            raise invalid([too_far]) from None
         problems = [
             Problem((*at, "parameters", *one.loc), one.msg)
             for one in schemas.value_problems(schema, parameters)
@@ -105,7 +105,7 @@ class Preparation:
         except ValueError as error:
             problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
         if problems:
-            raise invalid("What was given does not fit.", problems)
+            raise invalid(problems)
         secrets = self._given(caller, prefab, function)
         return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
 

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from beray.exceptions import TransferError
 from beray.server import folders
-from beray.server.dependencies import AppServices, Services
+from beray.server.dependencies import AppServices, Services, require_space
 from beray.server.gateway.access import CurrentCaller
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files import object_files
@@ -80,7 +80,7 @@ async def spec(
     return app.gateway.prefabs.registry.spec(installed)
 
 
-@router.post("", status_code=201, response_model=None)
+@router.post("", status_code=201, response_model=None, dependencies=[Depends(require_space)])
 async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSONResponse:
     """Add a prefab: the body is the ZIP of its folder. 200 where that very one is there."""
     user_id = await _require_author(caller, app)
@@ -100,9 +100,10 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 raise error.__cause__ from None
-            raise invalid(_CANNOT_ADD, [Problem((), str(error).replace(str(place), ""))]) from None
+            problem = Problem((), str(error).replace(str(place), ""))
+            raise invalid([problem], _CANNOT_ADD) from None
         except ManifestError as error:
-            raise invalid(_CANNOT_ADD, error.problems) from None
+            raise invalid(error.problems, _CANNOT_ADD) from None
         except VersionTaken as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
         except NotTheAuthor:

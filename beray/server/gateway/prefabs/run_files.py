@@ -23,6 +23,7 @@ from beray.server.gateway.prefabs.manifest import Function
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS
 from beray.server.problems import Problem
 from beray.text import one_line
+from beray.wire_names import accepted
 
 MOST_INPUTS: Final = 1_000
 """Files of one call."""
@@ -143,9 +144,11 @@ def made(folder: Path, function: Function, most_bytes: int) -> list[Made]:
         names = sorted(os.listdir(root / key))
         if len(names) > 1 and not declared.many:
             raise RunFailed("INVALID_OUTPUT", f"{key}: one file is allowed, not {len(names)}")
-        found += [_file(key, name, root / key / name) for name in names]
+        found += [_file(key, accepted(name), root / key / name) for name in names]
         if len(found) > MOST_OUTPUTS:
             raise RunFailed("OUTPUT_TOO_LARGE", f"more than {MOST_OUTPUTS:,} output files")
+    if len({(file.key, file.name) for file in found}) < len(found):
+        raise RunFailed("INVALID_OUTPUT", "output files: two names differ only in their encoding")
     if sum(file.size for file in found) > most_bytes:
         raise RunFailed("OUTPUT_TOO_LARGE", f"more than {most_bytes:,} bytes of output files")
     return found

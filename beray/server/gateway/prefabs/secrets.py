@@ -71,8 +71,9 @@ class PrefabSecrets:
             PrefabSecret.prefab_id == prefab_id,
             PrefabSecret.name == name,
         )
-        with self._database.writing() as session:
-            return bool(session.connection().execute(own).rowcount)
+        return self._database.recovering(
+            lambda session: bool(session.connection().execute(own).rowcount)
+        )
 
     def value(self, user_id: int, prefab_id: str, name: str) -> str | None:
         """A value; ``None`` where there is none, or it cannot be read any more."""

@@ -28,6 +28,7 @@ from acp.schema import (
     RequestPermissionResponse,
 )
 
+from beray import wire_names
 from beray.server.runners.acp.tool_calls import Call
 from beray.server.runners.task_paths import TaskPaths
 
@@ -92,10 +93,12 @@ class Permissions:
         )
         if relative is None:
             return False
-        # A link in the work_dir may lead out of it.
+        # A link in the work_dir may lead out of it. Agents that open files themselves do not know
+        # the form of the wire.
         root = os.path.realpath(self._work_dir)
-        real = os.path.realpath(os.path.join(root, relative))
-        return real == root or real.startswith(root + os.sep)
+        names = (relative, os.fsdecode(wire_names.decode(relative)))
+        real = [os.path.realpath(os.path.join(root, name)) for name in names]
+        return all(path == root or path.startswith(root + os.sep) for path in real)
 
 
 def answer(

@@ -16,6 +16,7 @@ from acp import RequestError
 from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
+from beray import wire_names
 from beray.server.runners import shell_line
 from beray.server.runners.acp.bounded import cut
 from beray.server.runners.base import Job, Sink
@@ -199,7 +200,8 @@ class Terminals:
             folder = self._paths.relative(asked.cwd)
             if folder is None:
                 raise _refusal(f"cwd is outside the work_dir, {self._paths.inside}")
-            words = ["/bin/sh", "-c", _IN_FOLDER, "sh", f"./{folder}", *words]
+            on_disk = os.fsdecode(wire_names.decode(folder))
+            words = ["/bin/sh", "-c", _IN_FOLDER, "sh", f"./{on_disk}", *words]
         return words
 
 

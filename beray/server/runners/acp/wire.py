@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from acp import CLIENT_METHODS
 
+from beray import wire_names
 from beray.events import Event
 from beray.server.runners.base import OverBudget, Sink, Usage
 
@@ -29,6 +30,8 @@ OPEN_WAITS: Final = 256
 """How many may wait for the end of a command, which may need further requests to come."""
 _CHUNK_BYTES: Final = 256 * 1024
 _UPDATE: Final = CLIENT_METHODS["session_update"]
+_PATHS: Final = frozenset({"path", "cwd", "uri"})
+"""Keys of messages whose values name files."""
 _WAIT: Final = CLIENT_METHODS["terminal_wait_for_exit"]
 
 
@@ -54,9 +57,9 @@ class CheckedSink:
         self._sink = sink
         self._breaks = breaks
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event, count: int = 1) -> None:
         try:
-            await self._sink.emit(event)
+            await self._sink.emit(event, count)
         except Exception as error:
             self._breaks.say(error)
             raise
@@ -241,6 +244,11 @@ def _nothing(_constant: str) -> None:
     """NaN and Infinity, which JSON does not have."""
 
 
+def _named(key: str, value: Any) -> Any:
+    """Keep a path with undecodable bytes, for which Python programs send lone surrogates."""
+    return wire_names.accepted(value) if key in _PATHS and isinstance(value, str) else value
+
+
 def _unicode(value: Any) -> Any:
     """Replace halves of surrogate pairs, which no text may have."""
     if isinstance(value, str):
@@ -251,5 +259,5 @@ def _unicode(value: Any) -> Any:
     if isinstance(value, list):
         return [_unicode(item) for item in value]
     if isinstance(value, dict):
-        return {_unicode(key): _unicode(item) for key, item in value.items()}
+        return {_unicode(key): _unicode(_named(key, item)) for key, item in value.items()}
     return value

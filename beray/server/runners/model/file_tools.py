@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from beray import wire_names
 from beray.server import beneath
 from beray.server.beneath import MissingPath, shown
 from beray.server.quota import DiskSpace
@@ -100,27 +101,33 @@ class FileTools:
             _replace(workspace, path, text_edit.replace(data, places, new), mode)
         return f"{path}: replaced {len(places)} {'time' if len(places) == 1 else 'times'}"
 
-    def list_files(self, path: str = ".", recursive: bool = False) -> str:
+    def list_files(self, path: str = ".", recursive: bool = False, after: str | None = None) -> str:
         """List the files and folders in a folder of the workspace. Folders end with "/".
 
         Args:
             path: the folder, relative to the workspace.
             recursive: also what is in its folders.
+            after: to continue a long listing, the last path that it has returned.
         """
+        folder = beneath.parse(path)
+        start = folder if after is None else beneath.parse(after)
+        if start[: len(folder)] != folder:
+            raise Refused(f"after: {shown(after or '')} is not in {shown(path)}")
         with self.open() as workspace:
-            if recursive:
-                entries = [
-                    (item["path"], item["type"] == "directory", item["size"])
-                    for item in workspace.tree(path, limit=LIST_ENTRIES)
-                ]
-            else:
-                entries = _entries(workspace, path)
+            page = workspace.page(
+                path,
+                limit=LIST_ENTRIES,
+                depth=None if recursive else 1,
+                after=start[len(folder) :],
+            )
         lines = [
-            f"{name}/" if is_folder else f"{name} ({size:,} bytes)"
-            for name, is_folder, size in entries[:LIST_ENTRIES]
+            f"{item['path']}/"
+            if item["type"] == "directory"
+            else f"{item['path']} ({item['size']:,} bytes)"
+            for item in page.items
         ]
-        if len(entries) > LIST_ENTRIES:
-            lines.append(f"[{len(entries) - LIST_ENTRIES:,} more are not listed]")
+        if page.end is not None:
+            lines.append(f"[there are more: continue with after={page.items[-1]['path']!r}]")
         return "\n".join(lines) or "(nothing is there)"
 
     def add(self, wanted: str, source: BinaryIO) -> str:
@@ -147,7 +154,7 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return beneath.text(b"/".join(beneath.parse_file(path)))
+        return wire_names.encode(b"/".join(beneath.parse_file(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
@@ -218,27 +225,6 @@ def _replace(workspace: Workspace, path: str, data: bytes, mode: int | None) -> 
         file, _ = workspace.open_file(path)
         with file:
             os.fchmod(file.fileno(), mode)
-
-
-def _entries(workspace: Workspace, path: str) -> list[tuple[str, bool, int]]:
-    parts = beneath.parse(path)
-    with beneath.refusals(shown(path)):
-        folder = beneath.open_folder(workspace.descriptor, parts)
-    try:
-        found = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                is_folder = stat.S_ISDIR(status.st_mode)
-                if is_folder or stat.S_ISREG(status.st_mode):
-                    full = b"/".join((*parts, os.fsencode(entry.name)))
-                    found.append((beneath.text(full), is_folder, status.st_size))
-        return sorted(found)
-    finally:
-        os.close(folder)
 
 
 def _encoded(content: str) -> bytes:

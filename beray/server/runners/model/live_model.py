@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from pydantic_ai import RunContext
-from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import (
     CompletedStreamedResponse,
@@ -19,11 +19,27 @@ from pydantic_ai.models import (
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
-from beray.events import MsgEventCustomUpdate
-from beray.server.runners.base import Sink
-from beray.server.runners.model.retries import Patience, told
+from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
+from beray.server.runners.model.answer_end import (
+    IncompleteAnswer,
+    is_complete,
+    is_empty,
+    require_usable,
+    with_refusal,
+)
+from beray.server.runners.model.memory import Memory
+from beray.server.runners.model.provider_errors import described, place
+from beray.server.runners.model.retries import Patience
+from beray.server.runners.model.sinks import Exit
 from beray.server.runners.model.translate import Translator
 from beray.server.runners.model.usage import Meter
+
+_EMPTY_STREAM: Final = "Streamed response ended without"
+"""Beginning of pydantic-ai's message for a stream with no event at all."""
+
+
+RESTART: Final = "\n\n[The answer broke off. It starts again:]\n\n"
+"""Text of a chunk that retracts the pieces before it, for clients that do not know the field."""
 
 
 class LiveModel(WrapperModel):
@@ -34,11 +50,18 @@ class LiveModel(WrapperModel):
     shown: nothing in an answer is acted upon before its end.
     """
 
-    def __init__(self, model: Model, sink: Sink, meter: Meter, patience: Patience) -> None:
+    def __init__(
+        self, model: Model, sink: Exit, meter: Meter, patience: Patience, memory: Memory
+    ) -> None:
         super().__init__(model)
+        self._memory = memory
         self._sink = sink
         self._meter = meter
         self._patience = patience
+        self._said = False
+        """Whether anything of the current attempt was emitted."""
+        self._acted = False
+        """Whether tools were called."""
 
     async def request(
         self,
@@ -68,20 +91,39 @@ class LiveModel(WrapperModel):
         parameters: ModelRequestParameters,
         context: RunContext[Any] | None,
     ) -> ModelResponse:
+        await self._memory.sent(messages)
         tried = 0
         while True:
             await self._sink.charge(self._meter.usage)
             tried += 1
-            requests = self._meter.usage.requests
+            requests, emitted = self._meter.usage.requests, self._sink.emitted
+            self._said = False
             try:
-                return await self._ask(messages, settings, parameters, context)
+                response = await self._ask(messages, settings, parameters, context)
+                await self._ended(with_refusal(response))
+                return response
             except ModelAPIError as error:
                 wait = self._patience.wait_seconds(tried, error)
                 if wait is None:
                     raise
+                if self._said:
+                    await self._retract(self._sink.emitted - emitted)
                 began = self._meter.usage.requests > requests
                 await self._tell(error, wait, tried, began=began)
             await asyncio.sleep(wait)
+
+    async def _ended(self, response: ModelResponse) -> None:
+        """Record a complete answer and judge how it ended.
+
+        Raises:
+            UnusableAnswer: It ended in a way that is a failure of the run.
+        """
+        await self._memory.answered(response)
+        require_usable(response, acted=self._acted)
+        if is_empty(response):
+            payload = {"kind": "note", "message": "The model ended its answer without any text."}
+            await self._sink.emit(MsgEventCustomUpdate(payload=payload))
+        self._acted = self._acted or bool(response.tool_calls)
 
     async def _ask(
         self,
@@ -93,13 +135,19 @@ class LiveModel(WrapperModel):
         """Make one request. Whatever has been sent is counted, however it ends."""
         stream: StreamedResponse | None = None
         whole = False
+        self._memory.begin_answer()
         try:
             async with self._opened(messages, settings, parameters, context) as stream:
                 translator = Translator()
                 async for piece in stream:
                     for event in translator.events(piece):
+                        if isinstance(event, MsgEventTextChunk) and event.source == "main":
+                            self._memory.streamed(event.text)
+                        self._said = True
                         await self._sink.emit(event)
                 response = stream.get()
+                if not is_complete(response):
+                    raise IncompleteAnswer(self.wrapped.model_name)
                 whole = True
                 return response
         except asyncio.CancelledError:
@@ -124,6 +172,10 @@ class LiveModel(WrapperModel):
             opening = self.wrapped.request_stream(messages, settings, parameters, context)
             try:
                 stream = await stack.enter_async_context(opening)
+            except UnexpectedModelBehavior as error:
+                if error.message.startswith(_EMPTY_STREAM):
+                    raise IncompleteAnswer(self.wrapped.model_name) from error
+                raise
             except NotImplementedError:
                 response = await self.wrapped.request(messages, settings, parameters)
                 stream = CompletedStreamedResponse(
@@ -131,12 +183,18 @@ class LiveModel(WrapperModel):
                 )
             yield stream
 
+    async def _retract(self, count: int) -> None:
+        """Withdraw what was emitted of an attempt that broke off."""
+        chunk = {"text": RESTART, "retracts": count}
+        await self._sink.emit(MsgEventTextChunk.model_validate(chunk))
+
     async def _tell(self, error: ModelAPIError, wait: float, tried: int, *, began: bool) -> None:
-        what = "The answer was cut off" if began else "The model's provider did not answer"
+        provider = f"model's provider{place(self.wrapped)}"
+        what = f"The answer of the {provider} was cut off" if began else f"The {provider} failed"
         payload = {
             "kind": "retry",
             "message": (
-                f"{what} ({told(error)}). It is asked again in {wait:.1f} s, "
+                f"{what} ({described(error)}). It is asked again in {wait:.1f} s, "
                 f"try {tried + 1} of {self._patience.tries}."
             ),
             "wait_seconds": round(wait, 3),

@@ -24,6 +24,7 @@ from beray.gateway import (
     PrefabStream,
     StreamEventType,
 )
+from beray.local_names import on_disk
 from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
@@ -207,7 +208,7 @@ class _Function:
     def _uploaded(self, path: str, folder: Path, session: str) -> str:
         with self._files.open() as workspace:
             file, _ = workspace.open_file(path)
-            copied = folder / uuid.uuid4().hex / os.path.basename(path)
+            copied = folder / uuid.uuid4().hex / on_disk(os.path.basename(path))
             copied.parent.mkdir()
             with file, copied.open("xb") as target:
                 shutil.copyfileobj(file, target)

@@ -16,7 +16,10 @@ from pydantic_ai.exceptions import (
     ModelUnavailableError,
 )
 
+from beray.server.runners.model.answer_end import IncompleteAnswer
+
 _PASSING = (
+    IncompleteAnswer,
     ModelRateLimitError,
     ModelUnavailableError,
     ModelServerError,
@@ -55,13 +58,3 @@ def passes(error: ModelAPIError) -> bool:
     if isinstance(error, ModelHTTPError):
         return error.status_code in (408, 429) or error.status_code >= 500
     return False
-
-
-def told(error: ModelAPIError) -> str:
-    """What happened, in a few words for the log."""
-    if isinstance(error, ModelHTTPError):
-        body = error.body
-        said = body.get("message") if isinstance(body, dict) else None
-        words = f": {' '.join(said.split())[:300]}" if isinstance(said, str) and said else ""
-        return f"HTTP {error.status_code}{words}"
-    return " ".join(error.message.split())[:300] or type(error).__name__

@@ -25,14 +25,17 @@ from pydantic_ai.usage import UsageLimits
 from beray.events import MsgError, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Job, Outcome, OverBudget, Sink, Usage
-from beray.server.runners.model import memory, models, toolset
+from beray.server.runners.model import models, toolset
+from beray.server.runners.model.answer_end import UnusableAnswer
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
 from beray.server.runners.model.mcp_servers import connected
 from beray.server.runners.model.mcp_session import Surroundings
+from beray.server.runners.model.memory import Memory
 from beray.server.runners.model.prefab_tools import prefab_tools
-from beray.server.runners.model.retries import Patience, told
+from beray.server.runners.model.provider_errors import described, place
+from beray.server.runners.model.retries import Patience
 from beray.server.runners.model.sinks import Exit, SinkFailed
 from beray.server.runners.model.translate import tool_result
 from beray.server.runners.model.usage import Meter
@@ -106,7 +109,8 @@ class ModelRunner:
 
     async def _work(self, job: Job, sink: Exit, model: Model, meter: Meter) -> MsgError | None:
         """Do the goal; what kept the provider or the model from it, if anything did."""
-        live = LiveModel(model, sink, meter, self._patience)
+        memory = await asyncio.to_thread(Memory, job.conversation, job.goal)
+        live = LiveModel(model, sink, meter, self._patience, memory)
         files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
         around = Surroundings(job, self._settings, self._sandbox, self._outbound)
         servers = connected(around, sink, files, toolset.NAMES)
@@ -136,22 +140,24 @@ class ModelRunner:
                 ) -> None:
                     async for event in events:
                         if isinstance(event, FunctionToolResultEvent):
+                            await memory.returned(event.part)
                             await sink.emit(tool_result(event.part))
 
-                result = await agent.run(
+                await agent.run(
                     job.goal,
-                    message_history=await asyncio.to_thread(memory.recall, job.conversation),
+                    message_history=memory.messages,
                     usage_limits=UsageLimits(request_limit=None),
                     event_stream_handler=log_results,
                 )
-                await asyncio.to_thread(memory.keep, job.conversation, result.all_messages_json())
         except (ModelAuthenticationError, ModelNotFoundError) as error:
             return MsgError(
                 code="MODEL",
-                details=f"{_named(model)} cannot be used: {told(error)}. {_hint(error)}",
+                details=f"{_named(model)} cannot be used: {described(error)}. {_hint(error)}",
             )
         except ModelAPIError as error:
-            return MsgError(code="PROVIDER", details=f"{_named(model)} failed: {told(error)}.")
+            return MsgError(code="PROVIDER", details=f"{_named(model)} failed: {described(error)}.")
+        except UnusableAnswer as ended:
+            return MsgError(code=ended.code, details=str(ended))
         except SinkFailed:
             raise
         except Exception as error:  # noqa: BLE001 - of a provider, anything can be expected
@@ -160,15 +166,13 @@ class ModelRunner:
                 # Without the values of variables: there may be keys among them.
                 trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
                 log.error("the model's provider failed in an unknown way", trace=trace)
-            said = " ".join(str(error).split())[:500] or type(error).__name__
-            return MsgError(
-                code="PROVIDER", details=f"{_named(model)} gave no answer that can be used: {said}"
-            )
+            details = f"{_named(model)} gave no answer that can be used: {described(error)}."
+            return MsgError(code="PROVIDER", details=details)
         return None
 
 
 def _named(model: Model) -> str:
-    return f"The model {model.model_name} of {model.system}"
+    return f"The model {model.model_name} of {model.system}{place(model)}"
 
 
 def _hint(error: ModelAPIError) -> str:

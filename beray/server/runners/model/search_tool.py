@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from beray import wire_names
 from beray.server import beneath
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.sandbox.sandbox import Sandbox
@@ -73,7 +74,7 @@ class SearchTool:
                 workspace.open_file(path)[0].close()
             else:
                 os.close(folder)
-        return "./" + beneath.text(b"/".join(parts))
+        return "./" + os.fsdecode(b"/".join(parts))
 
     async def _found(self, command: list[str]) -> str:
         lines: list[str] = []
@@ -136,7 +137,7 @@ def _bracket(negated: str, content: str) -> str:
 
 
 def _shown(name: bytes, text: bytes) -> str:
-    path = name.removeprefix(b"./").decode("utf-8", "replace")
+    path = wire_names.encode(name.removeprefix(b"./"))
     number, _, line = text.removesuffix(b"\r").decode("utf-8", "replace").partition(":")
     line = line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…"
     return f"{path}:{number}:{line}"

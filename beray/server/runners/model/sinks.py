@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from beray.events import Event
 from beray.server.runners.base import Sink, Usage
 
@@ -16,15 +14,21 @@ class SinkFailed(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
 class Exit:
-    """A ``Sink``. What the one behind it raises is raised as ``SinkFailed``."""
+    """A ``Sink``. What the one behind it raises is raised as ``SinkFailed``.
 
-    sink: Sink
+    Attributes:
+        emitted: Number of events so far.
+    """
 
-    async def emit(self, event: Event) -> None:
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.emitted = 0
+
+    async def emit(self, event: Event, count: int = 1) -> None:
+        self.emitted += count
         try:
-            await self.sink.emit(event)
+            await self.sink.emit(event, count)
         except Exception as error:
             raise SinkFailed(error) from error
 

@@ -131,7 +131,7 @@ class _Server:
         self._writer.write(frames.packed(frame))
         await self._writer.drain()
 
-    async def emit(self, event: Event) -> None:
+    async def emit(self, event: Event, count: int = 1) -> None:
         await self.send({"event": event.model_dump()})
 
     async def charge(self, usage: Usage) -> None:

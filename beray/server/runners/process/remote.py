@@ -143,7 +143,7 @@ class _Conversation:
 
     async def _log(self, events: list[Event]) -> None:
         # Side by side, they are on disk in one transaction; in order all the same.
-        await asyncio.gather(*(self._sink.emit(event) for event in joined(events)))
+        await asyncio.gather(*(self._sink.emit(event, count) for event, count in joined(events)))
 
     async def _charge(self, usage: Frame) -> None:
         try:
@@ -171,14 +171,14 @@ async def _last_words(process: RunProcess, sink: Sink) -> None:
 _Piece = MsgEventTextChunk | MsgEventToolCallChunk
 
 
-def joined(events: Iterable[Event]) -> Iterator[Event]:
-    """The same with fewer events: pieces of one text, or of one call, that came together."""
-    held: deque[Event] = deque()
+def joined(events: Iterable[Event]) -> Iterator[tuple[Event, int]]:
+    """Join pieces of one text, or of one call, that came together; with the number of pieces."""
+    held: deque[tuple[Event, int]] = deque()
     for event in events:
-        if held and (whole := _whole(held[-1], event)) is not None:
-            held[-1] = whole
+        if held and (whole := _whole(held[-1][0], event)) is not None:
+            held[-1] = (whole, held[-1][1] + 1)
         else:
-            held.append(event)
+            held.append((event, 1))
     yield from held
 
 

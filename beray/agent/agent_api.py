@@ -1,10 +1,11 @@
-"""``AgentApi``: one conversation with an agent."""
+"""``AgentApi``: one conversation with an agent. The names of this module are published."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
@@ -13,25 +14,54 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from websockets.exceptions import ConnectionClosed
 
-from beray.agent import opening
+from beray.agent import addresses, opening
 from beray.agent.answer import Answer, Reply
-from beray.agent.callbacks import Callbacks
+from beray.agent.callbacks import Callbacks, takes_an_argument
+from beray.agent.client import ClientMessage, EClientMessage, MsgUserMessage
 from beray.agent.connection import Connection
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.agent.line import Line
-from beray.events import (
-    AnyServerMessage,
+from beray.agent.server import (
+    AgentEventUnion,
+    EServerMessage,
     MsgError,
+    MsgEventCustomUpdate,
     MsgEventEnd,
+    MsgEventSendFile,
+    MsgEventTextChunk,
+    MsgEventToolCallChunk,
+    MsgEventToolResult,
     MsgGracefulDisconnect,
     MsgStatus,
-    MsgUserMessage,
+    ServerMessage,
 )
+from beray.events import AnyServerMessage, MsgUnknown
 from beray.exceptions import ConfigurationError, InvalidArgument
 from beray.text import one_line
 
-Callback = Callable[[AnyServerMessage], Awaitable[None] | None]
-OnDisconnect = Callable[[], Awaitable[None] | None]
+__all__ = [
+    "AgentApi",
+    "AgentBusyException",
+    "AgentEventUnion",
+    "AgentException",
+    "ClientMessage",
+    "EClientMessage",
+    "EServerMessage",
+    "MsgError",
+    "MsgEventCustomUpdate",
+    "MsgEventEnd",
+    "MsgEventSendFile",
+    "MsgEventTextChunk",
+    "MsgEventToolCallChunk",
+    "MsgEventToolResult",
+    "MsgGracefulDisconnect",
+    "MsgStatus",
+    "MsgUserMessage",
+    "ServerMessage",
+]
+
+Callback = Callable[[AnyServerMessage], object]
+OnDisconnect = Callable[[], object] | Callable[["AgentApi"], object]
 
 log = logging.getLogger("beray.agent")
 
@@ -40,16 +70,21 @@ class AgentApi:
     """A chat with an agent, on one event loop. Also an async context manager.
 
     Args:
-        agent_id: what the agent is called; for pools, logs and messages.
-        base_url: its server's, ``http(s)`` or ``ws(s)``.
-        callback: is given what comes while nobody waits for it: messages without a request,
-            and what is left of an answer whose loop was left. A function or a coroutine
-            function; called one after another, in order; may use this object. What it raises is
-            logged.
-        on_disconnect: called, without arguments, once for each connection that has ended,
-            whatever ended it.
-        chat_id: keeps one conversation's history apart from another's.
-        token: goes into the ``Authorization`` header, to this server only.
+        agent_id: Name of the agent; for pools, logs and messages. Also the attribute ``id``.
+        address: URL of the agent's server, ``http(s)`` or ``ws(s)``, to which
+            ``v1/agent_ws/{chat_id}/`` is added. A URL whose path ends in ``/ws``, ``/ws/`` or
+            ``/agent_ws/`` is used verbatim, as in version 1.0 of the published client.
+        callback: Receives messages that no request waits for: those without a request, the rest
+            of an answer whose loop was left, and messages of unknown types. A function or a
+            coroutine function; calls are made one after another, in order, and may use this
+            object. What it raises is logged.
+        on_disconnect: Called once for each connection that has ended, whatever ended it; with
+            this object if it accepts an argument, otherwise without.
+        chat_id: Keeps one conversation's history apart from another's.
+        base_url: ``address`` as a keyword, never used verbatim.
+        url: The WebSocket's URL, always used verbatim. Also an attribute, without credentials.
+        token: Sent in the ``Authorization`` header, to this server only. The user information
+            of a URL (``ws://user:TOKEN@host/``) is sent there as well (Basic authentication).
         reconnect: whether a connection that is lost is opened again, for five minutes, with
             growing pauses. An answer that was under way is never asked for again: that raises.
             Given up at once where the server's refusal is not one that time changes.
@@ -59,8 +94,8 @@ class AgentApi:
         tls: for ``https`` with certificates of one's own.
 
     Raises:
-        ConfigurationError: the base URL is none.
-        InvalidArgument: another argument cannot be used.
+        ConfigurationError: The URL is invalid.
+        InvalidArgument: There is no URL or more than one, or another argument is invalid.
 
     Source: the agent WebSocket API page.
     """
@@ -68,11 +103,13 @@ class AgentApi:
     def __init__(
         self,
         agent_id: str,
-        base_url: str,
+        address: str | None = None,
         callback: Callback | None = None,
         on_disconnect: OnDisconnect | None = None,
         chat_id: int | str = 0,
         *,
+        base_url: str | None = None,
+        url: str | None = None,
         token: str | None = None,
         reconnect: bool = False,
         max_frame_bytes: int = opening.MAX_FRAME_BYTES,
@@ -81,19 +118,19 @@ class AgentApi:
     ) -> None:
         self.agent_id: Final = agent_id
         self.chat_id: Final = chat_id
-        url = opening.address(base_url, chat_id)
-        if token is not None and not (token and all("!" <= letter <= "~" for letter in token)):
-            raise InvalidArgument("the token has characters that no token of a server has")
+        target = addresses.chosen(address, base_url=base_url, url=url, chat_id=chat_id, token=token)
+        self.url: Final = target.url
         if max_frame_bytes <= 0 or heartbeat_seconds <= 0:
             raise InvalidArgument("max_frame_bytes and heartbeat_seconds must be more than 0")
-        if tls is not None and not url.startswith("wss:"):
+        if tls is not None and not target.url.startswith("wss:"):
             raise ConfigurationError("tls is for https://; the agent's URL is not")
 
         async def open_one() -> Connection:
-            return await opening.opened(url, token=token, max_frame_bytes=max_frame_bytes, tls=tls)
+            return await opening.opened(target, max_frame_bytes=max_frame_bytes, tls=tls)
 
-        self._callback = callback
-        self._on_disconnect = on_disconnect
+        self.callback = callback
+        self.on_disconnect = on_disconnect
+        self._heartbeat_seconds = heartbeat_seconds
         self._callbacks = Callbacks(agent_id)
         self._line = Line(
             agent_id,
@@ -101,6 +138,7 @@ class AgentApi:
             heartbeat_seconds=heartbeat_seconds,
             reconnect=reconnect,
             hand_on=self._hand_on,
+            malformed=self._malformed,
             lost=self._lost,
             settle=self._callbacks.drained,
         )
@@ -124,6 +162,11 @@ class AgentApi:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def id(self) -> str:
+        """``agent_id``, under its published name."""
+        return self.agent_id
 
     @property
     def connected(self) -> bool:
@@ -156,21 +199,23 @@ class AgentApi:
         await self._callbacks.drained()
 
     def send_message(self, text: str, attachments: Sequence[str] | None = None) -> Answer:
-        """Say something, and iterate over what the agent answers: ``async for event in …``.
+        """Return the answer to a message, to iterate over: ``async for event in …``.
 
-        Ends behind ``AGENT_EVENT_END``. Leaving the loop lets go of the answer: what is left
-        of it goes to ``callback``, and the next message is sent when it is over.
+        It ends after ``AGENT_EVENT_END``. Leaving the loop releases the answer: its remaining
+        events go to ``callback``, and the next message is sent when it is over. The result may
+        also be awaited, which sends the message: ``response = await api.send_message(…)``.
 
         Args:
-            attachments: paths relative to ``/workspace`` of files that were uploaded before.
+            attachments: Paths relative to ``/workspace`` of files that were uploaded before.
 
         Raises:
-            InvalidArgument: what cannot be sent as text.
+            InvalidArgument: ``text`` or a path cannot be sent as Unicode text.
 
-        Raises (from the loop):
-            AgentBusyException: an answer is under way; it goes on untouched.
-            AgentException: the agent's ``ERROR``, ``NOT_CONNECTED``, or how the connection
-                ended; ``events`` has what had come.
+        Raises (from the loop or ``await``):
+            AgentBusyException: Another answer is under way; it continues.
+            AgentException: The agent's ``ERROR``, ``NOT_CONNECTED``, the end of the connection,
+                or ``PARSE_ERROR`` for a malformed frame, after which the connection stays open;
+                ``events`` contains the events before it.
         """
         if isinstance(attachments, str):
             raise InvalidArgument("attachments is a list of paths, not one of them")
@@ -191,14 +236,31 @@ class AgentApi:
             connection = await self._line.ready()
             if self._answering is None:
                 break
-            # The agent has one request at a time: what nobody waits for has to end first.
-            await self._answering.over.wait()
+            # The agent has one request at a time: an answer without a reader has to end first.
+            await self._end_of(self._answering)
         self._answering = reply
         with suppress(ConnectionClosed):  # who reads the connection tells why
             await connection.send(reply.frame)
 
+    async def _end_of(self, reply: Reply) -> None:
+        """Wait until an answer is over.
+
+        If one of its frames was malformed, this may have been its end: the answer then counts as
+        over after a silence of ``heartbeat_seconds``.
+        """
+        while True:
+            received = reply.received
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await reply.over.wait()
+            if reply.over.is_set():
+                return
+            if reply.malformed and reply.received == received:
+                self._finish(reply)
+                return
+
     def _leave(self, reply: Reply) -> None:
-        """Its reader is gone; who is next may begin."""
+        """Note that the reader has left; the next one may begin."""
         if self._claimed is reply:
             self._claimed = None
         for message in reply.leave():
@@ -206,24 +268,47 @@ class AgentApi:
 
     def _hand_on(self, message: AnyServerMessage) -> None:
         reply = self._answering
-        if reply is None or reply.left or isinstance(message, MsgStatus | MsgGracefulDisconnect):
+        if reply is not None:
+            reply.received += 1
+        if (
+            isinstance(message, MsgStatus | MsgGracefulDisconnect | MsgUnknown)
+            or reply is None
+            or reply.left
+        ):
             self._call_back(message)
         else:
             reply.take(message)
         if reply is not None and isinstance(message, MsgEventEnd | MsgError):
+            self._finish(reply)
+
+    def _malformed(self, problem: AgentException, kind: str | None) -> None:
+        reply = self._answering
+        if reply is None or reply.left:
+            log.warning("agent %s: a frame was skipped: %s", self.agent_id, one_line(str(problem)))
+        else:
+            reply.fail(problem)
+        if reply is not None:
+            reply.received += 1
+            reply.malformed = True
+            if kind in (EServerMessage.AGENT_EVENT_END, EServerMessage.ERROR):
+                self._finish(reply)
+
+    def _finish(self, reply: Reply) -> None:
+        if self._answering is reply:
             self._answering = None
-            reply.end()
+        reply.end()
 
     def _lost(self, problem: AgentException) -> None:
         reply, self._answering = self._answering, None
         if reply is not None:
             reply.end(AgentException(problem.code, problem.details))
-        if self._on_disconnect is not None:
-            self._callbacks.add(self._on_disconnect)
+        if self.on_disconnect is not None:
+            arguments = [self] if takes_an_argument(self.on_disconnect) else []
+            self._callbacks.add(self.on_disconnect, *arguments)
 
     def _call_back(self, message: AnyServerMessage) -> None:
-        if self._callback is not None:
-            self._callbacks.add(self._callback, message)
+        if self.callback is not None:
+            self._callbacks.add(self.callback, message)
             return
         level = logging.INFO if self._told_of_no_callback else logging.WARNING
         self._told_of_no_callback = True

@@ -1,0 +1,8 @@
+"""``python -m beray`` is the ``beray`` command."""
+
+import sys
+
+from beray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Messages of an agent's client, under their published names.
+
+Source: the agent WebSocket API page.
+"""
+
+from beray.events import ClientMessage, EClientMessage, MsgUserMessage
+
+__all__ = ["ClientMessage", "EClientMessage", "MsgUserMessage"]

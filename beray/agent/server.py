@@ -1,0 +1,34 @@
+"""Messages of an agent's server, under their published names.
+
+Source: the agent WebSocket API page.
+"""
+
+from beray.events import (
+    AgentEventUnion,
+    EServerMessage,
+    MsgError,
+    MsgEventCustomUpdate,
+    MsgEventEnd,
+    MsgEventSendFile,
+    MsgEventTextChunk,
+    MsgEventToolCallChunk,
+    MsgEventToolResult,
+    MsgGracefulDisconnect,
+    MsgStatus,
+    ServerMessage,
+)
+
+__all__ = [
+    "AgentEventUnion",
+    "EServerMessage",
+    "MsgError",
+    "MsgEventCustomUpdate",
+    "MsgEventEnd",
+    "MsgEventSendFile",
+    "MsgEventTextChunk",
+    "MsgEventToolCallChunk",
+    "MsgEventToolResult",
+    "MsgGracefulDisconnect",
+    "MsgStatus",
+    "ServerMessage",
+]

@@ -1,0 +1,67 @@
+"""Places in the log of the events that a run emits, for retractions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, NamedTuple
+
+MOST_PLACES: Final = 10_000
+"""Events of which each place is known; an agent on another server can retract so many."""
+
+
+class _Place(NamedTuple):
+    number: int
+    """Number of the last event of the runner that is in the logged one."""
+    seq: asyncio.Future[int]
+
+
+class EventPlaces:
+    """Maps a number of a runner's latest events to the events in the log.
+
+    The two differ: pieces of a text are joined, the filter of secrets keeps some of them back,
+    and the log has events that are not the runner's.
+    """
+
+    def __init__(self) -> None:
+        self._emitted = 0
+        self._newest: deque[_Place] = deque(maxlen=MOST_PLACES)
+        self._first: _Place | None = None
+        """The first place since ``begin``."""
+        self._last: asyncio.Future[int] | None = None
+
+    def begin(self) -> None:
+        """Forget the events so far: what follows retracts none of them."""
+        self._newest.clear()
+        self._first = self._last = None
+
+    def add(self, count: int, places: list[asyncio.Future[int]]) -> None:
+        """Take note of ``count`` events of the runner, and of where the log has them.
+
+        ``places`` is empty if they are kept back; then they are part of a later event.
+        """
+        self._emitted += count
+        if not places:
+            return
+        self._last = places[-1]
+        if count:
+            place = _Place(self._emitted, places[-1])
+            self._first = self._first or place
+            self._newest.append(place)
+
+    async def span(self, count: int) -> list[int] | None:
+        """Return the first and the last ``seq`` of the ``count`` newest events of the runner.
+
+        Returns None if they are unknown. All of them must have been logged.
+        """
+        number = self._emitted - count + 1
+        if count < 1 or self._first is None or self._last is None:
+            return None
+        if number <= self._first.number:
+            first = self._first
+        elif number <= self._newest[0].number and len(self._newest) == MOST_PLACES:
+            return None
+        else:
+            later = (place for place in self._newest if place.number >= number)
+            first = next(later, self._first)
+        return [await first.seq, await self._last]

@@ -1,0 +1,239 @@
+"""What a model is sent after an answer of a chat was interrupted, whatever interrupted it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support import until
+
+from beray import BeRayClient
+from beray.testing import RunningServer
+from tests.server.agents.fake_anthropic import ANTHROPIC
+from tests.server.agents.fake_anthropic import MODEL as CLAUDE
+from tests.server.agents.fake_openai import OPENAI, Call, Failure, FakeOpenAI, Reply
+from tests.server.agents.model_server import is_nursery
+
+INTERRUPTED = "The tool call was interrupted before a result was produced."
+
+
+class Bench:
+    """A server whose provider gives the replies in ``script``, one after another."""
+
+    def __init__(self, data_dir: Path, api: str) -> None:
+        self.api = api
+        self.script: list[Reply | Failure] = []
+        self.provider = FakeOpenAI(self._next, ANTHROPIC if api == "anthropic" else OPENAI)
+        environ = {
+            "BERAY_MODEL": f"anthropic:{CLAUDE}" if api == "anthropic" else "openai:gpt-4o",
+            "OPENAI_BASE_URL": self.provider.url,
+            "OPENAI_API_KEY": "sk-openai",
+            "ANTHROPIC_BASE_URL": self.provider.url.removesuffix("/v1"),
+            "ANTHROPIC_API_KEY": "sk-ant",
+        }
+        self.server = RunningServer.start(data_dir, **environ)
+
+    def close(self) -> None:
+        self.server.stop()
+        self.provider.close()
+
+    def _next(self, body: dict[str, Any]) -> Reply | Failure:
+        return self.script.pop(0)
+
+    def kill_run(self) -> None:
+        """Kill the process of the run, and nothing else."""
+        [nursery] = [one for one in psutil.Process(self.server.pid).children() if is_nursery(one)]
+        for supervisor in nursery.children():
+            for run in supervisor.children():
+                run.kill()
+
+    def sent(self) -> list[tuple[str, Any]]:
+        """The last request, as (role, content): a text, ``call NAME`` or ``result TEXT``."""
+        found: list[tuple[str, Any]] = []
+        for message in self.provider.requests[-1]["messages"]:
+            role, content = message["role"], message.get("content")
+            if role == "system":
+                continue
+            if role == "tool":
+                found.append(("tool", content))
+                continue
+            blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for block in blocks or []:
+                if block["type"] == "text":
+                    found.append((role, block["text"]))
+                elif block["type"] == "tool_use":
+                    found.append((role, f"call {block['name']}"))
+                elif block["type"] == "tool_result":
+                    found.append(("tool", _text_of(block["content"])))
+            calls = message.get("tool_calls") or []
+            found += [(role, f"call {call['function']['name']}") for call in calls]
+        return found
+
+    def answer(self, client: BeRayClient, words: str) -> list[Any]:
+        """All events of the answer to ``words``."""
+        return self.events(client, client.send_chat_message("chat", words))
+
+    def events(self, client: BeRayClient, task: Any, up_to: str = "") -> list[Any]:
+        """The events of an answer, up to its end or to a text that ends with ``up_to``."""
+        found: list[Any] = []
+        after = str(task["last_seq"])
+        for event in client.stream_task_updates(task["id"], last_event_id=after):
+            found.append(event)
+            if up_to and text(found).endswith(up_to):
+                break
+            if event.get("status") == "INPUT_REQUIRED":
+                break
+        return found
+
+
+def text(events: list[Any]) -> str:
+    """What the agent says in ``events``."""
+    return "".join(
+        event["text"]
+        for event in events
+        if event["type"] == "AGENT_EVENT_TEXT_CHUNK" and event["source"] == "main"
+    )
+
+
+def _text_of(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(one["text"] for one in content)
+
+
+@pytest.fixture(scope="module", params=["openai", "anthropic"])
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("history") / "data", request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(bench: Bench) -> Iterator[BeRayClient]:
+    bench.script.clear()
+    with bench.server.sign_up() as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "how", ["stop", "failure", "run killed", "server killed", "server stopped"]
+)
+def test_all_that_was_done_is_sent_after_an_interruption(
+    bench: Bench, client: BeRayClient, how: str
+) -> None:
+    task_id = client.open_chat("chat")["id"]
+    client.upload_file(task_id, "notes.txt", b"it is Ada")
+    broken = Reply(text=["Half of ", "the ", "answer"], stall_after=2)
+    bench.script += [
+        Reply(text=["I look."], calls=[Call("read_file", {"path": "notes.txt"})]),
+        Failure(400, "no more") if how == "failure" else broken,
+        Reply(text=["done"]),
+    ]
+    task = client.send_chat_message("chat", "who am I?")
+    come = bench.events(client, task, up_to="" if how == "failure" else "Half of the ")
+    if how == "stop":
+        client.stop_task(task_id)
+    elif how == "run killed":
+        bench.kill_run()
+    elif how == "server killed":
+        bench.server.kill()
+        bench.server.restart()
+    elif how == "server stopped":
+        bench.server.restart()
+    until(lambda: client.get_task(task_id)["status"] == "INPUT_REQUIRED")
+    reasons = {"stop": "user", "failure": "provider", "server stopped": "shutdown"}
+    assert client.get_task(task_id)["reason"] == reasons.get(how, "lost_worker")
+    assert "I look." in text(come)
+    assert text(bench.answer(client, "go on")) == "done"
+    half = [] if how == "failure" else [("assistant", "Half of the ")]
+    assert bench.sent() == [
+        ("user", "who am I?"),
+        ("assistant", "I look."),
+        ("assistant", "call read_file"),
+        ("tool", "it is Ada"),
+        *half,
+        ("user", "go on"),
+    ]
+
+
+@pytest.mark.parametrize("how", ["stop", "run killed", "server killed"])
+def test_of_calls_side_by_side_the_finished_one_keeps_its_result(
+    bench: Bench, client: BeRayClient, how: str
+) -> None:
+    task_id = client.open_chat("chat")["id"]
+    client.upload_file(task_id, "notes.txt", b"it is Ada")
+    calls = [
+        Call("read_file", {"path": "notes.txt"}),
+        Call("run_command", {"command": "touch begun; sleep 600", "timeout_seconds": 600}),
+    ]
+    bench.script += [Reply(calls=calls), Reply(text=["done"])]
+    task = client.send_chat_message("chat", "do both")
+    until(lambda: "begun" in [item["name"] for item in client.list_files_tree(task_id)])
+    for event in client.stream_task_updates(task_id, last_event_id=str(task["last_seq"])):
+        if event["type"] == "AGENT_EVENT_TOOL_RESULT":
+            break
+    if how == "stop":
+        client.stop_task(task_id)
+    elif how == "run killed":
+        bench.kill_run()
+    else:
+        bench.server.kill()
+        bench.server.restart()
+    until(lambda: client.get_task(task_id)["status"] == "INPUT_REQUIRED")
+    assert text(bench.answer(client, "go on")) == "done"
+    sent = bench.sent()
+    assert sent[:3] == [
+        ("user", "do both"),
+        ("assistant", "call read_file"),
+        ("assistant", "call run_command"),
+    ]
+    assert sorted(sent[3:5]) == [("tool", INTERRUPTED), ("tool", "it is Ada")]
+    assert sent[5:] == [("user", "go on")]
+
+
+def test_messages_whose_answers_never_began_are_sent(bench: Bench, client: BeRayClient) -> None:
+    bench.script += [Reply(text=["done"]), Reply(text=["again"])]
+    task = client.send_chat_message("chat", "my name is Ada")
+    client.stop_task(task["id"])
+    assert bench.events(client, task)[-1]["reason"] == "user"
+    asked = len(bench.provider.requests)
+    bench.answer(client, "!echo a command is none of the model's business")
+    assert len(bench.provider.requests) == asked
+    bench.answer(client, "who am I?")
+    assert bench.sent() == [("user", "my name is Ada"), ("user", "who am I?")]
+    bench.answer(client, "once more")
+    assert bench.sent()[2:] == [("assistant", "done"), ("user", "once more")]
+
+
+def test_a_deleted_chat_leaves_no_history(bench: Bench, client: BeRayClient) -> None:
+    bench.script += [Reply(text=["secret"])]
+    bench.answer(client, "tell me")
+    task_id = client.open_chat("chat")["id"]
+    folder = bench.server.data_dir / "conversations"
+    assert list(folder.glob(f"{task_id}.*"))
+    client.delete_task(task_id)
+    assert not list(folder.glob(f"{task_id}.*"))
+
+
+def test_a_history_of_an_earlier_version_is_continued(bench: Bench, client: BeRayClient) -> None:
+    task_id = client.open_chat("chat")["id"]
+    bench.answer(client, "!true")
+    earlier = [
+        {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": "I am Ada"}]},
+        {"kind": "response", "parts": [{"part_kind": "text", "content": "Hello"}]},
+    ]
+    path = bench.server.data_dir / "conversations" / f"{task_id}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(earlier))
+    bench.script += [Reply(text=["You are Ada"]), Reply(text=["Yes"])]
+    bench.answer(client, "who am I?")
+    before = [("user", "I am Ada"), ("assistant", "Hello")]
+    assert bench.sent() == [*before, ("user", "who am I?")]
+    bench.answer(client, "sure?")
+    assert bench.sent() == [
+        *before, ("user", "who am I?"), ("assistant", "You are Ada"), ("user", "sure?"),
+    ]  # fmt: skip

@@ -1,0 +1,92 @@
+"""A lock that another process holds on the database: work waits, requests get 503."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from support import text, until
+
+from beray import BeRayClient
+from beray.server.app import DATABASE_FILE
+from beray.testing import RunningServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("locked")
+    with RunningServer.start(folder / "data", BERAY_SLOTS="1") as server:
+        yield server
+
+
+@contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Hold the write lock, as a shell with BEGIN IMMEDIATE does."""
+    with closing(sqlite3.connect(data_dir / DATABASE_FILE, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def go_on(server: RunningServer, task_id: int) -> None:
+    (server.data_dir / "workspaces" / str(task_id) / "go").touch()
+
+
+def waits(server: RunningServer) -> int:
+    return server.log.read_text().count("events wait for the end of a shortage")
+
+
+def request(client: BeRayClient, method: str, path: str, **options: object) -> requests.Response:
+    """Make a request once, without the repeats of the client."""
+    headers = {"Authorization": str(client._session.headers["Authorization"])}
+    url = f"{client.base_url}/api/v1{path}"
+    return requests.request(method, url, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+
+
+def test_a_running_task_goes_on_and_loses_nothing(server: RunningServer) -> None:
+    with server.sign_up() as client:
+        task = client.create_task("!i=0; until [ -e go ]; do echo $((i+=1)); sleep 0.01; done")
+        until(lambda: client.get_task(task["id"])["last_seq"] > 5)
+        before = waits(server)
+        with locked(server.data_dir):
+            until(lambda: waits(server) > before)
+            assert client.get_task(task["id"])["status"] == "RUNNING"
+            go_on(server, task["id"])
+        events = list(client.stream_task_updates(task["id"]))
+        assert events[-1]["status"] == "COMPLETED"
+        numbers = [int(line) for line in text(events).split()]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_end_of_a_run_and_a_stop_wait_for_the_lock(server: RunningServer) -> None:
+    with server.sign_up() as client:
+        first = client.create_task("!until [ -e go ]; do sleep 0.01; done")["id"]
+        second = client.create_task("!echo never")["id"]
+        until(lambda: client.get_task(first)["status"] == "RUNNING")
+        with locked(server.data_dir):
+            assert client.stop_task(second)["message"] == f"Task {second} is being stopped."
+            go_on(server, first)
+            assert client.get_task(second)["status"] == "QUEUED"
+        assert list(client.stream_task_updates(first))[-1]["status"] == "COMPLETED"
+        last = list(client.stream_task_updates(second))[-1]
+        assert (last["status"], last["reason"]) == ("STOPPED", "user")
+
+
+def test_requests_that_write_are_answered_with_503(server: RunningServer) -> None:
+    with server.sign_up() as client:
+        kept = client.create_task("!true", start=False)["id"]
+        with locked(server.data_dir):
+            created = request(client, "POST", "/tasks/", json={"goal": "!true"})
+            deleted = request(client, "DELETE", f"/tasks/{kept}")
+            chat = request(client, "PUT", "/chats/new")
+            assert client.get_task(kept)["status"] == "QUEUED"  # reads go on
+        for answer in (created, deleted, chat):
+            assert answer.status_code == 503, answer.text
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert "locked" in answer.json()["detail"]
+        assert request(client, "DELETE", f"/tasks/{kept}").status_code == 200
+        assert client.list_tasks() == []

@@ -1,0 +1,103 @@
+"""The reserve: a file that gives space back in steps, and is made whole again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from beray.server import reserve
+from beray.server.database_errors import is_full
+from beray.server.reserve import LEAST_STEP_BYTES, SpaceReserve
+
+SIZE = 4 * LEAST_STEP_BYTES
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "full")
+
+
+def blocks(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def test_it_is_allocated_and_not_a_hole(tmp_path: Path) -> None:
+    path = tmp_path / "reserve"
+    assert SpaceReserve(path, SIZE).refill()
+    assert path.stat().st_size == SIZE <= blocks(path)
+    os.truncate(path, 0)
+    os.truncate(path, SIZE)  # as a copy of a data directory may have it
+    again = SpaceReserve(path, SIZE)
+    assert again.is_short
+    assert again.refill()
+    assert blocks(path) >= SIZE
+
+
+@pytest.mark.parametrize("size", [0, LEAST_STEP_BYTES])
+def test_a_smaller_setting_gives_space_back(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "reserve"
+    SpaceReserve(path, SIZE).refill()
+    smaller = SpaceReserve(path, size)
+    assert not smaller.is_short
+    assert (path.stat().st_size if path.exists() else 0) == size
+
+
+def test_an_operation_gets_a_step_after_the_other(tmp_path: Path) -> None:
+    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held.refill()
+    sizes: list[int] = []
+
+    def work() -> str:
+        sizes.append((tmp_path / "reserve").stat().st_size)
+        if len(sizes) < 3:
+            raise full()
+        return "done"
+
+    assert held.use(work) == "done"
+    assert sizes == [SIZE, SIZE - LEAST_STEP_BYTES, SIZE - 2 * LEAST_STEP_BYTES]
+    assert (tmp_path / "reserve").stat().st_size == SIZE  # the disk had the space
+
+
+def test_an_operation_that_needs_more_than_there_is_fails(tmp_path: Path) -> None:
+    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held.refill()
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        raise full()
+
+    with pytest.raises(OSError, match="full"):
+        held.use(work)
+    assert len(calls) == 2 + SIZE // LEAST_STEP_BYTES
+    assert not held.is_short
+
+
+def test_other_errors_release_nothing(tmp_path: Path) -> None:
+    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held.refill()
+
+    def work() -> None:
+        raise OSError(errno.EACCES, "denied")
+
+    with pytest.raises(OSError, match="denied"):
+        held.use(work)
+    assert (tmp_path / "reserve").stat().st_size == SIZE
+
+
+def test_ordinary_writes_are_refused_until_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    monkeypatch.setattr(reserve, "free_bytes", lambda _folder: LEAST_STEP_BYTES)
+    with pytest.raises(OperationalError) as caught:
+        held.require_whole()
+    assert is_full(caught.value)
+    # What there is, the reserve takes first.
+    assert (tmp_path / "reserve").stat().st_size == LEAST_STEP_BYTES
+    monkeypatch.undo()
+    held.require_whole()
+    assert (tmp_path / "reserve").stat().st_size == SIZE
