@@ -121,7 +121,8 @@ class Spoken(Lines):
         self._sent = sent
         self._take = f"{take_key} or " if take_key else ""
         self._history = history
-        self._calls: list[tuple[str, str]] = []
+        self._calls: list[tuple[str, str, str]] = []
+        """Name, arguments and ``call_id`` of calls without a result."""
         self._markdown: MarkdownFlow | None = None
         if markdown_suits():
             from beray.cli.markdown_stream import MarkdownFlow
@@ -176,24 +177,29 @@ class Spoken(Lines):
         if self._sent is None:
             super()._end_tool_call()
         elif self._call is not None:
-            (name, pieces), self._call = self._call, None
-            self._calls.append((name, "".join(pieces)))
+            (name, pieces, call_id), self._call = self._call, None
+            self._calls.append((name, "".join(pieces), call_id))
 
     def _returned(self, event: Mapping[str, Any]) -> None:
         """Say a call and its result in one line."""
         self._end_tool_call()
         name, result = str(event.get("tool_name")), event.get("result")
-        asked = next((call for call in self._calls if call[0] == name), None)
+        call_id = str(event.get("call_id") or "")
+        self._parallel.end(call_id)
+        asked = next(
+            (call for call in self._calls if call[0] == name and call_id in ("", call[2])), None
+        )
         if asked is not None:
             self._calls.remove(asked)
         elif result == {"exit_code": 0}:
             return
-        self.note(f"{called(*(asked or (name, '')))} -> {shortened(result)}")
+        arguments = asked[1] if asked is not None else ""
+        self.note(f"{called(name, arguments)} -> {shortened(result)}")
 
     def _end_calls(self) -> None:
         self._end_tool_call()
         calls, self._calls = self._calls, []
-        for name, arguments in calls:
+        for name, arguments, _ in calls:
             self.note(called(name, arguments))
 
 

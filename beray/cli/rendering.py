@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from beray.cli import output
+from beray.cli.parallel_calls import ParallelCalls
 from beray.text import one_line
 
 LONGEST_BRIEF: Final = 200
@@ -28,8 +29,10 @@ class Lines:
 
     def __init__(self) -> None:
         self._flow = output.Flow()
-        self._call: tuple[str, list[str]] | None = None
-        self._asides: dict[str, str] = {}
+        self._call: tuple[str, list[str], str] | None = None
+        self._asides: dict[tuple[str, str], str] = {}
+        """Unfinished lines by source and ``call_id``."""
+        self._parallel = ParallelCalls()
         self._called = False
 
     def event(self, event: Mapping[str, Any]) -> None:
@@ -42,14 +45,23 @@ class Lines:
             self.note(brief(event))
             return
         self._end_tool_call()
-        if kind != "AGENT_EVENT_TEXT_CHUNK":
-            self._end_asides()
+        call_id = str(event.get("call_id") or "")
+        if kind == "AGENT_EVENT_TOOL_RESULT":
+            self._end_asides(call_id)
+            name = self._parallel.named(str(event.get("tool_name")), call_id)
+            self.note(brief({**event, "tool_name": name}))
+            self._parallel.end(call_id)
+        elif kind != "AGENT_EVENT_TEXT_CHUNK":
+            # Commands go on while updates come.
+            self._end_asides("" if kind == "AGENT_EVENT_CUSTOM_UPDATE" else None)
             if text := brief(event):
                 self.note(text)
         elif is_aside(source := str(event.get("source", ""))):
-            self._aside(source, str(event.get("text", "")))
+            self._parallel.begin(call_id)
+            self._aside(source, call_id, str(event.get("text", "")))
         else:
             self._end_asides()
+            self._parallel.clear()
             if self._called:
                 # What is said behind a tool call is another paragraph.
                 self._called = False
@@ -64,34 +76,40 @@ class Lines:
         self._end_asides()
         self._flow.finish()
 
-    def _aside(self, source: str, text: str) -> None:
-        """Say the whole lines of a tool's output, or of a thought, and keep the rest."""
-        *lines, rest = (self._asides.get(source, "") + text).split("\n")
+    def _aside(self, source: str, call_id: str, text: str) -> None:
+        """Write the whole lines of a tool's output, or of a thought, and keep the rest."""
+        key = source, call_id
+        *lines, rest = (self._asides.get(key, "") + text).split("\n")
         if len(rest) > output.LONGEST_NOTE:
             lines, rest = [*lines, rest], ""
         for line in lines:
-            self._flow.note(f"   | {line}")
-        self._asides[source] = rest
+            self._note_aside(line, call_id)
+        self._asides[key] = rest
 
-    def _end_asides(self) -> None:
-        asides, self._asides = self._asides, {}
-        for rest in filter(None, asides.values()):
-            self._flow.note(f"   | {rest}")
+    def _note_aside(self, line: str, call_id: str) -> None:
+        self._flow.note(f"{self._parallel.number(call_id):>3}| {line}")
+
+    def _end_asides(self, call_id: str | None = None) -> None:
+        """Write unfinished lines: those of one call and those of none, or all."""
+        for key in list(self._asides):
+            if (call_id is None or key[1] in ("", call_id)) and (rest := self._asides.pop(key)):
+                self._note_aside(rest, key[1])
 
     def _tool_call(self, event: Mapping[str, Any]) -> None:
         """Collect the pieces of one call; the first names the tool."""
-        self._end_asides()
+        self._end_asides("")
         self._called = True
-        name = event.get("tool_name")
+        name, call_id = event.get("tool_name"), str(event.get("call_id") or "")
+        self._parallel.begin(call_id)
         if name or self._call is None:
             self._end_tool_call()
-            self._call = (str(name or "a tool"), [])
+            self._call = (str(name or "a tool"), [], call_id)
         self._call[1].append(str(event.get("args_chunk") or ""))
 
     def _end_tool_call(self) -> None:
         if self._call is not None:
-            (name, pieces), self._call = self._call, None
-            self.note(called(name, "".join(pieces)))
+            (name, pieces, call_id), self._call = self._call, None
+            self.note(called(self._parallel.named(name, call_id), "".join(pieces)))
 
 
 class JsonLines:

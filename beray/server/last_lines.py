@@ -23,7 +23,8 @@ class LastLines:
     """Reads along with the logs of running tasks. Texts come in pieces cut anywhere."""
 
     def __init__(self) -> None:
-        self._ends: dict[int, str] = {}
+        self._ends: dict[int, tuple[str, str]] = {}
+        """Of each task, the source and call of its last text, and the end of it."""
 
     def read(self, task_id: int, event: Event) -> str | None:
         """The last line of the task by now; ``None`` where this event says nothing of it."""
@@ -31,7 +32,9 @@ class LastLines:
             case MsgEventTextChunk() if retracted_range(event):
                 text = event.text
             case MsgEventTextChunk():
-                text = self._ends.get(task_id, "") + event.text
+                stream = f"{event.source} {(event.model_extra or {}).get('call_id', '')}"
+                before = self._ends.get(task_id, ("", ""))
+                text = (before[1] if before[0] == stream else "") + event.text
             case MsgEventToolCallChunk() if event.tool_name:
                 text = f"→ {event.tool_name}"
             case MsgEventSendFile():
@@ -43,7 +46,10 @@ class LastLines:
             case _:
                 return None
         # Where everything else ends, the next text begins a line of its own.
-        self._ends[task_id] = text[-_KEPT:] if isinstance(event, MsgEventTextChunk) else ""
+        if isinstance(event, MsgEventTextChunk):
+            self._ends[task_id] = stream, text[-_KEPT:]
+        else:
+            self._ends.pop(task_id, None)
         return _last_line(text[-_KEPT:])
 
     def forget(self, task_id: int) -> None:

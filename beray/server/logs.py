@@ -39,8 +39,10 @@ def configure() -> None:
     handler.addFilter(Throttle(handler))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # These report every look at the schema, every request, every change of a file.
-    for name in ("alembic", "httpx", "httpx2", "mcp", "watchfiles"):
+    for name in ("alembic", "httpx", "httpx2", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs URLs and parts of responses of users' servers. Failures are events of the task.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 def rendering(*, for_people: bool) -> list[Processor]:

@@ -222,7 +222,9 @@ def _stream(event: Event) -> tuple[str, ...]:
 
 
 def _related(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether one of these coming means that the other has come to a halt."""
+    """Return whether an event of one of these means that the other has come to a halt."""
+    if one[1] and other[1] and one[0].startswith("tools:"):
+        return one[1] == other[1]  # calls that run side by side
     return one[0] == other[0] != "" or one[1] == other[1] != ""
 
 

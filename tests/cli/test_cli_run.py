@@ -232,3 +232,64 @@ def test_every_kind_of_event_is_a_short_line(beray: Command, scripted: ScriptedS
     assert lines[6].startswith("-- SOMETHING_NEW ")
     assert lines[7:] == ["-- 12 tokens used", "-- FAILED (budget)"]
     assert max(map(len, lines)) < 300
+
+
+def call(seq: int, call_id: str, command: str) -> dict[str, Any]:
+    return event(
+        seq,
+        "AGENT_EVENT_TOOL_CALL_CHUNK",
+        tool_name="run_command",
+        args_chunk=command,
+        call_id=call_id,
+    )
+
+
+def output_of(seq: int, call_id: str, words: str) -> dict[str, Any]:
+    source = "tools:run_command"
+    return event(seq, "AGENT_EVENT_TEXT_CHUNK", text=words, source=source, call_id=call_id)
+
+
+def result_of(seq: int, call_id: str) -> dict[str, Any]:
+    result = {"exit_code": 0}
+    return event(
+        seq, "AGENT_EVENT_TOOL_RESULT", tool_name="run_command", result=result, call_id=call_id
+    )
+
+
+def test_the_output_of_parallel_commands_has_their_numbers(
+    beray: Command, scripted: ScriptedServer
+) -> None:
+    progress = event(7, "AGENT_EVENT_CUSTOM_UPDATE", payload={"kind": "p", "message": "half"})
+    events = [
+        call(1, "c1", "make"),
+        call(2, "c2", "test"),
+        output_of(3, "c1", "a\nb"),
+        output_of(4, "c2", "x\n"),
+        output_of(5, "c1", "c\n"),
+        output_of(6, "c2", "y"),
+        progress,
+        result_of(8, "c1"),
+        output_of(9, "c2", "z"),
+        result_of(10, "c2"),
+        call(11, "c3", "ls"),
+        output_of(12, "c3", "alone\n"),
+        result_of(13, "c3"),
+        ended(14),
+    ]
+    scripted.answers |= {"POST /tasks/": CREATED, "GET /tasks/1/stream": stream(events)}
+    lines = beray("run", "x").err.splitlines()
+    start = lines.index("-- run_command [1] called with make")
+    assert lines[start : start + 12] == [
+        "-- run_command [1] called with make",
+        "-- run_command [2] called with test",
+        "1| a",
+        "2| x",
+        "1| bc",
+        "-- p: half",
+        '-- run_command [1] returned {"exit_code": 0}',
+        "2| yz",
+        '-- run_command [2] returned {"exit_code": 0}',
+        "-- run_command called with ls",
+        "| alone",
+        '-- run_command returned {"exit_code": 0}',
+    ]

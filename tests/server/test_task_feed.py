@@ -236,3 +236,13 @@ def test_the_task_of_a_change_always_has_its_status(beray_client: BeRayClient) -
     assert changed[-1]["task"] == next(
         task for task in beray_client.list_tasks() if task["id"] == task_id
     )
+
+
+def test_the_last_line_is_not_mixed_from_parallel_commands() -> None:
+    def output(call_id: str, text: str) -> MsgEventTextChunk:
+        fields = {"text": text, "source": "tools:run_command", "call_id": call_id}
+        return MsgEventTextChunk.model_validate(fields)
+
+    lines = LastLines()
+    assert lines.read(1, output("1", "unfinished")) == "unfinished"
+    assert lines.read(1, output("2", "other\n")) == "other"

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from beray.events import MsgEventToolResult
+import pytest
+
+from beray.events import MsgEventCustomUpdate, MsgEventTextChunk, MsgEventToolResult
+from beray.server import task_sink
 from beray.server.budget import Budget
 from beray.server.event_log import EventLog
 from beray.server.secrets import SecretFilter
@@ -16,27 +22,62 @@ from beray.server.task_feed import TaskFeed
 from beray.server.task_sink import INLINE_CHARACTERS, TaskSink
 
 
-async def test_events_are_logged_in_the_order_in_which_they_are_emitted(tmp_path: Path) -> None:
+@asynccontextmanager
+async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, int]]:
+    """A sink for a new task, with the event log and the task's id."""
     store = Store(tmp_path / "db.sqlite3")
     task = store.add_task(store.add_user("a@b.example", None).id, Order("goal"), held=False)
     log = EventLog(store, TaskFeed(store))
     log.start()
-    sink = TaskSink(
-        log,
-        task.id,
-        output_bytes=100 * INLINE_CHARACTERS,
-        secrets=SecretFilter([]),
-        budget=Budget(store, Settings(data_dir=tmp_path), task),
-    )
+    budget = Budget(store, Settings(data_dir=tmp_path), task)
+    limit = 100 * INLINE_CHARACTERS
+    secrets = SecretFilter([])
+    yield TaskSink(log, task.id, output_bytes=limit, secrets=secrets, budget=budget), log, task.id
+    await log.close()
+    store.close()
+
+
+async def logged(log: EventLog, task_id: int) -> list[Any]:
+    page = await log.pages.page(task_id, 0)
+    bodies = [json.loads(event.body) for event in page.events]
+    while page.is_full:
+        page = await log.pages.page(task_id, len(bodies))
+        bodies += [json.loads(event.body) for event in page.events]
+    return bodies
+
+
+async def test_events_are_logged_in_the_order_in_which_they_are_emitted(tmp_path: Path) -> None:
     sizes = [10, 3 * INLINE_CHARACTERS, 0, 2 * INLINE_CHARACTERS, 5, 1]
     results = [["x" * size, number] for number, size in enumerate(sizes)]
     events = [MsgEventToolResult(tool_name="t", result=result) for result in results]
-    await asyncio.gather(*(sink.emit(event) for event in events))
-    page = await log.pages.page(task.id, 0)
-    bodies = [json.loads(event.body) for event in page.events]
-    while page.is_full:
-        page = await log.pages.page(task.id, len(bodies))
-        bodies += [json.loads(event.body) for event in page.events]
-    await log.close()
-    store.close()
+    async with new_sink(tmp_path) as (sink, log, task_id):
+        await asyncio.gather(*(sink.emit(event) for event in events))
+        bodies = await logged(log, task_id)
     assert [body["result"] for body in bodies] == results
+
+
+async def test_an_event_aside_waits_for_the_lines_of_all_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def output(call_id: str, text: str) -> MsgEventTextChunk:
+        return MsgEventTextChunk.model_validate({"text": text, "call_id": call_id})
+
+    def result(call_id: str) -> MsgEventToolResult:
+        return MsgEventToolResult.model_validate({"tool_name": "t", "call_id": call_id})
+
+    monkeypatch.setattr(task_sink, "LINE_SECONDS", 60.0)
+    aside = MsgEventCustomUpdate(payload={}, source="files")
+    async with new_sink(tmp_path) as (sink, log, task_id):
+        await sink.emit(output("1", "begun"))
+        await sink.emit(output("2", "begun, "))
+        waiting = asyncio.create_task(sink.emit_aside(aside))
+        await sink.emit(output("2", "ended\n"))
+        await sink.emit(result("2"))
+        assert not waiting.done()
+        await sink.emit(result("1"))
+        await waiting
+        bodies = await logged(log, task_id)
+    assert [body["type"] for body in bodies][-2:] == [
+        "AGENT_EVENT_TOOL_RESULT",
+        "AGENT_EVENT_CUSTOM_UPDATE",
+    ]

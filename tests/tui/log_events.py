@@ -10,20 +10,25 @@ def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {"type": kind, **fields}
 
 
-def text(words: str, source: str = "main") -> dict[str, Any]:
-    return event("AGENT_EVENT_TEXT_CHUNK", text=words, source=source)
+def text(words: str, source: str = "main", call_id: str = "") -> dict[str, Any]:
+    return event("AGENT_EVENT_TEXT_CHUNK", text=words, source=source, **_of(call_id))
 
 
 def output(words: str) -> dict[str, Any]:
     return text(words, "tools:shell")
 
 
-def call(name: str | None, arguments: str) -> dict[str, Any]:
-    return event("AGENT_EVENT_TOOL_CALL_CHUNK", tool_name=name, args_chunk=arguments)
+def call(name: str | None, arguments: str, call_id: str = "") -> dict[str, Any]:
+    fields = {"tool_name": name, "args_chunk": arguments}
+    return event("AGENT_EVENT_TOOL_CALL_CHUNK", **fields, **_of(call_id))
 
 
-def result(name: str, value: Any) -> dict[str, Any]:
-    return event("AGENT_EVENT_TOOL_RESULT", tool_name=name, result=value)
+def result(name: str, value: Any, call_id: str = "") -> dict[str, Any]:
+    return event("AGENT_EVENT_TOOL_RESULT", tool_name=name, result=value, **_of(call_id))
+
+
+def _of(call_id: str) -> dict[str, Any]:
+    return {"call_id": call_id} if call_id else {}
 
 
 def long_log(count: int) -> list[dict[str, Any]]:

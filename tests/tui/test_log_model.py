@@ -118,6 +118,60 @@ def test_a_result_stands_alone_where_it_is_not_sure_what_it_answers() -> None:
     assert shown(*between) == ["shell {}", "x", "shell  exit 1"]
 
 
+def test_outputs_of_parallel_calls_stand_apart_under_their_calls() -> None:
+    def output(words: str, call_id: str) -> Any:
+        return text(words, "tools:run_command", call_id)
+
+    blocks = made(
+        [
+            call("run_command", "make", "1"),
+            call("run_command", "test", "2"),
+            output("a\n", "1"),
+            output("x\n", "2"),
+            output("b\n", "1"),
+            event("AGENT_EVENT_CUSTOM_UPDATE", payload={"message": "half"}),
+            output("c\n", "1"),
+            result("run_command", {"exit_code": 0}, "1"),
+            output("y\n", "2"),
+            result("run_command", {"exit_code": 1}, "2"),
+            call("run_command", "ls", "3"),
+            output("alone\n", "3"),
+            result("run_command", {"exit_code": 0}, "3"),
+        ]
+    )
+    assert [(row.mark, row.text) for row in rows(blocks)] == [
+        ("▸", "run_command make"),
+        ("▸", "run_command test"),
+        ("▹", "run_command make"),
+        ("", "a"),
+        ("▹", "run_command test"),
+        ("", "x"),
+        ("▹", "run_command make"),
+        ("", "b"),
+        ("·", "half"),
+        ("", "c"),
+        ("✓", "run_command  exit 0"),
+        ("▹", "run_command test"),
+        ("", "y"),
+        ("✗", "run_command  exit 1"),
+        ("▸", "run_command ls"),
+        ("", "alone"),
+        ("✓", "run_command  exit 0"),
+    ]
+
+
+def test_a_result_that_follows_the_output_of_another_call_names_its_call() -> None:
+    blocks = made(
+        [
+            call("run_command", "make", "1"),
+            call("run_command", "test", "2"),
+            text("x\n", "tools:run_command", "2"),
+            result("run_command", {"exit_code": 0}, "1"),
+        ]
+    )
+    assert rows(blocks)[-1].text == "run_command make  exit 0"
+
+
 def test_files_are_links_and_other_updates_are_notes() -> None:
     changed = event("AGENT_EVENT_CUSTOM_UPDATE", payload={"kind": "file_changed", "path": "a/b.c"})
     blocks = made([
@@ -196,11 +250,12 @@ def test_the_narrowest_view_lays_out_everything(width: int) -> None:
 # Any events, in any groups
 
 WORDS = st.text(st.sampled_from("ab \n`*#->1.\t\r\x1b[|é日"), max_size=30)
+CALL_IDS = st.sampled_from(["", "1", "2"])
 EVENTS = st.lists(
     st.one_of(
-        st.builds(text, WORDS, st.sampled_from(["main", "main", "tools:sh", "other"])),
-        st.builds(call, st.sampled_from(["a", "b", None]), WORDS),
-        st.builds(result, st.sampled_from(["a", "b"]), WORDS),
+        st.builds(text, WORDS, st.sampled_from(["main", "main", "tools:sh", "other"]), CALL_IDS),
+        st.builds(call, st.sampled_from(["a", "b", None]), WORDS, CALL_IDS),
+        st.builds(result, st.sampled_from(["a", "b"]), WORDS, CALL_IDS),
         st.builds(lambda path: event("AGENT_EVENT_SEND_FILE", path=path), WORDS),
         st.builds(lambda words: event("ERROR", code="C", details=words), WORDS),
     ),
@@ -209,7 +264,17 @@ EVENTS = st.lists(
 
 
 def same(blocks: Sequence[Block], others: Sequence[Block]) -> None:
-    fields = ("kind", "first", "last", "context", "text", "arguments", "answered", "left")
+    fields = (
+        "kind",
+        "first",
+        "last",
+        "context",
+        "text",
+        "arguments",
+        "answered",
+        "left",
+        "caption",
+    )
     for block, other in zip(blocks, others, strict=True):
         for name in fields:
             assert getattr(block, name) == getattr(other, name), name

@@ -20,6 +20,9 @@ __all__ = ["Block", "Builder", "Kind"]
 _MOST_ARGUMENTS: Final = 64 * 1024
 _MOST_WORDS: Final = 16_000
 _COLUMNS: Final = 80
+_DESCRIPTION: Final = 120
+"""Characters that describe a call where its output is not right after it."""
+_MOST_CALLS: Final = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +52,8 @@ class Block:
     """A tool's, or that of a status which says no more than that."""
     call_id: str = ""
     """What tells a call from others that are made at the same time."""
+    caption: str = ""
+    """The call that an output or a result belongs to, if it is not the one right before."""
     arguments: str = ""
     result: object = None
     answered: bool = False
@@ -126,6 +131,8 @@ class Builder:
         context = context or START
         self.blocks: list[Block] = []
         self._calls = context.calls
+        self._last_call = context.last_call if context.flow is None else context.flow.call
+        self._open_calls = dict(context.open_calls)
         self._flow: Flow | None = None
         self._gate = Gate(context.held)
         self._open: Block | None = None
@@ -153,18 +160,22 @@ class Builder:
 
     def _text(self, event: Mapping[str, Any], number: int, left: int | None) -> None:
         source = words.words(event.get("source"))
-        flow = Flow(Kind.OUTPUT if words.is_plain(source) else Kind.TEXT, source)
+        plain = words.is_plain(source)
+        flow = Flow(Kind.OUTPUT, source, _call_id(event)) if plain else Flow(Kind.TEXT, source)
         if flow != self._flow:
             self._end_flow()
-            self._begin(flow, Context(calls=self._calls))
-            self._calls = 0
+            if not plain:
+                self._open_calls.clear()
+            self._begin(flow, self._here())
+            self._caption = self._caption_of(flow.call)
+            self._calls, self._last_call = 0, flow.call
         held, self._flowed = self._gate.held, number
         text = self._gate.pass_on(words.words(event.get("text")))
         self._flow_on(text, number, left, held)
 
     def _begin(self, flow: Flow, context: Context) -> None:
         self._flow, self._context, self._open = flow, context, None
-        self._cutter = Cutter(flow, context)
+        self._cutter, self._caption = Cutter(flow, context), ""
 
     def _flow_on(self, text: str, number: int, left: int | None = None, held: str = "") -> None:
         assert self._flow is not None
@@ -183,6 +194,8 @@ class Builder:
                     whole=whole,
                     style="event--output" if self._flow.kind is Kind.OUTPUT else "event--text",
                 )
+                if self._context.flow is None:
+                    block.caption = self._caption
                 self.blocks.append(block)
             if block is not None and part:
                 # One for each event, also for one that had no text.
@@ -213,7 +226,7 @@ class Builder:
     def _call(self, event: Mapping[str, Any], number: int) -> None:
         name = words.words(event.get("tool_name"))
         source = one_line(words.words(event.get("source")), 80)
-        call_id = words.words(event.get("call_id"))
+        call_id = _call_id(event)
         block = self.blocks[-1] if self.blocks else None
         goes_on = block is not None and block.kind is Kind.CALL and not block.answered
         same = block is not None and (block.source, block.call_id) == (source, call_id)
@@ -224,6 +237,10 @@ class Builder:
             self._calls += 1
         chunk = words.words(event.get("args_chunk"))
         block.arguments += chunk[: _MOST_ARGUMENTS - len(block.arguments)]
+        self._last_call = call_id
+        if call_id and (call_id in self._open_calls or len(self._open_calls) < _MOST_CALLS):
+            described = f"{block.name} {block.arguments[: 4 * _DESCRIPTION]}"
+            self._open_calls[call_id] = one_line(described, _DESCRIPTION)
         block.last = number
         block.version += 1
 
@@ -232,7 +249,7 @@ class Builder:
         value = event.get("result")
         said = words.result(value)
         block = self.blocks[-1] if self.blocks else None
-        call_id = words.words(event.get("call_id"))
+        call_id = _call_id(event)
         answers = block is not None and block.kind is Kind.CALL and block.name == name
         # Where it is not said which of several calls it answers, it stands alone.
         sure = self._calls == 1 if block is None or not call_id else block.call_id == call_id
@@ -241,6 +258,8 @@ class Builder:
             block.name = name
             block.source = one_line(words.words(event.get("source")), 80)
             block.style, block.mark = said.style, said.mark
+            block.caption = self._caption_of(call_id)
+        self._open_calls.pop(call_id, None)
         self._calls = 0
         block.result, block.answered, block.failed = value, True, said.failed
         block.last = number
@@ -251,6 +270,7 @@ class Builder:
     def _user(self, event: Mapping[str, Any], number: int) -> None:
         block = self._add(Kind.USER, number)
         self._calls = 0
+        self._open_calls.clear()
         block.text, block.style, block.mark = words.user(event.get("text"))[:3]
         block.paths = words.attachments(event.get("attachments"))
 
@@ -274,6 +294,8 @@ class Builder:
             said = words.unknown(event)
         block = self._add(Kind.FILE if path is not None else block_kind, number)
         self._calls = 0
+        if block_kind is not Kind.NOTE:
+            self._open_calls.clear()
         block.text, block.style, block.mark, block.failed = said
         block.text, block.path = printable(block.text[:_MOST_WORDS]), path or ""
         block.source = one_line(words.words(event.get("source")), 80)
@@ -281,6 +303,20 @@ class Builder:
             block.name = words.words(event.get("status"))
 
     def _add(self, kind: Kind, number: int) -> Block:
-        block = Block(kind, number, number, Context(calls=self._calls))
+        block = Block(kind, number, number, self._here())
         self.blocks.append(block)
         return block
+
+    def _here(self) -> Context:
+        calls = tuple(self._open_calls.items())
+        return Context(calls=self._calls, last_call=self._last_call, open_calls=calls)
+
+    def _caption_of(self, call_id: str) -> str:
+        """Return the description of a call, "" if the block right before leaves no doubt."""
+        if not call_id or call_id == self._last_call:
+            return ""
+        return self._open_calls.get(call_id, "")
+
+
+def _call_id(event: Mapping[str, Any]) -> str:
+    return one_line(words.words(event.get("call_id")), 80)

@@ -51,6 +51,8 @@ class Kind(StrEnum):
 class Flow(NamedTuple):
     kind: Kind
     source: str
+    call: str = ""
+    """The ``call_id`` of a command's output."""
 
 
 class Context(NamedTuple):
@@ -68,6 +70,10 @@ class Context(NamedTuple):
     """Tool calls right before it that have no result yet."""
     held: str = ""
     """What the gate had kept back of the event before."""
+    last_call: str = ""
+    """The ``call_id`` of the call or output right before it."""
+    open_calls: tuple[tuple[str, str], ...] = ()
+    """The ``call_id`` of each call without a result, and its description."""
 
 
 START: Final = Context()
@@ -102,6 +108,7 @@ class Cutter:
         self._most_lines = _MARKDOWN_LINES if self._markdown else _OUTPUT_LINES
         self._most = _MARKDOWN_CHARACTERS if self._markdown else _OUTPUT_CHARACTERS
         self._flow = flow
+        self._open_calls = context.open_calls
         self._fence, self._blank = context.fence, context.spaced
         # Of the current line: its beginning, and how far it is since its last break.
         self._line, self._fresh, self._column = "", not context.joined, 0
@@ -206,4 +213,6 @@ class Cutter:
         self._length = self._lines = self._line_start = 0
         self._bucket = None
         spaced = self._markdown and self._fresh and self._blank
-        return Context(self._flow, not self._fresh, spaced, self._fence)
+        return Context(
+            self._flow, not self._fresh, spaced, self._fence, open_calls=self._open_calls
+        )

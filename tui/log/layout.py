@@ -60,10 +60,10 @@ def rows_of(block: Block, width: int, unfolded: bool, markdown: RenderMarkdown |
     if markdown is not None and is_costly(block):
         rendered = markdown(block.text, width, block.context.fence)
         if rendered is not None:
-            return _flowing(block, _markdown_rows(rendered, block))
+            return _flowing(block, _markdown_rows(rendered, block), width)
     text = block.text.rstrip("\n") if block.kind is Kind.TEXT else block.text.removesuffix("\n")
     rows = lines(text, width, block.style, block.mark)
-    return _flowing(block, rows) if block.kind in (Kind.TEXT, Kind.OUTPUT) else rows
+    return _flowing(block, rows, width) if block.kind in (Kind.TEXT, Kind.OUTPUT) else rows
 
 
 def lines(text: str, width: int, style: str, mark: str = "", *, joined: bool = False) -> list[Row]:
@@ -79,8 +79,10 @@ def lines(text: str, width: int, style: str, mark: str = "", *, joined: bool = F
     return rows
 
 
-def _flowing(block: Block, rows: list[Row]) -> list[Row]:
+def _flowing(block: Block, rows: list[Row], width: int) -> list[Row]:
     context = block.context
+    if block.caption:
+        rows.insert(0, Row(_cut(block.caption, width), "event--note", "▹"))
     if context.joined and rows:
         rows[0] = rows[0]._replace(joined=True)
     if context.spaced and block.kind is Kind.TEXT:
@@ -107,7 +109,7 @@ def _attached(block: Block, width: int) -> list[Row]:
 def _tool(block: Block, width: int, unfolded: bool) -> list[Row]:
     call = block.kind is Kind.CALL
     said = words.result(block.result) if block.answered else None
-    name = block.name or ("call" if call else "result")
+    name = block.caption or block.name or ("call" if call else "result")
     if not unfolded:
         return [_folded(block, name, said, width)]
     rows = lines(name, width, block.style, "▾" if call else block.mark)

@@ -11,8 +11,10 @@ from pydantic_ai.messages import BinaryContent, ModelRequest, ToolReturnPart
 
 from beray.server.runners.base import Outcome
 from tests.server.agents import mcp_server
+from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
 from tests.server.agents.model_bench import Bench, Step, other_tasks
+from tests.server.agents.model_server import model_server
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::mcp.shared.exceptions.MCPDeprecationWarning"  # the server's log messages
@@ -147,3 +149,31 @@ async def test_notifications_contain_no_credentials(tmp_path: Path) -> None:
         await bench.run(tools=[{"web": {"url": http.url, "headers": headers}}])
     [progress] = bench.sink.payloads("progress")
     assert progress["message"] == "web report: … (1 of 1)"
+
+
+def test_a_task_of_a_server_has_the_files_and_the_notifications(tmp_path: Path) -> None:
+    with (
+        HttpServer(sessions=True) as http,
+        model_server(tmp_path / "data") as models,
+        models.server.sign_up() as client,
+    ):
+        events = models.done(
+            client,
+            "draw",
+            Reply(calls=[Call("web_media", "{}"), Call("web_report", '{"count": 3}')]),
+            Reply(text=["done"]),
+            tools=[{"web": {"url": http.url}}],
+        )
+        task_id = events[0]["task_id"]
+        results = [event for event in events if event["type"] == "AGENT_EVENT_TOOL_RESULT"]
+        [media] = [one["result"] for one in results if one["tool_name"] == "web_media"]
+        content = client.get_file_content(task_id, media[1]["path"]).content
+        # The second request of the model has the images, too.
+        asked = str(models.provider.requests[-1])
+    assert content == mcp_server.PIXEL
+    assert events[-1]["status"] == "COMPLETED"
+    updates = [event["payload"] for event in events if "payload" in event]
+    kinds = [payload["kind"] for payload in updates]
+    assert {"progress", "log", "file_changed"} <= set(kinds)
+    assert "outputs/web_media.png" in asked
+    assert "data:image/png;base64" in asked

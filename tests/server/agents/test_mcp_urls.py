@@ -192,3 +192,26 @@ def test_the_processes_of_runs_know_whether_their_server_is_shared(tmp_path: Pat
         assert payload["status"] == "failed"
         assert "is not reachable" in payload["message"]
         assert mcp.headers == []
+
+
+def test_the_servers_log_has_neither_urls_nor_responses_of_users_servers(tmp_path: Path) -> None:
+    garbage = Answer(
+        json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}
+    )
+    redirect = Answer(b"", 302, {"Location": "http://127.0.0.1/hidden-location"})
+    with (
+        FaultServer([garbage] * 20) as first,
+        FaultServer([redirect] * 20) as second,
+        model_server(tmp_path / "data") as models,
+        models.server.sign_up() as client,
+    ):
+        tools = [
+            {"first": {"url": f"{first.url}/mcp?access=hidden-in-url"}},
+            {"second": {"url": f"{second.url}/mcp?access=hidden-in-url"}},
+            {"third": {"url": f"{first.url}/sse?access=hidden-in-url", "type": "sse"}},
+        ]
+        events = models.done(client, "hello", Reply(text=["done"]), tools=tools)
+        log = models.server.log.read_text()
+    payloads = [event["payload"] for event in events if "payload" in event]
+    assert [one["status"] for one in payloads if one["kind"] == "mcp"] == ["failed"] * 3
+    assert "hidden" not in log

@@ -171,3 +171,28 @@ def test_names_of_settings(name: str) -> None:
 def test_only_long_values_and_no_paths_are_listed() -> None:
     environ = {"B_TOKEN": "123456", "A_KEY": "abcdefgh", "C_KEY": "short", "D_KEY": "/etc/key.pem"}
     assert secret_variables(environ) == ["A_KEY", "B_TOKEN"]
+
+
+def test_output_of_parallel_commands_is_filtered_command_by_command() -> None:
+    def output(call_id: str, text: str) -> Event:
+        fields = {"text": text, "source": "tools:run_command", "call_id": call_id}
+        return MsgEventTextChunk.model_validate(fields)
+
+    def result(call_id: str) -> Event:
+        fields = {"tool_name": "run_command", "source": "tools:run_command", "call_id": call_id}
+        return MsgEventToolResult.model_validate(fields)
+
+    events = passed(
+        output("1", f"a {SECRET[:6]}"),
+        output("2", f"x {SECRET[:4]}"),
+        output("1", f"{SECRET[6:]} b"),
+        result("1"),
+        output("2", SECRET[4:]),
+        result("2"),
+    )
+    texts: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, MsgEventTextChunk):
+            call_id = event.model_dump()["call_id"]
+            texts[call_id] = texts.get(call_id, "") + event.text
+    assert texts == {"1": f"a {CUT} b", "2": f"x {CUT}"}

@@ -108,10 +108,7 @@ class Link:
         """Connect for the first time and list the tools; ``problem`` is set if that fails."""
         if self.problem:
             return
-        settings = self._around.settings
-        program = bool(self.server.command)
-        limit = settings.mcp_start_seconds if program else settings.mcp_connect_seconds
-        self.problem = await self._open(limit)
+        self.problem = await self._open()
         if self._session is not None:
             self.tools = self._session.tools
 
@@ -120,8 +117,8 @@ class Link:
         await self._notices.flush()
 
     async def close(self) -> None:
-        await self._notices.close()
         await self._drop()
+        await self._notices.close()
 
     async def report(self) -> None:
         """Log the state of this server."""
@@ -193,7 +190,7 @@ class Link:
             if self._session is not None and self._session.is_open:
                 return self._session
             await self._drop()
-            problem = await self._open(self._around.settings.mcp_connect_seconds)
+            problem = await self._open()
             changed, self.problem = problem != self.problem or not problem, problem
             if changed:
                 await self.report()
@@ -222,8 +219,11 @@ class Link:
             watching.cancel()
             await asyncio.wait([watching])
 
-    async def _open(self, limit: float) -> str:
-        """Open a session within ``limit`` seconds; return the problem, "" if it is open."""
+    async def _open(self) -> str:
+        """Open a session; return the problem, "" if it is open."""
+        settings = self._around.settings
+        program = bool(self.server.command)
+        limit = settings.mcp_start_seconds if program else settings.mcp_connect_seconds
         session = self._session = McpSession(self.server, self._around, self._notices.on_log)
         session.start()
         waited, pause = 0.0, min(NOTICE_SECONDS, limit)
