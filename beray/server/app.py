@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -41,7 +42,7 @@ from beray.server.refusals import Refused
 from beray.server.reserve import FILE_NAME, SpaceReserve, kept_whole
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
-from beray.server.runs import Runs
+from beray.server.runs import Runs, conversation_file
 from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
@@ -49,6 +50,7 @@ from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
 from beray.server.shortage import is_shortage, refusal
 from beray.server.store import Store
+from beray.server.task_deletion import TaskDeletion
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 from beray.version import __version__
@@ -123,6 +125,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         users = await run_in_threadpool(store.users_of_tasks)
         await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
+        deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
+        await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
         event_log.start()
@@ -162,6 +166,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             Seats(),
             Maintenance(),
             workspaces,
+            deletion,
             accounts,
             gateway,
             open_requests,
@@ -170,6 +175,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await runners.start()
         await queue.start()
         starting.close()
+        await closing.enter_async_context(deletion.running())
         await closing.enter_async_context(kept_whole(reserve))
         yield
 

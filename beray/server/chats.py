@@ -22,7 +22,7 @@ from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.queue import ended_in_time
 from beray.server.runners import Outcome, Runners
-from beray.server.runs import Runs, conversation_file
+from beray.server.runs import Runs
 from beray.server.settings import Settings
 from beray.server.shortage import patiently
 from beray.server.store import Store
@@ -175,10 +175,6 @@ class Chats:
         if answer is not None:
             self._cancel(task_id)
             await ended_in_time(answer, "The answer")
-
-    def forget(self, task_id: int) -> None:
-        """A chat is being deleted: what its runner has kept of it goes, too."""
-        conversation_file(self._settings, task_id).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Stop all answers and wait for that. Idempotent."""

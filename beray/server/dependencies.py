@@ -24,6 +24,7 @@ from beray.server.sessions import Authenticator, Credential, OpenRequests, authe
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task, User
+from beray.server.task_deletion import TaskDeletion
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 
@@ -48,6 +49,7 @@ class Services:
     seats: Seats
     maintenance: Maintenance
     workspaces: Workspaces
+    deletion: TaskDeletion
     accounts: Accounts
     gateway: Gateway
     open_requests: OpenRequests

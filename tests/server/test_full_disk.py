@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,12 +11,15 @@ from pathlib import Path
 import pytest
 from gateway_files import down, removed, up, up_temp
 from gateway_support import Agent, exchange
-from support import sleepers, text, until
+from support import done, sleepers, text, until
 
 from beray import APIError, BeRayClient
 from beray.server.reserve import FILE_NAME
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
+
+RESERVE = 4 * 1024 * 1024
+WAITING = "!until [ -e go ]; do sleep 0.05; done"
 
 
 @pytest.fixture
@@ -41,40 +45,56 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+def start(disk: Path, **settings: str) -> RunningServer:
+    """Start a server whose data is on the disk, and whose log is not."""
+    data_dir = disk / "data"
+    data_dir.mkdir()
+    (data_dir / "test-server.log").symlink_to(disk.parent / "server.log")
+    return RunningServer.start(data_dir, **settings)
+
+
+def go_on(server: RunningServer, task_id: int) -> None:
+    """End a task that waits for this; an empty file needs no space."""
+    (server.data_dir / "workspaces" / str(task_id) / "go").touch()
+
+
 def test_tasks_end_once_the_disk_has_space(small_disk: Path) -> None:
-    server = RunningServer.start(small_disk / "data", BERAY_SLOTS="4", BERAY_RESERVE_BYTES="0")
+    server = start(small_disk, BERAY_SLOTS="4", BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
-        tasks = [client.create_task(f"!sleep {seconds}") for seconds in (2.5, 3.5)]
-        stopped = client.create_task("!sleep 600")
-        until(
-            lambda: {client.get_task(t["id"])["status"] for t in [*tasks, stopped]} == {"RUNNING"}
-        )
+        tasks = [client.create_task(WAITING)["id"] for _ in range(2)]
+        stopped = client.create_task("!sleep 600")["id"]
+        every = [*tasks, stopped]
+        until(lambda: {client.get_task(one)["status"] for one in every} == {"RUNNING"})
         filler = fill(small_disk)
-        client.stop_task(stopped["id"])
-        until(lambda: not [one for mark in ("2.5", "3.5", "600") for one in sleepers(mark)])
+        client.stop_task(stopped)
+        for task_id in tasks:
+            go_on(server, task_id)
+        failed = "the end of a run cannot be written"
+        until(lambda: server.log.read_text().count(failed) == len(every))
         assert {task["status"] for task in client.list_tasks()} == {"RUNNING"}
         filler.unlink()
         until(lambda: "RUNNING" not in {task["status"] for task in client.list_tasks()})
         ends = {task["id"]: (task["status"], task["reason"]) for task in client.list_tasks()}
-        assert ends[tasks[0]["id"]][0] in ("COMPLETED", "FAILED")
-        assert ends[stopped["id"]] == ("STOPPED", "user")
-        for task in [*tasks, stopped]:
+        assert ends[tasks[0]][0] in ("COMPLETED", "FAILED")
+        assert ends[stopped] == ("STOPPED", "user")
+        for task_id in every:
             statuses = [
                 event["status"]
-                for event in client.stream_task_updates(task["id"])
+                for event in client.stream_task_updates(task_id)
                 if event["type"] == "TASK_STATUS"
             ]
             assert len(statuses) == 3
 
 
 def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
-    server = RunningServer.start(small_disk / "data", BERAY_RESERVE_BYTES="0")
+    server = start(small_disk, BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
         chat = client.open_chat("notes")
-        client.send_chat_message("notes", "!sleep 2.5")
-        until(lambda: sleepers("2.5"))
+        client.send_chat_message("notes", WAITING)
+        until(lambda: client.get_task(chat["id"])["status"] == "RUNNING")
         filler = fill(small_disk)
-        until(lambda: not sleepers("2.5"))
+        go_on(server, chat["id"])
+        until(lambda: "the end of a run cannot be written" in server.log.read_text())
         with pytest.raises(APIError):
             client.send_chat_message("notes", "!echo again")
         filler.unlink()
@@ -84,17 +104,19 @@ def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
         until(lambda: client.get_task(chat["id"])["status"] == "INPUT_REQUIRED")
 
 
-RESERVE = 4 * 1024 * 1024
-
-
 def reserved(disk: Path) -> int:
     return (disk / "data" / FILE_NAME).stat().st_size
+
+
+def free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bfree * found.f_frsize
 
 
 @pytest.fixture
 def server(small_disk: Path) -> Iterator[RunningServer]:
     settings = {"BERAY_RESERVE_BYTES": str(RESERVE), "BERAY_SLOTS": "1"}
-    with RunningServer.start(small_disk / "data", **settings) as server:
+    with start(small_disk, **settings) as server:
         yield server
 
 
@@ -150,6 +172,22 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         for task in client.list_tasks():
             client.delete_task(task["id"])
         assert client.list_tasks() == []
+
+
+def test_what_is_deleted_makes_space_for_others(small_disk: Path, server: RunningServer) -> None:
+    with server.sign_up() as client:
+        goal = "!head -c 4000000 /dev/zero > file; yes 'what fills the log' | head -c 3000000"
+        large = client.create_task(goal)["id"]
+        assert list(client.stream_task_updates(large))[-1]["status"] == "COMPLETED"
+        until(lambda: reserved(small_disk) == RESERVE)
+        fill(small_disk)
+        assert free(small_disk) < 4096
+        client.delete_task(large)
+        # Its files, its events and their pages of the database: nothing is left of 7 MB.
+        until(lambda: free(small_disk) > 6_000_000)
+        until(lambda: reserved(small_disk) == RESERVE)
+        events = done(client, "!echo there is space")
+        assert events[-1]["status"] == "COMPLETED"
 
 
 def test_a_queue_waits_for_space(small_disk: Path, server: RunningServer) -> None:
