@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.answers import SHOULD_RETRY_HEADER
-from beray.server import agent_ws, auth, files, streams, tasks
+from beray.server import agent_ws, auth, files, health, streams, tasks
 from beray.server.accounts import running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
@@ -33,6 +33,7 @@ from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
 from beray.server.gateway.token_listener import TokenListener
+from beray.server.health import Readiness
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
 from beray.server.personal import PersonalMiddleware
@@ -84,15 +85,9 @@ def create_app(activity: Activity) -> FastAPI:
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(agent_ws.socket_router)
-    for part in (access, gateway_files, object_urls, calls, prefabs):
+    for part in (access, gateway_files, object_urls, calls, prefabs, health):
         app.include_router(part.router)
-    app.add_api_route("/healthz", _health, tags=["server"])
     return app
-
-
-async def _health() -> dict[str, str]:
-    """Whether the server answers, and which version it is."""
-    return {"status": "ok", "version": __version__}
 
 
 @asynccontextmanager
@@ -171,6 +166,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             gateway,
             open_requests,
             sandbox,
+            Readiness(settings, store, sandbox),
         )
         await runners.start()
         await queue.start()

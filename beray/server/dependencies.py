@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from beray.server.accounts import Accounts
     from beray.server.agent_ws import Seats
     from beray.server.gateway.services import Gateway
+    from beray.server.health import Readiness
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Services:
     gateway: Gateway
     open_requests: OpenRequests
     sandbox: Sandbox
+    readiness: Readiness
 
 
 def services(request: Request) -> Services:

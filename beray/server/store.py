@@ -22,6 +22,7 @@ from beray.server.tables import (
     CreationKey,
     DayUsage,
     DeletedTask,
+    Readiness,
     StoredEvent,
     Task,
     Token,
@@ -320,6 +321,28 @@ class Store(Database):
         """Note that nothing is left of a deleted task."""
         gone = delete(DeletedTask).where(DeletedTask.task_id == task_id)
         self.recovering(lambda session: session.execute(gone))
+
+    # Readiness
+
+    def check_readiness(self, wait: float) -> None:
+        """Write to the database, and read it back.
+
+        Args:
+            wait: seconds to wait for the write lock.
+
+        Raises:
+            SQLAlchemyError: this does not work.
+        """
+        now = utc_now()
+        row = insert(Readiness).values(id=1, checked_at=now)
+        with self.writing(wait) as session:
+            session.execute(
+                row.on_conflict_do_update(index_elements=["id"], set_={"checked_at": now})
+            )
+        with self.reading() as session:
+            session.execute(
+                select(Readiness.checked_at, select(User.id).limit(1).scalar_subquery())
+            )
 
     # Usage
 

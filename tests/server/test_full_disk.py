@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 from gateway_files import down, removed, up, up_temp
 from gateway_support import Agent, exchange
 from support import done, sleepers, text, until
@@ -150,6 +151,9 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         held = client.create_task("!true", start=False)["id"]
         until(lambda: sleepers("601") and client.get_task(running)["status"] == "RUNNING")
         use_up(small_disk, client)
+        ready = requests.get(f"{server.url}/readyz", timeout=30)
+        assert ready.status_code == 503
+        assert {"database", "disk"} >= ready.json()["failing"].keys() >= {"disk"}
         assert refused(lambda: client.create_task("!true"))
         assert refused(lambda: client.open_chat("another"))
         assert refused(lambda: client.upload_file(running, "file", b"x" * 4096))
