@@ -286,8 +286,10 @@ class EventLog:
             # Both are read again: a task may have been deleted.
             self._last_lines.forget(append.task_id)
             self._positions.pop(append.task_id, None)
-        if len(batch) == 1:
-            self._call(self._fail, batch[0], error)
+        # After a shortage the log is being closed: there is no time for one after the other.
+        if len(batch) == 1 or is_shortage(error):
+            for append in batch:
+                self._call(self._fail, append, error)
             return
         for append in batch:
             try:

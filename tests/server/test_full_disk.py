@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import requests
 from gateway_files import down, removed, up, up_temp
 from gateway_support import Agent, exchange
+from small_disk import fill, mounted
 from support import done, sleepers, text, until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from beray import APIError, BeRayClient
 from beray.server.reserve import FILE_NAME
@@ -25,25 +26,8 @@ WAITING = "!until [ -e go ]; do sleep 0.05; done"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("ab", buffering=0) as file, suppress(OSError):
-        for size in (1_000_000, 4096):
-            with suppress(OSError):
-                while file.write(b"x" * size) == size:
-                    continue
-    return filler
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
 def start(disk: Path, **settings: str) -> RunningServer:
@@ -125,10 +109,18 @@ def use_up(disk: Path, client: BeRayClient) -> Path:
     """Fill the disk, and what the write-ahead log has left for ordinary writes."""
     until(lambda: reserved(disk) == RESERVE)
     filler = fill(disk)
-    with pytest.raises(APIError):
-        while True:
-            client.create_task("!true " + "x" * 100_000, start=False)
+    for size in (100_000, 1000, 1):
+        with pytest.raises(APIError):
+            while True:
+                client.create_task("!true " + "x" * size, start=False)
     return filler
+
+
+def socket(server: RunningServer, client: BeRayClient, chat: str) -> ClientConnection:
+    """Open the WebSocket of a chat."""
+    url = f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/{chat}/"
+    headers = {"Authorization": str(client._session.headers["Authorization"])}
+    return connect(url, additional_headers=headers, proxy=None)
 
 
 def refused(call: Callable[[], object]) -> bool:
@@ -155,6 +147,9 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         assert ready.status_code == 503
         assert {"database", "disk"} >= ready.json()["failing"].keys() >= {"disk"}
         assert refused(lambda: client.create_task("!true"))
+        with pytest.raises(InvalidStatus) as caught:
+            socket(server, client, "a-third").close()
+        assert caught.value.response.status_code == 507
         assert refused(lambda: client.open_chat("another"))
         assert refused(lambda: client.upload_file(running, "file", b"x" * 4096))
         assert up_temp(agent).status_code == 507
