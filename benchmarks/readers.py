@@ -1,12 +1,16 @@
-"""Memory that readers of a large event log cost the server, and what others wait meanwhile."""
+"""What a large event log costs: memory for its readers, and what others wait meanwhile.
+
+Others also wait while it is deleted: in steps, as the server does, against one transaction.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -14,9 +18,18 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import psutil
+from sqlalchemy import delete
+from starlette.concurrency import run_in_threadpool
 
 from benchmarks.tables import Row
 from beray import BeRayClient
+from beray.events import MsgEventTextChunk
+from beray.server.event_log import EventLog
+from beray.server.store import Order, Store
+from beray.server.tables import Task
+from beray.server.task_deletion import TaskDeletion
+from beray.server.task_feed import TaskFeed
+from beray.server.workspace import Workspaces
 from beray.testing import RunningServer
 
 LOG_BYTES: Final = 109_000_000
@@ -26,6 +39,12 @@ GOAL_BYTES: Final = 64 * 1024**2
 _READING_SECONDS: Final = 60.0
 _STALLED_SECONDS: Final = 10.0
 _SAMPLE_SECONDS: Final = 0.05
+DELETED_EVENTS: Final = 2_000_000
+_FILL: Final = """
+WITH RECURSIVE numbers(seq) AS (VALUES (1) UNION ALL SELECT seq + 1 FROM numbers WHERE seq < ?)
+INSERT INTO events SELECT ?, seq, printf('{"seq":%d,"text":"%060d"}', seq, seq), 'X' FROM numbers
+"""
+_APPEND_SECONDS: Final = 0.005
 
 
 def measure(rounds: int) -> list[Row]:
@@ -59,7 +78,72 @@ def measure(rounds: int) -> list[Row]:
                   f"at most (alone: {alone * 1000:.0f} ms)")  # fmt: skip
             rows.append(Row(f"{what}: memory", "64 MiB", grown / GOAL_BYTES, "≤ 1"))
             rows.append(Row(f"{what}: another user's longest call", "1 s", delay, "≤ 1"))
-        return rows
+    return rows + _deletions()
+
+
+def _deletions() -> list[Row]:
+    """Return what events of another task wait while a large task is deleted."""
+    waits = {}
+    for name, remove in (("in steps", _in_steps), ("one transaction", _at_once)):
+        with tempfile.TemporaryDirectory() as folder:
+            waits[name] = asyncio.run(_waits(Path(folder), remove))
+        middle, longest, took = waits[name]
+        print(f"{DELETED_EVENTS:,} events deleted, {name}: {took:.1f} s, another task's event "
+              f"{middle * 1000:.1f} ms (median), {longest * 1000:.0f} ms at most")  # fmt: skip
+    what = f"{DELETED_EVENTS:,} events deleted: another task's event"
+    ours, other = waits["in steps"], waits["one transaction"]
+    return [
+        Row(f"{what}, longest wait", "one transaction", ours[1] / other[1], "≤ 0.1"),
+        Row(f"{what}, longest wait", "0.5 s", ours[1] / 0.5, "≤ 1"),
+    ]
+
+
+async def _waits(
+    folder: Path, remove: Callable[[Store, Workspaces, int], Awaitable[None]]
+) -> tuple[float, float, float]:
+    """Return the median and the longest wait of an event, and the duration, in seconds."""
+    store, workspaces = Store(folder / "db.sqlite3"), Workspaces(folder / "workspaces")
+    user = store.add_user("a@example.test", None)
+    large = store.add_task(user.id, Order("!true"), held=True).id
+    other = store.add_task(user.id, Order("!true"), held=True).id
+    with store.writing() as session:
+        session.connection().exec_driver_sql(_FILL, (DELETED_EVENTS, large))
+    store.truncate_log()
+    event_log = EventLog(store, TaskFeed(store))
+    event_log.start()
+    waits = []
+    began = time.perf_counter()
+    removing = asyncio.ensure_future(remove(store, workspaces, large))
+    while not removing.done():
+        start = time.perf_counter()
+        await event_log.append(other, MsgEventTextChunk(text="x"))
+        waits.append(time.perf_counter() - start)
+        await asyncio.sleep(_APPEND_SECONDS)
+    await removing
+    took = time.perf_counter() - began
+    await event_log.close()
+    store.close()
+    return median(waits), max(waits), took
+
+
+async def _in_steps(store: Store, workspaces: Workspaces, task_id: int) -> None:
+    deletion = TaskDeletion(store, workspaces, lambda _: workspaces.root / "no-conversation")
+
+    def is_over() -> None:
+        while store.deleted_tasks():
+            time.sleep(_SAMPLE_SECONDS)
+
+    async with deletion.running():
+        await deletion.delete(task_id)
+        await run_in_threadpool(is_over)
+
+
+async def _at_once(store: Store, _workspaces: Workspaces, task_id: int) -> None:
+    def cascade() -> None:
+        with store.writing() as session:
+            session.execute(delete(Task).where(Task.id == task_id))
+
+    await run_in_threadpool(cascade)
 
 
 def _median_delay(client: BeRayClient) -> float:

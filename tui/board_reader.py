@@ -108,6 +108,7 @@ class BoardReader:
             stream.close()
         try:
             for update in stream:
+                self._failures = 0
                 if not self._updates.put(update):
                     return
                 self.last_event_id = stream.last_event_id
@@ -126,7 +127,6 @@ class BoardReader:
 
     def _state_changed(self, state: StreamState) -> None:
         if state is StreamState.LIVE:
-            self._failures = 0
             self._tell(messages.BoardLive())
 
     def _failed(self, error: Exception) -> None:

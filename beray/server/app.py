@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.answers import SHOULD_RETRY_HEADER
-from beray.server import agent_handshake, agent_ws, auth, files, streams, tasks
+from beray.server import agent_handshake, agent_ws, auth, files, health, streams, tasks
 from beray.server.accounts import Accounts, running_accounts
 from beray.server.agent_ws import Seats
 from beray.server.chats import Chats
@@ -33,6 +34,7 @@ from beray.server.gateway.refusals import GatewayRefused, refused
 from beray.server.gateway.services import running_gateway
 from beray.server.gateway.task_access import TaskAccess
 from beray.server.gateway.token_listener import TokenListener
+from beray.server.health import Readiness
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
 from beray.server.personal import PersonalMiddleware
@@ -42,7 +44,7 @@ from beray.server.refusals import Refused
 from beray.server.reserve import FILE_NAME, SpaceReserve, kept_whole
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
-from beray.server.runs import Runs
+from beray.server.runs import Runs, conversation_file
 from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
@@ -50,6 +52,7 @@ from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
 from beray.server.shortage import is_shortage, refusal
 from beray.server.store import Store
+from beray.server.task_deletion import TaskDeletion
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 from beray.version import __version__
@@ -86,16 +89,9 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    for part in (access, gateway_files, object_urls, calls, prefabs):
+    for part in (access, gateway_files, object_urls, calls, prefabs, health, agent_handshake):
         app.include_router(part.router)
-    app.include_router(agent_handshake.router)
-    app.add_api_route("/healthz", _health, tags=["server"])
     return app
-
-
-async def _health() -> dict[str, str]:
-    """Whether the server answers, and which version it is."""
-    return {"status": "ok", "version": __version__}
 
 
 @asynccontextmanager
@@ -129,6 +125,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         users = await run_in_threadpool(store.users_of_tasks)
         await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
+        deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
+        await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
         event_log.start()
@@ -169,14 +167,17 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             Seats(),
             Maintenance(),
             workspaces,
+            deletion,
             accounts,
             gateway,
             open_requests,
             sandbox,
+            Readiness(settings, store, sandbox),
         )
         await runners.start()
         await queue.start()
         starting.close()
+        await closing.enter_async_context(deletion.running())
         await closing.enter_async_context(kept_whole(reserve))
         yield
 

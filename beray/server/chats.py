@@ -23,7 +23,7 @@ from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.queue import ended_in_time
 from beray.server.runners import Outcome, Runners
-from beray.server.runs import Runs, conversation_file
+from beray.server.runs import Runs
 from beray.server.settings import Settings
 from beray.server.shortage import patiently
 from beray.server.store import Store
@@ -176,10 +176,6 @@ class Chats:
         if answer is not None:
             self._cancel(task_id)
             await ended_in_time(answer, "The answer")
-
-    def forget(self, task_id: int) -> None:
-        """A chat is being deleted: what its runner has kept of it goes, too."""
-        ChatHistory(conversation_file(self._settings, task_id)).delete()
 
     async def close(self) -> None:
         """Stop all answers and wait for that. Idempotent."""

@@ -10,16 +10,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from beray.server import migrations
+from beray.server import database_space, migrations
 from beray.server.database_errors import locked
 from beray.server.json_values import stored
 from beray.server.reserve import FILE_NAME, SpaceReserve
@@ -30,6 +30,8 @@ WAIT_SECONDS: Final = 30.0
 """How long a connection waits for a descriptor, and a read for a lock."""
 LOCK_SECONDS: Final = 5.0
 """How long a transaction waits for the write lock."""
+SPACE_SECONDS: Final = 0.1
+"""How long the return of space waits for readers and other processes. Writers wait for it."""
 WAL_BYTES: Final = 64 * 1024 * 1024
 """The size that the write-ahead log keeps after a large transaction, such as the deletion of a
 task with millions of events."""
@@ -83,7 +85,13 @@ class Database:
         with self._transaction(wait) as session:
             yield session
 
-    def recovering(self, work: Callable[[Session], T], wait: float = LOCK_SECONDS) -> T:
+    def recovering(
+        self,
+        work: Callable[[Session], T],
+        wait: float = LOCK_SECONDS,
+        *,
+        cascade: bool = True,
+    ) -> T:
         """Return what ``work`` returns in a transaction that may use the reserve of the disk.
 
         For operations that free space, or that users need in order to do that.
@@ -91,26 +99,76 @@ class Database:
         Args:
             work: called again if the disk was full; it must have no effect on anything else.
             wait: as for ``writing``.
+            cascade: whether rows that refer to deleted ones are deleted with them.
         """
 
         def attempt() -> T:
-            with self._transaction(wait) as session:
+            with self._transaction(wait, cascade=cascade) as session:
                 return work(session)
 
         return self.reserve.use(attempt)
 
+    def free_pages(self) -> int:
+        """Return the number of pages of the file that nothing uses."""
+        with self.reading() as session:
+            return int(session.connection().exec_driver_sql("PRAGMA freelist_count").scalar_one())
+
+    def return_pages(self, pages: int) -> int:
+        """Return up to ``pages`` free pages to the file system; return how many are left."""
+
+        def attempt() -> int:
+            with self._driver() as driver:
+                return database_space.return_pages(driver, pages)
+
+        return self.reserve.use(attempt)
+
+    def truncate_log(self) -> bool:
+        """Move the write-ahead log into the file, and cut both to the size that is needed.
+
+        Returns:
+            False if a reader prevented it.
+        """
+
+        def attempt() -> bool:
+            with self._driver() as driver:
+                return database_space.truncate_log(driver)
+
+        return self.reserve.use(attempt)
+
     @contextmanager
-    def _transaction(self, wait: float) -> Iterator[Session]:
+    def _driver(self) -> Iterator[sqlite3.Connection]:
+        """The driver's connection, without a transaction; no other thread writes meanwhile."""
+        with self._held(LOCK_SECONDS), self._connected() as connection:
+            driver = _driver(connection)
+            driver.execute(_busy_timeout(SPACE_SECONDS))
+            try:
+                yield driver
+            except sqlite3.OperationalError as error:
+                raise OperationalError(None, None, error) from error
+            except sqlite3.DatabaseError as error:
+                raise DatabaseError(None, None, error) from error
+            finally:
+                driver.execute(_busy_timeout(WAIT_SECONDS))
+
+    @contextmanager
+    def _transaction(self, wait: float, *, cascade: bool = True) -> Iterator[Session]:
+        with (
+            self._held(wait) as deadline,
+            self._connected().execution_options(beray_deadline=deadline) as connection,
+            nullcontext() if cascade else _without_foreign_keys(connection),
+            Session(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def _held(self, wait: float) -> Iterator[float]:
+        """Be the only writer of this process; yields the monotonic time when ``wait`` is over."""
         deadline = time.monotonic() + wait
         if not self._turn.acquire(timeout=wait):
             raise locked()
         try:
-            with (
-                self._connected().execution_options(beray_deadline=deadline) as connection,
-                Session(connection, expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                yield session
+            yield deadline
         finally:
             self._turn.release()
 
@@ -133,6 +191,8 @@ def _opened(path: Path, reserve: SpaceReserve) -> Engine:
 
     def prepare() -> list[str]:
         _migrate(engine)
+        with engine.connect() as connection:
+            database_space.convert(_driver(connection), path)
         return _missing(engine)
 
     try:
@@ -181,6 +241,9 @@ def _engine(url: URL) -> Engine:
         connection.isolation_level = None
         # Damaged text is shown as such; it must not keep its owner from all the other rows.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        # Only for a new database, and before anything else: it writes to an existing one.
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         for pragma in _pragmas():
             connection.execute(pragma)
 
@@ -198,6 +261,23 @@ def _engine(url: URL) -> Engine:
             connection.exec_driver_sql(_busy_timeout(WAIT_SECONDS))
 
     return engine
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+@contextmanager
+def _without_foreign_keys(connection: Connection) -> Iterator[None]:
+    # Only outside of transactions.
+    driver = _driver(connection)
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 def _busy_timeout(seconds: float) -> str:

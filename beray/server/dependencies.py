@@ -24,6 +24,7 @@ from beray.server.sessions import Authenticator, Credential, OpenRequests, authe
 from beray.server.settings import Settings
 from beray.server.store import Store
 from beray.server.tables import Task, User
+from beray.server.task_deletion import TaskDeletion
 from beray.server.task_feed import TaskFeed
 from beray.server.workspace import Workspaces
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from beray.server.accounts import Accounts
     from beray.server.agent_ws import Seats
     from beray.server.gateway.services import Gateway
+    from beray.server.health import Readiness
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class Services:
     seats: Seats
     maintenance: Maintenance
     workspaces: Workspaces
+    deletion: TaskDeletion
     accounts: Accounts
     gateway: Gateway
     open_requests: OpenRequests
     sandbox: Sandbox
+    readiness: Readiness
 
 
 def services(request: Request) -> Services:

@@ -25,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
+from beray.server.damage import DamagedPlaces
 from beray.server.database_errors import is_locked
 from beray.server.event_pages import EventPage, EventPages
 from beray.server.last_lines import LastLines
@@ -80,11 +81,13 @@ class EventLog:
 
     def __init__(self, store: Store, feed: TaskFeed) -> None:
         self.pages = EventPages(store)
+        self.damaged = DamagedPlaces()
+        """By task and ``seq``."""
         self._store = store
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Append] = []
-        self._probes: list[threading.Event] = []
+        self._probes: list[asyncio.Future[None]] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
@@ -106,16 +109,17 @@ class EventLog:
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
-    def responds(self, seconds: float) -> bool:
-        """Return whether the writing thread reacts within ``seconds``. Blocks; for threads.
+    async def responds(self, seconds: float) -> bool:
+        """Return whether the writing thread reacts within ``seconds``.
 
-        It also reacts while it waits for the end of a shortage, a lock or a full disk.
+        It also reacts while it waits for the end of a shortage or a lock.
         """
-        probe = threading.Event()
+        probe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._wake:
             self._probes.append(probe)
             self._wake.notify()
-        return probe.wait(seconds)
+        await asyncio.wait([probe], timeout=seconds)
+        return probe.done()
 
     def forget(self, task_id: int) -> None:
         """Drop what is kept of a deleted task, and end its watchers."""
@@ -168,14 +172,30 @@ class EventLog:
         """What a running task has taken so far, to be told with its next event."""
         self._usages[task_id] = usage
 
+    async def first_page(self, task_id: int, after: int) -> EventPage | None:
+        """Return the page with which ``tail`` begins; None if that is in memory.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        if self._newest.after(task_id, after) is not None:
+            return None
+        return await self.pages.page(task_id, after)
+
     async def tail(
-        self, task_id: int, after: int = 0, *, idle_seconds: float | None = None
+        self,
+        task_id: int,
+        after: int = 0,
+        *,
+        first: EventPage | None = None,
+        idle_seconds: float | None = None,
     ) -> AsyncIterator[EventPage]:
         """Yield the events after ``after`` in pages: those on disk, then those to come.
 
         Ends after the task's last event; after the newest one once the log drains.
 
         Args:
+            first: The page after ``after`` if it was read already; see ``first_page``.
             idle_seconds: Yield an empty page whenever no event came for so long.
         """
         feed = self._feeds.setdefault(task_id, _Feed())
@@ -185,10 +205,13 @@ class EventLog:
                 # Taken before the look: what comes after the look sets it.
                 changed, draining = feed.changed, self._draining
                 newest = self._newest.after(task_id, after)
-                if newest is None:
+                if first is not None and first.events:
+                    page = first
+                elif newest is None:
                     page = await self.pages.page(task_id, after)
                 else:
                     page = EventPage(newest)
+                first = None
                 if page.events:
                     last = page.events[-1]
                     yield page
@@ -224,9 +247,9 @@ class EventLog:
 
     def _react(self) -> None:
         """Show that the thread is alive; ``_wake`` is held."""
-        for probe in self._probes:
-            probe.set()
-        self._probes.clear()
+        probes, self._probes = self._probes, []
+        for probe in probes:
+            self._call(probe.set_result, None)
 
     def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until the log is closed."""
@@ -263,8 +286,10 @@ class EventLog:
             # Both are read again: a task may have been deleted.
             self._last_lines.forget(append.task_id)
             self._positions.pop(append.task_id, None)
-        if len(batch) == 1:
-            self._call(self._fail, batch[0], error)
+        # After a shortage the log is being closed: there is no time for one after the other.
+        if len(batch) == 1 or is_shortage(error):
+            for append in batch:
+                self._call(self._fail, append, error)
             return
         for append in batch:
             try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from beray.server.connections import open_files
 from beray.server.connections.open_files import OpenFiles
+from beray.server.reserve import free_bytes
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.probe import Decision
 from beray.server.secrets import secret_variables
@@ -74,7 +74,7 @@ def collect(
             user(os.geteuid()),
             sandbox(settings, decision),
             network(settings, decision, network_state),
-            data_directory(settings.data_dir),
+            data_directory(settings.data_dir, settings.reserve_bytes),
             secrets(os.environ),
             mail(settings),
             proxy(settings, url),
@@ -160,17 +160,22 @@ def network(settings: Settings, decision: Decision, state: NetworkState) -> Find
     return Finding("network", f"{who}: {mode}", state.reason)
 
 
-def data_directory(path: Path) -> Finding:
-    """Return the finding for the data directory, which may not exist yet."""
+def data_directory(path: Path, reserve_bytes: int) -> Finding:
+    """Return the finding for the data directory, which may not exist yet.
+
+    Args:
+        reserve_bytes: space in it that is kept for recovery.
+    """
     existing = path
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     try:
-        free = shutil.disk_usage(existing).free
+        free = free_bytes(existing)
         status = existing.stat()
     except OSError as error:
         return Finding("data directory", str(path), f"It cannot be used: {error.strerror}.")
-    value = f"{path} ({_size(free)} free)"
+    reserved = f", reserve {_size(reserve_bytes)}" if reserve_bytes else ", no reserve"
+    value = f"{path} ({_size(free)} free{reserved})"
     warning = None
     if not existing.is_dir():
         warning = f"{existing} is not a directory. Choose another --data-dir."

@@ -18,7 +18,16 @@ from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
 from beray.server.database import Database
 from beray.server.fair_queue import QueueFull
-from beray.server.tables import CreationKey, DayUsage, StoredEvent, Task, Token, User
+from beray.server.tables import (
+    CreationKey,
+    DayUsage,
+    DeletedTask,
+    Readiness,
+    StoredEvent,
+    Task,
+    Token,
+    User,
+)
 
 LOCAL_EMAIL = "local@localhost"
 UNFINISHED_AT_ONCE = 1000
@@ -275,18 +284,65 @@ class Store(Database):
 
         def undo(session: Session) -> None:
             session.execute(delete(CreationKey).where(CreationKey.task_id == task_id))
-            session.execute(delete(Task).where(Task.id == task_id))
+            _remove(session, task_id)
 
-        self.recovering(undo)
+        self.recovering(undo, cascade=False)
 
     def remove_task(self, task_id: int) -> None:
+        """Remove a task for its user; its events remain until ``remove_events``."""
+
         def remove(session: Session) -> None:
             task = session.get(Task, task_id)
             if task is not None:
                 changes.add(session, task.user_id, task_id, None, None, utc_now())
-                session.execute(delete(Task).where(Task.id == task_id))
+                _remove(session, task_id)
 
-        self.recovering(remove)
+        self.recovering(remove, cascade=False)
+
+    def deleted_tasks(self) -> list[int]:
+        """Return the ids of the deleted tasks of which something may be left, oldest first."""
+        with self.reading() as session:
+            return list(session.scalars(select(DeletedTask.task_id).order_by(DeletedTask.task_id)))
+
+    def remove_events(self, task_id: int, limit: int) -> bool:
+        """Remove the first ``limit`` events of a deleted task; return whether more may follow."""
+
+        def remove(session: Session) -> bool:
+            own = StoredEvent.task_id == task_id
+            first = session.scalar(select(func.min(StoredEvent.seq)).where(own))
+            if first is not None:
+                # There are no gaps.
+                session.execute(delete(StoredEvent).where(own, StoredEvent.seq < first + limit))
+            return first is not None
+
+        return self.recovering(remove)
+
+    def forget_deleted(self, task_id: int) -> None:
+        """Note that nothing is left of a deleted task."""
+        gone = delete(DeletedTask).where(DeletedTask.task_id == task_id)
+        self.recovering(lambda session: session.execute(gone))
+
+    # Readiness
+
+    def check_readiness(self, wait: float) -> None:
+        """Write to the database, and read it back.
+
+        Args:
+            wait: seconds to wait for the write lock.
+
+        Raises:
+            SQLAlchemyError: this does not work.
+        """
+        now = utc_now()
+        row = insert(Readiness).values(id=1, checked_at=now)
+        with self.writing(wait) as session:
+            session.execute(
+                row.on_conflict_do_update(index_elements=["id"], set_={"checked_at": now})
+            )
+        with self.reading() as session:
+            session.execute(
+                select(Readiness.checked_at, select(User.id).limit(1).scalar_subquery())
+            )
 
     # Usage
 
@@ -368,6 +424,16 @@ class Store(Database):
         of_answer = (StoredEvent.task_id == task_id) & (StoredEvent.seq > seq)
         with self.reading() as session:
             return session.scalar(select(func.count()).where(of_answer, ends)) or 0
+
+
+def _remove(session: Session, task_id: int) -> None:
+    """Delete the row of a task, and record that its events and files have to be removed."""
+    session.execute(delete(Task).where(Task.id == task_id))
+    session.execute(
+        insert(DeletedTask)
+        .values(task_id=task_id, deleted_at=utc_now())
+        .on_conflict_do_nothing(index_elements=["task_id"])
+    )
 
 
 def _require_queued_below(session: Session, user_id: int, limit: int) -> None:

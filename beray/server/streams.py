@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException
+from sqlalchemy.exc import DatabaseError
 from sse_starlette import EventSourceResponse
 
 from beray.server.dependencies import AppServices, CurrentUser, OwnTask, Services
+from beray.server.event_pages import EventPage
 from beray.server.numbers import canonical
 from beray.server.responses import event_stream
 from beray.server.strict_route import StrictRoute
@@ -30,6 +32,7 @@ async def stream_all_tasks(
     line. ``Last-Event-ID`` resumes after that change.
     """
     after = _number(last_event_id)
+    app.feed.damaged.require_sound((user.id, after))
     pieces = app.feed.tail(user.id, after, idle_seconds=app.settings.heartbeat_seconds)
     return event_stream(pieces, app.settings)
 
@@ -42,14 +45,17 @@ async def stream_task(
 ) -> EventSourceResponse:
     """The task's events, each with its ``seq`` as id; ends after a terminal status.
 
-    ``Last-Event-ID`` resumes behind that event.
+    ``Last-Event-ID`` resumes behind that event. 500 with ``X-Should-Retry: false`` if what
+    follows cannot be read because the database is damaged.
     """
     after = _number(last_event_id) or 0
     if after > task.last_seq:
         raise HTTPException(
             422, f"Last-Event-ID {after} is behind the task's last event, {task.last_seq}."
         )
-    return event_stream(_events(app, task.id, after), app.settings)
+    app.event_log.damaged.require_sound((task.id, after))
+    first = await app.event_log.first_page(task.id, after)
+    return event_stream(_events(app, task.id, after, first), app.settings)
 
 
 def _number(last_event_id: str | None) -> int | None:
@@ -61,14 +67,22 @@ def _number(last_event_id: str | None) -> int | None:
     return number
 
 
-async def _events(app: Services, task_id: int, after: int) -> AsyncIterator[bytes]:
+async def _events(
+    app: Services, task_id: int, after: int, first: EventPage | None
+) -> AsyncIterator[bytes]:
     log = app.event_log
     idle_seconds = app.settings.heartbeat_seconds
-    async for page in log.tail(task_id, after, idle_seconds=idle_seconds):
-        if page.large is None:
-            yield page.stream
-            continue
-        yield b"id: %d\ndata: " % page.large.seq
-        async for piece in log.pages.body(task_id, page.large):
-            yield piece
-        yield b"\n\n"
+    try:
+        async for page in log.tail(task_id, after, first=first, idle_seconds=idle_seconds):
+            if page.large is None:
+                yield page.stream
+            else:
+                yield b"id: %d\ndata: " % page.large.seq
+                async for piece in log.pages.body(task_id, page.large):
+                    yield piece
+                yield b"\n\n"
+            if page.events:
+                after = page.events[-1].seq
+    except DatabaseError as error:
+        log.damaged.note((task_id, after), error)
+        raise

@@ -115,6 +115,24 @@ class Task(Base):
     """The end of what was said in it, for lists."""
 
 
+class DeletedTask(Base):
+    """A deleted task whose events and files are being removed; see ``task_deletion``."""
+
+    __tablename__ = "deleted_tasks"
+
+    task_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    deleted_at: Mapped[str]
+
+
+class Readiness(Base):
+    """The one row that a check of the server's readiness writes."""
+
+    __tablename__ = "readiness"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    checked_at: Mapped[str]
+
+
 class CreationKey(Base):
     """The ``Idempotency-Key`` of a task's creation, for a day."""
 

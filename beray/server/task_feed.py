@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, cast
 
 from sqlalchemy import select
+from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.schema import TERMINAL_STATUSES
 from beray.server import changes
+from beray.server.damage import DamagedPlaces
 from beray.server.store import Store
 from beray.server.tables import Task, TaskChange
 from beray.server.task_pages import PAGE_BYTES, TaskPages, encoded, public
@@ -92,6 +94,8 @@ class TaskFeed:
 
     def __init__(self, store: Store) -> None:
         self.pages = TaskPages(store)
+        self.damaged = DamagedPlaces()
+        """By user and ``Last-Event-ID``."""
         self._store = store
         self._watchers: dict[int, set[_Watcher]] = {}
         self._draining = False
@@ -129,6 +133,7 @@ class TaskFeed:
         """
         watcher = _Watcher()
         self._watchers.setdefault(user_id, set()).add(watcher)
+        told = after
         try:
             if after is not None and await run_in_threadpool(self._follows, user_id, after):
                 place = after
@@ -141,6 +146,7 @@ class TaskFeed:
                 )
                 async for piece in board:
                     yield piece
+                told = place
             while True:
                 watcher.changed.clear()
                 draining = self._draining
@@ -152,6 +158,7 @@ class TaskFeed:
                     stream += b"".join(map(_advanced, watcher.take_progress()))
                 if stream:
                     yield stream
+                told = place
                 if found.is_full:
                     continue
                 if not stream and draining:
@@ -160,6 +167,9 @@ class TaskFeed:
                     while not await is_set(watcher.changed, idle_seconds):
                         yield b""
                     await asyncio.sleep(QUIET_SECONDS)
+        except DatabaseError as error:
+            self.damaged.note((user_id, told), error)
+            raise
         finally:
             watchers = self._watchers[user_id]
             watchers.discard(watcher)

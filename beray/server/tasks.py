@@ -155,10 +155,6 @@ async def create_task(
             raise
         return task
 
-    def undo(task_id: int) -> None:
-        app.store.undo_task(task_id)
-        app.workspaces.remove(task_id)
-
     try:
         task = await run_in_threadpool(add)
     except KeyTaken as taken:
@@ -168,7 +164,7 @@ async def create_task(
     try:
         await app.queue.created(task)
     except (SQLAlchemyError, TaskEnded):
-        await run_in_threadpool(undo, task.id)
+        await app.deletion.undo(task.id)
         raise
     return public(task)
 
@@ -281,12 +277,7 @@ async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files; a running one is stopped first."""
     await (app.queue if task.chat is None else app.chats).stopped(task.id)
 
-    def remove() -> None:
-        app.store.remove_task(task.id)
-        app.workspaces.remove(task.id)
-        app.chats.forget(task.id)
-
-    await run_in_threadpool(remove)
+    await app.deletion.delete(task.id)
     app.event_log.forget(task.id)
     app.feed.wake(task.user_id)
     return {"status": "success", "message": f"Task {task.id} is deleted."}

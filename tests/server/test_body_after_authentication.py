@@ -18,6 +18,7 @@ from beray.testing import RunningServer
 MIB = 1024 * 1024
 PUBLIC = {
     ("GET", "/healthz"): 200,
+    ("GET", "/readyz"): 200,
     ("POST", "/api/v1/auth/request-verification-code"): 413,
     ("POST", "/api/v1/auth/register"): 413,
     ("POST", "/api/v1/auth/login"): 413,

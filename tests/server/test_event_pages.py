@@ -116,6 +116,7 @@ async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
     pieces = pages.body(task_id, event)
     await anext(pieces)
     store.remove_task(task_id)
+    store.remove_events(task_id, 10)
     with pytest.raises(EventGone):
         await anext(pieces)
     with pytest.raises(EventGone):

@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 from gateway_files import down, removed, up, up_temp
 from gateway_support import Agent, exchange
-from support import sleepers, text, until
+from small_disk import fill, mounted
+from support import done, sleepers, text, until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from beray import APIError, BeRayClient
 from beray.server.reserve import FILE_NAME
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
 
+RESERVE = 4 * 1024 * 1024
+WAITING = "!until [ -e go ]; do sleep 0.05; done"
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr}")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with mounted(tmp_path / "disk") as disk:
+        yield disk
 
 
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with filler.open("ab", buffering=0) as file, suppress(OSError):
-        for size in (1_000_000, 4096):
-            with suppress(OSError):
-                while file.write(b"x" * size) == size:
-                    continue
-    return filler
+def start(disk: Path, **settings: str) -> RunningServer:
+    """Start a server whose data is on the disk, and whose log is not."""
+    data_dir = disk / "data"
+    data_dir.mkdir()
+    (data_dir / "test-server.log").symlink_to(disk.parent / "server.log")
+    return RunningServer.start(data_dir, **settings)
+
+
+def go_on(server: RunningServer, task_id: int) -> None:
+    """End a task that waits for this; an empty file needs no space."""
+    (server.data_dir / "workspaces" / str(task_id) / "go").touch()
 
 
 def test_tasks_end_once_the_disk_has_space(small_disk: Path) -> None:
-    server = RunningServer.start(small_disk / "data", BERAY_SLOTS="4", BERAY_RESERVE_BYTES="0")
+    server = start(small_disk, BERAY_SLOTS="4", BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
-        tasks = [client.create_task(f"!sleep {seconds}") for seconds in (2.5, 3.5)]
-        stopped = client.create_task("!sleep 600")
-        until(
-            lambda: {client.get_task(t["id"])["status"] for t in [*tasks, stopped]} == {"RUNNING"}
-        )
+        tasks = [client.create_task(WAITING)["id"] for _ in range(2)]
+        stopped = client.create_task("!sleep 600")["id"]
+        every = [*tasks, stopped]
+        until(lambda: {client.get_task(one)["status"] for one in every} == {"RUNNING"})
         filler = fill(small_disk)
-        client.stop_task(stopped["id"])
-        until(lambda: not [one for mark in ("2.5", "3.5", "600") for one in sleepers(mark)])
+        client.stop_task(stopped)
+        for task_id in tasks:
+            go_on(server, task_id)
+        failed = "the end of a run cannot be written"
+        until(lambda: server.log.read_text().count(failed) == len(every))
         assert {task["status"] for task in client.list_tasks()} == {"RUNNING"}
         filler.unlink()
         until(lambda: "RUNNING" not in {task["status"] for task in client.list_tasks()})
         ends = {task["id"]: (task["status"], task["reason"]) for task in client.list_tasks()}
-        assert ends[tasks[0]["id"]][0] in ("COMPLETED", "FAILED")
-        assert ends[stopped["id"]] == ("STOPPED", "user")
-        for task in [*tasks, stopped]:
+        assert ends[tasks[0]][0] in ("COMPLETED", "FAILED")
+        assert ends[stopped] == ("STOPPED", "user")
+        for task_id in every:
             statuses = [
                 event["status"]
-                for event in client.stream_task_updates(task["id"])
+                for event in client.stream_task_updates(task_id)
                 if event["type"] == "TASK_STATUS"
             ]
             assert len(statuses) == 3
 
 
 def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
-    server = RunningServer.start(small_disk / "data", BERAY_RESERVE_BYTES="0")
+    server = start(small_disk, BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
         chat = client.open_chat("notes")
-        client.send_chat_message("notes", "!sleep 2.5")
-        until(lambda: sleepers("2.5"))
+        client.send_chat_message("notes", WAITING)
+        until(lambda: client.get_task(chat["id"])["status"] == "RUNNING")
         filler = fill(small_disk)
-        until(lambda: not sleepers("2.5"))
+        go_on(server, chat["id"])
+        until(lambda: "the end of a run cannot be written" in server.log.read_text())
         with pytest.raises(APIError):
             client.send_chat_message("notes", "!echo again")
         filler.unlink()
@@ -84,17 +89,19 @@ def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
         until(lambda: client.get_task(chat["id"])["status"] == "INPUT_REQUIRED")
 
 
-RESERVE = 4 * 1024 * 1024
-
-
 def reserved(disk: Path) -> int:
     return (disk / "data" / FILE_NAME).stat().st_size
+
+
+def free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bfree * found.f_frsize
 
 
 @pytest.fixture
 def server(small_disk: Path) -> Iterator[RunningServer]:
     settings = {"BERAY_RESERVE_BYTES": str(RESERVE), "BERAY_SLOTS": "1"}
-    with RunningServer.start(small_disk / "data", **settings) as server:
+    with start(small_disk, **settings) as server:
         yield server
 
 
@@ -102,10 +109,18 @@ def use_up(disk: Path, client: BeRayClient) -> Path:
     """Fill the disk, and what the write-ahead log has left for ordinary writes."""
     until(lambda: reserved(disk) == RESERVE)
     filler = fill(disk)
-    with pytest.raises(APIError):
-        while True:
-            client.create_task("!true " + "x" * 100_000, start=False)
+    for size in (100_000, 1000, 1):
+        with pytest.raises(APIError):
+            while True:
+                client.create_task("!true " + "x" * size, start=False)
     return filler
+
+
+def socket(server: RunningServer, client: BeRayClient, chat: str) -> ClientConnection:
+    """Open the WebSocket of a chat."""
+    url = f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/{chat}/"
+    headers = {"Authorization": str(client._session.headers["Authorization"])}
+    return connect(url, additional_headers=headers, proxy=None)
 
 
 def refused(call: Callable[[], object]) -> bool:
@@ -128,7 +143,13 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         held = client.create_task("!true", start=False)["id"]
         until(lambda: sleepers("601") and client.get_task(running)["status"] == "RUNNING")
         use_up(small_disk, client)
+        ready = requests.get(f"{server.url}/readyz", timeout=30)
+        assert ready.status_code == 503
+        assert {"database", "disk"} >= ready.json()["failing"].keys() >= {"disk"}
         assert refused(lambda: client.create_task("!true"))
+        with pytest.raises(InvalidStatus) as caught:
+            socket(server, client, "a-third").close()
+        assert caught.value.response.status_code == 507
         assert refused(lambda: client.open_chat("another"))
         assert refused(lambda: client.upload_file(running, "file", b"x" * 4096))
         assert up_temp(agent).status_code == 507
@@ -150,6 +171,22 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         for task in client.list_tasks():
             client.delete_task(task["id"])
         assert client.list_tasks() == []
+
+
+def test_what_is_deleted_makes_space_for_others(small_disk: Path, server: RunningServer) -> None:
+    with server.sign_up() as client:
+        goal = "!head -c 4000000 /dev/zero > file; yes 'what fills the log' | head -c 3000000"
+        large = client.create_task(goal)["id"]
+        assert list(client.stream_task_updates(large))[-1]["status"] == "COMPLETED"
+        until(lambda: reserved(small_disk) == RESERVE)
+        fill(small_disk)
+        assert free(small_disk) < 4096
+        client.delete_task(large)
+        # Its files, its events and their pages of the database: nothing is left of 7 MB.
+        until(lambda: free(small_disk) > 6_000_000)
+        until(lambda: reserved(small_disk) == RESERVE)
+        events = done(client, "!echo there is space")
+        assert events[-1]["status"] == "COMPLETED"
 
 
 def test_a_queue_waits_for_space(small_disk: Path, server: RunningServer) -> None:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from gateway_files import removed, up, up_temp
+from gateway_support import Agent, exchange
 from support import text, until
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from beray import BeRayClient
 from beray.server.app import DATABASE_FILE
@@ -40,9 +44,13 @@ def waits(server: RunningServer) -> int:
     return server.log.read_text().count("events wait for the end of a shortage")
 
 
+def authorization(client: BeRayClient) -> str:
+    return str(client._session.headers["Authorization"])
+
+
 def request(client: BeRayClient, method: str, path: str, **options: object) -> requests.Response:
     """Make a request once, without the repeats of the client."""
-    headers = {"Authorization": str(client._session.headers["Authorization"])}
+    headers = {"Authorization": authorization(client)}
     url = f"{client.base_url}/api/v1{path}"
     return requests.request(method, url, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
 
@@ -83,6 +91,14 @@ def test_requests_that_write_are_answered_with_503(server: RunningServer) -> Non
             created = request(client, "POST", "/tasks/", json={"goal": "!true"})
             deleted = request(client, "DELETE", f"/tasks/{kept}")
             chat = request(client, "PUT", "/chats/new")
+            with pytest.raises(InvalidStatus) as caught:
+                connect(
+                    f"{server.url.replace('http', 'ws', 1)}/v1/agent_ws/new/",
+                    additional_headers={"Authorization": authorization(client)},
+                    proxy=None,
+                    open_timeout=30,
+                )
+            assert caught.value.response.status_code == 503
             assert client.get_task(kept)["status"] == "QUEUED"  # reads go on
         for answer in (created, deleted, chat):
             assert answer.status_code == 503, answer.text
@@ -90,3 +106,28 @@ def test_requests_that_write_are_answered_with_503(server: RunningServer) -> Non
             assert "locked" in answer.json()["detail"]
         assert request(client, "DELETE", f"/tasks/{kept}").status_code == 200
         assert client.list_tasks() == []
+
+
+def test_a_server_stops_while_its_database_is_locked(tmp_path: Path) -> None:
+    with RunningServer.start(tmp_path / "data") as server, server.sign_up() as client:
+        task = client.create_task("!while :; do echo more; sleep 0.01; done")["id"]
+        until(lambda: client.get_task(task)["last_seq"] > 5)
+        before = waits(server)
+        with locked(server.data_dir):
+            until(lambda: waits(server) > before)
+            server.stop()
+        server.restart()
+        last = list(client.stream_task_updates(task))[-1]
+        assert (last["status"], last["reason"]) == ("FAILED", "lost_worker")
+
+
+def test_files_of_the_gateway_wait_and_are_refused(server: RunningServer) -> None:
+    agent = Agent.new(server)
+    kept = up(agent)["s3_url"]
+    with locked(server.data_dir):
+        answers = [up_temp(agent), removed(agent, kept), exchange(server, agent.api_key)]
+    for answer in answers:
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert "locked" in answer.json()["detail"]["message"]
+    assert removed(agent, kept).json() == {"deleted_count": 1}

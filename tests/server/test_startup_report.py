@@ -114,15 +114,15 @@ def test_a_proxy_on_this_host_should_be_trusted(tmp_path: Path) -> None:
 
 def test_problems_of_the_data_directory(tmp_path: Path) -> None:
     missing = tmp_path / "a/b"
-    assert startup_report.data_directory(missing).value.endswith("does not exist yet")
+    assert startup_report.data_directory(missing, 0).value.endswith("does not exist yet")
     assert not (tmp_path / "a").exists()
     tmp_path.chmod(0o777)
-    assert "chmod go-w" in (startup_report.data_directory(tmp_path).warning or "")
+    assert "chmod go-w" in (startup_report.data_directory(tmp_path, 16 * 1024**2).warning or "")
     tmp_path.chmod(0o700)
-    assert startup_report.data_directory(tmp_path).warning is None
+    assert startup_report.data_directory(tmp_path, 16 * 1024**2).warning is None
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file/below"):
-        assert "not a directory" in (startup_report.data_directory(path).warning or "")
+        assert "not a directory" in (startup_report.data_directory(path, 0).warning or "")
 
 
 def test_the_text_fits_a_terminal_and_acts_on_none() -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """The revision of the newest step."""
 
 

@@ -70,6 +70,20 @@ async def find_network(settings: Settings, *, sandboxed: bool) -> NetworkState:
     return found
 
 
+async def problem_of_commands(settings: Settings) -> str | None:
+    """Run one command in the plain sandbox; return why it does not work, or None."""
+    box = bubblewrap.command_line(
+        None, None, network=False, etc={}, private=private_paths(settings), uid=_probe_uid(settings)
+    )
+    failure = await _probe(box)
+    return None if failure is None else failure.reason
+
+
+def _probe_uid(settings: Settings) -> int | None:
+    range_ = own_uids(settings)
+    return None if range_ is None else range_.of_user(None)
+
+
 def _failure_of_uids(settings: Settings) -> Failure | None:
     range_ = own_uids(settings)
     problem = None if range_ is None else range_.unmapped()
@@ -93,8 +107,7 @@ async def _failure(settings: Settings) -> Failure | None:
 
 async def _first_failure(settings: Settings) -> Failure | None:
     private = private_paths(settings)
-    range_ = own_uids(settings)
-    uid = None if range_ is None else range_.of_user(None)
+    uid = _probe_uid(settings)
     boxes = [bubblewrap.command_line(None, None, network=False, etc={}, private=private, uid=uid)]
     for binds in (settings.agent_binds(), interpreter_binds()):
         plain = bubblewrap.command_line(None, None, network=False, etc={}, binds=binds, uid=uid)

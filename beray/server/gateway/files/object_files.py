@@ -16,12 +16,14 @@ from typing import Final
 
 import anyio
 import structlog
+from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import ranges
+from beray.server import database_errors, ranges
 from beray.server.gateway.callers import Caller
 from beray.server.gateway.files.objects import ObjectStore, StoredObject, require_key
 from beray.server.gateway.refusals import GatewayRefused, missing_agent_context
+from beray.server.shortage import is_shortage, refusal
 from beray.text import printable
 
 OUTPUTS: Final = "agent-outputs"
@@ -186,6 +188,13 @@ def storing() -> Iterator[None]:
     """Turn the failures of a store into answers: 507 where it is full, else 503."""
     try:
         yield
+    except DatabaseError as error:
+        if database_errors.is_full(error):
+            raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None
+        if not is_shortage(error):
+            raise
+        message, headers = refusal(error)
+        raise GatewayRefused(503, "UNAVAILABLE", message, headers=headers) from None
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None

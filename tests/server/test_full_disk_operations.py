@@ -1,0 +1,153 @@
+"""Each operation that frees space, or lets a user in, on a disk that is really full."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from gateway_support import pieces
+from small_disk import fill, mounted
+from sqlalchemy.exc import OperationalError
+
+from beray.server.client_address import Client
+from beray.server.database_errors import is_full
+from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
+from beray.server.gateway.files.signing import Signer
+from beray.server.gateway.files.temporary import Temporary
+from beray.server.gateway.prefabs.authors import Authors
+from beray.server.gateway.prefabs.secrets import PrefabSecrets
+from beray.server.gateway.tokens import ApiKeys, InternalTokens
+from beray.server.reserve import FILE_NAME, SpaceReserve
+from beray.server.store import Order, Store
+from beray.server.verification_codes import VerificationCodes
+from beray.server.workspace import Workspaces
+
+RESERVE = 4 * 1024 * 1024
+ADDRESS = "new@example.test"
+
+
+class Full(NamedTuple):
+    """Services whose disk is full, and what they had before."""
+
+    disk: Path
+    store: Store
+    workspaces: Workspaces
+    tokens: InternalTokens
+    keys: ApiKeys
+    secrets: PrefabSecrets
+    codes: VerificationCodes
+    authors: Authors
+    objects: LocalObjects
+    temporary: Temporary
+    user_id: int
+    task_id: int
+    key_id: int
+    token: str
+    code: str
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
+    with mounted(tmp_path_factory.mktemp("full") / "disk") as disk:
+        reserve = SpaceReserve(disk / FILE_NAME, RESERVE)
+        store = Store(disk / "db.sqlite3", reserve)
+        workspaces = Workspaces(disk / "workspaces", reserve=reserve)
+        objects = LocalObjects(disk / "objects", store, Signer(b"x" * 32, BUCKET))
+        tokens, keys = InternalTokens(store), ApiKeys(store)
+        secrets, codes = PrefabSecrets(store, disk), VerificationCodes(store)
+        temporary = Temporary(store, objects)
+        user = store.add_user("ada@example.test", "hash")
+        task = store.add_task(user.id, Order("!true"), held=True)
+        workspaces.create(task.id)
+        (workspaces.path(task.id) / "file").write_bytes(b"x")
+        with store.writing() as session:
+            store.add_events(
+                session,
+                [{"task_id": task.id, "seq": seq, "body": "{}", "type": "X"} for seq in (1, 2)],
+            )
+        store.add_token("ended", user.id, 60.0)
+        key, _ = keys.add(user.id, "key", None)
+        secrets.put(user.id, "prefab", "name", "value")
+        token = tokens.issue(user.id, None, 60.0)
+        code = codes.issue(ADDRESS, Client("127.0.0.1", local=True))
+
+        async def put() -> None:
+            for name in ("w/1/kept", "w/1/s/gone"):
+                await objects.put(name, pieces(b"x"))
+            await temporary.keep("w/1/s/gone", 60.0)
+
+        asyncio.run(put())
+        assert reserve.refill()
+        yield Full(
+            disk, store, workspaces, tokens, keys, secrets, codes, Authors(store), objects, temporary,
+            user.id, task.id, key.id, token, code,
+        )  # fmt: skip
+        store.close()
+
+
+def delete(at: Full, name: str) -> None:
+    assert asyncio.run(at.objects.delete([name])) == 1
+
+
+RECOVERY: dict[str, Callable[[Full], Any]] = {
+    "sign in": lambda at: at.store.add_token("new", at.user_id, 60.0),
+    "rehash a password": lambda at: at.store.replace_password(at.user_id, "hash", "other"),
+    "sign out": lambda at: at.store.remove_token("ended"),
+    "sign out everywhere": lambda at: at.store.remove_tokens_of(at.user_id),
+    "exchange an API key": lambda at: at.tokens.issue(at.user_id, None, 60.0),
+    "end a token": lambda at: at.tokens.end(at.token),
+    "revoke an API key": lambda at: at.keys.remove(at.user_id, at.key_id),
+    "remove a secret": lambda at: at.secrets.remove(at.user_id, "prefab", "name"),
+    "release a prefab's id": lambda at: at.authors._release("prefab"),
+    "delete an object": lambda at: delete(at, "w/1/kept"),
+    "delete temporary objects": lambda at: asyncio.run(at.temporary.clean("w/1/s/")),
+    "withdraw a code": lambda at: at.codes.withdraw(ADDRESS, at.code),
+    "remove codes": lambda at: at.codes.remove(ADDRESS),
+    "remove expired codes": lambda at: at.codes.remove_expired(),
+    "delete a task": lambda at: at.store.remove_task(at.task_id),
+    "remove a work_dir": lambda at: at.workspaces.remove(at.task_id),
+    "remove events": lambda at: at.store.remove_events(at.task_id, 1),
+    "undo a task": lambda at: at.store.undo_task(at.task_id),
+    "forget a deleted task": lambda at: at.store.forget_deleted(at.task_id),
+    "return pages": lambda at: at.store.return_pages(10),
+    "truncate the log": lambda at: at.store.truncate_log(),
+}
+ORDINARY: dict[str, Callable[[Full], Any]] = {
+    "add a user": lambda at: at.store.add_user("b@example.test", None),
+    "add a task": lambda at: at.store.add_task(at.user_id, Order("!true"), held=True),
+    "add a chat": lambda at: at.store.add_chat(at.user_id, "chat"),
+    "add an API key": lambda at: at.keys.add(at.user_id, "another", None),
+    "put a secret": lambda at: at.secrets.put(at.user_id, "prefab", "other", "value"),
+    "issue a code": lambda at: at.codes.issue("c@example.test", Client("127.0.0.1", local=True)),
+}
+
+
+def use_up(at: Full) -> None:
+    """Fill the disk, and what the database has left for ordinary writes."""
+    fill(at.disk)
+    for size in (100_000, 1000, 1):
+        with pytest.raises(OperationalError) as caught:
+            while True:
+                at.store.add_task(at.user_id, Order("x" * size), held=True)
+        assert is_full(caught.value)
+
+
+@pytest.mark.parametrize("name", RECOVERY)
+def test_a_recovery_works(full: Full, name: str) -> None:
+    use_up(full)
+    RECOVERY[name](full)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_write_is_refused_and_the_reserve_stays(full: Full, name: str) -> None:
+    use_up(full)
+    # A recovery uses the reserve; no ordinary write may take what it has not given back.
+    full.store.add_token(name, full.user_id, 60.0)
+    use_up(full)
+    with pytest.raises(OperationalError) as caught:
+        ORDINARY[name](full)
+    assert is_full(caught.value)
+    full.store.remove_token(name)
