@@ -1,4 +1,4 @@
-"""The folders and files of a task, as far as they are known."""
+"""Tree of the folders and files of a task that were read."""
 
 from __future__ import annotations
 
