@@ -100,13 +100,17 @@ def read(
         opened: Number of entries to read of each open folder.
         is_large: Whether the tree was too large to be read whole the last time.
     """
+    folders: dict[str, Folder] = {}
     if not is_large:
         page = client.list_files_page(task_id, limit=PAGE_ENTRIES)
         if page.after is None:
             return whole(page.items)
-    folders: dict[str, Folder] = {}
+        if all("/" not in path_of(item) for item in page.items):
+            folders[ROOT] = Folder(page.items, page.after)  # a page of the work_dir itself as well
     asked = {ROOT: 0, **opened}
     for path, count in list(asked.items())[: MOST_OPEN + 1]:
+        if path in folders:
+            continue
         try:
             folders[path] = _read_folder(client, task_id, path, count)
         except (NotFoundError, UnprocessableEntityError):

@@ -249,3 +249,7 @@ def test_a_folder_is_read_up_to_what_was_shown_of_it(small_pages: None) -> None:
     listing = file_listing.read(client, 1, {ROOT: 25}, is_large=True)  # type: ignore[arg-type]
     assert len(listing.folders[ROOT].items) == 30
     assert client.calls == 3
+    # The first page of a whole tree is that of the work_dir if it has no folders.
+    listing = file_listing.read(client, 1, {}, is_large=False)  # type: ignore[arg-type]
+    assert (len(listing.folders[ROOT].items), listing.is_whole) == (10, False)
+    assert client.calls == 4
