@@ -134,7 +134,7 @@ class LocalNames:
             return None
         if parts[-1] in below:
             return "is there twice, except for what this file system does not distinguish"
-        below[parts[-1]] = _Node(None)
+        below[parts[-1]] = _FILE
         self.count += 1
         return None
 
@@ -143,6 +143,9 @@ class LocalNames:
 class _Node:
     below: dict[str, _Node] | None = field(default_factory=dict)
     """Content of a directory; ``None`` for a file."""
+
+
+_FILE: Final = _Node(None)
 
 
 def _canonical(part: str) -> str:

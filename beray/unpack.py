@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from beray import staging
+from beray import durability, staging
 from beray.exceptions import TransferError
 from beray.files import BLOCK_BYTES, Transfer, write_all
 from beray.members import Member, checked
@@ -28,6 +28,8 @@ from beray.partial import current_umask, refuse_existing
 
 MAX_BYTES: Final = 16 * 1024**3
 """How much an archive may unpack to, unless said otherwise."""
+_SYNCED_ONE_BY_ONE: Final = 100
+"""Number of members up to which each file is written to disk for itself."""
 # The decompressors of zipfile unpack all that they are given, however much becomes of it.
 _BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNBOUNDED_BLOCK_BYTES: Final = 4096
@@ -112,6 +114,7 @@ def _extract(
     mask = current_umask(fresh.parent)
     made = {fresh}
     done = 0
+    together = len(members) > _SYNCED_ONE_BY_ONE and durability.can_sync_file_system()
     transfer.advance(0, total)
     for member in members:
         transfer.wait(0)
@@ -137,14 +140,17 @@ def _extract(
                     write_all(file, block)
                 transfer.advance(done, total)
             with staging.writing(place):
-                # Nothing of an empty file can be lost, and thousands of them take long.
-                if file.tell():
+                # Nothing of an empty file can be lost.
+                if file.tell() and not together:
                     os.fsync(file.fileno())
                 if os.name == "posix" and member.info.external_attr >> 16 & stat.S_IXUSR:
                     os.fchmod(file.fileno(), 0o777 & ~mask)
         finally:
             with staging.writing(place):
                 file.close()
+    if together:
+        with staging.writing(fresh):
+            durability.sync_file_system(fresh)
 
 
 def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What is known of a task's files: whole trees while they are small, else single folders.
+"""The files of a task that were read: a whole tree if it is small, else single folders.
 
 A small tree is read in one call. Of a larger one only the folders that are open are read, each
 page by page, so that a work_dir with any number of files is shown.
@@ -40,7 +40,7 @@ class Folder:
     """The first entries of a folder.
 
     Attributes:
-        after: Position of the rest on the server; ``None`` if there is no rest.
+        after: Position of the rest on the server; ``None`` on the last page.
         hidden: Number of entries that are known and not shown.
     """
 
@@ -100,17 +100,21 @@ def read(
         opened: Number of entries to read of each open folder.
         is_large: Whether the tree was too large to be read whole the last time.
     """
+    folders: dict[str, Folder] = {}
     if not is_large:
         page = client.list_files_page(task_id, limit=PAGE_ENTRIES)
         if page.after is None:
             return whole(page.items)
-    folders: dict[str, Folder] = {}
+        if all("/" not in path_of(item) for item in page.items):
+            folders[ROOT] = Folder(page.items, page.after)  # a page of the work_dir itself as well
     asked = {ROOT: 0, **opened}
     for path, count in list(asked.items())[: MOST_OPEN + 1]:
+        if path in folders:
+            continue
         try:
             folders[path] = _read_folder(client, task_id, path, count)
         except (NotFoundError, UnprocessableEntityError):
-            # A folder that was open is gone, or cannot be read any more.
+            # A folder that was open has been deleted, or cannot be read any more.
             if path == ROOT:
                 raise
     return FileListing(folders, is_whole=False, asked=asked)

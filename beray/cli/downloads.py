@@ -4,69 +4,153 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterator
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import requests
 
+from beray import unpack
 from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
-from beray.exceptions import InvalidResponseError
+from beray.exceptions import APIError, InvalidResponseError, TransferCancelled, TransferError
 from beray.local_names import LocalNames, local_path
 from beray.partial import refuse_existing
-from beray.schema import FileItem
+from beray.schema import FileItem, size_of
 
 _BLOCK_BYTES: Final = 64 * 1024
+_FEW_FILES: Final = 20
+"""Number of small files from which on they are downloaded together."""
+_SMALL_BYTES: Final = 1024**2
+_BATCH_FILES: Final = 1000
+_BATCH_BYTES: Final = 64 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of the work_dir; ``size`` is ``None`` if the server does not name it."""
+
+    path: str
+    size: int | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The local folders to make, and the files of the work_dir with their local places."""
+    """The local folder, the folders to make in it, and the files that go there."""
 
-    folders: list[Path]
-    files: list[tuple[str, Path]]
+    folder: Path
+    folders: list[str]
+    files: list[RemoteFile]
+
+    def local(self, path: str) -> Path:
+        """Return the local place of a file or folder of the work_dir."""
+        return local_path(self.folder, path)
 
 
-def plan(items: list[FileItem], folder: Path) -> Plan:
+def plan(items: Iterable[FileItem], folder: Path) -> Plan:
     """Decide where everything in a work_dir goes; nothing is written.
 
     Raises:
         InvalidResponseError: a name cannot be saved here, would leave the folder, or is the
             same as another one on this file system.
     """
-    folders, files = [folder], []
+    planned = Plan(folder, [], [])
     names = LocalNames()
     for item in items:
         path = item.get("path", item["name"])
-        local = local_path(folder, path)
+        planned.local(path)
         is_folder = item["type"] == "directory"
         if (reason := names.add(path, is_folder=is_folder)) is not None:
             raise InvalidResponseError(
                 f"{path!r} cannot be saved here: the name {reason}", body=path[:2048]
             )
         if is_folder:
-            folders.append(local)
+            planned.folders.append(path)
         else:
-            files.append((path, local))
-    return Plan(folders, files)
+            planned.files.append(RemoteFile(path, size_of(item)))
+    return planned
 
 
 def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overwrite: bool) -> None:
     """Make the folders and download the files, each whole or not at all.
 
+    Many small files are downloaded together. What cannot be downloaded together is downloaded
+    alone, so that the error names one file and the others are there.
+
     Raises:
         FileExistsError: files are there, which it names, and nothing was downloaded.
     """
-    refuse_existing(*(local for _, local in planned.files), overwrite=overwrite)
+    refuse_existing(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
+    planned.folder.mkdir(parents=True, exist_ok=True)
     for folder in planned.folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path, local in planned.files:
-        local.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+        planned.local(folder).mkdir(parents=True, exist_ok=True)
+    for batch in _batches(planned.files):
+        paths = [file.path for file in batch]
+        if len(paths) >= _FEW_FILES and _fetch_together(
+            client, task_id, paths, planned.folder, bars, overwrite=overwrite
+        ):
+            continue
+        for path in paths:
+            local = planned.local(path)
+            local.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+
+
+def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
+    """Yield small files in batches, and every other one alone: a large one can be resumed."""
+    batch: list[RemoteFile] = []
+    size = 0
+    for file in files:
+        if file.size is None or file.size > _SMALL_BYTES:
+            yield [file]
+            continue
+        if len(batch) == _BATCH_FILES or size + file.size > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file.size
+    if batch:
+        yield batch
+
+
+def _fetch_together(
+    client: BeRayClient,
+    task_id: int,
+    paths: list[str],
+    folder: Path,
+    bars: Bars,
+    *,
+    overwrite: bool,
+) -> bool:
+    """Download files as one ZIP; return False, with nothing changed, if that is not possible."""
+    with tempfile.TemporaryDirectory(prefix="beray-") as scratch:
+        archive = Path(scratch, "files.zip")
+        try:
+            client.download_zip(task_id, archive, paths, transfer=bars(f"{len(paths)} files"))
+            with archive.open("rb") as file:
+                # Published servers may name the members in another way.
+                if not _holds(file, paths):
+                    return False
+                unpack.unpack(file, folder, overwrite=overwrite)
+        except TransferCancelled:
+            raise
+        except (APIError, TransferError):
+            return False
+    return True
+
+
+def _holds(archive: BinaryIO, paths: list[str]) -> bool:
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = {info.filename for info in opened.infolist() if not info.is_dir()}
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return False
+    return names == set(paths)
 
 
 def to_stdout(response: requests.Response, what: str) -> None:

@@ -148,7 +148,7 @@ def _discard(client: BeRayClient, task_id: int) -> None:
 
 
 def _fetch(server: Connection, task_id: int, folder: Path, force: bool) -> None:
-    planned = downloads.plan(server.client.list_files_tree(task_id), folder)
+    planned = downloads.plan(server.client.iter_files(task_id), folder)
     with bars() as begin:
         downloads.fetch(server.patient, task_id, planned, begin, overwrite=force)
     output.note(f"-- {len(planned.files)} files in {folder}")

@@ -23,7 +23,7 @@ from beray.server.event_log import EventLog, TaskEnded
 from beray.server.fair_queue import FairSlots, QueueFull
 from beray.server.queue import ended_in_time
 from beray.server.runners import Outcome, Runners
-from beray.server.runs import Runs
+from beray.server.runs import Runs, conversation_file
 from beray.server.settings import Settings
 from beray.server.shortage import patiently
 from beray.server.store import Store

@@ -33,7 +33,7 @@ class Entry:
     Attributes:
         path: relative to the work_dir, ``/`` between parts.
         folder: descriptor of the folder it is in; valid until the next entry is asked for.
-        status: as it was just before the entry was given.
+        status: from just before the entry was given.
     """
 
     path: bytes

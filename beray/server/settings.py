@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """Range of host uids, ``FIRST-LAST``, for the commands of a server that is root: one for each
     user. Not used by other servers."""
     tree_limit: int = Field(default=10_000, ge=1)
-    """How many entries a listing of files may have."""
+    """Maximum number of entries in one answer with files: a listing without pages, or a page."""
 
     task_output_bytes: int = Field(default=256 * 1024**2, ge=1)
     """How much a task may put into its event log before it is ended."""

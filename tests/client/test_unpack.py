@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from beray import TransferCancelled, TransferError, members
+from beray import TransferCancelled, TransferError, durability, members
 from beray import partial as partials
 from beray.files import Transfer
 from beray.partial import Partial
@@ -508,18 +508,38 @@ def test_the_check_of_many_names_can_be_cancelled(tmp_path: Path) -> None:
 # Modes, and time
 
 
-def test_only_files_with_content_are_flushed_to_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("together", [False, True])
+def test_files_are_on_disk_before_they_get_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
+    target = tmp_path / "out"
     flushed: list[int] = []
+    synced: list[int] = []
+
+    def sync(folder: Path) -> None:
+        assert not target.exists()
+        synced.append(sum(1 for path in folder.rglob("*") if path.is_file()))
+
     monkeypatch.setattr(os, "fsync", flushed.append)
-    members = [(f"{number % 50}/{number}", b"") for number in range(2000)]
-    unpack(zipped(*members, ("full", b"1")), tmp_path / "out")
-    assert len(flushed) == 1
-    assert len(list((tmp_path / "out").rglob("*"))) == 2000 + 50 + 1
+    monkeypatch.setattr(durability, "sync_file_system", sync)
+    monkeypatch.setattr(durability, "can_sync_file_system", lambda: together)
+    full = [(f"full/{number}", b"1") for number in range(150)]
+    empty = [(f"{number % 50}/{number}", b"") for number in range(2000)]
+    unpack(zipped(*empty, *full), target)
+    assert (len(flushed), synced) == ((0, [2150]) if together else (150, []))
+    # A few files are flushed one by one: the file system may have a lot else to write.
+    flushed.clear()
+    unpack(zipped(*full[:100]), tmp_path / "few")
+    assert (len(flushed), len(synced)) == (100, int(together))
 
 
-@posix_only
+@pytest.mark.skipif(not durability.can_sync_file_system(), reason="only Linux has syncfs")
+def test_a_file_system_can_be_written_to_disk(tmp_path: Path) -> None:
+    durability.sync_file_system(tmp_path)
+    with pytest.raises(OSError, match="absent"):
+        durability.sync_file_system(tmp_path / "absent")
+
+
 def test_a_program_gets_the_mode_of_a_new_program(tmp_path: Path) -> None:
     mask = partials.current_umask(tmp_path)
     members = (

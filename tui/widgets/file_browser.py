@@ -64,7 +64,13 @@ class FileBrowser(Horizontal):
 
     def open_folders(self) -> dict[str, int]:
         """Return the open folders, with the number of entries that are shown of each."""
-        return self.query_one(FileTree).open_folders() if self._listing is not None else {}
+        if self._listing is None:
+            return {}
+        known = self._listing.folders
+        return {
+            path: len(known[path].items) if path in known else 0
+            for path in self.query_one(FileTree).open_folders()
+        }
 
     def forget(self) -> None:
         """Another task: nothing is known of its files."""
@@ -88,11 +94,9 @@ class FileBrowser(Horizontal):
             self._note("right", Content(""))
             return
         self.query_one("#files-left", ContentSwitcher).current = "tree"
-        tree.fill(listing)
+        tree.fill(listing, self._pinned)
         for path in tree.open_folders():
             self._want(path)
-        if self._pinned and tree.node_of(self._pinned) is None:
-            tree.pin(self._pinned)
         self._seek()
         if self._wanted:
             # The file on show may be another one by now.

@@ -1,4 +1,4 @@
-"""The folders and files of a task, as far as they are known."""
+"""Tree of the folders and files of a task that were read."""
 
 from __future__ import annotations
 
@@ -65,10 +65,13 @@ class FileTree(Tree[FileItem | Rest]):
         size = size_of(item)
         return "" if size is None else f"  {status.size(size)}"
 
-    def fill(self, listing: FileListing) -> None:
+    def fill(self, listing: FileListing, pinned: str = "") -> None:
         """Show ``listing``; what was folded stays folded, and the cursor where it was.
 
         Where it was nowhere, it goes to the first file of a whole tree, else to the first entry.
+
+        Args:
+            pinned: A file that is shown in any case; see ``pin``.
         """
         cursor = self.cursor_node.data if self.cursor_node else None
         expanded = {path: node.is_expanded for path, node in self._shown.items()}
@@ -88,13 +91,15 @@ class FileTree(Tree[FileItem | Rest]):
                 if child.allow_expand:
                     waiting.append((below, child, level + 1))
             self._set_rest(path, node, _rest(folder))
+        if pinned and pinned not in self._shown:
+            self.pin(pinned)
         chosen = self._rests.get(cursor.folder) if isinstance(cursor, Rest) else None
         if chosen is None and cursor is not None and not isinstance(cursor, Rest):
             chosen = self._shown.get(path_of(cursor))
         if chosen is None:
             chosen = self._first(listing)
         if chosen is not None:
-            self.call_after_refresh(self.move_cursor, chosen)
+            self._move_to(chosen)
 
     def clear(self) -> Self:
         self._shown.clear()
@@ -115,7 +120,7 @@ class FileTree(Tree[FileItem | Rest]):
         added = [self._add(node, item, level) for item in items]
         self._set_rest(path, node, _rest(folder))
         if was_there and (following := [*added, *self._ends(path)]):
-            self.call_after_refresh(self.move_cursor, following[0])
+            self._move_to(following[0])
 
     def note(self, path: str, words: str) -> None:
         """Show in a folder why its entries are not shown."""
@@ -134,16 +139,16 @@ class FileTree(Tree[FileItem | Rest]):
         self._shown[path] = leaf = node.add_leaf(safe.rich_line(name, 200), item)
         return leaf
 
-    def open_folders(self) -> dict[str, int]:
-        """Return the paths of the open folders in their order, with the number of their entries."""
-        found = {ROOT: len(self.root.children)}
+    def open_folders(self) -> list[str]:
+        """Return the paths of the open folders in their order, ``ROOT`` first."""
+        found = [ROOT]
         waiting = list(reversed(self.root.children))
         while waiting:
             node = waiting.pop()
             item = node.data
             if item is not None and not isinstance(item, Rest) and node.is_expanded:
                 if node.allow_expand:
-                    found[path_of(item)] = len(node.children)
+                    found.append(path_of(item))
                 waiting.extend(reversed(node.children))
         return found
 
@@ -157,7 +162,22 @@ class FileTree(Tree[FileItem | Rest]):
         while parent is not None:
             parent.expand()
             parent = parent.parent
-        self.call_after_refresh(self.move_cursor, node)
+        self._move_to(node)
+
+    def _move_to(self, node: Node) -> None:
+        """Put the cursor on ``node`` with the next refresh, if it is still shown then."""
+
+        def move() -> None:
+            data = node.data
+            if isinstance(data, Rest):
+                is_shown = self._rests.get(data.folder) is node
+            else:
+                is_shown = data is not None and self._shown.get(path_of(data)) is node
+            # ``last_line`` lays the tree out: before that, a new node has no line.
+            if is_shown and self.last_line >= 0:
+                self.move_cursor(node)
+
+        self.call_after_refresh(move)
 
     @property
     def selected(self) -> FileItem | None:
