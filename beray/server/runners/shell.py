@@ -21,7 +21,10 @@ class ShellRunner:
     async def run(self, job: Job, sink: Sink) -> Outcome:
         command = job.goal.removeprefix("!")
         async with self._sandbox.process(
-            shell_line.arguments("/bin/sh", command), job.work_dir, network=job.network
+            shell_line.arguments("/bin/sh", command),
+            job.work_dir,
+            network=job.network,
+            gateway=job.relay,
         ) as process:
             assert process.stdout is not None
             # Bytes that end in the middle of a character wait for the rest of it.

@@ -96,7 +96,9 @@ class Terminal:
 
     async def _follow(self, command: list[str], job: Job, sandbox: Sandbox, sink: Sink) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        async with sandbox.process(command, job.work_dir, network=job.network) as process:
+        async with sandbox.process(
+            command, job.work_dir, network=job.network, gateway=job.relay
+        ) as process:
             assert process.stdout is not None
             while chunk := await process.stdout.read(CHUNK_BYTES):
                 self._keep(chunk)

@@ -51,7 +51,10 @@ class ShellTool:
         exit_code = None
         with self._files.open() as workspace, _Keeper(workspace, self._numbers) as keeper:
             async with self._sandbox.process(
-                shell_line.arguments(_SHELL, command), self._job.work_dir, network=self._job.network
+                shell_line.arguments(_SHELL, command),
+                self._job.work_dir,
+                network=self._job.network,
+                gateway=self._job.relay,
             ) as process:
                 assert process.stdout is not None
                 decoder = codecs.getincrementaldecoder("utf-8")("replace")
