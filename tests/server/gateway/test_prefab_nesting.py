@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "prefabs" / "word-report"
 MODULE = """
-import json, os
+import json, os, time
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 from beray.prefab import Call
@@ -76,6 +78,12 @@ def ways(call: Call, *, secret_url: str) -> dict:
         found["put"] = answer.status
     return found
 
+def after(call: Call):
+    yield "begun"
+    while not ask("GET", "/internal/files/list_temp?session_id=go")[1]["files"]:
+        time.sleep(0.05)
+    return {"status": run(one("inner"))[0]}
+
 def tell(call: Call) -> dict:
     token = os.environ["X_INTERNAL_TOKEN"]
     return {"token": token, "length": len(token)}
@@ -105,6 +113,9 @@ parameters = { required = ["depth"], properties.depth.type = "integer" }
 [functions.ways]
 gateway = true
 parameters = { required = ["secret_url"], properties.secret_url.type = "string" }
+[functions.after]
+gateway = true
+streaming = true
 [functions.tell]
 gateway = true
 [functions.fail]
@@ -242,6 +253,24 @@ def test_the_end_of_an_outer_call_ends_the_inner_ones(caller: Caller) -> None:
     until(lambda: not sleepers(mark))
     # The slot is free again.
     assert returned(caller, call("deep", depth=0)) == {"reached": True}
+
+
+def test_in_maintenance_a_call_under_way_may_make_its_calls(caller: Caller) -> None:
+    server = caller.server
+    same_agent = Caller.of(server, caller.account, "prefab-probe")
+    with caller.run(call("after"), accept="text/event-stream") as outer:
+        lines = outer.iter_lines()
+        assert any(b"begun" in line for line in lines)
+        os.kill(server.pid, signal.SIGUSR1)
+        try:
+            until(lambda: caller.run(call("inner")).status_code == 503)
+            form = {"file": ("a.txt", b"a")}
+            sent = same_agent.files("POST", "upload_temp", files=form, data={"session_id": "go"})
+            assert sent.status_code == 200
+            assert any(b'"done"' in line and b'{"status": 200}' in line for line in lines)
+        finally:
+            os.kill(server.pid, signal.SIGUSR1)
+    until(lambda: caller.run(call("inner")).status_code == 200)
 
 
 @needs_own_network
