@@ -151,6 +151,8 @@ class Limits(TypedDict):
     seconds: NotRequired[float]
     network: NotRequired[bool]
     """Whether its shell commands may reach the network."""
+    gateway: NotRequired[bool]
+    """Whether its commands and agents get access to the gateway (``X_INTERNAL_TOKEN``)."""
 
 
 class TaskOptions(TypedDict, total=False):

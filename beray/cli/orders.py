@@ -28,6 +28,7 @@ def asked(
     model: str | None,
     limits: Sequence[str] | None,
     network: bool,
+    gateway: bool,
     tools: Sequence[str] | None,
     tags: Sequence[str] | None,
 ) -> Asked:
@@ -41,8 +42,9 @@ def asked(
         found["runner"] = runner
     if model is not None:
         found["model"] = model
-    if limits or network:
-        found["limits"] = _limits(limits or (), network)
+    wanted = [name for name, is_wanted in (("network", network), ("gateway", gateway)) if is_wanted]
+    if limits or wanted:
+        found["limits"] = _limits(limits or (), wanted)
     if tools:
         found["tools"] = [_tool(text) for text in tools]
     if tags:
@@ -50,8 +52,8 @@ def asked(
     return found
 
 
-def _limits(texts: Sequence[str], network: bool) -> Limits:
-    found: dict[str, Any] = {"network": True} if network else {}
+def _limits(texts: Sequence[str], wanted: Sequence[str]) -> Limits:
+    found: dict[str, Any] = dict.fromkeys(wanted, True)
     for text in texts:
         name, _, value = text.partition("=")
         if name not in _LIMITS:

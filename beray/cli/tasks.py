@@ -71,6 +71,13 @@ def run(
     network: Annotated[
         bool, typer.Option("--network", help="Let its shell commands reach the network.")
     ] = False,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway",
+            help="Give its commands access to the gateway: X_INTERNAL_TOKEN, BERAY_GATEWAY_URL.",
+        ),
+    ] = False,
     tool: Annotated[
         list[str] | None,
         typer.Option(
@@ -98,7 +105,13 @@ def run(
     if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
         raise ConfigurationError(f"{output_dir} is not a folder")
     asked = orders.asked(
-        runner=runner, model=model, limits=limit, network=network, tools=tool, tags=tag
+        runner=runner,
+        model=model,
+        limits=limit,
+        network=network,
+        gateway=gateway,
+        tools=tool,
+        tags=tag,
     )
     planned = uploads.plan(file or [])
     with connected(ctx, url, profile) as server:

@@ -31,9 +31,10 @@ from beray.server.gateway.files import routes as gateway_files
 from beray.server.gateway.prefabs import calls
 from beray.server.gateway.prefabs import routes as prefabs
 from beray.server.gateway.refusals import GatewayRefused, refused
+from beray.server.gateway.run_access import RunAccess
 from beray.server.gateway.services import running_gateway
-from beray.server.gateway.task_access import TaskAccess
 from beray.server.gateway.token_listener import TokenListener
+from beray.server.gateway.tokens import InternalTokens
 from beray.server.health import Readiness
 from beray.server.maintenance import Maintenance
 from beray.server.middleware import API_PREFIX, Activity, Envelope
@@ -131,19 +132,25 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log = EventLog(store, feed)
         event_log.start()
         closing.push_async_callback(event_log.close)
-        gateway = await closing.enter_async_context(running_gateway(settings, store, sandbox))
-        runners = Runners(settings, sandbox)
-        closing.push_async_callback(runners.close)
-        watch = FileWatch(workspaces.root)
-        watch.start()
-        closing.push_async_callback(watch.close)
         url: str | None = getattr(app.state, "url", None)
         open_requests = OpenRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
             listener = TokenListener(app, settings.data_dir / "scratch")
-        access = TaskAccess(url, gateway.tokens, gateway.prefabs.registry, open_requests, listener)
-        runs = Runs(settings, store, event_log, runners, workspaces, sandbox, watch, access)
+        tokens = InternalTokens(store)
+        access = RunAccess(url, tokens, open_requests, listener)
+        gateway = await closing.enter_async_context(
+            running_gateway(settings, store, sandbox, tokens, access)
+        )
+        runners = Runners(settings, sandbox)
+        closing.push_async_callback(runners.close)
+        watch = FileWatch(workspaces.root)
+        watch.start()
+        closing.push_async_callback(watch.close)
+        runs = Runs(
+            settings, store, event_log, runners, workspaces, sandbox, watch, access,
+            has_prefabs=lambda: bool(gateway.prefabs.registry.newest()),
+        )  # fmt: skip
         ends = EndWriter(event_log)
         closing.push_async_callback(ends.close)
         queue = RunQueue(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -32,7 +32,7 @@ from beray.server.task_sink import OutputLimit, TaskSink
 from beray.server.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.gateway.task_access import TaskAccess  # which asks for services itself
+    from beray.server.gateway.run_access import RunAccess  # which asks for services itself
 
 log = structlog.get_logger("beray.runs")
 
@@ -49,7 +49,8 @@ class Runs:
         workspaces: Workspaces,
         sandbox: Sandbox,
         files: FileWatch,
-        access: TaskAccess,
+        access: RunAccess,
+        has_prefabs: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -59,6 +60,7 @@ class Runs:
         self._sandbox = sandbox
         self._files = files
         self._access = access
+        self._has_prefabs = has_prefabs
 
     async def run(self, task: Task, goal: str | None = None) -> Outcome:
         """Do ``task``, or ``goal`` in it; what is wrong with it is said in its log.
@@ -101,8 +103,9 @@ class Runs:
         chosen = self._runners.settle(task.runner, task.model, goal)
         async with AsyncExitStack() as closing:
             known, access = secrets.known(self._settings, task.tools), None
-            if chosen.runner == "model":
-                access = await closing.enter_async_context(self._access.of(task.user_id, task.id))
+            if _asks_for(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
+                agent = f"task-{task.id}"
+                access = await closing.enter_async_context(self._access.of(task.user_id, agent))
             if access is not None:
                 known = [*known, access.token]
             sink = TaskSink(
@@ -129,11 +132,14 @@ class Runs:
             task.tools,
             self._workspaces.path(task.id),
             model=chosen.model,
-            network=bool((task.limits or {}).get("network")),
+            network=_asks_for(task, "network"),
             conversation=conversation_file(self._settings, task.id) if task.chat else None,
             gateway=access,
+            commands_use_gateway=_asks_for(task, "gateway"),
             user_id=task.user_id,
         )
+        if job.commands_use_gateway and access is None:
+            return _failed("gateway", "the server does not listen, so it has no gateway")
         needs = self._sandbox.networks.problem(chosen.runner, asked=job.network)
         if needs is not None:
             return _failed("network", needs)
@@ -200,6 +206,11 @@ class Runs:
                 started.cancel()
             await asyncio.wait([running, *guards])
             space.forget()
+
+
+def _asks_for(task: Task, name: Literal["network", "gateway"]) -> bool:
+    """Return True if a task asks for something that its commands do not have by themselves."""
+    return bool((task.limits or {}).get(name))
 
 
 def conversation_file(settings: Settings, task_id: int) -> Path:

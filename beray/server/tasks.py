@@ -58,6 +58,8 @@ class Limits(BaseModel):
     seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
     network: bool | None = None
     """Whether its shell commands may reach the network; no, unless it says so."""
+    gateway: bool | None = None
+    """Whether its commands and agents get access to the gateway (``X_INTERNAL_TOKEN``)."""
 
 
 class NewTask(BaseModel):

@@ -71,6 +71,15 @@ def test_a_budget_that_is_spent_gives_status_1(beray: Command, client: BeRayClie
     assert "FAILED (budget)" in outcome.err
 
 
+def test_a_task_asks_for_the_gateway(beray: Command, client: BeRayClient) -> None:
+    goal = "!echo ${X_INTERNAL_TOKEN:+it has a token}"
+    assert beray("run", goal, "--gateway", "--limit", "seconds=60").out == "it has a token\n"
+    (task,) = client.list_tasks()
+    assert task["limits"] == {"seconds": 60, "gateway": True}
+    assert "gateway yes" in beray("show", str(task["id"])).out
+    assert beray("run", goal).out.strip() == ""
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

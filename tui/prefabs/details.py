@@ -75,6 +75,8 @@ def _conditions(function: Function) -> Iterator[str]:
     if function.memory_bytes is not None:
         yield f"{status.size(function.memory_bytes)} of memory"
     yield "with network" if function.network else "without network"
+    if function.gateway:
+        yield "runs prefabs as you"
 
 
 def _parameter(field: Field) -> tuple[str, str, str]:

@@ -78,6 +78,7 @@ class Function:
     seconds: float | None = None
     memory_bytes: int | None = None
     network: bool = False
+    gateway: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def _function(told: Mapping[str, Any]) -> Function:
         _number(told.get("seconds")),
         None if memory is None else int(memory),
         told.get("network") is True,
+        told.get("gateway") is True,
     )
 
 

@@ -70,7 +70,8 @@ async def _by_internal_token(
     credential = Credential((found.digest, *key), None, refused.detail)
     if not authenticate(connection, app.open_requests, credential):
         raise refused
-    return Caller(found.user_id, found.agent_id, address)
+    run = found.digest if found.api_key_id is None else None
+    return Caller(found.user_id, found.agent_id, address, run)
 
 
 async def _by_api_key(connection: HTTPConnection, app: Services, key: str, address: str) -> Caller:

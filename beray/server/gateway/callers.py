@@ -12,6 +12,8 @@ class Caller:
     user_id: int | None
     agent_id: str | None
     address: str
+    run: str | None = None
+    """Digest of the token, if it is that of a run."""
 
     @property
     def scope(self) -> str:

@@ -18,6 +18,7 @@ from beray.server.gateway.files.signing import Signer, secret_at
 from beray.server.gateway.files.temporary import Temporary
 from beray.server.gateway.prefabs.services import Prefabs, running_prefabs
 from beray.server.gateway.quotas import Quotas
+from beray.server.gateway.run_access import RunAccess
 from beray.server.gateway.tokens import ApiKeys, InternalTokens
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -53,7 +54,11 @@ class Gateway:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, store: Store, sandbox: Sandbox
+    settings: Settings,
+    store: Store,
+    sandbox: Sandbox,
+    tokens: InternalTokens,
+    access: RunAccess,
 ) -> AsyncIterator[Gateway]:
     """Start the gateway, and close it.
 
@@ -69,9 +74,9 @@ async def running_gateway(
         temporary = Temporary(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
-            running_prefabs(settings, store, sandbox, objects)
+            running_prefabs(settings, store, sandbox, objects, access)
         )
-        tokens, keys, quotas = InternalTokens(store), ApiKeys(store), Quotas(store)
+        keys, quotas = ApiKeys(store), Quotas(store)
         await run_in_threadpool(tokens.end_runs)
         wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
         yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)

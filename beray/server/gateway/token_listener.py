@@ -30,6 +30,7 @@ from beray.server.gateway.files.signing import OBJECTS_PATH
 _ROUTES: Final = ("/v1/", "/internal/")
 _NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-api-key", b"x-forwarded-")
 _SOCKET: Final = "gateway.sock"
+_RELAYED: Final = "beray.relayed"
 
 
 class TokenListener:
@@ -115,7 +116,13 @@ class TokenRequired:
         headers = [
             (name, value) for name, value in scope["headers"] if not name.startswith(_NOT_PASSED)
         ]
-        await self._app({**scope, "client": None, "headers": headers}, receive, send)
+        passed = {**scope, "client": None, "headers": headers, _RELAYED: True}
+        await self._app(passed, receive, send)
+
+
+def is_relayed(scope: Scope) -> bool:
+    """Return True if a request with this ASGI scope came from a sandbox."""
+    return _RELAYED in scope
 
 
 def _refuse(status: int, code: str, message: str) -> JSONResponse:

@@ -25,9 +25,9 @@ class GatewayAccess:
     """Unix socket by which commands in a sandbox are connected; they send the token, too."""
 
     @property
-    def relay(self) -> GatewayRelay | None:
-        """Return what a sandboxed command is started with to reach the gateway."""
-        return GatewayRelay(self.url, self.socket) if self.socket is not None else None
+    def relay(self) -> GatewayRelay:
+        """Return what a command is started with to reach the gateway."""
+        return GatewayRelay(self.url, self.socket, self.token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,16 @@ class Job:
     conversation: Path | None = None
     """File with the history of a chat for its model; None for a task. See ``chat_history``."""
     gateway: GatewayAccess | None = None
-    """Where the prefabs are; ``None``: there are none."""
+    """Access to the gateway; ``None``: the run has none."""
+    commands_use_gateway: bool = False
+    """Whether the task's commands get that access, too; its run may have it for prefabs only."""
     user_id: int = 0
     """The user whose task this is."""
+
+    @property
+    def relay(self) -> GatewayRelay | None:
+        """Return what the task's commands are started with to reach the gateway."""
+        return self.gateway.relay if self.gateway and self.commands_use_gateway else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class CommandRunner:
         """Run the program to its end and return its exit status."""
         try:
             async with self._sandbox.agent(
-                arguments, job.work_dir, paths, network=job.network
+                arguments, job.work_dir, paths, network=job.network, gateway=job.relay
             ) as process:
                 assert process.stdout is not None and process.stderr is not None
                 streams = [

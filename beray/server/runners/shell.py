@@ -23,7 +23,10 @@ class ShellRunner:
     async def run(self, job: Job, sink: Sink) -> Outcome:
         command = job.goal.removeprefix("!")
         async with self._sandbox.observed(
-            shell_line.arguments("/bin/sh", command), job.work_dir, network=job.network
+            shell_line.arguments("/bin/sh", command),
+            job.work_dir,
+            network=job.network,
+            gateway=job.relay,
         ) as supervised:
             process = supervised.process
             assert process.stdout is not None

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -82,8 +82,10 @@ class GatewayRelay:
 
     url: str
     """URL outside of a network namespace."""
-    socket: str
-    """Unix socket that serves the gateway to holders of one token only."""
+    socket: str | None
+    """Unix socket that serves the gateway to holders of one token only; None: no sandbox."""
+    token: str = field(default="", repr=False)
+    """Internal token that the command gets; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ class CommandNetwork:
             return {}
         host, port = GATEWAY_PLACE
         own = f"http://{host}:{port}"
-        return {"BERAY_GATEWAY_URL": own if self.mode == "own" else self.gateway.url}
+        found = {"BERAY_GATEWAY_URL": own if self.mode == "own" else self.gateway.url}
+        return found | ({"X_INTERNAL_TOKEN": self.gateway.token} if self.gateway.token else {})
 
     def etc_files(self) -> dict[str, str]:
         """Return the files in ``/etc`` that resolve names inside the sandbox, by name."""

@@ -107,7 +107,7 @@ async def of_command(control: socket.socket, network: CommandNetwork) -> AsyncIt
     A failure to set up the network is logged here; the launcher writes it to the command's output.
     """
     targets = [to_address(one.destination) for one in network.listeners()]
-    if network.gateway is not None:
+    if network.gateway is not None and network.gateway.socket is not None:
         targets.append(to_socket(network.gateway.socket))
     try:
         problem, listeners = await receive_listeners(control)

@@ -173,8 +173,8 @@ class Sandbox:
 
         Args:
             network: whether it asks for a network; the policy for tasks decides.
-            gateway: what it reaches the gateway by, also without a network. It finds the URL in
-                ``BERAY_GATEWAY_URL`` and has to send the token.
+            gateway: access to the gateway, also without a network; the command finds it in
+                ``BERAY_GATEWAY_URL`` and ``X_INTERNAL_TOKEN``.
 
         Raises:
             NetworkRefused: it cannot have the network that it asks for.
@@ -190,14 +190,19 @@ class Sandbox:
 
     @asynccontextmanager
     async def observed(
-        self, command: Sequence[str], work_dir: Path, *, network: bool = False
+        self,
+        command: Sequence[str],
+        work_dir: Path,
+        *,
+        network: bool = False,
+        gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Supervised]:
         """Run a command as ``process`` does; ``left_running`` of the result can be used.
 
         Raises:
             NetworkRefused: it cannot have the network that it asks for.
         """
-        connected = self.networks.of_command(asked=network)
+        connected = self.networks.of_command(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             environ = self._environment(scratch, connected)
             box = self._box(work_dir, scratch, connected, init=False)
@@ -223,6 +228,7 @@ class Sandbox:
         binds: Sequence[Bind],
         *,
         network: bool = False,
+        gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Process]:
         """Run an agent of the operator's, with pipes for its three streams.
 
@@ -230,15 +236,16 @@ class Sandbox:
 
         Args:
             network: whether its task asks for a network, where agents have none.
+            gateway: as for ``process``.
 
         Raises:
             NetworkRefused: it cannot have a network.
         """
-        connected = self.networks.of_agent(asked=network)
+        connected = self.networks.of_agent(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             sandboxed = self.kind == "bubblewrap"
             environ = environment("/tmp" if sandboxed else scratch)
-            environ |= self._settings.agent_environ()
+            environ |= self._settings.agent_environ() | connected.environ()
             has_home = any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds)
             if has_home or not sandboxed:
                 environ["HOME"] = HOME
@@ -257,6 +264,7 @@ class Sandbox:
         limits: Mapping[str, int],
         *,
         network: bool,
+        gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Supervised]:
         """Run a program that calls a function of a prefab, with pipes for its three streams.
 
@@ -265,13 +273,14 @@ class Sandbox:
         Args:
             limits: as the launcher takes them, instead of those of tasks.
             network: whether it asks for a network.
+            gateway: as for ``process``.
 
         Raises:
             NetworkRefused: it cannot have the network that it asks for.
         """
         if (problem := self.networks.problem("shell", asked=network)) is not None:
             raise NetworkRefused(problem)
-        connected = self.networks.of_command(asked=network)
+        connected = self.networks.of_command(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             environ = self._environment(scratch, connected)
             box = self._box(work_dir, scratch, connected, binds)

@@ -87,7 +87,7 @@ class TaskNetworks:
         wanted = self.reached(asked=asked)
         return self._network(wanted=wanted, public=self._is_public(asked), gateway=gateway)
 
-    def of_agent(self, *, asked: bool) -> CommandNetwork:
+    def of_agent(self, *, asked: bool, gateway: GatewayRelay | None = None) -> CommandNetwork:
         """Return the network of an operator's agent.
 
         Args:
@@ -97,8 +97,9 @@ class TaskNetworks:
             NetworkRefused: it cannot have a network.
         """
         if self._settings.agent_network or not asked:
-            return self._network(wanted=self._settings.agent_network, public=True, gateway=None)
-        return self.of_command(asked=True)
+            wanted = self._settings.agent_network
+            return self._network(wanted=wanted, public=True, gateway=gateway)
+        return self.of_command(asked=True, gateway=gateway)
 
     def _is_public(self, asked: bool) -> bool:
         return self._settings.sandbox_network != "never" and self.reached(asked=asked)

@@ -139,6 +139,13 @@ class ScriptedAgent:
     def scene_session(self, _: None) -> None:
         self.tell({"cwd": self.cwd, "servers": self.servers, "can": self.can})
 
+    def scene_gateway(self, code: str) -> None:
+        """Run a program that the agent starts itself; say its output."""
+        import subprocess
+
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        self.say(ran.stdout + ran.stderr)
+
     def scene_mcp(self, commands: list[str]) -> None:
         """Start the programs of the session's MCP servers and call their tool; tell the answers."""
         import subprocess

@@ -24,6 +24,7 @@ from beray.server.gateway.files import object_files
 from beray.server.gateway.files.forms import FileForm
 from beray.server.gateway.files.objects import MOST_KEY_BYTES, NoSuchObject, StoredObject
 from beray.server.gateway.refusals import GatewayRefused, GatewayRoute, invalid
+from beray.server.gateway.token_listener import is_relayed
 from beray.server.numbers import CANONICAL
 from beray.server.problems import Problem
 from beray.server.ranges import BLOCK_BYTES
@@ -268,7 +269,9 @@ def _session(session_id: str | None) -> str | None:
 
 
 def _base_url(request: Request, app: Services) -> str:
-    return app.settings.public_url or str(request.base_url)
+    # From a sandbox, only the place that the request was sent to can be reached.
+    public_url = None if is_relayed(request.scope) else app.settings.public_url
+    return public_url or str(request.base_url)
 
 
 def _invalid(place: str, problem: str) -> GatewayRefused:

@@ -57,7 +57,9 @@ async def run(
     One call is streamed where ``Accept`` names ``text/event-stream``, or says nothing and the
     function streams. What cannot begin is refused; among several it is a failed result.
     """
-    app.maintenance.require_off()
+    if caller.run is None:
+        # The calls of a run are part of it, and runs under way may end.
+        app.maintenance.require_off()
     calls = [await _prepared(app, caller, call, at) for at, call in enumerate(body.calls)]
     if len(calls) == 1 and isinstance(calls[0], GatewayRefused):
         raise calls[0]

@@ -106,6 +106,13 @@ class Preparation:
             problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
         if problems:
             raise invalid(problems)
+        if function.gateway and caller.user_id is None:
+            raise GatewayRefused(
+                403,
+                "FORBIDDEN",
+                f"{prefab.id} calls the gateway as its caller, and an address is not a user; call "
+                "it with a token or an API key",
+            )
         secrets = self._given(caller, prefab, function)
         return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
 

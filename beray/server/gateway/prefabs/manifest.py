@@ -90,6 +90,8 @@ class Function(_Strict):
     seconds: Annotated[float, Field(strict=False, gt=0, le=_LONGEST_SECONDS)] = 60.0
     memory_bytes: Annotated[int, Field(ge=_LEAST_MEMORY, le=2**50)] = 1024**3
     network: bool = False
+    gateway: bool = False
+    """Whether it gets access to the gateway, as an agent of its caller."""
     parameters: dict[str, Any] = {}
     returns: dict[str, Any] | None = None
     files: Files = Files()
@@ -238,6 +240,7 @@ def spec(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
                 "seconds": function.seconds,
                 "memory_bytes": function.memory_bytes,
                 "network": function.network,
+                "gateway": function.gateway,
             }
             for name, function in manifest.functions.items()
         ],

@@ -24,6 +24,7 @@ from beray.server.gateway.prefabs.frames import (
 from beray.server.gateway.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
 from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
+from beray.server.sandbox.network_policy import GatewayRelay
 from beray.server.sandbox.ownership import open_to_all
 from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
 
@@ -49,6 +50,8 @@ class Order:
     memory_bytes: int
     """The most that the owner allows; 0: whatever the prefab says."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    gateway: GatewayRelay | None = None
+    """Access to the gateway, if the function asks for it."""
 
 
 async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
@@ -78,7 +81,9 @@ async def called(sandbox: Sandbox, order: Order, emit: Emit) -> Any:
     try:
         async with (
             asyncio.timeout(function.seconds) as clock,
-            _process(sandbox, order.prefab, order.folder, limits, function.network) as child,
+            _process(
+                sandbox, order.prefab, order.folder, limits, function.network, order.gateway
+            ) as child,
         ):
             await child.send(job)
             return await _until_end(child, emit)
@@ -169,14 +174,21 @@ class _Places:
 
 @asynccontextmanager
 async def _process(
-    sandbox: Sandbox, prefab: Installed, folder: Path, limits: Mapping[str, int], network: bool
+    sandbox: Sandbox,
+    prefab: Installed,
+    folder: Path,
+    limits: Mapping[str, int],
+    network: bool,
+    gateway: GatewayRelay | None = None,
 ) -> AsyncIterator[Child]:
     if not prefab.is_official and sandbox.has_own_uids:
         await run_in_threadpool(open_to_all, prefab.folder)
     own = Bind(str(prefab.folder), inside=_PREFAB, origin="the prefab's files", private=True)
     binds = [*interpreter_binds(), own]
     async with (
-        sandbox.function(command(), folder, binds, limits, network=network) as function,
+        sandbox.function(
+            command(), folder, binds, limits, network=network, gateway=gateway
+        ) as function,
         Child(function) as child,
     ):
         yield child

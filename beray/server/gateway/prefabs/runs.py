@@ -21,9 +21,12 @@ from beray.server.gateway.files.objects import ObjectStore
 from beray.server.gateway.prefabs import process, run_files, schemas
 from beray.server.gateway.prefabs.calls_in import Prepared
 from beray.server.gateway.prefabs.frames import Emit, Piece, RunFailed
+from beray.server.gateway.prefabs.nesting import WHAT, Nesting
 from beray.server.gateway.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.gateway.refusals import GatewayRefused
+from beray.server.gateway.run_access import RunAccess
 from beray.server.quota import DiskSpace, OverQuota
+from beray.server.runners.base import GatewayAccess
 from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.secrets import Cutter
@@ -38,16 +41,20 @@ Result = dict[str, Any]
 class PrefabRuns:
     """Used on one event loop, until ``close``."""
 
-    def __init__(self, settings: Settings, sandbox: Sandbox, objects: ObjectStore) -> None:
+    def __init__(
+        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+    ) -> None:
         self._settings = settings
         self._sandbox = sandbox
         self._objects = objects
-        self._slots = FairSlots(
+        waiting = settings.queued_per_user
+        slots = FairSlots(
             settings.prefab_slots,
             settings.prefab_slots_per_user,
-            subject_waiting=settings.queued_per_user,
-            what="prefab calls",
+            subject_waiting=waiting,
+            what=WHAT,
         )
+        self._nesting = Nesting(access, slots, waiting)
         self._running: set[asyncio.Task[Result]] = set()
         self._scratch = settings.data_dir / "scratch"
         self.is_closed = False
@@ -63,7 +70,7 @@ class PrefabRuns:
             GatewayRefused: they may not (429).
         """
         try:
-            self._slots.require_place(caller.subject, calls)
+            self._nesting.slots_of(caller).require_place(caller.subject, calls)
         except QueueFull as full:
             raise GatewayRefused(
                 429,
@@ -85,12 +92,13 @@ class PrefabRuns:
             emit: is given the pieces of a function that streams; without it, they are
                 gathered in the result's ``output``.
         """
-        task = asyncio.create_task(self._result(caller, call, job, emit))
+        slots = self._nesting.slots_of(caller)
+        task = asyncio.create_task(self._result(slots, caller, call, job, emit))
         if self.is_closed:
             task.cancel()
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        self._slots.count(caller.subject, task)
+        slots.count(caller.subject, task)
         return task
 
     async def close(self) -> None:
@@ -101,11 +109,14 @@ class PrefabRuns:
         if self._running:
             await asyncio.wait(list(self._running))
 
-    async def _result(self, caller: Caller, call: Prepared, job: str, emit: Emit | None) -> Result:
+    async def _result(
+        self, slots: FairSlots, caller: Caller, call: Prepared, job: str, emit: Emit | None
+    ) -> Result:
         cutter = Cutter(call.secrets.values())
         content: list[Any] = []
 
         async def take(piece: Piece) -> None:
+            # The cutter has the token of the run, too, once there is one.
             kind, data = piece
             cleaned = cutter.clean(data)
             if emit is not None:
@@ -114,8 +125,14 @@ class PrefabRuns:
                 content.append(cleaned)
 
         try:
-            async with self._slots.slot(caller.subject), self._folder() as folder:
-                output = await self._run(caller, call, job, folder, take, cutter)
+            async with (
+                slots.slot(caller.subject),
+                self._folder() as folder,
+                self._nesting.access(caller, call) as access,
+            ):
+                if access is not None:
+                    cutter = Cutter([*call.secrets.values(), access.token])
+                output = await self._run(caller, call, job, folder, take, cutter, access)
         except RunFailed as failed:
             result = _failed(failed, cutter)
             if failed.traceback:
@@ -141,6 +158,7 @@ class PrefabRuns:
         folder: Path,
         emit: Emit,
         cutter: Cutter,
+        access: GatewayAccess | None,
     ) -> dict[str, Any]:
         most = self._settings.prefab_disk_bytes
         with _storing():
@@ -149,7 +167,7 @@ class PrefabRuns:
             await run_in_threadpool(give_tree, folder, uid)
         order = Order(
             call.prefab, call.name, call.parameters, folder, names, most,
-            self._settings.task_max_memory_bytes, call.secrets,
+            self._settings.task_max_memory_bytes, call.secrets, access.relay if access else None,
         )  # fmt: skip
         try:
             called = process.called(self._sandbox, order, emit)

@@ -17,6 +17,7 @@ from beray.server.gateway.prefabs.calls_in import Preparation
 from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.prefabs.runs import PrefabRuns
 from beray.server.gateway.prefabs.secrets import PrefabSecrets
+from beray.server.gateway.run_access import RunAccess
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.store import Store
@@ -40,7 +41,7 @@ class Prefabs:
 
 @asynccontextmanager
 async def running_prefabs(
-    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore
+    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
 ) -> AsyncIterator[Prefabs]:
     """Look what prefabs there are; end what runs on leaving.
 
@@ -56,7 +57,7 @@ async def running_prefabs(
             paths=paths,
         )
     secrets = PrefabSecrets(store, settings.data_dir)
-    runs = PrefabRuns(settings, sandbox, objects)
+    runs = PrefabRuns(settings, sandbox, objects, access)
     try:
         preparation = Preparation(registry, secrets, objects)
         yield Prefabs(registry, Authors(store), secrets, preparation, runs, sandbox)

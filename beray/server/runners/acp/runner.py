@@ -129,7 +129,12 @@ class _Run:
         """
         async with (
             relaying(self._servers, self._job, self._settings, self._sandbox) as relay,
-            self._sandbox.agent(arguments, self._job.work_dir, [*paths, *relay.binds]) as process,
+            self._sandbox.agent(
+                arguments,
+                self._job.work_dir,
+                [*paths, *relay.binds],
+                gateway=self._job.relay,
+            ) as process,
         ):
             assert process.stdin and process.stdout and process.stderr
             wire = Wire(process.stdout, process.stdin, self.updates.take, self._breaks)

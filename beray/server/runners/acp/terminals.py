@@ -100,7 +100,9 @@ class Terminal:
     async def _follow(
         self, command: list[str], job: Job, sandbox: Sandbox, output: CommandOutput
     ) -> None:
-        async with sandbox.observed(command, job.work_dir, network=job.network) as supervised:
+        async with sandbox.observed(
+            command, job.work_dir, network=job.network, gateway=job.relay
+        ) as supervised:
             process = supervised.process
             assert process.stdout is not None
             while chunk := await process.stdout.read(CHUNK_BYTES):

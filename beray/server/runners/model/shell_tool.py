@@ -57,7 +57,10 @@ class ShellTool:
         left: list[str] = []
         with self._files.open() as workspace, _Keeper(workspace, self._numbers) as keeper:
             running = self._sandbox.observed(
-                shell_line.arguments(_SHELL, command), self._job.work_dir, network=self._job.network
+                shell_line.arguments(_SHELL, command),
+                self._job.work_dir,
+                network=self._job.network,
+                gateway=self._job.relay,
             )
             async with (
                 self._outputs.open(context.tool_call_id or "") as shown,

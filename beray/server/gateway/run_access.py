@@ -1,4 +1,7 @@
-"""The gateway for runs of tasks: a token of their own each, that ends with the run."""
+"""Access of runs to the gateway: a token of their own each, which ends with the run.
+
+A run is one of a task, or a call of a prefab's function.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.dependencies import digest
-from beray.server.gateway.prefabs.registry import Registry
 from beray.server.gateway.token_listener import TokenListener
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.runners.base import GatewayAccess
@@ -20,37 +22,40 @@ from beray.server.shortage import patiently
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
-class TaskAccess:
-    """Gives runs what they reach the gateway with.
+class RunAccess:
+    """Issues the tokens of runs, and connects their processes.
 
     Args:
-        url: where this server listens; ``None``: nowhere.
-        listener: connects sandboxed commands; None: there is no sandbox.
+        url: URL that this server listens on; ``None``: it does not listen.
+        listener: Connects sandboxed commands; ``None``: there is no sandbox.
     """
 
     def __init__(
         self,
         url: str | None,
         tokens: InternalTokens,
-        registry: Registry,
         open_requests: OpenRequests,
         listener: TokenListener | None = None,
     ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
-        self._registry = registry
         self._open_requests = open_requests
         self._listener = listener
 
     @asynccontextmanager
-    async def of(self, user_id: int, task_id: int) -> AsyncIterator[GatewayAccess | None]:
-        """What a run of a task has, until the end of the block; ``None``: there are no prefabs."""
-        if self._url is None or not self._registry.newest():
+    async def of(self, user_id: int, agent_id: str) -> AsyncIterator[GatewayAccess | None]:
+        """Give a run access until the end of the block; ``None`` if the server does not listen.
+
+        Args:
+            user_id: User whose prefabs, secrets and files the run may use.
+            agent_id: Agent that the run is. It has one, so that it may not do what is reserved
+                to persons, such as adding prefabs.
+        """
+        if self._url is None:
             yield None
             return
         issue = self._tokens.issue
-        name = f"task-{task_id}"
-        token = await patiently(lambda: run_in_threadpool(issue, user_id, name))
+        token = await patiently(lambda: run_in_threadpool(issue, user_id, agent_id))
         try:
             if self._listener is None:
                 yield GatewayAccess(self._url, token)
@@ -63,7 +68,7 @@ class TaskAccess:
 
 
 def _loopback(url: str) -> str:
-    """``url``, where it names all addresses, by one that can be connected to."""
+    """Return ``url`` with an address that can be connected to, if it names all addresses."""
     parts = urlsplit(url)
     host = _ANY.get(parts.hostname or "")
     return url if host is None else parts._replace(netloc=f"{host}:{parts.port}").geturl()

@@ -1,0 +1,31 @@
+"""A prefab that calls another prefab. See docs/gateway.md, "Prefabs that call prefabs"."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from beray.gateway import GatewayClient
+from beray.prefab import Call, InputError
+
+
+def count(call: Call) -> dict[str, int]:
+    """Count the words of ``documents``."""
+    lines, total = [], 0
+    # Without arguments, the client takes BERAY_GATEWAY_URL and X_INTERNAL_TOKEN, which a function
+    # with "gateway = true" has. The published SDK takes them as arguments.
+    with GatewayClient() as gateway, tempfile.TemporaryDirectory() as folder:
+        for document in call.files["documents"]:
+            url = gateway.upload_input_file(document)
+            result = gateway.run("document-text", "latest", "extract", files={"documents": [url]})
+            if not result.is_success():
+                raise InputError(f"{document.name}: {(result.error or {}).get('message')}")
+            words = 0
+            for number, text in enumerate(result.get_file_urls("texts")):
+                place = Path(folder, f"{len(lines)}-{number}.txt")
+                gateway.download_file(text, place)
+                words += len(place.read_text(encoding="utf-8").split())
+            lines.append(f"{words} {document.name}\n")
+            total += words
+    call.output("report", "words.txt").write_text("".join(lines), encoding="utf-8")
+    return {"words": total}

@@ -1,0 +1,108 @@
+"""Published packages, installed from the index into folders of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beray.server.gateway.prefabs import archives
+from beray.testing import RunningServer
+from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
+from tests.server.gateway.prefab_folders import write_prefab
+
+PROGRAMS = Path(__file__).with_name("programs")
+INSTALL_SECONDS = 300
+DAILY_CALLS = 40
+UNREACHABLE = re.compile(
+    r"error sending request|failed to fetch|dns error|failed to lookup|name resolution|"
+    r"timed out|connection (refused|reset)|network is unreachable|failed to establish|proxy",
+    re.IGNORECASE,
+)
+"""Output of uv and pip where the index cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package and what it depends on."""
+
+    folder: Path
+
+    def run(self, program: str, *arguments: str) -> Any:
+        """Run one of ``programs`` with the package; return the JSON that it prints."""
+        environ = {name: value for name, value in os.environ.items() if name[:6] != "BERAY_"}
+        done = subprocess.run(
+            [sys.executable, str(PROGRAMS / program), *arguments],
+            env=environ | {"PYTHONPATH": str(self.folder), "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+Install = Callable[[str], Package]
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Install a requirement once; skip the test if the index is unreachable."""
+    installed: dict[str, Package] = {}
+
+    def package(requirement: str) -> Package:
+        if requirement not in installed:
+            folder = tmp_path_factory.mktemp("package")
+            _install(requirement, folder)
+            installed[requirement] = Package(folder)
+        return installed[requirement]
+
+    return package
+
+
+def _install(requirement: str, folder: Path) -> None:
+    uv = shutil.which("uv")
+    if uv is not None:
+        command = [uv, "pip", "install", "--python", sys.executable]
+    else:
+        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    try:
+        done = subprocess.run(
+            [*command, "--quiet", "--target", str(folder), requirement],
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("the package index did not answer in time")
+    if done.returncode and UNREACHABLE.search(done.stderr):
+        pytest.skip("the package index is unreachable")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def probe_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server with the prefab ``probe``."""
+    folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
+    environ = {
+        "BERAY_PREFAB_AUTHORS": "author@example.test",
+        "BERAY_DAILY_PREFAB_CALLS": str(DAILY_CALLS),
+        "BERAY_GATEWAY_ALLOW": "127.0.0.1",
+    }
+    with RunningServer.start(tmp_path_factory.mktemp("server"), **environ) as server:
+        with server.sign_up("author@example.test") as author:
+            token = str(author._session.headers["Authorization"])
+        added = add(server, archives.packed(folder), token)
+        assert added.status_code == 201, added.text
+        yield server
