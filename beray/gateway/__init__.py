@@ -25,6 +25,11 @@ from beray.gateway.exceptions import (
     GatewayTimeout,
     InvalidAnswer,
     InvalidInput,
+    LocalFileError,
+    LocalFileExists,
+    LocalFileForbidden,
+    LocalFileIsDirectory,
+    LocalFileNotFound,
     MissingSecretError,
     ObjectNotFoundError,
     PrefabNotFoundError,
@@ -38,8 +43,8 @@ from beray.gateway.exceptions import (
     UploadOutcomeUnknown,
     ValidationError,
 )
-from beray.gateway.prefab import Prefab
-from beray.gateway.results import (
+from beray.gateway.listing import FileListing
+from beray.gateway.models import (
     BatchResult,
     CallStatus,
     PrefabCall,
@@ -48,8 +53,10 @@ from beray.gateway.results import (
     StreamEvent,
     StreamEventType,
 )
+from beray.gateway.prefab import Prefab
 from beray.gateway.schema import FileEntry, FilePage
 from beray.gateway.streams import PrefabStream
+from beray.gateway.uploaded import UploadResult
 
 __all__ = [
     "AgentContextRequiredError",
@@ -57,6 +64,7 @@ __all__ = [
     "BatchResult",
     "CallStatus",
     "FileEntry",
+    "FileListing",
     "FilePage",
     "FileTransferCancelled",
     "FileTransferError",
@@ -67,6 +75,11 @@ __all__ = [
     "GatewayTimeout",
     "InvalidAnswer",
     "InvalidInput",
+    "LocalFileError",
+    "LocalFileExists",
+    "LocalFileForbidden",
+    "LocalFileIsDirectory",
+    "LocalFileNotFound",
     "MissingSecretError",
     "ObjectNotFoundError",
     "Prefab",
@@ -86,5 +99,6 @@ __all__ = [
     "Transfer",
     "Unreachable",
     "UploadOutcomeUnknown",
+    "UploadResult",
     "ValidationError",
 ]
