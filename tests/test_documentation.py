@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from beray import embedded
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -29,6 +33,25 @@ def snippets(document: Path) -> str:
         else:
             lines.append(line if inside else "")
     return "\n".join(lines) + "\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the embedded server runs on POSIX")
+def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> None:
+    """Without an account, a running server, settings or arguments."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    snippet = text.split("```python\n", 1)[1].split("```", 1)[0]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True,
+            encoding="utf-8", timeout=100, check=False,
+        )  # fmt: skip
+    finally:
+        embedded.stop()
+    assert done.returncode == 0, done.stderr
+    assert '"status": "COMPLETED"' in done.stdout
+    assert "b'hello\\n'" in done.stdout
+    with zipfile.ZipFile(tmp_path / "everything.zip") as archive:
+        assert sorted(archive.namelist()) == ["hello.txt", "notes/", "notes/today.txt"]
 
 
 def test_there_are_documents_with_snippets() -> None:

@@ -12,6 +12,11 @@
 Source: the Gateway wire page.
 """
 
+# ruff: noqa: E402 -- the checks come before the imports that would fail
+from beray import installation
+
+installation.require_whole()
+
 from beray.files import Transfer
 from beray.gateway.client import GatewayClient
 from beray.gateway.exceptions import (
