@@ -52,7 +52,7 @@ def gateway_url(base_url: str | None, environ: Mapping[str, str] = os.environ) -
 
 @dataclass(frozen=True)
 class Access:
-    """Which gateway, how long a run may take there, and the credentials for it."""
+    """Address, timeout and credentials of a client."""
 
     base_url: str | None
     timeout: Any
