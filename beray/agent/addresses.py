@@ -98,7 +98,8 @@ def _authorization(user_info: str, token: str | None) -> str | None:
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
     if token is None:
         return None
-    token = token.removeprefix("Bearer ")
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
     if not token or not all("!" <= letter <= "~" for letter in token):
         raise InvalidArgument("token must consist of printable ASCII characters without spaces")
     return f"Bearer {token}"

@@ -86,6 +86,10 @@ class FileListing(dict[str, Any]):
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy or a pickle is the page alone: the rest needs the client and its credentials.
+        return dict, (dict(self.items()),)
+
     def _all(self) -> list[str]:
         while self._read_on():
             pass

@@ -231,7 +231,9 @@ def test_a_listing_is_a_page_and_all_urls(client: GatewayClient, local: Path) ->
     assert [file["s3_url"] for file in second["files"]] == urls[2:4]
     last = client.list_files(2, second["next_token"])
     assert "next_token" not in last and last.get("next_token") is None
-    assert json.loads(json.dumps(listing)) == dict(listing) == listing
+    assert json.loads(json.dumps(listing)) == dict(listing) == {**listing} == listing
+    for again in (pickle.loads(pickle.dumps(listing)), copy.copy(listing), copy.deepcopy(listing)):
+        assert type(again) is dict and again == listing
 
     assert list(listing) == [url for url in listing] == urls  # noqa: C416
     assert (len(listing), listing[0], listing[-1], listing[1:3]) == (
