@@ -101,6 +101,7 @@ if not TYPE_CHECKING:  # a type checker is to see the names above and no others
             return import_module(f"beray.{name}")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import_module("beray.installation").require_whole()
         value = getattr(import_module(f"beray.{_ELSEWHERE.get(name, 'exceptions')}"), name)
         globals()[name] = value  # the next time it is found without this function
         return value

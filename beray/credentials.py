@@ -19,6 +19,11 @@ class Signature(AuthBase):
         self._header = header
         self._value = value
 
+    @property
+    def value(self) -> str | None:
+        """The value of the header, which is a credential."""
+        return self._value
+
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._value is not None:
             request.headers[self._header] = self._value
@@ -57,11 +62,13 @@ def bearer(token: str | None) -> Signature:
 
 
 def checked_token(token: str) -> str:
-    """Return ``token``.
+    """Return ``token``, without the prefix ``Bearer `` that a copied header has.
 
     Raises:
         InvalidArgument: for characters that a header cannot carry.
     """
+    if isinstance(token, str) and token[:7].lower() == "bearer ":
+        token = token[7:].strip()
     if not isinstance(token, str) or not token or not all("!" <= letter <= "~" for letter in token):
         raise InvalidArgument("the token has characters that no token of a server has")
     return token

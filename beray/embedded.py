@@ -24,6 +24,7 @@ from filelock import Timeout as LockTimeout
 
 from beray.config import LOCAL, Target, home
 from beray.exceptions import BeRayException
+from beray.installation import how_to_install
 
 IDLE_SECONDS: Final = 15 * 60
 START_SECONDS: Final = 60.0
@@ -151,7 +152,7 @@ def _start(folder: Path) -> None:
         )
     if find_spec("fastapi") is None:
         raise ServerStartError(
-            'the server is not installed: pip install "beray[server]", or name one with --url'
+            f"the server is not installed; {how_to_install('server')}, or name one with --url"
         )
     idle = os.environ.get("BERAY_IDLE_SECONDS", str(IDLE_SECONDS))
     log_path = folder / LOG_FILE

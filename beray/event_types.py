@@ -12,7 +12,8 @@ the narrowing of the union. At runtime ``type`` contains the name that the
 server sent. To compare it with a name that is not listed here, use
 ``str(update["type"]) == "NEW_TYPE"``, and read the fields of ``dict(update)``.
 
-The fields are not checked at runtime, so that unusual events reach the caller unchanged.
+The fields are not checked at runtime, so that unusual events reach the caller unchanged. Other
+servers may send null for an optional field; it stands for the default.
 
 Source: the agent WebSocket API page; the BeRay API v1 wire page, "The stream".
 """
@@ -39,7 +40,7 @@ class TextChunkEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_TEXT_CHUNK"]
     text: str
-    source: NotRequired[str]
+    source: NotRequired[str | None]
     retracts: NotRequired[list[int]]
     """``[first_seq, last_seq]``: the text and tool call chunks of ``main`` and ``thinking`` in this
     range are withdrawn. See ``beray.answer_text``."""
@@ -50,8 +51,8 @@ class ToolCallChunkEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_TOOL_CALL_CHUNK"]
     tool_name: NotRequired[str | None]
-    args_chunk: NotRequired[str]
-    source: NotRequired[str]
+    args_chunk: NotRequired[str | None]
+    source: NotRequired[str | None]
 
 
 class ToolResultEvent(EventEnvelope):
@@ -60,7 +61,7 @@ class ToolResultEvent(EventEnvelope):
     type: Literal["AGENT_EVENT_TOOL_RESULT"]
     tool_name: str
     result: NotRequired[Any]
-    source: NotRequired[str]
+    source: NotRequired[str | None]
 
 
 class CustomUpdateEvent(EventEnvelope):
@@ -68,7 +69,7 @@ class CustomUpdateEvent(EventEnvelope):
 
     type: Literal["AGENT_EVENT_CUSTOM_UPDATE"]
     payload: dict[str, Any]
-    source: NotRequired[str]
+    source: NotRequired[str | None]
 
 
 class SendFileEvent(EventEnvelope):
@@ -82,7 +83,7 @@ class EndEvent(EventEnvelope):
     """The answer is complete."""
 
     type: Literal["AGENT_EVENT_END"]
-    tokens_used: NotRequired[int]
+    tokens_used: NotRequired[int | None]
 
 
 class ErrorEvent(EventEnvelope):
@@ -98,7 +99,7 @@ class UserMessageEvent(EventEnvelope):
 
     type: Literal["USER_MESSAGE"]
     text: str
-    attachments: NotRequired[list[str]]
+    attachments: NotRequired[list[str] | None]
 
 
 class TaskStatusEvent(EventEnvelope):

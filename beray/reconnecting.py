@@ -283,4 +283,4 @@ def _is_end(event: TaskEvent) -> bool:
     status = event.get("status")
     if not isinstance(status, str) or status not in TERMINAL_STATUSES:
         return False
-    return event.get("type", "TASK_STATUS") == "TASK_STATUS"
+    return event.get("type") in ("TASK_STATUS", None)

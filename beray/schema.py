@@ -1,10 +1,11 @@
 """Results of calls: one TypedDict for each documented shape, and its check.
 
-Results are plain dictionaries, exactly as they were decoded; unknown keys and unknown enum
-values are kept. Only the keys without which a result is useless are required: the
-``access_token`` of a session, the ``id`` and ``status`` of a task, the ``name`` and ``type`` of
-a file. The annotations give the documented types. Where servers are known to send something
-else, the checks accept that too: null for a missing value, and strings for ids and numbers.
+Results are plain dictionaries, as they were decoded; unknown keys and unknown enum values are
+kept. Null in an optional key stands for a missing one, and is removed
+(:mod:`beray.null_fields`), unless the key is documented as nullable. Only the keys without which
+a result is useless are required: the ``access_token`` of a session, the ``id`` and ``status`` of
+a task, the ``name`` and ``type`` of a file. The annotations give the documented types. Where
+servers are known to send something else, the checks accept that too: strings for ids and numbers.
 
 Source: the BeRay API v1 wire page.
 """
@@ -19,6 +20,8 @@ from typing_extensions import TypedDict  # pydantic asks for this one below Pyth
 
 from beray.event_types import TaskEvent as TaskEvent
 from beray.event_types import TaskStatus as TaskStatus
+from beray.null_fields import OR_NULL as OR_NULL
+from beray.null_fields import NullFields
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, TypeAdapter
@@ -43,17 +46,6 @@ def from_workspace(path: str) -> str:
     return path.removeprefix("/workspace/")
 
 
-class _OrNull:
-    """Annotation of a field that may be null on the wire."""
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        from pydantic_core import core_schema
-
-        return core_schema.nullable_schema(handler(source))
-
-
 class _OrString:
     """Annotation of a number, or an id, that may be a string on the wire."""
 
@@ -76,7 +68,6 @@ class _Objects:
         return core_schema.list_schema(core_schema.dict_schema(), strict=True)
 
 
-OR_NULL = _OrNull()
 OR_STRING = _OrString()
 OBJECTS = _Objects()
 
@@ -104,13 +95,20 @@ class Shape(Generic[T]):
 
         return TypeAdapter(self._shape)
 
-    def problem(self, data: Any) -> str | None:
-        """Say where ``data`` is of another shape; ``None`` where it is of this one.
+    @cached_property
+    def _null_fields(self) -> NullFields | None:
+        return NullFields.of(self._shape)
 
-        It is only looked at: what the caller gets is the object that was decoded.
+    def problem(self, data: Any) -> str | None:
+        """Return where ``data`` is of another shape; None if it is of this one.
+
+        The caller gets ``data`` itself. Only null values that stand for missing keys are
+        removed from it.
         """
         from pydantic import ValidationError
 
+        if self._null_fields is not None:
+            self._null_fields.remove_from(data)
         try:
             self._adapter.validate_python(data)
         except ValidationError as error:
@@ -127,7 +125,7 @@ class Message(TypedDict):
 
 @loose
 class User(TypedDict):
-    id: NotRequired[int | str]
+    id: NotRequired[Annotated[int | str, OR_NULL]]
     email: NotRequired[Annotated[str, OR_NULL]]
     created_at: NotRequired[Annotated[str, OR_NULL]]
 

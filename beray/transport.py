@@ -108,7 +108,7 @@ class Transport(Exchange):
             InvalidArgument: for characters that a header cannot carry.
         """
         if token is not None:
-            checked_token(token)
+            token = checked_token(token)
         if not self._own:
             self._credential = Credential(bearer(token))
         else:
@@ -118,6 +118,10 @@ class Transport(Exchange):
             if token is not None:
                 headers["Authorization"] = f"Bearer {token}"
             self.session.headers = headers
+
+    def set_credential(self, credential: Credential) -> None:
+        """Sign every later request with ``credential``."""
+        self._credential = credential
 
     def _authorization(self, cancel: Cancel | None = None) -> Signature:
         """On a session of our own its header counts, also where a script has set it."""

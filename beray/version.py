@@ -1,3 +1,3 @@
-"""The one place that says which version this is."""
+"""The version of this project; above 0.1.2, the last one of the client on the package index."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

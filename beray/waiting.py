@@ -114,7 +114,7 @@ def _events(task: Task) -> list[TaskEvent]:
 
 def _status(event: TaskEvent) -> str:
     # Servers may send a status without a type; see beray.reconnecting.
-    if event.get("type", "TASK_STATUS") != "TASK_STATUS":
+    if event.get("type") not in ("TASK_STATUS", None):
         return ""
     return str(event.get("status", ""))
 

@@ -1,6 +1,6 @@
 r"""A service that calls prefabs for whoever asks, with the token that came with the request.
 
-    pip install 'beray[server,prefabs]' && beray serve --port 8000
+    pip install '.[server,prefabs]' && beray serve --port 8000
     python examples/gateway_service.py http://127.0.0.1:8000 8080
 
 An API key (``beray apikey new service``) is exchanged for such a token; then ask the service:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from beray import embedded
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -29,6 +33,25 @@ def snippets(document: Path) -> str:
         else:
             lines.append(line if inside else "")
     return "\n".join(lines) + "\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the embedded server runs on POSIX")
+def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> None:
+    """Without an account, a running server, settings or arguments."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    snippet = text.split("```python\n", 1)[1].split("```", 1)[0]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True,
+            encoding="utf-8", timeout=100, check=False,
+        )  # fmt: skip
+    finally:
+        embedded.stop()
+    assert done.returncode == 0, done.stderr
+    assert '"status": "COMPLETED"' in done.stdout
+    assert "b'hello\\n'" in done.stdout
+    with zipfile.ZipFile(tmp_path / "everything.zip") as archive:
+        assert sorted(archive.namelist()) == ["hello.txt", "notes/", "notes/today.txt"]
 
 
 def test_there_are_documents_with_snippets() -> None:
@@ -60,6 +83,95 @@ def test_the_type_of_an_event_determines_its_fields(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
+
+def test_code_for_the_published_packages_passes_mypy_strict(tmp_path: Path) -> None:
+    module = tmp_path / "published.py"
+    module.write_text(PUBLISHED, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file", "", *SAME_NAMES, "--cache-dir",
+         str(ROOT / ".mypy_cache" / "documentation"), str(module)],
+        cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PUBLISHED = """
+from pathlib import Path
+from typing import assert_type
+
+from beray import APIError, AuthenticationError, BeRayClient, NotFoundError
+from beray.agent import SyncAgentApi
+from beray.agent.agent_api import AgentApi
+from beray.agent.server import AgentEventUnion, EServerMessage, MsgEventEnd, MsgEventTextChunk
+from beray.gateway import GatewayClient, MissingSecretError
+from beray.gateway.models import PrefabCall, StreamEventType
+
+client = BeRayClient.from_env("work", timeout=(1.0, 2.0), verify=False)
+client = BeRayClient.local(max_retries=1)
+client.login_with_form("a", "b")
+client.login_with_form(email="a", password="b")
+client.login_with_form(username="a", password="b")
+APIError(404, "x"), NotFoundError(404, "x"), AuthenticationError("x"), APIError("m", status_code=5)
+
+gateway = GatewayClient("tok", "http://x", 60)
+gateway = GatewayClient("http://x", "k", "j", 60)
+gateway = GatewayClient(internal_token=None, timeout=120)
+gateway = GatewayClient(base_url="u", api_key="k", jwt_token="j", timeout=60, idle=3)
+gateway = GatewayClient("http://x", internal_token="t")
+gateway = GatewayClient.from_api_key("sk", base_url="x", max_retries=2)
+stored = gateway.upload_file("/tmp/a", "text/plain")
+assert_type(stored["s3_url"], str)
+assert_type(stored["size"], int)
+url: str = gateway.upload_file(file_path=Path("x"))
+gateway.upload_temp_file("x", 3600, "s")
+gateway.upload_temp_file("x", "a/b", 2, "s")
+gateway.upload_temp_file("x", "a/b", "s")
+gateway.upload_temp_file("x", "a/b", ttl_hours=1, session_id="s")
+gateway.upload_temp_file(file_path="x", content_type="a/b", ttl_hours=1, session_id="s")
+gateway.upload_temp_file("x", ttl=5)
+assert_type(gateway.download_file("s3://a/b"), str)
+assert_type(gateway.download_file("s3://a/b", "/tmp/x"), Path)
+listing = gateway.list_files("p/")
+listing = gateway.list_files(limit=3, continuation_token=listing["next_token"])
+for file in listing["files"]:
+    print(file["s3_url"], file["size"], file["last_modified"])
+for each in listing:
+    assert_type(each, str)
+assert_type(listing[0], str)
+assert_type(listing[:2], list[str])
+assert_type(gateway.cleanup_temp_files(), int)
+assert_type(gateway.internal_token, str | None)
+gateway.timeout = 5
+call = PrefabCall(prefab_id="a", version="1", function_name="f", parameters={"a": 1})
+call.version = "2"
+print(gateway.prefab("a", "1").chat(messages=[]).is_success(), MissingSecretError("p", "N", "i"))
+for event in gateway.run("a", "1", "f", {}, stream=True):
+    if event.type == StreamEventType.CONTENT or event.type == "content":
+        print(event.data)
+
+pool: dict[str, AgentApi] = {}
+
+
+def forget(api: AgentApi) -> None:
+    pool.pop(api.id)
+
+
+async def main() -> None:
+    api = AgentApi("a", "ws://x/", None, forget, 3)
+    api = AgentApi("a", "ws://x/ws", on_disconnect=lambda api: pool.pop(api.id, None))
+    api = AgentApi("a", "ws://x/", on_disconnect=lambda: None)
+    api = AgentApi(agent_id="a", base_url="ws://x/", callback=print, chat_id=0)
+    api = AgentApi(agent_id="a", url="ws://x/")
+    async for chunk in await api.send_message("x"):
+        if chunk.type == EServerMessage.AGENT_EVENT_TEXT_CHUNK:
+            assert_type(chunk, MsgEventTextChunk)
+        elif isinstance(chunk, MsgEventEnd):
+            print(chunk.tokens_used, chunk.type.value)
+    async for event in api.send_message("x", ["a"]):
+        same: AgentEventUnion = event
+    with SyncAgentApi("a", "ws://x", on_disconnect=lambda api: print(api.id)) as sync:
+        print([event.type for event in sync.send_message("x")])
+"""
 
 NARROWING = """
 from typing import assert_type

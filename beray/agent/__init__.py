@@ -8,6 +8,18 @@ loop; ``ConnectionPool`` many conversations, each opened when it is needed. The 
 Source: the agent WebSocket API page.
 """
 
+# ruff: noqa: E402 -- the checks come before the imports that would fail
+from importlib.util import find_spec
+
+from beray import installation
+
+installation.require_whole()
+if find_spec("websockets") is None:
+    raise ModuleNotFoundError(
+        f"beray.agent needs the package websockets; {installation.how_to_install('agent')}",
+        name="websockets",
+    )
+
 from beray.agent.agent_api import AgentApi
 from beray.agent.answer import Answer
 from beray.agent.exceptions import AgentBusyException, AgentException

@@ -81,11 +81,11 @@ def _split(url: str) -> SplitResult:
 
 def _segment(chat_id: int | str) -> str:
     if str(chat_id) in ("", ".", ".."):
-        raise InvalidArgument(f"{chat_id!r} cannot be a chat's id")
+        raise InvalidArgument(f"chat_id must not be '', '.' or '..', got {chat_id!r}")
     try:
         return quote(str(chat_id), safe="")
     except ValueError as error:
-        raise InvalidArgument(f"that cannot be a chat's id: {error}") from None
+        raise InvalidArgument(f"chat_id must be Unicode text: {error}") from None
 
 
 def _authorization(user_info: str, token: str | None) -> str | None:
@@ -98,7 +98,8 @@ def _authorization(user_info: str, token: str | None) -> str | None:
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
     if token is None:
         return None
-    token = token.removeprefix("Bearer ")
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip()
     if not token or not all("!" <= letter <= "~" for letter in token):
-        raise InvalidArgument("the token has characters that no token of a server has")
+        raise InvalidArgument("token must consist of printable ASCII characters without spaces")
     return f"Bearer {token}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from beray import installation
 from beray.version import __version__
 
 
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         reached; 2 wrong usage; 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    problem = _problem_of_installation()
+    if problem:
+        return problem
     if arguments == ["--version"] and sys.stdout is not None:
         sys.stdout.write(f"beray {__version__}\n")
         return 0
@@ -33,3 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     boundary.take_over_excepthooks()
     with ending_signals.as_exceptions():
         return boundary.run(arguments)
+
+
+def _problem_of_installation() -> int:
+    """Report an installation that is mixed with another package; return 1 if it cannot be used."""
+    try:
+        installation.require_whole()
+    except ImportError as error:
+        problem, status = str(error), 1
+    else:
+        problem, status = installation.warning() or "", 0
+    if problem and sys.stderr is not None:
+        sys.stderr.write(f"beray: {problem}\n")
+    return status

@@ -8,6 +8,7 @@ import sys
 from beray.cli import connection, output
 from beray.cli.connection import Choice
 from beray.config import Profiles
+from beray.installation import how_to_install
 
 
 def show(choice: Choice) -> int:
@@ -25,7 +26,7 @@ def show(choice: Choice) -> int:
     try:
         import textual  # noqa: F401
     except ImportError:
-        output.problem("the dashboard is not installed; pip install 'beray[tui]' brings it")
+        output.problem(f"the dashboard is not installed; {how_to_install('tui')}")
         return 1
     import tui
 

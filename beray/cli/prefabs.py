@@ -16,6 +16,7 @@ from beray.cli.gateway import Name, PrefabId, gateway, split
 from beray.cli.options import AsJson, Force, ProfileName, Url, encodable
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
+from beray.installation import how_to_install
 
 if TYPE_CHECKING:
     from beray.server.gateway.prefabs.registry import Installed
@@ -77,7 +78,7 @@ def check(folder: Folder, as_json: AsJson = False) -> int:
 def _checked(folder: Path, as_json: bool) -> Installed | None:
     """The prefab in ``folder``; ``None`` where something is wrong, which is told."""
     if find_spec("jsonschema") is None or find_spec("fastapi") is None:
-        raise ConfigurationError("this needs the server's packages: pip install 'beray[server]'")
+        raise ConfigurationError(f"this needs the server's packages; {how_to_install('server')}")
     from beray.server.gateway.prefabs import checking
     from beray.server.gateway.prefabs.manifest import ManifestError
 

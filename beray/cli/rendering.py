@@ -58,7 +58,7 @@ class Lines:
                 self.note(text)
         elif is_aside(source := str(event.get("source", ""))):
             self._parallel.begin(call_id)
-            self._aside(source, call_id, str(event.get("text", "")))
+            self._aside(source, call_id, str(event.get("text") or ""))
         else:
             self._end_asides()
             self._parallel.clear()
@@ -66,7 +66,7 @@ class Lines:
                 # What is said behind a tool call is another paragraph.
                 self._called = False
                 self._flow.end_line()
-            self._flow.write(str(event.get("text", "")))
+            self._flow.write(str(event.get("text") or ""))
 
     def note(self, text: str) -> None:
         self._flow.note(f"-- {text}")
@@ -131,7 +131,7 @@ def brief(event: Mapping[str, Any]) -> str:
         case "TASK_STATUS":
             return with_reason(str(event.get("status")), event.get("reason"))
         case "AGENT_EVENT_TEXT_CHUNK":
-            return one_line(str(event.get("text", "")), LONGEST_BRIEF)
+            return one_line(str(event.get("text") or ""), LONGEST_BRIEF)
         case "AGENT_EVENT_TOOL_CALL_CHUNK":
             return called(str(event.get("tool_name") or "…"), str(event.get("args_chunk") or ""))
         case "AGENT_EVENT_TOOL_RESULT":
@@ -144,7 +144,7 @@ def brief(event: Mapping[str, Any]) -> str:
             tokens = event.get("tokens_used")
             return f"{tokens} tokens used" if tokens else ""
         case "USER_MESSAGE":
-            return f"you> {one_line(str(event.get('text', '')), LONGEST_BRIEF)}"
+            return f"you> {one_line(str(event.get('text') or ''), LONGEST_BRIEF)}"
         case "ERROR":
             return f"error {event.get('code')}: {event.get('details')}"
         case kind:

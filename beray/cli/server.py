@@ -10,6 +10,7 @@ import typer
 from beray.cli import output
 from beray.cli.options import AsJson
 from beray.config import home
+from beray.installation import how_to_install
 
 NOT_RUNNING = "your own server is not running; it starts when a command needs it"
 
@@ -50,7 +51,7 @@ def serve(
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
-        output.problem("the server is not installed; pip install 'beray[server]' brings it")
+        output.problem(f"the server is not installed; {how_to_install('server')}")
         return 1
     from beray.server import main, startup_report
 

@@ -53,7 +53,7 @@ def _until_the_end(server: Connection, task_id: int, view: View) -> str | None:
                 told.state(item)
                 continue
             view.event(item)
-            if item.get("type", "TASK_STATUS") == "TASK_STATUS":
+            if (item.get("type") or "TASK_STATUS") == "TASK_STATUS":
                 status = str(item.get("status"))
     finally:
         reader.close()

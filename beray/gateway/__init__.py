@@ -12,6 +12,11 @@
 Source: the Gateway wire page.
 """
 
+# ruff: noqa: E402 -- the checks come before the imports that would fail
+from beray import installation
+
+installation.require_whole()
+
 from beray.files import Transfer
 from beray.gateway.client import GatewayClient
 from beray.gateway.exceptions import (
@@ -25,6 +30,11 @@ from beray.gateway.exceptions import (
     GatewayTimeout,
     InvalidAnswer,
     InvalidInput,
+    LocalFileError,
+    LocalFileExists,
+    LocalFileForbidden,
+    LocalFileIsDirectory,
+    LocalFileNotFound,
     MissingSecretError,
     ObjectNotFoundError,
     PrefabNotFoundError,
@@ -38,8 +48,8 @@ from beray.gateway.exceptions import (
     UploadOutcomeUnknown,
     ValidationError,
 )
-from beray.gateway.prefab import Prefab
-from beray.gateway.results import (
+from beray.gateway.listing import FileListing
+from beray.gateway.models import (
     BatchResult,
     CallStatus,
     PrefabCall,
@@ -48,8 +58,10 @@ from beray.gateway.results import (
     StreamEvent,
     StreamEventType,
 )
+from beray.gateway.prefab import Prefab
 from beray.gateway.schema import FileEntry, FilePage
 from beray.gateway.streams import PrefabStream
+from beray.gateway.uploaded import UploadResult
 
 __all__ = [
     "AgentContextRequiredError",
@@ -57,6 +69,7 @@ __all__ = [
     "BatchResult",
     "CallStatus",
     "FileEntry",
+    "FileListing",
     "FilePage",
     "FileTransferCancelled",
     "FileTransferError",
@@ -67,6 +80,11 @@ __all__ = [
     "GatewayTimeout",
     "InvalidAnswer",
     "InvalidInput",
+    "LocalFileError",
+    "LocalFileExists",
+    "LocalFileForbidden",
+    "LocalFileIsDirectory",
+    "LocalFileNotFound",
     "MissingSecretError",
     "ObjectNotFoundError",
     "Prefab",
@@ -86,5 +104,6 @@ __all__ = [
     "Transfer",
     "Unreachable",
     "UploadOutcomeUnknown",
+    "UploadResult",
     "ValidationError",
 ]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from beray.exceptions import InvalidArgument
 from beray.gateway.checks import kind
-from beray.gateway.results import PrefabCall
+from beray.gateway.models import PrefabCall
 from beray.text import is_encodable
 
 _S3_URL: Final = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]{0,254}/(?P<key>[^\0-\x1f\x7f]+)")

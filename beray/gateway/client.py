@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import requests
 
@@ -30,8 +30,8 @@ from beray.gateway.checks import (
 from beray.gateway.errors import translated
 from beray.gateway.files import GatewayFiles
 from beray.gateway.keeping import PrefabKeeping
+from beray.gateway.models import BatchResult, PrefabCall, PrefabInfo, PrefabResult
 from beray.gateway.prefab import Prefab
-from beray.gateway.results import BatchResult, PrefabCall, PrefabInfo, PrefabResult
 from beray.gateway.streams import (
     EVENTS,
     RUN_PATH,
@@ -51,6 +51,20 @@ _LONGEST = 1e6
 _JSON = {"Accept": "application/json"}
 
 
+class GatewayOptions(TypedDict, total=False):
+    """Keyword arguments of ``GatewayClient`` other than address, credentials and timeout."""
+
+    connection: Timeout
+    deadline: float
+    idle: float
+    max_retries: int
+    session: requests.Session | None
+    verify: bool | str | None
+    cert: str | tuple[str, str] | None
+    proxies: Mapping[str, str] | None
+    max_json_bytes: int
+
+
 class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
     """A client of one gateway. Safe to share between threads, and cheap to make.
 
@@ -62,12 +76,18 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
     All clients share their connections, unless one has a ``session`` of its own; no
     credential is ever on a shared one. So a client for each request of a service costs nothing.
 
+    The positional arguments are those of the published versions: ``internal_token, base_url,
+    timeout``, or ``base_url, api_key, jwt_token, timeout`` if the first is an ``http(s)://`` URL.
+    Tokens may begin with ``Bearer ``.
+
     Args:
-        internal_token: otherwise ``X_INTERNAL_TOKEN`` of the environment.
-        base_url: otherwise ``BERAY_GATEWAY_URL``, ``BERAY_URL``, ``http://localhost:8000``.
-        timeout: seconds that a run may take, when it is not streamed.
-        api_key: ``sk-…``.
-        jwt_token: an account's access token.
+        internal_token: Otherwise ``X_INTERNAL_TOKEN`` of the environment. Also a property that
+            can be set; after an API key was exchanged, it is the token of that.
+        base_url: Otherwise ``BERAY_GATEWAY_URL``, ``BERAY_URL``, ``http://localhost:8000``.
+        timeout: Seconds that a run may take that is not streamed. Also a property that can be
+            set.
+        api_key: ``sk-…``. It is used if there is a ``jwt_token`` as well.
+        jwt_token: An account's access token.
         connection: seconds to connect, and seconds without a byte while reading.
         deadline: seconds that any other call may take in all, its retries included. What
             moves files takes as long as it has to; silence ends it.
@@ -88,13 +108,37 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             in, or another argument that cannot be.
     """
 
-    @translated()
+    @overload
     def __init__(
         self,
         internal_token: str | None = None,
         base_url: str | None = None,
         timeout: float = RUN_SECONDS,
         *,
+        api_key: str | None = None,
+        jwt_token: str | None = None,
+        **options: Unpack[GatewayOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        jwt_token: str | None = None,
+        timeout: float = RUN_SECONDS,
+        *,
+        internal_token: str | None = None,
+        **options: Unpack[GatewayOptions],
+    ) -> None: ...
+
+    @translated()
+    def __init__(
+        self,
+        *positional: Any,
+        internal_token: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
         api_key: str | None = None,
         jwt_token: str | None = None,
         connection: Timeout = DEFAULT_TIMEOUT,
@@ -107,9 +151,13 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         proxies: Mapping[str, str] | None = None,
         max_json_bytes: int = MAX_JSON_BYTES,
     ) -> None:
-        tokens.require_one(internal_token=internal_token, api_key=api_key, jwt_token=jwt_token)
-        url = tokens.gateway_url(base_url)
-        self._run_seconds = checked_number(timeout, "timeout", _LONGEST)
+        named = {
+            "internal_token": internal_token, "base_url": base_url, "timeout": timeout,
+            "api_key": api_key, "jwt_token": jwt_token,
+        }  # fmt: skip
+        access = tokens.access(positional, named, timeout=RUN_SECONDS)
+        url = tokens.gateway_url(access.base_url)
+        self.timeout = access.timeout
         self._idle = checked_number(idle, "idle", _LONGEST)
         waits = checked_pair(connection, "connection", _LONGEST)
         whole = checked_number(deadline, "deadline", math.inf)
@@ -124,15 +172,44 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             )  # fmt: skip
 
         credential: Credential
-        if api_key is not None:
-            # The call that wants the token is what is made again, with all its patience.
-            exchange = transport(Credential(bearer(checked_token(api_key))), 0)
+        if access.api_key is not None:
+            # Only the call that needs the token is repeated, not the exchange within it.
+            exchange = transport(Credential(bearer(checked_token(access.api_key))), 0)
             credential = tokens.ApiKey(exchange)
         else:
-            credential = tokens.given_credential(internal_token, jwt_token, base_url)
+            credential = tokens.given_credential(access)
         self._transport = transport(credential, again)
         self._credential = credential
         self._own = session is not None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a run may take that is not streamed."""
+        return self._run_seconds
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        with translated():
+            self._run_seconds = checked_number(seconds, "timeout", _LONGEST)
+
+    @property
+    def internal_token(self) -> str | None:
+        """The internal token that signs calls.
+
+        None in a client that has none: without credentials, with a ``jwt_token``, or with an
+        ``api_key`` that was not exchanged yet (``from_api_key`` exchanges it at once). Setting it
+        replaces the credentials of the client.
+        """
+        credential = self._credential
+        if isinstance(credential, tokens.InternalToken | tokens.ApiKey):
+            return credential.token
+        return None
+
+    @internal_token.setter
+    def internal_token(self, token: str | None) -> None:
+        with translated():
+            self._credential = tokens.InternalToken(token)
+            self._transport.set_credential(self._credential)
 
     @classmethod
     def from_api_key(
@@ -140,7 +217,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         api_key: str,
         base_url: str | None = None,
         timeout: float = RUN_SECONDS,
-        **options: Any,
+        **options: Unpack[GatewayOptions],
     ) -> Self:
         """A client whose API key has been exchanged.
 

@@ -27,6 +27,12 @@ _KINDS: Final[tuple[tuple[type[house.BeRayException], type[GatewayError]], ...]]
     (house.ConfigurationError, own.GatewayConfigurationError),
 )
 """The special ones first."""
+_LOCAL: Final[tuple[tuple[type[OSError], type[own.LocalFileError]], ...]] = (
+    (FileExistsError, own.LocalFileExists),
+    (FileNotFoundError, own.LocalFileNotFound),
+    (PermissionError, own.LocalFileForbidden),
+    (IsADirectoryError, own.LocalFileIsDirectory),
+)
 _FILES: Final = "/internal/files/"
 _BY_STATUS: Final[dict[int, type[GatewayError]]] = {
     401: own.AuthenticationError,
@@ -49,6 +55,22 @@ def translated(prefab_id: str | None = None, version: str | None = None) -> Iter
         raise
     except house.BeRayException as error:
         raise gateway_error(error, prefab_id, version) from error.__cause__
+
+
+@contextmanager
+def typed_local_errors() -> Iterator[None]:
+    """Raise errors of local files in the block as ``LocalFileError``, which stays an OSError."""
+    try:
+        yield
+    except house.BeRayException:
+        raise
+    except OSError as error:
+        kind = next((ours for theirs, ours in _LOCAL if isinstance(error, theirs)), None)
+        raised = (kind or own.LocalFileError)(str(error))
+        if error.errno is not None:
+            raised.errno, raised.strerror = error.errno, error.strerror
+            raised.filename = error.filename
+        raise raised from error
 
 
 def gateway_error(

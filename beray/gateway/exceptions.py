@@ -1,9 +1,9 @@
 """What can go wrong at a gateway, as types.
 
 Everything that this package raises on purpose is a ``GatewayError``, and so a
-``BeRayException``; each class is also the one of :mod:`beray.exceptions` that says the same,
-so that ``except beray.AuthenticationError`` works for both clients. What the operating system
-says of local files (``OSError``) stays what it is.
+``BeRayException``; each class is also the one of :mod:`beray.exceptions` with the same meaning,
+so that ``except beray.AuthenticationError`` works for both clients. Errors of local files are
+also the ``OSError`` that the operating system raised.
 
 Source: the Gateway wire page, errors and exceptions.
 """
@@ -70,6 +70,7 @@ class PrefabNotFoundError(GatewayError, house.NotFoundError):
         details: dict[str, Any] | None = None,
         **call: Any,
     ) -> None:
+        details = {"prefab_id": prefab_id, "version": version} if details is None else details
         super().__init__(message or f"there is no prefab {prefab_id}@{version}", details, **call)
         self.prefab_id = prefab_id
         self.version = version
@@ -108,6 +109,8 @@ class QuotaExceededError(GatewayError, house.RateLimitError):
         details: dict[str, Any] | None = None,
         **call: Any,
     ) -> None:
+        if details is None:
+            details = {"limit": limit, "used": used, "quota_type": quota_type}
         super().__init__(message, details, **call)
         self.limit = limit
         self.used = used
@@ -115,21 +118,30 @@ class QuotaExceededError(GatewayError, house.RateLimitError):
 
 
 class MissingSecretError(GatewayError, house.APIError):
-    """400: the prefab needs a secret of yours that the gateway does not have.
+    """400: the prefab needs a secret of the caller's that the gateway does not have.
 
     Attributes:
-        prefab_id, secret_name, instructions: which one, and how to come by it.
+        prefab_id, secret_name, instructions: Which one, and how to obtain it.
     """
 
     def __init__(
         self,
-        message: str = "",
         prefab_id: str | None = None,
         secret_name: str | None = None,
         instructions: str | None = None,
+        message: str | None = None,
         details: dict[str, Any] | None = None,
         **call: Any,
     ) -> None:
+        if details is None:
+            details = {
+                "prefab_id": prefab_id,
+                "secret_name": secret_name,
+                "instructions": instructions,
+            }
+        if not message:
+            message = f"prefab {prefab_id} needs the secret {secret_name}"
+            message += f": {instructions}" if instructions else ""
         super().__init__(message, details, **call)
         self.prefab_id = prefab_id
         self.secret_name = secret_name
@@ -137,7 +149,18 @@ class MissingSecretError(GatewayError, house.APIError):
 
 
 class AgentContextRequiredError(GatewayError, house.APIError):
-    """400: the call is for agents; these credentials are of none."""
+    """400: the call is for agents, and the credentials do not belong to one."""
+
+    def __init__(
+        self, message: str | None = None, details: dict[str, Any] | None = None, **call: Any
+    ) -> None:
+        super().__init__(
+            message
+            or "files of agents need the credentials of an agent (beray apikey new NAME --agent "
+            "AGENT); other callers upload with upload_input_file()",
+            details,
+            **call,
+        )
 
 
 class ServiceUnavailableError(GatewayError):
@@ -182,6 +205,27 @@ class GatewayConfigurationError(GatewayError, house.ConfigurationError):
 
 class FileTransferError(GatewayError, house.TransferError):
     """A file could not be transferred whole; nothing was left under its final name."""
+
+
+class LocalFileError(FileTransferError, OSError):
+    """A local file could not be read or written. ``errno`` and ``filename`` are those of the
+    operating system."""
+
+
+class LocalFileExists(LocalFileError, FileExistsError):
+    """The target of a download exists, and ``overwrite`` is False."""
+
+
+class LocalFileNotFound(LocalFileError, FileNotFoundError, ValueError):
+    """The local file does not exist. A ``ValueError`` as in the published package."""
+
+
+class LocalFileForbidden(LocalFileError, PermissionError):
+    """The local file may not be read or written."""
+
+
+class LocalFileIsDirectory(LocalFileError, IsADirectoryError):
+    """A directory was named instead of a file."""
 
 
 class FileTransferCancelled(FileTransferError, house.TransferCancelled):

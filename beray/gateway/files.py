@@ -13,12 +13,12 @@ import mimetypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from beray import files, uploads
 from beray.exceptions import InvalidArgument
 from beray.files import Transfer
-from beray.gateway import schema
+from beray.gateway import schema, temporary
 from beray.gateway.arguments import checked_s3_url
 from beray.gateway.checks import (
     checked_count,
@@ -27,7 +27,8 @@ from beray.gateway.checks import (
     checked_text,
     checked_transfer,
 )
-from beray.gateway.errors import translated
+from beray.gateway.errors import translated, typed_local_errors
+from beray.gateway.listing import FileListing
 from beray.gateway.presigned import (
     PRESIGNED_SECONDS,
     PresignedFile,
@@ -35,12 +36,14 @@ from beray.gateway.presigned import (
     presigned_url,
 )
 from beray.gateway.schema import FilePage
+from beray.gateway.uploaded import UploadResult
 from beray.local_names import on_wire
 from beray.transport import Transport
 
 LocalPath = str | os.PathLike[str]
 
 DAY_SECONDS: Final = 86400
+PAGE_FILES: Final = 100
 _LONGEST: Final = 1e10
 """Seconds, which is three hundred years: no gateway keeps anything that long."""
 
@@ -51,116 +54,222 @@ class GatewayFiles:
     _transport: Transport
 
     @translated()
+    @typed_local_errors()
     def upload_file(
         self,
-        path: LocalPath,
+        file_path: LocalPath | None = None,
         content_type: str | None = None,
         *,
+        path: LocalPath | None = None,
         transfer: Transfer | None = None,
-    ) -> str:
-        """Upload an agent's output, to be kept; return its ``s3://`` URL.
+    ) -> UploadResult:
+        """Upload an agent's output, to be kept, and return its ``s3://`` URL.
+
+        The result is a string that also has the keys of the gateway's answer:
+        ``result["s3_url"]``, ``result["filename"]``, ``result["size"]``.
 
         Args:
-            content_type: of the file; otherwise its name says.
-            transfer: reports progress, and cancels.
+            content_type: Type of the file; by default it follows from the name.
+            path: Another name of ``file_path``.
+            transfer: Reports progress, and cancels.
 
         Raises:
-            AgentContextRequiredError: the credentials are of no agent.
-            InvalidInput: an argument cannot be; nothing was sent.
-            UploadOutcomeUnknown: the answer did not come; the file may be there.
-            FileTransferCancelled: through ``transfer``.
-            OSError: the local file cannot be read.
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid; nothing was sent.
+            UploadOutcomeUnknown: The answer did not arrive; the file may be there.
+            FileTransferCancelled: Through ``transfer``.
+            LocalFileError: The local file cannot be read. It is an ``OSError``, too.
         """
-        return self._sent("/internal/files/upload", path, content_type, {}, transfer)
+        local = _one_path(file_path, path)
+        return self._sent("/internal/files/upload", local, content_type, {}, transfer)
 
-    @translated()
+    @overload
     def upload_temp_file(
         self,
-        path: LocalPath,
-        ttl: int = DAY_SECONDS,
+        file_path: LocalPath = ...,
+        ttl: float = DAY_SECONDS,
         session_id: str | None = None,
-        ttl_hours: float | None = None,
         *,
+        ttl_hours: float | None = None,
         content_type: str | None = None,
+        path: LocalPath | None = None,
         transfer: Transfer | None = None,
-    ) -> str:
-        """Upload a file that goes when its time is over; return its ``s3://`` URL.
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        /,
+        *,
+        ttl: float = DAY_SECONDS,
+        ttl_hours: float | None = None,
+        session_id: str | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        ttl_hours: float | None,
+        session_id: str | None = None,
+        /,
+        *,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @overload
+    def upload_temp_file(
+        self,
+        file_path: LocalPath,
+        content_type: str | None,
+        session_id: str,
+        /,
+        *,
+        ttl: float = DAY_SECONDS,
+        ttl_hours: float | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult: ...
+
+    @translated()
+    @typed_local_errors()
+    def upload_temp_file(
+        self,
+        file_path: LocalPath | None = None,
+        *positional: Any,
+        ttl: float | None = None,
+        ttl_hours: float | None = None,
+        session_id: str | None = None,
+        content_type: str | None = None,
+        path: LocalPath | None = None,
+        transfer: Transfer | None = None,
+    ) -> UploadResult:
+        """Upload a file that is removed after some time, and return its ``s3://`` URL.
+
+        The two published forms are ``(file_path, ttl, session_id)`` and ``(file_path,
+        content_type, ttl_hours, session_id)``; positional arguments are told apart by their
+        types. The result is as of ``upload_file``.
 
         Args:
-            ttl: seconds that it is kept.
-            session_id: what it belongs to: ``cleanup_temp_files`` removes it earlier.
-            ttl_hours: hours instead of ``ttl``.
+            ttl: Seconds that the file is kept; one day by default.
+            ttl_hours: Hours instead of ``ttl``.
+            session_id: Session of the file: ``cleanup_temp_files`` removes it earlier.
+            content_type: Type of the file; by default it follows from the name.
+            path: Another name of ``file_path``.
 
         Raises:
             as ``upload_file``.
         """
-        if ttl_hours is not None and ttl != DAY_SECONDS:
-            raise InvalidArgument("ttl and ttl_hours are two times for one file; give one of them")
-        seconds = _seconds(ttl, "ttl") if ttl_hours is None else _hours(ttl_hours, "ttl_hours")
-        fields = {"ttl": str(seconds)}
-        if session_id is not None:
-            fields["session_id"] = _checked_session(session_id)
-        return self._sent("/internal/files/upload_temp", path, content_type, fields, transfer)
+        given = temporary.arguments(
+            positional, ttl=ttl, ttl_hours=ttl_hours, session_id=session_id,
+            content_type=content_type,
+        )  # fmt: skip
+        fields = {"ttl": str(_lifetime(given.ttl, given.ttl_hours))}
+        if given.session_id is not None:
+            fields["session_id"] = _checked_session(given.session_id)
+        local = _one_path(file_path, path)
+        call = "/internal/files/upload_temp"
+        return self._sent(call, local, given.content_type, fields, transfer)
 
     @translated()
+    @typed_local_errors()
     def upload_input_file(
         self,
-        path: LocalPath,
+        file_path: LocalPath | None = None,
         content_type: str | None = None,
         *,
+        path: LocalPath | None = None,
         transfer: Transfer | None = None,
-    ) -> str:
-        """Upload a file for a prefab to work on, straight into the store; return its
+    ) -> UploadResult:
+        """Upload a file for a prefab to work on, directly into the store; return its
         ``s3://`` URL.
 
         Args, raises:
             as ``upload_file``; no agent is needed.
         """
-        path = checked_path(path, "path")
-        kind = _content_type(path, content_type)
+        local = checked_path(_one_path(file_path, path), "path")
+        kind = _content_type(local, content_type)
         handle = checked_transfer(transfer)
-        with uploads.opened(path) as file, handle.told_apart():
+        name = on_wire(Path(local).name)
+        with uploads.opened(local) as file, handle.told_apart():
             body = uploads.Upload(file, handle)
             target = self._transport.json(
                 schema.UPLOAD_URL,
                 "POST",
                 "/internal/files/generate_upload_url",
-                json={"filename": on_wire(Path(path).name), "content_type": kind},
+                json={"filename": name, "content_type": kind},
                 cancel=handle.calls,
                 harmless=True,
             )
             url = PresignedUrl(target["upload_url"], self._transport)
             with uploads.told(handle):
                 url.fetched("PUT", data=body, headers={"Content-Type": kind}, cancel=handle.calls)
-        return target["s3_url"]
+        return UploadResult(target["s3_url"], {"filename": name, "size": len(body)})
 
-    @translated()
+    @overload
+    def download_file(self, s3_url: str, local_path: None = None) -> str: ...
+
+    @overload
     def download_file(
         self,
         s3_url: str,
         local_path: LocalPath,
+        mode: str = "presigned",
         *,
-        overwrite: bool = False,
+        overwrite: bool = True,
         transfer: Transfer | None = None,
-    ) -> Path:
-        """Download a file to ``local_path``: whole under that name, or not there.
+    ) -> Path: ...
 
-        What a cut leaves is taken up again, also by a later call and with another presigned
-        URL; see :func:`beray.files.download`.
+    @translated()
+    @typed_local_errors()
+    def download_file(
+        self,
+        s3_url: str,
+        local_path: LocalPath | None = None,
+        mode: str = "presigned",
+        *,
+        overwrite: bool = True,
+        transfer: Transfer | None = None,
+    ) -> Path | str:
+        """Download a file to ``local_path`` and return the path; without one, return a presigned
+        URL that is valid for an hour.
+
+        The file appears under its name when it is complete, or not at all. Missing parent
+        directories are created once the gateway has found the file. An interrupted download is
+        resumed, also by a later call and with another presigned URL; see
+        :func:`beray.files.download`.
+
+        Args:
+            mode: ``presigned``, the only published mode.
+            overwrite: False keeps an existing file, and raises.
+            transfer: Reports progress, and cancels.
 
         Raises:
-            InvalidInput: an argument cannot be; nothing was sent.
-            ObjectNotFoundError: there is no such file.
-            FileExistsError: the target is there and ``overwrite`` was not asked for.
-            FileTransferError: the file did not come whole; what came waits for the next call.
-            FileTransferCancelled: through ``transfer``; nothing is left.
+            InvalidInput: An argument is invalid; nothing was sent.
+            ObjectNotFoundError: There is no such file.
+            LocalFileExists: The target exists, and ``overwrite`` is False.
+            LocalFileError: The target cannot be written. It is an ``OSError``, too.
+            FileTransferError: The file did not arrive completely; what arrived is kept for the
+                next call.
+            FileTransferCancelled: Through ``transfer``; nothing is left.
         """
-        local_path = checked_path(local_path, "local_path")
+        if mode != "presigned":
+            raise InvalidArgument(f"mode must be 'presigned', got {mode!r}")
+        if local_path is None:
+            return presigned_url(self._transport, s3_url, PRESIGNED_SECONDS)
+        target = Path(checked_path(local_path, "local_path"))
         handle = checked_transfer(transfer)
         source = PresignedFile(self._transport, checked_s3_url(s3_url), handle)
+        if not target.parent.is_dir():
+            with handle.told_apart():
+                source.locate()
+            target.parent.mkdir(parents=True, exist_ok=True)
         return files.download(
             source.fetch,
-            local_path,
+            target,
             source=f"{self._transport.base_url} {s3_url}",
             overwrite=overwrite,
             transfer=handle,
@@ -179,51 +288,62 @@ class GatewayFiles:
     @translated()
     def list_files(
         self,
-        limit: int = 100,
+        limit: int | str = PAGE_FILES,
         continuation_token: str | None = None,
         prefix: str | None = None,
-    ) -> FilePage:
-        """A page of the agent's files: ``page["files"]``, and ``page.get("next_token")``,
-        which continues it as ``continuation_token``.
+    ) -> FileListing:
+        """Return the agent's files: a page by its keys, and all URLs as a sequence.
+
+        ``listing["files"]`` and ``listing.get("next_token")`` are the page; ``for url in
+        listing`` and ``len(listing)`` include the pages that follow; see :class:`FileListing`.
 
         Args:
-            limit: how many files a page has at most.
-            prefix: what their keys begin with behind the agent's folder,
-                ``agent-outputs/{user}/{agent}/``; a full key's beginning works as well.
+            limit: Number of files of a page. A string is the ``prefix``.
+            continuation_token: ``next_token`` of the page before.
+            prefix: Beginning of the keys after the agent's folder,
+                ``agent-outputs/{user}/{agent}/``; the beginning of a full key works as well.
 
         Raises:
-            AgentContextRequiredError: the credentials are of no agent.
-            InvalidInput: one of them is of another kind; nothing was sent.
+            AgentContextRequiredError: The credentials do not belong to an agent.
+            InvalidInput: An argument is invalid; nothing was sent.
         """
-        return self._page("/internal/files/list", limit, continuation_token, prefix, {})
+        if isinstance(limit, str):
+            if prefix is not None:
+                raise InvalidArgument("prefix was passed twice")
+            prefix = limit
+        size = PAGE_FILES if isinstance(limit, str) else limit
+        return self._listing("/internal/files/list", size, continuation_token, prefix, {})
 
     @translated()
     def list_temp_files(
         self,
         session_id: str | None = None,
-        limit: int = 100,
+        limit: int = PAGE_FILES,
         continuation_token: str | None = None,
         prefix: str | None = None,
-    ) -> FilePage:
-        """A page of the agent's temporary files, of one session or of all; as ``list_files``.
+    ) -> FileListing:
+        """Return the agent's temporary files, of one session or of all; as ``list_files``.
 
         Args:
-            prefix: what their keys begin with behind the session's folder, or the agent's.
+            prefix: Beginning of the keys after the session's folder, or the agent's.
         """
         asked = {} if session_id is None else {"session_id": _checked_session(session_id)}
-        return self._page("/internal/files/list_temp", limit, continuation_token, prefix, asked)
+        call = "/internal/files/list_temp"
+        return self._listing(call, limit, continuation_token, prefix, asked)
 
     @translated()
-    def cleanup_temp_files(self, session_id: str) -> int:
-        """Remove the temporary files of a session; return how many there were.
+    def cleanup_temp_files(self, session_id: str | None = None) -> int:
+        """Remove the temporary files of a session and return their number.
 
-        Where a first answer was lost and the call was made again, those are not counted.
+        Without a session, all temporary files of the agent are removed; files of ``upload_file``
+        are not. If a first answer was lost and the call was repeated, files that the first call
+        removed are not counted.
         """
-        params = {"session_id": _checked_session(session_id)}
+        params = {} if session_id is None else {"session_id": _checked_session(session_id)}
         answer = self._transport.json(
             schema.CLEANED, "DELETE", "/internal/files/cleanup_temp", params=params
         )
-        return answer["deleted_count"]
+        return int(answer.get("deleted_count") or 0)
 
     @translated()
     def delete_file(self, s3_url: str) -> bool:
@@ -237,7 +357,7 @@ class GatewayFiles:
         answer = self._transport.json(
             schema.CLEANED, "DELETE", "/internal/files", params={"s3_url": checked_s3_url(s3_url)}
         )
-        return answer["deleted_count"] > 0
+        return int(answer.get("deleted_count") or 0) > 0
 
     def _sent(
         self,
@@ -246,7 +366,7 @@ class GatewayFiles:
         content_type: str | None,
         fields: Mapping[str, str],
         transfer: Transfer | None,
-    ) -> str:
+    ) -> UploadResult:
         path = checked_path(path, "path")
         kind = _content_type(path, content_type)
         handle = checked_transfer(transfer)
@@ -261,23 +381,41 @@ class GatewayFiles:
                 headers={"Content-Type": body.content_type},
                 cancel=handle.calls,
             )
-        return stored["s3_url"]
+        known = {name: value for name, value in stored.items() if value is not None}
+        named = {"filename": on_wire(Path(path).name), "size": len(upload)}
+        return UploadResult(stored["s3_url"], named | known)
 
-    def _page(
+    def _listing(
         self,
         call: str,
         limit: int,
         continuation_token: str | None,
         prefix: str | None,
         asked: Mapping[str, str],
-    ) -> FilePage:
-        params: dict[str, Any] = {"limit": checked_count(limit, "limit", 1), **asked}
-        if continuation_token is not None:
-            token = checked_text(continuation_token, "continuation_token")
-            params["continuation_token"] = token
+    ) -> FileListing:
+        size = {"limit": checked_count(limit, "limit", 1)}
+        query: dict[str, Any] = dict(asked)
         if prefix is not None:
-            params["prefix"] = checked_text(prefix, "prefix", empty=True)
-        return self._transport.json(schema.FILE_PAGE, "GET", call, params=params)
+            query["prefix"] = checked_text(prefix, "prefix", empty=True)
+
+        @translated()
+        def page(token: str | None) -> FilePage:
+            position = {} if token is None else {"continuation_token": token}
+            params = size | position | query
+            return self._transport.json(schema.FILE_PAGE, "GET", call, params=params)
+
+        if continuation_token is not None:
+            checked_text(continuation_token, "continuation_token")
+        return FileListing(page(continuation_token), page)
+
+
+def _one_path(file_path: LocalPath | None, path: LocalPath | None) -> LocalPath:
+    """Return the path that was passed under one of its two names."""
+    if (file_path is None) == (path is None):
+        raise InvalidArgument("path must be the path of a file (file_path or path, not both)")
+    chosen = path if file_path is None else file_path
+    assert chosen is not None
+    return chosen
 
 
 def _content_type(path: str, given: str | None) -> str:
@@ -295,6 +433,15 @@ def _seconds(value: float, name: str) -> int:
     if not seconds:
         raise InvalidArgument(f"{name} must be a second at least")
     return seconds
+
+
+def _lifetime(ttl: float | None, ttl_hours: float | None) -> int:
+    """Return the seconds that a temporary file is kept."""
+    if ttl_hours is None:
+        return _seconds(DAY_SECONDS if ttl is None else ttl, "ttl")
+    if ttl not in (None, DAY_SECONDS):
+        raise InvalidArgument("ttl and ttl_hours are two times for one file; give one of them")
+    return _hours(ttl_hours, "ttl_hours")
 
 
 def _hours(value: float, name: str) -> int:

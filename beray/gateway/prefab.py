@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from beray.gateway.results import PrefabResult
+from beray.gateway.models import PrefabResult
 from beray.gateway.streams import PrefabStream
 
 if TYPE_CHECKING:
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class Prefab:
-    """One version of a prefab, as :meth:`GatewayClient.prefab` gives it."""
+    """One version of a prefab, as :meth:`GatewayClient.prefab` returns it.
+
+    Its functions are methods: ``llm.chat(messages=[…])`` is ``llm.call("chat", messages=[…])``.
+    Functions that are named like an attribute of this class, or begin with an underscore, are
+    called with ``call``.
+    """
 
     def __init__(self, client: GatewayClient, prefab_id: str, version: str) -> None:
         self.prefab_id = prefab_id
@@ -22,6 +28,13 @@ class Prefab:
 
     def __repr__(self) -> str:
         return f"Prefab({self.prefab_id!r}, {self.version!r})"
+
+    def __getattr__(self, function_name: str) -> Callable[..., PrefabResult]:
+        if function_name.startswith("_"):
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {function_name!r}"
+            )
+        return partial(self.call, function_name)
 
     def call(
         self,

@@ -95,10 +95,18 @@ class PresignedFile:
             except APIError as error:
                 if error.status_code not in _NO_LONGER:
                     raise
+        return self._got(self.locate(), headers)
+
+    def locate(self) -> PresignedUrl:
+        """Request a presigned URL, which the next ``fetch`` uses.
+
+        Raises:
+            NotFoundError: There is no such file.
+        """
         cancel = self._transfer.calls
         named = presigned_url(self._gateway, self._s3_url, PRESIGNED_SECONDS, cancel=cancel)
         self._url = PresignedUrl(named, self._gateway)
-        return self._got(self._url, headers)
+        return self._url
 
     def _got(self, url: PresignedUrl, headers: Mapping[str, str]) -> requests.Response:
         return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.calls)

@@ -31,7 +31,7 @@ class CallAnswer(TypedDict):
 @loose
 class RunAnswer(TypedDict):
     job_id: NotRequired[str | None]
-    status: NotRequired[str]
+    status: NotRequired[Annotated[str, OR_NULL]]
     results: list[CallAnswer]
 
 
@@ -49,8 +49,8 @@ class Stored(TypedDict):
     """The answer to an upload."""
 
     s3_url: S3Url
-    success: NotRequired[Literal[True]]
-    filename: NotRequired[str]
+    success: NotRequired[Annotated[Literal[True], OR_NULL]]
+    filename: NotRequired[Annotated[str, OR_NULL]]
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
@@ -63,23 +63,23 @@ class PresignedUrl(TypedDict):
 class FileEntry(TypedDict):
     """A file at the gateway; ``size`` is in bytes."""
 
-    key: str
+    key: NotRequired[Annotated[str, OR_NULL]]
     s3_url: str
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
-    last_modified: NotRequired[str]
+    last_modified: NotRequired[Annotated[str, OR_NULL]]
 
 
 @loose
 class FilePage(TypedDict):
     """A page of a listing. ``next_token`` continues it; absent or ``None`` on the last."""
 
-    files: list[FileEntry]
+    files: NotRequired[Annotated[list[FileEntry], OR_NULL]]
     next_token: NotRequired[str | None]
 
 
 @loose
 class Cleaned(TypedDict):
-    deleted_count: int
+    deleted_count: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
 @loose

@@ -19,7 +19,7 @@ from beray.body import Body, BrokenBody
 from beray.connections import Cancel
 from beray.exceptions import ConnectionFailed, InvalidResponseError, StreamInterrupted
 from beray.gateway.errors import translated
-from beray.gateway.results import CallStatus, PrefabResult, StreamEvent, StreamEventType
+from beray.gateway.models import CallStatus, PrefabResult, StreamEvent, StreamEventType
 from beray.gateway.schema import RUN, CallAnswer, RunAnswer
 from beray.iteration import Iteration
 from beray.schema import BODY_EXCERPT
@@ -131,7 +131,7 @@ def decoded_events(chunks: Iterable[bytes]) -> Generator[StreamEvent, None, None
     """The events of a stream that is cut into ``chunks`` anywhere.
 
     Raises:
-        InvalidResponseError: one is no object with a ``type``, or grows past all bounds.
+        InvalidResponseError: one is not a JSON object, or grows past all bounds.
     """
     from pydantic_core import from_json  # here, because importing it costs
 
@@ -179,9 +179,9 @@ def broken_off(given: int) -> StreamInterrupted:
 
 def _event(data: bytes, from_json: FromJson) -> StreamEvent:
     event = decoded_event(data, from_json, RUN_PATH)
-    if not isinstance(event.get("type"), str):
-        raise _invalid("an event has no type", data)
-    return StreamEvent.of(event)
+    if not isinstance(event.get("type", ""), str | None):
+        raise _invalid("the type of an event is not a string", data)
+    return StreamEvent.from_dict(event)
 
 
 def one_result(answer: RunAnswer) -> PrefabResult:

@@ -9,7 +9,8 @@ import copy
 import os
 import threading
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from beray.config import checked_base_url, origin
 from beray.connections import Cancel
@@ -49,35 +50,85 @@ def gateway_url(base_url: str | None, environ: Mapping[str, str] = os.environ) -
     return environ.get("BERAY_GATEWAY_URL") or environ.get("BERAY_URL") or DEFAULT_URL
 
 
-def given_credential(
-    internal_token: str | None,
-    jwt_token: str | None,
-    base_url: str | None,
-    environ: Mapping[str, str] = os.environ,
-) -> Credential:
-    """What signs the calls of a client that has no API key.
+@dataclass(frozen=True)
+class Access:
+    """Address, timeout and credentials of a client."""
+
+    base_url: str | None
+    timeout: Any
+    internal_token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    jwt_token: str | None = field(default=None, repr=False)
+
+
+def given_credential(access: Access, environ: Mapping[str, str] = os.environ) -> Credential:
+    """Return the credential of a client that has no API key.
 
     ``X_INTERNAL_TOKEN`` of the environment is used where no token is given; for an
     explicit ``base_url`` only where ``BERAY_GATEWAY_URL`` names the same server or none.
     """
-    if internal_token is not None:
-        return Credential(internal(internal_token))
-    if jwt_token is not None:
-        return Credential(bearer(checked_token(jwt_token)))
+    if access.internal_token is not None:
+        return InternalToken(access.internal_token)
+    if access.jwt_token is not None:
+        return Credential(bearer(checked_token(access.jwt_token)))
+    base_url = access.base_url
     token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL", "")
     elsewhere = base_url is not None and (
         bool(env_url) and origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
     )
-    return Credential(internal(token) if token and not elsewhere else UNSIGNED)
+    return InternalToken(token if token and not elsewhere else None)
 
 
-def require_one(**given: str | None) -> None:
-    """Raise ``InvalidArgument`` where more than one way in is given, or one that is empty."""
-    names = [name for name, value in given.items() if value is not None]
-    for name in names:
-        checked_text(given[name], name)
-    if len(names) > 1:
-        raise InvalidArgument(f"{' and '.join(names)}: a client has one of them")
+_NAMES: Final = ("internal_token", "base_url", "timeout")
+_EARLIER_NAMES: Final = ("base_url", "api_key", "jwt_token", "timeout")
+
+
+def access(positional: tuple[Any, ...], named: Mapping[str, Any], *, timeout: float) -> Access:
+    """Return what the arguments of ``GatewayClient`` mean.
+
+    The positional ones are ``internal_token, base_url, timeout`` (published versions 0.4.0 and
+    later) or, if the first is an ``http(s)://`` URL, ``base_url, api_key, jwt_token, timeout``
+    (earlier versions). Of ``api_key`` and ``jwt_token`` together, the key is used, as there.
+
+    Args:
+        named: The keyword arguments; None stands for one that was not passed.
+        timeout: Timeout if none was passed, in seconds.
+
+    Raises:
+        InvalidArgument: A credential is empty or contradicts another; an argument was passed
+            twice, or there are too many.
+    """
+    first = positional[0] if positional else None
+    is_url = isinstance(first, str) and first.lower().startswith(("http://", "https://"))
+    names = _EARLIER_NAMES if is_url else _NAMES
+    if len(positional) > len(names):
+        raise InvalidArgument(
+            f"GatewayClient takes up to {len(names)} positional arguments here "
+            f"({', '.join(names)}), got {len(positional)}"
+        )
+    values = {name: value for name, value in named.items() if value is not None}
+    for name, value in zip(names, positional, strict=False):
+        if value is not None and name in values:
+            raise InvalidArgument(f"GatewayClient got {name} twice")
+        if value is not None:
+            values[name] = value
+    credentials = [name for name in ("internal_token", "api_key", "jwt_token") if name in values]
+    for name in credentials:
+        checked_text(values[name], name)
+    if len(credentials) > 1 and "internal_token" in credentials:
+        raise InvalidArgument(f"{' and '.join(credentials)} contradict each other; pass one")
+    return Access(**({"base_url": None, "timeout": timeout} | values))
+
+
+class InternalToken(Credential):
+    """An internal token, or none (the gateway then decides by address)."""
+
+    def __init__(self, token: str | None) -> None:
+        super().__init__(UNSIGNED if token is None else internal(token))
+
+    @property
+    def token(self) -> str | None:
+        return self._signature.value
 
 
 class ApiKey(Credential):
@@ -93,6 +144,11 @@ class ApiKey(Credential):
         self._token: Signature | None = None
         self._exchanges = 0
         self._failure: BeRayException | None = None
+
+    @property
+    def token(self) -> str | None:
+        """The internal token; None before the key was exchanged."""
+        return None if self._token is None else self._token.value
 
     def signature(self, cancel: Cancel | None = None) -> Signature:
         return self._valid(None, cancel)

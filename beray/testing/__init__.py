@@ -9,6 +9,11 @@ With pytest, load the fixtures in ``conftest.py``::
         assert [*beray_client.stream_task_updates(task["id"])][-1]["status"] == "COMPLETED"
 """
 
+# ruff: noqa: E402 -- the checks come before the imports that would fail
+from beray import installation
+
+installation.require_whole()
+
 from beray.testing.faults import Answer, FaultServer, Request
 from beray.testing.server import RunningServer
 

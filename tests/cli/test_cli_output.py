@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from beray.cli import output, progress
+from beray.cli import output, progress, rendering
 from tests.cli.cli_support import Command, ScriptedServer
 
 
@@ -140,3 +140,13 @@ def test_a_line_that_is_written_over_is_one_line(screen: Screen, pipe: io.String
         written.append(stream.getvalue())
     assert written[0] == "begin\n10 %\r\x1b[K55 %\r\x1b[K100 %\nend\n"
     assert written[1] == "begin\n10 %\r55 %\r100 %\nend\r"
+
+
+def test_null_in_an_event_is_not_printed_as_text() -> None:
+    for event in (
+        {"type": "AGENT_EVENT_TEXT_CHUNK", "text": None, "source": None},
+        {"type": "AGENT_EVENT_END", "tokens_used": None},
+    ):
+        assert rendering.brief(event) == ""
+    called = {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "t", "args_chunk": None}
+    assert rendering.brief(called) == "t"

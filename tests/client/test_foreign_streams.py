@@ -199,3 +199,16 @@ def test_a_busy_server_may_say_when_as_a_date() -> None:
     busy = Answer(b"{}", 429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
     far = Answer(b"{}", 503, {"Retry-After": "not a date"})
     assert read(busy, far, stream(block(END)))[0] == [END]
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_null_and_unknown_types_are_passed_on(ids: bool) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "t", "args_chunk": None, "seq": None},
+        {"type": "A_NEWER_TYPE", "reason": None},
+        {"type": None},
+        {"type": "TASK_STATUS", "status": None},
+        {"type": None, "status": "COMPLETED", "reason": None},
+    ]
+    blocks = [block(event, at if ids else None) for at, event in enumerate(events, 1)]
+    assert read(stream(*blocks)) == (events, [None])

@@ -225,3 +225,39 @@ class TestPublishedSuites:
         session.request.return_value = answer
         client = BeRayClient(session=session)
         assert client.stop_task(1) == {"message": ""}
+
+
+def test_null_stands_for_a_missing_field() -> None:
+    """Of a server that serialises its models completely."""
+    task: dict[str, Any] = {
+        "id": 7, "status": "RUNNING", "goal": None, "tools": None, "reason": None, "held": None,
+        "last_seq": None, "first_seq": None, "events_truncated": None, "tags": None,
+        "limits": {"tokens": None, "requests": 3, "cost_usd": None, "seconds": None},
+        "usage": {"requests": 1, "input_tokens": 2, "output_tokens": 3, "cost_usd": None,
+                  "estimated": None, "cache_read_tokens": None},
+        "unknown": None,
+    }  # fmt: skip
+    kept = {
+        "id": 7, "status": "RUNNING", "goal": None, "tools": None, "reason": None, "tags": None,
+        "limits": {"requests": 3},
+        "usage": {"requests": 1, "input_tokens": 2, "output_tokens": 3, "cost_usd": None},
+        "unknown": None,
+    }  # fmt: skip
+    tree = [{"name": "a", "type": "file", "path": None, "size": None, "modified_at": None}]
+    answers = [task, [task], tree, {"id": None, "email": None}]
+    with FaultServer([Answer(json.dumps(answer).encode()) for answer in answers]) as server:
+        client = BeRayClient(server.url)
+        assert client.get_task(7) == kept
+        assert client.list_tasks() == [kept]
+        assert client.list_files_tree(7) == [
+            {"name": "a", "type": "file", "size": None, "modified_at": None}
+        ]
+        assert client.get_current_user() == {"id": None, "email": None}
+
+
+def test_null_in_a_required_field_is_an_error() -> None:
+    with (
+        FaultServer([Answer(b'{"id": 7, "status": null}')]) as server,
+        pytest.raises(InvalidResponseError, match="status"),
+    ):
+        BeRayClient(server.url).get_task(7)

@@ -426,7 +426,11 @@ def test_exceptions_can_be_made_by_hand() -> None:
         401,
         422,
     )
-    assert QuotaExceededError("m", 1, 2, "daily").details == {}
+    assert QuotaExceededError("m", 1, 2, "d").details == {"limit": 1, "used": 2, "quota_type": "d"}
+    missing = MissingSecretError("p", "NAME", "Get one at example.org.")
+    assert (missing.prefab_id, missing.secret_name) == ("p", "NAME")
+    assert missing.instructions == "Get one at example.org." and "NAME" in str(missing)
+    assert "upload_input_file" in str(AgentContextRequiredError())
     assert InvalidAnswer("m").body == ""
-    for made in (error, QuotaExceededError("m", 1, 2, "d"), MissingSecretError("m", "p", "S", "i")):
+    for made in (error, QuotaExceededError("m", 1, 2, "d"), MissingSecretError("p", "S", "i", "m")):
         assert pickle.loads(pickle.dumps(made)).__dict__ == made.__dict__

@@ -138,7 +138,7 @@ async def test_how_a_run_can_end(tmp_path: Path, error: Any, words: tuple[str, .
     ("error", "words"),
     [
         (QuotaExceededError("100 of 100 calls", 100, 100, "daily_calls"), ("✗ not run", "100 of 100")),
-        (MissingSecretError("needs KEY", "p", "KEY", "Get one at example.org."), ("✗ not run", "Get one at")),
+        (MissingSecretError("p", "KEY", "Get one at example.org.", "needs KEY"), ("✗ not run", "Get one at")),
         (Unreachable("nobody is there"), ("✗ not run", "nobody is there")),
         (RunOutcomeUnknown("no answer came"), ("✗ broke off, outcome not known", "no answer came")),
         (InvalidAnswer("a page of HTML"), ("✗ broke off, outcome not known", "a page of HTML")),
@@ -206,7 +206,7 @@ async def test_a_traceback_is_folded_until_it_is_asked_for(tmp_path: Path) -> No
 
 async def test_a_secret_that_is_missing_is_given_and_shown_nowhere(tmp_path: Path) -> None:
     gateway = simple_gateway()
-    gateway.events = MissingSecretError("it needs KEY", "p", "KEY", "Get one at example.org.")
+    gateway.events = MissingSecretError("p", "KEY", "Get one at example.org.", "it needs KEY")
     gateway.secret_answer = RejectedInput("it has to be longer")
     async with prefabs(gateway, tmp_path, (80, 24)) as pilot:
         await call(pilot)

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from beray.installation import how_to_install
 from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
 from beray.server.gateway.files.objects import ObjectStore
 from beray.server.gateway.files.signing import Signer, secret_at
@@ -90,7 +91,7 @@ def _objects(settings: Settings, store: Store) -> ObjectStore:
         from beray.server.gateway.files.s3_objects import S3Objects
     except ImportError:
         raise ObjectStoreUnavailable(
-            "BERAY_S3_BUCKET is set, and S3 is not installed; pip install 'beray[s3]' brings it"
+            f"BERAY_S3_BUCKET is set, and S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
         return S3Objects(settings)

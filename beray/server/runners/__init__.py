@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final, Literal, NamedTuple
 
+from beray.installation import how_to_install
 from beray.server.runners.base import Job, Outcome, Runner, Sink
 from beray.server.runners.command import CommandRunner
 from beray.server.runners.no_model import NoModelRunner
@@ -119,9 +120,7 @@ class Runners:
 
     def _remote(self, name: Literal["model", "acp", "agent"]) -> Runner:
         if find_spec(_PACKAGES[name]) is None:
-            return NoModelRunner(
-                "its packages are missing; pip install 'beray[agents]' brings them"
-            )
+            return NoModelRunner(f"its packages are missing; {how_to_install('agents')}")
         return RemoteRunner(name, self._forks, self._settings, self._sandbox)
 
     def _missing(self) -> str:

@@ -176,10 +176,14 @@ async def list_temp(
 
 @router.delete("/cleanup_temp")
 async def cleanup_temp(
-    caller: CurrentCaller, app: AppServices, session_id: Annotated[str, Query(max_length=128)]
+    caller: CurrentCaller,
+    app: AppServices,
+    session_id: Annotated[str | None, Query(max_length=128)] = None,
 ) -> dict[str, int]:
-    """Remove the temporary files of a session."""
-    folder = object_files.session_of(caller, _session(session_id))
+    """Remove the temporary files of a session, or all temporary files of the agent."""
+    folder = object_files.workspace_of(caller)
+    if session_id is not None:
+        folder = object_files.session_of(caller, _session(session_id))
     with object_files.storing():
         return {"deleted_count": await app.gateway.temporary.clean(folder)}
 

@@ -1,7 +1,8 @@
-"""What is asked of prefabs, and what comes back.
+"""Calls of prefabs, their results, and events of streamed runs. The names are published.
 
-A successful output has two levels: ``output["output"]`` is what the function returned,
-``output["files"]`` what it wrote. The helpers know that, so that nobody has to.
+A successful output has two levels: ``output["output"]`` is the value that the function
+returned, ``output["files"]`` the files that it wrote. The methods of :class:`PrefabResult`
+hide this.
 
 Source: the Gateway wire page.
 """
@@ -30,11 +31,21 @@ class StreamEventType(StrEnum):
     ERROR = "error"
 
 
+__all__ = [
+    "BatchResult",
+    "CallStatus",
+    "PrefabCall",
+    "PrefabInfo",
+    "PrefabResult",
+    "StreamEvent",
+    "StreamEventType",
+]
+
 _STATUSES = {str(status): status for status in CallStatus}
 _TYPES = {str(kind): kind for kind in StreamEventType}
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrefabCall:
     """One call: of a function of a version of a prefab.
 
@@ -49,8 +60,41 @@ class PrefabCall:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Sequence[str]] | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the call as it is sent; ``files`` is left out if there are none."""
+        inputs: dict[str, Any] = {"parameters": self.parameters}
+        if self.files:
+            inputs["files"] = self.files
+        return {
+            "prefab_id": self.prefab_id,
+            "version": self.version,
+            "function_name": self.function_name,
+            "inputs": inputs,
+        }
 
-@dataclass(frozen=True)
+    @classmethod
+    def from_dict(cls, call: Mapping[str, Any]) -> Self:
+        """Return the call of a dictionary as ``to_dict`` makes it.
+
+        ``parameters`` and ``files`` may also be beside ``prefab_id``, as in the constructor.
+
+        Raises:
+            ValueError: A key is missing.
+        """
+        inputs = call.get("inputs") or call
+        try:
+            return cls(
+                call["prefab_id"],
+                call["version"],
+                call["function_name"],
+                inputs.get("parameters") or {},
+                inputs.get("files"),
+            )
+        except KeyError as error:
+            raise ValueError(f"the call has no {error}") from None
+
+
+@dataclass
 class PrefabResult:
     """What has become of one call.
 
@@ -138,7 +182,7 @@ class PrefabResult:
         return result.get(key) if isinstance(result, dict) else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchResult:
     """What has become of a batch; ``results`` in the order of its calls."""
 
@@ -152,7 +196,7 @@ class BatchResult:
         results = [PrefabResult.of(each, job_id) for each in answer["results"]]
         succeeded = all(result.is_success() for result in results)
         fallback = CallStatus.SUCCESS if succeeded else CallStatus.FAILED
-        return cls(job_id, answer.get("status", fallback), results)
+        return cls(job_id, answer.get("status") or fallback, results)
 
     @classmethod
     def alone(cls, result: PrefabResult) -> Self:
@@ -167,7 +211,7 @@ class BatchResult:
         return [result for result in self.results if not result.is_success()]
 
 
-@dataclass(frozen=True)
+@dataclass
 class StreamEvent:
     """One event of a streamed run. A type that is not known here stays the text that came."""
 
@@ -175,12 +219,13 @@ class StreamEvent:
     data: Any = None
 
     @classmethod
-    def of(cls, event: Mapping[str, Any]) -> Self:
-        kind = event["type"]
-        return cls(_TYPES.get(kind, kind), event.get("data"))
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the event of a dictionary; without a ``type`` it is a piece of content."""
+        kind = data.get("type") or StreamEventType.CONTENT
+        return cls(_TYPES.get(kind, kind), data.get("data"))
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrefabInfo:
     """A prefab as it is listed: its newest version.
 
