@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from beray.cli import output
+from beray.retraction import ends_attempt, is_piece, retracted_range
 from beray.text import one_line
 
 LONGEST_BRIEF: Final = 200
@@ -31,9 +32,16 @@ class Lines:
         self._call: tuple[str, list[str]] | None = None
         self._asides: dict[str, str] = {}
         self._called = False
+        self._said_from: int | None = None
+        """``seq`` of the first text of the answer that can be retracted."""
 
     def event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
+        if (span := retracted_range(event)) is not None:
+            self._retract(span[0], str(event.get("text", "")))
+            return
+        if ends_attempt(event):
+            self._said_from = None
         if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
             self._tool_call(event)
             return
@@ -54,6 +62,9 @@ class Lines:
                 # What is said behind a tool call is another paragraph.
                 self._called = False
                 self._flow.end_line()
+            if self._said_from is None and is_piece(event):
+                self._said_from = int(event.get("seq", 0))
+                self._flow.mark()
             self._flow.write(str(event.get("text", "")))
 
     def note(self, text: str) -> None:
@@ -63,6 +74,16 @@ class Lines:
         self._end_tool_call()
         self._end_asides()
         self._flow.finish()
+
+    def _retract(self, first: int, text: str) -> None:
+        """Remove what was shown of a broken answer; where that is impossible, say it."""
+        self._call = None
+        self._asides.pop("thinking", None)
+        said_from, self._said_from = self._said_from, None
+        if said_from is None or (said_from >= first and self._flow.erase()):
+            return
+        self._flow.end_line()
+        self._flow.write(text)
 
     def _aside(self, source: str, text: str) -> None:
         """Say the whole lines of a tool's output, or of a thought, and keep the rest."""
