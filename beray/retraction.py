@@ -37,7 +37,7 @@ def retracted_range(event: object) -> tuple[int, int] | None:
 def retracted_count(event: object) -> int:
     """Return how many of the messages before it an agent's message retracts; 0 for none."""
     count = field(event, "retracts")
-    return count if type(count) is int and count > 0 else 0  # True is no number
+    return count if type(count) is int and count > 0 else 0  # not a bool
 
 
 def is_piece(event: object) -> bool:

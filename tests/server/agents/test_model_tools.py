@@ -410,10 +410,10 @@ async def test_a_sink_that_refuses_ends_the_run_with_its_own_error(tmp_path: Pat
     bench = await Bench.make(tmp_path, [("run_command", {"command": "yes"})], "done")
     emit = bench.sink.emit
 
-    async def bounded(event: Any) -> None:
+    async def bounded(event: Any, count: int = 1) -> None:
         if bench.sink.text(SHELL):
             raise TooMuch
-        await emit(event)
+        await emit(event, count)
 
     bench.sink.emit = bounded  # type: ignore[method-assign]
     with pytest.raises(TooMuch):
