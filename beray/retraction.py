@@ -12,6 +12,7 @@ Source: docs/wire.md, "Retracted text".
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
@@ -36,12 +37,17 @@ def retracted_range(event: object) -> tuple[int, int] | None:
 def retracted_count(event: object) -> int:
     """Return how many of the messages before it an agent's message retracts; 0 for none."""
     count = field(event, "retracts")
-    return count if type(count) is int and count > 0 else 0  # True is no number
+    return count if type(count) is int and count > 0 else 0  # not a bool
 
 
 def is_piece(event: object) -> bool:
     """Return whether an event is one that can be retracted."""
     return field(event, "type") in _PIECES and field(event, "source", "main") in _SOURCES
+
+
+def ends_attempt(event: object) -> bool:
+    """Return whether nothing before an event can be retracted after it."""
+    return field(event, "type") in _BOUNDARIES
 
 
 def without_retracted(events: Iterable[E]) -> Iterator[E]:
@@ -53,23 +59,27 @@ def without_retracted(events: Iterable[E]) -> Iterator[E]:
     Args:
         events: Events of a task as dictionaries, or messages of an agent.
     """
-    waiting: list[E] = []
+    waiting: deque[E] = deque()
     for event in events:
         if (span := retracted_range(event)) is not None:
             first, last = span
-            waiting = [
+            waiting = deque(
                 one
                 for one in waiting
                 if not (is_piece(one) and first <= field(one, "seq", 0) <= last)
-            ]
+            )
         elif count := retracted_count(event):
-            before, retracted = waiting[:-count], waiting[-count:]
-            waiting = [*before, *(one for one in retracted if not is_piece(one))]
+            kept = len(waiting) - count
+            waiting = deque(
+                one for index, one in enumerate(waiting) if index < kept or not is_piece(one)
+            )
         else:
             waiting.append(event)
-        if field(event, "type") in _BOUNDARIES:
+        if ends_attempt(event):
             yield from waiting
-            waiting = []
+            waiting.clear()
+        while waiting and not is_piece(waiting[0]):
+            yield waiting.popleft()
     yield from waiting
 
 

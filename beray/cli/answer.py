@@ -17,6 +17,7 @@ from beray.cli.rendering import Lines, View, called, is_aside, shortened
 from beray.cli.stream_reader import StreamReader
 from beray.cli.watching import Told
 from beray.exceptions import BeRayException
+from beray.retraction import ends_attempt, retracted_range, without_retracted
 from beray.schema import Task
 from beray.streaming import StreamState
 
@@ -131,7 +132,11 @@ class Spoken(Lines):
 
     def event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
-        if kind == "USER_MESSAGE":
+        if ends_attempt(event):
+            self._said_from = None  # also where the event is shown here
+        if retracted_range(event) is not None:
+            super().event(event)
+        elif kind == "USER_MESSAGE":
             if self._history:
                 self._end()
                 self._flow.end_line()
@@ -167,6 +172,10 @@ class Spoken(Lines):
     def finish(self) -> None:
         self._end_calls()
         super().finish()
+
+    def _retract(self, first: int, text: str) -> None:
+        self._calls.clear()
+        super()._retract(first, text)
 
     def _end(self) -> None:
         self._end_tool_call()
@@ -212,7 +221,7 @@ def markdown_suits(environ: Mapping[str, str] = os.environ) -> bool:
 def told(events: Iterable[Mapping[str, Any]], view: View) -> None:
     """Show what was said before."""
     try:
-        for event in events:
+        for event in without_retracted(events):
             view.event(event)
     finally:
         view.finish()

@@ -42,11 +42,35 @@ class MarkdownFlow(output.Flow):
         self._begun = False
         """Whether something stands above the open block, which a gap sets it apart from."""
         self._look_at = 0.0
+        self._marked: tuple[int, bool] | None = None
+        """Width of the terminal and ``_begun`` at ``mark``; None if there is nothing to erase."""
+        self._printed = 0
+        """Rows that were printed for good since ``mark``."""
         self._live: Live | None = None
         self._left = threading.Event()
         self._unpainted = False
         # Of two that write at once, one would move the cursor for what the other has painted.
         self._writing = threading.RLock()
+
+    def mark(self) -> None:
+        self._end_block()
+        self._printed = 0
+        self._marked = (self._console.width, self._begun)
+
+    def erase(self) -> bool:
+        marked, self._marked = self._marked, None
+        width, height = self._console.size
+        # A row that has left the screen cannot be removed.
+        if marked is None or marked[0] != width or self._printed >= height - 1:
+            return False
+        with self._writing:
+            self._held = self._open = ""
+            self._close()
+            if self._printed:
+                self._console.file.write(f"\r\x1b[{self._printed}A\x1b[J")
+                self._console.file.flush()
+            self._begun = marked[1]
+        return True
 
     def literal(self, wanted: bool) -> None:
         """Show what follows as it is, or as Markdown."""
@@ -63,6 +87,8 @@ class MarkdownFlow(output.Flow):
 
     def note(self, text: str) -> None:
         self._end_block()
+        if output.is_terminal(sys.stderr):
+            self._marked = None
         super().note(text)
 
     def end_line(self) -> None:
@@ -76,6 +102,7 @@ class MarkdownFlow(output.Flow):
     def _write(self, text: str) -> None:
         if self._literal:
             if text:
+                self._marked = None
                 self._close()
             super()._write(text)
         elif text:
@@ -105,7 +132,11 @@ class MarkdownFlow(output.Flow):
         self._show(_Block(self._open, gap=self._begun, last_lines=True))
         if finished.strip():
             # Printing paints what is open below it, too.
-            self._console.print(_Block(finished, gap=gap), end="")
+            self._print(_Block(finished, gap=gap))
+
+    def _print(self, block: _Block) -> None:
+        self._console.print(block, end="")
+        self._printed += block.rows
 
     def _show(self, shown: _Block | Text) -> Live:
         """Have ``shown`` at the end, in the place of what was there, before long."""
@@ -151,7 +182,7 @@ class MarkdownFlow(output.Flow):
                 live.update(_Block("", gap=False))
                 live.stop()
             if rest.strip():
-                self._console.print(_Block(rest, gap=self._begun), end="")
+                self._print(_Block(rest, gap=self._begun))
             self._begun = False
 
 
@@ -164,6 +195,11 @@ class _Block:
         self._last_lines = last_lines
         self._for: tuple[int, int] | None = None
         self._lines: list[list[Segment]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows that it had when it was printed."""
+        return len(self._lines)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         size = (options.max_width, options.size.height)

@@ -157,6 +157,35 @@ class Flow:
         self._held = ""
         self._redraws = redraws and not (is_terminal(sys.stdout) and is_dumb())
         self._in_line = False
+        self._since: list[str] | None = None
+        """What was written since ``mark``; None if it cannot be erased."""
+        self._columns = 0
+
+    def mark(self) -> None:
+        """Remember this place, in order to ``erase`` what follows."""
+        self._release()
+        can_erase = is_terminal(sys.stdout) and not is_dumb()
+        self._since = [] if can_erase and not self._in_line else None
+        self._columns = shutil.get_terminal_size().columns
+
+    def erase(self) -> bool:
+        """Remove what was written since ``mark`` from the terminal.
+
+        Returns False, and changes nothing, if stdout is no terminal, or if not all of it is on
+        the screen below the mark.
+        """
+        written, self._since = self._since, None
+        size = shutil.get_terminal_size()
+        if written is None or size.columns != self._columns:
+            return False
+        rows = _rows_above("".join(written), size.columns)
+        if rows is None or rows >= size.lines:
+            return False
+        self._held = ""
+        sys.stdout.write("\r" + (f"\x1b[{rows}A" if rows else "") + "\x1b[J")
+        sys.stdout.flush()
+        self._in_line = False
+        return True
 
     def write(self, text: str) -> None:
         text = self._held + text
@@ -169,6 +198,8 @@ class Flow:
         self._release()
         if self._in_line and is_terminal(sys.stdout) and is_terminal(sys.stderr):
             self._write("\n")
+        if is_terminal(sys.stderr):
+            self._since = None
         note(text)
 
     def end_line(self) -> None:
@@ -197,6 +228,19 @@ class Flow:
             sys.stdout.flush()
             if shown:
                 self._in_line = not shown.endswith("\n")
+            if self._since is not None:
+                self._since.append(shown)
+
+
+def _rows_above(text: str, columns: int) -> int | None:
+    """Return how many rows above the cursor ``text`` begins; None if that is unknown."""
+    from rich.cells import cell_len
+
+    if "\r" in text or "\x1b" in text or ("\t" in text and not text.isascii()):
+        return None
+    *lines, last = (cell_len(line.expandtabs()) for line in text.split("\n"))
+    above = sum(max(1, -(-cells // columns)) for cells in lines)
+    return above + max(0, -(-last // columns) - 1)
 
 
 def discard_stdout() -> None:

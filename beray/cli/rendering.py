@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from beray.cli import output
 from beray.cli.parallel_calls import ParallelCalls
+from beray.retraction import ends_attempt, is_piece, retracted_range
 from beray.text import one_line
 
 LONGEST_BRIEF: Final = 200
@@ -34,9 +35,16 @@ class Lines:
         """Unfinished lines by source and ``call_id``."""
         self._parallel = ParallelCalls()
         self._called = False
+        self._said_from: int | None = None
+        """``seq`` of the first text of the answer that can be retracted."""
 
     def event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
+        if (span := retracted_range(event)) is not None:
+            self._retract(span[0], str(event.get("text", "")))
+            return
+        if ends_attempt(event):
+            self._said_from = None
         if kind == "AGENT_EVENT_TOOL_CALL_CHUNK":
             self._tool_call(event)
             return
@@ -66,6 +74,9 @@ class Lines:
                 # What is said behind a tool call is another paragraph.
                 self._called = False
                 self._flow.end_line()
+            if self._said_from is None and is_piece(event):
+                self._said_from = int(event.get("seq", 0))
+                self._flow.mark()
             self._flow.write(str(event.get("text") or ""))
 
     def note(self, text: str) -> None:
@@ -75,6 +86,16 @@ class Lines:
         self._end_tool_call()
         self._end_asides()
         self._flow.finish()
+
+    def _retract(self, first: int, text: str) -> None:
+        """Remove what was shown of a broken answer; where that is impossible, say it."""
+        self._call = None
+        self._asides = {key: rest for key, rest in self._asides.items() if key[0] != "thinking"}
+        said_from, self._said_from = self._said_from, None
+        if said_from is None or (said_from >= first and self._flow.erase()):
+            return
+        self._flow.end_line()
+        self._flow.write(text)
 
     def _aside(self, source: str, call_id: str, text: str) -> None:
         """Write the whole lines of a tool's output, or of a thought, and keep the rest."""

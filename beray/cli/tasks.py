@@ -20,6 +20,7 @@ from beray.cli.rendering import JsonLines, Lines, View, brief, with_reason
 from beray.cli.watching import AllTasks, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
+from beray.retraction import without_retracted
 from beray.schema import Task, TaskEvent, goal_of
 from beray.text import one_line, printable
 
@@ -247,7 +248,7 @@ def show(
             output.json_line(_with_all_events(task, earlier))
             return
         _show_facts(task)
-        for event in chain(earlier, task.get("events", ())):
+        for event in without_retracted(chain(earlier, task.get("events", ()))):
             seq, kind = str(event.get("seq", "")), str(event.get("type", ""))
             output.line(
                 f"{output.cell(seq):>6}  {output.cell(kind.removeprefix('AGENT_EVENT_')):<16}  "

@@ -1,4 +1,4 @@
-"""History of a chat for its language model, on disk as it is produced.
+"""History of a chat for its language model, written to disk while it is produced.
 
 The history is a file of JSON lines, to which records are only appended. Beside it, a second file
 has the text of the answer that is being streamed, because that text grows in small pieces and is

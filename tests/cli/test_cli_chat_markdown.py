@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 
 import pytest
@@ -15,29 +14,7 @@ from rich.markdown import Markdown
 
 from beray.cli import markdown_stream
 from beray.cli.markdown_stream import MarkdownFlow
-
-
-class Screen(io.StringIO):
-    """A terminal: it keeps all that is written, and what stands on it in the end."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def lines(self) -> list[str]:
-        """What a terminal shows of it, without its colours."""
-        lines, row = [""], 0
-        for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", self.getvalue()):
-            if part == "\n":
-                row += 1
-                lines += [""] * (row + 1 - len(lines))
-            elif part.endswith("A") and part[0] == "\x1b":
-                row -= int(part[2:-1] or 1)
-                assert row >= 0, "above the first line"
-            elif part == "\x1b[2K":
-                lines[row] = ""
-            elif part[0] not in "\x1b\r":
-                lines[row] += part
-        return [line.rstrip() for line in lines]
+from tests.cli.cli_screen import Screen
 
 
 @pytest.fixture

@@ -119,6 +119,32 @@ def test_a_filter_shows_the_same_however_the_log_was_read(words: str) -> None:
     assert shown(sieve) == expected
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_a_filter_finds_nothing_in_what_was_retracted(size: int) -> None:
+    retraction = text("It starts again.") | {"retracts": [3, 5]}
+    log = numbered(
+        [output("needle 1\n"), ERROR, text("a needle"), ERROR, text("another needle"), retraction,
+         text("the needle"), ERROR, output("x\n")], 0,
+    )  # fmt: skip
+    query = queries.filtering("needle")
+
+    def found(sieve: Sieve) -> list[str]:
+        return [line for line in shown(sieve) if "needle" in line]
+
+    whole = Window()
+    whole.append(log)
+    assert found(Sieve(query, whole)) == ["needle 1", "the needle"]
+    sieve = Sieve(query, Window())
+    for start in range(0, len(log), size):
+        sieve.append(log[start : start + size])
+    assert found(sieve) == ["needle 1", "the needle"]
+    end = Window(4)
+    end.append(log[4:])
+    sieve = Sieve(query, end)
+    sieve.prepend(blocks_before(log[: sieve.first], sieve.begin))
+    assert found(sieve) == ["needle 1", "the needle"]
+
+
 def test_a_filter_that_lets_everything_through_stays_flat() -> None:
     window = Window()
     sieve = Sieve(queries.filtering("line"), window)

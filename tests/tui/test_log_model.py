@@ -247,7 +247,43 @@ def test_the_narrowest_view_lays_out_everything(width: int) -> None:
     assert rows(made(events), width) and rows(made(events), width, unfolded=True)
 
 
+def test_a_broken_answer_is_removed_and_what_is_beside_it_stays() -> None:
+    events = [
+        text("before"),
+        result("a", 1),
+        text("hm", "thinking"),
+        text("The ans"),
+        event("AGENT_EVENT_SEND_FILE", path="out.txt"),
+        text("wer is 4"),
+        call("wrong", "{}"),
+        text("It starts again.") | {"retracts": [3, 7]},
+        text("The answer is 42."),
+    ]
+    assert shown(*events) == ["before", "a  1", "out.txt", "The answer is 42."]
+    window = Window(5)
+    window.append(list(enumerate(events, 1))[5:])
+    assert [block.text for block in window.blocks] == ["The answer is 42."]
+    window.prepend(list(enumerate(events, 1))[:5])
+    same(window.blocks, made(events))
+
+
 # Any events, in any groups
+
+RETRACTION = text("It starts again.")
+
+
+def with_spans(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Have each ``RETRACTION`` retract what was said since the last result, error or retraction."""
+    found: list[dict[str, Any]] = []
+    first = 1
+    for number, one in enumerate(events, 1):
+        if one is RETRACTION:
+            one = one | ({"retracts": [first, number - 1]} if first < number else {})
+        if "retracts" in one or one["type"] in ("AGENT_EVENT_TOOL_RESULT", "ERROR"):
+            first = number + 1
+        found.append(one)
+    return found
+
 
 WORDS = st.text(st.sampled_from("ab \n`*#->1.\t\r\x1b[|é日"), max_size=30)
 CALL_IDS = st.sampled_from(["", "1", "2"])
@@ -258,9 +294,10 @@ EVENTS = st.lists(
         st.builds(result, st.sampled_from(["a", "b"]), WORDS, CALL_IDS),
         st.builds(lambda path: event("AGENT_EVENT_SEND_FILE", path=path), WORDS),
         st.builds(lambda words: event("ERROR", code="C", details=words), WORDS),
+        st.just(RETRACTION),
     ),
     max_size=40,
-)
+).map(with_spans)
 
 
 def same(blocks: Sequence[Block], others: Sequence[Block]) -> None:

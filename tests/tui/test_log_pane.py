@@ -198,3 +198,18 @@ async def test_resizing_keeps_the_place() -> None:
         await pilot.press("end")
         await pilot.resize_terminal(100, 30)
         await until_shown(pilot, "line 400")
+
+
+async def test_a_broken_answer_leaves_the_screen_when_it_starts_again() -> None:
+    async with log_of([text("before\n") | {"seq": 1}, result("look", 1) | {"seq": 2}]) as (
+        pilot,
+        _,
+    ):
+        pane = log_app(pilot).pane
+        pane.take([text("The answer ") | {"seq": 3}, text("is 4") | {"seq": 4}])
+        await until_shown(pilot, "The answer is 4")
+        retraction = text("It starts again.") | {"seq": 5, "retracts": [3, 4]}
+        pane.take([retraction, text("The answer is 42.") | {"seq": 6}])
+        await until_shown(pilot, "before", "The answer is 42.")
+        assert "It starts again" not in screen(pilot)
+        assert screen(pilot).count("The answer") == 1

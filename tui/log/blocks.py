@@ -6,11 +6,12 @@ arguments and results, which are made so where they are shown.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from beray.retraction import retracted_range
 from beray.text import one_line, printable
 from tui.log import words
 from tui.log.flow import START, Context, Cutter, Flow, Gate, Kind
@@ -23,6 +24,8 @@ _COLUMNS: Final = 80
 _DESCRIPTION: Final = 120
 """Characters that describe a call where its output is not right after it."""
 _MOST_CALLS: Final = 32
+_RETRACTABLE: Final = frozenset({"", "main", "thinking"})
+"""Sources whose pieces can be retracted; no source is ``main``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -120,6 +123,30 @@ def _add_text(block: Block, part: str) -> None:
     block.offsets[gone:] = [kept] * (len(block.offsets) - gone)
 
 
+def is_retracted(block: Block, first: int, last: int) -> bool:
+    """Return whether a block is a piece of an answer that begins in a retracted range."""
+    is_piece = block.kind in (Kind.TEXT, Kind.OUTPUT, Kind.CALL) and block.source in _RETRACTABLE
+    return is_piece and first <= block.first <= last
+
+
+def retract(blocks: list[Block], first: int, last: int) -> None:
+    """Remove from ``blocks`` what the events ``first`` to ``last`` have of a broken answer."""
+    index = bisect_left(blocks, first, key=lambda block: block.last)
+    if index < len(blocks) and blocks[index].first < first:
+        _cut_off(blocks[index], first)
+    blocks[index:] = [block for block in blocks[index:] if not is_retracted(block, first, last)]
+
+
+def _cut_off(block: Block, number: int) -> None:
+    """Remove the text that came with event ``number`` and those after it."""
+    if block.kind not in (Kind.TEXT, Kind.OUTPUT) or block.source not in _RETRACTABLE:
+        return
+    block.text = block.text[: block.offset_of(number)]
+    del block.offsets[number - block.first :]
+    block.last = number - 1
+    block.version += 1
+
+
 class Builder:
     """Makes blocks of events, one after another.
 
@@ -143,6 +170,12 @@ class Builder:
     def feed(self, event: Mapping[str, Any], number: int, left: int | None = None) -> None:
         """Take one event, or only the last ``left`` characters of its text."""
         kind = event.get("type", "")
+        if (span := retracted_range(event)) is not None:
+            self._end_flow()
+            self._calls = 0
+            self._open_calls.clear()
+            retract(self.blocks, *span)
+            return
         if kind == "AGENT_EVENT_TEXT_CHUNK":
             self._text(event, number, left)
             return

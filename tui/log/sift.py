@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tui.log.blocks import Block, Builder
+from beray.retraction import retracted_range
+from tui.log.blocks import Block, Builder, is_retracted
 from tui.log.flow import Context, Kind
 from tui.log.query import Query, text_of
 from tui.log.window import MOST_WEIGHT, Numbered, Window
@@ -85,6 +86,8 @@ class Sieve:
         """The number of the last event that was read."""
         self._hits: list[_Hit] = []
         self._weight = 0
+        self._spans: list[tuple[int, int]] = []
+        """What the events that were read retract: earlier ones may be read later."""
         self._notes: dict[tuple[str, int], Block] = {}
         self._resume(first)
         self.append(window.events)
@@ -110,10 +113,22 @@ class Sieve:
             if number > self.last:
                 self._builder.feed(event, number, self._left)
                 self.last, self._left = number, None
+                if (span := retracted_range(event)) is not None:
+                    self._retract(span)
         closed = self._builder.blocks[:-1]
         del self._builder.blocks[:-1]
         for block in closed:
             self._read(block)
+
+    def _retract(self, span: tuple[int, int]) -> None:
+        """Remove the matches in a broken answer."""
+        self._spans.append(span)
+        self._hits = [hit for hit in self._hits if not is_retracted(hit.block, *span)]
+        self._weight = sum(hit.weight for hit in self._hits)
+        if self._hits and (after := self._hits[-1].following) and is_retracted(after, *span):
+            self._hits[-1].following = None
+        if self._previous is not None and is_retracted(self._previous, *span):
+            self._previous = None
 
     def _read(self, block: Block) -> None:
         if self._previous is not None and self._hits and self._hits[-1].block is self._previous:
@@ -129,6 +144,8 @@ class Sieve:
         hits: list[_Hit] = []
         previous: Block | None = None
         for block in blocks:
+            if any(is_retracted(block, *span) for span in self._spans):
+                continue
             if hits and hits[-1].block is previous:
                 hits[-1].following = block
             hit = self._hit(block, previous)

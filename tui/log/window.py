@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from tui.log.blocks import Block, Builder
+from beray.retraction import retracted_range
+from tui.log.blocks import Block, Builder, retract
 
 MOST_EVENTS: Final = 4000
 MOST_WEIGHT: Final = 8000
@@ -112,10 +113,17 @@ class Window:
                 if same.context == made.context and same.kind is made.kind:
                     self.blocks[:index] = builder.blocks[:-1]
                     joined = True
+                    self._retract()
                     break
         if not joined:
             self._builder = builder
         self.events[:0] = events
+
+    def _retract(self) -> None:
+        """Remove what our events retract of blocks that were made of earlier ones."""
+        for _, event in self.events:
+            if (span := retracted_range(event)) is not None:
+                retract(self.blocks, *span)
 
     def drop_top(self) -> None:
         """Let the oldest events go, until it is small enough."""

@@ -7,6 +7,7 @@ import codecs
 import errno
 import re
 from asyncio.subprocess import Process
+from collections import deque
 from typing import Final
 
 from pydantic import JsonValue
@@ -20,6 +21,8 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
+from beray.retraction import retracted_count
+from beray.server.event_places import MOST_PLACES
 from beray.server.runners import agent_homes, programs
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
@@ -168,6 +171,9 @@ class _Said:
         self._sink = sink
         self._job = job
         self._paths = paths
+        self._emitted = 0
+        self._events: deque[int] = deque(maxlen=MOST_PLACES)
+        """Numbers of the program's events among those that were emitted."""
 
     async def listen(self, stream: asyncio.StreamReader) -> None:
         lines = OutputLines()
@@ -199,13 +205,28 @@ class _Said:
             if path is None:
                 await self._say(line, "main")
             else:
-                await self._sink.emit(event.model_copy(update={"path": path}))
+                await self._emit(event.model_copy(update={"path": path}), of_program=True)
         else:
-            await self._sink.emit(event)
+            await self._emit(self._with_count(event), of_program=True)
+
+    def _with_count(self, event: Event) -> Event:
+        """Return an event whose ``retracts`` counts what was emitted, such as text on stderr."""
+        count = retracted_count(event)
+        if not count:
+            return event
+        known = count <= len(self._events)
+        emitted = self._emitted - self._events[-count] + 1 if known else 0
+        return event.model_copy(update={"retracts": emitted})
+
+    async def _emit(self, event: Event, *, of_program: bool = False) -> None:
+        self._emitted += 1
+        if of_program:
+            self._events.append(self._emitted)
+        await self._sink.emit(event)
 
     async def _say(self, text: str, source: str) -> None:
         if text:
-            await self._sink.emit(MsgEventTextChunk(text=text, source=source))
+            await self._emit(MsgEventTextChunk(text=text, source=source))
 
     def _existing(self, path: str) -> str | None:
         """The path of a file, from the work_dir down; ``None`` where there is no such file."""

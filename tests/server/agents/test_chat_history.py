@@ -195,6 +195,49 @@ def test_of_calls_side_by_side_the_finished_one_keeps_its_result(
     assert sent[5:] == [("user", "go on")]
 
 
+def test_what_a_provider_rejects_is_not_sent(bench: Bench, client: BeRayClient) -> None:
+    cut = Call("run_command", '{"command": "touch ma')
+    length = "max_tokens" if bench.api == "anthropic" else "length"
+    bench.script += [
+        Reply(text=["I do."], calls=[cut], finish=length),
+        Reply(text=[" "]),
+        Reply(thinking=["hm"]),
+        Reply(text=["\n", "more"], stall_after=1),
+        Reply(text=["done"]),
+    ]
+    assert bench.answer(client, "one")[-1]["reason"] == "truncated"
+    assert bench.answer(client, "two")[-1]["reason"] == "empty"
+    assert bench.answer(client, "three")[-1]["reason"] == "empty"
+    task = client.send_chat_message("chat", "four")
+    bench.events(client, task, up_to="\n")
+    client.stop_task(task["id"])
+    bench.events(client, task)
+    assert text(bench.answer(client, "five")) == "done"
+    assert bench.sent() == [
+        ("user", "one"),
+        ("assistant", "I do."),
+        *(("user", words) for words in ("two", "three", "four", "five")),
+    ]
+
+
+def test_a_stop_before_the_next_attempt_leaves_no_retracted_text(
+    bench: Bench, client: BeRayClient
+) -> None:
+    bench.script += [
+        Reply(text=["The answer is 4"], finish=""),
+        Failure(429, headers={"Retry-After": "60"}),
+        Reply(text=["done"]),
+    ]
+    task = client.send_chat_message("chat", "what is it?")
+    for event in client.stream_task_updates(task["id"], last_event_id=str(task["last_seq"])):
+        if event["type"] == "AGENT_EVENT_CUSTOM_UPDATE" and "429" in str(event["payload"]):
+            break
+    client.stop_task(task["id"])
+    bench.events(client, task)
+    bench.answer(client, "go on")
+    assert bench.sent() == [("user", "what is it?"), ("user", "go on")]
+
+
 def test_messages_whose_answers_never_began_are_sent(bench: Bench, client: BeRayClient) -> None:
     bench.script += [Reply(text=["done"]), Reply(text=["again"])]
     task = client.send_chat_message("chat", "my name is Ada")

@@ -227,7 +227,7 @@ async def test_output_without_end_waits_for_the_log(tmp_path: Path) -> None:
 
     class Stuck(Recorder):
         async def emit(self, event: Any, count: int = 1) -> None:
-            await super().emit(event)
+            await super().emit(event, count)
             await asyncio.Event().wait()
 
     work.recorder = Stuck()

@@ -1,4 +1,4 @@
-"""How an answer of a model ended, and which ends are failures of the run.
+"""Ends of a model's answers, and the outcome of each.
 
 ====================  =========================================================================
 end                   outcome
@@ -52,7 +52,7 @@ def is_complete(response: ModelResponse) -> bool:
 
     That is ``finish_reason`` of chat completions, ``stop_reason`` of Anthropic's messages, a
     terminal event of OpenAI's responses, and so on. pydantic-ai assumes "stop" where chat
-    completions lack it. Models that are no service have none.
+    completions lack it. Models without a provider have no marker.
     """
     if response.provider_name is None or response.state == "suspended":
         return True

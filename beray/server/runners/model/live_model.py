@@ -118,7 +118,8 @@ class LiveModel(WrapperModel):
         Raises:
             UnusableAnswer: It ended in a way that is a failure of the run.
         """
-        await self._memory.answered(response)
+        if not is_empty(response):  # which providers reject in a history
+            await self._memory.answered(response)
         require_usable(response, acted=self._acted)
         if is_empty(response):
             payload = {"kind": "note", "message": "The model ended its answer without any text."}
@@ -185,6 +186,7 @@ class LiveModel(WrapperModel):
 
     async def _retract(self, count: int) -> None:
         """Withdraw what was emitted of an attempt that broke off."""
+        self._memory.begin_answer()
         chunk = {"text": RESTART, "retracts": count}
         await self._sink.emit(MsgEventTextChunk.model_validate(chunk))
 

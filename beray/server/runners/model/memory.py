@@ -92,8 +92,7 @@ class Memory:
         Raises:
             SinkFailed: It cannot be saved.
         """
-        if response.parts:
-            await self._append("message", response)
+        await self._append("message", response)
 
     async def returned(self, result: ToolReturnPart) -> None:
         """Record the result of one tool.
@@ -150,7 +149,8 @@ def _message(record: Record) -> ModelMessage | None:
         case {"kind": "user", "text": str(text)}:
             return ModelRequest(parts=[UserPromptPart(text)])
         case {"kind": "text", "text": str(text)}:
-            return ModelResponse(parts=[TextPart(text)])
+            # Providers reject blank texts.
+            return ModelResponse(parts=[TextPart(text)]) if text.strip() else None
         case {"kind": "message" | "result", "message": message}:
             try:
                 # As JSON: binary contents are validated in another way as Python objects.

@@ -112,7 +112,7 @@ def _of_object(body: dict[Any, Any], depth: int) -> str:
     # An item of a validation error names the field.
     if said and isinstance(body.get("msg"), str) and isinstance(body.get("loc"), list | tuple):
         said = f"{'.'.join(map(str, body['loc']))}: {said}"
-    # A router passes on what the provider behind it has answered.
+    # A router passes on the answer of the provider that it has called.
     metadata = body.get("metadata")
     raw = message_of(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""
     return ": ".join(dict.fromkeys(filter(None, (said, raw))))
