@@ -17,10 +17,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from beray import staging
+from beray import file_modes, staging
 from beray.exceptions import TransferError
 from beray.files import BLOCK_BYTES, Transfer, write_all
 from beray.members import Member, checked
@@ -31,6 +32,7 @@ MAX_BYTES: Final = 16 * 1024**3
 # The decompressors of zipfile unpack all that they are given, however much becomes of it.
 _BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNBOUNDED_BLOCK_BYTES: Final = 4096
+_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
 _BROKEN: Final = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -53,9 +55,16 @@ def unpack(
     *,
     overwrite: bool = False,
     max_bytes: int = MAX_BYTES,
+    owner_access: bool = False,
     transfer: Transfer | None = None,
 ) -> Path:
     """Unpack ``archive`` into ``folder``, which is made if it is not there.
+
+    New files and folders get their permission bits without those of the umask. Where the archive
+    does not state them, a file that is replaced keeps its own.
+
+    Args:
+        owner_access: whether the owner may read and write everything, whatever the archive states.
 
     Raises:
         TransferError: the archive is broken, would unpack to more than ``max_bytes``, or
@@ -76,9 +85,31 @@ def unpack(
         places = [target / member.path for member in members if not member.is_folder]
         refuse_existing(*places, overwrite=overwrite)
         with staging.beside(target) as fresh:
-            _extract(opened, members, fresh, max_bytes, handle)
+            modes = _Modes(current_umask(fresh.parent), owner_access)
+            _extract(opened, members, fresh, max_bytes, modes, handle)
+            new = [m for m in members if m.is_folder and not os.path.lexists(target / m.path)]
             staging.move(fresh, target, members, handle, overwrite=overwrite)
+        # The deepest first, after all files: a folder without write access takes none.
+        for member in sorted(new, key=lambda member: member.path, reverse=True):
+            if (mode := modes.of(member)) is not None:
+                with staging.writing(target / member.path):
+                    file_modes.set_directory(target / member.path, mode)
     return target
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """Decides the permission bits of what is unpacked."""
+
+    mask: int
+    owner_access: bool
+
+    def of(self, member: Member) -> int | None:
+        """Return the permission bits of a member; ``None`` for those of any new one."""
+        if member.mode is None:
+            return None
+        least = (stat.S_IRWXU if member.is_folder else _OWNER) if self.owner_access else 0
+        return member.mode & ~self.mask | least
 
 
 def refuse_unusable(target: str | os.PathLike[str]) -> None:
@@ -105,11 +136,11 @@ def _extract(
     members: list[Member],
     fresh: Path,
     max_bytes: int,
+    modes: _Modes,
     transfer: Transfer,
 ) -> None:
     """Write all members below ``fresh``, which is empty and nobody else's."""
     total = sum(member.info.file_size for member in members)
-    mask = current_umask(fresh.parent)
     made = {fresh}
     done = 0
     transfer.advance(0, total)
@@ -140,8 +171,8 @@ def _extract(
                 # Nothing of an empty file can be lost, and thousands of them take long.
                 if file.tell():
                     os.fsync(file.fileno())
-                if os.name == "posix" and member.info.external_attr >> 16 & stat.S_IXUSR:
-                    os.fchmod(file.fileno(), 0o777 & ~mask)
+                if (mode := modes.of(member)) is not None:
+                    file_modes.set_open(file.fileno(), mode)
         finally:
             with staging.writing(place):
                 file.close()

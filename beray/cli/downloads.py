@@ -11,13 +11,14 @@ from typing import Final
 
 import requests
 
+from beray import file_modes
 from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import InvalidResponseError
 from beray.local_names import LocalNames, local_path
-from beray.partial import refuse_existing
+from beray.partial import current_umask, refuse_existing
 from beray.schema import FileItem
 
 _BLOCK_BYTES: Final = 64 * 1024
@@ -25,9 +26,14 @@ _BLOCK_BYTES: Final = 64 * 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """The local folders to make, and the files of the work_dir with their local places."""
+    """The local folders to make, and the files of the work_dir with their local places.
+
+    Attributes:
+        modes: the permission bits of folders, where the server states them.
+    """
 
     folders: list[Path]
+    modes: dict[Path, int]
     files: list[tuple[str, Path]]
 
 
@@ -39,6 +45,7 @@ def plan(items: list[FileItem], folder: Path) -> Plan:
             same as another one on this file system.
     """
     folders, files = [folder], []
+    modes: dict[Path, int] = {}
     names = LocalNames()
     for item in items:
         path = item.get("path", item["name"])
@@ -50,23 +57,32 @@ def plan(items: list[FileItem], folder: Path) -> Plan:
             )
         if is_folder:
             folders.append(local)
+            if (mode := file_modes.parsed(item.get("mode"))) is not None:
+                modes[local] = mode
         else:
             files.append((path, local))
-    return Plan(folders, files)
+    return Plan(folders, modes, files)
 
 
 def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overwrite: bool) -> None:
     """Make the folders and download the files, each whole or not at all.
 
+    New folders get their permission bits without those of the umask, once all is in them.
+
     Raises:
         FileExistsError: files are there, which it names, and nothing was downloaded.
     """
     refuse_existing(*(local for _, local in planned.files), overwrite=overwrite)
+    new = [folder for folder in planned.folders if not folder.exists()]
     for folder in planned.folders:
         folder.mkdir(parents=True, exist_ok=True)
     for path, local in planned.files:
         local.parent.mkdir(parents=True, exist_ok=True)
         client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+    mask = current_umask(planned.folders[0])
+    for folder in sorted(new, reverse=True):
+        if (mode := planned.modes.get(folder)) is not None:
+            file_modes.set_directory(folder, mode & ~mask)
 
 
 def to_stdout(response: requests.Response, what: str) -> None:

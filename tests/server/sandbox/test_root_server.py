@@ -248,7 +248,7 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     server.stop()
     # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
     monkeypatch.setattr(Writer, "discard", lambda _self: None)
-    monkeypatch.setattr(Writer, "_unmake", lambda _self, _depth: None)
+    monkeypatch.setattr(writer, "_unmake", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
         killed.setattr(writer, "inherit_owner", _killed_at_the_second())
         with pytest.raises(KeyboardInterrupt):
@@ -332,3 +332,21 @@ def test_a_user_beyond_the_range_is_told(tmp_path: Path, box: Box) -> None:
         failed = Caller.of(server, second).failure(call("main"))
         assert "BERAY_SANDBOX_UIDS=700000-700001" in failed["message"]
         assert second.get_current_user()
+
+
+def test_what_is_uploaded_is_executable_and_writable_for_the_user(
+    root_server: RunningServer, alice: BeRayClient
+) -> None:
+    task = alice.create_task("!./build.sh; touch made/x; rmdir made/empty; ls made", start=False)
+    alice.upload_file(task["id"], "build.sh", "#!/bin/sh\nid -u\n", mode=0o700)
+    alice.create_directory(task["id"], "made/empty", 0o700)
+    folder = work_dir(root_server, task)
+    assert owners(folder) == {(uid_of(alice), uid_of(alice))}
+    alice.start_task(task["id"])
+    events = list(alice.stream_task_updates(task["id"]))
+    # The first word is the uid in the sandbox, which is not that of the host.
+    assert text(events).split()[1:] == ["x"]
+    assert events[-1]["status"] == "COMPLETED"
+    alice.upload_file(task["id"], "build.sh", "changed")
+    status = (folder / "build.sh").stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (uid_of(alice), 0o700)
