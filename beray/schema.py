@@ -296,7 +296,7 @@ class FileItem(TypedDict):
     name: str
     type: Literal["file", "directory"] | str
     path: NotRequired[str]
-    mode: NotRequired[Annotated[str, OR_NULL]]
+    mode: NotRequired[Annotated[str | int, OR_NULL]]
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
     modified_at: NotRequired[Annotated[str, OR_NULL]]
 

@@ -18,7 +18,7 @@ from beray import BeRayClient
 from beray.server import writer
 from beray.server.gateway.prefabs import archives
 from beray.server.sandbox.ownership import inherit_owner
-from beray.server.workspace import open_work_dir
+from beray.server.workspace import Workspace, open_work_dir
 from beray.server.writer import Writer
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
@@ -238,8 +238,13 @@ def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> 
     assert owners(found) == {(uid, uid)}
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [lambda work: work.write("a/b/c/file").commit(), lambda work: work.make_folder("a/b/c/folder")],
+    ids=["file", "folder"],
+)
 def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Workspace], object]
 ) -> None:
     client = server.sign_up()
     task = client.create_task("!true")
@@ -248,11 +253,12 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     server.stop()
     # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
     monkeypatch.setattr(Writer, "discard", lambda _self: None)
+    monkeypatch.setattr(Path, "rmdir", lambda _self: None)
     monkeypatch.setattr(writer, "_unmake", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
         killed.setattr(writer, "inherit_owner", _killed_at_the_second())
         with pytest.raises(KeyboardInterrupt):
-            workspace.write("a/b/c/file").commit()
+            begin(workspace)
     assert owners(found) == {(uid, uid), (0, 0)}
     server.restart()
     assert owners(found) == {(uid, uid)}
