@@ -64,7 +64,7 @@ def unpack(
     does not state them, a file that is replaced keeps its own.
 
     Args:
-        owner_access: whether the owner may read and write everything, whatever the archive states.
+        owner_access: give the user read and write access, whatever the archive states.
 
     Raises:
         TransferError: the archive is broken, would unpack to more than ``max_bytes``, or
@@ -87,13 +87,14 @@ def unpack(
         with staging.beside(target) as fresh:
             modes = _Modes(current_umask(fresh.parent), owner_access)
             _extract(opened, members, fresh, max_bytes, modes, handle)
-            new = [m for m in members if m.is_folder and not os.path.lexists(target / m.path)]
+            folders = {member.path: member for member in members if member.is_folder}
+            new = [path for path in folders if not os.path.lexists(target / path)]
             staging.move(fresh, target, members, handle, overwrite=overwrite)
         # The deepest first, after all files: a folder without write access takes none.
-        for member in sorted(new, key=lambda member: member.path, reverse=True):
-            if (mode := modes.of(member)) is not None:
-                with staging.writing(target / member.path):
-                    file_modes.set_directory(target / member.path, mode)
+        for path in sorted(new, reverse=True):
+            if (mode := modes.of(folders[path])) is not None:
+                with staging.writing(target / path):
+                    file_modes.set_directory(target / path, mode)
     return target
 
 
