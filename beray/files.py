@@ -20,7 +20,7 @@ from typing import BinaryIO, Final
 
 import requests
 
-from beray import digests, retries
+from beray import digests, file_modes, retries
 from beray.body import Body
 from beray.connections import Cancel
 from beray.exceptions import (
@@ -181,6 +181,7 @@ def _receive(partial: Partial, fetch: Fetch, transfer: Transfer, *, verify: bool
     asked = {"Accept-Encoding": "identity"} | headers
     with fetch(asked | (digests.WANTED if verify or headers else {})) as response:
         etag = response.headers.get("ETag")
+        partial.mode = file_modes.parsed(response.headers.get(file_modes.HEADER))
         try:
             start, total = extent(response)
         except InvalidResponseError:

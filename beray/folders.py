@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from beray import digests
+from beray import digests, directories, file_modes
+from beray.directories import Directory
 from beray.exceptions import InvalidArgument, NotFoundError
 from beray.files import Transfer
 from beray.local_names import on_wire
@@ -23,11 +24,13 @@ class UploadedFolder:
 
     Attributes:
         uploaded: what was new or different.
-        unchanged: what the work_dir had already, byte for byte.
+        unchanged: what the work_dir had already, byte for byte and with the same mode.
+        left_out: directories without files, which the server cannot create.
     """
 
     uploaded: list[str]
     unchanged: list[str]
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class _LocalFile:
     path: Path
     remote: str
     size: int
+    mode: int | None
+
+
+class _Remote(NamedTuple):
+    """An entry of the work_dir. ``mode`` is ``None`` if the server has no modes."""
+
+    is_folder: bool
+    size: int | None
+    mode: int | None
 
 
 class WorkDir(Protocol):
@@ -43,6 +55,7 @@ class WorkDir(Protocol):
     def tree(self, path: str) -> Iterable[FileItem]: ...
     def sha256(self, path: str) -> bytes | None: ...
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile: ...
+    def make_directory(self, path: str, mode: int | None) -> UploadedFile: ...
 
 
 def upload(
@@ -54,9 +67,9 @@ def upload(
     exclude: Iterable[str] = (),
     transfer: Transfer | None = None,
 ) -> UploadedFolder:
-    """Put the files of a local folder below ``path`` of a work_dir.
+    """Put the files and folders of a local folder below ``path`` of a work_dir, with their modes.
 
-    A file is left alone where the work_dir has one of the same size and SHA-256. Links
+    A file is left alone where the work_dir has one of the same size, SHA-256 and mode. Links
     to folders, and what is neither file nor folder, are left out; nothing is deleted.
 
     Args:
@@ -76,15 +89,26 @@ def upload(
     root = Path(folder)
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is not a folder")
-    chosen = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
+    found = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
+    chosen = [one for one in found if isinstance(one, _LocalFile)]
+    wanted = [one for one in found if isinstance(one, Directory)]
     handle = transfer or Transfer()
     handle.wait(0)
     with handle.told_apart():
-        return _sent(work_dir, chosen, _sizes(work_dir, prefix), handle)
+        there = _there(work_dir, prefix)
+        result = _sent(work_dir, chosen, there, handle)
+        left_out = directories.create(
+            wanted,
+            [file.remote for file in chosen],
+            work_dir.make_directory,
+            lambda: there or chosen or list(work_dir.tree(".")),
+            {path: one.mode for path, one in there.items() if one.is_folder},
+        )
+    return replace(result, left_out=left_out)
 
 
 def _sent(
-    work_dir: WorkDir, chosen: list[_LocalFile], there: dict[str, int | None], transfer: Transfer
+    work_dir: WorkDir, chosen: list[_LocalFile], there: dict[str, _Remote], transfer: Transfer
 ) -> UploadedFolder:
     total = sum(file.size for file in chosen)
     transfer.advance(0, total)
@@ -92,7 +116,7 @@ def _sent(
     unchanged: list[str] = []
     done = 0
     for file in chosen:
-        if there.get(file.remote) == file.size and _same(work_dir, file):
+        if _looks_same(there.get(file.remote), file) and _same(work_dir, file):
             unchanged.append(file.remote)
         else:
             work_dir.upload(file.path, file.remote, transfer.part(done, total))
@@ -112,16 +136,21 @@ def _prefix(path: str) -> str:
 
 def _chosen(
     root: Path, prefix: str, include: list[str], exclude: list[str]
-) -> Iterator[_LocalFile]:
+) -> Iterator[_LocalFile | Directory]:
     for folder, names, files in os.walk(root, onerror=_raise):
         # What is excluded by its name need not be readable either.
         names[:] = sorted(name for name in names if not _matches(name, exclude))
+        below = Path(folder).relative_to(root).as_posix()
+        remote = prefix.rstrip("/") if below == "." else prefix + on_wire(below)
+        if remote and _matches(below, include) and not _matches(below, exclude):
+            yield Directory(remote, file_modes.local(folder))
         for name in sorted(files):
             local = Path(folder, name)
             relative = local.relative_to(root).as_posix()
             wanted = _matches(relative, include) and not _matches(relative, exclude)
             if wanted and local.is_file():
-                yield _LocalFile(local, prefix + on_wire(relative), local.stat().st_size)
+                size, mode = local.stat().st_size, file_modes.local(local)
+                yield _LocalFile(local, prefix + on_wire(relative), size, mode)
 
 
 def _raise(error: OSError) -> None:
@@ -138,16 +167,25 @@ def _matches(relative: str, patterns: list[str]) -> bool:
     )
 
 
-def _sizes(work_dir: WorkDir, prefix: str) -> dict[str, int | None]:
-    """The sizes of the files that are there; of none where the folder is not."""
+def _there(work_dir: WorkDir, prefix: str) -> dict[str, _Remote]:
+    """Return what is below the folder, by path; nothing if the folder does not exist."""
     try:
         return {
-            item["path"]: size_of(item)
+            item["path"]: _Remote(
+                item["type"] == "directory", size_of(item), file_modes.parsed(item.get("mode"))
+            )
             for item in work_dir.tree(prefix.rstrip("/") or ".")
-            if item["type"] == "file" and "path" in item
+            if "path" in item
         }
     except NotFoundError:
         return {}
+
+
+def _looks_same(there: _Remote | None, file: _LocalFile) -> bool:
+    """Return whether a listing has the file with its size and mode; not all servers have modes."""
+    if there is None or there.is_folder or there.size != file.size:
+        return False
+    return None in (there.mode, file.mode) or there.mode == file.mode
 
 
 def _same(work_dir: WorkDir, file: _LocalFile) -> bool:

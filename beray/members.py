@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray import local_names
+from beray import file_modes, local_names
 from beray.exceptions import TransferError
 from beray.files import Transfer
 from beray.local_names import LocalNames
@@ -28,6 +28,11 @@ class Member:
     info: zipfile.ZipInfo
     path: Path
     is_folder: bool
+
+    @property
+    def mode(self) -> int | None:
+        """Permission bits; ``None`` if the archive does not state them."""
+        return file_modes.archived(self.info.external_attr)
 
 
 def checked(

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from beray import file_modes
 from beray.exceptions import TransferError
 
 _STEM_BYTES: Final = 40
@@ -45,6 +46,8 @@ class Partial:
         self._lock = target.with_name(f"{name}.lock")
         self._made: tuple[int, int] | None = None
         self.etag: str | None = None
+        self.mode: int | None = None
+        """Permission bits of the file, where the server states them."""
 
     @contextmanager
     def alone(self) -> Iterator[Self]:
@@ -142,10 +145,18 @@ class Partial:
             path.unlink(missing_ok=True)
 
     def publish(self, *, overwrite: bool) -> None:
-        """Give the file, which is whole now, its final name and the mode of a new file."""
+        """Give the file, which is whole now, its final name and mode.
+
+        The mode is ``mode``; if that is not known, the mode of the file that is replaced, or of
+        a new file.
+        """
         if os.name == "posix":
+            mode = self.mode
+            if mode is None:
+                mode = 0o666 & ~current_umask(self.target.parent)
+                mode = replaced_mode(self.target, mode) if overwrite else mode
             with self.open() as file:
-                os.fchmod(file.fileno(), 0o666 & ~current_umask(self.target.parent))
+                file_modes.set_open(file.fileno(), mode)
         if overwrite:
             self._path.replace(self.target)
         else:
@@ -183,6 +194,15 @@ def _is_strong(etag: str) -> bool:
 def stem(name: str) -> str:
     """The beginning of a file's name, for names made of it: at most 40 bytes of UTF-8."""
     return name.encode("utf-8", "ignore")[:_STEM_BYTES].decode("utf-8", "ignore")
+
+
+def replaced_mode(target: Path, new: int) -> int:
+    """Return the permission bits of the regular file ``target``; ``new`` if there is none."""
+    try:
+        there = target.lstat()
+    except OSError:
+        return new
+    return there.st_mode & file_modes.BITS if stat.S_ISREG(there.st_mode) else new
 
 
 def rename_new(source: Path, target: Path) -> None:

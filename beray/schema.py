@@ -288,11 +288,15 @@ class Deleted(TypedDict):
 
 @loose
 class FileItem(TypedDict):
-    """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes."""
+    """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes.
+
+    ``mode`` has the permission bits as three octal digits; see :mod:`beray.file_modes`.
+    """
 
     name: str
     type: Literal["file", "directory"] | str
     path: NotRequired[str]
+    mode: NotRequired[Annotated[str | int, OR_NULL]]
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
     modified_at: NotRequired[Annotated[str, OR_NULL]]
 

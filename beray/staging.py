@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from beray import file_modes
 from beray.exceptions import TransferError
 from beray.files import Transfer
 from beray.members import Member
-from beray.partial import refuse_existing, rename_new, stem
+from beray.partial import refuse_existing, rename_new, replaced_mode, stem
 
 _JUNCTION: Final = 0xA0000003  # what Windows calls a mount point; os.lstat says "folder"
 
@@ -99,6 +100,8 @@ def move(
             _make_folders(place if member.is_folder else place.parent, usable, steps)
             if not member.is_folder:
                 kept = aside / member.path if overwrite else None
+                if kept is not None and member.mode is None:
+                    _keep_mode(fresh / member.path, place)
                 _place(fresh / member.path, place, kept, steps)
     except BaseException as error:
         lost = _undo(steps)
@@ -134,6 +137,14 @@ def _place(source: Path, place: Path, kept: Path | None, steps: list[Callable[[]
         rename_new(source, place)
     else:
         source.rename(place)
+
+
+def _keep_mode(source: Path, place: Path) -> None:
+    """Give a file the mode of the one that it is going to replace, if there is one."""
+    if os.name == "posix":
+        mode = source.lstat().st_mode & file_modes.BITS
+        if (kept := replaced_mode(place, mode)) != mode:
+            source.chmod(kept)
 
 
 def _make_folders(folder: Path, usable: set[Path], steps: list[Callable[[], None]]) -> None:

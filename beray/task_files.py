@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import requests
 
-from beray import digests, files, schema, uploads
+from beray import digests, file_modes, files, schema, uploads
 from beray.connections import Cancel
 from beray.exceptions import APIError, InvalidArgument, UnprocessableEntityError
 from beray.local_names import on_wire
@@ -111,9 +111,30 @@ class TaskFiles:
         path: str,
         content: str | bytes | BinaryIO,
         content_type: str | None = None,
+        *,
+        mode: int | None = None,
     ) -> UploadedFile:
-        """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there."""
-        return self._put(task_id, path, _body(content), files.Transfer(), content_type)
+        """Put ``content`` (text becomes UTF-8) into the work_dir, replacing what was there.
+
+        Args:
+            mode: permission bits, such as ``0o755``. If not given, a file that is replaced keeps
+                its own. BeRay extension: other servers ignore it.
+        """
+        return self._put(task_id, path, _body(content), files.Transfer(), content_type, mode)
+
+    def create_directory(
+        self, task_id: int | str, path: str, mode: int | None = None
+    ) -> UploadedFile:
+        """Create a directory in the work_dir, with those above it. BeRay extension.
+
+        Args:
+            mode: permission bits. If not given, a directory that exists keeps its own.
+
+        Raises:
+            NotFoundError, APIError: the task does not exist, or the server does not have the
+                call (404 or 405).
+        """
+        return self._make_directory(task_id, path, mode)
 
     def download_files_as_zip(
         self, task_id: int | str, paths: Iterable[str] | None = None, *, stream: bool = False
@@ -207,11 +228,12 @@ class TaskFiles:
         *,
         transfer: files.Transfer | None = None,
     ) -> UploadedFile:
-        """Upload a local file, streamed, to ``path`` (its own name, unless said)."""
+        """Upload a local file, streamed, to ``path`` (default: its own name), with its mode."""
         with uploads.opened(local) as file:
             name = path or on_wire(Path(local).name)
             handle = transfer or files.Transfer()
-            return self._put(task_id, name, uploads.Upload(file, handle), handle)
+            body = uploads.Upload(file, handle)
+            return self._put(task_id, name, body, handle, mode=file_modes.local(local))
 
     def upload_dir(
         self,
@@ -253,6 +275,7 @@ class TaskFiles:
         body: Any,
         transfer: files.Transfer,
         content_type: str | None = None,
+        mode: int | None = None,
     ) -> UploadedFile:
         guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
         with uploads.told(transfer):
@@ -262,9 +285,21 @@ class TaskFiles:
                 self._files(task_id, "content"),
                 params={"path": accepted(path)},
                 data=body,
-                headers={"Content-Type": content_type or guessed},
+                headers={"Content-Type": content_type or guessed} | file_modes.header(mode),
                 cancel=transfer.calls,
             )
+
+    def _make_directory(
+        self, task_id: int | str, path: str, mode: int | None, **options: Any
+    ) -> UploadedFile:
+        return self._transport.json(
+            schema.UPLOADED_FILE,
+            "PUT",
+            self._files(task_id, "directory"),
+            params={"path": accepted(path)},
+            headers=file_modes.header(mode),
+            **options,
+        )
 
     def _archive(
         self, task_id: int | str, paths: Iterable[str] | None, **options: Any
@@ -335,6 +370,9 @@ class _WorkDir:
 
     def tree(self, path: str) -> Iterator[FileItem]:
         return self.task_files._tree(self.task_id, path, cancel=self.cancel)
+
+    def make_directory(self, path: str, mode: int | None) -> UploadedFile:
+        return self.task_files._make_directory(self.task_id, path, mode, cancel=self.cancel)
 
     def sha256(self, path: str) -> bytes | None:
         """Asked for by a range of one byte, so that not the file comes but its headers."""

@@ -17,14 +17,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Final
 
-from beray import durability, staging
+from beray import durability, file_modes, staging
 from beray.exceptions import TransferError
 from beray.files import BLOCK_BYTES, Transfer, write_all
 from beray.members import Member, checked
-from beray.partial import current_umask, refuse_existing
+from beray.partial import refuse_existing
 
 MAX_BYTES: Final = 16 * 1024**3
 """How much an archive may unpack to, unless said otherwise."""
@@ -33,6 +34,7 @@ _SYNCED_ONE_BY_ONE: Final = 100
 # The decompressors of zipfile unpack all that they are given, however much becomes of it.
 _BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _UNBOUNDED_BLOCK_BYTES: Final = 4096
+_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
 _BROKEN: Final = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -55,9 +57,16 @@ def unpack(
     *,
     overwrite: bool = False,
     max_bytes: int = MAX_BYTES,
+    owner_access: bool = False,
     transfer: Transfer | None = None,
 ) -> Path:
     """Unpack ``archive`` into ``folder``, which is made if it is not there.
+
+    Files and new folders get the permission bits that the archive states. Where it states none, a
+    file that is replaced keeps its own.
+
+    Args:
+        owner_access: give the user read and write access, whatever the archive states.
 
     Raises:
         TransferError: the archive is broken, would unpack to more than ``max_bytes``, or
@@ -78,9 +87,31 @@ def unpack(
         places = [target / member.path for member in members if not member.is_folder]
         refuse_existing(*places, overwrite=overwrite)
         with staging.beside(target) as fresh:
-            _extract(opened, members, fresh, max_bytes, handle)
+            modes = _Modes(owner_access)
+            _extract(opened, members, fresh, max_bytes, modes, handle)
+            folders = {member.path: member for member in members if member.is_folder}
+            new = [path for path in folders if not os.path.lexists(target / path)]
             staging.move(fresh, target, members, handle, overwrite=overwrite)
+        # The deepest first, after all files: a folder without write access takes none.
+        for path in sorted(new, reverse=True):
+            if (mode := modes.of(folders[path])) is not None:
+                with staging.writing(target / path):
+                    file_modes.set_directory(target / path, mode)
     return target
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """Decides the permission bits of what is unpacked."""
+
+    owner_access: bool
+
+    def of(self, member: Member) -> int | None:
+        """Return the permission bits of a member; ``None`` for those of any new one."""
+        if member.mode is None:
+            return None
+        least = (stat.S_IRWXU if member.is_folder else _OWNER) if self.owner_access else 0
+        return member.mode | least
 
 
 def refuse_unusable(target: str | os.PathLike[str]) -> None:
@@ -107,11 +138,11 @@ def _extract(
     members: list[Member],
     fresh: Path,
     max_bytes: int,
+    modes: _Modes,
     transfer: Transfer,
 ) -> None:
     """Write all members below ``fresh``, which is empty and nobody else's."""
     total = sum(member.info.file_size for member in members)
-    mask = current_umask(fresh.parent)
     made = {fresh}
     done = 0
     together = len(members) > _SYNCED_ONE_BY_ONE and durability.can_sync_file_system()
@@ -143,8 +174,8 @@ def _extract(
                 # Nothing of an empty file can be lost.
                 if file.tell() and not together:
                     os.fsync(file.fileno())
-                if os.name == "posix" and member.info.external_attr >> 16 & stat.S_IXUSR:
-                    os.fchmod(file.fileno(), 0o777 & ~mask)
+                if (mode := modes.of(member)) is not None:
+                    file_modes.set_open(file.fileno(), mode)
         finally:
             with staging.writing(place):
                 file.close()

@@ -22,7 +22,7 @@ from typing import Final
 ESCAPE: Final = "\u2426"
 """SYMBOL FOR SUBSTITUTE FORM TWO. Printable, and the same in all normalization forms and cases."""
 ANY_BYTES: Final = os.name == "posix" and sys.platform != "darwin"
-"""Whether file systems of this platform have names that are not UTF-8."""
+"""True if file systems of this platform have names that are not UTF-8."""
 LONGEST_BYTE: Final = 5
 """Most bytes of UTF-8 that one byte of a name becomes."""
 
@@ -37,7 +37,7 @@ def encode(name: bytes, *, any_bytes: bool = ANY_BYTES) -> str:
 
     Args:
         name: as the file system has it, which is as ``os.fsencode`` returns it.
-        any_bytes: whether names of the file system are arbitrary bytes; see ``decode``.
+        any_bytes: True if names of the file system are arbitrary bytes; see ``decode``.
     """
     text = name.decode("utf-8", "surrogateescape")
     return accepted(_AMBIGUOUS.sub(_ESCAPED_ESCAPE, text) if any_bytes else text)
@@ -51,7 +51,7 @@ def decode(name: str, *, any_bytes: bool = ANY_BYTES) -> bytes:
 
     Args:
         name: its wire name.
-        any_bytes: whether names of the file system are arbitrary bytes. If not, the name is kept.
+        any_bytes: True if names of the file system are arbitrary bytes. If not, the name is kept.
 
     Raises:
         UnicodeEncodeError: ``name`` contains a lone surrogate.

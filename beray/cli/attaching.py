@@ -32,5 +32,5 @@ def send(server: Connection, task_id: int, planned: uploads.Plan) -> list[str]:
     for left_out in planned.left_out:
         output.note(f"-- not uploaded: {left_out}")
     with bars() as begin:
-        uploads.send(server.patient, task_id, planned.uploads, begin)
+        uploads.send(server.patient, task_id, planned, begin)
     return [upload.path for upload in planned.uploads]

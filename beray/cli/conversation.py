@@ -70,7 +70,7 @@ class Conversation:
         """
         task = self._server.client.open_chat(self._name)
         self._task_id = task["id"]
-        if self._first.uploads or self._first.left_out:
+        if self._first != uploads.Plan():
             self._attached = attaching.send(self._server, self._task_id, self._first)
         output.note(f"-- chat {self._name}, task {self._task_id}; /help tells more")
         if task["status"] == "RUNNING":

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 import requests
 
-from beray import unpack
+from beray import file_modes, unpack
 from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
@@ -41,10 +41,14 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """The local folder, the folders to make in it, and the files that go there."""
+    """The local folder, the folders to make in it, and the files that go there.
+
+    Attributes:
+        folders: paths, with the permission bits where the server states them.
+    """
 
     folder: Path
-    folders: list[str]
+    folders: dict[str, int | None]
     files: list[RemoteFile]
 
     def local(self, path: str) -> Path:
@@ -59,7 +63,7 @@ def plan(items: Iterable[FileItem], folder: Path) -> Plan:
         InvalidResponseError: a name cannot be saved here, would leave the folder, or is the
             same as another one on this file system.
     """
-    planned = Plan(folder, [], [])
+    planned = Plan(folder, {}, [])
     names = LocalNames()
     for item in items:
         path = item.get("path", item["name"])
@@ -70,7 +74,7 @@ def plan(items: Iterable[FileItem], folder: Path) -> Plan:
                 f"{path!r} cannot be saved here: the name {reason}", body=path[:2048]
             )
         if is_folder:
-            planned.folders.append(path)
+            planned.folders[path] = file_modes.parsed(item.get("mode"))
         else:
             planned.files.append(RemoteFile(path, size_of(item)))
     return planned
@@ -80,15 +84,17 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
     """Make the folders and download the files, each whole or not at all.
 
     Many small files are downloaded together. What cannot be downloaded together is downloaded
-    alone, so that the error names one file and the others are there.
+    alone, so that the error names one file and the others are there. New folders get their
+    permission bits once all is in them.
 
     Raises:
         FileExistsError: files are there, which it names, and nothing was downloaded.
     """
     refuse_existing(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
     planned.folder.mkdir(parents=True, exist_ok=True)
-    for folder in planned.folders:
-        planned.local(folder).mkdir(parents=True, exist_ok=True)
+    new = [path for path in planned.folders if not planned.local(path).exists()]
+    for path in planned.folders:
+        planned.local(path).mkdir(parents=True, exist_ok=True)
     for batch in _batches(planned.files):
         paths = [file.path for file in batch]
         if len(paths) >= _FEW_FILES and _fetch_together(
@@ -99,6 +105,9 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
             local = planned.local(path)
             local.parent.mkdir(parents=True, exist_ok=True)
             client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+    for path in sorted(new, reverse=True):
+        if (mode := planned.folders[path]) is not None:
+            file_modes.set_directory(planned.local(path), mode)
 
 
 def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:

@@ -114,13 +114,13 @@ def put(
 ) -> None:
     """Upload files and folders into the work_dir.
 
-    They replace what has the same path.
+    They replace what has the same path, and keep their permission bits.
     """
     planned = uploads.plan(local, to)
     for left_out in planned.left_out:
         output.note(f"not uploaded: {left_out}")
     with connected(ctx, url, profile) as server, bars() as begin:
-        answers = uploads.send(server.patient, task_id, planned.uploads, begin)
+        answers = uploads.send(server.patient, task_id, planned, begin)
     for upload, answer in zip(planned.uploads, answers, strict=True):
         if as_json:
             output.json_line(answer)

@@ -134,7 +134,7 @@ def _created(server: Connection, goal: str, asked: orders.Asked, planned: upload
     client = server.client
     for left_out in planned.left_out:
         output.note(f"-- not uploaded: {left_out}")
-    if not planned.uploads:
+    if not planned.uploads and not planned.folders:
         task = client.create_task(goal, **asked)
         orders.note_unheard(asked, task)
         return task
@@ -145,7 +145,7 @@ def _created(server: Connection, goal: str, asked: orders.Asked, planned: upload
         output.note("-- this server starts tasks at once: the files come while it runs")
     try:
         with bars() as begin:
-            uploads.send(server.patient, task["id"], planned.uploads, begin)
+            uploads.send(server.patient, task["id"], planned, begin)
         return client.start_task(task["id"]) if held else task
     except BaseException:
         # A task without its files must not run, and would wait for ever.

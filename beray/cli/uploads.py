@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from beray import directories, file_modes
+from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
+from beray.directories import Directory
 from beray.exceptions import ConfigurationError
 from beray.local_names import on_wire
 from beray.schema import UploadedFile
@@ -27,6 +31,7 @@ class Plan:
     """What is uploaded, and what a folder holds besides and cannot be."""
 
     uploads: list[Upload] = field(default_factory=list)
+    folders: list[Directory] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     taken: dict[str, Path] = field(default_factory=dict)
     """The local file of each path that is uploaded."""
@@ -59,20 +64,30 @@ def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
     return result
 
 
-def send(
-    client: BeRayClient, task_id: int, uploads: Sequence[Upload], bars: Bars
-) -> list[UploadedFile]:
-    """Upload each file and return the server's answers."""
-    return [
+def send(client: BeRayClient, task_id: int, planned: Plan, bars: Bars) -> list[UploadedFile]:
+    """Upload each file, create the folders, and return the server's answers for the files."""
+    answers = [
         client.upload_path(task_id, upload.local, upload.path, transfer=bars(upload.path))
-        for upload in uploads
+        for upload in planned.uploads
     ]
+    left_out = directories.create(
+        planned.folders,
+        [upload.path for upload in planned.uploads],
+        partial(client.create_directory, task_id),
+        lambda: answers or client.list_files_tree(task_id),
+    )
+    for path in left_out:
+        output.note(f"-- not uploaded: {path} is an empty folder, which this server cannot create")
+    return answers
 
 
 def _add_folder(result: Plan, folder: Path, name: str) -> None:
     for current, folders, names in os.walk(folder, onerror=_raise):
         folders.sort()
         here = Path(current)
+        below = "" if here == folder else on_wire(here.relative_to(folder))
+        if path := "/".join(filter(None, (name, below))):
+            result.folders.append(Directory(path, file_modes.local(here)))
         for entry in sorted(names):
             local = here / entry
             if local.is_file():
@@ -85,8 +100,6 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
             for entry in folders
             if (here / entry).is_symlink()
         ]
-        if not folders and not names:
-            result.left_out.append(f"{current} is an empty folder")
 
 
 def _add(result: Plan, local: Path, path: str) -> None:

@@ -15,13 +15,13 @@ from typing import Annotated, BinaryIO, Final
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 import anyio
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray import digests
+from beray import digests, file_modes
 from beray.schema import FileItem, UploadedFile
 from beray.server import archive, page_tokens, ranges
 from beray.server.dependencies import AppServices, OwnTask, require_space
@@ -57,6 +57,14 @@ FilePath = Annotated[
     str,
     Query(
         description="Relative to the work_dir, `/` between parts; bytes that are not UTF-8 as `␦XX`"
+    ),
+]
+FileMode = Annotated[
+    str | None,
+    Header(
+        alias=file_modes.HEADER,
+        pattern=file_modes.PATTERN,
+        description="Permission bits in octal digits, such as `755`; others than 0777 are ignored.",
     ),
 ]
 
@@ -147,6 +155,7 @@ def get_content(
         ranges.etag(status),
         utc_seconds(status.st_mtime_ns),
         lambda: _sha256(file),
+        status.st_mode,
     )
     return given(found, asked, head=request.method == "HEAD")
 
@@ -159,16 +168,17 @@ def _sha256(file: BinaryIO) -> bytes:
 
 @router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_space)])
 async def put_content(
-    request: Request, task: OwnTask, app: AppServices, path: FilePath
+    request: Request, task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
     """Write the request's body to a file: it is there whole, or not at all.
 
-    Missing folders are made; a file that is there is replaced.
+    Missing folders are made; a file that is there is replaced, and its mode kept unless the
+    request has another one.
     """
     with _refusals():
         workspace = await run_in_threadpool(app.workspaces.open, task.id)
         try:
-            writer = await run_in_threadpool(workspace.write, path)
+            writer = await run_in_threadpool(workspace.write, path, file_modes.parsed(mode))
             try:
                 await run_in_threadpool(writer.require_space, declared_size(request.headers))
                 await _receive(request, writer)
@@ -179,6 +189,16 @@ async def put_content(
         finally:
             workspace.close()
     return {"message": "The file was written.", "path": writer.path, "size": writer.size}
+
+
+@router.put("/directory", dependencies=[Depends(require_space)])
+def put_directory(
+    task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
+) -> UploadedFile:
+    """Make a directory, and what is missing above it. One that is there gets the `mode`, if any."""
+    with _refusals(), app.workspaces.open(task.id) as workspace:
+        made = workspace.make_folder(path, file_modes.parsed(mode))
+    return {"message": "The directory is there.", "path": made}
 
 
 class Selection(BaseModel):

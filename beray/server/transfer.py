@@ -16,7 +16,7 @@ from fastapi import Depends, Header, HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from beray import digests
+from beray import digests, file_modes
 from beray.server import ranges
 
 Blocks = Generator[bytes, None, None]
@@ -75,6 +75,7 @@ class Representation:
         size: in bytes.
         modified: in seconds since the epoch.
         sha256: finds the digest of the whole, which may mean to read it.
+        mode: its permission bits; ``None`` if it has none.
     """
 
     file: BinaryIO
@@ -84,6 +85,7 @@ class Representation:
     etag: str
     modified: float
     sha256: Callable[[], bytes]
+    mode: int | None = None
 
 
 def given(what: Representation, asked: Asked, *, head: bool = False) -> Response:
@@ -102,6 +104,7 @@ def given(what: Representation, asked: Asked, *, head: bool = False) -> Response
             "Cache-Control": "private, no-cache",
             "ETag": what.etag,
             "Last-Modified": formatdate(what.modified, usegmt=True),
+            **file_modes.header(what.mode),
         }
         if ranges.has_current(asked.if_none_match, what.etag):
             return Response(status_code=304, headers=headers)

@@ -19,14 +19,14 @@ from typing import BinaryIO, Final, Self
 
 import structlog
 
-from beray import wire_names
+from beray import file_modes, wire_names
 from beray.schema import FileItem
 from beray.server import beneath, folders
 from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folder, refusals, shown
 from beray.server.quota import DiskSpace
 from beray.server.reserve import FILE_NAME, SpaceReserve
-from beray.server.sandbox.ownership import set_owner
-from beray.server.writer import Writer, require_free
+from beray.server.sandbox.ownership import inherit_owner, set_owner
+from beray.server.writer import Writer, flush_folder, freed_by, made_folders, replaceable
 
 __all__ = [
     "TREE_LIMIT",
@@ -315,11 +315,15 @@ class Workspace:
             return False
         return True
 
-    def write(self, path: str) -> Writer:
+    def write(self, path: str, mode: int | None = None) -> Writer:
         """Begin to write a file; it is there, whole, once the writer's block has ended.
 
         Missing parent folders are made. A regular file at ``path`` is replaced;
         anything else there is refused. The workspace stays open until the end.
+
+        Args:
+            mode: the permission bits of the file. If not given, it has those of the file that
+                it replaces, or ``file_modes.NEW_FILE``.
 
         Raises:
             NoSpace: the work_dir holds as many files as it may.
@@ -328,21 +332,75 @@ class Workspace:
         # What cannot work is refused before the first byte; missing parents come last.
         replaced, folders = None, len(parents)
         with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
-            replaced, folders = require_free(folder, name), 0
+            replaced, folders = replaceable(folder, name), 0
         reservation = None
         if self._space is not None:
             files = 1 if replaced is None else 0
             # Some of the parents may be there: the next measurement corrects it.
             reservation = self._space.reservation(
-                files=files, folders=folders, replaced=replaced or 0
+                files=files, folders=folders, replaced=freed_by(replaced) if replaced else 0
             )
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
         try:
-            return Writer(self, path, parents, name, staged, reservation)
+            return Writer(self, path, parents, name, staged, reservation, mode)
         except OSError:
             if reservation is not None:
                 reservation.close(written=False)
             raise
+
+    def make_folder(self, path: str, mode: int | None = None) -> str:
+        """Make a folder, and what is missing above it; return its path. Idempotent.
+
+        Args:
+            mode: the permission bits of the folder. If not given, it keeps those that it has, or
+                has ``file_modes.NEW_DIRECTORY``.
+
+        Raises:
+            NoSpace: the work_dir holds as many files and folders as it may.
+        """
+        parts = beneath.parse(path)
+        if not parts:
+            raise InvalidPath(f"{shown(path)} is the work_dir itself")
+        with refusals(shown(path)):
+            try:
+                folder = open_folder(self.descriptor, parts)
+            except FileNotFoundError:
+                folder = self._new_folder(parts)
+                mode = file_modes.NEW_DIRECTORY if mode is None else mode
+            try:
+                if mode is not None:
+                    os.fchmod(folder, mode & file_modes.BITS)
+            finally:
+                os.close(folder)
+        return wire_names.encode(b"/".join(parts))
+
+    def _new_folder(self, parts: Sequence[bytes]) -> int:
+        """Make a folder outside the work_dir, move it into place, and return its descriptor."""
+        reservation = None
+        if self._space is not None:
+            reservation = self._space.reservation(files=0, folders=len(parts))
+        # While it is there, an interruption leaves a sign for ``_mark_interrupted``.
+        staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
+        is_made = False
+        try:
+            staged.mkdir(mode=0o700)
+            folder = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                inherit_owner(folder, self.descriptor)
+                with made_folders(self.descriptor, parts[:-1]) as parent:
+                    os.rename(staged, parts[-1], dst_dir_fd=parent)
+                    is_made = True
+                    flush_folder(parent)
+            except BaseException:
+                os.close(folder)
+                raise
+            return folder
+        finally:
+            if not is_made:
+                with suppress(FileNotFoundError):
+                    staged.rmdir()
+            if reservation is not None:
+                reservation.close(written=is_made)
 
     @contextmanager
     def _folder(self, parts: list[bytes]) -> Iterator[int]:
@@ -379,6 +437,7 @@ def _item(entry: folders.Entry) -> FileItem:
         "path": wire_names.encode(entry.path),
         "type": "directory" if entry.is_folder else "file",
         "size": 0 if entry.is_folder else entry.status.st_size,
+        "mode": file_modes.text(entry.status.st_mode),
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
 

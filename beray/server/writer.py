@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from beray import wire_names
+from beray import file_modes, wire_names
 from beray.server import beneath
 from beray.server.beneath import open_folder, refusals, shown
 from beray.server.quota import Reservation
@@ -41,6 +41,7 @@ class Writer:
         name: bytes,
         staged: Path,
         reservation: Reservation | None,
+        mode: int | None,
     ) -> None:
         self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
@@ -50,6 +51,7 @@ class Writer:
         self._name = name
         self._staged = staged
         self._reservation = reservation
+        self._mode = mode
         self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
 
     def __enter__(self) -> Self:
@@ -88,21 +90,25 @@ class Writer:
     def commit(self) -> None:
         """Put the file into place, flushed to disk; on failure nothing is left.
 
+        Unless a mode was given, it has the mode of the file that it replaces.
+
         Raises:
             InvalidPath, MissingPath: the place cannot be taken any more.
             OSError: the disk refuses.
         """
         try:
             self._file.flush()
-            inherit_owner(self._file.fileno(), self._workspace.descriptor)
-            os.fsync(self._file.fileno())
-            self._file.close()
-            with refusals(shown(self._asked)), self._made_parent() as folder:
-                require_free(folder, self._name)
+            work_dir = self._workspace.descriptor
+            with refusals(shown(self._asked)), made_folders(work_dir, self._parents) as folder:
+                replaced = replaceable(folder, self._name)
+                os.fchmod(self._file.fileno(), self._final_mode(replaced))
+                inherit_owner(self._file.fileno(), work_dir)
+                os.fsync(self._file.fileno())
+                self._file.close()
                 os.rename(self._staged, self._name, dst_dir_fd=folder)
                 if self._reservation is not None:
                     self._reservation.close(written=True)
-                _flush_folder(folder)
+                flush_folder(folder)
         finally:
             self.discard()
 
@@ -115,41 +121,53 @@ class Writer:
             self._file.close()
         self._staged.unlink(missing_ok=True)
 
-    @contextmanager
-    def _made_parent(self) -> Iterator[int]:
-        """The folder that the file belongs in, made where missing; unmade on failure."""
-        made: list[int] = []
-        folder = open_folder(self._workspace.descriptor, ())
+    def _final_mode(self, replaced: os.stat_result | None) -> int:
+        if self._mode is not None:
+            return self._mode & file_modes.BITS
+        return file_modes.NEW_FILE if replaced is None else replaced.st_mode & file_modes.BITS
+
+
+@contextmanager
+def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
+    """Open the folder at ``parts``, made where missing; what was made is unmade on failure.
+
+    Args:
+        work_dir: descriptor of the work_dir, whose owner the folders get.
+    """
+    made: list[int] = []
+    folder = open_folder(work_dir, ())
+    try:
+        for depth, part in enumerate(parts):
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+                made.append(depth)
+            deeper = open_folder(folder, (part,))
+            os.close(folder)
+            folder = deeper
+            if depth in made:
+                os.fchmod(folder, file_modes.NEW_DIRECTORY)
+                inherit_owner(folder, work_dir)
+        yield folder
+    except BaseException:
+        for depth in reversed(made):
+            _unmake(work_dir, parts[: depth + 1])
+        raise
+    finally:
+        os.close(folder)
+
+
+def _unmake(work_dir: int, parts: Sequence[bytes]) -> None:
+    # It stays where somebody has put something into it, or moved it.
+    with suppress(OSError):
+        folder = open_folder(work_dir, parts[:-1])
         try:
-            for depth, part in enumerate(self._parents):
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=folder)
-                    made.append(depth)
-                deeper = open_folder(folder, (part,))
-                os.close(folder)
-                folder = deeper
-                if depth in made:
-                    inherit_owner(folder, self._workspace.descriptor)
-            yield folder
-        except BaseException:
-            for depth in reversed(made):
-                self._unmake(depth)
-            raise
+            os.rmdir(parts[-1], dir_fd=folder)
         finally:
             os.close(folder)
 
-    def _unmake(self, depth: int) -> None:
-        # It stays where somebody has put something into it, or moved it.
-        with suppress(OSError):
-            folder = open_folder(self._workspace.descriptor, self._parents[:depth])
-            try:
-                os.rmdir(self._parents[depth], dir_fd=folder)
-            finally:
-                os.close(folder)
 
-
-def require_free(folder: int, name: bytes) -> int | None:
-    """Return the bytes on disk that replacing the file ``name`` frees; ``None``: there is none.
+def replaceable(folder: int, name: bytes) -> os.stat_result | None:
+    """Return the status of the regular file ``name`` in ``folder``; ``None`` if there is none.
 
     Raises:
         OSError: something other than a regular file has the name.
@@ -159,10 +177,16 @@ def require_free(folder: int, name: bytes) -> int | None:
     except FileNotFoundError:
         return None
     beneath.require_regular(status)
-    return status.st_blocks * 512 if status.st_nlink == 1 else 0
+    return status
 
 
-def _flush_folder(folder: int) -> None:
+def freed_by(replaced: os.stat_result) -> int:
+    """Return the bytes on disk that replacing a file frees."""
+    return replaced.st_blocks * 512 if replaced.st_nlink == 1 else 0
+
+
+def flush_folder(folder: int) -> None:
+    """Flush the entries of a folder to disk, where its file system can."""
     try:
         os.fsync(folder)
     except OSError as error:

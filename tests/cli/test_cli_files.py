@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from beray.client import BeRayClient
-from tests.cli.cli_support import Command
+from tests.cli.cli_support import Command, ScriptedServer
 
 BINARY = bytes(range(256))
 
@@ -96,3 +97,51 @@ def test_zip_holds_the_work_dir_or_parts_of_it(beray: Command, task: str) -> Non
     assert beray("zip", task, "-o", "all.zip").status == 1
     piped = beray("zip", task, "a.bin", "-o", "-")
     assert zipfile.ZipFile(io.BytesIO(piped.raw_out)).read("a.bin") == BINARY
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+def test_modes_and_empty_folders_go_both_ways(beray: Command, account: BeRayClient) -> None:
+    Path("given/empty").mkdir(parents=True)
+    for name in ("build.sh", "given/run.sh"):
+        Path(name).write_text("#!/bin/sh\necho built\n")
+        Path(name).chmod(0o755)
+    command = "./build.sh && mkdir -m 500 kept && cp build.sh plain && chmod 640 plain"
+    outcome = beray("run", f"!{command}", "-f", "build.sh", "-f", "given", "-o", "out")
+    assert (outcome.status, outcome.out) == (0, "built\n"), outcome.err
+    out = Path("out")
+    found = {
+        path.relative_to(out).as_posix(): path.stat().st_mode & 0o777 for path in out.rglob("*")
+    }
+    assert found == {
+        "build.sh": 0o755, "given": 0o755, "given/run.sh": 0o755, "given/empty": 0o755,
+        "kept": 0o500, "plain": 0o640,
+    }  # fmt: skip
+    assert "empty folder" not in outcome.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+def test_put_and_get_keep_the_mode(beray: Command, task: str, account: BeRayClient) -> None:
+    Path("run.sh").write_text("1")
+    Path("run.sh").chmod(0o700)
+    Path("bare").mkdir()
+    assert beray("put", task, "run.sh", "bare").status == 0
+    items = {item["path"]: item["mode"] for item in account.list_files_tree(int(task))}
+    assert (items["run.sh"], items["bare"]) == ("700", "755")
+    assert beray("get", task, "run.sh", "-o", "again").status == 0
+    assert Path("again").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_server_that_knows_no_folders_is_reported(
+    beray: Command, scripted: ScriptedServer
+) -> None:
+    Path("bare").mkdir()
+    held = {"id": 1, "goal": "x", "status": "QUEUED", "held": True}
+    scripted.answers |= {
+        "POST /tasks/": (200, held),
+        "GET /tasks/1/files/tree": (200, []),
+        "POST /tasks/1/start": (200, held),
+    }
+    outcome = beray("run", "x", "--detach", "-f", "bare")
+    assert outcome.status == 0
+    assert "bare is an empty folder, which this server cannot create" in outcome.err
+    assert scripted.calls()[-1] == "POST /tasks/1/start"

@@ -60,9 +60,14 @@ def test_what_cannot_be_uploaded_is_told(folder: Path) -> None:
     left_out = plan([Path("data")]).left_out
     assert sorted(left_out) == [
         f"{Path('data/dangling')} is not a file",
-        f"{Path('data/empty')} is an empty folder",
         f"{Path('data/link')} is a link to a folder",
     ]
+
+
+def test_all_folders_are_planned_by_their_paths() -> None:
+    assert [one.path for one in plan([Path("data")]).folders] == ["data", "data/deep", "data/empty"]
+    assert [one.path for one in plan([Path(".")], "x/").folders][:2] == ["x", "x/data"]
+    assert [one.path for one in plan([Path()]).folders] == ["data", "data/deep", "data/empty"]
 
 
 @pytest.mark.parametrize("names", [["a.txt", "data/deep/../../a.txt"], ["a.txt", "./a.txt"]])

@@ -21,6 +21,7 @@ class WorkDir:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.listed: list[str] = []
+        self.made: dict[str, int | None] = {}
 
     def tree(self, path: str) -> list[FileItem]:
         self.listed.append(path)
@@ -41,6 +42,10 @@ class WorkDir:
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile:
         self.files[path] = local.read_bytes()
         return UploadedFile(message="", path=path, size=len(self.files[path]))
+
+    def make_directory(self, path: str, mode: int | None) -> UploadedFile:
+        self.made[path] = mode
+        return UploadedFile(message="", path=path)
 
 
 @pytest.fixture

@@ -540,15 +540,11 @@ def test_a_file_system_can_be_written_to_disk(tmp_path: Path) -> None:
         durability.sync_file_system(tmp_path / "absent")
 
 
-def test_a_program_gets_the_mode_of_a_new_program(tmp_path: Path) -> None:
-    mask = partials.current_umask(tmp_path)
-    members = (
-        (special("run", stat.S_IFREG | 0o755), b"1"),
-        (special("read", stat.S_IFREG | 0o644), b"1"),
-    )
+def test_files_get_the_modes_that_the_archive_states(tmp_path: Path) -> None:
+    modes = {f"f{bits:o}": bits for bits in (0o755, 0o644, 0o666, 0o775, 0o777, 0o600, 0o444)}
+    members = [(special(name, stat.S_IFREG | bits), b"1") for name, bits in modes.items()]
     target = unpack(zipped(*members), tmp_path / "out")
-    assert stat.S_IMODE((target / "run").stat().st_mode) == 0o777 & ~mask
-    assert stat.S_IMODE((target / "read").stat().st_mode) == 0o666 & ~mask
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in target.iterdir()} == modes
 
 
 @posix_only

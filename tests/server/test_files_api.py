@@ -167,3 +167,38 @@ def test_the_server_goes_on_answering_while_it_packs(files: Files) -> None:
             health = requests.get(f"{files.server.url}/healthz", timeout=5)
             assert health.elapsed.total_seconds() < 1
         assert len(response.content) < 2 * MIB
+
+
+def test_a_directory_is_created_over_the_wire(files: Files) -> None:
+    made = files.call("PUT", "directory", "a/b", headers={"X-File-Mode": "0700"})
+    assert made.json() == {"message": "The directory is there.", "path": "a/b"}
+    again = files.call("PUT", "directory", "a/b")
+    assert again.status_code == 200
+    tree = files.call("GET", "tree").json()
+    assert [(item["path"], item["type"], item["mode"]) for item in tree] == [
+        ("a", "directory", "755"),
+        ("a/b", "directory", "700"),
+    ]
+    files.put("file", b"x")
+    for path in ("file", "file/x", "..", ".", "/x"):
+        refused = files.call("PUT", "directory", path, headers={"X-File-Mode": "777"})
+        assert refused.status_code == 422 and detail(refused)
+    nowhere = files.url.replace(f"/{files.task_id}/", "/999999/")
+    assert files.session.put(f"{nowhere}/directory?path=x", timeout=30).status_code == 404
+    assert os.listdir(files.incoming) == []
+
+
+@pytest.mark.parametrize("mode", ["", "75", "0o755", "rwx", "789", "00755", "-755"])
+def test_a_mode_that_is_none_is_refused(files: Files, mode: str) -> None:
+    headers = {"X-File-Mode": mode}
+    assert files.call("PUT", "content", "x", data=b"x", headers=headers).status_code == 422
+    assert files.call("PUT", "directory", "y", headers=headers).status_code == 422
+    assert os.listdir(files.work_dir) == []
+
+
+def test_a_file_states_its_mode(files: Files) -> None:
+    put = files.call("PUT", "content", "x", data=b"x", headers={"X-File-Mode": "4751"})
+    assert put.status_code == 200
+    assert files.get("x").headers["X-File-Mode"] == "751"
+    assert files.get("x", Range="bytes=0-0").headers["X-File-Mode"] == "751"
+    assert files.call("HEAD", "content", "x").headers["X-File-Mode"] == "751"

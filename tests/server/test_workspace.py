@@ -161,13 +161,61 @@ def test_a_folder_that_becomes_a_link_during_an_upload_is_not_followed(
     assert staged(workspaces) == []
 
 
-def test_a_new_file_has_the_mode_of_any_new_file(workspace: Workspace, work_dir: Path) -> None:
-    mask = os.umask(0o022)
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0])
+def test_what_is_new_has_the_mode_that_commands_give_it(
+    workspace: Workspace, work_dir: Path, mask: int
+) -> None:
+    before = os.umask(mask)
     try:
-        put(workspace, "a")
+        put(workspace, "d/a")
+        workspace.make_folder("e/f")
     finally:
-        os.umask(mask)
-    assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o644
+        os.umask(before)
+    modes = {name: stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("d", "d/a", "e/f")}
+    assert modes == {"d": 0o755, "d/a": 0o644, "e/f": 0o755}
+
+
+def test_a_file_that_appears_meanwhile_gives_its_mode(workspace: Workspace, work_dir: Path) -> None:
+    with workspace.write("a") as writer:
+        writer.write(b"new")
+        (work_dir / "a").write_text("old")
+        (work_dir / "a").chmod(0o711)
+    assert (work_dir / "a").read_bytes() == b"new"
+    assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o711
+
+
+def test_a_folder_is_made_once_and_never_in_the_place_of_something(
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path, outside: Path
+) -> None:
+    assert workspace.make_folder("a//b/./c/", 0o2750) == "a/b/c"
+    (work_dir / "a" / "b" / "c" / "kept").write_text("x")
+    (work_dir / "file").write_text("x")
+    (work_dir / "link").symlink_to(outside)
+    assert workspace.make_folder("a/b/c") == "a/b/c"
+    modes = [stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("a", "a/b", "a/b/c")]
+    assert modes == [0o755, 0o755, 0o750]
+    for path in (
+        "",
+        ".",
+        "..",
+        "/a",
+        "a/../b",
+        "file",
+        "file/x",
+        "link",
+        "link/x",
+        "\0",
+        "x" * 256,
+    ):
+        with pytest.raises(InvalidPath):
+            workspace.make_folder(path, 0o777)
+    assert workspace.make_folder("a", 0o555) == "a"
+    assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o555
+    assert stat.S_IMODE(work_dir.stat().st_mode) == 0o700
+    assert sorted(os.listdir(work_dir)) == ["a", "file", "link"]
+    assert os.listdir(work_dir / "a" / "b" / "c") == ["kept"]
+    assert os.listdir(outside) == ["secret"]
+    assert staged(workspaces) == []
 
 
 @settings(

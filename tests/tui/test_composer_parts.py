@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from beray.exceptions import (
     UnprocessableEntityError,
 )
 from beray.files import Transfer
+from beray.folders import UploadedFolder
 from beray.wire_names import ANY_BYTES
 from tui.composer import editor, servers
 from tui.composer.attachments import look_at, names_of, plan
@@ -259,11 +261,15 @@ class Foreign:
 
     Args:
         answer: of ``create_task``.
+        left_out: what ``upload_dir`` leaves out.
         failing: the calls that raise, with what.
     """
 
-    def __init__(self, answer: dict[str, Any], **failing: Exception) -> None:
+    def __init__(
+        self, answer: dict[str, Any], left_out: Sequence[str] = (), **failing: Exception
+    ) -> None:
         self.answer = answer
+        self.left_out = list(left_out)
         self.failing = failing
         self.calls: list[str] = []
 
@@ -272,6 +278,8 @@ class Foreign:
             self.calls.append(name)
             if name in self.failing:
                 raise self.failing[name]
+            if name == "upload_dir":
+                return UploadedFolder([], [], self.left_out)
             return self.answer
 
         return call
@@ -295,10 +303,10 @@ def test_with_attachments_a_task_starts_when_they_are_there() -> None:
 
 def test_a_server_that_cannot_hold_a_task_is_told_of_and_gets_the_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    client = Foreign({"id": 5, "goal": "x", "status": "RUNNING"})
+    client = Foreign({"id": 5, "goal": "x", "status": "RUNNING"}, ["empty"])
     outcome = sent(client, Order("x", None, (tmp_path / "empty", Path(__file__))))
     assert client.calls == ["create_task", "upload_dir", "upload_path"]
-    assert "starts tasks at once" in outcome.note and "not there: empty" in outcome.note
+    assert "starts tasks at once" in outcome.note and "cannot create: empty." in outcome.note
     client = Foreign({"id": 5, "goal": "x", "status": "RUNNING"}, upload_path=OSError(5, "broken"))
     with pytest.raises(LeftBehind, match="task #5 runs already"):
         sent(client)
@@ -334,6 +342,26 @@ def test_nothing_is_created_where_an_attachment_is_missing_or_it_was_cancelled()
     with pytest.raises(TransferCancelled):
         sent(client, ORDER, cancelled)
     assert client.calls == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+def test_attachments_keep_modes_and_empty_folders(
+    beray_client: BeRayClient, tmp_path: Path
+) -> None:
+    (tmp_path / "folder" / "empty").mkdir(parents=True)
+    for place in (tmp_path / "run.sh", tmp_path / "folder" / "run.sh"):
+        place.write_text("#!/bin/sh\necho ran\n")
+        place.chmod(0o750)
+    (tmp_path / "bare").mkdir()
+    attachments = (tmp_path / "run.sh", tmp_path / "folder", tmp_path / "bare")
+    outcome = send(beray_client, Order("!./run.sh && ./folder/run.sh", None, attachments))
+    events = list(beray_client.stream_task_updates(outcome.task["id"]))
+    assert "".join(event.get("text", "") for event in events) == "ran\nran\n"
+    items = beray_client.list_files_tree(outcome.task["id"])
+    assert [item["path"] for item in items if item["type"] == "directory"] == [
+        "bare", "folder", "folder/empty",
+    ]  # fmt: skip
+    assert outcome.note == ""
 
 
 # The editor

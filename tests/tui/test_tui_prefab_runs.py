@@ -19,6 +19,7 @@ from beray.gateway import (
     RunOutcomeUnknown,
     Unreachable,
 )
+from beray.partial import current_umask
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import EVENTS, event, function_of
@@ -290,6 +291,9 @@ async def test_the_result_and_all_files_are_saved(tmp_path: Path, here: Path) ->
         await fill(pilot, "#target", str(here / "result.json"))
         await until_shown(pilot, "Saved")
         assert (here / "result.json").read_text("utf-8") == '{\n  "n": "ä"\n}\n'
+        if os.name == "posix":
+            mode = (here / "result.json").stat().st_mode & 0o777
+            assert mode == 0o666 & ~current_umask(here)
         await pilot.press("d")
         await fill(pilot, "#target", str(here / "result.json"))
         await until_shown(pilot, "It exists already")

@@ -50,9 +50,9 @@ def say(
             f"{len(names):,} files: with a message go at most {MOST_ATTACHMENTS}"
         )
     handle.advance(0, sum(one.size for one in attachments))
-    upload(client, task_id, attachments, handle)
+    left_out = upload(client, task_id, attachments, handle)
     handle.wait(0)
-    return Sent(client.send_chat_message(chat, text, names), note(attachments, True))
+    return Sent(client.send_chat_message(chat, text, names), note(attachments, left_out, held=True))
 
 
 def free_name(tasks: Iterable[Task]) -> str:

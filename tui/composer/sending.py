@@ -54,28 +54,31 @@ def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) ->
     task = client.create_task(order.goal, order.tools, start=False, **order.asked)
     held = task.get("held") is True
     try:
-        upload(client, task["id"], attachments, handle)
+        left_out = upload(client, task["id"], attachments, handle)
         if held:
             task = client.start_task(task["id"])
     except EXPECTED as error:
         _take_back(client, task["id"], held, error)
         raise
-    return Sent(task, note(attachments, held))
+    return Sent(task, note(attachments, left_out, held=held))
 
 
 def upload(
     client: BeRayClient, task_id: int, attachments: list[Attachment], transfer: Transfer
-) -> None:
-    """Put ``attachments`` into a work_dir."""
+) -> list[str]:
+    """Put ``attachments`` into a work_dir; return the folders that the server cannot create."""
+    left_out: list[str] = []
     done, total = 0, sum(one.size for one in attachments)
     for one in attachments:
         part = transfer.part(done, total)
         if one.is_folder:
-            client.upload_dir(task_id, one.path, one.name or ".", transfer=part)
+            sent = client.upload_dir(task_id, one.path, one.name or ".", transfer=part)
+            left_out += sent.left_out
         else:
             client.upload_path(task_id, one.path, transfer=part)
         done += one.size
         transfer.advance(done, total)
+    return left_out
 
 
 def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) -> None:
@@ -94,14 +97,17 @@ def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) 
         ) from error
 
 
-def note(attachments: list[Attachment], held: bool) -> str:
-    """What there is to know of ``attachments`` that were sent; "" where there is nothing."""
+def note(attachments: list[Attachment], missing: list[str], *, held: bool) -> str:
+    """What there is to know of ``attachments`` that were sent; "" where there is nothing.
+
+    Args:
+        missing: empty folders that the server cannot create.
+    """
     notes = []
     if not held:
         notes.append("This server starts tasks at once: it may have begun before its files came.")
-    empty = [one.path.name for one in attachments if not one.files]
-    if empty:
-        notes.append(f"Without files, and so not there: {', '.join(empty)}.")
+    if missing:
+        notes.append(f"Empty folders, which this server cannot create: {', '.join(missing)}.")
     left_out = sum(one.left_out for one in attachments)
     if left_out:
         notes.append(f"Links and special files that were left out: {left_out}.")

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from beray import file_modes
 from beray.exceptions import TransferCancelled
 from beray.files import Transfer
+from beray.partial import current_umask, replaced_mode
 from tui.prefabs.messages import OutputArrived
 from tui.prefabs.outcome import OutputFile
 from tui.prefabs.report import pretty
@@ -121,6 +123,8 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            new = 0o666 & ~current_umask(target.parent)
+            file_modes.set_open(file.fileno(), replaced_mode(target, new))
         if overwrite:
             os.replace(name, target)
         else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from beray import file_modes
 from beray.agent import AgentApi, AgentException
 from beray.client import BeRayClient
 from beray.events import (
@@ -140,8 +141,9 @@ class _Files:
         self._task_id = self._client.open_chat(self._chat)["id"]
         with open_work_dir(self._work_dir) as workspace:
             for path in paths:
-                with workspace.open_file(path)[0] as file:
-                    self._client.upload_file(self._task_id, path, file)
+                file, status = workspace.open_file(path)
+                with file:
+                    self._client.upload_file(self._task_id, path, file, mode=status.st_mode)
 
     async def fetch(self, path: str, sink: Sink) -> None:
         """A file that the agent sends: into the work_dir, then into the log."""
@@ -159,7 +161,8 @@ class _Files:
             self._task_id = self._client.open_chat(self._chat)["id"]
         response = self._client.get_file_content(self._task_id, path, stream=True)
         opened = open_work_dir(self._work_dir, self._space)
-        with response, opened as workspace, workspace.write(path) as file:
+        mode = file_modes.parsed(response.headers.get(file_modes.HEADER))
+        with response, opened as workspace, workspace.write(path, mode) as file:
             file.require_space(declared_size(response.headers))
             for block in response.iter_content(_BLOCK):
                 file.write(block)

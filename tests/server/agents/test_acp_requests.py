@@ -169,6 +169,24 @@ async def test_files_are_read_and_written_in_the_work_dir(tmp_path: Path, kind: 
     assert (work.work_dir / "in.txt").read_text() == ""
 
 
+async def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
+    work = await bench(tmp_path, "none")
+    script = work.work_dir / "run.sh"
+    script.write_text("old")
+    script.chmod(0o4755)
+    write = "fs/write_text_file"
+    await answers(
+        work,
+        [
+            [write, {"path": str(script), "content": "new"}],
+            [write, {"path": str(work.work_dir / "a" / "b"), "content": "new"}],
+        ],
+    )
+    assert script.read_text() == "new"
+    modes = [(work.work_dir / name).stat().st_mode & 0o7777 for name in ("run.sh", "a", "a/b")]
+    assert modes == [0o755, 0o755, 0o644]
+
+
 async def test_a_written_file_keeps_words_that_are_secrets_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import json, os, sys
 print("looking at", sorted(os.listdir(".")), open("in/given.txt").read())
 os.makedirs("out", exist_ok=True)
 open("out/made.bin", "wb").write(bytes(range(256)) * 1000)
+os.chmod("out/made.bin", os.stat("in/given.txt").st_mode)
 print(json.dumps({"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "make", "args_chunk": "{}"}))
 print(json.dumps({"type": "AGENT_EVENT_TOOL_RESULT", "tool_name": "make", "result": {"n": 1}}))
 print(json.dumps({"type": "AGENT_EVENT_SEND_FILE", "path": "out/made.bin"}))
@@ -57,10 +58,12 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
     client = pair.here.sign_up()
     task = client.create_task("make it", start=False)
-    client.upload_file(task["id"], "in/given.txt", "given")
+    client.upload_file(task["id"], "in/given.txt", "given", mode=0o750)
     client.start_task(task["id"])
     events: list[Any] = list(client.stream_task_updates(task["id"]))
     assert events[-1]["status"] == "COMPLETED"
+    modes = {item["path"]: item["mode"] for item in client.list_files_tree(task["id"], "out")}
+    assert modes == {"out/made.bin": "750"}
     assert text(events) == "looking at ['in'] given\n"
     said = [event["type"] for event in events if event.get("source") != "files"]
     assert said == [

@@ -299,3 +299,22 @@ def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path:
         answer = post(server, str(stranger._session.headers["Authorization"]), body)
     assert refusal(answer) == (403, "FORBIDDEN")
     assert post(server, "Bearer nonsense", body).status_code == 401
+
+
+def test_programs_of_a_prefab_stay_executable_and_all_files_readable(tmp_path: Path) -> None:
+    folder = write_prefab(tmp_path / "probe", MAIN, PLAIN)
+    (folder / "tool").write_text("#!/bin/sh\n")
+    (folder / "tool").chmod(0o700)
+    (folder / "probe.py").chmod(0o400)
+    archives.unpacked(archives.packed(folder), tmp_path / "there")
+    modes = {path.name: path.stat().st_mode & 0o700 for path in (tmp_path / "there").iterdir()}
+    assert modes == {"tool": 0o700, "probe.py": 0o600, "prefab.toml": 0o600}
+    closed = io.BytesIO()
+    with zipfile.ZipFile(closed, "w") as archive:
+        for name, mode in (("sub/", stat.S_IFDIR), ("sub/x", stat.S_IFREG)):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"")
+    archives.unpacked(closed.getvalue(), tmp_path / "open")
+    assert stat.S_IMODE((tmp_path / "open" / "sub").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "open" / "sub" / "x").stat().st_mode) == 0o600

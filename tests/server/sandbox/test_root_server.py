@@ -18,7 +18,7 @@ from beray import BeRayClient
 from beray.server import writer
 from beray.server.gateway.prefabs import archives
 from beray.server.sandbox.ownership import inherit_owner
-from beray.server.workspace import open_work_dir
+from beray.server.workspace import Workspace, open_work_dir
 from beray.server.writer import Writer
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
@@ -238,8 +238,13 @@ def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> 
     assert owners(found) == {(uid, uid)}
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [lambda work: work.write("a/b/c/file").commit(), lambda work: work.make_folder("a/b/c/folder")],
+    ids=["file", "folder"],
+)
 def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Workspace], object]
 ) -> None:
     client = server.sign_up()
     task = client.create_task("!true")
@@ -248,11 +253,12 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     server.stop()
     # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
     monkeypatch.setattr(Writer, "discard", lambda _self: None)
-    monkeypatch.setattr(Writer, "_unmake", lambda _self, _depth: None)
+    monkeypatch.setattr(Path, "rmdir", lambda _self: None)
+    monkeypatch.setattr(writer, "_unmake", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
         killed.setattr(writer, "inherit_owner", _killed_at_the_second())
         with pytest.raises(KeyboardInterrupt):
-            workspace.write("a/b/c/file").commit()
+            begin(workspace)
     assert owners(found) == {(uid, uid), (0, 0)}
     server.restart()
     assert owners(found) == {(uid, uid)}
@@ -332,3 +338,21 @@ def test_a_user_beyond_the_range_is_told(tmp_path: Path, box: Box) -> None:
         failed = Caller.of(server, second).failure(call("main"))
         assert "BERAY_SANDBOX_UIDS=700000-700001" in failed["message"]
         assert second.get_current_user()
+
+
+def test_what_is_uploaded_is_executable_and_writable_for_the_user(
+    root_server: RunningServer, alice: BeRayClient
+) -> None:
+    task = alice.create_task("!./build.sh; touch made/x; rmdir made/empty; ls made", start=False)
+    alice.upload_file(task["id"], "build.sh", "#!/bin/sh\nid -u\n", mode=0o700)
+    alice.create_directory(task["id"], "made/empty", 0o700)
+    folder = work_dir(root_server, task)
+    assert owners(folder) == {(uid_of(alice), uid_of(alice))}
+    alice.start_task(task["id"])
+    events = list(alice.stream_task_updates(task["id"]))
+    # The first word is the uid in the sandbox, which is not that of the host.
+    assert text(events).split()[1:] == ["x"]
+    assert events[-1]["status"] == "COMPLETED"
+    alice.upload_file(task["id"], "build.sh", "changed")
+    status = (folder / "build.sh").stat()
+    assert (status.st_uid, status.st_mode & 0o7777) == (uid_of(alice), 0o700)

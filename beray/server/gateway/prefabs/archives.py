@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -34,7 +35,7 @@ def unpacked(archive: bytes, folder: Path) -> None:
         raise TransferError(f"the archive holds {count:,} entries, more than {MOST_ENTRIES:,}")
     from beray.unpack import unpack  # of the client, which the server does without
 
-    unpack(BytesIO(archive), folder, max_bytes=MOST_BYTES)
+    unpack(BytesIO(archive), folder, max_bytes=MOST_BYTES, owner_access=True)
 
 
 def packed(folder: Path) -> bytes:
@@ -54,6 +55,8 @@ def packed(folder: Path) -> bytes:
             # Without times: the same files are the same archive.
             info = zipfile.ZipInfo(on_wire(path.relative_to(folder)))
             info.compress_type = zipfile.ZIP_DEFLATED
+            is_program = path.stat().st_mode & stat.S_IXUSR
+            info.external_attr = (stat.S_IFREG | (0o755 if is_program else 0o644)) << 16
             writer.writestr(info, path.read_bytes())
     return archive.getvalue()
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import stat
 import threading
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
 from beray import wire_names
 from beray.server import beneath
-from beray.server.beneath import MissingPath, shown
+from beray.server.beneath import shown
 from beray.server.quota import DiskSpace
 from beray.server.runners.model import text_edit
 from beray.server.workspace import Workspace, open_work_dir
@@ -68,7 +67,7 @@ class FileTools:
         """
         data = _encoded(content)
         with self._writing, self.open() as workspace:
-            _replace(workspace, path, data, _mode(workspace, path))
+            _replace(workspace, path, data)
         return f"{path}: {len(data):,} bytes written"
 
     def edit_file(self, path: str, old_text: str, new_text: str, replace_all: bool = False) -> str:
@@ -86,7 +85,7 @@ class FileTools:
         if old == new:
             raise Refused("old_text and new_text are the same")
         with self._writing, self.open() as workspace:
-            data, mode = _whole(workspace, path)
+            data = _whole(workspace, path)
             places = text_edit.find(data, old)
             if not places:
                 raise Refused(
@@ -98,7 +97,7 @@ class FileTools:
                     f"old_text occurs {len(places)} times in {shown(path)}: include more of the "
                     "surrounding text, or set replace_all"
                 )
-            _replace(workspace, path, text_edit.replace(data, places, new), mode)
+            _replace(workspace, path, text_edit.replace(data, places, new))
         return f"{path}: replaced {len(places)} {'time' if len(places) == 1 else 'times'}"
 
     def list_files(self, path: str = ".", recursive: bool = False, after: str | None = None) -> str:
@@ -199,32 +198,17 @@ def _line(file: io.BufferedReader[io.RawIOBase]) -> tuple[bytes, int]:
     return line + f"… [{length:,} bytes in this line]\n".encode(), length
 
 
-def _whole(workspace: Workspace, path: str) -> tuple[bytes, int]:
-    file, status = workspace.open_file(path)
-    with file:
+def _whole(workspace: Workspace, path: str) -> bytes:
+    with workspace.open_file(path)[0] as file:
         data = io.BufferedReader(cast("io.RawIOBase", file)).read(EDIT_BYTES + 1)
     if len(data) > EDIT_BYTES:
         raise Refused(f"{shown(path)} is too large to be edited; use run_command")
-    return data, stat.S_IMODE(status.st_mode)
+    return data
 
 
-def _mode(workspace: Workspace, path: str) -> int | None:
-    try:
-        file, status = workspace.open_file(path)
-    except MissingPath:
-        return None
-    file.close()
-    return stat.S_IMODE(status.st_mode)
-
-
-def _replace(workspace: Workspace, path: str, data: bytes, mode: int | None) -> None:
+def _replace(workspace: Workspace, path: str, data: bytes) -> None:
     with workspace.write(path) as writer:
         writer.write(data)
-    if mode is not None:
-        # A script that was executable still is.
-        file, _ = workspace.open_file(path)
-        with file:
-            os.fchmod(file.fileno(), mode)
 
 
 def _encoded(content: str) -> bytes:
