@@ -281,7 +281,7 @@ def test_archives_state_modes_only_with_a_file_type(tmp_path: Path) -> None:
     target = unpack(file, tmp_path / "out")
     assert modes(target) == {
         "typed": 0o600, "filled": 0o644, "program": 0o755, "none": 0o644, "special": 0o711,
-        "d": 0o750,
+        "d": 0o770,
     }  # fmt: skip
 
 
