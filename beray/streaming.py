@@ -32,7 +32,7 @@ __all__ = [
 IDLE_SECONDS: Final = 45.0
 """Silence after which a connection counts as broken: three heartbeats of our server."""
 RECONNECT_SECONDS: Final = 300.0
-"""How long to go on after the first failure, without an event and without a healthy connection in
+"""Seconds to go on after the first failure, without an event and without a healthy connection in
 between, before giving up; see ``beray.reconnecting``."""
 
 OnState = Callable[[StreamState], None]

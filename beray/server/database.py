@@ -27,11 +27,11 @@ from beray.server.shortage import delays, is_shortage
 from beray.server.tables import Base
 
 WAIT_SECONDS: Final = 30.0
-"""How long a connection waits for a descriptor, and a read for a lock."""
+"""Time that a connection waits for a descriptor, and a read for a lock."""
 LOCK_SECONDS: Final = 5.0
-"""How long a transaction waits for the write lock."""
+"""Time that a transaction waits for the write lock."""
 SPACE_SECONDS: Final = 0.1
-"""How long the return of space waits for readers and other processes. Writers wait for it."""
+"""Time that the return of space waits for readers and other processes. Writers wait for it."""
 WAL_BYTES: Final = 64 * 1024 * 1024
 """The size that the write-ahead log keeps after a large transaction, such as the deletion of a
 task with millions of events."""
@@ -117,7 +117,7 @@ class Database:
         """Return up to ``pages`` free pages to the file system; return how many are left."""
 
         def attempt() -> int:
-            with self._driver() as driver:
+            with self._without_transaction() as driver:
                 return database_space.return_pages(driver, pages)
 
         return self.reserve.use(attempt)
@@ -130,14 +130,14 @@ class Database:
         """
 
         def attempt() -> bool:
-            with self._driver() as driver:
+            with self._without_transaction() as driver:
                 return database_space.truncate_log(driver)
 
         return self.reserve.use(attempt)
 
     @contextmanager
-    def _driver(self) -> Iterator[sqlite3.Connection]:
-        """The driver's connection, without a transaction; no other thread writes meanwhile."""
+    def _without_transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection of the driver; no other thread writes meanwhile."""
         with self._held(LOCK_SECONDS), self._connected() as connection:
             driver = _driver(connection)
             driver.execute(_busy_timeout(SPACE_SECONDS))
@@ -288,6 +288,8 @@ def _pragmas() -> Iterable[str]:
     yield "PRAGMA journal_mode=WAL"
     yield "PRAGMA synchronous=FULL"
     yield "PRAGMA foreign_keys=ON"
+    # A deletion must not need temporary files on a disk that is full.
+    yield "PRAGMA temp_store=MEMORY"
     yield f"PRAGMA journal_size_limit={WAL_BYTES}"
 
 

@@ -1,4 +1,4 @@
-"""Kinds of database errors, by SQLite's result code, and what clients are told of them."""
+"""Kinds of database errors, by SQLite's result code, and the messages of their responses."""
 
 from __future__ import annotations
 

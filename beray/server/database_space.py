@@ -7,6 +7,8 @@ the file and cut off, some at a time. A database of an earlier version is rewrit
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ from beray.server.reserve import free_bytes
 COPIES: Final = 2
 """Rewriting a database needs its size so many times: for a temporary file and the log."""
 _INCREMENTAL: Final = 2
+_FILE: Final = 1
 
 log = structlog.get_logger("beray.database")
 
@@ -41,10 +44,9 @@ def convert(connection: sqlite3.Connection, path: Path) -> None:
         return
     log.info("the database is rewritten once, so that it can return space", bytes=size)
     try:
-        # Deprecated, and ignored where it is left out: then it is the directory of the system.
-        connection.execute(f"PRAGMA temp_store_directory={_quoted(str(path.parent))}")
-        connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
-        connection.execute("VACUUM")
+        with _temporary_file_in(connection, path.parent):
+            connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
+            connection.execute("VACUUM")
         truncate_log(connection)
     except sqlite3.Error as error:
         log.error("the database could not be rewritten", problem=str(error))
@@ -72,6 +74,20 @@ def truncate_log(connection: sqlite3.Connection) -> bool:
     """
     is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not is_busy
+
+
+@contextmanager
+def _temporary_file_in(connection: sqlite3.Connection, folder: Path) -> Iterator[None]:
+    """Have a copy of the database in a file below ``folder``, and not in memory."""
+    kept = _pragma(connection, "temp_store")
+    connection.execute(f"PRAGMA temp_store={_FILE}")
+    # Deprecated, and ignored where it is left out: then it is the directory of the system.
+    connection.execute(f"PRAGMA temp_store_directory={_quoted(str(folder))}")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA temp_store_directory=''")
+        connection.execute(f"PRAGMA temp_store={kept}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -18,7 +18,7 @@ log = structlog.get_logger("beray.events")
 
 
 END_SECONDS: Final = 5.0
-"""How long ``write`` waits for its events. While others take longer, it does not wait."""
+"""Time that ``write`` waits for its events. While others take longer, it does not wait."""
 
 
 class EndWriter:

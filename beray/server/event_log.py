@@ -35,7 +35,7 @@ from beray.server.store import Position, Store, utc_now
 from beray.server.task_feed import Progress, TaskFeed, is_set
 
 LOCK_SECONDS: Final = 1.0
-"""How long one attempt to commit waits for a lock. It is repeated until it succeeds."""
+"""Time that one attempt to commit waits for a lock. It is repeated until it succeeds."""
 LOCK_PAUSE_SECONDS: Final = 0.1
 
 log = structlog.get_logger("beray.events")

@@ -29,11 +29,11 @@ from beray.server.store import Store
 from beray.version import __version__
 
 EVENT_LOG_SECONDS: Final = 5.0
-"""How long the thread of the event log may take to react."""
+"""Time within which the thread of the event log has to react."""
 CHECK_SECONDS: Final = 5.0
-"""How long each check of readiness may take."""
+"""Time limit of each check of readiness."""
 LOCK_SECONDS: Final = 2.0
-"""How long the check of the database waits for the write lock."""
+"""Time that the check of the database waits for the write lock."""
 CACHE_SECONDS: Final = 1.0
 LEAST_FREE_BYTES: Final = 4 * 1024 * 1024
 """With less free space, besides the reserve, the server is not ready."""

@@ -26,7 +26,7 @@ from beray.server.tables import Task
 from beray.server.workspace import Workspaces
 
 STOP_SECONDS: Final = 20.0
-"""How long a request waits for the end of a run that it has stopped."""
+"""Time that a request waits for the end of a run that it has stopped."""
 STOP_RETRY_SECONDS: Final = 2
 LOST: Final = MsgError(code="LOST_WORKER", details="The server ended in the middle of the answer.")
 

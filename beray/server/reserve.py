@@ -34,8 +34,8 @@ LEAST_STEP_BYTES: Final = 512 * 1024
 """A transaction of a few rows, with its write-ahead log, needs less."""
 REFILL_SECONDS: Final = 1.0
 _LEAST_GROWTH_BYTES: Final = 4096
-_USE_SECONDS: Final = 10.0
-"""How long other writes wait for the end of a recovery operation."""
+_USE_SECONDS: Final = 3.0
+"""Time that other writes wait for the end of a recovery operation."""
 _BLOCK_BYTES: Final = 1024 * 1024
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class SpaceReserve:
 
     @property
     def is_short(self) -> bool:
-        """Whether a part of the reserve is missing."""
+        """True if a part of the reserve is missing."""
         return self._held < self._size
 
     def use(self, call: Callable[[], T]) -> T:

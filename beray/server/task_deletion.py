@@ -27,14 +27,16 @@ from beray.server.workspace import Workspaces
 
 FIRST_STEP: Final = 500
 """Events, or pages of the file, of the first transaction. The next sizes depend on its time."""
+LEAST_STEP: Final = 100
 MOST_STEP: Final = 50_000
 STEP_SECONDS: Final = 0.02
-"""Intended duration of a transaction. Others can write during the pause after it."""
+"""Intended duration of a transaction, without its commit. Others write in the pause after it."""
 LEAST_PAUSE_SECONDS: Final = 0.01
+MOST_PAUSE_SECONDS: Final = 0.1
 KEPT_PAGES: Final = 256
 """Free pages that stay in the database file for new content."""
 LOG_TRIES: Final = 40
-"""How often to try to truncate the write-ahead log, which readers can prevent."""
+"""Attempts to truncate the write-ahead log, which readers can prevent."""
 LOG_PAUSE_SECONDS: Final = 0.25
 _NAMED: Final = 20
 
@@ -64,8 +66,8 @@ class TaskDeletion:
             OSError: some files cannot be removed; the next server tries it again.
             SQLAlchemyError: nothing was deleted.
         """
-        await run_in_threadpool(self._store.remove_task, task_id)
         try:
+            await run_in_threadpool(self._store.remove_task, task_id)
             await run_in_threadpool(self._remove_files, task_id)
         except OSError:
             self._failed.add(task_id)
@@ -163,13 +165,15 @@ async def _in_steps(step: Callable[[int], bool]) -> None:
     Args:
         step: takes the size of the step; False: nothing is left.
     """
-    size = FIRST_STEP
+    size, overhead = FIRST_STEP, float("inf")
     while True:
         began = time.monotonic()
         more = await patiently(lambda size=size: run_in_threadpool(step, size))  # type: ignore[misc]
         took = time.monotonic() - began
         if not more:
             return
-        wanted = size * STEP_SECONDS / max(took, 1e-6)
-        size = max(1, min(round(wanted), 2 * size, MOST_STEP))
-        await asyncio.sleep(max(took, LEAST_PAUSE_SECONDS))
+        # A commit takes its time whatever the size; on a slow disk, that alone may be too long.
+        overhead = min(overhead, took)
+        wanted = size * STEP_SECONDS / max(took - overhead, 1e-6)
+        size = max(LEAST_STEP, min(round(wanted), 2 * size, MOST_STEP))
+        await asyncio.sleep(min(max(took, LEAST_PAUSE_SECONDS), MOST_PAUSE_SECONDS))

@@ -138,10 +138,12 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         temporary = up_temp(agent, session_id="s").json()["s3_url"]
         permanent = up(agent)["s3_url"]
         key = client.create_api_key("k", "scout")
-        client.open_chat("notes")
+        chat = client.open_chat("notes")["id"]
+        client.send_chat_message("notes", "!sleep 604")
         running = client.create_task("!sleep 601")["id"]
         held = client.create_task("!true", start=False)["id"]
         until(lambda: sleepers("601") and client.get_task(running)["status"] == "RUNNING")
+        until(lambda: sleepers("604") and client.get_task(chat)["status"] == "RUNNING")
         use_up(small_disk, client)
         ready = requests.get(f"{server.url}/readyz", timeout=30)
         assert ready.status_code == 503
@@ -159,6 +161,8 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         client.login(address, PASSWORD)
         client.stop_task(running)
         client.stop_task(held)
+        client.stop_task(chat)
+        until(lambda: client.get_task(chat)["status"] == "INPUT_REQUIRED")
         for task_id in (running, held):
             last = list(client.stream_task_updates(task_id))[-1]
             assert (last["status"], last["reason"]) == ("STOPPED", "user")

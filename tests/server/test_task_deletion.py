@@ -103,8 +103,8 @@ async def test_what_a_crash_leaves_is_removed_by_the_next_server(
 async def test_an_interrupted_deletion_goes_on(
     store: Store, workspaces: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_deletion, "FIRST_STEP", 1)
-    monkeypatch.setattr(task_deletion, "MOST_STEP", 100)
+    for name in ("FIRST_STEP", "LEAST_STEP", "MOST_STEP"):
+        monkeypatch.setattr(task_deletion, name, 10)
     task_id = large_task(store, workspaces)
     store.remove_task(task_id)
     for _ in range(2):
