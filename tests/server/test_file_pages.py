@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from work_dirs import make_chain, open_descriptors
+from work_dirs import TASK, make_chain, open_descriptors
 
 from beray.schema import FileItem
 from beray.server import beneath, page_tokens
-from beray.server.workspace import InvalidPath, Workspace
+from beray.server.workspace import InvalidPath, Workspace, Workspaces
 
 pytestmark = pytest.mark.usefixtures("resolution")
 NAMES = ["a", "a ", "a%2F", "a+b", "a-", "a.", "a b&c=d", "#", "?x", "'\"", "\\", "ä", "é", "日本", "\U0001f600",
@@ -175,12 +175,13 @@ def test_pages_continue_after_names_that_are_not_utf8(workspace: Workspace, work
 
 
 def test_a_deep_tree_is_listed_in_pages_with_few_descriptors(
-    workspace: Workspace, work_dir: Path
+    workspaces: Workspaces, workspace: Workspace, work_dir: Path
 ) -> None:
     make_chain(work_dir, 1500)
     before = open_descriptors()
     assert together(pages(workspace, limit=1000)) == workspace.tree()
     assert open_descriptors() == before
+    workspaces.remove(TASK)  # pytest cannot remove it
 
 
 def test_a_tree_with_very_long_paths_is_listed_down_to_where_calls_can_go(
