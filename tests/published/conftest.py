@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,18 +92,24 @@ def _install(requirement: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="session")
-def probe_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+@contextmanager
+def server_with_probe(folder: Path, **environ: str) -> Iterator[RunningServer]:
     """A server with the prefab ``probe``."""
-    folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
-    environ = {
-        "BERAY_PREFAB_AUTHORS": "author@example.test",
-        "BERAY_DAILY_PREFAB_CALLS": str(DAILY_CALLS),
-        "BERAY_GATEWAY_ALLOW": "127.0.0.1",
-    }
-    with RunningServer.start(tmp_path_factory.mktemp("server"), **environ) as server:
+    folder = write_prefab(folder / "probe", COUNT, MANIFEST)
+    environ |= {"BERAY_PREFAB_AUTHORS": "author@example.test"}
+    with RunningServer.start(folder.parent / "data", **environ) as server:
         with server.sign_up("author@example.test") as author:
             token = str(author._session.headers["Authorization"])
         added = add(server, archives.packed(folder), token)
         assert added.status_code == 201, added.text
+        yield server
+
+
+@pytest.fixture(scope="session")
+def probe_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    environ = {
+        "BERAY_DAILY_PREFAB_CALLS": str(DAILY_CALLS),
+        "BERAY_GATEWAY_ALLOW": "127.0.0.1",
+    }
+    with server_with_probe(tmp_path_factory.mktemp("server"), **environ) as server:
         yield server

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 import requests
 from gateway_support import exchange
 from network_support import needs_own_network
+from support import text
 
 from beray.testing import RunningServer
-from tests.published.conftest import DAILY_CALLS, Install
+from tests.published.conftest import DAILY_CALLS, PROGRAMS, Install, server_with_probe
 from tests.server.gateway.prefab_calls import Caller, put
 
 pytestmark = [pytest.mark.published, pytest.mark.timeout(600)]
@@ -108,3 +112,24 @@ def test_files_go_in_and_come_out(
         "input_of_person": "agent-inputs",
         "missing": "PrefabNotFoundError",
     }
+
+
+@pytest.mark.parametrize("version", ["0.5.0", "0.7.2"])
+def test_a_process_of_a_task_calls_the_gateway(
+    install: Install, tmp_path: Path, version: str
+) -> None:
+    """Without a sandbox, where the process finds the package."""
+    package = install(f"{SDK}=={version}")
+    program = [sys.executable, str(PROGRAMS / "gateway_in_task.py")]
+    goal = f"!PYTHONPATH={package.folder} {shlex.join(program)} 2>&1"
+    with (
+        server_with_probe(tmp_path, BERAY_SANDBOX="none") as server,
+        server.sign_up() as client,
+    ):
+        task = client.create_task(goal, limits={"gateway": True})
+        said = text(list(client.stream_task_updates(task["id"])))
+        user_id = client.get_current_user()["id"]
+    assert "FOUND " in said, said
+    filename, url, succeeded = json.loads(said.partition("FOUND ")[2])
+    assert filename == "result.txt" and succeeded
+    assert url.startswith(f"s3://beray/agent-outputs/{user_id}/task-{task['id']}/")
