@@ -1,7 +1,8 @@
 """Every snippet of the documents of ``lambda_agent_api``, rewritten, against a BeRay server.
 
 Version 1.0 passes the URL of the WebSocket and awaits ``send_message``; version 1.1 passes the
-base URL and iterates directly. A BeRay server needs a token, which neither document has.
+base URL and iterates directly. A BeRay server needs a token, which neither document has: it is an
+argument here, or part of the URL.
 """
 
 from __future__ import annotations
@@ -47,11 +48,16 @@ def make(models: ModelServer, account: BeRayClient) -> Callable[..., AgentApi]:
     """Make an ``AgentApi`` in the spelling of a version, with a token."""
     token = str(account._session.headers["Authorization"])
     base = models.server.url.replace("http", "ws", 1)
+    in_url = base.replace("//", f"//x:{token.removeprefix('Bearer ')}@")
 
     def make(spelling: str = "1.1", *more: Any, **options: Any) -> AgentApi:
-        if spelling == "1.0":
-            url = f"{base}/v1/agent_ws/0/"
-            return AgentApi("agent-1", None, *more, url=url, token=token, **options)
+        match spelling:
+            case "1.0":
+                return AgentApi("agent-1", f"{base}/agent_ws/", *more, token=token, **options)
+            case "1.0, token in the URL":
+                return AgentApi("agent-1", f"{in_url}/agent_ws/", *more, **options)
+            case "1.1, token in the URL":
+                return AgentApi("agent-1", f"{in_url}/", *more, **options)
         return AgentApi("agent-1", f"{base}/", *more, token=token, **options)
 
     return make
@@ -68,9 +74,12 @@ async def connected(api: AgentApi) -> AsyncIterator[AgentApi]:
 
 
 SPELLINGS = pytest.mark.parametrize("spelling", ["1.0", "1.1"])
+WITH_TOKENS = pytest.mark.parametrize(
+    "spelling", ["1.0", "1.1", "1.0, token in the URL", "1.1, token in the URL"]
+)
 
 
-@SPELLINGS
+@WITH_TOKENS
 async def test_quick_start(
     make: Callable[..., AgentApi], spelling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +200,9 @@ async def test_the_pool_of_connections(
     assert await on_message("!echo first") == "first\n"
     first = pool["agent-1"]
     assert await on_message("!echo second") == "second\n"
-    assert pool["agent-1"] is first and first.url.endswith("/v1/agent_ws/0/")
+    assert pool["agent-1"] is first and first.url.endswith(
+        "/agent_ws/0/" if spelling == "1.1" else "/agent_ws/"
+    )
     models.server.restart()
     await until(lambda: not pool, 30)
     assert await on_message("!echo third") == "third\n"
