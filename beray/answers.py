@@ -33,13 +33,11 @@ from beray.exceptions import (
     RateLimitError,
     UnprocessableEntityError,
 )
-from beray.schema import BODY_EXCERPT
+from beray.schema import BODY_EXCERPT, SHOULD_RETRY_HEADER
 
 REFUSAL_BYTES: Final = 1024 * 1024
 """Of a refusal's body, unpacked, as much is read."""
 NOT_JSON: Final = "is not JSON"
-SHOULD_RETRY_HEADER: Final = "X-Should-Retry"
-"""``false``: the failure is permanent. A convention of several HTTP APIs."""
 PRESIGNED: Final = "(presigned URL)"
 """Stands for the path of a presigned URL, which nobody is to see."""
 _PRIVATE: Final = (

@@ -37,6 +37,8 @@ MOST_ATTACHMENTS = 100
 BODY_EXCERPT = 2048
 IDEMPOTENCY_HEADER = "X-Idempotency-Seconds"
 """Ours: on every answer of a server that honours ``Idempotency-Key``, and for how long."""
+SHOULD_RETRY_HEADER = "X-Should-Retry"
+"""``false``: the failure is permanent. A convention of several HTTP APIs."""
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
-from beray.answers import SHOULD_RETRY_HEADER
+from beray.schema import SHOULD_RETRY_HEADER
 from beray.server import agent_handshake, agent_ws, auth, files, health, streams, tasks
 from beray.server.accounts import Accounts, running_accounts
 from beray.server.agent_ws import Seats

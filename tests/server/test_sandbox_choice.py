@@ -253,7 +253,7 @@ def test_a_server_on_a_full_disk_isolates_commands_or_does_not_start(
     small_disk: Path, tmp_path: Path
 ) -> None:
     goal = "!ls / | grep -c workspace"
-    with RunningServer.start(small_disk / "data") as server:
+    with RunningServer.start(small_disk / "data", BERAY_RESERVE_BYTES="1048576") as server:
         client = server.sign_up()
         assert text(done(client, goal)) == "1\n"
         server.stop()
