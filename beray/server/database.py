@@ -28,7 +28,7 @@ from beray.server.tables import Base
 
 WAIT_SECONDS: Final = 30.0
 """Time that a connection waits for a descriptor, and a read for a lock."""
-LOCK_SECONDS: Final = 5.0
+LOCK_SECONDS: Final = 10.0
 """Time that a transaction waits for the write lock."""
 SPACE_SECONDS: Final = 0.1
 """Time that the return of space waits for readers and other processes. Writers wait for it."""
