@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support import done, text, until
 
-from beray.server.sandbox import detection, probe
+from beray.server.sandbox import bubblewrap, detection, probe
 from beray.server.sandbox.probe import Decision
 from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
 from beray.server.settings import Settings
@@ -73,6 +73,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     It runs as the user of the tests, so that it can leave traces in their directories.
     """
     monkeypatch.setattr(detection, "own_uids", lambda _settings: None)
+    # Cached for the process: neither a call of the fake one, nor its answer, may be among these.
+    bubblewrap.can_disable_userns()
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
