@@ -32,9 +32,8 @@ class LastLines:
             case MsgEventTextChunk() if retracted_range(event):
                 text = event.text
             case MsgEventTextChunk():
-                stream = f"{event.source} {(event.model_extra or {}).get('call_id', '')}"
-                before = self._ends.get(task_id, ("", ""))
-                text = (before[1] if before[0] == stream else "") + event.text
+                stream, before = self._ends.get(task_id, ("", ""))
+                text = (before if stream == _stream(event) else "") + event.text
             case MsgEventToolCallChunk() if event.tool_name:
                 text = f"→ {event.tool_name}"
             case MsgEventSendFile():
@@ -47,13 +46,17 @@ class LastLines:
                 return None
         # Where everything else ends, the next text begins a line of its own.
         if isinstance(event, MsgEventTextChunk):
-            self._ends[task_id] = stream, text[-_KEPT:]
+            self._ends[task_id] = _stream(event), text[-_KEPT:]
         else:
             self._ends.pop(task_id, None)
         return _last_line(text[-_KEPT:])
 
     def forget(self, task_id: int) -> None:
         self._ends.pop(task_id, None)
+
+
+def _stream(event: MsgEventTextChunk) -> str:
+    return f"{event.source} {(event.model_extra or {}).get('call_id', '')}"
 
 
 def _last_line(text: str) -> str:
