@@ -47,7 +47,7 @@ def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None
     # What it says, in paragraphs; how it gets there is beside it.
     assert outcome.out == "I write it.\nDone: `hello.py`"
     for said in (
-        'write_file called with {"path": "hello.py"', "progress: half of it", "| hello world",
+        'write_file [1] called with {"path": "hello.py"', "progress: half of it", "| hello world",
         'run_command called with {"command": "python3 hello.py"}', "added hello.py (21 bytes)",
         'run_command returned {"exit_code": 0}', "360 tokens used", "COMPLETED",
     ):  # fmt: skip
