@@ -101,6 +101,6 @@ async def test_the_path_dialog_takes_dropped_files(tmp_path: Path) -> None:
             assert chosen.pop() == expected
         screen = PathScreen(Path.cwd(), many=False)
         await app.push_screen(screen, chosen.append)
-        await until(pilot, lambda: isinstance(app.focused, PathLine))
+        await until(pilot, lambda: isinstance(app.focused, PathLine) and app.focused.value)
         app.post_message(events.Paste(f"'{folder}/a' '{folder}/b c'"))
         await until_shown(pilot, "2 files were dropped; one can be chosen here")
