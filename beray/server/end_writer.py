@@ -87,12 +87,12 @@ class EndWriter:
         for attempt, seconds in enumerate(delays()):
             try:
                 taken = await self._append(task_id, left)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, MemoryError) as error:
                 if not attempt:
                     log.error(
                         "the end of a run cannot be written; it will be tried again",
                         task_id=task_id,
-                        error=str(getattr(error, "orig", error)),
+                        error=str(getattr(error, "orig", error)) or "out of memory",
                     )
             else:
                 if attempt:

@@ -150,7 +150,7 @@ class EventLog:
 
         Raises:
             TaskEnded: the task has ended or is gone.
-            SQLAlchemyError: the event could not be saved.
+            SQLAlchemyError, MemoryError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
         return await self.enqueue(task_id, event, fields, recovers=recovers)
@@ -242,7 +242,8 @@ class EventLog:
                     continue
             try:
                 self._commit_patiently(batch)
-            except (SQLAlchemyError, TaskEnded) as error:
+            except Exception as error:  # noqa: BLE001 - all tasks wait for this thread
+                _report(error)
                 self._commit_singly(batch, error)
 
     def _react(self) -> None:
@@ -294,7 +295,8 @@ class EventLog:
         for append in batch:
             try:
                 self._commit_patiently([append])
-            except (SQLAlchemyError, TaskEnded) as own_error:
+            except Exception as own_error:  # noqa: BLE001 - as in _write
+                _report(own_error)
                 self._call(self._fail, append, own_error)
 
     def _commit(self, batch: list[_Append]) -> None:
@@ -384,6 +386,12 @@ class EventLog:
     def _fail(self, append: _Append, error: Exception) -> None:
         if not append.done.done():
             append.done.set_exception(error)
+
+
+def _report(error: Exception) -> None:
+    """Log an error that is no answer of the database, such as a lack of memory."""
+    if not isinstance(error, SQLAlchemyError | TaskEnded):
+        log.error("events could not be written", exc_info=error)
 
 
 def fields_of(event: Event) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import resource
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +21,7 @@ from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
+from beray.server.end_writer import EndWriter
 from beray.server.event_log import EventLog
 from beray.server.sandbox.launcher import supervisor
 from beray.server.shortage import is_shortage
@@ -122,6 +126,60 @@ async def test_the_event_log_waits(tmp_path: Path) -> None:
         until(lambda: not event_log._waiting)
         assert not place.done()
     assert await place == 1
+    await event_log.close()
+    store.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), KeyError("a mistake")])
+async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: Exception) -> None:
+    """The thread of the log goes on: the events of all tasks wait for it."""
+    failing: set[int] = set()
+
+    class Failing(Store):
+        def add_events(self, session: Any, rows: list[dict[str, Any]]) -> None:
+            if failing.intersection(row["task_id"] for row in rows):
+                raise error
+            super().add_events(session, rows)
+
+    store = Failing(tmp_path / "beray.sqlite3")
+    user = store.add_user("a@example.test", None)
+    bad, good = (store.add_task(user.id, Order("!true"), held=True).id for _ in range(2))
+    event_log = EventLog(store, TaskFeed(store))
+    event_log.start()
+    failing.add(bad)
+    queued = TaskStatusChanged(status="QUEUED")
+    places = [event_log.enqueue(task, queued) for task in (bad, good)]
+    found = await asyncio.wait_for(asyncio.gather(*places, return_exceptions=True), 30)
+    assert found == [error, 1]
+    failing.clear()
+    assert await asyncio.wait_for(event_log.append(bad, queued), 30) == 1
+    await event_log.close()
+    store.close()
+
+
+async def test_the_end_of_a_run_is_written_after_a_lack_of_memory(tmp_path: Path) -> None:
+    enough, tried = threading.Event(), threading.Event()
+
+    class Failing(Store):
+        def add_events(self, session: Any, rows: list[dict[str, Any]]) -> None:
+            tried.set()
+            if not enough.is_set():
+                raise MemoryError
+            super().add_events(session, rows)
+
+    store = Failing(tmp_path / "beray.sqlite3")
+    task = store.add_task(store.add_user("a@example.test", None).id, Order("!true"), held=True)
+    event_log = EventLog(store, TaskFeed(store))
+    event_log.start()
+    ends = EndWriter(event_log)
+    writing = asyncio.create_task(ends.write(task.id, [TaskStatusChanged(status="FAILED")]))
+    assert await asyncio.to_thread(tried.wait, 30)
+    assert ends.is_pending(task.id)
+    enough.set()
+    assert await asyncio.wait_for(writing, 30)
+    await asyncio.wait_for(ends.written(task.id), 30)
+    stored = store.task(task.id)
+    assert stored is not None and stored.status == "FAILED"
     await event_log.close()
     store.close()
 
