@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import stat
 import sys
 import tempfile
 import zipfile
@@ -18,7 +19,13 @@ from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
-from beray.exceptions import APIError, InvalidResponseError, TransferCancelled, TransferError
+from beray.exceptions import (
+    APIError,
+    InvalidResponseError,
+    TransferCancelled,
+    TransferError,
+    UnprocessableEntityError,
+)
 from beray.local_names import LocalNames, local_path
 from beray.partial import refuse_existing
 from beray.schema import FileItem, size_of
@@ -29,6 +36,7 @@ _FEW_FILES: Final = 20
 _SMALL_BYTES: Final = 1024**2
 _BATCH_FILES: Final = 1000
 _BATCH_BYTES: Final = 64 * 1024**2
+_LISTABLE: Final = stat.S_IRUSR | stat.S_IXUSR
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +97,14 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
 
     Raises:
         FileExistsError: files are there, which it names, and nothing was downloaded.
+        TransferError: the server cannot read some of the files or folders. All others are there.
     """
     refuse_existing(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
     planned.folder.mkdir(parents=True, exist_ok=True)
     new = [path for path in planned.folders if not planned.local(path).exists()]
     for path in planned.folders:
         planned.local(path).mkdir(parents=True, exist_ok=True)
+    refused = _unreadable(client, task_id, planned)
     for batch in _batches(planned.files):
         paths = [file.path for file in batch]
         if len(paths) >= _FEW_FILES and _fetch_together(
@@ -104,10 +114,34 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
         for path in paths:
             local = planned.local(path)
             local.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+            try:
+                client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+            except UnprocessableEntityError as error:
+                refused[path] = error
     for path in sorted(new, reverse=True):
         if (mode := planned.folders[path]) is not None:
             file_modes.set_directory(planned.local(path), mode)
+    if refused:
+        first = next(iter(refused.values()))
+        total = len(planned.files) + len(planned.folders)
+        raise TransferError(
+            f"{len(refused)} of {total} files and folders could not be downloaded: "
+            f"{first.error_detail or first}; the others are in {planned.folder}"
+        ) from first
+
+
+def _unreadable(client: BeRayClient, task_id: int, planned: Plan) -> dict[str, APIError]:
+    """Return the folders that are listed as empty because the server cannot read them."""
+    above = {path.rpartition("/")[0] for path in planned.folders}
+    above.update(file.path.rpartition("/")[0] for file in planned.files)
+    found: dict[str, APIError] = {}
+    for path, mode in planned.folders.items():
+        if path not in above and mode is not None and mode & _LISTABLE != _LISTABLE:
+            try:
+                client.list_files_page(task_id, path, limit=1)
+            except UnprocessableEntityError as error:
+                found[path] = error
+    return found
 
 
 def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:

@@ -26,7 +26,14 @@ from beray.server.beneath import InvalidPath, MissingPath, PathError, open_folde
 from beray.server.quota import DiskSpace
 from beray.server.reserve import FILE_NAME, SpaceReserve
 from beray.server.sandbox.ownership import inherit_owner, set_owner
-from beray.server.writer import Writer, flush_folder, freed_by, made_folders, replaceable
+from beray.server.writer import (
+    Writer,
+    flush_folder,
+    freed_by,
+    made_folders,
+    move_into,
+    replaceable,
+)
 
 __all__ = [
     "TREE_LIMIT",
@@ -388,7 +395,7 @@ class Workspace:
             try:
                 inherit_owner(folder, self.descriptor)
                 with made_folders(self.descriptor, parts[:-1]) as parent:
-                    os.rename(staged, parts[-1], dst_dir_fd=parent)
+                    move_into(parent, staged, parts[-1])
                     is_made = True
                     flush_folder(parent)
             except BaseException:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from beray import file_modes, wire_names
 from beray.server import beneath
@@ -18,6 +21,9 @@ from beray.server.sandbox.ownership import inherit_owner
 
 if TYPE_CHECKING:
     from beray.server.workspace import Workspace
+
+_OWNER_ACCESS: Final = stat.S_IWUSR | stat.S_IXUSR
+_changing_modes: Final = threading.Lock()
 
 
 class Writer:
@@ -105,7 +111,7 @@ class Writer:
                 inherit_owner(self._file.fileno(), work_dir)
                 os.fsync(self._file.fileno())
                 self._file.close()
-                os.rename(self._staged, self._name, dst_dir_fd=folder)
+                move_into(folder, self._staged, self._name)
                 if self._reservation is not None:
                     self._reservation.close(written=True)
                 flush_folder(folder)
@@ -139,7 +145,7 @@ def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
     try:
         for depth, part in enumerate(parts):
             with suppress(FileExistsError):
-                os.mkdir(part, dir_fd=folder)
+                _as_owner(folder, partial(os.mkdir, part, dir_fd=folder))
                 made.append(depth)
             deeper = open_folder(folder, (part,))
             os.close(folder)
@@ -154,6 +160,35 @@ def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
         raise
     finally:
         os.close(folder)
+
+
+def move_into(folder: int, staged: Path, name: bytes) -> None:
+    """Rename what is at ``staged`` to ``name`` in ``folder``, whatever the mode of the folder is.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    _as_owner(folder, partial(os.rename, staged, name, dst_dir_fd=folder))
+
+
+def _as_owner(folder: int, change: Callable[[], None]) -> None:
+    """Change the entries of a folder; if its mode forbids that to its owner, for a moment not.
+
+    Modes are data of the user, and an upload of a read-only folder can be repeated. A server that
+    is root has this permission anyway.
+    """
+    try:
+        change()
+    except PermissionError:
+        if os.fstat(folder).st_uid != os.geteuid():
+            raise
+        with _changing_modes:
+            mode = stat.S_IMODE(os.fstat(folder).st_mode)
+            os.fchmod(folder, mode | _OWNER_ACCESS)
+            try:
+                change()
+            finally:
+                os.fchmod(folder, mode)
 
 
 def _unmake(work_dir: int, parts: Sequence[bytes]) -> None:

@@ -81,6 +81,33 @@ def test_what_cannot_be_downloaded_together_is_downloaded_alone(
     assert {path.read_text() for path in files} == {"alone"}
 
 
+def test_what_the_server_cannot_read_is_named_and_the_rest_is_downloaded(
+    beray: Command, large: ScriptedServer
+) -> None:
+    refusal = (422, {"detail": "permission denied"})
+    tree = large.answers["GET /tasks/1/files/tree"]
+    folders = [
+        {"name": path, "path": path, "type": "directory", "mode": mode}
+        for path, mode in {"empty": "755", "locked": "300", "closed": "000"}.items()
+    ]
+    large.answers |= {
+        # The listing, and one for each of the folders that may be unreadable.
+        "GET /tasks/1/files/tree": [(200, [*folders, *tree[1]]), (200, []), refusal],
+        "POST /tasks/1/files/download": refusal,
+        "GET /tasks/1/files/content": [(200, b"alone")] * 6 + [refusal, (200, b"alone")],
+    }
+    outcome = beray("run", "x", "-o", "out")
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1] == (
+        "beray: 2 of 34 files and folders could not be downloaded: permission denied; "
+        "the others are in out"
+    )
+    files = [path.as_posix() for path in Path("out").rglob("*") if path.is_file()]
+    assert sorted(files) == sorted(f"out/{path}" for path in [*PATHS, "x"] if path != PATHS[5])
+    asked = [parse_qs(one.query) for one in large.requests if one.path.endswith("/tree")]
+    assert [query["path"] for query in asked[1:]] == [["locked"], ["closed"]]
+
+
 def test_nothing_is_downloaded_over_a_file_that_is_there(
     beray: Command, large: ScriptedServer
 ) -> None:

@@ -548,6 +548,18 @@ async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path:
     assert not processes()
 
 
+async def test_search_files_finds_files_whose_names_have_line_breaks(tmp_path: Path) -> None:
+    _, answers = await call(
+        tmp_path,
+        ("search_files", {"pattern": "word"}),
+        ("search_files", {"pattern": "word", "path": "d\n1/a\n\nb.txt"}),
+        files={"d\n1/a\n\nb.txt": "none\na word\n", "e.txt": "words\n"},
+    )
+    found = "d\n1/a\n\nb.txt:2:a word"
+    assert sorted(answers[0].split("\n")) == sorted(f"{found}\ne.txt:1:words".split("\n"))
+    assert answers[1] == found
+
+
 @pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
 async def test_files_whose_names_are_not_utf8_have_wire_names(tmp_path: Path) -> None:
     path = "d␦FF/caf␦E9.txt"

@@ -83,14 +83,17 @@ class SearchTool:
             assert process.stdout is not None
             try:
                 async with asyncio.timeout(SECONDS):
-                    rest = b""
+                    rest = name_start = b""
                     while chunk := await process.stdout.read(64 * 1024):
                         size += len(chunk)
                         *whole, rest = (rest + chunk).split(b"\n")
                         for line in whole:
-                            name, separator, text = line.partition(b"\0")
+                            name, separator, text = (name_start + line).partition(b"\0")
+                            name_start = b""
                             if separator:
                                 lines.append(_shown(name, text))
+                            elif name.startswith(b"./"):
+                                name_start = name + b"\n"  # a line break in a file name
                             elif not complaint:
                                 complaint = line.decode("utf-8", "replace")[:300]
                         if len(lines) > LINES or size > _OUTPUT_BYTES:
