@@ -301,7 +301,7 @@ class GatewayFiles:
             limit: Number of files of a page. A string is the ``prefix``.
             continuation_token: ``next_token`` of the page before.
             prefix: Beginning of the keys after the agent's folder,
-                ``agent-outputs/{user}/{agent}/``; the beginning of a full key works as well.
+                ``agent-outputs/{user}/{agent}/``; it may begin with this folder.
 
         Raises:
             AgentContextRequiredError: The credentials do not belong to an agent.
