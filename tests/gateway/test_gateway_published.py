@@ -244,6 +244,11 @@ def test_a_listing_is_a_page_and_all_urls(client: GatewayClient, local: Path) ->
     assert list(reversed(listing)) == urls[::-1] and bool(listing)
     assert urls[4] in client.list_files(limit=1) and f"{urls[4]}x" not in listing
     assert list(second) == urls[2:] and list(last) == urls[4:]
+    assert listing == urls and urls == listing and not listing != urls  # noqa: SIM202
+    assert listing != urls[:2] and listing != {} and listing != "files"
+    assert listing + urls[:1] == urls + urls[:1] and urls[:1] + listing == urls[:1] + urls
+    assert last + second == urls[4:] + urls[2:]
+    assert (listing.index(urls[3]), listing.count(urls[3]), listing.count("x")) == (3, 1, 0)
     with pytest.raises(IndexError):
         listing[5]
     with pytest.raises(KeyError):
