@@ -148,11 +148,13 @@ def _start(folder: Path) -> None:
     """Start a server that outlives this process, and wait for its first word."""
     if os.name != "posix":
         raise ServerStartError(
-            "a server of your own runs on Linux and macOS; name one elsewhere with --url"
+            "a server of your own runs on Linux and macOS; "
+            "set BERAY_URL to the URL of another server"
         )
     if find_spec("fastapi") is None:
         raise ServerStartError(
-            f"the server is not installed; {how_to_install('server')}, or name one with --url"
+            f"the server is not installed; {how_to_install('server')}; "
+            "or set BERAY_URL to the URL of another server"
         )
     idle = os.environ.get("BERAY_IDLE_SECONDS", str(IDLE_SECONDS))
     log_path = folder / LOG_FILE

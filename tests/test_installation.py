@@ -95,6 +95,14 @@ def test_a_missing_extra_is_named(site: Path) -> None:
     assert "pip install '.[agent]'" in done.stderr
 
 
+def test_a_missing_server_is_named(site: Path) -> None:
+    script = "import importlib.util as u; find = u.find_spec\n"
+    script += "u.find_spec = lambda name, *more: None if name == 'fastapi' else find(name)\n"
+    done = run(site, "-c", f"{script}import beray; beray.BeRayClient.local()")
+    assert "the server is not installed" in done.stderr
+    assert "pip install '.[server]'" in done.stderr and "BERAY_URL" in done.stderr
+
+
 def test_the_version_is_above_that_of_the_older_client() -> None:
     assert Version(__version__) > Version("0.1.2")
 

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from beray.exceptions import ConfigurationError, InvalidArgument
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_WHOLE_PATHS: Final = ("/ws", "/ws/", "/agent_ws", "/agent_ws/")
+_WHOLE_PATHS: Final = ("/ws", "/ws/", "/agent_ws/")
 """Ends of the paths of URLs that are used verbatim, as by version 1.0 of the published client."""
 
 

@@ -37,7 +37,10 @@ class AgentException(BeRayException):
 
 
 class AgentBusyException(AgentException):
-    """Somebody else has the chat, or an answer is under way on this connection."""
+    """Another client has the chat, or an answer is under way on this connection.
 
-    def __init__(self, details: str, **said: Any) -> None:
+    Users' own tests construct it without arguments, or with a message.
+    """
+
+    def __init__(self, details: str = "", **said: Any) -> None:
         super().__init__("BUSY", details, **said)

@@ -40,6 +40,12 @@ _BY_STATUS: Final[dict[int, type[GatewayError]]] = {
     404: own.ObjectNotFoundError,
     422: own.RejectedInput,
 }
+_WITH_MESSAGE: Final = (
+    own.MissingSecretError,
+    own.AgentContextRequiredError,
+    own.PrefabNotFoundError,
+)
+"""Exceptions whose fields make a message, for answers that have none."""
 
 
 @contextmanager
@@ -118,6 +124,8 @@ def _refusal(error: house.APIError, prefab_id: str | None, version: str | None) 
         kind = own.GatewayFailure
     else:
         kind = _BY_STATUS.get(status, own.RefusedError)
+    if kind in _WITH_MESSAGE and isinstance(detail, dict) and not _text(details, "message"):
+        message = str(kind(**fields))
     return _as(kind, error, message, **fields)
 
 

@@ -301,7 +301,7 @@ class GatewayFiles:
             limit: Number of files of a page. A string is the ``prefix``.
             continuation_token: ``next_token`` of the page before.
             prefix: Beginning of the keys after the agent's folder,
-                ``agent-outputs/{user}/{agent}/``; the beginning of a full key works as well.
+                ``agent-outputs/{user}/{agent}/``; it may begin with this folder.
 
         Raises:
             AgentContextRequiredError: The credentials do not belong to an agent.
@@ -314,22 +314,43 @@ class GatewayFiles:
         size = PAGE_FILES if isinstance(limit, str) else limit
         return self._listing("/internal/files/list", size, continuation_token, prefix, {})
 
-    @translated()
+    @overload
     def list_temp_files(
         self,
         session_id: str | None = None,
         limit: int = PAGE_FILES,
         continuation_token: str | None = None,
         prefix: str | None = None,
+    ) -> FileListing: ...
+
+    @overload
+    def list_temp_files(self, prefix: str | None, session_id: str, /) -> FileListing: ...
+
+    @translated()
+    def list_temp_files(
+        self,
+        session_id: str | None = None,
+        limit: int | str = PAGE_FILES,
+        continuation_token: str | None = None,
+        prefix: str | None = None,
     ) -> FileListing:
         """Return the agent's temporary files, of one session or of all; as ``list_files``.
 
         Args:
+            limit: Number of files of a page. A string is the session, and the first argument
+                the ``prefix`` then.
             prefix: Beginning of the keys after the session's folder, or the agent's.
         """
+        size = PAGE_FILES
+        if not isinstance(limit, str):
+            size = limit
+        elif prefix is None:
+            prefix, session_id = session_id, limit
+        else:
+            raise InvalidArgument("prefix was passed twice")
         asked = {} if session_id is None else {"session_id": _checked_session(session_id)}
         call = "/internal/files/list_temp"
-        return self._listing(call, limit, continuation_token, prefix, asked)
+        return self._listing(call, size, continuation_token, prefix, asked)
 
     @translated()
     def cleanup_temp_files(self, session_id: str | None = None) -> int:

@@ -6,7 +6,8 @@ the list of all URLs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, SupportsIndex, overload
 
 from beray.gateway.exceptions import InvalidAnswer
@@ -23,8 +24,9 @@ class FileListing(dict[str, Any]):
     on the last page, also if the gateway sends null.
 
     As a sequence it has the ``s3://`` URLs of this page and of all that follow it: ``for url in
-    listing``, ``len(listing)``, ``listing[0]``, ``listing[:10]``, ``url in listing``. Further
-    pages are requested when they are needed, and raise a ``GatewayError`` like the first one.
+    listing``, ``len(listing)``, ``listing[0]``, ``listing[:10]``, ``url in listing``, ``index``,
+    ``count``, and ``+`` and ``==`` with a list. Further pages are requested when they are needed,
+    and raise a ``GatewayError`` like the first one.
     """
 
     def __init__(self, page: FilePage, next_page: Callable[[str], FilePage]) -> None:
@@ -85,6 +87,32 @@ class FileListing(dict[str, Any]):
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
+
+    def __eq__(self, other: object) -> bool:
+        return self._all() == other if isinstance(other, list) else super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+    def __add__(self, other: Sequence[str]) -> list[str]:
+        return [*self, *other]
+
+    def __radd__(self, other: Sequence[str]) -> list[str]:
+        return [*other, *self]
+
+    def index(self, url: str, start: int = 0, stop: int = sys.maxsize) -> int:
+        """Return the position of a URL.
+
+        Raises:
+            ValueError: It is not in the listing.
+        """
+        return self._all().index(url, start, stop)
+
+    def count(self, url: str) -> int:
+        """Return the number of times that a URL is in the listing: 0 or 1."""
+        return self._all().count(url)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy or a pickle is the page alone: the rest needs the client and its credentials.

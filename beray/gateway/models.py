@@ -45,6 +45,11 @@ _STATUSES = {str(status): status for status in CallStatus}
 _TYPES = {str(kind): kind for kind in StreamEventType}
 
 
+def _job_id(value: str | int | None) -> str | None:
+    """Return the id of a job as a string: other gateways may have numbers."""
+    return None if value is None else str(value)
+
+
 @dataclass
 class PrefabCall:
     """One call: of a function of a version of a prefab.
@@ -111,12 +116,12 @@ class PrefabResult:
     job_id: str | None = None
 
     @classmethod
-    def of(cls, answer: CallAnswer, job_id: str | None) -> Self:
+    def of(cls, answer: CallAnswer, job_id: str | int | None) -> Self:
         return cls(
             status=_STATUSES.get(answer["status"], answer["status"]),
             output=answer.get("output"),
             error=answer.get("error"),
-            job_id=answer.get("job_id") or job_id,
+            job_id=_job_id(answer.get("job_id")) or _job_id(job_id),
         )
 
     def is_success(self) -> bool:
@@ -192,7 +197,7 @@ class BatchResult:
 
     @classmethod
     def of(cls, answer: RunAnswer) -> Self:
-        job_id = answer.get("job_id")
+        job_id = _job_id(answer.get("job_id"))
         results = [PrefabResult.of(each, job_id) for each in answer["results"]]
         succeeded = all(result.is_success() for result in results)
         fallback = CallStatus.SUCCESS if succeeded else CallStatus.FAILED

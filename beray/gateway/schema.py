@@ -25,12 +25,12 @@ class CallAnswer(TypedDict):
     status: str
     output: NotRequired[dict[str, Any] | None]
     error: NotRequired[Any]
-    job_id: NotRequired[str | None]
+    job_id: NotRequired[str | int | None]
 
 
 @loose
 class RunAnswer(TypedDict):
-    job_id: NotRequired[str | None]
+    job_id: NotRequired[str | int | None]
     status: NotRequired[Annotated[str, OR_NULL]]
     results: list[CallAnswer]
 

@@ -1,7 +1,9 @@
-"""Arguments of ``upload_temp_file``, whose two published forms differ in their positions.
+"""Arguments of calls for temporary files, whose two published forms differ in their positions.
 
-Source: the Gateway wire page; versions 0.5.0 to 0.7.2 have ``(file_path, ttl, session_id)``, the
-guide for agents has ``(file_path, content_type, ttl_hours, session_id)``.
+Source: the Gateway wire page. Versions 0.5.0 to 0.7.2 have ``upload_temp_file(file_path, ttl,
+session_id)`` and ``list_temp_files(session_id, limit, continuation_token)``; the guide for agents
+has ``upload_temp_file(file_path, content_type, ttl_hours, session_id)`` and
+``list_temp_files(prefix, session_id)``.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ class TempUpload:
 def arguments(positional: tuple[Any, ...], **named: Any) -> TempUpload:
     """Return the arguments by name.
 
-    A string as the second argument of the call is the content type, a number the seconds. A
-    string as the third is the session, a number the hours. The fourth is the session.
+    As the second argument of the call, a string is the content type, a number the seconds. As
+    the third and fourth, a string is the session, a number the hours.
 
     Raises:
         InvalidArgument: One was passed twice, or there are too many.
@@ -37,7 +39,8 @@ def arguments(positional: tuple[Any, ...], **named: Any) -> TempUpload:
             "(file_path, content_type, ttl_hours, session_id)"
         )
     found = TempUpload(**named)
-    names = ("content_type", "ttl"), ("session_id", "ttl_hours"), ("session_id", "session_id")
+    third = "session_id", "ttl_hours"
+    names = ("content_type", "ttl"), third, third
     for value, (of_string, of_number) in zip(positional, names, strict=False):
         name = of_string if isinstance(value, str) else of_number
         if value is None:

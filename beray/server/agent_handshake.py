@@ -9,7 +9,9 @@ Source: the agent WebSocket API page; RFC 6455, 4.2.2 (refusals); RFC 7617 (Basi
 from __future__ import annotations
 
 import base64
+import re
 from typing import Final
+from urllib.parse import unquote
 
 from fastapi import APIRouter, HTTPException, Response, WebSocket
 from sqlalchemy.exc import DatabaseError
@@ -34,6 +36,7 @@ from beray.server.tables import User
 from beray.text import one_line
 
 _DEFAULT_CHAT: Final = "0"
+_CHAT_PATH: Final = re.compile(rb"/v1/agent_ws/([^/]+)/")
 
 router = APIRouter()
 
@@ -56,13 +59,20 @@ async def agent_ws_1_0(websocket: WebSocket) -> None:
 
 @router.websocket("/{_:path}")
 async def unknown(websocket: WebSocket) -> None:
+    # The path of the scope is decoded: in the one that was sent, %2F is part of a chat id.
+    if chat := _CHAT_PATH.fullmatch(websocket.scope["raw_path"]):
+        await _refuse_chat(websocket, unquote(chat[1].decode("latin-1")))
+        return
     detail = "There is no WebSocket at this path; a chat is at /v1/agent_ws/CHAT_ID/."
     await websocket.send_denial_response(Response(detail, 404))
 
 
 async def refuse_chat_name(websocket: WebSocket, _error: Exception) -> None:
     """Answer a handshake whose chat id is invalid, the only parameter of these paths."""
-    name = str(websocket.path_params.get("chat_id", ""))
+    await _refuse_chat(websocket, str(websocket.path_params.get("chat_id", "")))
+
+
+async def _refuse_chat(websocket: WebSocket, name: str) -> None:
     reason = "it has 1 to 100 characters, no '/' and no control characters"
     detail = one_line(f"The chat id {name[:100]!r} is invalid: {reason}.")
     await websocket.send_denial_response(Response(detail, 422))

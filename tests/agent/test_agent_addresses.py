@@ -24,7 +24,7 @@ from tests.agent.scripted_agent import ScriptedAgent
         (["ws://host/ws"], {}, "ws://host/ws"),
         (["ws://host/api/ws/"], {}, "ws://host/api/ws/"),
         (["ws://host/agent_ws/"], {}, "ws://host/agent_ws/"),
-        (["ws://host/agent_ws"], {}, "ws://host/agent_ws"),
+        (["ws://host/agent_ws"], {}, "ws://host/agent_ws/v1/agent_ws/0/"),
         (["wss://host/ws?room=1"], {}, "wss://host/ws?room=1"),
         (["http://host/news"], {}, "ws://host/news/v1/agent_ws/0/"),
         ([], {"base_url": "ws://host/ws"}, "ws://host/ws/v1/agent_ws/0/"),

@@ -32,6 +32,13 @@ def test_the_published_names() -> None:
     assert set(beray.agent.agent_api.__all__) == SERVER | CLIENT | own
 
 
+def test_exceptions_of_mocks() -> None:
+    error = AgentException("CODE", "details")
+    assert (error.code, error.details) == ("CODE", "details")
+    assert AgentException(code="CODE", details="details").args == error.args
+    assert "taken" in str(AgentBusyException("taken")) and str(AgentBusyException())
+
+
 def test_types_are_members_of_the_enumerations() -> None:
     for kind in EServerMessage:
         fields = {"text": "a", "code": "c", "path": "p"}

@@ -207,7 +207,7 @@ def test_what_a_client_can_be() -> None:
         ("session_id", (5, "", b"x"), lambda c, _, x: c.cleanup_temp_files(x)),
         ("expires_in", ("60", *NO_SECONDS), lambda c, _, x: c.get_presigned_url("s3://b/k", x)),
         ("limit", (*NO_COUNTS[1:], 0), lambda c, _, x: c.list_files(x)),
-        ("limit", (*NO_COUNTS, 0), lambda c, _, x: c.list_temp_files("s", x)),
+        ("limit", (*NO_COUNTS[1:], 0), lambda c, _, x: c.list_temp_files("s", x)),
         ("continuation_token", NO_TEXTS, lambda c, _, x: c.list_files(1, x)),
         ("prefix", (5, b"x", "\ud800"), lambda c, _, x: c.list_files(prefix=x)),
         ("s3_url", (5, None), lambda c, _, x: c.delete_file(x)),

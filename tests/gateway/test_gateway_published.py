@@ -113,6 +113,8 @@ def test_an_upload_is_a_string_and_the_answer(client: GatewayClient, local: Path
         (["a/b", 2], {}, {"ttl": "7200", "type": "a/b"}),
         (["a/b", 2, "s"], {}, {"ttl": "7200", "type": "a/b", "session_id": "s"}),
         (["a/b", "s"], {}, {"ttl": "86400", "type": "a/b", "session_id": "s"}),
+        (["a/b", "s", 5], {}, {"ttl": "18000", "type": "a/b", "session_id": "s"}),
+        (["a/b", None, 5], {}, {"ttl": "18000", "type": "a/b"}),
         ([None, None, "s"], {}, {"ttl": "86400", "type": "text/plain", "session_id": "s"}),
         (["a/b"], {"ttl_hours": 1, "session_id": "s"},
          {"ttl": "3600", "type": "a/b", "session_id": "s"}),
@@ -242,6 +244,11 @@ def test_a_listing_is_a_page_and_all_urls(client: GatewayClient, local: Path) ->
     assert list(reversed(listing)) == urls[::-1] and bool(listing)
     assert urls[4] in client.list_files(limit=1) and f"{urls[4]}x" not in listing
     assert list(second) == urls[2:] and list(last) == urls[4:]
+    assert listing == urls and urls == listing and not listing != urls  # noqa: SIM202
+    assert listing != urls[:2] and listing != {} and listing != "files"
+    assert listing + urls[:1] == urls + urls[:1] and urls[:1] + listing == urls[:1] + urls
+    assert last + second == urls[4:] + urls[2:]
+    assert (listing.index(urls[3]), listing.count(urls[3]), listing.count("x")) == (3, 1, 0)
     with pytest.raises(IndexError):
         listing[5]
     with pytest.raises(KeyError):
@@ -260,6 +267,12 @@ def test_the_first_argument_of_a_listing(client: GatewayClient, local: Path) -> 
     assert list(client.list_temp_files("task-1")) == [temporary]
     assert len(client.list_temp_files(limit=1)) == 2
     assert len(client.list_temp_files(prefix="task-2/")) == 1
+    key = temporary.split("/")[-2]
+    assert list(client.list_temp_files(None, "task-1")) == [temporary]
+    assert list(client.list_temp_files(key, "task-1")) == [temporary]
+    assert list(client.list_temp_files(key, "task-2")) == []
+    with pytest.raises(InvalidInput, match="prefix was passed twice"):
+        client.list_temp_files(key, "task-1", prefix="x")
 
 
 def test_listings_of_other_gateways() -> None:

@@ -207,6 +207,33 @@ def test_every_refusal_has_its_class(
     assert b"the-token" not in pickle.dumps(error)
 
 
+@pytest.mark.parametrize("without", [{}, {"message": None}])
+@pytest.mark.parametrize(
+    ("status", "detail", "message"),
+    [
+        (400, {"error_code": "MISSING_SECRET", "prefab_id": "p", "secret_name": "KEY"},
+         "prefab p needs the secret KEY"),
+        (400, {"error_code": "MISSING_AGENT_CONTEXT"}, "files of agents need"),
+        (404, {"error_code": "PREFAB_NOT_FOUND", "prefab_id": None}, "there is no prefab p@1"),
+    ],
+)  # fmt: skip
+def test_refusals_without_a_message(
+    status: int, detail: dict[str, Any], message: str, without: dict[str, Any]
+) -> None:
+    refusal = says({"detail": detail | without}, status)
+    with FaultServer([refusal]) as server, pytest.raises(GatewayError) as caught:
+        GatewayClient("t", server.url).run("p", "1", "f")
+    assert str(caught.value) == caught.value.message
+    assert caught.value.message.startswith(message)
+    assert caught.value.details == detail | without
+
+
+def test_a_number_as_the_id_of_a_job() -> None:
+    answer = {"job_id": 7, "results": [{"status": "SUCCESS", "output": {"output": {}}}]}
+    with FaultServer([says(answer)]) as server:
+        assert GatewayClient("t", server.url).run("p", "1", "f").job_id == "7"
+
+
 def test_the_fields_of_refusals() -> None:
     secret = {
         "error_code": "MISSING_SECRET", "message": "needs KEY", "prefab_id": "p",

@@ -102,7 +102,7 @@ async def test_a_connection_ends_with_the_session_in_its_url(beray_server: Runni
 @pytest.mark.parametrize(
     "path",
     ["", "/", "/nothing", "/v1/agent_ws/0", "/v1/agent_ws/", "/v1/agent_ws", "/agent_ws",
-     "/v1/agent_ws/a/b/", "/v1/agent_ws/a%2Fb/", "/api/v1/tasks/", "/healthz", "/v1/agent_ws/0//"],
+     "/v1/agent_ws/a/b/", "/api/v1/tasks/", "/healthz", "/v1/agent_ws/0//"],
 )  # fmt: skip
 async def test_other_paths_are_not_found(beray_server: RunningServer, path: str) -> None:
     with beray_server.sign_up() as client:
@@ -111,7 +111,7 @@ async def test_other_paths_are_not_found(beray_server: RunningServer, path: str)
             assert status == 404 and "/v1/agent_ws/CHAT_ID/" in detail
 
 
-@pytest.mark.parametrize("name", ["a%00", "%1b[31m", "a%0a", "%7f", "a" * 101])
+@pytest.mark.parametrize("name", ["a%00", "a%2Fb", "%2f", "%1b[31m", "a%0a", "%7f", "a" * 101])
 async def test_an_invalid_chat_id_is_not_a_busy_chat(
     beray_server: RunningServer, name: str
 ) -> None:
