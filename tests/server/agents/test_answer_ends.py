@@ -116,7 +116,9 @@ async def test_a_refusal_is_in_the_error(run: Run) -> None:
 async def test_an_empty_answer_fails(run: Run, reply: Reply) -> None:
     bench, outcome = await run([reply])
     assert outcome == Outcome("FAILED", "empty")
-    assert only_error(bench)[0] == "EMPTY"
+    code, details = only_error(bench)
+    assert code == "EMPTY"
+    assert ("only reasoning" in details) == bool(reply.thinking)
 
 
 async def test_an_empty_answer_after_calls_is_their_end_and_noted(run: Run) -> None:

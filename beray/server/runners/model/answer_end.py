@@ -146,7 +146,8 @@ def require_usable(response: ModelResponse, *, acted: bool) -> None:
                 "PROVIDER", f"The provider ended the answer with an error ({one_line(reason, 80)})."
             )
     if is_empty(response) and not acted:
-        only = ", only reasoning" if response.parts else ""
+        has_reasoning = any(isinstance(part, ThinkingPart) for part in response.parts)
+        only = ", only reasoning" if has_reasoning else ""
         raise UnusableAnswer(
             "EMPTY", f"The model's answer is empty: it has no text and no tool call{only}."
         )
