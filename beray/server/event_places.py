@@ -25,6 +25,8 @@ class EventPlaces:
 
     def __init__(self) -> None:
         self._emitted = 0
+        self._is_held = False
+        """Whether the last events of the runner are kept back."""
         self._newest: deque[_Place] = deque(maxlen=MOST_PLACES)
         self._first: _Place | None = None
         """The first place since ``begin``."""
@@ -33,6 +35,7 @@ class EventPlaces:
     def begin(self) -> None:
         """Forget the events so far: what follows retracts none of them."""
         self._newest.clear()
+        self._is_held = False
         self._first = self._last = None
 
     def add(self, count: int, places: list[asyncio.Future[int]]) -> None:
@@ -40,14 +43,22 @@ class EventPlaces:
 
         ``places`` is empty if they are kept back; then they are part of a later event.
         """
+        held = self._emitted if self._is_held else None
         self._emitted += count
         if not places:
+            self._is_held = self._is_held or count > 0
             return
+        self._is_held = False
         self._last = places[-1]
+        if held is not None:
+            # What was kept back comes first.
+            self._add(_Place(held, places[0]))
         if count:
-            place = _Place(self._emitted, places[-1])
-            self._first = self._first or place
-            self._newest.append(place)
+            self._add(_Place(self._emitted, places[-1]))
+
+    def _add(self, place: _Place) -> None:
+        self._first = self._first or place
+        self._newest.append(place)
 
     async def span(self, count: int) -> list[int] | None:
         """Return the first and the last ``seq`` of the ``count`` newest events of the runner.

@@ -6,6 +6,7 @@ gives its replies one after another, streamed, and keeps what it was asked.
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import threading
@@ -66,7 +67,8 @@ class Reply:
 class Failure:
     """An answer that is an error. ``status`` 0 breaks the connection without a word.
 
-    ``body`` is sent as it is, instead of the object with ``message`` that the API has.
+    ``body`` is sent as it is, instead of the object with ``message`` that the API has. It is
+    compressed if ``headers`` has gzip as the encoding.
     """
 
     status: int
@@ -199,6 +201,8 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
                 return
             given = failure.body
             data = (json.dumps(fake.api.error(failure)) if given is None else given).encode()
+            if failure.headers.get("Content-Encoding") == "gzip":
+                data = gzip.compress(data)
             is_html = given is not None and given.lstrip().startswith("<")
             self.send_response(failure.status)
             self.send_header("Content-Type", "text/html" if is_html else "application/json")

@@ -116,7 +116,9 @@ async def test_a_refusal_is_in_the_error(run: Run) -> None:
 async def test_an_empty_answer_fails(run: Run, reply: Reply) -> None:
     bench, outcome = await run([reply])
     assert outcome == Outcome("FAILED", "empty")
-    assert only_error(bench)[0] == "EMPTY"
+    code, details = only_error(bench)
+    assert code == "EMPTY"
+    assert ("only reasoning" in details) == bool(reply.thinking)
 
 
 async def test_an_empty_answer_after_calls_is_their_end_and_noted(run: Run) -> None:
@@ -151,6 +153,7 @@ HTML = "<html><head><title>502 Bad&nbsp;Gateway</title></head><body>nginx</body>
         ('{"detail": "Not enough credits"}', "HTTP 400: Not enough credits"),
         ("out of memory", "HTTP 400: out of memory"),
         (HTML, "HTTP 400: 502 Bad Gateway"),
+        ("\ufeff\n" + HTML, "HTTP 400: 502 Bad Gateway"),
         ("", "HTTP 400 (Bad Request)"),
     ],
 )
@@ -162,6 +165,41 @@ async def test_the_message_of_the_provider_is_shown_with_its_address(
     [(_, details)] = bench.sink.errors()
     assert details.endswith(f"failed: {message}.")
     assert " at http://127.0.0.1:" in details and "proxy" not in details
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
+@pytest.mark.parametrize("start", ["", "\ufeff\r\n<!-- a -->"])
+async def test_a_web_page_instead_of_a_stream_is_reported_at_once(
+    run: Run, headers: dict[str, str], start: str
+) -> None:
+    bench, outcome = await run([Failure(200, body=start + HTML, headers=headers)])
+    assert outcome == Outcome("FAILED", "provider")
+    [(_, details)] = bench.sink.errors()
+    assert " at http://127.0.0.1:" in details
+    assert "not a stream but a web page: '502 Bad Gateway'. Check the base URL" in details
+    assert not any("try 2" in str(event) for event in bench.sink.events)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"error": {"message": "overloaded"}}', "not a stream but a message: 'overloaded'."),
+        ("Server is running", "not a stream but a message: 'Server is running'."),
+        ('{"id": "x", "choices": []}', "not a stream but JSON without a message."),
+        ("", "the stream ended without its final marker."),
+    ],
+)
+async def test_a_body_that_is_no_stream_is_reported(run: Run, body: str, reason: str) -> None:
+    bench, outcome = await run([Failure(200, body=body)] * 3)
+    assert outcome == Outcome("FAILED", "provider")
+    assert bench.sink.errors()[0][1].endswith(reason)
+
+
+async def test_an_error_in_a_stream_is_reported(run: Run) -> None:
+    body = 'data: {"error": {"message": "the GPU is gone"}}\n\n'
+    bench, outcome = await run([Failure(200, body=body)] * 3)
+    assert outcome == Outcome("FAILED", "provider")
+    assert "the GPU is gone" in bench.sink.errors()[0][1]
 
 
 async def test_an_unreachable_address_and_the_proxy_are_shown_without_credentials(

@@ -220,6 +220,20 @@ def test_what_a_provider_rejects_is_not_sent(bench: Bench, client: BeRayClient) 
     ]
 
 
+@pytest.mark.parametrize("bench", ["anthropic"], indirect=True)
+def test_a_chat_goes_on_after_an_answer_whose_continuation_failed(
+    bench: Bench, client: BeRayClient
+) -> None:
+    bench.script += [
+        Reply(text=["I begin."], finish="pause_turn"),
+        Failure(400, "no more"),
+        Reply(text=["done"]),
+    ]
+    assert bench.answer(client, "one")[-1]["reason"] == "provider"
+    assert text(bench.answer(client, "two")) == "done"
+    assert bench.sent() == [("user", "one"), ("assistant", "I begin."), ("user", "two")]
+
+
 def test_a_stop_before_the_next_attempt_leaves_no_retracted_text(
     bench: Bench, client: BeRayClient
 ) -> None:

@@ -122,7 +122,8 @@ BODY = "hidden in the response"
             ),
             "HTTP status 500",
         ),
-        (Answer(BODY.encode(), 200, {"Content-Type": "text/plain"}), "JSON-RPC error"),
+        (Answer(BODY.encode(), 200, {"Content-Type": "text/plain"}), "not an MCP message"),
+        (Answer(f"<title>{BODY}".encode(), 200, {"Content-Type": "text/html"}), "not an MCP message"),
         (Answer(f"data: {BODY}\n\n".encode(), 200, {"Content-Type": "text/event-stream"}), "not an MCP message"),
     ],
 )  # fmt: skip

@@ -13,11 +13,11 @@ import pytest
 from beray import BeRayClient, answer_text, without_retracted
 from beray.agent import AgentApi
 from beray.events import EVENT
-from beray.retraction import retracted_count, retracted_range
+from beray.retraction import is_piece, retracted_count, retracted_range
 from beray.server.event_places import MOST_PLACES, EventPlaces
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Failure, Reply
-from tests.server.agents.model_server import ModelServer, model_server
+from tests.server.agents.model_server import KEY, ModelServer, model_server
 
 LOOK = Call("read_file", {"path": "notes.txt"})
 BROKEN = Reply(["The answer ", "is 4"], [LOOK], thinking=["hm", "m"], finish="")
@@ -89,6 +89,27 @@ def test_each_attempt_is_retracted_and_what_was_done_before_is_not(
     assert answer_text(events) == "I look.42"
     calls = [event for event in without_retracted(events) if event.get("tool_name")]
     assert {event["tool_name"] for event in calls} == {"report_progress"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Reply([KEY[:5]], finish=""),
+        Reply([KEY[:5], "not a key"], thinking=[KEY[:7]], finish=""),
+        Reply(["The key is ", KEY[:5]], thinking=[KEY[:7]], finish=""),
+        Reply([KEY[:5]], [Call("read_file", {"path": "notes.txt"})], finish=""),
+    ],
+)
+def test_text_that_might_have_become_a_secret_is_retracted_with_the_rest(
+    models: ModelServer, client: BeRayClient, broken: Reply
+) -> None:
+    goal = breaking(models, "held back", broken, Reply(["42"]))
+    events: list[Any] = list(client.stream_task_updates(client.create_task(goal)["id"]))
+    assert events[-1]["status"] == "COMPLETED"
+    left = [
+        one.get("text") or one["args_chunk"] for one in without_retracted(events) if is_piece(one)
+    ]
+    assert left == ["42"]
 
 
 def test_the_model_never_reads_what_was_retracted(models: ModelServer, client: BeRayClient) -> None:
@@ -179,7 +200,7 @@ async def test_places_map_joined_and_held_events_to_the_log() -> None:
     places.add(1, [])  # kept back
     places.add(1, [logged(7), logged(8)])
     assert await places.span(1) == [8, 8]
-    assert await places.span(2) == [8, 8]
+    assert await places.span(2) == [7, 8]
     assert await places.span(3) == [5, 8]
     assert await places.span(5) == [5, 8]
     assert await places.span(99) == [5, 8]

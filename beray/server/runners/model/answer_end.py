@@ -9,16 +9,19 @@ content filter        ``FAILED``, reason ``filtered``
 refusal               ``FAILED``, reason ``refused``; the refusal is in the error
 empty                 ``FAILED``, reason ``empty``; after tool calls ``COMPLETED`` with a note
 no final marker       the answer is incomplete, and requested again like one that was cut off
+no stream             the same; a web page, which a wrong base URL leads to, is not requested again
 ====================  =========================================================================
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
+from beray.server.runners.model.provider_errors import message_of
 from beray.text import one_line
 
 _MARKS: Final = ("finish_reason", "refusal", "block_reason")
@@ -26,13 +29,46 @@ _MARKS: Final = ("finish_reason", "refusal", "block_reason")
 _UNMARKED: Final = frozenset({"snowflake", "xai"})
 """Providers whose reasons are not among the details; snowflake's streams can lack them."""
 _REFUSAL_CHARACTERS: Final = 1000
+_REPLY_CHARACTERS: Final = 200
+_EVENT: Final = re.compile(r"(data|event|id|retry)?:")
+"""Beginning of a stream of events."""
+_ERROR: Final = re.compile(r'^data: ?(\{ ?"error":.*\})\r?$', re.MULTILINE)
+"""An error in a stream, which some SDKs ignore unless the event is called "error"."""
 
 
 class IncompleteAnswer(ModelAPIError):
-    """The stream of an answer ended without its final marker."""
+    """The stream of an answer ended without its final marker.
 
-    def __init__(self, model_name: str) -> None:
-        super().__init__(model_name, "the stream ended without its final marker")
+    Args:
+        received: Beginning of the response body.
+
+    Attributes:
+        is_page: Whether the response is a web page.
+    """
+
+    def __init__(self, model_name: str, received: str = "") -> None:
+        received = received.lstrip("\ufeff \t\r\n")
+        self.is_page = received.startswith("<")
+        super().__init__(model_name, _reason(received, is_page=self.is_page))
+
+
+def _reason(received: str, *, is_page: bool) -> str:
+    """Return why an answer is incomplete, from the beginning of the response body."""
+    if is_page:
+        title = one_line(message_of(received), _REPLY_CHARACTERS)
+        return (
+            f"the response is not a stream but a web page: {title!r}. "
+            "Check the base URL of the provider"
+        )
+    if received and not _EVENT.match(received):
+        words = one_line(message_of(received), _REPLY_CHARACTERS)
+        if words.startswith(("{", "[")):
+            return "the response is not a stream but JSON without a message"
+        return f"the response is not a stream but a message: {words!r}"
+    reason = "the stream ended without its final marker"
+    if errors := _ERROR.findall(received):
+        reason += f", after the error {one_line(message_of(errors[-1]), _REPLY_CHARACTERS)!r}"
+    return reason
 
 
 class UnusableAnswer(Exception):
@@ -110,7 +146,8 @@ def require_usable(response: ModelResponse, *, acted: bool) -> None:
                 "PROVIDER", f"The provider ended the answer with an error ({one_line(reason, 80)})."
             )
     if is_empty(response) and not acted:
-        only = ", only reasoning" if response.parts else ""
+        has_reasoning = any(isinstance(part, ThinkingPart) for part in response.parts)
+        only = ", only reasoning" if has_reasoning else ""
         raise UnusableAnswer(
             "EMPTY", f"The model's answer is empty: it has no text and no tool call{only}."
         )

@@ -20,6 +20,7 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk
+from beray.server.runners.model._compat import ResponseHead
 from beray.server.runners.model.answer_end import (
     IncompleteAnswer,
     is_complete,
@@ -54,6 +55,7 @@ class LiveModel(WrapperModel):
         self, model: Model, sink: Exit, meter: Meter, patience: Patience, memory: Memory
     ) -> None:
         super().__init__(model)
+        self._head = ResponseHead(model)
         self._memory = memory
         self._sink = sink
         self._meter = meter
@@ -137,6 +139,7 @@ class LiveModel(WrapperModel):
         stream: StreamedResponse | None = None
         whole = False
         self._memory.begin_answer()
+        self._head.clear()
         try:
             async with self._opened(messages, settings, parameters, context) as stream:
                 translator = Translator()
@@ -148,7 +151,7 @@ class LiveModel(WrapperModel):
                         await self._sink.emit(event)
                 response = stream.get()
                 if not is_complete(response):
-                    raise IncompleteAnswer(self.wrapped.model_name)
+                    raise self._incomplete()
                 whole = True
                 return response
         except asyncio.CancelledError:
@@ -175,7 +178,7 @@ class LiveModel(WrapperModel):
                 stream = await stack.enter_async_context(opening)
             except UnexpectedModelBehavior as error:
                 if error.message.startswith(_EMPTY_STREAM):
-                    raise IncompleteAnswer(self.wrapped.model_name) from error
+                    raise self._incomplete() from error
                 raise
             except NotImplementedError:
                 response = await self.wrapped.request(messages, settings, parameters)
@@ -183,6 +186,9 @@ class LiveModel(WrapperModel):
                     response, model_request_parameters=parameters, replay_events=True
                 )
             yield stream
+
+    def _incomplete(self) -> IncompleteAnswer:
+        return IncompleteAnswer(self.wrapped.model_name, self._head.text())
 
     async def _retract(self, count: int) -> None:
         """Withdraw what was emitted of an attempt that broke off."""

@@ -17,7 +17,13 @@ from mcp import Client
 from mcp.client.session import LoggingFnT
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, PARSE_ERROR, CallToolResult, Implementation
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    CallToolResult,
+    Implementation,
+)
 from mcp_types import Tool as McpTool
 
 from beray.server.outbound.policy import OutboundPolicy
@@ -37,6 +43,8 @@ _BROKEN: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.En
 _CLOSED_MESSAGES: Final = ("Connection closed", "SSE stream ")
 """Beginnings of the messages that the SDK gives to errors of its own with CONNECTION_CLOSED.
 Servers use this code for their own errors."""
+_OTHER_TYPE: Final = "Unexpected content type"
+"""Beginning of the message that the SDK gives to a response such as a web page."""
 
 log = structlog.get_logger("beray.mcp")
 
@@ -264,7 +272,9 @@ class McpSession:
                 details.message.startswith(_CLOSED_MESSAGES)
             ):
                 return "it closed the connection"
-            case MCPError(error=details) if details.code == PARSE_ERROR:
+            case MCPError(error=details) if details.code == PARSE_ERROR or (
+                details.code == INVALID_REQUEST and details.message.startswith(_OTHER_TYPE)
+            ):
                 return "its answer is not an MCP message"
             case MCPError(error=details):
                 # The message may be a part of the response.

@@ -59,7 +59,8 @@ class Memory:
             SinkFailed: They cannot be saved.
         """
         self._requests += 1
-        if self._requests > 1:  # the first request is the prompt
+        # The first request is the prompt. One that continues a suspended answer ends with that.
+        if self._requests > 1 and isinstance(messages[-1], ModelRequest):
             await self._append("message", messages[-1])
 
     def begin_answer(self) -> None:
@@ -158,6 +159,9 @@ def _message(record: Record) -> ModelMessage | None:
             except ValidationError:
                 log.error("a message of a chat's history is invalid", kind=record["kind"])
                 return None
+            if isinstance(found, ModelResponse) and found.state == "suspended":
+                # Its continuation never came: pydantic-ai accepts no prompt after it as it is.
+                return replace(found, state="complete")
             if isinstance(found, ModelResponse) and found.finish_reason == "length":
                 return _with_usable_calls(found)
             return found

@@ -78,7 +78,7 @@ def message_of(body: object, depth: int = 0) -> str:
         case bytes():
             return message_of(body[:_MAX_BODY].decode("utf-8", "replace"), depth)
         case str():
-            return _of_text(body[:_MAX_BODY].strip(), depth)
+            return _of_text(body[:_MAX_BODY].strip("\ufeff \t\r\n"), depth)
         case dict():
             return _of_object(body, depth)
         case list() | tuple():

@@ -19,7 +19,6 @@ from pydantic_ai.exceptions import (
 from beray.server.runners.model.answer_end import IncompleteAnswer
 
 _PASSING = (
-    IncompleteAnswer,
     ModelRateLimitError,
     ModelUnavailableError,
     ModelServerError,
@@ -51,6 +50,8 @@ class Patience:
 
 def passes(error: ModelAPIError) -> bool:
     """Whether the same request may well succeed later: 429, 5xx, a broken connection."""
+    if isinstance(error, IncompleteAnswer):
+        return not error.is_page
     if isinstance(error, ModelQuotaExceededError | ModelRequestRejectedError):
         return False
     if isinstance(error, _PASSING):
