@@ -513,7 +513,9 @@ async def test_the_first_process_of_a_sandbox_does_not_change_the_end_of_a_comma
         bench, answers = await call(
             tmp_path / folder, ("run_command", {"command": line}), sandbox=sandbox
         )
-        results.append((answers, bench.sink.results("run_command")))
+        # The killer of its own shell may still be exiting, and be named as left running.
+        [result] = bench.sink.results("run_command")
+        results.append((answers[0].partition("\n")[0], result["exit_code"]))
     assert results[0] == results[1]
 
 
