@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +103,27 @@ def detail(response: requests.Response) -> str:
     body = response.json()
     assert list(body) == ["detail"]
     return str(body["detail"])
+
+
+@contextmanager
+def changing_folders(work_dir: Path) -> Iterator[None]:
+    """Keep 50 folders, ``0`` to ``49``, whose contents are renamed, removed and made again."""
+    for number in range(50):
+        (work_dir / f"{number}/a/b").mkdir(parents=True)
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            for number in range(50):
+                (work_dir / f"{number}/a").rename(work_dir / f"{number}/moved")
+                (work_dir / f"{number}/moved/b").rmdir()
+                (work_dir / f"{number}/moved").rmdir()
+                (work_dir / f"{number}/a/b").mkdir(parents=True)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, make_chain, open_descriptors
+from work_dirs import TASK, changing_folders, make_chain, open_descriptors
 
 from beray.schema import FileItem
 from beray.server import beneath, page_tokens
@@ -228,28 +227,11 @@ def test_a_folder_that_cannot_be_read_is_listed_without_what_is_in_it(
 def test_pages_survive_what_vanishes_while_they_are_made(
     workspace: Workspace, work_dir: Path
 ) -> None:
-    for number in range(50):
-        (work_dir / f"{number}/a/b").mkdir(parents=True)
-    stop = threading.Event()
-
-    def churn() -> None:
-        while not stop.is_set():
-            for number in range(50):
-                (work_dir / f"{number}/a").rename(work_dir / f"{number}/moved")
-                (work_dir / f"{number}/moved/b").rmdir()
-                (work_dir / f"{number}/moved").rmdir()
-                (work_dir / f"{number}/a/b").mkdir(parents=True)
-
-    thread = threading.Thread(target=churn)
-    thread.start()
-    try:
+    with changing_folders(work_dir):
         for _ in range(20):
             listed = paths(together(pages(workspace, limit=7)))
             assert len(listed) == len(set(listed))
             assert {str(number) for number in range(50)} <= set(listed)
-    finally:
-        stop.set()
-        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from work_dirs import TASK, make_chain, open_descriptors, staged
+from work_dirs import TASK, changing_folders, make_chain, open_descriptors, staged
 
 from beray.server import folders
 from beray.server.workspace import InvalidPath, Workspace, Workspaces
@@ -131,23 +130,6 @@ def test_paths_too_long_to_tell_are_refused_before_they_fill_the_memory(
 def test_a_tree_survives_what_vanishes_while_it_is_walked(
     workspace: Workspace, work_dir: Path
 ) -> None:
-    for number in range(50):
-        (work_dir / f"{number}/a/b").mkdir(parents=True)
-    stop = threading.Event()
-
-    def churn() -> None:
-        while not stop.is_set():
-            for number in range(50):
-                (work_dir / f"{number}/a").rename(work_dir / f"{number}/moved")
-                (work_dir / f"{number}/moved/b").rmdir()
-                (work_dir / f"{number}/moved").rmdir()
-                (work_dir / f"{number}/a/b").mkdir(parents=True)
-
-    thread = threading.Thread(target=churn)
-    thread.start()
-    try:
+    with changing_folders(work_dir):
         for _ in range(100):
             assert len(workspace.tree()) >= 50
-    finally:
-        stop.set()
-        thread.join()
