@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from beray.exceptions import ConfigurationError
+from beray.exceptions import ConfigurationError, InvalidArgument
 
 LOCAL: Final = "local"
 LOCK_SECONDS: Final = 10.0
@@ -243,6 +243,19 @@ def _saved_for(profiles: Profiles, url: str) -> tuple[str, Profile]:
         if saved is not None and origin(saved.url) == origin(url):
             return name, saved
     return urlsplit(url).netloc, Profile(url)
+
+
+def checked_token(token: str) -> str:
+    """Return an access token, without the prefix ``Bearer `` of a copied header.
+
+    Raises:
+        InvalidArgument: A header cannot carry ``token``, which is not repeated in the message.
+    """
+    if isinstance(token, str) and token[:7].lower() == "bearer ":
+        token = token[7:].strip()
+    if not isinstance(token, str) or not token or not all("!" <= letter <= "~" for letter in token):
+        raise InvalidArgument("token must consist of printable ASCII characters without spaces")
+    return token
 
 
 @contextmanager

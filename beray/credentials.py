@@ -8,7 +8,6 @@ import requests
 from requests.auth import AuthBase
 
 from beray.connections import Cancel
-from beray.exceptions import InvalidArgument
 
 
 class Signature(AuthBase):
@@ -59,16 +58,3 @@ class Credential:
 def bearer(token: str | None) -> Signature:
     """Sign with ``token`` by RFC 6750, 2.1; ``None``: not at all."""
     return Signature("Authorization", None if token is None else f"Bearer {token}")
-
-
-def checked_token(token: str) -> str:
-    """Return ``token``, without the prefix ``Bearer `` that a copied header has.
-
-    Raises:
-        InvalidArgument: for characters that a header cannot carry.
-    """
-    if isinstance(token, str) and token[:7].lower() == "bearer ":
-        token = token[7:].strip()
-    if not isinstance(token, str) or not token or not all("!" <= letter <= "~" for letter in token):
-        raise InvalidArgument("the token has characters that no token of a server has")
-    return token

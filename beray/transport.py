@@ -29,8 +29,9 @@ from beray.calls import (
     memory_limit,
     unknown,
 )
+from beray.config import checked_token
 from beray.connections import Cancel, new_session
-from beray.credentials import Credential, Signature, bearer, checked_token
+from beray.credentials import Credential, Signature, bearer
 from beray.exceptions import (
     AuthenticationError,
     BeRayException,

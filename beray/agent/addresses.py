@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from beray.config import checked_token
 from beray.exceptions import ConfigurationError, InvalidArgument
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -96,10 +97,4 @@ def _authorization(user_info: str, token: str | None) -> str | None:
         user, _, password = user_info.partition(":")
         pair = f"{unquote(user)}:{unquote(password)}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
-    if token is None:
-        return None
-    if token[:7].lower() == "bearer ":
-        token = token[7:].strip()
-    if not token or not all("!" <= letter <= "~" for letter in token):
-        raise InvalidArgument("token must consist of printable ASCII characters without spaces")
-    return f"Bearer {token}"
+    return None if token is None else f"Bearer {checked_token(token)}"

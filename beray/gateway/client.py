@@ -14,8 +14,9 @@ import requests
 from beray.base_client import BaseClient
 from beray.body import Body
 from beray.calls import MAX_JSON_BYTES, Timeout
+from beray.config import checked_token
 from beray.connections import Cancel, shared_session
-from beray.credentials import Credential, bearer, checked_token
+from beray.credentials import Credential, bearer
 from beray.exceptions import InvalidArgument
 from beray.gateway import schema, tokens
 from beray.gateway.arguments import checked_call

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from beray.config import checked_base_url, origin
+from beray.config import checked_base_url, checked_token, origin
 from beray.connections import Cancel
-from beray.credentials import UNSIGNED, Credential, Signature, bearer, checked_token
+from beray.credentials import UNSIGNED, Credential, Signature, bearer
 from beray.exceptions import (
     BeRayException,
     ConnectionFailed,
