@@ -218,6 +218,7 @@ class Accounts:
         return True
 
     async def user(self, spellings: tuple[str, ...]) -> User | None:
+        """Return the user registered under the first of these e-mail addresses that has one."""
         for spelling in spellings:
             user = await run_in_threadpool(self._store.user_by_email, spelling)
             if user is not None:
