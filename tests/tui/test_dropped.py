@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from textual import events
 
+from tests.tui import dashboard_pilot
 from tests.tui import dashboard_stub as stub
-from tests.tui.dashboard_pilot import until, until_shown
+from tests.tui.dashboard_pilot import at_rest, until, until_shown
 from tui.composer.dropped import dropped_paths
+from tui.composer.listing import Listing
+from tui.composer.messages import Listed
 from tui.composer.path_screen import PathLine, PathScreen
 
 
@@ -104,3 +107,6 @@ async def test_the_path_dialog_takes_dropped_files(tmp_path: Path) -> None:
         await until(pilot, lambda: isinstance(app.focused, PathLine) and app.focused.value)
         app.post_message(events.Paste(f"'{folder}/a' '{folder}/b c'"))
         await until_shown(pilot, "2 files were dropped; one can be chosen here")
+        screen.post_message(Listed(f"{Path.cwd()}/", Listing(Path.cwd())))
+        await at_rest()
+        assert "one can be chosen here" in dashboard_pilot.screen(pilot)

@@ -174,7 +174,7 @@ async def test_an_expired_session_asks_for_the_password_and_goes_on_where_it_was
         await pilot.press("f")
         await until(pilot, lambda: isinstance(app.screen, SignInAgainScreen))
         reason = app.screen.query_one("#reason")
-        assert reason.display and str(reason.render()).strip()
+        await until(pilot, lambda: reason.display and str(reason.render()).strip())
         for _ in range(5):
             app.post_message(messages.SessionEnded("once more"))
         await fill(pilot, "#password", "not the password")

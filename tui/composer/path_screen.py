@@ -94,6 +94,8 @@ class PathScreen(ModalScreen[list[Path] | None]):
         self._is_taking = False
         """Enter was pressed before the list caught up with the text."""
         self._choices: list[Entry] = []
+        self._rejected_drop = ""
+        """Message about dropped files, shown until the path is edited."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog choosing") as dialog:
@@ -119,6 +121,10 @@ class PathScreen(ModalScreen[list[Path] | None]):
         return known or Path(os.path.abspath(os.path.expanduser(on_disk(head))))
 
     @on(Input.Changed)
+    def _path_changed(self) -> None:
+        self._rejected_drop = ""
+        self._list()
+
     def _list(self) -> None:
         text, before = self._typed, self._listing
         head, name = split(text)
@@ -136,8 +142,9 @@ class PathScreen(ModalScreen[list[Path] | None]):
         if others and self._takes_many:
             self.dismiss(message.paths)
         elif others:
-            words = f"{len(message.paths)} files were dropped; one can be chosen here"
-            self._show_words(words, is_problem=True)
+            # A listing that is still on its way must not hide the message.
+            self._rejected_drop = f"{len(message.paths)} files were dropped; one can be chosen here"
+            self._show_words(self._rejected_drop, is_problem=True)
         elif first.is_dir():
             shown = f"{shown_folder(first)}{os.sep}".replace(os.sep * 2, os.sep)
             self._folders[shown] = first
@@ -165,12 +172,13 @@ class PathScreen(ModalScreen[list[Path] | None]):
         choices.set_options(options)
         exact = (at for at, entry in enumerate(self._choices) if name and entry.shown == name)
         choices.highlighted = next(exact, 0) if self._choices else None
-        words = listing.problem
+        problem = self._rejected_drop or listing.problem
+        words = problem
         if not words and not self._choices:
             words = (
                 f"Nothing here begins with {name}" if name else "There is nothing to choose here"
             )
-        self._show_words(words, is_problem=bool(listing.problem))
+        self._show_words(words, is_problem=bool(problem))
         if self._is_taking:
             self._take()
 
