@@ -19,9 +19,9 @@ from support import descendants
 
 from beray.server.sandbox import network_policy
 from beray.server.sandbox.network_policy import GatewayRelay
-from beray.server.sandbox.ownership import set_owner
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace.ownership import set_owner
 
 HOST_LAN: Final = "192.168.50.1"
 HOST_PUBLIC: Final = "93.184.216.7"
@@ -74,7 +74,7 @@ _SERVER: Final = """
 _COMMAND: Final = """
     import asyncio, json, sys
     from pathlib import Path
-    from beray.server.sandbox.ownership import set_owner
+    from beray.server.workspace.ownership import set_owner
     from beray.server.sandbox.sandbox import Sandbox
     from beray.server.settings import Settings
 

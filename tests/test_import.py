@@ -63,5 +63,5 @@ def test_what_is_not_there_is_said_as_python_says_it() -> None:
 
 def test_the_dashboard_starts_without_what_is_opened_later() -> None:
     script = "import tui.app, tui.screens.main, tui.screens.panes"
-    later = ("beray.gateway", "tui.prefabs", "tui.screens.prefabs", "beray.client")
+    later = ("beray.gateway", "tui.prefabs", "tui.prefabs.list_screen", "beray.client")
     assert imported(script, "textual", *later) == "textual"

@@ -148,9 +148,9 @@ class BeRayApp(Access):
     def action_prefabs(self) -> None:
         """Show the prefabs of the server, on top of the tasks."""
         from tui.prefabs.gateway import connect
+        from tui.prefabs.list_screen import PrefabsScreen
         from tui.prefabs.messages import RunTold
         from tui.prefabs.run_registry import Desk  # parts that may never be shown
-        from tui.screens.prefabs import PrefabsScreen
 
         if self._desk is None:
 
@@ -180,7 +180,7 @@ class BeRayApp(Access):
     def target_changed(self) -> None:
         if self._desk is None:
             return
-        from tui.screens.prefabs import PrefabsScreen
+        from tui.prefabs.list_screen import PrefabsScreen
 
         self._desk.go_to(self.target)
         for screen in self.screen_stack:

@@ -16,9 +16,11 @@ from textual.content import Content
 
 from beray.exceptions import APIError
 from beray.sanitize import one_line, printable
+from beray.transfers.local_names import on_disk
 
 LINE_LIMIT: Final = 500
 BLOCK_LIMIT: Final = 4000
+_NOT_IN_NAMES: Final = '\\/:*?"<>|'
 _CALL = re.compile(r"^(?:[A-Z]+ )?/\S*: ")
 """The call that a failure of the transport is about; a reader did not make it by name."""
 
@@ -80,3 +82,10 @@ def refused_field(error: BaseException) -> str | None:
         if isinstance(place, list) and place and isinstance(place[-1], str):
             return place[-1]
     return None
+
+
+def local_name(path: str) -> str:
+    """Return a suggested local name for a file of the server: printable, without a directory."""
+    name = one_line(path.rpartition("/")[2], 120)
+    name = "".join("_" if letter in _NOT_IN_NAMES else letter for letter in name)
+    return on_disk(name) if name.strip(". ") else "download"

@@ -31,12 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"beray {__version__}\n")
         return 0
     from beray.cli import ending_signals, errors
+    from beray.cli.run import run
 
     if argv is not None:
-        return errors.run(arguments)
+        return run(arguments)
     errors.take_over_excepthooks()
     with ending_signals.as_exceptions():
-        return errors.run(arguments)
+        return run(arguments)
 
 
 def _problem_of_installation() -> int:

@@ -17,7 +17,7 @@ from beray import installation
 
 installation.require_whole()
 
-from beray.gateway.client import GatewayClient
+from beray.gateway.client import GatewayClient, Prefab
 from beray.gateway.exceptions import (
     AgentContextRequiredError,
     AuthenticationError,
@@ -57,7 +57,6 @@ from beray.gateway.models import (
     StreamEvent,
     StreamEventType,
 )
-from beray.gateway.prefab import Prefab
 from beray.gateway.runs import PrefabStream
 from beray.gateway.schema import FileEntry, FilePage
 from beray.gateway.uploaded import UploadResult

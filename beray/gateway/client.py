@@ -6,7 +6,8 @@ Source: the Gateway wire page.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import requests
@@ -27,7 +28,6 @@ from beray.gateway.call_arguments import checked_call
 from beray.gateway.errors import translated
 from beray.gateway.files import GatewayFiles
 from beray.gateway.models import BatchResult, PrefabCall, PrefabInfo, PrefabResult
-from beray.gateway.prefab import Prefab
 from beray.gateway.prefab_admin import PrefabKeeping
 from beray.gateway.runs import (
     EVENTS,
@@ -405,3 +405,54 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
 
 def _is_streamed(response: requests.Response) -> bool:
     return response.headers.get("Content-Type", "").lower().startswith(EVENTS)
+
+
+class Prefab:
+    """One version of a prefab, as :meth:`GatewayClient.prefab` returns it.
+
+    Its functions are methods: ``llm.chat(messages=[…])`` is ``llm.call("chat", messages=[…])``.
+    Functions that are named like an attribute of this class, or begin with an underscore, are
+    called with ``call``.
+    """
+
+    def __init__(self, client: GatewayClient, prefab_id: str, version: str) -> None:
+        self.prefab_id = prefab_id
+        self.version = version
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"Prefab({self.prefab_id!r}, {self.version!r})"
+
+    def __getattr__(self, function_name: str) -> Callable[..., PrefabResult]:
+        if function_name.startswith("_"):
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {function_name!r}"
+            )
+        return partial(self.call, function_name)
+
+    def call(
+        self,
+        function_name: str,
+        /,
+        files: Mapping[str, Sequence[str]] | None = None,
+        **parameters: Any,
+    ) -> PrefabResult:
+        """Call a function; as :meth:`GatewayClient.run`, which also takes parameters that
+        are called ``files``."""
+        return self._client.run(self.prefab_id, self.version, function_name, parameters, files)
+
+    def stream(
+        self,
+        function_name: str,
+        /,
+        files: Mapping[str, Sequence[str]] | None = None,
+        **parameters: Any,
+    ) -> PrefabStream:
+        """Call a function and iterate over its events."""
+        return self._client.run(
+            self.prefab_id, self.version, function_name, parameters, files, stream=True
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """What it can do; as :meth:`GatewayClient.get_prefab_spec`."""
+        return self._client.get_prefab_spec(self.prefab_id, self.version)

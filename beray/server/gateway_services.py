@@ -14,13 +14,13 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.installation import how_to_install
 from beray.sanitize import one_line
-from beray.server.accounts.run_token import RunAccess
 from beray.server.objects.local import BUCKET, LocalObjects
 from beray.server.objects.signing import Signer, secret_at
 from beray.server.objects.store import ObjectStore
 from beray.server.objects.temporary import Temporary
 from beray.server.prefabs.call_quota import Quotas
 from beray.server.prefabs.services import Prefabs, running_prefabs
+from beray.server.runners.run_token import RunAccess
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings

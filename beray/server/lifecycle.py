@@ -27,9 +27,8 @@ from beray.config import write_private
 from beray.sanitize import one_line
 from beray.server import startup_report
 from beray.server.api.chats import HEARTBEAT_SECONDS
-from beray.server.api.dependencies import Services
 from beray.server.api.middleware import Activity
-from beray.server.app import DATABASE_FILE, create_app, running
+from beray.server.app import create_app
 from beray.server.connections import open_files
 from beray.server.connections._compat import Timeouts, protocols
 from beray.server.connections.request_head import HEAD_BYTES
@@ -38,15 +37,16 @@ from beray.server.gateway_services import ObjectStoreUnavailable
 from beray.server.http.client_address import client_at
 from beray.server.runners.mcp.operators import McpServersFileError
 from beray.server.runtime import allocator, logging_setup
-from beray.server.runtime.shortage import is_shortage
 from beray.server.sandbox import detection
 from beray.server.sandbox.layout import check_layout
 from beray.server.sandbox.masking import UnmaskableLayout
 from beray.server.sandbox.probe import Decision
 from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
 from beray.server.sandbox.work_dir_owners import UnusableWorkDir
+from beray.server.services import DATABASE_FILE, Services, running
 from beray.server.settings import Settings
 from beray.server.storage.database import UnusableDatabase
+from beray.server.storage.shortage import is_shortage
 from beray.server.storage.store import utc_now
 from beray.version import __version__
 
@@ -165,14 +165,14 @@ class BeRayServer(uvicorn.Server):
         deadline = time.monotonic() + GRACEFUL_SECONDS
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
-                await self.services.seats.farewell()
+                await self.services.chat_connections.farewell()
                 await self.services.chats.close()
                 await self.services.queue.close()
                 await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
         self.services.event_log.drain()
-        await self.services.seats.close()
+        await self.services.chat_connections.close()
         self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
         await self._running.aclose()
@@ -196,7 +196,7 @@ class BeRayServer(uvicorn.Server):
         maintenance.on = not maintenance.on
         log.info("maintenance", on=maintenance.on)
         if maintenance.on:
-            self._leaving = asyncio.create_task(self.services.seats.leave_all())
+            self._leaving = asyncio.create_task(self.services.chat_connections.let_go_all())
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ import requests
 from support import done
 
 from beray import APIError, BeRayClient
-from beray.server.app import DATABASE_FILE
+from beray.server.services import DATABASE_FILE
 from beray.testing import RunningServer
 
 PAGE = 4096

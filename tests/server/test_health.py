@@ -17,7 +17,7 @@ import requests
 from support import until
 
 from beray.events import TaskStatusChanged
-from beray.server.app import DATABASE_FILE
+from beray.server.services import DATABASE_FILE
 from beray.server.storage.store import Order, Store
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed

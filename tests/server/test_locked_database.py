@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from beray import BeRayClient
-from beray.server.app import DATABASE_FILE
+from beray.server.services import DATABASE_FILE
 from beray.testing import RunningServer
 
 

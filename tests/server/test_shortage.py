@@ -21,8 +21,8 @@ from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
-from beray.server.runtime.shortage import is_shortage
 from beray.server.sandbox.launcher import supervisor
+from beray.server.storage.shortage import is_shortage
 from beray.server.storage.store import Order, Store
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog

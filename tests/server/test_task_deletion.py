@@ -13,7 +13,7 @@ import pytest
 from support import done, until
 
 from beray import NotFoundError
-from beray.server.app import DATABASE_FILE
+from beray.server.services import DATABASE_FILE
 from beray.server.storage import database_space
 from beray.server.storage.database_space import convert
 from beray.server.storage.store import Order, Store

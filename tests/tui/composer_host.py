@@ -15,7 +15,7 @@ from tui import app as dashboard
 from tui import theme
 from tui.composer.goal import GoalArea
 from tui.composer.screen import ComposerScreen
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 from tui.state.user_state import Memory
 
 ACCOUNT = "https://beray.example ada@example.test"

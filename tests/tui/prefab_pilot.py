@@ -13,8 +13,8 @@ from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import main, until
 from tests.tui.gateway_stub import StubGateway, function_of
 from tui.prefabs.call_screen import CallScreen
+from tui.prefabs.list_screen import PrefabsScreen
 from tui.screens.main import MainScreen
-from tui.screens.prefabs import PrefabsScreen
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import Enclosed
-from tui.composer.task_draft import MOST_CHARACTERS, Order
+from tui.state.task_draft import MOST_CHARACTERS, Order
 from tui.state.user_state import FOLDER, Memory
 
 if os.name == "posix":

@@ -31,7 +31,7 @@ from tui.composer.goal import ANSI_SEQUENCES_KEYS
 from tui.composer.history_navigation import Recall, matching
 from tui.composer.listing import MOST_SHOWN, listed, split
 from tui.composer.sending import LeftBehind, send
-from tui.composer.task_draft import MOST_CHARACTERS, Order, is_command, problem
+from tui.state.task_draft import MOST_CHARACTERS, Order, is_command, problem
 
 URL = "https://example.org/mcp"
 

@@ -13,7 +13,7 @@ from textual.widgets import Input, TextArea
 from tests.tui.composer_host import Host, opened
 from tests.tui.dashboard_pilot import until_shown
 from tests.tui.test_tui_snapshots import settled
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 from tui.state.user_state import Memory
 
 Prepare = Callable[[Pilot[None]], Awaitable[object]]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tui.log_events import call, event, long_log, output, page, result, text
-from tui.log.model import window as window_module
-from tui.log.model.blocks import Block, Builder, Kind
-from tui.log.model.event_buffer import PAGE, Record
-from tui.log.model.window import Window, numbered
+from tui.events import window as window_module
+from tui.events.blocks import Block, Builder, Kind
+from tui.events.event_buffer import PAGE, Record
+from tui.events.window import Window, numbered
 from tui.log.render.layout import Row, rows_of
 from tui.log.render.markdown import Renderer
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from beray.config import Target
-from tui.composer.task_draft import Order
 from tui.state import saved_state
+from tui.state.task_draft import Order
 from tui.state.user_state import Memory, account_of
 
 HERE, THERE = "https://here ada", "https://there ada"
@@ -261,7 +261,7 @@ def test_what_could_not_be_written_is_written_when_it_can_be(
 WRITER = """
 import sys, time
 from pathlib import Path
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 from tui.state.user_state import Memory
 memory = Memory(Path(sys.argv[1]))
 for number in range(1_000_000):

@@ -29,9 +29,9 @@ from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.messages import Renewed, SignedIn
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import Form
+from tui.prefabs.list_screen import PrefabList, PrefabsScreen
 from tui.prefabs.secret_screen import SecretScreen
 from tui.screens.main import MainScreen
-from tui.screens.prefabs import PrefabList, PrefabsScreen
 from tui.screens.sign_in import SignInAgainScreen
 
 # Browsing

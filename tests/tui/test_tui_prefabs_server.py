@@ -19,7 +19,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
 from tui.prefabs.call_screen import CallScreen
 from tui.prefabs.form.form import Form
-from tui.screens.prefabs import PrefabsScreen
+from tui.prefabs.list_screen import PrefabsScreen
 
 MODULE = """
 import os

@@ -18,7 +18,7 @@ from tests.tui.gateway_stub import DONE, EVENTS, StubGateway, event, full_gatewa
 from tests.tui.prefab_pilot import CONVERT, call, online
 from tests.tui.test_tui_snapshots import settled
 from tui.prefabs.call_screen import CallScreen
-from tui.screens.prefabs import PrefabsScreen
+from tui.prefabs.list_screen import PrefabsScreen
 
 Prepare = Callable[[Pilot[None]], Awaitable[object]]
 

@@ -22,7 +22,7 @@ from tui.composer.attachment_list import Enclosed
 from tui.composer.attachments import added
 from tui.composer.goal import GoalArea
 from tui.composer.history_navigation import Recall
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 from tui.state.user_state import Memory
 
 _PLACEHOLDER: Final = Content("Say something. What starts with ! is a shell command.")

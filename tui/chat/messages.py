@@ -6,7 +6,7 @@ from textual.message import Message
 
 from beray.schema import Task
 from tui.composer.sending import Sent
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 
 
 class ChatOpened(Message):

@@ -17,8 +17,8 @@ from tui import sanitize, status
 from tui.composer import messages, servers
 from tui.composer.attachments import Attachment, look_at
 from tui.composer.listing import shown_folder
-from tui.composer.task_draft import Tool
 from tui.io import background
+from tui.state.task_draft import Tool
 
 MUTED: Final = "$foreground 60%"
 """Text on the surface that is beside the point; ``auto`` colours do not work in content."""

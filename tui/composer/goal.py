@@ -13,7 +13,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from beray.sanitize import printable
-from tui.composer.task_draft import MOST_CHARACTERS
+from tui.state.task_draft import MOST_CHARACTERS
 
 # What terminals without the Kitty protocol send for alt+enter: Textual takes it for enter.
 if isinstance(ANSI_SEQUENCES_KEYS, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 
 
 class Recall:

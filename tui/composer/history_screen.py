@@ -19,7 +19,7 @@ from tui.composer import servers
 from tui.composer.attachment_list import MUTED
 from tui.composer.history_navigation import matching
 from tui.composer.sanitized_input import Line
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 
 
 class HistoryScreen(ModalScreen[Order | None]):

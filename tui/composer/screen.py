@@ -24,7 +24,7 @@ from tui.composer.history_navigation import Recall
 from tui.composer.history_screen import HistoryScreen
 from tui.composer.path_screen import PathScreen
 from tui.composer.servers_screen import ServersScreen
-from tui.composer.task_draft import MOST_CHARACTERS, Order, Tool, is_command, problem
+from tui.state.task_draft import MOST_CHARACTERS, Order, Tool, is_command, problem
 from tui.state.user_state import Memory
 
 _COUNTED_FROM = MOST_CHARACTERS // 2

@@ -10,7 +10,7 @@ from beray.schema import Task
 from beray.transfers.transfer import Transfer
 from tui import sanitize
 from tui.composer.attachments import Attachment, plan
-from tui.composer.task_draft import Order
+from tui.state.task_draft import Order
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient

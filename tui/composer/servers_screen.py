@@ -17,7 +17,7 @@ from tui import sanitize
 from tui.composer import servers
 from tui.composer.attachment_list import Enclosed
 from tui.composer.sanitized_input import Line
-from tui.composer.task_draft import Tool
+from tui.state.task_draft import Tool
 
 
 class ServersScreen(ModalScreen[list[Tool] | None]):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from beray.schema import TaskEvent
+from tui.events.blocks import Block
+from tui.events.event_buffer import PAGE
+from tui.events.window import numbered
 from tui.log.bar import FILTER
 from tui.log.model import query as queries
-from tui.log.model.blocks import Block
-from tui.log.model.event_buffer import PAGE
 from tui.log.model.filtered_log import SCAN_PAGE, Sieve, blocks_before, note
 from tui.log.model.query import Query
-from tui.log.model.window import numbered
 from tui.log.search_mode import Finding
 
 _LAST = 1 << 62

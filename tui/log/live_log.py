@@ -13,14 +13,14 @@ from textual.app import ComposeResult
 from beray.exceptions import APIError
 from beray.schema import TaskEvent
 from tui import messages
+from tui.events.blocks import Block, Kind
+from tui.events.event_buffer import PAGE, Record
 from tui.log.log_fetch import Asking
 from tui.log.messages import BlockOpened, EdgeWanted, FileWanted, Moved, ViewMoved
-from tui.log.model.blocks import Block, Kind
-from tui.log.model.event_buffer import PAGE, Record
 from tui.log.model.filtered_log import counted, note
 from tui.log.model.new_events import NewEvents
-from tui.log.model.scroll_anchors import Reader, Readers
 from tui.log.render.row_layout import Anchor, Spot
+from tui.log.scroll_anchors import Reader, Readers
 from tui.log.view import LogView
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Final
 from textual.timer import Timer
 
 from beray.schema import TaskEvent
+from tui.events.blocks import Block
+from tui.events.window import numbered
 from tui.log.filter_mode import Filtering
-from tui.log.model.blocks import Block
 from tui.log.model.filtered_log import note
 from tui.log.model.replay import Replay
-from tui.log.model.scroll_anchors import Reader
-from tui.log.model.window import numbered
+from tui.log.scroll_anchors import Reader
 
 _TICK_SECONDS: Final = 0.05
 _PAGE: Final = 1000

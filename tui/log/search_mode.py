@@ -12,9 +12,9 @@ from tui import messages, sanitize
 from tui.log.bar import FIND, LogBar
 from tui.log.live_log import Reading
 from tui.log.model import query as queries
-from tui.log.model.match_highlights import Marks
 from tui.log.model.query import Query, QueryError
 from tui.log.model.scan import Scan, ScanAdvanced, ScanEnded
+from tui.log.render.match_highlights import Marks
 from tui.log.render.row_layout import Place, Spot
 
 _SAID_SECONDS = 4.0

@@ -11,8 +11,8 @@ from textual.actions import SkipAction
 from textual.geometry import Size
 from textual.timer import Timer
 
+from tui.events.blocks import Block, Kind
 from tui.log.messages import BlockOpened, EdgeWanted, ViewMoved
-from tui.log.model.blocks import Block, Kind
 from tui.log.render.renderer import Drawing
 from tui.log.render.row_layout import Anchor, Place, Sheet, Spot, near
 from tui.log.render.row_segments import GUTTER

@@ -29,12 +29,12 @@ from tui.prefabs.run_pane import RunPane
 from tui.prefabs.run_registry import Call, Desk
 from tui.prefabs.secret_screen import SecretScreen
 from tui.prefabs.spec import Function, Spec
+from tui.sanitize import local_name
 from tui.screens.save import SaveScreen
-from tui.screens.task_actions import local_name
 from tui.widgets.key_footer import KeyFooter
 
 if TYPE_CHECKING:
-    from tui.app import BeRayApp
+    from tui.dashboard import Dashboard
 
 _TICK_SECONDS: Final = 1.0
 
@@ -73,8 +73,8 @@ class CallScreen(Screen[None]):
         """The run whose refusal has been said in the form."""
 
     @property
-    def dashboard(self) -> BeRayApp:
-        return cast("BeRayApp", self.app)
+    def dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
 
     def compose(self) -> ComposeResult:
         spec, function = self.spec, self.function

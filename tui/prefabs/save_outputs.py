@@ -18,7 +18,7 @@ from tui.prefabs.report import pretty
 from tui.prefabs.run import Run
 from tui.prefabs.run_pane import RESULT
 from tui.preview import PREVIEW_BYTES
-from tui.screens.task_actions import local_name
+from tui.sanitize import local_name
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient

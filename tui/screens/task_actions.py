@@ -10,19 +10,17 @@ from textual.screen import Screen
 
 from beray.exceptions import AuthenticationError, TransferCancelled
 from beray.sanitize import one_line
-from beray.transfers.local_names import on_disk
 from tui import messages, sanitize, status
-from tui.composer.task_draft import Order, again
 from tui.io import background
+from tui.sanitize import local_name
+from tui.state.task_draft import Order, again
 from tui.state.tasks import Board
 from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.app import BeRayApp
     from tui.composer.sending import Sent
-
-_NOT_IN_NAMES = '\\/:*?"<>|'
+    from tui.dashboard import Dashboard
 
 
 class TaskActions(Screen[None]):
@@ -36,9 +34,9 @@ class TaskActions(Screen[None]):
         """Whether a token may be refused because another server has taken the place of ours."""
 
     @property
-    def dashboard(self) -> BeRayApp:
+    def dashboard(self) -> Dashboard:
         """The application, which remembers and knows the terminal."""
-        return cast("BeRayApp", self.app)
+        return cast("Dashboard", self.app)
 
     @property
     def account(self) -> str:
@@ -221,10 +219,3 @@ class TaskActions(Screen[None]):
 def _deleted(client: BeRayClient, task_id: int) -> messages.TaskDeleted:
     client.delete_task(task_id)
     return messages.TaskDeleted(task_id)
-
-
-def local_name(path: str) -> str:
-    """A local name to suggest for a file of the server's: printable, without a folder."""
-    name = one_line(path.rpartition("/")[2], 120)
-    name = "".join("_" if letter in _NOT_IN_NAMES else letter for letter in name)
-    return on_disk(name) if name.strip(". ") else "download"

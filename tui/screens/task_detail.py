@@ -147,7 +147,7 @@ class Watching(TaskActions):
             self.board.watched = None
             self.panes.events.leave()
         else:
-            from tui.log.model.event_buffer import Record
+            from tui.events.event_buffer import Record
             from tui.state.selected_task import WatchedTask
 
             task = self.board.get(task_id)

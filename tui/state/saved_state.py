@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from tui.composer.task_draft import Order, Tool
+from tui.state.task_draft import Order, Tool
 
 MOST_GOALS: Final = 500
 MOST_GOAL_CHARACTERS: Final = 2_000_000

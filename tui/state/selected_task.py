@@ -9,7 +9,7 @@ from typing import Final
 
 from beray.schema import FileItem
 from beray.streaming.stream_state import StreamState
-from tui.log.model.event_buffer import Record
+from tui.events.event_buffer import Record
 
 _WORDS: Final = {
     StreamState.CONNECTING: ("◌ connecting", "connecting"),

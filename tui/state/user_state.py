@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from beray.config import Target
-from tui.composer.task_draft import Order
 from tui.state import saved_state
 from tui.state.json_store import Keeper
+from tui.state.task_draft import Order
 
 FOLDER: Final = "dashboard"
 """The folder below ``beray.config.home()``."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+INTERNAL_TOKEN: Final = "X-Internal-Token"
+"""Header with the internal token of a request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ from beray.server.accounts.mail import AddressRefused, Mailer, MailFailed
 from beray.server.accounts.mail_limits import MailLimits
 from beray.server.accounts.password_hashing import PasswordHashing
 from beray.server.accounts.verification_codes import CODE_SECONDS, VerificationCodes
-from beray.server.api.dependencies import digest
 from beray.server.http.client_address import Client
 from beray.server.http.errors import Refused
 from beray.server.settings import Settings
 from beray.server.storage.store import LOCAL_EMAIL, Store
 from beray.server.storage.tables import User
+from beray.server.storage.tokens import digest
 
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 EXPIRY_INTERVAL_SECONDS: Final = 60.0

@@ -21,13 +21,13 @@ from typing import Final
 
 from sqlalchemy import delete, func, select
 
-from beray.server.api.dependencies import digest
 from beray.server.http.client_address import Client
 from beray.server.http.errors import Refused
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import VerificationCode
+from beray.server.storage.tokens import digest
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5

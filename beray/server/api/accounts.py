@@ -15,11 +15,11 @@ from beray.server.api.dependencies import (
     CurrentClient,
     CurrentUser,
     bearer_token,
-    digest,
 )
-from beray.server.api.strict_json import StrictRoute
 from beray.server.http.active_requests import state_of
+from beray.server.http.strict_json import StrictRoute
 from beray.server.storage.tables import User
+from beray.server.storage.tokens import digest
 
 router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 

@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.api.dependencies import AppServices, CurrentUser
-from beray.server.api.strict_json import StrictRoute
 from beray.server.http.active_requests import api_key_name
 from beray.server.http.integers import INTEGER_SCHEMA, canonical
+from beray.server.http.strict_json import StrictRoute
 from beray.server.objects.object_files import is_plain
 from beray.server.storage.json_values import require_plain
 from beray.server.storage.tables import ApiKey

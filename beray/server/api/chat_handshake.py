@@ -21,18 +21,19 @@ from beray.sanitize import one_line
 from beray.server.accounts.email_address import account_key
 from beray.server.api.chats import POLICY_VIOLATION, ChatName, Conversation
 from beray.server.api.dependencies import (
-    Services,
     credential_of,
+    is_admitted_by_address,
     session_user,
     signed_out,
     user_of_token,
 )
-from beray.server.http import allowed_addresses
 from beray.server.http.active_requests import authenticate
+from beray.server.http.allowed_addresses import email_of
 from beray.server.runtime.maintenance import RETRY_SECONDS, SAID
-from beray.server.runtime.shortage import is_shortage, refusal
 from beray.server.sandbox.uids import NoSandboxUid
+from beray.server.services import Services
 from beray.server.storage.database_errors import FULL, is_full
+from beray.server.storage.shortage import is_shortage, refusal
 from beray.server.storage.tables import User
 
 _DEFAULT_CHAT: Final = "0"
@@ -99,7 +100,7 @@ async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True
         await websocket.send_denial_response(_database_denial(error))
         return
     conversation = Conversation(websocket, app, task, sends_files=sends_files)
-    if not app.seats.take(task.id, conversation):
+    if not app.chat_connections.add(task.id, conversation):
         # Before the handshake is accepted this reaches the client as 403.
         await websocket.close(POLICY_VIOLATION, "another client has this chat")
         return
@@ -107,7 +108,7 @@ async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True
         await websocket.accept()
         await conversation.hold()
     finally:
-        app.seats.leave(task.id, conversation)
+        app.chat_connections.remove(task.id, conversation)
 
 
 def _database_denial(error: DatabaseError) -> Response:
@@ -154,8 +155,8 @@ def _basic_password(connection: HTTPConnection) -> str:
 async def _user_of_address(connection: HTTPConnection) -> User | None:
     app: Services = connection.app.state.services
     address = connection.client.host if connection.client else ""
-    email = allowed_addresses.email_of(address, app.settings.agent_ws_users())
-    if email is None or not allowed_addresses.is_credential(app, connection):
+    email = email_of(address, app.settings.agent_ws_users())
+    if email is None or not is_admitted_by_address(app, connection):
         return None
     user = await app.accounts.user(account_key(email))
     if user is not None:

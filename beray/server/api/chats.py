@@ -27,13 +27,15 @@ from beray.events import (
     MsgStatus,
     MsgUserMessage,
 )
-from beray.server.api.dependencies import AppServices, CurrentUser, Services, too_many_queued
-from beray.server.api.strict_json import StrictRoute
+from beray.server.api.dependencies import AppServices, CurrentUser, too_many_queued
+from beray.server.chats.connections import GOING_AWAY
 from beray.server.chats.service import ChatRefused
 from beray.server.http.active_requests import state_of
+from beray.server.http.strict_json import StrictRoute
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.runtime.maintenance import SAID
-from beray.server.runtime.shortage import patiently
+from beray.server.services import Services
+from beray.server.storage.shortage import patiently
 from beray.server.storage.tables import Task
 from beray.server.tasks.event_pages import EventPages
 from beray.server.tasks.recent_events import LoggedEvent
@@ -52,7 +54,6 @@ _RETRACTS: Final = b'"retracts":['
 _INLINE_BYTES: Final = 32 * 1024
 """Larger events are decoded in a thread."""
 POLICY_VIOLATION: Final = 1008
-_GOING_AWAY: Final = 1001
 
 router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
 
@@ -93,7 +94,7 @@ async def send_message(
     app.maintenance.require_off()
     task = await app.chats.open(user.id, chat_id)
     message = MsgUserMessage(text=body.text, attachments=body.attachments)
-    if app.seats.taken(task.id):
+    if app.chat_connections.is_open(task.id):
         raise HTTPException(409, "Another client has this chat.")
     try:
         await app.chats.require_sound(task, message)
@@ -103,38 +104,6 @@ async def send_message(
             raise too_many_queued(error.__cause__) from None
         raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
     return public(task)
-
-
-class Seats:
-    """Which chats have a client, on one event loop."""
-
-    def __init__(self) -> None:
-        self._taken: dict[int, Conversation] = {}
-
-    def taken(self, task_id: int) -> bool:
-        return task_id in self._taken
-
-    def take(self, task_id: int, conversation: Conversation) -> bool:
-        return self._taken.setdefault(task_id, conversation) is conversation
-
-    def leave(self, task_id: int, conversation: Conversation) -> None:
-        if self._taken.get(task_id) is conversation:
-            del self._taken[task_id]
-
-    async def farewell(self) -> None:
-        """Tell all clients that the server is going away."""
-        for conversation in list(self._taken.values()):
-            await conversation.farewell()
-
-    async def leave_all(self) -> None:
-        """Tell all clients, and let them go; who is being answered, after the answer."""
-        await self.farewell()
-        taken = list(self._taken.values())
-        await asyncio.gather(*(conversation.let_go() for conversation in taken))
-
-    async def close(self) -> None:
-        for conversation in list(self._taken.values()):
-            await conversation.close(_GOING_AWAY, "the server is going away")
 
 
 class Conversation:
@@ -183,7 +152,7 @@ class Conversation:
         """Close the connection when no answer is under way on it."""
         await self._chats.answered(self._task.id)
         await self._told.wait()
-        await self.close(_GOING_AWAY, "the server is going away")
+        await self.close(GOING_AWAY, "the server is going away")
 
     async def close(self, code: int, reason: str = "") -> None:
         if self._websocket.application_state is WebSocketState.CONNECTED:

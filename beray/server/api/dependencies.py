@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from fastapi import Depends, HTTPException, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.chats.service import Chats
-from beray.server.http.active_requests import Authenticator, Credential, OpenRequests, authenticate
-from beray.server.http.client_address import Client, client_of
+from beray.server.http.active_requests import Authenticator, Credential, authenticate
+from beray.server.http.client_address import Client, client_of, is_own_address
 from beray.server.http.integers import INTEGER_SCHEMA, canonical
-from beray.server.runners import Runners
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
-from beray.server.runtime.maintenance import Maintenance
-from beray.server.sandbox.sandbox import Sandbox
-from beray.server.settings import Settings
-from beray.server.storage.store import Store
+from beray.server.services import Services
 from beray.server.storage.tables import Task, User
-from beray.server.tasks.deletion import TaskDeletion
-from beray.server.tasks.event_log import EventLog
-from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.queue import RunQueue
-from beray.server.workspace.workspace import Workspaces
-
-if TYPE_CHECKING:
-    # They ask for services themselves.
-    from beray.server.accounts.service import Accounts
-    from beray.server.api.chats import Seats
-    from beray.server.api.health import Readiness
-    from beray.server.gateway_services import Gateway
-
-
-@dataclass(frozen=True)
-class Services:
-    """Everything that lives as long as the server."""
-
-    settings: Settings
-    store: Store
-    feed: TaskFeed
-    event_log: EventLog
-    queue: RunQueue
-    runners: Runners
-    chats: Chats
-    seats: Seats
-    maintenance: Maintenance
-    workspaces: Workspaces
-    deletion: TaskDeletion
-    accounts: Accounts
-    gateway: Gateway
-    open_requests: OpenRequests
-    sandbox: Sandbox
-    readiness: Readiness
+from beray.server.storage.tokens import digest
 
 
 def services(request: Request) -> Services:
@@ -82,11 +42,6 @@ async def current_client(request: Request, app: AppServices) -> Client:
 
 CurrentClient = Annotated[Client, Depends(current_client)]
 _bearer = HTTPBearer(auto_error=False, description="An access token from login or register.")
-
-
-def digest(secret: str) -> str:
-    """What is stored of a token: enough to know it again, not enough to use it."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def bearer_token(connection: HTTPConnection) -> str:
@@ -171,3 +126,27 @@ OwnTask = Annotated[Task, Depends(own_task)]
 def too_many_queued(full: QueueFull) -> HTTPException:
     """Return the answer to a request of a user whose queue is full."""
     return HTTPException(429, str(full), {"Retry-After": str(QUEUE_RETRY_SECONDS)})
+
+
+def is_admitted_by_address(app: Services, connection: HTTPConnection) -> bool:
+    """Return True if the address of a client may stand for a credential, where it is listed.
+
+    The address never does so for a process of a task. With a network namespace of its own, it
+    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
+    port that the operator has listed. On the host's network it has the addresses of this host,
+    and can be taken for a trusted proxy.
+
+    It never does so for a page in a browser either, which sends an ``Origin``: any page could
+    make requests with the address of its reader.
+    """
+    address = connection.client.host if connection.client else ""
+    if not address or "Origin" in connection.headers:
+        return False
+    settings = app.settings
+    own = is_own_address(address)
+    if app.sandbox.networks.state.mode == "host":
+        return not settings.trusted_proxies and not own
+    forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
+    port = (connection.scope.get("server") or ("", None))[1]
+    relayed = any(one.port == port for one in settings.network_destinations())
+    return not (own and (forwarded or relayed))

@@ -24,10 +24,10 @@ from starlette.responses import Response
 from beray.schema import FileItem, UploadedFile
 from beray.server.api import page_tokens
 from beray.server.api.dependencies import AppServices, OwnTask, require_space
-from beray.server.api.strict_json import StrictRoute
 from beray.server.files import http_ranges
 from beray.server.files.file_response import AskedOf, Representation, Transfer, given
 from beray.server.http.integers import CANONICAL, declared_size
+from beray.server.http.strict_json import StrictRoute
 from beray.server.workspace import archive
 from beray.server.workspace.disk_quota import NoSpace
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Writer, utc_seconds

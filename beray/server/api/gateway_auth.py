@@ -13,16 +13,20 @@ from sqlalchemy.exc import IntegrityError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, Services, bearer_token, user_of_session
-from beray.server.http import allowed_addresses
+from beray.server.accounts.principals import INTERNAL_TOKEN, Caller
+from beray.server.api.dependencies import (
+    AppServices,
+    bearer_token,
+    is_admitted_by_address,
+    user_of_session,
+)
 from beray.server.http.active_requests import Authenticator, Credential, api_key_name, authenticate
 from beray.server.http.client_address import client_of, in_networks
 from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute
+from beray.server.services import Services
 from beray.server.storage.tables import ApiKey
 from beray.server.storage.tokens import KEY_START
 
-INTERNAL_TOKEN: Final = "X-Internal-Token"
 API_KEY: Final = "X-API-Key"
 """Header of the SDK 0.2.0 to 0.3.2. Later versions exchange a key for an internal token."""
 
@@ -46,7 +50,7 @@ async def _caller(connection: HTTPConnection) -> Caller:
     if "Authorization" in connection.headers:
         return await _by_access_token(connection, address)
     allowed = in_networks(address, app.settings.gateway_allow)
-    if allowed and allowed_addresses.is_credential(app, connection):
+    if allowed and is_admitted_by_address(app, connection):
         authenticate(connection, app.open_requests, None)
         return Caller(None, None, address)
     raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")

@@ -19,9 +19,8 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
 from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, Services, require_space
+from beray.server.api.dependencies import AppServices, require_space
 from beray.server.api.gateway_auth import CurrentCaller
-from beray.server.api.token_listener import is_relayed
 from beray.server.files.http_ranges import BLOCK_BYTES
 from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute, invalid
 from beray.server.http.integers import CANONICAL
@@ -29,6 +28,8 @@ from beray.server.http.multipart_forms import FileForm
 from beray.server.http.validation_errors import Problem
 from beray.server.objects import object_files
 from beray.server.objects.store import MOST_KEY_BYTES, NoSuchObject, StoredObject
+from beray.server.runners.token_listener import is_relayed
+from beray.server.services import Services
 
 UPLOAD_URL_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * 3600

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from beray.schema import IDEMPOTENCY_HEADER
 from beray.server.http.active_requests import state_of
 from beray.server.http.integers import declared_size
-from beray.server.runtime.shortage import is_shortage, refusal
+from beray.server.storage.shortage import is_shortage, refusal
 from beray.server.storage.store import KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"

@@ -17,15 +17,16 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, Services
+from beray.server.api.dependencies import AppServices
 from beray.server.api.gateway_auth import CurrentCaller
+from beray.server.api.responses import JsonStream, event_stream
 from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute
-from beray.server.http.responses import JsonStream, event_stream
 from beray.server.prefabs import run as runs
 from beray.server.prefabs.call_request import Call, Prepared
 from beray.server.prefabs.protocol import Piece
 from beray.server.prefabs.run import Result
 from beray.server.prefabs.stream_buffer import Pieces
+from beray.server.services import Services
 from beray.server.tasks.task_pages import encoded
 
 MOST_CALLS: Final = 100

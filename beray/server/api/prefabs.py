@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from beray.exceptions import TransferError
 from beray.sanitize import is_encodable
 from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, Services, require_space
+from beray.server.api.dependencies import AppServices, require_space
 from beray.server.api.gateway_auth import CurrentCaller
 from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute, invalid
 from beray.server.http.validation_errors import Problem
@@ -30,9 +30,10 @@ from beray.server.prefabs.ownership import NotTheAuthor
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.prefabs.registry import Installed, NoSuchPrefab, VersionTaken
 from beray.server.prefabs.secrets import MOST_CHARACTERS
-from beray.server.sandbox.ownership import set_owner
+from beray.server.services import Services
 from beray.server.storage.tables import User
 from beray.server.workspace import tree
+from beray.server.workspace.ownership import set_owner
 
 ZIP: Final = "application/zip"
 IMPORT_SECONDS: Final = 60.0

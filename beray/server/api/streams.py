@@ -9,10 +9,11 @@ from fastapi import APIRouter, Header, HTTPException
 from sqlalchemy.exc import DatabaseError
 from sse_starlette import EventSourceResponse
 
-from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, Services
-from beray.server.api.strict_json import StrictRoute
+from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask
+from beray.server.api.responses import event_stream
 from beray.server.http.integers import canonical
-from beray.server.http.responses import event_stream
+from beray.server.http.strict_json import StrictRoute
+from beray.server.services import Services
 from beray.server.tasks.event_pages import EventPage
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)

@@ -12,18 +12,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.api.dependencies import (
-    AppServices,
-    CurrentUser,
-    OwnTask,
-    Services,
-    too_many_queued,
-)
-from beray.server.api.strict_json import StrictRoute
+from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, too_many_queued
+from beray.server.api.responses import JsonStream
 from beray.server.http.integers import CANONICAL
-from beray.server.http.responses import JsonStream
+from beray.server.http.strict_json import StrictRoute
 from beray.server.runners import Runners
 from beray.server.runtime.fair_queue import QueueFull
+from beray.server.services import Services
 from beray.server.storage.events import Extent
 from beray.server.storage.json_values import require_plain
 from beray.server.storage.store import Key, KeyTaken, Order

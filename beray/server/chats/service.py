@@ -16,12 +16,12 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
 from beray.schema import MOST_ATTACHMENTS, from_workspace
-from beray.server.chats.history import ChatHistory, Record
 from beray.server.chats.transcript import transcript
 from beray.server.runners import Outcome, Runners
+from beray.server.runners.chat_history import ChatHistory, Record
 from beray.server.runtime.fair_queue import FairSlots, QueueFull
-from beray.server.runtime.shortage import patiently
 from beray.server.settings import Settings
+from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter

@@ -12,7 +12,7 @@ from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from beray.server.api.strict_json import StrictRoute
+from beray.server.http.strict_json import StrictRoute
 from beray.server.http.validation_errors import Problem, of_validation
 
 INVALID_INPUT: Final = "INVALID_INPUT"

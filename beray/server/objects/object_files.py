@@ -24,8 +24,8 @@ from beray.server.accounts.principals import Caller
 from beray.server.files import http_ranges
 from beray.server.http.gateway_errors import GatewayRefused, missing_agent_context
 from beray.server.objects.store import ObjectStore, StoredObject, require_key
-from beray.server.runtime.shortage import is_shortage, refusal
 from beray.server.storage import database_errors
+from beray.server.storage.shortage import is_shortage, refusal
 
 OUTPUTS: Final = "agent-outputs"
 WORKSPACE: Final = "agent-workspace"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from beray.server.accounts.principals import Caller
-from beray.server.accounts.run_token import RunAccess
-from beray.server.api.dependencies import digest
 from beray.server.prefabs.call_request import Prepared
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.runners.base import GatewayAccess
+from beray.server.runners.run_token import RunAccess
 from beray.server.runtime.fair_queue import FairSlots
+from beray.server.storage.tokens import digest
 
 MAX_DEPTH: Final = 4
 """Functions with access to the gateway that may be under way inside each other."""

@@ -19,8 +19,8 @@ from beray.server.prefabs.registry import Installed
 from beray.server.sandbox.bubblewrap import INSIDE, Bind
 from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
 from beray.server.sandbox.network_policy import GatewayRelay
-from beray.server.sandbox.ownership import open_to_all
 from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
+from beray.server.workspace.ownership import open_to_all
 
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"

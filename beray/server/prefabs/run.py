@@ -13,7 +13,6 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.principals import Caller
-from beray.server.accounts.run_token import RunAccess
 from beray.server.http.gateway_errors import GatewayRefused
 from beray.server.objects import object_files
 from beray.server.objects.store import ObjectStore
@@ -23,14 +22,15 @@ from beray.server.prefabs.nesting import WHAT, Nesting
 from beray.server.prefabs.process import INPUTS, OUTPUTS, Order
 from beray.server.prefabs.protocol import Emit, Piece, RunFailed
 from beray.server.runners.base import GatewayAccess
+from beray.server.runners.run_token import RunAccess
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
-from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.tasks.redaction import Cutter
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskSpace, OverQuota
 from beray.server.workspace.disk_usage import DiskLimits
+from beray.server.workspace.ownership import give_tree
 
 log = structlog.get_logger("beray.prefabs")
 

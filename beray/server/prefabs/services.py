@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.run_token import RunAccess
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import process
 from beray.server.prefabs.call_request import Preparation
@@ -18,6 +17,7 @@ from beray.server.prefabs.ownership import Authors
 from beray.server.prefabs.registry import Registry
 from beray.server.prefabs.run import PrefabRuns
 from beray.server.prefabs.secrets import PrefabSecrets
+from beray.server.runners.run_token import RunAccess
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.store import Store

@@ -20,12 +20,12 @@ from typing import Final
 from filelock import FileLock
 
 from beray.server.sandbox.layout import private_paths
-from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import disk_usage, tree
 from beray.server.workspace.disk_quota import DiskSpace, OverQuota
 from beray.server.workspace.disk_usage import DiskLimits
+from beray.server.workspace.ownership import give_tree, set_owner
 
 FOLDER: Final = "agent-homes"
 """Directory of the copies in the data directory: ``agent-homes/USER_ID/NAME-HASH``."""

@@ -17,7 +17,7 @@ from typing import Final
 from beray.server.sandbox import masking, seccomp
 from beray.server.sandbox.masking import Bind, Mask, PrivatePath
 from beray.server.sandbox.network_policy import HOST_NAME
-from beray.server.sandbox.ownership import set_owner
+from beray.server.workspace.ownership import set_owner
 
 INSIDE: Final = "/workspace"
 """The work_dir as a sandboxed command sees it."""

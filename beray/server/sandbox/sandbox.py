@@ -24,13 +24,13 @@ from beray.server.sandbox.launcher import cgroup, leftovers
 from beray.server.sandbox.launching import Supervised, environment, supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
-from beray.server.sandbox.ownership import set_owner
 from beray.server.sandbox.probe import Kind
 from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
 from beray.server.settings import Settings
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskSpace
 from beray.server.workspace.disk_usage import DiskLimits
+from beray.server.workspace.ownership import set_owner
 
 FEWEST_PROCESSES: Final = 4096
 """The kernel counts the processes of a user, not of a command, and is told no less."""

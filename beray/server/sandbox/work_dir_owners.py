@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from beray.server.sandbox.ownership import give_tree, set_owner
+from beray.server.workspace.ownership import give_tree, set_owner
 
 log = structlog.get_logger("beray.sandbox")
 

@@ -19,11 +19,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, t
 from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from beray.server.runtime.shortage import delays, is_shortage
 from beray.server.storage import database_space, migrations
 from beray.server.storage.database_errors import locked
 from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
 from beray.server.storage.json_values import stored
+from beray.server.storage.shortage import delays, is_shortage
 from beray.server.storage.tables import Base
 
 WAIT_SECONDS: Final = 30.0

@@ -5,6 +5,7 @@ Of either only a SHA-256 is kept, which suffices for what has 256 random bits.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Final
 
@@ -13,7 +14,6 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from beray.server.api.dependencies import digest
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import ApiKey, InternalToken
@@ -27,6 +27,11 @@ EXTENSION_SECONDS: Final = 60.0
 _NEVER: Final = "9999-12-31T23:59:59.999999Z"
 
 log = structlog.get_logger("beray.gateway")
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 digest by which a token, key or code is stored and found."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class TooManyKeys(Exception):

@@ -20,8 +20,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.chats.history import ChatHistory
-from beray.server.runtime.shortage import patiently
+from beray.server.runners.chat_history import ChatHistory
+from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store
 from beray.server.workspace.workspace import Workspaces
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import Event, MsgError, TaskStatusChanged
-from beray.server.runtime.shortage import delays
+from beray.server.storage.shortage import delays
 from beray.server.tasks.event_log import EventLog, TaskEnded
 
 log = structlog.get_logger("beray.events")

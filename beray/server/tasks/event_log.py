@@ -25,9 +25,9 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, TaskStatusChanged
 from beray.schema import TERMINAL_STATUSES
-from beray.server.runtime.shortage import delays, is_shortage
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.database_errors import is_locked
+from beray.server.storage.shortage import delays, is_shortage
 from beray.server.storage.store import Position, Store, utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
 from beray.server.tasks.feed import Progress, TaskFeed, is_set

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.events import MsgError, TaskStatusChanged
 from beray.server.http.errors import Refused
 from beray.server.runtime.fair_queue import FairQueue
-from beray.server.runtime.shortage import patiently
+from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store, Unfinished
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter

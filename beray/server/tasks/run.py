@@ -15,11 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from beray.events import MsgError, MsgEventCustomUpdate, TaskStatusChanged
 from beray.server.runners import Chosen, Job, Outcome, Runners, agent_homes
 from beray.server.runners.base import GatewayAccess, OverBudget
-from beray.server.runtime.shortage import delays, is_shortage, patiently
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.database_errors import is_full
+from beray.server.storage.shortage import delays, is_shortage, patiently
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks import redaction
@@ -32,7 +32,7 @@ from beray.server.workspace.watcher import FileWatch
 from beray.server.workspace.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.accounts.run_token import RunAccess  # which asks for services itself
+    from beray.server.runners.run_token import RunAccess  # which asks for services itself
 
 log = structlog.get_logger("beray.runs")
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.runners.base import OverBudget, Usage
-from beray.server.runtime.shortage import patiently
 from beray.server.settings import Settings
+from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store, Taken
 from beray.server.storage.tables import Task
 

@@ -11,19 +11,24 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Protocol, Self
 
-from beray.server.sandbox.ownership import inherit_owner
 from beray.server.workspace import safe_open
 from beray.server.workspace.disk_quota import Reservation
+from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.safe_open import open_folder, refusals, shown
 from beray.transfers import file_modes, wire_names
 
-if TYPE_CHECKING:
-    from beray.server.workspace.workspace import Workspace
-
 _OWNER_ACCESS: Final = stat.S_IWUSR | stat.S_IXUSR
 _changing_modes: Final = threading.Lock()
+
+
+class OpenDirectory(Protocol):
+    """Directory that is open as a descriptor."""
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the directory."""
 
 
 class Writer:
@@ -41,7 +46,7 @@ class Writer:
 
     def __init__(
         self,
-        workspace: Workspace,
+        work_dir: OpenDirectory,
         asked: str,
         parents: list[bytes],
         name: bytes,
@@ -51,7 +56,7 @@ class Writer:
     ) -> None:
         self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
-        self._workspace = workspace
+        self._work_dir = work_dir
         self._asked = asked
         self._parents = parents
         self._name = name
@@ -104,7 +109,7 @@ class Writer:
         """
         try:
             self._file.flush()
-            work_dir = self._workspace.descriptor
+            work_dir = self._work_dir.descriptor
             with refusals(shown(self._asked)), made_folders(work_dir, self._parents) as folder:
                 replaced = replaceable(folder, self._name)
                 os.fchmod(self._file.fileno(), self._final_mode(replaced))

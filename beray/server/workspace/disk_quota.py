@@ -19,7 +19,7 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.runtime.shortage import patiently
+from beray.server.storage.shortage import patiently
 from beray.server.workspace import disk_usage
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray.server.runtime.shortage import is_shortage
+from beray.server.storage.shortage import is_shortage
 from beray.server.workspace.safe_open import InvalidPath, open_folder, shown
 from beray.transfers import wire_names
 

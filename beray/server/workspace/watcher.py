@@ -19,7 +19,7 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgEventCustomUpdate
-from beray.server.runtime.shortage import patiently
+from beray.server.storage.shortage import patiently
 from beray.server.workspace import tree
 from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import open_work_dir

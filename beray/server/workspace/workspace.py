@@ -20,7 +20,6 @@ from typing import BinaryIO, Final, Self
 import structlog
 
 from beray.schema import FileItem
-from beray.server.sandbox.ownership import inherit_owner, set_owner
 from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
 from beray.server.workspace import safe_open
 from beray.server.workspace import tree as folders
@@ -33,6 +32,7 @@ from beray.server.workspace.atomic_file import (
     replaceable,
 )
 from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.ownership import inherit_owner, set_owner
 from beray.server.workspace.safe_open import (
     InvalidPath,
     MissingPath,

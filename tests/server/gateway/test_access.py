@@ -15,13 +15,12 @@ from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
-from beray.server.api.dependencies import digest
 from beray.server.http.client_address import in_networks
 from beray.server.prefabs.call_quota import Quotas
 from beray.server.storage import database
 from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import GatewayUsage, InternalToken
-from beray.server.storage.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
+from beray.server.storage.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys, digest
 from beray.testing import RunningServer
 
 LIST = "/internal/files/list"

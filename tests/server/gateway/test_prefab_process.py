@@ -15,9 +15,9 @@ from support import sleepers, until
 from beray.server.prefabs import process, registry
 from beray.server.prefabs.process import Order
 from beray.server.prefabs.protocol import RunFailed
-from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace.ownership import give_tree
 from tests.server.gateway.prefab_folders import write_prefab
 
 MIB = 1024 * 1024

@@ -25,12 +25,13 @@ from websockets.exceptions import InvalidStatus
 
 from beray.server.api.dependencies import Services
 from beray.server.api.middleware import Activity
-from beray.server.api.token_listener import TokenListener
-from beray.server.app import create_app, running
+from beray.server.app import create_app
+from beray.server.runners.token_listener import TokenListener
 from beray.server.sandbox import network_policy
 from beray.server.sandbox.network_policy import GatewayRelay
-from beray.server.sandbox.ownership import set_owner
+from beray.server.services import running
 from beray.server.settings import Settings
+from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
 
 GATEWAY = """

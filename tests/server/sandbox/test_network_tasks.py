@@ -15,9 +15,9 @@ from support import descendants, sleepers, text, until
 from beray import BeRayClient
 from beray.exceptions import UnprocessableEntityError
 from beray.server.sandbox import network_policy
-from beray.server.sandbox.ownership import set_owner
 from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace.ownership import set_owner
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import model_server

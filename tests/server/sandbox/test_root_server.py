@@ -16,9 +16,9 @@ from support import done, sleepers, text, until
 
 from beray import BeRayClient
 from beray.server.prefabs import archives
-from beray.server.sandbox.ownership import inherit_owner
 from beray.server.workspace import atomic_file
 from beray.server.workspace.atomic_file import Writer
+from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put

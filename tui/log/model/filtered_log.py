@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from beray.streaming.retraction import retracted_range
-from tui.log.model.blocks import Block, Builder, is_retracted
+from tui.events.blocks import Block, Builder, is_retracted
+from tui.events.text_stream import Context, Kind
+from tui.events.window import MOST_WEIGHT, Numbered, Window
 from tui.log.model.query import Query, text_of
-from tui.log.model.text_stream import Context, Kind
-from tui.log.model.window import MOST_WEIGHT, Numbered, Window
 
 SCAN_PAGE: Final = 2000
 MOST_SHOWN: Final = 2000

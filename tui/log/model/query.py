@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from tui.log.model import event_text
-from tui.log.model.blocks import Block
-from tui.log.model.text_stream import Kind
+from tui.events import event_text
+from tui.events.blocks import Block
+from tui.events.text_stream import Kind
 
 _KINDS: Final = ("text", "user", "output", "call", "result", "file", "error", "status", "note")
 _QUOTED = re.compile(r'(?:[^\s"]|"[^"]*")+')

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from tui.log.model.window import Event, Numbered, Window
+from tui.events.window import Event, Numbered, Window
 
 LONGEST_GAP: Final = 2.0
 """Seconds; a longer silence is cut to this."""

@@ -11,10 +11,10 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 
 from beray.exceptions import InvalidResponseError
+from tui.events.blocks import Block, Builder, Kind
+from tui.events.window import Numbered, numbered
 from tui.io.background import EXPECTED, deliver
-from tui.log.model.blocks import Block, Builder, Kind
 from tui.log.model.query import Query
-from tui.log.model.window import Numbered, numbered
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient

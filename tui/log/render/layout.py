@@ -10,9 +10,9 @@ from rich.segment import Segment
 from rich.style import Style
 
 from beray.sanitize import one_line, printable
-from tui.log.model import event_text
-from tui.log.model.blocks import Block, Kind
-from tui.log.model.text_stream import LINE
+from tui.events import event_text
+from tui.events.blocks import Block, Kind
+from tui.events.text_stream import LINE
 from tui.log.render.markdown import is_plain
 from tui.wrapping import wrapped
 

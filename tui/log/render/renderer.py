@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from tui.log.model.match_highlights import Marks
+from tui.log.render.match_highlights import Marks
 from tui.log.render.row_layout import Place, Sheet
 from tui.log.render.row_segments import GUTTER, STYLES, Palette, Span
 

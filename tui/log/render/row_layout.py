@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from tui.log.model.blocks import Block, Kind
+from tui.events.blocks import Block, Kind
 from tui.log.render.layout import RenderMarkdown, Row, is_costly, rows_of
 
 _REFINE_SECONDS: Final = 0.012

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tui.log.model.window import Event, Numbered, Window, lightest, numbered
+from tui.events.window import Event, Numbered, Window, lightest, numbered
 
 PAGE: Final = 500
 _NEWEST: Final = 1000

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from beray.sanitize import one_line, printable
 from beray.streaming.retraction import retracted_range
-from tui.log.model import event_text
-from tui.log.model.text_stream import START, Context, Cutter, Flow, Gate, Kind
+from tui.events import event_text
+from tui.events.text_stream import START, Context, Cutter, Flow, Gate, Kind
 
 __all__ = ["Block", "Builder", "Kind"]
 

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.server import ServerState
 
-from beray.server.api.gateway_auth import INTERNAL_TOKEN
+from beray.server.accounts.principals import INTERNAL_TOKEN
 from beray.server.objects.signing import OBJECTS_PATH
 from beray.server.workspace import tree
 

@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.api.dependencies import digest
-from beray.server.api.token_listener import TokenListener
 from beray.server.http.active_requests import OpenRequests
 from beray.server.runners.base import GatewayAccess
-from beray.server.runtime.shortage import patiently
-from beray.server.storage.tokens import InternalTokens
+from beray.server.runners.token_listener import TokenListener
+from beray.server.storage.shortage import patiently
+from beray.server.storage.tokens import InternalTokens, digest
 
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 

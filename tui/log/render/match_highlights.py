@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tui.log.model.blocks import Block
-from tui.log.model.text_stream import Kind
+from tui.events.blocks import Block
+from tui.events.text_stream import Kind
 from tui.log.render.layout import Row
 from tui.log.render.row_layout import Key, Place, Sheet
 

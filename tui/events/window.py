@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from beray.streaming.retraction import retracted_range
-from tui.log.model.blocks import Block, Builder, retract
+from tui.events.blocks import Block, Builder, retract
 
 MOST_EVENTS: Final = 4000
 MOST_WEIGHT: Final = 8000

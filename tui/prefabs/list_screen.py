@@ -32,7 +32,7 @@ from tui.widgets.status_bar import StatusBar
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
-    from tui.app import BeRayApp
+    from tui.dashboard import Dashboard
 
 _SETTLE_SECONDS: Final = 0.12
 """How long the cursor rests on a prefab before its spec is read."""
@@ -82,7 +82,7 @@ def rows(found: list[Summary]) -> list[Row]:
 class PrefabsScreen(Screen[None]):
     """Browses; what is chosen is called on a ``CallScreen``."""
 
-    CSS_PATH = "prefabs.tcss"
+    CSS_PATH = "list_screen.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "version", "Version", tooltip="Another version of the prefab"),
@@ -104,8 +104,8 @@ class PrefabsScreen(Screen[None]):
         self._asked: set[tuple[str, str]] = set()
 
     @property
-    def dashboard(self) -> BeRayApp:
-        return cast("BeRayApp", self.app)
+    def dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
 
     # What is on the screen
 

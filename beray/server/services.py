@@ -1,0 +1,179 @@
+"""Composition root: creates the services of the server and closes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.accounts.email_address import account_key
+from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.chats.connections import ChatConnections
+from beray.server.chats.service import Chats
+from beray.server.gateway_services import Gateway, running_gateway
+from beray.server.http.active_requests import OpenRequests
+from beray.server.readiness import Readiness
+from beray.server.runners import Runners
+from beray.server.runners.mcp import operators
+from beray.server.runners.run_token import RunAccess
+from beray.server.runners.token_listener import TokenListener
+from beray.server.runtime.maintenance import Maintenance
+from beray.server.sandbox import work_dir_owners
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.settings import Settings
+from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve, kept_whole
+from beray.server.storage.store import Store
+from beray.server.storage.tokens import InternalTokens
+from beray.server.tasks.deletion import TaskDeletion
+from beray.server.tasks.end_writer import EndWriter
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.feed import TaskFeed
+from beray.server.tasks.queue import RunQueue
+from beray.server.tasks.run import Runs, conversation_file
+from beray.server.workspace.watcher import FileWatch
+from beray.server.workspace.workspace import Workspaces
+
+DATABASE_FILE: Final = "beray.sqlite3"
+
+log = structlog.get_logger("beray.server")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything that lives as long as the server."""
+
+    settings: Settings
+    store: Store
+    feed: TaskFeed
+    event_log: EventLog
+    queue: RunQueue
+    runners: Runners
+    chats: Chats
+    chat_connections: ChatConnections
+    maintenance: Maintenance
+    workspaces: Workspaces
+    deletion: TaskDeletion
+    accounts: Accounts
+    gateway: Gateway
+    open_requests: OpenRequests
+    sandbox: Sandbox
+    readiness: Readiness
+
+
+@asynccontextmanager
+async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Start the services of ``app``, and close them.
+
+    Raises:
+        UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
+        McpServersFileError, OSError, SQLAlchemyError: they do not start.
+    """
+    async with AsyncExitStack() as closing:
+        reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
+        starting = closing.enter_context(ExitStack())
+        starting.enter_context(reserve.lending())
+        store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
+        closing.push_async_callback(run_in_threadpool, store.close)
+        sandbox = await Sandbox.detect(settings)
+        await run_in_threadpool(operators.load, settings.mcp_servers)  # checks the file
+        for setting in _address_settings(settings):
+            if sandbox.networks.state.mode == "host":
+                log.warning(
+                    f"{setting} admits no address of this host, and none that a proxy reports: "
+                    "tasks use the network of this host"
+                )
+        workspaces = await run_in_threadpool(
+            Workspaces,
+            settings.data_dir / "workspaces",
+            sandbox.disk_space,
+            uid_of=sandbox.uid_of,
+            reserve=reserve,
+        )
+        users = await run_in_threadpool(store.users_of_tasks)
+        await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
+        deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
+        await run_in_threadpool(deletion.report_unknown, users)
+        feed = TaskFeed(store)
+        event_log = EventLog(store, feed)
+        event_log.start()
+        closing.push_async_callback(event_log.close)
+        url: str | None = getattr(app.state, "url", None)
+        open_requests = OpenRequests()
+        listener = None
+        if sandbox.kind == "bubblewrap":
+            listener = TokenListener(app, settings.data_dir / "scratch")
+        tokens = InternalTokens(store)
+        access = RunAccess(url, tokens, open_requests, listener)
+        gateway = await closing.enter_async_context(
+            running_gateway(settings, store, sandbox, tokens, access)
+        )
+        runners = Runners(settings, sandbox)
+        closing.push_async_callback(runners.close)
+        watch = FileWatch(workspaces.root)
+        watch.start()
+        closing.push_async_callback(watch.close)
+        runs = Runs(
+            settings, store, event_log, runners, workspaces, sandbox, watch, access,
+            has_prefabs=lambda: bool(gateway.prefabs.registry.newest()),
+        )  # fmt: skip
+        ends = EndWriter(event_log)
+        closing.push_async_callback(ends.close)
+        queue = RunQueue(
+            store, event_log, runs, workspaces, ends=ends,
+            slots=settings.slots, user_slots=settings.slots_per_user,
+        )  # fmt: skip
+        closing.push_async_callback(queue.close)
+        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
+        closing.push_async_callback(chats.close)
+        accounts = await closing.enter_async_context(running_accounts(settings, store))
+        await _warn_of_missing_accounts(settings, accounts)
+        app.state.sandbox = sandbox
+        app.state.services = Services(
+            settings=settings,
+            store=store,
+            feed=feed,
+            event_log=event_log,
+            queue=queue,
+            runners=runners,
+            chats=chats,
+            chat_connections=ChatConnections(),
+            maintenance=Maintenance(),
+            workspaces=workspaces,
+            deletion=deletion,
+            accounts=accounts,
+            gateway=gateway,
+            open_requests=open_requests,
+            sandbox=sandbox,
+            readiness=Readiness(settings, store, sandbox),
+        )
+        await runners.start()
+        await queue.start()
+        starting.close()
+        await closing.enter_async_context(deletion.running())
+        await closing.enter_async_context(kept_whole(reserve))
+        yield
+
+
+def _address_settings(settings: Settings) -> list[str]:
+    """Return the names of the settings that admit clients by their address."""
+    given = {
+        "BERAY_GATEWAY_ALLOW": settings.gateway_allow,
+        "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
+    }
+    return [name for name, value in given.items() if value]
+
+
+async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:
+    for _, email in settings.agent_ws_users():
+        if await accounts.user(account_key(email)) is None:
+            log.warning(
+                "BERAY_AGENT_WS_ALLOW names an account that does not exist; clients from its "
+                "addresses are refused until it is registered",
+                email=email,
+            )

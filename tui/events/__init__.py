@@ -1,0 +1,1 @@
+"""Events of a task as blocks of text in a bounded window, without widgets."""
