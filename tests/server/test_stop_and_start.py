@@ -90,7 +90,7 @@ def test_the_word_of_a_dead_server_goes_before_anything_else(
         assert not announcement.exists()
         raise main.CannotServe("seen")
 
-    monkeypatch.setattr(main, "_listening", listening)
+    monkeypatch.setattr(main, "_listen", listening)
     monkeypatch.setattr(logs, "configure", lambda: None)
     umask = os.umask(0o022)
     try:
@@ -237,7 +237,7 @@ def test_a_task_whose_creation_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 def test_the_log_on_a_terminal_shows_no_control_characters() -> None:
     event: Any = {"event": "a\x1b]0;b\x07", "path": "c\u202ed", "exception": "e\x1b[2Jf\x9b"}
-    for render in logs.rendering(for_people=True):
+    for render in logs.renderers(for_terminal=True):
         event = render(None, "info", event)
     shown = str(event)
     for colour in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[35m", "\x1b[36m"):
