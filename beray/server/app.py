@@ -1,4 +1,4 @@
-"""Wires the server: services, routes, and what every answer has in common."""
+"""ASGI application of the server: routes, error handlers, and the start of its services."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from beray.server.gateway.token_listener import TokenListener
 from beray.server.gateway.tokens import InternalTokens
 from beray.server.health import Readiness
 from beray.server.maintenance import Maintenance
-from beray.server.middleware import API_PREFIX, Activity, Envelope
+from beray.server.middleware import API_PREFIX, Activity, RequestContextMiddleware
 from beray.server.personal import PersonalMiddleware
 from beray.server.problems import of_validation
 from beray.server.queue import RunQueue
@@ -59,34 +59,39 @@ from beray.server.workspace import Workspaces
 from beray.version import __version__
 
 DATABASE_FILE: Final = "beray.sqlite3"
+"""Name of the database in the data directory."""
 
 log = structlog.get_logger("beray.server")
 
 
 def create_app(activity: Activity) -> FastAPI:
-    """The ASGI application. It answers while ``running``."""
+    """Return the ASGI application. It can serve requests inside ``running``.
+
+    Args:
+        activity: Object in which requests are recorded.
+    """
     app = FastAPI(
         title="BeRay",
         version=__version__,
-        summary="AI tasks in workspaces: create them, watch them live, take their files.",
+        summary="AI tasks in workspaces: create them, watch them live, download their files.",
         redirect_slashes=True,
     )
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, _validation_failed)
     app.add_exception_handler(
         WebSocketRequestValidationError,
         agent_handshake.refuse_chat_name,
     )
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Refused, _rejected)
     app.add_exception_handler(GatewayRefused, refused)
     app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
-    # The last one added is the outermost.
+    # The middleware that is added last is the outermost.
     app.add_middleware(PersonalMiddleware)
-    app.add_middleware(Envelope)
+    app.add_middleware(RequestContextMiddleware)
     app.add_middleware(SessionMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)
-    # The streams first: /tasks/stream is no task.
+    # Streams come before tasks, because /tasks/stream also matches the path of a task.
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
@@ -97,11 +102,16 @@ def create_app(activity: Activity) -> FastAPI:
 
 @asynccontextmanager
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """Start the services of ``app``, and close them.
+    """Start the services of ``app``; close them on leaving.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
-        McpServersFileError, OSError, SQLAlchemyError: they do not start.
+        UnusableDatabase: The database belongs to a newer version, or is not a BeRay database.
+        SandboxUnavailable: Commands cannot be isolated as configured.
+        UnusableWorkDir: A work_dir belongs to another user.
+        ObjectStoreUnavailable: The object store cannot be used.
+        McpServersFileError: The file of MCP programs is invalid.
+        OSError: A file in the data directory cannot be used.
+        SQLAlchemyError: The database cannot be used.
     """
     async with AsyncExitStack() as closing:
         reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
@@ -114,8 +124,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         for setting in _address_settings(settings):
             if sandbox.networks.state.mode == "host":
                 log.warning(
-                    f"{setting} admits no address of this host, and none that a proxy reports: "
-                    "tasks use the network of this host"
+                    f"{setting} does not apply to addresses of this host or to addresses that a "
+                    "proxy reports, because tasks use the network of this host"
                 )
         workspaces = await run_in_threadpool(
             Workspaces,
@@ -125,7 +135,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             reserve=reserve,
         )
         users = await run_in_threadpool(store.users_of_tasks)
-        await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
+        await run_in_threadpool(
+            work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
+        )
         deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
         await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
@@ -190,33 +202,33 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 
 
 def _address_settings(settings: Settings) -> list[str]:
-    """Return the names of the settings that admit clients by their address."""
-    given = {
+    """Return the names of the settings that admit clients by their address and are set."""
+    values = {
         "BERAY_GATEWAY_ALLOW": settings.gateway_allow,
         "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
     }
-    return [name for name, value in given.items() if value]
+    return [name for name, value in values.items() if value]
 
 
 async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:
     for _, email in settings.agent_ws_users():
         if await accounts.user(account_key(email)) is None:
             log.warning(
-                "BERAY_AGENT_WS_ALLOW names an account that does not exist; clients from its "
-                "addresses are refused until it is registered",
+                "an account in BERAY_AGENT_WS_ALLOW does not exist; clients from its addresses "
+                "are rejected until the account is registered",
                 email=email,
             )
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
-    """A validation error, without the input: it may be a password."""
+async def _validation_failed(_request: Request, error: Exception) -> JSONResponse:
+    """Return a 422 without the input, which may contain a password."""
     assert isinstance(error, RequestValidationError)
     problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
     return JSONResponse({"detail": problems}, 422)
 
 
 async def _database_failed(request: Request, error: Exception) -> JSONResponse:
-    """A full disk, a lock of another process, or damage; anything else is a crash."""
+    """Return the response for a full disk, a lock or a damaged database; re-raise other errors."""
     if is_full(error):
         return _failure(request, 507, "STORAGE_FULL", FULL)
     if is_shortage(error):
@@ -229,9 +241,9 @@ async def _database_failed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _no_uid(request: Request, error: Exception) -> JSONResponse:
-    """Commands of this user cannot run until the operator extends the range of uids."""
+    """Return a 503: the user's commands cannot run until the operator extends the uid range."""
     assert isinstance(error, NoSandboxUid)
-    return _failure(request, 503, "NO_SANDBOX_UID", f"Nothing can be run: {error.strerror}.")
+    return _failure(request, 503, "NO_SANDBOX_UID", f"Commands cannot run: {error.strerror}.")
 
 
 def _failure(
@@ -241,13 +253,13 @@ def _failure(
     message: str,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return an error as the API, or the gateway, has it."""
+    """Return an error response in the format of the BeRay API or of the gateway."""
     if request.url.path.startswith(f"{API_PREFIX}/"):
         return JSONResponse({"detail": message}, status, headers)
     return JSONResponse({"detail": {"error_code": code, "message": message}}, status, headers)
 
 
-async def _refused(_request: Request, error: Exception) -> JSONResponse:
+async def _rejected(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse({"detail": str(error)}, error.status, headers)
