@@ -1,7 +1,7 @@
-"""Clients that are admitted by their address, without a credential.
+"""Authentication of clients by their address, without a credential.
 
 ``BERAY_GATEWAY_ALLOW`` admits addresses to the gateway, ``BERAY_AGENT_WS_ALLOW`` to the agent
-WebSocket, each as a fixed user. Both follow the same rules, which are in ``is_credential``.
+WebSocket, each as a fixed user. The same restrictions apply to both; see ``is_credential``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ _EMAIL: Final = re.compile(r"[^@\s;,]+@[^@\s;,]+")
 
 
 class AddressUser(NamedTuple):
-    """The user that clients of a network are."""
+    """Account that clients of a network use.
+
+    Attributes:
+        network: Address or network of the clients.
+        email: E-mail address of the account.
+    """
 
     network: str
     email: str
@@ -31,7 +36,7 @@ def parse_users(text: str) -> list[AddressUser]:
     """Return the entries of a comma-separated list of ``NETWORK=EMAIL``.
 
     Raises:
-        ValueError: An entry has another form, or its network is invalid.
+        ValueError: An entry is not ``NETWORK=EMAIL``, or its network is invalid.
     """
     entries = []
     for item in filter(None, map(str.strip, text.split(","))):
@@ -50,20 +55,20 @@ def parse_users(text: str) -> list[AddressUser]:
 
 
 def email_of(address: str, users: list[AddressUser]) -> str | None:
-    """Return the e-mail address of the first entry that ``address`` belongs to."""
+    """Return the e-mail address of the first entry that contains ``address``, or None."""
     return next((user.email for user in users if in_networks(address, user.network)), None)
 
 
 def is_credential(app: Services, connection: HTTPConnection) -> bool:
-    """Return True if the address of a client may stand for a credential, where it is listed.
+    """Return True if the address of a client can replace a credential, provided it is listed.
 
-    The address never does so for a process of a task. With a network namespace of its own, it
-    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
-    port that the operator has listed. On the host's network it has the addresses of this host,
-    and can be taken for a trusted proxy.
+    Addresses that processes of tasks may use are excluded. In a network namespace of its own, such
+    a process reaches this server only with an address of this host: through a proxy elsewhere, or
+    through a relay to this port that the operator has allowed. On the host's network it has the
+    addresses of this host, and can impersonate a trusted proxy.
 
-    It never does so for a page in a browser either, which sends an ``Origin``: any page could
-    make requests with the address of its reader.
+    Requests of web pages, which contain an ``Origin``, are also excluded: any page could send
+    requests from the address of its user.
     """
     address = connection.client.host if connection.client else ""
     if not address or "Origin" in connection.headers:
@@ -74,5 +79,5 @@ def is_credential(app: Services, connection: HTTPConnection) -> bool:
         return not settings.trusted_proxies and not own
     forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
     port = (connection.scope.get("server") or ("", None))[1]
-    relayed = any(one.port == port for one in settings.network_destinations())
+    relayed = any(destination.port == port for destination in settings.network_destinations())
     return not (own and (forwarded or relayed))

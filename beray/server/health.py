@@ -1,8 +1,8 @@
-"""Health and readiness, for process supervisors and load balancers.
+"""Health and readiness endpoints, for process supervisors and load balancers.
 
-``/healthz`` reports that the process works: its event loop answers, and the thread of the event
-log reacts. If that fails, a restart may help. ``/readyz`` reports that requests can be served now:
-the database can be read and written, there is space on the disk, and commands get their sandbox.
+``/healthz`` reports that the process works: its event loop and the thread of the event log
+respond. If that fails, a restart may help. ``/readyz`` reports that requests can be served now:
+the database can be read and written, the disk has free space, and the sandbox works.
 """
 
 from __future__ import annotations
@@ -29,37 +29,38 @@ from beray.server.store import Store
 from beray.version import __version__
 
 EVENT_LOG_SECONDS: Final = 5.0
-"""Time within which the thread of the event log has to react."""
+"""Time limit for a response of the event log's thread."""
 CHECK_SECONDS: Final = 5.0
-"""Time limit of each check of readiness."""
+"""Time limit of each readiness check."""
 LOCK_SECONDS: Final = 2.0
-"""Time that the check of the database waits for the write lock."""
+"""Time limit for the write lock in the database check."""
 CACHE_SECONDS: Final = 1.0
-LEAST_FREE_BYTES: Final = 4 * 1024 * 1024
-"""With less free space, besides the reserve, the server is not ready."""
+"""Time during which a readiness result is reused."""
+MIN_FREE_BYTES: Final = 4 * 1024 * 1024
+"""Free space, in addition to the reserve, below which the server is not ready."""
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/healthz")
 async def health(app: AppServices) -> JSONResponse:
-    """Report whether the server works, and its version. 503 with ``failing`` if it does not."""
+    """Report that the server works, and its version; 503 with ``failing`` if it does not."""
     failing = {}
     if not await app.event_log.responds(EVENT_LOG_SECONDS):
-        failing["event_log"] = f"no reaction within {EVENT_LOG_SECONDS:g} s"
-    return _answer("ok", failing)
+        failing["event_log"] = f"no response within {EVENT_LOG_SECONDS:g} s"
+    return _response("ok", failing)
 
 
 @router.get("/readyz")
 async def readiness(app: AppServices) -> JSONResponse:
-    """Report whether requests can be served now. 503 with the ``failing`` parts and reasons if not.
+    """Report that requests can be served; 503 with ``failing`` checks and reasons if not.
 
-    The parts are ``database``, ``disk`` and ``sandbox``. A result is used for one second.
+    The checks are ``database``, ``disk`` and ``sandbox``. A result is reused for one second.
     """
-    return _answer("ready", await app.readiness.failing())
+    return _response("ready", await app.readiness.failing())
 
 
-def _answer(status: str, failing: dict[str, str]) -> JSONResponse:
+def _response(status: str, failing: dict[str, str]) -> JSONResponse:
     if not failing:
         return JSONResponse({"status": status, "version": __version__})
     content = {"status": "failing", "version": __version__, "failing": failing}
@@ -73,14 +74,14 @@ class Readiness:
         self._settings = settings
         self._store = store
         self._sandbox = sandbox
-        # Threads of its own: those of requests may all be waiting for the database.
+        # Separate threads, because those of requests may all be waiting for the database.
         self._threads = anyio.CapacityLimiter(4)
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
 
     async def failing(self) -> dict[str, str]:
-        """Return the parts that do not work, each with the reason."""
+        """Return the reasons of failed checks, by the name of the check."""
         async with self._checking:
             if time.monotonic() - self._checked_at > CACHE_SECONDS:
                 checks: dict[str, Callable[[], Awaitable[str | None]]] = {
@@ -88,10 +89,10 @@ class Readiness:
                     "disk": partial(self._in_thread, self._disk),
                     "sandbox": self._commands,
                 }
-                found = await asyncio.gather(*map(_in_time, checks.values()))
+                problems = await asyncio.gather(*map(_with_time_limit, checks.values()))
                 self._failing = {
                     name: problem
-                    for name, problem in zip(checks, found, strict=True)
+                    for name, problem in zip(checks, problems, strict=True)
                     if problem is not None
                 }
                 self._checked_at = time.monotonic()
@@ -116,10 +117,10 @@ class Readiness:
     def _disk(self) -> str | None:
         reserve = self._store.reserve
         if not reserve.refill():
-            return "the disk is full, and a part of the reserve is missing"
+            return "the disk is full, and the space reserve is incomplete; free some space"
         free = free_bytes(self._settings.data_dir)
-        if free < LEAST_FREE_BYTES:
-            return f"only {free:,} bytes are free; {LEAST_FREE_BYTES:,} are needed"
+        if free < MIN_FREE_BYTES:
+            return f"only {free:,} bytes are free; at least {MIN_FREE_BYTES:,} are needed"
         return None
 
     async def _commands(self) -> str | None:
@@ -128,7 +129,7 @@ class Readiness:
         return await detection.problem_of_commands(self._settings)
 
 
-async def _in_time(check: Callable[[], Awaitable[str | None]]) -> str | None:
+async def _with_time_limit(check: Callable[[], Awaitable[str | None]]) -> str | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check()
