@@ -98,7 +98,7 @@ REACH: Final = """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         found = []
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            with socket.socket(family, kind) as one:
+            with socket.socket(family, kind) as sock:
                 sock.settimeout(3)
                 try:
                     if bound:

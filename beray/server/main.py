@@ -370,7 +370,8 @@ def _settings(data_dir: Path) -> Settings:
         return Settings(data_dir=data_dir.absolute())
     except ValidationError as error:
         problems = "; ".join(
-            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: {problem['msg']}"
+            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_input=False)
         )
         raise CannotServe(f"a setting is invalid: {problems}") from None
