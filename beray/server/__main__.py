@@ -7,7 +7,7 @@ import gc
 import sys
 from pathlib import Path
 
-from beray.text import one_line
+from beray.sanitize import one_line
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
     # The start creates many objects and frees few. Collection is enabled when the server is ready.
     gc.disable()
     _import_structlog()
-    from beray.server.main import MAX_PROBLEM_CHARACTERS, CannotServe, serve, serve_embedded
+    from beray.server.lifecycle import MAX_PROBLEM_CHARACTERS, CannotServe, serve, serve_embedded
 
     try:
         if options.embedded is not None:

@@ -108,7 +108,7 @@ class Sink(Protocol):
         """Log an event; returns once it is on disk, or on its way there in order.
 
         A text chunk with the field ``retracts`` withdraws so many of the events before it; see
-        ``beray.retraction``.
+        ``beray.streaming.retraction``.
 
         Args:
             count: How many events of the runner were joined to this one.

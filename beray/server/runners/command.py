@@ -21,17 +21,18 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
-from beray.retraction import retracted_count
-from beray.server.event_places import MOST_PLACES
-from beray.server.runners import agent_homes, programs
+from beray.server.runners import agent_homes
+from beray.server.runners import command_line as programs
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
+from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
+from beray.server.runners.event_positions import MOST_PLACES
 from beray.server.runners.output_lines import OutputLines
-from beray.server.runners.programs import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import PathError, open_work_dir
+from beray.server.workspace.workspace import PathError, open_work_dir
+from beray.streaming.retraction import retracted_count
 
 SETTING: Final = "BERAY_COMMAND"
 SOURCE: Final = "tools:command"

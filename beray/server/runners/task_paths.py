@@ -7,13 +7,13 @@ import posixpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from beray import wire_names
+from beray.transfers import wire_names
 
 
 class TaskPaths:
     """Absolute paths below a work_dir, as it is called inside and outside of a sandbox.
 
-    They are in the form of the wire, see ``beray.wire_names``.
+    They are in the form of the wire, see ``beray.transfers.wire_names``.
 
     By name only: whoever opens a file goes through ``Workspace``, which follows no links.
     """

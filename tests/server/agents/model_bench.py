@@ -21,7 +21,7 @@ from beray.server.runners.base import Job, Outcome
 from beray.server.runners.model import ModelRunner, Patience
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder
 
 QUICK = Patience(tries=5, first_seconds=0.01)

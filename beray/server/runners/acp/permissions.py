@@ -28,9 +28,9 @@ from acp.schema import (
     RequestPermissionResponse,
 )
 
-from beray import wire_names
 from beray.server.runners.acp.tool_calls import Call
 from beray.server.runners.task_paths import TaskPaths
+from beray.transfers import wire_names
 
 Policy = Literal["allow", "work_dir", "deny"]
 

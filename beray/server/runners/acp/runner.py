@@ -10,7 +10,7 @@ from acp.schema import PromptResponse
 
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
-from beray.server.runners import agent_homes, programs
+from beray.server.runners import agent_homes, command_line
 from beray.server.runners.acp import servers, usage
 from beray.server.runners.acp.client import AgentRequests
 from beray.server.runners.acp.files import TaskFiles
@@ -22,9 +22,9 @@ from beray.server.runners.acp.updates import Updates
 from beray.server.runners.acp.wire import AgentFault, Breaks, CheckedSink, Wire
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
+from beray.server.runners.command_line import ProgramError, Tail
 from beray.server.runners.mcp.admission import admitted
 from beray.server.runners.mcp.relay import Relay, relaying
-from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
@@ -55,7 +55,7 @@ class AcpRunner:
     async def run(self, job: Job, sink: Sink) -> Outcome:
         await sink.charge(Usage())
         try:
-            arguments = programs.split(self._settings.acp, SETTING)
+            arguments = command_line.split(self._settings.acp, SETTING)
             paths = await asyncio.to_thread(
                 agent_homes.binds, self._settings, self._sandbox, job.user_id
             )
@@ -182,10 +182,10 @@ async def _exit_code(process: Process, draining: asyncio.Future[None]) -> int | 
 
 
 def _explained(arguments: list[str], fault: str, exit_code: int | None, said: str) -> str:
-    reason = programs.unstartable(arguments, exit_code, said)
+    reason = command_line.unstartable(arguments, exit_code, said)
     if reason is not None:
-        return programs.cannot_start(SETTING, arguments, reason)
-    sentence = f"The agent {programs.name_of(arguments)} of {SETTING} {fault}"
+        return command_line.cannot_start(SETTING, arguments, reason)
+    sentence = f"The agent {command_line.name_of(arguments)} of {SETTING} {fault}"
     if exit_code is not None:
         sentence += f"; its exit status is {exit_code}"
     sentence += "."

@@ -16,14 +16,14 @@ from acp import RequestError
 from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
-from beray import wire_names
 from beray.server.runners import shell_line
 from beray.server.runners.acp.bounded import cut
 from beray.server.runners.base import Job, Sink
+from beray.server.runners.command_line import CHUNK_BYTES
 from beray.server.runners.command_output import CommandOutput, CommandOutputs, left_running
-from beray.server.runners.programs import CHUNK_BYTES
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Sandbox
+from beray.transfers import wire_names
 
 OUTPUT_BYTES: Final = 1024 * 1024
 """The most that is kept of a terminal's output, whatever the agent asks for."""

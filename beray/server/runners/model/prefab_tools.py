@@ -24,12 +24,12 @@ from beray.gateway import (
     PrefabStream,
     StreamEventType,
 )
-from beray.local_names import on_disk
-from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.runners.model.names import free_name
 from beray.server.settings import Settings
+from beray.server.workspace.safe_open import PathError
+from beray.transfers.local_names import on_disk
 
 MOST_TOOLS: Final = 100
 CHARACTERS: Final = 100_000

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray import wire_names
-from beray.server import beneath
 from beray.server.runners.model.file_tools import FileTools, Refused
 from beray.server.sandbox.sandbox import Sandbox
+from beray.server.workspace import safe_open
+from beray.transfers import wire_names
 
 SECONDS: Final = 20.0
 LINES: Final = 200
@@ -65,12 +65,12 @@ class SearchTool:
 
     def _where(self, path: str) -> str:
         """``path``, for a command line; it is a folder or a regular file, through no link."""
-        parts = beneath.parse(path)
+        parts = safe_open.parse(path)
         with self.files.open() as workspace:
             try:
-                with beneath.refusals(beneath.shown(path)):
-                    folder = beneath.open_folder(workspace.descriptor, parts)
-            except beneath.InvalidPath:
+                with safe_open.refusals(safe_open.shown(path)):
+                    folder = safe_open.open_folder(workspace.descriptor, parts)
+            except safe_open.InvalidPath:
                 workspace.open_file(path)[0].close()
             else:
                 os.close(folder)
