@@ -19,7 +19,7 @@ from beray.server.runners.subprocess import framing
 from beray.server.runners.subprocess.framing import Frame
 
 SWEEP_SECONDS: Final = 10.0
-_NURSERY: Final = "beray.server.runners.subprocess.fork_server_process"
+_PROGRAM: Final = "beray.server.runners.subprocess.fork_server_process"
 
 log = structlog.get_logger("beray.runs")
 
@@ -121,7 +121,7 @@ class Forks:
         self._requests, theirs = socket.socketpair()
         with theirs:
             self._nursery = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", _NURSERY, str(inherited_limit()), *self._arguments,
+                sys.executable, "-P", "-m", _PROGRAM, str(inherited_limit()), *self._arguments,
                 stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
 
