@@ -1,4 +1,4 @@
-"""Networks made of namespaces, and servers in them, for tests of what tasks can reach."""
+"""Networks of namespaces with servers in them, for tests of the addresses that tasks can reach."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ needs_bubblewrap = pytest.mark.skipif(
 needs_own_network = pytest.mark.skipif(
     sys.platform != "linux"
     or shutil.which("bwrap") is None
-    or network_policy.find(sandboxed=True, shared=True).mode != "own",
+    or network_policy.find_state(sandboxed=True, shared=True).mode != "own",
     reason="needs bubblewrap, slirp4netns and /dev/net/tun",
 )
 needs_namespaces = pytest.mark.skipif(
@@ -52,12 +52,12 @@ _SERVER: Final = """
     for address in sys.argv[3:]:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            one = socket.socket(family, kind)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((address, port))
+            sock = socket.socket(family, kind)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, port))
             if kind == socket.SOCK_STREAM:
-                one.listen()
-            selector.register(one, selectors.EVENT_READ, address)
+                sock.listen()
+            selector.register(sock, selectors.EVENT_READ, address)
     print("ready", flush=True)
     log = open(sys.argv[1], "a")
     while True:
@@ -78,9 +78,9 @@ _COMMAND: Final = """
     from beray.server.sandbox.sandbox import Sandbox
     from beray.server.settings import Settings
 
-    async def main(folder, settings, command, network):
-        sandbox = await Sandbox.detect(Settings(data_dir=folder, **settings))
-        work_dir = folder / "work"
+    async def main(directory, settings, command, network):
+        sandbox = await Sandbox.detect(Settings(data_dir=directory, **settings))
+        work_dir = directory / "work"
         work_dir.mkdir(exist_ok=True)
         set_owner(work_dir, sandbox.uid_of(None))
         async with sandbox.process(command, work_dir, network=network) as process:
@@ -89,7 +89,7 @@ _COMMAND: Final = """
         print(json.dumps([status, output.decode(errors="replace"), str(sandbox.networks.state)]))
 
     arguments = json.loads(sys.argv[1])
-    asyncio.run(main(Path(arguments.pop("folder")), **arguments))
+    asyncio.run(main(Path(arguments.pop("directory")), **arguments))
 """
 REACH: Final = """
     import json, socket, sys
@@ -98,23 +98,23 @@ REACH: Final = """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         found = []
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            with socket.socket(family, kind) as one:
-                one.settimeout(3)
+            with socket.socket(family, kind) as sock:
+                sock.settimeout(3)
                 try:
                     if bound:
-                        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0")
-                    one.connect((address, port))
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0")
+                    sock.connect((address, port))
                     if kind == socket.SOCK_DGRAM:
-                        one.send(b"hello")
-                    found.append(one.recv(100).decode())
+                        sock.send(b"hello")
+                    found.append(sock.recv(100).decode())
                 except OSError as error:
                     found.append(type(error).__name__)
         return found
 
     bound = sys.argv[1] == "bound"
-    places = {place: place.rsplit("@", 1) for place in sys.argv[2:]}
-    print(json.dumps({place: reached(address, int(port), bound)
-                      for place, (address, port) in places.items()}))
+    destinations = {destination: destination.rsplit("@", 1) for destination in sys.argv[2:]}
+    print(json.dumps({destination: reached(address, int(port), bound)
+                      for destination, (address, port) in destinations.items()}))
 """
 
 
@@ -135,7 +135,7 @@ class Finished:
 
 
 class Namespace:
-    """A network namespace, held by a process."""
+    """Network namespace that exists as long as a process in it."""
 
     def __init__(self, closing: ExitStack) -> None:
         self._closing = closing
@@ -156,7 +156,7 @@ class Namespace:
         subprocess.run(self.command("ip", *arguments), check=True, timeout=30)
 
     def serve(self, log: Path, port: int, *addresses: str) -> None:
-        """Answer TCP and UDP on these addresses with the address; log what was reached."""
+        """Reply to TCP and UDP on these addresses with the address; log the address to ``log``."""
         server = subprocess.Popen(
             self.command(sys.executable, "-c", _code(_SERVER), str(log), str(port), *addresses),
             stdout=subprocess.PIPE,
@@ -166,41 +166,45 @@ class Namespace:
         assert server.stdout.readline() == b"ready\n"
 
     def sandboxed(
-        self, folder: Path, command: list[str], *, network: bool = True, **settings: str
+        self, directory: Path, command: list[str], *, network: bool = True, **settings: str
     ) -> Finished:
-        """Run a command as a task's on a host in this namespace."""
+        """Run a command like that of a task, on a host in this namespace."""
         arguments: dict[str, Any] = {
-            "folder": str(folder),
+            "directory": str(directory),
             "settings": settings,
             "command": command,
             "network": network,
         }
-        ran = subprocess.run(
+        completed = subprocess.run(
             self.command(sys.executable, "-c", _code(_COMMAND), json.dumps(arguments)),
             stdout=subprocess.PIPE, timeout=100, check=True,
         )  # fmt: skip
-        return Finished(*json.loads(ran.stdout.splitlines()[-1]))
+        return Finished(*json.loads(completed.stdout.splitlines()[-1]))
 
     def reached(
-        self, folder: Path, *places: str, bound: bool = False, **settings: str
+        self, directory: Path, *destinations: str, bound: bool = False, **settings: str
     ) -> dict[str, list[str]]:
-        """Return the answers, or the errors, that a task gets by TCP and by UDP.
+        """Return the replies, or the errors, that a task gets by TCP and by UDP.
 
         Args:
-            places: ``ADDRESS@PORT`` each.
-            bound: whether the task binds its sockets to the interface.
+            directory: Directory for the data and the work_dir.
+            destinations: Destinations ``ADDRESS@PORT``.
+            bound: True if the task binds its sockets to the interface.
+            settings: Settings of the server.
         """
-        how = "bound" if bound else "plain"
-        command = ["/usr/bin/python3", "-c", _code(REACH), how, *places]
-        found: dict[str, list[str]] = json.loads(self.sandboxed(folder, command, **settings).output)
+        mode = "bound" if bound else "plain"
+        command = ["/usr/bin/python3", "-c", _code(REACH), mode, *destinations]
+        found: dict[str, list[str]] = json.loads(
+            self.sandboxed(directory, command, **settings).output
+        )
         return found
 
 
 @contextmanager
 def host_and_internet(log: Path) -> Iterator[Namespace]:
-    """A host with loopback, private, public and link-local addresses, and an "Internet".
+    """Create a host with loopback, private, public and link-local addresses, and an "Internet".
 
-    Servers answer on all addresses of both.
+    Servers reply on all addresses of both.
     """
     with ExitStack() as closing:
         host, internet = Namespace(closing), Namespace(closing)
@@ -225,13 +229,13 @@ def host_and_internet(log: Path) -> Iterator[Namespace]:
 
 @contextmanager
 def without_slirp4netns(tmp_path: Path) -> Iterator[str]:
-    """A ``PATH`` without slirp4netns."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
+    """Return a ``PATH`` without slirp4netns."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
     for name in ("bwrap", "sh", "cat"):
         if (program := shutil.which(name)) is not None:
-            (folder / name).symlink_to(program)
-    yield str(folder)
+            (directory / name).symlink_to(program)
+    yield str(directory)
 
 
 async def run(
@@ -242,7 +246,7 @@ async def run(
     network: bool = True,
     **settings: Any,
 ) -> str:
-    """Run Python code as a command of a task; return its output once nothing of it is left."""
+    """Run Python code as a command of a task; return its output after all its processes ended."""
     before = set(descendants())
     sandbox = await Sandbox.detect(Settings(data_dir=tmp_path / "data", **settings))
     work_dir = tmp_path / "work"

@@ -1,4 +1,4 @@
-"""``python -m beray.server``: what ``beray serve`` and the embedded start run."""
+"""Server program ``python -m beray.server``, which starts the embedded server, among others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from beray.sanitize import one_line
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m beray.server", description=__doc__)
+    """Run the server with the options of the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beray.server", description="Run a BeRay server."
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--data-dir", type=Path, default=Path("beray-data"))
@@ -19,13 +22,13 @@ def main() -> int:
         "--embedded",
         type=float,
         metavar="SECONDS",
-        help="serve one user on a free port, and leave after so many seconds without anybody",
+        help="serve one user on a free port, and stop after SECONDS without activity",
     )
     options = parser.parse_args()
-    # A start makes much and frees little; the server collects again once it serves.
+    # The start creates many objects and frees few. Collection is enabled when the server is ready.
     gc.disable()
     _import_structlog()
-    from beray.server.lifecycle import LONGEST_PROBLEM, CannotServe, serve, serve_embedded
+    from beray.server.lifecycle import MAX_PROBLEM_CHARACTERS, CannotServe, serve, serve_embedded
 
     try:
         if options.embedded is not None:
@@ -33,16 +36,20 @@ def main() -> int:
         else:
             serve(options.host, options.port, options.data_dir)
     except CannotServe as error:
-        print(f"beray: {one_line(str(error), LONGEST_PROBLEM)}", file=sys.stderr)  # noqa: T201
+        print(f"beray: {one_line(str(error), MAX_PROBLEM_CHARACTERS)}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
 def _import_structlog() -> None:
-    """Without rich, a twelfth of the whole start, which only its unwanted tracebacks need."""
+    """Import structlog without rich, which only its unused tracebacks need.
+
+    The import of rich takes a twelfth of the server's start.
+    """
     if "structlog" in sys.modules or "rich" in sys.modules:
         return
-    sys.modules["rich"] = None  # type: ignore[assignment]  # documented: not to be found
+    # Documented: None makes the import fail with ModuleNotFoundError.
+    sys.modules["rich"] = None  # type: ignore[assignment]
     try:
         import structlog  # noqa: F401
     finally:

@@ -1,4 +1,4 @@
-"""Wires the server: services, routes, and what every answer has in common."""
+"""ASGI application of the server: routes, error handlers, and the start of its services."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from beray.server.api import (
     streams,
     tasks,
 )
-from beray.server.api.middleware import API_PREFIX, Activity, Envelope
+from beray.server.api.middleware import API_PREFIX, Activity, RequestContextMiddleware
 from beray.server.api.personal import PersonalMiddleware
 from beray.server.http.active_requests import SessionMiddleware
 from beray.server.http.errors import Refused
@@ -41,29 +41,33 @@ log = structlog.get_logger("beray.server")
 
 
 def create_app(activity: Activity) -> FastAPI:
-    """The ASGI application. It answers while ``running``."""
+    """Return the ASGI application. It can serve requests inside ``running``.
+
+    Args:
+        activity: Object in which requests are recorded.
+    """
     app = FastAPI(
         title="BeRay",
         version=__version__,
-        summary="AI tasks in workspaces: create them, watch them live, take their files.",
+        summary="AI tasks in workspaces: create them, watch them live, download their files.",
         redirect_slashes=True,
     )
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, _validation_failed)
     app.add_exception_handler(
         WebSocketRequestValidationError,
         chat_handshake.refuse_chat_name,
     )
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(Refused, _rejected)
     app.add_exception_handler(GatewayRefused, refused)
     app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
-    # The last one added is the outermost.
+    # The middleware that is added last is the outermost.
     app.add_middleware(PersonalMiddleware)
-    app.add_middleware(Envelope)
+    app.add_middleware(RequestContextMiddleware)
     app.add_middleware(SessionMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)
-    # The streams first: /tasks/stream is no task.
+    # Streams come before tasks, because /tasks/stream also matches the path of a task.
     for resource in (accounts, streams, tasks, files, chats, api_keys):
         api.include_router(resource.router)
     app.include_router(api)
@@ -80,15 +84,15 @@ def create_app(activity: Activity) -> FastAPI:
     return app
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
-    """A validation error, without the input: it may be a password."""
+async def _validation_failed(_request: Request, error: Exception) -> JSONResponse:
+    """Return a 422 without the input, which may contain a password."""
     assert isinstance(error, RequestValidationError)
     problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
     return JSONResponse({"detail": problems}, 422)
 
 
 async def _database_failed(request: Request, error: Exception) -> JSONResponse:
-    """A full disk, a lock of another process, or damage; anything else is a crash."""
+    """Return the response for a full disk, a lock or a damaged database; re-raise other errors."""
     if is_full(error):
         return _failure(request, 507, "STORAGE_FULL", FULL)
     if is_shortage(error):
@@ -101,9 +105,9 @@ async def _database_failed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _no_uid(request: Request, error: Exception) -> JSONResponse:
-    """Commands of this user cannot run until the operator extends the range of uids."""
+    """Return a 503: the user's commands cannot run until the operator extends the uid range."""
     assert isinstance(error, NoSandboxUid)
-    return _failure(request, 503, "NO_SANDBOX_UID", f"Nothing can be run: {error.strerror}.")
+    return _failure(request, 503, "NO_SANDBOX_UID", f"Commands cannot run: {error.strerror}.")
 
 
 def _failure(
@@ -113,13 +117,13 @@ def _failure(
     message: str,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """Return an error as the API, or the gateway, has it."""
+    """Return an error response in the format of the BeRay API or of the gateway."""
     if request.url.path.startswith(f"{API_PREFIX}/"):
         return JSONResponse({"detail": message}, status, headers)
     return JSONResponse({"detail": {"error_code": code, "message": message}}, status, headers)
 
 
-async def _refused(_request: Request, error: Exception) -> JSONResponse:
+async def _rejected(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse({"detail": str(error)}, error.status, headers)

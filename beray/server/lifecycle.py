@@ -1,4 +1,4 @@
-"""Runs the server: takes the data folder for itself, listens, and leaves cleanly."""
+"""Life cycle of the server: locks the data directory, listens, and stops in order."""
 
 from __future__ import annotations
 
@@ -51,27 +51,37 @@ from beray.server.storage.store import utc_now
 from beray.version import __version__
 
 LOCK_FILE: Final = "server.lock"
+"""File in the data directory that is locked while a server uses it."""
 ANNOUNCE_FILE: Final = "server.json"
+"""File in the data directory with the URL and the token of the embedded server."""
 LOCK_SECONDS: Final = 5.0
+"""Time limit for locking the data directory."""
 GRACEFUL_SECONDS: Final = 10
-LONGEST_PROBLEM: Final = 2000
-"""Characters of the reason why the server cannot start."""
+"""Time limit for runs and connections to end when the server stops."""
+MAX_PROBLEM_CHARACTERS: Final = 2000
+"""Maximum length of the reason why the server cannot start."""
 
 _UNUSABLE: Final = (
     UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
     McpServersFileError,
 )  # fmt: skip
-"""Errors whose text says what an operator has to do."""
+"""Errors whose message contains the operator's next step."""
 
 log = structlog.get_logger("beray.server")
 
 
 class CannotServe(Exception):
-    """The server cannot start; the text says why and what to do."""
+    """The server cannot start; the message contains the reason and the next step."""
 
 
 class BeRayServer(uvicorn.Server):
-    """A uvicorn server on a socket and a data folder of its own."""
+    """uvicorn server with the BeRay application on a given socket.
+
+    Args:
+        settings: Settings of the server; the listener is recorded in them.
+        listener: Listening socket.
+        activity: Activity of clients.
+    """
 
     embedded = False
 
@@ -88,7 +98,7 @@ class BeRayServer(uvicorn.Server):
         http, web_socket = protocols(
             self._connections, Timeouts(settings.head_seconds, settings.body_seconds)
         )
-        # A stream ends once it has nothing more to tell; it is not cut at the signal.
+        # A stream ends after its last event; it is not closed at the signal.
         AppStatus.enable_automatic_graceful_drain = False
         super().__init__(
             uvicorn.Config(
@@ -110,29 +120,32 @@ class BeRayServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
+        """URL of the listener."""
         return _url(*self._listener.getsockname()[:2])
 
     @property
     def services(self) -> Services:
-        found: Services = self._app.state.services
-        return found
+        """Services of the running application."""
+        services: Services = self._app.state.services
+        return services
 
     @property
     def sandbox(self) -> Sandbox:
-        found: Sandbox = self._app.state.sandbox
-        return found
+        """Sandbox of the running application."""
+        sandbox: Sandbox = self._app.state.sandbox
+        return sandbox
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the services, then listen.
+        """Start the services, and then accept connections.
 
         Raises:
-            CannotServe: they do not start.
+            CannotServe: The services cannot start.
         """
         try:
             await self._running.enter_async_context(running(self._app, self.settings))
             asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
             await super().startup(sockets)
-            # What a start has made stays; no later collection need look at it again.
+            # Objects that the start created stay alive; exclude them from later collections.
             gc.freeze()
             gc.enable()
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._toggle_maintenance)
@@ -145,7 +158,7 @@ class BeRayServer(uvicorn.Server):
             raise CannotServe(problem) from error
 
     async def on_ready(self) -> None:
-        """Called once the server answers."""
+        """Report the start. Called when the server accepts requests."""
         runners = str(self.services.runners)
         log.info("serving", url=self.url, data_dir=str(self.settings.data_dir), runners=runners)
         decision = Decision(self.sandbox.kind, self.sandbox.problem)
@@ -156,12 +169,12 @@ class BeRayServer(uvicorn.Server):
             decision,
             self.sandbox.networks.state,
         )
-        # As a log line that cannot be written, on a full disk for example, it stops nothing.
+        # Like a log line, a report that cannot be written, for example on a full disk, is skipped.
         with suppress(OSError):
             print(startup_report.as_text(report), file=sys.stderr, flush=True)  # noqa: T201
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Runs end first, and whoever watches them reads how; then connections end."""
+        """End the runs, so that watchers receive their final events; then close the connections."""
         deadline = time.monotonic() + GRACEFUL_SECONDS
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
@@ -178,9 +191,9 @@ class BeRayServer(uvicorn.Server):
         await self._running.aclose()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Make room when no connection can be accepted, and log one line instead of a traceback.
+        """Close idle connections when no connection can be accepted, and log a single line.
 
-        asyncio tries again after a second.
+        asyncio retries after a second. Other errors are handled as by default.
         """
         error = context.get("exception")
         if error is None or "socket" not in context or not is_shortage(error):
@@ -211,16 +224,22 @@ class BeRayServer(uvicorn.Server):
                 signal.signal(signal.SIGHUP, previous)
 
     def serve_until_stopped(self) -> None:
+        """Serve until a signal or ``should_exit`` stops the server."""
         self.run(sockets=[self._listener])
 
 
 class EmbeddedServer(BeRayServer):
-    """One user's own server: says where it is, and leaves when nobody needs it."""
+    """Server of one user, which announces its URL in a file and stops when it is idle.
+
+    Attributes:
+        idle_seconds: Time without activity after which the server stops.
+    """
 
     embedded = True
     idle_seconds = 900.0
 
     async def on_ready(self) -> None:
+        """Report the start, announce the server and watch its activity."""
         await super().on_ready()
         announcement = {
             "url": self.url,
@@ -232,25 +251,27 @@ class EmbeddedServer(BeRayServer):
             "sandbox": self.sandbox.kind,
             "runners": str(self.services.runners),
         }
-        announced = json.dumps(announcement)
+        content = json.dumps(announcement)
         path = self.settings.data_dir / ANNOUNCE_FILE
         await asyncio.to_thread(
-            self.services.store.reserve.use, lambda: write_private(path, announced)
+            self.services.store.reserve.use, lambda: write_private(path, content)
         )
-        print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
-        self._watch = asyncio.create_task(self._leave_when_idle())
+        print("ready", flush=True)  # noqa: T201 - the parent process waits for this line
+        self._watch = asyncio.create_task(self._stop_when_idle())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Nobody is sent here from now on. The process ends by the signal, with no later word.
+        """Remove the announcement, and shut down."""
+        # First, so that no further client connects: the signal ends the process after this method.
         (self.settings.data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
         await super().shutdown(sockets)
 
-    async def _leave_when_idle(self) -> None:
+    async def _stop_when_idle(self) -> None:
         while not self.should_exit:
-            found = self.services
-            idle = found.queue.idle and found.chats.idle and found.gateway.prefabs.runs.idle
+            services = self.services
+            runs = services.gateway.prefabs.runs
+            idle = services.queue.idle and services.chats.idle and runs.idle
             if idle and self.activity.quiet_seconds() > self.idle_seconds:
-                log.info("leaving, nobody was here for a while", seconds=self.idle_seconds)
+                log.info("stopping after a time without activity", seconds=self.idle_seconds)
                 self.should_exit = True
             await asyncio.sleep(min(self.idle_seconds / 4, 5.0))
 
@@ -266,11 +287,13 @@ def _connection_table(settings: Settings) -> ConnectionTable:
 
 
 def serve(host: str, port: int, data_dir: Path) -> None:
-    """Serve until SIGINT or SIGTERM. What the process makes from now on is its owner's alone.
+    """Serve until SIGINT or SIGTERM.
+
+    Files that the process creates from now on are accessible to its user only.
 
     Raises:
-        CannotServe: the address or the data folder is taken, a setting is wrong, or the
-            data folder holds what cannot be used.
+        CannotServe: The address or the data directory is in use, a setting is invalid, or the
+            content of the data directory cannot be used.
     """
     os.umask(0o077)
     logging_setup.configure()
@@ -278,61 +301,65 @@ def serve(host: str, port: int, data_dir: Path) -> None:
     open_files.raise_limit()
     settings = _settings(data_dir)
     _require_layout(settings)
-    with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
+    with _locked(settings.data_dir, LOCK_SECONDS), _listen(host, port) as listener:
         BeRayServer(settings, listener, Activity()).serve_until_stopped()
 
 
 def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
     """Serve the user on a free port of the loopback interface.
 
+    Args:
+        data_dir: Data directory.
+        idle_seconds: Time without activity after which the server stops.
+
     Raises:
-        CannotServe: as ``serve``.
+        CannotServe: As for ``serve``.
     """
     os.umask(0o077)
     logging_setup.configure()
     allocator.return_free_memory()
     open_files.raise_limit()
     settings = _settings(data_dir)
-    # Whoever pays for the models is the one who names them.
+    # The only user is the operator, who pays for the models: permit all of them.
     settings.models = settings.models or "*"
     settings.prefab_authors = settings.prefab_authors or "*"
     _require_layout(settings)
-    # The one before may still be leaving, as orderly as it can.
+    # The previous server may still be stopping.
     with (
-        _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
-        _listening("127.0.0.1", 0) as listener,
+        _locked(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
+        _listen("127.0.0.1", 0) as listener,
     ):
         server = EmbeddedServer(settings, listener, Activity())
         server.idle_seconds = idle_seconds
         server.serve_until_stopped()
 
 
-def check(host: str, port: int, data_dir: Path) -> startup_report.Report:
+def check(host: str, port: int, data_dir: Path) -> startup_report.StartupReport:
     """Return the report of a server with these options, without starting it.
 
     Nothing is changed: no port is bound, no lock is taken, no file is written.
 
     Raises:
-        CannotServe: the host is unknown, or a setting is wrong.
+        CannotServe: The host is unknown, or a setting is invalid.
     """
     settings = _settings(data_dir)
     address = _resolved(host, port)[-1]
     settings.set_listener(str(address[0]), embedded=False)
     open_files.raise_limit()
 
-    async def examined() -> startup_report.Report:
+    async def collect() -> startup_report.StartupReport:
         decision = await detection.decide(settings)
         sandboxed = decision.kind == "bubblewrap"
         network = await detection.find_network(settings, sandboxed=sandboxed)
         return startup_report.collect(settings, _url(host, port), decision, network)
 
-    return asyncio.run(examined())
+    return asyncio.run(collect())
 
 
 def _problem(error: BaseException, data_dir: Path) -> str | None:
-    """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
+    """Return why the server cannot start, on one line, or None if the operator cannot fix it."""
     if isinstance(error, _UNUSABLE):
-        return one_line(str(error), LONGEST_PROBLEM)
+        return one_line(str(error), MAX_PROBLEM_CHARACTERS)
     if isinstance(error, SQLAlchemyError | OSError):
         problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
         return one_line(f"{data_dir} cannot be used: {problem}")
@@ -344,14 +371,19 @@ def _settings(data_dir: Path) -> Settings:
         return Settings(data_dir=data_dir.absolute())
     except ValidationError as error:
         problems = "; ".join(
-            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: {problem['msg']}"
+            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_input=False)
         )
-        raise CannotServe(f"a setting is wrong: {problems}") from None
+        raise CannotServe(f"a setting is invalid: {problems}") from None
 
 
 def _require_layout(settings: Settings) -> None:
-    """Reject a data directory that commands would see, before anything is written there."""
+    """Reject a data directory that commands would see, before anything is written there.
+
+    Raises:
+        CannotServe: The data directory cannot be hidden from commands.
+    """
     try:
         check_layout(settings)
     except UnmaskableLayout as error:
@@ -359,20 +391,27 @@ def _require_layout(settings: Settings) -> None:
 
 
 @contextmanager
-def _own(data_dir: Path, seconds: float) -> Iterator[None]:
-    """Take the data folder: two servers on one would each lose what the other wrote."""
+def _locked(data_dir: Path, seconds: float) -> Iterator[None]:
+    """Create and lock the data directory, because two servers would overwrite each other's data.
+
+    Raises:
+        CannotServe: Another server uses the directory, or it cannot be used.
+    """
     lock = FileLock(data_dir / LOCK_FILE, mode=0o600)
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire(timeout=seconds)
-        # At once: with the lock held, a dead server's word would be taken for ours.
+        # Immediately: while the lock is held, clients would take the announcement of a server
+        # that died for that of this server.
         (data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
         _make_private(data_dir)
     except LockTimeout:
-        raise CannotServe(f"another server uses {data_dir}; stop it or give a --data-dir") from None
+        raise CannotServe(
+            f"another server uses {data_dir}; stop it, or choose another directory with --data-dir"
+        ) from None
     except OSError as error:
         raise CannotServe(
-            f"{data_dir} cannot be used: {error.strerror}{_owner(data_dir)}"
+            f"{data_dir} cannot be used: {error.strerror}{_owner_hint(data_dir)}"
         ) from None
     try:
         yield
@@ -380,22 +419,22 @@ def _own(data_dir: Path, seconds: float) -> Iterator[None]:
         lock.release()
 
 
-def _owner(data_dir: Path) -> str:
-    """Return what to do where the data folder belongs to another user; else nothing."""
+def _owner_hint(data_dir: Path) -> str:
+    """Return the next step if the data directory belongs to another user; otherwise ""."""
     try:
-        found = data_dir.stat().st_uid
+        owner = data_dir.stat().st_uid
     except OSError:
         return ""
-    if found == os.geteuid():
+    if owner == os.geteuid():
         return ""
     return (
-        f"; it belongs to uid {found}, and this server runs as uid {os.geteuid()}: run it as that "
+        f"; it belongs to uid {owner}, and this server runs as uid {os.geteuid()}: run it as that "
         f"user, or change the owner: sudo chown -R {os.geteuid()} {data_dir}"
     )
 
 
 def _make_private(data_dir: Path) -> None:
-    """Close what an earlier start may have left open to others in an open folder."""
+    """Make files private that an earlier version may have created with wider permissions."""
     for ending in ("", "-wal", "-shm"):
         with suppress(FileNotFoundError):
             (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
@@ -409,10 +448,10 @@ def _url(host: str, port: int) -> str:
 
 
 def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
-    """Return family, kind, protocol and address of the socket to listen on.
+    """Return family, type, protocol and address of the socket to listen on.
 
     Raises:
-        CannotServe: there is no such host.
+        CannotServe: The host does not exist, or the port is invalid.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -423,7 +462,12 @@ def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
     return family, kind, protocol, address
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        CannotServe: The address is in use, or cannot be used.
+    """
     family, kind, protocol, address = _resolved(host, port)
     try:
         listener = socket.socket(family, kind, protocol)

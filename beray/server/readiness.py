@@ -20,12 +20,13 @@ from beray.server.storage.disk_reserve import free_bytes
 from beray.server.storage.store import Store
 
 CHECK_SECONDS: Final = 5.0
-"""Time limit of each check of readiness."""
+"""Time limit of each readiness check."""
 LOCK_SECONDS: Final = 2.0
-"""Time that the check of the database waits for the write lock."""
+"""Time limit for the write lock in the database check."""
 CACHE_SECONDS: Final = 1.0
-LEAST_FREE_BYTES: Final = 4 * 1024 * 1024
-"""With less free space, besides the reserve, the server is not ready."""
+"""Time during which a readiness result is reused."""
+MIN_FREE_BYTES: Final = 4 * 1024 * 1024
+"""Free space, in addition to the reserve, below which the server is not ready."""
 
 
 class Readiness:
@@ -35,14 +36,14 @@ class Readiness:
         self._settings = settings
         self._store = store
         self._sandbox = sandbox
-        # Threads of its own: those of requests may all be waiting for the database.
+        # Separate threads, because those of requests may all be waiting for the database.
         self._threads = anyio.CapacityLimiter(4)
         self._checking = asyncio.Lock()
         self._checked_at = float("-inf")
         self._failing: dict[str, str] = {}
 
     async def failing(self) -> dict[str, str]:
-        """Return the parts that do not work, each with the reason."""
+        """Return the reasons of failed checks, by the name of the check."""
         async with self._checking:
             if time.monotonic() - self._checked_at > CACHE_SECONDS:
                 checks: dict[str, Callable[[], Awaitable[str | None]]] = {
@@ -50,10 +51,10 @@ class Readiness:
                     "disk": partial(self._in_thread, self._disk),
                     "sandbox": self._commands,
                 }
-                found = await asyncio.gather(*map(_in_time, checks.values()))
+                problems = await asyncio.gather(*map(_with_time_limit, checks.values()))
                 self._failing = {
                     name: problem
-                    for name, problem in zip(checks, found, strict=True)
+                    for name, problem in zip(checks, problems, strict=True)
                     if problem is not None
                 }
                 self._checked_at = time.monotonic()
@@ -78,10 +79,10 @@ class Readiness:
     def _disk(self) -> str | None:
         reserve = self._store.reserve
         if not reserve.refill():
-            return "the disk is full, and a part of the reserve is missing"
+            return "the disk is full, and the space reserve is incomplete; free some space"
         free = free_bytes(self._settings.data_dir)
-        if free < LEAST_FREE_BYTES:
-            return f"only {free:,} bytes are free; {LEAST_FREE_BYTES:,} are needed"
+        if free < MIN_FREE_BYTES:
+            return f"only {free:,} bytes are free; at least {MIN_FREE_BYTES:,} are needed"
         return None
 
     async def _commands(self) -> str | None:
@@ -90,7 +91,7 @@ class Readiness:
         return await detection.problem_of_commands(self._settings)
 
 
-async def _in_time(check: Callable[[], Awaitable[str | None]]) -> str | None:
+async def _with_time_limit(check: Callable[[], Awaitable[str | None]]) -> str | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             return await check()

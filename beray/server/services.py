@@ -40,6 +40,7 @@ from beray.server.workspace.watcher import FileWatch
 from beray.server.workspace.workspace import Workspaces
 
 DATABASE_FILE: Final = "beray.sqlite3"
+"""Name of the database in the data directory."""
 
 log = structlog.get_logger("beray.server")
 
@@ -68,11 +69,16 @@ class Services:
 
 @asynccontextmanager
 async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """Start the services of ``app``, and close them.
+    """Start the services of ``app``; close them on leaving.
 
     Raises:
-        UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
-        McpServersFileError, OSError, SQLAlchemyError: they do not start.
+        UnusableDatabase: The database belongs to a newer version, or is not a BeRay database.
+        SandboxUnavailable: Commands cannot be isolated as configured.
+        UnusableWorkDir: A work_dir belongs to another user.
+        ObjectStoreUnavailable: The object store cannot be used.
+        McpServersFileError: The file of MCP programs is invalid.
+        OSError: A file in the data directory cannot be used.
+        SQLAlchemyError: The database cannot be used.
     """
     async with AsyncExitStack() as closing:
         reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
@@ -85,8 +91,8 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         for setting in _address_settings(settings):
             if sandbox.networks.state.mode == "host":
                 log.warning(
-                    f"{setting} admits no address of this host, and none that a proxy reports: "
-                    "tasks use the network of this host"
+                    f"{setting} does not apply to addresses of this host or to addresses that a "
+                    "proxy reports, because tasks use the network of this host"
                 )
         workspaces = await run_in_threadpool(
             Workspaces,
@@ -96,7 +102,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             reserve=reserve,
         )
         users = await run_in_threadpool(store.users_of_tasks)
-        await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
+        await run_in_threadpool(
+            work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
+        )
         deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
         await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
@@ -161,19 +169,19 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 
 
 def _address_settings(settings: Settings) -> list[str]:
-    """Return the names of the settings that admit clients by their address."""
-    given = {
+    """Return the names of the settings that admit clients by their address and are set."""
+    values = {
         "BERAY_GATEWAY_ALLOW": settings.gateway_allow,
         "BERAY_AGENT_WS_ALLOW": settings.agent_ws_allow,
     }
-    return [name for name, value in given.items() if value]
+    return [name for name, value in values.items() if value]
 
 
 async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> None:
     for _, email in settings.agent_ws_users():
         if await accounts.user(account_key(email)) is None:
             log.warning(
-                "BERAY_AGENT_WS_ALLOW names an account that does not exist; clients from its "
-                "addresses are refused until it is registered",
+                "an account in BERAY_AGENT_WS_ALLOW does not exist; clients from its addresses "
+                "are rejected until the account is registered",
                 email=email,
             )

@@ -1,4 +1,4 @@
-"""What the owner of a server can set: environment variables that start with ``BERAY_``."""
+"""Settings of the server, read from environment variables that start with ``BERAY_``."""
 
 from __future__ import annotations
 
@@ -27,164 +27,186 @@ _AGENT_PATHS: Final = "BERAY_AGENT_PATHS"
 
 
 class Settings(BaseSettings):
-    """Durations are in seconds, sizes in bytes."""
+    """Settings of one server. Durations are in seconds, sizes in bytes.
+
+    Raises:
+        ValidationError: A value is invalid, or two settings contradict each other.
+    """
 
     model_config = SettingsConfigDict(env_prefix="BERAY_", extra="ignore")
 
     data_dir: Path = Path("beray-data")
     reserve_bytes: int = Field(default=16 * 1024**2, ge=0)
-    """Disk space that only sign-ins, stops and deletions use; 0: none. See ``reserve.py``."""
+    """Disk space reserved for sign-ins, stops and deletions; 0: none. See ``reserve.py``."""
     slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """How many tasks run at once."""
+    """Maximum number of tasks that run at once."""
     user_slots: int | None = Field(default=None, ge=0)
-    """How many of one user's tasks run at once; 0: as many as there are slots. Default on
-    shared servers: one less than there are slots, but at least 1. Chats and prefab calls of a
-    user have that limit, too, of ``chat_slots`` and ``prefab_slots``; it cannot be set."""
+    """Maximum number of one user's tasks that run at once; 0: no limit besides ``slots``. Default
+    on shared servers: ``slots`` minus 1, but at least 1. A user's chats and prefab calls are
+    limited in the same way, relative to ``chat_slots`` and ``prefab_slots``; these two limits have
+    no setting of their own."""
     user_queued: int | None = Field(default=None, ge=0)
-    """How many of one user's tasks may wait, held ones included; 0: any number. So many chat
-    messages and prefab calls may wait as well. Default on shared servers: 100."""
+    """Maximum number of one user's waiting tasks, held ones included; 0: no limit. Chat messages
+    and prefab calls have the same limit. Default on shared servers: 100."""
 
     runner: Literal["auto", "model", "acp", "command", "agent"] = "auto"
-    """Who does goals in plain words; ``auto``: the first of these that is set up."""
+    """Runner of goals in natural language; ``auto``: the first of these that is configured."""
     chat_slots: int = Field(default=16, ge=1)
-    """How many chats are answered at once, beside the tasks that run."""
+    """Maximum number of chats that are answered at once, in addition to running tasks."""
 
     model: str | None = None
-    """Such as ``openai:gpt-4o``. Its provider's key is where the provider wants it."""
+    """Default model, such as ``openai:gpt-4o``. The provider's key is read from the provider's own
+    environment variable."""
     models: str = ""
-    """What else a task may name as its model: names with ``*``, and commas between."""
+    """Further models that a task may name: comma-separated names, with ``*`` as a wildcard."""
     mcp_stdio: bool = False
-    """Whether users may supply MCP servers as programs, which run in the task's sandbox."""
+    """True if users may supply MCP servers as programs, which run in the task's sandbox."""
     mcp_servers: Path | None = None
     """JSON or TOML file of named MCP programs, which run with the rights of the server."""
     mcp_allow: str = ""
-    """Destinations that MCP URLs of users may reach beside public addresses, comma-separated:
+    """Comma-separated destinations that MCP URLs of users may reach besides public addresses:
     ``host:port``, addresses and networks."""
     mcp_connect_seconds: float = Field(default=30.0, gt=0, le=3600)
-    """How long a run waits for the tools of an MCP server behind a URL."""
+    """Time limit for listing the tools of an MCP server with a URL."""
     mcp_start_seconds: float = Field(default=120.0, gt=0, le=3600)
-    """The same for a program, which may first download what it needs, as ``npx`` does."""
+    """Time limit for listing the tools of an MCP program, which may download packages first, as
+    ``npx`` does."""
     model_images: bool = True
-    """Whether models are given the images that tools return, beside the paths of their files."""
+    """True if models receive the images that tools return, in addition to the paths of the
+    files."""
     acp: str | None = None
-    """The command of an agent that speaks the Agent Client Protocol."""
+    """Command of an agent that implements the Agent Client Protocol."""
     acp_permissions: Literal["allow", "work_dir", "deny"] = "work_dir"
-    """What is answered when it asks; ``work_dir``: yes to what stays inside the work_dir."""
+    """Reply to permission requests of the ``acp`` agent; ``work_dir``: allow operations inside the
+    work_dir."""
     command: str | None = None
-    """The command of any other agent, with ``{goal}`` in it."""
+    """Command of any other agent; ``{goal}`` in it is replaced by the goal."""
     agent_url: str | None = None
-    """Where an agent is that speaks the agent WebSocket API, such as another server of ours."""
+    """URL of an agent with the agent WebSocket API, such as another BeRay server."""
     agent_token: SecretStr | None = None
+    """Bearer token for ``agent_url``."""
     agent_paths: str = ""
-    """What ``acp`` and ``command`` agents find in their sandbox beside the system's programs:
-    absolute paths with commas between, read-only unless ``=rw`` follows."""
+    """Paths that ``acp`` and ``command`` agents see in their sandbox besides the system's programs:
+    comma-separated absolute paths, read-only unless ``=rw`` follows."""
     agent_copy_bytes: int = Field(default=1024**3, ge=1)
     """Maximum size of a user's private copy of one writable path of ``agent_paths``."""
     agent_env: str = ""
-    """Names of the variables that they get from the server's environment, with commas."""
+    """Comma-separated names of the server's environment variables that ``acp`` and ``command``
+    agents receive."""
     agent_network: bool = True
-    """Whether they may reach the network: most of them ask a model over it."""
+    """True if ``acp`` and ``command`` agents have network access; most of them call a model."""
     network_allow: str = ""
     """Comma-separated ``host:port`` of services, also on this host, that commands with a network
     reach through a relay."""
 
     sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
-    """``auto`` takes bubblewrap where it works; ``bubblewrap`` refuses to start without it."""
+    """Isolation of commands; ``auto``: bubblewrap, or on a personal server none if bubblewrap
+    cannot work on this host; ``bubblewrap``: the server does not start without it."""
     sandbox_network: Literal["never", "task", "always"] = "task"
-    """Whether shell commands may reach the network; ``task``: where the task asks for it;
-    ``never``: only ``network_allow``, where the task asks for it. Without bubblewrap they always
-    can."""
+    """Network access of shell commands; ``task``: if the task requests it; ``never``: only
+    ``network_allow``, if the task requests it. Without bubblewrap, commands always have network
+    access."""
     sandbox_uids: str = uids.DEFAULT
     """Range of host uids, ``FIRST-LAST``, for the commands of a server that is root: one for each
     user. Not used by other servers."""
     tree_limit: int = Field(default=10_000, ge=1)
-    """Maximum number of entries in one answer with files: a listing without pages, or a page."""
+    """Maximum number of entries in one response with files: a listing without pages, or a page."""
 
     task_output_bytes: int = Field(default=256 * 1024**2, ge=1)
-    """How much a task may put into its event log before it is ended."""
+    """Maximum size of a task's event log; a task that exceeds it is ended."""
     task_max_file_bytes: int = Field(default=16 * 1024**3, ge=1)
-    """How large a file a task's command may write."""
+    """Maximum size of one file that a command of a task writes."""
     task_max_open_files: int = Field(default=4096, ge=16)
+    """Maximum number of open files of one process of a command."""
     task_max_processes: int = Field(default=1024, ge=1)
-    """How many processes a command may have at once."""
+    """Maximum number of processes of a command at once."""
 
     task_max_memory_bytes: int = Field(default=0, ge=0)
-    """How much memory a command's processes may have together; 0: no limit."""
+    """Maximum memory of all processes of a command together; 0: no limit."""
     work_dir_bytes: int = Field(default=16 * 1024**3, ge=1)
-    """How much a work_dir may hold before its task is ended, and what is written is refused."""
+    """Maximum size of a work_dir. Beyond it, the task is ended and uploads are rejected."""
     work_dir_files: int = Field(default=1_000_000, ge=1)
-    """How many files and folders it may hold. The files of one prefab call may be as many."""
+    """Maximum number of files and directories in a work_dir, and of the files of one prefab
+    call."""
     shell_seconds: float = Field(default=120.0, gt=0)
-    """How long a shell command that a model runs may take, unless it asks for another time."""
+    """Time limit of a shell command that a model runs, unless the model requests another one."""
     shell_output_bytes: int = Field(default=30_000, ge=100)
-    """How much of its output the model is given; all of it is kept in a file."""
+    """Maximum output of such a command that the model receives; a file keeps all of it."""
 
     task_tokens: int | None = Field(default=None, ge=0)
-    """The most that one task may take; it may ask for less. So are the three below."""
+    """Maximum number of tokens of one task. A task may request a lower limit for this and for the
+    three settings below."""
     task_requests: int | None = Field(default=None, ge=0)
     task_cost_usd: float | None = Field(default=None, ge=0)
     task_seconds: float | None = Field(default=None, ge=0)
-    """0: no limit. Default on shared servers: 6 hours."""
+    """Time limit of one task; 0: no limit. Default on shared servers: 6 hours."""
     daily_tokens: int | None = Field(default=None, ge=0)
-    """The most that all tasks of a user may take from midnight to midnight, UTC."""
+    """Maximum number of tokens of all tasks of a user on one day, UTC. The three settings below
+    are limits for the same period."""
     daily_requests: int | None = Field(default=None, ge=0)
     daily_cost_usd: float | None = Field(default=None, ge=0)
     daily_seconds: float | None = Field(default=None, gt=0)
 
     trusted_proxies: str = ""
-    """Addresses and networks, with commas, whose ``X-Forwarded-For`` says who a client is."""
+    """Comma-separated addresses and networks of proxies whose ``X-Forwarded-For`` determines the
+    client's address."""
 
     public_url: str | None = None
-    """How this server is reached from outside, for URLs that it gives out. Without it, they
-    begin as the request did that asked for one."""
+    """External URL of this server, used in URLs that it returns. If it is not set, they start with
+    the URL of the request."""
 
     gateway_allow: str = ""
-    """Addresses and networks, with commas, that may call the gateway as nobody in particular."""
+    """Comma-separated addresses and networks that may call the gateway without a credential, as an
+    anonymous client."""
     agent_ws_allow: str = ""
     """Clients of the agent WebSocket that need no credential: comma-separated ``ADDRESS=EMAIL`` and
-    ``NETWORK=EMAIL``, the account that they use. The first entry that fits counts."""
+    ``NETWORK=EMAIL``, with the account that they use. The first matching entry is used."""
     internal_token_seconds: int = Field(default=24 * 3600, ge=1)
     """Lifetime of an API key's internal token after its last use."""
     gateway_object_bytes: int = Field(default=5 * 1024**3, ge=1)
-    """How large an uploaded object may be."""
+    """Maximum size of an uploaded object."""
     s3_bucket: str | None = Field(default=None, min_length=1)
-    """Where objects are kept: a bucket of any S3-compatible store; without, in the data folder.
-    What follows is looked for where AWS' programs do (``AWS_…``) where it is not given."""
+    """Bucket of an S3-compatible store for objects. If it is not set, objects are files in the data
+    directory. Missing values of the settings below are read from the ``AWS_…`` variables."""
     s3_endpoint: str | None = None
-    """The store's URL, where it is not AWS. Also the beginning of presigned URLs."""
+    """URL of the store, if it is not AWS. Presigned URLs start with it."""
     s3_region: str | None = None
     s3_access_key_id: str | None = None
     s3_secret_access_key: SecretStr | None = None
 
     daily_prefab_calls: int | None = Field(default=None, ge=0)
-    """How many functions of prefabs a caller may run from midnight to midnight, UTC."""
+    """Maximum number of prefab functions that a caller may run on one day, UTC."""
 
     prefab_slots: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """How many functions of prefabs run at once."""
+    """Maximum number of prefab functions that run at once."""
     prefab_tools: str = "*"
-    """Which of them models have as tools: ids, with ``*`` and commas. Each costs tokens."""
+    """Prefabs that models have as tools: comma-separated ids, with ``*`` as a wildcard. Each tool
+    costs tokens."""
     prefab_authors: str = ""
-    """E-mail addresses, with commas, of who may add prefabs; ``*``: everybody."""
+    """Users who may add prefabs: comma-separated e-mail addresses, or ``*`` for all users."""
     prefab_disk_bytes: int = Field(default=2 * 1024**3, ge=1)
-    """How much the files of one call may take: inputs, outputs and what is made on the way."""
+    """Maximum size of the files of one prefab call: inputs, outputs and temporary files."""
 
     max_connections: int | None = Field(default=None, ge=1)
-    """How many connections the server keeps open at once; without it, and at most, as many as its
-    open-file limit allows."""
+    """Maximum number of open connections. The open-file limit is the default, and the upper
+    bound."""
     max_address_connections: int = Field(default=256, ge=1)
-    """How many of them one client address may have; loopback and trusted proxies: any number."""
+    """Maximum number of open connections of one client address. Loopback addresses and trusted
+    proxies have no such limit."""
     head_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
-    """Time limit for the head of a request, and for a connection without one."""
+    """Time limit for the head of a request, and for an idle connection."""
     body_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    """How long the body of a request may rest: less than 1 KiB in this time ends it."""
+    """Time in which at least 1 KiB of a request's body must arrive; otherwise the request ends."""
 
     token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
+    """Lifetime of an access token."""
     heartbeat_seconds: float = Field(default=15.0, gt=0)
+    """Pause between heartbeats of a stream."""
     send_timeout_seconds: float = Field(default=30.0, gt=0)
-    """How long a watcher may keep the server from sending before it is cut off."""
+    """Time after which a watcher that reads nothing is disconnected."""
 
     smtp_host: str | None = None
-    """Where mail goes. Without it, mail is written to ``outbox/`` in the data folder."""
+    """Mail server. If it is not set, mails are written to ``outbox/`` in the data directory."""
     smtp_port: int = 587
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
     smtp_user: str | None = None
@@ -201,19 +223,19 @@ class Settings(BaseSettings):
 
         Args:
             address: numeric IP address of the listening socket.
-            embedded: whether this is the user's own server, started by a command.
+            embedded: True if this is the user's own server, started by a command.
         """
         self._listen_address = address
         self._embedded = embedded
 
     @property
     def listener(self) -> tuple[str, bool]:
-        """The arguments of ``set_listener``, for the processes of runs."""
+        """Arguments of ``set_listener``, for the processes of runs."""
         return self._listen_address, self._embedded
 
     @property
     def shared(self) -> bool:
-        """Whether several people may use this server.
+        """True if several people may use this server.
 
         A server is personal, the opposite of shared, if it is embedded, or if it listens on a
         loopback address and neither ``public_url`` nor ``trusted_proxies`` is set.
@@ -225,19 +247,19 @@ class Settings(BaseSettings):
 
     @property
     def slots_per_user(self) -> int | None:
-        """How many of one user's tasks run at once; ``None``: no limit."""
+        """Maximum number of one user's tasks that run at once; None: no limit."""
         if self.user_slots is not None:
             return self.user_slots or None
         return self._default_user_slots(self.slots)
 
     @property
     def chat_slots_per_user(self) -> int | None:
-        """How many of one user's chats are answered at once; ``None``: no limit."""
+        """Maximum number of one user's chats that are answered at once; None: no limit."""
         return self._default_user_slots(self.chat_slots)
 
     @property
     def prefab_slots_per_user(self) -> int | None:
-        """How many functions of prefabs run at once for one user; ``None``: no limit."""
+        """Maximum number of prefab functions that run at once for one user; None: no limit."""
         return self._default_user_slots(self.prefab_slots)
 
     def _default_user_slots(self, slots: int) -> int | None:
@@ -245,134 +267,140 @@ class Settings(BaseSettings):
 
     @property
     def queued_per_user(self) -> int | None:
-        """How many of one user's tasks, messages or calls may wait; ``None``: no limit."""
+        """Maximum number of one user's waiting tasks, messages or calls; None: no limit."""
         if self.user_queued is not None:
             return self.user_queued or None
         return SHARED_USER_QUEUED if self.shared else None
 
     @property
     def max_task_seconds(self) -> float | None:
-        """How long a task may run; ``None``: no limit."""
+        """Time limit of a task, in seconds; None: no limit."""
         if self.task_seconds is not None:
             return self.task_seconds or None
         return SHARED_TASK_SECONDS if self.shared else None
 
     @property
     def most_runs(self) -> int:
-        """How many tasks, chats and functions can run at once."""
+        """Maximum number of tasks, chats and prefab functions that run at once."""
         return self.slots + self.chat_slots + self.prefab_slots
 
     @field_validator("sandbox_network", mode="before")
     @classmethod
-    def _yes_or_no(cls, value: object) -> object:
-        """A plain yes or no is understood, too."""
-        said = str(value).lower()
-        if said in ("1", "true", "yes", "on"):
+    def _parse_boolean(cls, value: object) -> object:
+        """Accept boolean values: True means ``always``, False means ``task``."""
+        text = str(value).lower()
+        if text in ("1", "true", "yes", "on"):
             return "always"
-        return "task" if said in ("0", "false", "no", "off") else value
+        return "task" if text in ("0", "false", "no", "off") else value
 
     @field_validator("sandbox_uids")
     @classmethod
-    def _uids(cls, text: str) -> str:
+    def _check_uids(cls, text: str) -> str:
         uids.parse(text)
         return text
 
     @field_validator("trusted_proxies", "gateway_allow")
     @classmethod
-    def _addresses(cls, networks: str) -> str:
-        """What uvicorn does not understand, it would take as a name that nobody has."""
+    def _check_networks(cls, networks: str) -> str:
+        """Reject invalid networks; uvicorn would compare them as host names, which never match."""
         for network in _items(networks):
             try:
                 ip_network(network)
             except ValueError:
                 raise ValueError(
-                    f"{network!r} is no address and no network; give some, with commas between, "
+                    f"{network!r} is not an IP address or network; give a comma-separated list "
                     "such as 10.1.2.3,10.0.0.0/8"
                 ) from None
         return networks.strip()
 
     @field_validator("agent_ws_allow")
     @classmethod
-    def _address_users(cls, users: str) -> str:
+    def _check_address_users(cls, users: str) -> str:
         allowed_addresses.parse_users(users)
         return users
 
     @field_validator("mcp_servers", mode="before")
     @classmethod
-    def _no_file(cls, path: object) -> object:
-        """An empty variable is the same as none."""
+    def _parse_empty_path(cls, path: object) -> object:
+        """Treat an empty variable as not set."""
         return path or None
 
     @field_validator("mcp_allow")
     @classmethod
-    def _destinations(cls, destinations: str) -> str:
+    def _check_mcp_allow(cls, destinations: str) -> str:
         AllowList.parse(destinations)
         return destinations
 
     @field_validator("network_allow")
     @classmethod
-    def _network_allow(cls, text: str) -> str:
+    def _check_network_allow(cls, text: str) -> str:
         network_policy.parse_allow(text)
         return text
 
     @field_validator("prefab_authors")
     @classmethod
-    def _authors(cls, authors: str) -> str:
+    def _check_authors(cls, authors: str) -> str:
         for author in _items(authors):
             if author != "*" and not re.fullmatch(r"[^@\s;,]+@[^@\s;,]+", author):
-                raise ValueError(f"{author!r} is no e-mail address; give them with commas between")
+                raise ValueError(
+                    f"{author!r} is not an e-mail address; give a comma-separated list such as "
+                    "ada@example.com,bob@example.com, or * for all users"
+                )
         return authors
 
     @field_validator("public_url", "s3_endpoint")
     @classmethod
-    def _url(cls, url: str | None) -> str | None:
+    def _check_url(cls, url: str | None) -> str | None:
         try:
             return checked_base_url(url) if url else None
         except ConfigurationError as error:
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
-    def _both(self) -> Self:
+    def _check_s3(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key belong together")
+            raise ValueError("set both s3_access_key_id and s3_secret_access_key, or neither")
         if self.s3_bucket is None and (self.s3_endpoint or self.s3_region or self.s3_access_key_id):
-            raise ValueError("s3_bucket is needed where anything else of s3 is given")
+            raise ValueError("another S3 setting is set, but s3_bucket is not; set s3_bucket")
         return self
 
     @field_validator("agent_paths")
     @classmethod
-    def _paths(cls, paths: str) -> str:
+    def _check_paths(cls, paths: str) -> str:
         for path in _items(paths):
             if not path.removesuffix("=rw").startswith(("/", "~/")):
-                raise ValueError(f"{path!r} is no absolute path; give them with commas between")
+                raise ValueError(
+                    f"{path!r} is not an absolute path; give a comma-separated list such as "
+                    "/opt/agent,~/.agent=rw"
+                )
         return paths
 
     def agent_ws_users(self) -> list[AddressUser]:
-        """Return what ``agent_ws_allow`` names."""
+        """Return the networks and accounts of ``agent_ws_allow``."""
         return allowed_addresses.parse_users(self.agent_ws_allow)
 
     def network_destinations(self) -> list[Destination]:
-        """Return what ``network_allow`` names."""
+        """Return the destinations of ``network_allow``."""
         return network_policy.parse_allow(self.network_allow)
 
     def agent_binds(self) -> list[Bind]:
-        """What ``agent_paths`` names."""
+        """Return the binds of ``agent_paths``."""
         return [
             Bind(_normalized(path.removesuffix("=rw")), path.endswith("=rw"), origin=_AGENT_PATHS)
             for path in _items(self.agent_paths)
         ]
 
     def is_tool(self, prefab_id: str) -> bool:
-        """Whether ``prefab_tools`` names this prefab."""
+        """Return True if ``prefab_tools`` contains this prefab."""
         return any(fnmatchcase(prefab_id, name) for name in _items(self.prefab_tools))
 
     def may_add_prefabs(self, email: str) -> bool:
-        """Whether ``prefab_authors`` names this address."""
-        named = [item.lower() for item in _items(self.prefab_authors)]
-        return "*" in named or email.lower() in named
+        """Return True if ``prefab_authors`` contains this address or ``*``."""
+        authors = [item.lower() for item in _items(self.prefab_authors)]
+        return "*" in authors or email.lower() in authors
 
     def agent_environ(self) -> dict[str, str]:
-        """The variables that ``agent_env`` names, as far as there are such."""
+        """Return the variables of ``agent_env`` that are set, with their values."""
         return {name: os.environ[name] for name in _items(self.agent_env) if name in os.environ}
 
 

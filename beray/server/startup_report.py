@@ -1,7 +1,7 @@
-"""Report for the operator: what protects this server, and what should be changed.
+"""Report for the operator about the protection of the server, with recommended changes.
 
-It is written to stderr when the server starts and printed by ``beray serve --check``. ``collect``
-gathers the facts, ``as_text`` lays them out.
+It is written to stderr when the server starts, and printed by ``beray serve --check``. ``collect``
+gathers the findings, ``as_text`` formats them.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from beray.server.tasks.redaction import secret_variables
 from beray.version import __version__
 
 WIDTH: Final = 80
-LEAST_FREE_BYTES: Final = 1024**3
+"""Width of the report, in columns."""
+MIN_FREE_BYTES: Final = 1024**3
+"""Free space in the data directory below which the report contains a warning."""
 _NAME_WIDTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One property of the server.
+    """Property of the server.
 
     Attributes:
-        name: the property, as a label of at most 14 characters.
-        value: the state that was found.
-        warning: what is wrong with it and what to change; None if nothing should be changed.
+        name: Label of the property, at most 14 characters.
+        value: State of the property.
+        warning: Problem and recommended change; None if nothing should be changed.
     """
 
     name: str
@@ -47,28 +49,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class StartupReport:
+    """Findings about a server, with a heading."""
+
     heading: str
     findings: tuple[Finding, ...]
 
     @property
     def warnings(self) -> int:
+        """Number of findings with a warning."""
         return sum(finding.warning is not None for finding in self.findings)
 
 
 def collect(
     settings: Settings, url: str, decision: Decision, network_state: NetworkState
-) -> Report:
+) -> StartupReport:
     """Return the report of a server with these settings. Nothing is changed.
 
     Args:
-        settings: with the listener set.
-        url: the address of the listener.
-        decision: the isolation of commands.
-        network_state: what tasks can have as their network.
+        settings: Settings of the server; ``set_listener`` has been called.
+        url: URL of the listener.
+        decision: Isolation of commands.
+        network_state: Network that tasks can have.
     """
     kind = "shared" if settings.shared else "personal"
-    return Report(
+    return StartupReport(
         f"BeRay {__version__}: {kind} server on {url}",
         (
             user(os.geteuid()),
@@ -83,7 +88,7 @@ def collect(
     )
 
 
-def as_text(report: Report) -> str:
+def as_text(report: StartupReport) -> str:
     """Return the report as lines of at most ``WIDTH`` columns, unless a word is longer."""
     lines = [report.heading]
     for finding in report.findings:
@@ -117,7 +122,7 @@ def user(uid: int) -> Finding:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = "no name"
-    warning = "The server runs as root. Run it as a user without privileges." if uid == 0 else None
+    warning = "The server runs as root. Run it as an unprivileged user." if uid == 0 else None
     return Finding("user", f"{uid} ({name})", warning)
 
 
@@ -129,8 +134,8 @@ def sandbox(settings: Settings, decision: Decision) -> Finding:
         rights = "none: commands have the rights of the server's user and can read its data"
         return Finding("sandbox", rights, decision.problem)
     value = (
-        "bubblewrap: commands see the system (read-only), the files of their task and a /tmp "
-        "of their own; neither the server's data, processes and variables nor other tasks."
+        "bubblewrap: commands see the system (read-only), the files of their task and a private "
+        "/tmp; they do not see the server's data, processes and variables, or other tasks."
     )
     if os.geteuid() == 0:
         value += f" Each user's commands have a host uid of {settings.sandbox_uids}."
@@ -145,26 +150,27 @@ def network(settings: Settings, decision: Decision, state: NetworkState) -> Find
         return Finding("network", "depends on the sandbox")
     if decision.kind == "none":
         return Finding("network", "commands use the network of the host")
-    who = {
+    users = {
         "never": "no task",
-        "task": "tasks that ask for a network",
+        "task": "tasks that request a network",
         "always": "all tasks",
     }[settings.sandbox_network]
     if settings.agent_network and (settings.acp or settings.command):
-        who += ", and agents"
-    if who == "no task" and not state.allow:
+        users += ", and agents"
+    if users == "no task" and not state.allow:
         return Finding("network", "commands have no network")
     if not state.needs_attention:
-        return Finding("network", f"{who}: {state}")
-    mode = "refused" if state.mode == "refused" else "network of the host"
-    return Finding("network", f"{who}: {mode}", state.reason)
+        return Finding("network", f"{users}: {state}")
+    mode = "unavailable" if state.mode == "unavailable" else "network of the host"
+    return Finding("network", f"{users}: {mode}", state.reason)
 
 
 def data_directory(path: Path, reserve_bytes: int) -> Finding:
     """Return the finding for the data directory, which may not exist yet.
 
     Args:
-        reserve_bytes: space in it that is kept for recovery.
+        path: Data directory.
+        reserve_bytes: Size of the space reserve in it.
     """
     existing = path
     while not existing.exists() and existing != existing.parent:
@@ -173,21 +179,23 @@ def data_directory(path: Path, reserve_bytes: int) -> Finding:
         free = free_bytes(existing)
         status = existing.stat()
     except OSError as error:
-        return Finding("data directory", str(path), f"It cannot be used: {error.strerror}.")
+        problem = f"The data directory cannot be used: {error.strerror}."
+        return Finding("data directory", str(path), problem)
     reserved = f", reserve {_size(reserve_bytes)}" if reserve_bytes else ", no reserve"
     value = f"{path} ({_size(free)} free{reserved})"
     warning = None
     if not existing.is_dir():
         warning = f"{existing} is not a directory. Choose another --data-dir."
     elif not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
-        warning = f"The server's user cannot write to {existing}. Change its owner."
+        warning = f"The server's user cannot write to {existing}. Change its owner, or choose "
+        warning += "another --data-dir."
     elif existing == path and status.st_uid != os.geteuid():
-        warning = f"It belongs to uid {status.st_uid}, which can read and replace its files."
-        warning += f" Change its owner to uid {os.geteuid()}."
+        warning = f"The directory belongs to uid {status.st_uid}, which can read and replace its"
+        warning += f" files. Run: chown -R {os.geteuid()} {path}"
     elif existing == path and status.st_mode & 0o022:
-        warning = f"Other users can write to it. Run: chmod go-w {path}"
-    elif free < LEAST_FREE_BYTES:
-        warning = f"Less than {_size(LEAST_FREE_BYTES)} is free. Tasks fail when the disk is full."
+        warning = f"Other users can write to the directory. Run: chmod go-w {path}"
+    elif free < MIN_FREE_BYTES:
+        warning = f"Less than {_size(MIN_FREE_BYTES)} is free. Tasks fail when the disk is full."
         warning += " Free some space."
     if existing != path:
         value += "; does not exist yet"
@@ -195,11 +203,11 @@ def data_directory(path: Path, reserve_bytes: int) -> Finding:
 
 
 def secrets(environ: Mapping[str, str]) -> Finding:
-    """Return the finding for the server's variables whose values are cut out of events."""
+    """Return the finding for the server's variables whose values are redacted in events."""
     names = ", ".join(secret_variables(environ))
     if not names:
-        return Finding("secrets", "no variable of the server is named as a secret")
-    return Finding("secrets", f"cut out of events: {names}")
+        return Finding("secrets", "no variable of the server has the name of a secret")
+    return Finding("secrets", f"redacted in events: {names}")
 
 
 def mail(settings: Settings) -> Finding:
@@ -214,14 +222,15 @@ def mail(settings: Settings) -> Finding:
     value = f"{host}:{settings.smtp_port} ({settings.smtp_security}), from {settings.mail_from}"
     warning = None
     if settings.smtp_security == "none" and not _is_local(host):
-        warning = "Codes and the password are sent unencrypted. Set BERAY_SMTP_SECURITY=starttls."
+        warning = "Codes and the SMTP password are sent unencrypted. Set "
+        warning += "BERAY_SMTP_SECURITY=starttls."
     return Finding("mail", value, warning)
 
 
 def proxy(settings: Settings, url: str) -> Finding:
     """Return the finding for the proxy that adds TLS in front of a shared server."""
     if not settings.shared:
-        return Finding("proxy", "none; only this host reaches the server")
+        return Finding("proxy", "none; only this host can reach the server")
     public, trusted = settings.public_url, settings.trusted_proxies
     value = f"public URL {public or 'not set'}, trusted proxies {trusted or 'not set'}"
     warning = None
@@ -231,11 +240,11 @@ def proxy(settings: Settings, url: str) -> Finding:
             "without one, passwords and files are sent unencrypted."
         )
     elif urlsplit(public).scheme != "https":
-        warning = "The public URL is not encrypted. Put a TLS proxy in front of the server."
+        warning = "The public URL does not use https. Put a TLS proxy in front of the server."
     elif not trusted and _is_local(urlsplit(url).hostname or ""):
         warning = (
-            "All clients seem to have the address of the proxy, so they share its limits. "
-            "Set BERAY_TRUSTED_PROXIES to that address."
+            "The server sees the address of the proxy as that of every client, so that all clients "
+            "share the limits of one. Set BERAY_TRUSTED_PROXIES to the proxy's address."
         )
     return Finding("proxy", value, warning)
 

@@ -179,7 +179,7 @@ async def test_a_listed_address_is_a_fixed_user(tmp_path: Path) -> None:
     email = "bot@example.test"
     allow = f"10.0.0.0/8=other@example.test, 127.0.0.0/8={email}"
     with RunningServer.start(tmp_path / "data", BERAY_AGENT_WS_ALLOW=allow) as server:
-        assert "names an account that does not exist" in server.log.read_text()
+        assert "an account in BERAY_AGENT_WS_ALLOW does not exist" in server.log.read_text()
         assert (await refused(address(server)))[0] == 401
         with server.sign_up(email) as bot, server.sign_up() as other:
             for path in (CHAT, "/agent_ws/"):
@@ -243,7 +243,10 @@ async def test_without_a_sandbox_no_own_address_is_listed(tmp_path: Path) -> Non
             RunningServer.start(tmp_path / f"data{proxies}", **environ) as server,
             server.sign_up(email),
         ):
-            assert "BERAY_AGENT_WS_ALLOW admits no address of this host" in server.log.read_text()
+            assert (
+                "BERAY_AGENT_WS_ALLOW does not apply to addresses of this host"
+                in server.log.read_text()
+            )
             assert (await refused(address(server)))[0] == 401
             if proxies:
                 forwarded = {"X-Forwarded-For": "10.1.2.3"}

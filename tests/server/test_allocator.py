@@ -1,4 +1,4 @@
-"""Memory that the server has freed goes back to the system."""
+"""Return of freed memory to the system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if sys.argv[1] == "set":
     allocator.return_free_memory()
 resident = lambda: psutil.Process().memory_info().rss
 before = resident()
-del [bytes(4 << 20)][:]  # glibc maps no block of up to this size by itself from now on
+del [bytes(4 << 20)][:]  # from now on, glibc does not map blocks of up to this size separately
 blocks, pins = [], []
 for _ in range(400):
     blocks.append(b"x" * (256 << 10))
@@ -34,7 +34,7 @@ def kept_mib(setting: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
-def test_freed_blocks_between_others_go_back_to_the_system() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings exist in glibc only")
+def test_freed_blocks_between_others_are_returned_to_the_system() -> None:
     assert kept_mib("unset") > 50
     assert kept_mib("set") < 20

@@ -1,4 +1,4 @@
-"""Connections that do nothing: their number, how long they last, and what they cost others."""
+"""Idle and slow connections: their number, their time limits, and their effect on other clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from beray.server import lifecycle
 from beray.server.connections import open_files
 from beray.server.connections.table import ConnectionTable
 from beray.server.http.client_address import client_at
-from beray.server.runtime.log_throttle import Throttle
+from beray.server.runtime.log_throttle import LogThrottle
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import free_port
@@ -44,7 +44,7 @@ HALF = [
 
 @contextlib.contextmanager
 def limited_server(data_dir: Path, hard: int, **environ: str) -> Iterator[RunningServer]:
-    """A server in a process of its own, whose hard limit of open files is ``hard``."""
+    """Run a server in a separate process with ``hard`` as its hard limit of open files."""
     port = free_port()
     data_dir.mkdir(parents=True)
     server = RunningServer(data_dir, port, {})
@@ -78,13 +78,13 @@ def limited_server(data_dir: Path, hard: int, **environ: str) -> Iterator[Runnin
 def open_many(server: RunningServer, count: int, opened: contextlib.ExitStack) -> None:
     for number in range(count):
         connection = opened.enter_context(RawConnection(server.url))
-        with contextlib.suppress(OSError):  # its place has been given to another one
+        with contextlib.suppress(OSError):  # it has been closed for a newer one
             connection.send(HALF[number % len(HALF)])
 
 
 @pytest.fixture
 def many_files() -> Iterator[None]:
-    """Let the test itself have as many connections as it opens."""
+    """Raise the open-file limit of the test for its own connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 4096:
         pytest.skip(f"the hard limit of open files is {hard}; this test needs 4,096")
@@ -118,7 +118,11 @@ def test_a_flood_of_idle_connections_changes_nothing(hard: int, tmp_path: Path) 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes are seen on Linux")
 def test_only_the_server_has_the_higher_limit(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = open_files.WANTED if hard == resource.RLIM_INFINITY else min(hard, open_files.WANTED)
+    wanted = (
+        open_files.MAX_SOFT_LIMIT
+        if hard == resource.RLIM_INFINITY
+        else min(hard, open_files.MAX_SOFT_LIMIT)
+    )
     with RunningServer.start(
         tmp_path / "data", BERAY_TASK_MAX_OPEN_FILES="512", BERAY_MODEL="test:test"
     ) as server, server.sign_up() as client:  # fmt: skip
@@ -137,7 +141,7 @@ def test_only_the_server_has_the_higher_limit(tmp_path: Path) -> None:
         assert nurseries
 
 
-def test_heads_bodies_and_idle_connections_have_their_time(tmp_path: Path) -> None:
+def test_heads_bodies_and_idle_connections_have_time_limits(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_HEAD_SECONDS="0.5", BERAY_BODY_SECONDS="0.5"
     ) as server:
@@ -159,7 +163,7 @@ def test_heads_bodies_and_idle_connections_have_their_time(tmp_path: Path) -> No
             assert connection.ended(), "an idle connection between two requests"
 
 
-def test_a_head_that_comes_a_byte_at_a_time_has_no_more_time(tmp_path: Path) -> None:
+def test_the_time_limit_of_a_head_is_not_extended_by_slow_data(tmp_path: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data", BERAY_HEAD_SECONDS="1") as server,
         RawConnection(server.url) as connection,
@@ -172,11 +176,11 @@ def test_a_head_that_comes_a_byte_at_a_time_has_no_more_time(tmp_path: Path) -> 
                 assert connection.answer().status == 408
                 break
         else:
-            pytest.fail("it lasted for 50 seconds")
+            pytest.fail("the connection was still open after 50 seconds")
 
 
-def test_what_takes_long_is_not_cut(tmp_path: Path) -> None:
-    """Streams, sockets that are silent, uploads that rest for a while, and long answers."""
+def test_long_lasting_requests_are_not_interrupted(tmp_path: Path) -> None:
+    """Streams, idle WebSockets, slow uploads and slow responses."""
     with RunningServer.start(
         tmp_path / "data",
         BERAY_HEAD_SECONDS="0.5", BERAY_BODY_SECONDS="1.5", BERAY_HEARTBEAT_SECONDS="0.2",
@@ -207,7 +211,7 @@ def test_what_takes_long_is_not_cut(tmp_path: Path) -> None:
             assert json.loads(silent.recv(30))["type"] == "AGENT_EVENT_TOOL_RESULT"
 
 
-def test_nothing_is_closed_for_a_new_connection_while_it_is_in_use(tmp_path: Path) -> None:
+def test_a_connection_in_use_is_not_closed_for_a_new_one(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_MAX_CONNECTIONS="10", BERAY_HEAD_SECONDS="60"
     ) as server, contextlib.ExitStack() as opened:  # fmt: skip
@@ -223,66 +227,68 @@ def test_nothing_is_closed_for_a_new_connection_while_it_is_in_use(tmp_path: Pat
                 + b"Host: {host}\r\nAuthorization: " + token + b"\r\n\r\n"
             )  # fmt: skip
             assert b"RUNNING" in stream.until(b"RUNNING")
-        with RawConnection(server.url) as refused:
-            answer = refused.answer()
+        with RawConnection(server.url) as rejected:
+            answer = rejected.answer()
             assert (answer.status, answer.header("connection")) == (503, "close")
             assert answer.header("retry-after") and json.loads(answer.body)["detail"]
-            assert refused.ended()
+            assert rejected.ended()
         stream.socket.close()
         until(lambda: asked(server.url, HEALTH + b"\r\n").status == 200)
 
 
-class Many:
-    """A table with connections that are names."""
+class NamedConnections:
+    """Connection table whose connections are names."""
 
-    def __init__(self, most: int, most_per_address: int) -> None:
+    def __init__(self, max_connections: int, max_per_client: int) -> None:
         self.evicted: list[str] = []
-        self.table = ConnectionTable(most, most_per_address, client_at)
+        self.table = ConnectionTable(max_connections, max_per_client, client_at)
 
     def admit(self, name: str, address: str = "127.0.0.1", *, busy: bool = False) -> bool:
-        is_in = self.table.admit(name, address, lambda: self.evicted.append(name))
+        admitted = self.table.admit(name, address, lambda: self.evicted.append(name))
         if busy:
             self.table.set_waiting(name, False)
-        return is_in
+        return admitted
 
 
-def test_the_longest_waiting_gives_its_place() -> None:
-    many = Many(3, 3)
-    assert all(many.admit(name) for name in "abc")
-    many.table.set_waiting("a", False)
-    assert many.admit("d") and many.evicted == ["b"]
-    many.table.set_waiting("a", True)
-    assert many.admit("e") and many.admit("f") and many.evicted == ["b", "c", "d"]
+def test_the_longest_waiting_connection_is_closed() -> None:
+    connections = NamedConnections(3, 3)
+    assert all(connections.admit(name) for name in "abc")
+    connections.table.set_waiting("a", False)
+    assert connections.admit("d") and connections.evicted == ["b"]
+    connections.table.set_waiting("a", True)
+    assert (
+        connections.admit("e") and connections.admit("f") and connections.evicted == ["b", "c", "d"]
+    )
     for name in "aef":
-        many.table.set_waiting(name, False)
-    assert not many.admit("g") and len(many.table) == 3
-    many.table.release("e")
-    many.table.release("e")
-    assert many.admit("g")
-    many.table.shed(5)
-    assert many.evicted[-1] == "g" and len(many.table) == 2
+        connections.table.set_waiting(name, False)
+    assert not connections.admit("g") and len(connections.table) == 3
+    connections.table.release("e")
+    connections.table.release("e")
+    assert connections.admit("g")
+    connections.table.shed(5)
+    assert connections.evicted[-1] == "g" and len(connections.table) == 2
 
 
-def test_an_address_gives_its_own_places_only() -> None:
-    many = Many(100, 2)
-    assert many.admit("x", "192.0.2.1")
-    assert many.admit("a", "192.0.2.2") and many.admit("b", "192.0.2.2")
-    assert many.admit("c", "192.0.2.2") and many.evicted == ["a"]
+def test_an_address_only_closes_its_own_connections() -> None:
+    connections = NamedConnections(100, 2)
+    assert connections.admit("x", "192.0.2.1")
+    assert connections.admit("a", "192.0.2.2") and connections.admit("b", "192.0.2.2")
+    assert connections.admit("c", "192.0.2.2") and connections.evicted == ["a"]
     for name in "bc":
-        many.table.set_waiting(name, False)
-    assert not many.admit("d", "192.0.2.2")
-    assert not many.admit("d", "::ffff:192.0.2.2")
-    assert all(many.admit(f"local {number}", busy=True) for number in range(50))
+        connections.table.set_waiting(name, False)
+    assert not connections.admit("d", "192.0.2.2")
+    assert not connections.admit("d", "::ffff:192.0.2.2")
+    assert all(connections.admit(f"local {number}", busy=True) for number in range(50))
     for name in "bc":
-        many.table.release(name)
-    assert many.admit("d", "192.0.2.2", busy=True)
-    assert many.admit("v6 a", "2001:db8::1", busy=True)
-    assert many.admit("v6 b", "2001:db8::2", busy=True)
-    assert not many.admit("v6 c", "2001:db8::3")
-    assert many.admit("v6 d", "2001:db8:0:1::1")
+        connections.table.release(name)
+    assert connections.admit("d", "192.0.2.2", busy=True)
+    assert connections.admit("v6 a", "2001:db8::1", busy=True)
+    assert connections.admit("v6 b", "2001:db8::2", busy=True)
+    assert not connections.admit("v6 c", "2001:db8::3")
+    assert connections.admit("v6 d", "2001:db8:0:1::1")
 
 
-def test_loopback_and_proxies_have_no_limit_of_their_own(tmp_path: Path) -> None:
+def test_loopback_and_proxies_have_no_limit_per_address(tmp_path: Path) -> None:
     settings = Settings(
         data_dir=tmp_path,
         trusted_proxies="192.0.2.0/24",
@@ -290,7 +296,7 @@ def test_loopback_and_proxies_have_no_limit_of_their_own(tmp_path: Path) -> None
         max_address_connections=1,
     )
     table = lifecycle._connection_table(settings)
-    assert table.most == 50
+    assert table.max_connections == 50
     for number, address in enumerate(["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7"] * 3):
         assert table.admit(number, address, lambda: pytest.fail("closed"))
         table.set_waiting(number, False)
@@ -303,12 +309,12 @@ def test_loopback_and_proxies_have_no_limit_of_their_own(tmp_path: Path) -> None
     "name", ["max_connections", "max_address_connections", "head_seconds", "body_seconds"]
 )
 @pytest.mark.parametrize("value", ["0", "-1", "inf", "nan", "many", ""])
-def test_limits_that_cannot_be_are_refused(name: str, value: str, tmp_path: Path) -> None:
+def test_invalid_limits_are_rejected(name: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings(data_dir=tmp_path, **{name: value})  # type: ignore[arg-type]
 
 
-def test_a_stranger_who_reads_nothing_has_its_time(tmp_path: Path) -> None:
+def test_an_anonymous_client_that_reads_nothing_has_a_time_limit(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_BODY_SECONDS="0.5") as server:
         process = psutil.Process(server.pid)
         before = len(process.net_connections())
@@ -322,7 +328,7 @@ def test_a_stranger_who_reads_nothing_has_its_time(tmp_path: Path) -> None:
             until(lambda: len(process.net_connections()) <= before)
 
 
-def test_repeated_lines_are_counted() -> None:
+def test_repeated_log_lines_are_counted() -> None:
     written: list[str] = []
 
     class Written(logging.Handler):
@@ -330,7 +336,7 @@ def test_repeated_lines_are_counted() -> None:
             written.append(record.getMessage())
 
     handler = Written()
-    handler.addFilter(Throttle(handler, most=3, seconds=0.2))
+    handler.addFilter(LogThrottle(handler, max_lines=3, seconds=0.2))
     logger = logging.Logger("tests.throttle")
     logger.addHandler(handler)
     for number in range(1000):
@@ -344,9 +350,9 @@ def test_repeated_lines_are_counted() -> None:
     assert written[-1] == "flood -1"
 
 
-def test_structlog_events_are_told_apart_by_name() -> None:
+def test_structlog_events_are_distinguished_by_name() -> None:
     passed: list[Any] = []
-    throttle = Throttle(logging.NullHandler(), most=1, seconds=60)
+    throttle = LogThrottle(logging.NullHandler(), max_lines=1, seconds=60)
     for event in ({"event": "a", "n": 1}, {"event": "a", "n": 2}, {"event": "b"}):
         record = logging.LogRecord("x", logging.INFO, "", 0, event, None, None)  # type: ignore[arg-type]
         if throttle.filter(record):
@@ -354,7 +360,7 @@ def test_structlog_events_are_told_apart_by_name() -> None:
     assert passed == [{"event": "a", "n": 1}, {"event": "b"}]
 
 
-def test_a_limit_that_is_too_low_for_all_still_serves() -> None:
+def test_a_low_open_file_limit_still_allows_connections() -> None:
     reserve = open_files.measured(1000)
     assert reserve.connections >= 8
     assert open_files.measured(1).connections > reserve.connections or reserve.limit < 64
@@ -363,7 +369,7 @@ def test_a_limit_that_is_too_low_for_all_still_serves() -> None:
     assert open_files.OpenFiles(65_536, 21_000).advice is None
 
 
-def test_a_reader_that_takes_nothing_does_not_keep_its_connection(tmp_path: Path) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(tmp_path: Path) -> None:
     with RunningServer.start(
         tmp_path / "data", BERAY_SEND_TIMEOUT_SECONDS="1", BERAY_BODY_SECONDS="1"
     ) as server:

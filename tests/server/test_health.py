@@ -31,20 +31,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
-def ask(server: RunningServer, path: str) -> tuple[int, dict[str, Any]]:
-    answer = requests.get(f"{server.url}{path}", timeout=30)
-    return answer.status_code, answer.json()
+def get(server: RunningServer, path: str) -> tuple[int, dict[str, Any]]:
+    response = requests.get(f"{server.url}{path}", timeout=30)
+    return response.status_code, response.json()
 
 
 def test_a_working_server_is_healthy_and_ready(server: RunningServer) -> None:
-    assert ask(server, "/healthz") == (200, {"status": "ok", "version": __version__})
-    assert ask(server, "/readyz") == (200, {"status": "ready", "version": __version__})
+    assert get(server, "/healthz") == (200, {"status": "ok", "version": __version__})
+    assert get(server, "/readyz") == (200, {"status": "ready", "version": __version__})
     database = server.data_dir / DATABASE_FILE
     with closing(sqlite3.connect(database)) as connection:
         written = connection.execute("SELECT checked_at FROM readiness").fetchall()
         assert len(written) == 1
-        # It is a write each time, though not more than one a second.
-        until(lambda: ask(server, "/readyz")[0] == 200 and changed(connection, written))
+        # Each check writes, but at most once per second.
+        until(lambda: get(server, "/readyz")[0] == 200 and changed(connection, written))
 
 
 def changed(connection: sqlite3.Connection, before: list[Any]) -> bool:
@@ -55,16 +55,16 @@ def test_a_locked_database_is_healthy_and_not_ready(server: RunningServer) -> No
     with closing(sqlite3.connect(server.data_dir / DATABASE_FILE)) as other:
         other.isolation_level = None
         other.execute("BEGIN IMMEDIATE")
-        until(lambda: ask(server, "/readyz")[0] == 503)
-        status, found = ask(server, "/readyz")
+        until(lambda: get(server, "/readyz")[0] == 503)
+        status, found = get(server, "/readyz")
         assert status == 503
         assert found["failing"] == {"database": "another process has locked the database"}
-        assert ask(server, "/healthz")[0] == 200
+        assert get(server, "/healthz")[0] == 200
         other.execute("ROLLBACK")
-    until(lambda: ask(server, "/readyz")[0] == 200)
+    until(lambda: get(server, "/readyz")[0] == 200)
 
 
-def test_a_sandbox_that_stops_working_is_named(tmp_path: Path) -> None:
+def test_a_sandbox_that_stops_working_is_reported(tmp_path: Path) -> None:
     if (real := shutil.which("bwrap")) is None:
         pytest.skip("bubblewrap is not installed")
     programs = tmp_path / "bin"
@@ -74,16 +74,16 @@ def test_a_sandbox_that_stops_working_is_named(tmp_path: Path) -> None:
     program.chmod(0o755)
     path = f"{programs}:{os.environ['PATH']}"
     with RunningServer.start(tmp_path / "data", PATH=path) as server:
-        assert ask(server, "/readyz")[0] == 200
+        assert get(server, "/readyz")[0] == 200
         program.write_text("#!/bin/sh\necho no namespaces >&2\nexit 1\n")
-        until(lambda: ask(server, "/readyz")[0] == 503)
-        failing = ask(server, "/readyz")[1]["failing"]
+        until(lambda: get(server, "/readyz")[0] == 503)
+        failing = get(server, "/readyz")[1]["failing"]
         assert list(failing) == ["sandbox"]
         assert "no namespaces" in failing["sandbox"]
-        assert ask(server, "/healthz")[0] == 200
+        assert get(server, "/healthz")[0] == 200
 
 
-async def test_the_thread_of_the_event_log_is_heard(tmp_path: Path) -> None:
+async def test_the_thread_of_the_event_log_responds(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
@@ -93,13 +93,13 @@ async def test_the_thread_of_the_event_log_is_heard(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_a_thread_that_hangs_is_noticed(tmp_path: Path) -> None:
-    hung, going_on = threading.Event(), threading.Event()
+async def test_a_thread_that_hangs_is_detected(tmp_path: Path) -> None:
+    hung, resumed = threading.Event(), threading.Event()
 
     class Hanging(Store):
         def add_events(self, session: Any, rows: Any) -> None:
             hung.set()
-            going_on.wait(30)
+            resumed.wait(30)
             super().add_events(session, rows)
 
     store = Hanging(tmp_path / "db.sqlite3")
@@ -107,11 +107,11 @@ async def test_a_thread_that_hangs_is_noticed(tmp_path: Path) -> None:
     task = store.add_task(user.id, Order("!true"), held=True)
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
-    place = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
+    pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
     await asyncio.to_thread(hung.wait, 30)
     assert not await event_log.responds(0.01)
-    going_on.set()
-    assert await place == 1
+    resumed.set()
+    assert await pending == 1
     assert await event_log.responds(30.0)
     await event_log.close()
     store.close()

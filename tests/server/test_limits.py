@@ -102,7 +102,7 @@ def test_a_body_in_chunks_beyond_the_limit_is_refused(beray_client: BeRayClient)
     headers = {"Content-Type": "application/json"}
     response = beray_client._session.post(url, data=chunks(), headers=headers, timeout=30)
     assert response.status_code == 413
-    assert "16777216 bytes at most" in response.json()["detail"]
+    assert "at most 16777216 bytes" in response.json()["detail"]
     assert response.headers["X-Request-ID"]
 
 
@@ -202,7 +202,7 @@ def test_a_command_that_forks_without_end_is_ended(bounded: BeRayClient) -> None
     fork = f"sleep {mark} & (setsid sh -c 'while :; do sleep {mark} & done' &); while :; do sleep {mark} & done"
     events = done(bounded, f"!{fork}")
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "exit_code")
-    assert text(events).strip().endswith("[ended: more than 50 processes]")
+    assert text(events).strip().endswith("[The command was ended: more than 50 processes.]")
     assert sleepers(mark) == []
 
 
@@ -226,7 +226,7 @@ def test_a_command_that_takes_too_much_memory_is_ended(bounded: BeRayClient) -> 
     # tail keeps what it may have to show: a line that does not end.
     events = done(bounded, "!head -c 300000000 /dev/zero | tail | sleep 30")
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "exit_code")
-    assert text(events).strip() == "[ended: more than 100,000,000 bytes of memory]"
+    assert text(events).strip() == "[The command was ended: more than 100,000,000 bytes of memory.]"
 
 
 def test_output_beyond_the_limit_ends_the_task(bounded: BeRayClient) -> None:

@@ -1,4 +1,4 @@
-"""A personal server answers programs of its own machine only."""
+"""Rejection of requests from other machines by a personal server."""
 
 from __future__ import annotations
 

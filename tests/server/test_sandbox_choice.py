@@ -1,4 +1,4 @@
-"""The isolation that a server chooses when bubblewrap works, is missing, is refused or fails."""
+"""Choice of the sandbox if bubblewrap works, is missing, is denied by the kernel, or fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from beray.testing.server import FORKS
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap exists on Linux only")
 
 BWRAP = shutil.which("bwrap")
-REFUSED = [
+DENIED = [
     "No permissions to creating new namespace, likely because the kernel does not allow "
     "non-privileged user namespaces. On e.g. debian this can be enabled with 'sysctl "
     "kernel.unprivileged_userns_clone=1'.",
@@ -52,7 +52,7 @@ FAILED = {
     "a path": "echo 'bwrap: Can'\\''t bind mount /oldroot/usr on /newroot/usr: Permission denied'"
     " >&2; exit 1",
     "a library": "echo 'bwrap: error while loading shared libraries: libcap.so.2' >&2; exit 127",
-    "another program's words": "echo 'setting up uid map: Permission denied'; exit 1",
+    "a message of another program": "echo 'setting up uid map: Permission denied'; exit 1",
     "an earlier line": "echo 'bwrap: setting up uid map: Permission denied'; echo 'bwrap: EIO';"
     " exit 1",
     "a signal": "kill -9 $$",
@@ -68,12 +68,12 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The path of a program that is found as ``bwrap``; the test writes it.
+    """Return the path of a program that is found as ``bwrap``, and that the test writes.
 
-    It runs as the user of the tests, so that it can leave traces in their directories.
+    It runs as the user of the tests, so that it can write to their directories.
     """
     monkeypatch.setattr(detection, "own_uids", lambda _settings: None)
-    # Cached for the process: neither a call of the fake one, nor its answer, may be among these.
+    # The result is cached for the process. It must not come from the fake program.
     bubblewrap.can_disable_userns()
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -86,34 +86,34 @@ def write(program: Path, script: str) -> None:
     program.chmod(0o755)
 
 
-def settings_of(tmp_path: Path, wanted: str, *, shared: bool) -> Settings:
-    settings = Settings.model_validate({"data_dir": tmp_path / "data", "sandbox": wanted})
+def settings_of(tmp_path: Path, setting: str, *, shared: bool) -> Settings:
+    settings = Settings.model_validate({"data_dir": tmp_path / "data", "sandbox": setting})
     settings.set_listener("0.0.0.0" if shared else "127.0.0.1", embedded=False)
     return settings
 
 
 async def decisions(tmp_path: Path) -> dict[str, Decision]:
     found = {}
-    for wanted in ("auto", "bubblewrap"):
+    for setting in ("auto", "bubblewrap"):
         for shared in (False, True):
-            settings = settings_of(tmp_path, wanted, shared=shared)
+            settings = settings_of(tmp_path, setting, shared=shared)
             kind = "shared" if shared else "personal"
-            found[f"{wanted} {kind}"] = await detection.decide(settings)
+            found[f"{setting} {kind}"] = await detection.decide(settings)
     return found
 
 
-def one_without_isolation(found: dict[str, Decision]) -> bool:
+def only_personal_without_isolation(found: dict[str, Decision]) -> bool:
     kinds = {name: decision.kind for name, decision in found.items()}
     return kinds.pop("auto personal") == "none" and set(kinds.values()) == {None}
 
 
-@pytest.mark.parametrize("message", REFUSED)
-async def test_a_refusal_of_the_kernel_selects_none_on_a_personal_server_only(
+@pytest.mark.parametrize("message", DENIED)
+async def test_a_denial_of_the_kernel_selects_none_on_a_personal_server_only(
     message: str, fake: Path, tmp_path: Path
 ) -> None:
     write(fake, f"cat >&2 <<'END'\nbwrap: {message}\nEND\nexit 1")
     found = await decisions(tmp_path)
-    assert one_without_isolation(found)
+    assert only_personal_without_isolation(found)
     problems = {decision.problem or "" for decision in found.values()}
     assert all(message in problem and "user namespaces" in problem for problem in problems)
     assert "BERAY_SANDBOX=none" in (found["auto shared"].problem or "")
@@ -143,14 +143,14 @@ async def test_a_missing_program_selects_none_on_a_personal_server_only(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = await decisions(tmp_path)
-    assert one_without_isolation(found)
+    assert only_personal_without_isolation(found)
     problem = found["auto shared"].problem or ""
     assert "bwrap is not installed" in problem
     assert "Install the package bubblewrap, or set BERAY_SANDBOX=none" in problem
 
 
 @pytest.mark.parametrize("shared", [False, True])
-async def test_an_operator_can_do_without_a_sandbox(
+async def test_an_operator_can_disable_the_sandbox(
     shared: bool, fake: Path, tmp_path: Path
 ) -> None:
     write(fake, f"touch {tmp_path}/called")
@@ -163,7 +163,7 @@ needs_bubblewrap = pytest.mark.skipif(BWRAP is None, reason="bubblewrap is not i
 
 
 @needs_bubblewrap
-async def test_a_failure_that_passes_is_forgotten(fake: Path, tmp_path: Path) -> None:
+async def test_a_temporary_failure_is_ignored(fake: Path, tmp_path: Path) -> None:
     fails_twice = (
         f"echo called >> {tmp_path}/calls; [ $(wc -l < {tmp_path}/calls) -gt 2 ] || exit 1"
     )
@@ -184,21 +184,23 @@ async def test_real_bubblewrap_without_resources_does_not_select_none(
 
 @pytest.fixture
 def without_proc() -> str:
-    """A command line in which no /proc can be mounted because, as in a container, a part of it
-    is covered."""
+    """Return a command line in which /proc cannot be mounted because a part of it is covered.
+
+    This is the case in many containers.
+    """
     cover = 'mount -t tmpfs t /proc/irq && exec "$@"'
     wrapper = f"unshare --user --map-root-user --mount sh -c '{cover}' sh"
     if subprocess.run(f"{wrapper} true", shell=True, capture_output=True).returncode:
-        pytest.skip("no mount namespace can be made here")
+        pytest.skip("no mount namespace can be created here")
     return wrapper
 
 
 @needs_bubblewrap
-async def test_real_bubblewrap_that_the_kernel_refuses_selects_none(
+async def test_real_bubblewrap_that_the_kernel_denies_selects_none(
     without_proc: str, fake: Path, tmp_path: Path
 ) -> None:
     write(fake, f'exec {without_proc} {BWRAP} "$@"')
-    assert one_without_isolation(await decisions(tmp_path))
+    assert only_personal_without_isolation(await decisions(tmp_path))
 
 
 @needs_bubblewrap
@@ -244,7 +246,7 @@ def fill(disk: Path) -> None:
 
 
 @needs_bubblewrap
-async def test_a_full_disk_changes_nothing_in_the_choice(small_disk: Path) -> None:
+async def test_a_full_disk_does_not_affect_the_choice(small_disk: Path) -> None:
     fill(small_disk)
     settings = settings_of(small_disk, "auto", shared=False)
     assert await detection.decide(settings) == Decision("bubblewrap")

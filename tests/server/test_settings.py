@@ -1,4 +1,4 @@
-"""Settings of the server that follow from several variables."""
+"""Settings of the server that depend on several variables."""
 
 from __future__ import annotations
 

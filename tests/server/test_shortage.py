@@ -1,4 +1,4 @@
-"""Tasks wait for the end of a shortage of descriptors or processes."""
+"""Tasks wait until a shortage of descriptors, processes or memory ends."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
-FEW = 8
-"""A limit below the numbers of the descriptors in use, so that no further one can be opened."""
+LOW_LIMIT = 8
+"""Limit below the numbers of the open descriptors, so that no further one can be opened."""
 
 
 @contextmanager
-def short(pid: int) -> Iterator[None]:
-    """Leave a process without further descriptors."""
+def without_descriptors(pid: int) -> Iterator[None]:
+    """Prevent a process from opening further descriptors."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (FEW, hard))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (LOW_LIMIT, hard))
     try:
         yield
     finally:
@@ -51,10 +51,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield server
 
 
-def test_a_task_begins_when_there_are_descriptors_again(server: RunningServer) -> None:
+def test_a_task_starts_when_descriptors_are_available_again(server: RunningServer) -> None:
     with server.sign_up() as client:
         task = client.create_task("!echo done", start=False)["id"]
-        with short(server.pid):
+        with without_descriptors(server.pid):
             client.start_task(task)
             until(lambda: "shortage" in server.log.read_text())
             assert client.get_task(task)["status"] in ("QUEUED", "RUNNING")
@@ -69,7 +69,7 @@ def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
         task = client.create_task(f"!echo begun; {loop}")["id"]
         stream = client.stream_task_updates(task)
         seen = [event for _, event in zip(range(3), stream, strict=False)]
-        with short(server.pid):
+        with without_descriptors(server.pid):
             for event in stream:
                 seen.append(event)
                 if "6" in event.get("text", ""):
@@ -85,7 +85,7 @@ def test_a_running_task_and_its_stream_survive(server: RunningServer) -> None:
         )
 
 
-def test_a_chat_message_is_answered_when_there_are_descriptors_again(
+def test_a_chat_message_is_answered_when_descriptors_are_available_again(
     server: RunningServer,
 ) -> None:
     with server.sign_up() as client:
@@ -94,17 +94,19 @@ def test_a_chat_message_is_answered_when_there_are_descriptors_again(
         with connect(url, additional_headers=headers, proxy=None) as connection:
             assert json.loads(connection.recv(30)) == {"type": "STATUS"}
             seen = server.log.read_text().count("shortage")
-            with short(server.pid):
+            with without_descriptors(server.pid):
                 message = {"type": "USER_MESSAGE", "text": "!echo done", "attachments": []}
                 connection.send(json.dumps(message))
                 until(lambda: server.log.read_text().count("shortage") > seen)
             assert json.loads(connection.recv(30))["text"] == "done\n"
 
 
-def test_connections_that_cannot_be_accepted_wait_and_fill_no_log(server: RunningServer) -> None:
+def test_connections_that_cannot_be_accepted_wait_and_do_not_flood_the_log(
+    server: RunningServer,
+) -> None:
     before = server.log.stat().st_size
     started = psutil.Process(server.pid).cpu_times().user
-    with short(server.pid):
+    with without_descriptors(server.pid):
         with pytest.raises(requests.Timeout):
             requests.get(f"{server.url}/healthz", timeout=3)
         assert "no connection can be accepted" in server.log.read_text()
@@ -120,19 +122,19 @@ async def test_the_event_log_waits(tmp_path: Path) -> None:
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
     store._engine.dispose()
-    with short(os.getpid()):
-        place = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
-        # It has been tried once the batch has been taken from those that wait.
+    with without_descriptors(os.getpid()):
+        pending = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))
+        # The batch has been tried once it is removed from the waiting events.
         until(lambda: not event_log._waiting)
-        assert not place.done()
-    assert await place == 1
+        assert not pending.done()
+    assert await pending == 1
     await event_log.close()
     store.close()
 
 
 @pytest.mark.parametrize("error", [MemoryError("none left"), KeyError("a mistake")])
 async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: Exception) -> None:
-    """The thread of the log goes on: the events of all tasks wait for it."""
+    """The thread of the log continues, because the events of all tasks depend on it."""
     failing: set[int] = set()
 
     class Failing(Store):
@@ -148,8 +150,8 @@ async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: E
     event_log.start()
     failing.add(bad)
     queued = TaskStatusChanged(status="QUEUED")
-    places = [event_log.enqueue(task, queued) for task in (bad, good)]
-    found = await asyncio.wait_for(asyncio.gather(*places, return_exceptions=True), 30)
+    pending = [event_log.enqueue(task, queued) for task in (bad, good)]
+    found = await asyncio.wait_for(asyncio.gather(*pending, return_exceptions=True), 30)
     assert found == [error, 1]
     failing.clear()
     assert await asyncio.wait_for(event_log.append(bad, queued), 30) == 1
@@ -157,7 +159,7 @@ async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: E
     store.close()
 
 
-async def test_the_end_of_a_run_is_written_after_a_lack_of_memory(tmp_path: Path) -> None:
+async def test_the_end_of_a_run_is_written_after_a_shortage_of_memory(tmp_path: Path) -> None:
     enough, tried = threading.Event(), threading.Event()
 
     class Failing(Store):
@@ -202,7 +204,7 @@ def test_a_fork_waits_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
         supervisor.fork()
 
 
-def test_what_a_shortage_is() -> None:
+def test_errors_that_report_a_shortage() -> None:
     for number in (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS):
         assert is_shortage(OSError(number, "x"))
     for error in (

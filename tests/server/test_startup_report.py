@@ -1,4 +1,4 @@
-"""The report for the operator, at the start and by ``beray serve --check``."""
+"""Report for the operator at the start, and by ``beray serve --check``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beray.server.connections.open_files import OpenFiles
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.probe import Decision
 from beray.server.settings import Settings
-from beray.server.startup_report import Finding, Report
+from beray.server.startup_report import Finding, StartupReport
 from beray.testing import RunningServer
 from beray.testing.server import free_port
 
@@ -31,19 +31,19 @@ MAIL = {"smtp_host": "smtp.example"}
 PROXIED = {"public_url": "https://beray.example", "trusted_proxies": "192.0.2.1"}
 
 
-def settings_of(tmp_path: Path, *, shared: bool, **given: Any) -> Settings:
-    settings = Settings(data_dir=tmp_path / "data", **given)
+def settings_of(tmp_path: Path, *, shared: bool, **values: Any) -> Settings:
+    settings = Settings(data_dir=tmp_path / "data", **values)
     settings.set_listener("192.0.2.7" if shared else "127.0.0.1", embedded=False)
     return settings
 
 
-def warned(report: Report) -> set[str]:
-    """The names of what should be changed, apart from the user: tests may run as root."""
+def warned(report: StartupReport) -> set[str]:
+    """Return the names of findings with a warning, except for the user: tests may run as root."""
     return {found.name for found in report.findings if found.warning} - {"user"}
 
 
 @pytest.mark.parametrize(
-    ("shared", "given", "decision", "names"),
+    ("shared", "values", "decision", "names"),
     [
         (False, {}, ISOLATED, set()),
         (False, {"sandbox": "none"}, Decision("none", "Off."), {"sandbox"}),
@@ -60,10 +60,10 @@ def warned(report: Report) -> set[str]:
         ),
     ],
 )
-def test_what_should_be_changed(
-    tmp_path: Path, shared: bool, given: dict[str, Any], decision: Decision, names: set[str]
+def test_properties_that_should_be_changed(
+    tmp_path: Path, shared: bool, values: dict[str, Any], decision: Decision, names: set[str]
 ) -> None:
-    settings = settings_of(tmp_path, shared=shared, **given)
+    settings = settings_of(tmp_path, shared=shared, **values)
     report = startup_report.collect(settings, "http://192.0.2.7:8000", decision, OWN_NETWORK)
     assert [found.name for found in report.findings] == NAMES
     assert warned(report) == names
@@ -72,19 +72,19 @@ def test_what_should_be_changed(
 
 
 def test_variables_that_count_as_secrets_are_listed() -> None:
-    found = startup_report.secrets({"OPENAI_API_KEY": "sk-123456", "GIT_AUTHOR_NAME": "Somebody"})
-    assert found.value == "cut out of events: OPENAI_API_KEY"
+    found = startup_report.secrets({"OPENAI_API_KEY": "sk-123456", "GIT_AUTHOR_NAME": "Ada"})
+    assert found.value == "redacted in events: OPENAI_API_KEY"
     assert "no variable" in startup_report.secrets({"MODEL": "production"}).value
 
 
-def test_root_should_not_run_a_server() -> None:
+def test_a_server_of_root_gets_a_warning() -> None:
     assert "root" in (startup_report.user(0).warning or "")
     assert startup_report.user(65534).warning is None
     assert startup_report.user(2**31 - 7).value.startswith(f"{2**31 - 7} (")
 
 
 @pytest.mark.parametrize(("limit", "warns"), [(4095, True), (4096, False)])
-def test_few_open_files(limit: int, warns: bool) -> None:
+def test_a_low_open_file_limit_gets_a_warning(limit: int, warns: bool) -> None:
     found = startup_report.descriptors(OpenFiles(limit, 1000))
     assert (found.warning is not None) == warns
 
@@ -93,19 +93,19 @@ def test_few_open_files(limit: int, warns: bool) -> None:
     ("state", "policy", "warns"),
     [
         (OWN_NETWORK, "task", False),
-        (NetworkState("refused", "slirp4netns is not installed"), "task", True),
+        (NetworkState("unavailable", "slirp4netns is not installed"), "task", True),
         (NetworkState("host", "slirp4netns is not installed"), "always", True),
-        (NetworkState("refused", "slirp4netns is not installed"), "never", False),
+        (NetworkState("unavailable", "slirp4netns is not installed"), "never", False),
     ],
 )
-def test_a_network_that_tasks_cannot_have(
+def test_a_network_that_is_not_available_gets_a_warning(
     tmp_path: Path, state: NetworkState, policy: str, warns: bool
 ) -> None:
     settings = settings_of(tmp_path, shared=True, sandbox_network=policy)
     assert (startup_report.network(settings, ISOLATED, state).warning is not None) == warns
 
 
-def test_a_proxy_on_this_host_should_be_trusted(tmp_path: Path) -> None:
+def test_a_proxy_on_this_host_that_is_not_trusted_gets_a_warning(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, shared=False, public_url="https://beray.example")
     assert settings.shared
     found = startup_report.proxy(settings, "http://127.0.0.1:8000")
@@ -125,18 +125,20 @@ def test_problems_of_the_data_directory(tmp_path: Path) -> None:
         assert "not a directory" in (startup_report.data_directory(path, 0).warning or "")
 
 
-def test_the_text_fits_a_terminal_and_acts_on_none() -> None:
+def test_the_text_fits_a_terminal_and_has_no_control_characters() -> None:
     long = Finding("data directory", "/a\x1b[2J/" + "word " * 40, "change " * 30)
-    lines = startup_report.as_text(Report("BeRay", (long, Finding("mail", "none")))).splitlines()
+    lines = startup_report.as_text(
+        StartupReport("BeRay", (long, Finding("mail", "none")))
+    ).splitlines()
     assert all(len(line) <= 80 and line.isprintable() for line in lines)
     assert [line[18:].startswith(" ") for line in lines[1:-1]] == [False] * (len(lines) - 2)
     assert lines[-1] == "1 property should be changed (!)."
-    good = Report("BeRay", (Finding("mail", "none"),))
+    good = StartupReport("BeRay", (Finding("mail", "none"),))
     assert startup_report.as_text(good).endswith("Nothing needs to be changed.")
 
 
-def block(log: str) -> list[str]:
-    """The lines of the report in a server's log, which must have exactly one."""
+def report_lines(log: str) -> list[str]:
+    """Return the lines of the only report in a server's log."""
     assert log.count("BeRay 0.") == 1, log
     lines = log[log.index("BeRay 0.") :].splitlines()
     end = next(n for n, line in enumerate(lines) if "to be changed" in line or "(!)." in line)
@@ -151,14 +153,14 @@ def test_a_server_reports_once_when_it_starts(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         until(lambda: '"serving"' in server.log.read_text())
         until(lambda: "hanged" in server.log.read_text())
-        lines = block(server.log.read_text())
+        lines = report_lines(server.log.read_text())
         assert f"personal server on {server.url}" in lines[0]
         assert names_in(lines) == NAMES
 
 
-def test_the_embedded_server_reports_into_its_log(own_home: Path) -> None:
+def test_the_embedded_server_writes_the_report_to_its_log(own_home: Path) -> None:
     local_server.ensure()
-    lines = block((own_home / "beray/server/server.log").read_text())
+    lines = report_lines((own_home / "beray/server/server.log").read_text())
     assert "personal server" in lines[0] and names_in(lines) == NAMES
 
 
@@ -169,11 +171,11 @@ def check(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def contents(folder: Path) -> dict[str, str]:
+def contents(directory: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): f"{path.lstat().st_mode} "
+        str(path.relative_to(directory)): f"{path.lstat().st_mode} "
         + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "")
-        for path in folder.rglob("*")
+        for path in directory.rglob("*")
     }
 
 
@@ -189,12 +191,12 @@ def test_a_check_beside_a_running_server_changes_nothing(tmp_path: Path) -> None
         assert server.sign_up().list_tasks() == []
 
 
-def test_a_check_makes_no_data_directory(tmp_path: Path) -> None:
+def test_a_check_does_not_create_the_data_directory(tmp_path: Path) -> None:
     check("--data-dir", str(tmp_path / "new/data"), "--port", str(free_port()))
     assert not (tmp_path / "new").exists()
 
 
-def test_the_status_of_a_check(tmp_path: Path) -> None:
+def test_the_exit_status_of_a_check(tmp_path: Path) -> None:
     options = ("--data-dir", str(tmp_path / "data"))
     bad = check(*options, "--host", "0.0.0.0")
     assert bad.returncode == 1
@@ -208,7 +210,7 @@ def test_the_status_of_a_check(tmp_path: Path) -> None:
     assert good.returncode == (1 if changes else 0), good.stdout
 
 
-def test_a_check_names_what_keeps_a_server_from_starting(tmp_path: Path) -> None:
+def test_a_check_reports_why_a_server_cannot_start(tmp_path: Path) -> None:
     found = check("--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0", PATH=str(tmp_path))
     assert found.returncode == 1
     assert "does not start" in found.stdout

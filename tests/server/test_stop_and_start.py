@@ -91,7 +91,7 @@ def test_the_word_of_a_dead_server_goes_before_anything_else(
         assert not announcement.exists()
         raise lifecycle.CannotServe("seen")
 
-    monkeypatch.setattr(lifecycle, "_listening", listening)
+    monkeypatch.setattr(lifecycle, "_listen", listening)
     monkeypatch.setattr(logging_setup, "configure", lambda: None)
     umask = os.umask(0o022)
     try:
@@ -168,8 +168,8 @@ def test_the_public_url_is_one(tmp_path: Path, url: str) -> None:
         ({"BERAY_S3_ACCESS_KEY_ID": "id"}, "s3_secret_access_key"),
         ({"BERAY_S3_SECRET_ACCESS_KEY": "hush"}, "s3_access_key_id"),
         ({"BERAY_S3_ENDPOINT": "s3.example"}, "BERAY_S3_ENDPOINT"),
-        ({"BERAY_PREFAB_AUTHORS": "a@x.org;b@x.org"}, "commas"),
-        ({"BERAY_PREFAB_AUTHORS": "nobody"}, "commas"),
+        ({"BERAY_PREFAB_AUTHORS": "a@x.org;b@x.org"}, "comma-separated"),
+        ({"BERAY_PREFAB_AUTHORS": "nobody"}, "comma-separated"),
         ({"BERAY_S3_ENDPOINT": "http://id:hush@s3.example"}, "BERAY_S3_ENDPOINT"),
         ({"BERAY_GATEWAY_OBJECT_BYTES": "0"}, "BERAY_GATEWAY_OBJECT_BYTES"),
         ({"BERAY_DAILY_PREFAB_CALLS": "-1"}, "BERAY_DAILY_PREFAB_CALLS"),
@@ -238,7 +238,7 @@ def test_a_task_whose_creation_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 def test_the_log_on_a_terminal_shows_no_control_characters() -> None:
     event: Any = {"event": "a\x1b]0;b\x07", "path": "c\u202ed", "exception": "e\x1b[2Jf\x9b"}
-    for render in logging_setup.rendering(for_people=True):
+    for render in logging_setup.renderers(for_terminal=True):
         event = render(None, "info", event)
     shown = str(event)
     for colour in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[35m", "\x1b[36m"):

@@ -129,15 +129,15 @@ def too_many_queued(full: QueueFull) -> HTTPException:
 
 
 def is_admitted_by_address(app: Services, connection: HTTPConnection) -> bool:
-    """Return True if the address of a client may stand for a credential, where it is listed.
+    """Return True if the address of a client can replace a credential, provided it is listed.
 
-    The address never does so for a process of a task. With a network namespace of its own, it
-    reaches this server as this host only: through a proxy elsewhere, or through a relay to this
-    port that the operator has listed. On the host's network it has the addresses of this host,
-    and can be taken for a trusted proxy.
+    Addresses that processes of tasks may use are excluded. In a network namespace of its own, such
+    a process reaches this server only with an address of this host: through a proxy elsewhere, or
+    through a relay to this port that the operator has allowed. On the host's network it has the
+    addresses of this host, and can impersonate a trusted proxy.
 
-    It never does so for a page in a browser either, which sends an ``Origin``: any page could
-    make requests with the address of its reader.
+    Requests of web pages, which contain an ``Origin``, are also excluded: any page could send
+    requests from the address of its user.
     """
     address = connection.client.host if connection.client else ""
     if not address or "Origin" in connection.headers:
@@ -148,5 +148,5 @@ def is_admitted_by_address(app: Services, connection: HTTPConnection) -> bool:
         return not settings.trusted_proxies and not own
     forwarded = bool(settings.trusted_proxies) and "X-Forwarded-For" in connection.headers
     port = (connection.scope.get("server") or ("", None))[1]
-    relayed = any(one.port == port for one in settings.network_destinations())
+    relayed = any(destination.port == port for destination in settings.network_destinations())
     return not (own and (forwarded or relayed))

@@ -1,8 +1,8 @@
-"""Health and readiness, for process supervisors and load balancers.
+"""Health and readiness endpoints, for process supervisors and load balancers.
 
-``/healthz`` reports that the process works: its event loop answers, and the thread of the event
-log reacts. If that fails, a restart may help. ``/readyz`` reports that requests can be served now:
-the database can be read and written, there is space on the disk, and commands get their sandbox.
+``/healthz`` reports that the process works: its event loop and the thread of the event log
+respond. If that fails, a restart may help. ``/readyz`` reports that requests can be served now:
+the database can be read and written, the disk has free space, and the sandbox works.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from beray.server.api.dependencies import AppServices
 from beray.version import __version__
 
 EVENT_LOG_SECONDS: Final = 5.0
-"""Time within which the thread of the event log has to react."""
+"""Time limit for a response of the event log's thread."""
 
 router = APIRouter(tags=["server"])
 
 
 @router.get("/healthz")
 async def health(app: AppServices) -> JSONResponse:
-    """Report whether the server works, and its version. 503 with ``failing`` if it does not."""
+    """Report that the server works, and its version; 503 with ``failing`` if it does not."""
     failing = {}
     if not await app.event_log.responds(EVENT_LOG_SECONDS):
-        failing["event_log"] = f"no reaction within {EVENT_LOG_SECONDS:g} s"
-    return _answer("ok", failing)
+        failing["event_log"] = f"no response within {EVENT_LOG_SECONDS:g} s"
+    return _response("ok", failing)
 
 
 @router.get("/readyz")
 async def readiness(app: AppServices) -> JSONResponse:
-    """Report whether requests can be served now. 503 with the ``failing`` parts and reasons if not.
+    """Report that requests can be served; 503 with ``failing`` checks and reasons if not.
 
-    The parts are ``database``, ``disk`` and ``sandbox``. A result is used for one second.
+    The checks are ``database``, ``disk`` and ``sandbox``. A result is reused for one second.
     """
-    return _answer("ready", await app.readiness.failing())
+    return _response("ready", await app.readiness.failing())
 
 
-def _answer(status: str, failing: dict[str, str]) -> JSONResponse:
+def _response(status: str, failing: dict[str, str]) -> JSONResponse:
     if not failing:
         return JSONResponse({"status": status, "version": __version__})
     content = {"status": "failing", "version": __version__, "failing": failing}

@@ -1,4 +1,4 @@
-"""ASGI middleware around every request: its id, its limits, crashes, and whether any is open."""
+"""ASGI middleware for all requests: request ids, body limits, crash handling and activity."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from beray.server.storage.shortage import is_shortage, refusal
 from beray.server.storage.store import KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
-"""Of the calls of the BeRay API; those of the gateway stand beside it."""
+"""Path prefix of the BeRay API. The paths of the gateway do not have it."""
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""Limit of the body of an authenticated request. Uploads of files, which are never held in
-memory, have none."""
+"""Limit of the body of an authenticated request. It does not apply to uploads of files, which are
+not held in memory."""
 ANONYMOUS_BODY_BYTES: Final = 64 * 1024
-"""Limit of the body of a request whose sender is not known, or not known yet."""
+"""Limit of the body of a request that is not authenticated, or not authenticated yet."""
 _UPLOADS: Final = re.compile(
     f"PUT {API_PREFIX}/tasks/[0-9]+/files/content"
     "|PUT /internal/objects/.*|POST /internal/files/upload(_temp)?",
@@ -40,23 +40,25 @@ log = structlog.get_logger("beray.http")
 
 STOPPING: Final = "The server is stopping; the request was not completed. Send it again."
 STOPPING_SECONDS: Final = 5
+"""Value of ``Retry-After`` while the server is stopping."""
 
 
 class _BodyTooLarge(Exception):
     pass
 
 
-class Envelope:
-    """ASGI middleware that gives each response an id, limits bodies and answers crashes with 500.
+class RequestContextMiddleware:
+    """ASGI middleware that adds request ids, limits bodies and converts crashes to 500.
 
-    The limit of a body is checked when the application first reads it, so that a refusal that
-    needs no body comes before any of it is read.
+    The limit of a body is checked when the application first reads it, so that a rejection that
+    does not depend on the body is sent before any of it is read.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection, as ASGI specifies."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -68,7 +70,7 @@ class Envelope:
         declared = declared_size(Headers(scope=scope))
         upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
-        async def named(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -77,92 +79,100 @@ class Envelope:
                 if scope["path"].startswith(f"{API_PREFIX}/"):
                     headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
                 if "location" in headers:
-                    headers["location"] = _on_this_host(headers["location"])
+                    headers["location"] = _without_host(headers["location"])
             await send(message)
 
-        async def answer(message: Message) -> None:
-            # What the routes make of a body that was cut here is not the reason.
+        async def send_unless_exceeded(message: Message) -> None:
+            # A response of the routes to a truncated body would not contain the real reason.
             if started or exceeded is None:
-                await named(message)
+                await send_with_headers(message)
 
-        def require_fit(size: int) -> None:
+        def check_size(size: int) -> None:
             nonlocal exceeded
-            most = MAX_BODY_BYTES if state.authenticated else ANONYMOUS_BODY_BYTES
-            if size > most and not (upload and state.authenticated):
-                exceeded = most
+            limit = MAX_BODY_BYTES if state.authenticated else ANONYMOUS_BODY_BYTES
+            if size > limit and not (upload and state.authenticated):
+                exceeded = limit
                 raise _BodyTooLarge
 
-        async def bounded() -> Message:
+        async def receive_limited() -> Message:
             nonlocal received
             if not started:
-                require_fit(declared)
+                check_size(declared)
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                require_fit(received)
+                check_size(received)
             return message
 
         async def fail(status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-            await JSONResponse({"detail": detail}, status, headers)(scope, receive, named)
+            response = JSONResponse({"detail": detail}, status, headers)
+            await response(scope, receive, send_with_headers)
 
         try:
             with suppress(_BodyTooLarge):
-                await self._app(scope, bounded, answer)
+                await self._app(scope, receive_limited, send_unless_exceeded)
             if exceeded is not None and not started:
                 await fail(413, too_large(exceeded))
         except asyncio.CancelledError:
-            # The server stops, and the time for requests under way has passed. A response that
+            # The server stops, and the time limit for open requests has passed. A response that
             # has begun ends with its connection.
             if not started:
                 await fail(503, STOPPING, {"Retry-After": str(STOPPING_SECONDS)})
         except Exception as error:
             if started:
-                # Too late for a status: the connection breaks, and is seen to.
+                # Too late for an error status; the client sees that the connection breaks.
                 raise
-            if exceeded is not None:  # in a group of exceptions
+            if exceeded is not None:  # _BodyTooLarge in an exception group
                 await fail(413, too_large(exceeded))
                 return
             if is_shortage(error):
-                log.error("a request met a shortage", request_id=request_id, error=str(error))
+                log.error(
+                    "a request failed for a shortage", request_id=request_id, error=str(error)
+                )
                 await fail(503, *refusal(error))
                 return
             log.error("a request crashed", request_id=request_id, exc_info=error)
-            await fail(500, f"The server failed; its log says why under {request_id}.")
+            await fail(500, f"The server failed; its log contains the cause for {request_id}.")
 
 
-def too_large(most: int) -> str:
-    return f"A request's body is {most} bytes at most."
+def too_large(limit: int) -> str:
+    """Return the message of the 413 for a body of more than ``limit`` bytes."""
+    return f"The request's body is too large; at most {limit} bytes are accepted."
 
 
-def _on_this_host(location: str) -> str:
-    """A redirect without its host, which was taken from the request and may be anybody's."""
+def _without_host(location: str) -> str:
+    """Return a redirect without its host, which comes from the request and is not trustworthy."""
     to = urlsplit(location)
     return urlunsplit(("", "", "/" + to.path.lstrip("/"), to.query, ""))
 
 
 class Activity:
-    """Whether anybody is here: requests under way, and when the last one ended."""
+    """Activity of clients: the number of open requests, and the end of the last one."""
 
     def __init__(self) -> None:
-        self._under_way = 0
+        self._open = 0
         self._last = time.monotonic()
 
     def quiet_seconds(self) -> float:
-        return 0.0 if self._under_way else time.monotonic() - self._last
+        """Return the seconds since the last request ended; 0 while a request is open."""
+        return 0.0 if self._open else time.monotonic() - self._last
 
     class Middleware:
+        """ASGI middleware that records requests and WebSockets in an ``Activity``."""
+
         def __init__(self, app: ASGIApp, activity: Activity) -> None:
             self._app = app
             self._activity = activity
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            """Handle one connection, as ASGI specifies."""
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
                 return
             activity = self._activity
-            activity._under_way += 1
+            activity._open += 1
             try:
                 await self._app(scope, receive, send)
             finally:
-                activity._under_way -= 1
+                activity._open -= 1
                 activity._last = time.monotonic()

@@ -1,8 +1,8 @@
-"""Requests that a personal server rejects: those that did not come straight from this machine.
+"""Middleware with which a personal server rejects requests that are not sent by this machine.
 
-A personal server lets its one user do what a shared one does not, and trusts that only programs
-of this machine reach it. A proxy in front, or a web page whose name was pointed at 127.0.0.1 (DNS
-rebinding), would let others in.
+A personal server permits its user more than a shared server, and relies on being reachable only
+from this machine. A proxy in front of it, or a web page whose host name resolves to 127.0.0.1 (DNS
+rebinding), would give access to others.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ _PORT: Final = re.compile(r":[0-9]*$")
 
 
 class PersonalMiddleware:
-    """ASGI middleware that answers such requests with 400 while the server is personal."""
+    """ASGI middleware that rejects such requests with 400 while the server is personal."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection, as ASGI specifies."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -37,28 +38,28 @@ class PersonalMiddleware:
         if detail is None:
             await self._app(scope, receive, send)
             return
-        refused = JSONResponse({"detail": detail}, 400)
+        rejection = JSONResponse({"detail": detail}, 400)
         if scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).send_denial_response(refused)
+            await WebSocket(scope, receive, send).send_denial_response(rejection)
         else:
-            await refused(scope, receive, send)
+            await rejection(scope, receive, send)
 
 
 def problem(headers: Headers) -> str | None:
-    """Return why a personal server rejects a request with these headers."""
+    """Return why a personal server rejects a request with these headers, or None."""
     for name in headers:
         if _FORWARDED.fullmatch(name):
             return (
                 "This is a personal server, and the request came through a proxy: it has the "
                 f"header {name.title()}. Set BERAY_TRUSTED_PROXIES to the proxy's address, or "
-                "BERAY_PUBLIC_URL to the server's URL, and start the server again."
+                "BERAY_PUBLIC_URL to the server's URL, and restart the server."
             )
     host = headers.get("host")
     if host is not None and not _is_local(host):
         return (
-            f"This is a personal server, and the request was sent to {host[:100]!r}: its Host has "
-            "to be localhost or a loopback address. If the server should be reached by this name, "
-            "set BERAY_PUBLIC_URL to its URL and start it again."
+            f"This is a personal server, and the Host of the request is {host[:100]!r}; it must be "
+            "localhost or a loopback address. To reach the server by this name, set "
+            "BERAY_PUBLIC_URL to its URL and restart it."
         )
     return None
 

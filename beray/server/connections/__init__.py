@@ -1,4 +1,4 @@
-"""Connections of clients: how many, how long, and the syntax of what they send.
+"""Connections of clients: their number and duration, and the syntax of their requests.
 
 ``_compat`` is the only module that uses private interfaces of uvicorn and h11.
 """

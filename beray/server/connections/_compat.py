@@ -1,9 +1,10 @@
-"""uvicorn's protocols with limits, timeouts and a strict parser.
+"""uvicorn protocols with connection limits, timeouts and a strict parser.
 
-The only module that uses private interfaces of uvicorn and h11. uvicorn has no hook for the raw
-bytes of a request's head, and h11 repairs what it could reject (bare LF, folded headers, repeated
-Content-Length). Used are: ``uvicorn.protocols.http.h11_impl.H11Protocol`` (``conn``, ``cycle``,
-``flow``, ``send_400_response``, ``on_response_complete``, ``handle_websocket_upgrade``),
+This is the only module that uses private interfaces of uvicorn and h11. uvicorn has no hook for
+the raw bytes of a request's head, and h11 accepts some invalid input (bare LF, folded headers,
+repeated Content-Length). The private interfaces are
+``uvicorn.protocols.http.h11_impl.H11Protocol`` (``conn``, ``cycle``, ``flow``,
+``send_400_response``, ``on_response_complete``, ``handle_websocket_upgrade``),
 ``uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol`` (``conn``,
 ``queue``), ``h11.Connection._receive_buffer``, and ``h11._receivebuffer.ReceiveBuffer`` with its
 methods ``maybe_extract_lines`` and ``maybe_extract_next_line``.
@@ -27,36 +28,38 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol, Request
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from beray.server.connections import request_head
-from beray.server.connections.request_head import CHUNK_HEADER_BYTES, HEAD_BYTES, Problem
+from beray.server.connections.request_head import CHUNK_HEADER_BYTES, HEAD_BYTES, RequestProblem
 from beray.server.connections.table import ConnectionTable
 
 ProtocolClass = type[asyncio.Protocol]
 
 CONNECTION: Final = "beray.connection"
-"""Name of the ASGI extension with the connection of a request, which has ``authenticated`` and
-``end``."""
+"""Name of the ASGI extension that contains the connection of a request, with the methods
+``authenticated`` and ``end``."""
 PROGRESS_BYTES: Final = 1024
-"""Bytes of a body that have to arrive within ``Timeouts.body``."""
+"""Minimum number of bytes of a body that must arrive within ``Timeouts.body``."""
 DRAIN_SECONDS: Final = 5.0
 """Time limit for reading and discarding the rest of a body after the response."""
 DRAIN_BYTES: Final = 16 * 1024 * 1024
+"""Maximum number of bytes that are read and discarded after the response."""
 GRACE_SECONDS: Final = 0.8
-"""Time for the answer to a request that was under way when its session ended."""
+"""Time limit for the response to a request that was being processed when its session ended."""
 _SAFE: Final = ("GET", "HEAD")
 LINGER_SECONDS: Final = 2.0
-"""Time that a rejected connection stays half open. Closing it while its client is still sending
-would discard the response."""
+"""Time for which a rejected connection stays half open. Closing it while its client is still
+sending would discard the response."""
 POLICY_VIOLATION: Final = 1008
+"""Status code with which a WebSocket is closed when its session ends."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Times in seconds that a connection may take.
+    """Time limits of a connection, in seconds.
 
     Attributes:
-        head: until the head of a request has arrived, counted from the opening of the connection
-            or from the end of the response before.
-        body: during which at least ``PROGRESS_BYTES`` of a body have to arrive.
+        head: Time until the head of a request has arrived, from the opening of the connection or
+            the end of the previous response.
+        body: Time in which at least ``PROGRESS_BYTES`` of a body must arrive.
     """
 
     head: float
@@ -64,9 +67,13 @@ class Timeouts:
 
 
 def protocols(table: ConnectionTable, timeouts: Timeouts) -> tuple[ProtocolClass, ProtocolClass]:
-    """Return what ``uvicorn.Config`` takes as ``http`` and ``ws``, with connections in ``table``.
+    """Return the arguments ``http`` and ``ws`` of ``uvicorn.Config``.
 
-    uvicorn only calls them.
+    They are partial functions instead of classes, since uvicorn only calls them.
+
+    Args:
+        table: Table in which the connections are registered.
+        timeouts: Time limits of the connections.
     """
     return (
         cast(ProtocolClass, partial(HttpProtocol, table=table, timeouts=timeouts)),
@@ -75,41 +82,43 @@ def protocols(table: ConnectionTable, timeouts: Timeouts) -> tuple[ProtocolClass
 
 
 class StrictReceiveBuffer(ReceiveBuffer):
-    """h11's buffer, which returns lines only if they can be read in one way."""
+    """h11 receive buffer that rejects ambiguous lines."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
-        """Return the lines of a head or of trailers; ``None`` while they are incomplete."""
+        """Return the lines of a head or of trailers, or None while they are incomplete."""
         if self._data[:2] == b"\r\n":
             self._extract(2)
             return []
         searched = max(0, self._multiple_lines_search - 3)
         end = self._data.find(b"\r\n\r\n", searched)
         stop = len(self._data) if end < 0 else end + 4
-        _require(request_head.characters_problem(self._data, searched, stop))
+        _reject(request_head.characters_problem(self._data, searched, stop))
         if stop > HEAD_BYTES:
-            _require(Problem(431, f"the request's head is longer than {HEAD_BYTES:,} bytes"))
+            message = f"the request's head is longer than {HEAD_BYTES:,} bytes"
+            _reject(RequestProblem(431, message))
         if end < 0:
             self._multiple_lines_search = stop
             return None
         lines = self._extract(stop)[:-4].split(b"\r\n")
-        _require(request_head.section_problem(lines))
+        _reject(request_head.section_problem(lines))
         return lines
 
     def maybe_extract_next_line(self) -> bytearray | None:
-        """Return the line before a chunk; ``None`` while it is incomplete."""
+        """Return the line before a chunk, or None while it is incomplete."""
         line: bytearray | None = super().maybe_extract_next_line()
         beginning = self._data[: CHUNK_HEADER_BYTES + 1] if line is None else line
-        _require(request_head.chunk_header_problem(beginning))
+        _reject(request_head.chunk_header_problem(beginning))
         return line
 
 
-def _require(problem: Problem | None) -> None:
+def _reject(problem: RequestProblem | None) -> None:
+    """Raise the exception with which h11 reports an invalid request, if there is a problem."""
     if problem is not None:
         raise h11.LocalProtocolError(problem.reason, error_status_hint=problem.status)
 
 
 class _Phase(Enum):
-    """Stage of a connection, named after the thing that it waits for."""
+    """Phase of a connection, named after the data that it waits for."""
 
     HEAD = auto()
     BODY = auto()
@@ -132,19 +141,19 @@ class HttpProtocol(H11Protocol):
         self.app = self._run
         self._phase: _Phase | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._arrived = 0
+        self._received_bytes = 0
         self._is_authenticated = False
-        self._leaving = False
+        self._is_closing = False
         self._upgraded = False
 
-    # For the application, as the extension CONNECTION
+    # Interface for the application, through the extension CONNECTION
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle = self.cycle
 
         async def send_or_close(message: Message) -> None:
-            # A client that was not told to continue may leave out the body or send it: where the
-            # next request begins is not known.
+            # A client that did not receive "100 Continue" may omit the body or send it, so that
+            # the beginning of the next request is unknown.
             if message["type"] == "http.response.start" and cycle.waiting_for_100_continue:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
@@ -153,45 +162,47 @@ class HttpProtocol(H11Protocol):
         try:
             await self._application(scope, receive, send_or_close)
         finally:
-            # uvicorn would close the connection only after the client has read what is buffered.
+            # uvicorn would close the connection only after the client has read the buffered data.
             if cycle.response_started and not cycle.response_complete:
-                self._leave(None)
+                self._close(None)
 
     def authenticated(self) -> None:
-        """Keep the connection until its request has ended, even if others need the place."""
+        """Protect the connection from being closed for another one until its request has ended."""
         self._is_authenticated = True
         self._table.set_waiting(self.transport, False)
 
     def end(self, detail: object) -> None:
-        """End the request under way, as if its client had left.
+        """End the current request, as if its client had disconnected.
+
+        If no response has begun and the request had no effect, because its body is incomplete or
+        its method is safe, a 401 is sent. Otherwise the application has ``GRACE_SECONDS`` to
+        complete the response.
 
         Args:
-            detail: sent with status 401 if no response has begun and the request had no effect:
-                its body is incomplete, or its method is safe. Otherwise it may still be answered
-                for ``GRACE_SECONDS``.
+            detail: Detail of the 401.
         """
         cycle = self.cycle
         if cycle.response_started:
-            self._leave(None)
+            self._close(None)
         elif self._phase is _Phase.BODY or cycle.scope["method"] in _SAFE:
-            self._leave(401, detail, {"WWW-Authenticate": "Bearer"})
+            self._close(401, detail, {"WWW-Authenticate": "Bearer"})
         else:
-            self.loop.call_later(GRACE_SECONDS, self._break_off, cycle)
+            self.loop.call_later(GRACE_SECONDS, self._close_incomplete, cycle)
 
-    def _break_off(self, cycle: RequestResponseCycle) -> None:
+    def _close_incomplete(self, cycle: RequestResponseCycle) -> None:
         if self.cycle is cycle and not cycle.response_complete:
-            self._leave(None)
+            self._close(None)
 
-    # Of the transport
+    # Callbacks of the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         address = self.client[0] if self.client else ""
         if self._table.admit(transport, address, transport.abort):
-            self._look()
+            self._update_phase()
             return
         detail = "The server has too many open connections; try again later."
-        self._leave(503, detail, {"Retry-After": "5"})
+        self._close(503, detail, {"Retry-After": "5"})
         transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -201,20 +212,20 @@ class HttpProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._arrived += len(data)
-        if self._leaving:
-            if self._arrived > DRAIN_BYTES:
+        self._received_bytes += len(data)
+        if self._is_closing:
+            if self._received_bytes > DRAIN_BYTES:
                 self.transport.abort()
             return
         super().data_received(data)
-        self._look()
+        self._update_phase()
 
     def pause_writing(self) -> None:
-        """Give a client that is not known, and does not read, a time limit as well."""
+        """Set a time limit for an unauthenticated client that does not read the response."""
         super().pause_writing()
         if self._phase is _Phase.RESPONSE and not self._is_authenticated:
             self._table.set_waiting(self.transport, True)
-            self._timer = self.loop.call_later(self._timeouts.body, self._leave, None)
+            self._timer = self.loop.call_later(self._timeouts.body, self._close, None)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -222,43 +233,43 @@ class HttpProtocol(H11Protocol):
             self._table.set_waiting(self.transport, False)
             self._stop_timer()
 
-    # Of uvicorn
+    # Methods of uvicorn's protocol
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._look()
+        self._update_phase()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         names = {name for name, _ in self.headers}
         if event.method != b"GET" or names & {b"content-length", b"transfer-encoding"}:
-            # The WebSocket library cannot read it, and would leave the connection open.
-            self._leave(400, "A WebSocket is opened by a GET request without a body.")
+            # The WebSocket library cannot parse such requests, and would not close the connection.
+            self._close(400, "A WebSocket must be opened with a GET request without a body.")
             return
         self._upgraded = True
         self._stop_timer()
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
-        """Reject the request that h11 could not read."""
+        """Reject a request that h11 could not parse."""
         error = sys.exc_info()[1]
         hint = getattr(error, "error_status_hint", 400)
-        # h11 has the status 431 for every line that is too long, and quotes what it cannot read.
+        # h11 uses 431 for any line that is too long, and appends the invalid data to its messages.
         status = hint if hint == 505 or (hint == 431 and self._phase is _Phase.HEAD) else 400
         reason = str(error or msg).partition(": bytearray")[0]
-        self._leave(status, f"The request is invalid: {reason}.")
+        self._close(status, f"The request is invalid: {reason}.")
 
     # Phases and their deadlines
 
-    def _look(self) -> None:
-        """Set the deadline of the phase that has begun, if one has."""
-        if self._leaving or self._upgraded:
+    def _update_phase(self) -> None:
+        """Set the deadline of the new phase, if the phase has changed."""
+        if self._is_closing or self._upgraded:
             return
         if self.transport.is_closing():
             self._limit_closing()
             return
         phase = self._current_phase()
         if phase is self._phase:
-            if phase is _Phase.DRAIN and self._arrived > DRAIN_BYTES:
+            if phase is _Phase.DRAIN and self._received_bytes > DRAIN_BYTES:
                 self.transport.abort()
             return
         self._phase = phase
@@ -275,7 +286,8 @@ class HttpProtocol(H11Protocol):
         return _Phase.DRAIN if self.cycle.response_complete else _Phase.BODY
 
     def _begin_wait(self) -> None:
-        self._arrived = 0
+        """Start the timer of the current phase."""
+        self._received_bytes = 0
         self._stop_timer()
         match self._phase:
             case _Phase.HEAD:
@@ -299,41 +311,50 @@ class HttpProtocol(H11Protocol):
             return
         if self._phase is _Phase.BODY:
             # While the application does not read, the client cannot send.
-            if self.flow.read_paused or self._arrived >= PROGRESS_BYTES:
+            if self.flow.read_paused or self._received_bytes >= PROGRESS_BYTES:
                 self._begin_wait()
             elif self.cycle.response_started:
-                self._leave(None)
+                self._close(None)
             else:
                 seconds = f"{self._timeouts.body:g}"
-                self._leave(408, f"The body did not arrive: nothing came for {seconds} seconds.")
+                self._close(
+                    408,
+                    f"The request's body is incomplete: less than {PROGRESS_BYTES} bytes arrived "
+                    f"within {seconds} seconds.",
+                )
         elif self._phase is _Phase.DRAIN:
-            self._leave(None)
+            self._close(None)
         elif self.conn.trailing_data[0]:
-            self._leave(408, f"The head did not arrive within {self._timeouts.head:g} seconds.")
+            self._close(
+                408,
+                f"The request's head did not arrive within {self._timeouts.head:g} seconds.",
+            )
         else:
-            # The end of the response before may still be on its way.
+            # Let the end of the previous response be sent first.
             self.transport.close()
             self._limit_closing()
 
-    # The end
+    # Closing
 
     def _limit_closing(self) -> None:
-        """Limit the time in which a client has to read the rest of the last response."""
+        """Limit the time in which a client can read the rest of the last response."""
         self._stop_timer()
         self._timer = self.loop.call_later(self._timeouts.body, self.transport.abort)
 
-    def _leave(
+    def _close(
         self, status: int | None, detail: object = "", headers: dict[str, str] | None = None
     ) -> None:
-        """Close the connection, after a response if none has begun.
+        """Close the connection, after an error response if no response has begun.
 
         Args:
-            status: of that response; ``None`` closes the connection at once.
+            status: Status of the response; None closes the connection immediately.
+            detail: Detail of the response.
+            headers: Further headers of the response.
         """
-        if self._leaving or self.transport.is_closing():
+        if self._is_closing or self.transport.is_closing():
             return
-        self._leaving = True
-        self._arrived = 0
+        self._is_closing = True
+        self._received_bytes = 0
         self._stop_timer()
         self._unset_keepalive_if_required()
         if self.cycle is not None and not self.cycle.response_complete:
@@ -365,7 +386,7 @@ class HttpProtocol(H11Protocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket, which a connection of ``HttpProtocol`` has become."""
+    """WebSocket connection, upgraded from a connection of ``HttpProtocol``."""
 
     def __init__(
         self, *args: Any, table: ConnectionTable, timeouts: Timeouts, **kwargs: Any
@@ -381,7 +402,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         await self._application(scope, receive, send)
 
     def authenticated(self) -> None:
-        """Keep the WebSocket, even if others need its place."""
+        """Protect the WebSocket from being closed in favour of another connection."""
         self._table.set_waiting(self.transport, False)
 
     def _on_deadline(self) -> None:

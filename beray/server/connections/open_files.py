@@ -1,7 +1,7 @@
-"""Limit of open files of the server's process, and what it allows.
+"""Open-file limit of the server's process, and the number of connections that it allows.
 
-A connection, a file being transferred, a pipe to a command and a database connection each take
-a descriptor. Without a reserve, connections would take those that running tasks need.
+A connection, a file being transferred, a pipe to a command and a database connection each use
+a descriptor. Without a reserve, connections would use the descriptors that running tasks need.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import resource
 from typing import Final, NamedTuple
 
-WANTED: Final = 65_536
+MAX_SOFT_LIMIT: Final = 65_536
+"""Soft limit that the server sets, unless the hard limit is lower."""
 RECOMMENDED: Final = 4096
+"""Limit below which the operator is advised to raise it."""
 _FALLBACK: Final = 10_240
-"""OPEN_MAX of macOS, where a higher limit may be refused although the hard limit allows it."""
+"""OPEN_MAX of macOS, which may reject a higher limit although the hard limit allows it."""
 BACKLOG: Final = 128
-"""Connections that are accepted at once, before the limit of connections is applied."""
+"""Maximum number of connections that are accepted at once, before their limit is applied."""
 _SERVER_FILES: Final = 160 + 2 * BACKLOG
-"""Database, threads, logs and a burst of connections."""
+"""Descriptors reserved for the database, threads, logs and a burst of connections."""
 _FILES_PER_RUN: Final = 16
-"""Pipes, sockets and folders of a command or a run."""
+"""Descriptors of a command or a run: pipes, sockets and directories."""
 _FILES_PER_CONNECTION: Final = 3
-"""The socket, and the folder and the file of a transfer."""
+"""Descriptors of a connection: its socket, and the directory and the file of a transfer."""
 
 _inherited: int | None = None
 
@@ -29,8 +31,8 @@ class OpenFiles(NamedTuple):
     """Open-file limit of this process.
 
     Attributes:
-        limit: of descriptors.
-        connections: how many connections it allows.
+        limit: Maximum number of descriptors.
+        connections: Number of connections that the limit allows.
     """
 
     limit: int
@@ -41,27 +43,27 @@ class OpenFiles(NamedTuple):
 
     @property
     def advice(self) -> str | None:
-        """Change that the operator should make, or ``None``."""
+        """Change that the operator should make, or None."""
         if self.limit >= RECOMMENDED:
             return None
         return (
-            f"the limit of open files is {self.limit:,} and allows {self.connections:,} "
-            f"connections; raise the hard limit to {RECOMMENDED:,} or more (LimitNOFILE= of "
-            "systemd, ulimit -Hn of a shell)"
+            f"the open-file limit is {self.limit:,} and allows {self.connections:,} connections; "
+            f"raise the hard limit to {RECOMMENDED:,} or more (systemd: LimitNOFILE=, shell: "
+            "ulimit -Hn)"
         )
 
 
 def raise_limit() -> int:
-    """Set the soft limit to the hard limit, at most ``WANTED``; return it.
+    """Set the soft limit to the hard limit, but at most to ``MAX_SOFT_LIMIT``; return it.
 
-    Processes that the server starts inherit it; ``inherited_limit`` is what they should have.
+    Processes that the server starts inherit this limit. They should restore ``inherited_limit``.
     """
     global _inherited
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _inherited is None:
         _inherited = soft
-    wanted = WANTED if hard == resource.RLIM_INFINITY else min(hard, WANTED)
-    for value in (wanted, min(wanted, _FALLBACK)):
+    limit = MAX_SOFT_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_SOFT_LIMIT)
+    for value in (limit, min(limit, _FALLBACK)):
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (value, hard))
         except (OSError, ValueError):
@@ -71,22 +73,22 @@ def raise_limit() -> int:
 
 
 def inherited_limit() -> int:
-    """Return the soft limit that this process was started with."""
+    """Return the soft limit with which this process was started."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] if _inherited is None else _inherited
 
 
 def set_limit(soft: int) -> None:
-    """Set the soft limit, as far as the hard limit allows it."""
+    """Set the soft limit, but at most to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     value = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (value, hard))
 
 
 def measured(runs: int) -> OpenFiles:
-    """Return the limit in force and the number of connections that it allows.
+    """Return the current limit and the number of connections that it allows.
 
     Args:
-        runs: how many tasks, chats and functions can run at once.
+        runs: Maximum number of tasks, chats and prefab functions that run at once.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     reserve = min(_SERVER_FILES + runs * _FILES_PER_RUN, limit // 2)

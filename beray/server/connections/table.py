@@ -1,7 +1,7 @@
-"""Limit of open connections, of all clients together and of each client address.
+"""Limits of open connections, for all clients together and for each client address.
 
-Where a limit is reached, the connection that has waited longest for a request is closed, and
-its place given to the new one. A new connection is refused only if none is waiting.
+If a limit is reached, the connection that has waited longest for a request is closed in favour of
+the new one. A new connection is rejected only if no connection is waiting.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from beray.server.http.client_address import Client
 
 @dataclass(slots=True)
 class _Entry:
+    """Open connection: the key of its group, and the function that closes it."""
+
     group: str | None
     evict: Callable[[], None]
 
@@ -27,17 +29,19 @@ class _Group:
 
 
 class ConnectionTable:
-    """Connections by their keys. Used on one event loop.
+    """Open connections by their keys. Used on one event loop.
 
     Args:
-        most: limit of all connections.
-        most_per_client: limit of the connections of one client that is not local.
-        client_at: returns the client with an address.
+        max_connections: Limit of all connections.
+        max_per_client: Limit of the connections of one client that is not local.
+        client_at: Returns the client with an address.
     """
 
-    def __init__(self, most: int, most_per_client: int, client_at: Callable[[str], Client]) -> None:
-        self.most = most
-        self.most_per_client = most_per_client
+    def __init__(
+        self, max_connections: int, max_per_client: int, client_at: Callable[[str], Client]
+    ) -> None:
+        self.max_connections = max_connections
+        self.max_per_client = max_per_client
         self._client_at = client_at
         self._entries: dict[Hashable, _Entry] = {}
         self._groups: dict[str, _Group] = {}
@@ -47,23 +51,24 @@ class ConnectionTable:
         return len(self._entries)
 
     def admit(self, key: Hashable, address: str, evict: Callable[[], None]) -> bool:
-        """Add a connection that waits for a request; return ``False`` if it is refused.
+        """Add a connection that waits for a request; return False if it is rejected.
 
         Args:
-            key: of the connection, until ``release``.
-            address: of the client, as text.
-            evict: closes the connection at once. Its place is free by then.
+            key: Key of the connection until ``release``.
+            address: Address of the client.
+            evict: Closes the connection immediately. It is called after the connection has been
+                removed from the table.
         """
         client = self._client_at(address)
         name = None if client.local else client.key
         group = self._groups.get(name) if name is not None else None
         if (
             group is not None
-            and group.count >= self.most_per_client
+            and group.count >= self.max_per_client
             and not self._evict_first(group.waiting)
         ):
             return False
-        if len(self._entries) >= self.most and not self._evict_first(self._waiting):
+        if len(self._entries) >= self.max_connections and not self._evict_first(self._waiting):
             return False
         self._entries[key] = _Entry(name, evict)
         if name is not None:
@@ -72,18 +77,24 @@ class ConnectionTable:
         return True
 
     def set_waiting(self, key: Hashable, waiting: bool) -> None:
-        """Record whether a connection waits for a request, and may be closed for another."""
+        """Set the state of a connection.
+
+        Args:
+            key: Key of the connection; unknown keys are ignored.
+            waiting: True if the connection waits for a request, and may be closed in favour of
+                another one.
+        """
         entry = self._entries.get(key)
         if entry is None:
             return
         group = self._groups[entry.group].waiting if entry.group is not None else {}
-        for places in (self._waiting, group):
-            places.pop(key, None)
+        for connections in (self._waiting, group):
+            connections.pop(key, None)
             if waiting:
-                places[key] = None
+                connections[key] = None
 
     def release(self, key: Hashable) -> None:
-        """Remove a connection. Does nothing if it has been removed already."""
+        """Remove a connection. Does nothing if it has already been removed."""
         self.set_waiting(key, False)
         entry = self._entries.pop(key, None)
         if entry is not None and entry.group is not None:
@@ -93,12 +104,13 @@ class ConnectionTable:
                 del self._groups[entry.group]
 
     def shed(self, count: int) -> None:
-        """Close up to ``count`` connections that wait for a request, the longest first."""
+        """Close up to ``count`` connections that wait for a request, longest waiting first."""
         for _ in range(count):
             if not self._evict_first(self._waiting):
                 return
 
     def _evict_first(self, waiting: dict[Hashable, None]) -> bool:
+        """Close the first of the ``waiting`` connections; return False if there are none."""
         key = next(iter(waiting), None)
         if key is None:
             return False

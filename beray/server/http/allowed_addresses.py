@@ -1,7 +1,7 @@
-"""Clients that are admitted by their address, without a credential.
+"""Authentication of clients by their address, without a credential.
 
 ``BERAY_GATEWAY_ALLOW`` admits addresses to the gateway, ``BERAY_AGENT_WS_ALLOW`` to the agent
-WebSocket, each as a fixed user. The conditions are in
+WebSocket, each as a fixed user. The same restrictions apply to both; see
 ``api.dependencies.is_admitted_by_address``.
 """
 
@@ -17,7 +17,12 @@ _EMAIL: Final = re.compile(r"[^@\s;,]+@[^@\s;,]+")
 
 
 class AddressUser(NamedTuple):
-    """The user that clients of a network are."""
+    """Account that clients of a network use.
+
+    Attributes:
+        network: Address or network of the clients.
+        email: E-mail address of the account.
+    """
 
     network: str
     email: str
@@ -27,7 +32,7 @@ def parse_users(text: str) -> list[AddressUser]:
     """Return the entries of a comma-separated list of ``NETWORK=EMAIL``.
 
     Raises:
-        ValueError: An entry has another form, or its network is invalid.
+        ValueError: An entry is not ``NETWORK=EMAIL``, or its network is invalid.
     """
     entries = []
     for item in filter(None, map(str.strip, text.split(","))):
@@ -46,5 +51,5 @@ def parse_users(text: str) -> list[AddressUser]:
 
 
 def email_of(address: str, users: list[AddressUser]) -> str | None:
-    """Return the e-mail address of the first entry that ``address`` belongs to."""
+    """Return the e-mail address of the first entry that contains ``address``, or None."""
     return next((user.email for user in users if in_networks(address, user.network)), None)

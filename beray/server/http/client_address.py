@@ -1,7 +1,7 @@
-"""Addresses of clients, as rate limits and allow-lists see them.
+"""Addresses of clients, for rate limits and allow-lists.
 
 The address is that of the connection, or the one that a proxy from ``BERAY_TRUSTED_PROXIES``
-reports in ``X-Forwarded-For``; uvicorn replaces it before the application sees the request.
+reports in ``X-Forwarded-For``. uvicorn replaces it before it calls the application.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from typing import Final, NamedTuple
 from starlette.requests import HTTPConnection
 
 IPV6_CLIENT_PREFIX: Final = 64
-"""Bits of an IPv6 address that identify a client; it chooses the other 64 itself (RFC 4291)."""
+"""Number of bits of an IPv6 address that identify a client, which chooses the other 64 bits itself
+(RFC 4291)."""
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
-_LONGEST_NAME: Final = 64
+_MAX_NAME_CHARACTERS: Final = 64
 
 
 class Client(NamedTuple):
-    """The origin of a request.
+    """Origin of a request.
 
-    ``key`` is an IPv4 address, the /64 network of an IPv6 address, or a name where the proxy
-    reports no address. ``local`` is True for loopback addresses and for a trusted proxy itself:
-    many users may share them, so limits for all requests of one address do not apply.
+    Attributes:
+        key: IPv4 address, /64 network of an IPv6 address, or a name if the proxy does not report
+            an address.
+        local: True for loopback addresses and for a trusted proxy itself. Many users may share
+            them, so that limits for all requests of one address do not apply.
     """
 
     key: str
@@ -42,7 +45,8 @@ def client_of(connection: HTTPConnection, trusted_proxies: str) -> Client:
     """Return the client of a request.
 
     Args:
-        trusted_proxies: comma-separated addresses and networks.
+        connection: The request or WebSocket.
+        trusted_proxies: Comma-separated addresses and networks.
     """
     return client_at(connection.client.host if connection.client else "", trusted_proxies)
 
@@ -51,11 +55,12 @@ def client_at(host: str, trusted_proxies: str = "") -> Client:
     """Return the client with the address ``host``.
 
     Args:
-        trusted_proxies: comma-separated addresses and networks.
+        host: IP address, or a name.
+        trusted_proxies: Comma-separated addresses and networks.
     """
-    address = _parsed(host)
+    address = _parse(host)
     if address is None:
-        return Client(host[:_LONGEST_NAME], False)
+        return Client(host[:_MAX_NAME_CHARACTERS], False)
     local = address.is_loopback or in_networks(host, trusted_proxies)
     if isinstance(address, IPv6Address):
         return Client(str(IPv6Network((address, IPV6_CLIENT_PREFIX), strict=False)), local)
@@ -64,13 +69,13 @@ def client_at(host: str, trusted_proxies: str = "") -> Client:
 
 def in_networks(address: str, networks: str) -> bool:
     """Return True if ``address`` is in one of the comma-separated ``networks``."""
-    found = _parsed(address)
+    found = _parse(address)
     return found is not None and any(found in network for network in _networks(networks))
 
 
 def is_own_address(address: str) -> bool:
     """Return True if ``address`` belongs to this host."""
-    found = _parsed(address)
+    found = _parse(address)
     if found is None or found.is_loopback:
         return found is not None
     family = socket.AF_INET6 if isinstance(found, IPv6Address) else socket.AF_INET
@@ -82,8 +87,8 @@ def is_own_address(address: str) -> bool:
     return True
 
 
-def _parsed(address: str) -> IPv4Address | IPv6Address | None:
-    """Return the address without its zone, as IPv4 if it is mapped into IPv6."""
+def _parse(address: str) -> IPv4Address | IPv6Address | None:
+    """Return the address without its zone, or None; an IPv4-mapped address is returned as IPv4."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

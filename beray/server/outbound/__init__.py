@@ -1,1 +1,1 @@
-"""Requests that the server makes to URLs its users supply: which addresses they may reach."""
+"""HTTP client and address policy for requests of the server to URLs that users supply."""

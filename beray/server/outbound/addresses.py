@@ -1,6 +1,6 @@
 """Classification of IP addresses for requests to URLs that users supply.
 
-Source of the ranges: ``address_ranges``, which sandboxed commands have in common with them.
+Source of the ranges: ``address_ranges``, which also apply to sandboxed commands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+")
 def is_public(address: Address) -> bool:
     """Return True if the address is a public unicast address.
 
-    IPv6 addresses that embed an IPv4 address are not public, whichever address they embed.
+    IPv6 addresses that embed an IPv4 address are never public.
     """
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False
@@ -30,8 +30,8 @@ def is_public(address: Address) -> bool:
 def is_own(address: Address) -> bool:
     """Return True if the address belongs to this host.
 
-    Asks the routing table: for a local destination, the kernel chooses that address as the
-    source. Connecting a UDP socket sends no packet.
+    This uses the routing table: for a local destination, the kernel selects the same address as
+    the source. Connecting a UDP socket sends no packet.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -44,7 +44,7 @@ def is_own(address: Address) -> bool:
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that ``host`` is in standard notation, else None."""
+    """Return the address if ``host`` is an IP address in standard notation; otherwise None."""
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""``BERAY_MCP_ALLOW``: destinations that users' URLs may reach beside public addresses."""
+"""Allow list ``BERAY_MCP_ALLOW``: destinations of users' URLs besides public addresses."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class AllowList:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse comma-separated entries.
+        """Return the allow list of comma-separated entries.
 
         An entry is ``host:port``, an address, a network, or an address or network with a port;
         IPv6 addresses with a port are in brackets.
 
         Raises:
-            ValueError: An entry is invalid; the message names it.
+            ValueError: An entry is invalid; the message contains it.
         """
         hosts: set[tuple[str, int]] = set()
         networks: list[tuple[IPv4Network | IPv6Network, int | None]] = []
@@ -49,9 +49,11 @@ class AllowList:
         return cls(frozenset(hosts), tuple(networks))
 
     def has_host(self, host: str, port: int) -> bool:
+        """Return True if the list contains the lower-case host name with this port."""
         return (host, port) in self.hosts
 
     def has_address(self, address: Address, port: int) -> bool:
+        """Return True if a network in the list contains the address, with this port."""
         return any(
             address in network and allowed_port in (None, port)
             for network, allowed_port in self.networks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from beray.server.settings import Settings
 
 Resolver = Callable[[str, int], Awaitable[list[str]]]
-"""Returns the addresses of a host name. Raises OSError if it has no address."""
+"""Function that returns the addresses of a host name, and raises OSError if it has none."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -29,7 +29,7 @@ _PORTS = {"http": 80, "https": 443}
 class ForbiddenDestination(Exception):
     """The policy does not permit connections to this host.
 
-    The message is the same for a name that does not resolve and for one with an address that
+    The message is the same for a name that does not resolve and for a name with an address that
     is not permitted, so that it reveals nothing about the server's network.
     """
 
@@ -45,12 +45,12 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class OutboundPolicy:
-    """Decides which addresses a URL's host stands for, and whether they may be connected to.
+    """Policy that resolves a URL's host, and decides whether its addresses are permitted.
 
     Args:
         allow: Destinations that are always permitted.
-        public: Whether public addresses are permitted.
-        internal: Whether all other addresses are permitted.
+        public: True to permit public addresses.
+        internal: True to permit all other addresses.
         resolver: Returns the addresses of a host name.
     """
 
@@ -71,8 +71,8 @@ class OutboundPolicy:
     def of(cls, settings: Settings, resolver: Resolver = resolve) -> OutboundPolicy:
         """Return the policy of a server.
 
-        With ``sandbox_network=never`` only the operator's allow list is permitted; otherwise
-        public addresses are, too, and on personal servers all addresses.
+        With ``sandbox_network=never``, only the operator's allow list is permitted. Otherwise
+        public addresses are also permitted, and on personal servers all addresses.
         """
         networked = settings.sandbox_network != "never"
         return cls(
@@ -84,6 +84,7 @@ class OutboundPolicy:
 
     @property
     def is_unrestricted(self) -> bool:
+        """True if all addresses are permitted."""
         return self._public and self._internal
 
     async def addresses(self, host: str, port: int) -> list[str]:
@@ -105,10 +106,10 @@ class OutboundPolicy:
         return [str(address) for address in found]
 
     async def check(self, url: str) -> None:
-        """Check a URL that another program connects to.
+        """Check a URL to which another program connects.
 
-        That program resolves the name again. Only its own network restrictions protect from a
-        name that has another address by then.
+        That program resolves the name again, possibly to another address. Only its own network
+        restrictions protect against that.
 
         Raises:
             ForbiddenDestination: The host is not permitted.
@@ -118,7 +119,7 @@ class OutboundPolicy:
             await self.addresses(*_host_and_port(url))
 
     def is_listed(self, url: str) -> bool:
-        """Return True if the operator's allow list has the URL's host itself.
+        """Return True if the operator's allow list contains the URL's host itself.
 
         Raises:
             ValueError: The URL has no host or an invalid port.
@@ -144,14 +145,14 @@ class OutboundPolicy:
         return self._public and is_public(address) and not is_own(address)
 
     def _forbidden(self, host: str, port: int) -> ForbiddenDestination:
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        destination = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not self._public:
             return ForbiddenDestination(
-                f"{where} is not reachable: this server permits no network "
-                "(BERAY_SANDBOX_NETWORK=never) except destinations in BERAY_MCP_ALLOW"
+                f"{destination} is not reachable: this server connects only to destinations that "
+                "its operator lists in BERAY_MCP_ALLOW (BERAY_SANDBOX_NETWORK=never)"
             )
         return ForbiddenDestination(
-            f"{where} is not reachable: this server connects to public addresses and to "
+            f"{destination} is not reachable: this server connects only to public addresses and to "
             "destinations that its operator lists in BERAY_MCP_ALLOW"
         )
 

@@ -1,4 +1,4 @@
-"""HTTP client that connects only where an ``OutboundPolicy`` permits."""
+"""HTTP client that connects only to addresses that an ``OutboundPolicy`` permits."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ def client(
 ) -> httpx2.AsyncClient:
     """Return a client for URLs that users supply.
 
-    Redirects are checked like first requests. With a policy that restricts anything, proxies of
-    the environment are not used: they would resolve and connect in the server's place.
+    Redirects are checked like first requests. Proxies of the environment are used only with an
+    unrestricted policy, because a proxy would resolve names and connect instead of this client.
 
     Args:
+        policy: Policy for the destinations.
         verify: TLS configuration; by default, the system's certificate authorities.
-        factory: Makes the client; takes the arguments of ``httpx2.AsyncClient``.
+        factory: Creates the client; takes the arguments of ``httpx2.AsyncClient``.
         options: Further arguments of ``httpx2.AsyncClient``, such as ``headers`` and ``timeout``.
     """
     context = verify or httpx2.create_ssl_context()
@@ -51,9 +52,13 @@ def client(
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Transport whose every connection goes to an address that the policy returned.
+    """Transport that connects only to addresses that the policy returned.
 
-    Host header, SNI and certificate checks use the URL's host name.
+    The Host header, SNI and certificate checks use the URL's host name.
+
+    Args:
+        policy: Policy for the destinations.
+        context: TLS configuration.
     """
 
     def __init__(self, policy: OutboundPolicy, context: ssl.SSLContext) -> None:
@@ -61,6 +66,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         self._pool = httpcore2.AsyncConnectionPool(ssl_context=context, network_backend=backend)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; return the response with a streamed body."""
         url = request.url
         with _translated():
             response = await self._pool.handle_async_request(
@@ -82,6 +88,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
+        """Close all connections."""
         await self._pool.aclose()
 
 
@@ -129,7 +136,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise httpcore2.ConnectTimeout from error
 
     async def connect_unix_socket(self, *_: object, **__: object) -> NoReturn:
-        raise httpcore2.UnsupportedProtocol("URLs of users do not lead to Unix sockets")
+        raise httpcore2.UnsupportedProtocol("URLs that users supply cannot use Unix sockets")
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
@@ -137,7 +144,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Raise httpcore2's exceptions as those of httpx2."""
+    """Convert exceptions of httpcore2 to those of httpx2."""
     try:
         yield
     except Exception as error:

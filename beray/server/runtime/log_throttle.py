@@ -1,4 +1,4 @@
-"""Limit of repeated log lines: a flood of requests must not become a flood of the log."""
+"""Limit of repeated log lines, so that a flood of requests does not flood the log."""
 
 from __future__ import annotations
 
@@ -8,93 +8,99 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-MOST_LINES: Final = 10
+MAX_LINES: Final = 10
+"""Maximum number of lines of one event in a period."""
 PERIOD_SECONDS: Final = 1.0
-_MOST_WINDOWS: Final = 1000
+_MAX_WINDOWS: Final = 1000
+"""Number of windows from which expired ones are dropped."""
 
 _Key = tuple[str, int, str]
 
 
 @dataclass(slots=True)
 class _Window:
-    """The lines of one event in one period."""
+    """Count of the lines of one event in one period."""
 
     began: float
     count: int = 0
 
 
-class Throttle(logging.Filter):
-    """Filter that passes the first ``most`` lines of an event in each period.
+class LogThrottle(logging.Filter):
+    """Filter that passes the first ``max_lines`` lines of an event in each period.
 
-    One line at the end of the period counts the others. Lines are of the same event if they have
-    the same logger, level and message, whatever values they carry: for structlog the event's
-    name, otherwise the message before its arguments are put in.
+    At the end of the period, one line reports the number of suppressed lines. Lines belong to the
+    same event if they have the same logger, level and message. The message is the event's name for
+    structlog, and otherwise the format string without its arguments.
 
     Args:
-        handler: writes the lines that count.
-        most: lines of one event in one period.
-        seconds: the length of a period.
+        handler: Handler that writes the lines with the numbers of suppressed lines.
+        max_lines: Maximum number of lines of one event in a period.
+        seconds: Length of a period.
     """
 
     def __init__(
         self,
         handler: logging.Handler,
-        most: int = MOST_LINES,
+        max_lines: int = MAX_LINES,
         seconds: float = PERIOD_SECONDS,
     ) -> None:
         super().__init__()
         self._handler = handler
-        self._most = most
+        self._max_lines = max_lines
         self._seconds = seconds
         self._windows: dict[_Key, _Window] = {}
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return True if the line is to be written."""
         if isinstance(record, _Summary):
             return True
         key = (record.name, record.levelno, _event(record))
         now = time.monotonic()
         with self._lock:
             window = self._windows.get(key)
-            if window is None or (now - window.began >= self._seconds and not self._hides(window)):
-                if len(self._windows) >= _MOST_WINDOWS:
-                    self._forget(now)
+            if window is None or (
+                now - window.began >= self._seconds and not self._suppresses(window)
+            ):
+                if len(self._windows) >= _MAX_WINDOWS:
+                    self._drop_expired(now)
                 window = self._windows[key] = _Window(now)
             window.count += 1
-            if window.count == self._most + 1 and not self._report_later(key):
-                del self._windows[key]  # count again from the next line on
-            return not self._hides(window)
+            if window.count == self._max_lines + 1 and not self._schedule_summary(key):
+                del self._windows[key]  # start a new count with the next line
+            return not self._suppresses(window)
 
-    def _report_later(self, key: _Key) -> bool:
-        timer = threading.Timer(self._seconds, self._report, [key])
+    def _schedule_summary(self, key: _Key) -> bool:
+        """Write the summary at the end of the period; return False if that is not possible."""
+        timer = threading.Timer(self._seconds, self._write_summary, [key])
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # there is no thread for it
+        except RuntimeError:  # no thread can be started
             return False
         return True
 
-    def _hides(self, window: _Window) -> bool:
-        return window.count > self._most
+    def _suppresses(self, window: _Window) -> bool:
+        return window.count > self._max_lines
 
-    def _forget(self, now: float) -> None:
-        """Drop the windows that are over and have nothing to report."""
+    def _drop_expired(self, now: float) -> None:
+        """Drop the windows that have ended without suppressed lines."""
         self._windows = {
             key: window
             for key, window in self._windows.items()
-            if self._hides(window) or now - window.began < self._seconds
+            if self._suppresses(window) or now - window.began < self._seconds
         }
 
-    def _report(self, key: _Key) -> None:
+    def _write_summary(self, key: _Key) -> None:
         with self._lock:
             window = self._windows.pop(key)
         name, level, event = key
-        text = f"{event} ({window.count - self._most:,} more of these lines were left out)"
+        text = f"{event} ({window.count - self._max_lines:,} more lines of this event suppressed)"
         self._handler.handle(_Summary(name, level, "", 0, text, None, None))
 
 
 class _Summary(logging.LogRecord):
-    """A line that counts others; it is not counted itself."""
+    """Line with the number of suppressed lines; it is not limited itself."""
 
 
 def _event(record: logging.LogRecord) -> str:

@@ -1,4 +1,4 @@
-"""The server's log: lines for people on a terminal, JSON for machines elsewhere, on stderr."""
+"""Log of the server on stderr: readable lines on a terminal, JSON otherwise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from beray.sanitize import printable
-from beray.server.runtime.log_throttle import Throttle
+from beray.server.runtime.log_throttle import LogThrottle
 
 
 def configure() -> None:
-    """Send what structlog and the standard library log to stderr."""
+    """Configure structlog and the standard library to log to stderr."""
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -32,29 +32,31 @@ def configure() -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                *rendering(for_people=sys.stderr.isatty()),
+                *renderers(for_terminal=sys.stderr.isatty()),
             ],
         )
     )
-    handler.addFilter(Throttle(handler))
+    handler.addFilter(LogThrottle(handler))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # These report every look at the schema, every request, every change of a file.
+    # These libraries log every check of the schema, every request and every change of a file.
     for name in ("alembic", "httpx", "httpx2", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # It logs URLs and parts of responses of users' servers. Failures are events of the task.
+    # This library logs URLs and parts of responses of users' servers. Its failures are events of
+    # the task.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
-def rendering(*, for_people: bool) -> list[Processor]:
-    """What makes a line of an event; either way nothing in it acts on a terminal."""
-    if not for_people:
+def renderers(*, for_terminal: bool) -> list[Processor]:
+    """Return the processors that format an event as a line without control characters."""
+    if not for_terminal:
         return [structlog.processors.JSONRenderer()]
-    # The default for exceptions shows local variables: a password may be among them.
+    # The default formatter of exceptions shows local variables, which may contain a password.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    return [_printable, plain]
+    return [_escape, plain]
 
 
-def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace control characters in the values of an event."""
     return {
         key: printable(value if isinstance(value, str) else repr(value))
         for key, value in event.items()

@@ -1,4 +1,4 @@
-"""Maintenance: what runs may end, and nothing new begins. ``SIGUSR1`` turns it on and off."""
+"""Maintenance mode: running work continues, new work is rejected. ``SIGUSR1`` toggles it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Final
 from fastapi import HTTPException
 
 RETRY_SECONDS: Final = 30
-SAID: Final = "The server is in maintenance; it takes nothing new for a while."
+"""Value of ``Retry-After`` in rejections."""
+SAID: Final = "The server is in maintenance mode and accepts no new work. Try again later."
+"""Message of rejections."""
 
 
 class Maintenance:
-    """Whether it is on."""
+    """State of the maintenance mode."""
 
     def __init__(self) -> None:
         self.on = False
 
     def require_off(self) -> None:
-        """Raises ``HTTPException``: 503, with the time after which to ask again."""
+        """Raise an error if the maintenance mode is on.
+
+        Raises:
+            HTTPException: The mode is on; 503 with ``Retry-After``.
+        """
         if self.on:
             raise HTTPException(503, SAID, {"Retry-After": str(RETRY_SECONDS)})

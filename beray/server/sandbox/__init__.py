@@ -1,5 +1,5 @@
-"""Isolation of commands: bubblewrap where it works, supervision everywhere.
+"""Isolation of commands with bubblewrap, and supervision of every command.
 
-``sandbox`` is the interface for runners and prefabs, ``bubblewrap`` builds the command line of
-bwrap, and ``launcher`` is the small program between the server and a command.
+``sandbox`` is the interface for runners and prefabs. ``bubblewrap`` builds the command line of
+bwrap. ``launcher`` is the small program between the server and a command.
 """

@@ -1,4 +1,4 @@
-"""Command line of bubblewrap: the system read-only, one writable work_dir, no private data.
+"""Command line of bubblewrap: a read-only system, one writable work_dir, no private data.
 
 Source: bwrap(1) of bubblewrap 0.8; its ``setup_newroot`` for what ``--proc`` covers.
 """
@@ -20,9 +20,11 @@ from beray.server.sandbox.network_policy import HOST_NAME
 from beray.server.workspace.ownership import set_owner
 
 INSIDE: Final = "/workspace"
-"""The work_dir as a sandboxed command sees it."""
+"""Path of the work_dir inside the sandbox."""
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Value of ``PATH`` inside the sandbox."""
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix")
+"""Directories of the host's system that every sandbox contains, read-only."""
 
 _ETC: Final = (
     "alternatives", "ca-certificates", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime",
@@ -44,12 +46,12 @@ _USERNS_RESTRICTIONS: Final = {
 }
 _BIND_OPTIONS: Final = frozenset({"--bind", "--ro-bind"})
 _FIRST_DATA: Final = 3
-"""Descriptor that the launcher gives the first of ``CommandLine.data``."""
+"""Descriptor of the first item of ``CommandLine.data``, which the launcher assigns."""
 _ORIGIN: Final = "part of the system"
 NEEDED: Final = [
     Bind(path, origin=_ORIGIN) for path in (*SYSTEM, *(f"/etc/{name}" for name in _ETC), "/bin/sh")
 ]
-"""Paths of the system that no mask may cover. Not all of them are bound: some are links."""
+"""System paths that no mask may cover. Not all of them are bound: some are symbolic links."""
 
 
 def program() -> str | None:
@@ -62,26 +64,26 @@ def program() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Arguments before the command itself, and what they read from descriptors."""
+    """Arguments before the command itself, and the data that bwrap reads from descriptors."""
 
     arguments: list[str]
     data: list[bytes]
-    """Contents of the descriptors 3, 4, … that ``arguments`` name."""
+    """Contents of the descriptors 3, 4, … that ``arguments`` refer to."""
     uid: int | None
-    """Host uid that executes it; None: the server's."""
+    """Host uid that executes the command; None: the server's."""
 
     def staged(self, directory: str) -> tuple[list[str], list[str]]:
-        """Return the arguments with other sources of bind mounts, and the original sources.
+        """Return the arguments with staged sources of bind mounts, and the original sources.
 
-        The sources become ``directory``/0, 1, …, of which the first is bwrap itself; see
+        The sources become ``directory``/0, 1, …; the first one is bwrap itself. See
         ``launcher/mounts.py``.
         """
         arguments, sources = list(self.arguments), [self.arguments[0]]
         arguments[0] = f"{directory}/0"
-        for place, argument in enumerate(arguments):
+        for index, argument in enumerate(arguments):
             if argument in _BIND_OPTIONS:
-                sources.append(arguments[place + 1])
-                arguments[place + 1] = f"{directory}/{len(sources) - 1}"
+                sources.append(arguments[index + 1])
+                arguments[index + 1] = f"{directory}/{len(sources) - 1}"
         return arguments, sources
 
 
@@ -98,21 +100,23 @@ def command_line(
 ) -> CommandLine:
     """Return the command line before the command itself.
 
-    ``/tmp`` and ``/dev/shm`` are directories of ``scratch``: what a command writes there is on
-    disk, where it is counted, and not in memory. Masks of private data are mounted last.
+    ``/tmp`` and ``/dev/shm`` are directories of ``scratch``, so that files in them use disk space,
+    which the quota counts, and not memory. Masks of private data are mounted last.
 
     Args:
-        work_dir: visible as ``INSIDE``; an empty directory in memory if None, for a probe.
-        scratch: directory of this command alone; None as for ``work_dir``.
-        network: whether the command keeps the network namespace in which bwrap is started.
-        etc: contents of files in ``/etc`` that differ from those of the host, by name.
-        binds: further paths to mount; those that do not exist are left out.
-        private: host paths that the command must not see.
-        uid: host uid that the launcher changes to; None: the server's.
-        init: whether the first process of the PID namespace is bubblewrap; otherwise the command.
+        work_dir: Directory that is mounted as ``INSIDE``; None mounts an empty directory in
+            memory, for a probe.
+        scratch: Directory of this command only; None as for ``work_dir``.
+        network: True if the command uses the network namespace in which bwrap is started.
+        etc: Contents of files in ``/etc`` that differ from those of the host, by name.
+        binds: Further paths to mount; paths that do not exist are left out.
+        private: Host paths that the command must not see.
+        uid: Host uid to which the launcher changes; None: the server's.
+        init: True if the first process of the PID namespace is bubblewrap; otherwise it is the
+            command.
 
     Raises:
-        UnmaskableLayout: a path that the command needs is private or would be masked.
+        UnmaskableLayout: A path that the command needs is private or would be masked.
     """
     binds = list(binds)
     masking.check([*NEEDED, *binds], private)
@@ -123,16 +127,16 @@ def command_line(
             option for path in ("/tmp", "/dev/shm", INSIDE) for option in ("--tmpfs", path)
         ]
     else:
-        folders = {"/tmp": scratch / "tmp", "/dev/shm": scratch / "shm"}
-        own = [_own(_made(folder, uid), inside) for inside, folder in folders.items()]
+        directories = {"/tmp": scratch / "tmp", "/dev/shm": scratch / "shm"}
+        own = [_own_bind(_create(path, uid), inside) for inside, path in directories.items()]
     present = [bind for bind in binds if os.path.exists(bind.path)]
-    # Outer directories first: otherwise they would cover the inner ones.
+    # Outer directories first, because they would cover the inner ones.
     present.sort(key=lambda bind: bind.target)
-    written = {name: content.encode() for name, content in etc.items()} | _accounts(uid)
+    etc_files = {name: content.encode() for name, content in etc.items()} | _account_files(uid)
     names = (*_ETC, *_ACCOUNTS, *(_ETC_NETWORK if network else ()))
-    mounts = [*_system(name for name in names if name not in written), *own, *present]
+    mounts = [*_system_binds(name for name in names if name not in etc_files), *own, *present]
     if work_dir is not None:
-        mounts.append(_own(str(work_dir), INSIDE))
+        mounts.append(_own_bind(str(work_dir), INSIDE))
     fixed = [*(secret.path for secret in private), *(masking.real_path(b.path) for b in present)]
     data = _Data()
     arguments = [
@@ -141,35 +145,36 @@ def command_line(
         *(["--disable-userns"] if can_disable_userns() else []),
         *([] if init else ["--as-pid-1"]),
         "--die-with-parent", "--new-session", "--cap-drop", "ALL",
-        *_ids(), "--hostname", HOST_NAME, "--proc", "/proc", *_proc(), "--dev", "/dev",
-        *_links(), *in_memory, *_seccomp(data),
-        *(option for name, content in written.items()
+        *_id_options(), "--hostname", HOST_NAME, "--proc", "/proc", *_proc_options(),
+        "--dev", "/dev", *_link_options(), *in_memory, *_seccomp_options(data),
+        *(option for name, content in etc_files.items()
           for option in ("--ro-bind-data", data.add(content), f"/etc/{name}")),
-        *(option for bind in mounts for option in _bound(bind, fixed)),
-        *(option for mask in masking.masks(mounts, private, uid) for option in _masked(mask)),
+        *(option for bind in mounts for option in _bind_options(bind, fixed)),
+        *(option for mask in masking.masks(mounts, private, uid)
+          for option in _mask_options(mask)),
         "--chdir", INSIDE, "--remount-ro", "/dev", "--remount-ro", "/", "--",
     ]  # fmt: skip
     return CommandLine(arguments, data.contents, uid)
 
 
 class _Data:
-    """Contents that bwrap reads from descriptors."""
+    """Data that bwrap reads from descriptors."""
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
 
     def add(self, content: bytes) -> str:
-        """Return the number of the descriptor that has ``content``."""
+        """Add ``content``; return the number of its descriptor."""
         self.contents.append(content)
         return str(_FIRST_DATA + len(self.contents) - 1)
 
 
 @cache
 def can_disable_userns() -> bool:
-    """Return True if bwrap can forbid further user namespaces by ``--disable-userns``.
+    """Return True if bwrap can forbid further user namespaces with ``--disable-userns``.
 
-    It writes to ``/proc/sys/user``, which containers make read-only. The seccomp filter refuses
-    such namespaces in any case.
+    This option writes to ``/proc/sys/user``, which containers make read-only. The seccomp filter
+    denies such namespaces in any case.
     """
     try:
         limit = os.statvfs("/proc/sys/user/max_user_namespaces")
@@ -178,38 +183,42 @@ def can_disable_userns() -> bool:
     bwrap = program()
     if bwrap is None or limit.f_flag & os.ST_RDONLY:
         return False
-    described = subprocess.run([bwrap, "--help"], capture_output=True, check=False)
-    return b"--disable-userns" in described.stdout + described.stderr
+    completed = subprocess.run([bwrap, "--help"], capture_output=True, check=False)
+    return b"--disable-userns" in completed.stdout + completed.stderr
 
 
 def userns_restriction(settings: Path = Path("/proc/sys")) -> str | None:
-    """Return the kernel setting that keeps unprivileged users from creating user namespaces.
+    """Return the kernel setting that prevents unprivileged users from creating user namespaces.
 
-    bwrap needs them, also where the server is root: it runs under the uid of a user.
+    bwrap needs such namespaces. This includes servers that are root, where bwrap runs under the
+    uid of a user.
+
+    Args:
+        settings: Directory of the kernel's settings.
     """
     for name, value in _USERNS_RESTRICTIONS.items():
         try:
-            found = (settings / name).read_text().strip()
+            current = (settings / name).read_text().strip()
         except OSError:
             continue
-        if found == value:
+        if current == value:
             return f"{name.replace('/', '.')}={value}"
     return None
 
 
-def _ids() -> list[str]:
-    """Keep the ids of the server where the launcher maps them to root for the network."""
+def _id_options() -> list[str]:
+    """Return options that keep the server's ids, which the launcher may have mapped to root."""
     uid, gid = os.geteuid(), os.getegid()
     return ["--uid", str(uid), "--gid", str(gid)] if uid else []
 
 
-def _seccomp(data: _Data) -> list[str]:
+def _seccomp_options(data: _Data) -> list[str]:
     filter_program = seccomp.program()
     return [] if filter_program is None else ["--seccomp", data.add(filter_program)]
 
 
-def _accounts(uid: int | None) -> dict[str, bytes]:
-    """Return ``passwd`` and ``group`` for a uid of its own: programs look up their ids."""
+def _account_files(uid: int | None) -> dict[str, bytes]:
+    """Return ``passwd`` and ``group`` with the user's uid, because programs look up their ids."""
     if uid is None:
         return {}
     passwd = f"root:x:0:0:root:/root:/bin/false\nberay:x:{uid}:{uid}:BeRay:/tmp:/bin/sh\n"
@@ -220,11 +229,11 @@ def _accounts(uid: int | None) -> dict[str, bytes]:
     }
 
 
-def _proc() -> Iterator[str]:
-    """Yield mounts over the parts of ``/proc`` that configure or describe the host.
+def _proc_options() -> Iterator[str]:
+    """Yield options that cover the parts of ``/proc`` that configure or describe the host.
 
-    bwrap leaves out those that it takes for read-only by the mode of the directory, although
-    files in them may be writable for the server's uid.
+    bwrap itself leaves out directories whose mode is read-only, although files in them may be
+    writable for the server's uid.
     """
     for path in _PROC_READ_ONLY:
         if os.path.exists(path):
@@ -233,28 +242,28 @@ def _proc() -> Iterator[str]:
         if os.path.isdir(path):
             yield from ("--tmpfs", path, "--remount-ro", path)
         elif os.path.exists(path):
-            # A device cannot be opened in a bind mount, which has the option nodev.
+            # The bind mount has the option nodev, so that the device cannot be opened.
             yield from ("--ro-bind", "/dev/null", path)
 
 
-def _own(path: str, inside: str) -> Bind:
+def _own_bind(path: str, inside: str) -> Bind:
     return Bind(path, True, inside, "the task's own directory", private=True)
 
 
-def _made(folder: Path, uid: int | None) -> str:
-    folder.mkdir(exist_ok=True)
-    set_owner(folder, uid)
-    return str(folder)
+def _create(directory: Path, uid: int | None) -> str:
+    directory.mkdir(exist_ok=True)
+    set_owner(directory, uid)
+    return str(directory)
 
 
-def _links() -> Iterator[str]:
-    """Yield options for system directories that are links: today's /bin is one to usr/bin."""
+def _link_options() -> Iterator[str]:
+    """Yield options for system directories that are symbolic links, as /bin is to usr/bin."""
     for path in SYSTEM:
         if os.path.islink(path):
             yield from ("--symlink", os.readlink(path), path)
 
 
-def _system(etc: Iterable[str]) -> Iterator[Bind]:
+def _system_binds(etc: Iterable[str]) -> Iterator[Bind]:
     """Yield the system's programs and the part of its configuration that they need."""
     for path in SYSTEM:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -264,17 +273,17 @@ def _system(etc: Iterable[str]) -> Iterator[Bind]:
             yield Bind(f"/etc/{name}", origin=_ORIGIN)
 
 
-def _bound(bind: Bind, fixed: Sequence[str]) -> Iterator[str]:
-    for one in (bind, *masking.anchors(bind, fixed)):
-        # The path that was checked: a link in it may change meanwhile.
-        source = masking.real_path(one.path)
-        yield from ("--bind" if one.writable else "--ro-bind", source, one.target)
+def _bind_options(bind: Bind, fixed: Sequence[str]) -> Iterator[str]:
+    for mounted in (bind, *masking.anchors(bind, fixed)):
+        # Use the path that was checked: a symbolic link in the original may change meanwhile.
+        source = masking.real_path(mounted.path)
+        yield from ("--bind" if mounted.writable else "--ro-bind", source, mounted.target)
 
 
-def _masked(mask: Mask) -> Iterator[str]:
-    """Yield options that put something empty in the place of private data."""
+def _mask_options(mask: Mask) -> Iterator[str]:
+    """Yield options that replace private data by something empty."""
     if mask.is_directory:
-        # Read-only: otherwise a command could fill memory that no quota counts.
+        # Read-only: otherwise a command could fill memory, which no quota counts.
         yield from ("--tmpfs", mask.inside, "--remount-ro", mask.inside)
     else:
         yield from ("--ro-bind", "/dev/null", mask.inside)

@@ -1,4 +1,4 @@
-"""Find out by probes which isolation commands get on this host."""
+"""Probes that determine how commands are isolated on this host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import structlog
 from beray.server.sandbox import bubblewrap, network_policy, probe, uids
 from beray.server.sandbox.bubblewrap import PATH, CommandLine
 from beray.server.sandbox.interpreter import interpreter_binds
-from beray.server.sandbox.launching import environment, supervised
+from beray.server.sandbox.launching import environment, run_supervised
 from beray.server.sandbox.layout import check_layout, private_paths
 from beray.server.sandbox.masking import UnmaskableLayout
 from beray.server.sandbox.network_policy import CommandNetwork, NetworkState
@@ -22,6 +22,7 @@ from beray.server.sandbox.probe import Decision, Failure
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0
+"""Time limit of one probe."""
 NOT_PERMITTED: Final = 126
 """Exit status of the launcher if this user may not create network namespaces."""
 _LIMITS: Final = {"core": 0}
@@ -30,14 +31,16 @@ log = structlog.get_logger("beray.sandbox")
 
 
 def own_uids(settings: Settings) -> uids.UidRange | None:
-    """Return the host uids of sandboxed commands; None if they have the server's uid."""
+    """Return the host uids of sandboxed commands, or None if they have the server's uid."""
     return uids.parse(settings.sandbox_uids) if os.geteuid() == 0 else None
 
 
 async def decide(settings: Settings) -> Decision:
-    """Return which sandbox this server would use. Nothing is changed on disk."""
+    """Return the sandbox that this server would use. Nothing is changed on disk."""
     if settings.sandbox == "none":
-        return Decision("none", "BERAY_SANDBOX=none turns it off. Unset it to isolate commands.")
+        return Decision(
+            "none", "BERAY_SANDBOX=none turns the sandbox off. Unset it to isolate commands."
+        )
     failure = probe.not_installed() or _failure_of_uids(settings)
     if failure is None:
         try:
@@ -45,19 +48,19 @@ async def decide(settings: Settings) -> Decision:
             failure = await _failure(settings)
         except UnmaskableLayout as error:
             return Decision(None, str(error))
-        except OSError as error:  # of the kernel's mount table, or without free descriptors
+        except OSError as error:  # the mount table is unreadable, or no descriptor is free
             failure = Failure(f"bubblewrap could not be tested: {error.strerror}")
     return probe.decide(settings, failure)
 
 
 async def find_network(settings: Settings, *, sandboxed: bool) -> NetworkState:
-    """Return the network of commands, after a probe of a network namespace where they have one."""
-    found = network_policy.find(
+    """Return the network of commands; a network namespace is probed before it is used."""
+    state = network_policy.find_state(
         sandboxed=sandboxed, shared=settings.shared, allow=settings.network_destinations()
     )
-    if found.mode != "own":
-        return found
-    async with supervised(
+    if state.mode != "own":
+        return state
+    async with run_supervised(
         ["/bin/sh", "-c", ":"], cwd=Path("/"), environ=environment("/tmp"), stdin=DEVNULL,
         stderr=PIPE, limits=_LIMITS, network=CommandNetwork("own", public=True),
     ) as command:  # fmt: skip
@@ -67,15 +70,15 @@ async def find_network(settings: Settings, *, sandboxed: bool) -> NetworkState:
         return network_policy.not_permitted(problem, settings.shared)
     if command.process.returncode:
         log.error("a command with a network could not be started", problem=problem)
-    return found
+    return state
 
 
 async def problem_of_commands(settings: Settings) -> str | None:
-    """Run one command in the plain sandbox; return why it does not work, or None."""
-    box = bubblewrap.command_line(
+    """Run a command in the basic sandbox; return the reason why it fails, or None."""
+    sandbox = bubblewrap.command_line(
         None, None, network=False, etc={}, private=private_paths(settings), uid=_probe_uid(settings)
     )
-    failure = await _probe(box)
+    failure = await _probe(sandbox)
     return None if failure is None else failure.reason
 
 
@@ -87,14 +90,18 @@ def _probe_uid(settings: Settings) -> int | None:
 def _failure_of_uids(settings: Settings) -> Failure | None:
     range_ = own_uids(settings)
     problem = None if range_ is None else range_.unmapped()
-    return None if problem is None else Failure(problem, f"Set {uids.SETTING} to another range")
+    if problem is None:
+        return None
+    return Failure(problem, f"Set {uids.SETTING} to a range within them")
 
 
 async def _failure(settings: Settings) -> Failure | None:
-    """Run a command in each kind of sandbox, repeatedly if needed; None if that works.
+    """Return why a command cannot run in every kind of sandbox, or None if it can.
+
+    A failure that may be temporary is probed again.
 
     Raises:
-        UnmaskableLayout: private data cannot be hidden from commands.
+        UnmaskableLayout: Private data cannot be hidden from commands.
     """
     failure = await _first_failure(settings)
     for attempt in range(1, probe.ATTEMPTS):
@@ -108,7 +115,9 @@ async def _failure(settings: Settings) -> Failure | None:
 async def _first_failure(settings: Settings) -> Failure | None:
     private = private_paths(settings)
     uid = _probe_uid(settings)
-    boxes = [bubblewrap.command_line(None, None, network=False, etc={}, private=private, uid=uid)]
+    sandboxes = [
+        bubblewrap.command_line(None, None, network=False, etc={}, private=private, uid=uid)
+    ]
     for binds in (settings.agent_binds(), interpreter_binds()):
         plain = bubblewrap.command_line(None, None, network=False, etc={}, binds=binds, uid=uid)
         masked = bubblewrap.command_line(
@@ -116,21 +125,21 @@ async def _first_failure(settings: Settings) -> Failure | None:
         )
         # Without masks of its own, this sandbox works if the first one does.
         if masked != plain:
-            boxes.append(masked)
-    for box in boxes:
-        failure = await _probe(box)
+            sandboxes.append(masked)
+    for sandbox in sandboxes:
+        failure = await _probe(sandbox)
         if failure is not None:
             return failure
     return None
 
 
-async def _probe(box: CommandLine) -> Failure | None:
-    """Run one command that needs no disk; None if it works."""
+async def _probe(sandbox: CommandLine) -> Failure | None:
+    """Run a command that needs no disk space; return its failure, or None if it works."""
     environ = environment("/tmp") | {"PATH": PATH}
     try:
-        async with supervised(
+        async with run_supervised(
             ["/bin/sh", "-c", "echo works"], cwd=Path("/"), environ=environ, stdin=DEVNULL,
-            stderr=STDOUT, limits=_LIMITS, box=box, patient=False,
+            stderr=STDOUT, limits=_LIMITS, sandbox=sandbox, wait_for_resources=False,
         ) as command:  # fmt: skip
             process = command.process
             assert process.stdout is not None
@@ -138,7 +147,7 @@ async def _probe(box: CommandLine) -> Failure | None:
                 output = await process.stdout.read()
                 status = await process.wait()
     except TimeoutError:
-        return Failure(f"bubblewrap could not be tested: no answer in {PROBE_SECONDS:g} s")
+        return Failure(f"bubblewrap could not be tested: no output within {PROBE_SECONDS:g} s")
     except OSError as error:
         return Failure(f"bubblewrap could not be tested: {error.strerror}")
     if status == 0 and output == b"works\n":
@@ -147,7 +156,7 @@ async def _probe(box: CommandLine) -> Failure | None:
     if failure.permanent and (setting := bubblewrap.userns_restriction()) is not None:
         return replace(
             failure,
-            remedy=f"{setting} restricts user namespaces, which bwrap needs: change it, or "
+            remedy=f"Change {setting}, which restricts the user namespaces that bwrap needs, or "
             "install an AppArmor profile that permits them to bwrap",
         )
     return failure

@@ -1,4 +1,4 @@
-"""The server's Python interpreter as a sandboxed program finds it."""
+"""Paths of the server's Python interpreter that sandboxed programs need."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from beray.server.sandbox import masking
 from beray.server.sandbox.bubblewrap import SYSTEM, Bind
 
 PACKAGE: Final = Path(beray.__file__).parent
+"""Directory of the package ``beray``."""
 _ORIGIN: Final = "the Python installation that runs prefabs"
 
 
 def python_paths() -> list[Bind]:
-    """Return where this Python, the packages installed for it and BeRay itself are."""
+    """Return the directories of this Python, its installed packages and BeRay itself."""
     roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     roots |= {os.path.realpath(root) for root in roots}
-    # With links on the way from one name of it to the other.
-    roots |= {os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))}
+    # The program itself may be reached through further symbolic links.
+    roots |= {str(Path(os.path.realpath(sys.executable)).parent.parent)}
     return [Bind(path, origin=_ORIGIN) for path in (*sorted(roots), str(PACKAGE))]
 
 
 def interpreter_binds() -> list[Bind]:
-    """Return those of ``python_paths`` that a sandbox does not contain as part of the system."""
+    """Return the ``python_paths`` that are not part of the system, which every sandbox contains."""
     return [
         bind
         for bind in python_paths()

@@ -1,4 +1,4 @@
-"""Start commands through the launcher, the small program that supervises each of them.
+"""Start of commands through the launcher, the small program that supervises each of them.
 
 The server holds one end of a socket. When it closes that end, or dies, the launcher ends the whole
 process tree of the command.
@@ -30,38 +30,49 @@ from beray.server.storage.shortage import patiently
 from beray.server.workspace.disk_usage import USAGE_FILE
 
 SWEEP_SECONDS: Final = 10.0
+"""Time limit for the launcher to end all processes of a command."""
 REPORT_SECONDS: Final = 1.0
+"""Time limit for the launcher's last message after it has ended."""
 ARGUMENT_BYTES: Final = 128 * 1024
-"""Limit of one argument, with its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
+"""Limit of one argument, including its final NUL: MAX_ARG_STRLEN of execve(2) on Linux."""
 _LAUNCHER: Final = Path(__file__).with_name("launcher")
 _STAGING: Final = ("/mnt", "/media", "/srv", "/run", "/sys")
-"""Directories that every user may enter, and that no sandbox contains. One of them becomes the
-place of a command's bind sources, in a mount namespace of its own."""
+"""Directories that every user may enter, and that no sandbox contains. The sources of a command's
+binds are staged in the first one that exists, in a separate mount namespace."""
 
 log = structlog.get_logger("beray.sandbox")
 
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """A command under the supervision of its launcher."""
+    """Command under the supervision of its launcher.
+
+    Attributes:
+        process: Process of the launcher, with the streams and the exit status of the command.
+        control: The server's end of the control socket.
+    """
 
     process: Process
     control: socket.socket
 
     async def exceeded_limit(self) -> str | None:
-        """Wait for the end of the command; return the limit that ended it, or None."""
+        """Wait until the command ends; return the limit that ended it, or None."""
         problem = (await self._last_message()).get("problem")
         return None if problem is None else str(problem)
 
     async def left_running(self) -> list[str]:
-        """Wait for the end of the command; return the names of processes that it left running.
+        """Wait until the command ends; return the names of processes that it left running.
 
-        They have ended, too. Only of commands that were started with ``observed``.
+        These processes have been killed. The list is empty unless the command was started with
+        ``report_leftovers``.
         """
         return [str(name) for name in (await self._last_message()).get("left", [])]
 
     async def _last_message(self) -> dict[str, Any]:
-        """Return what the launcher sends on the control socket, which the command does not have."""
+        """Return the launcher's last message on the control socket.
+
+        The command cannot forge it, because it has no access to the socket.
+        """
         await self.process.wait()
         loop = asyncio.get_running_loop()
         message = b""
@@ -73,7 +84,7 @@ class Supervised:
 
 
 @asynccontextmanager
-async def supervised(
+async def run_supervised(
     command: Sequence[str],
     *,
     cwd: Path,
@@ -82,45 +93,49 @@ async def supervised(
     stderr: int,
     limits: Mapping[str, int],
     scratch: str | None = None,
-    box: CommandLine | None = None,
+    sandbox: CommandLine | None = None,
     network: CommandNetwork = NO_NETWORK,
-    patient: bool = True,
-    observed: bool = False,
+    wait_for_resources: bool = True,
+    report_leftovers: bool = False,
 ) -> AsyncIterator[Supervised]:
-    """Run ``command`` with a pipe for its output; at the end, its process tree is gone.
+    """Run ``command`` with a pipe for its output; on leaving, its process tree has ended.
 
     Args:
-        stdin, stderr: as ``asyncio.create_subprocess_exec`` takes them.
-        limits: as the launcher takes them.
-        scratch: directory of this command, for the report of its usage.
-        box: sandbox around the command.
-        network: network namespace and relays of the command.
-        patient: whether to wait for the end of a shortage of descriptors, processes or memory.
-        observed: whether ``Supervised.left_running`` is wanted. In a sandbox ``box`` has to have
-            no init of its own, and ``stdin`` is not used.
+        command: Program and arguments.
+        cwd: Working directory of the launcher.
+        environ: Environment variables of the launcher and the command.
+        stdin: As for ``asyncio.create_subprocess_exec``.
+        stderr: As for ``asyncio.create_subprocess_exec``.
+        limits: Limits for the launcher; see its documentation.
+        scratch: Directory of this command, for the report of its usage.
+        sandbox: Command line of the sandbox; None runs the command without one.
+        network: Network namespace and relays of the command.
+        wait_for_resources: True to wait until a shortage of descriptors, processes or memory ends.
+        report_leftovers: True to enable ``Supervised.left_running``. Then ``sandbox`` must have no
+            init process of its own, and in a sandbox ``stdin`` is not used.
 
     Raises:
-        OSError: E2BIG, an argument is too long; or the launcher cannot be started.
+        OSError: An argument is too long (E2BIG), or the launcher cannot be started.
     """
     if any(len(os.fsencode(argument)) >= ARGUMENT_BYTES for argument in command):
-        # The launcher would find this out too late for a caller to use standard input.
+        # The launcher would fail too late for the caller to pass the data by standard input.
         raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
-    spec = _spec(command, box) | {"limits": limits, "cgroup": cgroup.commands_folder()}
-    if observed:
-        spec["leftovers"] = "descendants" if box is None else "init"
+    spec = _spec(command, sandbox) | {"limits": limits, "cgroup": cgroup.commands_directory()}
+    if report_leftovers:
+        spec["leftovers"] = "descendants" if sandbox is None else "init"
     if scratch is not None:
-        spec["report"] = os.path.join(scratch, USAGE_FILE)
-    connecting = network.launcher_spec()
-    if connecting is not None:
-        spec["network"] = connecting
-    launch = partial(_launched, cwd=cwd, env=dict(environ), stdin=stdin, stdout=PIPE, stderr=stderr)
-    process, control = await (patiently(launch) if patient else launch())
+        spec["report"] = str(Path(scratch) / USAGE_FILE)
+    network_spec = network.launcher_spec()
+    if network_spec is not None:
+        spec["network"] = network_spec
+    launch = partial(_launch, cwd=cwd, env=dict(environ), stdin=stdin, stdout=PIPE, stderr=stderr)
+    process, control = await (patiently(launch) if wait_for_resources else launch())
     try:
         await _send_spec(control, spec)
-        if connecting is None:
+        if network_spec is None:
             yield Supervised(process, control)
         else:
-            async with relay.of_command(control, network):
+            async with relay.relay_command(control, network):
                 yield Supervised(process, control)
     finally:
         control.close()
@@ -128,7 +143,11 @@ async def supervised(
 
 
 def environment(home: str) -> dict[str, str]:
-    """Return the variables of a command; nothing of the server's, which may hold secrets."""
+    """Return the variables of a command. The server's variables are left out as possible secrets.
+
+    Args:
+        home: Home directory, and directory of temporary files.
+    """
     return {
         "PATH": os.environ.get("PATH", PATH),
         "HOME": home,
@@ -138,42 +157,45 @@ def environment(home: str) -> dict[str, str]:
     }
 
 
-def _spec(command: Sequence[str], box: CommandLine | None) -> dict[str, object]:
+def _spec(command: Sequence[str], sandbox: CommandLine | None) -> dict[str, object]:
     """Return the part of the launcher's message that describes the command and its sandbox."""
-    if box is None:
+    if sandbox is None:
         return {"command": list(command)}
-    data = [content.decode("latin-1") for content in box.data]
-    if box.uid is None:
-        return {"command": [*box.arguments, *command], "data": data}
-    directory = next(path for path in _STAGING if os.path.isdir(path))
-    arguments, sources = box.staged(directory)
-    user = {"uid": box.uid, "directory": directory, "sources": sources}
+    data = [content.decode("latin-1") for content in sandbox.data]
+    if sandbox.uid is None:
+        return {"command": [*sandbox.arguments, *command], "data": data}
+    directory = next(path for path in _STAGING if Path(path).is_dir())
+    arguments, sources = sandbox.staged(directory)
+    user = {"uid": sandbox.uid, "directory": directory, "sources": sources}
     return {"command": [*arguments, *command], "data": data, "user": user}
 
 
-async def _launched(**options: Any) -> tuple[Process, socket.socket]:
+async def _launch(**options: Any) -> tuple[Process, socket.socket]:
     """Start the launcher; return it with the server's end of its control socket.
 
     Args:
-        options: of ``asyncio.create_subprocess_exec``.
+        options: Keyword arguments of ``asyncio.create_subprocess_exec``.
     """
-    theirs, ours = socket.socketpair()
+    launcher_end, server_end = socket.socketpair()
     try:
-        ours.setblocking(False)
+        server_end.setblocking(False)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_LAUNCHER), str(theirs.fileno()),
-            start_new_session=True, pass_fds=[theirs.fileno()], **options,
+            sys.executable, "-I", "-S", str(_LAUNCHER), str(launcher_end.fileno()),
+            start_new_session=True, pass_fds=[launcher_end.fileno()], **options,
         )  # fmt: skip
     except BaseException:
-        ours.close()
+        server_end.close()
         raise
     finally:
-        theirs.close()
-    return process, ours
+        launcher_end.close()
+    return process, server_end
 
 
 async def _send_spec(control: socket.socket, spec: Mapping[str, object]) -> None:
-    """Send the launcher its message; a launcher that has already ended is found by its status."""
+    """Send the launcher its message.
+
+    A launcher that has already ended is ignored here; its exit status is checked later.
+    """
     # json escapes lone surrogates, so undecodable bytes of a path survive.
     data = json.dumps(spec).encode()
     with suppress(BrokenPipeError, ConnectionResetError):
@@ -181,10 +203,10 @@ async def _send_spec(control: socket.socket, spec: Mapping[str, object]) -> None
 
 
 async def _end(process: Process) -> None:
-    """Wait until the supervisor has swept."""
+    """Wait until the launcher has ended all processes of the command; kill it if it does not."""
     waiting = asyncio.ensure_future(process.communicate())
     done, _ = await asyncio.wait([waiting], timeout=SWEEP_SECONDS)
     if not done:
-        log.error("a command's processes could not be swept in time", pid=process.pid)
+        log.error("the processes of a command could not be ended in time", pid=process.pid)
         process.kill()
         await waiting

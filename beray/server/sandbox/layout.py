@@ -1,4 +1,4 @@
-"""Paths of the host that sandboxed commands must not see, and whether they can be hidden."""
+"""Paths of the host that sandboxed commands must not see, and the check that they can be hidden."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def check_layout(settings: Settings) -> None:
     """Reject settings with which private data would be visible to sandboxed commands.
 
     Raises:
-        UnmaskableLayout: the message names the path, the reason and the next step.
+        UnmaskableLayout: Private data cannot be hidden; the message names the path, the reason and
+            the next step.
     """
     if settings.sandbox == "none" or probe.not_installed() is not None:
         return
@@ -25,15 +26,15 @@ def check_layout(settings: Settings) -> None:
 
 
 def private_paths(settings: Settings) -> list[PrivatePath]:
-    """Return the paths that no command may see, apart from its own directories.
+    """Return the paths that no command may see, except for its own directories.
 
-    These are the data directory, and the user's own directory with sign-ins and the data of
-    other servers. If commands need something from the latter, only the data directories in it
+    These are the data directory, and the user's BeRay directory with saved sign-ins and the data
+    of other servers. If commands need something from the latter, only the data directories in it
     are private.
     """
     try:
         user_dir = home()
-    except ConfigurationError:  # the server's user has no home
+    except ConfigurationError:  # the server's user has no home directory
         user_dir = settings.data_dir
     needed = [*bubblewrap.NEEDED, *settings.agent_binds(), *python_paths()]
     real = masking.real_path(user_dir)

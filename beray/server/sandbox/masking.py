@@ -1,9 +1,9 @@
-"""Keep private directories out of the file system that a sandboxed command sees.
+"""Masks that hide private directories from sandboxed commands.
 
-A command sees what is bound into its sandbox. A bound directory may contain private data: the
-data directory below ``/opt``, or a second mount of it below an agent's path. ``masks`` finds every
-place inside the sandbox at which private data would be visible; ``check`` rejects layouts in which
-the command needs something that lies inside the private data itself.
+A command sees the directories that are bound into its sandbox. A bound directory may contain
+private data: the data directory below ``/opt``, or a second mount of it below an agent's path.
+``masks`` finds every path inside the sandbox at which private data would be visible; ``check``
+rejects layouts in which the command needs something inside the private data itself.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _MOUNT_TABLE: Final = "/proc/self/mountinfo"
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A path of the host that is visible in the sandbox.
+    """Path of the host that is visible in the sandbox.
 
     Attributes:
-        path: the path on the host.
-        writable: whether the command may change what is below it.
-        inside: the path in the sandbox; the same as on the host unless given.
-        origin: the reason for the bind, for error messages.
-        private: the path may be part of the data directory, such as a task's own work_dir.
+        path: Path on the host.
+        writable: True if the command may change the path and its content.
+        inside: Path in the sandbox; by default, the same as on the host.
+        origin: Reason for the bind, for error messages.
+        private: True if the path may be part of the data directory, such as a task's own work_dir.
     """
 
     path: str
@@ -39,21 +39,28 @@ class Bind:
 
     @property
     def target(self) -> str:
+        """Path in the sandbox."""
         return self.inside or self.path
 
 
 @dataclass(frozen=True, slots=True)
 class PrivatePath:
-    """A real path of the host at which private data is visible, and what that data is."""
+    """Real path of the host at which private data is visible.
+
+    Attributes:
+        path: Path without symbolic links.
+        description: Description of the data, for error messages.
+        remedy: Change that the operator can make to move the data; may be empty.
+    """
 
     path: str
-    what: str
+    description: str
     remedy: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """A path in the sandbox at which private data would be visible."""
+    """Path in the sandbox at which private data would be visible."""
 
     inside: str
     is_directory: bool
@@ -61,7 +68,14 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class HostMount:
-    """One line of mountinfo(5)."""
+    """Mount of the host: one line of proc_pid_mountinfo(5).
+
+    Attributes:
+        device: Major and minor number of the file system's device.
+        root: Directory of the file system that is mounted.
+        point: Path at which it is mounted.
+        kind: Type of the file system.
+    """
 
     device: str
     root: str
@@ -70,7 +84,7 @@ class HostMount:
 
 
 class UnmaskableLayout(OSError):
-    """A directory that commands need is, or lies inside, private data."""
+    """A directory that commands need is private, or is inside a private directory."""
 
 
 def private_paths(
@@ -78,36 +92,36 @@ def private_paths(
 ) -> list[PrivatePath]:
     """Return all paths of the host that lead to ``directories``, and its process file systems.
 
-    A directory is found under its real path, below other mounts of the same file system, and
+    A directory is found at its real path, below other mounts of the same file system, and
     through mounts of its parts. A procfs of the host is private because ``/proc/PID/root`` leads
     to every directory of the process.
 
     Args:
-        directories: path, description and remedy of each private directory.
-        table: the mounts of the host; read from the kernel unless given.
+        directories: Path, description and remedy of each private directory.
+        table: Mounts of the host; by default, they are read from the kernel.
     """
     mounts = mount_table() if table is None else table
     found: dict[str, PrivatePath] = {}
-    for directory, what, remedy in directories:
+    for directory, description, remedy in directories:
         path = real_path(directory)
-        for place in _places(path, mounts):
-            also = "" if place == path else f", which is also mounted as {place},"
-            found.setdefault(place, PrivatePath(place, f"{what} {path}{also}", remedy))
+        for visible in _visible_paths(path, mounts):
+            also = "" if visible == path else f", which is also mounted as {visible},"
+            found.setdefault(visible, PrivatePath(visible, f"{description} {path}{also}", remedy))
     for mount in mounts:
         if mount.kind == "proc":
-            what = f"the process file system {mount.point}"
-            found.setdefault(mount.point, PrivatePath(mount.point, what, ""))
+            description = f"the process file system {mount.point}"
+            found.setdefault(mount.point, PrivatePath(mount.point, description, ""))
     return list(found.values())
 
 
 def check(binds: Iterable[Bind], private: Iterable[PrivatePath]) -> None:
-    """Reject binds of private data that are not meant to show it.
+    """Reject binds that would expose private data. Binds that are marked as private are skipped.
 
     Raises:
-        UnmaskableLayout: a bind is the root directory, is private, or lies inside something that
-            is; the message names both paths, the reason and the next step.
+        UnmaskableLayout: A bind is the root directory, or is at or below a private path; the
+            message contains both paths, the reason and the next step.
     """
-    known = list(private)
+    private_paths = list(private)
     for bind in binds:
         if bind.private:
             continue
@@ -117,19 +131,19 @@ def check(binds: Iterable[Bind], private: Iterable[PrivatePath]) -> None:
                 f"{bind.path!r} ({bind.origin}) is the root directory, which contains private "
                 "data and the host's processes. Name the directories that are needed instead."
             )
-        for secret in known:
-            if source == secret.path:
+        for hidden in private_paths:
+            if source == hidden.path:
                 reason = f"it is the directory that commands see as {bind.target} ({bind.origin})"
-            elif is_below(source, secret.path):
+            elif is_below(source, hidden.path):
                 reason = f"it contains {bind.path}, which commands need ({bind.origin})"
             else:
                 continue
-            remedies = [secret.remedy] if secret.remedy else []
+            remedies = [hidden.remedy] if hidden.remedy else []
             if bind.origin.startswith("BERAY_"):
                 remedies.append(f"remove {bind.path} from {bind.origin}")
             next_step = " or ".join(remedies) or "Change the mounts of the host"
             raise UnmaskableLayout(
-                f"{secret.what} cannot be hidden from sandboxed commands: {reason}. "
+                f"{hidden.description} cannot be hidden from sandboxed commands: {reason}. "
                 f"{next_step[0].upper()}{next_step[1:]}."
             )
 
@@ -137,34 +151,36 @@ def check(binds: Iterable[Bind], private: Iterable[PrivatePath]) -> None:
 def masks(
     binds: Sequence[Bind], private: Iterable[PrivatePath], uid: int | None = None
 ) -> list[Mask]:
-    """Return where private data would be visible after ``binds`` were mounted in this order.
+    """Return the masks for private data that would be visible after mounting ``binds`` in order.
 
-    Places below another mask, and places that a later bind covers, are left out.
+    Paths below another mask, and paths that a later bind covers, are left out.
 
     Args:
-        uid: host uid that mounts the masks; None: the server's. Below a directory that this uid
-            must not enter, it cannot mount anything; the whole directory is masked then.
+        binds: Binds of the sandbox, in the order in which they are mounted.
+        private: Host paths that the command must not see.
+        uid: Host uid that mounts the masks; None: the server's. This uid cannot mount anything
+            below a directory that it must not enter; then the whole directory is masked.
 
     Raises:
-        UnmaskableLayout: a mask would cover a bind.
+        UnmaskableLayout: A mask would cover a bind.
     """
-    known = list(private)
+    private_paths = list(private)
     found: dict[str, tuple[PrivatePath, str]] = {}
     for number, bind in enumerate(binds):
         source = real_path(bind.path)
-        for secret in known:
-            if is_below(secret.path, source):
-                masked = secret.path if uid is None else _reachable(secret.path, source, uid)
-                inside = _moved(masked, source, bind.target)
+        for hidden in private_paths:
+            if is_below(hidden.path, source):
+                masked = hidden.path if uid is None else _reachable(hidden.path, source, uid)
+                inside = _rebased(masked, source, bind.target)
                 later = binds[number + 1 :]
                 if not any(is_at_or_below(inside, other.target) for other in later):
-                    found[inside] = secret, masked
-    for inside, (secret, _) in found.items():
+                    found[inside] = hidden, masked
+    for inside, (hidden, _) in found.items():
         for bind in binds:
             if is_at_or_below(bind.target, inside):
                 raise UnmaskableLayout(
-                    f"{secret.what} cannot be hidden from sandboxed commands: this would also "
-                    f"hide {bind.target}, which they need ({bind.origin})."
+                    f"{hidden.description} cannot be hidden from sandboxed commands: this would "
+                    f"also hide {bind.target}, which they need ({bind.origin})."
                 )
     return [
         Mask(inside, os.path.isdir(masked))
@@ -191,12 +207,13 @@ def _reachable(path: str, top: str, uid: int) -> str:
 def anchors(bind: Bind, fixed: Iterable[str]) -> Iterator[Bind]:
     """Yield the directories between a writable bind and paths below it, outermost first.
 
-    Bound onto themselves they are mount points, which the kernel does not rename or remove.
-    Otherwise a command could move private data to a path that the next command's masks do not
-    cover, or put a link in the place of what the next command's binds name.
+    They are bound onto themselves and thereby become mount points, which the kernel does not
+    rename or remove. Otherwise a command could move private data to a path that the next command's
+    masks do not cover, or replace a path of the next command's binds by a symbolic link.
 
     Args:
-        fixed: real paths that have to stay where they are.
+        bind: Bind in which the directories are searched.
+        fixed: Real paths that must not be moved.
     """
     if not bind.writable:
         return
@@ -209,11 +226,11 @@ def anchors(bind: Bind, fixed: Iterable[str]) -> Iterator[Bind]:
             parent = os.path.dirname(parent)
     for path in sorted(found):
         if os.path.isdir(path):
-            yield Bind(path, True, _moved(path, source, bind.target))
+            yield Bind(path, True, _rebased(path, source, bind.target))
 
 
 def real_path(path: str | Path) -> str:
-    """Return an absolute path without links, as far as the server may read them."""
+    """Return an absolute path without symbolic links, as far as the server may read them."""
     try:
         return os.path.realpath(path)
     except OSError:  # such as /proc/PID/root of another user
@@ -221,25 +238,25 @@ def real_path(path: str | Path) -> str:
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Return whether ``path`` is strictly below ``directory``; both are absolute."""
+    """Return True if ``path`` is strictly below ``directory``; both are absolute."""
     return path != directory and is_at_or_below(path, directory)
 
 
 def is_at_or_below(path: str, directory: str) -> bool:
-    """Return whether ``path`` is ``directory`` or below it; both are absolute."""
+    """Return True if ``path`` is ``directory`` or below it; both are absolute."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def mount_table(path: str = _MOUNT_TABLE) -> list[HostMount]:
-    """Return the mounts that this process sees; empty where the system has no such table."""
+    """Return the mounts that this process sees; empty if the system has no such table."""
     try:
-        with open(path, errors="surrogateescape") as file:
-            return [_parsed(line) for line in file]
+        with Path(path).open(errors="surrogateescape") as file:
+            return [_parse(line) for line in file]
     except FileNotFoundError:
         return []
 
 
-def _parsed(line: str) -> HostMount:
+def _parse(line: str) -> HostMount:
     fields = line.split(" ")
     kind = fields[fields.index("-", 6) + 1]
     return HostMount(fields[2], _unescaped(fields[3]), _unescaped(fields[4]), kind)
@@ -249,20 +266,20 @@ def _unescaped(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 
-def _places(path: str, mounts: Sequence[HostMount]) -> Iterator[str]:
+def _visible_paths(path: str, mounts: Sequence[HostMount]) -> Iterator[str]:
     """Yield ``path`` and the other paths that lead to it, to its parts or to mounts below it."""
     yield path
-    holding: HostMount | None = None
+    containing: HostMount | None = None
     for mount in mounts:
-        # Of several mounts on one directory, the last is visible.
+        # If several file systems are mounted on one directory, the last one is visible.
         if is_at_or_below(path, mount.point) and (
-            holding is None or len(mount.point) >= len(holding.point)
+            containing is None or len(mount.point) >= len(containing.point)
         ):
-            holding = mount
+            containing = mount
     parts = [(mount.device, mount.root, mount.point) for mount in mounts]
     parts = [part for part in parts if is_below(part[2], path)]
-    if holding is not None:
-        parts.append((holding.device, _moved(path, holding.point, holding.root), path))
+    if containing is not None:
+        parts.append((containing.device, _rebased(path, containing.point, containing.root), path))
     for device, root, visible in parts:
         for mount in mounts:
             if mount.device != device:
@@ -270,19 +287,19 @@ def _places(path: str, mounts: Sequence[HostMount]) -> Iterator[str]:
             if is_below(mount.root, root):
                 yield mount.point
             elif is_at_or_below(root, mount.root):
-                place = _moved(root, mount.root, mount.point)
-                if _is_same_file(place, visible):
-                    yield place
+                other = _rebased(root, mount.root, mount.point)
+                if _is_same_file(other, visible):
+                    yield other
 
 
-def _moved(path: str, old: str, new: str) -> str:
+def _rebased(path: str, old: str, new: str) -> str:
     """Return ``path``, which is at or below ``old``, as a path at or below ``new``."""
     return os.path.normpath(os.path.join(new, os.path.relpath(path, old)))
 
 
-def _is_same_file(one: str, other: str) -> bool:
-    """Return whether both paths exist and are one file; a mount may be covered by another."""
+def _is_same_file(first: str, second: str) -> bool:
+    """Return True if both paths exist and are the same file; a mount may cover another one."""
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(first, second)
     except OSError:
         return False

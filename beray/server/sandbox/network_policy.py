@@ -1,8 +1,9 @@
-"""Network of tasks: what the settings permit, and what this host can keep.
+"""Networks of tasks: the modes that a host supports, and the network of each command.
 
-A command has one of three networks. ``own`` is a network namespace with slirp4netns, from which
-only public addresses and ``BERAY_NETWORK_ALLOW`` are reachable. ``host`` is the server's network
-namespace, which nothing protects. ``refused`` means that a task that needs a network is refused.
+A host has one of three modes. ``own``: a command gets a network namespace with slirp4netns, from
+which only public addresses and ``BERAY_NETWORK_ALLOW`` are reachable. ``host``: a command uses the
+server's network namespace, without protection. ``unavailable``: tasks that need a network are
+rejected.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ HOST_NAME: Final = "beray"
 """Name of the host inside the sandbox."""
 _SUBNETS: Final = ("10.0.2.0/24", "10.77.2.0/24", "10.177.2.0/24")
 _RESOLVER: Final = 3
-"""Number of slirp4netns' DNS forwarder in its subnet."""
-GATEWAY_PLACE: Final = ("127.0.0.1", 61081)
-"""Address and port of the gateway in an own namespace; not one that the kernel assigns."""
+"""Index of slirp4netns' DNS forwarder in its subnet."""
+GATEWAY_ADDRESS: Final = ("127.0.0.1", 61081)
+"""Address and port of the gateway in a command's network namespace. The port is outside the range
+of ephemeral ports."""
 MAX_DESTINATIONS: Final = 64
+"""Maximum number of entries in ``BERAY_NETWORK_ALLOW``."""
 INSTALL: Final = "install slirp4netns (apt install slirp4netns) and restart the server"
+"""Instruction for the operator if slirp4netns is missing."""
 _TUN: Final = Path("/dev/net/tun")
 _NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _LOCALHOST: Final = ("127.0.0.1", "::1")
 
-Mode = Literal["own", "host", "refused"]
+Mode = Literal["own", "host", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Service of the operator that tasks with a network reach through a relay."""
+    """Service in ``BERAY_NETWORK_ALLOW``, which tasks with a network reach through a relay."""
 
     host: str
-    """Name, or IP address without brackets."""
+    """Host name, or IP address without brackets."""
     port: int
 
     def __str__(self) -> str:
@@ -51,13 +55,13 @@ class NetworkState:
 
     mode: Mode
     reason: str = ""
-    """Why it is not ``own``: what is missing and how to fix it."""
+    """Reason why ``mode`` is not ``own``, and how to fix it."""
     allow: tuple[Destination, ...] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkState:
-        """Return the state that ``asdict`` was given."""
-        allow = tuple(Destination(**one) for one in values["allow"])
+        """Return the state that ``dataclasses.asdict`` converted to ``values``."""
+        allow = tuple(Destination(**destination) for destination in values["allow"])
         return cls(values["mode"], values["reason"], allow)
 
     @property
@@ -66,26 +70,27 @@ class NetworkState:
         return self.mode != "own"
 
     def __str__(self) -> str:
-        """One line for the operator's report."""
+        """Return one line for the startup report."""
         if self.mode == "own":
             reach = "public addresses"
             if self.allow:
                 reach += " and " + ", ".join(map(str, self.allow))
             return f"own namespace via slirp4netns; reaches {reach}"
-        name = "network of the host" if self.mode == "host" else "refused"
+        name = "network of the host" if self.mode == "host" else "unavailable"
         return f"{name}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayRelay:
-    """Gateway of the server, as one process inside a sandbox reaches it."""
+    """Access of one command to the server's gateway."""
 
     url: str
-    """URL outside of a network namespace."""
+    """URL for commands on the host's network."""
     socket: str | None
-    """Unix socket that serves the gateway to holders of one token only; None: no sandbox."""
+    """Path of a Unix socket that serves the gateway to holders of one token only; None without a
+    sandbox."""
     token: str = field(default="", repr=False)
-    """Internal token that the command gets; empty: none."""
+    """Internal token that the command receives; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,79 +98,86 @@ class CommandNetwork:
     """Network of one command."""
 
     mode: Literal["none", "host", "own"]
-    """``own``: the launcher creates a namespace, for a network, for relays, or for both."""
+    """``own``: the launcher creates a namespace, for public addresses, for relays, or for both."""
     public: bool = False
-    """True if slirp4netns connects an own namespace with public addresses."""
+    """True if slirp4netns connects the namespace with public addresses."""
     allow: tuple[Destination, ...] = ()
     gateway: GatewayRelay | None = None
 
     def listeners(self) -> list[Listener]:
-        """Return where connections are relayed from, apart from the gateway's."""
+        """Return the listeners of relayed destinations; the gateway's is not included."""
         return listeners(self.allow) if self.mode == "own" else []
 
     def launcher_spec(self) -> dict[str, object] | None:
-        """Return what the launcher is sent, or None if it has nothing to set up.
+        """Return the network part of the launcher's message, or None if there is nothing to set up.
 
-        Listening sockets are in the order of ``listeners``; the gateway's is the last.
+        Listening sockets are in the order of ``listeners``, followed by the gateway's.
         """
         if self.mode != "own":
             return None
-        places = [(one.address, one.port) for one in self.listeners()]
+        addresses = [(listener.address, listener.port) for listener in self.listeners()]
         if self.gateway is not None:
-            places.append(GATEWAY_PLACE)
+            addresses.append(GATEWAY_ADDRESS)
         return {
             "slirp4netns": (program() or "slirp4netns") if self.public else None,
             "subnet": subnet(self.allow),
-            "listen": places,
+            "listen": addresses,
         }
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that tell the command how to reach the gateway."""
+        """Return the variables with the gateway's URL and token."""
         if self.gateway is None:
             return {}
-        host, port = GATEWAY_PLACE
-        own = f"http://{host}:{port}"
-        found = {"BERAY_GATEWAY_URL": own if self.mode == "own" else self.gateway.url}
-        return found | ({"X_INTERNAL_TOKEN": self.gateway.token} if self.gateway.token else {})
+        host, port = GATEWAY_ADDRESS
+        url = f"http://{host}:{port}" if self.mode == "own" else self.gateway.url
+        variables = {"BERAY_GATEWAY_URL": url}
+        return variables | ({"X_INTERNAL_TOKEN": self.gateway.token} if self.gateway.token else {})
 
     def etc_files(self) -> dict[str, str]:
-        """Return the files in ``/etc`` that resolve names inside the sandbox, by name."""
+        """Return the contents of the files in ``/etc`` that configure name resolution, by name."""
         return _etc_files(self.mode, self.allow, public=self.public)
 
 
 NO_NETWORK: Final = CommandNetwork("none")
 
 
-def find(*, sandboxed: bool, shared: bool, allow: Sequence[Destination] = ()) -> NetworkState:
+def find_state(*, sandboxed: bool, shared: bool, allow: Sequence[Destination] = ()) -> NetworkState:
     """Return the network that commands have on this host.
 
-    Only what does not change while the server runs is looked at: a failure to start slirp4netns
-    refuses one command, and gives none the network of the host.
+    Only conditions that do not change while the server runs are checked. If slirp4netns later
+    fails to start, that command is not started; it never gets the network of the host instead.
 
     Args:
-        sandboxed: whether commands run in bubblewrap; others always have the host's network.
-        shared: whether several people use the server; it never gives them the host's network.
+        sandboxed: True if commands run in bubblewrap; otherwise they use the host's network.
+        shared: True if several people use the server. A shared server never gives sandboxed
+            commands the host's network.
+        allow: Destinations of ``BERAY_NETWORK_ALLOW``.
     """
     if not sandboxed:
-        reason = "commands are not sandboxed; they reach the services of this host"
+        reason = "commands are not sandboxed and can reach the services of this host"
         return NetworkState("host", reason)
-    missing = _missing()
-    if missing is None:
+    problem = _requirements_problem()
+    if problem is None:
         return NetworkState("own", allow=tuple(allow))
-    return _without_namespace(missing, _fix(), shared)
+    return _without_namespace(problem, _fix(), shared)
 
 
 def not_permitted(problem: str, shared: bool) -> NetworkState:
-    """Return the network of a host whose kernel does not permit network namespaces."""
+    """Return the network of a host whose kernel does not permit network namespaces.
+
+    Args:
+        problem: Error of the probe.
+        shared: True if several people use the server.
+    """
     fix = "permit user namespaces to the server (kernel.apparmor_restrict_unprivileged_userns)"
     return _without_namespace(problem, fix, shared)
 
 
 def _without_namespace(problem: str, fix: str, shared: bool) -> NetworkState:
     if shared:
-        return NetworkState("refused", f"{problem}: tasks cannot have a network; {fix}")
+        return NetworkState("unavailable", f"{problem}: tasks cannot have a network; {fix}")
     return NetworkState(
-        "host", f"{problem}: tasks with a network reach the services of this host; {fix}"
+        "host", f"{problem}: tasks with a network can reach the services of this host; {fix}"
     )
 
 
@@ -174,7 +186,8 @@ def program() -> str | None:
     return shutil.which("slirp4netns")
 
 
-def _missing() -> str | None:
+def _requirements_problem() -> str | None:
+    """Return the missing requirement of slirp4netns, or None."""
     if program() is None:
         return "slirp4netns is not installed"
     if not _TUN.exists():
@@ -188,22 +201,26 @@ def _fix() -> str:
     if program() is None:
         return INSTALL
     if _TUN.exists():
-        return f"permit it (chmod 0666 {_TUN}) and restart the server"
-    return f"give the server's container {_TUN} (docker run --device {_TUN}) and restart it"
+        return f"permit access (chmod 0666 {_TUN}) and restart the server"
+    return f"add {_TUN} to the server's container (docker run --device {_TUN}) and restart it"
 
 
 def parse_allow(text: str) -> list[Destination]:
     """Return the destinations of a comma-separated list of ``host:port``.
 
     Raises:
-        ValueError: an entry is not ``host:port``, ``a.b.c.d:port`` or ``[v6]:port``; its address
-            is not that of one host; or there are more than ``MAX_DESTINATIONS``.
+        ValueError: An entry is not ``host:port``, ``a.b.c.d:port`` or ``[v6]:port``; its address
+            is unspecified, multicast, link-local or IPv4-mapped; there are more than
+            ``MAX_DESTINATIONS`` entries; or they leave no subnet for sandboxes.
     """
     found = [_destination(item) for item in map(str.strip, text.split(",")) if item]
     if len(found) > MAX_DESTINATIONS:
         raise ValueError(f"{len(found)} entries; at most {MAX_DESTINATIONS} are possible")
-    if not any(_is_free(text, found) for text in _SUBNETS):
-        raise ValueError(f"sandboxes need one of the subnets {', '.join(_SUBNETS)}")
+    if not any(_is_free(subnet, found) for subnet in _SUBNETS):
+        raise ValueError(
+            f"the entries are in all subnets that sandboxes can use ({', '.join(_SUBNETS)}); "
+            "leave one of them free"
+        )
     return list(dict.fromkeys(found))
 
 
@@ -217,7 +234,7 @@ def _destination(item: str) -> Destination:
     try:
         address = ip_address(host[1:-1] if bracketed else host)
     except ValueError:
-        # A name that ends in a number would be taken for an address (WHATWG URL, section 3.5).
+        # A name that ends in a number is parsed as an address (WHATWG URL, section 3.5).
         if (
             bracketed
             or not _NAME.fullmatch(host)
@@ -230,13 +247,13 @@ def _destination(item: str) -> Destination:
     if address.is_unspecified or address.is_multicast or address.is_link_local:
         raise ValueError(f"{item!r}: {address} is not the address of one host")
     if address.version == 6 and address.ipv4_mapped is not None:
-        raise ValueError(f"{item!r}: write {address.ipv4_mapped}, the IPv4 address")
+        raise ValueError(f"{item!r}: write the IPv4 address {address.ipv4_mapped} instead")
     return Destination(str(address), port)
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Place in a sandbox where connections for a destination are accepted."""
+    """Address and port in a sandbox at which connections for a destination are accepted."""
 
     address: str
     port: int
@@ -244,10 +261,10 @@ class Listener:
 
 
 def listeners(allow: Iterable[Destination]) -> list[Listener]:
-    """Return where each destination is reached inside a sandbox.
+    """Return the listeners in a sandbox through which the destinations are reached.
 
-    Addresses are the same as outside. A name has a loopback address of its own, since several
-    names may have the same port; ``localhost`` has both of its addresses.
+    An address is the same as outside. A name gets a loopback address of its own, because several
+    names may have the same port; ``localhost`` keeps both of its addresses.
     """
     found: dict[tuple[str, int], Listener] = {}
     names = _addresses_of_names(allow)
@@ -255,27 +272,30 @@ def listeners(allow: Iterable[Destination]) -> list[Listener]:
         for address in names.get(destination.host, [destination.host]):
             if address == "::1" and not has_ipv6():
                 continue
-            place = Listener(address, destination.port, destination)
-            found.setdefault((address, destination.port), place)
+            listener = Listener(address, destination.port, destination)
+            found.setdefault((address, destination.port), listener)
     return list(found.values())
 
 
 def subnet(allow: Iterable[Destination]) -> str:
-    """Return the subnet of the sandbox's interface; none of ``allow`` has an address in it."""
+    """Return a subnet for the sandbox's interface that contains none of the destinations."""
     return next(text for text in _SUBNETS if _is_free(text, allow))
 
 
 def _is_free(subnet: str, allow: Iterable[Destination]) -> bool:
-    addresses = (ip_address(one.host) for one in allow if _is_address(one.host))
+    hosts = [destination.host for destination in allow]
+    addresses = (ip_address(host) for host in hosts if _is_address(host))
     return not any(address in IPv4Network(subnet) for address in addresses)
 
 
 def has_ipv6() -> bool:
-    return os.path.exists("/proc/net/if_inet6")
+    """Return True if this host supports IPv6."""
+    return Path("/proc/net/if_inet6").exists()
 
 
 def _addresses_of_names(allow: Iterable[Destination]) -> dict[str, Sequence[str]]:
-    names = dict.fromkeys(one.host for one in allow if not _is_address(one.host))
+    hosts = [destination.host for destination in allow]
+    names = dict.fromkeys(host for host in hosts if not _is_address(host))
     others = [name for name in names if name != "localhost"]
     found: dict[str, Sequence[str]] = {
         name: [f"127.77.0.{number}"] for number, name in enumerate(others, 1)
@@ -303,9 +323,9 @@ def _etc_files(
             hosts += [f"{address} {name}" for address in addresses]
     files = {
         "hosts": "\n".join(hosts) + "\n",
-        # Without it, the C library returns the first of several addresses of a name only.
+        # Without it, the C library returns only the first of several addresses of a name.
         "host.conf": "multi on\n",
-        # Other sources of names need services of the host.
+        # Other name sources need services of the host.
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n",
     }
     if public:

@@ -1,4 +1,4 @@
-"""Decide whether bubblewrap works on this host, and what follows if it does not."""
+"""Classification of bubblewrap's failures, and the resulting choice of a sandbox."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from beray.server.sandbox import bubblewrap
 from beray.server.settings import Settings
 
 ATTEMPTS: Final = 3
-"""Number of probes before a failure that may be temporary is final."""
+"""Number of probes before a failure that may be temporary is treated as final."""
 RETRY_SECONDS: Final = 0.5
-"""Pause before the second probe; it grows with each further one."""
+"""Pause before the second probe, in seconds; it grows with each further probe."""
 
 Kind = Literal["bubblewrap", "none"]
 
@@ -30,10 +30,10 @@ _PERMANENT: Final = re.compile(
     r"|Unexpected capabilities but not setuid"
     r")"
 )
-"""Messages of bubblewrap with which the kernel refuses namespaces or mounts in them."""
+"""Messages of bubblewrap if the kernel denies namespaces or mounts in them."""
 _NAMESPACE_COUNT: Final = "max_*_namespaces exceeded"
 _NAMESPACE_LIMITS: Final = Path("/proc/sys/user")
-_UNSANDBOXED: Final = "set BERAY_SANDBOX=none to run commands with the rights of the server's user"
+_DISABLE: Final = "set BERAY_SANDBOX=none to run commands with the rights of the server's user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,10 @@ class Failure:
     """A probe that failed.
 
     Attributes:
-        reason: the cause, without a full stop.
-        remedy: what the operator can change, as the beginning of a sentence.
-        permanent: bubblewrap cannot work on this host until its operator changes something.
+        reason: Cause, without a full stop.
+        remedy: Change that the operator can make, as the beginning of a sentence.
+        permanent: True if bubblewrap cannot work on this host until its operator changes
+            something.
     """
 
     reason: str
@@ -53,11 +54,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The isolation of commands on this server.
+    """Isolation of commands on this server.
 
     Attributes:
-        kind: the sandbox to use, or None if the server must not start.
-        problem: the reason why it is not bubblewrap, with the next step.
+        kind: Sandbox to use, or None if the server must not start.
+        problem: Reason why it is not bubblewrap, with the next step.
     """
 
     kind: Kind | None
@@ -65,7 +66,7 @@ class Decision:
 
 
 def not_installed() -> Failure | None:
-    """Return a failure if there is no bubblewrap program on ``PATH``."""
+    """Return a failure if ``PATH`` does not contain bubblewrap."""
     if sys.platform != "linux":
         return Failure("bubblewrap exists on Linux only", "Run the server on Linux", permanent=True)
     if bubblewrap.program() is None:
@@ -77,18 +78,17 @@ def not_installed() -> Failure | None:
 def classify(status: int, output: str) -> Failure:
     """Return the failure of a probe that ended with ``status`` after writing ``output``.
 
-    Only bubblewrap's own report that the kernel refuses namespaces is permanent. Everything
-    else, such as a full disk, too many open files, too little memory or a signal, may be
-    temporary.
+    Only bubblewrap's own report that the kernel denies namespaces is permanent. Everything else,
+    such as a full disk, too many open files, too little memory or a signal, may be temporary.
     """
     lines = output.strip().splitlines()
     last = lines[-1] if lines else f"exit status {status}"
     if not last.startswith("bwrap: "):
         return Failure(f"bubblewrap could not be tested: {last}")
-    refused = bool(_PERMANENT.match(last))
-    if _NAMESPACE_COUNT in last and _forbidden(_NAMESPACE_LIMITS.glob("max_*_namespaces")):
-        refused = True
-    if status != 1 or not refused:
+    denied = bool(_PERMANENT.match(last))
+    if _NAMESPACE_COUNT in last and _is_any_zero(_NAMESPACE_LIMITS.glob("max_*_namespaces")):
+        denied = True
+    if status != 1 or not denied:
         return Failure(f"bubblewrap could not be tested: {last}")
     return Failure(
         f"this host does not allow bubblewrap to create a sandbox: {last}",
@@ -101,18 +101,22 @@ def classify(status: int, output: str) -> Failure:
 def decide(settings: Settings, failure: Failure | None) -> Decision:
     """Return the sandbox to use after the probe.
 
-    A personal server with ``BERAY_SANDBOX=auto`` runs commands without a sandbox if
-    bubblewrap cannot work on this host. In all other cases a failure stops the server.
+    A personal server with ``BERAY_SANDBOX=auto`` runs commands without a sandbox if bubblewrap
+    cannot work on this host. In all other cases, a failure prevents the server from starting.
+
+    Args:
+        settings: Settings of the server.
+        failure: Result of the probe; None if it succeeded.
     """
     if failure is None:
         return Decision("bubblewrap")
     if failure.permanent and settings.sandbox == "auto" and not settings.shared:
         return Decision("none", f"{failure.reason}. {failure.remedy}.")
-    return Decision(None, f"{failure.reason}. {failure.remedy}, or {_UNSANDBOXED}.")
+    return Decision(None, f"{failure.reason}. {failure.remedy}, or {_DISABLE}.")
 
 
-def _forbidden(limits: Iterable[Path]) -> bool:
-    """Return whether one of these kernel limits is zero, rather than reached."""
+def _is_any_zero(limits: Iterable[Path]) -> bool:
+    """Return True if one of these kernel limits is zero, and not merely reached."""
     try:
         return any(limit.read_text().strip() == "0" for limit in limits)
     except OSError:

@@ -1,7 +1,8 @@
-"""Connections from a sandbox to chosen services: accepted there, made by the server.
+"""Relays from a sandbox to services that the operator allows.
 
 The launcher creates the listening sockets in the network namespace of the command and passes
-them to this process, which is outside of it.
+them to this process, which is outside of it. This process accepts the connections and connects
+to the services.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import structlog
 from beray.server.sandbox.network_policy import CommandNetwork, Destination
 
 MAX_CONNECTIONS: Final = 256
-"""Connections of one command at a time; others wait to be accepted."""
+"""Maximum number of open connections of one command; further ones wait to be accepted."""
 CONNECT_SECONDS: Final = 10.0
+"""Time limit for connecting to a service."""
 _BLOCK_BYTES: Final = 64 * 1024
 _MAX_LISTENERS: Final = 253
-"""Descriptors in one message: SCM_MAX_FD of Linux."""
+"""Maximum number of descriptors in one message: SCM_MAX_FD of Linux."""
 _CLOSE_ON_EXEC: Final[int] = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -33,8 +35,8 @@ Connect = Callable[[], Awaitable[Streams]]
 log = structlog.get_logger("beray.sandbox")
 
 
-def to_address(destination: Destination) -> Connect:
-    """Return a function that connects to a TCP service as the server reaches it."""
+def tcp_connector(destination: Destination) -> Connect:
+    """Return a function that connects to a TCP service from the server's network."""
 
     async def connect() -> Streams:
         return await asyncio.open_connection(destination.host, destination.port)
@@ -42,31 +44,31 @@ def to_address(destination: Destination) -> Connect:
     return connect
 
 
-def to_socket(path: str) -> Connect:
+def unix_connector(path: str) -> Connect:
     """Return a function that connects to a Unix socket."""
 
     async def connect() -> Streams:
-        # The path of a socket has 107 bytes at most; through a descriptor it is always shorter.
-        folder, name = os.path.split(path)
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        # The path of a socket has at most 107 bytes. A path through a descriptor is always shorter.
+        directory, name = os.path.split(path)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return await asyncio.open_unix_connection(f"/proc/self/fd/{directory}/{name}")
+            return await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{name}")
         finally:
-            os.close(directory)
+            os.close(descriptor)
 
     return connect
 
 
 async def receive_listeners(control: socket.socket) -> tuple[str | None, list[socket.socket]]:
-    """Return the answer of the launcher: the problem, or None and its listening sockets.
+    """Receive the launcher's reply: a problem and no sockets, or None and the listening sockets.
 
     Raises:
-        EOFError: the launcher ended before it answered.
+        EOFError: The launcher ended before it replied.
     """
     received, sockets = bytearray(), list[socket.socket]()
     try:
         while len(received) < 4 or len(received) < 4 + int.from_bytes(received[:4], "big"):
-            await _readable(control)
+            await _wait_readable(control)
             try:
                 data, numbers, _, _ = socket.recv_fds(control, 4096, _MAX_LISTENERS, _CLOSE_ON_EXEC)
             except BlockingIOError:
@@ -85,7 +87,7 @@ async def receive_listeners(control: socket.socket) -> tuple[str | None, list[so
     return problem, sockets
 
 
-async def _readable(control: socket.socket) -> None:
+async def _wait_readable(control: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
@@ -101,49 +103,61 @@ async def _readable(control: socket.socket) -> None:
 
 
 @asynccontextmanager
-async def of_command(control: socket.socket, network: CommandNetwork) -> AsyncIterator[None]:
+async def relay_command(control: socket.socket, network: CommandNetwork) -> AsyncIterator[None]:
     """Relay the connections of a command that the launcher is about to start.
 
     A failure to set up the network is logged here; the launcher writes it to the command's output.
     """
-    targets = [to_address(one.destination) for one in network.listeners()]
+    connectors = [tcp_connector(listener.destination) for listener in network.listeners()]
     if network.gateway is not None and network.gateway.socket is not None:
-        targets.append(to_socket(network.gateway.socket))
+        connectors.append(unix_connector(network.gateway.socket))
     try:
         problem, listeners = await receive_listeners(control)
     except EOFError:
         problem, listeners = "the launcher ended", []
     if problem is not None:
-        log.warning("a command was not started without its network", problem=problem)
+        log.warning("a command was not started: its network is not available", problem=problem)
         yield
         return
-    async with relaying(listeners, targets):
+    async with relay_connections(listeners, connectors):
         yield
 
 
 @asynccontextmanager
-async def relaying(
-    listeners: Sequence[socket.socket], targets: Sequence[Connect]
+async def relay_connections(
+    listeners: Sequence[socket.socket], connectors: Sequence[Connect]
 ) -> AsyncIterator[None]:
-    """Connect what arrives at each listener with its target; close all of it on leaving."""
+    """Relay the connections of each listener to its service; close all of them on leaving.
+
+    Args:
+        listeners: Listening sockets.
+        connectors: Functions that connect to the services, in the order of ``listeners``.
+    """
     free = asyncio.Semaphore(MAX_CONNECTIONS)
     accepting = [
-        asyncio.create_task(_accept(listener, target, free))
-        for listener, target in zip(listeners, targets, strict=True)
+        asyncio.create_task(_accept(listener, connect, free))
+        for listener, connect in zip(listeners, connectors, strict=True)
     ]
     try:
         yield
     finally:
-        await _cancelled(accepting)
+        await _cancel(accepting)
         _close(listeners)
 
 
-async def _accept(listener: socket.socket, target: Connect, free: asyncio.Semaphore) -> None:
+async def _accept(listener: socket.socket, connect: Connect, free: asyncio.Semaphore) -> None:
+    """Accept and relay connections until cancelled.
+
+    Args:
+        listener: Listening socket.
+        connect: Connects to the service.
+        free: Number of further connections that the command may have.
+    """
     listener.setblocking(False)
     loop = asyncio.get_running_loop()
     connections: set[asyncio.Task[None]] = set()
 
-    def ended(connection: asyncio.Task[None]) -> None:
+    def on_end(connection: asyncio.Task[None]) -> None:
         connections.discard(connection)
         free.release()
         if not connection.cancelled() and (error := connection.exception()) is not None:
@@ -158,22 +172,22 @@ async def _accept(listener: socket.socket, target: Connect, free: asyncio.Semaph
                 free.release()
                 if not isinstance(error, OSError):
                     raise
-                # The server is short of descriptors, or the peer has gone.
+                # The server is short of descriptors, or the client has closed the connection.
                 log.warning("a relayed connection was not accepted", problem=str(error))
                 await asyncio.sleep(0.1)
                 continue
-            connection = asyncio.create_task(_connected(accepted, target))
+            connection = asyncio.create_task(_relay(accepted, connect))
             connections.add(connection)
-            connection.add_done_callback(ended)
+            connection.add_done_callback(on_end)
     finally:
-        await _cancelled(list(connections))
+        await _cancel(list(connections))
 
 
-async def _connected(accepted: socket.socket, target: Connect) -> None:
-    """Carry one connection; reset it if the service cannot be reached."""
+async def _relay(accepted: socket.socket, connect: Connect) -> None:
+    """Relay one connection; reset it if the service cannot be reached."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            there = await target()
+            service = await connect()
     except (OSError, TimeoutError):
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         accepted.close()
@@ -182,27 +196,27 @@ async def _connected(accepted: socket.socket, target: Connect) -> None:
         accepted.close()
         raise
     try:
-        here = await asyncio.open_connection(sock=accepted)
+        client = await asyncio.open_connection(sock=accepted)
     except BaseException:
-        there[1].transport.abort()
+        service[1].transport.abort()
         raise
-    pumps = [
-        asyncio.create_task(_pump(here[0], there[1])),
-        asyncio.create_task(_pump(there[0], here[1])),
+    copies = [
+        asyncio.create_task(_copy(client[0], service[1])),
+        asyncio.create_task(_copy(service[0], client[1])),
     ]
     try:
-        # A direction that has ended leaves the other one open; an error ends both.
-        await asyncio.gather(*pumps)
+        # The end of one direction leaves the other one open; an error ends both.
+        await asyncio.gather(*copies)
     except OSError:
-        for _, writer in (here, there):
+        for _, writer in (client, service):
             writer.transport.abort()
     finally:
-        await _cancelled(pumps)
-        for _, writer in (here, there):
+        await _cancel(copies)
+        for _, writer in (client, service):
             writer.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while block := await reader.read(_BLOCK_BYTES):
         writer.write(block)
         await writer.drain()
@@ -210,7 +224,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
@@ -218,6 +232,6 @@ async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:
-    for one in sockets:
+    for sock in sockets:
         with suppress(OSError):
-            one.close()
+            sock.close()

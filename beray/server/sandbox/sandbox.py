@@ -1,4 +1,4 @@
-"""Run commands: in bubblewrap, or merely supervised where no sandbox is possible.
+"""Execution of commands in bubblewrap, or without a sandbox but supervised.
 
 If the server is root, bubblewrap runs under the uid that owns the command's work_dir, which
 is the uid of its user (``uid_of``). The launcher, which supervises it, stays root.
@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.sandbox import bubblewrap, detection, network_policy, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup, leftovers
-from beray.server.sandbox.launching import Supervised, environment, supervised
+from beray.server.sandbox.launching import Supervised, environment, run_supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
 from beray.server.sandbox.probe import Kind
@@ -32,12 +32,14 @@ from beray.server.workspace.disk_quota import DiskSpace
 from beray.server.workspace.disk_usage import DiskLimits
 from beray.server.workspace.ownership import set_owner
 
-FEWEST_PROCESSES: Final = 4096
-"""The kernel counts the processes of a user, not of a command, and is told no less."""
+MIN_NPROC: Final = 4096
+"""Minimum value of RLIMIT_NPROC, because the kernel counts all processes of a user, not only those
+of a command."""
 FILE_MARGIN_BYTES: Final = 1024**2
-"""How far one file may exceed the disk quota: the quota, not the file size, is to be reported."""
+"""Bytes by which one file may exceed the disk quota, so that the quota is reported instead of the
+file size limit."""
 DESCRIPTORS_FACTOR: Final = 16
-"""All processes of a command may have so many times as many open files as one process."""
+"""Limit of open files of all processes of a command, as a multiple of that of one process."""
 HOME: Final = os.path.expanduser("~")
 """Directory in which the operator's agents have their settings."""
 
@@ -49,12 +51,16 @@ class SandboxUnavailable(Exception):
 
 
 class Sandbox:
-    """Starts commands.
+    """Starts commands, isolated as this server and its host allow.
+
+    Each method that runs a command is a context manager. The command has a pipe for its output;
+    on leaving, its whole process tree has ended.
 
     Args:
-        kind: the isolation of commands.
-        problem: the reason why it is not bubblewrap, with the next step.
-        network: what ``detection.find_network`` found; None: as far as files of this host tell.
+        kind: Isolation of commands.
+        settings: Settings of the server.
+        problem: Reason why ``kind`` is not ``bubblewrap``, with the next step.
+        network: Result of ``detection.find_network``; None determines it without a probe.
     """
 
     def __init__(
@@ -68,7 +74,7 @@ class Sandbox:
         self.kind = kind
         self.problem = problem
         sandboxed = kind == "bubblewrap"
-        network = network or network_policy.find(
+        network = network or network_policy.find_state(
             sandboxed=sandboxed, shared=settings.shared, allow=settings.network_destinations()
         )
         self.networks = TaskNetworks(settings, network, sandboxed=sandboxed)
@@ -81,8 +87,8 @@ class Sandbox:
         """Return the sandbox for this server, with an empty ``scratch`` directory.
 
         Raises:
-            SandboxUnavailable: commands cannot be isolated as ``settings`` require.
-            OSError: the ``scratch`` directory cannot be emptied.
+            SandboxUnavailable: Commands cannot be isolated as ``settings`` require.
+            OSError: The ``scratch`` directory cannot be emptied.
         """
         decision = await detection.decide(settings)
         if decision.kind is None:
@@ -108,12 +114,12 @@ class Sandbox:
             log.warning("the delegated cgroup cannot be used", problem=error.strerror)
         else:
             if group is not None:
-                log.info("commands are limited by cgroups, too", folder=group)
+                log.info("commands are also limited by cgroups", directory=group)
         if self._uids is None:
             return
-        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
             try:
-                set_owner(Path(folder), self.uid_of(None))
+                set_owner(Path(directory), self.uid_of(None))
             except OSError as error:
                 raise SandboxUnavailable(
                     f"root cannot change owners in {self._scratch} ({error.strerror}); choose a "
@@ -132,33 +138,30 @@ class Sandbox:
         return self._uids is not None
 
     def uid_of(self, user_id: int | None) -> int | None:
-        """Return the host uid for a user's commands; None: they run under the server's.
+        """Return the host uid of a user's commands, or None if it is the server's.
 
-        The work_dirs of a user must belong to it.
+        The work_dirs of a user must belong to this uid.
 
         Args:
-            user_id: None: callers without an account.
+            user_id: Id of the user; None for callers without an account.
 
         Raises:
-            NoSandboxUid: the configured range has none for this user.
+            NoSandboxUid: The configured range has no uid for this user.
         """
         return None if self._uids is None else self._uids.of_user(user_id)
 
     def inside(self, work_dir: Path) -> str:
-        """Return the path of ``work_dir`` as a command sees it."""
+        """Return the path under which commands see ``work_dir``."""
         return INSIDE if self.kind == "bubblewrap" else str(work_dir)
 
     def scratch_of(self, work_dir: Path) -> list[Path]:
-        """Return the directories that commands of a work_dir have as their ``/tmp``."""
+        """Return the scratch directories of a work_dir's commands, which contain their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
     def disk_space(self, work_dir: Path) -> DiskSpace:
-        """Return the quota of a work_dir, which its commands' scratch folders count against."""
+        """Return the disk quota of a work_dir and its commands' scratch directories."""
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
         return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
-
-    # Each of these runs a command with its output on ``stdout``; when the block is left, its
-    # whole process tree has ended.
 
     @asynccontextmanager
     async def process(
@@ -169,22 +172,31 @@ class Sandbox:
         network: bool = False,
         gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Process]:
-        """Run a command of a task, with both of its output streams as one.
+        """Run a command of a task, with its standard error merged into its output.
 
         Args:
-            network: whether it asks for a network; the policy for tasks decides.
-            gateway: access to the gateway, also without a network; the command finds it in
+            command: Program and arguments.
+            work_dir: Working directory.
+            network: True if the command requests a network; the policy for tasks decides.
+            gateway: Access to the gateway, also without a network. The command receives it as
                 ``BERAY_GATEWAY_URL`` and ``X_INTERNAL_TOKEN``.
 
         Raises:
-            NetworkRefused: it cannot have the network that it asks for.
+            NetworkRefused: The requested network is not available.
         """
-        connected = self.networks.of_command(asked=network, gateway=gateway)
+        command_network = self.networks.of_command(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
-            environ = self._environment(scratch, connected)
-            box = self._box(work_dir, scratch, connected)
-            async with self._supervised(
-                command, work_dir, environ, scratch, connected, box, stdin=DEVNULL, stderr=STDOUT
+            environ = self._environment(scratch, command_network)
+            sandbox = self._command_line(work_dir, scratch, command_network)
+            async with self._run(
+                command,
+                work_dir,
+                environ,
+                scratch,
+                command_network,
+                sandbox,
+                stdin=DEVNULL,
+                stderr=STDOUT,
             ) as running:
                 yield running.process
 
@@ -197,26 +209,28 @@ class Sandbox:
         network: bool = False,
         gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Supervised]:
-        """Run a command as ``process`` does; ``left_running`` of the result can be used.
+        """Run a command like ``process``, and report the processes that it left running.
+
+        The result's ``left_running`` returns their names.
 
         Raises:
-            NetworkRefused: it cannot have the network that it asks for.
+            NetworkRefused: The requested network is not available.
         """
-        connected = self.networks.of_command(asked=network, gateway=gateway)
+        command_network = self.networks.of_command(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
-            environ = self._environment(scratch, connected)
-            box = self._box(work_dir, scratch, connected, init=False)
-            inner = [*leftovers.INIT, *command] if box is not None else command
-            async with self._supervised(
+            environ = self._environment(scratch, command_network)
+            sandbox = self._command_line(work_dir, scratch, command_network, init=False)
+            inner = [*leftovers.INIT, *command] if sandbox is not None else command
+            async with self._run(
                 inner,
                 work_dir,
                 environ,
                 scratch,
-                connected,
-                box,
+                command_network,
+                sandbox,
                 stdin=DEVNULL,
                 stderr=STDOUT,
-                observed=True,
+                report_leftovers=True,
             ) as running:
                 yield running
 
@@ -230,28 +244,32 @@ class Sandbox:
         network: bool = False,
         gateway: GatewayRelay | None = None,
     ) -> AsyncIterator[Process]:
-        """Run an agent of the operator's, with pipes for its three streams.
+        """Run an agent that the operator configured, with pipes for its three streams.
 
-        It has the network and the variables that the operator gives to agents, and ``binds``.
+        It has the network and the environment variables that the operator configured for agents.
 
         Args:
-            network: whether its task asks for a network, where agents have none.
-            gateway: as for ``process``.
+            command: Program and arguments.
+            work_dir: Working directory.
+            binds: Further paths that the agent sees.
+            network: True if the task requests a network. Used if agents have no network by the
+                operator's settings.
+            gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: it cannot have a network.
+            NetworkRefused: The agent's network is not available.
         """
-        connected = self.networks.of_agent(asked=network, gateway=gateway)
+        agent_network = self.networks.of_agent(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
             sandboxed = self.kind == "bubblewrap"
             environ = environment("/tmp" if sandboxed else scratch)
-            environ |= self._settings.agent_environ() | connected.environ()
+            environ |= self._settings.agent_environ() | agent_network.environ()
             has_home = any((bind.inside or bind.path).startswith(HOME + "/") for bind in binds)
             if has_home or not sandboxed:
                 environ["HOME"] = HOME
-            box = self._box(work_dir, scratch, connected, binds)
-            async with self._supervised(
-                command, work_dir, environ, scratch, connected, box
+            sandbox = self._command_line(work_dir, scratch, agent_network, binds)
+            async with self._run(
+                command, work_dir, environ, scratch, agent_network, sandbox
             ) as running:
                 yield running.process
 
@@ -268,24 +286,27 @@ class Sandbox:
     ) -> AsyncIterator[Supervised]:
         """Run a program that calls a function of a prefab, with pipes for its three streams.
 
-        It finds the system's programs, ``binds`` and the work_dir.
+        It sees the system's programs, ``binds`` and the work_dir.
 
         Args:
-            limits: as the launcher takes them, instead of those of tasks.
-            network: whether it asks for a network.
-            gateway: as for ``process``.
+            command: Program and arguments.
+            work_dir: Working directory.
+            binds: Further paths that the program sees.
+            limits: Limits for the launcher, which take precedence over those of tasks.
+            network: True if the function requests a network.
+            gateway: As for ``process``.
 
         Raises:
-            NetworkRefused: it cannot have the network that it asks for.
+            NetworkRefused: The requested network is not available.
         """
         if (problem := self.networks.problem("shell", asked=network)) is not None:
             raise NetworkRefused(problem)
-        connected = self.networks.of_command(asked=network, gateway=gateway)
+        command_network = self.networks.of_command(asked=network, gateway=gateway)
         async with self._new_scratch(work_dir) as scratch:
-            environ = self._environment(scratch, connected)
-            box = self._box(work_dir, scratch, connected, binds)
-            async with self._supervised(
-                command, work_dir, environ, scratch, connected, box, limits=limits
+            environ = self._environment(scratch, command_network)
+            sandbox = self._command_line(work_dir, scratch, command_network, binds)
+            async with self._run(
+                command, work_dir, environ, scratch, command_network, sandbox, limits=limits
             ) as function:
                 yield function
 
@@ -293,15 +314,15 @@ class Sandbox:
     async def program(
         self, command: Sequence[str], work_dir: Path, environ: dict[str, str]
     ) -> AsyncIterator[Process]:
-        """Run a program of the operator's beside a task, with pipes for its three streams.
+        """Run a program that the operator configured for a task, with pipes for its three streams.
 
-        It has the rights of the server, but of its variables only ``PATH``; its directory
-        and its home are empty.
+        It has the rights of the server, but of the server's variables only ``PATH``. Its working
+        directory, which is also its home directory, is empty at the start.
         """
         async with self._new_scratch(work_dir) as scratch:
-            given = environment(scratch) | environ
-            async with self._supervised(
-                command, Path(scratch), given, scratch, network_policy.NO_NETWORK, None
+            variables = environment(scratch) | environ
+            async with self._run(
+                command, Path(scratch), variables, scratch, network_policy.NO_NETWORK, None
             ) as running:
                 yield running.process
 
@@ -311,40 +332,45 @@ class Sandbox:
     ) -> AsyncIterator[Process]:
         """Run a program that a user supplies, with pipes for its three streams.
 
-        It is confined as the task's commands are, and starts in the work_dir.
+        It is isolated like the task's commands.
 
         Args:
-            environ: further variables. They are set inside the sandbox: what starts it must not
-                see variables such as ``LD_PRELOAD``.
-            network: whether it asks for the network.
+            command: Program and arguments.
+            work_dir: Working directory.
+            environ: Further variables. They are set inside the sandbox, because the launcher and
+                bubblewrap must not see variables such as ``LD_PRELOAD``.
+            network: True if the program requests a network.
 
         Raises:
-            NetworkRefused: it cannot have the network that it asks for.
+            NetworkRefused: The requested network is not available.
         """
-        connected = self.networks.of_command(asked=network)
+        command_network = self.networks.of_command(asked=network)
         async with self._new_scratch(work_dir) as scratch:
-            inner, carried = _with_variables(command, environ)
-            given = self._environment(scratch, connected) | carried
-            box = self._box(work_dir, scratch, connected)
-            async with self._supervised(inner, work_dir, given, scratch, connected, box) as running:
+            inner, encoded = _with_variables(command, environ)
+            variables = self._environment(scratch, command_network) | encoded
+            sandbox = self._command_line(work_dir, scratch, command_network)
+            async with self._run(
+                inner, work_dir, variables, scratch, command_network, sandbox
+            ) as running:
                 yield running.process
 
     @asynccontextmanager
     async def _new_scratch(self, work_dir: Path) -> AsyncIterator[str]:
-        folder = tempfile.mkdtemp(dir=self._scratch, prefix=f"{work_dir.name}-")
+        """Create the scratch directory of one command; remove it on leaving."""
+        directory = tempfile.mkdtemp(dir=self._scratch, prefix=f"{work_dir.name}-")
         try:
-            yield folder
+            yield directory
         finally:
-            # If this is cancelled meanwhile, the thread still removes it.
-            await shield(run_in_threadpool(_removed, Path(folder)))
+            # If this task is cancelled meanwhile, the thread still removes the directory.
+            await shield(run_in_threadpool(_remove, Path(directory)))
 
     def _environment(self, scratch: str, network: CommandNetwork) -> dict[str, str]:
-        """Return the variables of a command that is not the operator's."""
+        """Return the variables of a command that the operator did not configure."""
         if self.kind == "none":
             return environment(scratch) | network.environ()
         return environment("/tmp") | {"PATH": PATH} | network.environ()
 
-    def _box(
+    def _command_line(
         self,
         work_dir: Path,
         scratch: str,
@@ -353,7 +379,7 @@ class Sandbox:
         *,
         init: bool = True,
     ) -> CommandLine | None:
-        """Return the sandbox of a command; None if there is none."""
+        """Return the command line of a command's sandbox, or None without a sandbox."""
         if self.kind == "none":
             return None
         return bubblewrap.command_line(
@@ -367,21 +393,21 @@ class Sandbox:
             init=init,
         )
 
-    def _supervised(
+    def _run(
         self,
         command: Sequence[str],
         cwd: Path,
         environ: Mapping[str, str],
         scratch: str,
         network: CommandNetwork,
-        box: CommandLine | None,
+        sandbox: CommandLine | None,
         *,
         stdin: int = PIPE,
         stderr: int = PIPE,
         limits: Mapping[str, int] | None = None,
-        observed: bool = False,
+        report_leftovers: bool = False,
     ) -> AbstractAsyncContextManager[Supervised]:
-        return supervised(
+        return run_supervised(
             command,
             cwd=cwd,
             environ=environ,
@@ -389,27 +415,27 @@ class Sandbox:
             stderr=stderr,
             limits=_limits(self._settings) | dict(limits or {}),
             scratch=scratch,
-            box=box,
+            sandbox=sandbox,
             network=network,
-            observed=observed,
+            report_leftovers=report_leftovers,
         )
 
 
-def _removed(folder: Path) -> None:
+def _remove(directory: Path) -> None:
     try:
-        tree.remove(folder)
+        tree.remove(directory)
     except OSError as error:
-        log.error("the scratch folder of a command is left over", exc_info=error)
+        log.error("the scratch directory of a command could not be removed", exc_info=error)
 
 
 def _limits(settings: Settings) -> dict[str, int]:
     """Return the limits that the launcher enforces for a command."""
     return {
         "core": 0,
-        # What one file takes by itself beyond the quota would be written for nothing.
+        # A file above the quota ends the task anyway.
         "fsize": min(settings.task_max_file_bytes, settings.work_dir_bytes + FILE_MARGIN_BYTES),
         "nofile": settings.task_max_open_files,
-        "nproc": max(settings.task_max_processes, FEWEST_PROCESSES),
+        "nproc": max(settings.task_max_processes, MIN_NPROC),
         "processes": settings.task_max_processes,
         "memory": settings.task_max_memory_bytes,
         "disk": settings.work_dir_bytes,
@@ -420,19 +446,19 @@ def _limits(settings: Settings) -> dict[str, int]:
 def _with_variables(
     command: Sequence[str], environ: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Return a command that sets variables itself, and the environment it takes them from.
+    """Return a command that sets variables itself, and the environment from which it reads them.
 
-    Each assignment travels as the value of a variable with a harmless name. Arguments would be
+    Each assignment is passed as the value of a variable with a harmless name. Arguments would be
     visible to other users of the host.
     """
     if not environ:
         return list(command), {}
-    carried = {
+    encoded = {
         f"BERAY_VARIABLE_{number}": f"{name}={value}"
         for number, (name, value) in enumerate(environ.items())
     }
-    script = "; ".join([f'export "${name}"; unset {name}' for name in carried] + ['exec "$@"'])
-    return ["/bin/sh", "-c", script, "sh", *command], carried
+    script = "; ".join([f'export "${name}"; unset {name}' for name in encoded] + ['exec "$@"'])
+    return ["/bin/sh", "-c", script, "sh", *command], encoded
 
 
 __all__ = ["INSIDE", "Bind", "Kind", "NetworkRefused", "Sandbox", "SandboxUnavailable"]

@@ -1,8 +1,8 @@
 """Seccomp filter of sandboxed commands, as classic BPF for ``bwrap --seccomp``.
 
-It reduces what a command can attack in the kernel; the isolation itself comes from namespaces
-and the uid. Calls that manage the system, or that have been a frequent source of privilege
-escalation, fail. Ordinary programs do not need them or fall back.
+The filter reduces the attack surface of the kernel; the isolation itself comes from namespaces
+and the uid. System calls that manage the system, or that have been a frequent source of privilege
+escalation, fail. Ordinary programs do not need them, or fall back to other calls.
 
 Source: seccomp(2), the numbers of Linux 6.x (``asm/unistd_64.h``, ``asm-generic/unistd.h``).
 """
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-# Offsets in struct seccomp_data. The low halves of arguments: both architectures are
-# little-endian.
+# Offsets in struct seccomp_data. For arguments these are the offsets of the low halves, because
+# both architectures are little-endian.
 _NUMBER: Final = 0
 _ARCHITECTURE: Final = 4
 _FIRST_ARGUMENT: Final = 16
@@ -42,7 +42,7 @@ _AF_VSOCK: Final = 40
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
 
-# Calls that exist with one number on every architecture since Linux 5.1.
+# System calls since Linux 5.1, which have the same number on every architecture.
 _COMMON: Final = {
     "io_uring_setup": 425,
     "io_uring_enter": 426,
@@ -141,25 +141,27 @@ _AARCH64: Final = {
 }
 
 _BY_ARGUMENT: Final = frozenset({"clone", "ioctl", "socket"})
-_ABSENT: Final = frozenset(
-    # Programs use an older call where the kernel does not have these. The flags of clone3 are
-    # in memory, where a filter cannot see them.
+_UNIMPLEMENTED: Final = frozenset(
+    # Programs fall back to an older call if the kernel does not implement these. The flags of
+    # clone3 are in memory, where a filter cannot read them.
     {"clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd"}
     | {"open_tree", "open_tree_attr", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick"}
     | {"mount_setattr"}
-    # Its memory is in no count of a process once it is unmapped.
+    # Its memory is not attributed to any process once it is unmapped.
     | {"memfd_secret"}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Numbers by which the kernel knows an architecture and its calls."""
+    """Numbers of an architecture and its system calls in the kernel."""
 
     audit: int
     """AUDIT_ARCH_… of ``linux/audit.h``."""
     calls: Mapping[str, int]
+    """Numbers of the filtered system calls, by name."""
     has_x32: bool = False
+    """True if programs can also use the calls of the x32 ABI."""
 
 
 ARCHITECTURES: Final = {
@@ -170,7 +172,7 @@ ARCHITECTURES: Final = {
 
 @cache
 def program() -> bytes | None:
-    """Return the filter for this machine; None where it is neither x86_64 nor aarch64."""
+    """Return the filter for this machine, or None if it is neither x86_64 nor aarch64."""
     machine = platform.machine()
     if sys.maxsize < 2**32 or machine not in ARCHITECTURES:
         return None
@@ -191,25 +193,32 @@ def assemble(architecture: Architecture) -> bytes:
         code += [_instruction(_IF_AT_LEAST, _X32_BIT, if_not=1), kill]
     for name, number in calls.items():
         if name not in _BY_ARGUMENT:
-            error = errno.ENOSYS if name in _ABSENT else errno.EPERM
-            code += [_instruction(_IF_EQUAL, number, if_not=1), _refusal(error)]
-    code += _checked(calls["clone"], _FIRST_ARGUMENT, _IF_ANY_BIT, [_CLONE_NEWUSER])
-    code += _checked(calls["ioctl"], _SECOND_ARGUMENT, _IF_EQUAL, [_TIOCSTI, _TIOCLINUX])
+            error = errno.ENOSYS if name in _UNIMPLEMENTED else errno.EPERM
+            code += [_instruction(_IF_EQUAL, number, if_not=1), _fail(error)]
+    code += _fail_if(calls["clone"], _FIRST_ARGUMENT, _IF_ANY_BIT, [_CLONE_NEWUSER])
+    code += _fail_if(calls["ioctl"], _SECOND_ARGUMENT, _IF_EQUAL, [_TIOCSTI, _TIOCLINUX])
     # Sockets of this family reach the hypervisor from every network namespace.
-    code += _checked(calls["socket"], _FIRST_ARGUMENT, _IF_EQUAL, [_AF_VSOCK])
+    code += _fail_if(calls["socket"], _FIRST_ARGUMENT, _IF_EQUAL, [_AF_VSOCK])
     return b"".join([*code, _instruction(_RETURN, _ALLOW)])
 
 
-def _checked(number: int, argument: int, test: int, values: list[int]) -> list[bytes]:
-    """Refuse the call ``number`` if its argument passes ``test`` with any of ``values``."""
+def _fail_if(number: int, argument: int, test: int, values: list[int]) -> list[bytes]:
+    """Return code that fails the call ``number`` if its argument matches any of ``values``.
+
+    Args:
+        number: Number of the system call.
+        argument: Offset of the argument in ``struct seccomp_data``.
+        test: Jump instruction that compares the argument with a value.
+        values: Values with which the call fails.
+    """
     tests = [_instruction(_LOAD, argument)]
     for value in values:
-        tests += [_instruction(test, value, if_not=1), _refusal(errno.EPERM)]
+        tests += [_instruction(test, value, if_not=1), _fail(errno.EPERM)]
     tests.append(_instruction(_RETURN, _ALLOW))
     return [_instruction(_IF_EQUAL, number, if_not=len(tests)), *tests]
 
 
-def _refusal(error: int) -> bytes:
+def _fail(error: int) -> bytes:
     return _instruction(_RETURN, _ERRNO | error)
 
 

@@ -1,4 +1,4 @@
-"""Decide which network each command of a task gets: the settings and this host's state together."""
+"""Choice of the network of each command, from the settings and the state of this host."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from beray.server.sandbox.network_policy import (
 from beray.server.settings import Settings
 
 _TASK_RUNNERS: Final = ("shell", "model", "acp", "command")
-"""Runners whose commands have the network that the task asks for."""
+"""Runners whose commands have the network that the task requests."""
 
 
 class NetworkRefused(OSError):
-    """A command needs a network that it cannot have; ``strerror`` says why."""
+    """A command needs a network that is not available; ``strerror`` contains the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.EACCES, reason)
@@ -28,8 +28,9 @@ class TaskNetworks:
     """Networks of commands.
 
     Args:
-        sandboxed: whether commands run in bubblewrap; others have the host's network.
-        state: what this host can do.
+        settings: Settings of the server.
+        state: Network that this host can provide.
+        sandboxed: True if commands run in bubblewrap; otherwise they use the host's network.
     """
 
     def __init__(self, settings: Settings, state: NetworkState, *, sandboxed: bool) -> None:
@@ -38,28 +39,34 @@ class TaskNetworks:
         self._sandboxed = sandboxed
 
     def problem(self, runner: str | None, *, asked: bool) -> str | None:
-        """Return why a task is refused because of its network, or None if it can run.
+        """Return why a task must be rejected because of its network, or None if it can run.
 
         Args:
-            asked: whether the task asks for a network for its commands.
+            runner: Name of the task's runner; None if it is not known yet.
+            asked: True if the task requests a network for its commands.
         """
         settings = self._settings
         forbidden = settings.sandbox_network == "never" and not settings.network_destinations()
         if asked and forbidden:
             return (
-                "the task asks for network access (limits.network), which the operator of this "
-                "server does not permit (BERAY_SANDBOX_NETWORK=never); create it without"
+                "the task requests network access (limits.network), which this server does not "
+                "permit (BERAY_SANDBOX_NETWORK=never); create the task without it"
             )
-        if self.state.mode != "refused":
+        if self.state.mode != "unavailable":
             return None
         if runner in ("acp", "command") and settings.agent_network:
-            return f"the agent needs a network. {self.state.reason}"
+            return f"the agent needs a network, but {self.state.reason}"
         if runner in _TASK_RUNNERS and self._is_public(asked):
-            return f"the task needs a network. {self.state.reason}"
+            return f"the task needs a network, but {self.state.reason}"
         return None
 
     def uses_host(self, runner: str | None, *, asked: bool) -> bool:
-        """Return True if sandboxed commands of a task reach the services of this host."""
+        """Return True if sandboxed commands of a task can reach the services of this host.
+
+        Args:
+            runner: Name of the task's runner; None if it is not known yet.
+            asked: True if the task requests a network for its commands.
+        """
         if not self._sandboxed or self.state.mode != "host":
             return False
         if runner in ("acp", "command") and self._settings.agent_network:
@@ -70,7 +77,7 @@ class TaskNetworks:
         """Return True if a command of a task has a network.
 
         Args:
-            asked: whether its task asks for one.
+            asked: True if the task requests a network.
         """
         if not self._sandboxed:
             return True
@@ -81,37 +88,43 @@ class TaskNetworks:
     def of_command(self, *, asked: bool, gateway: GatewayRelay | None = None) -> CommandNetwork:
         """Return the network of a task's command.
 
+        Args:
+            asked: True if the task requests a network.
+            gateway: Access to the gateway; None if the command has no access.
+
         Raises:
-            NetworkRefused: it wants a network that it cannot have.
+            NetworkRefused: The required network is not available on this host.
         """
-        wanted = self.reached(asked=asked)
-        return self._network(wanted=wanted, public=self._is_public(asked), gateway=gateway)
+        connected = self.reached(asked=asked)
+        return self._network(connected=connected, public=self._is_public(asked), gateway=gateway)
 
     def of_agent(self, *, asked: bool, gateway: GatewayRelay | None = None) -> CommandNetwork:
-        """Return the network of an operator's agent.
+        """Return the network of an agent that the operator configured.
 
         Args:
-            asked: whether its task asks for a network, where agents have none.
+            asked: True if the task requests a network. Used if agents have no network by the
+                operator's settings.
+            gateway: Access to the gateway; None if the agent has no access.
 
         Raises:
-            NetworkRefused: it cannot have a network.
+            NetworkRefused: The required network is not available on this host.
         """
         if self._settings.agent_network or not asked:
-            wanted = self._settings.agent_network
-            return self._network(wanted=wanted, public=True, gateway=gateway)
+            connected = self._settings.agent_network
+            return self._network(connected=connected, public=True, gateway=gateway)
         return self.of_command(asked=True, gateway=gateway)
 
     def _is_public(self, asked: bool) -> bool:
         return self._settings.sandbox_network != "never" and self.reached(asked=asked)
 
     def _network(
-        self, *, wanted: bool, public: bool, gateway: GatewayRelay | None
+        self, *, connected: bool, public: bool, gateway: GatewayRelay | None
     ) -> CommandNetwork:
         if not self._sandboxed:
             return CommandNetwork("host", gateway=gateway)
-        allow = tuple(self._settings.network_destinations()) if wanted else ()
-        if wanted and public:
-            if self.state.mode == "refused":
+        allow = tuple(self._settings.network_destinations()) if connected else ()
+        if connected and public:
+            if self.state.mode == "unavailable":
                 raise NetworkRefused(self.state.reason)
             if self.state.mode == "host":
                 return CommandNetwork("host", gateway=gateway)

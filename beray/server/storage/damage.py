@@ -1,7 +1,8 @@
-"""Places of streams that a damaged database prevents from being read.
+"""Positions in streams after which a damaged database cannot be read.
 
-A stream has begun when damage is found, so that its connection can only be cut. The place is
-noted here: a client that comes back to it gets an error response instead of another cut.
+When damage is found, the response of the stream has already begun, so that the server can only
+close the connection. The position is recorded here, so that a client that reconnects at this
+position receives an error response instead.
 """
 
 from __future__ import annotations
@@ -15,31 +16,34 @@ from sqlalchemy.exc import DatabaseError
 
 from beray.server.storage.database_errors import is_damaged
 
-MOST_PLACES: Final = 1000
+MAX_POSITIONS: Final = 1000
+"""Maximum number of recorded positions; the oldest one is dropped first."""
 
 log = structlog.get_logger("beray.database")
 
 
 class DamagedPlaces:
-    """Used on one event loop. The places are forgotten with the server."""
+    """Recorded positions of damage, kept in memory. Used on one event loop."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, DatabaseError] = OrderedDict()
 
     def note(self, place: Hashable, error: DatabaseError) -> None:
-        """Remember that nothing can be read after ``place``, if ``error`` reports damage."""
+        """Record the position ``place`` if ``error`` reports damage."""
         if not is_damaged(error) or place in self._found:
             return
-        log.error("a stream met damage of the database", place=place, error=str(error.orig))
+        log.error(
+            "a stream ended because the database is damaged", position=place, error=str(error.orig)
+        )
         self._found[place] = error
-        if len(self._found) > MOST_PLACES:
+        if len(self._found) > MAX_POSITIONS:
             self._found.popitem(last=False)
 
     def require_sound(self, place: Hashable) -> None:
-        """Return if no damage is known after ``place``.
+        """Check that no damage is recorded at the position ``place``.
 
         Raises:
-            DatabaseError: for which ``is_damaged`` is true.
+            DatabaseError: The recorded error; ``is_damaged`` returns True for it.
         """
         if (error := self._found.get(place)) is not None:
             raise error

@@ -1,6 +1,6 @@
-"""Shortage of descriptors, processes, threads or memory, and locks that other processes hold.
+"""Retries during a shortage of descriptors, processes, threads or memory, or a database lock.
 
-Both pass, so work waits for their end.
+Both conditions are temporary, so that work waits until they end.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from beray.server.storage.database_errors import LOCK_RETRY_SECONDS, LOCKED, is_
 T = TypeVar("T")
 
 SHORTAGE: Final = (
-    "The server is short of descriptors, processes or memory; nothing was done. Try again later."
+    "The server is short of descriptors, processes or memory; the request had no effect. "
+    "Try again later."
 )
+"""Message of the error response for a shortage."""
 _ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
 _SQLITE: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM})
-_FIRST_SECONDS: Final = 0.1
-_MOST_SECONDS: Final = 5.0
+_MIN_SECONDS: Final = 0.1
+_MAX_SECONDS: Final = 5.0
 
 log = structlog.get_logger("beray.shortage")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether a resource of the machine is used up, or the database locked, for now."""
+    """Return True if ``error`` reports an exhausted resource of the machine, or a database lock."""
     if is_locked(error):
         return True
     if isinstance(error, OperationalError):
@@ -48,10 +50,10 @@ def refusal(error: BaseException) -> tuple[str, dict[str, str]]:
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Return what ``call`` returns, calling it again after each shortage.
+    """Return the result of ``call``, which is repeated after each shortage.
 
     Args:
-        call: has no effect where it raises for a shortage.
+        call: Function that has no effect if it raises because of a shortage.
     """
     for seconds in delays():
         try:
@@ -61,12 +63,12 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
                 raise
             log.warning("waiting for the end of a shortage", error=str(error), seconds=seconds)
         await asyncio.sleep(seconds)
-    raise AssertionError("delays have no end")
+    raise AssertionError("delays is infinite")
 
 
 def delays() -> Iterator[float]:
-    """Yield the seconds to wait between attempts, without an end."""
-    seconds = _FIRST_SECONDS
+    """Yield the seconds to wait between attempts, without end."""
+    seconds = _MIN_SECONDS
     while True:
         yield seconds
-        seconds = min(2 * seconds, _MOST_SECONDS)
+        seconds = min(2 * seconds, _MAX_SECONDS)

@@ -1,8 +1,8 @@
 """Owners of the files that sandboxed commands use.
 
-If the server is root, each user's commands run under a uid of their own (``uids``), and the
-owner of a work_dir states which. Files that the server creates in it get the same owner. A server
-that is not root owns all files, and nothing is changed.
+If the server is root, each user's commands run under a separate uid (``uids``), and a work_dir
+belongs to that uid. Files that the server creates in it get the same owner. A server that is not
+root owns all files, and these functions change nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ log = structlog.get_logger("beray.sandbox")
 
 
 def set_owner(path: Path | int, uid: int | None) -> None:
-    """Give a file or directory of the server to ``uid``, and to the group of that number.
+    """Change the owner of a file or directory to ``uid``, and its group to the same number.
 
     Args:
-        path: path whose last part is no link, or a descriptor.
-        uid: None: the owner stays as it is.
+        path: Path, whose last component is not followed if it is a symbolic link, or a descriptor.
+        uid: New owner; None does nothing.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: The owner cannot be changed.
     """
     if uid is None:
         return
@@ -42,9 +42,9 @@ def set_owner(path: Path | int, uid: int | None) -> None:
 
 
 def inherit_owner(descriptor: int, directory: int) -> None:
-    """Give an open file to the owner of ``directory``, an open directory.
+    """Change the owner of an open file to the owner of ``directory``, an open directory.
 
-    Does nothing if it belongs to the same user, as it always does where the server is not root.
+    Does nothing if both have the same owner, which is always so if the server is not root.
     """
     wanted = os.fstat(directory)
     if os.fstat(descriptor).st_uid != wanted.st_uid:
@@ -52,13 +52,13 @@ def inherit_owner(descriptor: int, directory: int) -> None:
 
 
 def give_tree(path: Path, uid: int) -> None:
-    """Give a directory to ``uid``: everything in it first, and then the directory itself.
+    """Change the owner of a directory to ``uid``: first of its content, then of itself.
 
-    Links are not followed. Files that also have names elsewhere, and devices, keep their owner:
-    they may not be the user's own.
+    Symbolic links are not followed. Files with hard links elsewhere, and devices, keep their
+    owner, because they may not belong to the user.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: An owner cannot be changed.
     """
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     names: dict[tuple[int, int], int] = {}
@@ -81,20 +81,20 @@ def give_tree(path: Path, uid: int) -> None:
         os.close(opened)
     if names:
         log.warning(
-            "files with further names elsewhere keep their owner; its user cannot change them",
-            folder=str(path),
+            "files with hard links elsewhere keep their owner; the user cannot change them",
+            directory=str(path),
             count=len(names),
         )
 
 
 def open_to_all(path: Path) -> None:
-    """Let every user read a directory of the server and everything in it.
+    """Make a directory of the server and its content readable for every user.
 
     The directories above it must keep other users of the host out. The mode of the directory
-    itself changes last and says that everything in it has been changed.
+    itself changes last, so that it indicates that its content has been changed.
 
     Raises:
-        OSError: the file system refuses.
+        OSError: A mode cannot be changed.
     """
     if os.lstat(path).st_mode & _ENTER_BY_ALL == _ENTER_BY_ALL:
         return

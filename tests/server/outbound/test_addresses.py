@@ -1,4 +1,4 @@
-"""Which addresses are public, which hosts are in unusual notation, and the allow list."""
+"""Public addresses, hosts in unusual notation, and the allow list."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_an_allow_list_has_hosts_addresses_and_networks() -> None:
         ("10.1.2.3", 1), ("10.2.255.255", 65535), ("10.3.0.1", 81), ("fd12::1", 5),
         ("fd01::1", 82), ("10.4.0.9", 83),
     }  # fmt: skip
-    refused = {
+    forbidden = {
         ("10.1.2.4", 1), ("10.3.0.1", 82), ("10.4.0.9", 84), ("fe80::1", 5),
         ("::ffff:10.1.2.3", 1),
     }  # fmt: skip
     assert all(allow.has_address(ip_address(address), port) for address, port in allowed)
-    assert not any(allow.has_address(ip_address(address), port) for address, port in refused)
+    assert not any(allow.has_address(ip_address(address), port) for address, port in forbidden)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_an_allow_list_has_hosts_addresses_and_networks() -> None:
      "a b:80", "10.0.0.1/8", "10.0.0.1:", "127.1:80", "2130706433:80", "[fd00::1", ":80", "*:80",
      "mcp.internal:٣"],
 )  # fmt: skip
-def test_an_invalid_entry_is_named(entry: str) -> None:
+def test_the_error_for_an_invalid_entry_contains_it(entry: str) -> None:
     with pytest.raises(ValueError, match="is not a destination"):
         AllowList.parse(f"10.0.0.1,{entry}")

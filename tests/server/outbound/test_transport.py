@@ -17,17 +17,21 @@ from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
 from beray.server.outbound.transport import client
 from beray.server.settings import Settings
 
-Answer = Callable[[list[str]], str]
+Respond = Callable[[list[str]], str]
 
 
 class Web:
-    """A server that notes the requests it gets. ``answer`` makes a response of a head."""
+    """Server that records the heads of its requests.
 
-    def __init__(self, answer: Answer) -> None:
+    Args:
+        respond: Returns the response to the head of a request.
+    """
+
+    def __init__(self, respond: Respond) -> None:
         self.heads: list[list[str]] = []
         self.connections = 0
         self.port = 0
-        self._answer = answer
+        self._respond = respond
 
     @asynccontextmanager
     async def serving(
@@ -45,7 +49,7 @@ class Web:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             self.heads.append(head)
-            writer.write(self._answer(head).encode())
+            writer.write(self._respond(head).encode())
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -58,18 +62,18 @@ def ok(_: list[str]) -> str:
 
 
 class Names:
-    """A resolver whose answers come one after another; the last one stays."""
+    """Resolver that returns the given results in turn, and the last one repeatedly."""
 
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self.asked: list[str] = []
-        self._answers = list(answers)
+    def __init__(self, *results: Sequence[str]) -> None:
+        self.requested: list[str] = []
+        self._results = list(results)
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        self.asked.append(host)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if not answer:
-            raise OSError("no such name")
-        return list(answer)
+        self.requested.append(host)
+        result = self._results.pop(0) if len(self._results) > 1 else self._results[0]
+        if not result:
+            raise OSError("unknown host")
+        return list(result)
 
 
 def guarded(names: Names, allow: str) -> httpx2.AsyncClient:
@@ -77,7 +81,7 @@ def guarded(names: Names, allow: str) -> httpx2.AsyncClient:
     return client(policy, timeout=5)
 
 
-async def refused(request: Awaitable[httpx2.Response]) -> str:
+async def rejection(request: Awaitable[httpx2.Response]) -> str:
     with pytest.raises(ForbiddenDestination) as caught:
         await request
     return str(caught.value)
@@ -88,28 +92,28 @@ async def test_a_name_is_resolved_once_and_its_address_connected_to() -> None:
     async with Web(ok).serving() as web, guarded(names, "127.0.0.1") as http:
         response = await http.get(f"http://mcp.example:{web.port}/x?y=1")
         assert response.text == "ok"
-        assert names.asked == ["mcp.example"]
+        assert names.requested == ["mcp.example"]
         [head] = web.heads
         assert head[0] == "GET /x?y=1 HTTP/1.1"
         assert f"Host: mcp.example:{web.port}" in head
 
 
-async def test_a_name_that_is_rebound_is_refused_at_the_next_connection() -> None:
+async def test_a_name_that_is_rebound_is_rejected_at_the_next_connection() -> None:
     names = Names(["127.0.0.1"], ["127.0.0.2"])
     async with Web(ok).serving() as web, Web(ok).serving("127.0.0.2", port=web.port) as other:
         async with guarded(names, "127.0.0.1") as http:
             url = f"http://mcp.example:{web.port}/"
             assert (await http.get(url)).is_success
-            await refused(http.get(url))
+            await rejection(http.get(url))
         assert (web.connections, other.connections) == (1, 0)
 
 
-async def test_one_forbidden_address_among_several_refuses_the_name() -> None:
+async def test_a_name_is_rejected_if_one_of_its_addresses_is_forbidden() -> None:
     async with (
         Web(ok).serving() as web,
         guarded(Names(["127.0.0.1", "127.0.0.2"]), "127.0.0.1") as http,
     ):
-        await refused(http.get(f"http://mcp.example:{web.port}/"))
+        await rejection(http.get(f"http://mcp.example:{web.port}/"))
         assert web.connections == 0
 
 
@@ -121,19 +125,19 @@ async def test_the_next_address_is_tried_if_one_cannot_be_connected_to() -> None
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_to_a_forbidden_address_is_refused(status: int) -> None:
+async def test_a_redirect_to_a_forbidden_address_is_rejected(status: int) -> None:
     async with Web(ok).serving() as internal:
 
         def redirect(_: list[str]) -> str:
             to = f"http://127.0.0.1:{internal.port}/admin"
             return f"HTTP/1.1 {status} Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"
 
-        # The two differ in their addresses; the second one is not on the list.
+        # The servers have different addresses; that of the second one is not in the allow list.
         async with (
             Web(redirect).serving("127.0.0.2") as web,
             guarded(Names([]), "127.0.0.2") as http,
         ):
-            await refused(http.get(f"http://127.0.0.2:{web.port}/", follow_redirects=True))
+            await rejection(http.get(f"http://127.0.0.2:{web.port}/", follow_redirects=True))
             assert web.connections == 1
         assert internal.connections == 0
 
@@ -145,9 +149,9 @@ async def test_a_redirect_to_a_forbidden_address_is_refused(status: int) -> None
      "[2002:7f00:1::]", "localhost", "localhost.", "LOCALHOST", "127.0.0.1.",
      "169.254.169.254", "[fe80::1]", "10.0.0.1", "100.64.0.1"],
 )  # fmt: skip
-async def test_forms_of_internal_addresses_are_refused(host: str) -> None:
+async def test_all_notations_of_internal_addresses_are_rejected(host: str) -> None:
     async with Web(ok).serving() as web, client(OutboundPolicy(), timeout=5) as http:
-        message = await refused(http.get(f"http://{host}:{web.port}/"))
+        message = await rejection(http.get(f"http://{host}:{web.port}/"))
         assert "BERAY_MCP_ALLOW" in message
         assert web.connections == 0
 
@@ -155,13 +159,13 @@ async def test_forms_of_internal_addresses_are_refused(host: str) -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.0.0.1", "fe80::1%lo", "not an address"]
 )
-async def test_names_with_internal_addresses_are_refused_like_those_without_any(
+async def test_names_with_internal_addresses_are_rejected_like_unknown_names(
     address: str,
 ) -> None:
     async with guarded(Names([]), "") as http:
-        unknown = await refused(http.get("http://mcp.example/"))
+        unknown = await rejection(http.get("http://mcp.example/"))
     async with guarded(Names([address]), "") as http:
-        assert await refused(http.get("http://mcp.example/")) == unknown
+        assert await rejection(http.get("http://mcp.example/")) == unknown
 
 
 async def test_an_allowed_name_may_have_any_address() -> None:
@@ -169,7 +173,7 @@ async def test_an_allowed_name_may_have_any_address() -> None:
     async with web.serving():
         http = guarded(Names(["127.0.0.1"]), f"mcp.example:{web.port}")
         assert (await http.get(f"http://MCP.example.:{web.port}/")).is_success
-        await refused(http.get(f"http://other.example:{web.port}/"))
+        await rejection(http.get(f"http://other.example:{web.port}/"))
         await http.aclose()
 
 
@@ -179,7 +183,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         async with guarded(Names(["127.0.0.1"]), f"mcp.example:{web.port}") as http:
             assert (await http.get(f"http://mcp.example:{web.port}/")).is_success
-            await refused(http.get("http://internal.example/"))
+            await rejection(http.get("http://internal.example/"))
         assert proxy.connections == 0
 
 
@@ -201,7 +205,7 @@ async def test_certificates_are_checked_for_the_name_in_the_url() -> None:
     assert sent == ["mcp.example", "other.example"]
 
 
-async def test_failures_are_those_of_the_http_library() -> None:
+async def test_failures_are_raised_as_exceptions_of_the_http_library() -> None:
     async with (
         Web(lambda _: "nonsense\r\n\r\n").serving() as web,
         guarded(Names([]), "127.0.0.1") as http,

@@ -1,4 +1,4 @@
-"""Sandboxes of this host, and a server that is root, for the tests of isolation."""
+"""Fixtures for tests of isolation: a sandbox of this host, and a server that runs as root."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RANGE = uids.parse(uids.DEFAULT)
 
 
 @dataclass(frozen=True)
-class Box:
-    """A work_dir and a sandbox that works."""
+class SandboxHarness:
+    """Working sandbox with a work_dir."""
 
     sandbox: Sandbox
     work_dir: Path
 
     def run(self, *command: str) -> tuple[int, str]:
-        """Run a command to its end; return its exit status and its output."""
+        """Run a command; return its exit status and output."""
 
         async def run() -> tuple[int, str]:
             async with self.sandbox.function(
@@ -46,23 +46,27 @@ class Box:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Box:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> SandboxHarness:
     data_dir = tmp_path_factory.mktemp("sandbox")
     settings = Settings(data_dir=data_dir, sandbox="auto")
     sandbox = asyncio.run(Sandbox.detect(settings))
     if sandbox.kind != "bubblewrap":
         pytest.skip("bubblewrap does not work here")
-    return Box(sandbox, Workspaces(data_dir / "workspaces", uid_of=sandbox.uid_of).create(1, 1))
+    return SandboxHarness(
+        sandbox, Workspaces(data_dir / "workspaces", uid_of=sandbox.uid_of).create(1, 1)
+    )
 
 
 def require_root() -> None:
     if os.geteuid() != 0:
-        pytest.skip("only a server that is root changes the uid")
+        pytest.skip("only a server that runs as root changes the uid")
 
 
 @pytest.fixture(scope="module")
-def root_server(tmp_path_factory: pytest.TempPathFactory, box: Box) -> Iterator[RunningServer]:
-    """A server that is root and has bubblewrap."""
+def root_server(
+    tmp_path_factory: pytest.TempPathFactory, harness: SandboxHarness
+) -> Iterator[RunningServer]:
+    """Server that runs as root and uses bubblewrap."""
     require_root()
     settings = {"BERAY_SANDBOX": "bubblewrap", "BERAY_SLOTS": "4", "BERAY_PREFAB_AUTHORS": "*"}
     with RunningServer.start(tmp_path_factory.mktemp("root") / "data", **settings) as server:

@@ -11,8 +11,8 @@ from beray.server.sandbox import bubblewrap
 from beray.server.sandbox.bubblewrap import Bind, CommandLine
 
 
-def after(arguments: list[str], option: str) -> list[str]:
-    return [arguments[place + 1] for place, one in enumerate(arguments) if one == option]
+def values_of(arguments: list[str], option: str) -> list[str]:
+    return [arguments[i + 1] for i, argument in enumerate(arguments) if argument == option]
 
 
 def test_sources_of_binds_are_staged_in_order() -> None:
@@ -27,12 +27,12 @@ def test_sources_of_binds_are_staged_in_order() -> None:
     assert "/usr" in line.arguments
 
 
-def test_settings_of_the_host_are_read_only_whoever_the_server_is(tmp_path: Path) -> None:
-    made = bubblewrap.command_line(tmp_path, tmp_path, network=False, etc={}).arguments
-    assert {"/proc/sys", "/proc/irq"} <= set(after(made, "--ro-bind"))
-    # Mounted over the procfs of the sandbox, hence after it.
-    assert made.index("--proc") < made.index("/proc/sys")
-    assert not any(path.startswith("/sys") for path in made)
+def test_settings_of_the_host_are_read_only_for_every_uid_of_the_server(tmp_path: Path) -> None:
+    arguments = bubblewrap.command_line(tmp_path, tmp_path, network=False, etc={}).arguments
+    assert {"/proc/sys", "/proc/irq"} <= set(values_of(arguments, "--ro-bind"))
+    # They are mounted over the procfs of the sandbox, and therefore after it.
+    assert arguments.index("--proc") < arguments.index("/proc/sys")
+    assert not any(path.startswith("/sys") for path in arguments)
 
 
 def test_a_command_with_its_own_uid_sees_no_accounts_of_the_host(
@@ -40,26 +40,26 @@ def test_a_command_with_its_own_uid_sees_no_accounts_of_the_host(
 ) -> None:
     monkeypatch.setattr(bubblewrap, "set_owner", lambda _path, _uid: None)
     line = bubblewrap.command_line(tmp_path, tmp_path, network=True, etc={}, uid=70001)
-    assert "/etc/passwd" not in after(line.arguments, "--ro-bind")
+    assert "/etc/passwd" not in values_of(line.arguments, "--ro-bind")
     numbers = [int(number) for option in ("--ro-bind-data", "--seccomp")
-               for number in after(line.arguments, option)]  # fmt: skip
+               for number in values_of(line.arguments, option)]  # fmt: skip
     assert sorted(numbers) == list(range(3, 3 + len(line.data)))
     assert any(b"beray:x:70001:70001:" in content for content in line.data)
 
 
-def test_a_path_that_does_not_exist_is_not_bound(tmp_path: Path) -> None:
+def test_a_missing_path_is_not_bound(tmp_path: Path) -> None:
     bind = Bind(str(tmp_path / "nothing"))
-    made = bubblewrap.command_line(tmp_path, tmp_path, network=False, etc={}, binds=[bind])
-    assert bind.path not in made.arguments
+    line = bubblewrap.command_line(tmp_path, tmp_path, network=False, etc={}, binds=[bind])
+    assert bind.path not in line.arguments
 
 
 def test_files_of_etc_are_written_instead_of_bound(tmp_path: Path) -> None:
     line = bubblewrap.command_line(tmp_path, tmp_path, network=True, etc={"resolv.conf": "x"})
     assert b"x" in line.data
-    assert "/etc/resolv.conf" not in after(line.arguments, "--ro-bind")
+    assert "/etc/resolv.conf" not in values_of(line.arguments, "--ro-bind")
 
 
-def test_a_kernel_setting_that_restricts_user_namespaces_is_named(tmp_path: Path) -> None:
+def test_a_kernel_setting_that_restricts_user_namespaces_is_found(tmp_path: Path) -> None:
     assert bubblewrap.userns_restriction(tmp_path) is None
     (tmp_path / "kernel").mkdir()
     setting = tmp_path / "kernel/apparmor_restrict_unprivileged_userns"
@@ -70,7 +70,7 @@ def test_a_kernel_setting_that_restricts_user_namespaces_is_named(tmp_path: Path
     assert found == "kernel.apparmor_restrict_unprivileged_userns=1"
 
 
-def test_an_old_bwrap_is_not_asked_to_disable_user_namespaces(
+def test_user_namespaces_are_not_disabled_with_an_old_bwrap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = tmp_path / "bwrap"

@@ -1,7 +1,7 @@
-"""Groups of cgroup v2 for commands, on the real file system of groups where it is writable.
+"""Groups of cgroup v2 for commands, tested with the real cgroup file system if it is writable.
 
-The controllers of memory and processes may belong to cgroup v1 on the host; then their limits
-cannot be tested, and the rest of a group's life is.
+If the controllers of memory and processes belong to cgroup v1 on the host, their limits cannot be
+tested, but the other steps can.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from beray.server.sandbox.launcher.cgroup import CommandGroup
 
 @pytest.fixture
 def parent() -> Iterator[str]:
-    own = cgroup.own_folder()
+    own = cgroup.own_directory()
     if own is None:
-        pytest.skip("there is no cgroup v2")
-    folder = os.path.join(own, f"beray-test-{os.getpid()}")
+        pytest.skip("cgroup v2 is not available")
+    directory = os.path.join(own, f"beray-test-{os.getpid()}")
     try:
-        os.mkdir(folder)
+        os.mkdir(directory)
     except OSError as error:
-        pytest.skip(f"groups cannot be made here: {error}")
-    yield folder
-    os.rmdir(folder)
+        pytest.skip(f"groups cannot be created here: {error}")
+    yield directory
+    os.rmdir(directory)
 
 
-def test_a_group_holds_a_command_and_is_removed_with_what_is_left(parent: str) -> None:
+def test_a_group_contains_a_command_and_is_removed_with_its_processes(parent: str) -> None:
     group = CommandGroup(parent, {})
-    (name,) = [one for one in os.listdir(parent) if one.startswith("beray-command-")]
+    (name,) = [entry for entry in os.listdir(parent) if entry.startswith("beray-command-")]
     sleeping = subprocess.Popen(["sleep", "60"], preexec_fn=group.enter)
     with open(os.path.join(parent, name, "cgroup.procs")) as file:
         assert file.read().split() == [str(sleeping.pid)]
@@ -41,28 +41,28 @@ def test_a_group_holds_a_command_and_is_removed_with_what_is_left(parent: str) -
         file.write("1")
     assert sleeping.wait(timeout=20) < 0
     group.remove()
-    assert not [one for one in os.listdir(parent) if one.startswith("beray-command-")]
+    assert not [entry for entry in os.listdir(parent) if entry.startswith("beray-command-")]
 
 
-def test_limits_are_set_or_no_group_is_left(parent: str) -> None:
+def test_limits_are_set_or_the_group_is_removed(parent: str) -> None:
     limits = {"processes": 20, "memory": 50_000_000}
     try:
         group = CommandGroup(parent, limits)
     except OSError:
         # The controllers are not available below the parent.
-        assert not [one for one in os.listdir(parent) if one.startswith("beray-command-")]
+        assert not [entry for entry in os.listdir(parent) if entry.startswith("beray-command-")]
         return
     try:
-        with open(os.path.join(group._folder, "pids.max")) as file:
+        with open(os.path.join(group._directory, "pids.max")) as file:
             assert file.read() == f"{20 * cgroup.THREADS_FACTOR}\n"
     finally:
         group.remove()
 
 
-def test_a_group_that_was_not_delegated_is_left_alone() -> None:
-    own = cgroup.own_folder()
+def test_a_group_that_is_not_delegated_is_not_changed() -> None:
+    own = cgroup.own_directory()
     if own is None:
-        pytest.skip("there is no cgroup v2")
+        pytest.skip("cgroup v2 is not available")
     before = sorted(os.listdir(own))
-    assert cgroup.prepare() == cgroup.commands_folder()
+    assert cgroup.prepare() == cgroup.commands_directory()
     assert sorted(os.listdir(own)) == before

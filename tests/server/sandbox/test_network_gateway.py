@@ -1,4 +1,4 @@
-"""The gateway and tasks: no address admits them, a relay does for the token of the task."""
+"""Access of tasks to the gateway: only through a relay, with the token of the task."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from beray.testing import RunningServer
 GATEWAY = """
 import http.client, json, os, sys
 from urllib.parse import urlsplit
-place = urlsplit(os.environ["BERAY_GATEWAY_URL"])
+url = urlsplit(os.environ["BERAY_GATEWAY_URL"])
 found = []
 for method, path, headers in json.loads(sys.argv[1]):
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
     connection.request(method, path, "{}", headers)
-    answer = connection.getresponse()
-    found.append([answer.status, answer.read().decode()])
+    response = connection.getresponse()
+    found.append([response.status, response.read().decode()])
 print(json.dumps(found))
 """
 
 
 @asynccontextmanager
 async def gateway_of(tmp_path: Path, token: str) -> AsyncIterator[GatewayRelay]:
-    """A small application on the real listener; it answers with what it has received."""
+    """Run an application on the real listener; its responses contain the received request."""
 
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         names = sorted(name.decode() for name, _ in scope["headers"])
@@ -58,11 +58,11 @@ async def gateway_of(tmp_path: Path, token: str) -> AsyncIterator[GatewayRelay]:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    folder = tmp_path / "sockets"
-    folder.mkdir()
-    async with TokenListener(app, folder).listening(token) as path:
+    directory = tmp_path / "sockets"
+    directory.mkdir()
+    async with TokenListener(app, directory).listening(token) as path:
         yield GatewayRelay("http://unused.invalid", str(path))
-    assert list(folder.iterdir()) == []
+    assert list(directory.iterdir()) == []
 
 
 @needs_own_network
@@ -88,41 +88,41 @@ async def test_the_gateway_needs_the_token_of_the_task(tmp_path: Path, network: 
 
 async def test_the_gateway_has_no_websocket(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, "right") as gateway:
-        folder = os.open(os.path.dirname(gateway.socket), os.O_RDONLY)
+        directory = os.open(os.path.dirname(gateway.socket), os.O_RDONLY)
         try:
-            path = f"/proc/self/fd/{folder}/{os.path.basename(gateway.socket)}"
+            path = f"/proc/self/fd/{directory}/{os.path.basename(gateway.socket)}"
             headers = {"X-Internal-Token": "right"}
-            with pytest.raises(InvalidStatus) as refused:
+            with pytest.raises(InvalidStatus) as rejected:
                 uri = "ws://localhost/v1/agent_ws/0/"
                 async with unix_connect(path, uri, additional_headers=headers):
                     pass
         finally:
-            os.close(folder)
-    # A client would take 403 for a busy chat.
-    assert refused.value.response.status_code == 404
+            os.close(directory)
+    # A client would interpret 403 as a busy chat.
+    assert rejected.value.response.status_code == 404
 
 
 @needs_own_network
 async def test_other_commands_have_no_gateway(tmp_path: Path) -> None:
     code = "import os; print(os.environ.get('BERAY_GATEWAY_URL'), os.path.exists('/proc/net/tcp'))"
     assert await run(tmp_path, code) == "None True"
-    host, port = network_policy.GATEWAY_PLACE
+    host, port = network_policy.GATEWAY_ADDRESS
     assert "refused" in await run(tmp_path, ASK, host, str(port))
 
 
 @needs_own_network
-async def test_the_gateway_of_the_server_knows_the_task_and_no_address(tmp_path: Path) -> None:
+async def test_the_gateway_of_the_server_accepts_the_token_and_no_address(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", gateway_allow="0.0.0.0/0,::/0")
     settings.data_dir.mkdir()
     app = create_app(Activity())
     async with running(app, settings):
         services: Services = app.state.services
-        user = services.store.add_user("somebody@example.test", None)
+        user = services.store.add_user("user@example.test", None)
         issue = services.gateway.tokens.issue
         token, other, ended = (issue(user.id, f"task-{number}", 60) for number in range(3))
         services.gateway.tokens.end(ended)
         tokens = [token, other, ended, ""]
-        calls = [("GET", "/internal/files/list", {"X-Internal-Token": one}) for one in tokens]
+        calls = [("GET", "/internal/files/list", {"X-Internal-Token": value}) for value in tokens]
         work_dir = tmp_path / "work"
         work_dir.mkdir()
         set_owner(work_dir, services.sandbox.uid_of(None))
@@ -139,38 +139,40 @@ async def test_the_gateway_of_the_server_knows_the_task_and_no_address(tmp_path:
     assert statuses == [[200, 401, 401, 401], [401, 401, 401, 401]]
 
 
-def refusal_of(server: RunningServer, **headers: str) -> int:
-    """Return the status of a call without a credential."""
+def anonymous_status(server: RunningServer, **headers: str) -> int:
+    """Return the status of the response to a request without a credential."""
     url = f"{server.url}/internal/files/generate_upload_url"
-    answer = requests.post(url, json={"filename": "a"}, headers=headers, timeout=30)
-    return answer.status_code
+    response = requests.post(url, json={"filename": "a"}, headers=headers, timeout=30)
+    return response.status_code
 
 
 @needs_bubblewrap
-def test_on_the_network_of_the_host_no_own_address_is_allowed(tmp_path: Path) -> None:
+def test_with_the_network_of_the_host_its_addresses_are_not_allowed(tmp_path: Path) -> None:
     with (
         without_slirp4netns(tmp_path) as path,
         RunningServer.start(
             tmp_path / "data", PATH=path, BERAY_GATEWAY_ALLOW="127.0.0.0/8"
         ) as server,
     ):
-        assert "BERAY_GATEWAY_ALLOW admits no address of this host" in server.log.read_text()
-        assert refusal_of(server) == 401
+        assert (
+            "BERAY_GATEWAY_ALLOW does not apply to addresses of this host" in server.log.read_text()
+        )
+        assert anonymous_status(server) == 401
 
 
-def test_without_a_sandbox_no_own_address_is_allowed(tmp_path: Path) -> None:
+def test_without_a_sandbox_addresses_of_the_host_are_not_allowed(tmp_path: Path) -> None:
     allowed = {"BERAY_SANDBOX": "none", "BERAY_GATEWAY_ALLOW": "127.0.0.1,10.0.0.0/8"}
     for proxies in ("", "127.0.0.1"):
         environ = allowed | {"BERAY_TRUSTED_PROXIES": proxies}
         with RunningServer.start(tmp_path / f"data{proxies}", **environ) as server:
-            assert refusal_of(server) == 401
-            assert refusal_of(server, **{"X-Forwarded-For": "10.1.2.3"}) == (
+            assert anonymous_status(server) == 401
+            assert anonymous_status(server, **{"X-Forwarded-For": "10.1.2.3"}) == (
                 401 if proxies else 400
             )
 
 
 @needs_own_network
-def test_a_relay_to_the_server_itself_makes_no_address_an_allowed_one(tmp_path: Path) -> None:
+def test_a_relay_to_the_server_itself_does_not_replace_a_credential(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     call = (
         "import sys\nfrom urllib.request import Request, urlopen\n"

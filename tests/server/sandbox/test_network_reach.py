@@ -1,4 +1,4 @@
-"""Commands with a network reach public addresses, and nothing of the host."""
+"""Addresses that commands with a network can reach: public ones, and none of the host."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def host(log: Path) -> Iterator[Namespace]:
 
 
 def test_public_addresses_are_reached(host: Namespace, tmp_path: Path) -> None:
-    places = [f"{PUBLIC}@{PORT}", f"{PUBLIC6}@{PORT}"]
-    assert host.reached(tmp_path, *places) == {
-        places[0]: [PUBLIC, PUBLIC],
-        places[1]: [PUBLIC6, PUBLIC6],
+    destinations = [f"{PUBLIC}@{PORT}", f"{PUBLIC6}@{PORT}"]
+    assert host.reached(tmp_path, *destinations) == {
+        destinations[0]: [PUBLIC, PUBLIC],
+        destinations[1]: [PUBLIC6, PUBLIC6],
     }
 
 
@@ -57,9 +57,9 @@ def test_the_host_and_private_networks_are_not_reached(
     host: Namespace, log: Path, tmp_path: Path, bound: bool
 ) -> None:
     log.write_text("")
-    places = [f"{address}@{PORT}" for address in FORBIDDEN]
-    got = host.reached(tmp_path, *places, bound=bound)
-    answered = {place: found for place, found in got.items() if not _only_errors(found)}
+    destinations = [f"{address}@{PORT}" for address in FORBIDDEN]
+    got = host.reached(tmp_path, *destinations, bound=bound)
+    answered = {destination: found for destination, found in got.items() if not _only_errors(found)}
     assert answered == {}
     assert log.read_text() == ""
     if not bound:
@@ -67,7 +67,7 @@ def test_the_host_and_private_networks_are_not_reached(
 
 
 def _only_errors(found: list[str]) -> bool:
-    return all(one.endswith("Error") for one in found)
+    return all(result.endswith("Error") for result in found)
 
 
 def test_multicast_and_broadcast_stay_inside(host: Namespace, log: Path, tmp_path: Path) -> None:
@@ -76,17 +76,17 @@ def test_multicast_and_broadcast_stay_inside(host: Namespace, log: Path, tmp_pat
         "import socket\n"
         "for family, name, address in ((2, b'tap0', '224.0.0.1'), (2, b'tap0', '255.255.255.255'),"
         " (2, b'', '239.255.255.250'), (10, b'tap0', 'ff02::1'), (10, b'tap0', 'ff05::2')):\n"
-        "    one = socket.socket(family, socket.SOCK_DGRAM)\n"
-        "    one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
-        "    one.setsockopt(*((0, 33, 9) if family == 2 else (41, 18, 9)))\n"
-        "    name and one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)\n"
+        "    sock = socket.socket(family, socket.SOCK_DGRAM)\n"
+        "    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)\n"
+        "    sock.setsockopt(*((0, 33, 9) if family == 2 else (41, 18, 9)))\n"
+        "    name and sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)\n"
         "    try:\n"
-        f"        one.sendto(b'x', (address, {PORT}))\n"
+        f"        sock.sendto(b'x', (address, {PORT}))\n"
         "    except OSError:\n"
         "        pass\n"
     )
     host.sandboxed(tmp_path, ["/usr/bin/python3", "-c", code])
-    host.reached(tmp_path, f"{PUBLIC}@{PORT}")  # later than what was sent before
+    host.reached(tmp_path, f"{PUBLIC}@{PORT}")  # sent after the packets above
     assert set(log.read_text().split()) == {PUBLIC}
 
 
@@ -106,29 +106,29 @@ _CHANGES = [
 
 
 def test_a_command_cannot_change_its_network(host: Namespace, tmp_path: Path) -> None:
-    tried = [f"({command}) >/dev/null 2>&1 && echo 'done: {command}'" for command in _CHANGES]
-    script = "\n".join([*tried, "ip rule", "ip -6 rule"])
-    ran = host.sandboxed(tmp_path, ["/bin/sh", "-c", script])
-    assert "done:" not in ran.output
+    commands = [f"({command}) >/dev/null 2>&1 && echo 'done: {command}'" for command in _CHANGES]
+    script = "\n".join([*commands, "ip rule", "ip -6 rule"])
+    finished = host.sandboxed(tmp_path, ["/bin/sh", "-c", script])
+    assert "done:" not in finished.output
     for address in (HOST_PUBLIC, HOST_PUBLIC6, "192.168.0.0/16"):
-        assert f"to {address} prohibit" in ran.output
+        assert f"to {address} prohibit" in finished.output
 
 
-def test_raw_sockets_are_refused(host: Namespace, tmp_path: Path) -> None:
+def test_raw_sockets_are_denied(host: Namespace, tmp_path: Path) -> None:
     code = (
         "import socket\n"
-        "for one in ((17, 3, 3), (2, 3, 255), (2, 3, 1), (10, 3, 58)):\n"
-        "    try:\n        socket.socket(*one); print('made', one)\n"
-        "    except PermissionError:\n        print('refused')\n"
+        "for kind in ((17, 3, 3), (2, 3, 255), (2, 3, 1), (10, 3, 58)):\n"
+        "    try:\n        socket.socket(*kind); print('created', kind)\n"
+        "    except PermissionError:\n        print('denied')\n"
     )
-    ran = host.sandboxed(tmp_path, ["/usr/bin/python3", "-c", code])
-    assert ran.output.split() == ["refused"] * 4
+    finished = host.sandboxed(tmp_path, ["/usr/bin/python3", "-c", code])
+    assert finished.output.split() == ["denied"] * 4
 
 
-def test_the_name_server_of_the_host_is_asked(host: Namespace, tmp_path: Path) -> None:
+def test_the_name_server_of_the_host_is_used(host: Namespace, tmp_path: Path) -> None:
     resolver = tmp_path / "resolv.conf"
     resolver.write_text("nameserver 127.0.0.9\n")
-    host.serve(tmp_path / "asked", 53, "127.0.0.9")
+    host.serve(tmp_path / "requests", 53, "127.0.0.9")
     mounted = host.command("mount", "--bind", str(resolver), "/etc/resolv.conf")
     subprocess.run(mounted, check=True)
     try:
@@ -149,15 +149,15 @@ def test_names_of_the_sandbox_itself_are_resolved(
         "with socket.create_server(('::', 5000), family=10, dualstack_ipv6=True):\n"
         "    for name in ('localhost', socket.gethostname(), '127.0.0.1', '::1'):\n"
         "        socket.create_connection((name, 5000)).close()\n"
-        "found = {one[4][0] for one in socket.getaddrinfo('localhost', 80)}\n"
+        "found = {info[4][0] for info in socket.getaddrinfo('localhost', 80)}\n"
         "print(json.dumps([socket.gethostname(), sorted(found)]))\n"
     )
-    ran = host.sandboxed(tmp_path, ["/usr/bin/python3", "-c", code], network=network)
-    assert json.loads(ran.output) == ["beray", ["127.0.0.1", "::1"]]
+    finished = host.sandboxed(tmp_path, ["/usr/bin/python3", "-c", code], network=network)
+    assert json.loads(finished.output) == ["beray", ["127.0.0.1", "::1"]]
 
 
 @pytest.mark.parametrize(
-    ("policy", "asked", "interfaces"),
+    ("policy", "requested", "interfaces"),
     [
         ("task", True, ["lo", "tap0"]),
         ("task", False, ["lo"]),
@@ -165,9 +165,9 @@ def test_names_of_the_sandbox_itself_are_resolved(
         ("never", True, ["lo"]),
     ],
 )
-def test_the_policy_decides(
-    host: Namespace, tmp_path: Path, policy: str, asked: bool, interfaces: list[str]
+def test_the_network_depends_on_the_policy(
+    host: Namespace, tmp_path: Path, policy: str, requested: bool, interfaces: list[str]
 ) -> None:
     command = ["/usr/bin/python3", "-c", "import socket; print(socket.if_nameindex())"]
-    ran = host.sandboxed(tmp_path, command, network=asked, sandbox_network=policy)
-    assert [name for name in ("lo", "tap0", "lan") if f"'{name}'" in ran.output] == interfaces
+    finished = host.sandboxed(tmp_path, command, network=requested, sandbox_network=policy)
+    assert [name for name in ("lo", "tap0", "lan") if f"'{name}'" in finished.output] == interfaces

@@ -1,4 +1,4 @@
-"""Relays from a sandbox: ``BERAY_NETWORK_ALLOW``, and the gateway for the task's token."""
+"""Relays from a sandbox to the services of ``BERAY_NETWORK_ALLOW``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from beray.server.sandbox import network_policy, relay
 from beray.server.sandbox.network_policy import Destination, parse_allow
 from beray.server.settings import Settings
 
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer after the end of the request only: both directions are closed one by one."""
+    """Reply after the end of the request, so that the directions are closed one after the other."""
     request = await reader.read()
     writer.write(b"answer to " + request)
     await writer.drain()
@@ -27,15 +27,15 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @asynccontextmanager
-async def serving(answer: Answer, address: str = "127.0.0.1") -> AsyncIterator[int]:
-    server = await asyncio.start_server(answer, address, 0)
+async def serving(handler: Handler, address: str = "127.0.0.1") -> AsyncIterator[int]:
+    server = await asyncio.start_server(handler, address, 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
 @needs_own_network
 @pytest.mark.parametrize(
-    ("listed", "address", "asked"),
+    ("listed", "address", "host"),
     [
         ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
         ("[::1]", "::1", "::1"),
@@ -45,12 +45,12 @@ async def serving(answer: Answer, address: str = "127.0.0.1") -> AsyncIterator[i
 )
 @pytest.mark.parametrize("policy", ["task", "never"])
 async def test_a_listed_service_is_reached(
-    tmp_path: Path, listed: str, address: str, asked: str, policy: str
+    tmp_path: Path, listed: str, address: str, host: str, policy: str
 ) -> None:
     async with serving(echo, address) as port:
         allow = f"{listed}:{port}"
         output = await run(
-            tmp_path, ASK, asked, str(port), network_allow=allow, sandbox_network=policy
+            tmp_path, ASK, host, str(port), network_allow=allow, sandbox_network=policy
         )
     assert output == "answer to question"
 
@@ -84,8 +84,8 @@ async def test_a_service_that_is_down_resets_the_connection(tmp_path: Path) -> N
 
 
 @needs_own_network
-async def test_much_passes_in_both_directions_at_once(tmp_path: Path) -> None:
-    async def back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def test_large_data_is_relayed_in_both_directions_at_once(tmp_path: Path) -> None:
+    async def send_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while block := await reader.read(65536):
             writer.write(block)
             await writer.drain()
@@ -94,7 +94,7 @@ async def test_much_passes_in_both_directions_at_once(tmp_path: Path) -> None:
     code = """
 import hashlib, os, socket, sys, threading
 data = os.urandom(4 << 20)
-def one():
+def transfer():
     connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
     def send():
         connection.sendall(data)
@@ -104,11 +104,11 @@ def one():
     got = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     sender.join()
     print(got == data)
-threads = [threading.Thread(target=one) for _ in range(4)]
+threads = [threading.Thread(target=transfer) for _ in range(4)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 """
-    async with serving(back) as port:
+    async with serving(send_back) as port:
         output = await run(tmp_path, code, str(port), network_allow=f"127.0.0.1:{port}")
     assert output.split() == ["True"] * 4
 
@@ -133,7 +133,7 @@ async def test_connections_end_with_the_command(tmp_path: Path) -> None:
             await ended.wait()
 
 
-async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "MAX_CONNECTIONS", 2)
     open_now: list[asyncio.StreamWriter] = []
     arrived = asyncio.Semaphore(0)
@@ -144,14 +144,14 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async with serving(hold) as port:
         listener = socket.create_server(("127.0.0.1", 0))
-        target = relay.to_address(Destination("127.0.0.1", port))
-        async with relay.relaying([listener], [target]):
-            place = listener.getsockname()
-            clients = [await asyncio.open_connection(*place) for _ in range(4)]
+        connect = relay.tcp_connector(Destination("127.0.0.1", port))
+        async with relay.relay_connections([listener], [connect]):
+            address = listener.getsockname()
+            clients = [await asyncio.open_connection(*address) for _ in range(4)]
             for _ in range(2):
                 await arrived.acquire()
             assert len(open_now) == 2
-            # One that ends lets the next one in.
+            # After one of them ends, the next one is accepted.
             for writer in (clients[0][1], open_now[0]):
                 writer.close()
             await arrived.acquire()
@@ -170,14 +170,18 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
      ",".join(f"h{number}:80" for number in range(65)),
      "10.0.2.1:1,10.77.2.1:1,10.177.2.1:1"],
 )  # fmt: skip
-def test_an_entry_that_is_no_host_and_port_is_refused(text: str) -> None:
+def test_an_invalid_entry_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Settings(network_allow=text)
 
 
-def test_entries_are_parsed_and_placed() -> None:
+def test_entries_are_parsed_and_get_listeners() -> None:
     allow = parse_allow(" Mirror.lan:443, [fd00:1::5]:80,10.0.2.2:11434,mirror.lan:443,,")
-    assert [str(one) for one in allow] == ["mirror.lan:443", "[fd00:1::5]:80", "10.0.2.2:11434"]
-    places = [(one.address, one.port) for one in network_policy.listeners(allow)]
-    assert places == [("127.77.0.1", 443), ("fd00:1::5", 80), ("10.0.2.2", 11434)]
+    assert [str(destination) for destination in allow] == [
+        "mirror.lan:443",
+        "[fd00:1::5]:80",
+        "10.0.2.2:11434",
+    ]
+    listeners = [(found.address, found.port) for found in network_policy.listeners(allow)]
+    assert listeners == [("127.77.0.1", 443), ("fd00:1::5", 80), ("10.0.2.2", 11434)]
     assert network_policy.subnet(allow) == "10.77.2.0/24"

@@ -1,4 +1,4 @@
-"""The network of whole tasks: what ``limits.network`` gives, and when it is refused."""
+"""Networks of tasks: the effect of ``limits.network``, and its rejection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INTERFACES = "cut -d: -f1 /proc/net/dev | tail -n +3 | xargs"
 
 
 def interfaces(client: BeRayClient, *, network: bool | None = None) -> list[str]:
-    """The network interfaces that a ``!`` goal finds."""
+    """Return the network interfaces that a ``!`` goal sees."""
     limits: Any = None if network is None else {"network": network}
     task = client.create_task(f"!{INTERFACES}", limits=limits)
     return text(list(client.stream_task_updates(task["id"]))).split()
@@ -49,7 +49,7 @@ def signed_up(data_dir: Path, **environ: str) -> Iterator[BeRayClient]:
         ("never", None, ["lo"]),
     ],
 )
-def test_a_shell_goal_has_the_network_that_was_asked_for(
+def test_a_shell_goal_has_the_requested_network(
     tmp_path: Path, policy: str, network: bool | None, expected: list[str]
 ) -> None:
     with signed_up(tmp_path / "data", BERAY_SANDBOX_NETWORK=policy) as client:
@@ -57,7 +57,7 @@ def test_a_shell_goal_has_the_network_that_was_asked_for(
 
 
 @pytest.mark.parametrize("goal", ["!true", "say hello"])
-def test_a_network_that_the_policy_forbids_is_refused(tmp_path: Path, goal: str) -> None:
+def test_a_network_that_the_policy_forbids_is_rejected(tmp_path: Path, goal: str) -> None:
     with signed_up(tmp_path / "data", BERAY_SANDBOX_NETWORK="never") as client:
         with pytest.raises(UnprocessableEntityError, match="BERAY_SANDBOX_NETWORK=never"):
             client.create_task(goal, limits={"network": True})
@@ -65,7 +65,7 @@ def test_a_network_that_the_policy_forbids_is_refused(tmp_path: Path, goal: str)
 
 
 @needs_own_network
-def test_a_held_task_is_refused_when_the_policy_has_changed(tmp_path: Path) -> None:
+def test_a_held_task_fails_if_the_policy_has_changed(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server, server.sign_up() as client:
         task = client.create_task("!true", start=False, limits={"network": True})
         server._environ["BERAY_SANDBOX_NETWORK"] = "never"
@@ -77,7 +77,7 @@ def test_a_held_task_is_refused_when_the_policy_has_changed(tmp_path: Path) -> N
 
 
 @needs_bubblewrap
-def test_without_slirp4netns_a_shared_server_refuses(tmp_path: Path) -> None:
+def test_without_slirp4netns_a_shared_server_rejects_tasks(tmp_path: Path) -> None:
     with (
         without_slirp4netns(tmp_path) as path,
         signed_up(
@@ -103,7 +103,7 @@ def test_without_slirp4netns_a_personal_server_warns(tmp_path: Path) -> None:
         assert interfaces(client) == ["lo"]
         task = client.create_task("!true", limits={"network": True})
         events = list(client.stream_task_updates(task["id"]))
-        warnings = [one for one in events if one.get("payload", {}).get("kind") == "warning"]
+        warnings = [event for event in events if event.get("payload", {}).get("kind") == "warning"]
         assert len(warnings) == 1
         assert "apt install slirp4netns" in warnings[0]["payload"]["message"]
 
@@ -120,19 +120,24 @@ def test_the_commands_of_a_model_reach_listed_services(tmp_path: Path) -> None:
         code = f"from urllib.request import urlopen; print(urlopen('{listed.url}/healthz').status)"
         call = Reply(calls=[Call("run_command", {"command": f'/usr/bin/python3 -c "{code}"'})])
         events = models.done(client, "ask", call, Reply(text=["done"]), limits={"network": True})
-        results = [one for one in events if one["type"] == "AGENT_EVENT_TOOL_RESULT"]
-        assert [one["result"] for one in results] == [{"exit_code": 0}]
+        results = [event for event in events if event["type"] == "AGENT_EVENT_TOOL_RESULT"]
+        assert [event["result"] for event in results] == [{"exit_code": 0}]
 
 
 @pytest.mark.parametrize(
     ("sandboxed", "shared", "mode"),
-    [(True, True, "refused"), (True, False, "host"), (False, True, "host"), (False, False, "host")],
+    [
+        (True, True, "unavailable"),
+        (True, False, "host"),
+        (False, True, "host"),
+        (False, False, "host"),
+    ],
 )
-def test_the_state_names_what_to_do(
+def test_the_state_contains_the_next_step(
     monkeypatch: pytest.MonkeyPatch, sandboxed: bool, shared: bool, mode: str
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    state = network_policy.find(sandboxed=sandboxed, shared=shared)
+    state = network_policy.find_state(sandboxed=sandboxed, shared=shared)
     assert state.mode == mode
     assert state.needs_attention
     assert ("apt install slirp4netns" in str(state)) is sandboxed
@@ -146,13 +151,13 @@ def test_a_tun_device_that_cannot_be_opened_is_missing(
     device.touch()
     monkeypatch.setattr(network_policy, "_TUN", device)
     monkeypatch.setattr(network_policy.os, "access", lambda path, _mode: path != device)
-    state = network_policy.find(sandboxed=True, shared=True)
-    assert state.mode == "refused"
+    state = network_policy.find_state(sandboxed=True, shared=True)
+    assert state.mode == "unavailable"
     assert f"chmod 0666 {device}" in state.reason
 
 
 @needs_own_network
-async def test_a_network_that_cannot_be_made_starts_nothing(
+async def test_a_command_is_not_started_without_its_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sandbox = await Sandbox.detect(Settings(data_dir=tmp_path / "data"))
@@ -174,11 +179,11 @@ async def test_a_network_that_cannot_be_made_starts_nothing(
 
 @needs_own_network
 @pytest.mark.parametrize(
-    ("agents", "policy", "asked", "has"),
+    ("agents", "policy", "requested", "has"),
     [("true", "never", False, True), ("false", "task", False, False), ("false", "task", True, True)],
 )  # fmt: skip
 def test_a_command_agent_has_the_network_of_agents_or_of_its_task(
-    tmp_path: Path, agents: str, policy: str, asked: bool, has: bool
+    tmp_path: Path, agents: str, policy: str, requested: bool, has: bool
 ) -> None:
     environ = {
         "BERAY_COMMAND": "cat /proc/net/dev",
@@ -186,13 +191,13 @@ def test_a_command_agent_has_the_network_of_agents_or_of_its_task(
         "BERAY_SANDBOX_NETWORK": policy,
     }
     with signed_up(tmp_path / "data", **environ) as client:
-        task = client.create_task("list the interfaces", limits={"network": asked})
+        task = client.create_task("list the interfaces", limits={"network": requested})
         events = list(client.stream_task_updates(task["id"]))
     assert ("tap0" in text(events)) is has
 
 
 @needs_bubblewrap
-def test_a_prefab_that_cannot_have_its_network_is_refused(tmp_path: Path) -> None:
+def test_a_prefab_without_its_network_is_not_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", sandbox_network="never")
     sandbox = Sandbox("bubblewrap", settings)
 

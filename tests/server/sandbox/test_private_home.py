@@ -1,4 +1,4 @@
-"""A root server whose data, virtualenv and package are below a directory only root may enter."""
+"""Root server whose data, virtualenv and package are below a directory that only root may enter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beray.testing.server import free_port
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
 
-from .conftest import RANGE, Box, require_root
+from .conftest import RANGE, SandboxHarness, require_root
 
 WHERE = """
 import os, sys, pydantic, beray.prefab
@@ -53,8 +53,8 @@ def copied_virtualenv(home: Path) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path, box: Box) -> Iterator[RunningServer]:
-    del box  # bubblewrap works here
+def server(tmp_path: Path, harness: SandboxHarness) -> Iterator[RunningServer]:
+    del harness  # bubblewrap works here
     require_root()
     home = tmp_path / "private"
     home.mkdir(mode=0o700)

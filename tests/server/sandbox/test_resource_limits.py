@@ -1,4 +1,4 @@
-"""Ways around the limits of a command: each is bounded, without cgroups."""
+"""Attempts to bypass the limits of a command, which are all stopped without cgroups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from beray.server.sandbox.bubblewrap import PATH
 from beray.testing import RunningServer
 
 PYTHON = shutil.which("python3", path=PATH)
-needs_python = pytest.mark.skipif(PYTHON is None, reason="there is no python3 for the sandbox")
+needs_python = pytest.mark.skipif(PYTHON is None, reason="python3 is not installed for the sandbox")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 pytestmark = linux_only
@@ -38,16 +38,16 @@ MEMORY = 100_000_000
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """A server with little disk space for each task."""
+    """Server with little disk space for each task."""
     with started(tmp_path_factory.mktemp("server"), request.param, disk=DISK, memory=0) as server:
         yield server
 
 
 @pytest.fixture(scope="module", params=["auto", "none"])
-def roomy_server(
+def memory_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """A server with much disk space, but few files and little memory for each task."""
+    """Server with much disk space, but few files and little memory for each task."""
     with started(
         tmp_path_factory.mktemp("server"), request.param, disk=10**9, memory=MEMORY
     ) as server:
@@ -73,8 +73,8 @@ def client(server: RunningServer) -> Iterator[BeRayClient]:
 
 
 @pytest.fixture
-def roomy(roomy_server: RunningServer) -> Iterator[BeRayClient]:
-    with roomy_server.sign_up() as client:
+def memory_client(memory_server: RunningServer) -> Iterator[BeRayClient]:
+    with memory_server.sign_up() as client:
         yield client
 
 
@@ -82,11 +82,13 @@ def is_sandboxed(server: RunningServer) -> bool:
     return "sandbox: bubblewrap" in server.log.read_text()
 
 
-def ended(client: BeRayClient, goal: str, **options: Any) -> str:
-    """Return the output and the error of a task that a limit has ended.
+def output_of_ended(client: BeRayClient, goal: str, **options: Any) -> str:
+    """Return the output and the error of a task that a limit ends.
 
     Args:
-        options: as ``create_task`` takes them.
+        client: Client that creates the task.
+        goal: Goal of the task.
+        options: Further arguments of ``create_task``.
     """
     events: list[Any] = done(client, goal, **options)
     assert events[-1]["status"] == "FAILED", text(events)
@@ -95,7 +97,7 @@ def ended(client: BeRayClient, goal: str, **options: Any) -> str:
 
 
 def python(program: str) -> str:
-    """A goal that runs a Python program and then sleeps."""
+    """Return a goal that runs a Python program and then sleeps."""
     return f"!cat > p.py <<'END'\n{program}\nimport time; time.sleep(60)\nEND\npython3 p.py"
 
 
@@ -107,12 +109,12 @@ def test_unlinked_files_that_are_open_count(client: BeRayClient, count: int) -> 
     size = 3_000_000 if count == 1 else 1_900_000
     each = f"exec 3>f$n; rm f$n; head -c {size} /dev/zero >&3; sleep 60"
     loop = f"for n in $(seq {count}); do ({each}) & done; wait"
-    assert f"more than {DISK:,} bytes" in ended(client, f"!{loop}")
+    assert f"more than {DISK:,} bytes" in output_of_ended(client, f"!{loop}")
 
 
 def test_unlinked_files_and_others_count_together(client: BeRayClient) -> None:
     goal = "!head -c 1300000 /dev/zero > a; exec 3>f; rm f; head -c 1300000 /dev/zero >&3; sleep 60"
-    assert f"more than {DISK:,} bytes in the work_dir" in ended(client, goal)
+    assert f"more than {DISK:,} bytes in the work_dir" in output_of_ended(client, goal)
 
 
 @needs_python
@@ -131,20 +133,20 @@ for n in range(4):
     libc.mmap(None, 4096, 1, 1, file, 0)
     os.close(file)
 """
-    assert f"more than {DISK:,} bytes" in ended(client, python(program))
+    assert f"more than {DISK:,} bytes" in output_of_ended(client, python(program))
 
 
 def test_the_files_of_a_process_whose_parent_has_ended_count(client: BeRayClient) -> None:
     goal = "!(setsid sh -c 'exec 3>f; rm f; head -c 2500000 /dev/zero >&3; sleep 60' &); sleep 60"
-    assert f"more than {DISK:,} bytes" in ended(client, goal)
+    assert f"more than {DISK:,} bytes" in output_of_ended(client, goal)
 
 
 @pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
-def test_temporary_files_count(server: RunningServer, client: BeRayClient, folder: str) -> None:
+def test_temporary_files_count(server: RunningServer, client: BeRayClient, directory: str) -> None:
     if not is_sandboxed(server):
-        pytest.skip("without a sandbox these folders are the host's")
-    goal = f"!for n in 1 2 3; do head -c 900000 /dev/zero > {folder}/$n; done; sleep 60"
-    assert f"more than {DISK:,} bytes" in ended(client, goal)
+        pytest.skip("without a sandbox, these are directories of the host")
+    goal = f"!for n in 1 2 3; do head -c 900000 /dev/zero > {directory}/$n; done; sleep 60"
+    assert f"more than {DISK:,} bytes" in output_of_ended(client, goal)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +161,10 @@ def test_temporary_files_count(server: RunningServer, client: BeRayClient, folde
     ],
     ids=["files", "folders", "fifos", "links", "names", "temporary"],
 )  # fmt: skip
-def test_names_of_any_kind_count(roomy: BeRayClient, make: str) -> None:
-    assert f"more than {FILES:,} files and folders" in ended(roomy, f"!{make}; sleep 60")
+def test_names_of_any_kind_count(memory_client: BeRayClient, make: str) -> None:
+    assert f"more than {FILES:,} files and folders" in output_of_ended(
+        memory_client, f"!{make}; sleep 60"
+    )
 
 
 @needs_python
@@ -172,10 +176,10 @@ for n in range(40):
         files = [os.open("/dev/null", os.O_RDONLY) for n in range(50)]
         break
 """
-    assert "more than 1,024 open files" in ended(client, python(program))
+    assert "more than 1,024 open files" in output_of_ended(client, python(program))
 
 
-def test_holes_and_further_names_take_no_space(client: BeRayClient) -> None:
+def test_holes_and_hard_links_take_no_space(client: BeRayClient) -> None:
     goal = (
         "!head -c 900000 /dev/zero > a; for n in 1 2 3 4 5; do ln a b$n; done; "
         "dd if=/dev/zero of=hole bs=1 count=1 seek=2500000 2>/dev/null; sleep 2.5; echo fine"
@@ -185,7 +189,7 @@ def test_holes_and_further_names_take_no_space(client: BeRayClient) -> None:
 
 
 @needs_python
-def test_folders_that_move_all_the_time_do_not_hide_files(client: BeRayClient) -> None:
+def test_directories_that_are_renamed_continuously_do_not_hide_files(client: BeRayClient) -> None:
     program = """
 import os, threading
 os.makedirs("a/a/a/a")
@@ -207,16 +211,16 @@ while True:
     for path in ("", "a/", "b/"):
         swap(f"{path}a", f"{path}b"); swap(f"{path}b", f"{path}a")
 """
-    assert f"more than {DISK:,} bytes" in ended(client, python(program))
+    assert f"more than {DISK:,} bytes" in output_of_ended(client, python(program))
 
 
-def test_a_burst_beside_a_large_folder_is_ended(tmp_path: Path) -> None:
+def test_a_burst_beside_a_large_directory_is_ended(tmp_path: Path) -> None:
     environ = {"BERAY_WORK_DIR_BYTES": "400000000", "BERAY_WORK_DIR_FILES": "100000"}
     with RunningServer.start(tmp_path / "data", **environ) as server:
         client = server.sign_up()
         burst = "n=0; while :; do n=$((n+1)); head -c 4000000 /dev/zero > burst$n || exit; done"
         goal = f"!mkdir many; (cd many; seq 60000 | xargs touch); {burst}"
-        assert "more than 400,000,000 bytes" in ended(client, goal)
+        assert "more than 400,000,000 bytes" in output_of_ended(client, goal)
 
 
 # Memory
@@ -224,7 +228,7 @@ def test_a_burst_beside_a_large_folder_is_ended(tmp_path: Path) -> None:
 
 @needs_python
 @pytest.mark.parametrize("processes", [1, 10])
-def test_anonymous_files_count_as_memory(roomy: BeRayClient, processes: int) -> None:
+def test_anonymous_files_count_as_memory(memory_client: BeRayClient, processes: int) -> None:
     program = f"""
 import os
 for n in range({processes} - 1):
@@ -234,11 +238,13 @@ file = os.memfd_create("large")
 for n in range(300 // {processes}):
     os.write(file, b"x" * 1_000_000)
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
-def test_anonymous_files_that_are_only_mapped_count(roomy: BeRayClient) -> None:
+def test_anonymous_files_that_are_only_mapped_count(memory_client: BeRayClient) -> None:
     program = """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -250,11 +256,13 @@ for n in range(300):
 libc.mmap(None, 4096, 1, 1, file, 0)
 os.close(file)
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
-def test_anonymous_files_on_their_way_through_a_socket_count(roomy: BeRayClient) -> None:
+def test_anonymous_files_queued_in_a_socket_count(memory_client: BeRayClient) -> None:
     program = """
 import os, socket
 one, other = socket.socketpair()
@@ -265,11 +273,13 @@ for n in range(3):
     socket.send_fds(one, [b"x"], [file])
     os.close(file)
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
-def test_shared_memory_that_another_process_has_filled_counts(roomy: BeRayClient) -> None:
+def test_shared_memory_that_another_process_has_filled_counts(memory_client: BeRayClient) -> None:
     program = """
 import mmap, os
 shared = mmap.mmap(-1, 300_000_000)
@@ -279,15 +289,17 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
 def test_segments_that_no_process_has_attached_count(
-    roomy_server: RunningServer, roomy: BeRayClient
+    memory_server: RunningServer, memory_client: BeRayClient
 ) -> None:
-    if not is_sandboxed(roomy_server):
-        pytest.skip("without a sandbox, segments may be any program's")
+    if not is_sandboxed(memory_server):
+        pytest.skip("without a sandbox, segments of other programs would count")
     program = """
 import ctypes
 libc = ctypes.CDLL(None)
@@ -298,7 +310,9 @@ for n in range(6):
     ctypes.memset(place, 1, 50_000_000)
     libc.shmdt(ctypes.c_void_p(place))
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 SOCKETS = {
@@ -317,7 +331,7 @@ for n in range(25):
     for one, other in (socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)):
         fill(one), one.close(), kept.append(other)
 """,
-    "connections that nobody accepts": """
+    "connections that are not accepted": """
 listener = socket.socket(socket.AF_UNIX)
 listener.bind("l"), listener.listen(64), kept.append(listener)
 for n in range(50):
@@ -336,12 +350,12 @@ for n in range(25):
 @needs_python
 @pytest.mark.parametrize("network", [False, pytest.param(True, marks=needs_own_network)])
 @pytest.mark.parametrize("kind", SOCKETS)
-def test_what_sockets_hold_counts(
-    roomy_server: RunningServer, roomy: BeRayClient, kind: str, network: bool
+def test_the_buffers_of_sockets_count(
+    memory_server: RunningServer, memory_client: BeRayClient, kind: str, network: bool
 ) -> None:
-    if not is_sandboxed(roomy_server):
-        pytest.skip("without a sandbox, sockets may be any program's")
-    # 64 descriptors for each process: several share the work.
+    if not is_sandboxed(memory_server):
+        pytest.skip("without a sandbox, sockets of other programs would count")
+    # A process has 64 descriptors, so that several processes are needed.
     program = f"""
 import os, socket
 kept = []
@@ -360,8 +374,8 @@ os.mkdir(str(os.getpid()))
 os.chdir(str(os.getpid()))
 {SOCKETS[kind]}
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(
-        roomy, python(program), limits={"network": network}
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program), limits={"network": network}
     )
 
 
@@ -383,28 +397,32 @@ for n in range(100):
     ids=["messages", "semaphores"],
 )
 def test_messages_and_semaphores_count(
-    roomy_server: RunningServer, roomy: BeRayClient, take: str
+    memory_server: RunningServer, memory_client: BeRayClient, take: str
 ) -> None:
-    if not is_sandboxed(roomy_server):
-        pytest.skip("without a sandbox, they may be any program's")
+    if not is_sandboxed(memory_server):
+        pytest.skip("without a sandbox, those of other programs would count")
     program = f"import ctypes\nlibc = ctypes.CDLL(None)\n{take}"
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
-def test_page_tables_count(roomy: BeRayClient) -> None:
+def test_page_tables_count(memory_client: BeRayClient) -> None:
     program = """
 import mmap
-# Pages that are only read are all the same one, and no memory of the process.
+# All pages that are only read are the same page, which is not memory of the process.
 large = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=1)
 for place in range(0, 60_000 << 21, 1 << 21):
     large[place]
 """
-    assert f"more than {MEMORY:,} bytes of memory" in ended(roomy, python(program))
+    assert f"more than {MEMORY:,} bytes of memory" in output_of_ended(
+        memory_client, python(program)
+    )
 
 
 @needs_python
-def test_shared_memory_below_the_limit_is_counted_once(roomy: BeRayClient) -> None:
+def test_shared_memory_below_the_limit_is_counted_once(memory_client: BeRayClient) -> None:
     program = """
 import mmap, os, time
 file = os.memfd_create("shared")
@@ -415,11 +433,11 @@ for n in range(60):
 time.sleep(2.5)
 print("fine")
 """
-    events = done(roomy, f"!cat > p.py <<'END'\n{program}\nEND\npython3 p.py")
+    events = done(memory_client, f"!cat > p.py <<'END'\n{program}\nEND\npython3 p.py")
     assert (events[-1]["status"], text(events)) == ("COMPLETED", "fine\n"), text(events)
 
 
-# Processes that hide what they hold from a supervisor that is not root
+# Processes that hide their usage from a supervisor that is not root
 
 
 @pytest.mark.alone
@@ -435,7 +453,7 @@ print("fine")
     ],
 )  # fmt: skip
 def test_hidden_files_count_by_the_growth_of_the_system(
-    unprivileged_folder: Path, hide: str, limit: str
+    unprivileged_dir: Path, hide: str, limit: str
 ) -> None:
     made = 'os.memfd_create("f")' if limit == "memory" else 'os.open("f", os.O_CREAT | os.O_RDWR)'
     unlink = "" if limit == "memory" else 'os.unlink("f")'
@@ -452,7 +470,7 @@ for n in range(60):
 time.sleep(60)
 """
     limits = {limit: 40_000_000}
-    status, output = supervised(unprivileged_folder, [str(PYTHON), "-c", program], limits)
+    status, output = supervised(unprivileged_dir, [str(PYTHON), "-c", program], limits)
     assert status == 128 + signal.SIGKILL, output
     assert "more than 40,000,000 bytes" in output
 
@@ -469,7 +487,7 @@ time.sleep(60)
     ids=["semaphores", "sockets"],
 )
 def test_namespaces_count_for_a_supervisor_that_is_not_root(
-    unprivileged_folder: Path, take: str, nested: list[str]
+    unprivileged_dir: Path, take: str, nested: list[str]
 ) -> None:
     program = f"""
 import ctypes, socket, time
@@ -484,41 +502,48 @@ def filled(one, other):
 {take}
 time.sleep(60)
 """
-    box = ["bwrap", "--unshare-all", "--unshare-user", *nested, "--ro-bind", "/", "/", "--"]
-    works = subprocess.run([*box, "true"], capture_output=True, check=False)
+    bwrap = ["bwrap", "--unshare-all", "--unshare-user", *nested, "--ro-bind", "/", "/", "--"]
+    works = subprocess.run([*bwrap, "true"], capture_output=True, check=False)
     if works.returncode:
         pytest.skip(works.stderr.decode())
-    command = [*box, str(PYTHON), "-c", program]
-    status, output = supervised(unprivileged_folder, command, {"memory": 60_000_000})
+    command = [*bwrap, str(PYTHON), "-c", program]
+    status, output = supervised(unprivileged_dir, command, {"memory": 60_000_000})
     assert status == 128 + signal.SIGKILL, output
     assert "more than 60,000,000 bytes of memory" in output
 
 
 @pytest.fixture
-def unprivileged_folder() -> Iterator[Path]:
-    """A folder of a user who is not root, with the launcher in it."""
+def unprivileged_dir() -> Iterator[Path]:
+    """Directory of an unprivileged user, with a copy of the launcher."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        directory = Path(name)
         launcher = Path(sandbox.__file__).with_name("launcher")
-        shutil.copytree(launcher, folder / "launcher", ignore=lambda *_: {"__pycache__"})
-        (folder / "work").mkdir()
+        shutil.copytree(launcher, directory / "launcher", ignore=lambda *_: {"__pycache__"})
+        (directory / "work").mkdir()
         if os.geteuid() == 0:
-            for path in (folder, *folder.rglob("*")):
+            for path in (directory, *directory.rglob("*")):
                 os.chown(path, 65534, 65534)
-        yield folder
+        yield directory
 
 
-def supervised(folder: Path, command: list[str], limits: dict[str, int]) -> tuple[int, str]:
-    """Run a command in the launcher, not as root; return its status and its output."""
-    theirs, ours = socket.socketpair()
-    with theirs, ours:
+def supervised(directory: Path, command: list[str], limits: dict[str, int]) -> tuple[int, str]:
+    """Run a command in the launcher as an unprivileged user; return its status and output."""
+    launcher_end, server_end = socket.socketpair()
+    with launcher_end, server_end:
         spec = json.dumps({"command": command, "limits": limits}).encode()
-        ours.sendall(len(spec).to_bytes(4, "big") + spec)
+        server_end.sendall(len(spec).to_bytes(4, "big") + spec)
         unprivileged = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
         done = subprocess.run(
-            [str(PYTHON), "-I", "-S", "-B", str(folder / "launcher"), str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            cwd=folder / "work",
+            [
+                str(PYTHON),
+                "-I",
+                "-S",
+                "-B",
+                str(directory / "launcher"),
+                str(launcher_end.fileno()),
+            ],
+            pass_fds=[launcher_end.fileno()],
+            cwd=directory / "work",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=50,

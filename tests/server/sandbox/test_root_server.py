@@ -1,4 +1,4 @@
-"""A server that is root: its users' commands have uids of their own and cannot reach the host."""
+"""Server that runs as root: each user's commands have a separate uid and cannot change the host."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
 
-from .conftest import RANGE, Box, require_root
+from .conftest import RANGE, SandboxHarness, require_root
 
 HOST_FILES = (
     "/proc/sys /proc/irq /proc/pressure /proc/bus /proc/fs /proc/acpi /proc/scsi /proc/driver /sys"
 )
-# Opening for appending changes nothing, and needs the same permission as writing.
+# Opening for appending changes nothing, but needs the same permission as writing.
 OPEN_ALL = f"""
 for file in /proc/sysrq-trigger $(find {HOST_FILES} -type f 2>/dev/null); do
     (: >> "$file") 2>/dev/null && echo "opened $file"
@@ -86,7 +86,7 @@ def work_dir(server: RunningServer, task: Any) -> Path:
 
 
 def owners(folder: Path) -> set[tuple[int, int]]:
-    """Uids and gids of a directory and of all that is in it."""
+    """Return the uids and gids of a directory and its content."""
     found = [folder, *folder.rglob("*")]
     return {(path.lstat().st_uid, path.lstat().st_gid) for path in found}
 
@@ -129,7 +129,7 @@ def test_the_host_sees_the_uid_of_the_user(alice: BeRayClient) -> None:
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert "Groups:\t \n" in status
     assert "CapEff:\t0000000000000000" in status
-    # The mounts that its sandbox is made of are in a namespace of their own.
+    # The mounts of its sandbox are in a separate namespace.
     assert "\nberay " not in Path("/proc/mounts").read_text()
     alice.stop_task(task["id"])
     until(lambda: not sleepers("9871"))
@@ -142,7 +142,7 @@ def test_a_user_can_neither_signal_nor_trace_the_commands_of_another(
     with root_server.sign_up() as bob:
         assert uid_of(bob) != uid_of(alice)
         for uid, allowed in ((uid_of(alice), True), (uid_of(bob), False)):
-            # Outside of any sandbox, where the process can be named.
+            # Outside of any sandbox, where the pid of the process is valid.
             signalled = subprocess.run(
                 ["kill", "-0", str(process.pid)], user=uid, group=uid, extra_groups=[],
                 capture_output=True, check=False,
@@ -166,7 +166,7 @@ def test_a_stop_ends_the_whole_tree(alice: BeRayClient) -> None:
     assert events[-1]["status"] == "STOPPED"
 
 
-def test_files_belong_to_the_user_whoever_writes_them(
+def test_files_of_commands_and_uploads_belong_to_the_user(
     root_server: RunningServer, alice: BeRayClient
 ) -> None:
     task = alice.create_task("!cat new/deep/upload.txt > made", start=False)
@@ -177,7 +177,7 @@ def test_files_belong_to_the_user_whoever_writes_them(
     assert owners(found) == {(uid_of(alice), uid_of(alice))}
 
 
-def test_a_command_changes_what_was_uploaded(
+def test_a_command_can_change_uploaded_files(
     root_server: RunningServer, alice: BeRayClient
 ) -> None:
     goal = (
@@ -196,7 +196,7 @@ def test_a_command_changes_what_was_uploaded(
 
 
 def old_server(server: RunningServer, client: BeRayClient) -> Path:
-    """Leave a work_dir as a server did that had no uids, and return it; the server is stopped."""
+    """Return a work_dir in the state of a server without uids; the server is stopped."""
     task = client.create_task(
         "!mkdir -p a/b/c shut && echo 1 > a/b/c/file && ln a/b/c/file a/second && ln -s /etc/passwd "
         "passwd && ln -s ../.. up && mkfifo fifo && chmod 000 shut && echo 2 > a/b/2"
@@ -218,20 +218,20 @@ def server(tmp_path: Path) -> Any:
         yield server
 
 
-def test_an_existing_work_dir_is_given_to_its_user(server: RunningServer) -> None:
+def test_the_owner_of_an_existing_work_dir_is_corrected(server: RunningServer) -> None:
     client = server.sign_up()
     found, uid = old_server(server, client), RANGE.of_user(1)
     before = {path: os.lstat(path) for path in (Path("/etc/passwd"), server.data_dir)}
     server.restart()
     assert owners(found) == {(uid, uid)}
     assert {path: os.lstat(path).st_uid for path in before} == dict.fromkeys(before, 0)
-    assert "given to the uids" in server.log.read_text()
+    assert "changed to the uids" in server.log.read_text()
 
 
 def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> None:
     client = server.sign_up()
     found, uid = old_server(server, client), RANGE.of_user(1)
-    # Killed in the middle: some of the files are done, the work_dir itself never is.
+    # As after a kill: the owners of some files have been changed, that of the work_dir has not.
     for path in list(found.rglob("*"))[::2]:
         os.lchown(path, uid, uid)
     server.restart()
@@ -243,7 +243,7 @@ def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> 
     [lambda work: work.write("a/b/c/file").commit(), lambda work: work.make_folder("a/b/c/folder")],
     ids=["file", "folder"],
 )
-def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
+def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_directory_of_root(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Workspace], object]
 ) -> None:
     client = server.sign_up()
@@ -251,12 +251,12 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     list(client.stream_task_updates(task["id"]))
     found, uid = work_dir(server, task), RANGE.of_user(1)
     server.stop()
-    # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
+    # As after a kill between mkdir and chown: nothing is completed or undone.
     monkeypatch.setattr(Writer, "discard", lambda _self: None)
     monkeypatch.setattr(Path, "rmdir", lambda _self: None)
     monkeypatch.setattr(atomic_file, "_unmake", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
-        killed.setattr(atomic_file, "inherit_owner", _killed_at_the_second())
+        killed.setattr(atomic_file, "inherit_owner", _killed_at_second_call())
         with pytest.raises(KeyboardInterrupt):
             begin(workspace)
     assert owners(found) == {(uid, uid), (0, 0)}
@@ -264,7 +264,7 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     assert owners(found) == {(uid, uid)}
 
 
-def _killed_at_the_second() -> Callable[[int, int], None]:
+def _killed_at_second_call() -> Callable[[int, int], None]:
     calls = itertools.count(1)
 
     def killed(descriptor: int, directory: int) -> None:
@@ -275,7 +275,7 @@ def _killed_at_the_second() -> Callable[[int, int], None]:
     return killed
 
 
-def test_a_file_with_a_name_elsewhere_keeps_its_owner(
+def test_a_file_with_a_hard_link_elsewhere_keeps_its_owner(
     server: RunningServer, tmp_path: Path
 ) -> None:
     client = server.sign_up()
@@ -287,10 +287,10 @@ def test_a_file_with_a_name_elsewhere_keeps_its_owner(
     assert secret.stat().st_uid == 0
     (found / "linked").unlink()
     assert owners(found) == {(uid, uid)}
-    assert "names elsewhere" in server.log.read_text()
+    assert "hard links elsewhere" in server.log.read_text()
 
 
-def test_files_of_a_server_without_a_sandbox_are_given_back(server: RunningServer) -> None:
+def test_owners_are_corrected_after_a_server_without_a_sandbox(server: RunningServer) -> None:
     client = server.sign_up()
     task = client.create_task("!echo 1 > mine")
     list(client.stream_task_updates(task["id"]))
@@ -298,14 +298,14 @@ def test_files_of_a_server_without_a_sandbox_are_given_back(server: RunningServe
     server.restart()
     found = work_dir(server, task)
     assert found.stat().st_uid == 0
-    (found / "as-root").write_text("what a command without a sandbox has written")
+    (found / "as-root").write_text("written by a command without a sandbox")
     server._environ["BERAY_SANDBOX"] = "auto"
     server.restart()
     uid = uid_of(client)
     assert owners(found) == {(uid, uid)}
 
 
-def test_another_range_takes_over_the_files(server: RunningServer) -> None:
+def test_owners_are_corrected_for_another_range(server: RunningServer) -> None:
     client = server.sign_up()
     task = client.create_task("!echo 1 > mine")
     list(client.stream_task_updates(task["id"]))
@@ -316,31 +316,31 @@ def test_another_range_takes_over_the_files(server: RunningServer) -> None:
     assert text(done(client, "!id -u")) == f"{uid}\n"
 
 
-def test_a_user_beyond_the_range_is_told(tmp_path: Path, box: Box) -> None:
-    del box  # bubblewrap works here
+def test_a_user_beyond_the_range_gets_an_error(tmp_path: Path, harness: SandboxHarness) -> None:
+    del harness  # bubblewrap works here
     require_root()
     settings = {"BERAY_SANDBOX_UIDS": "700000-700001", "BERAY_PREFAB_AUTHORS": "*"}
     with RunningServer.start(tmp_path / "data", **settings) as server:
         first, second = server.sign_up(), server.sign_up()
         assert done(first, "!true")[-1]["status"] == "COMPLETED"
-        refused = second._session.post(
+        rejected = second._session.post(
             f"{server.url}/api/v1/tasks/", json={"goal": "!true"}, timeout=30
         )
-        assert refused.status_code == 503
-        assert "BERAY_SANDBOX_UIDS=700000-700001" in refused.json()["detail"]
+        assert rejected.status_code == 503
+        assert "BERAY_SANDBOX_UIDS=700000-700001" in rejected.json()["detail"]
         assert second.list_tasks() == []
         module = "def main(call):\n    return {}\n"
         archive = archives.packed(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
         token = str(second._session.headers["Authorization"])
         assert refusal(add(server, archive, token)) == (503, "NO_SANDBOX_UID")
-        # Everything else goes on.
+        # Everything else still works.
         assert add(server, archive, str(first._session.headers["Authorization"])).ok
         failed = Caller.of(server, second).failure(call("main"))
         assert "BERAY_SANDBOX_UIDS=700000-700001" in failed["message"]
         assert second.get_current_user()
 
 
-def test_what_is_uploaded_is_executable_and_writable_for_the_user(
+def test_uploaded_files_are_executable_and_writable_for_the_user(
     root_server: RunningServer, alice: BeRayClient
 ) -> None:
     task = alice.create_task("!./build.sh; touch made/x; rmdir made/empty; ls made", start=False)
@@ -350,7 +350,7 @@ def test_what_is_uploaded_is_executable_and_writable_for_the_user(
     assert owners(folder) == {(uid_of(alice), uid_of(alice))}
     alice.start_task(task["id"])
     events = list(alice.stream_task_updates(task["id"]))
-    # The first word is the uid in the sandbox, which is not that of the host.
+    # The first word is the uid inside the sandbox, which differs from that on the host.
     assert text(events).split()[1:] == ["x"]
     assert events[-1]["status"] == "COMPLETED"
     alice.upload_file(task["id"], "build.sh", "changed")

@@ -1,4 +1,4 @@
-"""The seccomp filter: its verdicts on both architectures, and the calls themselves."""
+"""Seccomp filter: its verdicts on both architectures, and real system calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from beray.server.sandbox import seccomp
 from beray.server.sandbox.seccomp import ARCHITECTURES, assemble
 
-from .conftest import Box
+from .conftest import SandboxHarness
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 NEWUSER, TIOCSTI, TIOCLINUX, AF_VSOCK = 0x10000000, 0x5412, 0x541C, 40
@@ -63,22 +63,22 @@ both = pytest.mark.parametrize("machine", sorted(ARCHITECTURES))
 
 
 def verdict(program: bytes, audit: int, number: int, *arguments: int) -> int:
-    """Execute the filter as the kernel does."""
+    """Return the verdict of the filter, which is executed as in the kernel."""
     data = struct.pack("=iIQ6Q", number, audit, 0, *(*arguments, *[0] * (6 - len(arguments))))
     code = list(struct.iter_unpack("=HBBI", program))
-    value, place = 0, 0
+    value, index = 0, 0
     while True:
-        operation, if_so, if_not, constant = code[place]
-        place += 1
+        operation, if_so, if_not, constant = code[index]
+        index += 1
         match operation:
             case 0x20:
                 (value,) = struct.unpack_from("=I", data, constant)
             case 0x15:
-                place += if_so if value == constant else if_not
+                index += if_so if value == constant else if_not
             case 0x35:
-                place += if_so if value >= constant else if_not
+                index += if_so if value >= constant else if_not
             case 0x45:
-                place += if_so if value & constant else if_not
+                index += if_so if value & constant else if_not
             case 0x06:
                 return int(constant)
             case _:
@@ -87,7 +87,7 @@ def verdict(program: bytes, audit: int, number: int, *arguments: int) -> int:
 
 @both
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_dangerous_call_is_refused(machine: str, name: str) -> None:
+def test_a_dangerous_call_fails(machine: str, name: str) -> None:
     known = ARCHITECTURES[machine]
     found = verdict(assemble(known), known.audit, known.calls[name])
     assert found in (ERRNO | errno.EPERM, ERRNO | errno.ENOSYS)
@@ -95,21 +95,21 @@ def test_a_dangerous_call_is_refused(machine: str, name: str) -> None:
 
 
 @both
-def test_calls_are_refused_by_their_arguments(machine: str) -> None:
+def test_calls_fail_depending_on_their_arguments(machine: str) -> None:
     known = ARCHITECTURES[machine]
-    refused = ERRNO | errno.EPERM
+    denied = ERRNO | errno.EPERM
 
-    def of(name: str, *arguments: int) -> int:
+    def result(name: str, *arguments: int) -> int:
         return verdict(assemble(known), known.audit, known.calls[name], *arguments)
 
-    assert of("clone", NEWUSER | signal.SIGCHLD) == refused
-    assert of("clone", signal.SIGCHLD) == ALLOW
-    assert of("ioctl", 0, TIOCSTI) == of("ioctl", 0, TIOCLINUX) == refused
-    # The kernel looks at the low half only.
-    assert of("ioctl", 0, 1 << 32 | TIOCSTI) == refused
-    assert of("ioctl", 0, 0x5413) == ALLOW
-    assert of("socket", AF_VSOCK) == refused
-    assert of("socket", 2) == ALLOW
+    assert result("clone", NEWUSER | signal.SIGCHLD) == denied
+    assert result("clone", signal.SIGCHLD) == ALLOW
+    assert result("ioctl", 0, TIOCSTI) == result("ioctl", 0, TIOCLINUX) == denied
+    # The kernel uses only the low half.
+    assert result("ioctl", 0, 1 << 32 | TIOCSTI) == denied
+    assert result("ioctl", 0, 0x5413) == ALLOW
+    assert result("socket", AF_VSOCK) == denied
+    assert result("socket", 2) == ALLOW
 
 
 @both
@@ -142,10 +142,10 @@ def call(number, *arguments):
 """
 
 
-def test_dangerous_calls_fail_in_the_sandbox(box: Box) -> None:
+def test_dangerous_calls_fail_in_the_sandbox(harness: SandboxHarness) -> None:
     calls = ARCHITECTURES[platform.machine()].calls
     wanted = {name: calls[name] for name in REQUIRED}
-    status, output = box.python(
+    status, output = harness.python(
         f"{PROBE}\nprint(json.dumps({{n: call(c, 0, 0, 0, 0, 0) for n, c in {wanted}.items()}}))"
     )
     assert status == 0, output
@@ -154,10 +154,10 @@ def test_dangerous_calls_fail_in_the_sandbox(box: Box) -> None:
     assert {name: error for name, error in found.items() if error not in allowed} == {}
 
 
-def test_calls_that_would_succeed_fail_in_the_sandbox(box: Box) -> None:
-    """These need no capability: nothing but the filter refuses them."""
+def test_calls_that_would_succeed_fail_in_the_sandbox(harness: SandboxHarness) -> None:
+    """These calls need no capability, so that only the filter can make them fail."""
     calls = ARCHITECTURES[platform.machine()].calls
-    status, output = box.python(
+    status, output = harness.python(
         f"{PROBE}\n"
         f"print(call({calls['keyctl']}, 0, -3, 1))\n"
         f"print(call({calls['unshare']}, 0))\n"
@@ -168,17 +168,17 @@ def test_calls_that_would_succeed_fail_in_the_sandbox(box: Box) -> None:
     assert (status, output.split()) == (0, [str(errno.EPERM)] * 5)
 
 
-def test_there_is_no_user_namespace_inside_another(box: Box) -> None:
+def test_nested_user_namespaces_cannot_be_created(harness: SandboxHarness) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
-    status, output = box.run("unshare", "-U", "true")
+    status, output = harness.run("unshare", "-U", "true")
     assert status != 0 and "Operation not permitted" in output
 
 
-def test_x32_is_killed_in_the_sandbox(box: Box) -> None:
+def test_x32_is_killed_in_the_sandbox(harness: SandboxHarness) -> None:
     if platform.machine() != "x86_64":
-        pytest.skip("only x86_64 has it")
-    status, _ = box.python(f"{PROBE}\ncall(0x40000000 | 39)")
+        pytest.skip("only x86_64 has x32")
+    status, _ = harness.python(f"{PROBE}\ncall(0x40000000 | 39)")
     assert status == 128 + signal.SIGSYS
 
 
@@ -193,16 +193,16 @@ int main(void) {
 """
 
 
-def test_calls_of_i386_are_killed_in_the_sandbox(box: Box, tmp_path: Path) -> None:
+def test_calls_of_i386_are_killed_in_the_sandbox(harness: SandboxHarness, tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if platform.machine() != "x86_64" or compiler is None:
         pytest.skip("needs x86_64 and a C compiler")
     (tmp_path / "foreign.c").write_text(FOREIGN)
-    program = box.work_dir / "foreign"
+    program = harness.work_dir / "foreign"
     subprocess.run([compiler, "-o", program, tmp_path / "foreign.c"], check=True)
     if subprocess.run([program], check=False, capture_output=True).returncode:
         pytest.skip("this kernel does not execute calls of i386")
-    assert box.run("./foreign")[0] == 128 + signal.SIGSYS
+    assert harness.run("./foreign")[0] == 128 + signal.SIGSYS
 
 
 def test_an_unknown_machine_has_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,8 +223,8 @@ ORDINARY = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_ordinary_python_works(box: Box, name: str) -> None:
-    status, output = box.python(ORDINARY[name])
+def test_ordinary_python_works(harness: SandboxHarness, name: str) -> None:
+    status, output = harness.python(ORDINARY[name])
     assert (status, output.replace("1\n", "")) == (0, "")
 
 
@@ -242,14 +242,14 @@ def test_ordinary_python_works(box: Box, name: str) -> None:
         ("make", "printf 'all:\\n\\ttrue\\n' > Makefile && make -s -j4"),
     ],
 )  # fmt: skip
-def test_ordinary_programs_work(box: Box, program: str, command: str) -> None:
+def test_ordinary_programs_work(harness: SandboxHarness, program: str, command: str) -> None:
     if shutil.which(program, path="/usr/local/bin:/usr/bin:/bin") is None:
         pytest.skip(f"{program} is not installed")
-    status, output = box.run("/bin/sh", "-c", command)
+    status, output = harness.run("/bin/sh", "-c", command)
     assert status == 0, output
 
 
-def test_the_work_dir_belongs_to_the_command(box: Box) -> None:
-    status, output = box.run("/bin/sh", "-c", "stat -c %u . /tmp /dev/shm; id -u")
-    owner = str(os.stat(box.work_dir).st_uid)
+def test_the_work_dir_belongs_to_the_command(harness: SandboxHarness) -> None:
+    status, output = harness.run("/bin/sh", "-c", "stat -c %u . /tmp /dev/shm; id -u")
+    owner = str(os.stat(harness.work_dir).st_uid)
     assert (status, output.split()) == (0, [owner] * 4)

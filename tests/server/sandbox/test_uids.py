@@ -1,4 +1,4 @@
-"""Ranges of uids, and work_dirs that are not the server's."""
+"""Ranges of uids, and work_dirs that do not belong to the server."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from beray.server.workspace.workspace import Workspaces
 from .conftest import require_root
 
 
-def test_the_default_is_beside_what_others_assign() -> None:
+def test_the_default_contains_no_uids_that_other_programs_assign() -> None:
     found = uids.parse(uids.DEFAULT)
-    for taken in (0, 999, 65534, 65535, 100000, 600100000, 1879048191, 2000200000, 2147352576):
-        assert taken not in found
+    for assigned in (0, 999, 65534, 65535, 100000, 600100000, 1879048191, 2000200000, 2147352576):
+        assert assigned not in found
     assert found.of_user(None) == found.first
     assert found.of_user(1) != found.of_user(2)
     assert found.of_user(900_000) in found
@@ -39,7 +39,7 @@ def test_the_default_is_beside_what_others_assign() -> None:
      "60000-70000", "2147483000-2147483648", "99999999999-999999999999", "1000-2000-3000",
      "٣٠٠٠-٤٠٠٠"],
 )  # fmt: skip
-def test_a_range_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_range_is_rejected(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("BERAY_SANDBOX_UIDS", text)
     with pytest.raises(ValidationError, match="sandbox_uids"):
         Settings()
@@ -62,7 +62,7 @@ def test_a_user_beyond_the_range_has_no_uid() -> None:
         ("", False),
     ],
 )
-def test_a_range_has_to_be_in_the_user_namespace(uid_map: str, exists: bool) -> None:
+def test_a_range_must_exist_in_the_user_namespace(uid_map: str, exists: bool) -> None:
     found = UidRange(70000, 70002).unmapped(uid_map)
     assert (found is None) == exists
     assert exists or "BERAY_SANDBOX_UIDS=70000-70002 do not exist" in str(found)
@@ -80,7 +80,7 @@ def test_accounts_of_the_host_in_the_range_are_found(tmp_path: Path) -> None:
     assert UidRange(70000, 70002).shared_with(tmp_path / "nothing") == []
 
 
-def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_has_no_uid(tmp_path: Path) -> None:
     with pytest.raises(NoSandboxUid, match=f"uid {os.geteuid()}.*BERAY_SANDBOX_UIDS"):
         uids.parse(uids.DEFAULT).require(tmp_path)
 
@@ -95,11 +95,11 @@ def test_only_bubblewrap_of_root_has_own_uids(
     assert Sandbox("bubblewrap", settings).uid_of(1) is None
 
 
-def test_a_server_that_is_not_root_names_a_work_dir_of_another(
+def test_a_server_that_is_not_root_reports_a_work_dir_of_another_user(
     unprivileged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Workspaces(unprivileged / "workspaces").create(1)
-    work_dir_owners.settle(path.parent, {1: 1}, lambda _user: None)
+    work_dir_owners.correct_owners(path.parent, {1: 1}, lambda _user: None)
     if os.getuid() != 0:
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     else:
@@ -107,55 +107,55 @@ def test_a_server_that_is_not_root_names_a_work_dir_of_another(
         os.chown(path, 2100000001, 2100000001)
         os.seteuid(65534)
     with pytest.raises(UnusableWorkDir, match=r"sudo chown -R \d+ "):
-        work_dir_owners.settle(path.parent, {1: 1}, lambda _user: None)
+        work_dir_owners.correct_owners(path.parent, {1: 1}, lambda _user: None)
 
 
-def test_a_data_folder_of_root_is_named(unprivileged: Path) -> None:
+def test_a_data_directory_of_root_is_reported(unprivileged: Path) -> None:
     if os.getuid() != 0:
-        pytest.skip("only root can make a folder of another user")
+        pytest.skip("only root can create a directory of another user")
     data_dir = unprivileged / "data"
     os.seteuid(0)
     data_dir.mkdir(mode=0o700)
     os.seteuid(65534)
     with (
         pytest.raises(CannotServe, match="belongs to uid 0, and this server runs as uid 65534"),
-        lifecycle._own(data_dir, 0.0),
+        lifecycle._locked(data_dir, 0.0),
     ):
-        raise AssertionError("it is not the server's")
+        raise AssertionError("the directory does not belong to the server")
 
 
 def test_an_owner_that_cannot_be_changed_is_logged(unprivileged: Path) -> None:
     workspaces = Workspaces(unprivileged / "workspaces")
     first, second = workspaces.create(1), workspaces.create(2)
     with capture_logs() as logged:
-        work_dir_owners.settle(workspaces.root, {1: 1, 2: 2}, lambda _user: 2100000001)
+        work_dir_owners.correct_owners(workspaces.root, {1: 1, 2: 2}, lambda _user: 2100000001)
     assert [entry["path"] for entry in logged] == [str(first), str(second)]
     assert {entry["problem"] for entry in logged} == {"Operation not permitted"}
 
 
-def test_a_work_dir_that_is_none_is_left_alone(tmp_path: Path) -> None:
+def test_links_and_files_in_place_of_work_dirs_are_ignored(tmp_path: Path) -> None:
     require_root()
     root = Workspaces(tmp_path / "workspaces").root
     (root / "1").symlink_to(tmp_path)
     (root / "2").touch()
-    work_dir_owners.settle(root, dict.fromkeys((1, 2, 3), 1), lambda _user: 2100000001)
+    work_dir_owners.correct_owners(root, dict.fromkeys((1, 2, 3), 1), lambda _user: 2100000001)
     assert {path.lstat().st_uid for path in (root / "1", root / "2", tmp_path)} == {0}
 
 
-def test_what_is_no_work_dir_of_a_task_is_left_alone(tmp_path: Path) -> None:
+def test_directories_that_belong_to_no_task_are_ignored(tmp_path: Path) -> None:
     require_root()
     root = Workspaces(tmp_path / "workspaces").root
     for name in ("7", "notes", "-1"):
         (root / name).mkdir()
-    work_dir_owners.settle(root, {1: 1}, lambda _user: 2100000001)
+    work_dir_owners.correct_owners(root, {1: 1}, lambda _user: 2100000001)
     assert {path.stat().st_uid for path in root.iterdir()} == {0}
 
 
-def test_a_user_without_a_uid_does_not_keep_the_others_from_theirs(tmp_path: Path) -> None:
+def test_a_user_without_a_uid_does_not_affect_other_users(tmp_path: Path) -> None:
     require_root()
     workspaces = Workspaces(tmp_path / "workspaces")
     first, second = workspaces.create(1), workspaces.create(2)
-    work_dir_owners.settle(workspaces.root, {1: 9, 2: 1}, UidRange(70000, 70002).of_user)
+    work_dir_owners.correct_owners(workspaces.root, {1: 9, 2: 1}, UidRange(70000, 70002).of_user)
     assert (first.stat().st_uid, second.stat().st_uid) == (0, 70001)
 
 
@@ -178,13 +178,15 @@ def test_devices_keep_their_owner(tmp_path: Path) -> None:
     try:
         os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
     except OSError:
-        pytest.skip("devices cannot be made here")
+        pytest.skip("devices cannot be created here")
     give_tree(tmp_path, 70001)
     assert (tmp_path / "null").stat().st_uid == 0
 
 
-def test_the_directory_itself_is_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its owner, or mode, says that all of it is done."""
+def test_the_owner_of_the_directory_itself_changes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner indicates that its content has been changed."""
     require_root()
     (tmp_path / "tree" / "a").mkdir(parents=True)
     (tmp_path / "tree" / "a" / "file").touch()
@@ -203,7 +205,7 @@ def test_the_directory_itself_is_last(tmp_path: Path, monkeypatch: pytest.Monkey
     assert {path.stat().st_uid for path in (tmp_path / "tree").rglob("*")} == {70001}
 
 
-def test_a_python_that_others_may_not_read_is_found(
+def test_a_python_that_others_cannot_read_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "python"

@@ -1,4 +1,4 @@
-"""Start one command under supervision.
+"""Program that starts one command and supervises it.
 
     python -I -S PATH/launcher CONTROL
 
@@ -9,30 +9,29 @@ with the length (big-endian), then JSON with these keys:
 - ``limits``: names and values of setrlimit(2) in lower case (``core``, ``nofile``); on Linux also
   ``processes`` (number of processes at once), ``memory`` (bytes of all processes together),
   ``disk`` (bytes of unlinked files) and ``descriptors`` (of all processes together).
-  Exceeding one of these four ends the command as SIGKILL does.
-- ``cgroup``: optional folder of cgroup v2 below which the command gets a group.
-- ``report``: optional path of a file that receives what unlinked files use.
+  If one of these four is exceeded, the command is killed.
+- ``cgroup`` (optional): directory of cgroup v2 below which a group is created for the command.
+- ``report`` (optional): path of a file to which the usage of unlinked files is written.
 - ``data`` (optional): list of strings; the command can read the bytes of each (latin-1) from the
   descriptors 3, 4, ….
 - ``user`` (optional, only if this program runs as root): ``uid`` that executes the command, and
   ``directory`` and ``sources`` of ``mounts.stage``.
-- ``network`` (optional): ``spec`` of ``network.prepare``. The launcher answers with one message
-  in the same form before it starts the command: ``{"problem": null}``, with the listening sockets
-  as ancillary data (SCM_RIGHTS) of its first byte, or ``{"problem": REASON}``. Then it starts
-  nothing, writes the reason to stderr and exits with status 125, or 126 if the kernel does not
-  permit such namespaces to this user.
+- ``network`` (optional): ``spec`` of ``network.prepare``. The launcher replies with one message
+  in the same format before it starts the command. The reply is ``{"problem": null}``, with the
+  listening sockets as ancillary data (SCM_RIGHTS) of its first byte, or ``{"problem": REASON}``.
+  In the latter case the launcher does not start the command, writes the reason to stderr and exits
+  with status 125, or 126 if the kernel does not permit such namespaces to this user.
+- ``leftovers`` (optional): method of finding processes that the command leaves running. ``init``:
+  the command starts with ``leftovers.INIT`` in a PID namespace, and a pipe is its standard input.
+  ``descendants``: the launcher searches its descendants (Linux only).
 
-- ``leftovers`` (optional): how processes are found that the command leaves running: ``init`` if it
-  starts with ``leftovers.INIT`` in a PID namespace, which then has a pipe as standard input;
-  ``descendants`` otherwise (Linux only).
-
-When a limit has ended the command, the launcher sends ``{"problem": REASON}`` as its last message,
-without a length, and closes the socket. If the command has left processes running, it sends
+If a limit ended the command, the launcher sends ``{"problem": REASON}`` as its last message,
+without a length, and closes the socket. If the command left processes running, the launcher sends
 ``{"left": [NAME, …]}`` in the same way.
 
-The server keeps the socket open. When it ends (the server closed it, or died), and also when
-the command itself has ended, every process that descends from the command is killed. The exit
-status is the command's, or 128 + n for signal n.
+The server keeps the socket open. When the server closes it or dies, and when the command ends,
+every process that descends from the command is killed. The exit status is the command's, or
+128 + n for signal n.
 """
 
 import contextlib
@@ -58,21 +57,24 @@ else:
 _FIRST_DATA = 3
 """Descriptor of the first item of ``data``."""
 NOT_STARTED = 125
+"""Exit status if the network could not be set up."""
 NOT_PERMITTED = 126
+"""Exit status if the kernel does not permit network namespaces to this user."""
 
 
 def main(control: int) -> int:
-    # Descriptors of a busy server have numbers above what select(2) accepts.
+    """Run the command that the server describes on ``control``; return the exit status."""
+    # The numbers of a busy server's descriptors may exceed the limit of select(2).
     low = os.dup(control)
     os.close(control)
     try:
-        spec = _received(low)
+        spec = _receive(low)
     except EOFError:
         return 128 + signal.SIGKILL
     limits: dict[str, int] = spec["limits"]
-    if "network" in spec and (failed := _prepare_network(low, spec["network"])):
-        return failed
-    group = _group(spec.get("cgroup"), limits)
+    if "network" in spec and (status := _prepare_network(low, spec["network"])):
+        return status
+    group = _create_group(spec.get("cgroup"), limits)
 
     pipe = leftovers.Pipe() if spec.get("leftovers") == "init" else None
     left: list[str] = []
@@ -84,7 +86,7 @@ def main(control: int) -> int:
             pipe.become_stdin()
         _execute(spec)
 
-    def ended(descendants: list[int]) -> None:
+    def on_exit(descendants: list[int]) -> None:
         left.extend(leftovers.names_of(descendants) if pipe is None else pipe.names())
 
     status, problem = supervisor.supervise(
@@ -93,29 +95,29 @@ def main(control: int) -> int:
         limits,
         spec.get("report"),
         owns_network="network" in spec,
-        ended=ended if "leftovers" in spec else None,
+        on_exit=on_exit if "leftovers" in spec else None,
     )
     if group is not None:
         problem = problem or group.problem()
         group.remove()
     if problem is not None:
-        os.write(2, f"\n[ended: {problem}]\n".encode())
-        _report(low, {"problem": problem})
+        os.write(2, f"\n[The command was ended: {problem}.]\n".encode())
+        _send_last(low, {"problem": problem})
     elif left:
-        _report(low, {"left": left})
+        _send_last(low, {"left": left})
     return status
 
 
-def _report(control: int, message: "dict[str, Any]") -> None:
-    """Send the server the last message, in a way that the command cannot imitate."""
+def _send_last(control: int, message: "dict[str, Any]") -> None:
+    """Send the last message to the server. The command has no access to this socket."""
     with socket.socket(fileno=os.dup(control)) as connection, contextlib.suppress(OSError):
         connection.sendall(json.dumps(message).encode())
 
 
-def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":
-    """Return a group for the command; ``None`` if there can be none.
+def _create_group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup | None":
+    """Create a cgroup for the command; return None if that is not possible.
 
-    The supervisor enforces the same limits, only less quickly.
+    The supervisor enforces the same limits, but with a delay.
     """
     if parent is None:
         return None
@@ -126,15 +128,15 @@ def _group(parent: str | None, limits: dict[str, int]) -> "cgroup.CommandGroup |
 
 
 def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
-    """Enter the command's network namespace and answer the server.
+    """Enter the command's network namespace and reply to the server.
 
     Returns:
-        0, or the exit status if there is no such network.
+        0, or the exit status if the network could not be set up.
     """
     if TYPE_CHECKING:
         from beray.server.sandbox.launcher import network
     else:
-        import network  # here because most commands do without
+        import network  # imported here because most commands do not need it
 
     listeners: list[socket.socket] = []
     problem, status = None, 0
@@ -143,7 +145,7 @@ def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
     except network.NetworkProblem as error:
         problem = str(error)
         status = NOT_PERMITTED if error.permission else NOT_STARTED
-        os.write(2, f"[not started: {problem}]\n".encode())
+        os.write(2, f"[The command was not started: {problem}.]\n".encode())
     body = json.dumps({"problem": problem}).encode()
     message = len(body).to_bytes(4, "big") + body
     with socket.socket(fileno=os.dup(control)) as connection:
@@ -152,25 +154,25 @@ def _prepare_network(control: int, spec: "dict[str, Any]") -> int:
             sent = socket.send_fds(connection, [message[:1]], numbers) if numbers else 0
             connection.sendall(message[sent:])
         except OSError:
-            return NOT_STARTED  # the server has gone
+            return NOT_STARTED  # the server has closed the socket
     for listener in listeners:
         listener.close()
     return status
 
 
-def _received(control: int) -> "dict[str, Any]":
-    """Return the server's message.
+def _receive(control: int) -> "dict[str, Any]":
+    """Receive the server's message.
 
     Raises:
-        EOFError: the server closed the socket before the message was complete.
+        EOFError: The server closed the socket before the message was complete.
     """
     with socket.socket(fileno=os.dup(control)) as connection:
-        size = int.from_bytes(_exactly(connection, 4), "big")
-        spec: dict[str, Any] = json.loads(_exactly(connection, size))
+        size = int.from_bytes(_receive_exactly(connection, 4), "big")
+        spec: dict[str, Any] = json.loads(_receive_exactly(connection, size))
         return spec
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     received = bytearray()
     while len(received) < size:
         block = connection.recv(size - len(received))
@@ -181,7 +183,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def _execute(spec: "dict[str, Any]") -> None:
-    """Replace this process by the command; return after writing the reason if that fails."""
+    """Replace this process by the command. If that fails, write the reason to stderr and return."""
     command: list[str] = spec["command"]
     user: dict[str, Any] | None = spec.get("user")
     parent = os.getppid()
@@ -189,13 +191,13 @@ def _execute(spec: "dict[str, Any]") -> None:
     try:
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(ignored, signal.SIG_DFL)
-        # The server creates private files; a command has the usual mask.
+        # The server's umask makes files private; a command has the usual umask.
         os.umask(0o022)
         if user is not None:
-            step = "root without CAP_SYS_ADMIN cannot mount; run the server as another user"
+            step = "root cannot mount without CAP_SYS_ADMIN; run the server as another user"
             mounts.stage(user["directory"], user["sources"])
             step = "cannot prepare the command"
-        _provide(spec.get("data", []))
+        _open_data(spec.get("data", []))
         supervisor.set_limits(spec["limits"])
         if user is not None:
             step = f"cannot become uid {user['uid']}"
@@ -207,19 +209,20 @@ def _execute(spec: "dict[str, Any]") -> None:
         os.write(2, f"{step}: {error.strerror}\n".encode())
 
 
-def _provide(data: list[str]) -> None:
+def _open_data(data: list[str]) -> None:
     """Make each item readable from its descriptor, which the command inherits."""
-    files = []
+    descriptors = []
     for text in data:
-        file = os.memfd_create("beray")
-        with open(file, "wb", closefd=False) as written:
-            written.write(text.encode("latin-1"))
-        os.lseek(file, 0, os.SEEK_SET)
-        # Away from the descriptors that are assigned below.
-        files.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_DATA + len(data)))
-        os.close(file)
-    for number, file in enumerate(files, _FIRST_DATA):
-        os.dup2(file, number)
+        descriptor = os.memfd_create("beray")
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(text.encode("latin-1"))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        # Above the descriptors that are assigned below.
+        first_free = _FIRST_DATA + len(data)
+        descriptors.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, first_free))
+        os.close(descriptor)
+    for number, descriptor in enumerate(descriptors, _FIRST_DATA):
+        os.dup2(descriptor, number)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
 """Processes that a command leaves running when it ends.
 
-Without a sandbox, the launcher finds them among its descendants. In bubblewrap they end with the
-first process of the PID namespace, before the launcher can look. There, ``INIT`` is this process
-instead of bubblewrap's own: it runs the command, then reports the other processes on a pipe. The
-launcher passes the pipe as standard input, which the command itself does not get.
+Without a sandbox, the launcher finds them among its descendants. In bubblewrap they end together
+with the first process of the PID namespace, before the launcher could search. There, ``INIT`` is
+the first process instead of bubblewrap's own: it runs the command, and then reports the other
+processes on a pipe. The launcher passes the pipe as standard input, which the command itself does
+not inherit.
 """
 
 import contextlib
 import os
 import re
 
-MOST = 20
-"""Names that are reported."""
+MAX_NAMES = 20
+"""Maximum number of names that are reported."""
 NAME_CHARACTERS = 40
+"""Maximum length of a reported name."""
 _PIPE_BYTES = 64 * 1024
 _STAT = re.compile(r"\d+ \((.*)\) (\S)")
 """``/proc/PID/stat``: pid, name in parentheses, state. Source: proc(5)."""
 _ENDED = "ZXx"
+"""States of processes that have ended."""
 
 INIT = [
     "/bin/sh",
@@ -29,25 +32,26 @@ INIT = [
     "exit $status",
     "sh",
 ]
-"""Arguments before those of the command. Signals of the command do not reach a first process, so
-that ``pkill -f`` with a word of its own arguments does not end it."""
+"""Arguments before those of the command. The kernel does not deliver signals from inside a PID
+namespace to its first process, so that a command such as ``pkill -f`` with a word of its own
+arguments does not end it."""
 
 
 class Pipe:
-    """Pipe on which ``INIT`` reports. Not inherited unless ``become_stdin`` is called."""
+    """Pipe on which ``INIT`` reports. It is not inherited unless ``become_stdin`` is called."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
-        # Whatever fills the pipe, nothing waits for it.
+        # A full pipe must not block the writer, nor an empty one the reader.
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
 
     def become_stdin(self) -> None:
-        """To be called in the child before it executes the command."""
+        """Make the pipe the standard input of this process, the child that becomes the command."""
         os.dup2(self._write, 0)
 
     def names(self) -> list[str]:
-        """Return the names of the reported processes; close the pipe."""
+        """Return the names of the reported processes, and close the pipe."""
         os.close(self._write)
         data = b""
         with contextlib.suppress(BlockingIOError):
@@ -60,7 +64,7 @@ class Pipe:
 
 
 def names_of(pids: list[int]) -> list[str]:
-    """Return the names of those processes that have not ended."""
+    """Return the names of the processes that have not ended."""
     lines = []
     for pid in pids:
         try:
@@ -74,4 +78,4 @@ def names_of(pids: list[int]) -> list[str]:
 def _names(lines: list[str]) -> list[str]:
     found = [match for line in lines if (match := _STAT.match(line)) is not None]
     names = [match[1][:NAME_CHARACTERS] for match in found if match[2] not in _ENDED]
-    return sorted(names)[:MOST]
+    return sorted(names)[:MAX_NAMES]

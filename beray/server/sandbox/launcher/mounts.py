@@ -1,4 +1,4 @@
-"""Private mount namespace with the files that a sandbox is built from.
+"""Private mount namespace with the files from which a sandbox is built.
 
 Linux only, standard library only; needs CAP_SYS_ADMIN. Source: mount_namespaces(7), mount(2).
 """
@@ -19,20 +19,21 @@ def stage(directory: str, sources: list[str]) -> None:
     """Bind each of ``sources`` to its index below ``directory``, for this process only.
 
     A process without root's rights can then use files below directories that it must not
-    enter, such as a home with mode 0700. Sources that do not exist are left out, which leaves
-    it to bwrap to ignore or to report them.
+    enter, such as a home with mode 0700. Sources that do not exist are left out; bwrap then
+    ignores or reports them.
 
     Args:
-        directory: existing directory that every user may enter; a new tmpfs covers it.
+        directory: Existing directory that every user may enter; a new tmpfs covers it.
+        sources: Paths of files and directories.
 
     Raises:
-        OSError: the mounts are not permitted.
+        OSError: The mounts are not permitted.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(_CLONE_NEWNS), "a mount namespace")
     # Otherwise the mounts would propagate to the host.
     _mount(libc, None, "/", None, _MS_REC | _MS_PRIVATE)
-    # Opened first: a source may be below the directory that is covered next.
+    # Opened before mounting, because a source may be below the directory that is covered next.
     opened = [_open(source) for source in sources]
     _mount(libc, "beray", directory, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
     for number, descriptor in enumerate(opened):
@@ -67,7 +68,7 @@ def _mount(
     _check(libc.mount(*arguments, ctypes.c_ulong(flags), data), target)
 
 
-def _check(result: int, what: str) -> None:
+def _check(result: int, target: str) -> None:
     if result < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), what)
+        raise OSError(error, os.strerror(error), target)

@@ -1,7 +1,8 @@
-"""Measure what the kernel keeps in memory for the namespaces of one command.
+"""Measurement of the kernel memory that belongs to the namespaces of one command.
 
-System V segments, message queues and semaphores, and the buffers of sockets. No process needs to
-have them mapped or open. Linux only, standard library only.
+This memory consists of System V segments, message queues and semaphores, and of the buffers of
+sockets. It can exist without a process that has mapped or opened it. Linux only, standard library
+only.
 
 Sources: sysvipc(7), ioctl_ns(2), sock_diag(7), ``linux/unix_diag.h``, ``linux/inet_diag.h``,
 ``linux/netlink_diag.h`` and ``linux/sock_diag.h``.
@@ -20,7 +21,7 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _NS_GET_USERNS = 0xB701
 _SEMAPHORE_BYTES = 128
-"""What one semaphore takes, at most: ``struct sem`` fills cache lines."""
+"""Maximum size of one semaphore: ``struct sem`` is aligned to cache lines."""
 _NETLINK_SOCK_DIAG = 4
 _DUMP = 0x301
 _SOCK_DIAG_BY_FAMILY, _ERROR, _DONE = 20, 2, 3
@@ -29,15 +30,16 @@ _LISTENING = 10
 """State of a socket that accepts connections."""
 _DEFAULT_BUFFER = 212_992
 """``net.core.wmem_default`` of Linux."""
-_MOST_DATAGRAMS = 11
-"""Datagrams in the queue of a Unix socket: ``net.unix.max_dgram_qlen`` and one more."""
+_MAX_DATAGRAMS = 11
+"""Maximum number of datagrams queued at a Unix socket: ``net.unix.max_dgram_qlen`` plus 1."""
 
 
 def used_bytes(pids: Iterable[int], *, owns_network: bool) -> int:
     """Return the bytes in all namespaces of ``pids`` that are not the caller's.
 
     Args:
-        owns_network: the caller's network namespace is the command's, and counts as well.
+        pids: Ids of the command's processes.
+        owns_network: True if the caller's network namespace is the command's, and also counts.
     """
     total = _socket_bytes() if owns_network else 0
     seen = {os.stat(f"/proc/self/ns/{name}").st_ino for name in ("ipc", "net")}
@@ -79,31 +81,32 @@ def _join(pid: int, names: list[str]) -> None:
     """Join namespaces of ``pid``, through the user namespace that owns them if necessary.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: The kernel does not permit it, or the process has ended.
     """
-    folder = os.open(f"/proc/{pid}/ns", os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(f"/proc/{pid}/ns", os.O_RDONLY | os.O_DIRECTORY)
     flags = {"ipc": _CLONE_NEWIPC, "net": _CLONE_NEWNET}
-    wanted = [(os.open(name, os.O_RDONLY, dir_fd=folder), flags[name]) for name in names]
+    namespaces = [(os.open(name, os.O_RDONLY, dir_fd=directory), flags[name]) for name in names]
     try:
-        _set_namespaces(wanted)
+        _set_namespaces(namespaces)
     except PermissionError:
-        # The process itself may be in a further user namespace, below the owner.
-        owner = fcntl.ioctl(wanted[0][0], _NS_GET_USERNS)
-        _set_namespaces([(owner, _CLONE_NEWUSER), *wanted])
+        # The process may be in a user namespace below the one that owns its other namespaces.
+        owner = fcntl.ioctl(namespaces[0][0], _NS_GET_USERNS)
+        _set_namespaces([(owner, _CLONE_NEWUSER), *namespaces])
 
 
-def _set_namespaces(wanted: list[tuple[int, int]]) -> None:
+def _set_namespaces(namespaces: list[tuple[int, int]]) -> None:
+    """Join each namespace, given as a descriptor and a flag of clone(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for descriptor, flag in wanted:
+    for descriptor, flag in namespaces:
         if libc.setns(descriptor, flag):
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
 
 
 def _ipc_bytes() -> int:
-    """Return the bytes of segments that no process has attached, messages and semaphores.
+    """Return the bytes of unattached segments, messages and semaphores.
 
-    Attached segments are resident memory of their processes.
+    Attached segments are part of the resident memory of their processes.
     """
     segments = sum(
         int(row[14]) + int(row[15]) for row in _rows("/proc/sysvipc/shm") if int(row[6]) == 0
@@ -121,7 +124,7 @@ def _rows(path: str) -> list[list[bytes]]:
 def _socket_bytes() -> int:
     """Return the bytes in the buffers of all sockets of the current network namespace.
 
-    Kernels without the parts of ``sock_diag`` for a family report none for it.
+    Families of sockets for which the kernel has no ``sock_diag`` support are not counted.
     """
     in_flight = queued = other = 0
     request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, 0x30, 0, 0)
@@ -130,11 +133,11 @@ def _socket_bytes() -> int:
         in_flight += _memory(found.get(_UNIX_MEMORY, b""))
         (length,) = struct.unpack_from("=I", found.get(_UNIX_LENGTHS, bytes(4)))
         if message[2] == _LISTENING:
-            # The length is the number of connections, which are not listed.
+            # The length is the number of pending connections, which are not listed.
             queued += length * _DEFAULT_BUFFER
         elif length and message[1] == socket.SOCK_DGRAM:
-            # The length is that of the first datagram only.
-            queued += max(length * _MOST_DATAGRAMS, _DEFAULT_BUFFER)
+            # The length is the size of the first datagram only.
+            queued += max(length * _MAX_DATAGRAMS, _DEFAULT_BUFFER)
         else:
             queued += length
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -145,13 +148,13 @@ def _socket_bytes() -> int:
     request = struct.pack("=BBHIIII", socket.AF_NETLINK, 255, 0, 0, 1, 0, 0)
     for message in _sockets(request):
         other += _memory(dict(_attributes(message[28:])).get(_NETLINK_MEMORY, b""))
-    # What is queued at a Unix socket is memory of its sender. Senders that have been closed are
-    # not listed, so that the two sums include some of it twice or some of it not.
+    # Data that is queued at a Unix socket counts as memory of its sender. Closed senders are not
+    # listed. The two sums therefore overlap, and each may miss some of the data.
     return max(in_flight, queued) + other
 
 
 def _memory(values: bytes) -> int:
-    """Return the bytes of a socket; ``values`` are those of ``SK_MEMINFO_…``."""
+    """Return the bytes of a socket, from its ``SK_MEMINFO_…`` values."""
     if len(values) < 32:
         return 0
     received, _, sent, _, _, queued, options, backlog = struct.unpack_from("=8I", values)
@@ -159,7 +162,7 @@ def _memory(values: bytes) -> int:
 
 
 def _sockets(request: bytes) -> Iterator[bytes]:
-    """Yield the answers to one request for all sockets of a kind; none if it is refused."""
+    """Yield the reply messages to a request for all sockets of a kind; nothing if it fails."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as diag:
             header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _DUMP, 1, 0)

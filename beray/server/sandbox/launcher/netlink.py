@@ -1,4 +1,4 @@
-"""Configure addresses, routes and rules of the current network namespace by rtnetlink(7).
+"""Configuration of addresses, routes and rules of a network namespace through rtnetlink(7).
 
 Linux only, standard library only. The numbers are those of ``linux/rtnetlink.h``,
 ``linux/fib_rules.h`` and ``linux/if_link.h``.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Network = IPv4Network | IPv6Network
 
 MAIN_TABLE = 254
+"""Number of the main routing table."""
 _LOCAL_TABLE = 255
 _NLM_REQUEST, _NLM_ACK, _NLM_DUMP, _NLM_NEW = 0x1, 0x4, 0x300, 0x600
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -38,7 +39,7 @@ _FR_ACT_TO_TABLE, _FR_ACT_PROHIBIT = 1, 8
 
 
 class Netlink:
-    """Netlink socket of the network namespace in which it is created. Also a context manager."""
+    """Netlink socket of the network namespace in which it is created. A context manager."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -52,13 +53,13 @@ class Netlink:
         self._socket.close()
 
     def host_addresses(self) -> list[Network]:
-        """Return the addresses that packets are delivered to in this namespace.
+        """Return the addresses to which packets are delivered locally in this namespace.
 
-        These are the addresses of all interfaces, and further ones that local routes name.
+        These are the addresses of all interfaces, and further destinations of local routes.
         """
         found = set()
         self._send(_RTM_GETROUTE, _NLM_DUMP, _route(socket.AF_UNSPEC, 0, 0, 0))
-        for body in self._answers():
+        for body in self._replies():
             family, length, *_, kind = struct.unpack_from("=BBBBBBBB", body)
             if kind in _OWN_ROUTE_TYPES and family in (socket.AF_INET, socket.AF_INET6):
                 for number, value in _attributes(body[12:]):
@@ -76,7 +77,7 @@ class Netlink:
         self._request(_RTM_NEWLINK, 0, message)
 
     def add_address(self, interface: str, address: str, length: int) -> None:
-        """Give an interface an address, without duplicate address detection."""
+        """Add an address to an interface, without duplicate address detection."""
         family, packed = _packed(address)
         index = socket.if_nametoindex(interface)
         message = struct.pack("=BBBBI", family, length, _IFA_F_NODAD, 0, index)
@@ -84,6 +85,7 @@ class Netlink:
         self._request(_RTM_NEWADDR, _NLM_NEW, message)
 
     def add_default_route(self, interface: str, gateway: str) -> None:
+        """Add a default route through an interface and a gateway on its link."""
         family, packed = _packed(gateway)
         message = _route(family, 0, MAIN_TABLE, _RTN_UNICAST, _RTNH_F_ONLINK)
         message += _attribute(_RTA_GATEWAY, packed) + self._out(interface)
@@ -92,7 +94,8 @@ class Netlink:
     def remove_multicast_route(self, interface: str) -> None:
         """Remove the IPv6 multicast route that the kernel adds with each interface.
 
-        It is in the table that is looked up before all rules. Does nothing if it does not exist.
+        It is in the local table, which takes precedence over all rules. Does nothing if the route
+        does not exist.
         """
         message = _route(socket.AF_INET6, 8, _LOCAL_TABLE, _RTN_MULTICAST)
         message += _attribute(_RTA_DST, _packed("ff00::")[1]) + self._out(interface)
@@ -103,27 +106,27 @@ class Netlink:
                 raise
 
     def prohibit(self, network: Network, priority: int) -> None:
-        """Add a rule that refuses to send anything to ``network`` (EACCES).
+        """Add a rule with which sending to ``network`` fails (EACCES).
 
-        A rule applies whichever interface a socket is bound to. A route does not: a process
-        without privileges passes by it in IPv6 by SO_BINDTODEVICE.
+        A rule applies to sockets that are bound to any interface. A route does not: a process
+        without privileges can bypass it in IPv6 with SO_BINDTODEVICE.
         """
         self._add_rule(network, priority, _FR_ACT_PROHIBIT, b"")
 
     def permit_port(self, address: str, protocol: int, port: int, priority: int) -> None:
         """Add a rule that routes packets to one port of one address."""
-        further = _attribute(_FRA_TABLE, struct.pack("=I", MAIN_TABLE))
-        further += _attribute(_FRA_IP_PROTO, bytes([protocol]))
-        further += _attribute(_FRA_DPORT_RANGE, struct.pack("=HH", port, port))
-        self._add_rule(ip_network(address), priority, _FR_ACT_TO_TABLE, further)
+        attributes = _attribute(_FRA_TABLE, struct.pack("=I", MAIN_TABLE))
+        attributes += _attribute(_FRA_IP_PROTO, bytes([protocol]))
+        attributes += _attribute(_FRA_DPORT_RANGE, struct.pack("=HH", port, port))
+        self._add_rule(ip_network(address), priority, _FR_ACT_TO_TABLE, attributes)
 
-    def _add_rule(self, network: Network, priority: int, action: int, further: bytes) -> None:
+    def _add_rule(self, network: Network, priority: int, action: int, attributes: bytes) -> None:
         family, packed = _packed(str(network.network_address))
         table = MAIN_TABLE if action == _FR_ACT_TO_TABLE else 0
         message = struct.pack("=8BI", family, network.prefixlen, 0, 0, table, 0, 0, action, 0)
         if network.prefixlen:
             message += _attribute(_FRA_DST, packed)
-        message += _attribute(_FRA_PRIORITY, struct.pack("=I", priority)) + further
+        message += _attribute(_FRA_PRIORITY, struct.pack("=I", priority)) + attributes
         self._request(_RTM_NEWRULE, _NLM_NEW, message)
 
     def _out(self, interface: str) -> bytes:
@@ -131,7 +134,7 @@ class Netlink:
 
     def _request(self, kind: int, flags: int, body: bytes) -> None:
         self._send(kind, flags | _NLM_ACK, body)
-        for _ in self._answers():
+        for _ in self._replies():
             continue
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
@@ -139,11 +142,11 @@ class Netlink:
         header = struct.pack("=IHHII", 16 + len(body), kind, flags | _NLM_REQUEST, self._number, 0)
         self._socket.send(header + body)
 
-    def _answers(self) -> Iterator[bytes]:
-        """Yield the messages of the answer to the last request.
+    def _replies(self) -> Iterator[bytes]:
+        """Yield the reply messages to the last request.
 
         Raises:
-            OSError: the kernel refused the request.
+            OSError: The kernel reports an error.
         """
         while True:
             data = self._socket.recv(1 << 20)

@@ -1,8 +1,8 @@
-"""Give a command a network namespace of its own: public addresses only, and chosen services.
+"""Network namespace of a command, with access to public addresses and to allowed services only.
 
-Linux only, standard library only. slirp4netns carries the traffic; what it must not carry is
-prohibited by rules that are in place before the command starts. The namespace belongs to a user
-namespace in which the command has no capabilities, so the command cannot change them.
+Linux only, standard library only. slirp4netns carries the traffic. Rules that are added before the
+command starts prohibit all other destinations. The namespace belongs to a user namespace in which
+the command has no capabilities, so that the command cannot change the rules.
 """
 
 import ctypes
@@ -26,43 +26,46 @@ else:
     from netlink import Netlink, Network
 
 INTERFACE = "tap0"
+"""Name of the interface that slirp4netns creates."""
 MTU = 65520
 READY_SECONDS = 10.0
+"""Time limit for the start of slirp4netns."""
 BACKLOG = 64
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PERMIT_PRIORITY, _PROHIBIT_PRIORITY = 100, 200
 
-_GATEWAY6, _OWN6 = "fd00::2", "fd00::100"  # slirp4netns has no option for these
+_GATEWAY6, _OWN6 = "fd00::2", "fd00::100"  # fixed in slirp4netns
 
 
 class NetworkProblem(Exception):
-    """The namespace cannot be set up; the text says why."""
+    """The namespace cannot be set up; the message contains the reason."""
 
     def __init__(self, reason: str, *, permission: bool = False) -> None:
         super().__init__(reason)
         self.permission = permission
-        """True if the kernel does not permit it to this user."""
+        """True if the kernel does not permit this user to create network namespaces."""
 
 
 def prepare(spec: "dict[str, Any]", control: int) -> list[socket.socket]:
     """Enter a new network namespace and configure it; return its listening sockets.
 
     Args:
-        spec: ``slirp4netns`` (path of the program, or null for no network but the listeners),
-            ``subnet`` (of the interface) and ``listen`` (pairs of address and port).
-        control: descriptor that becomes readable when the server gives up.
+        spec: Mapping with the keys ``slirp4netns`` (path of the program, or None for listeners
+            without a network), ``subnet`` (of the interface) and ``listen`` (pairs of address and
+            port).
+        control: Descriptor that becomes readable when the server gives up.
 
     Raises:
-        NetworkProblem: a step failed. This process must not start a command then.
+        NetworkProblem: A step failed. Then this process must not start a command.
     """
     slirp = None
     step = "the addresses of this host cannot be read"
     try:
         with Netlink() as host:
-            blocked = [*NON_PUBLIC, *_outside(host.host_addresses())]
+            blocked = [*NON_PUBLIC, *_without_non_public(host.host_addresses())]
         if spec["slirp4netns"] is not None:
             slirp = _Slirp(spec["slirp4netns"], spec["subnet"], _has_ipv6_route())
-        step = "the kernel refuses a network namespace"
+        step = "no network namespace can be created"
         _enter_namespace()
         step = "the network namespace cannot be configured"
         with Netlink() as netlink:
@@ -82,72 +85,76 @@ def prepare(spec: "dict[str, Any]", control: int) -> list[socket.socket]:
 
 
 class _Slirp:
-    """A slirp4netns process; it waits in the namespace in which it was created."""
+    """slirp4netns process.
+
+    It is created in the namespace of the host, whose network it uses, and waits there until
+    ``attach`` is called.
+    """
 
     def __init__(self, program: str, subnet: str, ipv6: bool) -> None:
         self._subnet = IPv4Network(subnet)
         self._ipv6 = ipv6
-        ready, told = os.pipe()
-        waiting, self._go = os.pipe()
+        self._ready, ready = os.pipe()
+        start, self._start = os.pipe()
         self._output, output = os.pipe()
-        # It ends when no process holds the other end: a command inherits neither.
-        until, self._alive = os.pipe()
+        # slirp4netns exits when the other end is closed. Commands do not inherit that end.
+        exit_, self._exit = os.pipe()
         target = os.getpid()
         self._pid = os.fork()
         if not self._pid:
             try:
                 supervisor.die_with(target)
-                for end in (self._go, self._alive):
+                for end in (self._start, self._exit):
                     os.close(end)
-                os.read(waiting, 1)
-                for end in (1, 2):
-                    os.dup2(output, end)
-                for end in (told, until):
+                os.read(start, 1)
+                for stream in (1, 2):
+                    os.dup2(output, stream)
+                for end in (ready, exit_):
                     os.set_inheritable(end, True)
-                os.execv(program, self._arguments(program, target, told, until))
+                os.execv(program, self._arguments(program, target, ready, exit_))
             finally:
                 os._exit(127)
-        for end in (told, waiting, output, until):
+        for end in (ready, start, output, exit_):
             os.close(end)
-        self._ready = ready
 
-    def _arguments(self, program: str, target: int, ready: int, until: int) -> list[str]:
+    def _arguments(self, program: str, target: int, ready: int, exit_: int) -> list[str]:
         namespace = (
             ["--netns-type=path", f"/proc/{target}/ns/net"] if os.geteuid() == 0 else [str(target)]
         )
         return [
             program, f"--mtu={MTU}", f"--cidr={self._subnet}", "--disable-host-loopback",
             "--enable-sandbox", "--enable-seccomp", *(["--enable-ipv6"] if self._ipv6 else []),
-            f"--ready-fd={ready}", f"--exit-fd={until}", *namespace, INTERFACE,
+            f"--ready-fd={ready}", f"--exit-fd={exit_}", *namespace, INTERFACE,
         ]  # fmt: skip
 
     def attach(self, control: int) -> None:
-        """Have it serve the namespace in which this process is now.
+        """Connect the current namespace of this process with the network.
 
         Raises:
-            NetworkProblem: it did not start.
+            NetworkProblem: slirp4netns did not start.
         """
-        os.write(self._go, b"1")
-        os.close(self._go)
+        os.write(self._start, b"1")
+        os.close(self._start)
         readable, _, _ = select.select([self._ready, control], [], [], READY_SECONDS)
         if self._ready not in readable or os.read(self._ready, 1) != b"1":
             os.kill(self._pid, signal.SIGKILL)
             lines = os.read(self._output, 4096).decode(errors="replace").strip().splitlines()
-            reason = "; ".join(lines[-3:]) or "it did not start, or not in time"
+            reason = "; ".join(lines[-3:]) or "it did not start"
             raise NetworkProblem(f"slirp4netns does not work: {reason}")
         os.close(self._ready)
         tap_filter.attach(self._pid)
-        # What it writes from now on is of no interest to the command.
+        # Its further output is discarded.
         os.close(self._output)
 
     def configure(self, netlink: Netlink) -> None:
+        """Configure the interface in the current namespace."""
         own, gateway, resolver = (str(self._subnet[number]) for number in (100, 2, 3))
         netlink.set_up(INTERFACE, MTU)
         if _has_ipv6():
             netlink.remove_multicast_route(INTERFACE)
         netlink.add_address(INTERFACE, own, self._subnet.prefixlen)
         netlink.add_default_route(INTERFACE, gateway)
-        # Other ports of the forwarder would be those of the host's resolver.
+        # Only DNS: slirp4netns forwards other ports of this address to the host's resolver, too.
         for protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP):
             netlink.permit_port(resolver, protocol, 53, _PERMIT_PRIORITY)
         if self._ipv6:
@@ -156,21 +163,21 @@ class _Slirp:
 
 
 def _enter_namespace() -> None:
-    """Create a network namespace; a user other than root creates a user namespace for it."""
+    """Create a network namespace, and a user namespace for it if this user is not root."""
     uid, gid = os.geteuid(), os.getegid()
     _unshare(_CLONE_NEWNET if uid == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
     if uid == 0:
         return
-    # slirp4netns changes to the ids 0 of the user namespace.
+    # slirp4netns changes its uid and gid to 0 in the user namespace.
     for name, line in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
 
 
-def _listen(netlink: Netlink, places: list[tuple[str, int]]) -> list[socket.socket]:
-    """Return a listening socket for each place, on an address of the loopback interface."""
+def _listen(netlink: Netlink, addresses: list[tuple[str, int]]) -> list[socket.socket]:
+    """Return a listening socket for each address and port, on the loopback interface."""
     listeners = []
-    for text, port in places:
+    for text, port in addresses:
         address = ip_address(text)
         if not address.is_loopback:
             netlink.add_address("lo", text, address.max_prefixlen)
@@ -183,12 +190,15 @@ def _listen(netlink: Netlink, places: list[tuple[str, int]]) -> list[socket.sock
     return listeners
 
 
-def _outside(addresses: list[Network]) -> list[Network]:
-    """Return the addresses that are in no range of ``NON_PUBLIC``."""
+def _without_non_public(addresses: list[Network]) -> list[Network]:
+    """Return the addresses that are not in a range of ``NON_PUBLIC``."""
     return [
-        one
-        for one in addresses
-        if not any(one.version == area.version and one.subnet_of(area) for area in NON_PUBLIC)  # type: ignore[arg-type]
+        address
+        for address in addresses
+        if not any(
+            address.version == range_.version and address.subnet_of(range_)  # type: ignore[arg-type]
+            for range_ in NON_PUBLIC
+        )
     ]
 
 
@@ -197,7 +207,7 @@ def _has_ipv6() -> bool:
 
 
 def _has_ipv6_route() -> bool:
-    """Return True if the host itself reaches public IPv6 addresses."""
+    """Return True if the host has a route to public IPv6 addresses."""
     if not _has_ipv6():
         return False
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:

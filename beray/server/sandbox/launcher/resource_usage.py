@@ -1,13 +1,13 @@
-"""Measure what the processes of one command use, and compare it with the command's limits.
+"""Measurement of the resources that the processes of one command use, and check of its limits.
 
 Linux only, standard library only. Besides resident memory and the number of processes, the
-following count, because a command can use them without exceeding any limit of setrlimit(2):
+following are counted, because a command can use them without exceeding a limit of setrlimit(2):
 
 - files that were unlinked but are still open or mapped (disk);
 - ``memfd``, System V and other shared memory, mapped or not (memory);
 - buffers of sockets, System V messages and semaphores, page tables (memory);
-- open descriptors of all processes together, which bounds what the kernel keeps for pipes and
-  sockets, and the cost of looking at them.
+- open descriptors of all processes together. Their limit bounds the kernel memory of pipes and
+  sockets, and the cost of the measurement.
 
 Sources: proc(5), unix(7), namespaces(7), Documentation/filesystems/proc.rst of Linux.
 """
@@ -21,34 +21,38 @@ from collections.abc import Callable, Iterable
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING or __package__:
     from beray.server.sandbox.launcher import namespace_memory
-else:  # in the launcher, which finds its modules by their plain names
+else:  # in the launcher, which imports its modules by their plain names
     import namespace_memory
 
-LOOK_SECONDS = 0.25
-"""Shortest time between two measurements of processes and resident memory."""
-DETAIL_SECONDS = 0.5
-"""Shortest time between two measurements of descriptors and mappings."""
-REST = 4
-"""Pause after a measurement, in multiples of its duration."""
+MIN_PAUSE_SECONDS = 0.25
+"""Minimum time between two measurements of processes and resident memory."""
+MIN_DETAIL_PAUSE_SECONDS = 0.5
+"""Minimum time between two measurements of descriptors and mappings."""
+PAUSE_FACTOR = 4
+"""Minimum pause after a measurement, as a multiple of its duration."""
 _REPORT_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_FEWEST_UNSEEN = 2
+_MIN_UNMEASURABLE = 2
+"""Number of consecutive incomplete measurements before the usage of the system is checked."""
 
 
 def is_watched(limits: dict[str, int]) -> bool:
-    """Return whether one of ``limits`` is enforced by ``ResourceWatch``."""
+    """Return True if ``ResourceWatch`` enforces one of ``limits``."""
     return any(limits.get(name) for name in ("processes", "memory", "disk", "descriptors"))
 
 
 class ResourceWatch:
-    """Compare the processes of one command with its limits, again and again.
+    """Compares the usage of one command's processes with its limits, repeatedly.
 
     Args:
         limits: ``processes``, ``memory`` and ``disk`` in bytes, ``descriptors``; 0 or missing
             means no limit. ``disk`` is the limit of the whole work_dir.
-        report: file that receives the bytes and the number of unlinked files, two decimal
-            numbers, so that the server can add them to the files of the work_dir.
-        owns_network: the network namespace of this process is that of the command.
+        report: File to which the size in bytes and the number of unlinked files are written, as
+            two decimal numbers. The server adds them to the usage of the work_dir.
+        owns_network: True if the network namespace of this process is that of the command.
+
+    Attributes:
+        pause_seconds: Time to wait before ``excess`` measures again.
     """
 
     def __init__(
@@ -64,35 +68,36 @@ class ResourceWatch:
         self._shared_device = _shared_memory_device()
         self._next_detail = 0.0
         self._detail = _Detail()
-        self._unseen = 0
+        self._unmeasurable = 0
         self._disk_before = _disk_used()
         self._shared_before = _shared_memory_used()
-        self._next_look = 0.0
-        self.pause_seconds = LOOK_SECONDS
+        self._next_measurement = 0.0
+        self.pause_seconds = MIN_PAUSE_SECONDS
 
     def excess(self, processes: Callable[[], list[int]]) -> str | None:
-        """Return the limit that is exceeded, such as "more than 64 processes".
+        """Return the limit that is exceeded, such as "more than 64 processes", or None.
 
-        Does nothing if it was called a moment ago.
+        Does nothing before ``pause_seconds`` have passed since the last measurement.
 
         Args:
-            processes: returns the ids of the command's processes.
+            processes: Returns the ids of the command's processes.
         """
         started = time.monotonic()
-        if started < self._next_look:
+        if started < self._next_measurement:
             return None
         pids = processes()
         if self._processes and len(pids) > self._processes:
             return f"more than {self._processes:,} processes"
         problem = self._excess_of_memory(pids) if self._memory else None
-        looked = time.monotonic()
-        self.pause_seconds = max(LOOK_SECONDS, REST * (looked - started))
-        if problem is None and looked >= self._next_detail:
+        measured = time.monotonic()
+        self.pause_seconds = max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * (measured - started))
+        if problem is None and measured >= self._next_detail:
             problem = self._excess_of_detail(pids)
             ended = time.monotonic()
-            self._next_detail = ended + max(DETAIL_SECONDS, REST * (ended - looked))
-        # A little less than the pause, which may end early by its rounding.
-        self._next_look = time.monotonic() + 0.9 * self.pause_seconds
+            pause = max(MIN_DETAIL_PAUSE_SECONDS, PAUSE_FACTOR * (ended - measured))
+            self._next_detail = ended + pause
+        # Slightly less than the pause, which may end early because of rounding.
+        self._next_measurement = time.monotonic() + 0.9 * self.pause_seconds
         return problem
 
     def _excess_of_memory(self, pids: list[int]) -> str | None:
@@ -100,7 +105,7 @@ class ResourceWatch:
         used = sum(map(_resident_bytes, pids))
         used += detail.swapped + detail.page_tables + detail.kernel
         if used + detail.shared > self._memory:
-            # Shared memory that is mapped is resident memory already.
+            # Mapped shared memory is already counted as resident memory.
             mapped = sum(_status_bytes(pid, b"RssShmem:") for pid in pids)
             used += max(0, detail.shared - mapped)
         return f"more than {self._memory:,} bytes of memory" if used > self._memory else None
@@ -122,26 +127,29 @@ class ResourceWatch:
         if self._disk and detail.unlinked > self._disk:
             return f"more than {self._disk:,} bytes in unlinked files"
         self._write_report((detail.unlinked, detail.unlinked_files))
-        self._unseen = self._unseen + 1 if detail.unseen else 0
-        return self._excess_of_unseen() if self._unseen >= _FEWEST_UNSEEN else None
+        self._unmeasurable = self._unmeasurable + 1 if detail.incomplete else 0
+        if self._unmeasurable < _MIN_UNMEASURABLE:
+            return None
+        return self._excess_of_system()
 
-    def _excess_of_unseen(self) -> str | None:
-        """Judge a command that hides what it holds by the growth of the whole system.
+    def _excess_of_system(self) -> str | None:
+        """Compare the growth of the whole system's usage since the start with the limits.
 
-        Only commands that cannot be measured are judged by it: others may have caused it.
+        This is only used for commands that hide their usage, because other processes may have
+        caused the growth.
         """
-        why = "; a process hides its open files, so that the whole system's use counted"
+        reason = " (measured for the whole system, because a process hides its open files)"
         if self._disk and _disk_used() - self._disk_before > self._disk:
-            return f"more than {self._disk:,} bytes in files{why}"
+            return f"more than {self._disk:,} bytes in files{reason}"
         if self._memory and _shared_memory_used() - self._shared_before > self._memory:
-            return f"more than {self._memory:,} bytes of memory{why}"
+            return f"more than {self._memory:,} bytes of memory{reason}"
         return None
 
     def _write_report(self, used: tuple[int, int]) -> None:
         if self._report is None or used == self._reported:
             return
-        with contextlib.suppress(OSError):  # on a full disk, the limit above holds by itself
-            # One write of a fixed length: a reader never sees half of it.
+        with contextlib.suppress(OSError):  # on a full disk, the check above is still effective
+            # A single write of fixed length, so that a reader never sees a part of it.
             file = os.open(self._report, _REPORT_FLAGS, 0o600)
             try:
                 os.pwrite(file, b"%020d %020d\n" % used, 0)
@@ -161,38 +169,44 @@ class _Detail:
         self.swapped = 0
         self.kernel = 0
         self.page_tables = 0
-        self.unseen = False
-        """True if a process holds something that the supervisor cannot measure."""
+        self.incomplete = False
+        """True if a process holds resources that the supervisor cannot measure."""
         self._counted: set[tuple[int, int]] = set()
 
     def add_process(self, pid: int, shared_device: int) -> None:
+        """Add the descriptors and mappings of one process.
+
+        Args:
+            pid: Id of the process. A process that has ended is ignored.
+            shared_device: Device of shared memory.
+        """
         try:
-            folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
+            directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
         except PermissionError:
-            self.unseen = True  # it is not dumpable, see prctl(2)
+            self.incomplete = True  # the process is not dumpable, see prctl(2)
             return
         except OSError:
             return  # it has just ended
         try:
-            names = os.listdir(folder)
+            names = os.listdir(directory)
             self.descriptors += len(names)
             for name in names:
-                self._add_descriptor(pid, folder, name, shared_device)
+                self._add_descriptor(pid, directory, name, shared_device)
         except OSError:
             return
         finally:
-            os.close(folder)
+            os.close(directory)
         self._add_mappings(pid, shared_device)
 
-    def _add_descriptor(self, pid: int, folder: int, name: str, shared_device: int) -> None:
+    def _add_descriptor(self, pid: int, directory: int, name: str, shared_device: int) -> None:
         try:
-            status = os.stat(name, dir_fd=folder)
+            status = os.stat(name, dir_fd=directory)
         except OSError:
             return
         if stat.S_ISREG(status.st_mode):
             self._add_file(status, shared_device)
-        elif stat.S_ISSOCK(status.st_mode) and _descriptors_on_the_way(pid, name):
-            self.unseen = True
+        elif stat.S_ISSOCK(status.st_mode) and _has_queued_descriptors(pid, name):
+            self.incomplete = True
 
     def _add_file(self, status: os.stat_result, shared_device: int) -> None:
         is_shared = status.st_dev == shared_device
@@ -207,7 +221,7 @@ class _Detail:
             self.unlinked_files += 1
 
     def _add_mappings(self, pid: int, shared_device: int) -> None:
-        """Add files that are mapped and have neither a name nor a descriptor."""
+        """Add mapped files that have neither a name nor a descriptor."""
         for line in _lines_with(f"/proc/{pid}/maps", b" (deleted)"):
             addresses, _, _, device, inode = line.split(maxsplit=5)[:5]
             major, minor = (int(part, 16) for part in device.split(b":"))
@@ -216,21 +230,21 @@ class _Detail:
             try:
                 status = os.stat(f"/proc/{pid}/map_files/{addresses.decode()}")
             except PermissionError:
-                self.unseen = True  # only root may open what is mapped
+                self.incomplete = True  # only root may open mapped files
             except OSError:
                 continue
             else:
                 self._add_file(status, shared_device)
 
 
-def _descriptors_on_the_way(pid: int, name: str) -> bool:
-    """Return whether a socket has descriptors in its queue (SCM_RIGHTS), held by no process."""
+def _has_queued_descriptors(pid: int, name: str) -> bool:
+    """Return True if descriptors that no process holds are in a socket's queue (SCM_RIGHTS)."""
     found = _lines_with(f"/proc/{pid}/fdinfo/{name}", b"scm_fds:")
     return any(int(line.split()[1]) for line in found)
 
 
 def _lines_with(path: str, part: bytes) -> list[bytes]:
-    """Return the lines of a file of /proc that contain ``part``; none once its process ended."""
+    """Return the lines of a file of /proc that contain ``part``; none if the process has ended."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -258,7 +272,7 @@ def _swapped_bytes(pids: Iterable[int]) -> int:
 
 
 def _disk_used() -> int:
-    """Return the bytes in use on the file system of the working directory, the work_dir."""
+    """Return the used bytes of the file system of the working directory, the work_dir."""
     try:
         status = os.statvfs(".")
     except OSError:
@@ -267,7 +281,7 @@ def _disk_used() -> int:
 
 
 def _shared_memory_used() -> int:
-    """Return the bytes of shared memory of the whole system."""
+    """Return the size of all shared memory of the system, in bytes."""
     return sum(int(line.split()[1]) * 1024 for line in _lines_with("/proc/meminfo", b"Shmem:"))
 
 

@@ -1,7 +1,8 @@
-"""Run one child process and leave nothing of it behind.
+"""Supervision of a child process whose descendants must all end with it.
 
 POSIX only, standard library only. On Linux the supervisor is a subreaper: a process that
-double-forks becomes its child again and is found. Elsewhere it kills the child's process group.
+double-forks becomes a child of the supervisor again. On other systems the supervisor kills the
+child's process group.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from collections.abc import Callable
 TYPE_CHECKING = False  # as in typing, whose import would delay every command
 if TYPE_CHECKING or __package__:
     from beray.server.sandbox.launcher import resource_usage
-else:  # in the launcher, which finds its modules by their plain names
+else:  # in the launcher, which imports its modules by their plain names
     import resource_usage
 
 _PR_SET_PDEATHSIG = 1
@@ -27,29 +28,32 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
 _FORK_SECONDS = 0.2
+"""Pause between attempts to fork."""
 
 
 def supervise(
     control: int,
     run: Callable[[], object],
-    bounds: dict[str, int],
+    limits: dict[str, int],
     report: str | None = None,
     *,
     owns_network: bool = False,
-    ended: Callable[[list[int]], object] | None = None,
+    on_exit: Callable[[list[int]], object] | None = None,
 ) -> tuple[int, str | None]:
-    """Fork a child that calls ``run``; return ``(status, problem)`` when all of it is gone.
-
-    ``status`` is the child's exit status; ``problem`` says in words of what there was too
-    much, else it is ``None``.
+    """Fork a child that calls ``run``; return when the child and all its descendants have ended.
 
     Args:
-        control: a descriptor; once it can be read no further, the child is killed.
-        run: leaves the process by itself; where it does not, that ends with status 127.
-        bounds: names and numbers; ``ResourceWatch`` says which of them are watched here.
-        report: file for what ``ResourceWatch`` finds.
-        owns_network: as ``ResourceWatch`` takes it.
-        ended: Linux: called with the pids of its descendants when the child has ended by itself.
+        control: Descriptor; the child is killed when it reaches its end of file.
+        run: Called in the child, and expected to end the process or to replace it. If it returns,
+            the child exits with status 127.
+        limits: Limits by name. Those that ``ResourceWatch`` documents are enforced here.
+        report: File for the report of ``ResourceWatch``.
+        owns_network: As for ``ResourceWatch``.
+        on_exit: Called with the pids of the remaining descendants if the child ended by itself.
+            Linux only.
+
+    Returns:
+        The child's exit status, and the limit that was exceeded or None.
     """
     if _LINUX:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -61,17 +65,17 @@ def supervise(
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     child = _start(run)
     watch = None
-    if _LINUX and resource_usage.is_watched(bounds):
-        watch = resource_usage.ResourceWatch(bounds, report, owns_network=owns_network)
+    if _LINUX and resource_usage.is_watched(limits):
+        watch = resource_usage.ResourceWatch(limits, report, owns_network=owns_network)
     status, problem = _wait(child, control, wake_read, watch)
-    if ended is not None and status is not None and _LINUX:
-        ended(_descendants_of_all())
-    _sweep(child)
+    if on_exit is not None and status is not None and _LINUX:
+        on_exit(_all_descendants())
+    _kill_all(child)
     return (128 + signal.SIGKILL if status is None else _exit_status(status)), problem
 
 
 def hide() -> None:
-    """Keep the environment and the memory of this process from others of its user."""
+    """Hide the environment and the memory of this process from other processes of its user."""
     if _LINUX:
         _prctl(_PR_SET_DUMPABLE, 0)
 
@@ -92,7 +96,7 @@ def _start(run: Callable[[], object]) -> int:
 
 
 def fork() -> int:
-    """Return what fork(2) does, once there is a process and memory for it."""
+    """Fork like os.fork; wait while the system is short of processes or memory."""
     while True:
         try:
             return os.fork()
@@ -103,9 +107,9 @@ def fork() -> int:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent, the process ``parent``, ends.
+    """Make the kernel kill this process when its parent, the process ``parent``, ends.
 
-    Linux only; to be repeated after a change of the uid, which clears this.
+    Linux only. Must be called again after a change of the uid, which clears this setting.
     """
     if _LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -113,24 +117,28 @@ def die_with(parent: int) -> None:
             os._exit(125)
 
 
-def set_limits(bounds: dict[str, int]) -> None:
-    """Apply those ``bounds`` that are names of setrlimit(2)."""
-    for name, value in bounds.items():
+def set_limits(limits: dict[str, int]) -> None:
+    """Apply the ``limits`` that setrlimit(2) has, by lower-case name. Others are ignored."""
+    for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if kind is None:
             continue
         hard = resource.getrlimit(kind)[1]
-        # Nobody but root may have more than was given to the server.
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
+        # Only root may exceed the hard limit of the server.
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def _wait(
     child: int, control: int, wake: int, watch: "resource_usage.ResourceWatch | None"
 ) -> tuple[int | None, str | None]:
-    """The wait status of ``child``, ``None`` where it has to end first, and the problem."""
+    """Wait until ``child`` ends or must be killed.
+
+    Returns:
+        The wait status of ``child``, or None if it must be killed; and the exceeded limit or None.
+    """
     while True:
-        status = _reaped(child)
+        status = _reap(child)
         if status is not None:
             return status, None
         pause = watch.pause_seconds if watch is not None else None
@@ -143,8 +151,8 @@ def _wait(
             return None, problem
 
 
-def _reaped(child: int) -> int | None:
-    """Reap whoever has ended; the status of ``child`` if it was among them."""
+def _reap(child: int) -> int | None:
+    """Reap all children that have ended; return the wait status of ``child`` if it is included."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -156,12 +164,12 @@ def _reaped(child: int) -> int | None:
             return None
 
 
-def _sweep(child: int) -> None:
-    """Kill and reap until there is nobody left. Whoever forks meanwhile is met again."""
+def _kill_all(child: int) -> None:
+    """Kill and reap descendants until none is left, including those that are forked meanwhile."""
     while True:
-        # All are held first: a process that forks faster than it is killed would win.
+        # Stop all of them first, because processes might fork faster than they are killed.
         for number in (signal.SIGSTOP, signal.SIGKILL) if _LINUX else ():
-            for pid in _descendants_of_all():
+            for pid in _all_descendants():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
         if not _LINUX:
@@ -176,26 +184,33 @@ def _sweep(child: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """Quickly; while processes come and go, the kernel may leave some of them out."""
+    """Return the pids of all descendants, quickly.
+
+    The kernel may leave out some of them while processes start and end.
+    """
     try:
-        return _below(_children)
+        return _collect(_children)
     except FileNotFoundError:
-        return _descendants_of_all()
+        return _all_descendants()
 
 
-def _below(children_of: Callable[[int], list[int]]) -> list[int]:
-    """The children of this process, theirs, and so on."""
+def _collect(children_of: Callable[[int], list[int]]) -> list[int]:
+    """Return the pids of this process's children, their children, and so on."""
     found: list[int] = []
     parents = [os.getpid()]
     while parents:
-        below = children_of(parents.pop())
-        found += below
-        parents += below
+        children = children_of(parents.pop())
+        found += children
+        parents += children
     return found
 
 
 def _children(pid: int) -> list[int]:
-    """Raises ``FileNotFoundError`` where the kernel does not keep such lists."""
+    """Return the pids of a process's children.
+
+    Raises:
+        FileNotFoundError: The kernel does not provide lists of children.
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -213,18 +228,19 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _descendants_of_all() -> list[int]:
+def _all_descendants() -> list[int]:
+    """Return the pids of all descendants, from the list of all processes."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    # The command's name may hold anything, parentheses too.
+                    # The name of the program may contain any character, including parentheses.
                     parent = int(file.read().rpartition(b")")[2].split()[1])
             except (OSError, ValueError, IndexError):
                 continue
             children.setdefault(parent, []).append(int(name))
-    return _below(lambda pid: children.get(pid, []))
+    return _collect(lambda pid: children.get(pid, []))
 
 
 def _exit_status(status: int) -> int:

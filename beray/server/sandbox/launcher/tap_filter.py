@@ -1,8 +1,9 @@
-"""Keep multicast and broadcast packets from leaving through a tap device. Linux only.
+"""Filter that drops multicast and broadcast packets at a tap device. Linux only.
 
-Routing rules do not: the kernel sends such packets through the interface that a socket names
-(``__ip_route_output_key_hash_rcu``), and slirp4netns sends them on to the network of the host.
-The filter is classic BPF, attached to the tap device of another process by ``TUNATTACHFILTER``.
+Routing rules do not apply to them: the kernel sends such packets through the interface to which a
+socket is bound (``__ip_route_output_key_hash_rcu``), and slirp4netns forwards them to the network
+of the host. The filter is classic BPF, attached to the tap device of another process with
+``TUNATTACHFILTER``.
 """
 
 import ctypes
@@ -36,11 +37,11 @@ def attach(pid: int) -> None:
     """Attach the filter to the tap device that the process ``pid`` has opened.
 
     Raises:
-        OSError: there is no such device, or this process may not have its descriptor.
+        OSError: The process has no tap device, or this process may not access it.
     """
     descriptor = _descriptor_of(pid)
     try:
-        code = b"".join(struct.pack("=HBBI", *one) for one in _PROGRAM)
+        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _PROGRAM)
         buffer = ctypes.create_string_buffer(code, len(code))
         program = struct.pack(_FPROG, len(_PROGRAM), ctypes.addressof(buffer))
         fcntl.ioctl(descriptor, _TUNATTACHFILTER, program)
@@ -50,11 +51,11 @@ def attach(pid: int) -> None:
 
 def _descriptor_of(pid: int) -> int:
     """Return a duplicate of the descriptor of the tap device."""
-    process = _call(_PIDFD_OPEN, pid, 0)
+    process = _syscall(_PIDFD_OPEN, pid, 0)
     try:
         for number in range(3, _MAX_DESCRIPTOR):
             try:
-                found = _call(_PIDFD_GETFD, process, number, 0)
+                found = _syscall(_PIDFD_GETFD, process, number, 0)
             except OSError as error:
                 if isinstance(error, PermissionError):
                     raise
@@ -67,7 +68,7 @@ def _descriptor_of(pid: int) -> int:
     raise OSError(2, "slirp4netns has no tap device")
 
 
-def _call(number: int, *arguments: int) -> int:
+def _syscall(number: int, *arguments: int) -> int:
     result: int = ctypes.CDLL(None, use_errno=True).syscall(number, *arguments)
     if result < 0:
         code = ctypes.get_errno()

@@ -1,4 +1,4 @@
-"""The schema of the database, step by step."""
+"""Migrations of the database schema."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final
 from sqlalchemy import Connection
 
 HEAD: Final = "0010"
-"""The revision of the newest step."""
+"""Newest revision."""
 
 
 class UnknownRevision(Exception):
-    """The database was made by a version that is not this one or an earlier one."""
+    """The database was created by a newer version of BeRay."""
 
 
 def upgrade(connection: Connection) -> None:
-    """Take the steps that a database of an earlier version has not taken.
+    """Apply the migrations that are missing in a database.
 
     Raises:
-        UnknownRevision: its schema is not one of this version.
+        UnknownRevision: The database has a revision that this version does not know.
     """
     from alembic import command
     from alembic.config import Config

@@ -1,4 +1,4 @@
-"""Where each task's log ends, and the changes of a user's tasks."""
+"""Last sequence number and last line of each task, and the changes of a user's tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who does a task, within which limits, and what it takes."""
+"""Runner, model, limits, tags and usage of tasks, and the daily usage of users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chats: tasks that go on."""
+"""Chats, which are tasks with a chat name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who added a prefab first."""
+"""First author of each prefab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "prefab_authors",
         sa.Column("prefab_id", sa.String, primary_key=True),
-        # Without a reference: who has left leaves the id to nobody else.
+        # Not a foreign key: after the account is deleted, no other user can take over the prefab.
         sa.Column("user_id", sa.Integer, nullable=False),
         sqlite_with_rowid=False,
     )

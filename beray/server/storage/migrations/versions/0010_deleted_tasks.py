@@ -1,4 +1,4 @@
-"""Deleted tasks whose events and files are being removed; the last check of readiness."""
+"""Deleted tasks whose events and files are being removed, and the last readiness check."""
 
 from __future__ import annotations
 
