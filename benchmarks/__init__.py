@@ -1,5 +1,5 @@
-"""Benchmarks, side by side in one run: ``uv run --group bench python -m benchmarks``.
+"""Benchmarks against other implementations: ``uv run --group bench python -m benchmarks``.
 
-They print ratios. The machines they run on are shared and noisy, so the contenders take
-turns and each figure is the median of several rounds.
+The results are ratios. On shared and noisy machines, absolute times are not comparable, so the
+contenders take turns and each ratio is the median of several rounds.
 """

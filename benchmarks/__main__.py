@@ -1,5 +1,4 @@
-"""Run all benchmarks, or those that are named: events, delay, transfers, imports,
-dashboard, chats, prefabs, logins, readers."""
+"""Run all benchmarks, or the selected ones."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from benchmarks import (
     readers,
     transfers,
 )
-from benchmarks.tables import Row, show
+from benchmarks.tables import BenchmarkRow, print_table
 
 PARTS = {
     "events": events.measure,
@@ -34,15 +33,18 @@ PARTS = {
 
 
 def main() -> None:
+    """Parse the command line, run the benchmarks, and print a table of the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which (default: all)")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "parts", nargs="*", choices=[[], *PARTS], help="benchmarks to run (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="rounds per contender (default: 7)")
     options = parser.parse_args()
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     for name in options.parts or PARTS:
         rows += PARTS[name](options.rounds)
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}")
-    show(rows)
+    print_table(rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A thousand chats open at once on one server: what they cost it, and who talks in one."""
+"""Memory and latency of a server with 1,000 open chats."""
 
 from __future__ import annotations
 
@@ -11,66 +11,68 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.tables import Row
+from benchmarks.tables import BenchmarkRow
 from beray.agent import AgentApi
 from beray.testing import RunningServer
 
 CHATS = 1000
-AT_ONCE = 20
-"""That are opened side by side."""
-ASKED = 20
-"""Questions in a round."""
+MAX_OPENING = 20
+"""Maximum number of chats that are being opened at the same time."""
+QUESTIONS = 20
+"""Number of messages per round."""
 
 
-def measure(rounds: int) -> list[Row]:
-    """Ratios of the delay with a thousand chats to that with one, and the memory of each."""
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return the latency with 1,000 chats relative to one chat, and the memory per chat."""
     with (
-        tempfile.TemporaryDirectory() as folder,
-        RunningServer.start(Path(folder) / "data", BERAY_SLOTS="2") as server,
+        tempfile.TemporaryDirectory() as directory,
+        RunningServer.start(Path(directory) / "data", BERAY_SLOTS="2") as server,
     ):
         client = server.sign_up()
         token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
-        return asyncio.run(_measured(server, token, rounds))
+        return asyncio.run(_measure_server(server, token, rounds))
 
 
-async def _measured(server: RunningServer, token: str, rounds: int) -> list[Row]:
+async def _measure_server(server: RunningServer, token: str, rounds: int) -> list[BenchmarkRow]:
     def chat(number: int) -> AgentApi:
         return AgentApi("bench", server.url, chat_id=f"chat {number}", token=token)
 
     process = psutil.Process(server.pid)
-    alone, crowded, held = [], [], []
-    async with chat(0) as asked:
-        await _delay(asked)
+    single, crowded, memory = [], [], []
+    async with chat(0) as measured:
+        await _median_latency(measured)
         for _ in range(rounds):
             before = process.memory_info().rss
-            alone.append(await _delay(asked))
+            single.append(await _median_latency(measured))
             async with AsyncExitStack() as others:
-                gate = asyncio.Semaphore(AT_ONCE)
+                semaphore = asyncio.Semaphore(MAX_OPENING)
 
-                async def open_one(
-                    number: int, others: AsyncExitStack = others, gate: asyncio.Semaphore = gate
+                async def open_chat(
+                    number: int,
+                    others: AsyncExitStack = others,
+                    semaphore: asyncio.Semaphore = semaphore,
                 ) -> None:
-                    async with gate:
+                    async with semaphore:
                         await others.enter_async_context(chat(number))
 
-                await asyncio.gather(*map(open_one, range(1, CHATS)))
-                crowded.append(await _delay(asked))
-                held.append((process.memory_info().rss - before) / CHATS)
-    ratio = statistics.median(many / one for many, one in zip(crowded, alone, strict=True))
+                await asyncio.gather(*map(open_chat, range(1, CHATS)))
+                crowded.append(await _median_latency(measured))
+                memory.append((process.memory_info().rss - before) / CHATS)
+    ratio = statistics.median(many / one for many, one in zip(crowded, single, strict=True))
     return [
-        Row(f"an answer with {CHATS:,} chats open", "with one open", ratio, ""),
-        Row("memory of the server for each of them, KiB", "1 KiB", max(held) / 1024, ""),
+        BenchmarkRow(f"time to first event with {CHATS:,} open chats", "one open chat", ratio, ""),
+        BenchmarkRow("memory of the server per chat, KiB", "1 KiB", max(memory) / 1024, ""),
     ]
 
 
-async def _delay(agent: AgentApi) -> float:
-    """The median of the seconds to the first event of an answer."""
+async def _median_latency(agent: AgentApi) -> float:
+    """Return the median time from a message to the first event of its answer, in seconds."""
     seconds = []
-    for _ in range(ASKED):
+    for _ in range(QUESTIONS):
         started = time.perf_counter()
         async with agent.send_message("!echo hello") as answer:
             async for _ in answer:
-                if len(seconds) < ASKED and started:
+                if len(seconds) < QUESTIONS and started:
                     seconds.append(time.perf_counter() - started)
                     started = 0.0
     return statistics.median(seconds)

@@ -1,4 +1,4 @@
-"""The dashboard: how soon it is there, and how it holds up against many events."""
+"""Start-up time of the dashboard, and its responsiveness with many events."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.streams import event, serving
-from benchmarks.tables import Row, interleaved, ratio
-from benchmarks.terminal import OnTerminal
+from benchmarks.streams import event, serve
+from benchmarks.tables import BenchmarkRow, interleaved, ratio
+from benchmarks.terminal import TerminalProgram
 from beray import BeRayClient
 from beray.testing import RunningServer
 
@@ -43,13 +43,14 @@ class Empty(App):
 Empty().run()
 """
 _BERAY = [sys.executable, "-m", "beray.cli"]
-_PER_SECOND = 5000
+_EVENTS_PER_SECOND = 5000
 _FLOOD_SECONDS = 20
 _KEYS = "абвгдежзийклмнопрстуфхцчшщыэюя"
-"""What is typed into the filter while events come: each is shown by nothing else."""
+"""Letters typed into the filter while events arrive. They appear nowhere else on the screen."""
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return results for the first frame, a stream of events, and finished tasks."""
     return [*_first_frame(rounds), *_flood(), *_finished(rounds)]
 
 
@@ -57,29 +58,32 @@ def measure(rounds: int) -> list[Row]:
 
 
 def _seconds_until(argv: list[str], environ: dict[str, str], text: str) -> float:
-    with OnTerminal(argv, environ) as program:
+    with TerminalProgram(argv, environ) as program:
         return program.seconds_until(text)
 
 
 @contextmanager
-def _account(folder: Path) -> Iterator[tuple[RunningServer, BeRayClient, dict[str, str]]]:
-    server = RunningServer.start(folder / "data")
+def _account(directory: Path) -> Iterator[tuple[RunningServer, BeRayClient, dict[str, str]]]:
+    server = RunningServer.start(directory / "data")
     try:
         with server.sign_up() as client:
             header = str(client._session.headers["Authorization"])
             environ = {
                 "BERAY_URL": server.url,
                 "BERAY_TOKEN": header.removeprefix("Bearer "),
-                "HOME": str(folder),
-                "BERAY_HOME": str(folder / "home"),
+                "HOME": str(directory),
+                "BERAY_HOME": str(directory / "home"),
             }
             yield server, client, environ
     finally:
         server.stop()
 
 
-def _first_frame(rounds: int) -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder, _account(Path(folder)) as (_, client, environ):
+def _first_frame(rounds: int) -> list[BenchmarkRow]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        _account(Path(directory)) as (_, client, environ),
+    ):
         for number in range(20):
             client.create_task(f"!echo {number}")
         empty = [sys.executable, "-c", _EMPTY]
@@ -93,24 +97,24 @@ def _first_frame(rounds: int) -> list[Row]:
         )
     against = "an empty Textual app"
     return [
-        Row("dashboard, first frame", against, ratio(figures, "frame", "empty"), "≤ 1.3"),
-        Row("dashboard, tasks of a server shown", against, ratio(figures, "tasks", "empty"), ""),
+        BenchmarkRow("dashboard, first frame", against, ratio(figures, "frame", "empty"), "≤ 1.3"),
+        BenchmarkRow("dashboard, list of tasks", against, ratio(figures, "tasks", "empty"), ""),
     ]  # fmt: skip
 
 
 # Many events into the open task
 
 
-def _flooding(listener: socket.socket) -> None:
-    """A server with one task, whose events come ``_PER_SECOND`` without an end."""
+def _serve_flood(listener: socket.socket) -> None:
+    """Serve one task with an endless stream of ``_EVENTS_PER_SECOND``."""
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+        threading.Thread(target=_respond, args=(connection,), daemon=True).start()
 
 
-def _answer(connection: socket.socket) -> None:
+def _respond(connection: socket.socket) -> None:
     task = {"id": 1, "goal": "flood", "status": "RUNNING", "created_at": "2026-01-01T00:00:00Z"}
-    answers: dict[str, Any] = {
+    responses: dict[str, Any] = {
         "/api/v1/tasks/": [task],
         "/api/v1/users/me": {"id": 1, "email": "a@b.example"},
     }
@@ -118,20 +122,20 @@ def _answer(connection: socket.socket) -> None:
         while request := connection.recv(65536):
             path = request.split(b" ", 2)[1].decode()
             if path.startswith("/api/v1/tasks/1/stream"):
-                _flood_into(connection)
+                _send_flood(connection)
                 return
-            found = answers.get(path)
-            body = json.dumps(found if found is not None else {"detail": "nothing"}).encode()
+            found = responses.get(path)
+            body = json.dumps(found if found is not None else {"detail": "not found"}).encode()
             status = b"200 OK" if found is not None else b"404 Not Found"
             head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
             connection.sendall(head % (status, len(body)) + body)
 
 
-def _flood_into(connection: socket.socket) -> None:
+def _send_flood(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
     start, sent = time.perf_counter(), 0
     while True:
-        due = int((time.perf_counter() - start) * _PER_SECOND)
+        due = int((time.perf_counter() - start) * _EVENTS_PER_SECOND)
         try:
             connection.sendall(b"".join(event(seq, 200) for seq in range(sent + 1, due + 1)))
         except OSError:
@@ -140,10 +144,10 @@ def _flood_into(connection: socket.socket) -> None:
         time.sleep(0.01)
 
 
-def _flood() -> list[Row]:
-    with tempfile.TemporaryDirectory() as folder, serving(_flooding) as url:
-        environ = {"BERAY_URL": url, "BERAY_TOKEN": "t", "HOME": folder, "BERAY_HOME": folder}
-        with OnTerminal(_BERAY, environ) as program:
+def _flood() -> list[BenchmarkRow]:
+    with tempfile.TemporaryDirectory() as directory, serve(_serve_flood) as url:
+        environ = {"BERAY_URL": url, "BERAY_TOKEN": "t", "HOME": directory, "BERAY_HOME": directory}
+        with TerminalProgram(_BERAY, environ) as program:
             program.seconds_until("xxxxxxxxxx")
             program.read_for(2)
             program.type("/")
@@ -154,7 +158,7 @@ def _flood() -> list[Row]:
                     program.type(letter)
                     delays.append(program.seconds_until(letter))
                     program.read_for(0.1)
-                program.type("\x15")  # an empty line again
+                program.type("\x15")  # clears the filter
                 program.read_for(0.3)
             process = psutil.Process(program.pid)
             early = process.memory_info().rss
@@ -162,29 +166,31 @@ def _flood() -> list[Row]:
             late = process.memory_info().rss
     p95 = quantiles(delays, n=20)[-1]
     print(
-        f"{_PER_SECOND} events/s: a key is shown in {median(delays) * 1000:.0f} ms (p50), "
+        f"{_EVENTS_PER_SECOND} events/s: key to repaint {median(delays) * 1000:.0f} ms (p50), "
         f"{p95 * 1000:.0f} ms (p95)"
     )
     return [
-        Row(f"key to repaint at {_PER_SECOND} events/s, p95", "50 ms", p95 / 0.05, "≤ 1.0"),
-        Row("memory after 200,000 events", "after 100,000", late / early, "≤ 1.02"),
+        BenchmarkRow(
+            f"key to repaint at {_EVENTS_PER_SECOND} events/s, p95", "50 ms", p95 / 0.05, "≤ 1.0"
+        ),
+        BenchmarkRow("memory after 200,000 events", "after 100,000", late / early, "≤ 1.02"),
     ]
 
 
-# A task of a million events that has ended
+# A finished task with a million events
 
 
-def _line(task_id: int, seq: int) -> str:
+def _event_json(task_id: int, seq: int) -> str:
     event = {"seq": seq, "task_id": task_id, "created_at": "2026-01-01T00:00:00.000000Z"}
-    said = {"type": "AGENT_EVENT_TEXT_CHUNK", "source": "tools:shell", "text": f"line {seq}\n"}
-    return json.dumps(event | said)
+    fields = {"type": "AGENT_EVENT_TEXT_CHUNK", "source": "tools:shell", "text": f"line {seq}\n"}
+    return json.dumps(event | fields)
 
 
 def _fill(database: Path, task_id: int, count: int) -> None:
-    """Make a task's log as long as that, as a server that ran it would have."""
+    """Replace the events of a finished task by ``count`` events."""
     with sqlite3.connect(database) as connection:
         connection.execute("DELETE FROM events WHERE task_id = ?", (task_id,))
-        bodies = ((task_id, seq, _line(task_id, seq)) for seq in range(1, count))
+        bodies = ((task_id, seq, _event_json(task_id, seq)) for seq in range(1, count))
         insert = "INSERT INTO events (task_id, seq, body) VALUES (?, ?, ?)"
         connection.executemany(insert, bodies)
         end = {"seq": count, "task_id": task_id, "type": "TASK_STATUS", "status": "COMPLETED"}
@@ -195,17 +201,18 @@ def _fill(database: Path, task_id: int, count: int) -> None:
         connection.execute("UPDATE tasks SET last_seq = ? WHERE id = ?", (count, task_id))
 
 
-def _opening(environ: dict[str, str], goal: str, last: str) -> float:
-    """From choosing a task in the list until its end is shown."""
-    with OnTerminal(_BERAY, environ) as program:
+def _seconds_to_open(environ: dict[str, str], goal: str, last: str) -> float:
+    """Return the time from the selection of a task until its last event is shown."""
+    with TerminalProgram(_BERAY, environ) as program:
         program.seconds_until("the third")
         program.read_for(1.0)
         program.type(f"/{goal}\r")
         return program.seconds_until(last)
 
 
-def _end_key(environ: dict[str, str], last: str) -> float:
-    with OnTerminal(_BERAY, environ) as program:
+def _seconds_to_end(environ: dict[str, str], last: str) -> float:
+    """Return the time from the End key until the last event is shown."""
+    with TerminalProgram(_BERAY, environ) as program:
         program.seconds_until("the third")
         program.read_for(1.0)
         program.type("/million\r")
@@ -219,10 +226,10 @@ def _end_key(environ: dict[str, str], last: str) -> float:
         return program.seconds_until(last)
 
 
-def _finished(rounds: int) -> list[Row]:
+def _finished(rounds: int) -> list[BenchmarkRow]:
     with (
-        tempfile.TemporaryDirectory() as folder,
-        _account(Path(folder)) as (server, client, environ),
+        tempfile.TemporaryDirectory() as directory,
+        _account(Path(directory)) as (server, client, environ),
     ):
         ids = {
             goal: client.create_task(f"!true # {goal}")["id"]
@@ -237,13 +244,15 @@ def _finished(rounds: int) -> list[Row]:
         environ["BERAY_URL"] = server.url
         figures = interleaved(
             {
-                "million": partial(_opening, environ, "million", "line 999999"),
-                "thousand": partial(_opening, environ, "thousand", "line 999"),
-                "end": partial(_end_key, environ, "line 999999"),
+                "million": partial(_seconds_to_open, environ, "million", "line 999999"),
+                "thousand": partial(_seconds_to_open, environ, "thousand", "line 999"),
+                "end": partial(_seconds_to_end, environ, "line 999999"),
             },
             rounds,
         )
+    opened = ratio(figures, "million", "thousand")
+    end_key = median(figures["end"]) / 0.2
     return [
-        Row("open 1,000,000 events", "1,000", ratio(figures, "million", "thousand"), "≤ 1.5"),
-        Row("End key in 1,000,000 events", "200 ms", median(figures["end"]) / 0.2, "≤ 1.0"),
-    ]  # fmt: skip
+        BenchmarkRow("open 1,000,000 events", "1,000", opened, "≤ 1.5"),
+        BenchmarkRow("End key in 1,000,000 events", "200 ms", end_key, "≤ 1.0"),
+    ]

@@ -1,4 +1,4 @@
-"""What importing the client costs."""
+"""Import time of the client."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import sys
 import time
 from functools import partial
 
-from benchmarks.tables import Row, interleaved, ratio
+from benchmarks.tables import BenchmarkRow, interleaved, ratio
 
 
 def _seconds(statement: str) -> float:
-    # As a user's Python does, which keeps the bytecode of what it imports.
+    # Bytecode is cached, as on a user's machine.
     environ = {key: value for key, value in os.environ.items() if key[:15] != "PYTHONDONTWRITE"}
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True, env=environ)
     return time.perf_counter() - start
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return the ratio of the import time to that of the dependencies."""
     contenders = {
-        # Not ``import beray``, which is lazy: it would be measured without what it is for.
+        # ``import beray`` alone would not load the client, because it is lazy.
         "ours": partial(_seconds, "from beray import BeRayClient"),
         "requests, pydantic": partial(_seconds, "import requests, pydantic"),
     }
     figures = interleaved(contenders, 2 * rounds)
     value = ratio(figures, "ours", "requests, pydantic")
-    return [Row("from beray import BeRayClient", "import requests, pydantic", value, "≤ 1.15")]
+    return [
+        BenchmarkRow("from beray import BeRayClient", "import requests, pydantic", value, "≤ 1.15")
+    ]

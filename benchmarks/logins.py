@@ -1,4 +1,4 @@
-"""Sign-ins with the right password while other clients try wrong ones, and memory of limits."""
+"""Duration of sign-ins while other clients try wrong passwords, and memory of rate limits."""
 
 from __future__ import annotations
 
@@ -11,44 +11,46 @@ from pathlib import Path
 
 import requests
 
-from benchmarks.tables import Row
+from benchmarks.tables import BenchmarkRow
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
 
 EMAIL = "ada@example.test"
 FLOODERS = 20
-"""Threads that send wrong passwords without a pause."""
+"""Number of threads that send wrong passwords without a pause."""
 KEYS = 100_000
 
 
-def measure(rounds: int) -> list[Row]:
-    """Ratios of a sign-in during a flood to one alone, and the memory of the limits."""
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return the relative duration of a sign-in during a flood, and the memory of the limits."""
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory() as directory,
         RunningServer.start(
-            Path(folder) / "data", cheap_passwords=False, BERAY_TRUSTED_PROXIES="127.0.0.1"
+            Path(directory) / "data", cheap_passwords=False, BERAY_TRUSTED_PROXIES="127.0.0.1"
         ) as server,
     ):
         server.sign_up(EMAIL)
-        alone = [_sign_in(server) for _ in range(rounds)]
-        one = _during_flood(server, rounds, addresses=1)
-        many = _during_flood(server, rounds, addresses=FLOODERS)
-    usual = statistics.median(alone)
+        undisturbed = [_sign_in(server) for _ in range(rounds)]
+        one_address = _during_flood(server, rounds, addresses=1)
+        many_addresses = _during_flood(server, rounds, addresses=FLOODERS)
+    baseline = statistics.median(undisturbed)
     return [
-        Row(
-            f"sign-in during {FLOODERS} threads of wrong passwords, 1 address",
+        BenchmarkRow(
+            f"sign-in during wrong passwords of {FLOODERS} threads, 1 address",
             "alone",
-            statistics.median(one) / usual,
+            statistics.median(one_address) / baseline,
             "",
         ),
-        Row(
+        BenchmarkRow(
             f"the same, {FLOODERS} addresses",
             "alone",
-            statistics.median(many) / usual,
+            statistics.median(many_addresses) / baseline,
             "",
         ),
-        Row(f"memory of a limit after {KEYS:,} addresses, MiB", "1 MiB", _memory() / 2**20, ""),
+        BenchmarkRow(
+            f"memory of a rate limit after {KEYS:,} addresses, MiB", "1 MiB", _memory() / 2**20, ""
+        ),
     ]
 
 
@@ -65,7 +67,7 @@ def _sign_in(server: RunningServer) -> float:
     started = time.perf_counter()
     status = _post(server, EMAIL, PASSWORD, "192.0.2.1")
     if status != 200:
-        raise RuntimeError(f"the right password was refused with {status}")
+        raise RuntimeError(f"the correct password was rejected with status {status}")
     return time.perf_counter() - started
 
 

@@ -1,4 +1,4 @@
-"""What a call of a prefab costs beside its function, and a batch beside call after call."""
+"""Overhead of prefab calls, and batches compared with sequential calls."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.tables import Row
+from benchmarks.tables import BenchmarkRow
 from beray.gateway import GatewayClient, PrefabCall
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
 
-ASKED = 10
-"""Calls in a round."""
+CALLS = 10
+"""Number of calls per round."""
 BATCH = 100
+"""Number of calls in a batch."""
 _MANIFEST = """
 [prefab]
 id = "nothing"
@@ -30,54 +31,54 @@ _MODULE = "def nothing(call):\n    return {}\n"
 _BARE = "import sys; sys.path.insert(0, sys.argv[1]); import nothing; nothing.nothing(None)"
 
 
-def measure(rounds: int) -> list[Row]:
-    """Ratios of a call to a process that only calls the function, and of a batch to its calls."""
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "nothing"
-        folder.mkdir()
-        (folder / "prefab.toml").write_text(_MANIFEST)
-        (folder / "nothing.py").write_text(_MODULE)
-        with RunningServer.start(Path(place) / "data", BERAY_PREFAB_AUTHORS="*") as server:
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return ratios of a call to a bare process, and of sequential calls to a batch."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary) / "nothing"
+        directory.mkdir()
+        (directory / "prefab.toml").write_text(_MANIFEST)
+        (directory / "nothing.py").write_text(_MODULE)
+        with RunningServer.start(Path(temporary) / "data", BERAY_PREFAB_AUTHORS="*") as server:
             token = str(server.sign_up()._session.headers["Authorization"])
             token = token.removeprefix("Bearer ")
             with GatewayClient(base_url=server.url, jwt_token=token) as client:
-                client.add_prefab(archives.packed(folder))
-                return _measured(client, folder, rounds)
+                client.add_prefab(archives.packed(directory))
+                return _measure_client(client, directory, rounds)
 
 
-def _measured(client: GatewayClient, folder: Path, rounds: int) -> list[Row]:
-    bare = [sys.executable, "-I", "-c", _BARE, str(folder)]
+def _measure_client(client: GatewayClient, directory: Path, rounds: int) -> list[BenchmarkRow]:
+    bare = [sys.executable, "-I", "-c", _BARE, str(directory)]
     call = PrefabCall("nothing", "1.0.0", "nothing")
 
-    def called() -> None:
+    def single_call() -> None:
         assert client.run("nothing", "1.0.0", "nothing").is_success()
 
     def batch() -> None:
         assert client.run_batch([call] * BATCH).all_success()
 
-    def one_by_one() -> None:
+    def sequential_calls() -> None:
         for _ in range(BATCH):
-            called()
+            single_call()
 
-    called()
+    single_call()
     overheads, milliseconds, batches = [], [], []
     for _ in range(rounds):
-        alone = _median(lambda: subprocess.run(bare, check=True))
-        whole = _median(called)
-        overheads.append(whole / alone)
-        milliseconds.append((whole - alone) * 1000)
-        batches.append(_seconds(one_by_one) / _seconds(batch))
+        process_seconds = _median(lambda: subprocess.run(bare, check=True))
+        call_seconds = _median(single_call)
+        overheads.append(call_seconds / process_seconds)
+        milliseconds.append((call_seconds - process_seconds) * 1000)
+        batches.append(_seconds(sequential_calls) / _seconds(batch))
     return [
-        Row(
-            "a call of a prefab", "its function in a bare process", statistics.median(overheads), ""
+        BenchmarkRow(
+            "prefab call", "its function in a bare process", statistics.median(overheads), ""
         ),
-        Row("what a call takes besides, ms", "1 ms", statistics.median(milliseconds), ""),
-        Row(f"{BATCH} calls one by one", "in a batch", statistics.median(batches), ""),
+        BenchmarkRow("overhead of a prefab call, ms", "1 ms", statistics.median(milliseconds), ""),
+        BenchmarkRow(f"{BATCH} sequential calls", "one batch", statistics.median(batches), ""),
     ]
 
 
 def _median(work: Callable[[], object]) -> float:
-    return statistics.median(_seconds(work) for _ in range(ASKED))
+    return statistics.median(_seconds(work) for _ in range(CALLS))
 
 
 def _seconds(work: Callable[[], object]) -> float:

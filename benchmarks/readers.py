@@ -1,6 +1,7 @@
-"""What a large event log costs: memory for its readers, and what others wait meanwhile.
+"""Memory for readers of a large event log, and delays of other users meanwhile.
 
-Others also wait while it is deleted: in steps, as the server does, against one transaction.
+The delays are also measured while a large log is deleted: in steps, as the server does it, and
+in one transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import psutil
 from sqlalchemy import delete
 from starlette.concurrency import run_in_threadpool
 
-from benchmarks.tables import Row
+from benchmarks.tables import BenchmarkRow
 from beray import BeRayClient
 from beray.events import MsgEventTextChunk
 from beray.server.storage.store import Order, Store
@@ -47,12 +48,12 @@ INSERT INTO events SELECT ?, seq, printf('{"seq":%d,"text":"%060d"}', seq, seq),
 _APPEND_SECONDS: Final = 0.005
 
 
-def measure(rounds: int) -> list[Row]:
+def measure(rounds: int) -> list[BenchmarkRow]:
     """Measure once, whatever ``rounds`` is: the figures are maxima."""
     del rounds
     with (
-        tempfile.TemporaryDirectory() as folder,
-        RunningServer.start(Path(folder) / "data") as server,
+        tempfile.TemporaryDirectory() as directory,
+        RunningServer.start(Path(directory) / "data") as server,
         server.sign_up() as author,
         server.sign_up() as other,
     ):
@@ -61,8 +62,8 @@ def measure(rounds: int) -> list[Row]:
         for event in author.stream_task_updates(task_id):
             last = event
         if last.get("status") != "COMPLETED":
-            raise RuntimeError(f"the log could not be made: {last}")
-        alone = _median_delay(other)
+            raise RuntimeError(f"the task that writes the log failed: {last}")
+        undisturbed = _median_delay(other)
         stream, task = f"/tasks/{task_id}/stream", f"/tasks/{task_id}"
         cases = {
             f"{READERS} readers of the stream": (READERS, stream, True),
@@ -73,36 +74,40 @@ def measure(rounds: int) -> list[Row]:
         rows = []
         for what, (count, path, reads) in cases.items():
             with _reading(server, author, path, count, reads=reads) as is_over:
-                grown, delay = _watched(server.pid, other, is_over)
-            print(f"{what}: +{grown / 1024**2:.0f} MiB, another user's call {delay * 1000:.0f} ms "
-                  f"at most (alone: {alone * 1000:.0f} ms)")  # fmt: skip
-            rows.append(Row(f"{what}: memory", "64 MiB", grown / GOAL_BYTES, "≤ 1"))
-            rows.append(Row(f"{what}: another user's longest call", "1 s", delay, "≤ 1"))
+                growth, delay = _observe(server.pid, other, is_over)
+            print(
+                f"{what}: +{growth / 1024**2:.0f} MiB, another user's request at most "
+                f"{delay * 1000:.0f} ms (undisturbed: {undisturbed * 1000:.0f} ms)"
+            )
+            rows.append(BenchmarkRow(f"{what}: memory", "64 MiB", growth / GOAL_BYTES, "≤ 1"))
+            rows.append(
+                BenchmarkRow(f"{what}: another user's longest request", "1 s", delay, "≤ 1")
+            )
     return rows + _deletions()
 
 
-def _deletions() -> list[Row]:
-    """Return what events of another task wait while a large task is deleted."""
+def _deletions() -> list[BenchmarkRow]:
+    """Return the delays of another task's events while a large task is deleted."""
     waits = {}
     for name, remove in (("in steps", _in_steps), ("one transaction", _at_once)):
-        with tempfile.TemporaryDirectory() as folder:
-            waits[name] = asyncio.run(_waits(Path(folder), remove))
-        middle, longest, took = waits[name]
-        print(f"{DELETED_EVENTS:,} events deleted, {name}: {took:.1f} s, another task's event "
-              f"{middle * 1000:.1f} ms (median), {longest * 1000:.0f} ms at most")  # fmt: skip
+        with tempfile.TemporaryDirectory() as directory:
+            waits[name] = asyncio.run(_waits(Path(directory), remove))
+        median_wait, longest, duration = waits[name]
+        print(f"{DELETED_EVENTS:,} events deleted, {name}: {duration:.1f} s, another task's event "
+              f"{median_wait * 1000:.1f} ms (median), {longest * 1000:.0f} ms at most")  # fmt: skip
     what = f"{DELETED_EVENTS:,} events deleted: another task's event"
     ours, other = waits["in steps"], waits["one transaction"]
     return [
-        Row(f"{what}, longest wait", "one transaction", ours[1] / other[1], "≤ 0.1"),
-        Row(f"{what}, longest wait", "0.5 s", ours[1] / 0.5, "≤ 1"),
+        BenchmarkRow(f"{what}, longest wait", "one transaction", ours[1] / other[1], "≤ 0.1"),
+        BenchmarkRow(f"{what}, longest wait", "0.5 s", ours[1] / 0.5, "≤ 1"),
     ]
 
 
 async def _waits(
-    folder: Path, remove: Callable[[Store, Workspaces, int], Awaitable[None]]
+    directory: Path, remove: Callable[[Store, Workspaces, int], Awaitable[None]]
 ) -> tuple[float, float, float]:
     """Return the median and the longest wait of an event, and the duration, in seconds."""
-    store, workspaces = Store(folder / "db.sqlite3"), Workspaces(folder / "workspaces")
+    store, workspaces = Store(directory / "db.sqlite3"), Workspaces(directory / "workspaces")
     user = store.add_user("a@example.test", None)
     large = store.add_task(user.id, Order("!true"), held=True).id
     other = store.add_task(user.id, Order("!true"), held=True).id
@@ -156,8 +161,17 @@ def _delay(client: BeRayClient) -> float:
     return time.perf_counter() - start
 
 
-def _watched(pid: int, other: BeRayClient, is_over: Callable[[], bool]) -> tuple[int, float]:
-    """Bytes by which the server has grown at most, and the longest call of another user."""
+def _observe(pid: int, other: BeRayClient, is_over: Callable[[], bool]) -> tuple[int, float]:
+    """Return the maximum memory growth of the server, and another user's longest request.
+
+    Args:
+        pid: Process ID of the server.
+        other: Client of the other user.
+        is_over: Returns True when the measurement ends.
+
+    Returns:
+        Growth in bytes, duration in seconds.
+    """
     process = psutil.Process(pid)
     before = most = process.memory_info().rss
     longest = 0.0
@@ -172,9 +186,9 @@ def _watched(pid: int, other: BeRayClient, is_over: Callable[[], bool]) -> tuple
 def _reading(
     server: RunningServer, client: BeRayClient, path: str, count: int, *, reads: bool
 ) -> Iterator[Callable[[], bool]]:
-    """Have ``count`` connections read ``path``, or stop after the first bytes of it.
+    """Open ``count`` connections that read ``path``, or never read.
 
-    Gives a function that returns whether they have ended, or their time is over.
+    The context is a function that returns True when all readers have ended or their time is over.
     """
     address = urlsplit(server.url)
     request = (

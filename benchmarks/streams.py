@@ -1,4 +1,4 @@
-"""A server that sends one prepared stream to whoever connects, and those who read it."""
+"""Server that sends a prepared stream to every client, and readers to compare."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Reader = Callable[[str], Iterator[Any]]
 
 
 CANONICAL = "id: {seq}\n"
-"""Lines before the data, as servers of this project send them."""
+"""Lines before the data, as BeRay servers send them."""
 NAMED = "event: message\nid: {seq}\n"
 WITHOUT_ID = ""
 
 
 def event(seq: int, size: int, head: str = CANONICAL) -> bytes:
-    """Return an event of about ``size`` bytes; ``head`` are the lines before its data."""
+    """Return an event of about ``size`` bytes; ``head`` contains the lines before its data."""
     fields = {"seq": seq, "task_id": 1, "created_at": "2026-01-01T00:00:00.000000Z"}
     body = fields | {"type": "AGENT_EVENT_TEXT_CHUNK", "source": "main", "text": ""}
     body["text"] = "x" * max(0, size - len(json.dumps(body)))
@@ -41,15 +41,18 @@ def event(seq: int, size: int, head: str = CANONICAL) -> bytes:
 
 
 def end(seq: int) -> bytes:
+    """Return the terminal event of a stream."""
     body = {"seq": seq, "task_id": 1, "type": "TASK_STATUS", "status": "COMPLETED"}
     return f"id: {seq}\ndata: {json.dumps(body)}\n\n".encode()
 
 
 def chunked(pieces: list[bytes]) -> bytes:
+    """Encode pieces as HTTP chunks, with the end of the body."""
     return b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
 
 
-def cut_anywhere(stream: bytes, mean: int) -> list[bytes]:
+def split_at_random(stream: bytes, mean: int) -> list[bytes]:
+    """Split a stream into pieces of random sizes with the given mean, reproducibly."""
     generator = random.Random(1)
     pieces = []
     at = 0
@@ -60,26 +63,26 @@ def cut_anywhere(stream: bytes, mean: int) -> list[bytes]:
     return pieces
 
 
-def prepared(count: int, size: int, *, cut: bool, head: str = CANONICAL) -> bytes:
-    """A whole answer: so many events and the end, one chunk each or cut anywhere."""
+def event_response(count: int, size: int, *, cut: bool, head: str = CANONICAL) -> bytes:
+    """Return an HTTP response with ``count`` events, one per chunk or split at random positions."""
     pieces = [event(seq, size, head) for seq in range(1, count)] + [end(count)]
-    return HEAD + chunked(cut_anywhere(b"".join(pieces), size) if cut else pieces)
+    return HEAD + chunked(split_at_random(b"".join(pieces), size) if cut else pieces)
 
 
-def _send(listener: socket.socket, answer: bytes) -> None:
+def _send(listener: socket.socket, response: bytes) -> None:
     while True:
         connection, _ = listener.accept()
         with connection:
             connection.recv(65536)
             try:
-                connection.sendall(answer)
+                connection.sendall(response)
             except OSError:
                 continue
 
 
 @contextmanager
-def serving(send: Callable[..., None], *arguments: Any) -> Iterator[str]:
-    """Run ``send(listener, *arguments)`` in a process of its own; gives its URL."""
+def serve(send: Callable[..., None], *arguments: Any) -> Iterator[str]:
+    """Run ``send(listener, *arguments)`` in a separate process; the context is its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     process = multiprocessing.Process(target=send, args=(listener, *arguments), daemon=True)
     process.start()
@@ -91,12 +94,13 @@ def serving(send: Callable[..., None], *arguments: Any) -> Iterator[str]:
         listener.close()
 
 
-def serving_answer(answer: bytes) -> Any:
-    return serving(_send, answer)
+def serve_response(response: bytes) -> Any:
+    """Send ``response`` to every client; the context is the URL."""
+    return serve(_send, response)
 
 
 def reference(url: str) -> Iterator[Any]:
-    """The least that reads such a stream: no errors, no resuming, no other framing."""
+    """Read a stream with minimal code: without error handling, resumption or other framing."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(b"GET /api/v1/tasks/1/stream HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -133,22 +137,26 @@ def reference(url: str) -> Iterator[Any]:
 
 
 def ours(url: str) -> Iterator[Any]:
+    """Read a stream with BeRayClient."""
     return BeRayClient(url).stream_task_updates(1)
 
 
 def with_httpx_sse(url: str) -> Iterator[Any]:
+    """Read a stream with httpx-sse."""
     with httpx.Client() as client, client.stream("GET", f"{url}/api/v1/tasks/1/stream") as response:
         for message in EventSource(response).iter_sse():
             yield json.loads(message.data)
 
 
 def with_sseclient(url: str) -> Iterator[Any]:
+    """Read a stream with sseclient-py."""
     with requests.get(f"{url}/api/v1/tasks/1/stream", stream=True, timeout=60) as response:
         for message in sseclient.SSEClient(response).events():
             yield json.loads(message.data)
 
 
 def with_openai(url: str) -> Iterator[Any]:
+    """Read a stream with the SSE decoder of openai."""
     with httpx.Client() as client, client.stream("GET", f"{url}/api/v1/tasks/1/stream") as response:
         for message in SSEDecoder().iter_bytes(response.iter_bytes()):
             yield json.loads(message.data)
@@ -164,9 +172,10 @@ READERS: dict[str, Reader] = {
 
 
 def seconds_to_read(reader: Reader, url: str, count: int) -> float:
+    """Return the time to read a stream of ``count`` events, in seconds."""
     start = time.perf_counter()
     read = sum(1 for _ in reader(url))
     seconds = time.perf_counter() - start
     if read != count:
-        raise RuntimeError(f"{read} of {count} events were read")
+        raise RuntimeError(f"expected {count} events, read {read}")
     return seconds

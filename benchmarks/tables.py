@@ -1,4 +1,4 @@
-"""A figure and its goal, and the table of them."""
+"""Results of benchmarks, and their table."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from statistics import median
 
 
 @dataclass(frozen=True)
-class Row:
-    """``value`` is a ratio, of ours to ``against``; ``goal`` says what it should be."""
+class BenchmarkRow:
+    """Result of a benchmark."""
 
     what: str
+    """Measured quantity."""
     against: str
+    """Contender or constant to which BeRay is compared."""
     value: float
+    """Ratio of the value of BeRay to that of ``against``."""
     goal: str
+    """Expected range of the ratio, such as ``≤ 1.2``; empty without a goal."""
 
 
 def interleaved(contenders: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each contender's figures, one a round, the contenders taking turns."""
+    """Measure each contender once per round, in alternating order, after a warm-up.
+
+    Args:
+        contenders: Functions that return a measured value, by name.
+        rounds: Number of values per contender.
+    """
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for contender in contenders.values():
-        contender()  # warm
+        contender()  # warm-up
     for number in range(rounds):
         order = list(contenders) if number % 2 else list(reversed(contenders))
         for name in order:
@@ -30,11 +39,12 @@ def interleaved(contenders: dict[str, Callable[[], float]], rounds: int) -> dict
 
 
 def ratio(figures: dict[str, list[float]], ours: str, other: str) -> float:
-    """The median of the rounds' ratios."""
+    """Return the median of the ratios of all rounds."""
     return median(a / b for a, b in zip(figures[ours], figures[other], strict=True))
 
 
-def show(rows: list[Row]) -> None:
+def print_table(rows: list[BenchmarkRow]) -> None:
+    """Print results as a Markdown table."""
     print("| what | against | ratio | goal |")
     print("| --- | --- | ---: | --- |")
     for row in rows:

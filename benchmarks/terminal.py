@@ -1,4 +1,4 @@
-"""A program on a pseudo terminal, timed by what it writes."""
+"""Program on a pseudo-terminal, timed by its output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import time
 from types import TracebackType
 from typing import Self
 
-_PATIENCE = 60.0
+_TIMEOUT_SECONDS = 60.0
 
 
-class OnTerminal:
-    """Runs ``argv`` on a terminal of 120 x 40; a context manager that kills it at the end."""
+class TerminalProgram:
+    """Context manager that runs ``argv`` on a terminal of 120 × 40 cells, and kills it on exit."""
 
     def __init__(self, argv: list[str], environ: dict[str, str]) -> None:
         self._argv = argv
-        # As on a user's machine, where Python keeps the bytecode of what it imports.
-        kept = {key: value for key, value in os.environ.items() if key[:15] != "PYTHONDONTWRITE"}
-        self._environ = {**kept, "TERM": "xterm-256color", **environ}
+        # Bytecode is cached, as on a user's machine.
+        inherited = {
+            key: value for key, value in os.environ.items() if key[:15] != "PYTHONDONTWRITE"
+        }
+        self._environ = {**inherited, "TERM": "xterm-256color", **environ}
         self.pid = 0
         self._terminal = -1
         self._last = b""
@@ -46,23 +48,31 @@ class OnTerminal:
         os.close(self._terminal)
 
     def type(self, keys: str) -> None:
+        """Send keys to the program."""
         os.write(self._terminal, keys.encode())
 
     def read_for(self, seconds: float) -> None:
-        """Let it write for so long."""
+        """Read and discard output for a duration."""
         deadline = time.perf_counter() + seconds
-        while (left := deadline - time.perf_counter()) > 0:
-            self._read(left)
+        while (remaining := deadline - time.perf_counter()) > 0:
+            self._read(remaining)
 
     def seconds_until(self, text: str) -> float:
-        """How long it takes from now until ``text`` is written."""
+        """Return the time until the program writes ``text``, in seconds.
+
+        Raises:
+            RuntimeError: The text was not written within 60 seconds.
+        """
         start = time.perf_counter()
         seen = b""
         while text.encode() not in self._last[-200:] + seen:
-            if time.perf_counter() - start > _PATIENCE:
-                raise RuntimeError(f"{text!r} was not shown in time: {seen[-500:]!r}")
+            if time.perf_counter() - start > _TIMEOUT_SECONDS:
+                raise RuntimeError(
+                    f"{text!r} was not shown within {_TIMEOUT_SECONDS:.0f} s; "
+                    f"last output: {seen[-500:]!r}"
+                )
             self._last = seen
-            seen = self._read(_PATIENCE)
+            seen = self._read(_TIMEOUT_SECONDS)
         self._last = b""
         return time.perf_counter() - start
 

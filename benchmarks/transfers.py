@@ -1,4 +1,4 @@
-"""512 MiB down and up on loopback, against curl, and the memory it takes."""
+"""Download and upload of 512 MiB on loopback compared with curl, and peak memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.tables import Row, interleaved, ratio
+from benchmarks.tables import BenchmarkRow, interleaved, ratio
 from beray import BeRayClient
 from beray.testing import RunningServer
 
@@ -34,21 +34,22 @@ print(kib("VmHWM") - idle)
 """
 
 
-def measure(rounds: int) -> list[Row]:
-    # In memory where that can be: what a shared disk does meanwhile is noise.
+def measure(rounds: int) -> list[BenchmarkRow]:
+    """Return ratios of transfer rates, and peak memory."""
+    # Files are in memory if possible, because the load of a shared disk would distort the rates.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        folder = Path(name)
-        with RunningServer.start(folder / "data") as server:
+        directory = Path(name)
+        with RunningServer.start(directory / "data") as server:
             client = server.sign_up()
             task_id = client.create_task("!true")["id"]
-            local = folder / "big"
+            local = directory / "big"
             _write(local)
             client.upload_path(task_id, local, "big")
             token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
             url = f"{server.url}/api/v1/tasks/{task_id}/files/content"
             curl = ["curl", "-sS", "--fail", "-H", f"Authorization: Bearer {token}"]
-            target = folder / "down"
+            target = directory / "down"
             down = {
                 "ours": partial(_down, client, task_id, target),
                 "curl -o": partial(_curl_down, curl, target, f"{url}?path=big"),
@@ -62,14 +63,16 @@ def measure(rounds: int) -> list[Row]:
             rates_down = interleaved(down, rounds)
             rates_up = interleaved(up, rounds)
             peaks = {
-                way: _peak(server.url, token, task_id, way, place)
-                for way, place in (("down", target), ("up", local))
+                direction: _peak_mib(server.url, token, task_id, direction, path)
+                for direction, path in (("down", target), ("up", local))
             }
     return [
-        Row("512 MiB down", "curl -o", ratio(rates_down, "ours", "curl -o"), "≥ 1.0"),
-        Row("512 MiB up", "curl -T", ratio(rates_up, "ours", "curl -T"), "≥ 0.95"),
-        Row("512 MiB down: peak above idle", "1 MiB", peaks["down"], "≤ 16"),
-        Row("512 MiB up: peak above idle", "1 MiB", peaks["up"], "≤ 16"),
+        BenchmarkRow(
+            "download of 512 MiB", "curl -o", ratio(rates_down, "ours", "curl -o"), "≥ 1.0"
+        ),
+        BenchmarkRow("upload of 512 MiB", "curl -T", ratio(rates_up, "ours", "curl -T"), "≥ 0.95"),
+        BenchmarkRow("download of 512 MiB: peak memory above idle", "1 MiB", peaks["down"], "≤ 16"),
+        BenchmarkRow("upload of 512 MiB: peak memory above idle", "1 MiB", peaks["up"], "≤ 16"),
     ]
 
 
@@ -104,9 +107,9 @@ def _run(command: list[str]) -> float:
     return SIZE / (time.perf_counter() - start)
 
 
-def _peak(url: str, token: str, task_id: int, way: str, place: Path) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", _PEAK, url, token, str(task_id), way, str(place)],
+def _peak_mib(url: str, token: str, task_id: int, direction: str, path: Path) -> float:
+    process = subprocess.run(
+        [sys.executable, "-c", _PEAK, url, token, str(task_id), direction, str(path)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return float(done.stdout) / 1024
+    return float(process.stdout) / 1024

@@ -1,9 +1,9 @@
-"""What the author of a prefab writes against. It needs nothing but Python.
+"""Interface for authors of prefabs. It uses only the standard library.
 
-A prefab is a folder with a manifest, ``prefab.toml``, and a module whose functions it
-names. A function gets a ``Call`` and its parameters by name, and returns what its manifest
-says; one that streams is a generator, which yields pieces of content, or ``Progress``, and
-returns its result at the end::
+A prefab is a directory with a manifest, ``prefab.toml``, and a Python module with the functions
+that the manifest declares. A function receives a ``Call``, and its parameters as keyword
+arguments. It returns a result that conforms to the schema in the manifest. A streaming function
+is a generator: it yields pieces of content or ``Progress``, and returns the result::
 
     def count(call: Call, *, unit: str = "words") -> dict[str, int]:
         text = call.file("document").read_text()
@@ -23,87 +23,94 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_CAUSE_CHARACTERS = 200
-_MOST_REASONS = 5
-_FOLDERS = re.compile(r"""(?<![\w:/])/(?:[^\s/'"]+/)+""")
-"""The folders of an absolute path: those of the server do not concern the caller."""
+_MAX_CAUSE_CHARACTERS = 200
+_MAX_PROBLEMS = 5
+_DIRECTORIES = re.compile(r"""(?<![\w:/])/(?:[^\s/'"]+/)+""")
+"""Directories of an absolute path, removed from messages: callers do not see server paths."""
 
 
 class InputError(ValueError):
-    """Report input that cannot be used: a parameter or a file.
+    """A parameter or an input file is invalid.
 
-    The text is shown to the caller. It names the value, the reason and the next step.
+    The message is shown to the caller. It contains the value, the reason and the next step.
     """
 
 
 def library_cause(error: Exception, module_file: str) -> str | None:
-    """Return what a library reports about an input file, in one line.
+    """Return the message of a library's exception about an input file, in one line.
 
-    Libraries raise arbitrary exceptions for damaged files. Return None for an error that is not
-    one of these: one of the prefab's own code is a defect, and one of the operating system, such
-    as a full disk, does not concern the file. Re-raise it in that case.
+    Libraries raise arbitrary exceptions for damaged files.
 
     Args:
+        error: An exception that was raised while the file was processed.
         module_file: ``__file__`` of a module of the prefab.
+
+    Returns:
+        At most 200 characters without server paths. None if the file is not the cause: an
+        exception from the prefab's own code is a defect, and an operating-system error, such as
+        a full disk, is unrelated to the content. Re-raise the exception in these cases.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    own_folder = Path(module_file).parent
-    if Path(frame.f_code.co_filename).parent == own_folder:
+    prefab_directory = Path(module_file).parent
+    if Path(frame.f_code.co_filename).parent == prefab_directory:
         return None
     if isinstance(error, OSError) and error.errno is not None:
         return None
     if isinstance(error, MemoryError):
-        return "it needs more memory than the call may use"
-    kind = type(error).__name__
-    text = _FOLDERS.sub("", " ".join(str(error).split()))[:_CAUSE_CHARACTERS]
-    return text if len(text.split()) > 1 else f"{kind}: {text}".removesuffix(": ")
+        return "reading it exceeds the memory limit of the call"
+    type_name = type(error).__name__
+    message = _DIRECTORIES.sub("", " ".join(str(error).split()))[:_MAX_CAUSE_CHARACTERS]
+    # A single word, such as the key of a KeyError, is not a message.
+    return message if len(message.split()) > 1 else f"{type_name}: {message}".removesuffix(": ")
 
 
 def all_failed(problems: Sequence[str]) -> str:
-    """Return one message for a call in which every file failed, with the first problems."""
-    more = len(problems) - _MOST_REASONS
-    text = "; ".join(problems[:_MOST_REASONS])
-    return f"{text}; and {more:,} more" if more > 0 else text
+    """Return one message for a call in which every file failed, with the first five problems."""
+    remaining = len(problems) - _MAX_PROBLEMS
+    message = "; ".join(problems[:_MAX_PROBLEMS])
+    return f"{message}; and {remaining:,} more" if remaining > 0 else message
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Yielded by a function that streams: how far it is."""
+    """Progress of a streaming function, which yields it."""
 
     fraction: float | None = None
-    """From 0 to 1; ``None`` where that is not known."""
+    """Completed part of the work, from 0 to 1; None if it is unknown."""
     message: str = ""
+    """Current step, for people to read."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function: its files, and what else it was given beside its parameters."""
+    """Input files, output directory and secrets of one call of a function."""
 
     outputs: Path
-    """The folder for the files that are made, one folder in it for each key."""
+    """Directory for output files, with one subdirectory for each key of the manifest."""
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
-    """The input files, by the keys of the manifest."""
+    """Input files, by the keys of the manifest."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Values of the secrets that the manifest declares, by name."""
 
     def file(self, key: str) -> Path:
-        """The one input file of ``key``.
+        """Return the only input file of ``key``.
 
         Raises:
-            InputError: The call has no such file, or more than one.
+            InputError: The call has no file for ``key``, or more than one.
         """
-        given = self.files.get(key, ())
-        if len(given) != 1:
-            raise InputError(f"{key}: expected one file, got {len(given)}")
-        return given[0]
+        paths = self.files.get(key, ())
+        if len(paths) != 1:
+            raise InputError(f"{key}: expected one file, got {len(paths)}")
+        return paths[0]
 
     def output(self, key: str, name: str) -> Path:
-        """Where to write the output file ``name`` of ``key``. The folder is made.
+        """Return the path for the output file ``name`` of ``key``, and create its directory.
 
         Raises:
-            ValueError: ``name`` is not the plain name of a file.
+            ValueError: ``name`` is empty, ``.`` or ``..``, or contains ``/``, a backslash or NUL.
         """
         if name in ("", ".", "..") or set(name) & set("/\\\0"):
-            raise ValueError(f"{name!r} is not the name of a file")
-        folder = self.outputs / key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
+            raise ValueError(f"{name!r} is not a file name without directories")
+        directory = self.outputs / key
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory / name

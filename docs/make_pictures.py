@@ -1,7 +1,7 @@
-"""Make the pictures of the dashboard from a real run: ``python docs/make_pictures.py``.
+"""Create the screenshots of the dashboard: ``python docs/make_pictures.py``.
 
-Starts a server of its own, has it work on a few tasks, opens the dashboard on them
-without a terminal, and writes what it shows to ``docs/*.svg``.
+The script starts a server, runs a few tasks, opens the dashboard without a terminal, and writes
+the screenshots to ``docs/*.svg``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ until [ -e data/q4 ]; do printf '.'; sleep 0.3; done
 
 
 def prepare(client: BeRayClient) -> None:
-    """Let the tasks reach the states that the picture is to show."""
+    """Create tasks in the states that the screenshots show."""
     for goal in GOALS:
         for _ in client.stream_task_updates(client.create_task(goal)["id"]):
             pass
@@ -64,46 +64,47 @@ def prepare(client: BeRayClient) -> None:
         client.create_task(goal)
 
 
-async def pictures(app: BeRayApp) -> dict[str, str]:
-    """The main screens, by the name of the file."""
-    taken: dict[str, str] = {}
+async def take_screenshots(app: BeRayApp) -> dict[str, str]:
+    """Return SVG screenshots of the main screens, by file name without suffix."""
+    screenshots: dict[str, str] = {}
     async with app.run_test(size=SIZE) as pilot:
 
-        def take(name: str) -> None:
-            taken[name] = app.export_screenshot(title="beray")
+        def take_screenshot(name: str) -> None:
+            screenshots[name] = app.export_screenshot(title="beray")
 
         await until_shown(pilot, "● online", "1 running")
         await pilot.press("down", "down")
         await until_shown(pilot, "● live", "fourth quarter .......")
-        take("dashboard")
+        take_screenshot("dashboard")
         await pilot.press("enter", "ampersand", *"shop", "enter")
         await until_shown(pilot, "five best shops")
-        take("filter")
+        take_screenshot("filter")
         await pilot.press("escape", "escape", "f")
         await until_shown(pilot, "report.sh", "sales.csv")
-        take("files")
+        take_screenshot("files")
         await pilot.press("n")
         await until_shown(pilot, "New task")
         await pilot.press(*"Compare the quarters in data/", "ctrl+j")
         await pilot.press(*"and write what stands out to summary.md")
         await until_shown(pilot, "summary.md")
-        take("composer")
-    return taken
+        take_screenshot("composer")
+    return screenshots
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        data_dir = Path(folder, "server")
+    """Write the screenshots next to this file."""
+    with tempfile.TemporaryDirectory() as directory:
+        data_dir = Path(directory, "server")
         with RunningServer.start(data_dir, BERAY_SLOTS="1") as server:
             client = server.sign_up("ada@example.org")
             prepare(client)
             token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
             target = Target(server.url, "work", token, "ada@example.org")
-            memory = Memory(Path(folder, "dashboard"))
-            app = BeRayApp(target, Profiles(Path(folder, "profiles.json")), memory=memory)
-            taken = asyncio.run(pictures(app))
+            memory = Memory(Path(directory, "dashboard"))
+            app = BeRayApp(target, Profiles(Path(directory, "profiles.json")), memory=memory)
+            screenshots = asyncio.run(take_screenshots(app))
             port = server.url.rpartition(":")[2]
-    for name, svg in taken.items():
+    for name, svg in screenshots.items():
         Path(__file__).with_name(f"{name}.svg").write_text(svg.replace(port, "8000"), "utf-8")
 
 

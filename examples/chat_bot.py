@@ -1,10 +1,12 @@
-"""A bot that serves several people at once, on plain stdin and stdout.
+"""Chat bot for several users at once, on stdin and stdout.
 
-    python examples/chat_bot.py URL        (BERAY_TOKEN: the token for it, if it asks for one)
+    python examples/chat_bot.py URL
 
-Each line names who speaks: ``alice: What is the weather like?``. Everybody has a conversation
-of their own; answers come back as ``alice< …``, in whatever order the agent is ready with them.
-The end of the input ends the bot, after the last answer.
+If the agent requires a token, set BERAY_TOKEN.
+
+Each input line contains the name of a user and a message: ``alice: What is the weather like?``.
+Each user has a separate chat. Answers are printed as ``alice< …`` as soon as they are complete.
+At the end of the input, the bot waits for the pending answers and exits.
 """
 
 import asyncio
@@ -18,34 +20,36 @@ from beray.agent import AgentApi, AgentException, ConnectionPool, MsgEventTextCh
 from beray.sanitize import one_line, printable
 
 
-async def answer(pool: ConnectionPool, person: str, text: str) -> None:
-    """Ask the agent in this person's chat, and print what it says."""
+async def print_answer(pool: ConnectionPool, user: str, message: str) -> None:
+    """Send a message in the chat of a user, and print the answer of the agent."""
     try:
-        async with pool.chat("main", person) as agent:
-            messages = [message async for message in agent.send_message(text)]
+        async with pool.chat("main", user) as agent:
+            events = [event async for event in agent.send_message(message)]
     except AgentException as error:
-        print(f"{one_line(person)}! {one_line(str(error))}", flush=True)
+        print(f"{one_line(user)}! {one_line(str(error))}", flush=True)
     else:
-        kept = without_retracted(messages)
-        said = "".join(one.text for one in kept if isinstance(one, MsgEventTextChunk))
-        print(f"{one_line(person)}< {printable(said)}", flush=True)
+        chunks = [e for e in without_retracted(events) if isinstance(e, MsgEventTextChunk)]
+        answer = "".join(chunk.text for chunk in chunks)
+        print(f"{one_line(user)}< {printable(answer)}", flush=True)
 
 
-def read_lines(take: Callable[[str | None], object]) -> None:
+def read_lines(put: Callable[[str | None], object]) -> None:
+    """Pass each line of stdin to ``put``, and None at its end."""
     for line in sys.stdin:
-        take(line)
-    take(None)
+        put(line)
+    put(None)
 
 
 async def main(url: str) -> None:
+    """Answer the messages on stdin until its end."""
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
-    def take(line: str | None) -> None:
+    def put(line: str | None) -> None:
         loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    # A daemon thread: nobody has to press Enter for the bot to end.
-    threading.Thread(target=read_lines, args=[take], daemon=True).start()
+    # A daemon thread does not keep the process alive while it waits for a line.
+    threading.Thread(target=read_lines, args=[put], daemon=True).start()
 
     def open_chat(agent_id: str, chat_id: int | str) -> AgentApi:
         token = os.environ.get("BERAY_TOKEN")
@@ -54,11 +58,11 @@ async def main(url: str) -> None:
     pool = ConnectionPool(open_chat, limit=10, idle_seconds=60)
     async with pool, asyncio.TaskGroup() as answers:
         while (line := await lines.get()) is not None:
-            person, colon, text = line.partition(":")
-            if colon and person.strip() and text.strip():
-                answers.create_task(answer(pool, person.strip(), text.strip()))
+            user, colon, message = line.partition(":")
+            if colon and user.strip() and message.strip():
+                answers.create_task(print_answer(pool, user.strip(), message.strip()))
             elif line.strip():
-                print("? write it as: name: text", flush=True)
+                print("? expected 'name: message'", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The main job as a script: sign in, create a task, watch it, take its files.
+"""First steps as a script: sign in, create a task, watch it, and download its files.
 
     BERAY_EMAIL=you@example.com BERAY_PASSWORD=… python examples/first_steps.py [URL]
 
-It works against any BeRay server, such as one started with ``beray serve``.
+The script works with any BeRay server, such as one started by ``beray serve``.
 """
 
 import json
@@ -29,32 +29,34 @@ try:
         tools=[{"docs": {"url": "https://docs.example/mcp"}}],
     )
     print(f"Task {task['id']} is {task['status']}: {task['goal']}")
-    print(f"{len(client.list_tasks())} tasks in all")
+    print(f"Number of tasks: {len(client.list_tasks())}")
 
-    # 3. Watch it until it has ended
+    # 3. Watch the task until it ends
     for update in client.stream_task_updates(task["id"]):
         print(json.dumps(update, indent=2, ensure_ascii=False))
 
-    # 4. Put files into its work_dir: text and bytes
+    # 4. Upload files to its work_dir: text and bytes
     response = client.upload_file(task["id"], "notes/read me.txt", "Hello, 世界\n")
     print(response["message"])
     client.upload_file(
         task["id"], "data.bin", b"\x00\x01\x02", content_type="application/octet-stream"
     )
 
-    # 5. Look at its files, and take them
+    # 5. List and download its files
     print(client.list_files_tree(task["id"]))
     content = client.get_file_content(task["id"], "notes/read me.txt")
     if content.ok:
         print(content.content.decode())
-    some = client.download_files_as_zip(task["id"], ["hello.py", "notes"])
+    selected = client.download_files_as_zip(task["id"], ["hello.py", "notes"])
     everything = client.download_files_as_zip(task["id"])
-    print(f"ZIP of some: {len(some.content)} bytes, of all: {len(everything.content)} bytes")
+    print(
+        f"ZIP of two paths: {len(selected.content)} bytes, of all: {len(everything.content)} bytes"
+    )
 
     # 6. Clean up
     print(client.stop_task(task["id"])["message"])
     print(client.delete_task(task["id"])["message"])
 except APIError as error:
-    sys.exit(f"The server said no ({error.status_code}): {error.error_detail}")
+    sys.exit(f"The request failed with status {error.status_code}: {error.error_detail}")
 finally:
     print(client.logout()["message"])

@@ -1,9 +1,9 @@
-r"""A service that calls prefabs for whoever asks, with the token that came with the request.
+r"""Web service that calls prefabs with the token of each incoming request.
 
     pip install '.[server,prefabs]' && beray serve --port 8000
     python examples/gateway_service.py http://127.0.0.1:8000 8080
 
-An API key (``beray apikey new service``) is exchanged for such a token; then ask the service:
+Exchange an API key (``beray apikey new service``) for an internal token, and send the token:
 
     key='sk-…' gateway=http://127.0.0.1:8000 service=http://127.0.0.1:8080
     token=$(curl -s -X POST -H "Authorization: Bearer $key" \
@@ -16,7 +16,7 @@ An API key (``beray apikey new service``) is exchanged for such a token; then as
         -d "{\"files\": {\"documents\": [$file]}, \"parameters\": {\"format\": \"markdown\"}}" \
         $service/stream/document-text/latest/extract
 
-There is a client for each request, as who asks; all of them share their connections.
+Each request has its own client with the token of its sender. All clients share connections.
 """
 
 import json
@@ -41,14 +41,14 @@ app = FastAPI()
 
 
 class Inputs(BaseModel, extra="forbid"):
-    """What a function is given; ``files`` are lists of ``s3://`` URLs, such as ``/files`` says."""
+    """Request body of a call; ``files`` contains ``s3://`` URLs as returned by ``/files``."""
 
     parameters: dict[str, Any] = {}
     files: dict[str, list[str]] = {}
 
 
 def gateway(request: Request, x_internal_token: Annotated[str, Header()]) -> GatewayClient:
-    """The gateway, as whoever asks. Without the header, the request does not get here."""
+    """Return a client with the token of the request. Requests without a token are rejected."""
     return GatewayClient(x_internal_token, request.app.state.gateway_url)
 
 
@@ -56,27 +56,30 @@ Gateway = Annotated[GatewayClient, Depends(gateway)]
 
 
 @app.exception_handler(GatewayError)
-def refused(_: Request, error: GatewayError) -> JSONResponse:
-    """Hand on what the gateway said; what went wrong on the way there is a 502."""
-    wrong_here = 422 if isinstance(error, ValidationError) else 502
-    status = error.status_code if isinstance(error, APIError) else wrong_here
+def error_response(_: Request, error: GatewayError) -> JSONResponse:
+    """Forward error responses of the gateway; return 422 or 502 for errors of the client."""
+    if isinstance(error, APIError):
+        status = error.status_code
+    else:
+        status = 422 if isinstance(error, ValidationError) else 502
     return JSONResponse({"detail": error.message}, status)
 
 
 @app.get("/prefabs")
 def prefabs(client: Gateway) -> list[dict[str, Any]]:
+    """Return all prefabs."""
     return [asdict(prefab) for prefab in client.list_prefabs()]
 
 
 @app.post("/files")
 def upload(client: Gateway, file: UploadFile) -> str:
-    """Put a file where prefabs find it, under its own name; its ``s3://`` URL."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder, Path(file.filename or "").name)
+    """Upload an input file for prefabs under its own name, and return its ``s3://`` URL."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory, Path(file.filename or "").name)
         try:
             local = path.open("xb")
         except (OSError, ValueError):
-            raise HTTPException(422, "no file can have this name") from None
+            raise HTTPException(422, f"invalid file name: {file.filename!r}") from None
         with local:
             shutil.copyfileobj(file.file, local)
         return client.upload_input_file(path)
@@ -86,6 +89,7 @@ def upload(client: Gateway, file: UploadFile) -> str:
 def run(
     client: Gateway, prefab_id: str, version: str, function: str, inputs: Inputs
 ) -> dict[str, Any]:
+    """Call a function, and return its result and its output files."""
     result = client.run(prefab_id, version, function, inputs.parameters, inputs.files)
     if not result.is_success():
         return {"error": result.error}
@@ -96,13 +100,14 @@ def run(
 def stream(
     client: Gateway, prefab_id: str, version: str, function: str, inputs: Inputs
 ) -> StreamingResponse:
+    """Call a function, and stream its events as lines of JSON."""
     events = client.run(prefab_id, version, function, inputs.parameters, inputs.files, stream=True)
-    first = next(events)  # what is refused is refused before this answer has begun
+    first = next(events)  # raises if the call is rejected, before the response has started
     return StreamingResponse(lines(first, events), media_type="application/x-ndjson")
 
 
 async def lines(first: StreamEvent, events: PrefabStream) -> AsyncIterator[str]:
-    """Each event as a line; a run that breaks off has that as its last one."""
+    """Yield each event as a line of JSON; the last line reports an error of the stream."""
     event: StreamEvent | None = first
     try:
         while event is not None:
@@ -111,7 +116,7 @@ async def lines(first: StreamEvent, events: PrefabStream) -> AsyncIterator[str]:
     except GatewayError as error:
         yield json.dumps({"type": "error", "data": {"message": error.message}}) + "\n"
     finally:
-        # Whoever leaves ends the run; a thread that still waits for an event is woken.
+        # Ends the call if the client disconnects, and wakes a thread that waits for an event.
         events.close()
 
 

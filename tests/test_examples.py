@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def test_first_steps(beray_server: RunningServer, own_home: Path) -> None:
     beray_server.sign_up("example@example.test")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(EXAMPLES / "first_steps.py"), beray_server.url],
         env={
             **os.environ,
@@ -29,19 +29,19 @@ def test_first_steps(beray_server: RunningServer, own_home: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert '"status": "COMPLETED"' in done.stdout
-    assert "Hello, 世界" in done.stdout
-    assert "ZIP of some" in done.stdout
-    assert done.stdout.endswith("Signed out.\n")
+    assert process.returncode == 0, process.stderr
+    assert '"status": "COMPLETED"' in process.stdout
+    assert "Hello, 世界" in process.stdout
+    assert "ZIP of two paths" in process.stdout
+    assert process.stdout.endswith("Signed out.\n")
 
 
-def test_first_steps_without_an_account(beray_server: RunningServer) -> None:
-    done = subprocess.run(
+def test_first_steps_with_invalid_credentials(beray_server: RunningServer) -> None:
+    process = subprocess.run(
         [sys.executable, str(EXAMPLES / "first_steps.py"), beray_server.url],
         env={
             **os.environ,
-            "BERAY_EMAIL": "nobody@example.test",
+            "BERAY_EMAIL": "unknown@example.test",
             "BERAY_PASSWORD": "wrong-password",
         },
         capture_output=True,
@@ -49,5 +49,5 @@ def test_first_steps_without_an_account(beray_server: RunningServer) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
-    assert "Could not sign in" in done.stderr
+    assert process.returncode == 1
+    assert "Could not sign in" in process.stderr

@@ -50,7 +50,7 @@ def test_the_chat_bot_serves_several_people() -> None:
                 for turn in range(2)
                 for person in people
             ),
-            "? write it as: name: text",
+            "? expected 'name: message'",
             "carol! NO: never",
         ]
     )

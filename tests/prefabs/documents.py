@@ -1,4 +1,4 @@
-"""Documents for tests, made by real libraries."""
+"""PDF files for tests, written by real libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 
 def pdf(path: Path, pages: Sequence[str | None], title: str = "A report") -> Path:
-    """A PDF with a page for each text; ``None`` makes one that is a picture."""
+    """Write a PDF with a page for each string. A page for ``None`` contains only an image."""
     canvas = Canvas(str(path))
     canvas.setTitle(title)
     canvas.setAuthor("Ada")
@@ -30,7 +30,7 @@ def pdf(path: Path, pages: Sequence[str | None], title: str = "A report") -> Pat
 
 
 def encrypted(path: Path, password: str, owner: str | None = None) -> Path:
-    """The PDF, encrypted by AES."""
+    """Encrypt a PDF in place with AES-256."""
     writer = PdfWriter(clone_from=PdfReader(path))
     writer.encrypt(password, owner, algorithm="AES-256")
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The prefabs that come with the server, loaded as a run loads them: by path."""
+"""Access to the included prefabs, which are loaded by path as in a call."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ import beray
 from beray.prefab import Call, Progress
 
 INCLUDED = Path(beray.__file__).parent / "prefabs"
-FOLDERS = sorted(manifest.parent for manifest in INCLUDED.glob("*/*/prefab.toml"))
+DIRECTORIES = sorted(manifest.parent for manifest in INCLUDED.glob("*/*/prefab.toml"))
 
 
-def manifest(folder: Path) -> dict[str, Any]:
-    return tomllib.loads((folder / "prefab.toml").read_text(encoding="utf-8"))
+def manifest(directory: Path) -> dict[str, Any]:
+    """Return the parsed manifest of a prefab."""
+    return tomllib.loads((directory / "prefab.toml").read_text(encoding="utf-8"))
 
 
-def module(folder: Path) -> ModuleType:
-    """Its module. The folder is where its imports look first, as in a run."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    return importlib.import_module(manifest(folder)["prefab"]["module"])
+def module(directory: Path) -> ModuleType:
+    """Import the module of a prefab, with its directory on ``sys.path`` as in a call."""
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    return importlib.import_module(manifest(directory)["prefab"]["module"])
 
 
 def prefab(name: str) -> ModuleType:
-    """The module of the newest version there is of the prefab ``name``."""
-    return module(max(folder for folder in FOLDERS if folder.parent.name == name))
+    """Import the module of the newest version of the prefab ``name``."""
+    return module(max(directory for directory in DIRECTORIES if directory.parent.name == name))
 
 
-def call_with(tmp_path: Path, **files: Path | Sequence[Path]) -> Call:
-    given: Mapping[str, Sequence[Path]] = {
+def make_call(tmp_path: Path, **files: Path | Sequence[Path]) -> Call:
+    """Return a call with input files, whose outputs are in ``tmp_path / "outputs"``."""
+    by_key: Mapping[str, Sequence[Path]] = {
         key: [paths] if isinstance(paths, Path) else list(paths) for key, paths in files.items()
     }
-    return Call(outputs=tmp_path / "outputs", files=given)
+    return Call(outputs=tmp_path / "outputs", files=by_key)
 
 
-def finished(
+def run_streaming(
     generator: Generator[Any, None, dict[str, Any]],
 ) -> tuple[dict[str, Any], list[Any], list[Progress]]:
-    """What a function that streams returned, its content, and its progress."""
+    """Run a streaming function; return its result, its pieces of content, and its progress."""
     content: list[Any] = []
     progress: list[Progress] = []
     while True:

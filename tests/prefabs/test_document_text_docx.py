@@ -1,4 +1,4 @@
-"""Word documents: all of their text, also where python-docx does not look."""
+"""Word documents: all text is extracted, including text that python-docx omits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 from docx.oxml.ns import nsdecls
 from docx.oxml.parser import parse_xml
 
-from tests.prefabs.included import call_with, finished, prefab
+from tests.prefabs.included import make_call, prefab, run_streaming
 
 module = prefab("document-text")
 _REL = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
 
 def text_of(tmp_path: Path, path: Path, **parameters: Any) -> tuple[str, dict[str, Any]]:
-    result, *_ = finished(module.extract(call_with(tmp_path, documents=path), **parameters))
+    """Extract a document; return its text and its result."""
+    result, *_ = run_streaming(module.extract(make_call(tmp_path, documents=path), **parameters))
     (document,) = result["documents"]
     return (tmp_path / "outputs/texts" / document["file"]).read_text("utf-8"), document
 
@@ -31,7 +32,7 @@ def saved(word: Any, path: Path) -> Path:
 
 
 def changed(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
-    """The same archive, each member as ``change`` makes it."""
+    """Replace the content of each file in an archive by the result of ``change``."""
     with zipfile.ZipFile(path) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -65,7 +66,7 @@ def test_headings_lists_and_tables(tmp_path: Path, report: Path) -> None:
     assert "| Year | a\\|b |\n| --- | --- |\n| 2025 | 42 |\n" in marked
 
 
-def test_what_stands_in_controls_insertions_boxes_and_cells_of_tables(tmp_path: Path) -> None:
+def test_text_in_content_controls_insertions_text_boxes_and_nested_tables(tmp_path: Path) -> None:
     word = docx.Document()
     for inside in (
         "<w:sdt><w:sdtContent><w:p><w:r><w:t>in a control</w:t></w:r></w:p></w:sdtContent></w:sdt>",
@@ -104,17 +105,19 @@ def test_links_and_notes(tmp_path: Path) -> None:
     assert marked.startswith("[here](https://example.com/x%20y)[^2]")
 
 
-def test_one_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(
+def test_a_document_that_expands_to_too_much_is_rejected_before_it_is_unpacked(
     tmp_path: Path, report: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_of(tmp_path, report)
-    monkeypatch.setattr(sys.modules["docx_text"], "_MOST_BYTES", 20 << 20)
+    monkeypatch.setattr(sys.modules["docx_text"], "_MAX_BYTES", 20 << 20)
     with zipfile.ZipFile(report, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/media/a.bin", bytes(20 << 20))
-    with pytest.raises(ValueError, match=r"^report\.docx unpacks to 2\d,\d+,\d+ bytes; "):
+    with pytest.raises(ValueError, match=r"^report\.docx expands to 2\d,\d+,\d+ bytes; "):
         text_of(tmp_path, report)
-    monkeypatch.setattr(sys.modules["docx_text"], "_MOST_TEXT_BYTES", 1000)
-    with pytest.raises(ValueError, match=r"^report\.docx unpacks to [\d,]+ bytes of text; 1,000"):
+    monkeypatch.setattr(sys.modules["docx_text"], "_MAX_XML_BYTES", 1000)
+    with pytest.raises(
+        ValueError, match=r"^report\.docx expands to [\d,]+ bytes of XML; the limit is 1,000"
+    ):
         text_of(tmp_path, report)
 
 
@@ -138,7 +141,7 @@ def test_entities_are_not_expanded_and_no_file_is_read(tmp_path: Path, report: P
         assert "SECRET" not in text and text.count("ha") < 100
 
 
-def test_depth_ends_somewhere(tmp_path: Path, report: Path) -> None:
+def test_deeply_nested_content_is_skipped(tmp_path: Path, report: Path) -> None:
     def deep(name: str, data: bytes) -> bytes:
         nest = b"<w:sdt><w:sdtContent>" * 100 + b"<w:p/>" + b"</w:sdtContent></w:sdt>" * 100
         return (
@@ -147,16 +150,20 @@ def test_depth_ends_somewhere(tmp_path: Path, report: Path) -> None:
 
     text, known = text_of(tmp_path, changed(report, deep))
     assert "The end" in text
-    assert known["problems"] == ["what is nested deeper than 40 levels was left out"]
+    assert known["problems"] == ["content nested deeper than 40 levels was skipped"]
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.docx", b"PK\x03\x04 and no more", "a.docx is damaged"),
         ("a.docx", b"just text", "a.docx is not a Word document"),
         ("a.docx", b"", "a.docx is empty"),
-        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "in an old format of Office"),
+        (
+            "a.doc",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+            "in a legacy Office format; save it as DOCX",
+        ),
         (
             "a.docx",
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
@@ -164,22 +171,27 @@ def test_depth_ends_somewhere(tmp_path: Path, report: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_word_document(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+def test_invalid_word_documents_are_rejected(
+    tmp_path: Path, name: str, data: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=said) as raised:
+    with pytest.raises(ValueError, match=message) as raised:
         text_of(tmp_path, path)
     assert str(tmp_path) not in str(raised.value)
 
 
-def test_another_archive_is_none_either(tmp_path: Path) -> None:
+def test_another_zip_archive_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
         archive.writestr("word.txt", "hello")
-    with pytest.raises(ValueError, match="of a kind that is not read here"):
+    with pytest.raises(
+        ValueError,
+        match=r"a\.docx is a ZIP archive, but not a Word document \(DOCX\); supported formats are",
+    ):
         text_of(tmp_path, tmp_path / "a.docx")
 
 
-def test_a_document_without_its_parts_is_damaged(tmp_path: Path, report: Path) -> None:
+def test_a_document_with_invalid_xml_is_damaged(tmp_path: Path, report: Path) -> None:
     changed(report, lambda name, data: b"<not xml" if name == "word/document.xml" else data)
     with pytest.raises(ValueError, match=r"^report\.docx is damaged, or not a Word document: "):
         text_of(tmp_path, report)

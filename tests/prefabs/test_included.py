@@ -1,4 +1,4 @@
-"""What a manifest says of its functions, and what they are."""
+"""The manifests of the included prefabs agree with their functions."""
 
 from __future__ import annotations
 
@@ -10,61 +10,69 @@ from pathlib import Path
 import pytest
 
 from beray.server.prefabs.registry import inspected
-from tests.prefabs.included import FOLDERS, manifest, module
+from tests.prefabs.included import DIRECTORIES, manifest, module
 
-NAMES = [f"{folder.parent.name}@{folder.name}" for folder in FOLDERS]
-
-
-def test_the_three_are_there() -> None:
-    assert {folder.parent.name for folder in FOLDERS} == {"document-text", "image", "table"}
+NAMES = [f"{directory.parent.name}@{directory.name}" for directory in DIRECTORIES]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_a_manifest_fits_its_folder_and_its_module(folder: Path) -> None:
-    said = manifest(folder)
-    assert (said["prefab"]["id"], said["prefab"]["version"]) == (folder.parent.name, folder.name)
-    made = module(folder)
-    for name, function in said["functions"].items():
-        written = getattr(made, name)
-        call, *parameters = inspect.signature(written).parameters.values()
+def test_three_prefabs_are_included() -> None:
+    assert {directory.parent.name for directory in DIRECTORIES} == {
+        "document-text",
+        "image",
+        "table",
+    }
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_a_manifest_agrees_with_its_directory_and_module(directory: Path) -> None:
+    declared = manifest(directory)
+    assert (declared["prefab"]["id"], declared["prefab"]["version"]) == (
+        directory.parent.name,
+        directory.name,
+    )
+    imported = module(directory)
+    for name, function in declared["functions"].items():
+        implementation = getattr(imported, name)
+        call, *parameters = inspect.signature(implementation).parameters.values()
         assert call.name == "call"
         properties = function["parameters"].get("properties", {})
-        assert [one.name for one in parameters] == list(properties), name
-        assert function["streaming"] == inspect.isgeneratorfunction(written)
-        needed = []
-        for one in parameters:
-            assert one.kind is inspect.Parameter.KEYWORD_ONLY
-            schema = properties[one.name]
+        assert [each.name for each in parameters] == list(properties), name
+        assert function["streaming"] == inspect.isgeneratorfunction(implementation)
+        required = []
+        for parameter in parameters:
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            schema = properties[parameter.name]
             assert schema["description"]
-            if one.default is inspect.Parameter.empty:
-                needed.append(one.name)
+            if parameter.default is inspect.Parameter.empty:
+                required.append(parameter.name)
             else:
-                given = list(one.default) if isinstance(one.default, tuple) else one.default
-                assert given == schema["default"], (name, one.name)
-        assert needed == function["parameters"].get("required", [])
+                default = parameter.default
+                default = list(default) if isinstance(default, tuple) else default
+                assert default == schema["default"], (name, parameter.name)
+        assert required == function["parameters"].get("required", [])
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_a_manifest_is_taken_as_that_of_a_stranger(folder: Path) -> None:
-    """A server does not look at these schemas again."""
-    assert inspected(folder, is_official=False).version.text == folder.name
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_a_manifest_passes_the_inspection_of_uploaded_prefabs(directory: Path) -> None:
+    """The server inspects uploaded prefabs, but not the schemas of included ones."""
+    assert inspected(directory, is_official=False).version.text == directory.name
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_what_a_prefab_needs_comes_with_the_extra(folder: Path) -> None:
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_the_extra_installs_the_requirements_of_a_prefab(directory: Path) -> None:
     extra = [
         re.split(r"[<>\[ ;]", line)[0]
         for line in importlib.metadata.requires("beray") or []
         if 'extra == "prefabs"' in line or "extra == 'prefabs'" in line
     ]
-    for name in manifest(folder)["prefab"]["requires"]:
+    for name in manifest(directory)["prefab"]["requires"]:
         assert name in extra
         importlib.metadata.version(name)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_each_has_files_in_and_out_and_something_that_streams(folder: Path) -> None:
-    functions = manifest(folder)["functions"].values()
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=NAMES)
+def test_each_prefab_has_input_and_output_files_and_a_streaming_function(directory: Path) -> None:
+    functions = manifest(directory)["functions"].values()
     assert any(each["streaming"] for each in functions)
     files = [each["files"] for each in functions]
     assert any(each.get("inputs") and each.get("outputs") for each in files)

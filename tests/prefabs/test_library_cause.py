@@ -1,4 +1,4 @@
-"""Errors of libraries are causes of a damaged file; errors of a prefab's own code are defects."""
+"""Exceptions of libraries are reported as causes; exceptions of a prefab's own code are defects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from beray.prefab import library_cause
 
 
-def fails(function: Callable[[], object]) -> str | None:
+def cause_of(function: Callable[[], object]) -> str | None:
+    """Return the cause of the exception that ``function`` raises."""
     try:
         function()
     except Exception as error:  # noqa: BLE001 - the subject of the tests
@@ -21,6 +22,7 @@ def fails(function: Callable[[], object]) -> str | None:
 
 
 def own_defect() -> None:
+    """Raise an exception from this directory."""
     raise KeyError("own code")
 
 
@@ -33,16 +35,16 @@ def own_defect() -> None:
     ],
 )
 def test_causes(function: Callable[[], object], cause: str | None) -> None:
-    found = fails(function)
+    found = cause_of(function)
     assert found is None if cause is None else (found or "").startswith(cause)
 
 
 def in_library(error: Exception) -> str | None:
-    """The cause of an error that code outside of this folder raises."""
+    """Return the cause of an error that is raised by code outside of this directory."""
     code = compile("def call(f):\n    raise f", "/library/code.py", "exec")
     names: dict[str, Callable[[Exception], None]] = {}
     exec(code, {}, names)
-    return fails(lambda: names["call"](error))
+    return cause_of(lambda: names["call"](error))
 
 
 @pytest.mark.parametrize(
@@ -53,11 +55,11 @@ def in_library(error: Exception) -> str | None:
         (ValueError("see https://example.com/a/b now"), "see https://example.com/a/b now"),
         (KeyError("Root"), "KeyError: 'Root'"),
         (ZeroDivisionError(), "ZeroDivisionError"),
-        (MemoryError(), "it needs more memory than the call may use"),
+        (MemoryError(), "reading it exceeds the memory limit of the call"),
         (OSError(errno.ENOSPC, "No space left on device"), None),
         (OSError("image file is truncated"), "image file is truncated"),
         (ValueError("x " * 1000), ("x " * 100)),
     ],
 )
-def test_texts_of_causes(error: Exception, cause: str | None) -> None:
+def test_messages_of_causes(error: Exception, cause: str | None) -> None:
     assert in_library(error) == cause

@@ -1,4 +1,4 @@
-"""Cells of Excel files are read one by one: the inputs and what becomes of them."""
+"""Types and values of cells in Excel files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import xlsxwriter
 
-from tests.prefabs.included import call_with, finished, prefab
+from tests.prefabs.included import make_call, prefab, run_streaming
 
 module = prefab("table")
 
@@ -20,20 +20,20 @@ FORMATS = {"date": "yyyy-mm-dd", "time": "hh:mm", "at": "d.m.yy h:mm", "sum": "[
 
 
 def workbook(path: Path, *rows: list[Any], **options: Any) -> Path:
-    """A sheet of the cells; ``(serial number, name of a format)`` is a formatted number."""
+    """Write a sheet; a cell ``(serial number, name or code of a format)`` is a formatted number."""
     with xlsxwriter.Workbook(path, options) as book:
         formats = {name: book.add_format({"num_format": code}) for name, code in FORMATS.items()}
         sheet = book.add_worksheet("S")
         for number, row in enumerate(rows):
-            for place, cell in enumerate(row):
+            for column, cell in enumerate(row):
                 if isinstance(cell, tuple):
                     value, name = cell
-                    own = book.add_format({"num_format": name}) if name not in formats else None
-                    sheet.write_number(number, place, value, own or formats[name])
+                    custom = book.add_format({"num_format": name}) if name not in formats else None
+                    sheet.write_number(number, column, value, custom or formats[name])
                 elif isinstance(cell, str):
-                    sheet.write_string(number, place, cell)
+                    sheet.write_string(number, column, cell)
                 else:
-                    sheet.write(number, place, cell)
+                    sheet.write(number, column, cell)
     return path
 
 
@@ -52,14 +52,15 @@ def edited(path: Path, change: Callable[[str], str]) -> Path:
 
 
 def info(tmp_path: Path, path: Path, **parameters: Any) -> dict[str, Any]:
-    said: dict[str, Any] = module.info(call_with(tmp_path, table=path), **parameters)
-    return said
+    """Return the result of ``info``."""
+    description: dict[str, Any] = module.info(make_call(tmp_path, table=path), **parameters)
+    return description
 
 
 @pytest.mark.parametrize(
     ("cells", "type_", "shown"),
     [
-        # times, dates and durations with nothing else in their column
+        # columns of one type
         ([(1 / 3, "time"), (0.999988425925926, "time")], "Time", ["08:00:00", "23:59:59"]),
         ([(45688, "date"), (61, "date")], "Date", ["2025-01-31", "1900-03-01"]),
         ([(1, "date"), (59, "date")], "Date", ["1900-01-01", "1900-02-28"]),
@@ -76,7 +77,7 @@ def info(tmp_path: Path, path: Path, **parameters: Any) -> dict[str, Any]:
         ([1, 2.5], "Float64", [1.0, 2.5]),
         ([1, " ", 2], "Int64", [1, 2]),
         ([2**53 - 1, -3], "Int64", [2**53 - 1, -3]),
-        # among texts
+        # in columns with text
         (["x", (1 / 3, "time")], "String", ["x", "08:00:00"]),
         (["x", (45688, "date")], "String", ["x", "2025-01-31"]),
         (["x", (45688.5, "at")], "String", ["x", "2025-01-31T12:00:00"]),
@@ -89,27 +90,25 @@ def info(tmp_path: Path, path: Path, **parameters: Any) -> dict[str, Any]:
         ([(45688, "date"), 5], "String", ["2025-01-31", "5"]),
         ([(45688, "date"), (-1, "date")], "String", ["2025-01-31", "-1"]),
         ([True, (0.5, "time")], "String", ["true", "12:00:00"]),
-        # texts that look like something else
+        # text that looks like another type
         (["00420", "10115"], "String", ["00420", "10115"]),
         (["<&>", 'a"b'], "String", ["<&>", 'a"b']),
         (["<&>", 7], "String", ["<&>", "7"]),
     ],
 )
-def test_cells_and_what_they_are_read_as(
-    tmp_path: Path, cells: list[Any], type_: str, shown: list[Any]
-) -> None:
-    said = info(tmp_path, workbook(tmp_path / "a.xlsx", ["a"], *([cell] for cell in cells)))
-    (column,) = said["columns"]
+def test_types_of_cells(tmp_path: Path, cells: list[Any], type_: str, shown: list[Any]) -> None:
+    description = info(tmp_path, workbook(tmp_path / "a.xlsx", ["a"], *([cell] for cell in cells)))
+    (column,) = description["columns"]
     assert column["type"].startswith(type_)
-    assert [row["a"] for row in said["preview"]][: len(shown)] == shown
+    assert [row["a"] for row in description["preview"]][: len(shown)] == shown
     mixed = type_ == "String" and not all(isinstance(cell, str) for cell in cells)
-    assert any("columns of several types" in each for each in said["problems"]) == mixed
+    assert any("columns of several types" in each for each in description["problems"]) == mixed
 
 
 def test_times_in_csv_files(tmp_path: Path) -> None:
     cells = [(1 / 3, "time"), (45688, "date"), (45688.5, "at"), (1.25, "sum")]
     path = workbook(tmp_path / "a.xlsx", ["t", "d", "at", "s"], cells)
-    finished(module.convert(call_with(tmp_path, tables=path), format="csv"))
+    run_streaming(module.convert(make_call(tmp_path, tables=path), format="csv"))
     written = (tmp_path / "outputs/tables/a.csv").read_text()
     assert written.splitlines()[1] == "08:00:00,2025-01-31,2025-01-31T12:00:00,P1DT6H"
 
@@ -121,7 +120,7 @@ def test_the_types_of_a_mixed_column_are_reported_with_cells(tmp_path: Path) -> 
     ]
 
 
-def test_days_from_1904(tmp_path: Path) -> None:
+def test_the_1904_date_system(tmp_path: Path) -> None:
     day = datetime.datetime(2025, 1, 31, 12)
     path = tmp_path / "a.xlsx"
     with xlsxwriter.Workbook(path, {"date_1904": True}) as book:
@@ -132,15 +131,15 @@ def test_days_from_1904(tmp_path: Path) -> None:
         sheet.write_datetime(1, 1, day, form)
         sheet.write(2, 1, "x")
         sheet.write(2, 0, (0.25), book.add_format({"num_format": "yyyy-mm-dd"}))
-    said = info(tmp_path, path)
-    assert said["preview"][0] == {"a": "2025-01-31T12:00:00", "b": "2025-01-31T12:00:00"}
+    description = info(tmp_path, path)
+    assert description["preview"][0] == {"a": "2025-01-31T12:00:00", "b": "2025-01-31T12:00:00"}
 
 
 def test_a_header_of_other_types(tmp_path: Path) -> None:
     path = workbook(tmp_path / "a.xlsx", [(45688, "date"), 5, True, "n"], [1, 2, 3, 4])
-    said = info(tmp_path, path)
-    assert said["preview"] == [{"2025-01-31": 1, "5": 2, "true": 3, "n": 4}]
-    assert said["problems"] == []
+    description = info(tmp_path, path)
+    assert description["preview"] == [{"2025-01-31": 1, "5": 2, "true": 3, "n": 4}]
+    assert description["problems"] == []
 
 
 def test_merged_and_hidden_cells(tmp_path: Path) -> None:
@@ -156,20 +155,24 @@ def test_merged_and_hidden_cells(tmp_path: Path) -> None:
         hidden = book.add_worksheet("H")
         hidden.write(0, 0, "x")
         hidden.hide()
-    said = info(tmp_path, path)
-    assert said["sheets"] == ["S", "H"]
+    description = info(tmp_path, path)
+    assert description["sheets"] == ["S", "H"]
     # A merged range has its value in its first cell; hidden rows are read.
-    assert said["preview"] == [{"a": "both", "c": 1}, {"a": None, "c": 2}, {"a": None, "c": 3}] or (
-        said["preview"][0] == {"a": "both", "b": None, "c": 1}
-        and [row["c"] for row in said["preview"]] == [1, 2, 3]
+    assert description["preview"] == [
+        {"a": "both", "c": 1},
+        {"a": None, "c": 2},
+        {"a": None, "c": 3},
+    ] or (
+        description["preview"][0] == {"a": "both", "b": None, "c": 1}
+        and [row["c"] for row in description["preview"]] == [1, 2, 3]
     )
     assert info(tmp_path, path, sheet="H")["rows"] == 0
 
 
-def test_empty_columns_and_a_very_wide_sheet(tmp_path: Path) -> None:
+def test_empty_columns_and_a_sheet_with_the_maximum_width(tmp_path: Path) -> None:
     rows: list[list[Any]] = [["a", None, None, "d"], [1, None, None, "x"], [2, None, None, 3]]
-    said = info(tmp_path, workbook(tmp_path / "a.xlsx", *rows))
-    assert said["preview"] == [{"a": 1, "d": "x"}, {"a": 2, "d": "3"}]
+    description = info(tmp_path, workbook(tmp_path / "a.xlsx", *rows))
+    assert description["preview"] == [{"a": 1, "d": "x"}, {"a": 2, "d": "3"}]
     path = tmp_path / "wide.xlsx"
     with xlsxwriter.Workbook(path) as book:
         sheet = book.add_worksheet()
@@ -177,7 +180,7 @@ def test_empty_columns_and_a_very_wide_sheet(tmp_path: Path) -> None:
             sheet.write(0, column, f"c{column}")
             sheet.write(1, column, column)
         sheet.write(2, 16_383, "text")
-    call = call_with(tmp_path, table=path)
+    call = make_call(tmp_path, table=path)
     result = module.filter(call, columns=["c16383", "c0"])
     assert result["preview"] == [{"c16383": "16383", "c0": 0}, {"c16383": "text", "c0": None}]
     assert "XFD (number XFD2, text XFD3)" in result["problems"][0]
@@ -194,10 +197,10 @@ def test_formulas_without_a_saved_result(tmp_path: Path) -> None:
         sheet.write_formula("A4", '=""', None, "")
         sheet.write(3, 1, 7)
     edited(path, lambda xml: xml.replace("<v>77</v>", ""))
-    said = info(tmp_path, path)
-    assert [row["a"] for row in said["preview"]] == [1, None, None]
-    assert "formulas without a saved result are empty: A3" in said["problems"][0]
-    assert said["columns"][0]["type"] == "Int64"
+    description = info(tmp_path, path)
+    assert [row["a"] for row in description["preview"]] == [1, None, None]
+    assert "formulas without a saved result are empty: A3" in description["problems"][0]
+    assert description["columns"][0]["type"] == "Int64"
 
 
 @pytest.mark.parametrize(
@@ -223,10 +226,10 @@ def test_cells_that_other_programs_write(
 ) -> None:
     path = workbook(tmp_path / "a.xlsx", ["a", "b"], [1, 5])
     edited(path, lambda xml: re.sub(r'<c r="A2">.*?</c>', cell, xml))
-    said = info(tmp_path, path)
-    assert said["preview"][0].get("a") == shown and said["preview"][0]["b"] == 5
-    assert bool(said["problems"]) == (problem is not None)
-    assert problem is None or problem in said["problems"][0]
+    description = info(tmp_path, path)
+    assert description["preview"][0].get("a") == shown and description["preview"][0]["b"] == 5
+    assert bool(description["problems"]) == (problem is not None)
+    assert problem is None or problem in description["problems"][0]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +241,7 @@ def test_cells_that_other_programs_write(
         lambda xml: xml[: xml.index("</row>")],
     ],
 )
-def test_one_bad_sheet_does_not_lose_the_others(
+def test_a_damaged_sheet_does_not_fail_the_others(
     tmp_path: Path, damage: Callable[[str], str]
 ) -> None:
     path = tmp_path / "a.xlsx"
@@ -246,8 +249,8 @@ def test_one_bad_sheet_does_not_lose_the_others(
         for name in ("A", "B"):
             book.add_worksheet(name).write_column(0, 0, ["n", 1])
     edited(path, damage)
-    call = call_with(tmp_path, tables=path)
-    result = finished(module.convert(call, format="csv", sheet="*"))[0]
+    call = make_call(tmp_path, tables=path)
+    result = run_streaming(module.convert(call, format="csv", sheet="*"))[0]
     assert [each["file"] is None for each in result["tables"]] == [True, False]
     assert "the sheet 'A' of a.xlsx is damaged: " in result["tables"][0]["problems"][0]
 

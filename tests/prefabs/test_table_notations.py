@@ -1,4 +1,4 @@
-"""Notations of CSV files: separators, encodings and numbers, and what is reported of them."""
+"""Notations of CSV files: separators, encodings and numbers, and reports about them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from typing import Any
 
 import pytest
 
-from tests.prefabs.included import call_with, finished, prefab
+from tests.prefabs.included import make_call, prefab, run_streaming
 
 module = prefab("table")
 
 
 def info(tmp_path: Path, data: bytes | str, name: str = "a.csv") -> dict[str, Any]:
+    """Return the result of ``info`` for a file with the content ``data``."""
     path = tmp_path / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
-    said: dict[str, Any] = module.info(call_with(tmp_path, table=path))
-    return said
+    description: dict[str, Any] = module.info(make_call(tmp_path, table=path))
+    return description
 
 
 def column(tmp_path: Path, *cells: str) -> tuple[str, list[Any], list[str]]:
-    """The type, the values and the messages of a column of a file with ``;`` separators."""
+    """Return type, values and problems of a column in a file with the separator ``;``."""
     rows = "".join(f"{cell};z\n" for cell in cells)
-    said = info(tmp_path, "v;z\n" + rows)
-    return said["columns"][0]["type"], [row["v"] for row in said["preview"]], said["problems"]
+    description = info(tmp_path, "v;z\n" + rows)
+    return (
+        description["columns"][0]["type"],
+        [row["v"] for row in description["preview"]],
+        description["problems"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,22 +50,22 @@ def column(tmp_path: Path, *cells: str) -> tuple[str, list[Any], list[str]]:
     ],
 )
 def test_a_first_line_that_sets_the_separator(tmp_path: Path, data: bytes | str) -> None:
-    said = info(tmp_path, data)
-    assert said["preview"] == [{"a": 1, "b": "x"}]
-    assert said["problems"] == []
+    description = info(tmp_path, data)
+    assert description["preview"] == [{"a": 1, "b": "x"}]
+    assert description["problems"] == []
 
 
 @pytest.mark.parametrize("data", ["sep=x\n1\n", "sep=\n1\n", "a,sep=;\n1,2\n"])
-def test_headers_that_set_no_separator(tmp_path: Path, data: str) -> None:
-    said = info(tmp_path, data)
-    assert said["rows"] == 1 and "sep=" in said["columns"][-1]["name"]
+def test_first_lines_that_do_not_set_the_separator(tmp_path: Path, data: str) -> None:
+    description = info(tmp_path, data)
+    assert description["rows"] == 1 and "sep=" in description["columns"][-1]["name"]
 
 
 def test_the_parameter_overrides_the_first_line(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("sep=;\na,b\n1,2\n")
-    call = call_with(tmp_path, tables=path)
-    (table,) = finished(module.convert(call, format="csv", delimiter=","))[0]["tables"]
+    call = make_call(tmp_path, tables=path)
+    (table,) = run_streaming(module.convert(call, format="csv", delimiter=","))[0]["tables"]
     assert table["columns"] == ["a", "b"]
     assert table["problems"] == ["the first line sets the separator ';'; ',' is used"]
 
@@ -82,20 +87,20 @@ LONG = "abc,def\n" * 40_000  # 320,000 bytes of ASCII
     ],
     ids=["utf-8", "cp1252", "cp1252 signs", "cp1251", "shift_jis", "utf-16 mark", "le", "be"],
 )  # fmt: skip
-def test_encodings_wherever_the_first_letter_beyond_ascii_is(
+def test_encodings_are_detected_if_the_first_character_beyond_ascii_is_late(
     tmp_path: Path, data: bytes, text: str, encoding: str | None
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(data)
-    call = call_with(tmp_path, tables=path)
-    (table,) = finished(module.convert(call, format="csv"))[0]["tables"]
+    call = make_call(tmp_path, tables=path)
+    (table,) = run_streaming(module.convert(call, format="csv"))[0]["tables"]
     written = (tmp_path / "outputs/tables" / table["file"]).read_text("utf-8")
     assert text in written and "\ufffd" not in written
     assert len(table["problems"]) == (encoding is not None)
     assert encoding is None or encoding in table["problems"][0]
 
 
-def test_an_encoding_that_was_detected_is_reported(tmp_path: Path) -> None:
+def test_a_detected_encoding_is_reported(tmp_path: Path) -> None:
     (problem,) = info(tmp_path, b"a,b\n1,\xfc\n")["problems"]
     assert problem == (
         "read as cp1252, the most likely encoding: in UTF-8, byte 0xfc at position 6 is not valid"
@@ -103,9 +108,9 @@ def test_an_encoding_that_was_detected_is_reported(tmp_path: Path) -> None:
 
 
 def test_nul_characters(tmp_path: Path) -> None:
-    said = info(tmp_path, "a,b\n1,x\0y\n2,z\n" * 3)
-    assert said["preview"][0]["b"] == "xy"
-    assert "3 NUL characters are left out" in said["problems"]
+    description = info(tmp_path, "a,b\n1,x\0y\n2,z\n" * 3)
+    assert description["preview"][0]["b"] == "xy"
+    assert "3 NUL characters were removed" in description["problems"]
     with pytest.raises(ValueError, match=r"^a\.csv is not text$"):
         info(tmp_path, bytes(range(32)) * 20)
 
@@ -126,7 +131,7 @@ def test_nul_characters(tmp_path: Path) -> None:
         (["1.5", "NaN"], "Float64", [1.5, None], "NaN is read as an empty cell"),
         (["1", "-inf", "nan"], "Float64", [1.0, None, None], "v ('-inf' in row 2)"),
         (["1,5", "NaN"], "Float64", [1.5, None], "inf as infinite"),
-        # text, with the reason
+        # text that looks like numbers: reported with the reason
         (["1,234", "5,678"], "String", ["1,234"], "'1,234' in row 1: a decimal or a thousands"),
         (["1,5", "1.5"], "String", ["1,5"], "'1,5' in row 1: does not fit the notation"),
         (["12%", "7 %"], "String", ["12%"], "v ('12%' in row 1: percent sign)"),
@@ -137,7 +142,7 @@ def test_nul_characters(tmp_path: Path) -> None:
         (["(5)", "(6)"], "String", ["(5)"], "'(5)' in row 1"),
         (["31.01.2025", "01.02.2025"], "String", ["31.01.2025"], "dates are read as 2025-01-31"),
         (["5-", "6-"], "String", ["5-"], "'5-' in row 1: not a number"),
-        # text, as it should be
+        # text: not reported
         (["00420", "10115"], "String", ["00420"], None),
         (["+4930123456", "+4930654321"], "String", ["+4930123456"], None),
         (["12345678901234567890"], "String", ["12345678901234567890"], None),
@@ -157,24 +162,26 @@ def test_notations_of_numbers(
 def test_decimal_commas_without_a_header(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("1,5;2,5\n3,5;4,5\n")
-    call = call_with(tmp_path, tables=path)
-    (table,) = finished(module.convert(call, format="csv", header=False))[0]["tables"]
+    call = make_call(tmp_path, tables=path)
+    (table,) = run_streaming(module.convert(call, format="csv", header=False))[0]["tables"]
     assert table["columns"] == ["column_1", "column_2"]
 
 
-def test_text_to_text_keeps_notations_and_reports_none_of_them(tmp_path: Path) -> None:
+def test_conversion_between_text_formats_keeps_notations_without_reports(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a;b\n1,5;12%\n")
-    (table,) = finished(module.convert(call_with(tmp_path, tables=path), format="csv"))[0]["tables"]
+    (table,) = run_streaming(module.convert(make_call(tmp_path, tables=path), format="csv"))[0][
+        "tables"
+    ]
     assert table["problems"] == []
     written = (tmp_path / "outputs/tables" / table["file"]).read_text()
     assert written == 'a,b\n"1,5",12%\n'
 
 
-def test_many_columns_are_reported_together(tmp_path: Path) -> None:
+def test_many_columns_are_reported_in_one_message(tmp_path: Path) -> None:
     names = ";".join(f"c{number}" for number in range(50))
-    said = info(tmp_path, f"{names}\n" + ";".join(["1,5"] * 50) + "\n")
-    assert len(said["problems"]) == 1 and said["problems"][0].endswith("and 45 more")
+    description = info(tmp_path, f"{names}\n" + ";".join(["1,5"] * 50) + "\n")
+    assert len(description["problems"]) == 1 and description["problems"][0].endswith("and 45 more")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +199,6 @@ def test_quotes_newlines_and_uneven_rows(
     assert info(tmp_path, data)["preview"][0] == preview
 
 
-def test_a_text_that_begins_as_a_parquet_file_does(tmp_path: Path) -> None:
+def test_text_with_the_signature_of_another_format(tmp_path: Path) -> None:
     assert info(tmp_path, "PAR1,PAR2\n1,2\n")["preview"] == [{"PAR1": 1, "PAR2": 2}]
     assert info(tmp_path, "PK,b\n1,2\n")["preview"] == [{"PK": 1, "b": 2}]

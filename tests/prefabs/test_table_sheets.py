@@ -1,4 +1,4 @@
-"""Sheets of Excel files: which is read, how its columns are named, and what is too much."""
+"""Sheets of Excel files: selection, names of columns, and limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import xlsxwriter
 
-from tests.prefabs.included import call_with, finished, prefab
+from tests.prefabs.included import make_call, prefab, run_streaming
 
 module = prefab("table")
 
@@ -19,11 +19,13 @@ module = prefab("table")
 def converted(
     tmp_path: Path, *paths: Path, format: str = "csv", **parameters: Any
 ) -> dict[str, Any]:
-    call = call_with(tmp_path, tables=paths)
-    return finished(module.convert(call, format=format, **parameters))[0]
+    """Convert tables, and return the result."""
+    call = make_call(tmp_path, tables=paths)
+    return run_streaming(module.convert(call, format=format, **parameters))[0]
 
 
 def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    """Write a workbook with the rows of each sheet."""
     with xlsxwriter.Workbook(path) as book:
         day = book.add_format({"num_format": "yyyy-mm-dd"})
         for name, rows in sheets.items():
@@ -37,23 +39,23 @@ def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
     return path
 
 
-def test_sheets_name_columns_as_text_does(tmp_path: Path) -> None:
+def test_names_of_columns_are_made_unique_as_in_text_files(tmp_path: Path) -> None:
     rows = [["a", None, "A", "a", "b_1", 5], [1, 2, 3, 4, 5, 6]]
     path = workbook(tmp_path / "b.xlsx", S=rows)
     renamed = (
         "columns are renamed: 2 from '' to 'column_2', 3 from 'A' to 'A_2', 4 from 'a' to 'a_3'"
     )
-    said = module.info(call_with(tmp_path, table=path))
-    assert said["preview"] == [{"a": 1, "column_2": 2, "A_2": 3, "a_3": 4, "b_1": 5, "5": 6}]
-    assert said["problems"] == [renamed]
+    description = module.info(make_call(tmp_path, table=path))
+    assert description["preview"] == [{"a": 1, "column_2": 2, "A_2": 3, "a_3": 4, "b_1": 5, "5": 6}]
+    assert description["problems"] == [renamed]
     (mixed,) = converted(tmp_path, path, header=False)["tables"][0]["problems"]
     assert "columns of several types are read as text: A (text A1, number A2), " in mixed
 
 
 def test_a_sheet_with_an_empty_column_and_rows_before_its_header(tmp_path: Path) -> None:
     rows = [[], [], [None, "a", None, "a"], [None, 1, None, 2]]
-    said = module.info(call_with(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
-    assert said["preview"] == [{"a": 1, "a_2": 2}]
+    description = module.info(make_call(tmp_path, table=workbook(tmp_path / "b.xlsx", S=rows)))
+    assert description["preview"] == [{"a": 1, "a_2": 2}]
 
 
 def test_sheets(tmp_path: Path) -> None:
@@ -61,9 +63,9 @@ def test_sheets(tmp_path: Path) -> None:
     path = workbook(
         tmp_path / "b.xlsx", Eins=[["n", "day"], [1, day], [2.5, day]], Zwei=[["t"], ["=1+1 no"]]
     )
-    said = module.info(call_with(tmp_path, table=path))
-    assert said["sheets"] == ["Eins", "Zwei"]
-    assert said["preview"][0] == {"n": 1.0, "day": "2025-01-31"}
+    description = module.info(make_call(tmp_path, table=path))
+    assert description["sheets"] == ["Eins", "Zwei"]
+    assert description["preview"][0] == {"n": 1.0, "day": "2025-01-31"}
     result = converted(tmp_path, path, sheet="*")
     assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
         ("Eins", "b-Eins.csv"),
@@ -73,7 +75,7 @@ def test_sheets(tmp_path: Path) -> None:
         converted(tmp_path, path, sheet="Drei")
 
 
-def test_a_sheet_that_cannot_be_written_does_not_lose_the_others(tmp_path: Path) -> None:
+def test_a_sheet_that_cannot_be_written_does_not_fail_the_others(tmp_path: Path) -> None:
     path = workbook(tmp_path / "b.xlsx", A=[["x"], [1]], B=[], C=[["y"], [2]])
     result = converted(tmp_path, path, sheet="*", format="xlsx")
     assert [(each["sheet"], each["file"]) for each in result["tables"]] == [
@@ -83,26 +85,26 @@ def test_a_sheet_that_cannot_be_written_does_not_lose_the_others(tmp_path: Path)
     ]
     assert (result["converted"], result["failed"]) == (2, 1)
     many = workbook(tmp_path / "m.xlsx", **{f"S{number}": [["x"]] for number in range(101)})
-    with pytest.raises(ValueError, match=r"m\.xlsx has 101 sheets; 100 are converted"):
+    with pytest.raises(ValueError, match=r"m\.xlsx has 101 sheets; the limit is 100"):
         converted(tmp_path, many, sheet="*")
 
 
-def test_a_cell_far_out_is_refused_before_the_sheet_is_laid_out(tmp_path: Path) -> None:
+def test_a_sheet_with_a_distant_cell_is_rejected_before_it_is_loaded(tmp_path: Path) -> None:
     with xlsxwriter.Workbook(tmp_path / "far.xlsx") as book:
         sheet = book.add_worksheet()
         sheet.write(0, 0, "a")
         sheet.write(1_048_575, 16_383, "z")
-    with pytest.raises(ValueError, match=r"reaches to row 1,048,576 and column 16,384"):
+    with pytest.raises(ValueError, match=r"extends to row 1,048,576 and column 16,384"):
         converted(tmp_path, tmp_path / "far.xlsx")
 
 
-def test_a_workbook_that_unpacks_to_too_much(
+def test_a_workbook_that_expands_to_too_much_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = workbook(tmp_path / "b.xlsx", A=[["a"]])
     converted(tmp_path, path)
-    monkeypatch.setattr(sys.modules["table_excel"], "_MOST_BYTES", 10 << 20)
+    monkeypatch.setattr(sys.modules["table_excel"], "_MAX_BYTES", 10 << 20)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet9.xml", bytes(10 << 20))
-    with pytest.raises(ValueError, match=r"^b\.xlsx unpacks to 10,\d+,\d+ bytes"):
+    with pytest.raises(ValueError, match=r"^b\.xlsx expands to 10,\d+,\d+ bytes"):
         converted(tmp_path, path)

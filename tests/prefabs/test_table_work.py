@@ -1,4 +1,4 @@
-"""What is done with tables: conditions, orders, groups, pictures, and files of each format."""
+"""Functions on tables: conditions, sorting, summaries, plots, and output formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from tests.prefabs.included import call_with, finished, prefab
+from tests.prefabs.included import make_call, prefab, run_streaming
 
 module = prefab("table")
 
@@ -32,7 +32,8 @@ def people(tmp_path: Path) -> Path:
 
 
 def filtered(tmp_path: Path, path: Path, **parameters: Any) -> tuple[list[str], dict[str, Any]]:
-    result = module.filter(call_with(tmp_path, table=path), **parameters)
+    """Filter a table; return the first cell of each row of the output, and the result."""
+    result = module.filter(make_call(tmp_path, table=path), **parameters)
     text = (tmp_path / "outputs/table" / result["file"]).read_text("utf-8")
     return [line.split(",")[0] for line in text.splitlines()[1:]], result
 
@@ -60,11 +61,11 @@ def filtered(tmp_path: Path, path: Path, **parameters: Any) -> tuple[list[str], 
     ],
 )
 def test_conditions(tmp_path: Path, people: Path, where: Any, names: list[str]) -> None:
-    given = [{"column": column, "op": op, "value": value} for column, op, value in where]
-    assert filtered(tmp_path, people, where=given)[0] == names
+    conditions = [{"column": column, "op": op, "value": value} for column, op, value in where]
+    assert filtered(tmp_path, people, where=conditions)[0] == names
 
 
-def test_any_condition_will_do(tmp_path: Path, people: Path) -> None:
+def test_rows_that_match_any_condition(tmp_path: Path, people: Path) -> None:
     where = [
         {"column": "city", "op": "=", "value": "Paris"},
         {"column": "age", "op": ">", "value": 40},
@@ -73,11 +74,11 @@ def test_any_condition_will_do(tmp_path: Path, people: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "said"),
+    ("condition", "message"),
     [
         (
             {"column": "town", "op": "=", "value": 1},
-            "there is no column 'town'; the columns are: name, city",
+            "column 'town' does not exist; the columns are: name, city",
         ),
         (
             {"column": "age", "op": "=", "value": "old"},
@@ -92,16 +93,18 @@ def test_any_condition_will_do(tmp_path: Path, people: Path) -> None:
         ({"column": "name", "op": "contains", "value": 3}, "the value must be text, got 3"),
         ({"column": "name", "op": "like", "value": "x"}, "unknown op 'like'; the ops are: ="),
         ({"column": "age", "op": "in", "value": 3}, "the value must be a list"),
-        ({"column": "age", "op": ">"}, "a value is needed"),
+        ({"column": "age", "op": ">"}, "a value is required"),
     ],
 )
-def test_conditions_that_do_not_fit(tmp_path: Path, people: Path, one: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
-        filtered(tmp_path, people, where=[one])
+def test_invalid_conditions_are_rejected(
+    tmp_path: Path, people: Path, condition: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        filtered(tmp_path, people, where=[condition])
 
 
 @pytest.mark.parametrize(
-    ("column", "op", "value", "said"),
+    ("column", "op", "value", "reported"),
     [
         ("n", ">", 5, True),
         ("n", "<=", "5", True),
@@ -117,19 +120,19 @@ def test_conditions_that_do_not_fit(tmp_path: Path, people: Path, one: Any, said
         ("whole", ">", 5, False),
     ],
 )
-def test_text_that_is_compared_with_a_number_is_said(
-    tmp_path: Path, column: str, op: str, value: Any, said: bool
+def test_comparison_of_text_with_a_number_is_reported(
+    tmp_path: Path, column: str, op: str, value: Any, reported: bool
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("n,zip,whole\n10,00421,9\n9,10115,10\nnone,2,3\n")
     _, result = filtered(tmp_path, path, where=[{"column": column, "op": op, "value": value}] * 2)
-    told = [f"{column} {op}: the column is text and was compared as text"]
+    messages = [f"{column} {op}: the column is text and was compared as text"]
     found = [each for each in result["problems"] if "stay text" not in each]
-    assert found == (told if said else [])
+    assert found == (messages if reported else [])
 
 
 @pytest.mark.parametrize(
-    ("cells", "sort", "names", "said"),
+    ("cells", "sort", "names", "reported"),
     [
         (["9", "10", "b"], "n", ["10", "9", "b"], True),
         (["9", "10", "b"], "-n", ["b", "9", "10"], True),
@@ -138,19 +141,19 @@ def test_text_that_is_compared_with_a_number_is_said(
         (["9", "10", "11"], "n", ["9", "10", "11"], False),
     ],
 )
-def test_numbers_among_texts_that_are_sorted_as_text_are_said(
-    tmp_path: Path, cells: list[str], sort: str, names: list[str], said: bool
+def test_numbers_that_are_sorted_as_text_are_reported(
+    tmp_path: Path, cells: list[str], sort: str, names: list[str], reported: bool
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("\n".join(["n", *cells]) + "\n")
     found, result = filtered(tmp_path, path, sort=[sort])
     assert found == names
-    told = ["n: the column is text and was sorted as text"]
+    messages = ["n: the column is text and was sorted as text"]
     problems = [each for each in result["problems"] if "stay text" not in each]
-    assert problems == (told if said else [])
+    assert problems == (messages if reported else [])
 
 
-def test_order_columns_and_what_was_written(tmp_path: Path, people: Path) -> None:
+def test_sorting_columns_and_the_output_file(tmp_path: Path, people: Path) -> None:
     names, result = filtered(
         tmp_path, people, sort=["-age", "name"], distinct=True, columns=["name", "zip"], limit=3
     )
@@ -160,18 +163,19 @@ def test_order_columns_and_what_was_written(tmp_path: Path, people: Path) -> Non
     ).read_text() == "name,zip\nBob,10115\nAda,00420\nEve,\n"
     assert (result["rows"], result["rows_before"], result["columns"]) == (3, 5, ["name", "zip"])
     assert result["preview"][1] == {"name": "Ada", "zip": "00420"}
-    with pytest.raises(ValueError, match="there is no column 'size'"):
+    with pytest.raises(ValueError, match="column 'size' does not exist"):
         filtered(tmp_path, people, sort=["-size"])
 
 
 def test_a_summary_of_columns(tmp_path: Path, people: Path) -> None:
-    result = module.summarise(call_with(tmp_path, table=people))
-    of = {row["column"]: row for row in result["summary"]}
-    assert of["age"] == {
+    result = module.summarise(make_call(tmp_path, table=people))
+    by_column = {row["column"]: row for row in result["summary"]}
+    assert by_column["age"] == {
         "column": "age", "type": "Int64", "count": 4, "empty": 1, "distinct": 3, "least": "29",
         "largest": "41", "mean": 35.5, "median": 36.0, "deviation": pytest.approx(4.9328, abs=1e-3),
     }  # fmt: skip
-    assert (of["city"]["empty"], of["city"]["mean"], of["joined"]["largest"]) == (
+    city = by_column["city"]
+    assert (city["empty"], city["mean"], by_column["joined"]["largest"]) == (
         1,
         None,
         "2025-02-01",
@@ -185,7 +189,7 @@ def test_a_summary_of_columns(tmp_path: Path, people: Path) -> None:
 
 
 def test_a_summary_of_groups(tmp_path: Path, people: Path) -> None:
-    call = call_with(tmp_path, table=people)
+    call = make_call(tmp_path, table=people)
     result = module.summarise(
         call, group_by=["city"], measures=["mean", "max", "count"], format="xlsx"
     )
@@ -197,13 +201,15 @@ def test_a_summary_of_groups(tmp_path: Path, people: Path) -> None:
         "age_count": 2,
     }
     assert result["summary"][-1]["city"] is None
-    again = module.info(call_with(tmp_path, table=tmp_path / "outputs/summary" / result["file"]))
+    again = module.info(make_call(tmp_path, table=tmp_path / "outputs/summary" / result["file"]))
     assert again["rows"] == 4
-    with pytest.raises(ValueError, match="name: String has no mean"):
+    with pytest.raises(
+        ValueError, match="name: mean is not available for columns of type String; use min"
+    ):
         module.summarise(call, group_by=["city"], columns=["name"], measures=["mean"])
 
 
-def test_formats_there_and_back(tmp_path: Path) -> None:
+def test_values_are_kept_or_reported_in_each_format(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
             "text": ["=1+1", "https://example.com", "ü\n\t", None],
@@ -221,57 +227,57 @@ def test_formats_there_and_back(tmp_path: Path) -> None:
     )
     path = tmp_path / "all.parquet"
     frame.write_parquet(path)
-    call = call_with(tmp_path, tables=path)
-    (excel,) = finished(module.convert(call, format="xlsx"))[0]["tables"]
+    call = make_call(tmp_path, tables=path)
+    (excel,) = run_streaming(module.convert(call, format="xlsx"))[0]["tables"]
     assert excel["problems"] == [
-        "whole: written as text, for Excel keeps 15 digits of a number",
-        "x: written as empty, for Excel has no NaN and inf: row 3",
-        "at: written in UTC, for Excel knows no time zones",
+        "whole: written as text, because Excel keeps 15 digits of a number",
+        "x: written as empty cells, because Excel does not support NaN and infinity: row 3",
+        "at: written in UTC, because Excel does not support time zones",
         "columns are renamed: 9 from 'TEXT' to 'TEXT_2'",
     ]
-    back = module.info(call_with(tmp_path, table=tmp_path / "outputs/tables/all.xlsx"))
+    back = module.info(make_call(tmp_path, table=tmp_path / "outputs/tables/all.xlsx"))
     assert [each["name"] for each in back["columns"]] == [*frame.columns[:-1], "TEXT_2"]
     first = back["preview"][0]
     assert (first["text"], first["x"], first["day"][:10]) == ("=1+1", 0.1, "2025-01-31")
     assert (first["at"], first["list"], first["bytes"]) == ("2025-01-31T09:00:00", "[1, 2]", "AP8=")
-    (csv,) = finished(module.convert(call, format="tsv"))[0]["tables"]
+    (csv,) = run_streaming(module.convert(call, format="tsv"))[0]["tables"]
     text = (tmp_path / "outputs/tables" / csv["file"]).read_text("utf-8")
     assert "1152921504606846976" in text and '{""a"": ""ü""}' in text
 
 
-def test_formulas_are_named_and_escaped_where_it_is_wished(tmp_path: Path) -> None:
+def test_formulas_are_reported_or_escaped(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("n,t\n-1,=cmd()\n+5.2%,@SUM(A1)\n-,a=b\n")
-    call = call_with(tmp_path, tables=path)
-    (plain,) = finished(module.convert(call, format="csv"))[0]["tables"]
-    assert plain["problems"][0].startswith("2 cells begin as formulas do")
-    finished(module.convert(call, format="csv", escape_formulas=True))
+    call = make_call(tmp_path, tables=path)
+    (plain,) = run_streaming(module.convert(call, format="csv"))[0]["tables"]
+    assert plain["problems"][0].startswith("cells that begin like formulas: 2 (")
+    run_streaming(module.convert(call, format="csv", escape_formulas=True))
     assert (
         tmp_path / "outputs/tables/a.csv"
     ).read_text() == "n,t\n-1,'=cmd()\n+5.2%,'@SUM(A1)\n-,a=b\n"
 
 
-def test_what_does_not_fit_into_excel(tmp_path: Path) -> None:
+def test_limits_of_excel(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a\n" + "x" * 40_000 + "\n")
     with pytest.raises(ValueError, match="a: Excel cells have at most 32,767 characters"):
-        finished(module.convert(call_with(tmp_path, tables=path), format="xlsx"))
+        run_streaming(module.convert(make_call(tmp_path, tables=path), format="xlsx"))
     path.write_text("a,b\n")
-    (empty,) = finished(module.convert(call_with(tmp_path, tables=path), format="xlsx"))[0][
+    (empty,) = run_streaming(module.convert(make_call(tmp_path, tables=path), format="xlsx"))[0][
         "tables"
     ]
-    again = module.info(call_with(tmp_path, table=tmp_path / "outputs/tables" / empty["file"]))
+    again = module.info(make_call(tmp_path, table=tmp_path / "outputs/tables" / empty["file"]))
     assert [each["name"] for each in again["columns"]] == ["a", "b"]
 
 
 @pytest.mark.parametrize("kind", ["line", "bar", "scatter", "histogram"])
-def test_pictures(tmp_path: Path, kind: str) -> None:
+def test_plots(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "好 $x$.csv"
     path.write_text(
         "$cost_1^,b,day,name\n1,5,2025-01-01,$\n3,,2025-01-02,^_\n2,4,2025-01-04,好\n", "utf-8"
     )
     for x in ("", "day", "name", "b"):
-        call = call_with(tmp_path, table=path)
+        call = make_call(tmp_path, table=path)
         result = module.plot(call, kind=kind, x=x, title="\\frac{$}", width=500, height=300)
         with Image.open(tmp_path / "outputs/picture" / result["file"]) as picture:
             assert (picture.format, picture.size) == ("PNG", (500, 300))
@@ -279,33 +285,35 @@ def test_pictures(tmp_path: Path, kind: str) -> None:
         assert result["points"] == 3
 
 
-def test_a_picture_of_groups(tmp_path: Path, people: Path) -> None:
-    call = call_with(tmp_path, table=people)
+def test_a_plot_of_groups(tmp_path: Path, people: Path) -> None:
+    call = make_call(tmp_path, table=people)
     assert module.plot(call, kind="bar", x="city", y=["age"], combine="mean")["points"] == 4
     assert module.plot(call, kind="bar", x="city", combine="count")["points"] == 4
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "message"),
     [
         (
             {"y": ["name"]},
             "name: only numbers can be drawn, not String; the columns of numbers are: age",
         ),
-        ({"y": ["gone"]}, "there is no column 'gone'"),
-        ({"x": "age"}, "there is no column of numbers to draw"),
+        ({"y": ["gone"]}, "column 'gone' does not exist"),
+        ({"x": "age"}, "the table has no column of numbers to draw"),
     ],
 )
-def test_what_is_not_drawn(tmp_path: Path, people: Path, parameters: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        module.plot(call_with(tmp_path, table=people), **parameters)
+def test_unsuitable_columns_are_rejected(
+    tmp_path: Path, people: Path, parameters: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        module.plot(make_call(tmp_path, table=people), **parameters)
 
 
-def test_a_picture_of_too_much_is_one_of_a_part_and_says_so(tmp_path: Path) -> None:
+def test_omitted_rows_of_a_plot_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pl.DataFrame({"a": range(250_000)}).write_parquet(path)
-    call = call_with(tmp_path, table=path)
-    assert module.plot(call)["problems"] == ["one of 3 rows is drawn, for there are 250,000"]
+    call = make_call(tmp_path, table=path)
+    assert module.plot(call)["problems"] == ["only one in 3 of the 250,000 rows is drawn"]
     assert module.plot(call, kind="bar")["problems"] == [
         "only the first 300 of 250,000 bars are drawn"
     ]

@@ -1,4 +1,4 @@
-"""What all kinds of documents have in common: what one is, and text that can be passed on."""
+"""Types and text clean-up shared by the readers of all document formats."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass, field
 
 from beray.prefab import InputError
 
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-class Unreadable(InputError):
-    """The document cannot be read. The text is shown to the caller."""
+class DocumentError(InputError):
+    """The document cannot be read. The message is shown to the caller."""
 
 
-class Encrypted(Unreadable):
-    """It cannot be read without a password, or not with the one that was given."""
+class EncryptedDocumentError(DocumentError):
+    """The document is encrypted, and the password is missing or wrong."""
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How somebody wants the text."""
+class ExtractOptions:
+    """Options of the function ``extract``."""
 
     markdown: bool = False
+    """Keep headings, lists and tables as Markdown; otherwise return plain text."""
     layout: bool = False
     page_marks: bool = False
     keep_links: bool = False
@@ -34,41 +35,46 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a document's text, with whatever separates it from the part before."""
+class TextPart:
+    """Part of a document's text, including the separator from the previous part."""
 
     text: str
     page: int | None = None
-    """Counted from 1, where the document has pages."""
+    """Page number, counted from 1; None for formats without pages."""
     fraction: float = 1.0
-    """How much of the document is read with it, from 0 to 1."""
+    """Fraction of the document that has been read up to the end of this part, from 0 to 1."""
 
 
 @dataclass
 class Document:
-    """A document that is open. ``parts`` reads it; ``problems`` grows while it is read."""
+    """Open document.
+
+    Iterating over ``parts`` reads the text and adds to ``problems``.
+    """
 
     kind: str
-    parts: Iterator[Part]
+    """``pdf``, ``docx``, ``html`` or ``text``."""
+    parts: Iterator[TextPart]
     pages: int | None = None
     title: str | None = None
     author: str | None = None
     created: str | None = None
-    """ISO 8601."""
+    """Time of creation, ISO 8601."""
     problems: list[str] = field(default_factory=list)
 
 
 def clean(text: str) -> str:
-    """``text`` with nothing in it that is no text: it can be encoded, and is obeyed by nobody.
+    """Remove control characters and noncharacters, and normalize line ends to newlines.
 
-    Line ends become newlines; a form feed becomes one too.
+    Terminals would obey control characters. Surrogates, which cannot be encoded in UTF-8, are
+    replaced by U+FFFD. A form feed becomes a newline.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
-    return _SURROGATES.sub("\ufffd", _UNWANTED.sub("", text))
+    return _SURROGATES.sub("\ufffd", _CONTROL_CHARACTERS.sub("", text))
 
 
-def label(value: object) -> str | None:
-    """A title or a name out of a document: one line, or ``None`` where it is empty."""
+def metadata_line(value: object) -> str | None:
+    """Return a title or a name from a document's metadata in one line; None if it is empty."""
     if not isinstance(value, str):
         return None
     return " ".join(clean(value[:4000]).split())[:500] or None

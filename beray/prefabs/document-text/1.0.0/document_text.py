@@ -1,4 +1,4 @@
-"""Text of documents: ``extract`` and ``info``."""
+"""Functions of the prefab ``document-text``: ``extract`` and ``info``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from beray.prefab import Call, Progress, all_failed, library_cause
-from document import Document, Encrypted, Part, Unreadable, Wishes, clean
-from kinds import Kind, kind_of
+from document import (
+    Document,
+    DocumentError,
+    EncryptedDocumentError,
+    ExtractOptions,
+    TextPart,
+    clean,
+)
+from document_kind import DocumentKind, detect_kind
 
-_PIECE = 32_768
-"""Characters of one piece of content: small enough for whatever carries it."""
-_MOST_CHARACTERS = 50_000_000
-"""Of one document. What claims to have more is not text that somebody wrote."""
-_MOST_CONTENT_BYTES = 8 << 20
-"""Of all pieces of a call, as JSON: what a call may say has an end, and files have more room."""
-_LEAST_STEP = 0.005
-"""Of what is told as progress."""
-_MOST_PROBLEMS = 50
-_LONGEST_STEM = 120
+_PIECE_CHARACTERS = 32_768
+"""Maximum length of one yielded piece, well below the limits of the transports."""
+_MAX_CHARACTERS = 50_000_000
+"""Maximum number of characters extracted from one document."""
+_MAX_CONTENT_BYTES = 8 << 20
+"""Maximum size of all pieces of a call as JSON, in bytes. Files are not limited by it."""
+_MIN_PROGRESS_STEP = 0.005
+"""Minimum difference between the fractions of two progress reports within a document."""
+_MAX_PROBLEMS = 50
+_MAX_STEM_CHARACTERS = 120
 
 
 def extract(
@@ -36,16 +43,18 @@ def extract(
     keep_navigation: bool = False,
     in_pieces: bool = True,
 ) -> Generator[Progress | dict[str, Any], None, dict[str, Any]]:
-    """The text of each document, in a file and in pieces.
+    """Extract the text of each document into a file, and yield it in pieces.
+
+    ``prefab.toml`` documents the parameters and the result.
 
     Yields:
-        ``{"document", "page", "text"}`` for each piece: joined, those of one document are
-        what is in its file, unless there is too much of it (``complete_in_pieces``).
+        ``{"document", "page", "text"}`` for each piece. The pieces of a document joined are the
+        content of its file, unless ``complete_in_pieces`` is false in the result.
 
     Raises:
-        ValueError: there is no document, or none that could be read.
+        DocumentError: The call has no document, or no document could be read.
     """
-    wishes = Wishes(
+    options = ExtractOptions(
         markdown=format == "markdown",
         layout=layout,
         page_marks=page_marks,
@@ -55,128 +64,130 @@ def extract(
         password=password,
     )
     paths = _documents(call)
-    names = _output_names(paths, ".md" if wishes.markdown else ".txt")
+    names = _output_names(paths, ".md" if options.markdown else ".txt")
     results: list[dict[str, Any]] = []
-    left = _MOST_CONTENT_BYTES if in_pieces else 0
-    told = 0.0
+    remaining = _MAX_CONTENT_BYTES if in_pieces else 0
+    reported = 0.0
     for index, (path, name) in enumerate(zip(paths, names, strict=True)):
         yield Progress(index / len(paths), path.name)
         try:
-            document = _open(path, wishes)
-        except Unreadable as error:
-            results.append(_nothing_of(path, str(error)))
+            document = _open_document(path, options)
+        except DocumentError as error:
+            results.append(_failed_document(path, str(error)))
             continue
         characters = 0
-        told = max(told, index / len(paths))
+        reported = max(reported, index / len(paths))
         try:
-            for part, piece in _written(document, path, call.output("texts", name)):
+            for part, piece in _write_text(document, path, call.output("texts", name)):
                 characters += len(piece)
                 content = {"document": path.name, "page": part.page, "text": piece}
-                left -= len(json.dumps(content)) if piece else 0
-                if piece and left >= 0:
+                remaining -= len(json.dumps(content)) if piece else 0
+                if piece and remaining >= 0:
                     yield content
-                if (fraction := (index + part.fraction) / len(paths)) >= told + _LEAST_STEP:
-                    told = fraction
-                    yield Progress(fraction, _where(path, part, document))
-        except Unreadable as error:
-            results.append(_nothing_of(path, str(error)))
+                fraction = (index + part.fraction) / len(paths)
+                if fraction >= reported + _MIN_PROGRESS_STEP:
+                    reported = fraction
+                    yield Progress(fraction, _position(path, part, document))
+        except DocumentError as error:
+            results.append(_failed_document(path, str(error)))
             continue
         if characters == 0 and not document.problems:
             document.problems.append(f"{path.name} has no text")
         results.append(
             {"name": path.name, "kind": document.kind, "file": name, "characters": characters}
-            | _known(document)
+            | _metadata(document)
         )
     failed = [result for result in results if result["file"] is None]
     if len(failed) == len(results):
-        raise Unreadable(all_failed([result["problems"][0] for result in failed]))
+        raise DocumentError(all_failed([result["problems"][0] for result in failed]))
     return {
         "documents": results,
         "characters": sum(result["characters"] for result in results),
         "read": len(results) - len(failed),
         "failed": len(failed),
-        "complete_in_pieces": left >= 0,
+        "complete_in_pieces": remaining >= 0,
     }
 
 
 def info(call: Call, *, password: str = "") -> dict[str, Any]:
-    """What documents are, without their text.
+    """Describe documents without reading their text.
 
     Raises:
-        ValueError: there is no document.
+        DocumentError: The call has no document.
     """
     documents: list[dict[str, Any]] = []
     for path in _documents(call):
         try:
-            document = _open(path, Wishes(password=password))
-            known = {"kind": document.kind, "encrypted": False} | _known(document)
-        except Unreadable as error:
-            known = _nothing_of(path, str(error)) | {"encrypted": isinstance(error, Encrypted)}
-            del known["file"], known["characters"]
+            document = _open_document(path, ExtractOptions(password=password))
+            description = {"kind": document.kind, "encrypted": False} | _metadata(document)
+        except DocumentError as error:
+            description = _failed_document(path, str(error))
+            description["encrypted"] = isinstance(error, EncryptedDocumentError)
+            del description["file"], description["characters"]
         size = path.stat().st_size if path.is_file() else 0
-        documents.append({"name": path.name, "bytes": size} | known)
+        documents.append({"name": path.name, "bytes": size} | description)
     return {"documents": documents}
 
 
 def _documents(call: Call) -> list[Path]:
     paths = list(call.files.get("documents", ()))
     if not paths:
-        raise Unreadable("documents: at least one file is needed")
+        raise DocumentError("documents: at least one file is required")
     return paths
 
 
-def _open(path: Path, wishes: Wishes) -> Document:
-    """Open a document.
+def _open_document(path: Path, options: ExtractOptions) -> Document:
+    """Open a document, and convert exceptions of libraries.
 
     Raises:
-        Unreadable: With the reason.
+        DocumentError: The document cannot be read.
     """
     try:
-        return _opened(path, wishes)
-    except Unreadable:
+        return _open_by_kind(path, options)
+    except DocumentError:
         raise
     except Exception as error:
         cause = library_cause(error, __file__)
         if cause is None:
             raise
-        raise Unreadable(f"{path.name} cannot be read: {cause}") from None
+        raise DocumentError(f"{path.name} cannot be read: {cause}") from None
 
 
-def _opened(path: Path, wishes: Wishes) -> Document:
-    kind = kind_of(path)
-    # One library for each kind, and only that of this kind is imported.
-    if kind is Kind.PDF:
+def _open_by_kind(path: Path, options: ExtractOptions) -> Document:
+    kind = detect_kind(path)
+    # Only the library for this format is imported.
+    if kind is DocumentKind.PDF:
         from pdf_text import open_pdf
 
-        return open_pdf(path, wishes)
-    if kind is Kind.DOCX:
+        return open_pdf(path, options)
+    if kind is DocumentKind.DOCX:
         from docx_text import open_docx
 
-        return open_docx(path, wishes)
-    from plain_text import decoded
+        return open_docx(path, options)
+    from text_decoding import decode_text
 
-    text, problems = decoded(path, of_html=kind is Kind.HTML)
+    text, problems = decode_text(path, is_html=kind is DocumentKind.HTML)
     if not text:
         problems.append(f"{path.name} is empty")
-    if kind is Kind.HTML:
+    if kind is DocumentKind.HTML:
         from html_text import open_html
 
-        return open_html(text, wishes, problems)
-    return Document("text", iter([Part(clean(text))]), problems=problems)
+        return open_html(text, options, problems)
+    return Document("text", iter([TextPart(clean(text))]), problems=problems)
 
 
-def _written(document: Document, path: Path, target: Path) -> Iterator[tuple[Part, str]]:
+def _write_text(document: Document, path: Path, target: Path) -> Iterator[tuple[TextPart, str]]:
     """Write the text to a file, and yield it in pieces, each with its part.
 
-    A part without text has one empty piece.
+    A part without text yields one empty piece.
 
     Raises:
-        Unreadable: The document is damaged, and nothing was read of it.
+        DocumentError: The document is damaged, and no text could be read.
     """
     characters = 0
     try:
         with target.open("w", encoding="utf-8", newline="\n") as file:
-            for part in _bounded(document):
+            for part in _limited_parts(document):
                 for piece in _pieces(part.text):
                     file.write(piece)
                     characters += len(piece)
@@ -187,43 +198,47 @@ def _written(document: Document, path: Path, target: Path) -> Iterator[tuple[Par
             raise
         if characters == 0:
             target.unlink()
-            raise Unreadable(f"{path.name} is damaged: {cause}") from None
-        document.problems.append(f"it is damaged after {characters:,} characters: {cause}")
+            raise DocumentError(f"{path.name} is damaged: {cause}") from None
+        document.problems.append(
+            f"the document is damaged after {characters:,} characters: {cause}"
+        )
 
 
-def _bounded(document: Document) -> Iterator[Part]:
-    left = _MOST_CHARACTERS
+def _limited_parts(document: Document) -> Iterator[TextPart]:
+    remaining = _MAX_CHARACTERS
     for part in document.parts:
-        if len(part.text) > left:
-            document.problems.append(f"only its first {_MOST_CHARACTERS:,} characters were taken")
-            yield Part(part.text[:left], part.page)
+        if len(part.text) > remaining:
+            document.problems.append(
+                f"only the first {_MAX_CHARACTERS:,} characters were extracted"
+            )
+            yield TextPart(part.text[:remaining], part.page)
             return
-        left -= len(part.text)
+        remaining -= len(part.text)
         yield part
 
 
 def _pieces(text: str) -> Iterator[str]:
-    for start in range(0, len(text) or 1, _PIECE):
-        yield text[start : start + _PIECE]
+    for start in range(0, len(text) or 1, _PIECE_CHARACTERS):
+        yield text[start : start + _PIECE_CHARACTERS]
 
 
-def _where(path: Path, part: Part, document: Document) -> str:
+def _position(path: Path, part: TextPart, document: Document) -> str:
     if part.page is None:
         return path.name
     return f"{path.name}, page {part.page} of {document.pages}"
 
 
-def _known(document: Document) -> dict[str, Any]:
+def _metadata(document: Document) -> dict[str, Any]:
     return {
         "pages": document.pages,
         "title": document.title,
         "author": document.author,
         "created": document.created,
-        "problems": document.problems[:_MOST_PROBLEMS],
+        "problems": document.problems[:_MAX_PROBLEMS],
     }
 
 
-def _nothing_of(path: Path, problem: str) -> dict[str, Any]:
+def _failed_document(path: Path, problem: str) -> dict[str, Any]:
     return {
         "name": path.name,
         "kind": None,
@@ -238,17 +253,17 @@ def _nothing_of(path: Path, problem: str) -> dict[str, Any]:
 
 
 def _output_names(paths: list[Path], suffix: str) -> list[str]:
-    """A name for each output, told apart also where case makes no difference."""
-    taken: set[str] = set()
+    """Return an output name for each path, unique also on case-insensitive file systems."""
+    used: set[str] = set()
     names = []
     for path in paths:
-        stem = clean(path.stem)[:_LONGEST_STEM].strip() or "document"
+        stem = clean(path.stem)[:_MAX_STEM_CHARACTERS].strip() or "document"
         name = next(
             name
             for number in count(1)
             if (name := f"{stem}{f'-{number}' if number > 1 else ''}{suffix}").casefold()
-            not in taken
+            not in used
         )
-        taken.add(name.casefold())
+        used.add(name.casefold())
         names.append(name)
     return names

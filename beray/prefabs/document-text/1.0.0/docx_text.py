@@ -1,8 +1,8 @@
-"""Word documents (DOCX, ISO/IEC 29500), opened by python-docx.
+"""Reader for Word documents (DOCX, ISO/IEC 29500), based on python-docx.
 
-Its paragraphs leave out what stands in content controls, tracked insertions, text boxes and
-footnotes, so the elements themselves are walked here. Of a tracked change, the new text is
-read. Headers, footers and comments are not read.
+The paragraphs of python-docx omit text in content controls, tracked insertions, text boxes and
+footnotes. This module therefore walks the XML elements. Of a tracked change, the new text is
+extracted. Headers, footers and comments are ignored.
 """
 
 from __future__ import annotations
@@ -15,74 +15,81 @@ import docx
 from docx.document import Document as Word
 from docx.opc.constants import RELATIONSHIP_TYPE as RELATION
 from docx.opc.coreprops import CoreProperties
-from docx.opc.part import Part as Piece
+from docx.opc.part import Part as PackagePart
 from docx.oxml.ns import qn
 from docx.oxml.parser import parse_xml
 from lxml import etree
 
 from beray.prefab import library_cause
-from document import Document, Part, Unreadable, Wishes, clean, label
+from document import Document, DocumentError, ExtractOptions, TextPart, clean, metadata_line
 
-_MOST_BYTES = 512 << 20
-_MOST_TEXT_BYTES = 100 << 20
-"""A tree of elements takes ten times what it was made of."""
-_MOST_MEMBERS = 20_000
-_DEEPEST = 40
+_MAX_BYTES = 512 << 20
+_MAX_XML_BYTES = 100 << 20
+"""Maximum size of all XML files, unpacked. The parsed tree needs about ten times as much."""
+_MAX_ENTRIES = 20_000
+_MAX_DEPTH = 40
 _CONTAINERS = {
     qn(f"w:{name}")
     for name in ("sdt", "sdtContent", "ins", "moveTo", "smartTag", "customXml", "body")
 }
 _PARAGRAPH, _TABLE, _ROW, _CELL = qn("w:p"), qn("w:tbl"), qn("w:tr"), qn("w:tc")
 _LINK = qn("w:hyperlink")
-_LEFT_OUT = {qn("w:pPr"), qn("w:rPr"), qn("w:moveFrom"), qn("w:del"), qn("w:sdtPr")}
-_LEFT_OUT.add("{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback")
-_SAID = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
-_TEXTS = {qn("w:t"), qn("m:t")}
+_SKIPPED = {qn("w:pPr"), qn("w:rPr"), qn("w:moveFrom"), qn("w:del"), qn("w:sdtPr")}
+_SKIPPED.add("{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback")
+_CHARACTERS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
+_TEXT_ELEMENTS = {qn("w:t"), qn("m:t")}
 _NOTES = {
     qn("w:footnoteReference"): "",
     qn("w:endnoteReference"): "e",
 }
 
 
-def open_docx(path: Path, wishes: Wishes) -> Document:
-    """A Word document.
+def open_docx(path: Path, options: ExtractOptions) -> Document:
+    """Open a Word document.
 
     Raises:
-        Unreadable: it is damaged, too large when it is unpacked, or no Word document.
+        DocumentError: The file is damaged, expands to more than the limits, or is not a Word
+            document.
     """
     _check_size(path)
     try:
         word = docx.Document(str(path))
-        reading = _Reading(word, wishes)
-    except Exception as error:  # noqa: BLE001 - of a damaged document, python-docx raises anything
+        reader = _DocxReader(word, options)
+    except Exception as error:  # noqa: BLE001 - python-docx raises arbitrary exceptions for damaged files
         cause = library_cause(error, __file__) or f"unexpected content ({type(error).__name__})"
-        raise Unreadable(f"{path.name} is damaged, or not a Word document: {cause}") from None
-    document = Document("docx", iter(()), problems=reading.problems)
+        raise DocumentError(f"{path.name} is damaged, or not a Word document: {cause}") from None
+    document = Document("docx", iter(()), problems=reader.problems)
     properties = _properties(word)
     if properties is not None:
-        document.title = label(properties.title)
-        document.author = label(properties.author)
+        document.title = metadata_line(properties.title)
+        document.author = metadata_line(properties.author)
         created = properties.created
         document.created = created.isoformat() if created is not None else None
-    document.parts = reading.parts()
+    document.parts = reader.parts()
     return document
 
 
 def _check_size(path: Path) -> None:
-    """Refuse what unpacks to too much. ``zipfile`` holds members to the size they say."""
+    """Raise DocumentError if the archive expands to more than the limits.
+
+    The declared sizes can be trusted: ``zipfile`` does not read more than these.
+    """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    texts = sum(each.file_size for each in members if each.filename.endswith((".xml", ".rels")))
-    if texts > _MOST_TEXT_BYTES:
-        said = f"{path.name} unpacks to {texts:,} bytes of text"
-        raise Unreadable(f"{said}; {_MOST_TEXT_BYTES:,} are read")
+    xml_size = sum(each.file_size for each in members if each.filename.endswith((".xml", ".rels")))
+    if xml_size > _MAX_XML_BYTES:
+        reason = f"expands to {xml_size:,} bytes of XML; the limit is {_MAX_XML_BYTES:,}"
+        raise DocumentError(f"{path.name} {reason}")
     size = sum(each.file_size for each in members)
-    if size > _MOST_BYTES or len(members) > _MOST_MEMBERS:
-        raise Unreadable(f"{path.name} unpacks to {size:,} bytes; {_MOST_BYTES:,} are read")
+    if size > _MAX_BYTES:
+        raise DocumentError(f"{path.name} expands to {size:,} bytes; the limit is {_MAX_BYTES:,}")
+    if len(members) > _MAX_ENTRIES:
+        reason = f"contains {len(members):,} files; the limit is {_MAX_ENTRIES:,}"
+        raise DocumentError(f"{path.name} {reason}")
 
 
 def _properties(word: Word) -> CoreProperties | None:
-    """Those it has; python-docx would make up others where there are none."""
+    """Return the core properties; None if missing, for which python-docx returns defaults."""
     relations = word.part.package.rels if word.part.package is not None else {}
     if all(each.reltype != RELATION.CORE_PROPERTIES for each in relations.values()):
         return None
@@ -90,17 +97,17 @@ def _properties(word: Word) -> CoreProperties | None:
     return properties
 
 
-class _Reading:
-    """One pass through a document."""
+class _DocxReader:
+    """Extractor of the text of one document."""
 
-    def __init__(self, word: Word, wishes: Wishes) -> None:
+    def __init__(self, word: Word, options: ExtractOptions) -> None:
         self.problems: list[str] = []
         self._body: etree._Element = word.element.body
-        self._wishes = wishes
+        self._options = options
         self._headings = {
             style.style_id: level
             for style in word.styles
-            if (level := _level((style.name or "").lower())) is not None
+            if (level := _heading_level((style.name or "").lower())) is not None
         }
         self._links = {
             key: relation.target_ref
@@ -108,31 +115,31 @@ class _Reading:
             if relation.is_external and relation.reltype == RELATION.HYPERLINK
         }
         self._notes = [
-            (prefix, piece)
+            (prefix, part)
             for kind, prefix in ((RELATION.FOOTNOTES, ""), (RELATION.ENDNOTES, "e"))
-            if (piece := _related(word, kind)) is not None
+            if (part := _related_part(word, kind)) is not None
         ]
 
-    def parts(self) -> Iterator[Part]:
-        """Some paragraphs at a time, then the notes."""
-        top = max(len(self._body), 1)
-        before = ""
+    def parts(self) -> Iterator[TextPart]:
+        """Yield the text of each element of the body, then the notes."""
+        count = max(len(self._body), 1)
+        separator = ""
         for index, element in enumerate(self._body, 1):
             blocks = list(self._blocks([element], 0))
             if blocks:
-                yield Part(before + "".join(blocks), fraction=index / (top + 1))
-                before = "\n"
-        notes = [note for prefix, piece in self._notes for note in self._said_by(prefix, piece)]
+                yield TextPart(separator + "".join(blocks), fraction=index / (count + 1))
+                separator = "\n"
+        notes = [note for prefix, part in self._notes for note in self._note_lines(prefix, part)]
         if notes:
-            yield Part(before + "\n".join(notes) + "\n")
+            yield TextPart(separator + "\n".join(notes) + "\n")
 
     def _blocks(
         self, elements: Iterator[etree._Element] | list[etree._Element], depth: int
     ) -> Iterator[str]:
-        """The text of paragraphs and tables, each with its line end."""
+        """Yield the text of each paragraph and table, with a newline at its end."""
         for element in elements:
-            if depth > _DEEPEST:
-                self._problem(f"what is nested deeper than {_DEEPEST} levels was left out")
+            if depth > _MAX_DEPTH:
+                self._problem(f"content nested deeper than {_MAX_DEPTH} levels was skipped")
                 return
             if element.tag == _PARAGRAPH:
                 if text := self._paragraph(element):
@@ -150,7 +157,7 @@ class _Reading:
         style = element.find(f"{qn('w:pPr')}/{qn('w:pStyle')}")
         level = self._headings.get(style.get(qn("w:val"), "")) if style is not None else None
         if level is not None:
-            return "#" * level + " " + " ".join(text.split()) if self._wishes.markdown else text
+            return "#" * level + " " + " ".join(text.split()) if self._options.markdown else text
         numbering = element.find(f"{qn('w:pPr')}/{qn('w:numPr')}")
         named_list = style is not None and style.get(qn("w:val"), "").lower().startswith("list")
         if numbering is None and not named_list:
@@ -160,37 +167,37 @@ class _Reading:
         return "  " * (int(indent) if indent in set("12345678") else 0) + "- " + text
 
     def _text(self, element: etree._Element) -> str:
-        """What runs say, through whatever they stand in. It does not recurse."""
-        said: list[str] = []
+        """Return the text of all runs below an element, without recursion."""
+        text: list[str] = []
         links: list[tuple[etree._Element, str, int]] = []
         walk = etree.iterwalk(element, events=("start", "end"))
         for event, each in walk:
             if event == "end":
                 if links and links[-1][0] is each:
-                    _, where, start = links.pop()
-                    said[start:] = [self._link("".join(said[start:]), where)]
-            elif each.tag in _LEFT_OUT:
+                    _, target, start = links.pop()
+                    text[start:] = [self._link("".join(text[start:]), target)]
+            elif each.tag in _SKIPPED:
                 walk.skip_subtree()
-            elif each.tag in _TEXTS:
-                said.append(each.text or "")
-            elif each.tag in _SAID:
-                said.append(_SAID[each.tag])
+            elif each.tag in _TEXT_ELEMENTS:
+                text.append(each.text or "")
+            elif each.tag in _CHARACTERS:
+                text.append(_CHARACTERS[each.tag])
             elif each.tag in _NOTES:
-                said.append(f"[^{_NOTES[each.tag]}{each.get(qn('w:id'), '')}]")
+                text.append(f"[^{_NOTES[each.tag]}{each.get(qn('w:id'), '')}]")
             elif each.tag == _PARAGRAPH and each is not element:
-                said.append("\n")  # of a text box
-            elif (target := self._target(each)) is not None:
-                links.append((each, target, len(said)))
-        return clean("".join(said)).strip("\n").rstrip()
+                text.append("\n")  # a paragraph of a text box
+            elif (link_target := self._target(each)) is not None:
+                links.append((each, link_target, len(text)))
+        return clean("".join(text)).strip("\n").rstrip()
 
     def _target(self, element: etree._Element) -> str | None:
-        if element.tag != _LINK or not self._wishes.keep_links:
+        if element.tag != _LINK or not self._options.keep_links:
             return None
         return self._links.get(element.get(qn("r:id"), ""))
 
     def _link(self, text: str, target: str) -> str:
         target = clean(target).replace("\n", "").replace(" ", "%20")
-        return f"[{text}]({target})" if self._wishes.markdown else f"{text} ({target})"
+        return f"[{text}]({target})" if self._options.markdown else f"{text} ({target})"
 
     def _table(self, table: etree._Element, depth: int) -> str:
         rows = []
@@ -199,11 +206,11 @@ class _Reading:
             for cell in _children(row, _CELL):
                 text = "".join(self._blocks(list(cell), depth + 1))
                 cells.append(" ".join(text.split()))
-                cells.extend([""] * (_span(cell) - 1))
+                cells.extend([""] * (_column_span(cell) - 1))
             rows.append(cells)
         if not any(any(row) for row in rows):
             return ""
-        if not self._wishes.markdown:
+        if not self._options.markdown:
             return "\n".join("\t".join(row).rstrip() for row in rows)
         width = max(map(len, rows))
         lines = [
@@ -214,48 +221,48 @@ class _Reading:
         ]
         return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
 
-    def _said_by(self, prefix: str, piece: Piece) -> Iterator[str]:
+    def _note_lines(self, prefix: str, part: PackagePart) -> Iterator[str]:
         try:
-            root: etree._Element = parse_xml(piece.blob)
+            root: etree._Element = parse_xml(part.blob)
         except etree.XMLSyntaxError:
-            self._problem("its notes are damaged")
+            self._problem("the footnotes or endnotes are damaged and were skipped")
             return
         for note in root:
-            if note.get(qn("w:type")) is None:  # the others are lines that separate
+            if note.get(qn("w:type")) is None:  # separators have a type
                 text = "".join(self._blocks(list(note), 0))
                 if text.strip():
                     yield f"[^{prefix}{note.get(qn('w:id'), '')}]: " + " ".join(text.split())
 
-    def _problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems.append(text)
+    def _problem(self, message: str) -> None:
+        if message not in self.problems:
+            self.problems.append(message)
 
 
 def _children(element: etree._Element, tag: str) -> Iterator[etree._Element]:
-    """Rows and cells, also those in content controls and tracked insertions."""
-    waiting = [(each, 0) for each in reversed(element)]
-    while waiting:
-        each, depth = waiting.pop()
+    """Yield rows or cells, including those in content controls and tracked insertions."""
+    stack = [(each, 0) for each in reversed(element)]
+    while stack:
+        each, depth = stack.pop()
         if each.tag == tag:
             yield each
-        elif each.tag in _CONTAINERS and depth < _DEEPEST:
-            waiting.extend((inner, depth + 1) for inner in reversed(each))
+        elif each.tag in _CONTAINERS and depth < _MAX_DEPTH:
+            stack.extend((inner, depth + 1) for inner in reversed(each))
 
 
-def _span(cell: etree._Element) -> int:
+def _column_span(cell: etree._Element) -> int:
     found = cell.find(f"{qn('w:tcPr')}/{qn('w:gridSpan')}")
     value = found.get(qn("w:val"), "1") if found is not None else "1"
     return int(value) if value.isdecimal() and 1 <= int(value[:3]) <= 63 else 1
 
 
-def _level(style: str) -> int | None:
+def _heading_level(style: str) -> int | None:
     if style == "title":
         return 1
     number = style.removeprefix("heading ")
     return min(int(number), 6) if number != style and number in set("123456789") else None
 
 
-def _related(word: Word, kind: str) -> Piece | None:
+def _related_part(word: Word, kind: str) -> PackagePart | None:
     return next(
         (
             relation.target_part

@@ -1,4 +1,4 @@
-"""Lines of text out of the tags of a page: paragraphs, headings, lists, tables."""
+"""Conversion of HTML tags to lines of text: paragraphs, headings, lists and tables."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PARAGRAPHS = (
 )
 _LINES = {"li", "dt", "dd", "tr", "caption"}
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
-_DEEPEST_LIST = 8
+_MAX_LIST_DEPTH = 8
 
 
 class Blocks:
-    """Collects text; whitespace is folded as a browser does it.
+    """Collector of the text of a page. Whitespace is collapsed as in a browser.
 
-    A table becomes a line for each row, its cells apart by tabs, or a Markdown table. One that
-    stands in a table is taken for layout: its cells become lines.
+    A table becomes one line for each row with tab-separated cells, or a Markdown table. A table
+    within a table is treated as layout: its cells become lines.
     """
 
     def __init__(self, *, markdown: bool) -> None:
@@ -28,31 +28,31 @@ class Blocks:
         self._out: list[str] = []
         self._line: list[str] = []
         self._empty = True
-        """Nothing but whitespace is in the line."""
+        """True while the current line contains only whitespace."""
         self._breaks = 0
-        """Line ends that come before the next text."""
+        """Number of newlines to write before the next text."""
         self._prefix = ""
         self._lists: list[int | None] = []
-        """Of each list that is open: the number of its last item, or none."""
+        """Number of the last item of each open list; None for a bulleted list."""
         self._verbatim = 0
         self._tables = 0
         self._cells: list[list[str]] = []
         self._rows = 0
 
     def text(self) -> str:
-        """All of it, with a line end."""
+        """Return the whole text with a newline at its end; an empty page returns ``""``."""
         self._end_line(1)
         text = "".join(self._out).strip("\n")
         return text + "\n" if text else ""
 
-    def say(self, text: str) -> None:
-        """Text that stands in the page."""
+    def add_text(self, text: str) -> None:
+        """Add text to the current line."""
         if text:
             self._line.append(text)
             self._empty = self._empty and not text.strip()
 
     def start(self, tag: str) -> None:
-        """A tag begins."""
+        """Handle the start of an element."""
         if tag == "br":
             if self._verbatim:
                 self._line.append("\n")
@@ -86,11 +86,11 @@ class Blocks:
         elif tag in _HEADINGS and self._markdown:
             self._prefix = _HEADINGS[tag]
         elif tag == "hr" and self._markdown and not self._in_cell():
-            self.say("---")
+            self.add_text("---")
             self._end_line(2)
 
     def end(self, tag: str) -> None:
-        """A tag ends."""
+        """Handle the end of an element."""
         if tag in ("td", "th") and self._tables == 1:
             self._end_line(1)
             return
@@ -122,7 +122,7 @@ class Blocks:
     def _bullet(self) -> str:
         if not self._lists:
             return "- "
-        indent = "  " * min(len(self._lists) - 1, _DEEPEST_LIST)
+        indent = "  " * min(len(self._lists) - 1, _MAX_LIST_DEPTH)
         number = self._lists[-1]
         if number is None:
             return f"{indent}- "
@@ -135,7 +135,7 @@ class Blocks:
             self._breaks = 1
 
     def _end_line(self, breaks: int) -> None:
-        """What was said becomes a line, or a part of the cell that is open."""
+        """Write the collected text as a line, or add it to the open table cell."""
         if not self._empty:
             text = "".join(self._line)
             if not self._verbatim or self._in_cell():
@@ -166,6 +166,6 @@ class Blocks:
         self._rows += 1
         self._breaks = 1
 
-    def _write(self, line: str, least: int) -> None:
-        self._out.append("\n" * max(self._breaks, least) + line)
+    def _write(self, line: str, min_breaks: int) -> None:
+        self._out.append("\n" * max(self._breaks, min_breaks) + line)
         self._breaks = 0

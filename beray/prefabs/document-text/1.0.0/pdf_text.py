@@ -1,4 +1,4 @@
-"""PDFs, by pypdf."""
+"""Reader for PDF files, based on pypdf."""
 
 from __future__ import annotations
 
@@ -13,64 +13,79 @@ from pypdf import DocumentInformation, PageObject, PasswordType, PdfReader
 from pypdf.generic import DictionaryObject
 
 from beray.prefab import library_cause
-from document import Document, Encrypted, Part, Unreadable, Wishes, clean, label
-from pdf_evidence import HEADER, HEADER_BYTES
+from document import (
+    Document,
+    DocumentError,
+    EncryptedDocumentError,
+    ExtractOptions,
+    TextPart,
+    clean,
+    metadata_line,
+)
+from pdf_detection import HEADER, HEADER_BYTES
 
 _RANGE = re.compile(r"(\d{1,7})?\s*(?:(-)\s*(\d{1,7})?)?")
-_MOST_PAGES = 100_000
-_MOST_NAMED = 20
+_MAX_PAGES = 100_000
+_MAX_LISTED_PAGES = 20
 
-# What it finds wrong is told in a document's problems; its log would say it once more.
+# The problems of a document contain the errors; the log of pypdf would repeat them.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 
-def open_pdf(path: Path, wishes: Wishes) -> Document:
-    """A PDF, decrypted.
+def open_pdf(path: Path, options: ExtractOptions) -> Document:
+    """Open a PDF, and decrypt it if necessary.
 
     Raises:
-        Unreadable: it is damaged, or lacks all of the pages that are wished for.
-        Encrypted: the password is missing, or wrong.
+        DocumentError: The file is damaged, or does not have any of the selected pages.
+        EncryptedDocumentError: The password is missing or wrong.
     """
     try:
-        reader, pages = _read(path, path, wishes.password)
-    except Unreadable:
+        reader, pages = _read(path, path, options.password)
+    except DocumentError:
         raise
-    except Exception as error:  # noqa: BLE001 - of a damaged PDF, pypdf raises anything
-        found = _from_header(path, wishes.password)
-        if found is None:
-            raise Unreadable(f"{path.name} is damaged: {_said(error)}") from None
-        reader, pages = found
+    except Exception as error:  # noqa: BLE001 - pypdf raises arbitrary exceptions for damaged files
+        retried = _read_from_header(path, options.password)
+        if retried is None:
+            raise DocumentError(f"{path.name} is damaged: {_cause(error)}") from None
+        reader, pages = retried
     if pages == 0:
-        raise Unreadable(f"{path.name} has no pages")
-    if pages > _MOST_PAGES:
-        raise Unreadable(f"{path.name} claims to have {pages:,} pages; {_MOST_PAGES:,} are read")
-    chosen = chosen_pages(wishes.pages, pages)
-    if not chosen:
-        raise Unreadable(f"none of the {pages} pages of {path.name} is among {wishes.pages}")
+        raise DocumentError(f"{path.name} has no pages")
+    if pages > _MAX_PAGES:
+        raise DocumentError(f"{path.name} has {pages:,} pages; the limit is {_MAX_PAGES:,}")
+    selected = selected_pages(options.pages, pages)
+    if not selected:
+        reason = f"selects no page of {path.name}, whose last page is {pages:,}"
+        raise DocumentError(f"pages: {options.pages!r} {reason}")
     document = Document("pdf", iter(()), pages=pages)
-    with suppress(Exception):  # a title is an extra; a PDF without a sound one is no problem
+    with suppress(Exception):  # invalid metadata does not make the text unreadable
         _describe(document, reader.metadata)
-    document.parts = _parts(reader, chosen, wishes, document.problems)
+    document.parts = _parts(reader, selected, options, document.problems)
     return document
 
 
-def chosen_pages(wish: str, pages: int) -> list[int]:
-    """The pages that ``wish`` names and that there are, each once, in their order.
+def selected_pages(ranges: str, pages: int) -> list[int]:
+    """Return the existing pages that ``ranges`` selects, in ascending order.
+
+    Args:
+        ranges: Pages such as ``1-3,7,10-``; empty for all.
+        pages: Number of pages of the document.
 
     Raises:
-        Unreadable: ``wish`` is not of the form ``1-3,7,10-``.
+        DocumentError: ``ranges`` does not have this form.
     """
-    if not wish.strip():
+    if not ranges.strip():
         return list(range(1, pages + 1))
-    chosen: set[int] = set()
-    for part in wish.split(","):
+    selected: set[int] = set()
+    for part in ranges.split(","):
         found = _RANGE.fullmatch(part.strip())
         if found is None or not (found[1] or found[3]):
-            raise Unreadable(f"pages: {part.strip()!r} is neither a page nor a range such as 2-5")
+            raise DocumentError(
+                f"pages: {part.strip()!r} is neither a page nor a range such as 2-5"
+            )
         first = int(found[1] or 1)
         last = int(found[3] or pages) if found[2] else first
-        chosen.update(range(max(first, 1), min(last, pages) + 1))
-    return sorted(chosen)
+        selected.update(range(max(first, 1), min(last, pages) + 1))
+    return sorted(selected)
 
 
 def _read(path: Path, source: Path | io.BytesIO, password: str) -> tuple[PdfReader, int]:
@@ -80,15 +95,18 @@ def _read(path: Path, source: Path | io.BytesIO, password: str) -> tuple[PdfRead
     return reader, len(reader.pages)
 
 
-def _from_header(path: Path, password: str) -> tuple[PdfReader, int] | None:
-    """Read a PDF from its header on: places in it may count from there."""
+def _read_from_header(path: Path, password: str) -> tuple[PdfReader, int] | None:
+    """Read a PDF without the bytes before its header: its offsets may be relative to the header.
+
+    Return None if the file begins with the header, or cannot be read this way either.
+    """
     data = path.read_bytes()
-    at = data.find(HEADER, 0, HEADER_BYTES + len(HEADER))
-    if at <= 0:
+    start = data.find(HEADER, 0, HEADER_BYTES + len(HEADER))
+    if start <= 0:
         return None
     try:
-        return _read(path, io.BytesIO(data[at:]), password)
-    except Unreadable:
+        return _read(path, io.BytesIO(data[start:]), password)
+    except DocumentError:
         raise
     except Exception:  # noqa: BLE001 - the error of the first attempt is reported
         return None
@@ -98,53 +116,55 @@ def _decrypt(reader: PdfReader, path: Path, password: str) -> None:
     if reader.decrypt("") is not PasswordType.NOT_DECRYPTED:
         return
     if not password:
-        raise Encrypted(f"{path.name} is encrypted; pass its password as the parameter password")
+        raise EncryptedDocumentError(
+            f"{path.name} is encrypted; pass its password in the parameter password"
+        )
     if reader.decrypt(password) is PasswordType.NOT_DECRYPTED:
-        raise Encrypted(f"{path.name} is encrypted, and the password does not open it")
+        raise EncryptedDocumentError(f"{path.name} is encrypted, and the password is wrong")
 
 
 def _describe(document: Document, metadata: DocumentInformation | None) -> None:
     if metadata is None:
         return
-    document.title = label(metadata.title)
-    document.author = label(metadata.author)
+    document.title = metadata_line(metadata.title)
+    document.author = metadata_line(metadata.author)
     created = metadata.creation_date
     document.created = created.isoformat() if created is not None else None
 
 
 def _parts(
-    reader: PdfReader, chosen: Sequence[int], wishes: Wishes, problems: list[str]
-) -> Iterator[Part]:
+    reader: PdfReader, selected: Sequence[int], options: ExtractOptions, problems: list[str]
+) -> Iterator[TextPart]:
     empty: list[int] = []
-    pictures = False
-    said = False
-    for done, number in enumerate(chosen, 1):
-        fraction = done / len(chosen)
+    any_images = False
+    separator = ""
+    for done, number in enumerate(selected, 1):
+        fraction = done / len(selected)
         text = ""
         try:
             page = reader.pages[number - 1]
-            text = _text_of(page, wishes)
+            text = _page_text(page, options)
             if not text:
-                page.get_contents()  # raises what the search for text keeps to itself
+                page.get_contents()  # raises errors that extract_text hides
                 empty.append(number)
-                pictures = pictures or _has_pictures(page)
-        except Exception as error:  # noqa: BLE001 - of a damaged page, pypdf raises anything
-            problems.append(f"page {number} cannot be read: {_said(error)}")
+                any_images = any_images or _has_images(page)
+        except Exception as error:  # noqa: BLE001 - as above, for damaged pages
+            problems.append(f"page {number} cannot be read: {_cause(error)}")
         if not text:
-            yield Part("", number, fraction)
+            yield TextPart("", number, fraction)
             continue
-        mark = f"[page {number}]\n\n" if wishes.page_marks else ""
-        yield Part(("\n" if said else "") + mark + text + "\n", number, fraction)
-        said = True
+        mark = f"[page {number}]\n\n" if options.page_marks else ""
+        yield TextPart(separator + mark + text + "\n", number, fraction)
+        separator = "\n"
     if empty:
-        problems.append(_about_empty(empty, len(chosen), pictures))
+        problems.append(_empty_pages_message(empty, len(selected), any_images))
 
 
-def _text_of(page: PageObject, wishes: Wishes) -> str:
-    text = clean(page.extract_text(extraction_mode="layout" if wishes.layout else "plain"))
+def _page_text(page: PageObject, options: ExtractOptions) -> str:
+    text = clean(page.extract_text(extraction_mode="layout" if options.layout else "plain"))
     text = "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
-    if wishes.keep_links and (links := list(dict.fromkeys(_links(page)))):
-        text += "\n\n" + "\n".join(f"<{link}>" if wishes.markdown else link for link in links)
+    if options.keep_links and (links := list(dict.fromkeys(_links(page)))):
+        text += "\n\n" + "\n".join(f"<{link}>" if options.markdown else link for link in links)
     return text if text.strip() else ""
 
 
@@ -153,28 +173,29 @@ def _links(page: PageObject) -> Iterator[str]:
         annotation = reference.get_object()
         action = annotation.get("/A") if isinstance(annotation, DictionaryObject) else None
         target = action.get_object() if action is not None else None
-        link = label(target.get("/URI")) if isinstance(target, DictionaryObject) else None
+        link = metadata_line(target.get("/URI")) if isinstance(target, DictionaryObject) else None
         if link is not None:
             yield link
 
 
-def _has_pictures(page: PageObject) -> bool:
+def _has_images(page: PageObject) -> bool:
     resources = page.get("/Resources", DictionaryObject()).get_object()
     objects = resources.get("/XObject", DictionaryObject()).get_object()
     return any(each.get_object().get("/Subtype") == "/Image" for each in objects.values())
 
 
-def _about_empty(empty: list[int], read: int, pictures: bool) -> str:
-    named = ", ".join(map(str, empty[:_MOST_NAMED])) + (", …" if len(empty) > _MOST_NAMED else "")
-    what = (
-        "no page has" if len(empty) == read else f"{len(empty)} of {read} pages ({named}) have no"
-    )
-    text = f"{what} text"
-    if pictures:
-        text += ": they are pictures, as scanned pages are, and text in pictures is not recognised"
-    return text
+def _empty_pages_message(empty: list[int], read: int, any_images: bool) -> str:
+    if len(empty) == read:
+        message = "no page has text"
+    else:
+        more = ", …" if len(empty) > _MAX_LISTED_PAGES else ""
+        listed = ", ".join(map(str, empty[:_MAX_LISTED_PAGES])) + more
+        message = f"{len(empty)} of {read} pages ({listed}) have no text"
+    if any_images:
+        message += "; text in images, such as scanned pages, is not recognised"
+    return message
 
 
-def _said(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """Return the cause of an error in one line."""
     return library_cause(error, __file__) or f"unexpected content ({type(error).__name__})"

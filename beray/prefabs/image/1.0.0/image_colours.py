@@ -1,4 +1,4 @@
-"""Images as they are meant to be seen: upright, and in sRGB."""
+"""Normalization of images: EXIF orientation, colour profile and bit depth."""
 
 from __future__ import annotations
 
@@ -6,43 +6,46 @@ import io
 
 from PIL import Image, ImageCms, ImageOps
 
-_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+_DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
-def upright(image: Image.Image, *, deep: bool) -> Image.Image:
-    """A copy that is turned as its camera said, in sRGB; transparent ones are RGBA.
+def normalized(image: Image.Image, *, deep: bool) -> Image.Image:
+    """Return a copy that is rotated by its EXIF orientation and converted to sRGB.
+
+    Images with transparency become RGBA.
 
     Args:
-        deep: leave grey levels of 16 bits as they are; else they become 8.
+        image: The image; it is not changed.
+        deep: Keep grey levels of 16 bits; otherwise they are scaled to 8 bits.
     """
-    seen = ImageOps.exif_transpose(image)
-    if seen.mode in _DEEP:
-        return seen if deep and seen.mode != "F" else _shallow(seen)
-    if seen.has_transparency_data and seen.mode != "RGBA":
-        seen = seen.convert("RGBA")
-    elif seen.mode == "P" and seen.info.get("icc_profile"):
-        seen = seen.convert("RGB")
-    return _in_srgb(seen)
+    rotated = ImageOps.exif_transpose(image)
+    if rotated.mode in _DEEP_MODES:
+        return rotated if deep and rotated.mode != "F" else _to_8_bits(rotated)
+    if rotated.has_transparency_data and rotated.mode != "RGBA":
+        rotated = rotated.convert("RGBA")
+    elif rotated.mode == "P" and rotated.info.get("icc_profile"):
+        rotated = rotated.convert("RGB")
+    return _to_srgb(rotated)
 
 
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """In the colours that are meant where nothing is said of them, for the profile is dropped."""
-    packed = image.info.get("icc_profile")
-    if packed and image.mode in ("RGB", "RGBA", "CMYK", "L"):
-        wanted = "RGB" if image.mode in ("CMYK", "L") else image.mode
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Convert to sRGB, which programs assume for images without a colour profile."""
+    profile_data = image.info.get("icc_profile")
+    if profile_data and image.mode in ("RGB", "RGBA", "CMYK", "L"):
+        mode = "RGB" if image.mode in ("CMYK", "L") else image.mode
         try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(packed))
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_data))
             srgb = ImageCms.createProfile("sRGB")
-            changed = ImageCms.profileToProfile(image, profile, srgb, outputMode=wanted)
+            converted = ImageCms.profileToProfile(image, profile, srgb, outputMode=mode)
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            changed = None  # a broken profile says nothing; the colours are taken as they are
-        if changed is not None:
-            return changed
+            converted = None  # an invalid profile is ignored
+        if converted is not None:
+            return converted
     return image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image
 
 
-def _shallow(image: Image.Image) -> Image.Image:
-    """Grey levels as 8 bits; cut off, they would be white."""
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale grey levels to 8 bits. Pillow would clip them, and most pixels would be white."""
     if image.mode == "F":
         low, high = (float(str(value)) for value in image.getextrema())
         scale = 255.0 / ((high - low) or 1.0)

@@ -1,4 +1,4 @@
-"""Images: ``convert``, ``resize``, ``contact_sheet`` and ``info``."""
+"""Functions of the prefab ``image``: ``convert``, ``resize``, ``contact_sheet`` and ``info``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from typing import Any, Literal
 from PIL import Image
 
 from beray.prefab import Call, Progress, all_failed
-from image_reading import BadInput, described, opened, size_of
-from image_sheet import Sheet
-from image_sizes import Size
-from image_writing import Format, Names, Wishes, colour, format_of, write
+from image_contact_sheet import ContactSheet
+from image_reading import ImageInputError, describe_image, file_size, open_image
+from image_resizing import TargetSize
+from image_writing import (
+    Format,
+    ImageNames,
+    ImageWriteOptions,
+    kept_format,
+    parse_colour,
+    write_image,
+)
 
 Stream = Generator[Progress | dict[str, Any], None, dict[str, Any]]
-_MOST_ON_A_SHEET = 500
-_MOST_PROBLEMS = 50
+_MAX_SHEET_IMAGES = 500
+_MAX_PROBLEMS = 50
 
 
 def convert(
@@ -28,21 +35,24 @@ def convert(
     background: str = "white",
     keep_metadata: bool = False,
 ) -> Stream:
-    """Images in another format.
+    """Convert images to another format.
+
+    ``prefab.toml`` documents the parameters and results of all functions.
 
     Yields:
-        what is told of each image, as soon as it is converted.
+        The result of each image after its conversion.
 
     Raises:
-        ValueError: there is no image, none that could be converted, or no such colour.
+        ImageInputError: The call has no image, no image could be converted, or ``background`` is
+            not a colour.
     """
-    wishes = Wishes(quality, lossless, colour(background), keep_metadata)
+    options = ImageWriteOptions(quality, lossless, parse_colour(background), keep_metadata)
 
     def format_for(image: Image.Image) -> Format:
         return format
 
-    done = yield from _each(call, wishes, format_for, None)
-    return {"images": done, **_counts(done, "converted")}
+    results = yield from _write_each(call, options, format_for, None)
+    return {"images": results, **_counts(results, "converted")}
 
 
 def resize(
@@ -55,22 +65,23 @@ def resize(
     format: Literal["", "png", "jpeg", "webp", "gif", "tiff"] = "",
     quality: int = 85,
 ) -> Stream:
-    """Images in another size.
+    """Resize images.
 
     Yields:
-        what is told of each image, as soon as it has its size.
+        The result of each image after it was resized.
 
     Raises:
-        ValueError: there is no image, none that could be resized, or no size.
+        ImageInputError: The call has no image, no image could be resized, or ``width`` and
+            ``height`` are missing or too large.
     """
-    size = Size(width, height, mode, upscale)
+    size = TargetSize(width, height, mode, upscale)
     size.check()
 
     def format_for(image: Image.Image) -> Format:
-        return format or format_of(image)
+        return format or kept_format(image)
 
-    done = yield from _each(call, Wishes(quality=quality), format_for, size)
-    return {"images": done, **_counts(done, "resized")}
+    results = yield from _write_each(call, ImageWriteOptions(quality=quality), format_for, size)
+    return {"images": results, **_counts(results, "resized")}
 
 
 def contact_sheet(
@@ -81,92 +92,96 @@ def contact_sheet(
     captions: bool = True,
     background: str = "white",
 ) -> Stream:
-    """All images small on one.
+    """Draw thumbnails of all images on one image.
 
     Raises:
-        ValueError: there is no image, none that could be read, or no such colour.
+        ImageInputError: The call has no image or too many, no image could be read,
+            ``background`` is not a colour, or the sheet would be too large.
     """
     paths = _images(call)
-    if len(paths) > _MOST_ON_A_SHEET:
-        raise BadInput(f"images: got {len(paths)} files, a sheet holds {_MOST_ON_A_SHEET}")
-    sheet = Sheet(size, captions, colour(background))
+    if len(paths) > _MAX_SHEET_IMAGES:
+        raise ImageInputError(f"images: got {len(paths)} files; the limit is {_MAX_SHEET_IMAGES}")
+    sheet = ContactSheet(size, captions, parse_colour(background))
     problems: list[str] = []
     for index, path in enumerate(paths):
         yield Progress(index / len(paths), path.name)
         try:
-            with opened(path) as image:
+            with open_image(path) as image:
                 sheet.add(image, path.name)
-        except BadInput as error:
+        except ImageInputError as error:
             problems.append(str(error))
-    if not sheet.shown:
-        raise BadInput(all_failed(problems))
-    made = sheet.made(columns)
+    if not sheet.image_count:
+        raise ImageInputError(all_failed(problems))
+    drawn = sheet.draw(columns)
     file = "contact-sheet.png"
-    made.save(call.output("sheet", file))
+    drawn.save(call.output("sheet", file))
     yield Progress(1.0)
     return {
         "file": file,
-        "width": made.width,
-        "height": made.height,
-        "shown": sheet.shown,
-        "problems": problems[:_MOST_PROBLEMS],
+        "width": drawn.width,
+        "height": drawn.height,
+        "shown": sheet.image_count,
+        "problems": problems[:_MAX_PROBLEMS],
     }
 
 
 def info(call: Call) -> dict[str, Any]:
-    """What images are.
+    """Describe images.
 
     Raises:
-        ValueError: there is no image.
+        ImageInputError: The call has no image.
     """
-    told = []
+    results = []
     for path in _images(call):
-        known: dict[str, Any] = {"name": path.name, "bytes": 0}
+        result: dict[str, Any] = {"name": path.name, "bytes": 0}
         try:
-            known["bytes"] = size_of(path)
-            with opened(path) as image:
-                known |= described(image)
-        except BadInput as error:
+            result["bytes"] = file_size(path)
+            with open_image(path) as image:
+                result |= describe_image(image)
+        except ImageInputError as error:
             unknown = ("format", "width", "height", "frames", "transparent", "has_place")
-            known |= dict.fromkeys(unknown) | {"problems": [str(error)]}
-        told.append(known)
-    return {"images": told}
+            result |= dict.fromkeys(unknown) | {"problems": [str(error)]}
+        results.append(result)
+    return {"images": results}
 
 
 def _images(call: Call) -> list[Path]:
     paths = list(call.files.get("images", ()))
     if not paths:
-        raise BadInput("images: at least one file is needed")
+        raise ImageInputError("images: at least one file is required")
     return paths
 
 
-def _each(
-    call: Call, wishes: Wishes, format_for: Callable[[Image.Image], Format], size: Size | None
+def _write_each(
+    call: Call,
+    options: ImageWriteOptions,
+    format_for: Callable[[Image.Image], Format],
+    size: TargetSize | None,
 ) -> Generator[Progress | dict[str, Any], None, list[dict[str, Any]]]:
-    """Write each image anew; what is told of each."""
+    """Write each image to an output file, and return the results."""
     paths = _images(call)
-    names = Names()
-    done: list[dict[str, Any]] = []
+    names = ImageNames()
+    results: list[dict[str, Any]] = []
     for index, path in enumerate(paths):
         yield Progress(index / len(paths), path.name)
         try:
-            with opened(path) as image:
+            with open_image(path) as image:
                 format = format_for(image)
-                written = call.output("images", names.take(path.stem, format))
-                width, height, problems = write(image, written, format, wishes, size)
-            told: dict[str, Any] = {"name": path.name, "file": written.name}
-            told |= {"width": width, "height": height, "bytes": written.stat().st_size}
-        except BadInput as error:
+                output = call.output("images", names.unique_name(path.stem, format))
+                width, height, problems = write_image(image, output, format, options, size)
+            result: dict[str, Any] = {"name": path.name, "file": output.name}
+            result |= {"width": width, "height": height, "bytes": output.stat().st_size}
+        except ImageInputError as error:
             problems = [str(error)]
-            told = {"name": path.name, **dict.fromkeys(("file", "width", "height", "bytes"))}
-        done.append(told | {"problems": problems})
-        yield done[-1]
-    if all(each["file"] is None for each in done):
-        raise BadInput(all_failed([each["problems"][0] for each in done]))
+            result = {"name": path.name, **dict.fromkeys(("file", "width", "height", "bytes"))}
+        results.append(result | {"problems": problems})
+        yield results[-1]
+    if all(each["file"] is None for each in results):
+        raise ImageInputError(all_failed([each["problems"][0] for each in results]))
     yield Progress(1.0)
-    return done
+    return results
 
 
-def _counts(done: list[dict[str, Any]], word: str) -> dict[str, int]:
-    failed = sum(each["file"] is None for each in done)
-    return {word: len(done) - failed, "failed": failed}
+def _counts(results: list[dict[str, Any]], success_key: str) -> dict[str, int]:
+    failed = sum(each["file"] is None for each in results)
+    return {success_key: len(results) - failed, "failed": failed}

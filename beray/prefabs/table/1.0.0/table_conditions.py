@@ -1,4 +1,4 @@
-"""Conditions and orders as expressions: data, never code."""
+"""Translation of conditions and sort orders, which are data, to Polars expressions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import polars as pl
 
-from table_names import BadInput, require, suggestion
+from table_columns import TableInputError, require, suggestion
 from table_types import NUMBER, typed
 
 _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
@@ -21,14 +21,14 @@ _COMPARISONS: dict[str, Callable[[pl.Expr, Any], pl.Expr]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_ORDERS = ("<", "<=", ">", ">=")
-_TEXTS: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
+_ORDER_OPERATORS = ("<", "<=", ">", ">=")
+_TEXT_OPERATORS: dict[str, Callable[[pl.Expr, str], pl.Expr]] = {
     "contains": lambda cell, value: cell.str.contains(value, literal=True),
     "starts": lambda cell, value: cell.str.starts_with(value),
     "ends": lambda cell, value: cell.str.ends_with(value),
     "matches": lambda cell, value: cell.str.contains(value),
 }
-_LONGEST_PATTERN = 1000
+_MAX_PATTERN_CHARACTERS = 1000
 _EXAMPLES: tuple[tuple[Callable[[pl.DataType], bool], str], ...] = (
     (lambda kind: kind == pl.Boolean, "true or false"),
     (lambda kind: kind.is_numeric(), "a number such as 1.5"),
@@ -40,69 +40,84 @@ _EXAMPLES: tuple[tuple[Callable[[pl.DataType], bool], str], ...] = (
 )
 
 
-def met(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str) -> pl.Expr:
-    """Whether a row meets all of ``where``, or any; without any, each does.
+def where_expression(
+    frame: pl.DataFrame, where: Sequence[Mapping[str, Any]], match: str
+) -> pl.Expr:
+    """Return an expression that is true for the rows to select.
+
+    Args:
+        frame: The table.
+        where: Conditions with ``column``, ``op`` and ``value``. Without any, all rows match.
+        match: ``all`` or ``any``.
 
     Raises:
-        BadInput: a condition does not fit the table.
+        TableInputError: A column does not exist, or a condition is invalid for its column.
     """
-    conditions = [_condition(frame, one).fill_null(False) for one in where]
+    conditions = [_condition(frame, each).fill_null(False) for each in where]
     if not conditions:
         return pl.repeat(True, frame.height, dtype=pl.Boolean)
     return reduce(operator.and_ if match == "all" else operator.or_, conditions)
 
 
-def compared_as_text(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What is to be said where a column of texts is compared with what is rather no text.
+def text_comparison_messages(frame: pl.DataFrame, where: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return messages about text columns that are compared with numbers or dates.
 
-    As texts, "10" comes before "9", and "5.0" is not "5".
+    As text, "10" comes before "9", and "5.0" differs from "5".
     """
-    said: list[str] = []
-    for one in where:
-        column, op, value = str(one.get("column")), str(one.get("op")), one.get("value")
+    messages: list[str] = []
+    for condition in where:
+        column, op = str(condition.get("column")), str(condition.get("op"))
+        value = condition.get("value")
         if frame.schema[column] != pl.String or op not in (*_COMPARISONS, "in", "not in"):
             continue
         values = value if isinstance(value, list) else [value]
         if any(isinstance(each, int | float) for each in values) or (
-            op in _ORDERS and typed(pl.DataFrame({"value": [str(value)]})).dtypes != [pl.String]
+            op in _ORDER_OPERATORS
+            and typed(pl.DataFrame({"value": [str(value)]})).dtypes != [pl.String]
         ):
-            said.append(f"{column} {op}: the column is text and was compared as text")
-    return list(dict.fromkeys(said))
+            messages.append(f"{column} {op}: the column is text and was compared as text")
+    return list(dict.fromkeys(messages))
 
 
-def order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
-    """The places of the rows in the order of the columns ``sort``; equal ones stay as they are.
+def sort_order(frame: pl.DataFrame, sort: Sequence[str]) -> pl.Series:
+    """Return the row indices in sorted order. The sort is stable, and empty cells come last.
+
+    Args:
+        frame: The table.
+        sort: Names of columns; a ``-`` before a name sorts in descending order.
 
     Raises:
-        BadInput: there is no such column, or it has no order.
+        TableInputError: A column does not exist, or has a type that cannot be sorted.
     """
     columns, descending = [], []
-    for wish in sort:
-        down = wish.startswith("-") and wish not in frame.columns
-        column = wish[1:] if down else wish
+    for key in sort:
+        is_descending = key.startswith("-") and key not in frame.columns
+        column = key[1:] if is_descending else key
         require(frame, column)
         if frame.schema[column].is_nested():
-            raise BadInput(f"{column}: its cells have no order")
+            reason = f"columns of type {frame.schema[column]} cannot be sorted"
+            raise TableInputError(f"{column}: {reason}")
         columns.append(pl.col(column))
-        descending.append(down)
-    places = pl.arg_sort_by(columns, descending=descending, nulls_last=True, maintain_order=True)
-    return frame.select(places.alias("place")).to_series()
+        descending.append(is_descending)
+    indices = pl.arg_sort_by(columns, descending=descending, nulls_last=True, maintain_order=True)
+    return frame.select(indices.alias("index")).to_series()
 
 
-def sorted_as_text(frame: pl.DataFrame, sort: Sequence[str]) -> list[str]:
-    """What is to be said where numbers among texts would stand in another order as numbers."""
-    said = []
-    for wish in sort:
-        cells = frame[wish if wish in frame.columns else wish.removeprefix("-")]
+def text_sort_messages(frame: pl.DataFrame, sort: Sequence[str]) -> list[str]:
+    """Return messages about text columns whose numbers would sort differently as numbers."""
+    messages = []
+    for key in sort:
+        cells = frame[key if key in frame.columns else key.removeprefix("-")]
         if cells.dtype == pl.String:
             numbers = cells.drop_nulls().filter(cells.drop_nulls().str.contains(NUMBER))
             if not numbers.sort().cast(pl.Float64).is_sorted():
-                said.append(f"{cells.name}: the column is text and was sorted as text")
-    return list(dict.fromkeys(said))
+                messages.append(f"{cells.name}: the column is text and was sorted as text")
+    return list(dict.fromkeys(messages))
 
 
-def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:
-    column, op, value = str(one.get("column")), one.get("op"), one.get("value")
+def _condition(frame: pl.DataFrame, condition: Mapping[str, Any]) -> pl.Expr:
+    column, op = str(condition.get("column")), condition.get("op")
+    value = condition.get("value")
     require(frame, column)
     kind = frame.schema[column]
     cell = pl.col(column)
@@ -112,40 +127,46 @@ def _condition(frame: pl.DataFrame, one: Mapping[str, Any]) -> pl.Expr:
             empty = empty | (cell.str.strip_chars() == "")
         return empty if op == "empty" else ~empty
     if value is None:
-        raise BadInput(f"{column} {op}: a value is needed; use the op 'empty' to find empty cells")
+        raise TableInputError(
+            f"{column} {op}: a value is required; use the op 'empty' to find empty cells"
+        )
     if op in ("in", "not in"):
         if not isinstance(value, list) or len(value) > 10_000:
-            raise BadInput(f"{column} {op}: the value must be a list of at most 10,000 items")
-        values = pl.Series([_fitting(column, kind, each) for each in value], dtype=kind)
+            raise TableInputError(
+                f"{column} {op}: the value must be a list of at most 10,000 items"
+            )
+        values = pl.Series([_operand(column, kind, each) for each in value], dtype=kind)
         inside = cell.is_in(values.implode())
         return inside if op == "in" else ~inside
-    if op in _TEXTS:
-        return _TEXTS[op](cell.cast(pl.String), _text(column, op, value, kind))
+    if op in _TEXT_OPERATORS:
+        return _TEXT_OPERATORS[op](cell.cast(pl.String), _text_operand(column, op, value, kind))
     if op not in _COMPARISONS:
-        raise BadInput(f"{column}: unknown op {op!r}; {suggestion(str(op), _all_names(), 'ops')}")
-    return _COMPARISONS[op](cell, pl.lit(_fitting(column, kind, value)))
+        raise TableInputError(
+            f"{column}: unknown op {op!r}; {suggestion(str(op), _all_operators(), 'ops')}"
+        )
+    return _COMPARISONS[op](cell, pl.lit(_operand(column, kind, value)))
 
 
-def _all_names() -> list[str]:
-    return [*_COMPARISONS, "in", "not in", *_TEXTS, "empty", "not empty"]
+def _all_operators() -> list[str]:
+    return [*_COMPARISONS, "in", "not in", *_TEXT_OPERATORS, "empty", "not empty"]
 
 
-def _text(column: str, op: str, value: object, kind: pl.DataType) -> str:
+def _text_operand(column: str, op: str, value: object, kind: pl.DataType) -> str:
     if not isinstance(value, str):
-        raise BadInput(f"{column} {op}: the value must be text, got {value!r}")
+        raise TableInputError(f"{column} {op}: the value must be text, got {value!r}")
     if kind.is_nested() or kind == pl.Binary:
-        raise BadInput(f"{column} {op}: cells of the type {kind} have no text")
+        raise TableInputError(f"{column} {op}: not available for columns of type {kind}")
     if op == "matches":
-        if len(value) > _LONGEST_PATTERN:
-            size = f"{len(value):,} characters, at most {_LONGEST_PATTERN:,}"
-            raise BadInput(f"{column} matches: the regular expression is too long ({size})")
+        if len(value) > _MAX_PATTERN_CHARACTERS:
+            size = f"{len(value):,} characters, at most {_MAX_PATTERN_CHARACTERS:,}"
+            raise TableInputError(f"{column} matches: the regular expression is too long ({size})")
         try:
             pl.Series([""]).str.contains(value)
         except pl.exceptions.PolarsError as error:
             lines = str(error).splitlines()
             cause = next((line for line in lines if line.startswith("error: ")), lines[0])
             reason = f"is not a valid regular expression: {cause.removeprefix('error: ')}"
-            raise BadInput(f"{column} matches: {value!r} {reason}") from None
+            raise TableInputError(f"{column} matches: {value!r} {reason}") from None
     return value
 
 
@@ -153,17 +174,17 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
-    """``value`` as what is in the column.
+def _operand(column: str, kind: pl.DataType, value: object) -> Any:
+    """Convert ``value`` to the type of the column.
 
     Raises:
-        BadInput: it cannot be compared with that.
+        TableInputError: ``value`` cannot be converted to the type.
     """
     try:
         if kind == pl.Boolean:
-            said = str(value).lower()
-            if said in ("true", "false"):
-                return said == "true"
+            word = str(value).lower()
+            if word in ("true", "false"):
+                return word == "true"
         elif kind.is_numeric():
             if _is_number(value):
                 return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
@@ -181,7 +202,7 @@ def _fitting(column: str, kind: pl.DataType, value: object) -> Any:
             return str(value)
     except (ValueError, OverflowError):
         pass  # reported below, with the type
-    example = next((form for fits, form in _EXAMPLES if fits(kind)), "the same type")
-    raise BadInput(
+    example = next((form for matches, form in _EXAMPLES if matches(kind)), "the same type")
+    raise TableInputError(
         f"{column}: {value!r} cannot be compared with the column's type, {kind}; pass {example}"
     )

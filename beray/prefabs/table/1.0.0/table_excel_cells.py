@@ -1,8 +1,8 @@
-"""Cells of an Excel sheet, typed one by one, before fastexcel reads its columns.
+"""Type detection for the cells of an Excel sheet, before fastexcel reads its columns.
 
-fastexcel rejects a whole sheet for one unknown error value, makes moments of 1899 of times
-among texts, and does not report what it changes. So the sheet is rewritten for it: cells with
-errors become empty, and in a column of several types every cell becomes text.
+fastexcel rejects a whole sheet because of one unknown error value, converts times in text columns
+to datetimes in 1899, and does not report its changes. Therefore the XML of the sheet is rewritten
+first: cells with errors become empty, and in a column of several types every cell becomes text.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 
-from table_excel_formats import Kind, as_text, value_kind
-from table_names import some
+from table_columns import abbreviated_list
+from table_excel_formats import CellKind, format_value, value_kind
 
 _ROW_OR_CELL = re.compile(
-    # Most programs write cells in the first form, which is the fastest one to read.
+    # Most programs write cells in the first form, which is the fastest one to match.
     rb"""<c r="([A-Z]{1,3})(\d{1,7})"(?: s="(\d{1,6})")?(?: t="(\w+)")?>(.*?)</c>"""
     rb"""|<(?:\w+:)?(?:(row)\b([^>]*)>|c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>))""",
     re.DOTALL,
 )
-_PLACE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
+_REFERENCE = re.compile(rb"""\br=["']([A-Z]{0,3})(\d{1,7})["']""")
 _TYPE = re.compile(rb"""\bt=["'](\w+)["']""")
 _STYLE = re.compile(rb"""\bs=["'](\d{1,6})["']""")
 _VALUE = re.compile(rb"<(?:\w+:)?v\b[^>]*>([^<]*)<")
@@ -44,28 +44,31 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Book:
+class WorkbookData:
     """Data of a workbook to which the cells of all sheets refer."""
 
     styles: Sequence[str]
-    shared_texts: int
+    """Kind of number format of each cell style, as returned by ``cell_styles``."""
+    shared_strings: int
     """Number of shared strings."""
-    blank_texts: frozenset[int]
-    """The shared strings without anything but spaces: a cell with one is empty."""
+    blank_strings: frozenset[int]
+    """Indices of the shared strings that contain only whitespace. Cells with them are empty."""
     from_1904: bool
+    """True if serial numbers of dates count from 1904 instead of 1900."""
 
 
 @dataclass
-class Cells:
-    """A sheet ready for fastexcel. Rows and columns count from 1, as in Excel."""
+class TypedSheet:
+    """Sheet prepared for fastexcel. Rows and columns are numbered from 1, as in Excel."""
 
     data: bytes
-    kinds: dict[int, Kind] = field(default_factory=dict)
-    """Type of each column that has a value below the header; numbers include booleans."""
+    """XML of the sheet."""
+    kinds: dict[int, CellKind] = field(default_factory=dict)
+    """Type of each column with a value below the header. Columns of numbers may have booleans."""
     rows: list[int] = field(default_factory=list)
-    """The rows that have a value, in order."""
+    """Rows with a value, in ascending order."""
     first_row: int = 0
-    """The first row that has a value in ``data``."""
+    """First row with a value in ``data``; 0 for an empty sheet."""
     problems: list[str] = field(default_factory=list)
 
 
@@ -75,215 +78,231 @@ class _Cell:
     end: int
     row: int
     column: int
-    kind: Kind
+    kind: CellKind
     value: float | str | None
-    """A number, or the text of a cell that fastexcel does not read as text; None: it does."""
+    """Number, or text of a cell that fastexcel does not read as text; None if it does."""
     problem: str = ""
 
     @property
-    def place(self) -> str:
-        return f"{_letters(self.column)}{self.row}"
+    def reference(self) -> str:
+        """Reference such as ``B3``."""
+        return f"{_column_letters(self.column)}{self.row}"
 
 
-def typed_cells(data: bytes, book: Book, header: bool) -> Cells:
-    """Find the type of each column of a sheet, and rewrite the cells that fastexcel misreads.
+def prepare_sheet(data: bytes, book: WorkbookData, header: bool) -> TypedSheet:
+    """Detect the type of each column of a sheet, and rewrite the cells that fastexcel misreads.
 
     Args:
         data: XML of the sheet.
-        header: Whether the first row has the names of the columns.
+        book: Styles and shared strings of the workbook.
+        header: Whether the first row contains the names of the columns.
     """
-    reading = _Reading(header)
-    for cell in _cells(data, book, reading):
-        reading.add(cell)
-    mixed = reading.mixed()
-    if reading.changed or mixed:
-        data = _rewritten(data, book, reading, set(mixed))
-    kinds = {column: reading.kind(column) for column in reading.places}
-    rows = sorted(set(reading.rows))
-    return Cells(data, kinds, rows, reading.first_row, reading.problems(mixed))
+    scan = _SheetScan(header)
+    for cell in _cells(data, book, scan):
+        scan.add(cell)
+    mixed = scan.mixed_columns()
+    if scan.changed or mixed:
+        data = _rewrite(data, book, scan, set(mixed))
+    kinds = {column: scan.kind(column) for column in scan.first_cells}
+    rows = sorted(set(scan.rows))
+    return TypedSheet(data, kinds, rows, scan.first_row, scan.problems(mixed))
 
 
-class _Reading:
-    """Findings of one pass through a sheet."""
+class _SheetScan:
+    """Results of one pass through the cells of a sheet."""
 
     def __init__(self, header: bool) -> None:
         self.rows: list[int] = []
         self.first_row = 0
-        self.places: dict[int, dict[Kind, str]] = {}
-        """The first cell of each type, by column."""
+        self.first_cells: dict[int, dict[CellKind, str]] = {}
+        """References of the first cell of each type, by column."""
         self.changed: set[int] = set()
-        """The columns in which a cell has to be rewritten even if the column is not mixed."""
-        self.without_value: list[str] = []
+        """Columns with a cell that must be rewritten even if the column has a single type."""
+        self.formulas_without_result: list[str] = []
         self._header = header
-        self._failed: list[str] = []
-        self._failed_names: list[str] = []
+        self._errors: list[str] = []
+        self._header_errors: list[str] = []
         self._booleans: dict[int, list[str]] = {}
 
     def is_header(self, row: int) -> bool:
+        """Return True if the row contains the names of the columns."""
         return self._header and row == self.rows[0]
 
     def add(self, cell: _Cell) -> None:
+        """Record a cell. Cells must be added in the order of the sheet."""
         if not self.rows or self.rows[-1] != cell.row:
             self.rows.append(cell.row)
-        if isinstance(cell.value, str) and cell.kind == Kind.TEXT:
+        if isinstance(cell.value, str) and cell.kind == CellKind.TEXT:
             self.changed.add(cell.column)
         if cell.problem:
-            is_name = self.is_header(cell.row)
-            (self._failed_names if is_name else self._failed).append(f"{cell.place} {cell.problem}")
-            if not is_name:
+            in_header = self.is_header(cell.row)
+            errors = self._header_errors if in_header else self._errors
+            errors.append(f"{cell.reference} {cell.problem}")
+            if not in_header:
                 return
         self.first_row = self.first_row or cell.row
         if self.is_header(cell.row):
             if cell.value is not None:
                 self.changed.add(cell.column)
             return
-        places = self.places.setdefault(cell.column, {})
-        if cell.kind not in places:
-            places[cell.kind] = cell.place
-        if cell.kind == Kind.BOOLEAN:
-            self._booleans.setdefault(cell.column, []).append(cell.place)
+        first_cells = self.first_cells.setdefault(cell.column, {})
+        if cell.kind not in first_cells:
+            first_cells[cell.kind] = cell.reference
+        if cell.kind == CellKind.BOOLEAN:
+            self._booleans.setdefault(cell.column, []).append(cell.reference)
 
-    def kind(self, column: int) -> Kind:
-        kinds = set(self.places[column])
+    def kind(self, column: int) -> CellKind:
+        """Return the type of a column, which all of its cells can be converted to."""
+        kinds = set(self.first_cells[column])
         if len(kinds) == 1:
             return next(iter(kinds))
-        if kinds == {Kind.NUMBER, Kind.BOOLEAN}:
-            return Kind.NUMBER
-        if kinds == {Kind.DATE, Kind.DATETIME}:
-            return Kind.DATETIME
-        return Kind.DURATION if kinds == {Kind.TIME, Kind.DURATION} else Kind.TEXT
+        if kinds == {CellKind.NUMBER, CellKind.BOOLEAN}:
+            return CellKind.NUMBER
+        if kinds == {CellKind.DATE, CellKind.DATETIME}:
+            return CellKind.DATETIME
+        return CellKind.DURATION if kinds == {CellKind.TIME, CellKind.DURATION} else CellKind.TEXT
 
-    def mixed(self) -> list[int]:
-        """Return the columns of several types that have to be text."""
+    def mixed_columns(self) -> list[int]:
+        """Return the columns of several types that must be read as text."""
         return [
             column
-            for column, places in sorted(self.places.items())
-            if len(places) > 1 and self.kind(column) == Kind.TEXT
+            for column, first_cells in sorted(self.first_cells.items())
+            if len(first_cells) > 1 and self.kind(column) == CellKind.TEXT
         ]
 
     def problems(self, mixed: Sequence[int]) -> list[str]:
-        found = []
-        if self._failed_names:
-            found.append(f"errors are used as names of columns: {some(self._failed_names)}")
-        if self._failed:
-            found.append(f"cells with errors are empty: {some(self._failed)}")
-        if self.without_value:
-            cells = some(self.without_value)
-            found.append(f"formulas without a saved result are empty: {cells} (save it in Excel)")
-        ones = [
-            place
-            for column, places in self._booleans.items()
-            if self.kind(column) == Kind.NUMBER
-            for place in places
+        """Return messages about errors, formulas without a result, and conversions."""
+        messages = []
+        if self._header_errors:
+            errors = abbreviated_list(self._header_errors)
+            messages.append(f"errors are used as names of columns: {errors}")
+        if self._errors:
+            messages.append(f"cells with errors are empty: {abbreviated_list(self._errors)}")
+        if self.formulas_without_result:
+            cells = abbreviated_list(self.formulas_without_result)
+            messages.append(
+                f"formulas without a saved result are empty: {cells} (save it in Excel)"
+            )
+        booleans = [
+            reference
+            for column, references in self._booleans.items()
+            if self.kind(column) == CellKind.NUMBER
+            for reference in references
         ]
-        if ones:
-            found.append(f"booleans among numbers are read as 1 and 0: {some(ones)}")
+        if booleans:
+            cells = abbreviated_list(booleans)
+            messages.append(f"booleans among numbers are read as 1 and 0: {cells}")
         if mixed:
             columns = [
-                f"{_letters(column)} ({', '.join(f'{kind} {place}' for kind, place in each)})"
+                f"{_column_letters(column)} ({', '.join(f'{kind} {cell}' for kind, cell in cells)})"
                 for column in mixed
-                for each in [self.places[column].items()]
+                for cells in [self.first_cells[column].items()]
             ]
-            found.append(f"columns of several types are read as text: {some(columns)}")
-        return found
+            listed = abbreviated_list(columns)
+            messages.append(f"columns of several types are read as text: {listed}")
+        return messages
 
 
 def _cells(
-    data: bytes, book: Book, reading: _Reading | None, columns: set[int] | None = None
+    data: bytes, book: WorkbookData, scan: _SheetScan | None, columns: set[int] | None = None
 ) -> Iterator[_Cell]:
     """Yield the cells that have a value.
 
     A row or a cell without a reference follows the one before it.
 
     Args:
-        reading: Is given the formulas without a value.
-        columns: Yield the cells of these columns only; None: of all.
+        data: XML of the sheet.
+        book: Styles and shared strings of the workbook.
+        scan: Receives the references of formulas without a result.
+        columns: Columns whose cells to yield; None for all.
     """
     row = column = 0
     for found in _ROW_OR_CELL.finditer(data):
-        letters, number, style, type_, inside, is_row, of_row, of_cell, other = found.groups()
+        letters, number, style, type_, content, is_row, row_tag, cell_tag, other = found.groups()
         if letters is None:
-            place = _PLACE.search(of_row if is_row else of_cell)
+            reference = _REFERENCE.search(row_tag if is_row else cell_tag)
             if is_row:
-                row, column = int(place[2]) if place else row + 1, 0
+                row, column = int(reference[2]) if reference else row + 1, 0
                 continue
-            if place:
-                letters, number = place[1], place[2]
-            inside = other
-            style = style_[1] if (style_ := _STYLE.search(of_cell)) else None
-            type_ = named[1] if (named := _TYPE.search(of_cell)) else None
+            if reference:
+                letters, number = reference[1], reference[2]
+            content = other
+            style = style_match[1] if (style_match := _STYLE.search(cell_tag)) else None
+            type_ = type_match[1] if (type_match := _TYPE.search(cell_tag)) else None
         if letters:
             row, column = int(number), column_number(letters)
         else:
             column += 1
-        if not inside:
+        if not content:
             continue
         if columns is not None and column not in columns:
             continue
-        value = _value(type_ or b"n", int(style or 0), inside, book)
+        value = _value(type_ or b"n", int(style or 0), content, book)
         if value is not None:
             yield _Cell(found.start(), found.end(), row, column, *value)
-        elif reading is not None and type_ is None and _FORMULA.search(inside):
-            reading.without_value.append(f"{_letters(column)}{row}")
+        elif scan is not None and type_ is None and _FORMULA.search(content):
+            scan.formulas_without_result.append(f"{_column_letters(column)}{row}")
 
 
 def _value(
-    type_: bytes, style: int, inside: bytes, book: Book
-) -> tuple[Kind, float | str | None, str] | None:
+    type_: bytes, style: int, content: bytes, book: WorkbookData
+) -> tuple[CellKind, float | str | None, str] | None:
     """Return a cell's type, value and problem; None if it is empty."""
     if type_ == b"inlineStr":
-        return (Kind.TEXT, None, "") if _INLINE.search(inside) else None
-    if inside.startswith(b"<v>") and inside.endswith(b"</v>"):
-        raw = inside[3:-4].strip()
+        return (CellKind.TEXT, None, "") if _INLINE.search(content) else None
+    if content.startswith(b"<v>") and content.endswith(b"</v>"):
+        raw = content[3:-4].strip()
     else:
-        found = _VALUE.search(inside)
+        found = _VALUE.search(content)
         raw = found[1].strip() if found else b""
     if not raw:
         return None
     if type_ == b"s":
-        if raw.isdigit() and int(raw) < book.shared_texts:
-            return None if int(raw) in book.blank_texts else (Kind.TEXT, None, "")
-        return _failed(raw, "no such shared string")
+        if raw.isdigit() and int(raw) < book.shared_strings:
+            return None if int(raw) in book.blank_strings else (CellKind.TEXT, None, "")
+        return _error_value(raw, "no such shared string")
     if type_ == b"str":
-        return Kind.TEXT, None, ""
+        return CellKind.TEXT, None, ""
     if type_ == b"d":
-        return Kind.TEXT, html.unescape(raw.decode(errors="replace")), ""
+        return CellKind.TEXT, html.unescape(raw.decode(errors="replace")), ""
     if type_ == b"b":
         if raw in (b"0", b"1", b"true", b"false"):
-            return Kind.BOOLEAN, "true" if raw in (b"1", b"true") else "false", ""
-        return _failed(raw, "not a boolean")
+            return CellKind.BOOLEAN, "true" if raw in (b"1", b"true") else "false", ""
+        return _error_value(raw, "not a boolean")
     if type_ == b"e":
-        return _failed(raw, "")
+        return _error_value(raw, "")
     if type_ != b"n":
-        return _failed(raw, f"unknown type of cell {type_.decode()!r}")
+        return _error_value(raw, f"unknown type of cell {type_.decode()!r}")
     try:
-        number = float(raw.replace(b"_", b"?"))  # Python reads 1_000, fastexcel does not
+        number = float(raw.replace(b"_", b"?"))  # Python accepts 1_000, fastexcel does not
     except ValueError:
-        return _failed(raw, "not a number")
+        return _error_value(raw, "not a number")
     if not isfinite(number):
-        return _failed(raw, "not a finite number")
-    shown_as = book.styles[style] if style < len(book.styles) else ""
-    return value_kind(shown_as, number), number, ""
+        return _error_value(raw, "not a finite number")
+    format_kind = book.styles[style] if style < len(book.styles) else ""
+    return value_kind(format_kind, number), number, ""
 
 
-def _failed(raw: bytes, reason: str) -> tuple[Kind, float | str | None, str]:
+def _error_value(raw: bytes, reason: str) -> tuple[CellKind, float | str | None, str]:
     text = html.unescape(raw[:80].decode(errors="replace"))
-    return Kind.TEXT, text, f"{text} ({reason or _REASONS.get(text, 'error value')})"
+    return CellKind.TEXT, text, f"{text} ({reason or _REASONS.get(text, 'error value')})"
 
 
-def _rewritten(data: bytes, book: Book, reading: _Reading, mixed: set[int]) -> bytes:
-    """Return the XML with empty cells for errors, and texts in the header and ``mixed``."""
+def _rewrite(data: bytes, book: WorkbookData, scan: _SheetScan, mixed: set[int]) -> bytes:
+    """Return the XML with errors removed, and with text in the header and the columns ``mixed``."""
     pieces: list[bytes] = []
     done = 0
-    for cell in _cells(data, book, None, mixed | reading.changed):
-        is_name = reading.is_header(cell.row)
-        if cell.problem and not is_name:
-            new = f'<c r="{cell.place}"/>'
-        elif cell.value is not None and (is_name or cell.column in mixed or cell.kind == Kind.TEXT):
+    for cell in _cells(data, book, None, mixed | scan.changed):
+        in_header = scan.is_header(cell.row)
+        if cell.problem and not in_header:
+            new = f'<c r="{cell.reference}"/>'
+        elif cell.value is not None and (
+            in_header or cell.column in mixed or cell.kind == CellKind.TEXT
+        ):
             value = cell.value
             if not isinstance(value, str):
-                value = as_text(cell.kind, value, from_1904=book.from_1904)
-            new = f'<c r="{cell.place}" t="str"><v>{html.escape(value)}</v></c>'
+                value = format_value(cell.kind, value, from_1904=book.from_1904)
+            new = f'<c r="{cell.reference}" t="str"><v>{html.escape(value)}</v></c>'
         else:
             continue
         pieces += [data[done : cell.start], new.encode()]
@@ -300,7 +319,7 @@ def column_number(letters: bytes) -> int:
     return number
 
 
-def _letters(number: int) -> str:
+def _column_letters(number: int) -> str:
     letters = ""
     while number:
         number, rest = divmod(number - 1, 26)

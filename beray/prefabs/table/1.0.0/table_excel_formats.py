@@ -1,4 +1,4 @@
-"""Number formats of Excel (ECMA-376, 18.8.30), which make dates, times and durations of numbers."""
+"""Number formats of Excel (ECMA-376, 18.8.30), which define dates, times and durations."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _ELAPSED = re.compile(r"\[(?:h+|m+|s+)\]")
 _BRACKETS = re.compile(r"\[[^\]]*\]|am/pm|a/p|general")
 _DAY_MILLISECONDS = 86_400_000
 _LAST_DAY = 2_958_465
-"""9999-12-31."""
-_SHORT_DAYS = 61
-"""A time that counts fewer days is a sum of hours, and no moment in early 1900."""
+"""Serial number of 9999-12-31."""
+_MIN_DATETIME_DAYS = 61
+"""Smaller values in cells with a time format are durations, not datetimes in early 1900."""
 
 
-class Kind(StrEnum):
+class CellKind(StrEnum):
     """Type of a cell's value."""
 
     NUMBER = "number"
@@ -43,31 +43,33 @@ class Kind(StrEnum):
 
 def attributes(tag: str) -> dict[str, str]:
     """Return the attributes of an XML tag."""
-    return {name: html.unescape(one or other) for name, one, other in _ATTRIBUTE.findall(tag)}
+    return {
+        name: html.unescape(double or single) for name, double, single in _ATTRIBUTE.findall(tag)
+    }
 
 
 def cell_styles(archive: zipfile.ZipFile, part: str) -> list[str]:
-    """Return ``date``, ``time``, ``datetime``, ``duration`` or nothing for each cell style."""
+    """Return ``date``, ``time``, ``datetime``, ``duration`` or ``""`` for each cell style."""
     if part not in archive.namelist():
         return []
     text = archive.read(part).decode(errors="replace")
-    own = {
+    custom = {
         tag.get("numFmtId"): format_kind(tag.get("formatCode", ""))
         for tag in map(attributes, _FORMAT.findall(text))
     }
     found = _CELL_STYLES.search(text)
-    return list(_style_kinds(found[1], own)) if found else []
+    return list(_style_kinds(found[1], custom)) if found else []
 
 
-def _style_kinds(styles: str, own: dict[str | None, str]) -> Iterator[str]:
+def _style_kinds(styles: str, custom: dict[str | None, str]) -> Iterator[str]:
     for tag in map(attributes, _STYLE.findall(styles)):
         number = tag.get("numFmtId", "0")
         built_in = _BUILT_IN.get(int(number), "") if number.isdecimal() else ""
-        yield own.get(number, built_in)
+        yield custom.get(number, built_in)
 
 
 def format_kind(code: str) -> str:
-    """Return what a format code shows: a date, a time, both, a duration, or nothing of these."""
+    """Return ``date``, ``time``, ``datetime``, ``duration`` or ``""`` for a format code."""
     first = _LITERAL.sub("", code).split(";")[0].lower()
     if _ELAPSED.search(first):
         return "duration"
@@ -79,49 +81,49 @@ def format_kind(code: str) -> str:
     return "date" if has_date else "time" if has_time else ""
 
 
-def value_kind(style: str, value: float) -> Kind:
+def value_kind(style: str, value: float) -> CellKind:
     """Return the type of a number in a cell of this style.
 
-    The value counts as well: a time of more than a day is a duration, and a number that is no
-    valid day stays a number.
+    The type also depends on the value: a time of more than a day is a duration, and a number
+    outside the range of valid dates stays a number.
     """
     if not style:
-        return Kind.NUMBER
+        return CellKind.NUMBER
     if style == "duration":
-        return Kind.DURATION
-    if style == "time" and (value < 0 or 1 <= value < _SHORT_DAYS):
-        return Kind.DURATION
+        return CellKind.DURATION
+    if style == "time" and (value < 0 or 1 <= value < _MIN_DATETIME_DAYS):
+        return CellKind.DURATION
     if not 0 <= value < _LAST_DAY + 1:
-        return Kind.NUMBER
+        return CellKind.NUMBER
     if value < 1:
-        return Kind.NUMBER if style == "date" else Kind.TIME
-    return Kind.DATE if style == "date" and value == int(value) else Kind.DATETIME
+        return CellKind.NUMBER if style == "date" else CellKind.TIME
+    return CellKind.DATE if style == "date" and value == int(value) else CellKind.DATETIME
 
 
-def as_text(kind: Kind, value: float, *, from_1904: bool) -> str:
-    """Return the text of a number: ISO 8601 for dates, ``08:00:00`` for times and durations."""
-    if kind == Kind.NUMBER:
+def format_value(kind: CellKind, value: float, *, from_1904: bool) -> str:
+    """Format a number as text: ISO 8601 for dates, ``08:00:00`` for times and durations."""
+    if kind == CellKind.NUMBER:
         return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:.15g}"
-    if kind in (Kind.TIME, Kind.DURATION):
-        return _clock(round(abs(value) * _DAY_MILLISECONDS), "-" if value < 0 else "")
-    at = datetime(1970, 1, 1) + timedelta(milliseconds=_since_1970(value, from_1904))
-    if kind == Kind.DATE:
-        return at.date().isoformat()
-    return at.isoformat(timespec="milliseconds" if at.microsecond else "seconds")
+    if kind in (CellKind.TIME, CellKind.DURATION):
+        return _clock_text(round(abs(value) * _DAY_MILLISECONDS), "-" if value < 0 else "")
+    moment = datetime(1970, 1, 1) + timedelta(milliseconds=_since_1970(value, from_1904))
+    if kind == CellKind.DATE:
+        return moment.date().isoformat()
+    return moment.isoformat(timespec="milliseconds" if moment.microsecond else "seconds")
 
 
-def _clock(milliseconds: int, sign: str) -> str:
+def _clock_text(milliseconds: int, sign: str) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     text = f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return f"{text}.{rest:03}" if rest else text
 
 
 def epoch_days(from_1904: bool) -> int:
-    """Return the day 0 of serial numbers from 61 on, in days since 1970-01-01."""
+    """Return the offset from serial numbers of 61 or more to days since 1970-01-01."""
     return -24_107 if from_1904 else -25_569
 
 
 def _since_1970(value: float, from_1904: bool) -> int:
-    # Excel counts a day 60, 1900-02-29, that did not exist.
+    # Excel counts 1900-02-29, which did not exist, as day 60.
     days = value + 1 if value < 60 and not from_1904 else value
     return round((days + epoch_days(from_1904)) * _DAY_MILLISECONDS)

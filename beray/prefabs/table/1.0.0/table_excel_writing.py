@@ -1,4 +1,4 @@
-"""Tables as Excel files (XLSX), by XlsxWriter."""
+"""Writer for Excel files (XLSX), based on XlsxWriter."""
 
 from __future__ import annotations
 
@@ -7,107 +7,109 @@ from pathlib import Path
 
 import polars as pl
 
-from table_names import BadInput, renamed, some, unique
+from table_columns import TableInputError, abbreviated_list, rename_messages, unique_names
 
-_ROWS, _COLUMNS, _TEXT = 1_048_575, 16_384, 32_767
-_INTEGER = 10**15
-"""Excel keeps fifteen digits of a number."""
+_MAX_ROWS, _MAX_COLUMNS, _MAX_CELL_CHARACTERS = 1_048_575, 16_384, 32_767
+_INTEGER_LIMIT = 10**15
+"""Excel keeps 15 digits of a number. Integers from this value on are written as text."""
 _FIRST_DAY = date(1900, 3, 1)
-"""Before it, Excel has a day that never was (1900-02-29), and counts one too many, or none."""
+"""First date with a correct serial number: Excel also counts 1900-02-29, which did not exist."""
 _LAST_YEAR = 9999
 _MILLISECOND = 1_000_000
-"""In nanoseconds, which is what polars counts times of day in."""
+"""One millisecond in nanoseconds, the unit of times in Polars."""
 
 
 def write_excel(frame: pl.DataFrame, path: Path) -> list[str]:
-    """Write the table; what is not in the file as it was in the table.
+    """Write a table, and return messages about values that had to be changed.
 
     Raises:
-        BadInput: Excel cannot hold it.
+        TableInputError: The table has no columns, or exceeds the limits of an Excel sheet.
     """
-    if frame.height > _ROWS or frame.width > _COLUMNS:
+    if frame.height > _MAX_ROWS or frame.width > _MAX_COLUMNS:
         size = f"{frame.height:,} rows of {frame.width:,} columns"
-        raise BadInput(f"{size} do not fit into an Excel sheet")
+        limits = f"{_MAX_ROWS:,} rows and {_MAX_COLUMNS:,} columns"
+        raise TableInputError(f"{size} exceed the limits of an Excel sheet ({limits})")
     if frame.width == 0:
-        raise BadInput("a table without columns does not fit into an Excel sheet")
+        raise TableInputError("a table without columns cannot be written to an Excel sheet")
     problems: list[str] = []
-    columns, apart = [], dict[tuple[int, int], str]()
-    for place, cells in enumerate(frame.iter_columns()):
-        cells, texts = _held(cells, problems)
+    columns, text_cells = [], dict[tuple[int, int], str]()
+    for index, cells in enumerate(frame.iter_columns()):
+        cells, texts = _supported_cells(cells, problems)
         columns.append(cells)
-        apart |= {(row + 1, place): text for row, text in texts.items()}  # below the header
+        text_cells |= {(row + 1, index): text for row, text in texts.items()}  # below the header
     frame = pl.DataFrame(columns)
-    given = frame.columns
-    frame.columns = unique([name[:255] for name in given])
-    problems += renamed(given, frame.columns)
-    # As text, what begins with = is no formula, and what looks like a link is none.
+    original = frame.columns
+    frame.columns = unique_names([name[:255] for name in original])
+    problems += rename_messages(original, frame.columns)
+    # Strings that begin with = or look like URLs are written as text.
     import xlsxwriter
 
     options = {"strings_to_formulas": False, "strings_to_urls": False}
     with xlsxwriter.Workbook(path, options) as workbook:
         frame.write_excel(workbook, "Sheet1", dtype_formats={pl.Float64: "General"})
         sheet = workbook.get_worksheet_by_name("Sheet1")
-        for (row, column), text in apart.items():
+        for (row, column), text in text_cells.items():
             sheet.write_string(row, column, text)
     return problems
 
 
-def _held(cells: pl.Series, problems: list[str]) -> tuple[pl.Series, dict[int, str]]:
-    """A column as Excel can hold it, and, by their rows, the cells of it that become texts."""
+def _supported_cells(cells: pl.Series, problems: list[str]) -> tuple[pl.Series, dict[int, str]]:
+    """Return a column that Excel can store, and the cells to write as text, by their rows."""
     name, kind = cells.name, cells.dtype
     if kind == pl.String and (longest := cells.str.len_chars().max()) is not None:
-        if int(str(longest)) > _TEXT:
-            raise BadInput(f"{name}: Excel cells have at most {_TEXT:,} characters")
-    elif kind.is_integer() and _beyond(cells):
-        problems.append(f"{name}: written as text, for Excel keeps 15 digits of a number")
+        if int(str(longest)) > _MAX_CELL_CHARACTERS:
+            limit = f"{_MAX_CELL_CHARACTERS:,} characters"
+            raise TableInputError(f"{name}: Excel cells have at most {limit}")
+    elif kind.is_integer() and _has_long_integers(cells):
+        problems.append(f"{name}: written as text, because Excel keeps 15 digits of a number")
         return cells.cast(pl.String), {}
     elif kind.is_float():
-        # As texts they would make texts of all the others when the column is read again.
-        none = ~cells.is_finite().fill_null(True)
-        if none.any():
-            problems.append(
-                f"{name}: written as empty, for Excel has no NaN and inf: {_rows(none)}"
-            )
-            return cells.zip_with(~none, pl.Series([None], dtype=kind)), {}
+        # Not written as text, because the whole column would be read back as text.
+        not_finite = ~cells.is_finite().fill_null(True)
+        if not_finite.any():
+            reason = "written as empty cells, because Excel does not support NaN and infinity"
+            problems.append(f"{name}: {reason}: {_row_list(not_finite)}")
+            return cells.zip_with(~not_finite, pl.Series([None], dtype=kind)), {}
     elif kind == pl.Time:
-        whole = (cells.to_physical() // _MILLISECOND * _MILLISECOND).cast(pl.Time)
-        return _cut(cells, whole, problems), {}
+        truncated = (cells.to_physical() // _MILLISECOND * _MILLISECOND).cast(pl.Time)
+        return _report_truncation(cells, truncated, problems), {}
     elif isinstance(kind, pl.Datetime):
         if kind.time_zone is not None:
             cells = cells.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-            problems.append(f"{name}: written in UTC, for Excel knows no time zones")
-        cells, texts = _days(cells, problems)
-        return _cut(cells, cells.dt.truncate("1ms"), problems), texts
+            problems.append(f"{name}: written in UTC, because Excel does not support time zones")
+        cells, texts = _supported_dates(cells, problems)
+        return _report_truncation(cells, cells.dt.truncate("1ms"), problems), texts
     elif kind == pl.Date:
-        return _days(cells, problems)
+        return _supported_dates(cells, problems)
     return cells, {}
 
 
-def _days(cells: pl.Series, problems: list[str]) -> tuple[pl.Series, dict[int, str]]:
-    beyond = ((cells.dt.date() < _FIRST_DAY) | (cells.dt.year() > _LAST_YEAR)).fill_null(False)
-    if not beyond.any():
+def _supported_dates(cells: pl.Series, problems: list[str]) -> tuple[pl.Series, dict[int, str]]:
+    outside = ((cells.dt.date() < _FIRST_DAY) | (cells.dt.year() > _LAST_YEAR)).fill_null(False)
+    if not outside.any():
         return cells, {}
-    said = "written as text, for Excel counts days from 1900-03-01 to 9999-12-31"
-    problems.append(f"{cells.name}: {said}: {_rows(beyond)}")
-    rows = beyond.arg_true()
+    reason = "written as text, because Excel supports dates from 1900-03-01 to 9999-12-31"
+    problems.append(f"{cells.name}: {reason}: {_row_list(outside)}")
+    rows = outside.arg_true()
     texts = cells.gather(rows).dt.to_string("iso:strict").to_list()
-    kept = cells.zip_with(~beyond, pl.Series([None], dtype=cells.dtype))
-    return kept, dict(zip(rows, texts, strict=True))
+    supported = cells.zip_with(~outside, pl.Series([None], dtype=cells.dtype))
+    return supported, dict(zip(rows, texts, strict=True))
 
 
-def _cut(cells: pl.Series, whole: pl.Series, problems: list[str]) -> pl.Series:
-    shorter = (cells != whole).fill_null(False)
-    if shorter.any():
-        said = "written without what is below a millisecond, which Excel does not keep"
-        problems.append(f"{cells.name}: {said}: {_rows(shorter)}")
-    return whole
+def _report_truncation(cells: pl.Series, truncated: pl.Series, problems: list[str]) -> pl.Series:
+    """Return ``truncated``, and report the rows that differ from ``cells``."""
+    changed = (cells != truncated).fill_null(False)
+    if changed.any():
+        reason = "written with milliseconds, because Excel does not support smaller fractions"
+        problems.append(f"{cells.name}: {reason}: {_row_list(changed)}")
+    return truncated
 
 
-def _rows(which: pl.Series) -> str:
-    """Where in the table something is, its header not counted."""
-    return some([f"row {row + 1:,}" for row in which.arg_true().to_list()])
+def _row_list(mask: pl.Series) -> str:
+    """Return the first rows for which ``mask`` is true, counted from 1 without the header."""
+    return abbreviated_list([f"row {row + 1:,}" for row in mask.arg_true().to_list()])
 
 
-def _beyond(cells: pl.Series) -> bool:
+def _has_long_integers(cells: pl.Series) -> bool:
     low, high = cells.min(), cells.max()
-    return any(abs(int(str(each))) >= _INTEGER for each in (low, high) if each is not None)
+    return any(abs(int(str(each))) >= _INTEGER_LIMIT for each in (low, high) if each is not None)

@@ -1,4 +1,4 @@
-"""Pictures of columns, by matplotlib."""
+"""Plots of columns, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from table_names import BadInput, suggestion
+from table_columns import TableInputError, suggestion
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
-_MOST_POINTS = 100_000
-_MOST_BARS = 300
-_MOST_SERIES = 8
-_LONGEST_LABEL = 40
+_MAX_POINTS = 100_000
+_MAX_BARS = 300
+_MAX_SERIES = 8
+_MAX_LABEL_CHARACTERS = 40
+_MAX_TICKS = 40
 _DPI = 100
 _WIDE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC")
-_FONTS_FALLBACK = "DejaVu Sans"
+_DEFAULT_FONT = "DejaVu Sans"
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What is to be drawn."""
+class PlotOptions:
+    """Parameters of a plot."""
 
     kind: str
     x: str
@@ -42,132 +43,141 @@ class Drawing:
     height: int
 
 
-def draw(frame: pl.DataFrame, drawing: Drawing, path: Path) -> tuple[int, list[str]]:
-    """Draw the columns into a PNG; how many rows are in it, and what is not as it was asked.
+def draw_plot(frame: pl.DataFrame, plot: PlotOptions, path: Path) -> tuple[int, list[str]]:
+    """Draw columns as a PNG image.
+
+    Returns:
+        Number of rows drawn, and messages about columns and rows that were omitted.
 
     Raises:
-        BadInput: they cannot be drawn so.
+        TableInputError: There is nothing to draw, or a column has an unsuitable type.
     """
     problems: list[str] = []
-    columns = _columns(frame, drawing, problems)
-    if drawing.combine != "none" and drawing.x and drawing.kind != "histogram":
-        frame = _combined(frame, drawing, columns)
-    frame = _few(frame, drawing, problems)
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = [_FONTS_FALLBACK, *(name for name in _WIDE_FONTS if name in there)]
-    # A $ in a name is a $, and no formula.
+    columns = _columns(frame, plot, problems)
+    if plot.combine != "none" and plot.x and plot.kind != "histogram":
+        frame = _combined_rows(frame, plot, columns)
+    frame = _limited_rows(frame, plot, problems)
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = [_DEFAULT_FONT, *(name for name in _WIDE_FONTS if name in installed)]
+    # Without parse_math, a $ in a name does not start a formula.
     with mpl.rc_context(
         {"text.parse_math": False, "font.family": fonts, "date.converter": "concise"}
     ):
-        figure = Figure((drawing.width / _DPI, drawing.height / _DPI), _DPI, layout="constrained")
+        figure = Figure((plot.width / _DPI, plot.height / _DPI), _DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        _draw(figure.add_subplot(), frame, drawing, columns)
+        _draw(figure.add_subplot(), frame, plot, columns)
         figure.savefig(path, format="png")
     return frame.height, problems
 
 
-def _columns(frame: pl.DataFrame, drawing: Drawing, problems: list[str]) -> list[str]:
+def _columns(frame: pl.DataFrame, plot: PlotOptions, problems: list[str]) -> list[str]:
     numbers = [name for name, kind in frame.schema.items() if kind.is_numeric()]
-    if drawing.combine == "count" and drawing.x and not drawing.y:
-        return [drawing.x]
-    if drawing.y:
-        for name in drawing.y:
-            if name not in numbers and drawing.combine != "count":
+    if plot.combine == "count" and plot.x and not plot.y:
+        return [plot.x]
+    if plot.y:
+        for name in plot.y:
+            if name not in numbers and plot.combine != "count":
                 kind = frame.schema[name]
                 hint = suggestion(name, numbers, "columns of numbers") if numbers else ""
-                raise BadInput(f"{name}: only numbers can be drawn, not {kind}; {hint}")
-        return list(dict.fromkeys(drawing.y))
-    chosen = [name for name in numbers if name != drawing.x]
+                raise TableInputError(f"{name}: only numbers can be drawn, not {kind}; {hint}")
+        return list(dict.fromkeys(plot.y))
+    chosen = [name for name in numbers if name != plot.x]
     if not chosen:
-        raise BadInput("there is no column of numbers to draw")
-    if len(chosen) > _MOST_SERIES:
+        raise TableInputError("the table has no column of numbers to draw")
+    if len(chosen) > _MAX_SERIES:
         problems.append(
-            f"only the first {_MOST_SERIES} of {len(chosen)} columns of numbers are drawn"
+            f"only the first {_MAX_SERIES} of {len(chosen)} columns of numbers are drawn"
         )
-    return chosen[:_MOST_SERIES]
+    return chosen[:_MAX_SERIES]
 
 
-def _combined(frame: pl.DataFrame, drawing: Drawing, columns: list[str]) -> pl.DataFrame:
-    # Under names of their own: the column along the bottom may be one that is counted.
-    made = [
-        getattr(pl.col(name), drawing.combine)().alias(f"y{place}")
-        for place, name in enumerate(columns)
+def _combined_rows(frame: pl.DataFrame, plot: PlotOptions, columns: list[str]) -> pl.DataFrame:
+    # Temporary names, because the column of the x axis may also be a column to combine.
+    combined = [
+        getattr(pl.col(name), plot.combine)().alias(f"y{index}")
+        for index, name in enumerate(columns)
     ]
-    found = frame.group_by(pl.col(drawing.x).alias("x"), maintain_order=True).agg(made)
-    if drawing.kind != "bar":
-        found = found.sort("x", nulls_last=True)
-    columns[:] = [f"{name} ({drawing.combine})" for name in columns]
-    names = dict(zip((f"y{place}" for place in range(len(columns))), columns, strict=True))
-    return found.rename({"x": drawing.x, **names})
+    groups = frame.group_by(pl.col(plot.x).alias("x"), maintain_order=True).agg(combined)
+    if plot.kind != "bar":
+        groups = groups.sort("x", nulls_last=True)
+    columns[:] = [f"{name} ({plot.combine})" for name in columns]
+    names = dict(zip((f"y{index}" for index in range(len(columns))), columns, strict=True))
+    return groups.rename({"x": plot.x, **names})
 
 
-def _few(frame: pl.DataFrame, drawing: Drawing, problems: list[str]) -> pl.DataFrame:
+def _limited_rows(frame: pl.DataFrame, plot: PlotOptions, problems: list[str]) -> pl.DataFrame:
     if frame.height == 0:
-        raise BadInput("there are no rows to draw")
-    if drawing.kind == "bar" and frame.height > _MOST_BARS:
-        problems.append(f"only the first {_MOST_BARS} of {frame.height:,} bars are drawn")
-        return frame.head(_MOST_BARS)
-    if drawing.kind != "histogram" and frame.height > _MOST_POINTS:
-        step = -(-frame.height // _MOST_POINTS)
-        problems.append(f"one of {step} rows is drawn, for there are {frame.height:,}")
+        raise TableInputError("the table has no rows to draw")
+    if plot.kind == "bar" and frame.height > _MAX_BARS:
+        problems.append(f"only the first {_MAX_BARS} of {frame.height:,} bars are drawn")
+        return frame.head(_MAX_BARS)
+    if plot.kind != "histogram" and frame.height > _MAX_POINTS:
+        step = -(-frame.height // _MAX_POINTS)
+        problems.append(f"only one in {step} of the {frame.height:,} rows is drawn")
         return frame.gather_every(step)
     return frame
 
 
-def _draw(axes: Axes, frame: pl.DataFrame, drawing: Drawing, columns: list[str]) -> None:
+def _draw(axes: Axes, frame: pl.DataFrame, plot: PlotOptions, columns: list[str]) -> None:
     labels = [_label(name) for name in columns]
     values = [frame[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in columns]
-    if drawing.kind == "histogram":
-        finite = [frame[name].cast(pl.Float64).drop_nulls() for name in columns]
-        kept = [cells.filter(cells.is_finite()).to_numpy() for cells in finite]
-        if not any(len(cells) for cells in kept):
-            raise BadInput("there are no numbers to draw")
-        axes.hist(kept, drawing.bins, label=labels, log=drawing.logarithmic)
+    if plot.kind == "histogram":
+        numbers = [frame[name].cast(pl.Float64).drop_nulls() for name in columns]
+        finite = [cells.filter(cells.is_finite()).to_numpy() for cells in numbers]
+        if not any(len(cells) for cells in finite):
+            raise TableInputError("the columns contain no numbers to draw")
+        axes.hist(finite, plot.bins, label=labels, log=plot.logarithmic)
         axes.set_ylabel("rows")
     else:
-        along, names = _along(frame, drawing)
-        for place, (label, cells) in enumerate(zip(labels, values, strict=True)):
-            if drawing.kind == "line":
-                axes.plot(along, cells, label=label, marker="." if frame.height <= 60 else "")
-            elif drawing.kind == "scatter":
-                axes.scatter(along, cells, 12, label=label)
+        x, tick_labels = _x_values(frame, plot)
+        for index, (label, cells) in enumerate(zip(labels, values, strict=True)):
+            if plot.kind == "line":
+                axes.plot(x, cells, label=label, marker="." if frame.height <= 60 else "")
+            elif plot.kind == "scatter":
+                axes.scatter(x, cells, 12, label=label)
             else:
-                wide = 0.8 / len(columns)
-                places = [at + place * wide - 0.4 + wide / 2 for at in range(frame.height)]
-                axes.bar(places, cells, wide, label=label)
-        if names is not None:
-            step = -(-len(names) // 40)
-            turned = 0 if sum(map(len, names[::step])) < drawing.width / 10 else 60
-            ends: Any = "center" if turned == 0 else "right"
-            axes.set_xticks(range(0, len(names), step), names[::step], rotation=turned, ha=ends)
-        axes.set_xlabel(_label(drawing.x))
-        if drawing.logarithmic:
+                bar_width = 0.8 / len(columns)
+                offset = index * bar_width - 0.4 + bar_width / 2
+                positions = [row + offset for row in range(frame.height)]
+                axes.bar(positions, cells, bar_width, label=label)
+        if tick_labels is not None:
+            step = -(-len(tick_labels) // _MAX_TICKS)
+            shown = tick_labels[::step]
+            rotation = 0 if sum(map(len, shown)) < plot.width / 10 else 60
+            align: Any = "center" if rotation == 0 else "right"
+            ticks = range(0, len(tick_labels), step)
+            axes.set_xticks(ticks, shown, rotation=rotation, ha=align)
+        axes.set_xlabel(_label(plot.x))
+        if plot.logarithmic:
             axes.set_yscale("log")
     if len(labels) > 1:
         axes.legend()
-    elif drawing.kind == "histogram":
+    elif plot.kind == "histogram":
         axes.set_xlabel(labels[0])
     else:
         axes.set_ylabel(labels[0])
-    axes.set_title(drawing.title)
+    axes.set_title(plot.title)
     axes.set_axisbelow(True)
     axes.grid(True, alpha=0.3)
 
 
-def _along(frame: pl.DataFrame, drawing: Drawing) -> tuple[Any, list[str] | None]:
-    """What is along the bottom, and the names it is marked with where it is no scale."""
-    if not drawing.x:
-        names = [str(row) for row in range(1, frame.height + 1)] if drawing.kind == "bar" else None
-        return range(1, frame.height + 1), names
-    cells = frame[drawing.x]
-    scale = cells.dtype.is_numeric() or isinstance(cells.dtype, pl.Date | pl.Datetime)
-    if scale and drawing.kind != "bar":
+def _x_values(frame: pl.DataFrame, plot: PlotOptions) -> tuple[Any, list[str] | None]:
+    """Return the values of the x axis, and tick labels if it is not a numeric or date axis."""
+    if not plot.x:
+        rows = range(1, frame.height + 1)
+        return rows, [str(row) for row in rows] if plot.kind == "bar" else None
+    cells = frame[plot.x]
+    is_continuous = cells.dtype.is_numeric() or isinstance(cells.dtype, pl.Date | pl.Datetime)
+    if is_continuous and plot.kind != "bar":
         return cells.to_numpy(), None
     if cells.dtype.is_nested():
-        raise BadInput(f"{drawing.x}: {cells.dtype} cannot be along the bottom")
+        raise TableInputError(
+            f"x: column {plot.x} of type {cells.dtype} cannot be used as the x axis"
+        )
     return range(frame.height), [_label("" if cell is None else str(cell)) for cell in cells]
 
 
 def _label(text: str) -> str:
+    # Labels that begin with _ are hidden by matplotlib.
     line = "".join(letter if letter.isprintable() else " " for letter in text).lstrip("_")
-    return line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "…"
+    return line if len(line) <= _MAX_LABEL_CHARACTERS else line[: _MAX_LABEL_CHARACTERS - 1] + "…"

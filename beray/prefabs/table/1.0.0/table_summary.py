@@ -1,4 +1,4 @@
-"""What columns have in them, and groups of rows."""
+"""Summaries of columns and of groups of rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from table_names import BadInput, suggestion, unique
-from table_values import plain
+from table_columns import TableInputError, suggestion, unique_names
+from table_json import to_json
 
 _MEASURES: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "sum": pl.Expr.sum,
@@ -20,12 +20,12 @@ _MEASURES: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "count": pl.Expr.count,
     "distinct": lambda cells: cells.drop_nulls().n_unique(),
 }
-_OF_NUMBERS = {"sum", "mean", "median", "std"}
+_NUMERIC_MEASURES = {"sum", "mean", "median", "std"}
 
 
-def of_columns(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """A row for each column."""
-    rows = [_of_column(frame[column]) for column in dict.fromkeys(columns)]
+def summarise_columns(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return a row of statistics for each column."""
+    rows = [_column_statistics(frame[column]) for column in dict.fromkeys(columns)]
     texts = ("column", "type", "least", "largest")
     numbers = ("mean", "median", "deviation")
     schema = {
@@ -35,7 +35,7 @@ def of_columns(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def _of_column(cells: pl.Series) -> dict[str, Any]:
+def _column_statistics(cells: pl.Series) -> dict[str, Any]:
     numbers = cells.dtype.is_numeric()
     ordered = not cells.dtype.is_nested() and cells.dtype != pl.Binary
     values = cells.cast(pl.Float64) if numbers else pl.Series([], dtype=pl.Float64)
@@ -53,42 +53,52 @@ def _of_column(cells: pl.Series) -> dict[str, Any]:
     }
 
 
-def of_groups(
+def summarise_groups(
     frame: pl.DataFrame, group_by: Sequence[str], columns: Sequence[str], measures: Sequence[str]
 ) -> pl.DataFrame:
-    """A row for each group: how many rows it has, and each measure of each column.
+    """Return a row for each group, with its number of rows and each measure of each column.
+
+    Args:
+        frame: The table.
+        group_by: Columns whose equal values form a group.
+        columns: Columns to summarise; empty for all columns of numbers.
+        measures: Names of measures such as ``mean``.
 
     Raises:
-        BadInput: a measure is not known, or is not one of such a column.
+        TableInputError: A measure is unknown or not available for the type of a column, or a
+            column of ``group_by`` cannot be grouped.
     """
     groups = list(dict.fromkeys(group_by))
-    chosen = list(dict.fromkeys(columns)) or [
+    selected = list(dict.fromkeys(columns)) or [
         name for name, kind in frame.schema.items() if kind.is_numeric() and name not in groups
     ]
     for name in groups:
         if frame.schema[name].is_nested():
-            raise BadInput(f"{name}: its cells make no groups")
-    pairs = [(column, measure) for column in chosen for measure in dict.fromkeys(measures)]
+            kind = frame.schema[name]
+            raise TableInputError(f"group_by: column {name} of type {kind} cannot be grouped")
+    pairs = [(column, measure) for column in selected for measure in dict.fromkeys(measures)]
     for column, measure in pairs:
         _check(column, measure, frame.schema[column])
-    names = unique([*groups, "rows", *(f"{column}_{measure}" for column, measure in pairs)])
-    made = [
+    names = unique_names([*groups, "rows", *(f"{column}_{measure}" for column, measure in pairs)])
+    aggregations = [
         _MEASURES[measure](pl.col(column)).alias(name)
         for (column, measure), name in zip(pairs, names[len(groups) + 1 :], strict=True)
     ]
-    found = frame.group_by(groups).agg(pl.len().alias(names[len(groups)]), *made)
-    return found.sort(groups, nulls_last=True)
+    summary = frame.group_by(groups).agg(pl.len().alias(names[len(groups)]), *aggregations)
+    return summary.sort(groups, nulls_last=True)
 
 
 def _check(column: str, measure: str, kind: pl.DataType) -> None:
     if measure not in _MEASURES:
         hint = suggestion(measure, list(_MEASURES), "measures")
-        raise BadInput(f"measures: unknown measure {measure!r}; {hint}")
-    if measure in _OF_NUMBERS and not kind.is_numeric():
-        raise BadInput(f"{column}: {kind} has no {measure}; use min, max, count or distinct")
+        raise TableInputError(f"measures: unknown measure {measure!r}; {hint}")
+    if measure in _NUMERIC_MEASURES and not kind.is_numeric():
+        reason = f"{measure} is not available for columns of type {kind}"
+        raise TableInputError(f"{column}: {reason}; use min, max, count or distinct")
     if kind.is_nested() and measure != "count":
-        raise BadInput(f"{column}: {kind} has no {measure}")
+        reason = f"{measure} is not available for columns of type {kind}"
+        raise TableInputError(f"{column}: {reason}; use count")
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(plain(value))
+    return None if value is None else str(to_json(value))

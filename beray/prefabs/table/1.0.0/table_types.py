@@ -1,4 +1,4 @@
-"""Types of the columns of text files: numbers, dates, times and booleans, or why they stay text."""
+"""Type detection for the columns of text files: numbers, dates, times and booleans."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from table_names import some
+from table_columns import abbreviated_list
 
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"
 NUMBER = (
     r"^(-?((0|[1-9]\d{0,14})(\.\d{0,17})?|\.\d{1,17})|\+((0|[1-9]\d{0,5})(\.\d{0,17})?|\.\d{1,17}))"
     r"([eE][+-]?\d{1,2})?$"
 )
-"""``+`` with more digits begins a phone number."""
+"""A ``+`` with more than six digits is the beginning of a phone number."""
 _NOT_FINITE = r"(?i)^([+-]?inf(inity)?|[+-]?nan)$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
 _TIME = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?$"
 
 _SPACES = "'\u2019 \u00a0\u202f"
-_WHOLE = r"^[+-]?(0|[1-9]\d{0,14}|[1-9]\d{0,2}"
-_WITH_COMMA = rf"{_WHOLE}([.{_SPACES}]\d{{3}}){{1,4}})(,\d{{1,17}})?$"
-_WITH_POINT = rf"{_WHOLE}([,{_SPACES}]\d{{3}}){{1,4}})(\.\d{{1,17}})?$"
+_INTEGER_PART = r"^[+-]?(0|[1-9]\d{0,14}|[1-9]\d{0,2}"
+_WITH_COMMA = rf"{_INTEGER_PART}([.{_SPACES}]\d{{3}}){{1,4}})(,\d{{1,17}})?$"
+_WITH_POINT = rf"{_INTEGER_PART}([,{_SPACES}]\d{{3}}){{1,4}})(\.\d{{1,17}})?$"
 _LIKE_NUMBER = (
     rf"^[+-]?\(?[+-]?[\p{{Sc}}]?\s?(\p{{Lu}}{{3}}\s?)?[+-]?[\d.,{_SPACES}]*\d[\d.,{_SPACES}]*"
     r"([eE][+-]?\d+)?\)?\s?(-|%|‰|\p{Sc}|\p{Lu}{3})?$"
@@ -51,58 +51,57 @@ _NOTES = {
 
 
 def typed(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with the types that all cells of a column have."""
+    """Return the table with each column converted to the type that all of its cells have."""
     return typed_columns(frame)[0]
 
 
 def typed_columns(frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """Return the table with typed columns, and messages about notations of numbers.
 
-    A number with leading zeros, such as a postal code, and one with more digits than a number
-    keeps stay text.
+    Numbers with leading zeros, such as postal codes, and numbers with more digits than the type
+    can represent stay text.
     """
     columns = [_typed(frame[name]) for name in frame.columns]
     notes: dict[str, list[str]] = defaultdict(list)
     for column in columns:
         if column.note:
             notes[column.note].append(f"{column.cells.name} ({column.example})")
-    problems = [f"{_NOTES[note]}: {some(found)}" for note, found in notes.items()]
+    problems = [f"{_NOTES[note]}: {abbreviated_list(found)}" for note, found in notes.items()]
     return frame.select([column.cells for column in columns]), problems
 
 
-def _typed(texts: pl.Series) -> _Column:
-    if texts.dtype != pl.String or texts.null_count() == len(texts):
-        return _Column(texts)
-    cells = texts.str.strip_chars()
+def _typed(original: pl.Series) -> _Column:
+    if original.dtype != pl.String or original.null_count() == len(original):
+        return _Column(original)
+    cells = original.str.strip_chars()
     cells = cells.set(cells == "", None)
     if cells.null_count() == len(cells):
-        return _Column(texts)
+        return _Column(original)
     if _all(cells, _INTEGER):
         return _Column(cells.cast(pl.Int64))
     if _all(cells, _BOOLEAN):
-        # Empty cells stay empty.
         return _Column(cells.str.to_lowercase() == "true")
     if _all(cells, _DATE):
         dates = cells.str.to_date("%Y-%m-%d", strict=False)
-        return _Column(dates if dates.null_count() == cells.null_count() else texts)
+        return _Column(dates if dates.null_count() == cells.null_count() else original)
     if _all(cells, _TIME):
-        # One form for all: a "T" in the middle, and seconds.
+        # Normalize to one format, with "T" and seconds.
         full = cells.str.replace(" ", "T").str.replace(r"(T\d\d:\d\d)$", "${1}:00")
         times = full.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-        return _Column(times if times.null_count() == cells.null_count() else texts)
-    return _number(cells) or _text(texts, cells)
+        return _Column(times if times.null_count() == cells.null_count() else original)
+    return _number(cells) or _text(original, cells)
 
 
 def _number(cells: pl.Series) -> _Column | None:
-    """Return a column of numbers; None if a cell is not a number, or an ambiguous one."""
+    """Return a column of numbers; None if a cell is not a number or is ambiguous."""
     not_finite = cells.str.contains(_NOT_FINITE).fill_null(False)
     finite = cells.set(not_finite, None)
     if finite.null_count() == len(finite):
         return None
     if _all(finite, NUMBER):
         numbers, note, example = finite.str.strip_prefix("+").cast(pl.Float64), "", ""
-    elif (local := _local(finite)) is not None:
-        numbers, note = local, "local"
+    elif (localized := _localized_numbers(finite)) is not None:
+        numbers, note = localized, "local"
         example = _quoted(finite.filter(finite.str.contains(rf"[.,{_SPACES}]")), 0)
     else:
         return None
@@ -115,34 +114,34 @@ def _number(cells: pl.Series) -> _Column | None:
     return _Column(numbers, note, example)
 
 
-def _local(cells: pl.Series) -> pl.Series | None:
+def _localized_numbers(cells: pl.Series) -> pl.Series | None:
     """Return numbers with decimal commas, or with commas, points or spaces between thousands."""
     if cells.str.contains(_IDENTIFIER).any():
         return None
     found = []
-    for form, group, decimal in ((_WITH_COMMA, ".", ","), (_WITH_POINT, ",", ".")):
-        if _all(cells, form):
-            plain = cells.str.replace_all(f"[{group}{_SPACES}+]", "").str.replace(
+    for pattern, group, decimal in ((_WITH_COMMA, ".", ","), (_WITH_POINT, ",", ".")):
+        if _all(cells, pattern):
+            normalized = cells.str.replace_all(f"[{group}{_SPACES}+]", "").str.replace(
                 decimal, ".", literal=True
             )
-            found.append(plain.cast(pl.Float64))
+            found.append(normalized.cast(pl.Float64))
     if len(found) == 2 and not found[0].equals(found[1]):
-        return None  # such as 1,234 alone
+        return None  # ambiguous, such as 1,234 alone
     return found[0] if found else None
 
 
-def _text(texts: pl.Series, cells: pl.Series) -> _Column:
-    """Return a column unchanged, with the reason if most of its cells look like numbers."""
+def _text(original: pl.Series, cells: pl.Series) -> _Column:
+    """Return a column unchanged, with a message if most of its cells look like numbers."""
     sample = cells.drop_nulls().head(_SAMPLE)
-    like = sample.str.contains(_LIKE_NUMBER) | sample.str.contains(_NOT_FINITE)
-    if int(like.sum()) * 2 <= len(sample):
-        return _Column(texts)
+    number_like = sample.str.contains(_LIKE_NUMBER) | sample.str.contains(_NOT_FINITE)
+    if int(number_like.sum()) * 2 <= len(sample):
+        return _Column(original)
     other = ~(cells.str.contains(NUMBER) | cells.str.contains(_IDENTIFIER)).fill_null(True)
     if not other.any():
-        return _Column(texts)
+        return _Column(original)
     at = int(other.arg_true()[0])
     reason = _reason(str(cells[at]), cells)
-    return _Column(texts, "text", f"{_quoted(cells, at)} in row {at + 1:,}: {reason}")
+    return _Column(original, "text", f"{_quoted(cells, at)} in row {at + 1:,}: {reason}")
 
 
 def _reason(cell: str, cells: pl.Series) -> str:
@@ -164,6 +163,6 @@ def _quoted(cells: pl.Series, at: int) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def _all(texts: pl.Series, form: str) -> bool:
-    # The first cells of most columns show that they are not of the form.
-    return all(part.str.contains(form).all() is not False for part in (texts.head(100), texts))
+def _all(cells: pl.Series, pattern: str) -> bool:
+    # The first cells are enough to reject most columns.
+    return all(part.str.contains(pattern).all() is not False for part in (cells.head(100), cells))

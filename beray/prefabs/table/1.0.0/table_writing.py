@@ -1,4 +1,4 @@
-"""Tables as files."""
+"""Writing of tables to files in all supported formats."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any, Literal
 
 import polars as pl
 
-from table_names import BadInput
+from table_columns import TableInputError
 
 Format = Literal["csv", "tsv", "parquet", "xlsx"]
 
-_LONGEST_STEM = 120
-_UNWANTED = re.compile("[\x00-\x1f\x7f/\\\\\ud800-\udfff]")
+_MAX_STEM_CHARACTERS = 120
+_INVALID_CHARACTERS = re.compile("[\x00-\x1f\x7f/\\\\\ud800-\udfff]")
 _FORMULA = r"^\s*[=+\-@]"
-_NO_FORMULA = r"^\s*[+-]?[\d.,]*\s*%?$|^-+$"
+_HARMLESS = r"^\s*[+-]?[\d.,]*\s*%?$|^-+$"
 
 
-class Names:
-    """Names of output files, each once, also where case makes no difference."""
+class TableNames:
+    """Allocator of output file names that are unique, also on case-insensitive file systems."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
 
-    def take(self, stem: str, suffix: str) -> str:
-        """A name like ``stem.suffix``."""
-        base = _UNWANTED.sub("", stem)[:_LONGEST_STEM].strip() or "table"
+    def unique_name(self, stem: str, suffix: str) -> str:
+        """Return a new name such as ``stem.csv``, or ``stem-2.csv`` if that is used."""
+        base = _INVALID_CHARACTERS.sub("", stem)[:_MAX_STEM_CHARACTERS].strip() or "table"
         for number in count(1):
             name = f"{base}-{number}.{suffix}" if number > 1 else f"{base}.{suffix}"
-            if name.casefold() not in self._taken:
+            if name.casefold() not in self._used:
                 break
-        self._taken.add(name.casefold())
+        self._used.add(name.casefold())
         return name
 
 
-def write(
+def write_table(
     frame: pl.DataFrame,
     path: Path,
     format: Format,
@@ -47,36 +47,40 @@ def write(
     header: Mapping[str, str] | None = None,
     escape: bool = False,
 ) -> list[str]:
-    """Write the table; what is not in the file as it was in the table.
+    """Write a table, and return messages about values that had to be changed.
 
     Args:
-        header: what CSV and TSV have for the names of columns.
-        escape: put ``'`` before cells of CSV and TSV that would be run as formulas.
+        frame: The table.
+        path: Output file.
+        format: Output format.
+        header: Names to write in the header of CSV and TSV files, by the names of the columns.
+        escape: Put ``'`` before cells of CSV and TSV files that spreadsheet programs would run as
+            formulas.
 
     Raises:
-        BadInput: the format cannot hold it.
+        TableInputError: The format cannot represent the table.
     """
     try:
-        return _write(frame, path, format, header or {}, escape)
+        return _write_format(frame, path, format, header or {}, escape)
     except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{path.name} cannot be written: {error}") from None
+        raise TableInputError(f"{path.name} cannot be written: {error}") from None
 
 
-def _write(
+def _write_format(
     frame: pl.DataFrame, path: Path, format: Format, header: Mapping[str, str], escape: bool
 ) -> list[str]:
     if format == "parquet":
         frame.write_parquet(path)
         return []
-    frame = _flat(frame)
+    frame = _flattened(frame)
     if format == "xlsx":
         from table_excel_writing import write_excel
 
         return write_excel(frame, path)
-    frame = _without_zeros(frame)
+    frame = _with_time_text(frame)
     problems = []
-    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    formulas = {name: _formulas(frame[name]) for name in texts}
+    strings = [name for name, kind in frame.schema.items() if kind == pl.String]
+    formulas = {name: _are_formulas(frame[name]) for name in strings}
     found = sum(int(cells.sum() or 0) for cells in formulas.values())
     if escape:
         frame = frame.with_columns(
@@ -87,8 +91,8 @@ def _write(
             for name, cells in formulas.items()
         )
     elif found:
-        said = f"{found:,} cells begin as formulas do, and a spreadsheet program may run them"
-        problems.append(f"{said} (escape_formulas)")
+        reason = "spreadsheet programs may run them; set escape_formulas to prevent this"
+        problems.append(f"cells that begin like formulas: {found:,} ({reason})")
     _write_text(frame, path, "\t" if format == "tsv" else ",", header)
     return problems
 
@@ -98,7 +102,8 @@ def _write_text(frame: pl.DataFrame, path: Path, separator: str, header: Mapping
     if titles == frame.columns:
         frame.write_csv(path, separator=separator)
         return
-    # As a row, for a frame takes no name twice. A lone empty cell needs its quotes to be seen.
+    # The header is written as a row, because column names of a frame are unique. The empty name of
+    # a single column stays a string, which is written with quotes and not as an empty line.
     cells = titles if frame.width == 1 else [title or None for title in titles]
     row = pl.DataFrame([cells], schema=dict.fromkeys(frame.columns, pl.String), orient="row")
     with path.open("wb") as file:
@@ -106,12 +111,12 @@ def _write_text(frame: pl.DataFrame, path: Path, separator: str, header: Mapping
         frame.write_csv(file, separator=separator, include_header=False)
 
 
-def _formulas(texts: pl.Series) -> pl.Series:
-    return texts.str.contains(_FORMULA) & ~texts.str.contains(_NO_FORMULA)
+def _are_formulas(cells: pl.Series) -> pl.Series:
+    return cells.str.contains(_FORMULA) & ~cells.str.contains(_HARMLESS)
 
 
-def _without_zeros(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return times as text such as ``08:00:00``, with a fraction only if there is one."""
+def _with_time_text(frame: pl.DataFrame) -> pl.DataFrame:
+    """Convert times to text such as ``08:00:00``, with a fraction only if it is not zero."""
     return frame.with_columns(
         frame[name].dt.to_string("%H:%M:%S%.f" if kind == pl.Time else "%Y-%m-%dT%H:%M:%S%.f")
         for name, kind in frame.schema.items()
@@ -119,14 +124,14 @@ def _without_zeros(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Lists and records become JSON, bytes Base64, durations ISO 8601."""
+def _flattened(frame: pl.DataFrame) -> pl.DataFrame:
+    """Convert lists and records to JSON, bytes to Base64, and durations to ISO 8601."""
     changed = []
     for name, kind in frame.schema.items():
         cells = frame[name]
         if kind.is_nested():
-            made = [None if cell is None else _json(cell) for cell in cells.to_list()]
-            changed.append(pl.Series(name, made, dtype=pl.String))
+            converted = [None if cell is None else _json(cell) for cell in cells.to_list()]
+            changed.append(pl.Series(name, converted, dtype=pl.String))
         elif kind == pl.Binary:
             changed.append(cells.bin.encode("base64"))
         elif kind == pl.Duration:
@@ -137,7 +142,7 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _json(cell: Any) -> str:
-    def other(value: object) -> str:
+    def encode(value: object) -> str:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
-    return json.dumps(cell, default=other, ensure_ascii=False)
+    return json.dumps(cell, default=encode, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Tables: ``convert``, ``info``, ``filter``, ``summarise`` and ``plot``."""
+"""Functions of the prefab ``table``: ``convert``, ``info``, ``filter``, ``summarise``, ``plot``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from typing import Any, Literal
 
 from beray.prefab import Call, Progress, all_failed
 
-# Polars makes a thread for each processor otherwise, and a call may not have so many.
+# By default, Polars starts a thread for each processor, which may exceed the limit of a call.
 os.environ.setdefault("POLARS_MAX_THREADS", "4")
 
 import polars as pl
 
-from table_conditions import compared_as_text, met, order, sorted_as_text
-from table_names import BadInput
-from table_reading import Options, Table, opened, sheets_of
-from table_values import shown_columns, shown_rows
-from table_writing import Format, Names, write
+from table_columns import TableInputError
+from table_conditions import (
+    sort_order,
+    text_comparison_messages,
+    text_sort_messages,
+    where_expression,
+)
+from table_json import preview_columns, preview_rows
+from table_reading import ReadOptions, Table, list_sheets, open_table
+from table_writing import Format, TableNames, write_table
 
 _SUMMARY_ROWS = 200
-_MOST_SHEETS = 100
-Text = Literal["", "csv", "tsv", "parquet", "xlsx"]
+_MAX_SHEETS = 100
+OptionalFormat = Literal["", "csv", "tsv", "parquet", "xlsx"]
 
 
 def convert(
@@ -34,66 +39,68 @@ def convert(
     header: bool = True,
     escape_formulas: bool = False,
 ) -> Generator[Progress | dict[str, Any], None, dict[str, Any]]:
-    """Tables in another format.
+    """Convert tables to another format.
+
+    ``prefab.toml`` documents the parameters and results of all functions.
 
     Yields:
-        what is told of each table, as soon as it is converted.
+        The result of each table after its conversion.
 
     Raises:
-        ValueError: there is no file, or none that could be converted.
+        TableInputError: The call has no file, or no file could be converted.
     """
     paths = list(call.files.get("tables", ()))
     if not paths:
-        raise BadInput("tables: at least one file is needed")
-    names = Names()
-    told: list[dict[str, Any]] = []
+        raise TableInputError("tables: at least one file is required")
+    names = TableNames()
+    results: list[dict[str, Any]] = []
     for index, path in enumerate(paths):
         yield Progress(index / len(paths), path.name)
         try:
             sheets = _all_sheets(path) if sheet == "*" else [sheet]
-        except BadInput as error:
-            told.append(_lost(path, None, str(error)))
-            yield told[-1]
+        except TableInputError as error:
+            results.append(_failed_table(path, None, str(error)))
+            yield results[-1]
             continue
-        for one in sheets:
-            stem = f"{path.stem}-{one}" if sheet == "*" and one else path.stem
+        for sheet_name in sheets:
+            stem = f"{path.stem}-{sheet_name}" if sheet == "*" and sheet_name else path.stem
             try:
-                table = opened(path, Options(one, delimiter, header))
-                # Text stays as it was written.
+                table = open_table(path, ReadOptions(sheet_name, delimiter, header))
+                # Text formats keep the original notation of each cell.
                 frame = table.raw if format in ("csv", "tsv") else table.typed()
-                file = names.take(stem, format)
-                written = call.output("tables", file)
-                problems = table.problems + write(
-                    frame, written, format, header=table.header, escape=escape_formulas
+                file = names.unique_name(stem, format)
+                output = call.output("tables", file)
+                problems = table.problems + write_table(
+                    frame, output, format, header=table.header, escape=escape_formulas
                 )
-                told.append(_told(table, file, frame, problems))
-            except BadInput as error:
-                told.append(_lost(path, one or None, str(error)))
-            yield told[-1]
-    failed = [each for each in told if each["file"] is None]
-    if len(failed) == len(told):
-        raise BadInput(all_failed([each["problems"][0] for each in failed]))
+                results.append(_converted_table(table, file, frame, problems))
+            except TableInputError as error:
+                results.append(_failed_table(path, sheet_name or None, str(error)))
+            yield results[-1]
+    failed = [each for each in results if each["file"] is None]
+    if len(failed) == len(results):
+        raise TableInputError(all_failed([each["problems"][0] for each in failed]))
     yield Progress(1.0)
-    return {"tables": told, "converted": len(told) - len(failed), "failed": len(failed)}
+    return {"tables": results, "converted": len(results) - len(failed), "failed": len(failed)}
 
 
 def info(call: Call, *, sheet: str = "", preview: int = 10) -> dict[str, Any]:
-    """What is in a table.
+    """Describe a table.
 
     Raises:
-        ValueError: it cannot be read.
+        TableInputError: The table cannot be read.
     """
     path = call.file("table")
-    table = opened(path, Options(sheet=sheet))
+    table = open_table(path, ReadOptions(sheet=sheet))
     frame = table.typed()
     columns = [{"name": name, "type": str(kind)} for name, kind in frame.schema.items()]
     return {
         "name": path.name,
         "format": table.format,
         "rows": frame.height,
-        "columns": columns[: len(shown_columns(frame))],
-        "sheets": sheets_of(path),
-        "preview": shown_rows(frame, preview),
+        "columns": columns[: len(preview_columns(frame))],
+        "sheets": list_sheets(path),
+        "preview": preview_rows(frame, preview),
         "problems": table.problems,
     }
 
@@ -107,46 +114,47 @@ def filter(
     sort: Sequence[str] = (),
     distinct: bool = False,
     limit: int = 0,
-    format: Text = "",
+    format: OptionalFormat = "",
     sheet: str = "",
     preview: int = 10,
 ) -> dict[str, Any]:
-    """The rows that meet conditions.
+    """Select rows by conditions, and columns.
 
     Raises:
-        ValueError: the table cannot be read, or a condition does not fit it.
+        TableInputError: The table cannot be read, a column does not exist, or a condition is
+            invalid for its column.
     """
     path = call.file("table")
-    table = opened(path, Options(sheet=sheet))
+    table = open_table(path, ReadOptions(sheet=sheet))
     typed = table.typed()
-    kept = list(dict.fromkeys(columns)) or typed.columns
-    for column in kept:
+    selected = list(dict.fromkeys(columns)) or typed.columns
+    for column in selected:
         table.require(column)
     target: Format = format or table.format
-    # What is compared are values; what is written is what stood there, digit for digit.
+    # Conditions apply to typed values. Text formats keep the original notation of each cell.
     source = table.raw if target in ("csv", "tsv") else typed
-    rows = typed.select(met(typed, where, match).alias("kept")).to_series()
-    as_text = compared_as_text(typed, where)
+    rows = typed.select(where_expression(typed, where, match).alias("selected")).to_series()
+    messages = text_comparison_messages(typed, where)
     source, typed = source.filter(rows), typed.filter(rows)
     if sort:
-        places = order(typed, sort)
-        as_text += sorted_as_text(typed, sort)
-        source, typed = source[places], typed[places]
-    source, typed = source.select(kept), typed.select(kept)
+        indices = sort_order(typed, sort)
+        messages += text_sort_messages(typed, sort)
+        source, typed = source[indices], typed[indices]
+    source, typed = source.select(selected), typed.select(selected)
     if distinct:
         first = typed.to_struct("row").is_first_distinct()
         source, typed = source.filter(first), typed.filter(first)
     if limit:
         source, typed = source.head(limit), typed.head(limit)
-    file = Names().take(path.stem, target)
-    written = write(source, call.output("table", file), target, header=table.header)
+    file = TableNames().unique_name(path.stem, target)
+    losses = write_table(source, call.output("table", file), target, header=table.header)
     return {
         "file": file,
         "rows": source.height,
         "rows_before": table.raw.height,
-        "columns": shown_columns(source),
-        "preview": shown_rows(typed, preview),
-        "problems": table.problems + as_text + written,
+        "columns": preview_columns(source),
+        "preview": preview_rows(typed, preview),
+        "problems": table.problems + messages + losses,
     }
 
 
@@ -159,29 +167,30 @@ def summarise(
     format: Format = "csv",
     sheet: str = "",
 ) -> dict[str, Any]:
-    """What columns, or groups of rows, have in them.
+    """Summarise columns, or groups of rows.
 
     Raises:
-        ValueError: the table cannot be read, or has no such columns.
+        TableInputError: The table cannot be read, a column does not exist, or a measure is
+            invalid for its column.
     """
-    from table_summary import of_columns, of_groups
+    from table_summary import summarise_columns, summarise_groups
 
     path = call.file("table")
-    table = opened(path, Options(sheet=sheet))
+    table = open_table(path, ReadOptions(sheet=sheet))
     for column in (*group_by, *columns):
         table.require(column)
     typed = table.typed()
     if group_by:
-        summary = of_groups(typed, group_by, columns, measures)
+        summary = summarise_groups(typed, group_by, columns, measures)
     else:
-        summary = of_columns(typed, columns or typed.columns)
-    file = Names().take(f"{path.stem}-summary", format)
-    problems = table.problems + write(summary, call.output("summary", file), format)
+        summary = summarise_columns(typed, columns or typed.columns)
+    file = TableNames().unique_name(f"{path.stem}-summary", format)
+    problems = table.problems + write_table(summary, call.output("summary", file), format)
     return {
         "file": file,
         "rows": summary.height,
         "rows_before": typed.height,
-        "summary": shown_rows(summary, _SUMMARY_ROWS),
+        "summary": preview_rows(summary, _SUMMARY_ROWS),
         "problems": problems,
     }
 
@@ -200,42 +209,44 @@ def plot(
     height: int = 700,
     sheet: str = "",
 ) -> dict[str, Any]:
-    """A picture of columns.
+    """Draw columns as a PNG image.
 
     Raises:
-        ValueError: the table cannot be read, or its columns cannot be drawn so.
+        TableInputError: The table cannot be read, or a column does not exist or cannot be drawn.
     """
-    from table_plots import Drawing, draw
+    from table_plots import PlotOptions, draw_plot
 
     path = call.file("table")
-    table = opened(path, Options(sheet=sheet))
+    table = open_table(path, ReadOptions(sheet=sheet))
     for column in (*([x] if x else []), *y):
         table.require(column)
-    drawing = Drawing(kind, x, list(y), combine, bins, logarithmic, title, width, height)
-    file = Names().take(f"{path.stem}-{kind}", "png")
-    points, problems = draw(table.typed(), drawing, call.output("picture", file))
+    options = PlotOptions(kind, x, list(y), combine, bins, logarithmic, title, width, height)
+    file = TableNames().unique_name(f"{path.stem}-{kind}", "png")
+    points, problems = draw_plot(table.typed(), options, call.output("picture", file))
     return {"file": file, "points": points, "problems": table.problems + problems}
 
 
-def _told(table: Table, file: str, frame: pl.DataFrame, problems: list[str]) -> dict[str, Any]:
+def _converted_table(
+    table: Table, file: str, frame: pl.DataFrame, problems: list[str]
+) -> dict[str, Any]:
     return {
         "name": table.name,
         "sheet": table.sheet,
         "file": file,
         "rows": frame.height,
-        "columns": shown_columns(frame),
+        "columns": preview_columns(frame),
         "problems": problems,
     }
 
 
 def _all_sheets(path: Path) -> list[str]:
-    sheets = sheets_of(path)
-    if len(sheets) > _MOST_SHEETS:
-        raise BadInput(f"{path.name} has {len(sheets):,} sheets; {_MOST_SHEETS} are converted")
+    sheets = list_sheets(path)
+    if len(sheets) > _MAX_SHEETS:
+        raise TableInputError(f"{path.name} has {len(sheets):,} sheets; the limit is {_MAX_SHEETS}")
     return sheets or [""]
 
 
-def _lost(path: Path, sheet: str | None, problem: str) -> dict[str, Any]:
+def _failed_table(path: Path, sheet: str | None, problem: str) -> dict[str, Any]:
     return {
         "name": path.name,
         "sheet": sheet,
