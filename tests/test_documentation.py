@@ -1,8 +1,9 @@
-"""The Python snippets of the documentation pass ``mypy --strict``."""
+"""Tests of the documents: snippets, links, and the list of settings."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,28 +12,37 @@ from pathlib import Path
 import pytest
 
 from beray import local_server
+from beray.server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [
-    document
-    for document in sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
-    if "```python\n" in document.read_text("utf-8")
-]
-# Snippets of one document use the same names for other things, such as a second server.
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+WITH_SNIPPETS = [path for path in DOCUMENTS if "```python\n" in path.read_text("utf-8")]
+# Snippets of one document reuse names for values of other types, such as a second server.
 SAME_NAMES = ("--local-partial-types", "--allow-redefinition-new")
 
 
 def snippets(document: Path) -> str:
     """Return the snippets of a document as one module, with the line numbers of the document."""
     lines: list[str] = []
-    inside = False
+    in_snippet = False
     for line in document.read_text("utf-8").splitlines():
         if line.startswith("```"):
-            inside = line == "```python"
+            in_snippet = line == "```python"
             lines.append("")
         else:
-            lines.append(line if inside else "")
+            lines.append(line if in_snippet else "")
     return "\n".join(lines) + "\n"
+
+
+def prose(document: Path) -> str:
+    """Return a document without its code blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", document.read_text("utf-8"), flags=re.M | re.S)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub generates them."""
+    headings = re.findall(r"^#+ +(.+)$", prose(document), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the embedded server runs on POSIX")
@@ -55,14 +65,47 @@ def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> No
 
 
 def test_there_are_documents_with_snippets() -> None:
-    assert {"README.md", "README.zh-CN.md"} <= {document.name for document in DOCUMENTS}
+    assert {"README.md", "README.zh-CN.md"} <= {document.name for document in WITH_SNIPPETS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_to_a_file_and_a_heading(document: Path) -> None:
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_the_index_lists_every_document() -> None:
+    for folder in (ROOT / "docs", ROOT / "docs" / "decisions"):
+        index = (folder / "README.md").read_text("utf-8")
+        names = {path.name for path in folder.glob("*.md")} - {"README.md"}
+        assert not {name for name in names if f"({name})" not in index}
+
+
+def test_all_settings_are_documented_and_exist() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    documented = set(re.findall(r"\bBERAY_[A-Z0-9_]*[A-Z0-9]\b(?!…|_)", text))
+    # The data directory is an option of the command.
+    settings = {f"BERAY_{name.upper()}" for name in Settings.model_fields} - {"BERAY_DATA_DIR"}
+    client = {
+        "BERAY_URL", "BERAY_TOKEN", "BERAY_PROFILE", "BERAY_HOME", "BERAY_IDLE_SECONDS",
+        "BERAY_GATEWAY_URL",
+    }  # fmt: skip
+    assert documented == settings | client
 
 
 @pytest.mark.timeout(600)
 def test_snippets_pass_mypy_strict(tmp_path: Path) -> None:
     modules = []
-    for document in DOCUMENTS:
-        module = tmp_path / (document.stem.replace("-", "_").replace(".", "_").lower() + "_md.py")
+    for document in WITH_SNIPPETS:
+        name = re.sub(r"\W", "_", str(document.relative_to(ROOT)).lower())
+        module = tmp_path / f"{name}.py"
         module.write_text(snippets(document), "utf-8")
         modules.append(str(module))
     done = subprocess.run(
@@ -102,7 +145,12 @@ from typing import assert_type
 from beray import APIError, AuthenticationError, BeRayClient, NotFoundError
 from beray.agent import SyncAgentApi
 from beray.agent.agent_api import AgentApi
-from beray.agent.server import AgentEventUnion, EServerMessage, MsgEventEnd, MsgEventTextChunk
+from beray.agent.server import (
+    AgentEventUnion,
+    EServerMessage,
+    MsgEventEnd,
+    MsgEventTextChunk,
+)
 from beray.gateway import GatewayClient, MissingSecretError
 from beray.gateway.models import PrefabCall, StreamEventType
 
