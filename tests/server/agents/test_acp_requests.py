@@ -23,7 +23,7 @@ NO = {"outcome": "selected", "optionId": "no"}
 
 
 async def permission(work: Bench, call: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
-    """Return the outcome of a permission request, and whether the log says it was allowed."""
+    """Return the outcome of a permission request, and whether the log shows it as allowed."""
     call = {"title": "Do it", **call}
     assert await work.run(work.acp(**settings), f"ask {json.dumps(call)}") == Outcome("COMPLETED")
     outcome = json.loads(work.recorder.text())

@@ -165,9 +165,9 @@ async def test_unreachable_servers_are_reported_and_the_run_continues(
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/mcp?token=hidden-token"
+        unreachable = f"http://127.0.0.1:{free.getsockname()[1]}/mcp?token=hidden-token"
     tools: list[Server] = [
-        {"nobody": {"url": nobody, "headers": {"X-Key": "hidden-key"}}},
+        {"unreachable": {"url": unreachable, "headers": {"X-Key": "hidden-key"}}},
         {"missing": {"command": "no-such-program-here"}},
         {
             "dying": {
@@ -184,15 +184,15 @@ async def test_unreachable_servers_are_reported_and_the_run_continues(
     bench = await Bench.make(tmp_path, [("web_echo", {"text": "hi"})], "done", mcp_stdio=True)
     assert await bench.run(tools=tools) == Outcome("COMPLETED")
     assert server_states(bench) == [
-        ("nobody", "failed"), ("missing", "failed"), ("dying", "failed"), ("wrong", "failed"),
+        ("unreachable", "failed"), ("missing", "failed"), ("dying", "failed"), ("wrong", "failed"),
         ("ftp", "failed"), ("both", "failed"), ("web", "connected"),
     ]  # fmt: skip
     messages = {payload["server"]: payload["message"] for payload in bench.sink.payloads("mcp")}
-    assert "cannot be reached" in messages["nobody"]
+    assert "cannot be reached" in messages["unreachable"]
     assert "no-such-program-here" in messages["missing"]
     assert "cannot start with" in messages["dying"]
     assert bench.model is not None
-    for name in ("nobody", "missing", "dying", "wrong"):
+    for name in ("unreachable", "missing", "dying", "wrong"):
         assert f"{name} is not available" in bench.model.instructions
     output = str(bench.sink.events) + bench.model.instructions
     assert "hidden" not in output

@@ -31,7 +31,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "words"),
     [
         ("gpt", ["BERAY_MODEL is 'gpt'", "openai:gpt-4o"]),
-        ("nobody:gpt-4o", ["'nobody:gpt-4o'", "not a known model"]),
+        ("nosuch:gpt-4o", ["'nosuch:gpt-4o'", "not a known model"]),
         ("openai:gpt-4o", ["OPENAI_API_KEY"]),
         ("anthropic:claude-opus-4-8", ["ANTHROPIC_API_KEY"]),
         ("google:gemini-4-carbon", ["GOOGLE_API_KEY"]),
@@ -52,8 +52,8 @@ async def test_an_unusable_model_is_reported(tmp_path: Path, name: str, words: l
 
 async def test_the_origin_of_an_unusable_model_is_reported(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
-    await bench.run(job_model="nobody:x")
-    assert bench.sink.errors()[0][1].startswith("The model of this task is 'nobody:x'")
+    await bench.run(job_model="nosuch:x")
+    assert bench.sink.errors()[0][1].startswith("The model of this task is 'nosuch:x'")
 
 
 async def test_a_missing_model_is_reported(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_names_of_files_and_parameters_do_not_collide() -> None:
 
 
 def test_the_schema_of_a_tool_contains_its_files(models: ModelServer, client: BeRayClient) -> None:
-    models.done(client, "what is there", Reply(["nothing"]))
+    models.done(client, "list the tools", Reply(["nothing"]))
     tools = {
         tool["function"]["name"]: tool["function"] for tool in models.provider.requests[-1]["tools"]
     }
@@ -209,7 +209,9 @@ def test_stopping_a_task_ends_its_call_and_revokes_its_token(
 def test_the_operator_selects_the_prefabs_that_are_tools(tmp_path: Path) -> None:
     with model_server(tmp_path / "data", BERAY_PREFAB_TOOLS="im*, none") as models:
         client = models.server.sign_up()
-        assert models.done(client, "what is there?", Reply(text=["-"]))[-1]["status"] == "COMPLETED"
+        assert (
+            models.done(client, "list the tools?", Reply(text=["-"]))[-1]["status"] == "COMPLETED"
+        )
         names = [tool["function"]["name"] for tool in models.provider.requests[-1]["tools"]]
         assert {name for name in names if name.startswith("prefab_")} == {
             "prefab_image_convert", "prefab_image_resize", "prefab_image_contact_sheet",

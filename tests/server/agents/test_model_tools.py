@@ -356,7 +356,7 @@ async def test_the_time_limit_ends_all_processes_of_a_command(tmp_path: Path) ->
 
 async def test_the_operators_time_limit_applies_to_commands(tmp_path: Path) -> None:
     _, answers = await call(tmp_path, ("run_command", {"command": "sleep 984"}), shell_seconds=0.3)
-    assert "ended after 0.3 s" in answers[0]
+    assert "terminated after 0.3 s" in answers[0]
 
 
 async def test_undecodable_output_is_replaced(tmp_path: Path) -> None:
