@@ -112,7 +112,7 @@ async def test_endless_output_is_an_error_and_not_buffered(
 async def test_too_many_pending_waits_end_the_run(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(), "flood_of_requests") == FAILED
-    assert "more than 256 concurrent requests" in error_of(work)
+    assert "more than 256 pending requests" in error_of(work)
     assert descendants() == []
 
 
