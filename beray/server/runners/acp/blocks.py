@@ -1,11 +1,13 @@
-"""Conversion of ACP content blocks to JSON for the event log.
+"""Conversion of values from an agent to JSON of limited size for the event log.
 
 Source: ACP, "Content" and "Tool Calls".
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import math
+from typing import Any, Final
 
 from acp.schema import (
     AudioContentBlock,
@@ -20,12 +22,6 @@ from acp.schema import (
 )
 from pydantic import JsonValue
 
-from beray.server.runners.acp.bounded import (
-    NAME_CHARACTERS,
-    PATH_CHARACTERS,
-    TEXT_CHARACTERS,
-    truncate,
-)
 from beray.server.runners.task_paths import TaskPaths
 
 Block = (
@@ -36,6 +32,14 @@ Block = (
     | EmbeddedResourceContentBlock
 )
 ToolContent = ContentToolCallContent | FileEditToolCallContent | TerminalToolCallContent
+
+TEXT_CHARACTERS: Final = 100_000
+"""Maximum length of one string in a result or a diff."""
+NAME_CHARACTERS: Final = 200
+PATH_CHARACTERS: Final = 4096
+JSON_CHARACTERS: Final = 100_000
+"""Maximum length of one JSON value, such as the arguments of a tool."""
+_MAX_DEPTH: Final = 24
 
 
 def attachment(
@@ -105,3 +109,27 @@ def result_block(
             return {"text": truncate(text, max_characters)}
         case ContentToolCallContent():
             return attachment(content.content, paths, max_characters)
+
+
+def truncate(text: str, max_characters: int = TEXT_CHARACTERS) -> str:
+    """Return ``text``, shortened to the limit with a final ``…`` if it is longer."""
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+
+def to_loggable(value: Any) -> JsonValue:
+    """Return decoded JSON in a loggable form: limited in size and depth, with finite numbers."""
+    limited = _limit_depth(value, _MAX_DEPTH)
+    text = json.dumps(limited, ensure_ascii=False)
+    return limited if len(text) <= JSON_CHARACTERS else {"cut": truncate(text, JSON_CHARACTERS)}
+
+
+def _limit_depth(value: Any, depth: int) -> JsonValue:
+    if isinstance(value, dict | list) and depth == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {str(key): _limit_depth(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_limit_depth(item, depth - 1) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

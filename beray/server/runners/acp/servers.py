@@ -11,7 +11,7 @@ from typing import Any
 from acp.schema import HttpHeader, HttpMcpServer, McpCapabilities, McpServerStdio, SseMcpServer
 
 from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
-from beray.server.runners.acp.bounded import NAME_CHARACTERS, truncate
+from beray.server.runners.acp.blocks import NAME_CHARACTERS, truncate
 from beray.server.runners.mcp.config import McpServer
 
 Server = HttpMcpServer | SseMcpServer | McpServerStdio

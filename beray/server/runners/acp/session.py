@@ -24,7 +24,7 @@ from acp.schema import (
 )
 from pydantic import ValidationError
 
-from beray.server.runners.acp.bounded import NAME_CHARACTERS, truncate
+from beray.server.runners.acp.blocks import NAME_CHARACTERS, truncate
 from beray.server.runners.acp.client import AgentRequests
 from beray.server.runners.acp.servers import Server
 from beray.server.runners.acp.wire import AgentFault, AgentTransport, RunAbort

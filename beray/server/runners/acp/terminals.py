@@ -17,7 +17,7 @@ from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
 from beray import wire_names
-from beray.server.runners.acp.bounded import truncate
+from beray.server.runners.acp.blocks import truncate
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.command_output import CommandOutput, CommandOutputs, termination_message
 from beray.server.runners.programs import CHUNK_BYTES

@@ -14,11 +14,12 @@ from acp.schema import FileEditToolCallContent, ToolCall, ToolCallUpdate
 from pydantic import JsonValue
 
 from beray.events import Event, MsgEventToolCallChunk, MsgEventToolResult
-from beray.server.runners.acp.blocks import ToolContent, result_block
-from beray.server.runners.acp.bounded import (
+from beray.server.runners.acp.blocks import (
     NAME_CHARACTERS,
     PATH_CHARACTERS,
     TEXT_CHARACTERS,
+    ToolContent,
+    result_block,
     to_loggable,
     truncate,
 )

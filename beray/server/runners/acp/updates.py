@@ -27,8 +27,13 @@ from acp.schema import Usage as AgentUsage
 from pydantic import ValidationError
 
 from beray.events import Event, MsgEventCustomUpdate, MsgEventTextChunk
-from beray.server.runners.acp.blocks import Block, attachment
-from beray.server.runners.acp.bounded import NAME_CHARACTERS, TEXT_CHARACTERS, truncate
+from beray.server.runners.acp.blocks import (
+    NAME_CHARACTERS,
+    TEXT_CHARACTERS,
+    Block,
+    attachment,
+    truncate,
+)
 from beray.server.runners.acp.tool_calls import ToolCalls
 from beray.server.runners.base import Sink, Usage
 from beray.server.runners.task_paths import TaskPaths
