@@ -13,9 +13,9 @@ from beray import wire_names
 class TaskPaths:
     """Converter for paths below the work_dir, as seen inside and outside of the sandbox.
 
-    Paths are strings in wire encoding, see ``beray.wire_names``. The conversion is lexical and
-    does not access the file system. Files must be opened with ``Workspace``, which follows no
-    symbolic links.
+    Paths are strings in wire encoding (``beray.wire_names``). The conversion is lexical and does
+    not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
+    links.
 
     Args:
         work_dir: The work_dir on the server.
