@@ -17,7 +17,7 @@ from benchmarks.streams import (
     serving_answer,
 )
 from benchmarks.tables import Row, interleaved, ratio
-from beray.sse import Parser
+from beray.streaming.sse import Parser
 
 CASES = (
     # what, events, bytes each, cut anywhere, goal against the reference, against the others

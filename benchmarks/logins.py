@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 
 from benchmarks.tables import Row
-from beray.server.sliding_window import SlidingWindow
+from beray.server.runtime.sliding_window import SlidingWindow
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
 

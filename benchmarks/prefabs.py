@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.tables import Row
 from beray.gateway import GatewayClient, PrefabCall
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 
 ASKED = 10

@@ -24,12 +24,12 @@ from starlette.concurrency import run_in_threadpool
 from benchmarks.tables import Row
 from beray import BeRayClient
 from beray.events import MsgEventTextChunk
-from beray.server.event_log import EventLog
-from beray.server.store import Order, Store
-from beray.server.tables import Task
-from beray.server.task_deletion import TaskDeletion
-from beray.server.task_feed import TaskFeed
-from beray.server.workspace import Workspaces
+from beray.server.storage.store import Order, Store
+from beray.server.storage.tables import Task
+from beray.server.tasks.deletion import TaskDeletion
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.feed import TaskFeed
+from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 
 LOG_BYTES: Final = 109_000_000

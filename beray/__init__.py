@@ -35,10 +35,10 @@ if TYPE_CHECKING:
         UnprocessableEntityError,
         WaitTimeout,
     )
-    from beray.files import Transfer
     from beray.gateway.client import GatewayClient
-    from beray.retraction import answer_text, without_retracted
-    from beray.streaming import StreamState, TaskStream
+    from beray.streaming.retraction import answer_text, without_retracted
+    from beray.streaming.streams import StreamState, TaskStream
+    from beray.transfers.transfer import Transfer
 
 __all__ = [
     "APIError",

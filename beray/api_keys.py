@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from beray import schema
+from beray.http.transport import Transport, segment
 from beray.schema import ApiKey, CreatedApiKey, Message
-from beray.transport import Transport, segment
 
 
 class ApiKeys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import NoReturn, Self
 
-from beray.transport import Transport
+from beray.http.transport import Transport
 
 
 class BaseClient:

@@ -14,10 +14,12 @@ import requests
 from beray import schema, waiting
 from beray.api_keys import ApiKeys
 from beray.base_client import BaseClient
-from beray.calls import MAX_JSON_BYTES, MAX_MEMORY_BYTES, Timeout
 from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
-from beray.retries import RETRIES
+from beray.http.calls import MAX_JSON_BYTES, MAX_MEMORY_BYTES, Timeout
+from beray.http.retry import RETRIES
+from beray.http.transport import API_PREFIX, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+from beray.sanitize import normalized_password
 from beray.schema import (
     Deleted,
     Limits,
@@ -28,10 +30,14 @@ from beray.schema import (
     TaskEvent,
     User,
 )
-from beray.streaming import IDLE_SECONDS, RECONNECT_SECONDS, StreamState, TaskStream, UpdateStream
+from beray.streaming.streams import (
+    IDLE_SECONDS,
+    RECONNECT_SECONDS,
+    StreamState,
+    TaskStream,
+    UpdateStream,
+)
 from beray.task_files import TaskFiles
-from beray.text import normalized_password
-from beray.transport import API_PREFIX, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 
 class ClientOptions(TypedDict, total=False):
@@ -143,12 +149,12 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             options: As for the class.
 
         Raises:
-            ServerStartError: It could not be started (``beray.embedded``), such as on Windows
+            ServerStartError: It could not be started (``beray.local_server``), such as on Windows
                 or without the extra ``server``.
         """
-        from beray import embedded  # imports filelock
+        from beray import local_server  # imports filelock
 
-        target = embedded.ensure()
+        target = local_server.ensure()
         return cls(target.url, target.token, **options)
 
     @property
@@ -488,7 +494,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             idle: seconds of silence that count as a broken connection.
             on_state: called in the iterating thread when ``state`` changes.
 
-        Nothing is sent before the first ``next()``; see :class:`beray.streaming.TaskStream`.
+        Nothing is sent before the first ``next()``; see :class:`beray.streaming.streams.TaskStream`.
         """
         return TaskStream(
             self._transport,

@@ -292,7 +292,7 @@ class Deleted(TypedDict):
 class FileItem(TypedDict):
     """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes.
 
-    ``mode`` has the permission bits as three octal digits; see :mod:`beray.file_modes`.
+    ``mode`` has the permission bits as three octal digits; see :mod:`beray.transfers.file_modes`.
     """
 
     name: str

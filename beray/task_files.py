@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import requests
 
-from beray import digests, file_modes, files, schema, uploads
-from beray.connections import Cancel
+from beray import schema
 from beray.exceptions import APIError, InvalidArgument, UnprocessableEntityError
-from beray.local_names import on_wire
+from beray.http.connection import Cancel
+from beray.http.transport import Transport, segment
 from beray.schema import FileItem, FilePage, UploadedFile
-from beray.transport import Transport, segment
-from beray.wire_names import accepted
+from beray.transfers import digest, file_modes
+from beray.transfers import transfer as files
+from beray.transfers import upload as uploads
+from beray.transfers.local_names import on_wire
+from beray.transfers.wire_names import accepted
 
 if TYPE_CHECKING:
-    from beray.folders import UploadedFolder
+    from beray.transfers.sync_folder import UploadedFolder
 
 
 _PAGE_ENTRIES: Final = 10_000
@@ -35,7 +38,7 @@ class TaskFiles:
     """The part of ``BeRayClient`` that moves files.
 
     Paths in the work_dir are those of listings and events, in which a byte that is not UTF-8 is
-    escaped (see :mod:`beray.wire_names`), or as Python lists local names.
+    escaped (see :mod:`beray.transfers.wire_names`), or as Python lists local names.
     """
 
     _transport: Transport
@@ -157,7 +160,7 @@ class TaskFiles:
         """Download a file to ``target``: whole under that name, or not there.
 
         What a cut leaves is taken up again, also by a later call; see
-        :func:`beray.files.download`.
+        :func:`beray.transfers.transfer.download`.
         """
         handle = transfer or files.Transfer()
         return files.download(
@@ -206,9 +209,9 @@ class TaskFiles:
         """Download ``paths``, or the whole work_dir, into a local folder: all or nothing.
 
         Args:
-            max_bytes: how much it may unpack to; see :func:`beray.unpack.unpack`.
+            max_bytes: how much it may unpack to; see :func:`beray.transfers.archive.unpack`.
         """
-        from beray import unpack
+        from beray.transfers import archive as unpack
 
         unpack.refuse_unusable(target)
         limit = unpack.MAX_BYTES if max_bytes is None else max_bytes
@@ -245,12 +248,12 @@ class TaskFiles:
         exclude: Iterable[str] = (),
         transfer: files.Transfer | None = None,
     ) -> UploadedFolder:
-        """Upload what is new or different in a local folder; see :func:`beray.folders.upload`."""
-        from beray import folders
+        """Upload what is new or different in a local folder; see :func:`beray.transfers.sync_folder.upload`."""
+        from beray.transfers import sync_folder
 
         handle = transfer or files.Transfer()
         work_dir = _WorkDir(self, task_id, handle.calls)
-        return folders.upload(
+        return sync_folder.upload(
             work_dir, folder, path, include=include, exclude=exclude, transfer=handle
         )
 
@@ -376,12 +379,12 @@ class _WorkDir:
 
     def sha256(self, path: str) -> bytes | None:
         """Asked for by a range of one byte, so that not the file comes but its headers."""
-        headers = digests.WANTED | {"Range": "bytes=0-0"}
+        headers = digest.WANTED | {"Range": "bytes=0-0"}
         try:
             with self.task_files._content(
                 self.task_id, path, headers=headers, stream=True, cancel=self.cancel
             ) as response:
-                return digests.sha256_of(response.headers)
+                return digest.sha256_of(response.headers)
         except APIError as error:
             if error.status_code == 416:
                 return None

@@ -17,7 +17,7 @@ from beray.exceptions import (
     WaitTimeout,
 )
 from beray.schema import TERMINAL_STATUSES, Task
-from beray.streaming import TaskStream
+from beray.streaming.streams import TaskStream
 
 MIN_CALL_SECONDS = 5.0
 """Time for a call that reads the task, even if less is left of the timeout."""
@@ -113,7 +113,7 @@ def _events(task: Task) -> list[TaskEvent]:
 
 
 def _status(event: TaskEvent) -> str:
-    # Servers may send a status without a type; see beray.reconnecting.
+    # Servers may send a status without a type; see beray.streaming.reconnect.
     if event.get("type") not in ("TASK_STATUS", None):
         return ""
     return str(event.get("status", ""))

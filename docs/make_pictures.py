@@ -15,7 +15,7 @@ from beray.config import Profiles, Target
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import until_shown
 from tui.app import BeRayApp
-from tui.memory import Memory
+from tui.state.user_state import Memory
 
 SIZE = (120, 36)
 GOALS = (

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from beray import without_retracted
 from beray.agent import AgentApi, AgentException, ConnectionPool, MsgEventTextChunk
-from beray.text import one_line, printable
+from beray.sanitize import one_line, printable
 
 
 async def answer(pool: ConnectionPool, person: str, text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beray import embedded
+from beray import local_server
 
 pytest_plugins = ["beray.testing.plugin"]
 
@@ -44,7 +44,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield home
     if (home / "beray/server").is_dir():
         monkeypatch.setenv("BERAY_HOME", str(home / "beray"))
-        embedded.stop()
+        local_server.stop()
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -44,7 +44,7 @@ def descendants() -> list[psutil.Process]:
     """What this process has started, apart from the servers of ``beray.testing``."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
-        if "beray.testing.nursery" not in " ".join(child.cmdline()):
+        if "beray.testing.fork_server_process" not in " ".join(child.cmdline()):
             found += [child, *child.children(recursive=True)]
     return found
 

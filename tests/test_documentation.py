@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from beray import embedded
+from beray import local_server
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -46,7 +46,7 @@ def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> No
             encoding="utf-8", timeout=100, check=False,
         )  # fmt: skip
     finally:
-        embedded.stop()
+        local_server.stop()
     assert done.returncode == 0, done.stderr
     assert '"status": "COMPLETED"' in done.stdout
     assert "b'hello\\n'" in done.stdout

@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 from support import done, until
 
-from beray import BeRayClient, embedded
+from beray import BeRayClient, local_server
 from beray.exceptions import BeRayException
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
@@ -24,26 +24,26 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on P
 @pytest.fixture(autouse=True)
 def no_server_stays(own_home: Path) -> Iterator[None]:
     yield
-    embedded.stop()
+    local_server.stop()
 
 
 def test_start_join_and_stop() -> None:
-    assert embedded.status() is None
-    assert embedded.stop() is False
-    target = embedded.ensure()
+    assert local_server.status() is None
+    assert local_server.stop() is False
+    target = local_server.ensure()
     assert target.embedded
     assert target.url.startswith("http://127.0.0.1:")
-    running = embedded.status()
+    running = local_server.status()
     assert running is not None
-    assert embedded.ensure() == target
+    assert local_server.ensure() == target
     assert running.target() == target
     assert target.token is not None
     assert target.token not in f"{target!r} {running!r}"
     client = BeRayClient(target.url, target.token)
     assert done(client, "!echo hello > hello.txt; ls -l")[-1]["status"] == "COMPLETED"
-    assert embedded.stop() is True
-    assert embedded.status() is None
-    again = embedded.ensure()
+    assert local_server.stop() is True
+    assert local_server.status() is None
+    again = local_server.ensure()
     assert again.token != target.token
     tasks = BeRayClient(again.url, again.token).list_tasks()
     assert [task["goal"] for task in tasks] == ["!echo hello > hello.txt; ls -l"]
@@ -51,7 +51,7 @@ def test_start_join_and_stop() -> None:
 
 def test_a_client_of_the_embedded_server() -> None:
     with BeRayClient.local(max_retries=0) as client:
-        running = embedded.status()
+        running = local_server.status()
         assert running is not None
         assert client.base_url == running.url
         assert client.run("!echo hello")["status"] == "COMPLETED"
@@ -69,7 +69,7 @@ def test_the_module_is_the_command() -> None:
 
 
 def test_the_file_with_the_token_is_for_its_owner_alone(own_home: Path) -> None:
-    embedded.ensure()
+    local_server.ensure()
     path = own_home / "beray" / "server" / "server.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -92,38 +92,38 @@ def test_many_at_once_share_one() -> None:
 
 
 def test_what_a_killed_server_leaves_is_not_believed(own_home: Path) -> None:
-    first = embedded.ensure()
-    running = embedded.status()
+    first = local_server.ensure()
+    running = local_server.status()
     assert running is not None
     os.kill(running.pid, 9)
-    until(lambda: embedded.status() is None)
+    until(lambda: local_server.status() is None)
     assert (own_home / "beray" / "server" / "server.json").exists()
-    assert embedded.stop() is False
-    assert embedded.ensure().token != first.token
+    assert local_server.stop() is False
+    assert local_server.ensure().token != first.token
 
 
 def test_it_leaves_when_nobody_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
-    target = embedded.ensure()
+    target = local_server.ensure()
     client = BeRayClient(target.url, target.token)
     task = client.create_task("!true")
     events = client.stream_task_updates(task["id"])
     assert next(events)["status"] == "QUEUED"
     assert list(events)[-1]["status"] == "COMPLETED"
-    until(lambda: embedded.status() is None)
+    until(lambda: local_server.status() is None)
     # Gone on its own accord, files and lock with it.
-    until(lambda: not (embedded.data_dir() / "server.json").exists())
+    until(lambda: not (local_server.data_dir() / "server.json").exists())
 
 
 def test_a_running_task_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
-    target = embedded.ensure()
+    target = local_server.ensure()
     client = BeRayClient(target.url, target.token)
     client.create_task("!sleep 4; echo done > done")
     client.close()
-    until(lambda: embedded.status() is None, 30)
+    until(lambda: local_server.status() is None, 30)
     monkeypatch.setenv("BERAY_IDLE_SECONDS", "60")
-    again = embedded.ensure()
+    again = local_server.ensure()
     task = BeRayClient(again.url, again.token).list_tasks()[0]
     assert task["status"] == "COMPLETED"
 
@@ -131,25 +131,25 @@ def test_a_running_task_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_SLOTS", "none")
     with pytest.raises(BeRayException, match="BERAY_SLOTS") as caught:
-        embedded.ensure()
+        local_server.ensure()
     assert "server.log" in str(caught.value)
 
 
 def test_what_a_dead_server_said_is_not_believed_while_a_new_one_starts(own_home: Path) -> None:
-    embedded.ensure()
-    running = embedded.status()
+    local_server.ensure()
+    running = local_server.status()
     assert running is not None
     os.kill(running.pid, 9)
-    until(lambda: embedded.status() is None)
-    with FileLock(embedded.data_dir() / "server.lock"):
+    until(lambda: local_server.status() is None)
+    with FileLock(local_server.data_dir() / "server.lock"):
         # As a server that has just taken the lock, and said nothing yet.
-        assert (embedded.data_dir() / "server.json").exists()
-        assert embedded.status() is None
+        assert (local_server.data_dir() / "server.json").exists()
+        assert local_server.status() is None
 
 
 def test_a_relative_home_is_one_place(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_home)
     monkeypatch.setenv("BERAY_HOME", "here")
-    target = embedded.ensure()
-    assert embedded.ensure() == target
+    target = local_server.ensure()
+    assert local_server.ensure() == target
     assert (own_home / "here" / "server" / "server.json").exists()

@@ -14,7 +14,7 @@ import pytest
 from support import until
 
 from beray.testing import RunningServer
-from beray.testing.forks import Forks
+from beray.testing.fork_server import Forks
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
 

@@ -34,9 +34,7 @@ def test_the_client_of_a_gateway_costs_no_more() -> None:
 
 
 def test_the_server_starts_without_the_client_and_the_command() -> None:
-    script = (
-        "from beray.server import __main__; __main__._import_structlog(); import beray.server.main"
-    )
+    script = "from beray.server import __main__; __main__._import_structlog(); import beray.server.lifecycle"
     unused = ("requests", "rich", "textual", "typer", "alembic")
     assert imported(script, "fastapi", *unused) == "fastapi"
 

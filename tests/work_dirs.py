@@ -14,7 +14,7 @@ import psutil
 import requests
 
 from beray import BeRayClient
-from beray.server.workspace import Workspace, Workspaces
+from beray.server.workspace.workspace import Workspace, Workspaces
 from beray.testing import RunningServer
 
 TASK = 7

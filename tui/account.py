@@ -15,9 +15,9 @@ from textual.content import Content
 
 from beray.config import LOCAL, Profiles, Target, origin, resolve
 from beray.exceptions import AuthenticationError, BeRayException, ConfigurationError
+from beray.sanitize import one_line
 from beray.schema import Session, email_of
-from beray.text import one_line
-from tui import messages, safe
+from tui import messages, sanitize
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -38,9 +38,9 @@ _CODES: Final = tuple(
 def server(target: Target) -> Content:
     """Where the user is about to sign in."""
     if target.profile == target.url.rpartition("//")[2]:
-        return safe.line(target.url, 200)
+        return sanitize.line(target.url, 200)
     # The address is what a password goes to: a long name leaves it in view.
-    return Content("  ").join([safe.line(target.profile, 20), safe.line(target.url, 200)])
+    return Content("  ").join([sanitize.line(target.profile, 20), sanitize.line(target.url, 200)])
 
 
 def sign_in(
@@ -78,7 +78,7 @@ def problem(error: Exception) -> str:
     """What kept the profiles from being read or written, in words."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return safe.words(error)
+    return sanitize.words(error)
 
 
 def code_in(text: str) -> str:
@@ -158,7 +158,7 @@ def end_session(name: str, clients: Sequence[BeRayClient]) -> str:
         except AuthenticationError:
             outcome = "; the session had ended already"
         except BeRayException as error:
-            outcome = f" here, but the server may keep the session: {safe.words(error)}"
+            outcome = f" here, but the server may keep the session: {sanitize.words(error)}"
         finally:
             client.close()
     return f"Signed out of {one_line(name, 60)}{outcome}"

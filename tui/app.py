@@ -16,20 +16,20 @@ from textual.message import Message
 from textual.screen import Screen
 
 from beray.config import Profiles, Target, home
-from tui import messages, safe, theme
-from tui.access import Access
-from tui.background import deliver
-from tui.later import later
-from tui.memory import FOLDER, Memory
+from tui import messages, sanitize, theme
+from tui.io.background import deliver
+from tui.io.lazy_client import later
 from tui.screens.main import MainScreen
+from tui.session import Access
+from tui.state.user_state import FOLDER, Memory
 from tui.terminal import Terminal
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
     from beray.gateway import GatewayClient
-    from tui.prefabs.desk import Desk
     from tui.prefabs.messages import RunTold
     from tui.prefabs.run import Run
+    from tui.prefabs.run_registry import Desk
 
 TIMEOUT: Final = (5.0, 15.0)
 """Seconds to connect, and seconds without a byte: shorter than a script's, a reader waits."""
@@ -147,9 +147,9 @@ class BeRayApp(Access):
 
     def action_prefabs(self) -> None:
         """Show the prefabs of the server, on top of the tasks."""
-        from tui.prefabs.desk import Desk  # parts that may never be shown
         from tui.prefabs.gateway import connect
         from tui.prefabs.messages import RunTold
+        from tui.prefabs.run_registry import Desk  # parts that may never be shown
         from tui.screens.prefabs import PrefabsScreen
 
         if self._desk is None:
@@ -210,7 +210,7 @@ class BeRayApp(Access):
             if yes:
                 self.exit()
 
-        names = safe.line(", ".join(map(named, running)))
+        names = sanitize.line(", ".join(map(named, running)))
         question = "Whoever leaves stops it." if len(running) == 1 else "Whoever leaves stops them."
         self._is_asked_to_leave = True
         self.push_screen(ConfirmScreen("Still running", names, question, "Quit"), answered)

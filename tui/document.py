@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from beray.text import printable
+from beray.sanitize import printable
 
 MAX_LINE_CHARACTERS: Final = 2000
 """A longer line is broken here, so that no line costs more than this to lay out."""

@@ -9,11 +9,11 @@ from textual.message import Message
 
 from beray.config import Target
 from beray.schema import FilePage, Task, TaskEvent
-from beray.stream_state import StreamState
+from beray.streaming.stream_state import StreamState
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.file_listing import FileListing
+    from tui.state.file_listing import FileListing
 
 
 class Failed(Message):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from beray.sanitize import one_line
 from beray.schema import TERMINAL_STATUSES, Task, Usage, goal_of
-from beray.text import one_line
 
 
 class Look(NamedTuple):

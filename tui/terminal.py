@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from beray.sanitize import one_line
 from beray.schema import Task
-from beray.text import one_line
 from tui import status
 
 if TYPE_CHECKING:

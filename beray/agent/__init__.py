@@ -21,10 +21,10 @@ if find_spec("websockets") is None:
     )
 
 from beray.agent.agent_api import AgentApi
-from beray.agent.answer import Answer
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.agent.pool import ConnectionPool
 from beray.agent.sync import SyncAgentApi, SyncAnswer
+from beray.agent.turn import Answer
 from beray.events import (
     AgentEventUnion,
     AnyServerMessage,

@@ -14,13 +14,11 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from websockets.exceptions import ConnectionClosed
 
-from beray.agent import addresses, opening
-from beray.agent.answer import Answer, Reply
+from beray.agent import addresses, handshake
 from beray.agent.callbacks import Callbacks, takes_an_argument
 from beray.agent.client import ClientMessage, EClientMessage, MsgUserMessage
-from beray.agent.connection import Connection
+from beray.agent.connection import Line
 from beray.agent.exceptions import AgentBusyException, AgentException
-from beray.agent.line import Line
 from beray.agent.server import (
     AgentEventUnion,
     EServerMessage,
@@ -35,9 +33,11 @@ from beray.agent.server import (
     MsgStatus,
     ServerMessage,
 )
+from beray.agent.turn import Answer, Reply
+from beray.agent.websocket import Connection
 from beray.events import AnyServerMessage, MsgUnknown
 from beray.exceptions import ConfigurationError, InvalidArgument
-from beray.text import one_line
+from beray.sanitize import one_line
 
 __all__ = [
     "AgentApi",
@@ -112,8 +112,8 @@ class AgentApi:
         url: str | None = None,
         token: str | None = None,
         reconnect: bool = False,
-        max_frame_bytes: int = opening.MAX_FRAME_BYTES,
-        heartbeat_seconds: float = opening.HEARTBEAT_SECONDS,
+        max_frame_bytes: int = handshake.MAX_FRAME_BYTES,
+        heartbeat_seconds: float = handshake.HEARTBEAT_SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.agent_id: Final = agent_id
@@ -126,7 +126,7 @@ class AgentApi:
             raise ConfigurationError("tls is for https://; the agent's URL is not")
 
         async def open_one() -> Connection:
-            return await opening.opened(target, max_frame_bytes=max_frame_bytes, tls=tls)
+            return await handshake.opened(target, max_frame_bytes=max_frame_bytes, tls=tls)
 
         self.callback = callback
         self.on_disconnect = on_disconnect

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from beray.agent.agent_api import AgentApi, Callback
-from beray.agent.answer import Answer
 from beray.agent.callbacks import DRAIN_SECONDS, Function, takes_an_argument
 from beray.agent.exceptions import AgentException
+from beray.agent.turn import Answer
 from beray.events import AgentEventUnion
 
 T = TypeVar("T")

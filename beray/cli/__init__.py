@@ -30,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == ["--version"] and sys.stdout is not None:
         sys.stdout.write(f"beray {__version__}\n")
         return 0
-    from beray.cli import boundary, ending_signals
+    from beray.cli import ending_signals, errors
 
     if argv is not None:
-        return boundary.run(arguments)
-    boundary.take_over_excepthooks()
+        return errors.run(arguments)
+    errors.take_over_excepthooks()
     with ending_signals.as_exceptions():
-        return boundary.run(arguments)
+        return errors.run(arguments)
 
 
 def _problem_of_installation() -> int:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import account, apikeys, chat, dashboard, files, output, prefabs, server, tasks
-from beray.cli.connection import Choice
+from beray.cli import dashboard, output
+from beray.cli.commands import account, apikeys, chat, files, prefabs, server, tasks
+from beray.cli.context import Choice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
 

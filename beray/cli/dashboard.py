@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from beray.cli import connection, output
-from beray.cli.connection import Choice
+from beray.cli import context, output
+from beray.cli.context import Choice
 from beray.config import Profiles
 from beray.installation import how_to_install
 
@@ -31,9 +31,9 @@ def show(choice: Choice) -> int:
     import tui
 
     profiles = Profiles()
-    server = connection.chosen(choice, profiles)
+    server = context.chosen(choice, profiles)
     if not server.embedded:
         return tui.run(server, profiles)
-    from beray import embedded
+    from beray import local_server
 
-    return tui.run(server, profiles, renew=embedded.ensure)
+    return tui.run(server, profiles, renew=local_server.ensure)

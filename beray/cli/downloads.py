@@ -14,8 +14,6 @@ from typing import BinaryIO, Final
 
 import requests
 
-from beray import file_modes, unpack
-from beray.body import Body
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
@@ -26,9 +24,12 @@ from beray.exceptions import (
     TransferError,
     UnprocessableEntityError,
 )
-from beray.local_names import LocalNames, local_path
-from beray.partial import refuse_existing
+from beray.http.response_body import Body
 from beray.schema import FileItem, size_of
+from beray.transfers import archive as unpack
+from beray.transfers import file_modes
+from beray.transfers.download import refuse_existing
+from beray.transfers.local_names import LocalNames, local_path
 
 _BLOCK_BYTES: Final = 64 * 1024
 _FEW_FILES: Final = 20

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from beray.text import is_encodable
-from beray.wire_names import accepted
+from beray.sanitize import is_encodable
+from beray.transfers.wire_names import accepted
 
 
 def encodable(text: str | None) -> str | None:

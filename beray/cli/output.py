@@ -1,7 +1,7 @@
 """What the command writes: the one place that touches stdout and stderr.
 
 Results go to stdout, everything else to stderr. Text from outside passes
-``beray.text`` here; there is no other way from it to a terminal.
+``beray.sanitize`` here; there is no other way from it to a terminal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from beray import wire_names
-from beray.text import UNFINISHED_OUTPUT, one_line, printable, printable_output
+from beray.sanitize import UNFINISHED_OUTPUT, one_line, printable, printable_output
+from beray.transfers import wire_names
 
 LONGEST_NOTE: Final = 2000
 """Characters of a line on stderr."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from beray.cli import output
-from beray.files import Transfer
-from beray.text import one_line
+from beray.sanitize import one_line
+from beray.transfers.transfer import Transfer
 
 Bars = Callable[[str], Transfer]
 """Called with what is transferred next; gives the handle that moves its bar."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from beray.cli.connection import Connection
+from beray.cli.context import Connection
 from beray.client import BeRayClient
 from beray.exceptions import (
     AuthenticationError,
@@ -16,7 +16,7 @@ from beray.exceptions import (
     ConnectionFailed,
     StreamInterrupted,
 )
-from beray.streaming import RECONNECT_SECONDS, EventStream, OnState, StreamState
+from beray.streaming.streams import RECONNECT_SECONDS, EventStream, OnState, StreamState
 
 _WAKE_SECONDS: Final = 0.5
 _AHEAD: Final = 256

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from beray import directories, file_modes
 from beray.cli import output
 from beray.cli.progress import Bars
 from beray.client import BeRayClient
-from beray.directories import Directory
 from beray.exceptions import ConfigurationError
-from beray.local_names import on_wire
 from beray.schema import UploadedFile
+from beray.transfers import directories, file_modes
+from beray.transfers.directories import Directory
+from beray.transfers.local_names import on_wire
 
 
 @dataclass(frozen=True)

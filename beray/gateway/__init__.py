@@ -17,7 +17,6 @@ from beray import installation
 
 installation.require_whole()
 
-from beray.files import Transfer
 from beray.gateway.client import GatewayClient
 from beray.gateway.exceptions import (
     AgentContextRequiredError,
@@ -59,9 +58,10 @@ from beray.gateway.models import (
     StreamEventType,
 )
 from beray.gateway.prefab import Prefab
+from beray.gateway.runs import PrefabStream
 from beray.gateway.schema import FileEntry, FilePage
-from beray.gateway.streams import PrefabStream
 from beray.gateway.uploaded import UploadResult
+from beray.transfers.transfer import Transfer
 
 __all__ = [
     "AgentContextRequiredError",

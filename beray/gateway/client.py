@@ -12,15 +12,10 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 import requests
 
 from beray.base_client import BaseClient
-from beray.body import Body
-from beray.calls import MAX_JSON_BYTES, Timeout
 from beray.config import checked_token
-from beray.connections import Cancel, shared_session
-from beray.credentials import Credential, bearer
 from beray.exceptions import InvalidArgument
-from beray.gateway import schema, tokens
-from beray.gateway.arguments import checked_call
-from beray.gateway.checks import (
+from beray.gateway import auth, schema
+from beray.gateway.argument_checks import (
     checked_count,
     checked_number,
     checked_pair,
@@ -28,12 +23,13 @@ from beray.gateway.checks import (
     checked_way,
     kind,
 )
+from beray.gateway.call_arguments import checked_call
 from beray.gateway.errors import translated
 from beray.gateway.files import GatewayFiles
-from beray.gateway.keeping import PrefabKeeping
 from beray.gateway.models import BatchResult, PrefabCall, PrefabInfo, PrefabResult
 from beray.gateway.prefab import Prefab
-from beray.gateway.streams import (
+from beray.gateway.prefab_admin import PrefabKeeping
+from beray.gateway.runs import (
     EVENTS,
     RUN_PATH,
     PrefabStream,
@@ -42,8 +38,12 @@ from beray.gateway.streams import (
     one_result,
     require_results,
 )
-from beray.retries import RETRIES
-from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+from beray.http.auth import Credential, bearer
+from beray.http.calls import MAX_JSON_BYTES, Timeout
+from beray.http.connection import Cancel, shared_session
+from beray.http.response_body import Body
+from beray.http.retry import RETRIES
+from beray.http.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
 
 RUN_SECONDS = 1200.0
 IDLE_SECONDS = 300.0
@@ -156,8 +156,8 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             "internal_token": internal_token, "base_url": base_url, "timeout": timeout,
             "api_key": api_key, "jwt_token": jwt_token,
         }  # fmt: skip
-        access = tokens.access(positional, named, timeout=RUN_SECONDS)
-        url = tokens.gateway_url(access.base_url)
+        access = auth.access(positional, named, timeout=RUN_SECONDS)
+        url = auth.gateway_url(access.base_url)
         self.timeout = access.timeout
         self._idle = checked_number(idle, "idle", _LONGEST)
         waits = checked_pair(connection, "connection", _LONGEST)
@@ -176,9 +176,9 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         if access.api_key is not None:
             # Only the call that needs the token is repeated, not the exchange within it.
             exchange = transport(Credential(bearer(checked_token(access.api_key))), 0)
-            credential = tokens.ApiKey(exchange)
+            credential = auth.ApiKey(exchange)
         else:
-            credential = tokens.given_credential(access)
+            credential = auth.given_credential(access)
         self._transport = transport(credential, again)
         self._credential = credential
         self._own = session is not None
@@ -202,14 +202,14 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         replaces the credentials of the client.
         """
         credential = self._credential
-        if isinstance(credential, tokens.InternalToken | tokens.ApiKey):
+        if isinstance(credential, auth.InternalToken | auth.ApiKey):
             return credential.token
         return None
 
     @internal_token.setter
     def internal_token(self, token: str | None) -> None:
         with translated():
-            self._credential = tokens.InternalToken(token)
+            self._credential = auth.InternalToken(token)
             self._transport.set_credential(self._credential)
 
     @classmethod

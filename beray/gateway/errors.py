@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from beray import exceptions as house
-from beray.answers import PRESIGNED, in_words
 from beray.gateway import exceptions as own
 from beray.gateway.exceptions import GatewayError
+from beray.http.errors import PRESIGNED, in_words
 from beray.schema import BODY_EXCERPT
 
 _KINDS: Final[tuple[tuple[type[house.BeRayException], type[GatewayError]], ...]] = (

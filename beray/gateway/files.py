@@ -15,18 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, overload
 
-from beray import files, uploads
 from beray.exceptions import InvalidArgument
-from beray.files import Transfer
 from beray.gateway import schema, temporary
-from beray.gateway.arguments import checked_s3_url
-from beray.gateway.checks import (
+from beray.gateway.argument_checks import (
     checked_count,
     checked_number,
     checked_path,
     checked_text,
     checked_transfer,
 )
+from beray.gateway.call_arguments import checked_s3_url
 from beray.gateway.errors import translated, typed_local_errors
 from beray.gateway.listing import FileListing
 from beray.gateway.presigned import (
@@ -37,8 +35,11 @@ from beray.gateway.presigned import (
 )
 from beray.gateway.schema import FilePage
 from beray.gateway.uploaded import UploadResult
-from beray.local_names import on_wire
-from beray.transport import Transport
+from beray.http.transport import Transport
+from beray.transfers import transfer as files
+from beray.transfers import upload as uploads
+from beray.transfers.local_names import on_wire
+from beray.transfers.transfer import Transfer
 
 LocalPath = str | os.PathLike[str]
 
@@ -240,7 +241,7 @@ class GatewayFiles:
         The file appears under its name when it is complete, or not at all. Missing parent
         directories are created once the gateway has found the file. An interrupted download is
         resumed, also by a later call and with another presigned URL; see
-        :func:`beray.files.download`.
+        :func:`beray.transfers.transfer.download`.
 
         Args:
             mode: ``presigned``, the only published mode.

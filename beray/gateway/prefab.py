@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from beray.gateway.models import PrefabResult
-from beray.gateway.streams import PrefabStream
+from beray.gateway.runs import PrefabStream
 
 if TYPE_CHECKING:
     from beray.gateway.client import GatewayClient

@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 
 import requests
 
-from beray.answers import PRESIGNED
-from beray.calls import Call, Timeout
-from beray.connections import Cancel, shared_session
-from beray.credentials import Signature
 from beray.exceptions import APIError, ConfigurationError, InvalidResponseError
-from beray.files import Transfer
 from beray.gateway import schema
-from beray.gateway.arguments import checked_s3_url
-from beray.transport import Transport
+from beray.gateway.call_arguments import checked_s3_url
+from beray.http.auth import Signature
+from beray.http.calls import Call, Timeout
+from beray.http.connection import Cancel, shared_session
+from beray.http.errors import PRESIGNED
+from beray.http.transport import Transport
+from beray.transfers.transfer import Transfer
 
 PRESIGNED_SECONDS: Final = 3600
 _NO_LONGER: Final = frozenset({400, 401, 403})

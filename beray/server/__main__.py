@@ -7,7 +7,7 @@ import gc
 import sys
 from pathlib import Path
 
-from beray.text import one_line
+from beray.sanitize import one_line
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     # A start makes much and frees little; the server collects again once it serves.
     gc.disable()
     _import_structlog()
-    from beray.server.main import LONGEST_PROBLEM, CannotServe, serve, serve_embedded
+    from beray.server.lifecycle import LONGEST_PROBLEM, CannotServe, serve, serve_embedded
 
     try:
         if options.embedded is not None:

@@ -15,47 +15,60 @@ from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.schema import SHOULD_RETRY_HEADER
-from beray.server import agent_handshake, agent_ws, auth, files, health, streams, tasks
-from beray.server.accounts import Accounts, running_accounts
-from beray.server.agent_ws import Seats
-from beray.server.chats import Chats
-from beray.server.database_errors import DAMAGED, FULL, is_damaged, is_full
-from beray.server.dependencies import Services
-from beray.server.email_address import account_key
-from beray.server.end_writer import EndWriter
-from beray.server.event_log import EventLog
-from beray.server.file_watch import FileWatch
-from beray.server.gateway import access, api_keys
-from beray.server.gateway.files import object_urls
-from beray.server.gateway.files import routes as gateway_files
-from beray.server.gateway.prefabs import calls
-from beray.server.gateway.prefabs import routes as prefabs
-from beray.server.gateway.refusals import GatewayRefused, refused
-from beray.server.gateway.run_access import RunAccess
-from beray.server.gateway.services import running_gateway
-from beray.server.gateway.token_listener import TokenListener
-from beray.server.gateway.tokens import InternalTokens
-from beray.server.health import Readiness
-from beray.server.maintenance import Maintenance
-from beray.server.middleware import API_PREFIX, Activity, Envelope
-from beray.server.personal import PersonalMiddleware
-from beray.server.problems import of_validation
-from beray.server.queue import RunQueue
-from beray.server.refusals import Refused
-from beray.server.reserve import FILE_NAME, SpaceReserve, kept_whole
+from beray.server.accounts.email_address import account_key
+from beray.server.accounts.run_token import RunAccess
+from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.api import (
+    accounts as auth,
+)
+from beray.server.api import (
+    api_keys,
+    chat_handshake,
+    files,
+    gateway_files,
+    gateway_objects,
+    health,
+    prefab_runs,
+    prefabs,
+    streams,
+    tasks,
+)
+from beray.server.api import (
+    chats as agent_ws,
+)
+from beray.server.api import gateway_auth as access
+from beray.server.api.chats import Seats
+from beray.server.api.dependencies import Services
+from beray.server.api.health import Readiness
+from beray.server.api.middleware import API_PREFIX, Activity, Envelope
+from beray.server.api.personal import PersonalMiddleware
+from beray.server.api.token_listener import TokenListener
+from beray.server.chats.service import Chats
+from beray.server.gateway_services import running_gateway
+from beray.server.http.active_requests import OpenRequests, SessionMiddleware
+from beray.server.http.errors import Refused
+from beray.server.http.gateway_errors import GatewayRefused, refused
+from beray.server.http.validation_errors import of_validation
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
-from beray.server.runs import Runs, conversation_file
+from beray.server.runtime.maintenance import Maintenance
+from beray.server.runtime.shortage import is_shortage, refusal
 from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
-from beray.server.sessions import OpenRequests, SessionMiddleware
 from beray.server.settings import Settings
-from beray.server.shortage import is_shortage, refusal
-from beray.server.store import Store
-from beray.server.task_deletion import TaskDeletion
-from beray.server.task_feed import TaskFeed
-from beray.server.workspace import Workspaces
+from beray.server.storage.database_errors import DAMAGED, FULL, is_damaged, is_full
+from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve, kept_whole
+from beray.server.storage.store import Store
+from beray.server.storage.tokens import InternalTokens
+from beray.server.tasks.deletion import TaskDeletion
+from beray.server.tasks.end_writer import EndWriter
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.feed import TaskFeed
+from beray.server.tasks.queue import RunQueue
+from beray.server.tasks.run import Runs, conversation_file
+from beray.server.workspace.watcher import FileWatch
+from beray.server.workspace.workspace import Workspaces
 from beray.version import __version__
 
 DATABASE_FILE: Final = "beray.sqlite3"
@@ -74,7 +87,7 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(
         WebSocketRequestValidationError,
-        agent_handshake.refuse_chat_name,
+        chat_handshake.refuse_chat_name,
     )
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(GatewayRefused, refused)
@@ -90,7 +103,15 @@ def create_app(activity: Activity) -> FastAPI:
     for part in (auth, streams, tasks, files, agent_ws, api_keys):
         api.include_router(part.router)
     app.include_router(api)
-    for part in (access, gateway_files, object_urls, calls, prefabs, health, agent_handshake):
+    for part in (
+        access,
+        gateway_files,
+        gateway_objects,
+        prefab_runs,
+        prefabs,
+        health,
+        chat_handshake,
+    ):
         app.include_router(part.router)
     return app
 

@@ -14,8 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
-from beray.server import allowed_addresses
-from beray.server.allowed_addresses import AddressUser
+from beray.server.http import allowed_addresses
+from beray.server.http.allowed_addresses import AddressUser
 from beray.server.outbound.allow_list import AllowList
 from beray.server.sandbox import network_policy, uids
 from beray.server.sandbox.bubblewrap import Bind

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from beray.sanitize import printable
 from beray.server.connections import open_files
 from beray.server.connections.open_files import OpenFiles
-from beray.server.reserve import free_bytes
 from beray.server.sandbox.network_policy import NetworkState
 from beray.server.sandbox.probe import Decision
-from beray.server.secrets import secret_variables
 from beray.server.settings import Settings
-from beray.text import printable
+from beray.server.storage.disk_reserve import free_bytes
+from beray.server.tasks.redaction import secret_variables
 from beray.version import __version__
 
 WIDTH: Final = 80

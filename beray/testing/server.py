@@ -17,7 +17,7 @@ import requests
 
 from beray.client import BeRayClient
 from beray.exceptions import RateLimitError
-from beray.testing.forks import Fork, Forks
+from beray.testing.fork_server import Fork, Forks
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 20.0

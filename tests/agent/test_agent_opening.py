@@ -14,17 +14,17 @@ import time
 import pytest
 import trustme
 
-from beray.agent import AgentApi, AgentBusyException, AgentException, opening
+from beray.agent import AgentApi, AgentBusyException, AgentException, handshake
 from beray.exceptions import ConfigurationError, InvalidArgument
 from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted
 
-PUBLISHED = (opening.STATUS_SECONDS, opening.HEARTBEAT_SECONDS)
+PUBLISHED = (handshake.STATUS_SECONDS, handshake.HEARTBEAT_SECONDS)
 
 
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "STATUS_SECONDS", 0.4)
-    monkeypatch.setattr(opening, "OPEN_SECONDS", 0.6)
+    monkeypatch.setattr(handshake, "STATUS_SECONDS", 0.4)
+    monkeypatch.setattr(handshake, "OPEN_SECONDS", 0.6)
 
 
 async def refusal(agent: ScriptedAgent, **options: object) -> AgentException:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from beray import retries
-from beray.agent import AgentApi, AgentException, AnyServerMessage, MsgEventTextChunk, line
+from beray.agent import AgentApi, AgentException, AnyServerMessage, MsgEventTextChunk, connection
+from beray.http import retry
 from tests.agent.scripted_agent import Peer, ScriptedAgent, until
 
 
@@ -21,7 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         attempts.append(attempt)
         return 0.01
 
-    monkeypatch.setattr(retries, "backoff", backoff)
+    monkeypatch.setattr(retry, "backoff", backoff)
     return attempts
 
 
@@ -161,7 +161,7 @@ async def test_a_busy_chat_is_tried_again(agent: ScriptedAgent, by_frame: bool) 
 async def test_it_is_given_up_after_a_while(
     agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch, status: int, limit: str
 ) -> None:
-    monkeypatch.setattr(line, limit, 0.2)
+    monkeypatch.setattr(connection, limit, 0.2)
     agent.scripts.append(closes_at_once)
     async with AgentApi("a", agent.url, reconnect=True) as api:
         for _ in range(1000):

@@ -12,8 +12,8 @@ pytest.importorskip("rich")
 from rich.console import Console
 from rich.markdown import Markdown
 
-from beray.cli import markdown_stream
-from beray.cli.markdown_stream import MarkdownFlow
+from beray.cli.chat import markdown
+from beray.cli.chat.markdown import MarkdownFlow
 from tests.cli.cli_screen import Screen
 
 
@@ -103,10 +103,10 @@ def test_a_block_without_an_end_is_printed_in_parts(
 ) -> None:
     flow = flow_on(screen, monkeypatch)
     flow.write("~~~text\n")
-    count = 3 * markdown_stream.LONGEST_BLOCK // 10
+    count = 3 * markdown.LONGEST_BLOCK // 10
     for number in range(count):
         flow.write(f"*{number:06}*\n\n")
-        assert len(flow._open) <= markdown_stream.LONGEST_BLOCK + 20
+        assert len(flow._open) <= markdown.LONGEST_BLOCK + 20
     flow.write("~~~\nand *words*")
     flow.finish()
     lines = [line.strip() for line in screen.lines() if line.strip()]

@@ -11,14 +11,14 @@ import pytest
 if os.name != "posix":
     pytest.skip("a server of one's own is POSIX", allow_module_level=True)
 
-from beray import embedded
+from beray import local_server
 from tests.cli.cli_terminal import Terminal
 
 
 @pytest.fixture(autouse=True)
 def no_server_stays(own_home: Path) -> Iterator[None]:
     yield
-    embedded.stop()
+    local_server.stop()
 
 
 def test_the_next_thing_is_said_to_the_next_server() -> None:
@@ -27,7 +27,7 @@ def test_the_next_thing_is_said_to_the_next_server() -> None:
         terminal.type("!echo o''ne; echo kept > file\n")
         terminal.expect("one")
         terminal.expect("you> ")
-        assert embedded.stop()
+        assert local_server.stop()
         terminal.type("!cat file; echo t''wo\n")
         terminal.expect("kept\r\ntwo\r\n")
         terminal.expect("you> ")

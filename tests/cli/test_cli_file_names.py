@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from beray.client import BeRayClient
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 from tests.cli.cli_support import Command
 from tests.server.gateway.prefab_folders import write_prefab
 

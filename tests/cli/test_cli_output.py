@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from beray.cli import output, progress, rendering
+from beray.cli import output, progress, render
 from tests.cli.cli_support import Command, ScriptedServer
 
 
@@ -147,6 +147,6 @@ def test_null_in_an_event_is_not_printed_as_text() -> None:
         {"type": "AGENT_EVENT_TEXT_CHUNK", "text": None, "source": None},
         {"type": "AGENT_EVENT_END", "tokens_used": None},
     ):
-        assert rendering.brief(event) == ""
+        assert render.brief(event) == ""
     called = {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "t", "args_chunk": None}
-    assert rendering.brief(called) == "t"
+    assert render.brief(called) == "t"

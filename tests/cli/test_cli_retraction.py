@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rich")
 
-from beray.cli.answer import Spoken, told
-from beray.cli.rendering import Lines, View
+from beray.cli.chat.answer import Spoken, told
+from beray.cli.render import Lines, View
 from tests.cli.cli_screen import Screen
 from tests.cli.cli_support import Command, ScriptedServer, stream
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from beray import embedded
+from beray import local_server
 from beray.testing import RunningServer
 from tests.cli.cli_support import Command
 
@@ -24,7 +24,7 @@ def test_with_nothing_configured_commands_use_a_server_of_the_users_own(beray: C
         (facts,) = beray("server", "status", "--json").json
         assert facts["running"] is True
         assert facts["url"] == me["server"]
-        running = embedded.status()
+        running = local_server.status()
         assert running is not None
         shown = beray("server", "status")
         assert running.url in shown.out
@@ -33,7 +33,7 @@ def test_with_nothing_configured_commands_use_a_server_of_the_users_own(beray: C
     finally:
         stopped = beray("server", "stop")
     assert stopped.status == 0
-    assert embedded.status() is None
+    assert local_server.status() is None
 
 
 def test_a_server_that_does_not_run_is_said(beray: Command) -> None:

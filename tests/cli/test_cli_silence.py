@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from beray.cli import connection
+from beray.cli import context
 from beray.config import Target
-from beray.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
+from beray.http.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT
 from tests.cli.cli_support import Command, ScriptedServer, stream
 
 BERAY = shlex.join([sys.executable, "-m", "beray.cli"])
@@ -36,8 +36,8 @@ def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_server_that_never_answers_is_said_within_the_deadline(
     beray: Command, stalled: str, monkeypatch: pytest.MonkeyPatch, argv: list[str]
 ) -> None:
-    assert connection._DEADLINE <= 30
-    monkeypatch.setattr(connection, "_DEADLINE", 0.5)
+    assert context._DEADLINE <= 30
+    monkeypatch.setattr(context, "_DEADLINE", 0.5)
     began = time.monotonic()
     outcome = beray(*argv)
     assert time.monotonic() - began < 10
@@ -47,7 +47,7 @@ def test_a_server_that_never_answers_is_said_within_the_deadline(
 
 
 def test_files_and_streams_are_given_the_time_they_need() -> None:
-    patient = connection.Connection(Target("http://127.0.0.1:1", "x")).patient._transport
+    patient = context.Connection(Target("http://127.0.0.1:1", "x")).patient._transport
     assert (patient.timeout, patient.deadline) == (DEFAULT_TIMEOUT, DEFAULT_DEADLINE)
 
 

@@ -14,13 +14,13 @@ import pytest
 if os.name != "posix":
     pytest.skip("a server of one's own is POSIX", allow_module_level=True)
 
-from beray import embedded
+from beray import local_server
 
 
 @pytest.fixture(autouse=True)
 def no_server_stays(own_home: Path) -> Iterator[None]:
     yield
-    embedded.stop()
+    local_server.stop()
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
@@ -32,17 +32,17 @@ def test_a_task_that_went_with_its_server_ends_with_what_the_next_one_says(how: 
         try:
             assert running.stdout is not None
             assert running.stdout.readline() == "begun\n"
-            first = embedded.status()
+            first = local_server.status()
             assert first is not None
             if how == "killed":
                 os.kill(first.pid, signal.SIGKILL)  # the command itself starts the next one
             else:
-                embedded.stop()
-                embedded.ensure()
+                local_server.stop()
+                local_server.ensure()
             out, told = running.communicate(timeout=60)
         finally:
             running.kill()
-    after = embedded.status()
+    after = local_server.status()
     assert after is not None and after.token != first.token
     assert out == ""  # what was shown before is not shown again
     assert running.returncode == 1
@@ -67,7 +67,7 @@ def test_output_is_fetched_from_the_next_server(tmp_path: Path) -> None:
         try:
             assert running.stdout is not None
             assert running.stdout.readline() == "begun\n"
-            first = embedded.status()
+            first = local_server.status()
             assert first is not None
             os.kill(first.pid, signal.SIGKILL)
             _, told = running.communicate(timeout=60)

@@ -9,7 +9,7 @@ import pytest
 
 from beray.cli.uploads import plan
 from beray.exceptions import ConfigurationError
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 
 
 @pytest.fixture(autouse=True)

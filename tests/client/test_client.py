@@ -32,7 +32,7 @@ from beray import (
     UnprocessableEntityError,
     exceptions,
 )
-from beray.body import BrokenBody
+from beray.http.response_body import BrokenBody
 from beray.testing import Answer, FaultServer
 
 API = "http://localhost:8000/api/v1"

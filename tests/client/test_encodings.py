@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from beray import APIError, BeRayClient, ConnectionFailed, InvalidResponseError, OutcomeUnknown
-from beray.encodings import Inflater
+from beray.http.decompression import Inflater
 from beray.testing import Answer, FaultServer
 
 TASKS = [{"id": number, "goal": f"goal {number}", "status": "RUNNING"} for number in range(5000)]

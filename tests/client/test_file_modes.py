@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from support import done, text
 
-from beray import APIError, BeRayClient, NotFoundError, directories, file_modes
-from beray.directories import Directory
+from beray import APIError, BeRayClient, NotFoundError
 from beray.testing import Answer, FaultServer
-from beray.unpack import unpack
+from beray.transfers import directories, file_modes
+from beray.transfers.archive import unpack
+from beray.transfers.directories import Directory
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from beray import BeRayClient, InvalidResponseError, NotFoundError, TransferCancelled, TransferError
-from beray.files import Transfer
-from beray.local_names import local_path
 from beray.testing import Answer, FaultServer
+from beray.transfers.local_names import local_path
+from beray.transfers.transfer import Transfer
 
 BODY = os.urandom(3_000_000)
 

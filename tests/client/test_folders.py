@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from beray import InvalidArgument, NotFoundError, digests, folders
-from beray.files import Transfer
+from beray import InvalidArgument, NotFoundError
 from beray.schema import FileItem, UploadedFile
+from beray.transfers import digest, sync_folder
+from beray.transfers.transfer import Transfer
 
 
 class WorkDir:
@@ -37,7 +38,7 @@ class WorkDir:
     def sha256(self, path: str) -> bytes | None:
         import io
 
-        return digests.of_file(io.BytesIO(self.files[path])) if self.files[path] else None
+        return digest.of_file(io.BytesIO(self.files[path])) if self.files[path] else None
 
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile:
         self.files[path] = local.read_bytes()
@@ -60,9 +61,9 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("path", ["dst", "./dst", "dst/", "dst/./", "dst//", "./dst//.", "././dst"])
 def test_one_folder_has_one_name(source: Path, path: str) -> None:
     work_dir = WorkDir()
-    first = folders.upload(work_dir, source, "dst/x", include=["*.py"])
+    first = sync_folder.upload(work_dir, source, "dst/x", include=["*.py"])
     assert first.uploaded == ["dst/x/a.py", "dst/x/secret/d.py", "dst/x/sub/b.py"]
-    again = folders.upload(work_dir, source, f"{path}/x/", include=["*.py"])
+    again = sync_folder.upload(work_dir, source, f"{path}/x/", include=["*.py"])
     assert again.uploaded == []
     assert again.unchanged == first.uploaded
     assert work_dir.listed == ["dst/x", "dst/x"]
@@ -71,7 +72,7 @@ def test_one_folder_has_one_name(source: Path, path: str) -> None:
 @pytest.mark.parametrize("path", ["", ".", "./", ".//.", "./."])
 def test_the_work_dir_itself(source: Path, path: str) -> None:
     work_dir = WorkDir()
-    folders.upload(work_dir, source, path, include=["a.py"])
+    sync_folder.upload(work_dir, source, path, include=["a.py"])
     assert list(work_dir.files) == ["a.py"]
     assert work_dir.listed == ["."]
 
@@ -80,7 +81,7 @@ def test_the_work_dir_itself(source: Path, path: str) -> None:
 def test_a_path_beyond_the_work_dir_is_refused(source: Path, path: str) -> None:
     work_dir = WorkDir()
     with pytest.raises(InvalidArgument):
-        folders.upload(work_dir, source, path)
+        sync_folder.upload(work_dir, source, path)
     assert work_dir.listed == []
 
 
@@ -88,7 +89,7 @@ def test_a_path_beyond_the_work_dir_is_refused(source: Path, path: str) -> None:
 def test_one_pattern_is_no_list(source: Path, patterns: dict[str, Any]) -> None:
     work_dir = WorkDir()
     with pytest.raises(InvalidArgument):
-        folders.upload(work_dir, source, **patterns)
+        sync_folder.upload(work_dir, source, **patterns)
     assert work_dir.files == {}
 
 
@@ -110,13 +111,13 @@ def unreadable(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_folder_that_cannot_be_read_is_not_passed_over(unreadable: Path) -> None:
     work_dir = WorkDir()
     with pytest.raises(PermissionError, match="secret"):
-        folders.upload(work_dir, unreadable)
+        sync_folder.upload(work_dir, unreadable)
     assert work_dir.files == {}
 
 
 def test_a_folder_that_is_excluded_need_not_be_readable(unreadable: Path) -> None:
     work_dir = WorkDir()
-    folders.upload(work_dir, unreadable, exclude=["sec*"])
+    sync_folder.upload(work_dir, unreadable, exclude=["sec*"])
     assert sorted(work_dir.files) == ["a.py", "sub/b.py", "sub/deep/c.txt"]
 
 
@@ -124,7 +125,7 @@ def test_a_folder_that_is_excluded_need_not_be_readable(unreadable: Path) -> Non
 def test_a_name_that_is_not_utf8_has_its_wire_name_in_the_work_dir(source: Path) -> None:
     work_dir = WorkDir()
     (source / os.fsdecode(b"z\xff.py")).write_text("1")
-    assert "dst/z␦FF.py" in folders.upload(work_dir, source, "dst").uploaded
-    assert "dst/z␦FF.py" in folders.upload(work_dir, source, "dst").unchanged
-    excluded = folders.upload(WorkDir(), source, exclude=[os.fsdecode(b"z\xff*")])
+    assert "dst/z␦FF.py" in sync_folder.upload(work_dir, source, "dst").uploaded
+    assert "dst/z␦FF.py" in sync_folder.upload(work_dir, source, "dst").unchanged
+    excluded = sync_folder.upload(WorkDir(), source, exclude=[os.fsdecode(b"z\xff*")])
     assert "z␦FF.py" not in excluded.uploaded

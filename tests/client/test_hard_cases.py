@@ -31,7 +31,7 @@ from beray import (
     TransferError,
     UnprocessableEntityError,
 )
-from beray.calls import Call
+from beray.http.calls import Call
 from beray.testing import Answer, FaultServer
 
 UPLOADED = Answer(b'{"message": "m", "path": "f", "size": 1}')

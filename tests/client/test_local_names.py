@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beray.exceptions import InvalidResponseError
-from beray.local_names import LocalNames, System, local_path, problem
+from beray.transfers.local_names import LocalNames, System, local_path, problem
 
 ALL: list[System] = ["linux", "macos", "windows"]
 

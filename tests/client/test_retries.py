@@ -19,7 +19,7 @@ from beray import (
     OutcomeUnknown,
     RateLimitError,
 )
-from beray.retries import backoff
+from beray.http.retry import backoff
 from beray.testing import Answer, FaultServer, RunningServer
 from beray.testing.server import free_port
 

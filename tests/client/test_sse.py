@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray.sse import BlockTooLarge, Parser, ServerSentEvent
+from beray.streaming.sse import BlockTooLarge, Parser, ServerSentEvent
 
 
 def parsed(*chunks: bytes) -> list[ServerSentEvent]:

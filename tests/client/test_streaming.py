@@ -24,9 +24,9 @@ from beray import (
     StreamGapError,
     StreamInterrupted,
     StreamState,
-    reconnecting,
-    sse,
 )
+from beray.streaming import reconnect as reconnecting
+from beray.streaming import sse
 from beray.testing import Answer, FaultServer, RunningServer
 
 SSE = {"Content-Type": "text/event-stream"}

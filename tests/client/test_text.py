@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray.text import one_line, overwritten, printable, printable_output
+from beray.sanitize import one_line, overwritten, printable, printable_output
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from support import done
 
-from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError, files
-from beray.digests import header
-from beray.files import Transfer
+from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError
 from beray.testing import Answer, FaultServer, RunningServer
+from beray.transfers import transfer as files
+from beray.transfers.digest import header
+from beray.transfers.transfer import Transfer
 
 BODY = os.urandom(3_000_000)
 ETAG = {"ETag": '"v1"'}

@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from beray import TransferCancelled, TransferError, durability, members
-from beray import partial as partials
-from beray.files import Transfer
-from beray.partial import Partial
-from beray.unpack import refuse_unusable, unpack
+from beray import TransferCancelled, TransferError
+from beray.transfers import archive_members as members
+from beray.transfers import download as partials
+from beray.transfers import durability
+from beray.transfers.archive import refuse_unusable, unpack
+from beray.transfers.download import Partial
+from beray.transfers.transfer import Transfer
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="about modes and links of POSIX")
 

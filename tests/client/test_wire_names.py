@@ -13,8 +13,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray import local_names
-from beray.wire_names import ESCAPE, accepted, decode, encode
+from beray.transfers import local_names
+from beray.transfers.wire_names import ESCAPE, accepted, decode, encode
 
 # Pieces that the encoding could confuse, among ordinary ones.
 PIECES = [

@@ -9,7 +9,7 @@ import pytest
 
 from beray import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 

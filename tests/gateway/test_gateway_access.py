@@ -22,7 +22,6 @@ from secure_server import Certificates, SecureServer
 from support import until
 
 import beray
-from beray.connections import shared_session
 from beray.gateway import (
     AuthenticationError,
     GatewayClient,
@@ -33,7 +32,8 @@ from beray.gateway import (
     ServiceUnavailableError,
     Unreachable,
 )
-from beray.gateway.tokens import ApiKey
+from beray.gateway.auth import ApiKey
+from beray.http.connection import shared_session
 from beray.testing import Answer, FaultServer
 from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import beray
 from beray.gateway import GatewayClient, InvalidInput, PrefabCall, ValidationError
-from beray.gateway.arguments import checked_call
+from beray.gateway.call_arguments import checked_call
 from beray.testing import FaultServer
 
 

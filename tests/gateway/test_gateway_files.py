@@ -140,7 +140,7 @@ def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
     )
 )
 def test_a_name_stays_a_name(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    from beray.uploads import Multipart, Upload
+    from beray.transfers.upload import Multipart, Upload
 
     path = tmp_path_factory.mktemp("n") / "f"
     path.write_bytes(b"content")
@@ -483,7 +483,7 @@ def test_arguments_that_cannot_be(tmp_path: Path, local: Path) -> None:
 
 
 def test_a_checksum_that_does_not_fit(tmp_path: Path) -> None:
-    from beray.digests import header
+    from beray.transfers.digest import header
 
     wrong = {"Repr-Digest": header(hashlib.sha256(b"other").digest())}
     with FaultServer([Answer(BODY, headers=wrong)]) as store, FaultServer([]) as server:

@@ -25,7 +25,7 @@ from beray.gateway import (
     UploadResult,
     models,
 )
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import Answer, FaultServer, RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST
 from tests.server.gateway.prefab_folders import write_prefab

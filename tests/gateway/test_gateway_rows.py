@@ -21,7 +21,7 @@ from beray.gateway import (
     StreamEventType,
     ValidationError,
 )
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST
 from tests.server.gateway.prefab_folders import write_prefab

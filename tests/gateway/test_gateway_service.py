@@ -16,7 +16,7 @@ import requests
 from gateway_support import Agent
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import FaultServer, RunningServer
 from tests.gateway.gateway_answers import DONE, START, event, failed, ran, says, streamed, succeeded
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add

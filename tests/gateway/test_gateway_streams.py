@@ -29,7 +29,7 @@ from beray.gateway import (
     StreamEvent,
     StreamEventType,
 )
-from beray.gateway.streams import decoded_events
+from beray.gateway.runs import decoded_events
 from beray.testing import Answer, FaultServer
 from tests.gateway.gateway_answers import (
     DONE,
@@ -269,13 +269,13 @@ def test_closing_while_the_gateway_is_mute() -> None:
 
 
 def test_an_event_without_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from beray import sse
+    from beray.streaming import sse
 
     class Small(sse.Parser):
         def __init__(self) -> None:
             super().__init__(100)
 
-    monkeypatch.setattr("beray.gateway.streams.sse.Parser", Small)
+    monkeypatch.setattr("beray.gateway.runs.sse.Parser", Small)
     endless = streamed(START, b"data: " + b"x" * 200)
     with FaultServer([endless]) as server, pytest.raises(InvalidAnswer, match="larger"):
         list(run(server))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.gateway.prefabs.registry import inspected
+from beray.server.prefabs.registry import inspected
 from tests.prefabs.included import FOLDERS, manifest, module
 
 NAMES = [f"{folder.parent.name}@{folder.name}" for folder in FOLDERS]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
 from tests.server.gateway.prefab_folders import write_prefab

@@ -12,8 +12,8 @@ from support import until
 from work_dirs import TASK, Files
 
 from beray import BeRayClient
-from beray.server import beneath
-from beray.server.workspace import Workspace, Workspaces
+from beray.server.workspace import safe_open
+from beray.server.workspace.workspace import Workspace, Workspaces
 from beray.testing import RunningServer
 
 
@@ -21,8 +21,8 @@ from beray.testing import RunningServer
 def resolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every promise holds with either way of resolving a path."""
     if request.param == "walk":
-        monkeypatch.setattr(beneath, "has_openat2", lambda: False)
-    elif not beneath.has_openat2():
+        monkeypatch.setattr(safe_open, "has_openat2", lambda: False)
+    elif not safe_open.has_openat2():
         pytest.skip("this kernel has no openat2")
     return str(request.param)
 

@@ -11,12 +11,12 @@ import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
 
-from beray.server import password_hashing
-from beray.server.accounts import Accounts, running_accounts
-from beray.server.client_address import Client
-from beray.server.refusals import Refused
+from beray.server.accounts import password_hashing
+from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.http.client_address import Client
+from beray.server.http.errors import Refused
 from beray.server.settings import Settings
-from beray.server.store import Store
+from beray.server.storage.store import Store
 
 CLIENT = Client("192.0.2.1", False)
 EMAIL = "ada@example.test"

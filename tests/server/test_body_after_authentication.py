@@ -12,7 +12,7 @@ import requests
 from gateway_support import Agent
 from raw_http import Answer, RawConnection
 
-from beray.server.middleware import ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
+from beray.server.api.middleware import ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.budget import Budget
 from beray.server.runners.base import OverBudget, Usage
 from beray.server.settings import Settings
-from beray.server.store import Order, Store
-from beray.server.tables import Task
+from beray.server.storage.store import Order, Store
+from beray.server.storage.tables import Task
+from beray.server.tasks.usage_limits import Budget
 
 
 @pytest.fixture

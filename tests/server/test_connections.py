@@ -23,11 +23,11 @@ from raw_http import RawConnection, asked
 from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
-from beray.server import main
-from beray.server.client_address import client_at
+from beray.server import lifecycle
 from beray.server.connections import open_files
 from beray.server.connections.table import ConnectionTable
-from beray.server.log_throttle import Throttle
+from beray.server.http.client_address import client_at
+from beray.server.runtime.log_throttle import Throttle
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 from beray.testing.server import free_port
@@ -130,7 +130,7 @@ def test_only_the_server_has_the_higher_limit(tmp_path: Path) -> None:
         nurseries = [
             child
             for child in psutil.Process(server.pid).children()
-            if "beray.server.runners.process.nursery" in " ".join(child.cmdline())
+            if "beray.server.runners.subprocess.fork_server_process" in " ".join(child.cmdline())
         ]
         for nursery in nurseries:
             until(lambda found=nursery: found.rlimit(psutil.RLIMIT_NOFILE)[0] == soft)  # type: ignore[misc]
@@ -289,7 +289,7 @@ def test_loopback_and_proxies_have_no_limit_of_their_own(tmp_path: Path) -> None
         max_connections=50,
         max_address_connections=1,
     )
-    table = main._connection_table(settings)
+    table = lifecycle._connection_table(settings)
     assert table.most == 50
     for number, address in enumerate(["127.0.0.1", "::1", "192.0.2.7", "::ffff:192.0.2.7"] * 3):
         assert table.admit(number, address, lambda: pytest.fail("closed"))

@@ -16,7 +16,7 @@ import pytest
 from support import text
 
 from beray import BeRayClient
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.server.sandbox.layout import check_layout, private_paths
 from beray.server.sandbox.masking import UnmaskableLayout
 from beray.server.settings import Settings

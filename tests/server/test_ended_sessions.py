@@ -20,9 +20,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.server.gateway.prefabs import archives
-from beray.server.sessions import Connection, Credential, OpenRequests
-from beray.server.store import utc_now
+from beray.server.http.active_requests import Connection, Credential, OpenRequests
+from beray.server.prefabs import archives
+from beray.server.storage.store import utc_now
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab

@@ -15,13 +15,19 @@ from stored_rows import add_events, body
 from support import done, until
 
 from beray import BeRayClient, NotFoundError
-from beray.server import event_pages
-from beray.server.event_pages import CACHE_BYTES, PAGE_BYTES, PAGE_EVENTS, EventGone, EventPages
-from beray.server.newest_events import LoggedEvent, NewestEvents
-from beray.server.store import Order, Store
-from beray.server.stored_events import Extent
-from beray.server.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
-from beray.server.transcript import MAX_BYTES, transcript
+from beray.server.api.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
+from beray.server.chats.transcript import MAX_BYTES, transcript
+from beray.server.storage.events import Extent
+from beray.server.storage.store import Order, Store
+from beray.server.tasks import event_pages
+from beray.server.tasks.event_pages import (
+    CACHE_BYTES,
+    PAGE_BYTES,
+    PAGE_EVENTS,
+    EventGone,
+    EventPages,
+)
+from beray.server.tasks.recent_events import LoggedEvent, NewestEvents
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024

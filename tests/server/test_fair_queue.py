@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from beray.server.fair_queue import FairQueue, FairSlots, QueueFull
+from beray.server.runtime.fair_queue import FairQueue, FairSlots, QueueFull
 
 
 def taken(queue: FairQueue) -> list[int]:

@@ -11,8 +11,8 @@ from support import done, until
 
 from beray import BeRayClient
 from beray.events import MsgEventCustomUpdate
-from beray.server import file_watch
-from beray.server.file_watch import FileWatch
+from beray.server.workspace import watcher
+from beray.server.workspace.watcher import FileWatch
 
 
 def changes(events: list[Any]) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ async def test_where_nothing_can_be_watched_it_is_looked_at(
         raise OSError("no inotify watches are left")
 
     monkeypatch.setattr("watchfiles.main.RustNotify", none_left)
-    monkeypatch.setattr(file_watch, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(watcher, "POLL_SECONDS", 0.05)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
     watch = FileWatch(tmp_path)
@@ -102,7 +102,7 @@ async def test_where_nothing_can_be_watched_it_is_looked_at(
 async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file_watch, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(watcher, "MAX_ENTRIES", 10)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
     watch = FileWatch(tmp_path)

@@ -12,7 +12,7 @@ from work_dirs import Files
 
 from beray import BeRayClient
 from beray.testing import RunningServer
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 
 pytestmark = pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
 

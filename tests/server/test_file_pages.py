@@ -13,8 +13,9 @@ import pytest
 from work_dirs import TASK, changing_folders, make_chain, open_descriptors
 
 from beray.schema import FileItem
-from beray.server import beneath, page_tokens
-from beray.server.workspace import InvalidPath, Workspace, Workspaces
+from beray.server.api import page_tokens
+from beray.server.workspace import safe_open
+from beray.server.workspace.workspace import InvalidPath, Workspace, Workspaces
 
 pytestmark = pytest.mark.usefixtures("resolution")
 NAMES = ["a", "a ", "a%2F", "a+b", "a-", "a.", "a b&c=d", "#", "?x", "'\"", "\\", "ä", "é", "日本", "\U0001f600",
@@ -189,10 +190,10 @@ def test_a_tree_with_very_long_paths_is_listed_down_to_where_calls_can_go(
     name = "d" * 250
     make_chain(work_dir, 300, name)
     listed = paths(together(pages(workspace, limit=7)))
-    levels = beneath.PATH_BYTES // (len(name) + 1) + 1
+    levels = safe_open.PATH_BYTES // (len(name) + 1) + 1
     assert len(listed) == 3 * levels
     # The last ones show that there is more than a call can name.
-    assert max(map(len, listed)) > beneath.PATH_BYTES
+    assert max(map(len, listed)) > safe_open.PATH_BYTES
     assert workspace.page("/".join([name] * 16), limit=7, depth=1).items != []
     with pytest.raises(InvalidPath, match="too long"):
         workspace.page("/".join([name] * 17), limit=7)

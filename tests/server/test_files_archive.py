@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from work_dirs import TASK, open_descriptors
 
-from beray.server import archive
-from beray.server.ranges import BLOCK_BYTES, IncompleteFile
-from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from beray.server.files.http_ranges import BLOCK_BYTES, IncompleteFile
+from beray.server.workspace import archive
+from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
 
 
 @pytest.fixture

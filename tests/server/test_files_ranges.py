@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beray.server import ranges
+from beray.server.files import http_ranges
 
 TAG = '"1-2-3"'
 
@@ -44,7 +44,7 @@ TAG = '"1-2-3"'
     ],
 )
 def test_a_range(header: str | None, size: int, expected: range | None) -> None:
-    assert ranges.requested(header, None, TAG, size) == expected
+    assert http_ranges.requested(header, None, TAG, size) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_a_range(header: str | None, size: int, expected: range | None) -> None:
     [("bytes=10-", 10), ("bytes=10-20", 10), ("bytes=-0", 10), ("bytes=0-", 0), ("bytes=-0", 0)],
 )
 def test_a_range_with_nothing_in_it_cannot_be_satisfied(header: str, size: int) -> None:
-    with pytest.raises(ranges.RangeNotSatisfiable):
-        ranges.requested(header, None, TAG, size)
+    with pytest.raises(http_ranges.RangeNotSatisfiable):
+        http_ranges.requested(header, None, TAG, size)
 
 
 @given(st.text() | st.from_regex(r"bytes=[0-9]*-[0-9]*", fullmatch=True), st.integers(0, 2**40))
 def test_any_header_gives_positions_of_the_file_or_none(header: str, size: int) -> None:
     try:
-        part = ranges.requested(header, None, TAG, size)
-    except ranges.RangeNotSatisfiable:
+        part = http_ranges.requested(header, None, TAG, size)
+    except http_ranges.RangeNotSatisfiable:
         return
     assert part is None or (0 <= part.start < part.stop <= size and part.step == 1)
 
@@ -77,7 +77,7 @@ def test_any_header_gives_positions_of_the_file_or_none(header: str, size: int) 
     ],
 )
 def test_a_range_holds_for_the_same_bytes_alone(if_range: str, honoured: bool) -> None:
-    part = ranges.requested("bytes=1-2", if_range, TAG, 10)
+    part = http_ranges.requested("bytes=1-2", if_range, TAG, 10)
     assert part == (range(1, 3) if honoured else None)
 
 
@@ -96,27 +96,27 @@ def test_a_range_holds_for_the_same_bytes_alone(if_range: str, honoured: bool) -
     ],
 )
 def test_whether_the_asker_has_it_already(header: str | None, current: bool) -> None:
-    assert ranges.has_current(header, TAG) is current
+    assert http_ranges.has_current(header, TAG) is current
 
 
 def test_an_etag_changes_with_the_bytes_whatever_mtime_says(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"one")
     before = path.stat()
-    assert ranges.etag(before) == ranges.etag(path.stat())
+    assert http_ranges.etag(before) == http_ranges.etag(path.stat())
     path.write_bytes(b"two")
     while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system is coarse
         path.write_bytes(b"two")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert ranges.etag(path.stat()) != ranges.etag(before)
+    assert http_ranges.etag(path.stat()) != http_ranges.etag(before)
 
 
 @given(st.binary(max_size=50), st.integers(0, 60), st.integers(0, 60))
 def test_reading_gives_exactly_the_positions(data: bytes, start: int, length: int) -> None:
     part = range(start, start + length)
-    blocks = ranges.read(io.BytesIO(data), part)
+    blocks = http_ranges.read(io.BytesIO(data), part)
     if part and part.stop > len(data):
-        with pytest.raises(ranges.IncompleteFile):
+        with pytest.raises(http_ranges.IncompleteFile):
             list(blocks)
     else:
         assert b"".join(blocks) == data[part.start : part.stop]
@@ -124,10 +124,10 @@ def test_reading_gives_exactly_the_positions(data: bytes, start: int, length: in
 
 def test_what_is_appended_meanwhile_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(b"x" * (ranges.BLOCK_BYTES + 1))
+    path.write_bytes(b"x" * (http_ranges.BLOCK_BYTES + 1))
     with path.open("rb", buffering=0) as file, path.open("ab") as log:
-        blocks = ranges.read(file, range(ranges.BLOCK_BYTES + 1))
+        blocks = http_ranges.read(file, range(http_ranges.BLOCK_BYTES + 1))
         first = next(blocks)
         log.write(b"more")
         log.flush()
-        assert len(first + b"".join(blocks)) == ranges.BLOCK_BYTES + 1
+        assert len(first + b"".join(blocks)) == http_ranges.BLOCK_BYTES + 1

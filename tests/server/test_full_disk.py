@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from beray import APIError, BeRayClient
-from beray.server.reserve import FILE_NAME
+from beray.server.storage.disk_reserve import FILE_NAME
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD
 

@@ -12,18 +12,18 @@ from gateway_support import pieces
 from small_disk import fill, mounted
 from sqlalchemy.exc import OperationalError
 
-from beray.server.client_address import Client
-from beray.server.database_errors import is_full
-from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.files.signing import Signer
-from beray.server.gateway.files.temporary import Temporary
-from beray.server.gateway.prefabs.authors import Authors
-from beray.server.gateway.prefabs.secrets import PrefabSecrets
-from beray.server.gateway.tokens import ApiKeys, InternalTokens
-from beray.server.reserve import FILE_NAME, SpaceReserve
-from beray.server.store import Order, Store
-from beray.server.verification_codes import VerificationCodes
-from beray.server.workspace import Workspaces
+from beray.server.accounts.verification_codes import VerificationCodes
+from beray.server.http.client_address import Client
+from beray.server.objects.local import BUCKET, LocalObjects
+from beray.server.objects.signing import Signer
+from beray.server.objects.temporary import Temporary
+from beray.server.prefabs.ownership import Authors
+from beray.server.prefabs.secrets import PrefabSecrets
+from beray.server.storage.database_errors import is_full
+from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
+from beray.server.storage.store import Order, Store
+from beray.server.storage.tokens import ApiKeys, InternalTokens
+from beray.server.workspace.workspace import Workspaces
 
 RESERVE = 4 * 1024 * 1024
 ADDRESS = "new@example.test"

@@ -18,9 +18,9 @@ from support import until
 
 from beray.events import TaskStatusChanged
 from beray.server.app import DATABASE_FILE
-from beray.server.event_log import EventLog
-from beray.server.store import Order, Store
-from beray.server.task_feed import TaskFeed
+from beray.server.storage.store import Order, Store
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
 from beray.version import __version__
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from beray.server.chat_history import ChatHistory
+from beray.server.chats.history import ChatHistory
 
 USER = {"kind": "user", "seq": 2, "text": "hello"}
 ANSWER: dict[str, Any] = {"kind": "message", "message": {"kind": "response", "parts": []}}

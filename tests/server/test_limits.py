@@ -19,7 +19,7 @@ import requests
 from support import WITHOUT_BUBBLEWRAP, done, sleepers, text
 
 from beray import BeRayClient
-from beray.server import main
+from beray.server import lifecycle
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024
@@ -211,7 +211,7 @@ def test_a_server_with_many_open_files_can_run_commands() -> None:
     high = fcntl.fcntl(theirs, fcntl.F_DUPFD, 3000)
     spec = json.dumps({"command": ["/bin/echo", "fine"], "limits": {"core": 0}}).encode()
     ours.sendall(len(spec).to_bytes(4, "big") + spec)
-    launcher = Path(main.__file__).parent / "sandbox" / "launcher"
+    launcher = Path(lifecycle.__file__).parent / "sandbox" / "launcher"
     command = [sys.executable, "-I", "-S", str(launcher), str(high)]
     try:
         done = subprocess.run(command, pass_fds=[high], capture_output=True, timeout=20, check=True)

@@ -20,14 +20,14 @@ from sqlalchemy import func, select, update
 from support import until
 
 from beray import APIError, UnprocessableEntityError
-from beray.server import accounts as accounts_module
-from beray.server import mail as mail_module
-from beray.server.accounts import Accounts, running_accounts
-from beray.server.client_address import Client
-from beray.server.refusals import Refused
+from beray.server.accounts import mail as mail_module
+from beray.server.accounts import service as accounts_module
+from beray.server.accounts.service import Accounts, running_accounts
+from beray.server.http.client_address import Client
+from beray.server.http.errors import Refused
 from beray.server.settings import Settings
-from beray.server.store import Store, utc_now
-from beray.server.tables import VerificationCode
+from beray.server.storage.store import Store, utc_now
+from beray.server.storage.tables import VerificationCode
 from beray.testing import RunningServer
 from beray.testing.server import PASSWORD, free_port
 

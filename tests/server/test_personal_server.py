@@ -9,7 +9,7 @@ import pytest
 from raw_http import asked
 from starlette.datastructures import Headers
 
-from beray.server.personal import problem
+from beray.server.api.personal import problem
 from beray.testing import RunningServer
 
 

@@ -16,13 +16,13 @@ from acp import RequestError
 from support import done, until
 
 from beray import BeRayClient
-from beray.server import disk_usage, folders
-from beray.server.disk_usage import USAGE_FILE, DiskLimits, DiskUsage
-from beray.server.quota import DiskSpace, NoSpace, OverQuota
 from beray.server.runners.acp.files import TaskFiles
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.workspace import Workspaces, open_work_dir
+from beray.server.workspace import disk_usage, tree
+from beray.server.workspace.disk_quota import DiskSpace, NoSpace, OverQuota
+from beray.server.workspace.disk_usage import USAGE_FILE, DiskLimits, DiskUsage
+from beray.server.workspace.workspace import Workspaces, open_work_dir
 from beray.testing import RunningServer
 
 LIMIT = 2_000_000
@@ -67,7 +67,7 @@ def test_any_depth_is_measured_with_few_descriptors(tmp_path: Path) -> None:
         folder = deeper
     os.close(folder)
     usage = disk_usage.measure([root])
-    folders.remove(root)  # which pytest cannot
+    tree.remove(root)  # which pytest cannot
     assert (usage.files, usage.is_complete) == (3_000, True)
 
 

@@ -7,15 +7,15 @@ import asyncio
 import pytest
 from starlette.requests import HTTPConnection
 
-from beray.server import password_hashing
-from beray.server.client_address import Client, client_of
-from beray.server.password_hashing import (
+from beray.server.accounts import password_hashing
+from beray.server.accounts.password_hashing import (
     MAX_WAITING_CLIENTS,
     MAX_WAITING_PER_CLIENT,
     PasswordHashing,
 )
-from beray.server.refusals import Refused
-from beray.server.sliding_window import SlidingWindow
+from beray.server.http.client_address import Client, client_of
+from beray.server.http.errors import Refused
+from beray.server.runtime.sliding_window import SlidingWindow
 
 
 class Clock:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from beray.server import reserve
-from beray.server.database_errors import is_full
-from beray.server.reserve import LEAST_STEP_BYTES, SpaceReserve
+from beray.server.storage import disk_reserve
+from beray.server.storage.database_errors import is_full
+from beray.server.storage.disk_reserve import LEAST_STEP_BYTES, SpaceReserve
 
 SIZE = 4 * LEAST_STEP_BYTES
 
@@ -92,7 +92,7 @@ def test_ordinary_writes_are_refused_until_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = SpaceReserve(tmp_path / "reserve", SIZE)
-    monkeypatch.setattr(reserve, "free_bytes", lambda _folder: LEAST_STEP_BYTES)
+    monkeypatch.setattr(disk_reserve, "free_bytes", lambda _folder: LEAST_STEP_BYTES)
     with pytest.raises(OperationalError) as caught:
         held.require_whole()
     assert is_full(caught.value)

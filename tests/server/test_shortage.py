@@ -21,12 +21,12 @@ from support import text, until
 from websockets.sync.client import connect
 
 from beray.events import TaskStatusChanged
-from beray.server.end_writer import EndWriter
-from beray.server.event_log import EventLog
+from beray.server.runtime.shortage import is_shortage
 from beray.server.sandbox.launcher import supervisor
-from beray.server.shortage import is_shortage
-from beray.server.store import Order, Store
-from beray.server.task_feed import TaskFeed
+from beray.server.storage.store import Order, Store
+from beray.server.tasks.end_writer import EndWriter
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
 
 pytestmark = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from support import until
 
-from beray import embedded
+from beray import local_server
 from beray.server import startup_report
 from beray.server.connections.open_files import OpenFiles
 from beray.server.sandbox.network_policy import NetworkState
@@ -157,7 +157,7 @@ def test_a_server_reports_once_when_it_starts(tmp_path: Path) -> None:
 
 
 def test_the_embedded_server_reports_into_its_log(own_home: Path) -> None:
-    embedded.ensure()
+    local_server.ensure()
     lines = block((own_home / "beray/server/server.log").read_text())
     assert "personal server" in lines[0] and names_in(lines) == NAMES
 

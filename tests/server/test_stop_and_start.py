@@ -20,7 +20,8 @@ import pytest
 from support import sleepers, text, until
 
 from beray import BeRayClient
-from beray.server import logs, main
+from beray.server import lifecycle
+from beray.server.runtime import logging_setup
 from beray.testing import RunningServer
 from beray.testing.server import FORKS, PASSWORD
 
@@ -73,7 +74,7 @@ def embedded(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_an_embedded_server_that_left_is_not_announced(
     tmp_path: Path, embedded: subprocess.Popen[str]
 ) -> None:
-    announcement = tmp_path / main.ANNOUNCE_FILE
+    announcement = tmp_path / lifecycle.ANNOUNCE_FILE
     assert json.loads(announcement.read_text())["pid"] == embedded.pid
     embedded.terminate()
     embedded.wait(20)
@@ -83,19 +84,19 @@ def test_an_embedded_server_that_left_is_not_announced(
 def test_the_word_of_a_dead_server_goes_before_anything_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    announcement = tmp_path / main.ANNOUNCE_FILE
+    announcement = tmp_path / lifecycle.ANNOUNCE_FILE
     announcement.write_text("{}")
 
     def listening(_host: str, _port: int) -> None:
         assert not announcement.exists()
-        raise main.CannotServe("seen")
+        raise lifecycle.CannotServe("seen")
 
-    monkeypatch.setattr(main, "_listening", listening)
-    monkeypatch.setattr(logs, "configure", lambda: None)
+    monkeypatch.setattr(lifecycle, "_listening", listening)
+    monkeypatch.setattr(logging_setup, "configure", lambda: None)
     umask = os.umask(0o022)
     try:
-        with pytest.raises(main.CannotServe, match="seen"):
-            main.serve_embedded(tmp_path, 900)
+        with pytest.raises(lifecycle.CannotServe, match="seen"):
+            lifecycle.serve_embedded(tmp_path, 900)
     finally:
         os.umask(umask)
 
@@ -237,7 +238,7 @@ def test_a_task_whose_creation_was_cut_off_is_completed(tmp_path: Path) -> None:
 
 def test_the_log_on_a_terminal_shows_no_control_characters() -> None:
     event: Any = {"event": "a\x1b]0;b\x07", "path": "c\u202ed", "exception": "e\x1b[2Jf\x9b"}
-    for render in logs.rendering(for_people=True):
+    for render in logging_setup.rendering(for_people=True):
         event = render(None, "info", event)
     shown = str(event)
     for colour in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[35m", "\x1b[36m"):

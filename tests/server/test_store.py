@@ -11,10 +11,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine, select
 
-from beray.server import migrations
-from beray.server.database import WAL_BYTES, Database, UnusableDatabase
-from beray.server.store import Store, utc_now
-from beray.server.tables import StoredEvent, Task, VerificationCode
+from beray.server.storage import migrations
+from beray.server.storage.database import WAL_BYTES, Database, UnusableDatabase
+from beray.server.storage.store import Store, utc_now
+from beray.server.storage.tables import StoredEvent, Task, VerificationCode
 
 
 def schema(path: Path) -> dict[str, list[str]]:

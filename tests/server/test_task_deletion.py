@@ -13,13 +13,14 @@ import pytest
 from support import done, until
 
 from beray import NotFoundError
-from beray.server import database_space, task_deletion
 from beray.server.app import DATABASE_FILE
-from beray.server.database_space import convert
-from beray.server.store import Order, Store
-from beray.server.tables import StoredEvent
-from beray.server.task_deletion import KEPT_PAGES, TaskDeletion
-from beray.server.workspace import Workspaces
+from beray.server.storage import database_space
+from beray.server.storage.database_space import convert
+from beray.server.storage.store import Order, Store
+from beray.server.storage.tables import StoredEvent
+from beray.server.tasks import deletion as task_deletion
+from beray.server.tasks.deletion import KEPT_PAGES, TaskDeletion
+from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 
 EVENTS = 20_000

@@ -12,8 +12,8 @@ from stored_rows import add_tasks
 from support import done
 
 from beray import BeRayClient, UnprocessableEntityError
-from beray.server.task_feed import FRAME_BYTES, FRAME_TASKS
-from beray.server.tasks import MAX_TASKS
+from beray.server.api.tasks import MAX_TASKS
+from beray.server.tasks.feed import FRAME_BYTES, FRAME_TASKS
 from beray.testing import RunningServer
 
 

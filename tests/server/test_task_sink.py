@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk, MsgEventToolResult
-from beray.server import task_sink
-from beray.server.budget import Budget
-from beray.server.event_log import EventLog
-from beray.server.secrets import SecretFilter
 from beray.server.settings import Settings
-from beray.server.store import Order, Store
-from beray.server.task_feed import TaskFeed
-from beray.server.task_sink import INLINE_CHARACTERS, TaskSink
+from beray.server.storage.store import Order, Store
+from beray.server.tasks import event_sink
+from beray.server.tasks.event_log import EventLog
+from beray.server.tasks.event_sink import INLINE_CHARACTERS, TaskSink
+from beray.server.tasks.feed import TaskFeed
+from beray.server.tasks.redaction import SecretFilter
+from beray.server.tasks.usage_limits import Budget
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_an_event_aside_waits_for_the_lines_of_all_commands(
     def result(call_id: str) -> MsgEventToolResult:
         return MsgEventToolResult.model_validate({"tool_name": "t", "call_id": call_id})
 
-    monkeypatch.setattr(task_sink, "LINE_SECONDS", 60.0)
+    monkeypatch.setattr(event_sink, "LINE_SECONDS", 60.0)
     aside = MsgEventCustomUpdate(payload={}, source="files")
     async with new_sink(tmp_path) as (sink, log, task_id):
         await sink.emit(output("1", "begun"))

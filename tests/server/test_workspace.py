@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from work_dirs import TASK, put, read, staged
 
-from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
 
 pytestmark = pytest.mark.usefixtures("resolution")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from work_dirs import TASK, put, staged
 
-from beray.server.workspace import (
+from beray.server.workspace.workspace import (
     ASIDE,
     InvalidPath,
     MissingPath,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from work_dirs import TASK, put, read, staged
 
-from beray.server.workspace import InvalidPath, Workspaces
+from beray.server.workspace.workspace import InvalidPath, Workspaces
 
 UID = 2_147_400_001
 

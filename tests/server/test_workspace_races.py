@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.workspace import InvalidPath, MissingPath, Workspace, Workspaces
+from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, Workspaces
 
 ROUNDS = 2000
 

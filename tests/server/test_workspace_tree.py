@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from work_dirs import TASK, changing_folders, make_chain, open_descriptors, staged
 
-from beray.server import folders
-from beray.server.workspace import InvalidPath, Workspace, Workspaces
+from beray.server.workspace import tree
+from beray.server.workspace.workspace import InvalidPath, Workspace, Workspaces
 
 pytestmark = pytest.mark.usefixtures("resolution")
 
@@ -104,9 +104,9 @@ def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
     depth = 1500
     make_chain(work_dir, depth)
     before = open_descriptors()
-    with closing(folders.walk(workspace.descriptor)) as walk:
+    with closing(tree.walk(workspace.descriptor)) as walk:
         most = max(open_descriptors() for _ in walk)
-    assert most <= before + folders.OPEN_AT_ONCE + 2
+    assert most <= before + tree.OPEN_AT_ONCE + 2
     items = workspace.tree()
     assert len(items) == 3 * depth
     assert [item["path"] for item in items[:2]] == ["d", "d/d"]

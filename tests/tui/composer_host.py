@@ -14,9 +14,9 @@ from tests.tui.dashboard_pilot import until
 from tui import app as dashboard
 from tui import theme
 from tui.composer.goal import GoalArea
-from tui.composer.order import Order
 from tui.composer.screen import ComposerScreen
-from tui.memory import Memory
+from tui.composer.task_draft import Order
+from tui.state.user_state import Memory
 
 ACCOUNT = "https://beray.example ada@example.test"
 

@@ -18,9 +18,9 @@ import requests
 from beray.config import Profiles, Target
 from beray.exceptions import NotFoundError
 from beray.schema import FilePage
-from beray.streaming import StreamState
+from beray.streaming.streams import StreamState
 from tui.app import BeRayApp
-from tui.memory import Memory
+from tui.state.user_state import Memory
 
 NOW = datetime(2026, 3, 14, 9, 30, 0, tzinfo=UTC)
 Answer = Any

@@ -12,7 +12,7 @@ from beray.config import Profiles, Target
 from beray.gateway import PrefabNotFoundError
 from tests.tui import dashboard_stub as stub
 from tui.app import BeRayApp
-from tui.memory import Memory
+from tui.state.user_state import Memory
 
 URL = "s3://beray/agent-outputs/1/-/job-1"
 

@@ -12,10 +12,10 @@ from textual.pilot import Pilot
 from tests.tui.dashboard_pilot import screen, until
 from tests.tui.log_events import output, page
 from tui import messages
-from tui.background import StreamReader
+from tui.io.background import StreamReader
 from tui.log.messages import FileWanted, Moved
+from tui.log.model.event_buffer import Record
 from tui.log.pane import LogPane
-from tui.log.record import Record
 from tui.theme import DARK
 
 

@@ -24,9 +24,9 @@ from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
-from tui.composer.enclosed import Enclosed
-from tui.composer.order import MOST_CHARACTERS, Order
-from tui.memory import FOLDER, Memory
+from tui.composer.attachment_list import Enclosed
+from tui.composer.task_draft import MOST_CHARACTERS, Order
+from tui.state.user_state import FOLDER, Memory
 
 if os.name == "posix":
     from tests.tui.dashboard_terminal import DashboardTerminal

@@ -22,16 +22,16 @@ from beray.exceptions import (
     TransferCancelled,
     UnprocessableEntityError,
 )
-from beray.files import Transfer
-from beray.folders import UploadedFolder
-from beray.wire_names import ANY_BYTES
+from beray.transfers.sync_folder import UploadedFolder
+from beray.transfers.transfer import Transfer
+from beray.transfers.wire_names import ANY_BYTES
 from tui.composer import editor, servers
 from tui.composer.attachments import look_at, names_of, plan
 from tui.composer.goal import ANSI_SEQUENCES_KEYS
+from tui.composer.history_navigation import Recall, matching
 from tui.composer.listing import MOST_SHOWN, listed, split
-from tui.composer.order import MOST_CHARACTERS, Order, is_command, problem
-from tui.composer.recall import Recall, matching
 from tui.composer.sending import LeftBehind, send
+from tui.composer.task_draft import MOST_CHARACTERS, Order, is_command, problem
 
 URL = "https://example.org/mcp"
 

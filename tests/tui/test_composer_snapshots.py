@@ -13,8 +13,8 @@ from textual.widgets import Input, TextArea
 from tests.tui.composer_host import Host, opened
 from tests.tui.dashboard_pilot import until_shown
 from tests.tui.test_tui_snapshots import settled
-from tui.composer.order import Order
-from tui.memory import Memory
+from tui.composer.task_draft import Order
+from tui.state.user_state import Memory
 
 Prepare = Callable[[Pilot[None]], Awaitable[object]]
 GOAL = "!python summarise.py data/*.csv > summary.md\nwc -w summary.md\n把摘要翻译成中文"

@@ -12,12 +12,12 @@ from beray.exceptions import ConnectionFailed
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
 from tests.tui.log_events import call, event, long_log, output, result, text
-from tui.log import query as queries
-from tui.log.blocks import Builder
-from tui.log.query import QueryError
-from tui.log.replay import Replay
-from tui.log.sift import Sieve, blocks_before
-from tui.log.window import Window, numbered
+from tui.log.model import query as queries
+from tui.log.model.blocks import Builder
+from tui.log.model.filtered_log import Sieve, blocks_before
+from tui.log.model.query import QueryError
+from tui.log.model.replay import Replay
+from tui.log.model.window import Window, numbered
 
 COUNT = 20_000
 

@@ -13,8 +13,8 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
-from tui.log import drawing
-from tui.log.markdown import Renderer
+from tui.log.render import renderer as drawing
+from tui.log.render.markdown import Renderer
 
 MARKDOWN = (
     f"# {HOSTILE}\n\n**{HOSTILE}** `{HOSTILE}`\n\n- {HOSTILE}\n\n> {HOSTILE}\n\n1. {HOSTILE}\n\n"

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tui.log_events import call, event, long_log, output, page, result, text
-from tui.log import window as window_module
-from tui.log.blocks import Block, Builder, Kind
-from tui.log.layout import Row, rows_of
-from tui.log.markdown import Renderer
-from tui.log.record import PAGE, Record
-from tui.log.window import Window, numbered
+from tui.log.model import window as window_module
+from tui.log.model.blocks import Block, Builder, Kind
+from tui.log.model.event_buffer import PAGE, Record
+from tui.log.model.window import Window, numbered
+from tui.log.render.layout import Row, rows_of
+from tui.log.render.markdown import Renderer
 
 MARKDOWN = Renderer({})
 WIDTH = 60

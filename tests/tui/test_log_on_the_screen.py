@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from beray.exceptions import ConnectionFailed
-from beray.streaming import StreamState
+from beray.streaming.streams import StreamState
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tui.screens.main import MainScreen
-from tui.watched import WatchedTask
+from tui.state.selected_task import WatchedTask
 
 
 async def test_a_file_of_the_log_leads_to_its_preview_and_escape_ends_what_is_on(

@@ -8,7 +8,7 @@ from beray.exceptions import ConnectionFailed, NotFoundError
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
 from tests.tui.log_events import call, event, long_log, output, result, text
-from tui.log.record import PAGE, Record
+from tui.log.model.event_buffer import PAGE, Record
 
 COUNT = 20_000
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from beray.config import Target
-from tui import remembered
-from tui.composer.order import Order
-from tui.memory import Memory, account_of
+from tui.composer.task_draft import Order
+from tui.state import saved_state
+from tui.state.user_state import Memory, account_of
 
 HERE, THERE = "https://here ada", "https://there ada"
 TOOLS = [{"docs": {"url": "https://example.org/mcp"}}]
@@ -98,15 +98,15 @@ def test_a_change_costs_no_time_and_is_on_disk_at_once(memory: Memory, folder: P
 
 
 def test_the_history_has_an_end_and_no_goal_twice_in_a_row() -> None:
-    history: remembered.History = ()
+    history: saved_state.History = ()
     for goal in ("a", "a", "b", "a", *map(str, range(600))):
-        history = remembered.with_goal(history, Order(goal, attachments=(Path("/x"),)))
+        history = saved_state.with_goal(history, Order(goal, attachments=(Path("/x"),)))
     assert [order.goal for order in history] == [str(number) for number in range(100, 600)]
     assert history[0].attachments == ()
-    assert remembered.with_goal(history, Order("599", TOOLS))[-1].tools == TOOLS
+    assert saved_state.with_goal(history, Order("599", TOOLS))[-1].tools == TOOLS
     for number in range(20):
-        history = remembered.with_goal(history, Order(f"{number}" * 150_000))
-    assert sum(len(order.goal) for order in history) <= remembered.MOST_GOAL_CHARACTERS
+        history = saved_state.with_goal(history, Order(f"{number}" * 150_000))
+    assert sum(len(order.goal) for order in history) <= saved_state.MOST_GOAL_CHARACTERS
     assert history[-1].goal.startswith("19")
 
 
@@ -184,9 +184,9 @@ def test_what_was_seen_never_goes_back_until_the_task_is_gone(memory: Memory) ->
     later = again(memory)
     assert later.seen(HERE) == {} and later.seen(THERE) == {1: 2}
     later.close()
-    many: remembered.Seen = {HERE: dict.fromkeys(range(remembered.MOST_SEEN), 1)}
-    kept = remembered.with_seen(many, HERE, remembered.MOST_SEEN, 1)[HERE]
-    assert len(kept) == remembered.MOST_SEEN and 0 not in kept
+    many: saved_state.Seen = {HERE: dict.fromkeys(range(saved_state.MOST_SEEN), 1)}
+    kept = saved_state.with_seen(many, HERE, saved_state.MOST_SEEN, 1)[HERE]
+    assert len(kept) == saved_state.MOST_SEEN and 0 not in kept
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ def test_what_could_not_be_written_is_written_when_it_can_be(
 WRITER = """
 import sys, time
 from pathlib import Path
-from tui.composer.order import Order
-from tui.memory import Memory
+from tui.composer.task_draft import Order
+from tui.state.user_state import Memory
 memory = Memory(Path(sys.argv[1]))
 for number in range(1_000_000):
     memory.add_to_history(Order(f"goal {number} " + "x" * 20_000))

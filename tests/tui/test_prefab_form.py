@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from beray.text import printable
-from tui.prefabs.checks import misfit
-from tui.prefabs.order import file_problems, places, refused_file
-from tui.prefabs.schema import MOST_FIELDS, WHOLE, Field, Kind, fields
+from beray.sanitize import printable
+from tui.prefabs.call_draft import file_problems, places, refused_file
+from tui.prefabs.form.checks import misfit
+from tui.prefabs.form.schema import MOST_FIELDS, WHOLE, Field, Kind, fields
+from tui.prefabs.form.values import NOTHING, Unfit, entered, value_of
 from tui.prefabs.spec import FileKey, Function
-from tui.prefabs.values import NOTHING, Unfit, entered, value_of
 
 HUGE = 10**400
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tui import gateway_stub
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.document import Document
-from tui.prefabs import details, outcome, taking, transcript
+from tui.prefabs import details, outcome, save_outputs, transcript
 from tui.prefabs.outcome import OutputFile
 from tui.prefabs.spec import Summary, spec, summary
 from tui.prefabs.transcript import Transcript
@@ -120,7 +120,7 @@ def test_files_of_one_name_do_not_take_each_others_place() -> None:
     files = [OutputFile("k", f"s3://b/{n}/{name}") for n, name in enumerate(
         ["a.csv", "A.csv", "a.csv", "..", "%2e%2e%2fetc%2fpasswd", "a%0ab", HOSTILE]
     )]  # fmt: skip
-    names = taking.names(files)
+    names = save_outputs.names(files)
     assert names[:3] == ["a.csv", "A-2.csv", "a-3.csv"] and len(set(names)) == len(names)
     assert "passwd" in names[4]
     for name in names:

@@ -11,12 +11,13 @@ from textual.content import Content
 from textual.message import Message
 
 from beray.client import BeRayClient
-from beray.streaming import StreamState
+from beray.streaming.streams import StreamState
 from beray.testing import Answer, FaultServer
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
-from tui import mailbox, messages
-from tui.background import StreamReader
+from tui import messages
+from tui.io import mailbox
+from tui.io.background import StreamReader
 from tui.screens.save import SaveScreen
 
 SECONDS = 10.0

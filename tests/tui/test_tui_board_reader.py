@@ -15,16 +15,17 @@ from beray.exceptions import AuthenticationError, BeRayException, ConnectionFail
 from beray.testing import RunningServer
 from tests.tui.dashboard_stub import StubClient
 from tests.tui.test_tui_background import Inbox
-from tui import board_reader, messages
-from tui.board_reader import BoardReader
+from tui import messages
+from tui.io import task_feed_reader
+from tui.io.task_feed_reader import BoardReader
 
 NEXT = Target("http://127.0.0.1:2", "local", "next", embedded=True)
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board_reader, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(board_reader, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(task_feed_reader, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(task_feed_reader, "LONGEST_WAIT", 0.01)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_server_without_the_stream_is_asked_for_its_tasks(readers: list[BoardR
 def test_an_answer_from_before_a_change_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, readers: list[BoardReader]
 ) -> None:
-    monkeypatch.setattr(board_reader, "POLL_SECONDS", 60.0)
+    monkeypatch.setattr(task_feed_reader, "POLL_SECONDS", 60.0)
     client: Any = StubClient()
     asked: list[int] = []
     go_on = threading.Event()

@@ -21,7 +21,7 @@ from tests.tui.dashboard_pilot import (
     until_shown,
 )
 from tests.tui.test_tui_keys import type_ahead
-from tui.chat.box import MessageBox
+from tui.chat.message_box import MessageBox
 from tui.composer.goal import GoalArea
 from tui.widgets.task_list import TaskList
 

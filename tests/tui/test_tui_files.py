@@ -13,8 +13,8 @@ from beray.client import BeRayClient
 from beray.schema import FileItem, FilePage
 from beray.testing import RunningServer
 from tests.tui.dashboard_pilot import dashboard, main, screen, until, until_shown
-from tui import file_listing
-from tui.file_listing import ROOT, FileListing, Folder
+from tui.state import file_listing
+from tui.state.file_listing import ROOT, FileListing, Folder
 from tui.widgets.file_browser import FileBrowser
 from tui.widgets.file_tree import MOST_LEVELS, FileTree, Rest
 

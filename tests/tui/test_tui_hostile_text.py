@@ -15,9 +15,9 @@ from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
 from tui.log.pane import LogPane
-from tui.memory import Memory
 from tui.screens.main import MainScreen
 from tui.screens.sign_in import SignInScreen
+from tui.state.user_state import Memory
 
 BIDI = "\u202e\u2066\u2069\u200e\u200f\u061c"
 HOSTILE = (

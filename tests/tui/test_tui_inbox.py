@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tui import inbox, status, terminal
-from tui.state import Board, Connection
+from tui import status, terminal
+from tui.state import inbox
+from tui.state.tasks import Board, Connection
 
 NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui import preview, safe, status
+from tui import preview, sanitize, status
 from tui.document import MAX_LINE_CHARACTERS, Document
 from tui.wrapping import wrapped
 
@@ -26,7 +26,7 @@ def test_a_long_line_is_broken_into_bounded_ones() -> None:
 
 @given(st.text(st.characters(exclude_characters="\n")), st.integers(2, 40))
 def test_rows_hold_all_of_a_line_and_fit(line: str, width: int) -> None:
-    line = safe.printable(line).replace("\n", " ").replace("\t", " ")
+    line = sanitize.printable(line).replace("\n", " ").replace("\t", " ")
     rows = wrapped(line, width)
     assert "".join(rows) == line
     assert all(cell_len(row) <= width for row in rows)
@@ -34,7 +34,7 @@ def test_rows_hold_all_of_a_line_and_fit(line: str, width: int) -> None:
 
 @given(st.text(), st.integers(0, 40))
 def test_a_fitted_text_fills_its_cells_exactly(words: str, cells: int) -> None:
-    assert cell_len(safe.fitted(words, cells)) == cells
+    assert cell_len(sanitize.fitted(words, cells)) == cells
 
 
 def test_rows_break_between_words() -> None:

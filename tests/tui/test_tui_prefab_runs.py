@@ -19,14 +19,14 @@ from beray.gateway import (
     RunOutcomeUnknown,
     Unreachable,
 )
-from beray.partial import current_umask
+from beray.transfers.download import current_umask
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import EVENTS, event, function_of
 from tests.tui.prefab_pilot import call, prefabs, simple_gateway
 from tui.app import BeRayApp
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form import Form
+from tui.prefabs.form.form import Form
 from tui.prefabs.run import State
 from tui.screens.main import MainScreen
 from tui.screens.save import SaveScreen

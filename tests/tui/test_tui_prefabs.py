@@ -28,7 +28,7 @@ from tests.tui.prefab_pilot import CONVERT, call, over, prefabs, simple_gateway
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean
 from tui.messages import Renewed, SignedIn
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form import Form
+from tui.prefabs.form.form import Form
 from tui.prefabs.secret_screen import SecretScreen
 from tui.screens.main import MainScreen
 from tui.screens.prefabs import PrefabList, PrefabsScreen

@@ -13,12 +13,12 @@ from textual.widgets import Select
 
 from beray.client import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 from tests.tui.dashboard_pilot import dashboard, fill, screen, until, until_shown
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.form import Form
+from tui.prefabs.form.form import Form
 from tui.screens.prefabs import PrefabsScreen
 
 MODULE = """

@@ -14,7 +14,7 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from beray import embedded
+from beray import local_server
 from beray.config import LOCAL, Profiles, Target
 from beray.exceptions import ConfigurationError
 from beray.testing import RunningServer
@@ -33,7 +33,7 @@ from tui.screens.sign_in import SignInElsewhereScreen, SignInScreen
 @pytest.fixture
 def own_server(own_home: Path) -> Iterator[None]:
     yield
-    embedded.stop()
+    local_server.stop()
 
 
 async def choose(pilot: Pilot[None], name: str) -> None:
@@ -163,9 +163,9 @@ async def test_an_own_server_that_does_not_start_is_said_in_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> Target:
-        raise embedded.ServerStartError("its log is /tmp/log")
+        raise local_server.ServerStartError("its log is /tmp/log")
 
-    monkeypatch.setattr(embedded, "ensure", refuse)
+    monkeypatch.setattr(local_server, "ensure", refuse)
     app = stub.stub_app(stub.full_client(), tmp_path)
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "● online")

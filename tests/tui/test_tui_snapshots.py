@@ -15,11 +15,11 @@ from textual.widgets.input import Selection
 
 from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
-from beray.streaming import StreamState
+from beray.streaming.streams import StreamState
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import fill, strips, until, until_shown
-from tui import board_reader
 from tui.app import BeRayApp
+from tui.io import task_feed_reader
 from tui.screens.register import RegisterScreen
 from tui.screens.sign_in import SignInScreen
 from tui.widgets.file_browser import FileBrowser
@@ -32,7 +32,7 @@ OFFLINE = ConnectionFailed("GET /tasks/: could not reach the server (Connection 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server is asked again after the same time, however often it has failed before."""
-    monkeypatch.setattr(board_reader, "LONGEST_WAIT", board_reader.POLL_SECONDS)
+    monkeypatch.setattr(task_feed_reader, "LONGEST_WAIT", task_feed_reader.POLL_SECONDS)
 
 
 @pytest.fixture(params=[(80, 24), (120, 40)], ids=["80x24", "120x40"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beray import embedded
+from beray import local_server
 from beray.config import Profiles
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tui.app import BeRayApp
@@ -22,22 +22,22 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="a server of one's ow
 @pytest.fixture
 def own_server(own_home: Path) -> Iterator[None]:
     yield
-    embedded.stop()
+    local_server.stop()
 
 
 def killed() -> None:
-    running = embedded.status()
+    running = local_server.status()
     assert running is not None
     os.kill(running.pid, signal.SIGKILL)
 
 
 @posix_only
-@pytest.mark.parametrize("end", [killed, embedded.stop], ids=["killed", "stopped"])
+@pytest.mark.parametrize("end", [killed, local_server.stop], ids=["killed", "stopped"])
 async def test_the_next_server_is_found_and_the_events_go_on(
     own_server: None, end: Callable[[], object]
 ) -> None:
-    first = embedded.ensure()
-    app = BeRayApp(first, Profiles(), renew=embedded.ensure)
+    first = local_server.ensure()
+    app = BeRayApp(first, Profiles(), renew=local_server.ensure)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until_shown(pilot, "No tasks yet")
         await pilot.press("n")
@@ -52,7 +52,7 @@ async def test_the_next_server_is_found_and_the_events_go_on(
         await until(pilot, lambda: "begun" in rows())
         end()
         await until(pilot, lambda: app.target != first, 30)
-        second = embedded.ensure()
+        second = local_server.ensure()
         assert app.target == second and second.token != first.token
         await until_shown(pilot, "● online", second.url, "■ ended")
         assert rows().count("begun") == 1

@@ -11,7 +11,7 @@ from textual.widgets import Checkbox
 
 from beray.client import BeRayClient
 from beray.testing import RunningServer
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 from tests.tui.dashboard_pilot import (
     dashboard,
     log_rows,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.message import Message
 
 from beray.schema import Task
-from tui.composer.order import Order
 from tui.composer.sending import Sent
+from tui.composer.task_draft import Order
 
 
 class ChatOpened(Message):

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui.chat.saying import problem
+from tui.chat.send_message import problem
 from tui.widgets.field import Field
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from beray.exceptions import ConfigurationError
-from beray.local_names import on_wire
+from beray.transfers.local_names import on_wire
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from textual.message import Message
 from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
-from beray.text import printable
-from tui.composer.order import MOST_CHARACTERS
+from beray.sanitize import printable
+from tui.composer.task_draft import MOST_CHARACTERS
 
 # What terminals without the Kitty protocol send for alt+enter: Textual takes it for enter.
 if isinstance(ANSI_SEQUENCES_KEYS, dict):

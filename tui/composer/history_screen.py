@@ -14,12 +14,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from tui import safe
+from tui import sanitize
 from tui.composer import servers
-from tui.composer.enclosed import MUTED
-from tui.composer.line import Line
-from tui.composer.order import Order
-from tui.composer.recall import matching
+from tui.composer.attachment_list import MUTED
+from tui.composer.history_navigation import matching
+from tui.composer.sanitized_input import Line
+from tui.composer.task_draft import Order
 
 
 class HistoryScreen(ModalScreen[Order | None]):
@@ -75,8 +75,8 @@ class HistoryScreen(ModalScreen[Order | None]):
 
 
 def _line(order: Order) -> Content:
-    goal = safe.line(order.goal[:1000].replace("\n", " ↵ "), 300)
+    goal = sanitize.line(order.goal[:1000].replace("\n", " ↵ "), 300)
     if not order.tools:
         return goal
     names = ", ".join(servers.name_of(tool) for tool in order.tools)
-    return Content.assemble(goal, "  ", safe.line(f"with {names}", 100, MUTED))
+    return Content.assemble(goal, "  ", sanitize.line(f"with {names}", 100, MUTED))

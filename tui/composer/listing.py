@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from beray import wire_names
-from beray.local_names import on_wire
-from beray.text import one_line
+from beray.sanitize import one_line
+from beray.transfers import wire_names
+from beray.transfers.local_names import on_wire
 
 MOST_SHOWN: Final = 200
 """Entries that are given; whoever looks for another one types more of its name."""

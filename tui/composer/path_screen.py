@@ -16,14 +16,15 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from beray.local_names import on_disk, on_wire
-from beray.text import one_line
-from tui import background, safe, status
+from beray.sanitize import one_line
+from beray.transfers.local_names import on_disk, on_wire
+from tui import sanitize, status
 from tui.composer import messages
+from tui.composer.attachment_list import MUTED
 from tui.composer.dropped import dropped_paths
-from tui.composer.enclosed import MUTED
-from tui.composer.line import Line
 from tui.composer.listing import Entry, Listing, listed, shown_folder, split
+from tui.composer.sanitized_input import Line
+from tui.io import background
 
 
 class PathLine(Line):
@@ -99,7 +100,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog choosing") as dialog:
-            dialog.border_title = safe.line(self._title, 60)
+            dialog.border_title = sanitize.line(self._title, 60)
             enter = "attaches" if self._takes_folders else "takes"
             dialog.border_subtitle = f"tab completes · enter {enter} · esc cancels"
             yield PathLine(self._start, id="path", select_on_focus=False)
@@ -132,7 +133,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
         background.run(
             self,
             lambda: messages.Listed(text, listed(folder, name, before, types)),
-            lambda error: messages.Listed(text, Listing(folder, problem=safe.words(error))),
+            lambda error: messages.Listed(text, Listing(folder, problem=sanitize.words(error))),
         )
 
     @on(PathLine.Dropped)
@@ -184,7 +185,7 @@ class PathScreen(ModalScreen[list[Path] | None]):
 
     def _show_words(self, words: str, *, is_problem: bool) -> None:
         nothing = self.query_one(".nothing", Static)
-        nothing.update(safe.line(words))
+        nothing.update(sanitize.line(words))
         nothing.display = bool(words)
         nothing.set_class(is_problem, "problem")
 
@@ -240,11 +241,11 @@ class PathScreen(ModalScreen[list[Path] | None]):
 
 def _itself(folder: Path) -> Content:
     name = f"{folder.name}/" if folder.name else str(folder)
-    return Content.assemble(safe.line(name, 120), "  ", ("the whole folder", MUTED))
+    return Content.assemble(sanitize.line(name, 120), "  ", ("the whole folder", MUTED))
 
 
 def _line(entry: Entry) -> Content:
     if entry.is_folder:
-        return safe.line(f"{entry.shown}/", 200, "bold")
+        return sanitize.line(f"{entry.shown}/", 200, "bold")
     facts = "" if entry.size is None else status.size(entry.size)
-    return Content.assemble(safe.line(entry.shown, 200), "  ", (facts, MUTED))
+    return Content.assemble(sanitize.line(entry.shown, 200), "  ", (facts, MUTED))

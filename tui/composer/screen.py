@@ -14,18 +14,18 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Static, TextArea
 
-from beray.text import printable
-from tui import safe
+from beray.sanitize import printable
+from tui import sanitize
 from tui.composer import editor
+from tui.composer.attachment_list import Enclosed
 from tui.composer.attachments import added
-from tui.composer.enclosed import Enclosed
 from tui.composer.goal import GoalArea
+from tui.composer.history_navigation import Recall
 from tui.composer.history_screen import HistoryScreen
-from tui.composer.order import MOST_CHARACTERS, Order, Tool, is_command, problem
 from tui.composer.path_screen import PathScreen
-from tui.composer.recall import Recall
 from tui.composer.servers_screen import ServersScreen
-from tui.memory import Memory
+from tui.composer.task_draft import MOST_CHARACTERS, Order, Tool, is_command, problem
+from tui.state.user_state import Memory
 
 _COUNTED_FROM = MOST_CHARACTERS // 2
 
@@ -35,7 +35,7 @@ class ComposerScreen(ModalScreen[Order | None]):
 
     Args:
         memory: of the history and the drafts.
-        account: whose draft is taken up, as ``tui.memory.account_of`` names it.
+        account: whose draft is taken up, as ``tui.state.user_state.account_of`` names it.
         initial: what is there at first, instead of the draft.
         refusal: why it was not taken the last time, to be shown beside it.
     """
@@ -117,7 +117,7 @@ class ComposerScreen(ModalScreen[Order | None]):
         enclosed.show(self._attachments, self._tools)
 
     def _refuse(self, words: str) -> None:
-        self.query_one(".problem", Static).update(safe.line(words))
+        self.query_one(".problem", Static).update(sanitize.line(words))
         self.query_one("#new-goal").add_class("refused")
 
     def _accept(self) -> None:

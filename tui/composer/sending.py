@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from beray.exceptions import AuthenticationError, BeRayException
-from beray.files import Transfer
 from beray.schema import Task
-from tui import safe
+from beray.transfers.transfer import Transfer
+from tui import sanitize
 from tui.composer.attachments import Attachment, plan
-from tui.composer.order import Order
+from tui.composer.task_draft import Order
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -85,7 +85,7 @@ def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) 
     """Delete a task whose files are not complete, or raise what says that it is there."""
     if not held:
         raise LeftBehind(
-            f"{safe.words(error)} - task #{task_id} runs already, without all of its files"
+            f"{sanitize.words(error)} - task #{task_id} runs already, without all of its files"
         ) from error
     try:
         client.delete_task(task_id)
@@ -93,7 +93,7 @@ def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) 
         if isinstance(error, AuthenticationError):
             return
         raise LeftBehind(
-            f"{safe.words(error)} - task #{task_id} is still there, held; delete it"
+            f"{sanitize.words(error)} - task #{task_id} is still there, held; delete it"
         ) from error
 
 

@@ -12,10 +12,11 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, ProgressBar, Static
 
-from beray.files import Transfer
-from tui import background, safe, status
+from beray.transfers.transfer import Transfer
+from tui import sanitize, status
 from tui.composer import messages
 from tui.composer.sending import Sent
+from tui.io import background
 from tui.messages import TransferAdvanced
 
 _STEP_BYTES = 256 * 1024
@@ -42,7 +43,7 @@ class SendingScreen(ModalScreen[Sent | Exception]):
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Sending"
             dialog.border_subtitle = "esc cancels"
-            yield Static(safe.line(self._subject, 200), classes="subject", markup=False)
+            yield Static(sanitize.line(self._subject, 200), classes="subject", markup=False)
             yield ProgressBar(show_eta=False)
             yield Static("Looking at the files …", id="amount", markup=False)
             with Horizontal(classes="buttons"):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
-from tui.composer.order import Tool
+from tui.composer.task_draft import Tool
 
 MOST_SERVERS: Final = 100
 MOST_NAME_CHARACTERS: Final = 200

@@ -13,11 +13,11 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tui import safe
+from tui import sanitize
 from tui.composer import servers
-from tui.composer.enclosed import Enclosed
-from tui.composer.line import Line
-from tui.composer.order import Tool
+from tui.composer.attachment_list import Enclosed
+from tui.composer.sanitized_input import Line
+from tui.composer.task_draft import Tool
 
 
 class ServersScreen(ModalScreen[list[Tool] | None]):
@@ -50,7 +50,7 @@ class ServersScreen(ModalScreen[list[Tool] | None]):
     def _show(self, problem: str = "") -> None:
         self.query_one(Enclosed).show((), self._tools)
         nothing = self.query_one(".nothing", Static)
-        nothing.update(safe.line(problem))
+        nothing.update(sanitize.line(problem))
         nothing.display = bool(problem)
 
     @on(Input.Submitted)

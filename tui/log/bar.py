@@ -9,8 +9,8 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
-from beray.text import printable
-from tui import safe
+from beray.sanitize import printable
+from tui import sanitize
 from tui.widgets.field import FieldInput
 
 FIND: Final = "/"
@@ -77,7 +77,7 @@ class LogBar(Horizontal):
 
     def say(self, words: str, *, problem: bool = False) -> None:
         says = self.query_one("#bar-says", Static)
-        line = safe.line(words, 200)
+        line = sanitize.line(words, 200)
         if line != self._said:
             # As long as it is as wide as before, nothing has to move.
             same = line.cell_length == self._said.cell_length

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from tui.log.replaying import Replaying
+from tui.log.replay_mode import Replaying
 
 
 class LogPane(Replaying):

@@ -11,11 +11,11 @@ from textual.actions import SkipAction
 from textual.geometry import Size
 from textual.timer import Timer
 
-from tui.log.blocks import Block, Kind
-from tui.log.drawing import Drawing
 from tui.log.messages import BlockOpened, EdgeWanted, ViewMoved
-from tui.log.paint import GUTTER
-from tui.log.sheet import Anchor, Place, Sheet, Spot, near
+from tui.log.model.blocks import Block, Kind
+from tui.log.render.renderer import Drawing
+from tui.log.render.row_layout import Anchor, Place, Sheet, Spot, near
+from tui.log.render.row_segments import GUTTER
 
 _REFINE_SECONDS: Final = 0.02
 

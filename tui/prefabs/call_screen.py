@@ -14,18 +14,19 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from beray.exceptions import AuthenticationError
-from beray.text import one_line
-from tui import background, messages, safe
-from tui.composer.enclosed import MUTED
-from tui.prefabs import report, taking
-from tui.prefabs.desk import Call, Desk
-from tui.prefabs.form import Form
-from tui.prefabs.look_screen import LookScreen
+from beray.sanitize import one_line
+from tui import messages, sanitize
+from tui.composer.attachment_list import MUTED
+from tui.io import background
+from tui.prefabs import report, save_outputs
+from tui.prefabs.call_draft import places
+from tui.prefabs.form.form import Form
 from tui.prefabs.messages import SecretKept, SecretRefused
-from tui.prefabs.order import places
 from tui.prefabs.outcome import OutputFile
+from tui.prefabs.preview_screen import LookScreen
 from tui.prefabs.run import Run, State
 from tui.prefabs.run_pane import RunPane
+from tui.prefabs.run_registry import Call, Desk
 from tui.prefabs.secret_screen import SecretScreen
 from tui.prefabs.spec import Function, Spec
 from tui.screens.save import SaveScreen
@@ -81,9 +82,9 @@ class CallScreen(Screen[None]):
             yield Static(" Prefab ", classes="brand", markup=False)
             title = Content("  ").join(
                 [
-                    safe.line(spec.title, 60).stylize("bold"),
-                    safe.line(spec.version, 30),
-                    safe.line(function.name, 60, "$text-primary"),
+                    sanitize.line(spec.title, 60).stylize("bold"),
+                    sanitize.line(spec.version, 30),
+                    sanitize.line(function.name, 60, "$text-primary"),
                 ]
             )
             yield Static(title, classes="where", markup=False)
@@ -228,7 +229,7 @@ class CallScreen(Screen[None]):
     def on_run_pane_look(self, message: RunPane.Look) -> None:
         run, file = self._call.run, message.file
         if run is not None:
-            read = partial(taking.beginning, self._desk.gateway, run, file)
+            read = partial(save_outputs.beginning, self._desk.gateway, run, file)
             screen = LookScreen(file.name, read)
             self.app.push_screen(screen, lambda save: self._save([file]) if save else None)
 
@@ -241,14 +242,14 @@ class CallScreen(Screen[None]):
             return
         if len(files) == 1:
             title = Content.assemble(
-                safe.line(files[0].name), "  ", safe.line(files[0].key, 60, MUTED)
+                sanitize.line(files[0].name), "  ", sanitize.line(files[0].key, 60, MUTED)
             )
             suggested = Path.cwd() / local_name(files[0].name)
-            download = partial(taking.save, gateway, run, files[0])
+            download = partial(save_outputs.save, gateway, run, files[0])
         else:
-            title = safe.line(f"{len(files)} files, in a folder")
+            title = sanitize.line(f"{len(files)} files, in a folder")
             suggested = Path.cwd() / local_name(f"{self.spec.id}-{self.function.name}")
-            download = partial(taking.save_all, gateway, run, files)
+            download = partial(save_outputs.save_all, gateway, run, files)
         self.app.push_screen(SaveScreen(title, suggested, download), self._saved)
 
     def _saved(self, path: Path | None) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from beray.gateway.param_schema import resolved
-from beray.text import one_line
+from beray.sanitize import one_line
 from tui import status
 from tui.document import Document
-from tui.prefabs.schema import Field, Kind, as_json, fields, in_words
+from tui.prefabs.form.schema import Field, Kind, as_json, fields, in_words
 from tui.prefabs.spec import DEPLOYED, FileKey, Function, Spec, Summary
 
 _TEXT: Final = "event--output"

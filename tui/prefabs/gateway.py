@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from beray.config import Target
-from tui.later import later
+from tui.io.lazy_client import later
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient

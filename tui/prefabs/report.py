@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final, NamedTuple
 
-from beray.text import one_line
-from tui import safe, status
+from beray.sanitize import one_line
+from tui import sanitize, status
 from tui.document import Document
 from tui.prefabs.outcome import Outcome, Problem
 from tui.prefabs.run import Run, State
@@ -93,7 +93,7 @@ def report(run: Run, *, unfolded: bool = False) -> Report:
 def words(error: Exception) -> str:
     """What a gateway's error says, with what to do about it."""
     said = getattr(error, "message", "")
-    told = said if isinstance(said, str) and said else safe.words(error)
+    told = said if isinstance(said, str) and said else sanitize.words(error)
     instructions = getattr(error, "instructions", "")
     if isinstance(instructions, str) and instructions:
         told += f"\n{instructions}"

@@ -20,11 +20,11 @@ from beray.exceptions import (
     StreamInterrupted,
     TransferCancelled,
 )
-from beray.files import Transfer
-from tui.background import EXPECTED
-from tui.mailbox import Mailbox
+from beray.transfers.transfer import Transfer
+from tui.io.background import EXPECTED
+from tui.io.mailbox import Mailbox
 from tui.prefabs import outcome
-from tui.prefabs.order import Order
+from tui.prefabs.call_draft import Order
 from tui.prefabs.outcome import Outcome
 from tui.prefabs.transcript import Transcript
 

@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widgets import OptionList, ProgressBar, Static
 from textual.widgets.option_list import Option
 
-from tui import safe
-from tui.composer.enclosed import MUTED
+from tui import sanitize
+from tui.composer.attachment_list import MUTED
 from tui.prefabs import report
 from tui.prefabs.outcome import OutputFile
 from tui.prefabs.report_view import ReportView
@@ -122,7 +122,7 @@ class RunPane(Vertical):
         label = self.query_one("#run-message", Static)
         words = progress.message if progress is not None and not run.is_over else ""
         label.display = bool(words)
-        tell(label, safe.line(words, 300))
+        tell(label, sanitize.line(words, 300))
 
     def _show_files(self, run: Run) -> None:
         outputs = self.query_one(OutputList)
@@ -194,4 +194,4 @@ class RunPane(Vertical):
 def _line(file: OutputFile) -> Content:
     if file is RESULT:
         return Content.assemble("result.json", ("  what it returned", MUTED))
-    return Content.assemble(safe.line(file.name, 120), "  ", safe.line(file.key, 60, MUTED))
+    return Content.assemble(sanitize.line(file.name, 120), "  ", sanitize.line(file.key, 60, MUTED))

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui import safe
+from tui import sanitize
 from tui.widgets.field import Field
 
 
@@ -40,10 +40,10 @@ class SecretScreen(ModalScreen[str | None]):
             dialog.border_title = "Secret"
             dialog.border_subtitle = "enter keeps it and runs · esc cancels"
             subject = f"{self._secret_name}, for {self._prefab_id}"
-            yield Static(safe.line(subject, 200), classes="subject", markup=False)
+            yield Static(sanitize.line(subject, 200), classes="subject", markup=False)
             hint = "The server keeps it for your runs of this prefab; nobody is told it again."
             words = f"{self._instructions}\n{hint}" if self._instructions else hint
-            yield Static(safe.block(words, 1000), classes="hint", markup=False)
+            yield Static(sanitize.block(words, 1000), classes="hint", markup=False)
             yield Field("Value", id="secret", secret=True)
             with Horizontal(classes="buttons"):
                 yield Button("Keep and run", variant="primary", id="keep")

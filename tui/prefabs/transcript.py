@@ -6,7 +6,7 @@ import json
 from collections import deque
 from typing import Any, Final
 
-from tui.log.flow import Gate
+from tui.log.model.text_stream import Gate
 
 MOST_LINES: Final = 2000
 MOST_CHARACTERS: Final = 400_000

@@ -16,10 +16,10 @@ from textual.widgets import ContentSwitcher, Static
 from beray.config import Target
 from beray.exceptions import APIError, AuthenticationError, InvalidResponseError
 from beray.schema import Task
-from tui import messages, safe, status
-from tui.board_reader import BoardReader, Successor
-from tui.screens.chatting import Chatting
-from tui.state import Connection
+from tui import messages, sanitize, status
+from tui.io.task_feed_reader import BoardReader, Successor
+from tui.screens.chat import Chatting
+from tui.state.tasks import Connection
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
 
@@ -180,7 +180,7 @@ class MainScreen(Chatting):
         refused = isinstance(error, (APIError, InvalidResponseError))
         code = f" ({error.status_code})" if isinstance(error, APIError) else ""
         retry_at = self.clock() + timedelta(seconds=message.retry_in)
-        self.board.failed(safe.words(error) + code, retry_at, refused=refused)
+        self.board.failed(sanitize.words(error) + code, retry_at, refused=refused)
         self._show_board()
 
     def on_renewed(self, message: messages.Renewed) -> None:
@@ -242,9 +242,9 @@ class MainScreen(Chatting):
         loading = self.query_one("#loading", Static)
         words: list[Content | str | tuple[str, str]] = []
         if self.board.connection is Connection.OFFLINE:
-            words = [("The server does not answer\n\n", "bold"), safe.line(self.board.failure)]
+            words = [("The server does not answer\n\n", "bold"), sanitize.line(self.board.failure)]
         if self.board.connection is Connection.REFUSED:
-            words = [safe.line(self.board.failure, style="bold")]
+            words = [sanitize.line(self.board.failure, style="bold")]
         if words:
             loading.update(Content.assemble(*words, ("\n\nIt is asked again by itself.", "dim")))
         loading.set_class(bool(words), "failed")

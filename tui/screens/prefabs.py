@@ -16,16 +16,17 @@ from textual.widgets import ContentSwitcher, OptionList, Static
 from textual.widgets.option_list import Option
 
 from beray.exceptions import APIError, AuthenticationError, InvalidResponseError, NotFoundError
-from beray.text import one_line
-from tui import background, messages, safe
-from tui.composer.enclosed import MUTED
+from beray.sanitize import one_line
+from tui import messages, sanitize
+from tui.composer.attachment_list import MUTED
+from tui.io import background
 from tui.prefabs import details, report
 from tui.prefabs.call_screen import CallScreen
-from tui.prefabs.desk import Desk
 from tui.prefabs.messages import PrefabsArrived, PrefabsFailed, SpecArrived, SpecFailed
 from tui.prefabs.report_view import ReportView
+from tui.prefabs.run_registry import Desk
 from tui.prefabs.spec import DEPLOYED, Spec, Summary, spec, summary
-from tui.state import Connection
+from tui.state.tasks import Connection
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.status_bar import StatusBar
 
@@ -165,7 +166,7 @@ class PrefabsScreen(Screen[None]):
             return
         self.query_one(StatusBar).show(state)
         again = ("\n\nf5 looks again", "dim")
-        self._note(Content.assemble(safe.block(report.words(error), 1000), again), failed=True)
+        self._note(Content.assemble(sanitize.block(report.words(error), 1000), again), failed=True)
 
     def _note(self, words: Content, *, failed: bool = False) -> None:
         note = self.query_one("#prefabs-note", Static)
@@ -201,7 +202,7 @@ class PrefabsScreen(Screen[None]):
             return
         found = self._specs.get(self._key(row))
         view = self.query_one(ReportView)
-        view.border_title = safe.line(row.summary.title, 60)
+        view.border_title = sanitize.line(row.summary.title, 60)
         if isinstance(found, Spec):
             view.show(details.document(found, row.function))
         elif found is not None:
@@ -285,7 +286,7 @@ def _read(gateway: GatewayClient, prefab_id: str, version: str) -> SpecArrived:
 def _line(row: Row) -> Content:
     one = row.summary
     if row.function:
-        return Content.assemble("   ", safe.line(row.function, 80))
+        return Content.assemble("   ", sanitize.line(row.function, 80))
     facts = [one.version]
     if one.is_official:
         facts.append("official")
@@ -295,5 +296,5 @@ def _line(row: Row) -> Content:
         facts.append(one.status)
     style = "bold" if one.status == DEPLOYED else f"bold {MUTED}"
     return Content.assemble(
-        safe.line(one.title, 80, style), "  ", safe.line(" · ".join(facts), 120, MUTED)
+        sanitize.line(one.title, 80, style), "  ", sanitize.line(" · ".join(facts), 120, MUTED)
     )

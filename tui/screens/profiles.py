@@ -18,7 +18,8 @@ from textual.widgets.option_list import Option
 
 from beray.config import LOCAL, Profiles, Target
 from beray.exceptions import ConfigurationError
-from tui import account, background, messages, safe
+from tui import account, messages, sanitize
+from tui.io import background
 from tui.widgets.field import Field
 
 _CELLS: Final = 54
@@ -85,12 +86,12 @@ def prompt(row: Row) -> Content:
     if row.local:
         where = "on this machine, no account needed"
     mark = "▸ " if row.current else "  "
-    name = safe.fitted(row.name, 30)
+    name = sanitize.fitted(row.name, 30)
     return Content.assemble(
         (mark + name, "bold"),
         f"  {state}\n",
         ("  ", ""),
-        (safe.fitted(where, _CELLS).rstrip(), "dim"),
+        (sanitize.fitted(where, _CELLS).rstrip(), "dim"),
     )
 
 
@@ -138,7 +139,7 @@ class ProfilesScreen(ModalScreen[None]):
 
     def say(self, words: str) -> None:
         """Say what is going on, or what came of it."""
-        self.query_one(".progress", Static).update(safe.line(words))
+        self.query_one(".progress", Static).update(sanitize.line(words))
 
     def _fill(self) -> None:
         options = self.query_one(OptionList)
@@ -184,7 +185,7 @@ class ProfilesScreen(ModalScreen[None]):
     def on_failed(self, message: messages.Failed) -> None:
         message.stop()
         self._busy = False
-        self.say(f"Could not {message.what}: {safe.words(message.error)}")
+        self.say(f"Could not {message.what}: {sanitize.words(message.error)}")
 
     def _go_to(self, target: Target) -> None:
         self.post_message(Switched(target) if target.token else SignInWanted(target))
@@ -239,7 +240,7 @@ class AddServerScreen(ModalScreen[Target | None]):
         try:
             self.dismiss(account.added(self._profiles, field.value))
         except ConfigurationError as error:
-            field.refuse(safe.words(error))
+            field.refuse(sanitize.words(error))
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

@@ -16,7 +16,8 @@ from textual.widgets import Button, Footer, Input, Static
 
 from beray.config import Profiles, Target
 from beray.exceptions import ConflictError, RateLimitError
-from tui import account, background, messages, safe
+from tui import account, messages, sanitize
+from tui.io import background
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class RegisterScreen(Screen[None]):
         self._resend.sent(message.email)
         self._wait("")
         self._enter_code(message.email)
-        self.query_one(".progress", Static).update(safe.line(message.words))
+        self.query_one(".progress", Static).update(sanitize.line(message.words))
 
     def _code_refused(self, error: Exception) -> None:
         """No code was sent now. One that was sent just before may still be on its way."""
@@ -151,10 +152,10 @@ class RegisterScreen(Screen[None]):
         if isinstance(error, RateLimitError):
             self._resend.sent(self._asked_for, error.retry_after)
             self._enter_code(self._asked_for)
-            field.refuse(safe.words(error), enter=False)
+            field.refuse(sanitize.words(error), enter=False)
             self._limited = True
         else:
-            field.refuse(safe.words(error))
+            field.refuse(sanitize.words(error))
 
     def _enter_code(self, email: str) -> None:
         if email == self._address:
@@ -208,12 +209,12 @@ class RegisterScreen(Screen[None]):
         if message.what == "code":
             self._code_refused(message.error)
             return
-        said = safe.refused_field(message.error)
+        said = sanitize.refused_field(message.error)
         # What a server checks besides the shape of what it gets is the code.
         place = _FIELDS.get(said or "", "#code")
         if isinstance(message.error, ConflictError):
             place = "#email"
-        self.query_one(place, Field).refuse(safe.words(message.error))
+        self.query_one(place, Field).refuse(sanitize.words(message.error))
 
     def _wait(self, words: str) -> None:
         self._busy = bool(words)

@@ -15,13 +15,14 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, ProgressBar, Static
 
-from beray import wire_names
 from beray.exceptions import TransferCancelled
-from beray.files import Transfer
-from beray.local_names import on_disk
-from beray.text import one_line
-from tui import background, messages, safe, status
+from beray.sanitize import one_line
+from beray.transfers import wire_names
+from beray.transfers.local_names import on_disk
+from beray.transfers.transfer import Transfer
+from tui import messages, sanitize, status
 from tui.composer.dropped import dropped_paths
+from tui.io import background
 from tui.widgets.field import Field
 
 Download = Callable[[Path, bool, Transfer], Path]
@@ -124,7 +125,7 @@ class SaveScreen(ModalScreen[Path | None]):
         elif isinstance(error, OSError) and error.strerror:
             words = error.strerror
         else:
-            words = safe.words(error)
+            words = sanitize.words(error)
         self.query_one("#target", Field).refuse(words)
 
     @on(Button.Pressed, "#cancel")

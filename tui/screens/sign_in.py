@@ -13,7 +13,8 @@ from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Static
 
 from beray.config import Profiles, Target
-from tui import account, background, messages, safe
+from tui import account, messages, sanitize
+from tui.io import background
 from tui.widgets.field import Field
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class SignInScreen(Screen[None]):
         """Say why the user is asked. May come before there is anything on the screen."""
         self._reason = reason
         for shown in self.query("#reason").results(Static):
-            shown.update(safe.block(reason))
+            shown.update(sanitize.block(reason))
             shown.display = bool(reason)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -110,9 +111,9 @@ class SignInScreen(Screen[None]):
     def on_failed(self, message: messages.Failed) -> None:
         message.stop()
         self._wait("")
-        name = safe.refused_field(message.error)
+        name = sanitize.refused_field(message.error)
         field = self.query_one("#email" if name == "email" else "#password", Field)
-        field.refuse(safe.words(message.error))
+        field.refuse(sanitize.words(message.error))
 
     @on(Button.Pressed, "#register")
     def action_register(self) -> None:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from beray.exceptions import AuthenticationError, TransferCancelled
-from beray.local_names import on_disk
-from beray.text import one_line
-from tui import background, messages, safe, status
-from tui.composer.order import Order, again
-from tui.memory import account_of
-from tui.state import Board
+from beray.sanitize import one_line
+from beray.transfers.local_names import on_disk
+from tui import messages, sanitize, status
+from tui.composer.task_draft import Order, again
+from tui.io import background
+from tui.state.tasks import Board
+from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -52,12 +53,12 @@ class TaskActions(Screen[None]):
         return True
 
     def ask_to_sign_in(self, error: Exception) -> None:
-        self.app.post_message(messages.SessionEnded(safe.words(error)))
+        self.app.post_message(messages.SessionEnded(sanitize.words(error)))
 
     def on_failed(self, message: messages.Failed) -> None:
         message.stop()
         if not self.session_ended(message.error):
-            words = f"Could not {message.what}: {safe.words(message.error)}"
+            words = f"Could not {message.what}: {sanitize.words(message.error)}"
             self.notify(one_line(words), severity="error", markup=False)
 
     def on_stop_failed(self, message: messages.StopFailed) -> None:
@@ -114,7 +115,7 @@ class TaskActions(Screen[None]):
                 refused(outcome)
                 cancelled = isinstance(outcome, TransferCancelled)
                 if not self.session_ended(outcome):
-                    self.compose_task(refusal="" if cancelled else safe.words(outcome))
+                    self.compose_task(refusal="" if cancelled else sanitize.words(outcome))
 
         if order.attachments:
             work = partial(send, client, order)
@@ -162,7 +163,7 @@ class TaskActions(Screen[None]):
                     lambda error: messages.Failed("delete the task", error),
                 )
 
-        subject = safe.line(f"#{task_id}  {status.title(task)}", 200)
+        subject = sanitize.line(f"#{task_id}  {status.title(task)}", 200)
         from tui.screens.confirm import ConfirmScreen
 
         title = "Delete this task?"
@@ -183,7 +184,7 @@ class TaskActions(Screen[None]):
             from tui.screens.save import SaveScreen
 
             screen = SaveScreen(
-                safe.line(f"All files of task #{task_id}, as a ZIP"),
+                sanitize.line(f"All files of task #{task_id}, as a ZIP"),
                 Path.cwd() / f"task-{task_id}.zip",
                 lambda target, overwrite, transfer: client.download_zip(
                     task_id, target, overwrite=overwrite, transfer=transfer
@@ -199,7 +200,7 @@ class TaskActions(Screen[None]):
             from tui.screens.save import SaveScreen
 
             screen = SaveScreen(
-                safe.line(f"{path}, of task #{task_id}"),
+                sanitize.line(f"{path}, of task #{task_id}"),
                 Path.cwd() / local_name(path),
                 lambda target, overwrite, transfer: client.download_file(
                     task_id, path, target, overwrite=overwrite, transfer=transfer

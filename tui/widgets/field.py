@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.events import Paste
 from textual.widgets import Input, Static
 
-from beray.text import one_line
-from tui import safe
+from beray.sanitize import one_line
+from tui import sanitize
 
 
 def _first_line(text: str) -> str:
@@ -89,7 +89,7 @@ class Field(Vertical):
 
     def refuse(self, problem: str, *, enter: bool = True) -> None:
         """Say what is wrong, and put the cursor there."""
-        self.query_one(".problem", Static).update(safe.line(problem))
+        self.query_one(".problem", Static).update(sanitize.line(problem))
         self.add_class("refused")
         if enter:
             self.enter()

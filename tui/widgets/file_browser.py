@@ -9,8 +9,8 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Static, Tree
 
 from beray.schema import FileItem, FilePage
-from tui import preview, safe
-from tui.file_listing import FileListing, Folder, is_folder, path_of
+from tui import preview, sanitize
+from tui.state.file_listing import FileListing, Folder, is_folder, path_of
 from tui.widgets.file_tree import FileTree, Rest
 from tui.widgets.line_view import LineView
 
@@ -122,7 +122,7 @@ class FileBrowser(Horizontal):
 
     def page_refused(self, path: str, error: BaseException) -> None:
         self._go_on(path)
-        self.query_one(FileTree).note(path, safe.words(error))
+        self.query_one(FileTree).note(path, sanitize.words(error))
 
     def select(self, path: str) -> None:
         """Put the cursor on a file, as soon as it is known that it is there."""
@@ -175,7 +175,7 @@ class FileBrowser(Horizontal):
 
     def refused(self, error: BaseException) -> None:
         self._listing = None
-        self._note("left", safe.block(safe.words(error)), failed=True)
+        self._note("left", sanitize.block(sanitize.words(error)), failed=True)
 
     def show_preview(self, path: str, content: bytes, complete: bool) -> None:
         """Show a file's first bytes as text, or say that they are none."""
@@ -192,7 +192,7 @@ class FileBrowser(Horizontal):
 
     def preview_refused(self, path: str, error: BaseException) -> None:
         if path == self._wanted:
-            self._note("right", safe.block(safe.words(error)), failed=True)
+            self._note("right", sanitize.block(sanitize.words(error)), failed=True)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[FileItem | Rest]) -> None:
         event.stop()

@@ -11,9 +11,9 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from beray.schema import FileItem, size_of
-from tui import safe, status
-from tui.file_listing import ROOT, FileListing, Folder, is_folder, path_of
-from tui.widgets.ink import ink
+from tui import sanitize, status
+from tui.state.file_listing import ROOT, FileListing, Folder, is_folder, path_of
+from tui.widgets.component_colours import ink
 
 MOST_LEVELS: Final = 200
 """Levels that are shown: Textual needs a stack frame for each of them."""
@@ -136,7 +136,7 @@ class FileTree(Tree[FileItem | Rest]):
         name = path[len(parent) + 1 :] if parent else path
         item = FileItem(name=name, path=path, type="file")
         node = self._shown[parent] if parent else self.root
-        self._shown[path] = leaf = node.add_leaf(safe.rich_line(name, 200), item)
+        self._shown[path] = leaf = node.add_leaf(sanitize.rich_line(name, 200), item)
         return leaf
 
     def open_folders(self) -> list[str]:
@@ -186,7 +186,7 @@ class FileTree(Tree[FileItem | Rest]):
         return None if isinstance(data, Rest) else data
 
     def _add(self, node: Node, item: FileItem, level: int, *, expand: bool = False) -> Node:
-        name = safe.rich_line(item["name"] or path_of(item), 200)
+        name = sanitize.rich_line(item["name"] or path_of(item), 200)
         if not is_folder(item):
             child = node.add_leaf(name, item)
         elif level < MOST_LEVELS:

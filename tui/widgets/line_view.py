@@ -12,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.document import Document
-from tui.widgets.ink import ink
+from tui.widgets.component_colours import ink
 from tui.wrapping import wrapped
 
 

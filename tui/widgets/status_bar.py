@@ -8,8 +8,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from beray.config import Target
-from tui import safe
-from tui.state import Connection
+from tui import sanitize
+from tui.state.tasks import Connection
 from tui.widgets.words import tell
 
 _STATES = {
@@ -36,11 +36,11 @@ class StatusBar(Horizontal):
     def _where(self) -> Content:
         target = self._target
         server = "own server" if target.embedded else target.profile
-        parts = [safe.line(server, 60).stylize("bold")]
+        parts = [sanitize.line(server, 60).stylize("bold")]
         if target.profile != target.url.rpartition("//")[2]:
-            parts.append(safe.line(target.url, 120))
+            parts.append(sanitize.line(target.url, 120))
         if target.email and not target.embedded:
-            parts.append(safe.line(target.email, 120))
+            parts.append(sanitize.line(target.email, 120))
         return Content("  ").join(parts)
 
     def show_target(self, target: Target) -> None:

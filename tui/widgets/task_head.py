@@ -10,8 +10,8 @@ from textual.content import Content
 from textual.widgets import Static
 
 from beray.schema import Task
-from tui import safe, status
-from tui.watched import WatchedTask
+from tui import sanitize, status
+from tui.state.selected_task import WatchedTask
 from tui.widgets.words import tell
 
 
@@ -29,7 +29,7 @@ class TaskHead(Vertical):
         look = status.look(task, stopping=stopping)
         words, name = watched.stream_words(now)
         word = Content(f"{look.glyph} {look.word}")
-        tell(self.query_one("#goal", Static), safe.line(status.title(task), 1000))
+        tell(self.query_one("#goal", Static), sanitize.line(status.title(task), 1000))
         tell(self.query_one("#task-status", Static), word, look.style)
         tell(self.query_one("#task-facts", Static), _facts(task, now))
         tell(self.query_one("#stream", Static), Content(words), name)
@@ -49,4 +49,4 @@ def _facts(task: Task, now: datetime) -> Content:
         facts.append(str(model or runner))
     if tags := task.get("tags"):
         facts.append(", ".join(map(str, tags)))
-    return safe.line("  ·  ".join(facts), 200)
+    return sanitize.line("  ·  ".join(facts), 200)

@@ -16,8 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from beray.schema import Task
-from tui import safe, status
-from tui.widgets.ink import ink, paper
+from tui import sanitize, status
+from tui.widgets.component_colours import ink, paper
 
 _TIME_CELLS: Final = 4
 _UNREAD_CELLS: Final = 4
@@ -165,9 +165,9 @@ class TaskList(ScrollView, can_focus=True):
     def _first_row(self, task: Task, width: int, base: Style) -> list[Segment]:
         look = self._look(task)
         left = width - 3 - self._number_cells - 2 - _UNREAD_CELLS - _TIME_CELLS - 2
-        goal = safe.fitted(status.title(task), left).rstrip()
+        goal = sanitize.fitted(status.title(task), left).rstrip()
         # What the goal leaves of a single row is the last line's.
-        room = left - max(safe.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
+        room = left - max(sanitize.cells(goal), _GOAL_CELLS) if self._rows == 1 else 0
         said = task.get("last_line") or ""
         if not said or room < _SAID_CELLS:
             room = 0
@@ -176,10 +176,10 @@ class TaskList(ScrollView, can_focus=True):
         segments = [
             Segment(f" {look.glyph} ", base + ink(self, look.style)),
             Segment(number, base + ink(self, "task-list--number")),
-            Segment(safe.fitted(goal, left - room), base + bold),
+            Segment(sanitize.fitted(goal, left - room), base + bold),
         ]
         if room:
-            words = "  ─ " + safe.fitted(said, room - 4)
+            words = "  ─ " + sanitize.fitted(said, room - 4)
             segments.append(Segment(words, base + ink(self, "task-list--said")))
         badge = "" if not unread else str(unread) if unread < 1000 else "1k+"
         time = status.elapsed(task, self._now)
@@ -198,7 +198,7 @@ class TaskList(ScrollView, can_focus=True):
         return [
             Segment(indent, base),
             Segment(word, base + ink(self, look.style)),
-            Segment(safe.fitted(said, left), base + ink(self, "task-list--said")),
+            Segment(sanitize.fitted(said, left), base + ink(self, "task-list--said")),
         ]
 
     def _look(self, task: Task) -> status.Look:

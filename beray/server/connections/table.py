@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
-from beray.server.client_address import Client
+from beray.server.http.client_address import Client
 
 
 @dataclass(slots=True)

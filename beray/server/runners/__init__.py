@@ -10,9 +10,9 @@ from beray.events import MsgError
 from beray.installation import how_to_install
 from beray.server.runners.base import Job, Outcome, Runner, Sink
 from beray.server.runners.command import CommandRunner
-from beray.server.runners.process.forks import ForkServer
-from beray.server.runners.process.remote import SubprocessRunner
 from beray.server.runners.shell import ShellRunner
+from beray.server.runners.subprocess.fork_server import ForkServer
+from beray.server.runners.subprocess.runner import SubprocessRunner
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 

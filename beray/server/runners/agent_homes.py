@@ -19,13 +19,13 @@ from typing import Final
 
 from filelock import FileLock
 
-from beray.server import disk_usage, folders
-from beray.server.disk_usage import DiskLimits
-from beray.server.quota import DiskSpace, OverQuota
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace import disk_usage, tree
+from beray.server.workspace.disk_quota import DiskSpace, OverQuota
+from beray.server.workspace.disk_usage import DiskLimits
 
 FOLDER: Final = "agent-homes"
 """Directory of the copies in the data directory: ``agent-homes/USER_ID/NAME-HASH``."""
@@ -158,7 +158,7 @@ def _make(source: str, copy: Path, settings: Settings) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        folders.remove(path)
+        tree.remove(path)
     else:
         path.unlink(missing_ok=True)
 

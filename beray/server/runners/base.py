@@ -113,7 +113,7 @@ class Sink(Protocol):
         """Log an event; return once it is on disk or queued for writing in order.
 
         If a text chunk has the field ``retracts``, that number of preceding events is retracted;
-        see ``beray.retraction``.
+        see ``beray.streaming.retraction``.
 
         Args:
             event: The event.

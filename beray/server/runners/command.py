@@ -21,17 +21,17 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
-from beray.retraction import retracted_count
-from beray.server.event_places import MOST_PLACES
-from beray.server.runners import agent_homes, programs
+from beray.server.runners import agent_homes, command_line
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
+from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
+from beray.server.runners.event_positions import MOST_PLACES
 from beray.server.runners.output_lines import OutputItem, OutputLines
-from beray.server.runners.programs import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import PathError, open_work_dir
+from beray.server.workspace.workspace import PathError, open_work_dir
+from beray.streaming.retraction import retracted_count
 
 SETTING: Final = "BERAY_COMMAND"
 SOURCE: Final = "tools:command"
@@ -65,9 +65,9 @@ class CommandRunner:
                 exit_code = await self._execute(arguments, paths, stdin, job, output)
             finally:
                 await sink.record(output.usage)
-            reason = programs.start_failure(arguments, exit_code, output.errors.text)
+            reason = command_line.start_failure(arguments, exit_code, output.errors.text)
             if reason is not None:
-                raise ProgramError(programs.start_failure_message(SETTING, arguments, reason))
+                raise ProgramError(command_line.start_failure_message(SETTING, arguments, reason))
         except (ProgramError, AgentCopyError) as error:
             await sink.emit(MsgError(code="AGENT", details=str(error)))
             return Outcome("FAILED", "agent")
@@ -136,7 +136,7 @@ def expand_command(command: str | None, job: Job) -> tuple[list[str], bytes]:
         ProgramError: The command is empty or cannot be split, the goal contains NUL, or a value
             would be interpreted as an option.
     """
-    template = programs.split(command, SETTING)
+    template = command_line.split(command, SETTING)
     as_argument = any("{goal}" in argument for argument in template)
     if as_argument and "\0" in job.goal:
         raise ProgramError(

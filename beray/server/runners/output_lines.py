@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from beray import wire_names
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
 from beray.schema import ENVELOPE
-from beray.server.json_values import require_plain
+from beray.server.storage.json_values import require_plain
+from beray.transfers import wire_names
 
 MAX_EVENT_CHARACTERS: Final = 1024 * 1024
 """Maximum length of a line that is an event. Longer lines are text."""

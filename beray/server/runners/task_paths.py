@@ -7,13 +7,13 @@ import posixpath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from beray import wire_names
+from beray.transfers import wire_names
 
 
 class TaskPaths:
     """Converter for paths below the work_dir, as seen inside and outside of the sandbox.
 
-    Paths are strings in wire encoding (``beray.wire_names``). The conversion is lexical and does
+    Paths are strings in wire encoding (``beray.transfers.wire_names``). The conversion is lexical and does
     not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
     links.
 

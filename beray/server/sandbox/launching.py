@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import structlog
 
-from beray.server.disk_usage import USAGE_FILE
+from beray.server.runtime.shortage import patiently
 from beray.server.sandbox import relay
 from beray.server.sandbox.bubblewrap import PATH, CommandLine
 from beray.server.sandbox.launcher import cgroup
 from beray.server.sandbox.network_policy import NO_NETWORK, CommandNetwork
-from beray.server.shortage import patiently
+from beray.server.workspace.disk_usage import USAGE_FILE
 
 SWEEP_SECONDS: Final = 10.0
 REPORT_SECONDS: Final = 1.0

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from beray.server import folders
+from beray.server.workspace import tree
 
 _READ_BY_ALL: Final = 0o444
 _ENTER_BY_ALL: Final = 0o555
@@ -63,7 +63,7 @@ def give_tree(path: Path, uid: int) -> None:
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     names: dict[tuple[int, int], int] = {}
     try:
-        with closing(folders.walk(opened, strict=True, special=True)) as entries:
+        with closing(tree.walk(opened, strict=True, special=True)) as entries:
             for entry in entries:
                 status = entry.status
                 if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
@@ -100,7 +100,7 @@ def open_to_all(path: Path) -> None:
         return
     opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        with closing(folders.walk(opened, strict=True)) as entries:
+        with closing(tree.walk(opened, strict=True)) as entries:
             for entry in entries:
                 added = _ENTER_BY_ALL if entry.is_folder else _READ_BY_ALL
                 mode = stat.S_IMODE(entry.status.st_mode) | added

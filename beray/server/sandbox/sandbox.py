@@ -18,9 +18,6 @@ from typing import Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server import folders
-from beray.server.disk_usage import DiskLimits
-from beray.server.quota import DiskSpace
 from beray.server.sandbox import bubblewrap, detection, network_policy, uids
 from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
 from beray.server.sandbox.launcher import cgroup, leftovers
@@ -31,6 +28,9 @@ from beray.server.sandbox.ownership import set_owner
 from beray.server.sandbox.probe import Kind
 from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
 from beray.server.settings import Settings
+from beray.server.workspace import tree
+from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_usage import DiskLimits
 
 FEWEST_PROCESSES: Final = 4096
 """The kernel counts the processes of a user, not of a command, and is told no less."""
@@ -101,7 +101,7 @@ class Sandbox:
         return sandbox
 
     def _prepare(self) -> None:
-        folders.make_empty(self._scratch)
+        tree.make_empty(self._scratch)
         try:
             group = cgroup.prepare()
         except OSError as error:
@@ -397,7 +397,7 @@ class Sandbox:
 
 def _removed(folder: Path) -> None:
     try:
-        folders.remove(folder)
+        tree.remove(folder)
     except OSError as error:
         log.error("the scratch folder of a command is left over", exc_info=error)
 

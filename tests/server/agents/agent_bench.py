@@ -20,7 +20,7 @@ from beray.server.runners.base import Job, Outcome, Runner
 from beray.server.runners.command import CommandRunner
 from beray.server.sandbox.sandbox import Kind, Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 
 from .recording import Recorder
 

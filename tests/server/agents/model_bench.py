@@ -21,7 +21,7 @@ from beray.server.runners.base import Job, Outcome
 from beray.server.runners.model import ModelRunner, RetryPolicy
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder
 
 QUICK = RetryPolicy(max_attempts=5, initial_seconds=0.01)

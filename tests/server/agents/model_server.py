@@ -13,7 +13,7 @@ from beray import BeRayClient
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Failure, FakeOpenAI, Reply
 
-FORK_SERVER = "beray.server.runners.process.nursery"
+FORK_SERVER = "beray.server.runners.subprocess.fork_server_process"
 KEY = "sk-of-the-owner-0123456789"
 
 

@@ -17,8 +17,8 @@ from beray.events import (
     MsgEventToolCallChunk,
     MsgEventToolResult,
 )
-from beray.retraction import without_retracted
 from beray.server.runners.base import Usage
+from beray.streaming.retraction import without_retracted
 
 Budget = Callable[[Usage], None]
 Kind = TypeVar("Kind", bound=BaseModel)

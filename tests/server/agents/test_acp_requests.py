@@ -14,7 +14,7 @@ from support import descendants
 from beray.events import MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.sandbox.sandbox import Kind
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 
 from .agent_bench import Bench, alive, bench, both_sandboxes, running
 

@@ -17,7 +17,7 @@ from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 from tests.server.agents.agent_bench import Bench, bench
 

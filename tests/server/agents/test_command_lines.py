@@ -18,8 +18,8 @@ from beray.events import (
 )
 from beray.server.runners.base import Job
 from beray.server.runners.command import expand_command
+from beray.server.runners.command_line import ProgramError
 from beray.server.runners.output_lines import MAX_EVENT_CHARACTERS, OutputLines
-from beray.server.runners.programs import ProgramError
 
 
 def read(*pieces: bytes) -> list[Any]:

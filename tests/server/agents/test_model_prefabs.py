@@ -13,7 +13,7 @@ from support import sleepers, until
 
 from beray import BeRayClient
 from beray.gateway import GatewayClient
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.server.runners.model import prefab_tools
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.model_server import ModelServer, model_server

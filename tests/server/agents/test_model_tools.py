@@ -13,7 +13,7 @@ import pytest
 from beray.events import MsgEventSendFile, MsgEventTextChunk
 from beray.server.runners.base import Outcome
 from beray.server.runners.model import toolset
-from beray.wire_names import ANY_BYTES
+from beray.transfers.wire_names import ANY_BYTES
 from tests.server.agents.model_bench import Bench, other_tasks, processes, stop
 
 SHELL = "tools:run_command"

@@ -13,8 +13,8 @@ import pytest
 from beray import BeRayClient, answer_text, without_retracted
 from beray.agent import AgentApi
 from beray.events import EVENT
-from beray.retraction import is_piece, retracted_count, retracted_range
-from beray.server.event_places import MOST_PLACES, EventPlaces
+from beray.server.runners.event_positions import MOST_PLACES, EventPlaces
+from beray.streaming.retraction import is_piece, retracted_count, retracted_range
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Failure, Reply
 from tests.server.agents.model_server import KEY, ModelServer, model_server

@@ -17,7 +17,7 @@ from beray.events import (
     MsgEventToolCallChunk,
     MsgEventToolResult,
 )
-from beray.server.secrets import (
+from beray.server.tasks.redaction import (
     CUT,
     SecretFilter,
     is_secret_name,

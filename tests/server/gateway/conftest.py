@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from gateway_support import Agent, S3Server
 
-from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.files.objects import ObjectStore
-from beray.server.gateway.files.s3_objects import S3Objects
-from beray.server.gateway.files.signing import Signer
+from beray.server.objects.local import BUCKET, LocalObjects
+from beray.server.objects.s3 import S3Objects
+from beray.server.objects.signing import Signer
+from beray.server.objects.store import ObjectStore
 from beray.server.settings import Settings
-from beray.server.store import Store
+from beray.server.storage.store import Store
 from beray.testing import RunningServer
 from beray.testing.server import free_port
 

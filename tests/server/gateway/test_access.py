@@ -15,13 +15,13 @@ from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
-from beray.server import database
-from beray.server.client_address import in_networks
-from beray.server.dependencies import digest
-from beray.server.gateway.quotas import Quotas
-from beray.server.gateway.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
-from beray.server.store import Store, utc_now
-from beray.server.tables import GatewayUsage, InternalToken
+from beray.server.api.dependencies import digest
+from beray.server.http.client_address import in_networks
+from beray.server.prefabs.call_quota import Quotas
+from beray.server.storage import database
+from beray.server.storage.store import Store, utc_now
+from beray.server.storage.tables import GatewayUsage, InternalToken
+from beray.server.storage.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
 from beray.testing import RunningServer
 
 LIST = "/internal/files/list"

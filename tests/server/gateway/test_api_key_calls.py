@@ -13,7 +13,7 @@ from gateway_support import exchange, refusal
 from network_support import needs_own_network
 from support import Following, sleepers, until
 
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab

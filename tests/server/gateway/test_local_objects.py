@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.gateway.files.local_objects import BUCKET, LocalObjects
-from beray.server.gateway.files.objects import NoSuchObject, require_key
-from beray.server.gateway.files.signing import Signer
-from beray.server.store import Store
-from beray.server.tables import LocalObject
+from beray.server.objects.local import BUCKET, LocalObjects
+from beray.server.objects.signing import Signer
+from beray.server.objects.store import NoSuchObject, require_key
+from beray.server.storage.store import Store
+from beray.server.storage.tables import LocalObject
 
 
 def files(folder: Path) -> list[Path]:

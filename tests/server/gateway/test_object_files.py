@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.gateway.callers import Caller
-from beray.server.gateway.files import object_files
-from beray.server.gateway.files.local_objects import LocalObjects
-from beray.server.gateway.files.objects import NoSuchObject, StoredObject
-from beray.server.gateway.refusals import GatewayRefused
+from beray.server.accounts.principals import Caller
+from beray.server.http.gateway_errors import GatewayRefused
+from beray.server.objects import object_files
+from beray.server.objects.local import LocalObjects
+from beray.server.objects.store import NoSuchObject, StoredObject
 
 USER = Caller(3, "scout", "127.0.0.1")
 

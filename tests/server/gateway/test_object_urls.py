@@ -16,7 +16,7 @@ import requests
 from gateway_support import Agent, refusal
 from support import WITHOUT_BUBBLEWRAP, until
 
-from beray.server.gateway.files.signing import Expired, Forged, Signer, secret_at
+from beray.server.objects.signing import Expired, Forged, Signer, secret_at
 from beray.testing import RunningServer
 
 DATA = bytes(range(256)) * 40

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from beray.server.gateway.prefabs import manifest, schemas
-from beray.server.gateway.prefabs.manifest import ManifestError
-from beray.server.gateway.prefabs.versions import Version, newest_first
+from beray.server.prefabs import json_schema, manifest
+from beray.server.prefabs.manifest import ManifestError
+from beray.server.prefabs.versions import Version, newest_first
 
 GOOD = """
 [prefab]
@@ -106,8 +106,8 @@ def test_control_characters_of_a_manifest_are_not_told() -> None:
 
 
 def fits(schema: dict[str, Any], value: object) -> bool:
-    assert schemas.schema_problems(schema, of_object=False) == []
-    return not schemas.value_problems(schema, value)
+    assert json_schema.schema_problems(schema, of_object=False) == []
+    return not json_schema.value_problems(schema, value)
 
 
 def test_a_pattern_that_backtracks_takes_linear_time() -> None:
@@ -120,8 +120,8 @@ def test_references_that_explode_come_to_an_end() -> None:
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(64)
     }
     bomb = {"$defs": {**defs, "d64": {}}, "$ref": "#/$defs/d0"}
-    assert "too often" in schemas.value_problems(bomb, 1)[0].msg
-    assert "too often" in schemas.value_problems({"$ref": "#"}, 1)[0].msg
+    assert "too often" in json_schema.value_problems(bomb, 1)[0].msg
+    assert "too often" in json_schema.value_problems({"$ref": "#"}, 1)[0].msg
 
 
 def test_uniqueness_is_json_schemas() -> None:
@@ -139,10 +139,10 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
             "inner": {"properties": {"x": {"default": [1]}, "y": {"type": "string"}}},
         }
     }
-    (problem,) = schemas.value_problems(schema, {"inner": {"y": 3}})
+    (problem,) = json_schema.value_problems(schema, {"inner": {"y": 3}})
     assert problem.loc == ("inner", "y")
     given = {"inner": {}}
-    assert schemas.completed(schema, given) == {"inner": {"x": [1]}}
+    assert json_schema.completed(schema, given) == {"inner": {"x": [1]}}
     assert given == {"inner": {}}
 
 
@@ -162,31 +162,31 @@ def test_a_function_is_given_what_its_schema_describes() -> None:
         },
     }
     given = {"n": 5.0, "x": 5.0, "list": [{}, 3], "whole": [1e3, None, 2.5]}
-    completed = schemas.completed(schema, given | {"there": {"next": {}}})
+    completed = json_schema.completed(schema, given | {"there": {"next": {}}})
     assert repr(completed["n"]) == "5" and repr(completed["x"]) == "5.0"
     assert repr(completed["whole"]) == "[1000, None, 2.5]"
     assert completed["inner"] == {"a": 7} and completed["list"] == [{"b": 8}, 3]
     assert completed["there"] == {"next": {"c": 9}, "c": 9}
-    assert schemas.completed(schema, {})["there"] == {"c": 9}
+    assert json_schema.completed(schema, {})["there"] == {"c": 9}
 
 
 def test_defaults_that_multiply_are_refused() -> None:
     schema = {"properties": {name: {"$ref": "#", "default": {}} for name in "abcdefghij"}}
-    (problem,) = schemas.schema_problems(schema)
+    (problem,) = json_schema.schema_problems(schema)
     assert "again and again" in problem.msg
-    with pytest.raises(schemas.TooFar):
-        schemas.completed(schema, {"a": {}})
+    with pytest.raises(json_schema.TooFar):
+        json_schema.completed(schema, {"a": {}})
 
 
 def test_what_a_caller_gives_is_as_much_as_he_likes() -> None:
     schema = {"properties": {"list": {"items": {"properties": {"b": {"default": 8}}}}}}
-    completed = schemas.completed(schema, {"list": [{}] * 50_000})
+    completed = json_schema.completed(schema, {"list": [{}] * 50_000})
     assert completed["list"][-1] == {"b": 8}
 
 
 def test_a_default_that_holds_itself_has_an_end() -> None:
     schema = {"properties": {"again": {"$ref": "#", "default": {}}}}
-    value, depth = schemas.completed(schema, {}), 0
+    value, depth = json_schema.completed(schema, {}), 0
     while value := value.get("again"):
         depth += 1
     assert 1 < depth < 64

@@ -15,8 +15,8 @@ from gateway_support import refusal
 from network_support import needs_own_network
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import archives
-from beray.server.gateway.prefabs.nesting import MAX_DEPTH
+from beray.server.prefabs import archives
+from beray.server.prefabs.nesting import MAX_DEPTH
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, put
 from tests.server.gateway.prefab_folders import write_prefab

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from beray.server.gateway.prefabs.pieces import WAITING_BYTES, Pieces
+from beray.server.prefabs.stream_buffer import WAITING_BYTES, Pieces
 
 
 async def read(pieces: Pieces) -> list[Any]:

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import process, registry
-from beray.server.gateway.prefabs.frames import RunFailed
-from beray.server.gateway.prefabs.process import Order
+from beray.server.prefabs import process, registry
+from beray.server.prefabs.process import Order
+from beray.server.prefabs.protocol import RunFailed
 from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings

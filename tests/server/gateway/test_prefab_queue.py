@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway_support import refusal
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab

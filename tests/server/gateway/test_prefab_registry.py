@@ -15,9 +15,9 @@ import requests
 from gateway_support import refusal
 
 from beray.exceptions import TransferError
-from beray.server.gateway.prefabs import archives
-from beray.server.gateway.prefabs.manifest import ManifestError
-from beray.server.gateway.prefabs.registry import NoSuchPrefab, Registry, VersionTaken
+from beray.server.prefabs import archives
+from beray.server.prefabs.manifest import ManifestError
+from beray.server.prefabs.registry import NoSuchPrefab, Registry, VersionTaken
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_folders import write_prefab
 

@@ -16,7 +16,7 @@ import requests
 from gateway_support import refusal
 from support import sleepers, until
 
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab

@@ -10,7 +10,7 @@ import requests
 from gateway_support import Agent, S3Server, pieces, refusal
 from support import until
 
-from beray.server.gateway.files.s3_objects import S3Objects
+from beray.server.objects.s3 import S3Objects
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from gateway_support import pieces
 
-from beray.server.gateway.files.objects import NoSuchObject, ObjectStore
+from beray.server.objects.store import NoSuchObject, ObjectStore
 
 KEY = "agent-outputs/1/scout/j/x.txt"
 

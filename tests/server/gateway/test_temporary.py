@@ -10,11 +10,11 @@ import pytest
 from gateway_support import Agent, pieces
 from support import until
 
-from beray.server.gateway.files.local_objects import LocalObjects
-from beray.server.gateway.files.objects import NoSuchObject
-from beray.server.gateway.files.temporary import AT_ONCE, UPLOAD_SECONDS, Temporary
-from beray.server.store import Store
-from beray.server.tables import TemporaryObject
+from beray.server.objects.local import LocalObjects
+from beray.server.objects.store import NoSuchObject
+from beray.server.objects.temporary import AT_ONCE, UPLOAD_SECONDS, Temporary
+from beray.server.storage.store import Store
+from beray.server.storage.tables import TemporaryObject
 from beray.testing import RunningServer
 
 

@@ -15,7 +15,7 @@ from beray.server.sandbox import uids
 from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 
 RANGE = uids.parse(uids.DEFAULT)

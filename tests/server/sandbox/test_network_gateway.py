@@ -23,10 +23,10 @@ from support import text
 from websockets.asyncio.client import unix_connect
 from websockets.exceptions import InvalidStatus
 
+from beray.server.api.dependencies import Services
+from beray.server.api.middleware import Activity
+from beray.server.api.token_listener import TokenListener
 from beray.server.app import create_app, running
-from beray.server.dependencies import Services
-from beray.server.gateway.token_listener import TokenListener
-from beray.server.middleware import Activity
 from beray.server.sandbox import network_policy
 from beray.server.sandbox.network_policy import GatewayRelay
 from beray.server.sandbox.ownership import set_owner

@@ -14,7 +14,7 @@ import pytest
 from support import done, text, until
 
 import beray
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.testing import RunningServer
 from beray.testing.server import free_port
 from tests.server.gateway.prefab_calls import Caller, add, call

@@ -15,11 +15,11 @@ from gateway_support import refusal
 from support import done, sleepers, text, until
 
 from beray import BeRayClient
-from beray.server import writer
-from beray.server.gateway.prefabs import archives
+from beray.server.prefabs import archives
 from beray.server.sandbox.ownership import inherit_owner
-from beray.server.workspace import Workspace, open_work_dir
-from beray.server.writer import Writer
+from beray.server.workspace import atomic_file
+from beray.server.workspace.atomic_file import Writer
+from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
 from tests.server.gateway.prefab_folders import write_prefab
@@ -254,9 +254,9 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
     monkeypatch.setattr(Writer, "discard", lambda _self: None)
     monkeypatch.setattr(Path, "rmdir", lambda _self: None)
-    monkeypatch.setattr(writer, "_unmake", lambda _work_dir, _parts: None)
+    monkeypatch.setattr(atomic_file, "_unmake", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
-        killed.setattr(writer, "inherit_owner", _killed_at_the_second())
+        killed.setattr(atomic_file, "inherit_owner", _killed_at_the_second())
         with pytest.raises(KeyboardInterrupt):
             begin(workspace)
     assert owners(found) == {(uid, uid), (0, 0)}

@@ -9,16 +9,16 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from beray.server import main
-from beray.server.gateway.prefabs import process
-from beray.server.main import CannotServe
+from beray.server import lifecycle
+from beray.server.lifecycle import CannotServe
+from beray.server.prefabs import process
 from beray.server.sandbox import ownership, uids, work_dir_owners
 from beray.server.sandbox.ownership import give_tree, open_to_all
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid, UidRange
 from beray.server.sandbox.work_dir_owners import UnusableWorkDir
 from beray.server.settings import Settings
-from beray.server.workspace import Workspaces
+from beray.server.workspace.workspace import Workspaces
 
 from .conftest import require_root
 
@@ -118,7 +118,7 @@ def test_a_data_folder_of_root_is_named(unprivileged: Path) -> None:
     os.seteuid(65534)
     with (
         pytest.raises(CannotServe, match="belongs to uid 0, and this server runs as uid 65534"),
-        main._own(data_dir, 0.0),
+        lifecycle._own(data_dir, 0.0),
     ):
         raise AssertionError("it is not the server's")
 

@@ -11,10 +11,10 @@ from typing import BinaryIO, Final
 
 from acp import RequestError
 
-from beray.server.beneath import shown
-from beray.server.quota import DiskSpace
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
+from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.safe_open import shown
+from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
 
 READ_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes that one request can read."""

@@ -33,9 +33,9 @@ from acp.schema import (
     RequestPermissionResponse,
 )
 
-from beray import wire_names
 from beray.server.runners.acp.tool_calls import AgentToolCall
 from beray.server.runners.task_paths import TaskPaths
+from beray.transfers import wire_names
 
 Policy = Literal["allow", "work_dir", "deny"]
 

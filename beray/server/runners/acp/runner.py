@@ -10,7 +10,7 @@ from acp.schema import PromptResponse
 
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
-from beray.server.runners import agent_homes, programs
+from beray.server.runners import agent_homes, command_line
 from beray.server.runners.acp import servers
 from beray.server.runners.acp.client import AgentRequests
 from beray.server.runners.acp.files import TaskFiles
@@ -22,9 +22,9 @@ from beray.server.runners.acp.updates import SessionUpdates, final_usage
 from beray.server.runners.acp.wire import AbortingSink, AgentFault, AgentTransport, RunAbort
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
+from beray.server.runners.command_line import ProgramError, Tail
 from beray.server.runners.mcp.admission import admit_servers
 from beray.server.runners.mcp.relay import Relay, relay_programs
-from beray.server.runners.programs import ProgramError, Tail
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
@@ -63,7 +63,7 @@ class AcpRunner:
         """Run the agent. A stop reason other than ``end_turn`` is a failure."""
         await sink.charge(Usage())
         try:
-            arguments = programs.split(self._settings.acp, SETTING)
+            arguments = command_line.split(self._settings.acp, SETTING)
             paths = await asyncio.to_thread(
                 agent_homes.binds, self._settings, self._sandbox, job.user_id
             )
@@ -194,10 +194,10 @@ async def _exit_code(process: Process, draining: asyncio.Future[None]) -> int | 
 
 
 def _failure_message(arguments: list[str], fault: str, exit_code: int | None, output: str) -> str:
-    reason = programs.start_failure(arguments, exit_code, output)
+    reason = command_line.start_failure(arguments, exit_code, output)
     if reason is not None:
-        return programs.start_failure_message(SETTING, arguments, reason)
-    sentence = f"The agent {programs.program_name(arguments)} ({SETTING}) {fault}"
+        return command_line.start_failure_message(SETTING, arguments, reason)
+    sentence = f"The agent {command_line.program_name(arguments)} ({SETTING}) {fault}"
     if exit_code is not None:
         sentence += f" (exit status {exit_code})"
     sentence += "."

@@ -16,14 +16,14 @@ from acp import RequestError
 from acp.schema import CreateTerminalRequest, TerminalExitStatus
 from pydantic import JsonValue
 
-from beray import wire_names
 from beray.server.runners.acp.blocks import truncate
 from beray.server.runners.base import Job, Sink
+from beray.server.runners.command_line import CHUNK_BYTES
 from beray.server.runners.command_output import CommandOutput, CommandOutputs, termination_message
-from beray.server.runners.programs import CHUNK_BYTES
 from beray.server.runners.shell import shell_command
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Sandbox
+from beray.transfers import wire_names
 
 OUTPUT_BYTES: Final = 1024 * 1024
 """Upper limit of the output kept of a terminal; agents can request less."""

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from acp import CLIENT_METHODS
 
-from beray import wire_names
 from beray.events import Event
 from beray.server.runners.base import OverBudget, Sink, Usage
+from beray.transfers import wire_names
 
 LINE_BYTES: Final = 16 * 1024 * 1024
 """Maximum length of one message."""

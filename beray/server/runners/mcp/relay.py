@@ -25,9 +25,9 @@ from typing import Final
 import structlog
 
 from beray.server.runners.base import Job
+from beray.server.runners.command_line import CHUNK_BYTES, Tail
 from beray.server.runners.mcp import programs
 from beray.server.runners.mcp.config import McpServer
-from beray.server.runners.programs import CHUNK_BYTES, Tail
 from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings

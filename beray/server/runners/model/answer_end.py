@@ -21,8 +21,8 @@ from typing import Any, Final
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
+from beray.sanitize import one_line
 from beray.server.runners.model.provider_errors import extract_message
-from beray.text import one_line
 
 _MARKS: Final = ("finish_reason", "refusal", "block_reason")
 """Provider details that a response has only after its end."""

@@ -12,12 +12,12 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
-from beray import wire_names
-from beray.server import beneath
-from beray.server.beneath import shown
-from beray.server.quota import DiskSpace
 from beray.server.runners.model import text_edit
-from beray.server.workspace import Workspace, open_work_dir
+from beray.server.workspace import safe_open
+from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.safe_open import shown
+from beray.server.workspace.workspace import Workspace, open_work_dir
+from beray.transfers import wire_names
 
 READ_BYTES: Final = 60_000
 """Maximum size of the content that one call returns to the model."""
@@ -117,8 +117,8 @@ class FileTools:
             recursive: whether to include the contents of its folders.
             after: to continue a long listing, the last path that it returned.
         """
-        directory = beneath.parse(path)
-        start = directory if after is None else beneath.parse(after)
+        directory = safe_open.parse(path)
+        start = directory if after is None else safe_open.parse(after)
         if start[: len(directory)] != directory:
             raise ToolError(f"after: {shown(after or '')} is not in {shown(path)}")
         with self.open() as workspace:
@@ -170,7 +170,7 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return wire_names.encode(b"/".join(beneath.parse_file(path)))
+        return wire_names.encode(b"/".join(safe_open.parse_file(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:

@@ -16,10 +16,10 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import LoggingMessageNotificationParams
 
 from beray.events import MsgEventCustomUpdate
+from beray.sanitize import one_line
 from beray.server.runners.base import Sink
 from beray.server.runners.mcp.config import McpServer
 from beray.server.runners.model.sinks import SinkFailed
-from beray.text import one_line
 
 INTERVAL_SECONDS: Final = 1.0
 LOG_MESSAGES: Final = 10

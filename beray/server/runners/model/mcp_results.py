@@ -30,9 +30,9 @@ from mcp_types import (
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent, ToolReturn
 
-from beray.server.beneath import PathError
+from beray.sanitize import one_line
 from beray.server.runners.model.file_tools import FileTools
-from beray.text import one_line
+from beray.server.workspace.safe_open import PathError
 
 CHARACTERS: Final = 100_000
 """Maximum length of one result for the model."""

@@ -23,7 +23,7 @@ from pydantic_ai.messages import (
     repair_messages,
 )
 
-from beray.server.chat_history import ChatHistory, Record
+from beray.server.chats.history import ChatHistory, Record
 from beray.server.runners.model.sinks import SinkFailed
 
 log = structlog.get_logger("beray.model")

@@ -23,12 +23,12 @@ from beray.gateway import (
     PrefabStream,
     StreamEventType,
 )
-from beray.local_names import on_disk
-from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, ToolError
 from beray.server.runners.model.toolset import unique_tool_name
 from beray.server.settings import Settings
+from beray.server.workspace.safe_open import PathError
+from beray.transfers.local_names import on_disk
 
 MAX_TOOLS: Final = 100
 CHARACTERS: Final = 100_000

@@ -23,7 +23,7 @@ from pydantic_ai.exceptions import (
 )
 from pydantic_ai.models import Model
 
-from beray.text import one_line
+from beray.sanitize import one_line
 
 MAX_CHARACTERS: Final = 400
 """Maximum length of a description."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray import wire_names
-from beray.server import beneath
 from beray.server.runners.model.file_tools import FileTools, ToolError
 from beray.server.sandbox.sandbox import Sandbox
+from beray.server.workspace import safe_open
+from beray.transfers import wire_names
 
 SECONDS: Final = 20.0
 """Time limit of a search."""
@@ -74,12 +74,12 @@ class SearchTool:
             PathError: The path is neither a directory nor a regular file, or contains a symbolic
                 link.
         """
-        parts = beneath.parse(path)
+        parts = safe_open.parse(path)
         with self.files.open() as workspace:
             try:
-                with beneath.refusals(beneath.shown(path)):
-                    directory = beneath.open_folder(workspace.descriptor, parts)
-            except beneath.InvalidPath:
+                with safe_open.refusals(safe_open.shown(path)):
+                    directory = safe_open.open_folder(workspace.descriptor, parts)
+            except safe_open.InvalidPath:
                 workspace.open_file(path)[0].close()
             else:
                 os.close(directory)

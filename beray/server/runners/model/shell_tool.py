@@ -11,14 +11,14 @@ from typing import Any, Final
 from pydantic_ai import RunContext
 from pydantic_ai.messages import ToolReturn
 
-from beray.server.beneath import MissingPath, PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.command_output import CommandOutputs, termination_message
 from beray.server.runners.model.file_tools import FileTools, ToolError
 from beray.server.runners.shell import shell_command
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.workspace import Workspace
+from beray.server.workspace.safe_open import MissingPath, PathError
+from beray.server.workspace.workspace import Workspace
 
 CHUNK_BYTES: Final = 32 * 1024
 SOURCE: Final = "tools:run_command"

@@ -14,7 +14,6 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, WrapperToolset
 
 from beray.events import MsgEventCustomUpdate, MsgEventSendFile
-from beray.server.beneath import PathError
 from beray.server.runners.base import Job, Sink
 from beray.server.runners.model.file_tools import FileTools, ToolError
 from beray.server.runners.model.search_tool import SearchTool
@@ -22,6 +21,7 @@ from beray.server.runners.model.shell_tool import ShellTool
 from beray.server.runners.model.sinks import SinkFailed
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
+from beray.server.workspace.safe_open import PathError
 
 LAST_WRITE_SECONDS: Final = 0.5
 """Time that a cancelled tool call has to finish writing a file."""

@@ -1,0 +1,1 @@
+"""Interactive chats in a terminal."""

@@ -1,0 +1,1 @@
+"""Inputs, results and errors of prefab calls."""

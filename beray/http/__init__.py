@@ -1,0 +1,1 @@
+"""HTTP core of all clients: requests, retries, errors, connections, response bodies."""

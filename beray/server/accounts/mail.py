@@ -1,0 +1,159 @@
+"""Mail: by SMTP if a server is configured, otherwise ``.eml`` files in the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import ssl
+import time
+from contextlib import suppress
+from email.message import EmailMessage
+from email.policy import SMTPUTF8
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Final
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.accounts.email_address import EmailAddress
+from beray.server.settings import Settings
+
+SMTP_SECONDS: Final = 20.0
+"""Limit for one delivery, from the connection to the last response."""
+QUIT_SECONDS: Final = 2.0
+SMTP_CONNECTIONS: Final = 4
+QUEUE_SECONDS: Final = 60.0
+"""Longest wait for one of the connections."""
+_OUTBOX_NAME: Final = re.compile(r"[0-9a-f]{16}\.eml")
+_REFUSED_MAILBOX: Final = range(550, 560)
+"""SMTP statuses that refuse this recipient for good (RFC 5321, 4.2.3)."""
+
+log = structlog.get_logger("beray.mail")
+
+
+class MailFailed(Exception):
+    """The mail could not be delivered; the text gives the reason."""
+
+
+class AddressRefused(Exception):
+    """The mail server cannot deliver to this address; the text gives the reason."""
+
+
+class Mailer:
+    """Sends plain-text mail. Used on one event loop.
+
+    Args:
+        outbox: directory of the ``.eml`` files; created with the first of them.
+    """
+
+    def __init__(self, settings: Settings, outbox: Path) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._connections = asyncio.Semaphore(SMTP_CONNECTIONS)
+
+    async def send(self, to: EmailAddress, subject: str, text: str) -> None:
+        """Send a mail.
+
+        Raises:
+            AddressRefused: the mail server cannot deliver to ``to``.
+            MailFailed: the mail server refused the mail, could not be reached or did not answer
+                in time; or the file could not be written.
+        """
+        host = self._settings.smtp_host
+        message = EmailMessage(policy=SMTPUTF8)
+        message["From"] = self._settings.mail_from
+        message["To"] = to.text if host is None else to.mailbox
+        message["Subject"] = subject
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain="beray.invalid")
+        message.set_content(text)
+        if host is None:
+            await run_in_threadpool(self._write, message)
+            return
+        try:
+            async with asyncio.timeout(QUEUE_SECONDS):
+                await self._connections.acquire()
+        except TimeoutError:
+            raise MailFailed(f"{SMTP_CONNECTIONS} mails before it are still being sent") from None
+        try:
+            await self._deliver(message, to, host)
+        finally:
+            self._connections.release()
+
+    def remove_older(self, seconds: float) -> int:
+        """Remove the mails of the outbox that are older than ``seconds``; return their number.
+
+        Raises:
+            OSError: the outbox cannot be read, or a file cannot be removed.
+        """
+        removed = 0
+        with suppress(FileNotFoundError), os.scandir(self._outbox) as entries:
+            for entry in entries:
+                if not _OUTBOX_NAME.fullmatch(entry.name):
+                    continue
+                if entry.stat(follow_symlinks=False).st_mtime <= time.time() - seconds:
+                    os.unlink(entry.path)
+                    removed += 1
+        return removed
+
+    def _write(self, message: EmailMessage) -> None:
+        path = self._outbox / f"{secrets.token_hex(8)}.eml"
+        try:
+            self._outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(message.as_bytes())
+        except OSError as error:
+            log.error("mail not written", path=str(path), error=error.strerror)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise MailFailed(f"it cannot be written to the outbox ({error.strerror})") from error
+        # The path, not the text: the mail may contain a code.
+        log.info("mail written, no SMTP server is configured", path=str(path))
+
+    async def _deliver(self, message: EmailMessage, to: EmailAddress, host: str) -> None:
+        import aiosmtplib  # most servers on loopback never send mail
+
+        settings = self._settings
+        secret = settings.smtp_password
+        client = aiosmtplib.SMTP(
+            hostname=host,
+            port=settings.smtp_port,
+            username=settings.smtp_user if secret is not None else None,
+            password=secret.get_secret_value() if secret is not None else None,
+            timeout=SMTP_SECONDS,
+            use_tls=settings.smtp_security == "tls",
+            start_tls=settings.smtp_security == "starttls",
+            tls_context=await run_in_threadpool(ssl.create_default_context),
+        )
+        try:
+            async with asyncio.timeout(SMTP_SECONDS):
+                await client.connect()
+                await client.send_message(message, recipients=[to.mailbox])
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await client.quit(timeout=QUIT_SECONDS)
+        except aiosmtplib.SMTPNotSupported as error:
+            if not to.needs_smtputf8:
+                raise self._failed(host, error) from error
+            raise AddressRefused(
+                "this server's mail server does not support SMTPUTF8, which non-ASCII characters "
+                "before the @ require"
+            ) from error
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            codes = [refused.code for refused in error.recipients]
+            if all(code in _REFUSED_MAILBOX for code in codes):
+                raise AddressRefused(
+                    f"the mail server refused it (SMTP status {codes[0]})"
+                ) from error
+            raise self._failed(host, error) from error
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise self._failed(host, error) from error
+        finally:
+            client.close()
+
+    def _failed(self, host: str, error: Exception) -> MailFailed:
+        log.warning("mail not sent", host=host, error=type(error).__name__)
+        return MailFailed(f"the mail server did not take it ({type(error).__name__})")

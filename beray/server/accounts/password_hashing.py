@@ -1,0 +1,153 @@
+"""Password hashing with argon2: bounded work, clients in turn.
+
+One check takes 64 MiB and tens of milliseconds of all cores. At most ``workers`` run at a time,
+one of each client, and clients take turns: many attempts of one client delay its own next
+attempts. Clients that have tried wrong passwords leave one worker to the others, so a client
+that has not waits for one check of theirs at most, however many they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from beray.server.http.errors import Refused
+
+T = TypeVar("T")
+
+MAX_WORKERS: Final = 4
+"""256 MiB of memory; one check uses up to four cores itself."""
+MAX_WAITING_PER_CLIENT: Final = 64
+MAX_WAITING_CLIENTS: Final = 256
+"""With wrong passwords; twice as many in all."""
+MAX_WAIT_SECONDS: Final = 45.0
+"""Less than the 60 seconds for which clients of this project wait for a response."""
+RETRY_SECONDS: Final = 5
+
+_hasher = PasswordHasher()
+
+
+@dataclass
+class _Queue:
+    """The attempts of one client address, in order."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
+
+
+class PasswordHashing:
+    """Hashes and verifies passwords in threads. Used on one event loop."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        count = workers or min(os.cpu_count() or 1, MAX_WORKERS)
+        # Waiters of a semaphore are served in order; each client waits at most once.
+        self._free = asyncio.Semaphore(count)
+        self._free_for_suspicious = asyncio.Semaphore(max(1, count - 1))
+        self._threads = CapacityLimiter(count)
+        self._clients: dict[str, _Queue] = {}
+
+    @asynccontextmanager
+    async def turn(self, client: str, *, suspicious: bool = False) -> AsyncIterator[None]:
+        """Wait until ``client`` may hash or verify a password, and occupy a worker until the end.
+
+        Two turns of one client never overlap.
+
+        Args:
+            client: key of the client's address.
+            suspicious: whether the client has tried wrong passwords recently.
+
+        Raises:
+            Refused: 429, the client has too many attempts waiting; 503, too many clients wait, or
+                no worker became free in time.
+        """
+        queue = self._join(client, suspicious)
+        deadline = asyncio.get_running_loop().time() + MAX_WAIT_SECONDS
+        try:
+            async with AsyncExitStack() as acquired:
+                await _acquire(queue.turn, deadline, acquired)
+                if suspicious:
+                    await _acquire(self._free_for_suspicious, deadline, acquired)
+                await _acquire(self._free, deadline, acquired)
+                yield
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._clients[client]
+
+    def _join(self, client: str, suspicious: bool) -> _Queue:
+        queue = self._clients.get(client)
+        if queue is None:
+            most = MAX_WAITING_CLIENTS if suspicious else 2 * MAX_WAITING_CLIENTS
+            if len(self._clients) >= most:
+                raise _busy(f"{len(self._clients)} clients are waiting to sign in")
+            queue = self._clients[client] = _Queue()
+        if queue.length >= MAX_WAITING_PER_CLIENT:
+            raise Refused(
+                429,
+                f"{queue.length} sign-ins or registrations from your address are waiting already, "
+                f"the maximum; try again in {RETRY_SECONDS} s.",
+                RETRY_SECONDS,
+            )
+        queue.length += 1
+        return queue
+
+    async def hash(self, password: str) -> str:
+        """Return the argon2 hash of a password. To be called within ``turn``."""
+        return await self._run(lambda: _hasher.hash(password))
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Return True if ``stored`` is a hash of ``password``. To be called within ``turn``.
+
+        Args:
+            stored: None does the same work as a hash, so that the duration of a response does
+                not reveal whether an account exists.
+        """
+        known = stored or _hash_of_no_password()
+
+        def check() -> bool:
+            try:
+                return _hasher.verify(known, password)
+            except (VerificationError, InvalidHashError):
+                return False
+
+        return await self._run(check) and stored is not None
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await to_thread.run_sync(function, limiter=self._threads)
+
+
+async def _acquire(
+    lock: asyncio.Lock | asyncio.Semaphore, deadline: float, acquired: AsyncExitStack
+) -> None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await lock.acquire()
+    except TimeoutError:
+        raise _busy(f"this attempt waited for {MAX_WAIT_SECONDS:.0f} s") from None
+    acquired.callback(lock.release)
+
+
+def _hash_of_no_password() -> str:
+    """Return a hash with the current parameters that no password has."""
+    parts = [_encoded(secrets.token_bytes(size)) for size in (_hasher.salt_len, _hasher.hash_len)]
+    cost = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
+    return "$".join(["", "argon2id", "v=19", cost, *parts])
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def _busy(reason: str) -> Refused:
+    text = f"The server is busy checking passwords: {reason}. Try again in {RETRY_SECONDS} s."
+    return Refused(503, text, RETRY_SECONDS)

@@ -1,0 +1,103 @@
+"""The routes of accounts: ``/auth`` and ``/users``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from pydantic import BaseModel, BeforeValidator, Field
+from starlette.concurrency import run_in_threadpool
+
+from beray import schema
+from beray.sanitize import normalized_password
+from beray.server.api.dependencies import (
+    AppServices,
+    CurrentClient,
+    CurrentUser,
+    bearer_token,
+    digest,
+)
+from beray.server.api.strict_json import StrictRoute
+from beray.server.http.active_requests import state_of
+from beray.server.storage.tables import User
+
+router = APIRouter(tags=["accounts"], route_class=StrictRoute)
+
+
+class Email(BaseModel):
+    email: str = Field(min_length=3, max_length=320)
+
+
+class Credentials(Email):
+    password: str = Field(max_length=1024)
+
+
+def _normalized(password: object) -> object:
+    """Return a password in the form whose length counts."""
+    if isinstance(password, str) and len(password) <= 1024:
+        return normalized_password(password)
+    return password
+
+
+class Registration(Email):
+    verification_code: str = Field(max_length=64)
+    password: Annotated[str, Field(min_length=8, max_length=1024), BeforeValidator(_normalized)]
+
+
+@router.post("/auth/request-verification-code")
+async def request_verification_code(
+    body: Email, client: CurrentClient, app: AppServices
+) -> schema.Message:
+    """Mail a 6-digit code, which is valid for 10 minutes and for 5 wrong tries.
+
+    An address is mailed once a minute and five times an hour.
+    """
+    await app.accounts.send_code(body.email, client)
+    return {"message": "A verification code is on its way."}
+
+
+@router.post("/auth/register")
+async def register(body: Registration, client: CurrentClient, app: AppServices) -> schema.Session:
+    """Create an account with a code that was mailed, and sign in to it."""
+    user, token = await app.accounts.register(
+        body.email, body.verification_code, body.password, client
+    )
+    return _session(user, token)
+
+
+@router.post("/auth/login")
+async def login(body: Credentials, client: CurrentClient, app: AppServices) -> schema.Session:
+    return _session(*await app.accounts.sign_in(body.email, body.password, client))
+
+
+@router.post("/auth/token")
+async def login_with_form(
+    username: Annotated[str, Form(max_length=320)],
+    password: Annotated[str, Form(max_length=1024)],
+    client: CurrentClient,
+    app: AppServices,
+) -> schema.Session:
+    """The OAuth2 password flow (RFC 6749, 4.3)."""
+    return _session(*await app.accounts.sign_in(username, password, client))
+
+
+@router.post("/auth/logout")
+async def logout(request: Request, _user: CurrentUser, app: AppServices) -> schema.Message:
+    """End the session: its token is invalid from now on, and what it has open ends."""
+    name = digest(bearer_token(request))
+    await run_in_threadpool(app.store.remove_token, name)
+    app.open_requests.end(name, besides=state_of(request.scope).opened)
+    return {"message": "Signed out."}
+
+
+@router.get("/users/me")
+async def current_user(user: CurrentUser) -> schema.User:
+    return _public(user)
+
+
+def _session(user: User, token: str) -> schema.Session:
+    return {"access_token": token, "token_type": "bearer", "user": _public(user)}
+
+
+def _public(user: User) -> schema.User:
+    return {"id": user.id, "email": user.email, "created_at": user.created_at}

@@ -1,0 +1,51 @@
+"""Continuation tokens of file listings: the position after which the next page starts.
+
+A token is the path of the last entry of a page, relative to the listed folder, in URL-safe base64
+(RFC 4648, 5) without padding: it carries any name, also one that is not UTF-8, through a URL. The
+server keeps no state for it, and the entry that it names need not exist any more.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final
+
+from beray.server.workspace.safe_open import NAME_BYTES, InvalidPath
+
+MAX_TOKEN_CHARACTERS: Final = 8192
+
+
+def encode(parts: Sequence[bytes]) -> str:
+    """Return the token for a position below the listed folder."""
+    return base64.urlsafe_b64encode(b"/".join(parts)).rstrip(b"=").decode("ascii")
+
+
+def decode(token: str) -> tuple[bytes, ...]:
+    """Return the position that ``encode`` was given.
+
+    Raises:
+        InvalidPath: the token is not one that ``encode`` makes.
+    """
+    try:
+        data = token.encode("ascii")
+        path = base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raise _invalid(token) from None
+    parts = tuple(path.split(b"/"))
+    is_position = all(
+        part not in (b"", b".", b"..") and b"\0" not in part and len(part) <= NAME_BYTES
+        for part in parts
+    )
+    if not is_position or encode(parts) != token:
+        raise _invalid(token)
+    return parts
+
+
+def _invalid(token: str) -> InvalidPath:
+    shown = repr(token if len(token) <= 60 else f"{token[:59]}…")
+    return InvalidPath(
+        f"after={shown} is not a position of this listing; take it from the Link of the page "
+        "before, or leave it out to start with the first page"
+    )

@@ -1,0 +1,88 @@
+"""The streams: of one task's events, and of what happens to all tasks of a user."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException
+from sqlalchemy.exc import DatabaseError
+from sse_starlette import EventSourceResponse
+
+from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, Services
+from beray.server.api.strict_json import StrictRoute
+from beray.server.http.integers import canonical
+from beray.server.http.responses import event_stream
+from beray.server.tasks.event_pages import EventPage
+
+router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
+_STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
+
+@router.get("/stream", response_class=EventSourceResponse, responses=_STREAM)
+async def stream_all_tasks(
+    user: CurrentUser,
+    app: AppServices,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    """What happens to the caller's tasks, without an end. Ours.
+
+    Begins with all of them (``TASKS``, and ``TASKS_MORE`` for those that do not fit); then
+    come ``TASK_STATUS`` with the task, ``TASK_DELETED``, and ``TASK_PROGRESS`` with the last
+    line. ``Last-Event-ID`` resumes after that change.
+    """
+    after = _number(last_event_id)
+    app.feed.damaged.require_sound((user.id, after))
+    pieces = app.feed.tail(user.id, after, idle_seconds=app.settings.heartbeat_seconds)
+    return event_stream(pieces, app.settings)
+
+
+@router.get("/{task_id}/stream", response_class=EventSourceResponse, responses=_STREAM)
+async def stream_task(
+    task: OwnTask,
+    app: AppServices,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    """The task's events, each with its ``seq`` as id; ends after a terminal status.
+
+    ``Last-Event-ID`` resumes behind that event. 500 with ``X-Should-Retry: false`` if what
+    follows cannot be read because the database is damaged.
+    """
+    after = _number(last_event_id) or 0
+    if after > task.last_seq:
+        raise HTTPException(
+            422, f"Last-Event-ID {after} is behind the task's last event, {task.last_seq}."
+        )
+    app.event_log.damaged.require_sound((task.id, after))
+    first = await app.event_log.first_page(task.id, after)
+    return event_stream(_events(app, task.id, after, first), app.settings)
+
+
+def _number(last_event_id: str | None) -> int | None:
+    if not last_event_id:
+        return None
+    number = canonical(last_event_id)
+    if number is None:
+        raise HTTPException(422, "Last-Event-ID is not the id of an event of this stream.")
+    return number
+
+
+async def _events(
+    app: Services, task_id: int, after: int, first: EventPage | None
+) -> AsyncIterator[bytes]:
+    log = app.event_log
+    idle_seconds = app.settings.heartbeat_seconds
+    try:
+        async for page in log.tail(task_id, after, first=first, idle_seconds=idle_seconds):
+            if page.large is None:
+                yield page.stream
+            else:
+                yield b"id: %d\ndata: " % page.large.seq
+                async for piece in log.pages.body(task_id, page.large):
+                    yield piece
+                yield b"\n\n"
+            if page.events:
+                after = page.events[-1].seq
+    except DatabaseError as error:
+        log.damaged.note((task_id, after), error)
+        raise

@@ -1,0 +1,1 @@
+"""Chats: lifecycle and history."""

@@ -1,0 +1,1 @@
+"""HTTP ranges and file responses, shared by workspaces and objects."""

@@ -1,0 +1,1 @@
+"""HTTP support without routes: errors, middleware, strict input, client addresses."""

@@ -1,0 +1,440 @@
+"""Runs the server: takes the data folder for itself, listens, and leaves cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from sse_starlette.sse import AppStatus
+
+from beray.config import write_private
+from beray.sanitize import one_line
+from beray.server import startup_report
+from beray.server.api.chats import HEARTBEAT_SECONDS
+from beray.server.api.dependencies import Services
+from beray.server.api.middleware import Activity
+from beray.server.app import DATABASE_FILE, create_app, running
+from beray.server.connections import open_files
+from beray.server.connections._compat import Timeouts, protocols
+from beray.server.connections.request_head import HEAD_BYTES
+from beray.server.connections.table import ConnectionTable
+from beray.server.gateway_services import ObjectStoreUnavailable
+from beray.server.http.client_address import client_at
+from beray.server.runners.mcp.operators import McpServersFileError
+from beray.server.runtime import allocator, logging_setup
+from beray.server.runtime.shortage import is_shortage
+from beray.server.sandbox import detection
+from beray.server.sandbox.layout import check_layout
+from beray.server.sandbox.masking import UnmaskableLayout
+from beray.server.sandbox.probe import Decision
+from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
+from beray.server.sandbox.work_dir_owners import UnusableWorkDir
+from beray.server.settings import Settings
+from beray.server.storage.database import UnusableDatabase
+from beray.server.storage.store import utc_now
+from beray.version import __version__
+
+LOCK_FILE: Final = "server.lock"
+ANNOUNCE_FILE: Final = "server.json"
+LOCK_SECONDS: Final = 5.0
+GRACEFUL_SECONDS: Final = 10
+LONGEST_PROBLEM: Final = 2000
+"""Characters of the reason why the server cannot start."""
+
+_UNUSABLE: Final = (
+    UnusableDatabase, SandboxUnavailable, UnusableWorkDir, ObjectStoreUnavailable,
+    McpServersFileError,
+)  # fmt: skip
+"""Errors whose text says what an operator has to do."""
+
+log = structlog.get_logger("beray.server")
+
+
+class CannotServe(Exception):
+    """The server cannot start; the text says why and what to do."""
+
+
+class BeRayServer(uvicorn.Server):
+    """A uvicorn server on a socket and a data folder of its own."""
+
+    embedded = False
+
+    def __init__(self, settings: Settings, listener: socket.socket, activity: Activity) -> None:
+        self.settings = settings
+        self.activity = activity
+        self._listener = listener
+        settings.set_listener(listener.getsockname()[0], embedded=self.embedded)
+        self._app = create_app(activity)
+        self._app.state.url = self.url
+        self._running = AsyncExitStack()
+        self._leaving: asyncio.Task[None] | None = None
+        self._connections = _connection_table(settings)
+        http, web_socket = protocols(
+            self._connections, Timeouts(settings.head_seconds, settings.body_seconds)
+        )
+        # A stream ends once it has nothing more to tell; it is not cut at the signal.
+        AppStatus.enable_automatic_graceful_drain = False
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                http=http,
+                ws=web_socket,
+                h11_max_incomplete_event_size=HEAD_BYTES,
+                backlog=open_files.BACKLOG,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws_ping_interval=HEARTBEAT_SECONDS,
+                ws_ping_timeout=HEARTBEAT_SECONDS,
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=settings.trusted_proxies,
+            )
+        )
+
+    @property
+    def url(self) -> str:
+        return _url(*self._listener.getsockname()[:2])
+
+    @property
+    def services(self) -> Services:
+        found: Services = self._app.state.services
+        return found
+
+    @property
+    def sandbox(self) -> Sandbox:
+        found: Sandbox = self._app.state.sandbox
+        return found
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the services, then listen.
+
+        Raises:
+            CannotServe: they do not start.
+        """
+        try:
+            await self._running.enter_async_context(running(self._app, self.settings))
+            asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
+            await super().startup(sockets)
+            # What a start has made stays; no later collection need look at it again.
+            gc.freeze()
+            gc.enable()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._toggle_maintenance)
+            await self.on_ready()
+        except BaseException as error:
+            await self._running.aclose()
+            problem = _problem(error, self.settings.data_dir)
+            if problem is None:
+                raise
+            raise CannotServe(problem) from error
+
+    async def on_ready(self) -> None:
+        """Called once the server answers."""
+        runners = str(self.services.runners)
+        log.info("serving", url=self.url, data_dir=str(self.settings.data_dir), runners=runners)
+        decision = Decision(self.sandbox.kind, self.sandbox.problem)
+        report = await asyncio.to_thread(
+            startup_report.collect,
+            self.settings,
+            self.url,
+            decision,
+            self.sandbox.networks.state,
+        )
+        # As a log line that cannot be written, on a full disk for example, it stops nothing.
+        with suppress(OSError):
+            print(startup_report.as_text(report), file=sys.stderr, flush=True)  # noqa: T201
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Runs end first, and whoever watches them reads how; then connections end."""
+        deadline = time.monotonic() + GRACEFUL_SECONDS
+        try:
+            async with asyncio.timeout(GRACEFUL_SECONDS):
+                await self.services.seats.farewell()
+                await self.services.chats.close()
+                await self.services.queue.close()
+                await self.services.gateway.prefabs.runs.close()
+        except TimeoutError:
+            log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
+        self.services.event_log.drain()
+        await self.services.seats.close()
+        self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
+        await super().shutdown(sockets)
+        await self._running.aclose()
+
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Make room when no connection can be accepted, and log one line instead of a traceback.
+
+        asyncio tries again after a second.
+        """
+        error = context.get("exception")
+        if error is None or "socket" not in context or not is_shortage(error):
+            loop.default_exception_handler(context)
+            return
+        self._connections.shed(open_files.BACKLOG)
+        log.error(
+            "no connection can be accepted", error=str(error), connections=len(self._connections)
+        )
+
+    def _toggle_maintenance(self) -> None:
+        maintenance = self.services.maintenance
+        maintenance.on = not maintenance.on
+        log.info("maintenance", on=maintenance.on)
+        if maintenance.on:
+            self._leaving = asyncio.create_task(self.services.seats.leave_all())
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGHUP as on SIGTERM, unless it is ignored (nohup)."""
+        with super().capture_signals():
+            previous = signal.getsignal(signal.SIGHUP)
+            if previous != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, previous)
+
+    def serve_until_stopped(self) -> None:
+        self.run(sockets=[self._listener])
+
+
+class EmbeddedServer(BeRayServer):
+    """One user's own server: says where it is, and leaves when nobody needs it."""
+
+    embedded = True
+    idle_seconds = 900.0
+
+    async def on_ready(self) -> None:
+        await super().on_ready()
+        announcement = {
+            "url": self.url,
+            "token": await asyncio.to_thread(self.services.accounts.sign_in_locally),
+            "pid": os.getpid(),
+            "started_at": utc_now(),
+            "version": __version__,
+            "data_dir": str(self.settings.data_dir),
+            "sandbox": self.sandbox.kind,
+            "runners": str(self.services.runners),
+        }
+        announced = json.dumps(announcement)
+        path = self.settings.data_dir / ANNOUNCE_FILE
+        await asyncio.to_thread(
+            self.services.store.reserve.use, lambda: write_private(path, announced)
+        )
+        print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
+        self._watch = asyncio.create_task(self._leave_when_idle())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Nobody is sent here from now on. The process ends by the signal, with no later word.
+        (self.settings.data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
+        await super().shutdown(sockets)
+
+    async def _leave_when_idle(self) -> None:
+        while not self.should_exit:
+            found = self.services
+            idle = found.queue.idle and found.chats.idle and found.gateway.prefabs.runs.idle
+            if idle and self.activity.quiet_seconds() > self.idle_seconds:
+                log.info("leaving, nobody was here for a while", seconds=self.idle_seconds)
+                self.should_exit = True
+            await asyncio.sleep(min(self.idle_seconds / 4, 5.0))
+
+
+def _connection_table(settings: Settings) -> ConnectionTable:
+    allowed = open_files.measured(settings.most_runs).connections
+    proxies = settings.trusted_proxies
+    return ConnectionTable(
+        min(allowed, settings.max_connections or allowed),
+        settings.max_address_connections,
+        lambda address: client_at(address, proxies),
+    )
+
+
+def serve(host: str, port: int, data_dir: Path) -> None:
+    """Serve until SIGINT or SIGTERM. What the process makes from now on is its owner's alone.
+
+    Raises:
+        CannotServe: the address or the data folder is taken, a setting is wrong, or the
+            data folder holds what cannot be used.
+    """
+    os.umask(0o077)
+    logging_setup.configure()
+    allocator.return_free_memory()
+    open_files.raise_limit()
+    settings = _settings(data_dir)
+    _require_layout(settings)
+    with _own(settings.data_dir, LOCK_SECONDS), _listening(host, port) as listener:
+        BeRayServer(settings, listener, Activity()).serve_until_stopped()
+
+
+def serve_embedded(data_dir: Path, idle_seconds: float) -> None:
+    """Serve the user on a free port of the loopback interface.
+
+    Raises:
+        CannotServe: as ``serve``.
+    """
+    os.umask(0o077)
+    logging_setup.configure()
+    allocator.return_free_memory()
+    open_files.raise_limit()
+    settings = _settings(data_dir)
+    # Whoever pays for the models is the one who names them.
+    settings.models = settings.models or "*"
+    settings.prefab_authors = settings.prefab_authors or "*"
+    _require_layout(settings)
+    # The one before may still be leaving, as orderly as it can.
+    with (
+        _own(settings.data_dir, LOCK_SECONDS + GRACEFUL_SECONDS),
+        _listening("127.0.0.1", 0) as listener,
+    ):
+        server = EmbeddedServer(settings, listener, Activity())
+        server.idle_seconds = idle_seconds
+        server.serve_until_stopped()
+
+
+def check(host: str, port: int, data_dir: Path) -> startup_report.Report:
+    """Return the report of a server with these options, without starting it.
+
+    Nothing is changed: no port is bound, no lock is taken, no file is written.
+
+    Raises:
+        CannotServe: the host is unknown, or a setting is wrong.
+    """
+    settings = _settings(data_dir)
+    address = _resolved(host, port)[-1]
+    settings.set_listener(str(address[0]), embedded=False)
+    open_files.raise_limit()
+
+    async def examined() -> startup_report.Report:
+        decision = await detection.decide(settings)
+        sandboxed = decision.kind == "bubblewrap"
+        network = await detection.find_network(settings, sandboxed=sandboxed)
+        return startup_report.collect(settings, _url(host, port), decision, network)
+
+    return asyncio.run(examined())
+
+
+def _problem(error: BaseException, data_dir: Path) -> str | None:
+    """Why the server cannot start, on one line; ``None`` where no owner can mend it."""
+    if isinstance(error, _UNUSABLE):
+        return one_line(str(error), LONGEST_PROBLEM)
+    if isinstance(error, SQLAlchemyError | OSError):
+        problem = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
+        return one_line(f"{data_dir} cannot be used: {problem}")
+    return None
+
+
+def _settings(data_dir: Path) -> Settings:
+    try:
+        return Settings(data_dir=data_dir.absolute())
+    except ValidationError as error:
+        problems = "; ".join(
+            f"BERAY_{str((problem['loc'] or ('S3_*',))[0]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        )
+        raise CannotServe(f"a setting is wrong: {problems}") from None
+
+
+def _require_layout(settings: Settings) -> None:
+    """Reject a data directory that commands would see, before anything is written there."""
+    try:
+        check_layout(settings)
+    except UnmaskableLayout as error:
+        raise CannotServe(str(error)) from None
+
+
+@contextmanager
+def _own(data_dir: Path, seconds: float) -> Iterator[None]:
+    """Take the data folder: two servers on one would each lose what the other wrote."""
+    lock = FileLock(data_dir / LOCK_FILE, mode=0o600)
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire(timeout=seconds)
+        # At once: with the lock held, a dead server's word would be taken for ours.
+        (data_dir / ANNOUNCE_FILE).unlink(missing_ok=True)
+        _make_private(data_dir)
+    except LockTimeout:
+        raise CannotServe(f"another server uses {data_dir}; stop it or give a --data-dir") from None
+    except OSError as error:
+        raise CannotServe(
+            f"{data_dir} cannot be used: {error.strerror}{_owner(data_dir)}"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _owner(data_dir: Path) -> str:
+    """Return what to do where the data folder belongs to another user; else nothing."""
+    try:
+        found = data_dir.stat().st_uid
+    except OSError:
+        return ""
+    if found == os.geteuid():
+        return ""
+    return (
+        f"; it belongs to uid {found}, and this server runs as uid {os.geteuid()}: run it as that "
+        f"user, or change the owner: sudo chown -R {os.geteuid()} {data_dir}"
+    )
+
+
+def _make_private(data_dir: Path) -> None:
+    """Close what an earlier start may have left open to others in an open folder."""
+    for ending in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            (data_dir / f"{DATABASE_FILE}{ending}").chmod(0o600)
+    for name in ("workspaces", "scratch", "outbox", "objects", "prefabs", "agent-homes"):
+        with suppress(FileNotFoundError):
+            (data_dir / name).chmod(0o700)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _resolved(host: str, port: int) -> tuple[int, int, int, tuple[Any, ...]]:
+    """Return family, kind, protocol and address of the socket to listen on.
+
+    Raises:
+        CannotServe: there is no such host.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from None
+    return family, kind, protocol, address
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, address = _resolved(host, port)
+    try:
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(socket.SOMAXCONN)
+    except (OSError, OverflowError) as error:
+        raise _cannot_listen(host, port, error) from None
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: Exception) -> CannotServe:
+    reason = getattr(error, "strerror", None) or str(error)
+    return CannotServe(f"cannot listen on {host}:{port}: {reason}")

@@ -1,0 +1,1 @@
+"""Objects of the gateway: local and S3 stores, presigned URLs."""

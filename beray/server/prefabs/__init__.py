@@ -1,0 +1,1 @@
+"""Prefabs: registry, manifests, and calls of their functions."""

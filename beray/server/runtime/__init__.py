@@ -1,0 +1,1 @@
+"""Process-wide facilities: logging, scheduling, rate limits, memory."""

@@ -1,0 +1,1 @@
+"""Execution of tasks: queue, runs, event log, limits."""

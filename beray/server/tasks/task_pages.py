@@ -1,0 +1,204 @@
+"""A user's tasks as JSON, newest first, read in pages that are limited by bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import func, select
+from starlette.concurrency import run_in_threadpool
+
+from beray import schema
+from beray.server.storage import task_changes
+from beray.server.storage.store import Store
+from beray.server.storage.tables import Task
+
+PAGE_BYTES: Final = 128 * 1024
+"""Bytes of JSON in one page, unless its only task has more."""
+READS_AT_ONCE: Final = 2
+# The table's columns: rows of those are not fetched all at once, as those of a mapped class.
+_TASKS: Final = Task.__table__.c
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Some tasks, as the comma-separated elements of a JSON array.
+
+    Attributes:
+        last: The id of the last of them.
+        has_more: Whether there are older ones.
+    """
+
+    body: bytes
+    count: int
+    last: int
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskExtent:
+    """The tasks of a list: those with ids from ``newest`` down to ``oldest``.
+
+    Attributes:
+        total: How many tasks the user has.
+        has_more: Whether there are older ones.
+    """
+
+    newest: int
+    oldest: int
+    total: int
+    has_more: bool
+
+
+class TaskPages:
+    """Used on one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+
+    async def extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
+        """Return which are the newest ``limit`` tasks with an id below ``before``."""
+        return await run_in_threadpool(self._extent, user_id, before, limit)
+
+    async def array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
+        """Yield the JSON array of the tasks in ``extent``, in pieces.
+
+        Tasks that are deleted meanwhile are left out.
+        """
+        yield b"["
+        before, comma = extent.newest + 1, b""
+        while (page := await self.page(user_id, before, oldest=extent.oldest)).count:
+            yield comma + page.body
+            before, comma = page.last, b","
+        yield b"]"
+
+    async def last_change(self, user_id: int) -> int:
+        """Return the number of the newest change of the user's tasks."""
+        return await run_in_threadpool(self._last_change, user_id)
+
+    async def board(
+        self, user_id: int, seq: int, *, max_tasks: int, max_bytes: int
+    ) -> AsyncIterator[bytes]:
+        """Yield all tasks as messages of text/event-stream, in pieces.
+
+        The first message is a ``TASKS`` with the newest tasks. If they do not fit, it has
+        ``"more": true``, and the older ones follow as ``TASKS_MORE``.
+
+        Args:
+            seq: A change that they include. They may include later ones, which the stream
+                then repeats.
+        """
+        yield b'id: %d\ndata: {"seq":%d,"type":"TASKS"' % (seq, seq)
+        before: int | None = None
+        while True:
+            yield b',"tasks":['
+            count = size = 0
+            while True:
+                page = await self.page(
+                    user_id, before,
+                    max_tasks=max_tasks - count, max_bytes=min(PAGE_BYTES, max_bytes - size),
+                )  # fmt: skip
+                if page.count:
+                    yield (b"," if count else b"") + page.body
+                    before = page.last
+                count += page.count
+                size += len(page.body) + 1
+                if not page.has_more or count >= max_tasks or size >= max_bytes:
+                    break
+            if not page.has_more:
+                yield b"]}\n\n"
+                return
+            yield b'],"more":true}\n\ndata: {"type":"TASKS_MORE"'
+
+    async def page(
+        self,
+        user_id: int,
+        before: int | None,
+        *,
+        oldest: int = 0,
+        max_tasks: int | None = None,
+        max_bytes: int = PAGE_BYTES,
+    ) -> TaskPage:
+        """Return the newest tasks with an id below ``before``, at least one if there is one.
+
+        Args:
+            before: None: from the newest task on.
+            oldest: The lowest id to return.
+        """
+        async with self._reads:
+            return await run_in_threadpool(
+                self._page, user_id, before, oldest, max_tasks, max_bytes
+            )
+
+    # In threads
+
+    def _extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
+        own = Task.user_id == user_id
+        newest = select(Task.id).where(own).order_by(Task.id.desc()).limit(limit + 1)
+        if before is not None:
+            newest = newest.where(Task.id < before)
+        with self._store.reading() as session:
+            total = session.scalar(select(func.count()).where(own)) or 0
+            ids = list(session.scalars(newest))
+        kept = ids[:limit] or [0]
+        return TaskExtent(kept[0], kept[-1], total, len(ids) > limit)
+
+    def _last_change(self, user_id: int) -> int:
+        with self._store.reading() as session:
+            return task_changes.last_seq(session, user_id)
+
+    def _page(
+        self, user_id: int, before: int | None, oldest: int, max_tasks: int | None, max_bytes: int
+    ) -> TaskPage:
+        newest = (
+            select(*_TASKS)
+            .where(_TASKS.user_id == user_id, _TASKS.id >= oldest)
+            .order_by(_TASKS.id.desc())
+        )
+        if before is not None:
+            newest = newest.where(_TASKS.id < before)
+        bodies: list[bytes] = []
+        size, last, has_more = 0, 0, False
+        with self._store.reading() as session, session.execute(newest) as rows:
+            for row in rows:
+                body = encoded(public(row))
+                size += len(body) + 1
+                has_more = bool(bodies) and (size > max_bytes or len(bodies) == max_tasks)
+                if has_more:
+                    break
+                bodies.append(body)
+                last = row.id
+        return TaskPage(b",".join(bodies), len(bodies), last, has_more)
+
+
+def encoded(value: Any) -> bytes:
+    """Return ``value`` as JSON."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def public(task: Any) -> schema.Task:
+    """Return a ``Task``, or a row with its columns, as the wire carries it."""
+    return {
+        "id": task.id,
+        "goal": task.goal,
+        "status": task.status,
+        "reason": task.reason,
+        "held": task.held,
+        "tools": task.tools,
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "ended_at": task.ended_at,
+        "last_seq": task.last_seq,
+        "last_line": task.last_line,
+        "runner": task.runner,
+        "model": task.model,
+        "limits": task.limits,
+        "tags": task.tags or [],
+        "usage": task.usage,
+        "chat": task.chat,
+    }

@@ -1,0 +1,1 @@
+"""Work directories: safe paths, reads and writes, archives, watching."""

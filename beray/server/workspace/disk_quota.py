@@ -1,0 +1,230 @@
+"""Disk quota of a task: enforced while it runs, and checked before files are accepted.
+
+Commands write without asking, so a running task is measured again and again. Without quotas of
+the file system it can exceed its limit by what the disk takes until the next measurement has
+ended: at most ``WATCH_SECONDS`` and the duration of one measurement after the growth of the
+file system shows that the limit may be exceeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+
+from beray.server.runtime.shortage import patiently
+from beray.server.workspace import disk_usage
+from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
+
+MEASURE_SECONDS: Final = 1.0
+"""Pause between two measurements, at least."""
+WATCH_SECONDS: Final = 0.25
+"""Pause between two looks at the whole file system and at unlinked files."""
+REST: Final = 10
+"""Pause after a measurement, in multiples of its duration, unless the file system grows."""
+MOST_INCOMPLETE: Final = 3
+"""Measurements in a row that could not be completed, until the file system is judged instead."""
+
+
+class OverQuota(Exception):
+    """A task's files exceed its quota. The message names the limit."""
+
+
+class NoSpace(OSError):
+    """A file does not fit into what is left of the quota. ``strerror`` says so, with numbers."""
+
+    def __init__(self, message: str, *, fits_never: bool) -> None:
+        super().__init__(errno.EDQUOT, message)
+        self.fits_never = fits_never
+        """True if it would not fit into an empty work_dir either."""
+
+
+class DiskSpace:
+    """Quota of one work_dir.
+
+    Files that the server or a runner writes reserve their size first. All methods but
+    ``enforce`` are synchronous and may be called in any thread.
+
+    Args:
+        others: Returns further directories that count, such as the sandbox's ``/tmp``.
+    """
+
+    def __init__(
+        self,
+        work_dir: Path,
+        limits: DiskLimits,
+        others: Callable[[], Iterable[Path]] = lambda: (),
+    ) -> None:
+        self._work_dir = work_dir
+        self._limits = limits
+        self._others = others
+        self._lock = threading.Lock()
+        self._known: DiskUsage | None = None
+        self._unlinked = DiskUsage()
+        self._fresh_until = 0.0
+        self._reserved = DiskUsage()
+
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing is reserved."""
+        return self._reserved == DiskUsage()
+
+    def measure(self) -> DiskUsage:
+        """Measure now, and remember the result."""
+        started = time.monotonic()
+        others = list(self._others())
+        self._unlinked = sum(map(disk_usage.unlinked, others), DiskUsage())
+        usage = disk_usage.measure([self._work_dir, *others], self._limits) + self._unlinked
+        ended = time.monotonic()
+        self._fresh_until = ended + max(MEASURE_SECONDS, REST * (ended - started))
+        self._known = usage
+        return usage
+
+    def forget(self) -> None:
+        """Measure again before the next file: a command may have written meanwhile."""
+        self._known = None
+
+    def reservation(self, *, files: int, folders: int = 0, replaced: int = 0) -> Reservation:
+        """Begin to reserve space for a file; ``Reservation.grow_to`` reserves its bytes.
+
+        Args:
+            files: Number of files that are going to be added: 0 if one is replaced.
+            folders: Number of folders that are going to be added, at most.
+            replaced: Bytes of the file that is going to be replaced.
+
+        Raises:
+            NoSpace: The work_dir cannot hold so many files and folders.
+        """
+        added = DiskUsage(folders * BLOCK_BYTES, files + folders)
+        self._take(added, replaced)
+        return Reservation(self, added, replaced)
+
+    def _take(self, added: DiskUsage, replaced: int) -> None:
+        with self._lock:
+            known = self._known or self.measure()
+            problem = self._no_space(known, added, replaced)
+            if problem is not None and time.monotonic() > self._fresh_until:
+                problem = self._no_space(self.measure(), added, replaced)  # files may be deleted
+            if problem is not None:
+                raise problem
+            self._reserved += added
+
+    def _no_space(self, known: DiskUsage, added: DiskUsage, replaced: int) -> NoSpace | None:
+        used, limits = known + self._reserved, self._limits
+        if used.bytes + added.bytes - replaced > limits.bytes:
+            return NoSpace(
+                f"{added.bytes:,} bytes more do not fit into the work_dir: {used.bytes:,} of "
+                f"{limits.bytes:,} bytes (BERAY_WORK_DIR_BYTES) are used; delete files first",
+                fits_never=added.bytes > limits.bytes,
+            )
+        if used.files + added.files > limits.files:
+            return NoSpace(
+                f"another file does not fit into the work_dir: it holds {used.files:,} of "
+                f"{limits.files:,} files and folders (BERAY_WORK_DIR_FILES); delete files first",
+                fits_never=False,
+            )
+        return None
+
+    def _give_back(self, reserved: DiskUsage, written: DiskUsage) -> None:
+        with self._lock:
+            self._reserved += DiskUsage(-reserved.bytes, -reserved.files)
+            if self._known is not None:
+                self._known += written
+
+    async def require_within(self) -> None:
+        """Measure once.
+
+        Raises:
+            OverQuota: The files exceed a limit.
+        """
+        self._require_within(await patiently(lambda: run_in_threadpool(self.measure)))
+
+    async def enforce(self) -> None:
+        """Measure again and again, until cancelled.
+
+        Raises:
+            OverQuota: The files exceed a limit.
+        """
+        before = await run_in_threadpool(disk_usage.file_system_use, self._work_dir)
+        incomplete = 0
+        while True:
+            started = time.monotonic()
+            at_start = await run_in_threadpool(disk_usage.file_system_use, self._work_dir)
+            usage = await patiently(lambda: run_in_threadpool(self.measure))
+            seconds = time.monotonic() - started
+            self._require_within(usage)
+            incomplete = 0 if usage.is_complete else incomplete + 1
+            if incomplete >= MOST_INCOMPLETE:
+                await run_in_threadpool(self._require_file_system_within, before)
+            # Even if others fill the disk, at most half of the time is spent on measuring.
+            await asyncio.sleep(max(WATCH_SECONDS, seconds))
+            until = started + seconds + max(MEASURE_SECONDS, REST * seconds)
+            while time.monotonic() < until:
+                look = partial(run_in_threadpool, self._may_be_exceeded, usage, at_start)
+                if await patiently(look):
+                    break
+                await asyncio.sleep(WATCH_SECONDS)
+
+    def _require_within(self, usage: DiskUsage) -> None:
+        if (problem := self._limits.excess(usage)) is not None:
+            raise OverQuota(problem)
+
+    def _may_be_exceeded(self, usage: DiskUsage, at_start: DiskUsage) -> bool:
+        """Return whether the growth since the last measurement calls for another one."""
+        now = disk_usage.file_system_use(self._work_dir)
+        growth = DiskUsage(now.bytes - at_start.bytes, now.files - at_start.files)
+        unlinked = sum(map(disk_usage.unlinked, self._others()), DiskUsage())
+        held = DiskUsage(
+            unlinked.bytes - self._unlinked.bytes, unlinked.files - self._unlinked.files
+        )
+        return any(self._limits.excess(usage + more) is not None for more in (growth, held))
+
+    def _require_file_system_within(self, before: DiskUsage) -> None:
+        """Judge a work_dir that cannot be measured by the growth of the file system."""
+        now = disk_usage.file_system_use(self._work_dir)
+        growth = DiskUsage(now.bytes - before.bytes, now.files - before.files)
+        if (problem := self._limits.excess(growth)) is not None:
+            raise OverQuota(f"{problem}, some of whose folders cannot be read")
+
+
+class Reservation:
+    """Space for one file that is being written. ``close`` gives back what is not used."""
+
+    def __init__(self, space: DiskSpace, reserved: DiskUsage, replaced: int) -> None:
+        self._space = space
+        self._reserved = reserved
+        self._others_bytes = reserved.bytes
+        self._replaced = replaced
+        self._is_open = True
+
+    def grow_to(self, size: int) -> None:
+        """Reserve space for ``size`` bytes of the file altogether.
+
+        Raises:
+            NoSpace: They do not fit. What was reserved before stays reserved.
+        """
+        # A file uses whole blocks.
+        wanted = self._others_bytes - (-size // BLOCK_BYTES) * BLOCK_BYTES
+        if wanted > self._reserved.bytes:
+            added = DiskUsage(wanted - self._reserved.bytes)
+            self._space._take(added, self._replaced)
+            self._reserved += added
+
+    def close(self, *, written: bool) -> None:
+        """Give the reservation back. Idempotent.
+
+        Args:
+            written: The file is in the work_dir now, with all bytes that were reserved.
+        """
+        if not self._is_open:
+            return
+        self._is_open = False
+        added = self._reserved + DiskUsage(-self._replaced) if written else DiskUsage()
+        self._space._give_back(self._reserved, added)

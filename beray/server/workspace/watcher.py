@@ -1,0 +1,190 @@
+"""Which files of running tasks change: one watcher for all work_dirs, and a look at each.
+
+The watcher only says where something happened; what it was is found by comparing the
+work_dir with how it looked before. So nothing is missed that a watcher misses, such as
+what is written into a folder before it is watched, and what happens between two looks
+is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+
+from beray.events import MsgEventCustomUpdate
+from beray.server.runtime.shortage import patiently
+from beray.server.workspace import tree
+from beray.server.workspace.safe_open import PathError
+from beray.server.workspace.workspace import open_work_dir
+from beray.transfers import wire_names
+
+MAX_ENTRIES: Final = 250_000
+"""Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
+GATHER_MS: Final = 400
+"""The longest that a change waits for others, in a burst."""
+QUIET_MS: Final = 50
+POLL_SECONDS: Final = 1.0
+"""Between two looks where the system cannot watch."""
+REST: Final = 10
+"""How many times as long as it took a look is followed by none."""
+EVENTS_AT_ONCE: Final = 500
+
+log = structlog.get_logger("beray.transfers.transfer")
+
+Emit = Callable[[MsgEventCustomUpdate], Awaitable[None]]
+
+
+class _Seen(NamedTuple):
+    size: int
+    modified_ns: int
+    inode: int
+
+
+class FileWatch:
+    """Used on one event loop, between ``start`` and ``close``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._changed: dict[str, asyncio.Event] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    @asynccontextmanager
+    async def telling(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
+        """Tell of each file that changes in ``work_dir`` meanwhile.
+
+        Where it ends of its own accord, all of them have been told then.
+        """
+        changed = self._changed[work_dir.name] = asyncio.Event()
+        leaving = asyncio.Event()
+        look = _Look(work_dir, emit)
+        try:
+            await look.begin()
+            telling = asyncio.create_task(look.repeat(changed, leaving))
+            try:
+                yield
+            except BaseException:
+                telling.cancel()
+                await asyncio.wait([telling])
+                raise
+            changed.set()
+            leaving.set()
+            await telling
+        finally:
+            del self._changed[work_dir.name]
+
+    async def _watch(self) -> None:
+        from watchfiles import awatch  # an extension module, loaded once it is needed
+
+        changes = awatch(
+            self._root,
+            watch_filter=None,
+            debounce=GATHER_MS,
+            step=QUIET_MS,
+            ignore_permission_denied=True,
+        )
+        try:
+            async for batch in changes:
+                for _, path in batch:
+                    self._wake(Path(path).relative_to(self._root).parts)
+        except OSError as error:
+            log.warning("work_dirs cannot be watched, they are looked at now and then", error=error)
+            while True:
+                await asyncio.sleep(POLL_SECONDS)
+                for changed in self._changed.values():
+                    changed.set()
+
+    def _wake(self, parts: tuple[str, ...]) -> None:
+        if parts and (changed := self._changed.get(parts[0])) is not None:
+            changed.set()
+
+
+class _Look:
+    """How one work_dir looked when it was last looked at."""
+
+    def __init__(self, work_dir: Path, emit: Emit) -> None:
+        self._work_dir = work_dir
+        self._emit = emit
+        self._seen: dict[bytes, _Seen] | None = None
+
+    async def begin(self) -> None:
+        with suppress(PathError):
+            self._seen = await self._looked()
+
+    async def repeat(self, changed: asyncio.Event, leaving: asyncio.Event) -> None:
+        """Tell what changes until ``leaving`` is set, and what has changed by then."""
+        while self._seen is not None:
+            await changed.wait()
+            changed.clear()
+            last = leaving.is_set()
+            started = time.monotonic()
+            await self._tell()
+            if last:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REST * (time.monotonic() - started)):
+                    await leaving.wait()
+
+    async def _tell(self) -> None:
+        """Tell what is different from the last time."""
+        assert self._seen is not None
+        before = self._seen
+        try:
+            self._seen = await self._looked()
+        except PathError as error:
+            # It is gone, or too large to be looked through again and again.
+            self._seen = None
+            await self._emit(_update({"kind": "files_not_watched", "message": error.reason}))
+            return
+        updates = list(_differences(before, self._seen))
+        for start in range(0, len(updates), EVENTS_AT_ONCE):
+            await asyncio.gather(*map(self._emit, updates[start : start + EVENTS_AT_ONCE]))
+
+    async def _looked(self) -> dict[bytes, _Seen]:
+        return await patiently(lambda: run_in_threadpool(self._found))
+
+    def _found(self) -> dict[bytes, _Seen]:
+        with open_work_dir(self._work_dir) as workspace:
+            entries = tree.walk(workspace.descriptor, limit=MAX_ENTRIES)
+            return {
+                entry.path: _Seen(
+                    entry.status.st_size, entry.status.st_mtime_ns, entry.status.st_ino
+                )
+                for entry in entries
+                if not entry.is_folder
+            }
+
+
+def _differences(
+    before: dict[bytes, _Seen], now: dict[bytes, _Seen]
+) -> Iterator[MsgEventCustomUpdate]:
+    for path, seen in now.items():
+        if before.get(path) != seen:
+            change = "modified" if path in before else "added"
+            yield _file_changed(path, seen.size, change)
+    for path in before.keys() - now.keys():
+        yield _file_changed(path, None, "deleted")
+
+
+def _file_changed(path: bytes, size: int | None, change: str) -> MsgEventCustomUpdate:
+    return _update(
+        {"kind": "file_changed", "path": wire_names.encode(path), "size": size, "change": change}
+    )
+
+
+def _update(payload: dict[str, Any]) -> MsgEventCustomUpdate:
+    return MsgEventCustomUpdate(payload=payload, source="files")

@@ -1,0 +1,1 @@
+"""Event streams: SSE parsing, positions, reconnection, iterators."""

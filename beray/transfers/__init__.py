@@ -1,0 +1,1 @@
+"""File transfers: uploads, downloads, directories, archives."""

@@ -1,0 +1,1 @@
+"""Content of the log, without widgets: events, blocks, search, replay."""

@@ -1,0 +1,1 @@
+"""Rows of the log: layout, Markdown, colours."""

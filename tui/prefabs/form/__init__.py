@@ -1,0 +1,1 @@
+"""Form for the parameters of a prefab function."""

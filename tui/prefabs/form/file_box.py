@@ -1,0 +1,117 @@
+"""The files that go in under one key: those that were chosen, and a line to choose another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import OptionList, Static
+
+from tui import sanitize
+from tui.composer.attachment_list import MUTED, Enclosed
+from tui.composer.path_screen import PathScreen
+from tui.prefabs.call_draft import refused_file
+from tui.prefabs.form.field_widget import Box
+from tui.prefabs.spec import FileKey
+
+
+class FileList(Enclosed):
+    """The chosen files, and behind them the line that adds one."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Choose")]
+    adding = Content("")
+
+    def _listed(self) -> list[Content]:
+        return [*super()._listed(), self.adding]
+
+    @property
+    def is_adding(self) -> bool:
+        return self.highlighted == len(self._paths)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "remove" or not self.is_adding
+
+    def watch_highlighted(self, highlighted: int | None) -> None:
+        super().watch_highlighted(highlighted)
+        self.refresh_bindings()
+
+
+class FileBox(Box):
+    """Is given a key and the files in it; gives ``Changed``."""
+
+    class Changed(Message):
+        """Other files are in it."""
+
+    def __init__(self, place: FileKey, paths: Sequence[Path], *, id: str) -> None:
+        super().__init__(id=id)
+        self.place = place
+        self.paths = tuple(paths)
+
+    def compose(self) -> ComposeResult:
+        place = self.place
+        files = FileList(f"{self.id}-files")
+        files.add_class("box")
+        files.border_title = sanitize.line(f"{place.key} *" if place.required else place.key, 60)
+        kind = " ".join(place.types) or "any file"
+        files.adding = Content.assemble(
+            ("+ ", "$text-primary"),
+            "add files  " if place.many else "choose a file  ",
+            sanitize.line(kind, 100, MUTED),
+        )
+        yield files
+        about = Static(
+            sanitize.line(" ".join(place.description.split()), 400), classes="about", markup=False
+        )
+        about.display = bool(place.description)
+        yield about
+        yield Static(classes="problem", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(FileList).show(self.paths)
+
+    @property
+    def problem(self) -> str:
+        """Why one of the files cannot be sent, as far as they have been looked at."""
+        return self.query_one(FileList).problem
+
+    @on(Enclosed.Removed)
+    def _remove(self, message: Enclosed.Removed) -> None:
+        message.stop()
+        self._have(tuple(path for path in self.paths if path is not message.item))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if self.query_one(FileList).is_adding:
+            self.choose()
+
+    def choose(self) -> None:
+        """Ask for a file; it takes the place of the one that is there where there is but one."""
+
+        def chosen(paths: list[Path] | None) -> None:
+            there, refused = self.paths if self.place.many else (), ""
+            for path in paths or ():
+                problem = refused_file(self.place, path, there)
+                refused = refused or problem
+                there = there if problem else (*there, path)
+            if paths and there:
+                self._have(there)
+            if refused:
+                self.refuse(refused)
+
+        last = self.paths[-1].parent if self.paths else Path.cwd()
+        title = f"A file for {self.place.key}"
+        screen = PathScreen(last, title, self.place.types, folders=False, many=self.place.many)
+        self.app.push_screen(screen, chosen)
+
+    def _have(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.accept()
+        self.query_one(FileList).show(paths)
+        self.post_message(self.Changed())
