@@ -74,11 +74,11 @@ __all__ = [
 _ELSEWHERE = {
     "BeRayClient": "client",
     "GatewayClient": "gateway",
-    "StreamState": "streaming",
-    "TaskStream": "streaming",
-    "Transfer": "files",
-    "answer_text": "retraction",
-    "without_retracted": "retraction",
+    "StreamState": "streaming.streams",
+    "TaskStream": "streaming.streams",
+    "Transfer": "transfers.transfer",
+    "answer_text": "streaming.retraction",
+    "without_retracted": "streaming.retraction",
 }
 """The modules of the names that are no exceptions."""
 _MODULES = (
@@ -86,11 +86,8 @@ _MODULES = (
     "config",
     "events",
     "exceptions",
-    "files",
     "gateway",
     "schema",
-    "streaming",
-    "text",
 )
 """Modules that ``import beray`` alone gives, as in ``beray.exceptions.APIError``."""
 

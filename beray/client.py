@@ -494,7 +494,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             idle: seconds of silence that count as a broken connection.
             on_state: called in the iterating thread when ``state`` changes.
 
-        Nothing is sent before the first ``next()``; see :class:`beray.streaming.streams.TaskStream`.
+        Nothing is sent before the first ``next()``; see :class:`beray.TaskStream`.
         """
         return TaskStream(
             self._transport,

@@ -248,7 +248,7 @@ class TaskFiles:
         exclude: Iterable[str] = (),
         transfer: files.Transfer | None = None,
     ) -> UploadedFolder:
-        """Upload what is new or different in a local folder; see :func:`beray.transfers.sync_folder.upload`."""
+        """Upload the new and changed files of a local directory."""
         from beray.transfers import sync_folder
 
         handle = transfer or files.Transfer()

@@ -63,14 +63,14 @@ def test_the_write_ahead_log_shrinks_after_a_large_transaction(tmp_path: Path) -
 
 def test_head_is_the_newest_revision() -> None:
     config = Config()
-    config.set_main_option("script_location", "beray.server:migrations")
+    config.set_main_option("script_location", "beray.server.storage:migrations")
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_current_head() == migrations.HEAD
 
 
 def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
     config = Config()
-    config.set_main_option("script_location", "beray.server:migrations")
+    config.set_main_option("script_location", "beray.server.storage:migrations")
     config.set_main_option("path_separator", "os")
     engine = create_engine(f"sqlite:///{tmp_path / 'db.sqlite3'}")
     code = ("ada@example.test", "123456", utc_now(), utc_now(600.0), 2)

@@ -25,7 +25,7 @@ from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
 MOST_PROCESSES: Final = 64
 INPUTS: Final = "inputs"
 OUTPUTS: Final = "outputs"
-_CHILD: Final = Path(__file__).with_name("child.py")
+_WORKER: Final = Path(__file__).with_name("worker.py")
 _PREFAB: Final = "/prefab"
 """Where a prefab's folder is in its sandbox."""
 
@@ -129,7 +129,7 @@ def inspection(prefab: Installed, folder: str) -> Frame:
 
 
 def command() -> list[str]:
-    return [sys.executable, "-I", str(_CHILD), str(PACKAGE.parent)]
+    return [sys.executable, "-I", str(_WORKER), str(PACKAGE.parent)]
 
 
 def shortened(failed: RunFailed, *places: Path) -> RunFailed:
@@ -153,7 +153,7 @@ def unreadable() -> list[str]:
     The uids of a root server's commands are such users; a ``umask`` of 077 leads to this.
     """
     program = os.path.realpath(sys.executable)
-    parts = {program: 0o005, os.__file__: 0o004, str(PACKAGE): 0o005, str(_CHILD): 0o004}
+    parts = {program: 0o005, os.__file__: 0o004, str(PACKAGE): 0o005, str(_WORKER): 0o004}
     return [part for part, mode in parts.items() if os.stat(part).st_mode & mode != mode]
 
 

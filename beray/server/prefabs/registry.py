@@ -23,7 +23,7 @@ from beray.server.prefabs.manifest import Function, Manifest, ManifestError
 from beray.server.prefabs.versions import Version, newest_first
 from beray.server.workspace import tree
 
-OFFICIAL: Final = Path(__file__).parents[3] / "prefabs"
+OFFICIAL: Final = Path(__file__).parents[2] / "prefabs"
 
 log = structlog.get_logger("beray.prefabs")
 

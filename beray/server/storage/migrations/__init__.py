@@ -25,7 +25,7 @@ def upgrade(connection: Connection) -> None:
     from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", "beray.server:migrations")
+    config.set_main_option("script_location", "beray.server.storage:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
