@@ -117,7 +117,7 @@ def test_mcp_servers_are_given_as_urls_names_and_json(beray: Command, client: Be
 def test_what_the_server_refuses_is_said_in_its_words(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--runner", "robot")
     assert outcome.status != 0
-    assert "There is no runner 'robot'; this server has shell, model." in outcome.err
+    assert "Runner 'robot' does not exist; this server has shell, model." in outcome.err
 
 
 def test_what_a_server_does_not_know_is_said(beray: Command, scripted: ScriptedServer) -> None:

@@ -1,4 +1,4 @@
-"""Who does the goal: ``choose`` picks the runner of a task."""
+"""Selection of the runner that executes a task."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final, Literal, NamedTuple
 
+from beray.events import MsgError
 from beray.installation import how_to_install
 from beray.server.runners.base import Job, Outcome, Runner, Sink
 from beray.server.runners.command import CommandRunner
-from beray.server.runners.no_model import NoModelRunner
 from beray.server.runners.shell import ShellRunner
-from beray.server.runners.subprocess.fork_server import Forks
-from beray.server.runners.subprocess.runner import RemoteRunner
+from beray.server.runners.subprocess.fork_server import ForkServer
+from beray.server.runners.subprocess.runner import SubprocessRunner
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 __all__ = ["Chosen", "Job", "Outcome", "Runner", "Runners", "Sink"]
 
 _PACKAGES: Final = {"model": "pydantic_ai", "acp": "acp", "agent": "websockets"}
-"""What the runners that have a process of their own need."""
+"""Package that each runner with a process of its own imports."""
 _SETTINGS: Final = {
     "model": "BERAY_MODEL",
     "acp": "BERAY_ACP",
@@ -29,62 +29,95 @@ _SETTINGS: Final = {
 
 
 class Chosen(NamedTuple):
-    """``runner`` is ``None`` where there is none for such goals."""
+    """Runner and model selected for a task.
+
+    Attributes:
+        runner: Name of the runner; None if this server has no runner for the goal.
+        model: Name of the model; None if the runner uses no model or none is configured.
+    """
 
     runner: str | None
     model: str | None
 
 
+class UnavailableRunner:
+    """Runner that fails every goal because no suitable runner is configured.
+
+    Args:
+        problem: Reason and setting, for the message.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self._details = (
+            f"This server cannot run goals in natural language: {problem}. The operator can set "
+            "it and restart the server (`beray server stop` stops your local one). Shell commands "
+            "work without it: begin the goal with '!', for example '!ls -l'."
+        )
+
+    async def run(self, job: Job, sink: Sink) -> Outcome:
+        """Emit the error ``NO_MODEL`` and fail."""
+        await sink.emit(MsgError(code="NO_MODEL", details=self._details))
+        return Outcome("FAILED", "no_model")
+
+
 class Runners:
-    """The runners that this server has."""
+    """Runners that are configured on this server."""
 
     def __init__(self, settings: Settings, sandbox: Sandbox) -> None:
         self._settings = settings
         self._sandbox = sandbox
         self._shell = ShellRunner(sandbox)
-        set_up = {
+        configured = {
             "model": settings.model,
             "acp": settings.acp,
             "command": settings.command,
             "agent": settings.agent_url,
         }
-        self._usual = [name for name, value in set_up.items() if value]
+        self._defaults = [name for name, value in configured.items() if value]
+        self.names = ["shell", *self._defaults]
         if settings.runner != "auto":
-            self._usual = [settings.runner] if settings.runner in self._usual else []
-        self.names = ["shell", *(name for name, value in set_up.items() if value)]
+            self._defaults = [settings.runner] if settings.runner in self._defaults else []
         if settings.models and "model" not in self.names:
             self.names.append("model")
-        self._forks = Forks(settings.data_dir, self._separate())
+        self._forks = ForkServer(settings.data_dir, self._subprocess_runners())
 
-    def _separate(self) -> list[str]:
+    def _subprocess_runners(self) -> list[str]:
         return [name for name in _PACKAGES if name in self.names and find_spec(_PACKAGES[name])]
 
     async def start(self) -> None:
-        """Have the imports of the usual runner done by the time that it is needed."""
-        if self._usual and self._usual[0] in self._separate():
+        """Start importing the packages of the default runner."""
+        if self._defaults and self._defaults[0] in self._subprocess_runners():
             await self._forks.warm_up()
 
     async def close(self) -> None:
+        """End the process that runs are forked from. Runs must have ended before."""
         await self._forks.close()
 
     def __str__(self) -> str:
-        """What there is, for its owner: the usual one for plain words first."""
-        first = [name for name in self._usual if name in self.names]
-        others = [name for name in self.names if name not in first]
-        model = self._settings.model or "that the task names"
-        named = (f"model ({model})" if name == "model" else name for name in (*first, *others))
-        return ", ".join(named)
+        """Return the names for the startup report, the default runner first."""
+        others = [name for name in self.names if name not in self._defaults]
+        model = self._settings.model or "named by the task"
+        labels = (
+            f"model ({model})" if name == "model" else name for name in (*self._defaults, *others)
+        )
+        return ", ".join(labels)
 
     def problem(self, runner: str | None, model: str | None) -> str | None:
-        """Why a task cannot be done by these; ``None`` where it can."""
+        """Return why this server cannot run a task with these options, or None if it can."""
         if runner is not None and runner not in self.names:
             known = ", ".join(self.names)
             if runner not in _SETTINGS:
-                return f"there is no runner {runner!r}; this server has {known}"
-            return f"{_SETTINGS[runner]} is not set on this server; it has the runners {known}"
+                return f"runner {runner!r} does not exist; this server has {known}"
+            return (
+                f"runner {runner!r} is not configured ({_SETTINGS[runner]} is not set); "
+                f"this server has {known}"
+            )
         allowed = [self._settings.model or "", *self._settings.models.split(",")]
-        if model is not None and not any(fnmatchcase(model, one.strip()) for one in allowed):
-            return f"the model {model!r} is not one of this server's; its owner sets BERAY_MODELS"
+        if model is not None and not any(fnmatchcase(model, item.strip()) for item in allowed):
+            return (
+                f"model {model!r} is not allowed on this server; "
+                "its operator can add it to BERAY_MODELS"
+            )
         return None
 
     def network_problem(
@@ -95,35 +128,35 @@ class Runners:
         return self._sandbox.networks.problem(chosen.runner, asked=network)
 
     def settle(self, runner: str | None, model: str | None, goal: str) -> Chosen:
-        """Who does a task of these: as asked, or as the server's owner has it.
+        """Return the runner and the model of a task.
 
-        What was not asked: a goal that starts with ``!`` is a shell command, and any other is
-        for the runner that the server has for them.
+        Without an explicit runner, a goal that starts with ``!`` is a shell command. Every other
+        goal is executed by ``model`` if the task names a model, otherwise by the default runner.
         """
         if runner is None:
             if goal.startswith("!"):
                 runner = "shell"
             else:
-                runner = "model" if model else next(iter(self._usual), None)
+                runner = "model" if model else next(iter(self._defaults), None)
         return Chosen(runner, model or self._settings.model if runner == "model" else model)
 
     def choose(self, name: str | None) -> Runner:
-        """The one of this name; where there is none, one that says so."""
+        """Return the runner called ``name``, or one that fails with ``NO_MODEL`` if missing."""
         match name:
             case "shell":
                 return self._shell
             case "command" if name in self.names:
                 return CommandRunner(self._settings, self._sandbox)
             case "model" | "acp" | "agent" if name in self.names:
-                return self._remote(name)
-        return NoModelRunner(self._missing())
+                return self._subprocess(name)
+        return UnavailableRunner(self._missing_settings())
 
-    def _remote(self, name: Literal["model", "acp", "agent"]) -> Runner:
+    def _subprocess(self, name: Literal["model", "acp", "agent"]) -> Runner:
         if find_spec(_PACKAGES[name]) is None:
-            return NoModelRunner(f"its packages are missing; {how_to_install('agents')}")
-        return RemoteRunner(name, self._forks, self._settings, self._sandbox)
+            return UnavailableRunner(f"its packages are missing; {how_to_install('agents')}")
+        return SubprocessRunner(name, self._forks, self._settings, self._sandbox)
 
-    def _missing(self) -> str:
+    def _missing_settings(self) -> str:
         if self._settings.runner != "auto":
             setting = _SETTINGS[self._settings.runner]
             return f"BERAY_RUNNER is {self._settings.runner}, and {setting} is not set"

@@ -1,9 +1,9 @@
 """Private copies of the operator's writable agent paths, one per user.
 
-An agent program keeps its settings and sign-in tokens in paths such as ``~/.gemini``, which
-``BERAY_AGENT_PATHS`` names as ``~/.gemini=rw``. On a shared server, one user's agent must not
-write what another user's agent reads, so each user has a copy, made at the first use. It
-persists, because agents replace their sign-in tokens there.
+An agent program keeps its settings and sign-in tokens in paths such as ``~/.gemini``, listed in
+``BERAY_AGENT_PATHS`` as ``~/.gemini=rw``. On a shared server, one user's agent must not write
+files that another user's agent reads, so each user has a copy, made at the first use. Copies are
+persistent, because agents replace their sign-in tokens there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ FOLDER: Final = "agent-homes"
 OPERATOR: Final = "operator"
 """Directory that replaces ``USER_ID`` on a personal server that runs as root."""
 MAX_ENTRIES: Final = 100_000
+"""Maximum number of files and directories in one copy when it is made."""
 MAX_GROWTH: Final = 2
 """Size to which a copy may grow, as a multiple of ``agent_copy_bytes``."""
 _LOCK_FILE: Final = ".lock"
@@ -40,17 +41,17 @@ _BLOCK: Final = 1024**2
 
 
 class AgentCopyError(Exception):
-    """A private copy cannot be made; the message says why and what the operator can do."""
+    """A private copy cannot be made; the message has the reason and the operator's options."""
 
 
 def binds(settings: Settings, sandbox: Sandbox, user_id: int) -> list[Bind]:
-    """Return what an agent of this user finds in its sandbox; make missing copies first.
+    """Return the agent paths to bind into a user's sandbox; make missing copies first.
 
     Blocks while files are copied, and while another run makes the same copies. Without
     bubblewrap there is nothing to bind: agents use the operator's own paths.
 
     Raises:
-        AgentCopyError: A copy cannot be made, or has grown too large.
+        AgentCopyError: A copy cannot be made, or exceeds its maximum size.
     """
     if sandbox.kind == "none":
         return []
@@ -66,8 +67,8 @@ def binds(settings: Settings, sandbox: Sandbox, user_id: int) -> list[Bind]:
 def home_of(settings: Settings, user_id: int) -> Path | None:
     """Return the directory of a user's copies; None if agents use the paths in place.
 
-    That is so on personal servers, except as root: an agent runs with fewer rights than the
-    server then, and could not use root's files.
+    Personal servers use the paths in place unless they run as root: then agents have fewer rights
+    than the server and could not use root's files.
     """
     if settings.shared:
         return settings.data_dir / FOLDER / str(user_id)
@@ -77,10 +78,10 @@ def home_of(settings: Settings, user_id: int) -> Path | None:
 
 
 async def enforce(settings: Settings, user_id: int) -> None:
-    """Measure a user's copies again and again, until cancelled.
+    """Measure the size of a user's copies periodically until cancelled.
 
     Raises:
-        OverQuota: they have grown larger than the limit for all of them together.
+        OverQuota: The copies together exceed ``MAX_GROWTH`` times their initial limit.
     """
     home = home_of(settings, user_id)
     number = sum(bind.writable for bind in settings.agent_binds())
@@ -89,13 +90,13 @@ async def enforce(settings: Settings, user_id: int) -> None:
         return
     home.parent.mkdir(mode=0o700, exist_ok=True)
     home.mkdir(mode=0o700, exist_ok=True)
-    most = DiskLimits(number * MAX_GROWTH * settings.agent_copy_bytes, number * 2 * MAX_ENTRIES)
+    limits = DiskLimits(number * MAX_GROWTH * settings.agent_copy_bytes, number * 2 * MAX_ENTRIES)
     try:
-        await DiskSpace(home, most).enforce()
+        await DiskSpace(home, limits).enforce()
     except OverQuota:
         raise OverQuota(
-            f"the private copies of BERAY_AGENT_PATHS take more than {most.bytes:,} bytes "
-            f"(BERAY_AGENT_COPY_BYTES) or {most.files:,} files"
+            f"the private copies of BERAY_AGENT_PATHS exceed {limits.bytes:,} bytes "
+            f"(BERAY_AGENT_COPY_BYTES) or {limits.files:,} files"
         ) from None
 
 
@@ -110,8 +111,8 @@ def _private(bind: Bind, home: Path, settings: Settings, uid: int | None) -> Bin
                     _make(bind.path, copy, settings)
         elif (used := disk_usage.measure([copy]).bytes) > MAX_GROWTH * settings.agent_copy_bytes:
             raise AgentCopyError(
-                f"The private copy of {bind.path} has grown to {used:,} bytes, which is more than "
-                f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can remove "
+                f"The private copy of {bind.path} has grown to {used:,} bytes, more than "
+                f"{MAX_GROWTH} times BERAY_AGENT_COPY_BYTES. The server's operator can delete "
                 f"{FOLDER}/{home.name} in the data directory; the next task makes a new copy."
             )
         _give(copy, uid)
@@ -120,12 +121,12 @@ def _private(bind: Bind, home: Path, settings: Settings, uid: int | None) -> Bin
         raise AgentCopyError(
             f"The private copy of {bind.path} (BERAY_AGENT_PATHS) cannot be made: {reason}."
         ) from error
-    # A path that does not exist has no copy, and nothing is bound in its place.
+    # If the path does not exist, it is not copied, and nothing is bound.
     return Bind(str(copy), writable=True, inside=bind.path, origin=bind.origin, private=True)
 
 
 def _give(copy: Path, uid: int | None) -> None:
-    """Give a copy to the uid of the agent; its own owner says whether that was done before."""
+    """Give a copy to the agent's uid, unless its root belongs to that uid already."""
     if uid is None or not os.path.lexists(copy) or os.lstat(copy).st_uid == uid:
         return
     if copy.is_dir() and not copy.is_symlink():
@@ -136,19 +137,19 @@ def _give(copy: Path, uid: int | None) -> None:
 
 def _name(path: str) -> str:
     """Return the name of the copy of ``path``: readable, unique and of bounded length."""
-    readable = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[:64]
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2])[:64]
     return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
 
 
 def _make(source: str, copy: Path, settings: Settings) -> None:
-    """Copy ``source`` whole or not at all. The caller holds the lock of the directory."""
+    """Copy ``source`` atomically. The caller holds the lock of the directory."""
     unfinished = copy.with_name(_UNFINISHED + copy.name)
-    _remove(unfinished)  # of an earlier attempt that was interrupted
-    copying = _Copying(source, settings)
+    _remove(unfinished)  # left by an interrupted attempt
+    copying = _Copier(source, settings)
     try:
         if not copying.copy(unfinished):
             return
-        os.sync()  # the files are on disk before their name is
+        os.sync()  # write the files to disk before the rename
         unfinished.rename(copy)
     except BaseException:
         _remove(unfinished)
@@ -162,8 +163,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class _Copying:
-    """One copy and its limits.
+class _Copier:
+    """Recursive copy of one path within limits of size and number.
 
     Regular files, directories and symbolic links are copied, the latter as links; special files
     are skipped. No link below the source is followed, and private data, such as the server's data
@@ -171,16 +172,16 @@ class _Copying:
     """
 
     def __init__(self, source: str, settings: Settings) -> None:
-        # The operator names a place, and what it is a link to.
+        # The configured path itself may be a symbolic link.
         self._source = os.path.realpath(source)
-        self._named = source
-        self._most = settings.agent_copy_bytes
+        self._configured_path = source
+        self._max_bytes = settings.agent_copy_bytes
         self._bytes = 0
         self._entries = 0
         self._private: set[tuple[int, int]] = set()
         for path in private_paths(settings):
             with suppress(FileNotFoundError):
-                status = os.stat(path.path)
+                status = Path(path.path).stat()
                 self._private.add((status.st_dev, status.st_ino))
 
     def copy(self, target: Path) -> bool:
@@ -191,18 +192,18 @@ class _Copying:
             OSError: Something cannot be read or written.
         """
         try:
-            status = os.stat(self._source, follow_symlinks=False)
+            status = Path(self._source).lstat()
         except FileNotFoundError:
             return False
         if stat.S_ISREG(status.st_mode):
-            self._file(self._source, None, target)
+            self._copy_file(self._source, None, target)
             return True
         if not stat.S_ISDIR(status.st_mode):
             return False
-        self._folder(target)
+        self._copy_directory(target)
         return True
 
-    def _folder(self, target: Path) -> None:
+    def _copy_directory(self, target: Path) -> None:
         target.mkdir(mode=0o700)
         modes: list[tuple[Path, int]] = []
         walk = os.fwalk(self._source, follow_symlinks=False, onerror=_raise)
@@ -212,34 +213,40 @@ class _Copying:
             for name in [*names, *files]:
                 self._count(0)
                 try:
-                    is_folder = self._entry(name, descriptor, here / name)
+                    is_directory = self._copy_entry(name, descriptor, here / name)
                 except FileNotFoundError:
-                    is_folder = False  # removed meanwhile
-                if name in names and not is_folder:
+                    is_directory = False  # removed meanwhile
+                if name in names and not is_directory:
                     names.remove(name)
-        # From the inside out: a directory may lack write permission.
-        for path_of_copy, mode in reversed(modes):
-            path_of_copy.chmod(stat.S_IMODE(mode) & 0o777)
+        # From the inside out, because a directory may lack write permission.
+        for directory, mode in reversed(modes):
+            directory.chmod(stat.S_IMODE(mode) & 0o777)
 
-    def _entry(self, name: str, folder: int, target: Path) -> bool:
-        """Copy an entry of a directory; return True if it is a directory to descend into."""
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    def _copy_entry(self, name: str, parent: int, target: Path) -> bool:
+        """Copy an entry of a directory; return True if it is a directory to descend into.
+
+        Args:
+            name: Name of the entry.
+            parent: Descriptor of its directory.
+            target: Path of the copy.
+        """
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if (status.st_dev, status.st_ino) in self._private:
             return False
         if stat.S_ISDIR(status.st_mode):
             target.mkdir(mode=0o700)
             return True
         if stat.S_ISLNK(status.st_mode):
-            target.symlink_to(os.readlink(name, dir_fd=folder))
+            target.symlink_to(os.readlink(name, dir_fd=parent))
         elif stat.S_ISREG(status.st_mode):
-            self._file(name, folder, target)
+            self._copy_file(name, parent, target)
         return False
 
-    def _file(self, name: str, folder: int | None, target: Path) -> None:
+    def _copy_file(self, name: str, parent: int | None, target: Path) -> None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with (
-            open(os.open(name, flags, dir_fd=folder), "rb") as source,
-            open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy,
+            os.fdopen(os.open(name, flags, dir_fd=parent), "rb") as source,
+            os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy,
         ):
             status = os.fstat(source.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -253,15 +260,15 @@ class _Copying:
     def _count(self, size: int) -> None:
         self._entries += size == 0
         self._bytes += size
-        if self._bytes > self._most:
-            over = f"{self._most:,} bytes (BERAY_AGENT_COPY_BYTES)"
+        if self._bytes > self._max_bytes:
+            limit = f"{self._max_bytes:,} bytes (BERAY_AGENT_COPY_BYTES)"
         elif self._entries > MAX_ENTRIES:
-            over = f"{MAX_ENTRIES:,} files"
+            limit = f"{MAX_ENTRIES:,} files"
         else:
             return
         raise AgentCopyError(
-            f"The private copy of {self._named} (BERAY_AGENT_PATHS) would exceed {over}. Name a "
-            "smaller directory as writable, or bind large parts of it read-only."
+            f"The private copy of {self._configured_path} (BERAY_AGENT_PATHS) would exceed "
+            f"{limit}. List a smaller directory as writable, or bind large parts of it read-only."
         )
 
 

@@ -1,8 +1,8 @@
-"""What every runner is given, and what it gives back.
+"""Interface of runners: job, event sink, usage and outcome.
 
-A runner does the goal of one task. It emits events into a sink and never touches the
-store. It is stopped by cancellation: when ``run`` has returned or raised, no process
-of the task may be alive.
+A runner executes the goal of one task. It emits events into a sink and has no access to the
+database. It is stopped by cancellation: when ``run`` has returned or raised, no process of the
+task may be alive.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from beray.server.sandbox.network_policy import GatewayRelay
 
 @dataclass(frozen=True, slots=True)
 class GatewayAccess:
-    """How a run reaches the gateway of its server, as long as it lasts."""
+    """Access of a run to the gateway of its server, valid until the run ends."""
 
     url: str
     token: str = field(repr=False)
     socket: str | None = None
-    """Unix socket by which commands in a sandbox are connected; they send the token, too."""
+    """Unix socket through which sandboxed commands connect; they send the token, too."""
 
     @property
     def relay(self) -> GatewayRelay:
-        """Return what a command is started with to reach the gateway."""
+        """Return the access in the form that the sandbox expects."""
         return GatewayRelay(self.url, self.socket, self.token)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The task, as far as it concerns whoever does it."""
+    """Task or chat message for a runner."""
 
     task_id: int
     goal: str
@@ -41,41 +41,43 @@ class Job:
     ``{"name": {"server": …}}``."""
     work_dir: Path
     model: str | None = None
-    """The model that the task asks for, such as ``openai:gpt-4o``; ``None``: the server's."""
+    """Requested model, such as ``openai:gpt-4o``; ``None``: the server's default."""
     network: bool = False
-    """Whether its shell commands may reach the network."""
+    """True if the task's shell commands may use the network."""
     conversation: Path | None = None
     """File with the history of a chat for its model; None for a task. See ``chat_history``."""
     gateway: GatewayAccess | None = None
-    """Access to the gateway; ``None``: the run has none."""
+    """Access to the gateway; ``None``: no access."""
     commands_use_gateway: bool = False
-    """Whether the task's commands get that access, too; its run may have it for prefabs only."""
+    """True if the task's commands have that access; otherwise only the run's prefab tools do."""
     user_id: int = 0
-    """The user whose task this is."""
+    """Owner of the task."""
 
     @property
     def relay(self) -> GatewayRelay | None:
-        """Return what the task's commands are started with to reach the gateway."""
+        """Return the gateway access of the task's commands, None if they have none."""
         return self.gateway.relay if self.gateway and self.commands_use_gateway else None
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run has taken from a model's provider so far."""
+    """Requests, tokens and cost of a run so far."""
 
     requests: int = 0
     input_tokens: int = 0
-    """All of the input, what came out of the provider's cache among it."""
+    """All input tokens, including those read from the provider's cache."""
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     cost_usd: float | None = None
-    """``None``: the price of the model is not known."""
+    """``None``: the price of the model is unknown."""
     estimated: bool = False
-    """Some of the tokens were guessed: an answer was cut off before its provider told them."""
+    """True if some token counts are estimates: an answer ended before the provider reported its
+    usage."""
 
     @property
     def tokens(self) -> int:
+        """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
@@ -93,42 +95,51 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended. The server logs it as the task's last event."""
+    """Final status of a run. The server logs it as the task's last event."""
 
     status: Literal["COMPLETED", "FAILED"]
     reason: str | None = None
+    """Reason of a failure, such as ``exit_code``."""
 
 
 class OverBudget(Exception):
-    """A limit of the task, or of its user's day, is reached; the text says which."""
+    """The budget of the task or the daily budget of its user is used up; the message names it."""
 
 
 class Sink(Protocol):
-    async def emit(self, event: Event, count: int = 1) -> None:
-        """Log an event; returns once it is on disk, or on its way there in order.
+    """Destination of the events and the usage of one run."""
 
-        A text chunk with the field ``retracts`` withdraws so many of the events before it; see
-        ``beray.streaming.retraction``.
+    async def emit(self, event: Event, count: int = 1) -> None:
+        """Log an event; return once it is on disk or queued for writing in order.
+
+        If a text chunk has the field ``retracts``, that number of preceding events is retracted;
+        see ``beray.streaming.retraction``.
 
         Args:
-            count: How many events of the runner were joined to this one.
+            event: The event.
+            count: Number of events of the runner that were merged into this one.
         """
 
     async def charge(self, usage: Usage) -> None:
-        """Say what the run has taken so far, before each request to a model.
+        """Report the usage so far, before each request to a model.
+
+        Args:
+            usage: Total of the run, not the difference to the last report.
 
         Raises:
-            OverBudget: no further request may be made.
+            OverBudget: The budget is used up, so no further request is allowed.
         """
 
     async def record(self, usage: Usage) -> None:
-        """Say what the run has taken in all, at its end."""
+        """Report the total usage at the end of the run."""
 
 
 class Runner(Protocol):
+    """Executor of goals."""
+
     async def run(self, job: Job, sink: Sink) -> Outcome:
-        """Do the goal.
+        """Execute the goal of a job.
 
         Raises:
-            OverBudget: as ``Sink.charge`` said.
+            OverBudget: ``Sink.charge`` raised it.
         """

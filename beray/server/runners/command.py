@@ -1,4 +1,4 @@
-"""Runner ``command``: any program that is given a goal and says what it does."""
+"""Runner ``command``: executes a program of the operator with the goal as input."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from beray.events import (
     MsgEventTextChunk,
     MsgEventToolResult,
 )
-from beray.server.runners import agent_homes
-from beray.server.runners import command_line as programs
+from beray.server.runners import agent_homes, command_line
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.event_positions import MOST_PLACES
-from beray.server.runners.output_lines import OutputLines
+from beray.server.runners.output_lines import OutputItem, OutputLines
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
@@ -37,14 +36,15 @@ from beray.streaming.retraction import retracted_count
 SETTING: Final = "BERAY_COMMAND"
 SOURCE: Final = "tools:command"
 STDERR: Final = "stderr"
-_PLACE: Final = re.compile(r"\{goal\}|\{model\}")
+_PLACEHOLDER: Final = re.compile(r"\{goal\}|\{model\}")
 
 
 class CommandRunner:
-    """Runs ``settings.command`` for each goal.
+    """Runner that starts ``settings.command`` for each goal.
 
-    Its standard output is the answer: text, and among it lines of JSON that are events of
-    ours. ``AGENT_EVENT_END`` is said once, at the end, with the tokens of all that it sent.
+    Its standard output is the answer: text, and lines of JSON that are BeRay events.
+    ``AGENT_EVENT_END`` is emitted once, at the end, with the sum of the tokens that the program
+    reported in its own ``AGENT_EVENT_END`` lines.
     """
 
     def __init__(self, settings: Settings, sandbox: Sandbox) -> None:
@@ -52,31 +52,33 @@ class CommandRunner:
         self._sandbox = sandbox
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
+        """Run the program. An exit status other than 0 is a failure."""
         await sink.charge(Usage())
         try:
-            arguments, given = command_line(self._settings.command, job)
+            arguments, stdin = expand_command(self._settings.command, job)
             paths = await asyncio.to_thread(
                 agent_homes.binds, self._settings, self._sandbox, job.user_id
             )
-            said = _Said(sink, job, TaskPaths(job.work_dir, self._sandbox.inside(job.work_dir)))
+            inside = self._sandbox.inside(job.work_dir)
+            output = _OutputReader(sink, job, TaskPaths(job.work_dir, inside))
             try:
-                exit_code = await self._done(arguments, paths, given, job, said)
+                exit_code = await self._execute(arguments, paths, stdin, job, output)
             finally:
-                await sink.record(said.usage)
-            reason = programs.unstartable(arguments, exit_code, said.errors.text)
+                await sink.record(output.usage)
+            reason = command_line.start_failure(arguments, exit_code, output.errors.text)
             if reason is not None:
-                raise ProgramError(programs.cannot_start(SETTING, arguments, reason))
+                raise ProgramError(command_line.start_failure_message(SETTING, arguments, reason))
         except (ProgramError, AgentCopyError) as error:
             await sink.emit(MsgError(code="AGENT", details=str(error)))
             return Outcome("FAILED", "agent")
         if exit_code:
             result: JsonValue = {"exit_code": exit_code}
             await sink.emit(MsgEventToolResult(tool_name="command", result=result, source=SOURCE))
-        await sink.emit(MsgEventEnd(tokens_used=said.usage.tokens))
+        await sink.emit(MsgEventEnd(tokens_used=output.usage.tokens))
         return Outcome("FAILED", "exit_code") if exit_code else Outcome("COMPLETED")
 
-    async def _done(
-        self, arguments: list[str], paths: list[Bind], given: bytes, job: Job, said: _Said
+    async def _execute(
+        self, arguments: list[str], paths: list[Bind], stdin: bytes, job: Job, output: _OutputReader
     ) -> int:
         """Run the program to its end and return its exit status."""
         try:
@@ -85,9 +87,9 @@ class CommandRunner:
             ) as process:
                 assert process.stdout is not None and process.stderr is not None
                 streams = [
-                    asyncio.ensure_future(_hand_over(process, given)),
-                    asyncio.ensure_future(said.listen(process.stdout)),
-                    asyncio.ensure_future(said.listen_to_errors(process.stderr)),
+                    asyncio.ensure_future(_write_stdin(process, stdin)),
+                    asyncio.ensure_future(output.read_stdout(process.stdout)),
+                    asyncio.ensure_future(output.read_stderr(process.stderr)),
                 ]
                 try:
                     await asyncio.gather(*streams[1:])
@@ -100,16 +102,17 @@ class CommandRunner:
             if error.errno != errno.E2BIG:
                 raise
             raise ProgramError(
-                f"The goal is too long to be an argument of a program. Where {SETTING} has no "
-                "{goal} in it, goals go to the program's standard input, at any length."
+                f"The goal ({len(job.goal):,} characters) is too long for an argument of a "
+                f"program. The server's operator can remove {{goal}} from {SETTING}: goals of any "
+                "length are then written to the program's standard input."
             ) from None
 
 
-async def _hand_over(process: Process, given: bytes) -> None:
-    """Write to standard input and close it. A program need not read it."""
+async def _write_stdin(process: Process, data: bytes) -> None:
+    """Write to standard input and close it. The program need not read it."""
     assert process.stdin is not None
     try:
-        process.stdin.write(given)
+        process.stdin.write(data)
         await process.stdin.drain()
     except ConnectionError:
         return
@@ -117,25 +120,29 @@ async def _hand_over(process: Process, given: bytes) -> None:
         process.stdin.close()
 
 
-def command_line(command: str | None, job: Job) -> tuple[list[str], bytes]:
-    """Return the arguments for a job, and what goes to standard input.
+def expand_command(command: str | None, job: Job) -> tuple[list[str], bytes]:
+    """Return the program's arguments for a job, and the data for its standard input.
 
-    The line is split first; ``{goal}`` and ``{model}`` are put into the arguments then, so
-    that neither is ever more than a part of one argument. Without ``{goal}``, the goal goes to
-    standard input. Where the job names no model, arguments with ``{model}`` are left out, and
-    with one that is nothing else the option before it.
+    The command line is split before ``{goal}`` and ``{model}`` are substituted, so that a value
+    is never more than a part of one argument. Without ``{goal}``, the goal is written to standard
+    input. If the job names no model, arguments that contain ``{model}`` are omitted; if an
+    omitted argument is exactly ``{model}``, the option before it is omitted as well.
 
-    An argument that only a value makes begin with ``-`` would be an option of the program.
-    ``--`` is not inserted: not every program understands it, and for one that takes the goal as
-    the value of an option it would be the value. It has to be in the command.
+    A substituted value at the start of an argument must not begin with ``-``, because the program
+    would interpret it as an option. ``--`` is not inserted automatically: not every program
+    supports it, and after an option that takes the goal it would be that option's value.
 
     Raises:
-        ProgramError: there is no program, or the goal or the model cannot be an argument.
+        ProgramError: The command is empty or cannot be split, the goal contains NUL, or a value
+            would be interpreted as an option.
     """
-    template = programs.split(command, SETTING)
+    template = command_line.split(command, SETTING)
     as_argument = any("{goal}" in argument for argument in template)
     if as_argument and "\0" in job.goal:
-        raise ProgramError("The goal has a NUL in it and cannot be an argument of a program.")
+        raise ProgramError(
+            "The goal contains a NUL character, which arguments of programs cannot contain. "
+            "Remove it."
+        )
     goal = job.goal.encode(errors="replace").decode()
     values = {"{goal}": goal, "{model}": (job.model or "").replace("\0", "")}
     arguments: list[str] = []
@@ -146,25 +153,25 @@ def command_line(command: str | None, job: Job) -> tuple[list[str], bytes]:
             if argument == "{model}" and is_option:
                 arguments.pop()
             continue
-        given = _PLACE.sub(lambda place: values[place[0]], argument)
-        if given.startswith("-") and not argument.startswith("-") and previous != "--":
-            place = "{model}" if argument.startswith("{model}") else "{goal}"
-            raise ProgramError(_option(place[1:-1], values[place], argument))
-        arguments.append(given)
+        expanded = _PLACEHOLDER.sub(lambda match: values[match[0]], argument)
+        if expanded.startswith("-") and not argument.startswith("-") and previous != "--":
+            placeholder = "{model}" if argument.startswith("{model}") else "{goal}"
+            raise ProgramError(_option(placeholder[1:-1], values[placeholder], argument))
+        arguments.append(expanded)
         previous = argument
     return arguments, b"" if as_argument else goal.encode()
 
 
 def _option(what: str, value: str, argument: str) -> str:
     return (
-        f"The {what} {value[:40]!r} begins with '-', and the program of {SETTING} could take it "
-        f"for an option. Begin the {what} with something else; or, if the program supports it, "
-        f"the server's operator can write -- {argument} in {SETTING}."
+        f"The {what} {value[:40]!r} begins with '-', so the program of {SETTING} could interpret "
+        f"it as an option. Begin the {what} with another character; or, if the program supports "
+        f"it, the server's operator can write -- {argument} in {SETTING}."
     )
 
 
-class _Said:
-    """What the program says, on its way into the sink."""
+class _OutputReader:
+    """Reader of the program's output that emits it as events."""
 
     def __init__(self, sink: Sink, job: Job, paths: TaskPaths) -> None:
         self.usage = Usage()
@@ -174,29 +181,30 @@ class _Said:
         self._paths = paths
         self._emitted = 0
         self._events: deque[int] = deque(maxlen=MOST_PLACES)
-        """Numbers of the program's events among those that were emitted."""
+        """Positions of the program's own events among all emitted events."""
 
-    async def listen(self, stream: asyncio.StreamReader) -> None:
+    async def read_stdout(self, stream: asyncio.StreamReader) -> None:
+        """Emit text and events until the stream ends."""
         lines = OutputLines()
         while chunk := await stream.read(CHUNK_BYTES):
-            for event in lines.feed(chunk):
-                await self._take(event)
-        for event in lines.end():
-            await self._take(event)
+            for item in lines.feed(chunk):
+                await self._handle(item)
+        for item in lines.end():
+            await self._handle(item)
 
-    async def listen_to_errors(self, stream: asyncio.StreamReader) -> None:
+    async def read_stderr(self, stream: asyncio.StreamReader) -> None:
+        """Emit text with the source ``stderr`` until the stream ends."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while chunk := await stream.read(CHUNK_BYTES):
             self.errors.add(chunk)
-            await self._say(decoder.decode(chunk), STDERR)
-        await self._say(decoder.decode(b"", final=True), STDERR)
+            await self._emit_text(decoder.decode(chunk), STDERR)
+        await self._emit_text(decoder.decode(b"", final=True), STDERR)
 
-    async def _take(self, told: str | tuple[Event, str]) -> None:
-        """Log text, or an event with the line that it was read from."""
-        if isinstance(told, str):
-            await self._say(told, "main")
+    async def _handle(self, item: OutputItem) -> None:
+        if isinstance(item, str):
+            await self._emit_text(item, "main")
             return
-        event, line = told
+        event, line = item
         if isinstance(event, MsgEventEnd):
             tokens = self.usage.output_tokens + max(event.tokens_used, 0)
             self.usage = Usage(output_tokens=tokens)
@@ -204,14 +212,17 @@ class _Said:
         elif isinstance(event, MsgEventSendFile):
             path = await run_in_threadpool(self._existing, event.path)
             if path is None:
-                await self._say(line, "main")
+                await self._emit_text(line, "main")
             else:
                 await self._emit(event.model_copy(update={"path": path}), of_program=True)
         else:
-            await self._emit(self._with_count(event), of_program=True)
+            await self._emit(self._with_retraction_count(event), of_program=True)
 
-    def _with_count(self, event: Event) -> Event:
-        """Return an event whose ``retracts`` counts what was emitted, such as text on stderr."""
+    def _with_retraction_count(self, event: Event) -> Event:
+        """Return the event with ``retracts`` counting all emitted events.
+
+        The program counts its own events only, not the text that was emitted between them.
+        """
         count = retracted_count(event)
         if not count:
             return event
@@ -225,12 +236,12 @@ class _Said:
             self._events.append(self._emitted)
         await self._sink.emit(event)
 
-    async def _say(self, text: str, source: str) -> None:
+    async def _emit_text(self, text: str, source: str) -> None:
         if text:
             await self._emit(MsgEventTextChunk(text=text, source=source))
 
     def _existing(self, path: str) -> str | None:
-        """The path of a file, from the work_dir down; ``None`` where there is no such file."""
+        """Return the path relative to the work_dir, or None if it is not an existing file."""
         relative = self._paths.relative(path)
         if relative is None:
             return None

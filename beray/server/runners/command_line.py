@@ -1,4 +1,4 @@
-"""What runners that start a program of the owner's have in common."""
+"""Command lines of the operator's programs: parsing, last output and start failures."""
 
 from __future__ import annotations
 
@@ -12,40 +12,50 @@ CHUNK_BYTES: Final = 32 * 1024
 
 
 class ProgramError(Exception):
-    """The program cannot do its work; the text says why, in words for the user."""
+    """A program cannot be run; the message is for the user."""
 
 
 def split(command: str | None, setting: str) -> list[str]:
-    """Return the arguments of a command line, as a POSIX shell would split it.
+    """Return the arguments of a command line, split like a POSIX shell does.
+
+    Args:
+        command: The command line.
+        setting: Name of the environment variable that contains it, for messages.
 
     Raises:
-        ProgramError: ``setting`` holds no command.
+        ProgramError: The command line is empty or has unbalanced quotes.
     """
     try:
         arguments = shlex.split(command or "")
     except ValueError as error:
-        raise ProgramError(f"{setting} is no command line: {error}") from None
+        reason = str(error).lower()
+        raise ProgramError(f"{setting} is not a valid command line: {reason}.") from None
     if not arguments or not arguments[0]:
-        raise ProgramError(f"{setting} names no program")
+        raise ProgramError(f"{setting} does not name a program.")
     return arguments
 
 
-def name_of(arguments: list[str]) -> str:
-    """What a program is called, without the folders it is in."""
+def program_name(arguments: list[str]) -> str:
+    """Return the quoted name of the program without its directory."""
     return repr(PurePath(arguments[0]).name)
 
 
 class Tail:
-    """The last of what a program has said."""
+    """Last bytes of a program's output.
 
-    def __init__(self, most: int = TAIL_BYTES) -> None:
-        self._most = most
+    Args:
+        max_bytes: Number of bytes that are kept.
+    """
+
+    def __init__(self, max_bytes: int = TAIL_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._kept = bytearray()
 
     def add(self, data: bytes) -> None:
+        """Append output and discard what exceeds the limit at the beginning."""
         self._kept += data
-        if len(self._kept) > self._most:
-            del self._kept[: -self._most]
+        if len(self._kept) > self._max_bytes:
+            del self._kept[: -self._max_bytes]
 
     async def drain(self, stream: asyncio.StreamReader) -> None:
         """Read ``stream`` to its end."""
@@ -54,16 +64,20 @@ class Tail:
 
     @property
     def text(self) -> str:
+        """Decoded output without surrounding whitespace."""
         return self._kept.decode(errors="replace").strip()
 
 
-def unstartable(arguments: list[str], exit_code: int | None, said: str) -> str | None:
-    """Why a program could not be started; ``None`` where it was.
+def start_failure(arguments: list[str], exit_code: int | None, stderr: str) -> str | None:
+    """Return why a program could not be started, or None if it was started.
 
-    ``said`` is what came on its standard error. The supervisor and bubblewrap speak there
-    in the place of a program that they do not find.
+    Args:
+        arguments: The program and its arguments.
+        exit_code: Its exit status; None if it still runs.
+        stderr: Its standard error, to which the supervisor and bubblewrap write a line if they
+            cannot execute the program.
     """
-    for line in said.splitlines():
+    for line in stderr.splitlines():
         if exit_code == 127 and line.startswith(f"{arguments[0]}: "):
             return line.removeprefix(f"{arguments[0]}: ")
         if line.startswith(f"bwrap: execvp {arguments[0]}: "):
@@ -71,10 +85,10 @@ def unstartable(arguments: list[str], exit_code: int | None, said: str) -> str |
     return None
 
 
-def cannot_start(setting: str, arguments: list[str], reason: str) -> str:
-    """The words for a program that could not be started."""
+def start_failure_message(setting: str, arguments: list[str], reason: str) -> str:
+    """Return the message for a program that could not be started."""
     return (
-        f"The program of {setting}, {name_of(arguments)}, cannot be started: {reason}. "
-        "It must be installed on the server, and what it needs beside the system's programs "
-        "must be named in BERAY_AGENT_PATHS."
+        f"The program of {setting}, {program_name(arguments)}, cannot be started: {reason}. "
+        "Install it on the server, and list the files that it needs outside of the system "
+        "directories in BERAY_AGENT_PATHS."
     )

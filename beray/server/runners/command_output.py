@@ -1,7 +1,7 @@
-"""Output of commands as events. Each event names the command's call or terminal.
+"""Output of commands as events. Each event names the command's tool call or terminal.
 
-Commands can run side by side. Then whole lines become events, so that a reader who ignores
-``call_id`` does not see the lines of one command inside those of another.
+While several commands run in parallel, only complete lines are emitted. A client that ignores
+``call_id`` then does not mix parts of lines of different commands.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from beray.events import MsgEventTextChunk
 from beray.server.runners.base import Sink
 
 LINE_CHARACTERS: Final = 4096
-"""Characters that are kept back of an unfinished line."""
+"""Maximum number of characters of an incomplete line that are buffered."""
 
 
 class CommandOutputs:
-    """The commands of a run whose output is being read.
+    """Outputs of the commands of one run.
 
     Args:
+        sink: Destination of the events.
         source: ``source`` of the events.
     """
 
@@ -33,7 +34,7 @@ class CommandOutputs:
 
     @asynccontextmanager
     async def open(self, call_id: str) -> AsyncIterator[CommandOutput]:
-        """Return the output of one command. At the end of the block, all of it is emitted."""
+        """Return the output of one command. On exit, buffered text is emitted."""
         output = CommandOutput(self, call_id)
         self._open.add(output)
         try:
@@ -46,16 +47,18 @@ class CommandOutputs:
 
     @property
     def are_parallel(self) -> bool:
+        """True if more than one command is running."""
         return len(self._open) > 1
 
     async def emit(self, text: str, call_id: str) -> None:
+        """Emit text of one command, if it is not empty."""
         if text:
             event = {"text": text, "source": self._source, "call_id": call_id}
             await self._sink.emit(MsgEventTextChunk.model_validate(event))
 
 
 class CommandOutput:
-    """The output of one command."""
+    """Output of one command."""
 
     def __init__(self, outputs: CommandOutputs, call_id: str) -> None:
         self._outputs = outputs
@@ -64,30 +67,31 @@ class CommandOutput:
         self._held = ""
 
     async def add(self, chunk: bytes) -> None:
-        """Emit a piece of output as far as that is sensible."""
-        # The decoder keeps bytes that end in the middle of a character.
+        """Emit a chunk; while commands run in parallel, buffer its incomplete last line."""
+        # The decoder keeps an incomplete character until the rest of it arrives.
         await self._add(self._decoder.decode(chunk))
 
     async def release(self) -> None:
-        """Emit what was kept back."""
+        """Emit the buffered text."""
         held, self._held = self._held, ""
         await self._outputs.emit(held, self._call_id)
 
     async def end(self) -> None:
+        """Emit the rest of the output."""
         await self._add(self._decoder.decode(b"", final=True))
         await self.release()
 
     async def _add(self, text: str) -> None:
         text, self._held = self._held + text, ""
         if self._outputs.are_parallel:
-            whole = text.rfind("\n") + 1
-            if len(text) - whole <= LINE_CHARACTERS:
-                text, self._held = text[:whole], text[whole:]
+            complete = text.rfind("\n") + 1
+            if len(text) - complete <= LINE_CHARACTERS:
+                text, self._held = text[:complete], text[complete:]
         await self._outputs.emit(text, self._call_id)
 
 
-def left_running(names: Sequence[str]) -> str:
-    """Return the message for processes that ended with the command that had started them."""
+def termination_message(names: Sequence[str]) -> str:
+    """Return the message about background processes that were terminated with their command."""
     counted = Counter(names)
     listed = ", ".join(f"{name} (×{n})" if n > 1 else name for name, n in counted.items())
     if len(names) == 1:

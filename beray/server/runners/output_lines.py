@@ -1,4 +1,4 @@
-"""A program's output: text as it comes, and lines of JSON that are events."""
+"""Parser for the output of a program: text, and lines of JSON that are events."""
 
 from __future__ import annotations
 
@@ -14,99 +14,100 @@ from beray.schema import ENVELOPE
 from beray.server.storage.json_values import require_plain
 from beray.transfers import wire_names
 
-HELD_CHARACTERS: Final = 1024 * 1024
-"""How long a line may be that could be an event."""
+MAX_EVENT_CHARACTERS: Final = 1024 * 1024
+"""Maximum length of a line that is an event. Longer lines are text."""
 
-Told = str | tuple[Event, str]
-"""Text, or an event and the line it was read from."""
+OutputItem = str | tuple[Event, str]
+"""Text, or an event and the line that it was parsed from."""
 
 
 class OutputLines:
-    """Takes bytes, gives text and events in order.
+    """Incremental parser that returns text and events in order.
 
-    Text goes on at once. Only a line whose first character that is not blank is ``{`` is held,
-    until it ends or is longer than ``HELD_CHARACTERS``.
+    Text is returned at once. Only a line whose first non-blank character is ``{`` is buffered,
+    until it ends or is longer than ``MAX_EVENT_CHARACTERS``.
     """
 
     def __init__(self) -> None:
-        # Bytes that end in the middle of a character wait for the rest of it.
+        # The decoder keeps an incomplete character until the rest of it arrives.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held: list[str] = []
-        self._held_characters = 0
-        self._passing = False
-        """Whether the rest of the line is known to be text."""
+        self._buffer: list[str] = []
+        self._buffered_characters = 0
+        self._in_text = False
+        """True if the rest of the current line is known to be text."""
 
-    def feed(self, data: bytes) -> list[Told]:
+    def feed(self, data: bytes) -> list[OutputItem]:
+        """Parse the next bytes and return the complete items."""
         return list(_joined(self._lines(self._decoder.decode(data))))
 
-    def end(self) -> list[Told]:
-        """What is left when the output has ended."""
-        return list(_joined([*self._lines(self._decoder.decode(b"", final=True)), *self._let_go()]))
+    def end(self) -> list[OutputItem]:
+        """Return the remaining items at the end of the output."""
+        return list(_joined([*self._lines(self._decoder.decode(b"", final=True)), *self._flush()]))
 
-    def _lines(self, text: str) -> Iterator[Told]:
+    def _lines(self, text: str) -> Iterator[OutputItem]:
         start = 0
         while start < len(text):
             newline = text.find("\n", start)
             end = len(text) if newline < 0 else newline + 1
-            yield from self._piece(text[start:end])
+            yield from self._feed_piece(text[start:end])
             start = end
 
-    def _piece(self, piece: str) -> Iterator[Told]:
-        """A part of one line, with its newline or without."""
+    def _feed_piece(self, piece: str) -> Iterator[OutputItem]:
+        """Parse a part of one line, with or without its newline."""
         ends = piece.endswith("\n")
-        if self._passing:
-            self._passing = not ends
+        if self._in_text:
+            self._in_text = not ends
             yield piece
             return
-        self._held.append(piece)
-        self._held_characters += len(piece)
+        self._buffer.append(piece)
+        self._buffered_characters += len(piece)
         if ends:
-            yield from self._let_go()
-        elif self._held_characters > HELD_CHARACTERS or not self._may_be_event():
-            self._passing = True
-            yield "".join(self._held)
-            self._forget()
+            yield from self._flush()
+        elif self._buffered_characters > MAX_EVENT_CHARACTERS or not self._may_be_event():
+            self._in_text = True
+            yield "".join(self._buffer)
+            self._clear()
 
     def _may_be_event(self) -> bool:
-        # Blanks alone are held as well; they are not the beginning of text that people wait for.
-        for piece in self._held:
-            if begun := piece.lstrip(" \t\r"):
-                return begun.startswith("{")
+        # A blank beginning is buffered as well: it may precede an event, and no user waits for it.
+        for piece in self._buffer:
+            if start := piece.lstrip(" \t\r"):
+                return start.startswith("{")
         return True
 
-    def _let_go(self) -> Iterator[Told]:
-        """The line that was held is whole."""
-        line = "".join(self._held)
-        self._forget()
+    def _flush(self) -> Iterator[OutputItem]:
+        """Return the complete buffered line as an event or as text."""
+        line = "".join(self._buffer)
+        self._clear()
         if line:
             event = _event(line)
             yield line if event is None else (event, line)
 
-    def _forget(self) -> None:
-        self._held.clear()
-        self._held_characters = 0
+    def _clear(self) -> None:
+        self._buffer.clear()
+        self._buffered_characters = 0
 
 
 def _event(line: str) -> Event | None:
-    if not line.lstrip(" \t\r").startswith("{") or len(line) > HELD_CHARACTERS:
+    if not line.lstrip(" \t\r").startswith("{") or len(line) > MAX_EVENT_CHARACTERS:
         return None
     try:
-        said: Any = json.loads(line)
-        if not isinstance(said, dict) or not isinstance(said.get("type"), str):
+        fields: Any = json.loads(line)
+        if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
             return None
-        if isinstance(path := said.get("path"), str):
-            # A Python program writes a name that is not UTF-8 with lone surrogates.
-            said["path"] = wire_names.accepted(path)
-        require_plain(said)
-        event = EVENT.validate_python({k: v for k, v in said.items() if k not in ENVELOPE})
+        if isinstance(path := fields.get("path"), str):
+            # Python programs represent a name that is not UTF-8 with lone surrogates.
+            fields["path"] = wire_names.accepted(path)
+        require_plain(fields)
+        event = EVENT.validate_python({k: v for k, v in fields.items() if k not in ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None
-    # These two are not for an agent to say.
+    # Only the server emits these two types.
     return None if isinstance(event, TaskStatusChanged | MsgUserMessage) else event
 
 
-def _joined(pieces: Iterator[Told] | list[Told]) -> Iterator[Told]:
-    """Text that follows text becomes one."""
+def _joined(pieces: Iterator[OutputItem] | list[OutputItem]) -> Iterator[OutputItem]:
+    """Join adjacent strings."""
     text: list[str] = []
     for piece in pieces:
         if isinstance(piece, str):

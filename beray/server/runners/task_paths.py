@@ -1,4 +1,4 @@
-"""Paths as an agent names them, and as a work_dir knows them."""
+"""Conversion of the paths that agents use to paths relative to the work_dir."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from beray.transfers import wire_names
 
 
 class TaskPaths:
-    """Absolute paths below a work_dir, as it is called inside and outside of a sandbox.
+    """Converter for paths below the work_dir, as seen inside and outside of the sandbox.
 
-    They are in the form of the wire, see ``beray.transfers.wire_names``.
+    Paths are strings in wire encoding (``beray.transfers.wire_names``). The conversion is lexical and does
+    not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
+    links.
 
-    By name only: whoever opens a file goes through ``Workspace``, which follows no links.
+    Args:
+        work_dir: The work_dir on the server.
+        inside: Its path inside the sandbox.
     """
 
     def __init__(self, work_dir: Path, inside: str) -> None:
@@ -23,24 +27,26 @@ class TaskPaths:
         self._roots = {inside.rstrip("/"), wire_names.encode(os.fsencode(work_dir)).rstrip("/")}
 
     def relative(self, path: str) -> str | None:
-        """Return ``path`` from the work_dir down, ``"."`` for itself; ``None``: it is outside.
+        """Return ``path`` relative to the work_dir, ``"."`` for the work_dir itself.
 
-        A path that is not absolute is taken from the work_dir.
+        Returns:
+            None if the path is outside of the work_dir or contains NUL. A relative ``path`` is
+            resolved against the work_dir.
         """
         if "\0" in path:
             return None
-        whole = posixpath.normpath(posixpath.join(self.inside, path))
-        # normpath keeps two slashes at the start: POSIX gives them a meaning, Linux does not.
-        whole = "/" + whole.lstrip("/")
+        normalized = posixpath.normpath(posixpath.join(self.inside, path))
+        # normpath keeps two leading slashes, which POSIX reserves and Linux treats as one.
+        normalized = "/" + normalized.lstrip("/")
         for root in self._roots:
-            if whole == root:
+            if normalized == root:
                 return "."
-            if whole.startswith(root + "/"):
-                return whole[len(root) + 1 :]
+            if normalized.startswith(root + "/"):
+                return normalized[len(root) + 1 :]
         return None
 
     def of_uri(self, uri: str) -> str | None:
-        """Return the path of a ``file:`` URI from the work_dir down; else ``None``."""
+        """Return the path of a ``file:`` URI relative to the work_dir, None if outside of it."""
         try:
             parts = urlsplit(uri)
         except ValueError:
@@ -50,5 +56,5 @@ class TaskPaths:
         return self.relative(wire_names.accepted(unquote(parts.path, errors="surrogateescape")))
 
     def shown(self, path: str) -> str:
-        """Return ``path`` from the work_dir down where it is inside, else as it is."""
+        """Return ``path`` relative to the work_dir if it is inside, otherwise unchanged."""
         return self.relative(path) or path

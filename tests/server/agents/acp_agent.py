@@ -1,14 +1,15 @@
-"""An agent that speaks the Agent Client Protocol. What it does, its prompt says.
+"""Agent that implements the Agent Client Protocol and is controlled by its prompts.
 
     python acp_agent.py [MODE]
 
-MODE is for what goes wrong before a prompt: ``garbage``, ``huge``, ``silent``, ``auth``,
-``version``, ``dies``. ``mcp`` says that it can reach MCP servers by HTTP.
+MODE selects a failure before the first prompt: ``garbage``, ``huge``, ``silent``, ``auth``,
+``version``, ``dies``. ``mcp`` declares support for MCP servers over HTTP.
 
-The prompt's first word names a scene, the method ``scene_…``; the rest is JSON for it.
+The first word of a prompt selects a method ``scene_…``; the rest is its argument as JSON.
 
-Many tests start it, so it imports next to nothing and speaks the wire itself: JSON-RPC 2.0,
-a message on each line. ``packaged_agent.py`` is one of the protocol's own package.
+Many tests start this program, so it imports only the standard library and implements the
+transport itself: JSON-RPC 2.0, one message per line. ``packaged_agent.py`` uses the package
+``agent-client-protocol`` instead.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ AUTH_REQUIRED = {"code": -32000, "message": "Authentication required"}
 
 
 class RequestError(Exception):
-    """An answer that is an error, ours or the client's."""
+    """An error response of the agent or the client."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error["message"])
@@ -36,7 +37,7 @@ class RequestError(Exception):
 
 
 class ScriptedAgent:
-    """One agent, one session, one prompt after another. It ignores cancellation."""
+    """Agent with one session. It ignores cancellation."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
@@ -46,7 +47,7 @@ class ScriptedAgent:
         self.answers: dict[int, Any] = {}
 
     def run(self) -> None:
-        """Answer the client's requests until it is gone."""
+        """Answer the client's requests until it disconnects."""
         methods = {
             "initialize": self.initialize,
             "session/new": self.new_session,
@@ -63,7 +64,7 @@ class ScriptedAgent:
             send({"id": message["id"], **answer})
 
     def received(self) -> dict[str, Any]:
-        """The next message. What answers a request of ours is kept for it."""
+        """Return the next message; store responses to requests of the agent."""
         line = sys.stdin.buffer.readline()
         if not line:
             sys.exit()
@@ -73,7 +74,7 @@ class ScriptedAgent:
         return message
 
     def begin(self, method: str, params: dict[str, Any]) -> int:
-        """Send a request; its id."""
+        """Send a request and return its id."""
         number = self.asked
         self.asked += 1
         self.answers[number] = None
@@ -81,7 +82,7 @@ class ScriptedAgent:
         return number
 
     def answer(self, number: int) -> Any:
-        """Wait for the result of a request that was begun."""
+        """Wait for the result of the request with an id."""
         while self.answers[number] is None:
             self.received()
         answer = self.answers.pop(number)
@@ -125,7 +126,7 @@ class ScriptedAgent:
         self.update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": text})
 
     def tell(self, value: Any) -> None:
-        """Say JSON, for the test to read."""
+        """Send JSON as text for the test."""
         self.say(json.dumps(value))
 
     def scene_chunks(self, count: int) -> None:
@@ -140,14 +141,14 @@ class ScriptedAgent:
         self.tell({"cwd": self.cwd, "servers": self.servers, "can": self.can})
 
     def scene_gateway(self, code: str) -> None:
-        """Run a program that the agent starts itself; say its output."""
+        """Run Python code in a child process and send its output."""
         import subprocess
 
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         self.say(ran.stdout + ran.stderr)
 
     def scene_mcp(self, commands: list[str]) -> None:
-        """Start the programs of the session's MCP servers and call their tool; tell the answers."""
+        """Start the programs of the session's MCP servers, call their tool and send the results."""
         import subprocess
 
         answers: dict[str, Any] = {}
@@ -180,7 +181,7 @@ class ScriptedAgent:
         self.tell(self.request("session/request_permission", params)["outcome"])
 
     def scene_calls(self, calls: list[list[Any]]) -> None:
-        """Make requests by method and parameters; tell each answer."""
+        """Send requests by method and parameters, and then the responses as text."""
         answers: list[Any] = []
         for method, params in calls:
             try:
@@ -199,13 +200,13 @@ class ScriptedAgent:
             time.sleep(0.02)
 
     def scene_many_reads(self, asked: dict[str, Any]) -> None:
-        """Make all requests before any answer is read."""
+        """Send all requests before reading a response."""
         params = {"path": asked["path"]}
         begun = [self.begin("fs/read_text_file", params) for _ in range(asked["count"])]
         self.tell(sum(len(self.answer(number)["content"]) for number in begun))
 
     def scene_flood_of_requests(self, _: None) -> None:
-        # Each waits for a command that does not end.
+        # Each request waits for a command that does not end.
         made = self.request("terminal/create", {"command": "sleep 3600"})
         for _number in range(300):
             self.begin("terminal/wait_for_exit", {"terminalId": made["terminalId"]})
@@ -213,7 +214,7 @@ class ScriptedAgent:
             self.received()
 
     def scene_hang(self, marks: dict[str, str]) -> None:
-        """Start a child, and one that has forked away and ignores SIGTERM; never end."""
+        """Start a child and a daemon that ignores SIGTERM, and never end."""
         script = f"setsid sh -c 'trap \"\" TERM; exec sleep {marks['away']}' & "
         for command in (f"exec sleep {marks['child']}", script):
             os.spawnv(os.P_NOWAIT, "/bin/sh", ["/bin/sh", "-c", command])
@@ -230,11 +231,11 @@ class ScriptedAgent:
         os._exit(status)
 
     def scene_raw(self, lines: list[str]) -> None:
-        """Write lines as they are."""
+        """Write lines unchanged."""
         self.say("before")
         for line in lines:
-            whole = line.encode() + b"\n"
-            write_all(whole, len(whole))
+            data = line.encode() + b"\n"
+            write_all(data, len(data))
 
     def scene_raw_and_wait(self, lines: list[str]) -> None:
         self.scene_raw(lines)
@@ -256,7 +257,7 @@ def send(message: dict[str, Any]) -> None:
 
 
 def write_all(piece: bytes, size: int) -> None:
-    """Write ``size`` bytes or more, ``piece`` after ``piece``, each at once."""
+    """Write ``piece`` repeatedly until at least ``size`` bytes are written."""
     written = 0
     while written < size:
         rest = piece

@@ -1,4 +1,4 @@
-"""A work_dir, a sandbox of either kind, and runners for the tests of agent programs."""
+"""Test environment of agent programs: a work_dir, a sandbox of either kind, and runners."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ _works: dict[str, str | None] = {}
 
 
 class Bench:
-    """One task of one server. ``kind`` is the sandbox."""
+    """Environment of one task.
+
+    Args:
+        tmp_path: Directory for the server's data.
+        kind: Kind of the sandbox.
+    """
 
     def __init__(self, tmp_path: Path, kind: Kind) -> None:
         self.kind: Kind = kind
@@ -41,14 +46,14 @@ class Bench:
         self.work_dir = Workspaces(tmp_path / "workspaces", uid_of=uid_of).create(1, 1)
         self.recorder = Recorder()
 
-    def settings(self, **given: Any) -> Settings:
-        # The Python of the tests, and the agents that are beside them.
+    def settings(self, **options: Any) -> Settings:
+        # Agents need the tests' Python and the agents in this directory.
         paths = {sys.prefix, sys.base_prefix, str(HERE)}
-        given = {"agent_paths": ",".join(sorted(paths)), **given}
-        return Settings(data_dir=self.data_dir, **given)
+        options = {"agent_paths": ",".join(sorted(paths)), **options}
+        return Settings(data_dir=self.data_dir, **options)
 
-    def job(self, goal: str, **given: Any) -> Job:
-        return Job(task_id=1, goal=goal, work_dir=self.work_dir, **{"tools": None, **given})
+    def job(self, goal: str, **options: Any) -> Job:
+        return Job(task_id=1, goal=goal, work_dir=self.work_dir, **{"tools": None, **options})
 
     def acp(
         self,
@@ -56,29 +61,36 @@ class Bench:
         *,
         seconds: float = 30.0,
         outbound: OutboundPolicy | None = None,
-        **given: Any,
+        **options: Any,
     ) -> AcpRunner:
-        """The runner of the scripted agent."""
+        """Return a runner of the scripted agent.
+
+        Args:
+            mode: Mode of the agent, see ``acp_agent.py``.
+            seconds: Timeout of requests.
+            outbound: Policy for URLs of MCP servers.
+            options: Settings of the server.
+        """
         command = shlex.join([sys.executable, str(HERE / "acp_agent.py"), mode])
-        settings = self.settings(**{"acp": command, **given})
+        settings = self.settings(**{"acp": command, **options})
         sandbox = Sandbox(self.kind, settings)
         return AcpRunner(settings, sandbox, answer_seconds=seconds, outbound=outbound)
 
-    def command(self, command: str, **given: Any) -> CommandRunner:
-        settings = self.settings(command=command, **given)
+    def command(self, command: str, **options: Any) -> CommandRunner:
+        settings = self.settings(command=command, **options)
         return CommandRunner(settings, Sandbox(self.kind, settings))
 
-    async def run(self, runner: Runner, goal: str, **given: Any) -> Outcome:
-        return await runner.run(self.job(goal, **given), self.recorder)
+    async def run(self, runner: Runner, goal: str, **options: Any) -> Outcome:
+        return await runner.run(self.job(goal, **options), self.recorder)
 
     @property
     def scratch(self) -> list[Path]:
-        """What is left in the folder for scratch."""
+        """Entries of the scratch directory."""
         return list((self.data_dir / "scratch").iterdir())
 
 
 async def bench(tmp_path: Path, kind: Kind) -> Bench:
-    """Skips the test where bubblewrap does not work."""
+    """Return an environment; skip the test if it needs bubblewrap and that does not work."""
     if kind == "bubblewrap":
         if kind not in _works:
             probe = Settings(data_dir=tmp_path / "probe", sandbox="auto")
@@ -91,7 +103,7 @@ async def bench(tmp_path: Path, kind: Kind) -> Bench:
 
 @asynccontextmanager
 async def running(work: Awaitable[Outcome]) -> AsyncIterator[asyncio.Task[Outcome]]:
-    """A run in the background, cancelled at the end of the block."""
+    """Execute a run in the background and cancel it on exit."""
     task: asyncio.Task[Outcome] = asyncio.ensure_future(work)
     try:
         yield task
@@ -101,7 +113,7 @@ async def running(work: Awaitable[Outcome]) -> AsyncIterator[asyncio.Task[Outcom
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    """Return once ``condition`` is true."""
+    """Wait until ``condition`` is true."""
     async with asyncio.timeout(seconds):
         while True:
             if condition():
@@ -110,5 +122,5 @@ async def until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
 
 
 def alive(*marks: str) -> list[str]:
-    """Those of the sleepers that still sleep."""
+    """Return the marks whose sleeping processes still run."""
     return [mark for mark in marks if sleepers(mark)]

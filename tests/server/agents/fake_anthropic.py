@@ -1,4 +1,4 @@
-"""The scripted provider as one that speaks Anthropic's Messages API."""
+"""Scripted provider with Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _events(fake: FakeOpenAI, reply: Reply, model: str) -> Iterator[dict[str, An
         yield _delta(index, {"type": "signature_delta", "signature": "s"})
         yield {"type": "content_block_stop", "index": index}
         index += 1
-    said = [*reply.refusal, *reply.text]
-    if said or reply.stall_after == 0 or reply.cut_after == 0:
+    chunks = [*reply.refusal, *reply.text]
+    if chunks or reply.stall_after == 0 or reply.cut_after == 0:
         yield from _start(index, {"type": "text", "text": ""})
-        for number, piece in enumerate(said):
+        for number, piece in enumerate(chunks):
             fake.pause(reply, number)
             yield _delta(index, {"type": "text_delta", "text": piece})
-        fake.pause(reply, len(said))
+        fake.pause(reply, len(chunks))
         yield {"type": "content_block_stop", "index": index}
         index += 1
     for call in reply.calls:

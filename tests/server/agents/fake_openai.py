@@ -1,7 +1,6 @@
-"""A small server that speaks OpenAI's chat completions, and says what a test has written.
+"""Server with OpenAI's chat completions API that streams scripted replies.
 
-It runs in threads of its own, so that tests of any kind can use it. It has no model: it
-gives its replies one after another, streamed, and keeps what it was asked.
+It runs in threads, so that synchronous and asynchronous tests can use it, and records requests.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MODEL = "gpt-4o"
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call in a reply; its arguments come in ``pieces`` pieces."""
+    """Tool call in a reply, whose arguments are sent in ``pieces`` chunks."""
 
     name: str
     arguments: Mapping[str, Any] | str
@@ -36,18 +35,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """One streamed answer.
+    """Streamed reply.
 
     Attributes:
-        text: its pieces.
-        prompt_tokens: all of the input, ``cached_tokens`` among it.
-        stall_after: after so many pieces of text the server waits for ``release``.
-        cut_after: after so many pieces of text it breaks the connection.
-        has_usage: whether the usage is told at all.
-        thinking: pieces of reasoning before the text.
-        refusal: pieces of a refusal, which chat completions have apart from the text.
-        finish: the provider's reason for the end; None for the usual one, "" for a stream
-            that ends without one.
+        text: Chunks of text.
+        calls: Tool calls after the text.
+        prompt_tokens: Number of input tokens, including ``cached_tokens``.
+        stall_after: Number of text chunks after which the server waits for ``release``.
+        cut_after: Number of text chunks after which the server closes the connection.
+        has_usage: Whether the reply reports its usage.
+        thinking: Chunks of reasoning before the text.
+        refusal: Chunks of a refusal, which chat completions separate from the text.
+        finish: Finish reason; None for the usual one, "" for a stream without one.
     """
 
     text: Sequence[str] = ()
@@ -65,10 +64,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer that is an error. ``status`` 0 breaks the connection without a word.
+    """Error response.
 
-    ``body`` is sent as it is, instead of the object with ``message`` that the API has. It is
-    compressed if ``headers`` has gzip as the encoding.
+    Attributes:
+        status: HTTP status; 0 closes the connection without a response.
+        message: Message in the error object of the API.
+        headers: Additional headers. With the encoding gzip, the body is compressed.
+        body: Body to send unchanged instead of the error object.
     """
 
     status: int
@@ -82,7 +84,7 @@ Script = Sequence[Reply | Failure] | Callable[[dict[str, Any]], Reply | Failure]
 
 @dataclass(frozen=True)
 class Api:
-    """How a provider speaks: its path, the frames of a streamed reply, the body of an error."""
+    """API of a provider: path, frames of a streamed reply, and body of an error response."""
 
     path: str
     frames: Callable[[FakeOpenAI, Reply, str], Iterator[str]]
@@ -90,13 +92,16 @@ class Api:
 
 
 class FakeOpenAI:
-    """``OPENAI_BASE_URL`` is its ``url``. A context manager.
+    """Scripted server. A context manager.
 
-    With another ``api`` it speaks as another provider. A script is a list of replies, or a function from the body of a request to its reply.
+    Args:
+        script: List of replies, or a function that returns the reply for the body of a request.
+        api: API of another provider.
 
     Attributes:
-        requests: the bodies of the requests so far.
-        headers: their headers, in lower case.
+        url: Base URL, for ``OPENAI_BASE_URL``.
+        requests: Bodies of the requests so far.
+        headers: Headers of the requests, with names in lower case.
     """
 
     def __init__(self, script: Script, api: Api | None = None) -> None:
@@ -131,11 +136,11 @@ class FakeOpenAI:
         self._thread.join()
 
     def release(self) -> None:
-        """Let replies that stall go on."""
+        """Continue replies that stall."""
         self._released.set()
 
     def tool_messages(self) -> list[str]:
-        """What the last request tells of tools' answers."""
+        """Return the tool results in the last request."""
         messages = self.requests[-1]["messages"]
         return [str(message["content"]) for message in messages if message["role"] == "tool"]
 
@@ -144,16 +149,16 @@ class FakeOpenAI:
             self.requests.append(body)
             self.headers.append(headers)
             if self._replies is not None:
-                return next(self._replies, Failure(400, "the script is at its end"))
+                return next(self._replies, Failure(400, "the script has ended"))
         assert callable(self._script)
         return self._script(body)
 
-    def pause(self, reply: Reply, said: int) -> None:
-        """Stall or break off, if ``reply`` does so after ``said`` pieces of text."""
-        if reply.stall_after == said:
+    def pause(self, reply: Reply, sent: int) -> None:
+        """Stall or close the connection if ``reply`` does so after ``sent`` chunks of text."""
+        if reply.stall_after == sent:
             self._released.wait(60)
-        if reply.cut_after == said:
-            raise _Cut
+        if reply.cut_after == sent:
+            raise _ConnectionCut
 
     def new_id(self) -> str:
         return f"call_{next(self._ids)}"
@@ -163,10 +168,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave in the middle are what tests are about."""
+        """Ignore errors: tests disconnect clients on purpose."""
 
 
-class _Cut(Exception):
+class _ConnectionCut(Exception):
     pass
 
 
@@ -179,7 +184,7 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = fake.next_reply(body, headers)
             if not self.path.partition("?")[0].endswith(fake.api.path):
-                reply = Failure(404, f"there is no {self.path}")
+                reply = Failure(404, f"unknown path {self.path}")
             if isinstance(reply, Failure):
                 self._fail(reply)
                 return
@@ -190,7 +195,7 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             try:
                 for frame in fake.api.frames(fake, reply, body.get("model", MODEL)):
                     self._chunk(frame.encode())
-            except _Cut:
+            except _ConnectionCut:
                 self.close_connection = True
                 return
             self._chunk(b"")
@@ -199,11 +204,11 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             if failure.status == 0:
                 self.close_connection = True
                 return
-            given = failure.body
-            data = (json.dumps(fake.api.error(failure)) if given is None else given).encode()
+            body = failure.body
+            data = (json.dumps(fake.api.error(failure)) if body is None else body).encode()
             if failure.headers.get("Content-Encoding") == "gzip":
                 data = gzip.compress(data)
-            is_html = given is not None and given.lstrip().startswith("<")
+            is_html = body is not None and body.lstrip().startswith("<")
             self.send_response(failure.status)
             self.send_header("Content-Type", "text/html" if is_html else "application/json")
             self.send_header("Content-Length", str(len(data)))
@@ -217,7 +222,7 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests look at ``requests``."""
+            """Log nothing: tests read ``requests``."""
 
     return Handler
 

@@ -1,4 +1,4 @@
-"""A real MCP server for tests: over HTTP in a thread, or as a program on stdio."""
+"""MCP server for tests: over HTTP in a thread, or as a program on stdio."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,16 +29,16 @@ def _base64(data: bytes) -> str:
 
 
 def _append(path: str) -> None:
-    with open(path, "a") as file:
+    with Path(path).open("a") as file:
         file.write("x")
 
 
 def _exists(path: str) -> bool:
-    return os.path.exists(path)
+    return Path(path).exists()
 
 
 def _size(path: str) -> int:
-    return os.path.getsize(path)
+    return Path(path).stat().st_size
 
 
 def server() -> MCPServer[Any]:
@@ -45,28 +46,28 @@ def server() -> MCPServer[Any]:
 
     @mcp.tool()
     def echo(text: str) -> str:
-        """Say it again."""
+        """Return the text."""
         return f"echo: {text}"
 
     @mcp.tool()
     def fail() -> str:
-        """Never works."""
+        """Fail."""
         raise ToolError("the tool is broken")
 
     @mcp.tool()
     async def hang() -> str:
-        """Never answers."""
+        """Never return."""
         await asyncio.sleep(3600)
         return "late"
 
     @mcp.tool()
     def picture() -> Image:
-        """One pixel."""
+        """Return an image of one pixel."""
         return Image(data=PIXEL, format="png")
 
     @mcp.tool()
     def environment() -> dict[str, str]:
-        """The variables of this process."""
+        """Return the environment variables of this process."""
         return dict(os.environ)
 
     @mcp.tool()
@@ -78,7 +79,7 @@ def server() -> MCPServer[Any]:
 
     @mcp.tool()
     def large() -> str:
-        """More than anybody wants to read."""
+        """Return very long text."""
         return "x" * 3_000_000
 
     @mcp.tool()
@@ -100,7 +101,7 @@ def server() -> MCPServer[Any]:
 
     @mcp.tool()
     def media(big: int = 0) -> list[Any]:
-        """Return two images, a sound, a file and text."""
+        """Return two images, audio, a file and text."""
         image = ImageContent(type="image", data=_base64(PIXEL), mime_type="image/png")
         uri = "file:///reports/%2e%2e%2fsales%20;rm.PDF"
         return [
@@ -119,7 +120,7 @@ def server() -> MCPServer[Any]:
 
     @mcp.tool()
     def die() -> str:
-        """End the whole server at once."""
+        """Kill the server process."""
         print("these are my last words", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
         return ""
@@ -131,15 +132,15 @@ App = Callable[..., Awaitable[None]]
 
 
 class HttpServer:
-    """The server over streamable HTTP, in a thread. A context manager.
+    """Server over streamable HTTP in a thread. A context manager.
 
     Args:
-        sessions: Whether it is a server for the protocol versions that have sessions.
+        sessions: Whether it supports only protocol versions with sessions.
         unknown_session: HTTP status for requests with an unknown session.
-        sse: Whether it speaks HTTP with SSE instead.
+        sse: Whether the transport is HTTP with SSE instead.
 
     Attributes:
-        headers: of all requests so far, in lower case.
+        headers: Headers of all requests so far, with names in lower case.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class HttpServer:
 
         self.headers: list[dict[str, str]] = []
         mcp = server()
-        app = self._noting(mcp.sse_app() if sse else mcp.streamable_http_app())
+        app = self._recording(mcp.sse_app() if sse else mcp.streamable_http_app())
         if sessions:
             app = _with_sessions(app, unknown_session)
         config = uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=0)
@@ -165,24 +166,24 @@ class HttpServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        # What uvicorn does on its way in, it does before it begins to listen.
+        # uvicorn has no public hook that is called after the sockets are listening.
         startup = self._server.startup
 
-        async def noted(sockets: Any = None) -> None:
+        async def report_startup(sockets: Any = None) -> None:
             await startup(sockets=sockets)
             self._started.set()
 
-        self._server.startup = noted  # type: ignore[method-assign]
+        self._server.startup = report_startup  # type: ignore[method-assign]
         await self._server.serve()
 
-    def _noting(self, app: App) -> App:
-        async def noting(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    def _recording(self, app: App) -> App:
+        async def record(scope: dict[str, Any], receive: Any, send: Any) -> None:
             if scope["type"] == "http":
                 pairs = scope["headers"]
                 self.headers.append({name.decode(): value.decode() for name, value in pairs})
             await app(scope, receive, send)
 
-        return noting
+        return record
 
     def close(self) -> None:
         self._server.should_exit = self._server.force_exit = True
@@ -201,7 +202,7 @@ class HttpServer:
 
 
 def _with_sessions(app: App, unknown_session: int) -> App:
-    """Make a server that does not know ``server/discover``, as most of today's."""
+    """Return a server without ``server/discover``, like most existing ones."""
 
     async def older(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["method"] != "POST":
@@ -233,12 +234,12 @@ def _with_sessions(app: App, unknown_session: int) -> App:
 
 
 class Proxy:
-    """A TCP proxy in front of a server, which can cut connections. An async context manager.
+    """TCP proxy that can reset connections. An async context manager.
 
     Attributes:
-        port: Where it listens.
-        target: Port of the server that new connections go to; None: they are closed.
-        poison: A request that contains this is not passed on, and its connection is reset.
+        port: Port on which it listens.
+        target: Port of the server for new connections; None: they are closed.
+        poison: Data whose connection is reset instead of forwarding it.
     """
 
     def __init__(self, target: int) -> None:

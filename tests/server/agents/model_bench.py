@@ -1,4 +1,4 @@
-"""What the tests of the model runner stand on."""
+"""Test environment of the model runner: settings, sandbox, work_dir, sink and scripted model."""
 
 from __future__ import annotations
 
@@ -18,36 +18,42 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls
 from support import descendants
 
 from beray.server.runners.base import Job, Outcome
-from beray.server.runners.model import ModelRunner, Patience
+from beray.server.runners.model import ModelRunner, RetryPolicy
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from tests.server.agents.recording import Budget, Recorder
 
-QUICK = Patience(tries=5, first_seconds=0.01)
+QUICK = RetryPolicy(max_attempts=5, initial_seconds=0.01)
 Step = str | Sequence[tuple[str, dict[str, Any]]]
 
 
 @dataclass
 class Bench:
-    """A work_dir, a sandbox and a sink; ``run`` does a goal with them."""
+    """Environment of one run."""
 
     settings: Settings
     sandbox: Sandbox
     work_dir: Path
     sink: Recorder = field(default_factory=Recorder)
-    model: Scripted | None = None
-    patience: Patience = QUICK
+    model: ScriptedModel | None = None
+    retry_policy: RetryPolicy = QUICK
 
     @classmethod
     async def make(cls, tmp_path: Path, *steps: Step, **settings: Any) -> Bench:
-        """``steps`` are the answers of a model; without any, the settings' model is asked."""
-        made = Settings(data_dir=tmp_path / "data", **settings)
+        """Create an environment.
+
+        Args:
+            tmp_path: Directory for the server's data and the work_dir.
+            steps: Answers of a scripted model; without any, the model of the settings is used.
+            settings: Settings of the server.
+        """
+        server_settings = Settings(data_dir=tmp_path / "data", **settings)
         (tmp_path / "work").mkdir()
-        sandbox = await Sandbox.detect(made)
+        sandbox = await Sandbox.detect(server_settings)
         work_dir = Workspaces(tmp_path / "work", uid_of=sandbox.uid_of).create(1, 1)
-        model = Scripted(steps) if steps else None
-        return cls(made, sandbox, work_dir, model=model)
+        model = ScriptedModel(steps) if steps else None
+        return cls(server_settings, sandbox, work_dir, model=model)
 
     def budget(self, budget: Budget) -> None:
         self.sink = Recorder(budget)
@@ -62,7 +68,7 @@ class Bench:
         model: Model | None = None,
     ) -> Outcome:
         given = model or (self.model.model if self.model else None)
-        runner = ModelRunner(self.settings, self.sandbox, given, patience=self.patience)
+        runner = ModelRunner(self.settings, self.sandbox, given, retry_policy=self.retry_policy)
         job = self.job(goal=goal, tools=tools, job_model=job_model, network=network)
         return await runner.run(job, self.sink)
 
@@ -80,17 +86,17 @@ class Bench:
         return asyncio.create_task(self.run(**arguments))
 
     def answers(self) -> list[str]:
-        """What the model was told of its tools' answers, in order."""
+        """Return the results of tools that the model has received, in order."""
         assert self.model is not None
         return self.model.answers()
 
 
-class Scripted:
-    """A model that says what it is told to, a step for each request."""
+class ScriptedModel:
+    """Model with scripted answers, one step for each request."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = list(steps)
-        self.asked: list[list[ModelMessage]] = []
+        self.requests: list[list[ModelMessage]] = []
         self.instructions = ""
         self.tools: list[str] = []
         self.model = FunctionModel(stream_function=self._stream)
@@ -100,20 +106,20 @@ class Scripted:
     ) -> AsyncIterator[str | DeltaToolCalls]:
         self.instructions = info.instructions or ""
         self.tools = [tool.name for tool in info.function_tools]
-        step = self.steps[len(self.asked)]
-        self.asked.append(list(messages))
+        step = self.steps[len(self.requests)]
+        self.requests.append(list(messages))
         if isinstance(step, str):
             for word in step.split(" "):
                 yield f"{word} "
             return
         for index, (name, arguments) in enumerate(step):
-            call_id = f"call_{len(self.asked)}_{index}"
+            call_id = f"call_{len(self.requests)}_{index}"
             yield {index: DeltaToolCall(name, json.dumps(arguments), tool_call_id=call_id)}
 
     def answers(self) -> list[str]:
         parts = [
             part
-            for message in self.asked[-1]
+            for message in self.requests[-1]
             if isinstance(message, ModelRequest)
             for part in message.parts
             if isinstance(part, ToolReturnPart)
@@ -122,34 +128,34 @@ class Scripted:
 
 
 def about(value: float) -> Any:
-    """Equal to ``value``, as far as a computer can tell."""
+    """Return an object that is equal to ``value`` within floating-point precision."""
     return pytest.approx(value)
 
 
 async def stop(run: asyncio.Task[Outcome]) -> float:
-    """Stop a run; return how long that took, in seconds."""
-    began = time.monotonic()
+    """Stop a run and return the duration in seconds."""
+    started = time.monotonic()
     run.cancel()
     with suppress(asyncio.CancelledError):
         await run
     assert run.cancelled()
-    return time.monotonic() - began
+    return time.monotonic() - started
 
 
 def processes() -> set[int]:
-    """The processes below this one."""
+    """Return the ids of the descendants of this process."""
     return {process.pid for process in descendants()}
 
 
 def other_tasks() -> set[str]:
-    """What this loop still does beside the test."""
+    """Return the other tasks of this event loop."""
     current = asyncio.current_task()
     return {str(task) for task in asyncio.all_tasks() if task is not current}
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
-    """Wait until ``condition`` holds."""
+    """Wait until ``condition`` is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A server whose model is a script, for tests of whole tasks."""
+"""Server with a scripted model, for tests of complete tasks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from beray import BeRayClient
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Failure, FakeOpenAI, Reply
 
-NURSERY = "beray.server.runners.subprocess.fork_server_process"
+FORK_SERVER = "beray.server.runners.subprocess.fork_server_process"
 KEY = "sk-of-the-owner-0123456789"
 
 
 class ModelServer:
-    """``script`` says what the model answers to a goal, reply by reply."""
+    """Running server whose model answers each goal with its own script."""
 
     def __init__(
         self, server: RunningServer, provider: FakeOpenAI, scripts: dict[str, Any]
@@ -28,43 +28,46 @@ class ModelServer:
         self._scripts = scripts
 
     def script(self, goal: str, *replies: Reply | Failure) -> str:
+        """Set the replies to ``goal`` and return it."""
         self._scripts[goal] = replies
         return goal
 
-    def done(self, client: BeRayClient, goal: str, *replies: Reply, **asked: Any) -> list[Any]:
-        """All events of a new task, once it has ended."""
-        task = client.create_task(self.script(goal, *replies), **asked)
+    def done(self, client: BeRayClient, goal: str, *replies: Reply, **options: Any) -> list[Any]:
+        """Create a task and return all its events when it has ended."""
+        task = client.create_task(self.script(goal, *replies), **options)
         return list(client.stream_task_updates(task["id"]))
 
     def server_has_bubblewrap(self) -> bool:
         return '"sandbox: bubblewrap"' in self.server.log.read_text()
 
     def processes(self) -> list[psutil.Process]:
-        """What the server has started and is alive; the one that runs are forked from not."""
+        """Return the live descendants of the server, except for the fork server."""
         found = psutil.Process(self.server.pid).children(recursive=True)
         return [
             process
             for process in found
-            if process.status() != psutil.STATUS_ZOMBIE and not is_nursery(process)
+            if process.status() != psutil.STATUS_ZOMBIE and not is_fork_server(process)
         ]
 
 
-def is_nursery(process: psutil.Process) -> bool:
+def is_fork_server(process: psutil.Process) -> bool:
+    """Return True for the fork server; its forks have the same command line."""
     parent = process.parent()
-    return NURSERY in " ".join(process.cmdline()) and not (
-        parent is not None and NURSERY in " ".join(parent.cmdline())
+    return FORK_SERVER in " ".join(process.cmdline()) and not (
+        parent is not None and FORK_SERVER in " ".join(parent.cmdline())
     )
 
 
 @contextmanager
 def model_server(data_dir: Path, **environ: str) -> Iterator[ModelServer]:
+    """Start a server with a scripted model and additional environment variables."""
     scripts: dict[str, Sequence[Reply | Failure]] = {}
 
     def answer(body: dict[str, Any]) -> Reply | Failure:
         goals = [message["content"] for message in body["messages"] if message["role"] == "user"]
-        said = sum(message["role"] == "assistant" for message in body["messages"])
+        count = sum(message["role"] == "assistant" for message in body["messages"])
         replies = scripts.get(str(goals[0]), ())
-        return replies[said] if said < len(replies) else Failure(400, "the script is at its end")
+        return replies[count] if count < len(replies) else Failure(400, "the script has ended")
 
     with FakeOpenAI(answer) as provider:
         settings = {

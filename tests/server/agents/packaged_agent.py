@@ -1,7 +1,7 @@
-"""An agent made with the protocol's own package, as those of other people are.
+"""Agent that uses the package ``agent-client-protocol``, like agents of other projects.
 
-What it says on the wire, and takes from it, is the package's reading of the protocol. It
-goes once through all that an agent asks of us, and says as JSON what it was told.
+Its messages therefore conform to the package's interpretation of the protocol. For each prompt,
+it sends every request that clients support, and then the responses as JSON text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acp import schema
 
 
 class PackagedAgent:
-    """One agent, one session."""
+    """Agent with one session."""
 
     def on_connect(self, client: Any) -> None:
         self.client = client
@@ -47,21 +47,21 @@ class PackagedAgent:
         await self.update(acp.update_plan([acp.plan_entry("look", status="completed")]))
         call = acp.start_tool_call("t1", "Edit in.txt", kind="edit", raw_input={"path": "in.txt"})
         await self.update(call)
-        told = {"goal": goal, "cwd": self.cwd, **await self.told()}
+        responses = {"goal": goal, "cwd": self.cwd, **await self.responses()}
         diff = acp.tool_diff_content(path=f"{self.cwd}/out.txt", new_text="written")
         await self.update(acp.update_tool_call("t1", status="completed", content=[diff]))
-        await self.update(acp.update_agent_message_text(json.dumps(told)))
+        await self.update(acp.update_agent_message_text(json.dumps(responses)))
         usage = schema.Usage(total_tokens=12, input_tokens=10, output_tokens=2)
         return schema.PromptResponse(stop_reason="end_turn", usage=usage)
 
     async def cancel(self, session_id: str, **_: Any) -> None:
-        """Nothing: cancellation is ignored."""
+        """Ignore the cancellation."""
 
     async def update(self, update: Any) -> None:
         await self.client.session_update("s1", update)
 
-    async def told(self) -> dict[str, Any]:
-        """What we are told when we ask for each thing."""
+    async def responses(self) -> dict[str, Any]:
+        """Send each kind of request and return the responses."""
         client = self.client
         options = [
             schema.PermissionOption(option_id="once", name="Once", kind="allow_once"),
@@ -88,7 +88,7 @@ class PackagedAgent:
             "can": [
                 self.can.fs.read_text_file, self.can.fs.write_text_file, self.can.terminal
             ],
-            "servers": [[type(one).__name__, one.name] for one in self.servers],
+            "servers": [[type(server).__name__, server.name] for server in self.servers],
             "outcome": permission.outcome.option_id,
             "read": read.content,
             "refused": refused,

@@ -1,4 +1,4 @@
-"""A sink that keeps what a runner says, for tests to look at and to wait on."""
+"""Sink that records the events and the usage of a run."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Recorder:
-    """A ``Sink``. ``budget`` may raise ``OverBudget`` when it is shown a usage.
+    """Recording sink.
+
+    Args:
+        budget: Called with each charged usage; it may raise ``OverBudget``.
 
     Attributes:
-        events: what was emitted, in order.
-        usages: what was charged, in order.
-        records: what was said to be taken in all; one, if the run said it once.
+        events: Emitted events, in order.
+        usages: Charged usages, in order.
+        records: Recorded total usages.
     """
 
     def __init__(self, budget: Budget | None = None) -> None:
@@ -41,7 +44,7 @@ class Recorder:
         self._changed = asyncio.Event()
 
     async def emit(self, event: Event, count: int = 1) -> None:
-        json.loads(event.model_dump_json())  # whatever is logged must be JSON
+        json.loads(event.model_dump_json())  # events must be valid JSON
         self.events.append(event)
         self._changed.set()
 
@@ -56,10 +59,10 @@ class Recorder:
         self._changed.set()
 
     async def until(self, condition: Callable[[Recorder], bool], *, seconds: float = 15.0) -> None:
-        """Wait until ``condition`` holds of what was recorded.
+        """Wait until ``condition`` is true for this recorder.
 
         Raises:
-            TimeoutError: it did not, within ``seconds``.
+            TimeoutError: The condition was not true within ``seconds``.
         """
         async with asyncio.timeout(seconds):
             while not condition(self):
@@ -67,30 +70,30 @@ class Recorder:
                 await self._changed.wait()
 
     def text(self, source: str = "main") -> str:
-        """All text that came from ``source`` and was not retracted."""
-        chunks = [one for one in self.kept() if isinstance(one, MsgEventTextChunk)]
+        """Return the text from ``source`` that was not retracted."""
+        chunks = [event for event in self.kept() if isinstance(event, MsgEventTextChunk)]
         return "".join(chunk.text for chunk in chunks if chunk.source == source)
 
     def kept(self) -> list[Event]:
-        """The events that were not retracted."""
+        """Return the events that were not retracted."""
         return list(without_retracted(self.events))
 
     def of(self, kind: type[Kind]) -> list[Kind]:
-        """The events of one kind, in order."""
+        """Return the events of one type, in order."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def payloads(self, kind: str) -> list[dict[str, Any]]:
-        """The payloads of custom updates whose ``kind`` is this, in order."""
+        """Return the payloads of custom updates with this ``kind``, in order."""
         updates = [update.payload for update in self.of(MsgEventCustomUpdate)]
         return [payload for payload in updates if payload.get("kind") == kind]
 
     def results(self, tool_name: str) -> list[Any]:
-        """What a tool answered, call by call."""
+        """Return the results of a tool, in order."""
         results = self.of(MsgEventToolResult)
         return [result.result for result in results if result.tool_name == tool_name]
 
     def calls(self) -> list[tuple[str, str]]:
-        """Name and whole arguments of each tool call, in the order in which they began."""
+        """Return name and complete arguments of each tool call, in the order of their starts."""
         calls: dict[str, tuple[str, str]] = {}
         for chunk in self.kept():
             if not isinstance(chunk, MsgEventToolCallChunk):
@@ -101,5 +104,5 @@ class Recorder:
         return list(calls.values())
 
     def errors(self) -> list[tuple[str, str]]:
-        """Code and details of each error, in order."""
+        """Return code and details of each error, in order."""
         return [(error.code, error.details) for error in self.of(MsgError)]

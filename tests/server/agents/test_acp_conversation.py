@@ -1,4 +1,4 @@
-"""What an agent says over the Agent Client Protocol, as events."""
+"""Conversion of messages of the Agent Client Protocol to events."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .agent_bench import Bench, bench, both_sandboxes
 from .recording import Recorder
 
 
-async def told(bench: Bench, updates: list[dict[str, Any]]) -> Recorder:
-    """What these updates become."""
+async def run_updates(bench: Bench, updates: list[dict[str, Any]]) -> Recorder:
+    """Run an agent that sends these updates; return the recorded events."""
     outcome = await bench.run(bench.acp(), f"updates {json.dumps(updates)}")
     assert outcome == Outcome("COMPLETED")
     return bench.recorder
@@ -29,7 +29,7 @@ def message(text: str, kind: str = "agent_message_chunk") -> dict[str, Any]:
 
 
 @both_sandboxes
-async def test_a_goal_is_done_and_its_end_is_said_once(tmp_path: Path, kind: Kind) -> None:
+async def test_a_goal_is_completed_and_ends_with_one_event(tmp_path: Path, kind: Kind) -> None:
     work = await bench(tmp_path, kind)
     assert await work.run(work.acp(), "hello — 世界") == Outcome("COMPLETED")
     assert work.recorder.text() == "hello — 世界"
@@ -46,15 +46,15 @@ async def test_many_updates_are_logged_in_order_before_the_end(tmp_path: Path) -
 
 
 @both_sandboxes
-async def test_the_agent_is_told_where_it_works_and_what_we_can_do(
+async def test_the_agent_receives_its_directory_and_the_client_capabilities(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
     await work.run(work.acp(), "session")
-    said = json.loads(work.recorder.text())
-    assert said["cwd"] == ("/workspace" if kind == "bubblewrap" else str(work.work_dir))
-    assert said["can"]["fs"] == {"readTextFile": True, "writeTextFile": True}
-    assert said["can"]["terminal"] is True
+    reply = json.loads(work.recorder.text())
+    assert reply["cwd"] == ("/workspace" if kind == "bubblewrap" else str(work.work_dir))
+    assert reply["can"]["fs"] == {"readTextFile": True, "writeTextFile": True}
+    assert reply["can"]["terminal"] is True
 
 
 async def test_thoughts_plans_and_modes_have_their_own_events(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_thoughts_plans_and_modes_have_their_own_events(tmp_path: Path) ->
         {"content": "look", "status": "completed", "priority": "high"},
         {"content": "write", "status": "in_progress", "priority": "low"},
     ]
-    recorder = await told(
+    recorder = await run_updates(
         await bench(tmp_path, "none"),
         [
             message("hm", "agent_thought_chunk"),
@@ -79,7 +79,7 @@ async def test_thoughts_plans_and_modes_have_their_own_events(tmp_path: Path) ->
     assert plan == {"kind": "plan", "entries": entries, "message": "1 of 2 done: write"}
     [mode] = recorder.payloads("mode")
     assert "'code'" in mode["message"]
-    assert len(recorder.events) == 5  # these, and the end
+    assert len(recorder.events) == 5  # including the end
 
 
 async def test_a_tool_call_is_a_call_its_arguments_and_one_result(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def test_a_tool_call_is_a_call_its_arguments_and_one_result(tmp_path: Path
     call = {"toolCallId": "t1", "sessionUpdate": "tool_call_update"}
     diff = {"type": "diff", "path": f"{work.work_dir}/a.txt", "oldText": "old", "newText": "new"}
     text = {"type": "content", "content": {"type": "text", "text": "edited"}}
-    recorder = await told(
+    recorder = await run_updates(
         work,
         [
             {
@@ -119,8 +119,8 @@ async def test_a_tool_call_is_a_call_its_arguments_and_one_result(tmp_path: Path
     assert result.model_extra == {"call_id": "t1"}
 
 
-async def test_a_call_that_comes_as_a_whole_and_fails_is_told(tmp_path: Path) -> None:
-    recorder = await told(
+async def test_a_failed_call_in_a_single_update_is_logged(tmp_path: Path) -> None:
+    recorder = await run_updates(
         await bench(tmp_path, "none"),
         [
             {
@@ -139,7 +139,7 @@ async def test_a_call_that_comes_as_a_whole_and_fails_is_told(tmp_path: Path) ->
     assert recorder.results("fetch") == [expected]
 
 
-async def test_what_is_not_text_is_named_and_not_kept(tmp_path: Path) -> None:
+async def test_content_other_than_text_is_described_without_its_data(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     uri = f"file://{work.work_dir}/out%20put.txt"
     blocks = [
@@ -147,7 +147,7 @@ async def test_what_is_not_text_is_named_and_not_kept(tmp_path: Path) -> None:
         {"type": "resource_link", "name": "out", "uri": uri},
         {"type": "resource", "resource": {"uri": "x://y", "text": "inner"}},
     ]
-    recorder = await told(
+    recorder = await run_updates(
         work, [{"sessionUpdate": "agent_message_chunk", "content": block} for block in blocks]
     )
     image, link, resource = recorder.payloads("attachment")
@@ -157,14 +157,14 @@ async def test_what_is_not_text_is_named_and_not_kept(tmp_path: Path) -> None:
     assert resource["text"] == "inner"
 
 
-async def test_large_and_odd_values_are_cut_to_what_a_log_can_take(tmp_path: Path) -> None:
+async def test_large_and_unusual_values_are_limited_for_the_log(tmp_path: Path) -> None:
     deep: Any = 1
     for _ in range(60):
         deep = [deep]
     big = "x" * 300_000
     call = {"sessionUpdate": "tool_call", "kind": "other", "status": "completed"}
     diff = {"type": "diff", "path": "/etc/passwd", "newText": big}
-    recorder = await told(
+    recorder = await run_updates(
         await bench(tmp_path, "none"),
         [
             {**call, "toolCallId": "deep", "title": "deep", "rawInput": {"v": deep}},
@@ -180,11 +180,11 @@ async def test_large_and_odd_values_are_cut_to_what_a_log_can_take(tmp_path: Pat
     assert result["content"][0]["diff"]["path"] == "/etc/passwd"
 
 
-async def test_what_a_call_holds_is_bounded_as_a_whole(tmp_path: Path) -> None:
+async def test_the_total_content_of_a_call_is_limited(tmp_path: Path) -> None:
     block = {"type": "content", "content": {"type": "text", "text": "x" * 30_000}}
     diff = {"type": "diff", "path": "p" * 9000, "oldText": "y" * 90_000, "newText": "z" * 90_000}
     call = {"sessionUpdate": "tool_call", "kind": "other", "status": "completed", "title": "many"}
-    recorder = await told(
+    recorder = await run_updates(
         await bench(tmp_path, "none"),
         [{**call, "toolCallId": "1" * 5000, "content": [block, diff, *[block] * 200]}],
     )
@@ -194,13 +194,13 @@ async def test_what_a_call_holds_is_bounded_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "max_turn_requests", "refusal", "cancelled"])
-async def test_other_ends_are_failures_with_their_reason(tmp_path: Path, reason: str) -> None:
+async def test_other_stop_reasons_are_failures(tmp_path: Path, reason: str) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(), f'stop "{reason}"') == Outcome("FAILED", reason)
     assert isinstance(work.recorder.events[-1], MsgEventEnd)
 
 
-async def test_tokens_and_money_are_told_as_far_as_the_agent_knows_them(tmp_path: Path) -> None:
+async def test_reported_tokens_and_cost_are_recorded(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     usage = {
         "totalTokens": 175,
@@ -210,24 +210,26 @@ async def test_tokens_and_money_are_told_as_far_as_the_agent_knows_them(tmp_path
         "cachedReadTokens": 50,
     }
     await work.run(work.acp(), f"usage {json.dumps(usage)}")
-    # The cache and the thoughts are beside input and output here: the total says so.
+    # The total shows that cache and reasoning tokens are not included in input and output.
     expected = Usage(input_tokens=150, output_tokens=25, cache_read_tokens=50)
     assert work.recorder.records == [expected]
     assert work.recorder.usages == [Usage()]
     assert work.recorder.events[-1] == MsgEventEnd(tokens_used=175)
 
 
-async def test_usage_on_the_way_is_charged_as_a_guess(tmp_path: Path) -> None:
+async def test_usage_updates_are_charged_as_estimates(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     usd, eur = ({"amount": 0.5, "currency": name} for name in ("USD", "EUR"))
     update = {"sessionUpdate": "usage_update", "size": 1000}
-    await told(work, [{**update, "used": 70, "cost": usd}, {**update, "used": 60, "cost": eur}])
+    await run_updates(
+        work, [{**update, "used": 70, "cost": usd}, {**update, "used": 60, "cost": eur}]
+    )
     expected = Usage(input_tokens=70, cost_usd=0.5, estimated=True)
     assert work.recorder.usages == [Usage(), expected, expected]
     assert work.recorder.records == [expected]
 
 
-async def test_a_spent_budget_refuses_the_run_before_the_agent_is_started(tmp_path: Path) -> None:
+async def test_an_exhausted_budget_prevents_the_start_of_the_agent(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
 
     def spent(usage: Usage) -> None:
@@ -239,7 +241,7 @@ async def test_a_spent_budget_refuses_the_run_before_the_agent_is_started(tmp_pa
     assert work.recorder.events == []
 
 
-async def test_a_budget_that_is_spent_on_the_way_ends_the_run(tmp_path: Path) -> None:
+async def test_a_budget_that_is_exhausted_during_the_run_ends_it(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
 
     def limited(usage: Usage) -> None:
@@ -249,7 +251,7 @@ async def test_a_budget_that_is_spent_on_the_way_ends_the_run(tmp_path: Path) ->
     work.recorder = Recorder(limited)
     update = {"sessionUpdate": "usage_update", "size": 1000, "used": 101}
     with pytest.raises(OverBudget, match="100 tokens"):
-        await told(work, [update, message("too late")])
+        await run_updates(work, [update, message("too late")])
     assert work.recorder.text() == ""
     assert work.recorder.records == [Usage(input_tokens=101, estimated=True)]
     assert descendants() == []

@@ -1,4 +1,4 @@
-"""MCP servers of a task that an ACP agent does."""
+"""MCP servers of tasks that ACP agents execute."""
 
 from __future__ import annotations
 
@@ -41,34 +41,36 @@ def messages(work: Bench) -> dict[str, str]:
     return {payload["server"]: payload["message"] for payload in work.recorder.payloads("mcp")}
 
 
-async def test_mcp_servers_are_handed_on(tmp_path: Path) -> None:
+async def test_mcp_servers_are_passed_to_the_agent(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     await work.run(work.acp("mcp", mcp_stdio=True), "session", tools=TOOLS)
     web, local = json.loads(work.recorder.text())["servers"]
     assert (web["type"], web["name"], web["url"]) == ("http", "web", "https://mcp.example/x")
-    assert [(one["name"], one["value"]) for one in web["headers"]] == [
+    assert [(header["name"], header["value"]) for header in web["headers"]] == [
         ("Authorization", "Bearer k")
     ]
-    # The program is run elsewhere: the agent is given what connects to it, and nothing secret.
+    # The agent gets a command that connects to the program, without its environment variables.
     assert local["command"] == sys.executable
     assert local["env"] == []
     assert list(messages(work)) == ["odd"]
 
 
-async def test_mcp_servers_that_it_cannot_have_are_told_in_the_log(tmp_path: Path) -> None:
+async def test_mcp_servers_that_the_agent_does_not_support_are_logged(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     outcome = await work.run(work.acp(), "session", tools=TOOLS)
     assert outcome == Outcome("COMPLETED")
     assert json.loads(work.recorder.text())["servers"] == []
-    said = messages(work)
-    assert "cannot reach servers by HTTP" in said["web"]
-    assert "BERAY_MCP_STDIO" in said["local"]
+    logged = messages(work)
+    assert "does not support HTTP" in logged["web"]
+    assert "BERAY_MCP_STDIO" in logged["local"]
     assert "Bearer" not in str(work.recorder.events)
 
 
 @needs_python
 @both_sandboxes
-async def test_programs_run_beside_the_agent_and_end_with_it(tmp_path: Path, kind: Any) -> None:
+async def test_programs_run_outside_of_the_agents_sandbox_and_end_with_it(
+    tmp_path: Path, kind: Any
+) -> None:
     work = await bench(tmp_path, kind)
     (work.work_dir / "file.txt").write_text("x")
     runner = work.acp(mcp_stdio=True, mcp_servers=operators(tmp_path))
@@ -82,7 +84,7 @@ async def test_programs_run_beside_the_agent_and_end_with_it(tmp_path: Path, kin
 
 
 @needs_python
-async def test_a_users_program_does_not_see_what_the_agent_sees(tmp_path: Path) -> None:
+async def test_a_users_program_has_no_access_to_the_agents_files(tmp_path: Path) -> None:
     work = await bench(tmp_path, "bubblewrap")
     sign_in = tmp_path / "sign-in"
     sign_in.mkdir()
@@ -105,7 +107,7 @@ async def test_a_program_that_cannot_be_started_ends_its_connection(tmp_path: Pa
 
 
 @both_sandboxes
-async def test_urls_that_a_shared_server_does_not_permit_are_left_out(
+async def test_urls_that_a_shared_server_does_not_permit_are_excluded(
     tmp_path: Path, kind: Any
 ) -> None:
     async def names(host: str, _port: int) -> list[str]:
@@ -118,11 +120,11 @@ async def test_urls_that_a_shared_server_does_not_permit_are_left_out(
         {host: {"url": f"https://{host}.example/mcp"}} for host in ("internal", "allowed", "public")
     ]
     await work.run(runner, "session", tools=tools)
-    given = [server["name"] for server in json.loads(work.recorder.text())["servers"]]
+    names_of_servers = [server["name"] for server in json.loads(work.recorder.text())["servers"]]
     if kind == "bubblewrap":
-        assert given == ["allowed", "public"]
+        assert names_of_servers == ["allowed", "public"]
         assert "is not reachable" in messages(work)["internal"]
     else:
-        # An agent without a sandbox resolves names and follows redirects as it likes.
-        assert given == ["allowed"]
+        # An agent without a sandbox resolves names and follows redirects without restrictions.
+        assert names_of_servers == ["allowed"]
         assert "without a sandbox" in messages(work)["public"]

@@ -1,4 +1,4 @@
-"""An agent of the protocol's own package and we understand each other in everything."""
+"""Interoperability with agents that use the package ``agent-client-protocol``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TOOLS = [{"web": {"url": "https://mcp.example/x"}}, {"local": {"command": "/bin/
 
 
 @both_sandboxes
-async def test_all_that_an_agent_asks_and_says(tmp_path: Path, kind: Kind) -> None:
+async def test_every_request_and_update_of_an_agent(tmp_path: Path, kind: Kind) -> None:
     work: Bench = await bench(tmp_path, kind)
     (work.work_dir / "in.txt").write_text("1\n2\n3\n")
     runner = work.acp(acp=COMMAND, mcp_stdio=True)
     outcome = await work.run(runner, "grüße 世界", tools=TOOLS)
     assert outcome == Outcome("COMPLETED"), work.recorder.errors()
     cwd = "/workspace" if kind == "bubblewrap" else str(work.work_dir)
-    told = json.loads(work.recorder.text())
-    assert "outside the work_dir" in told.pop("refused")
-    assert told == {
+    responses = json.loads(work.recorder.text())
+    assert "outside the work_dir" in responses.pop("refused")
+    assert responses == {
         "goal": "grüße 世界",
         "cwd": cwd,
         "can": [True, True, True],
@@ -50,9 +50,9 @@ async def test_all_that_an_agent_asks_and_says(tmp_path: Path, kind: Kind) -> No
     assert descendants() == []
 
 
-async def test_what_it_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+async def test_an_error_response_is_reported_with_its_message(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(acp=COMMAND), "refuse") == Outcome("FAILED", "agent")
     [(code, details)] = work.recorder.errors()
     assert code == "AGENT"
-    assert 'refused session/prompt: no quota: {"details": "quota"}' in details
+    assert 'rejected session/prompt: no quota: {"details": "quota"}' in details

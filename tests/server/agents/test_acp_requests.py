@@ -1,4 +1,4 @@
-"""What an agent asks of us: permissions, files, terminals."""
+"""Requests of ACP agents: permissions, files, terminals."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ ONCE = {"outcome": "selected", "optionId": "once"}
 NO = {"outcome": "selected", "optionId": "no"}
 
 
-async def asked(work: Bench, call: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
-    """The outcome that the agent is given, and what the log says of it."""
+async def permission(work: Bench, call: dict[str, Any], **settings: Any) -> tuple[Any, bool]:
+    """Return the outcome of a permission request, and whether the log shows it as allowed."""
     call = {"title": "Do it", **call}
     assert await work.run(work.acp(**settings), f"ask {json.dumps(call)}") == Outcome("COMPLETED")
-    said = json.loads(work.recorder.text())
-    said.pop("_meta", None)
+    outcome = json.loads(work.recorder.text())
+    outcome.pop("_meta", None)
     [payload] = work.recorder.payloads("permission")
     assert "Do it" in payload["message"]
     assert payload["call_id"] == "t1"
-    return said, payload["allowed"]
+    return outcome, payload["allowed"]
 
 
-async def test_allow_says_yes_once(tmp_path: Path) -> None:
+async def test_allow_permits_once(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     call = {"kind": "other", "locations": [{"path": "/etc/passwd"}]}
-    assert await asked(work, call, acp_permissions="allow") == (ONCE, True)
+    assert await permission(work, call, acp_permissions="allow") == (ONCE, True)
 
 
-async def test_deny_says_no(tmp_path: Path) -> None:
+async def test_deny_rejects_every_request(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
-    assert await asked(work, {"kind": "think"}, acp_permissions="deny") == (NO, False)
+    assert await permission(work, {"kind": "think"}, acp_permissions="deny") == (NO, False)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ async def test_deny_says_no(tmp_path: Path) -> None:
         ("work_dir", "allow_always", None, False),
     ],
 )
-async def test_where_no_option_fits_the_request_is_cancelled(
+async def test_the_request_is_cancelled_without_a_matching_option(
     tmp_path: Path, policy: str, kind: str, chosen: str | None, allowed: bool
 ) -> None:
     work = await bench(tmp_path, "none")
     call = {"kind": "think", "options": [{"optionId": "x", "name": "X", "kind": kind}]}
     expected = {"outcome": "selected", "optionId": chosen} if chosen else {"outcome": "cancelled"}
-    assert await asked(work, call, acp_permissions=policy) == (expected, allowed)
+    assert await permission(work, call, acp_permissions=policy) == (expected, allowed)
 
 
 @pytest.mark.parametrize(
@@ -85,32 +85,34 @@ async def test_where_no_option_fits_the_request_is_cancelled(
         ({"locations": [{"path": "{work}/a"}]}, False),
     ],
 )
-async def test_work_dir_says_yes_to_what_stays_inside(
+async def test_work_dir_permits_calls_inside_the_work_dir(
     tmp_path: Path, call: dict[str, Any], allowed: bool
 ) -> None:
     work = await bench(tmp_path, "none")
     (work.work_dir / "link").symlink_to("/etc")
     call = json.loads(json.dumps(call).replace("{work}", str(work.work_dir)))
-    assert await asked(work, call) == (ONCE if allowed else NO, allowed)
+    assert await permission(work, call) == (ONCE if allowed else NO, allowed)
 
 
-async def test_work_dir_lets_commands_run_where_bubblewrap_holds_them(tmp_path: Path) -> None:
+async def test_work_dir_permits_commands_in_bubblewrap(tmp_path: Path) -> None:
     work = await bench(tmp_path, "bubblewrap")
-    assert await asked(work, {"kind": "execute"}) == (ONCE, True)
+    assert await permission(work, {"kind": "execute"}) == (ONCE, True)
 
 
-async def test_work_dir_knows_the_path_of_the_sandbox(tmp_path: Path) -> None:
+async def test_work_dir_accepts_the_path_inside_the_sandbox(tmp_path: Path) -> None:
     work = await bench(tmp_path, "bubblewrap")
     call = {"kind": "delete", "locations": [{"path": "/workspace/a"}]}
-    assert await asked(work, call) == (ONCE, True)
+    assert await permission(work, call) == (ONCE, True)
 
 
-async def test_work_dir_lets_nothing_be_fetched_where_there_is_no_network(tmp_path: Path) -> None:
+async def test_work_dir_rejects_fetching_without_network(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
-    assert await asked(work, {"kind": "fetch"}, agent_network=False) == (NO, False)
+    assert await permission(work, {"kind": "fetch"}, agent_network=False) == (NO, False)
 
 
-async def test_a_request_is_judged_by_what_its_call_has_said_before(tmp_path: Path) -> None:
+async def test_a_permission_request_is_combined_with_earlier_updates_of_its_call(
+    tmp_path: Path,
+) -> None:
     work = await bench(tmp_path, "none")
     update = {"sessionUpdate": "tool_call", "toolCallId": "t1", "title": "Write", "kind": "edit"}
     known = {**update, "locations": [{"path": "/etc/x"}]}
@@ -138,9 +140,9 @@ async def test_a_request_is_judged_by_what_its_call_has_said_before(tmp_path: Pa
     assert payload["message"] == "Denied: Write (it is outside the work_dir)"
 
 
-async def answers(work: Bench, calls: list[list[Any]], **given: Any) -> list[Any]:
-    """What the agent is answered, call by call. ``given`` is of the task."""
-    outcome = await work.run(work.acp(), f"calls {json.dumps(calls)}", **given)
+async def answers(work: Bench, calls: list[list[Any]], **options: Any) -> list[Any]:
+    """Return the responses to the agent's requests; ``options`` are fields of the job."""
+    outcome = await work.run(work.acp(), f"calls {json.dumps(calls)}", **options)
     assert outcome == Outcome("COMPLETED"), work.recorder.errors()
     return list(json.loads(work.recorder.text()))
 
@@ -187,7 +189,7 @@ async def test_a_written_file_keeps_its_mode(tmp_path: Path) -> None:
     assert modes == [0o755, 0o755, 0o644]
 
 
-async def test_a_written_file_keeps_words_that_are_secrets_of_the_server(
+async def test_secrets_of_the_server_in_written_files_are_not_redacted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEPLOY_TOKEN", "production")
@@ -198,7 +200,7 @@ async def test_a_written_file_keeps_words_that_are_secrets_of_the_server(
     assert path.read_text() == "production\n"
 
 
-async def test_files_outside_and_through_links_are_refused(tmp_path: Path) -> None:
+async def test_files_outside_and_through_links_are_rejected(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -264,11 +266,11 @@ async def test_a_terminal_runs_a_command_to_its_end(tmp_path: Path, kind: Kind) 
     )
     assert got[0] == {"terminalId": "terminal-1"}
     assert got[1]["exitCode"] == 3
-    said = f"{base}/sub dir\n$(b)\nhéllo"
-    assert got[2] == {"output": said, "truncated": False, "exitStatus": {"exitCode": 3}}
-    assert "no such terminal" in got[4]["refused"]
+    expected = f"{base}/sub dir\n$(b)\nhéllo"
+    assert got[2] == {"output": expected, "truncated": False, "exitStatus": {"exitCode": 3}}
+    assert "does not exist or was released" in got[4]["refused"]
     assert got[7]["output"] == "ONE LINE\n"
-    assert work.recorder.text("tools:terminal") == f"{said}ONE LINE\n"
+    assert work.recorder.text("tools:terminal") == f"{expected}ONE LINE\n"
     assert descendants() == []
 
 
@@ -292,12 +294,12 @@ async def test_a_terminal_names_the_background_processes_that_were_terminated(
     assert output.startswith("\nx\n[1 background process was terminated when the command returned")
     assert work.recorder.text("tools:terminal") == output
     chunks = [event.model_dump() for event in work.recorder.of(MsgEventTextChunk)]
-    said = [chunk for chunk in chunks if chunk["source"] == "tools:terminal"]
-    assert {chunk["call_id"] for chunk in said} == {"terminal-1"}
+    output = [chunk for chunk in chunks if chunk["source"] == "tools:terminal"]
+    assert {chunk["call_id"] for chunk in output} == {"terminal-1"}
     assert descendants() == []
 
 
-async def test_a_tool_call_tells_what_its_terminal_said(tmp_path: Path) -> None:
+async def test_the_result_of_a_tool_call_contains_its_terminals_output(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     call = {
         "sessionUpdate": "tool_call",
@@ -321,7 +323,7 @@ async def test_a_tool_call_tells_what_its_terminal_said(tmp_path: Path) -> None:
     assert work.recorder.results("sh") == [expected]
 
 
-async def test_the_output_of_a_terminal_is_bounded_to_its_end(tmp_path: Path) -> None:
+async def test_only_the_end_of_a_terminals_output_is_kept(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     name = {"terminalId": "terminal-1"}
     loud = "i=0; while [ $i -lt 4000 ]; do echo é$i; i=$((i+1)); done"
@@ -339,7 +341,7 @@ async def test_the_output_of_a_terminal_is_bounded_to_its_end(tmp_path: Path) ->
 
 
 @both_sandboxes
-async def test_a_killed_terminal_leaves_nothing_and_can_still_be_read(
+async def test_a_killed_terminal_leaves_no_process_and_can_still_be_read(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
@@ -354,7 +356,7 @@ async def test_a_killed_terminal_leaves_nothing_and_can_still_be_read(
             ["terminal/kill", name],
             ["terminal/wait_for_exit", name],
             ["terminal/output", name],
-            # This one is left to the end of the run.
+            # This terminal is closed at the end of the run.
             ["terminal/create", {"command": f"setsid sleep {open_mark} & wait"}],
         ],
     )
@@ -365,7 +367,7 @@ async def test_a_killed_terminal_leaves_nothing_and_can_still_be_read(
     assert descendants() == []
 
 
-async def test_terminals_that_cannot_be_are_refused(tmp_path: Path) -> None:
+async def test_invalid_terminal_requests_are_rejected(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     got = await answers(
         work,
@@ -402,7 +404,7 @@ async def test_a_terminal_has_the_network_that_its_task_has(tmp_path: Path, netw
 
 @pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
 @both_sandboxes
-async def test_names_that_are_not_utf8_are_understood_in_both_spellings(
+async def test_names_that_are_not_utf8_are_accepted_in_both_encodings(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
@@ -430,8 +432,8 @@ async def test_names_that_are_not_utf8_are_understood_in_both_spellings(
 
 
 @pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
-async def test_a_link_with_such_a_name_does_not_lead_out(tmp_path: Path) -> None:
+async def test_a_link_with_such_a_name_does_not_leave_the_work_dir(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     (work.work_dir / os.fsdecode(b"link\xff")).symlink_to("/etc")
     call = {"kind": "edit", "locations": [{"path": f"{work.work_dir}/link␦FF/passwd"}]}
-    assert await asked(work, call) == (NO, False)
+    assert await permission(work, call) == (NO, False)

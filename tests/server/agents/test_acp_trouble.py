@@ -23,7 +23,7 @@ FAILED = Outcome("FAILED", "agent")
 
 
 def error_of(work: Bench) -> str:
-    """The words of the one error."""
+    """Return the details of the only error."""
     [(code, details)] = work.recorder.errors()
     assert code == "AGENT"
     assert str(work.data_dir) not in details
@@ -41,35 +41,35 @@ async def test_an_agent_that_is_not_installed_is_named(tmp_path: Path, kind: Kin
 
 
 @pytest.mark.parametrize("command", ["", "'unclosed"])
-async def test_a_setting_that_is_no_command_is_said(tmp_path: Path, command: str) -> None:
+async def test_an_invalid_command_line_is_reported(tmp_path: Path, command: str) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(acp=command), "hello") == FAILED
     assert "BERAY_ACP" in error_of(work)
 
 
 @both_sandboxes
-async def test_an_agent_that_ends_at_once_is_told_with_its_last_words(
+async def test_an_agent_that_exits_at_once_is_reported_with_its_last_output(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
     assert await work.run(work.acp("dies"), "hello") == FAILED
     details = error_of(work)
-    assert "ended before it was done; its exit status is 3" in details
+    assert "exited without finishing its answer (exit status 3)" in details
     assert details.endswith("no licence")
 
 
 @both_sandboxes
-async def test_an_agent_that_dies_in_the_middle_fails_and_keeps_what_it_said(
+async def test_an_agent_that_exits_during_its_answer_fails_and_its_text_is_kept(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
     assert await work.run(work.acp(), "die 7") == FAILED
     assert work.recorder.text() == "so far"
-    assert "exit status is 7" in error_of(work)
+    assert "(exit status 7)" in error_of(work)
     assert [type(event) for event in work.recorder.events[-2:]] == [MsgError, MsgEventEnd]
 
 
-async def test_lines_that_are_no_messages_are_passed_over(tmp_path: Path) -> None:
+async def test_lines_that_are_not_messages_are_ignored(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp("garbage"), "hello") == Outcome("COMPLETED")
     odd = [
@@ -93,11 +93,11 @@ async def test_lines_that_are_no_messages_are_passed_over(tmp_path: Path) -> Non
     [
         ("huge", "hello", "more than 16 MiB"),
         ("", f"huge {100 * 1024**2}", "more than 16 MiB"),
-        ("only-garbage", "hello", "something else than the Agent Client Protocol"),
-        ("", f"noise {4 * 1024**2}", "something else than the Agent Client Protocol"),
+        ("only-garbage", "hello", "does not conform to the Agent Client Protocol"),
+        ("", f"noise {4 * 1024**2}", "does not conform to the Agent Client Protocol"),
     ],
 )
-async def test_output_without_end_is_an_error_and_not_memory(
+async def test_endless_output_is_an_error_and_not_buffered(
     tmp_path: Path, mode: str, goal: str, words: str
 ) -> None:
     work = await bench(tmp_path, "none")
@@ -109,14 +109,14 @@ async def test_output_without_end_is_an_error_and_not_memory(
     assert descendants() == []
 
 
-async def test_more_waits_than_can_be_kept_end_the_run(tmp_path: Path) -> None:
+async def test_too_many_pending_waits_end_the_run(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(), "flood_of_requests") == FAILED
-    assert "waits for commands more than 256 times" in error_of(work)
+    assert "more than 256 pending requests" in error_of(work)
     assert descendants() == []
 
 
-async def test_any_number_of_requests_at_once_is_answered(tmp_path: Path) -> None:
+async def test_any_number_of_concurrent_requests_is_answered(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     (work.work_dir / "a").write_text("x" * 100_000)
     goal = f"many_reads {json.dumps({'path': f'{work.work_dir}/a', 'count': 300})}"
@@ -124,7 +124,7 @@ async def test_any_number_of_requests_at_once_is_answered(tmp_path: Path) -> Non
     assert work.recorder.text() == str(300 * 100_000)
 
 
-async def test_an_agent_that_reads_no_answers_does_not_fill_our_memory(tmp_path: Path) -> None:
+async def test_an_agent_that_reads_no_responses_does_not_fill_memory(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     (work.work_dir / "a").write_text("x" * 1024**2)
     agent = f"""
@@ -132,9 +132,9 @@ import json, sys, time
 for id, result in ((0, {{"protocolVersion": 1}}), (1, {{"sessionId": "s"}})):
     sys.stdin.readline()
     print(json.dumps({{"jsonrpc": "2.0", "id": id, "result": result}}), flush=True)
-asked = {{"method": "fs/read_text_file", "params": {{"sessionId": "s", "path": {f"{work.work_dir}/a"!r}}}}}
+request = {{"method": "fs/read_text_file", "params": {{"sessionId": "s", "path": {f"{work.work_dir}/a"!r}}}}}
 for id in range(100000):
-    print(json.dumps({{"jsonrpc": "2.0", "id": id, **asked}}), flush=True)
+    print(json.dumps({{"jsonrpc": "2.0", "id": id, **request}}), flush=True)
     open("asked", "w").write(str(id))
 """
     (work.work_dir / "agent.py").write_text(agent)
@@ -153,43 +153,43 @@ for id in range(100000):
     assert descendants() == []
 
 
-async def test_two_requests_with_one_id_end_the_run(tmp_path: Path) -> None:
+async def test_concurrent_requests_with_the_same_id_end_the_run(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
-    asked = {"jsonrpc": "2.0", "id": "a", "method": "fs/read_text_file", "params": {}}
-    # In one write: the first is not answered before the second is read.
-    goal = f"raw_and_wait {json.dumps([chr(10).join([json.dumps(asked)] * 2)])}"
+    request = {"jsonrpc": "2.0", "id": "a", "method": "fs/read_text_file", "params": {}}
+    # In one write, so that the second is read before the first is answered.
+    goal = f"raw_and_wait {json.dumps([chr(10).join([json.dumps(request)] * 2)])}"
     assert await work.run(work.acp(), goal) == FAILED
-    assert "one id for two requests" in error_of(work)
+    assert "two concurrent requests with the same id" in error_of(work)
 
 
-async def test_an_agent_that_never_introduces_itself_has_a_deadline(tmp_path: Path) -> None:
+async def test_initialization_has_a_timeout(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp("silent", seconds=0.5), "hello") == FAILED
-    assert "did not answer initialize within 0.5 s" in error_of(work)
+    assert "did not respond to initialize within 0.5 s" in error_of(work)
     assert descendants() == []
 
 
-async def test_an_agent_that_wants_a_sign_in_is_told_with_what_to_do(tmp_path: Path) -> None:
+async def test_a_required_sign_in_is_reported_with_the_next_step(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp("auth"), "hello") == FAILED
     details = error_of(work)
-    for words in ("Sign in with that program once", "BERAY_AGENT_ENV", "Sign in with a browser"):
+    for words in ("Sign in to that program once", "BERAY_AGENT_ENV", "Sign in with a browser"):
         assert words in details
 
 
-async def test_another_version_of_the_protocol_is_refused(tmp_path: Path) -> None:
+async def test_another_version_of_the_protocol_is_an_error(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp("version"), "hello") == FAILED
-    assert "speaks version 99" in error_of(work)
+    assert "uses version 99" in error_of(work)
 
 
-async def test_what_the_agent_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+async def test_an_error_response_is_reported_with_its_message(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.acp(), 'refuse "no quota"') == FAILED
-    assert 'refused session/prompt: no quota: {"details": "quota"}' in error_of(work)
+    assert 'rejected session/prompt: no quota: {"details": "quota"}' in error_of(work)
 
 
-async def test_a_program_that_is_no_agent_at_all_is_an_error(tmp_path: Path) -> None:
+async def test_a_program_that_is_not_an_agent_is_an_error(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     talk = f"{sys.executable} -c 'print(\"usage: tool [-h]\")'"
     assert await work.run(work.acp(acp=talk), "hello") == FAILED
@@ -197,7 +197,7 @@ async def test_a_program_that_is_no_agent_at_all_is_an_error(tmp_path: Path) -> 
 
 
 @both_sandboxes
-async def test_a_stop_leaves_nothing_of_an_agent_that_ignores_it(
+async def test_a_stop_ends_all_processes_of_an_agent_that_ignores_it(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
@@ -218,21 +218,21 @@ async def test_a_stop_leaves_nothing_of_an_agent_that_ignores_it(
     assert work.scratch == []
 
 
-async def test_a_stop_is_said_to_the_agent(tmp_path: Path) -> None:
+async def test_the_agent_is_notified_of_a_stop(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     note = work.work_dir / "stopped"
-    # What the agent reads until its end: our cancel is in its pipe before it is killed.
+    # The agent saves its input. The cancellation is in its pipe before it is killed.
     spy = f"""
 import json, os, sys
 for line in sys.stdin:
-    asked = json.loads(line)
-    if asked["method"] == "session/cancel":
-        # Whole or absent: it may be killed while it writes.
+    request = json.loads(line)
+    if request["method"] == "session/cancel":
+        # Written atomically, because the agent may be killed while it writes.
         open("note.part", "w").write(line)
         os.replace("note.part", {str(note)!r})
-    result = {{"protocolVersion": 1}} if asked["method"] == "initialize" else {{"sessionId": "s9"}}
-    if asked["method"] != "session/prompt":
-        print(json.dumps({{"jsonrpc": "2.0", "id": asked.get("id"), "result": result}}), flush=True)
+    result = {{"protocolVersion": 1}} if request["method"] == "initialize" else {{"sessionId": "s9"}}
+    if request["method"] != "session/prompt":
+        print(json.dumps({{"jsonrpc": "2.0", "id": request.get("id"), "result": result}}), flush=True)
     else:
         open({str(tmp_path / "prompted")!r}, "w").close()
 """
@@ -244,7 +244,7 @@ for line in sys.stdin:
             await until((tmp_path / "prompted").exists)
             task.cancel()
             await asyncio.wait([task])
-        # It is killed at once; whether it still gets to read is a matter of luck.
+        # The agent is killed at once and may not have read its input.
         if seen := note.exists():
             break
     assert seen

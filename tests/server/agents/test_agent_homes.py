@@ -24,7 +24,7 @@ from tests.server.agents.agent_bench import Bench, bench
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A directory as an agent keeps it."""
+    """Return a directory with an agent's settings."""
     folder = tmp_path / "home" / ".agent"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "token").write_text("first")
@@ -34,10 +34,10 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def shared(tmp_path: Path, paths: str, **given: Any) -> Settings:
+def shared(tmp_path: Path, paths: str, **options: Any) -> Settings:
     data_dir = tmp_path / "data"
     data_dir.mkdir(exist_ok=True)
-    settings = Settings(data_dir=data_dir, agent_paths=paths, **given)
+    settings = Settings(data_dir=data_dir, agent_paths=paths, **options)
     settings.set_listener("192.0.2.1", embedded=False)
     return settings
 
@@ -68,7 +68,7 @@ def test_each_user_of_a_shared_server_has_a_copy(tmp_path: Path, source: Path) -
     assert home is not None and home.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_copy_persists_whatever_becomes_of_the_original(tmp_path: Path, source: Path) -> None:
+def test_a_copy_persists_when_the_original_changes(tmp_path: Path, source: Path) -> None:
     settings = shared(tmp_path, f"{source}=rw")
     (copy_of(settings, 1) / "token").write_text("rotated")
     (source / "token").write_text("second")
@@ -103,7 +103,7 @@ def test_a_path_that_is_a_link_or_a_file_is_copied(tmp_path: Path, source: Path)
     assert copy_of(shared(tmp_path, f"{source}/token=rw"), 1).read_text() == "first"
 
 
-def test_a_missing_path_is_bound_once_it_is_there(tmp_path: Path) -> None:
+def test_a_missing_path_is_bound_once_it_exists(tmp_path: Path) -> None:
     later = tmp_path / "later"
     settings = shared(tmp_path, f"{later}=rw")
     assert not copy_of(settings, 1).exists()
@@ -130,7 +130,7 @@ def test_directories_without_write_permission_are_copied(tmp_path: Path, source:
     (copy / "deep").chmod(0o700)
 
 
-def test_runs_that_begin_together_make_one_copy(tmp_path: Path, source: Path) -> None:
+def test_runs_that_start_concurrently_make_one_copy(tmp_path: Path, source: Path) -> None:
     for number in range(300):
         (source / f"file{number}").write_bytes(b"x" * 1000)
     settings = shared(tmp_path, f"{source}=rw")
@@ -144,7 +144,7 @@ def test_runs_that_begin_together_make_one_copy(tmp_path: Path, source: Path) ->
 def test_an_interrupted_copy_is_made_again(tmp_path: Path, source: Path) -> None:
     settings = shared(tmp_path, f"{source}=rw")
     copy = copy_of(settings, 1)
-    # As if the server had been killed while it copied.
+    # This is the state after the server was killed while copying.
     copy.rename(copy.with_name(f".unfinished-{copy.name}"))
     (copy.with_name(f".unfinished-{copy.name}") / "token").write_text("half")
     assert (copy_of(settings, 1) / "token").read_text() == "first"
@@ -160,7 +160,7 @@ def test_a_copy_that_would_be_too_large_is_not_made(tmp_path: Path, source: Path
     assert home is not None and [path.name for path in home.iterdir()] == [".lock"]
 
 
-def test_a_copy_that_has_grown_too_large_is_refused(tmp_path: Path, source: Path) -> None:
+def test_a_copy_that_has_grown_too_large_is_an_error(tmp_path: Path, source: Path) -> None:
     settings = shared(tmp_path, f"{source}=rw", agent_copy_bytes=50_000)
     (copy_of(settings, 1) / "cache").write_bytes(b"x" * 200_000)
     with pytest.raises(AgentCopyError, match="agent-homes/1 in the data directory"):
@@ -182,8 +182,8 @@ def test_a_copy_that_grows_too_large_ends_the_agent(tmp_path: Path, source: Path
             fill = f"head -c 3000000 /dev/zero > {source}/cache; sleep 60"
             events: list[Any] = done(client, fill)
             assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "quota"), events
-            assert "more than 2,000,000 bytes (BERAY_AGENT_COPY_BYTES)" in events[-2]["details"]
-            # Only the agents of this user are concerned.
+            assert "exceed 2,000,000 bytes (BERAY_AGENT_COPY_BYTES)" in events[-2]["details"]
+            # Agents of other users are not affected.
             assert done(client, "!sleep 0.1")[-1]["status"] == "COMPLETED"
             assert done(other, "sleep 0.1")[-1]["status"] == "COMPLETED"
 
@@ -242,8 +242,8 @@ async def test_a_copy_that_cannot_be_made_fails_the_task_with_the_reason(
     tmp_path: Path, source: Path
 ) -> None:
     work: Bench = await bench(tmp_path, "bubblewrap")
-    given = {"agent_paths": f"{source}=rw", "agent_copy_bytes": 1}
-    for runner in (work.command("true", **given), work.acp(**given)):
+    options = {"agent_paths": f"{source}=rw", "agent_copy_bytes": 1}
+    for runner in (work.command("true", **options), work.acp(**options)):
         runner._settings.set_listener("192.0.2.1", embedded=False)
         assert await work.run(runner, "x") == Outcome("FAILED", "agent")
         assert "BERAY_AGENT_COPY_BYTES" in work.recorder.errors()[-1][1]
@@ -259,15 +259,15 @@ def test_users_of_a_real_server_have_copies_that_persist(tmp_path: Path, source:
         if '"sandbox: bubblewrap"' not in server.log.read_text():
             pytest.skip("bubblewrap does not work here")
 
-        def said(client: BeRayClient, goal: str) -> str:
+        def answer(client: BeRayClient, goal: str) -> str:
             events = list(client.stream_task_updates(client.create_task(goal)["id"]))
             assert events[-1]["status"] == "COMPLETED", events
             return text(events)
 
         with server.sign_up() as one, server.sign_up() as two:
-            assert said(one, "of one") == "first"
-            assert said(two, "of two") == "first"
+            assert answer(one, "of one") == "first"
+            assert answer(two, "of two") == "first"
             server.restart()
-            assert said(one, "again") == "of one"
-            assert said(two, "again") == "of two"
+            assert answer(one, "again") == "of one"
+            assert answer(two, "again") == "of two"
     assert (source / "token").read_text() == "first"

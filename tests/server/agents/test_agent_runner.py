@@ -1,4 +1,4 @@
-"""Tasks that an agent behind the agent WebSocket API does: another server of ours."""
+"""Tasks that are executed through the agent WebSocket API by another BeRay server."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ print(json.dumps({"type": "AGENT_EVENT_END", "tokens_used": 34}))
 
 
 class Pair:
-    """A server whose tasks an agent at another one does."""
+    """Server whose tasks are executed by an agent on another server."""
 
     def __init__(self, here: RunningServer, there: RunningServer, agents: BeRayClient) -> None:
         self.here = here
         self.there = there
         self.agents = agents
-        """The account that the agent's chats are of, there."""
+        """Account on the other server that owns the agent's chats."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
             yield Pair(here, there, agents)
 
 
-def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
+def test_the_agents_events_and_files_become_the_tasks(pair: Pair) -> None:
     client = pair.here.sign_up()
     task = client.create_task("make it", start=False)
     client.upload_file(task["id"], "in/given.txt", "given", mode=0o750)
@@ -65,8 +65,8 @@ def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
     modes = {item["path"]: item["mode"] for item in client.list_files_tree(task["id"], "out")}
     assert modes == {"out/made.bin": "750"}
     assert text(events) == "looking at ['in'] given\n"
-    said = [event["type"] for event in events if event.get("source") != "files"]
-    assert said == [
+    types = [event["type"] for event in events if event.get("source") != "files"]
+    assert types == [
         "TASK_STATUS", "TASK_STATUS", "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TOOL_CALL_CHUNK",
         "AGENT_EVENT_TOOL_RESULT", "AGENT_EVENT_SEND_FILE", "AGENT_EVENT_END", "TASK_STATUS",
     ]  # fmt: skip
@@ -79,7 +79,7 @@ def test_its_events_and_files_are_the_tasks(pair: Pair) -> None:
     until(lambda: pair.agents.list_tasks() == [])
 
 
-def test_a_work_dir_with_more_entries_than_a_listing_is_no_obstacle(pair: Pair) -> None:
+def test_a_work_dir_may_have_more_entries_than_one_page_of_a_listing(pair: Pair) -> None:
     client = pair.here.sign_up()
     task = client.create_task("make it", start=False)
     client.upload_file(task["id"], "in/given.txt", "given")
@@ -101,7 +101,7 @@ def test_a_lost_agent_is_a_lost_worker(pair: Pair) -> None:
     events: list[Any] = list(client.stream_task_updates(task["id"]))
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
     assert events[-2]["code"] == "LOST_WORKER"
-    # Nobody is there at all.
+    # No server listens at the URL.
     again = client.create_task("hello", runner="agent")
     events = list(client.stream_task_updates(again["id"]))
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
@@ -112,15 +112,15 @@ def test_a_stop_reaches_the_agent(pair: Pair) -> None:
     client = pair.here.sign_up()
     task = client.create_task(f"!sleep {mark}", runner="agent")
     until(lambda: sleepers(mark))
-    asked = time.monotonic()
+    started = time.monotonic()
     client.stop_task(task["id"])
     last = list(client.stream_task_updates(task["id"]))[-1]
     assert (last["status"], last["reason"]) == ("STOPPED", "user")
-    assert time.monotonic() - asked < 2.5
+    assert time.monotonic() - started < 2.5
     until(lambda: not sleepers(mark) and pair.agents.list_tasks() == [])
 
 
-def test_a_token_that_is_not_taken_is_said_without_it(tmp_path: Path) -> None:
+def test_a_rejected_token_is_reported_without_its_value(tmp_path: Path) -> None:
     token = "wrong-token-123456"
     with (
         RunningServer.start(tmp_path / "there") as there,

@@ -1,4 +1,4 @@
-"""How answers of models end, for both kinds of providers, and what is shown of failures."""
+"""Ends of models' answers with the APIs of two providers, and messages about failures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from beray.events import MsgError, MsgEventEnd
 from beray.server.runners.base import Outcome
-from beray.server.runners.model import Patience
-from beray.server.runners.model.provider_errors import MAX_CHARACTERS, message_of
+from beray.server.runners.model import RetryPolicy
+from beray.server.runners.model.provider_errors import MAX_CHARACTERS, extract_message
 from tests.server.agents.fake_anthropic import ANTHROPIC
 from tests.server.agents.fake_anthropic import MODEL as CLAUDE
 from tests.server.agents.fake_openai import OPENAI, Call, Failure, FakeOpenAI, Reply, Script
@@ -36,7 +36,7 @@ def api(request: pytest.FixtureRequest) -> str:
 def run(
     api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Script], Any]]:
-    """Run a goal with a provider that follows a script; returns the bench and the outcome."""
+    """Return a function that runs a goal with a scripted provider."""
     started: list[FakeOpenAI] = []
 
     async def run(script: Script) -> tuple[Bench, Outcome]:
@@ -48,7 +48,7 @@ def run(
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant")
         name = f"anthropic:{CLAUDE}" if api == "anthropic" else "openai:gpt-4o"
         bench = await Bench.make(tmp_path, model=name)
-        bench.patience = Patience(tries=3, first_seconds=0.01)
+        bench.retry_policy = RetryPolicy(max_attempts=3, initial_seconds=0.01)
         return bench, await bench.run()
 
     yield run
@@ -59,7 +59,7 @@ def run(
 def only_error(bench: Bench) -> tuple[str, str]:
     [error] = bench.sink.errors()
     kinds = [type(event) for event in bench.sink.events]
-    # The error comes after the text, and before what was used.
+    # The error comes after the text, and before the end with the usage.
     assert kinds[-2:] == [MsgError, MsgEventEnd]
     return error
 
@@ -71,14 +71,16 @@ async def test_a_truncated_answer_keeps_its_text_and_fails(run: Run, api: str) -
     assert bench.sink.text() == "Once upon a"
     code, details = only_error(bench)
     assert code == "TRUNCATED"
-    assert f"cut off after 1,234 tokens: it reached the model's limit ({finish})" in details
+    assert (
+        f"truncated after 1,234 tokens: it reached the model's output limit ({finish})" in details
+    )
 
 
-async def test_a_truncated_call_is_not_made(run: Run, api: str) -> None:
+async def test_a_truncated_call_is_not_executed(run: Run, api: str) -> None:
     cut = Call("run_command", '{"command": "touch made')
     bench, outcome = await run([Reply(["I do. "], [cut], finish=WORDS[api]["length"])])
     assert outcome == Outcome("FAILED", "truncated")
-    assert "in a call of run_command, which was not made" in only_error(bench)[1]
+    assert "in a call of run_command, which was not executed" in only_error(bench)[1]
     assert bench.sink.results("run_command") == []
     assert list(bench.work_dir.iterdir()) == []
 
@@ -89,7 +91,7 @@ async def test_reasoning_that_uses_up_the_limit_is_reported(run: Run, api: str) 
     assert "before any text" in only_error(bench)[1]
 
 
-async def test_a_filtered_answer_fails_without_a_dump_of_it(run: Run, api: str) -> None:
+async def test_a_filtered_answer_fails_without_its_text_in_the_message(run: Run, api: str) -> None:
     bench, outcome = await run([Reply(["Take "], finish=WORDS[api]["filter"])])
     code, details = only_error(bench)
     expected = "refused" if api == "anthropic" else "filtered"
@@ -99,7 +101,7 @@ async def test_a_filtered_answer_fails_without_a_dump_of_it(run: Run, api: str) 
     assert "{" not in details and "parts" not in details
 
 
-async def test_a_filter_that_leaves_nothing_is_the_same(run: Run, api: str) -> None:
+async def test_a_filtered_answer_without_text_fails_as_well(run: Run, api: str) -> None:
     bench, outcome = await run([Reply(finish=WORDS[api]["filter"])])
     assert outcome.reason == ("refused" if api == "anthropic" else "filtered")
     assert "{" not in only_error(bench)[1]
@@ -121,7 +123,7 @@ async def test_an_empty_answer_fails(run: Run, reply: Reply) -> None:
     assert ("only reasoning" in details) == bool(reply.thinking)
 
 
-async def test_an_empty_answer_after_calls_is_their_end_and_noted(run: Run) -> None:
+async def test_an_empty_answer_after_tool_calls_completes_the_run_with_a_note(run: Run) -> None:
     bench, outcome = await run([Reply(calls=[REPORT]), Reply()])
     assert outcome == Outcome("COMPLETED")
     [note] = bench.sink.payloads("note")
@@ -135,7 +137,7 @@ async def test_a_stream_without_its_final_marker_is_requested_again(run: Run) ->
     assert "ended without its final marker" in retry["message"] and retry["answer_began"]
 
 
-async def test_calls_of_a_stream_without_its_final_marker_are_not_made(run: Run) -> None:
+async def test_calls_of_a_stream_without_its_final_marker_are_not_executed(run: Run) -> None:
     bench, outcome = await run(lambda body: Reply(["x"], [REPORT], finish=""))
     assert outcome == Outcome("FAILED", "provider")
     assert "without its final marker" in only_error(bench)[1]
@@ -176,20 +178,23 @@ async def test_a_web_page_instead_of_a_stream_is_reported_at_once(
     assert outcome == Outcome("FAILED", "provider")
     [(_, details)] = bench.sink.errors()
     assert " at http://127.0.0.1:" in details
-    assert "not a stream but a web page: '502 Bad Gateway'. Check the base URL" in details
-    assert not any("try 2" in str(event) for event in bench.sink.events)
+    assert (
+        "a web page instead of a stream: '502 Bad Gateway'. Check the provider's base URL"
+        in details
+    )
+    assert not any("attempt 2" in str(event) for event in bench.sink.events)
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ('{"error": {"message": "overloaded"}}', "not a stream but a message: 'overloaded'."),
-        ("Server is running", "not a stream but a message: 'Server is running'."),
-        ('{"id": "x", "choices": []}', "not a stream but JSON without a message."),
+        ('{"error": {"message": "overloaded"}}', "a message instead of a stream: 'overloaded'."),
+        ("Server is running", "a message instead of a stream: 'Server is running'."),
+        ('{"id": "x", "choices": []}', "JSON without a message instead of a stream."),
         ("", "the stream ended without its final marker."),
     ],
 )
-async def test_a_body_that_is_no_stream_is_reported(run: Run, body: str, reason: str) -> None:
+async def test_a_body_that_is_not_a_stream_is_reported(run: Run, body: str, reason: str) -> None:
     bench, outcome = await run([Failure(200, body=body)] * 3)
     assert outcome == Outcome("FAILED", "provider")
     assert bench.sink.errors()[0][1].endswith(reason)
@@ -205,9 +210,9 @@ async def test_an_error_in_a_stream_is_reported(run: Run) -> None:
 async def test_an_unreachable_address_and_the_proxy_are_shown_without_credentials(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # not listening
-        port = taken.getsockname()[1]
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # not listening
+        port = bound.getsockname()[1]
         monkeypatch.setenv("http_proxy", f"http://user:hunter2@127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "")
         bench, outcome = await run([])
@@ -240,16 +245,16 @@ async def test_an_unreachable_address_and_the_proxy_are_shown_without_credential
         ("{broken", "{broken"),
     ],
 )
-def test_messages_of_many_forms(body: Any, message: str) -> None:
-    assert message_of(body) == message
+def test_messages_are_extracted_from_many_forms(body: Any, message: str) -> None:
+    assert extract_message(body) == message
 
 
-def test_messages_are_bounded() -> None:
+def test_the_nesting_of_messages_is_limited() -> None:
     nested: Any = "deep"
     for _ in range(100):
         nested = {"error": nested}
-    assert message_of(nested) == ""
-    assert message_of(json.dumps(nested)) != "deep"
+    assert extract_message(nested) == ""
+    assert extract_message(json.dumps(nested)) != "deep"
 
 
 async def test_a_long_message_is_shortened(run: Run) -> None:

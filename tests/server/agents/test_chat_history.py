@@ -1,4 +1,4 @@
-"""What a model is sent after an answer of a chat was interrupted, whatever interrupted it."""
+"""History that is sent to the model after an answer of a chat was interrupted."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from beray.testing import RunningServer
 from tests.server.agents.fake_anthropic import ANTHROPIC
 from tests.server.agents.fake_anthropic import MODEL as CLAUDE
 from tests.server.agents.fake_openai import OPENAI, Call, Failure, FakeOpenAI, Reply
-from tests.server.agents.model_server import is_nursery
+from tests.server.agents.model_server import is_fork_server
 
 INTERRUPTED = "The tool call was interrupted before a result was produced."
 
 
 class Bench:
-    """A server whose provider gives the replies in ``script``, one after another."""
+    """Server whose provider sends the replies in ``script`` one after another."""
 
     def __init__(self, data_dir: Path, api: str) -> None:
         self.api = api
@@ -45,14 +45,15 @@ class Bench:
         return self.script.pop(0)
 
     def kill_run(self) -> None:
-        """Kill the process of the run, and nothing else."""
-        [nursery] = [one for one in psutil.Process(self.server.pid).children() if is_nursery(one)]
-        for supervisor in nursery.children():
+        """Kill only the process of the run."""
+        children = psutil.Process(self.server.pid).children()
+        [fork_server] = [child for child in children if is_fork_server(child)]
+        for supervisor in fork_server.children():
             for run in supervisor.children():
                 run.kill()
 
     def sent(self) -> list[tuple[str, Any]]:
-        """The last request, as (role, content): a text, ``call NAME`` or ``result TEXT``."""
+        """Return the last request as (role, content): text, ``call NAME`` or ``result TEXT``."""
         found: list[tuple[str, Any]] = []
         for message in self.provider.requests[-1]["messages"]:
             role, content = message["role"], message.get("content")
@@ -74,11 +75,11 @@ class Bench:
         return found
 
     def answer(self, client: BeRayClient, words: str) -> list[Any]:
-        """All events of the answer to ``words``."""
+        """Send a message and return all events of the answer."""
         return self.events(client, client.send_chat_message("chat", words))
 
     def events(self, client: BeRayClient, task: Any, up_to: str = "") -> list[Any]:
-        """The events of an answer, up to its end or to a text that ends with ``up_to``."""
+        """Return the events of an answer up to its end, or up to text that ends with ``up_to``."""
         found: list[Any] = []
         after = str(task["last_seq"])
         for event in client.stream_task_updates(task["id"], last_event_id=after):
@@ -91,7 +92,7 @@ class Bench:
 
 
 def text(events: list[Any]) -> str:
-    """What the agent says in ``events``."""
+    """Return the agent's text in ``events``."""
     return "".join(
         event["text"]
         for event in events
@@ -100,7 +101,7 @@ def text(events: list[Any]) -> str:
 
 
 def _text_of(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(one["text"] for one in content)
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 @pytest.fixture(scope="module", params=["openai", "anthropic"])
@@ -122,7 +123,7 @@ def client(bench: Bench) -> Iterator[BeRayClient]:
 @pytest.mark.parametrize(
     "how", ["stop", "failure", "run killed", "server killed", "server stopped"]
 )
-def test_all_that_was_done_is_sent_after_an_interruption(
+def test_the_complete_history_is_sent_after_an_interruption(
     bench: Bench, client: BeRayClient, how: str
 ) -> None:
     task_id = client.open_chat("chat")["id"]
@@ -161,7 +162,7 @@ def test_all_that_was_done_is_sent_after_an_interruption(
 
 
 @pytest.mark.parametrize("how", ["stop", "run killed", "server killed"])
-def test_of_calls_side_by_side_the_finished_one_keeps_its_result(
+def test_the_result_of_a_finished_parallel_call_is_kept(
     bench: Bench, client: BeRayClient, how: str
 ) -> None:
     task_id = client.open_chat("chat")["id"]
@@ -195,7 +196,7 @@ def test_of_calls_side_by_side_the_finished_one_keeps_its_result(
     assert sent[5:] == [("user", "go on")]
 
 
-def test_what_a_provider_rejects_is_not_sent(bench: Bench, client: BeRayClient) -> None:
+def test_content_that_providers_reject_is_not_sent(bench: Bench, client: BeRayClient) -> None:
     cut = Call("run_command", '{"command": "touch ma')
     length = "max_tokens" if bench.api == "anthropic" else "length"
     bench.script += [
@@ -221,7 +222,7 @@ def test_what_a_provider_rejects_is_not_sent(bench: Bench, client: BeRayClient) 
 
 
 @pytest.mark.parametrize("bench", ["anthropic"], indirect=True)
-def test_a_chat_goes_on_after_an_answer_whose_continuation_failed(
+def test_a_chat_continues_after_an_answer_whose_continuation_failed(
     bench: Bench, client: BeRayClient
 ) -> None:
     bench.script += [
@@ -252,14 +253,14 @@ def test_a_stop_before_the_next_attempt_leaves_no_retracted_text(
     assert bench.sent() == [("user", "what is it?"), ("user", "go on")]
 
 
-def test_messages_whose_answers_never_began_are_sent(bench: Bench, client: BeRayClient) -> None:
+def test_messages_whose_answers_never_started_are_sent(bench: Bench, client: BeRayClient) -> None:
     bench.script += [Reply(text=["done"]), Reply(text=["again"])]
     task = client.send_chat_message("chat", "my name is Ada")
     client.stop_task(task["id"])
     assert bench.events(client, task)[-1]["reason"] == "user"
-    asked = len(bench.provider.requests)
-    bench.answer(client, "!echo a command is none of the model's business")
-    assert len(bench.provider.requests) == asked
+    count = len(bench.provider.requests)
+    bench.answer(client, "!echo a command without the model")
+    assert len(bench.provider.requests) == count
     bench.answer(client, "who am I?")
     assert bench.sent() == [("user", "my name is Ada"), ("user", "who am I?")]
     bench.answer(client, "once more")

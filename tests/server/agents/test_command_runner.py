@@ -1,4 +1,4 @@
-"""Programs that are given a goal, really started."""
+"""Goals that are executed by real programs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .recording import Recorder
 
 
 def python(code: str, *arguments: str) -> str:
-    """The command line of a Python program."""
+    """Return the command line of a Python program."""
     return shlex.join([sys.executable, "-c", code, *arguments])
 
 
 @both_sandboxes
-async def test_a_goal_is_done_and_its_output_is_the_answer(tmp_path: Path, kind: Kind) -> None:
+async def test_the_output_of_the_program_is_the_answer(tmp_path: Path, kind: Kind) -> None:
     work = await bench(tmp_path, kind)
     goal = 'it\'s "$HOME" & `x`\n{model}'
     runner = work.command('/bin/sh -c \'printf "%s|" "$@"; pwd; echo oops >&2; cat\' sh -p {goal}')
@@ -50,7 +50,7 @@ async def test_a_goal_is_done_and_its_output_is_the_answer(tmp_path: Path, kind:
 
 
 @both_sandboxes
-async def test_a_goal_of_any_size_goes_to_standard_input(tmp_path: Path, kind: Kind) -> None:
+async def test_a_goal_of_any_size_is_written_to_standard_input(tmp_path: Path, kind: Kind) -> None:
     work = await bench(tmp_path, kind)
     assert await work.run(work.command("wc -c"), "x" * 1_000_000) == Outcome("COMPLETED")
     assert work.recorder.text().strip() == "1000000"
@@ -63,7 +63,7 @@ async def test_a_program_need_not_read_its_goal(tmp_path: Path) -> None:
     assert work.recorder.text() == "done\n"
 
 
-async def test_a_goal_that_is_too_long_for_an_argument_is_told(tmp_path: Path) -> None:
+async def test_a_goal_that_is_too_long_for_an_argument_is_reported(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     outcome = await work.run(work.command("/bin/echo {goal}"), "x" * 1_000_000)
     assert outcome == Outcome("FAILED", "agent")
@@ -71,9 +71,9 @@ async def test_a_goal_that_is_too_long_for_an_argument_is_told(tmp_path: Path) -
     assert code == "AGENT" and "too long" in details and "standard input" in details
 
 
-async def test_text_is_logged_as_it_comes(tmp_path: Path) -> None:
+async def test_text_is_logged_immediately(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
-    # It goes on only when the test has seen what it said.
+    # The program continues only after the test has seen its first output.
     runner = work.command(
         "/bin/sh -c 'printf so; until [ -e go ]; do sleep 0.02; done; echo \" on\"'"
     )
@@ -85,7 +85,7 @@ async def test_text_is_logged_as_it_comes(tmp_path: Path) -> None:
 
 
 @both_sandboxes
-async def test_lines_of_json_are_events_and_files_are_sent_if_they_are_there(
+async def test_lines_of_json_are_events_and_existing_files_are_sent(
     tmp_path: Path, kind: Kind
 ) -> None:
     work = await bench(tmp_path, kind)
@@ -112,7 +112,7 @@ async def test_lines_of_json_are_events_and_files_are_sent_if_they_are_there(
     assert work.recorder.text() == f"start\n{text}"
 
 
-async def test_the_end_is_said_once_with_the_tokens_that_the_program_told(tmp_path: Path) -> None:
+async def test_the_end_is_emitted_once_with_the_reported_tokens(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     ends = [{"type": "AGENT_EVENT_END", "tokens_used": number} for number in (40, -5, 2)]
     script = (
@@ -128,7 +128,7 @@ async def test_the_end_is_said_once_with_the_tokens_that_the_program_told(tmp_pa
 
 
 @both_sandboxes
-async def test_an_exit_status_is_a_failure_that_is_told(tmp_path: Path, kind: Kind) -> None:
+async def test_an_exit_status_is_a_reported_failure(tmp_path: Path, kind: Kind) -> None:
     work = await bench(tmp_path, kind)
     outcome = await work.run(work.command("/bin/sh -c 'echo x; exit 7'"), "g")
     assert outcome == Outcome("FAILED", "exit_code")
@@ -148,13 +148,13 @@ async def test_a_program_that_is_not_installed_is_named(tmp_path: Path, kind: Ki
     assert "BERAY_COMMAND, 'no-such-agent', cannot be started: No such file" in details
 
 
-async def test_a_setting_without_a_program_is_told(tmp_path: Path) -> None:
+async def test_a_setting_without_a_program_is_reported(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     assert await work.run(work.command("'open"), "g") == Outcome("FAILED", "agent")
     assert "BERAY_COMMAND" in work.recorder.errors()[0][1]
 
 
-async def test_a_spent_budget_refuses_the_run(tmp_path: Path) -> None:
+async def test_an_exhausted_budget_prevents_the_run(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
 
     def spent(usage: Usage) -> None:
@@ -166,7 +166,7 @@ async def test_a_spent_budget_refuses_the_run(tmp_path: Path) -> None:
     assert not (work.work_dir / "begun").exists()
 
 
-async def test_a_budget_that_is_spent_on_the_way_ends_the_program(tmp_path: Path) -> None:
+async def test_a_budget_that_is_exhausted_during_the_run_ends_the_program(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     mark = f"94{os.getpid()}"
 
@@ -184,7 +184,7 @@ async def test_a_budget_that_is_spent_on_the_way_ends_the_program(tmp_path: Path
 
 
 @both_sandboxes
-async def test_a_stop_leaves_nothing_of_the_program(tmp_path: Path, kind: Kind) -> None:
+async def test_a_stop_ends_all_processes_of_the_program(tmp_path: Path, kind: Kind) -> None:
     work = await bench(tmp_path, kind)
     child, away = f"92{os.getpid()}", f"93{os.getpid()}"
     script = (
@@ -192,7 +192,7 @@ async def test_a_stop_leaves_nothing_of_the_program(tmp_path: Path, kind: Kind) 
         "echo hanging; while :; do sleep 1; done"
     )
     runner = work.command(shlex.join(["/bin/sh", "-c", script]))
-    # Standard input is not read: what is left to be written must not hold up the stop.
+    # The program does not read standard input; pending input must not delay the stop.
     async with running(work.run(runner, "x" * 1_000_000)) as task:
         await work.recorder.until(lambda recorder: recorder.text() == "hanging\n")
         await until(lambda: len(alive(child, away)) == 2)
@@ -206,7 +206,7 @@ async def test_a_stop_leaves_nothing_of_the_program(tmp_path: Path, kind: Kind) 
     assert work.scratch == []
 
 
-async def test_children_that_stay_behind_end_with_the_program(tmp_path: Path) -> None:
+async def test_background_processes_end_with_the_program(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     mark = f"91{os.getpid()}"
     runner = work.command(shlex.join(["/bin/sh", "-c", f"setsid sleep {mark} & echo done"]))
@@ -214,7 +214,7 @@ async def test_children_that_stay_behind_end_with_the_program(tmp_path: Path) ->
     assert alive(mark) == []
 
 
-async def test_output_without_end_waits_for_the_log(tmp_path: Path) -> None:
+async def test_endless_output_waits_for_the_log(tmp_path: Path) -> None:
     work = await bench(tmp_path, "none")
     written = work.work_dir / "written"
     script = (
@@ -239,7 +239,7 @@ async def test_output_without_end_waits_for_the_log(tmp_path: Path) -> None:
             return len(seen) > 10 and len(set(seen[-10:])) == 1 and seen[-1] > 0
 
         await until(still)
-    assert seen[-1] < 20  # 64 KiB each: what pipes and buffers hold
+    assert seen[-1] < 20  # the capacity of pipes and buffers, 64 KiB each
     assert descendants() == []
 
 
@@ -250,8 +250,8 @@ async def test_a_shell_command_that_begins_with_a_dash_is_not_an_option_of_the_s
     work = await bench(tmp_path, kind)
     runner = ShellRunner(Sandbox(kind, work.settings()))
     assert await work.run(runner, "!-x; echo next") == Outcome("COMPLETED")
-    said = work.recorder.text("tools:shell")
-    assert "-x" in said and said.endswith("next\n")
+    output = work.recorder.text("tools:shell")
+    assert "-x" in output and output.endswith("next\n")
 
 
 @both_sandboxes
@@ -264,5 +264,5 @@ async def test_the_result_of_a_shell_goal_names_background_processes_that_were_t
     assert await work.run(runner, goal) == Outcome("COMPLETED")
     [result] = work.recorder.results("shell")
     assert result["exit_code"] == 0
-    assert result["terminated"] in (["tail"], ["sh"])  # just before, or after its exec
+    assert result["terminated"] in (["tail"], ["sh"])  # before or after its exec
     assert descendants() == []

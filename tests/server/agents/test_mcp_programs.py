@@ -1,4 +1,4 @@
-"""MCP servers that are programs: the operator's, and those that users supply."""
+"""MCP servers that are programs of the operator or of users."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def calls(*commands: str) -> list[Step]:
 
 
 async def bench(tmp_path: Path, *commands: str, **settings: Any) -> Bench:
-    """A bench whose sandbox is bubblewrap, if it works here."""
+    """Return an environment with bubblewrap; skip the test if that does not work."""
     made = await Bench.make(tmp_path, *calls(*commands), mcp_stdio=True, **settings)
     if settings.get("sandbox") is None and made.sandbox.kind != "bubblewrap":
         pytest.skip("bubblewrap does not work here")
@@ -54,7 +54,7 @@ async def test_a_users_program_runs_in_the_sandbox_of_the_task(tmp_path: Path) -
 
 
 @needs_python
-async def test_a_users_variables_reach_the_program_and_nothing_that_starts_it(
+async def test_a_users_variables_reach_only_the_program(
     tmp_path: Path,
 ) -> None:
     work = await bench(tmp_path, "echo $LD_PRELOAD $PATH; env")
@@ -63,7 +63,7 @@ async def test_a_users_variables_reach_the_program_and_nothing_that_starts_it(
     evil = {"LD_PRELOAD": str(library), "PATH": "/usr/bin:/bin", "A": "a\nb"}
     assert await work.run(tools=[{"x": {**TINY, "env": evil}}]) == Outcome("COMPLETED")
     [answer] = work.answers()
-    # The loader of the sandbox complains, where the path does not exist.
+    # If the path does not exist in the sandbox, the dynamic loader prints a warning.
     assert f"{library} /usr/bin:/bin" in answer
     assert "A=a\nb" in answer
     assert "BERAY_VARIABLE" not in answer
@@ -71,7 +71,7 @@ async def test_a_users_variables_reach_the_program_and_nothing_that_starts_it(
 
 @needs_python
 @pytest.mark.parametrize(
-    ("shared", "asked", "policy", "reaches"),
+    ("shared", "requested", "policy", "reaches"),
     [
         (False, False, "task", True),
         (False, True, "never", False),
@@ -80,21 +80,21 @@ async def test_a_users_variables_reach_the_program_and_nothing_that_starts_it(
     ],
 )
 async def test_a_users_program_has_the_tasks_network(
-    tmp_path: Path, shared: bool, asked: bool, policy: str, reaches: bool
+    tmp_path: Path, shared: bool, requested: bool, policy: str, reaches: bool
 ) -> None:
     if not {name for _, name in socket.if_nameindex()} - {"lo"}:
         pytest.skip("this host has no network")
     work = await bench(tmp_path, "cat /proc/net/dev", sandbox_network=policy)
     if shared:
         work.settings.set_listener("192.0.2.1", embedded=False)
-    await work.run(tools=[{"x": TINY}], network=asked)
+    await work.run(tools=[{"x": TINY}], network=requested)
     [answer] = work.answers()
     seen = {line.split(":")[0].strip() for line in answer.splitlines() if ":" in line} - {"lo"}
     assert bool(seen) is reaches
 
 
 @needs_python
-async def test_without_a_sandbox_a_shared_server_refuses_users_programs(tmp_path: Path) -> None:
+async def test_a_shared_server_without_sandbox_rejects_users_programs(tmp_path: Path) -> None:
     work = await bench(tmp_path, sandbox="none")
     work.settings.set_listener("192.0.2.1", embedded=False)
     before = processes()
@@ -105,7 +105,7 @@ async def test_without_a_sandbox_a_shared_server_refuses_users_programs(tmp_path
 
 
 @needs_python
-async def test_without_a_sandbox_a_personal_server_runs_them(tmp_path: Path) -> None:
+async def test_a_personal_server_without_sandbox_runs_users_programs(tmp_path: Path) -> None:
     work = await bench(tmp_path, "pwd", sandbox="none")
     await work.run(tools=[{"x": TINY}])
     assert work.answers() == [str(work.work_dir)]
@@ -129,7 +129,7 @@ async def test_a_named_program_runs_outside_in_an_empty_directory(tmp_path: Path
     assert work.answers()[0].split() == ["seen", "of-the-operator"]
 
 
-async def test_an_unknown_name_is_answered_with_those_there_are(tmp_path: Path) -> None:
+async def test_an_unknown_name_is_reported_with_the_known_names(tmp_path: Path) -> None:
     file = tmp_path / "servers.json"
     file.write_text(json.dumps({"a": {"command": "a"}, "b": {"command": "b"}}))
     work = await Bench.make(tmp_path, "done", mcp_servers=file)
@@ -166,7 +166,7 @@ def test_an_invalid_file_of_programs_names_the_entry(
     assert str(file) in str(caught.value)
 
 
-def test_a_file_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+def test_a_world_writable_file_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "servers.json"
     file.write_text('{"a": {"command": "x"}}')
     file.chmod(0o646)
@@ -177,7 +177,7 @@ def test_a_file_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_user_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "servers.json"
     file.write_text('{"a": {"command": "x"}}')
     os.chown(file, 12345, -1)

@@ -29,11 +29,11 @@ def http() -> Iterator[HttpServer]:
 
 
 def shown(bench: Bench) -> list[Any]:
-    """The parts of the last result that the model was given."""
+    """Return the parts of the last result for the model."""
     assert bench.model is not None
     parts = [
         part
-        for message in bench.model.asked[-1]
+        for message in bench.model.requests[-1]
         if isinstance(message, ModelRequest)
         for part in message.parts
         if isinstance(part, ToolReturnPart)
@@ -71,7 +71,7 @@ async def test_the_model_sees_images_and_has_the_paths_of_all_files(
     await bench.run(tools=[{"web": {"url": http.url}}])
     parts = shown(bench)
     images = [part for part in parts if isinstance(part, BinaryContent)]
-    # Only types that providers accept, by their content.
+    # Only image types that providers accept, detected by their content.
     assert [image.data for image in images] == [mcp_server.PIXEL] * 2
     text = "\n".join(part for part in parts if isinstance(part, str))
     for name in ("web_media.png", "web_media-2.png", "web_media.bmp", "web_media.wav"):
@@ -97,7 +97,9 @@ async def test_content_that_cannot_be_saved_is_reported(tmp_path: Path, http: Ht
     assert not list(bench.work_dir.rglob("sales*"))
 
 
-async def test_a_folder_that_is_a_link_receives_no_files(tmp_path: Path, http: HttpServer) -> None:
+async def test_no_files_are_written_into_a_linked_directory(
+    tmp_path: Path, http: HttpServer
+) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     bench = await Bench.make(tmp_path, MEDIA, "done")
@@ -108,9 +110,7 @@ async def test_a_folder_that_is_a_link_receives_no_files(tmp_path: Path, http: H
 
 
 @pytest.mark.parametrize("kind", ["sessions", "stateless", "sse"])
-async def test_progress_and_log_messages_become_few_bounded_events(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_progress_and_log_messages_are_batched_and_limited(tmp_path: Path, kind: str) -> None:
     report: Step = [("web_report", {"count": 300})]
     bench = await Bench.make(tmp_path, report, "done")
     with HttpServer(sessions=kind == "sessions", sse=kind == "sse") as http:
@@ -129,12 +129,12 @@ async def test_progress_and_log_messages_become_few_bounded_events(
     }
     messages = bench.sink.payloads("log")
     assert messages[0]["message"] == 'web (warning): {"number": 1}'
-    assert {one["level"] for one in messages if "level" in one} == {"warning"}
-    # None is lost without being counted.
-    counted = sum(one.get("left_out", 1) for one in messages)
+    assert {message["level"] for message in messages if "level" in message} == {"warning"}
+    # Omitted messages are counted.
+    counted = sum(message.get("left_out", 1) for message in messages)
     assert counted == 300
     assert len(messages) < 300
-    # The notifications of a call come before its result.
+    # The notifications of a call precede its result.
     types = [event.type for event in bench.sink.events]
     last = max(n for n, event in enumerate(bench.sink.events) if "left_out" in str(event))
     assert last < types.index("AGENT_EVENT_TOOL_RESULT")
@@ -166,14 +166,14 @@ def test_a_task_of_a_server_has_the_files_and_the_notifications(tmp_path: Path) 
         )
         task_id = events[0]["task_id"]
         results = [event for event in events if event["type"] == "AGENT_EVENT_TOOL_RESULT"]
-        [media] = [one["result"] for one in results if one["tool_name"] == "web_media"]
+        [media] = [event["result"] for event in results if event["tool_name"] == "web_media"]
         content = client.get_file_content(task_id, media[1]["path"]).content
-        # The second request of the model has the images, too.
-        asked = str(models.provider.requests[-1])
+        # The second request to the model contains the images.
+        last_request = str(models.provider.requests[-1])
     assert content == mcp_server.PIXEL
     assert events[-1]["status"] == "COMPLETED"
     updates = [event["payload"] for event in events if "payload" in event]
     kinds = [payload["kind"] for payload in updates]
     assert {"progress", "log", "file_changed"} <= set(kinds)
-    assert "outputs/web_media.png" in asked
-    assert "data:image/png;base64" in asked
+    assert "outputs/web_media.png" in last_request
+    assert "data:image/png;base64" in last_request

@@ -1,4 +1,4 @@
-"""Sessions with MCP servers that restart, forget sessions, or lose connections."""
+"""Sessions with MCP servers that restart, end sessions, or lose connections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def http() -> Iterator[HttpServer]:
 
 @asynccontextmanager
 async def paused(bench: Bench, url: str, **server: Any) -> AsyncIterator[None]:
-    """Run a task that waits at ``PAUSE`` during the block, and to its end afterwards."""
+    """Run a task that waits at ``PAUSE`` during the block and is completed afterwards."""
     run = bench.start(tools=[{"web": {"url": url, **server}}])
     try:
         await bench.sink.until(lambda sink: sink.text("tools:run_command") == "on\n")
@@ -49,11 +49,11 @@ def _is_proxy(task: asyncio.Task[Any]) -> bool:
 
 
 def states(bench: Bench) -> list[tuple[str, str]]:
-    return [(one["status"], one["message"]) for one in bench.sink.payloads("mcp")]
+    return [(payload["status"], payload["message"]) for payload in bench.sink.payloads("mcp")]
 
 
 @pytest.mark.parametrize("status", [404, 400])
-async def test_a_session_that_the_server_forgot_is_replaced_and_the_call_made(
+async def test_a_lost_session_is_replaced_and_the_call_is_executed(
     tmp_path: Path, status: int
 ) -> None:
     bench = await Bench.make(tmp_path, ECHO, PAUSE, ECHO, ECHO, "done")
@@ -66,16 +66,16 @@ async def test_a_session_that_the_server_forgot_is_replaced_and_the_call_made(
             proxy.cut()
     assert [bench.answers()[n] for n in (0, 2, 3)] == ["echo: hi"] * 3
     assert [state for state, _ in states(bench)] == ["connected", "connected"]
-    assert "connected again" in states(bench)[1][1]
+    assert "reconnected" in states(bench)[1][1]
     first_ids = {head.get("mcp-session-id") for head in first.headers} - {None}
     second_ids = {head.get("mcp-session-id") for head in second.headers} - {None}
-    # The second server got the old id until it rejected it, and then its own.
+    # The second server received the old id until it rejected that, and then its own.
     assert len(first_ids) == 1
     assert len(second_ids - first_ids) == 1
 
 
 @pytest.mark.parametrize("sessions", [True, False])
-async def test_a_call_whose_connection_breaks_is_not_repeated(
+async def test_a_call_whose_connection_is_lost_is_not_repeated(
     tmp_path: Path, sessions: bool
 ) -> None:
     started, finished = tmp_path / "started", tmp_path / "finished"
@@ -93,14 +93,14 @@ async def test_a_call_whose_connection_breaks_is_not_repeated(
     assert (
         "it closed the connection. The call may have been executed and was not repeated" in broken
     )
-    # The first call ran once, and the second is the model's own.
+    # The first call was executed once; the model made the second one itself.
     assert again == "calls: 2"
     assert echo == "echo: hi"
     [error, *_] = bench.sink.results("web_work")
     assert "may have been executed" in error["error"]
 
 
-async def test_a_broken_connection_does_not_end_parallel_calls(
+async def test_a_lost_connection_does_not_affect_parallel_calls(
     tmp_path: Path, http: HttpServer
 ) -> None:
     started, finished = tmp_path / "started", tmp_path / "finished"
@@ -117,9 +117,7 @@ async def test_a_broken_connection_does_not_end_parallel_calls(
     assert bench.answers()[-1] == "echo: hi"
 
 
-async def test_a_server_that_is_down_for_a_while_is_used_again(
-    tmp_path: Path, http: HttpServer
-) -> None:
+async def test_a_server_is_used_again_after_downtime(tmp_path: Path, http: HttpServer) -> None:
     wait = "until [ -e {} ]; do sleep 0.02; done"
     bench = await Bench.make(
         tmp_path,
@@ -149,11 +147,11 @@ async def test_a_refused_connection_is_reported_as_not_executed(tmp_path: Path) 
     for answer in bench.answers()[2:]:
         assert "it cannot be reached" in answer
         assert answer.endswith("The call was not executed.")
-    # One event for the change of state, not one for each call.
+    # There is one event per change of the state, not per call.
     assert [state for state, _ in states(bench)] == ["connected", "failed"]
 
 
-async def test_http_with_sse_is_connected_to_again_for_the_next_call(tmp_path: Path) -> None:
+async def test_http_with_sse_is_reconnected_for_the_next_call(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, ECHO, PAUSE, ECHO, "done")
     with HttpServer(sse=True) as first, HttpServer(sse=True) as second:
         async with Proxy(first.port) as proxy, paused(bench, proxy.url("/sse"), type="sse"):
@@ -164,7 +162,7 @@ async def test_http_with_sse_is_connected_to_again_for_the_next_call(tmp_path: P
     assert [state for state, _ in states(bench)] == ["connected", "failed", "connected"]
 
 
-async def test_a_broken_call_over_sse_does_not_wait_for_its_deadline(tmp_path: Path) -> None:
+async def test_a_lost_call_over_sse_fails_before_its_timeout(tmp_path: Path) -> None:
     started, finished = tmp_path / "started", tmp_path / "finished"
     work: Step = [("web_work", {"started": str(started), "finished": str(finished)})]
     bench = await Bench.make(tmp_path, work, ECHO, "done")
@@ -236,7 +234,7 @@ async def test_missing_authorization_is_reported_with_the_next_step(
     assert "hidden" not in str(bench.sink.events) + bench.model.instructions
 
 
-async def test_a_json_answer_without_end_is_given_up(tmp_path: Path) -> None:
+async def test_an_endless_json_response_is_aborted(tmp_path: Path) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[")
@@ -256,7 +254,7 @@ async def test_a_json_answer_without_end_is_given_up(tmp_path: Path) -> None:
     assert "larger than 16,777,216 bytes" in message
 
 
-async def test_the_log_mentions_a_server_that_is_waited_for(
+async def test_waiting_for_a_server_is_logged(
     tmp_path: Path, http: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mcp_servers, "NOTICE_SECONDS", 0.2)
@@ -266,7 +264,9 @@ async def test_the_log_mentions_a_server_that_is_waited_for(
     bench = await Bench.make(tmp_path, ECHO, "done", mcp_stdio=True)
     run = bench.start(tools=[{"slow": slow}, {"web": {"url": http.url}}])
     await bench.sink.until(
-        lambda sink: any("fetching packages" in one["message"] for one in sink.payloads("mcp"))
+        lambda sink: any(
+            "fetching packages" in payload["message"] for payload in sink.payloads("mcp")
+        )
     )
     waiting = bench.sink.payloads("mcp")[-1]
     assert waiting["status"] == "connecting"
@@ -274,13 +274,13 @@ async def test_the_log_mentions_a_server_that_is_waited_for(
     assert "of at most 120 s" in waiting["message"]
     (bench.work_dir / "go").touch()
     assert await run == Outcome("COMPLETED")
-    last = {one["server"]: one["status"] for one in bench.sink.payloads("mcp")}
+    last = {payload["server"]: payload["status"] for payload in bench.sink.payloads("mcp")}
     assert last == {"slow": "failed", "web": "connected"}
     assert "hidden" not in str(bench.sink.events)
     assert bench.answers() == ["echo: hi"]
 
 
-async def test_a_program_that_takes_longer_than_a_url_may_is_used(tmp_path: Path) -> None:
+async def test_programs_have_a_longer_connect_timeout_than_urls(tmp_path: Path) -> None:
     script = 'sleep 1; exec "$0" -c "$1"'
     arguments = ["-c", script, sys.executable, tiny_mcp_server.SOURCE]
     servers = tmp_path / "mcp.json"

@@ -1,4 +1,4 @@
-"""MCP servers behind URLs: where a server connects to, and what it says of failures."""
+"""MCP servers at URLs: permitted destinations, and messages about failures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def shared_bench(tmp_path: Path, *steps: Any, **settings: Any) -> Bench:
 
 
 async def problem(bench: Bench, url: str) -> str:
-    """Run a task with one server behind ``url``; return why it cannot be used."""
+    """Run a task with one MCP server at ``url``; return why that is not available."""
     assert await bench.run(tools=[{"web": {"url": url}}]) == Outcome("COMPLETED")
     [payload] = bench.sink.payloads("mcp")
     assert payload["status"] == "failed"
@@ -47,7 +47,7 @@ async def problem(bench: Bench, url: str) -> str:
     return str(payload["message"])
 
 
-async def test_a_shared_server_refuses_loopback_whether_a_port_is_open_or_not(
+async def test_a_shared_server_rejects_loopback_for_open_and_closed_ports(
     tmp_path: Path, http: HttpServer
 ) -> None:
     with socket.socket() as free:
@@ -80,7 +80,7 @@ async def test_without_network_a_personal_server_connects_to_allowed_hosts_only(
     assert http.headers == []
 
 
-async def test_a_name_that_is_rebound_during_a_session_reaches_nothing(
+async def test_a_name_that_is_rebound_during_a_session_is_not_connected_to(
     tmp_path: Path, http: HttpServer
 ) -> None:
     port = urlsplit(http.url).port
@@ -97,7 +97,7 @@ async def test_a_name_that_is_rebound_during_a_session_reaches_nothing(
         runner = ModelRunner(bench.settings, bench.sandbox, bench.model.model, outbound=policy)
         url = f"http://mcp.example:{port}/mcp"
         await runner.run(bench.job(tools=[{"web": {"url": url}}]), bench.sink)
-        # The connections of the session were made as the answers were given.
+        # The session was connected to the addresses in the DNS answers.
         assert len(answers) == 1
         with pytest.raises(BlockingIOError):
             internal.accept()
@@ -107,7 +107,7 @@ BODY = "hidden in the response"
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (Answer(BODY.encode(), 500), "HTTP status 500"),
         (Answer(BODY.encode(), 401), "HTTP status 401"),
@@ -127,17 +127,17 @@ BODY = "hidden in the response"
         (Answer(f"data: {BODY}\n\n".encode(), 200, {"Content-Type": "text/event-stream"}), "not an MCP message"),
     ],
 )  # fmt: skip
-async def test_failures_do_not_quote_responses(tmp_path: Path, answer: Answer, said: str) -> None:
+async def test_failures_do_not_quote_responses(tmp_path: Path, answer: Answer, reason: str) -> None:
     with FaultServer([answer] * 20) as server:
         bench = await Bench.make(tmp_path, "done")
         message = await problem(bench, f"{server.url}/mcp")
-    assert said in message
+    assert reason in message
     assert bench.model is not None
     everything = str(bench.sink.events) + bench.model.instructions
     assert "hidden" not in everything
 
 
-async def test_a_server_that_speaks_http_with_sse_is_used(tmp_path: Path) -> None:
+async def test_servers_with_http_and_sse_are_supported(tmp_path: Path) -> None:
     app = mcp_server.server().sse_app()
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0, lifespan="off")
@@ -155,7 +155,7 @@ async def test_a_server_that_speaks_http_with_sse_is_used(tmp_path: Path) -> Non
     assert bench.answers() == ["echo: hi"]
 
 
-async def test_sse_is_refused_like_any_other_connection(tmp_path: Path, http: HttpServer) -> None:
+async def test_sse_is_rejected_like_any_other_connection(tmp_path: Path, http: HttpServer) -> None:
     bench = await shared_bench(tmp_path, "done")
     await bench.run(tools=[{"web": {"url": http.url, "type": "sse"}}])
     [payload] = bench.sink.payloads("mcp")
@@ -173,7 +173,7 @@ async def test_sse_is_refused_like_any_other_connection(tmp_path: Path, http: Ht
         "http://é/",
     ],
 )
-def test_urls_that_programs_read_differently_are_invalid(url: str) -> None:
+def test_ambiguous_urls_are_invalid(url: str) -> None:
     [server] = config.parse([{"x": {"url": url}}])
     assert "ASCII" in server.problem
 
@@ -195,7 +195,9 @@ def test_the_processes_of_runs_know_whether_their_server_is_shared(tmp_path: Pat
         assert mcp.headers == []
 
 
-def test_the_servers_log_has_neither_urls_nor_responses_of_users_servers(tmp_path: Path) -> None:
+def test_the_servers_log_contains_neither_urls_nor_responses_of_users_servers(
+    tmp_path: Path,
+) -> None:
     garbage = Answer(
         json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}
     )
@@ -214,5 +216,5 @@ def test_the_servers_log_has_neither_urls_nor_responses_of_users_servers(tmp_pat
         events = models.done(client, "hello", Reply(text=["done"]), tools=tools)
         log = models.server.log.read_text()
     payloads = [event["payload"] for event in events if "payload" in event]
-    assert [one["status"] for one in payloads if one["kind"] == "mcp"] == ["failed"] * 3
+    assert [payload["status"] for payload in payloads if payload["kind"] == "mcp"] == ["failed"] * 3
     assert "hidden" not in log

@@ -1,4 +1,4 @@
-"""Answers of many kinds, and what becomes of them."""
+"""Handling of models' answers by the model runner."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pydantic_ai.usage import RequestUsage
 
 from beray.events import MsgEventEnd, MsgEventToolCallChunk
 from beray.server.runners.base import Outcome, OverBudget, Usage
-from beray.server.runners.model import Patience
-from beray.server.runners.model.search_tool import extended
-from beray.server.runners.model.translate import RESULT_CHARACTERS, cut
-from beray.server.runners.model.usage import Meter
+from beray.server.runners.model import RetryPolicy
+from beray.server.runners.model.search_tool import to_posix
+from beray.server.runners.model.translate import RESULT_CHARACTERS, truncate
+from beray.server.runners.model.usage import UsageMeter
 from tests.server.agents.model_bench import Bench, Step, about, other_tasks
 
 Piece = Any
 
 
 def says(*answers: list[Piece]) -> FunctionModel:
-    """A model that gives these answers, piece by piece."""
+    """Return a model that streams these answers."""
     left = iter(answers)
 
     async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Piece]:
@@ -40,7 +40,7 @@ def says(*answers: list[Piece]) -> FunctionModel:
     return FunctionModel(stream_function=stream)
 
 
-async def test_what_a_model_thinks_is_told_apart_from_what_it_says(tmp_path: Path) -> None:
+async def test_reasoning_and_text_have_different_sources(tmp_path: Path) -> None:
     thoughts = [{0: DeltaThinkingPart(content="let me ")}, {0: DeltaThinkingPart(content="see")}]
     bench = await Bench.make(tmp_path)
     assert await bench.run(model=says([*thoughts, "here"])) == Outcome("COMPLETED")
@@ -48,13 +48,13 @@ async def test_what_a_model_thinks_is_told_apart_from_what_it_says(tmp_path: Pat
     assert bench.sink.text() == "here"
 
 
-async def test_a_model_that_says_nothing_more_has_come_to_its_end(tmp_path: Path) -> None:
+async def test_an_empty_answer_after_tool_calls_ends_the_run(tmp_path: Path) -> None:
     call = {0: DeltaToolCall("report_progress", '{"message": "x"}', tool_call_id="1")}
     bench = await Bench.make(tmp_path)
     assert await bench.run(model=says([call], [""])) == Outcome("COMPLETED")
 
 
-async def test_parallel_calls_are_told_apart_by_their_id(tmp_path: Path) -> None:
+async def test_parallel_calls_are_distinguished_by_their_id(tmp_path: Path) -> None:
     pieces = [
         {0: DeltaToolCall("report_progress", '{"mess', tool_call_id="one")},
         {1: DeltaToolCall("report_progress", '{"message": ', tool_call_id="two")},
@@ -71,7 +71,7 @@ async def test_parallel_calls_are_told_apart_by_their_id(tmp_path: Path) -> None
     assert ids == ["one", "two", "one", "two"]
 
 
-async def test_an_answer_that_breaks_the_client_ends_the_run_with_words(tmp_path: Path) -> None:
+async def test_an_exception_in_the_client_is_a_reported_failure(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path)
     broken = says(["so ", KeyError("choices")])
     assert await bench.run(model=broken) == Outcome("FAILED", "provider")
@@ -82,7 +82,7 @@ async def test_an_answer_that_breaks_the_client_ends_the_run_with_words(tmp_path
     assert isinstance(bench.sink.events[-1], MsgEventEnd)
 
 
-async def test_an_overload_told_inside_an_answer_is_asked_again(tmp_path: Path) -> None:
+async def test_an_overload_error_inside_an_answer_is_retried(tmp_path: Path) -> None:
     overloaded = ModelHTTPError(529, "claude", {"message": "overloaded"})
     bench = await Bench.make(tmp_path)
     assert await bench.run(model=says(["so ", overloaded], ["fine"])) == Outcome("COMPLETED")
@@ -90,7 +90,7 @@ async def test_an_overload_told_inside_an_answer_is_asked_again(tmp_path: Path) 
     assert "HTTP 529: overloaded" in bench.sink.payloads("retry")[0]["message"]
 
 
-async def test_a_budget_that_is_over_before_the_beginning_costs_nothing(tmp_path: Path) -> None:
+async def test_an_exhausted_budget_prevents_the_first_request(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, "hello")
 
     def nothing(usage: Usage) -> None:
@@ -100,12 +100,12 @@ async def test_a_budget_that_is_over_before_the_beginning_costs_nothing(tmp_path
     with pytest.raises(OverBudget, match="not today"):
         await bench.run()
     assert bench.model is not None
-    assert bench.model.asked == []
+    assert bench.model.requests == []
     assert bench.sink.events == []
     assert bench.sink.records == [Usage()]
 
 
-async def test_a_server_that_does_not_take_the_last_word_does_not_hold_the_run(
+async def test_recording_the_usage_has_a_timeout(
     tmp_path: Path,
 ) -> None:
     bench = await Bench.make(tmp_path, "hello")
@@ -124,14 +124,14 @@ async def test_a_server_that_does_not_take_the_last_word_does_not_hold_the_run(
     "arguments",
     ["[]", "null", '"text"', '{"message": 5}', '{"message": "x", "more": 1}', "{", ""],
 )
-async def test_arguments_of_any_shape_end_no_run(tmp_path: Path, arguments: str) -> None:
+async def test_invalid_arguments_do_not_end_the_run(tmp_path: Path, arguments: str) -> None:
     call = {0: DeltaToolCall("report_progress", arguments, tool_call_id="1")}
     bench = await Bench.make(tmp_path)
     assert await bench.run(model=says([call], ["done"])) == Outcome("COMPLETED")
     assert "error" in bench.sink.results("report_progress")[0]
 
 
-async def test_what_is_wrong_with_arguments_is_said_in_words(tmp_path: Path) -> None:
+async def test_errors_in_arguments_are_described(tmp_path: Path) -> None:
     steps: list[Step] = [[("read_file", {"file": "a"})], "done"]
     bench = await Bench.make(tmp_path, *steps)
     await bench.run()
@@ -139,7 +139,7 @@ async def test_what_is_wrong_with_arguments_is_said_in_words(tmp_path: Path) -> 
     assert result == {"error": "path: Field required; file: Extra inputs are not permitted"}
 
 
-async def test_a_model_that_knows_no_streams_answers_all_at_once(tmp_path: Path) -> None:
+async def test_models_without_streaming_are_supported(tmp_path: Path) -> None:
     class Slow(WrapperModel):
         request_stream = Model.request_stream
 
@@ -158,25 +158,27 @@ async def test_a_model_that_knows_no_streams_answers_all_at_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("tried", "asked", "seconds"),
+    ("attempts", "retry_after", "seconds"),
     [(1, None, 1), (2, None, 2), (4, None, 8), (5, None, None), (1, 7.5, 7.5), (1, 3600, 60)],
 )
-def test_waits_grow_and_have_an_end(tried: int, asked: float | None, seconds: float | None) -> None:
-    error = ModelRateLimitError("gpt", "slow down", retry_after=asked)
+def test_delays_grow_up_to_a_limit(
+    attempts: int, retry_after: float | None, seconds: float | None
+) -> None:
+    error = ModelRateLimitError("gpt", "slow down", retry_after=retry_after)
     expected = None if seconds is None else pytest.approx(seconds, rel=0.2)
-    assert Patience().wait_seconds(tried, error) == expected
+    assert RetryPolicy().delay(attempts, error) == expected
 
 
-def test_a_long_result_is_cut_off_for_the_log() -> None:
+def test_a_long_result_is_truncated_for_the_log() -> None:
     short, long = {"a": [1, "x"]}, "x" * (RESULT_CHARACTERS + 1)
-    assert cut(short) is short
-    assert cut(long) == f"{long[:-1]}… [20,001 characters in all]"
-    assert cut({"a": long}).startswith('{"a": "xxx')
-    assert len(json.dumps(cut([long, long]))) < RESULT_CHARACTERS + 100
+    assert truncate(short) is short
+    assert truncate(long) == f"{long[:-1]}… [20,001 characters in all]"
+    assert truncate({"a": long}).startswith('{"a": "xxx')
+    assert len(json.dumps(truncate([long, long]))) < RESULT_CHARACTERS + 100
 
 
 def test_cache_tokens_are_part_of_the_input_and_cost_less() -> None:
-    meter = Meter("claude-sonnet-4-5")
+    meter = UsageMeter("claude-sonnet-4-5")
     usage = RequestUsage(
         input_tokens=1000, output_tokens=100, cache_read_tokens=600, cache_write_tokens=200
     )
@@ -184,14 +186,14 @@ def test_cache_tokens_are_part_of_the_input_and_cost_less() -> None:
         parts=[], usage=usage, model_name="claude-sonnet-4-5", provider_name="anthropic"
     )
     for _ in range(2):
-        meter.add(response, [], ModelRequestParameters(), whole=True)
-    # 3.00, 0.30 out of the cache, 3.75 into the cache, 15.00 as output, for 1,000,000 tokens.
+        meter.add(response, [], ModelRequestParameters(), complete=True)
+    # Prices of 1,000,000 tokens: input 3.00, cache read 0.30, cache write 3.75, output 15.00.
     one = (200 * 3 + 600 * 0.3 + 200 * 3.75 + 100 * 15) / 1e6
     assert meter.usage == Usage(2, 2000, 200, 1200, 400, about(2 * one))
 
 
 @pytest.mark.parametrize(
-    ("given", "posix"),
+    ("pattern", "posix"),
     [
         (r"\d+\.\d", r"[0-9]+\.[0-9]"),
         (r"[\d.]\w", r"[0-9.]\w"),
@@ -206,5 +208,5 @@ def test_cache_tokens_are_part_of_the_input_and_cost_less() -> None:
         ("\\", "\\"),
     ],
 )
-def test_regular_expressions_are_put_as_grep_wants_them(given: str, posix: str) -> None:
-    assert extended(given) == posix
+def test_regular_expressions_are_converted_to_posix(pattern: str, posix: str) -> None:
+    assert to_posix(pattern) == posix

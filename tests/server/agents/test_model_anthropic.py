@@ -1,4 +1,4 @@
-"""The model runner and another provider's interface: thoughts, cache, errors inside answers."""
+"""Model runner with Anthropic's API: reasoning, cache, errors inside answers."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def provider(
             self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests look at ``requests``."""
+            """Log nothing: tests read ``requests``."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -104,7 +104,7 @@ def provider(
     thread.join()
 
 
-async def test_thoughts_calls_and_cached_tokens_are_told(
+async def test_reasoning_calls_and_cached_tokens_are_logged(
     tmp_path: Path, provider: Callable[..., None], requests: list[Event]
 ) -> None:
     provider(529, answer(THOUGHT, text("I ", "write"), CALL), answer(text("done")))
@@ -121,7 +121,7 @@ async def test_thoughts_calls_and_cached_tokens_are_told(
     assert "cache_control" in json.dumps(requests[-1])
 
 
-async def test_an_error_inside_an_answer_is_asked_again_and_what_was_told_is_counted(
+async def test_an_error_inside_an_answer_is_retried_and_its_usage_is_counted(
     tmp_path: Path, provider: Callable[..., None]
 ) -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}

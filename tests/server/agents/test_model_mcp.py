@@ -1,4 +1,4 @@
-"""MCP servers as tools of a model: real ones, over HTTP and stdio."""
+"""MCP servers over HTTP and stdio as tools of a model."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ def http() -> Iterator[HttpServer]:
 
 
 def operators(tmp_path: Path, **programs: Server) -> Path:
-    """A file of the operator's programs; ``tests`` is the server of these tests."""
+    """Write a file of the operator's programs; ``tests`` is the server of these tests."""
     own = {"command": sys.executable, "args": [mcp_server.__file__]}
     path = tmp_path / "mcp.json"
     path.write_text(json.dumps({"tests": own, **programs}))
     return path
 
 
-def told(bench: Bench) -> list[tuple[str, str]]:
-    """Servers and their states; a slow one may also have been waited for."""
-    payloads = [one for one in bench.sink.payloads("mcp") if one["status"] != "connecting"]
+def server_states(bench: Bench) -> list[tuple[str, str]]:
+    """Return servers and their states, without the events about waiting."""
+    payloads = [
+        payload for payload in bench.sink.payloads("mcp") if payload["status"] != "connecting"
+    ]
     return [(payload["server"], payload["status"]) for payload in payloads]
 
 
@@ -72,18 +74,18 @@ async def test_tools_of_a_server_over_http_are_called(tmp_path: Path, http: Http
     assert not other_tasks()
 
 
-async def test_tools_of_a_program_are_called_and_it_is_gone_afterwards(tmp_path: Path) -> None:
+async def test_tools_of_a_program_are_called_and_it_ends_with_the_run(tmp_path: Path) -> None:
     bench = await Bench.make(
         tmp_path, [("local_echo", {"text": "hi"})], "done", mcp_servers=operators(tmp_path)
     )
     assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
     assert bench.answers() == ["echo: hi"]
-    assert told(bench) == [("local", "connected")]
+    assert server_states(bench) == [("local", "connected")]
     assert not processes()
     assert not other_tasks()
 
 
-async def test_a_program_has_its_own_variables_and_none_of_the_servers(
+async def test_a_program_has_only_its_own_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-server")
@@ -99,7 +101,7 @@ async def test_a_program_has_its_own_variables_and_none_of_the_servers(
     assert str(Path(os.environ["HOME"])) not in answer
 
 
-async def test_programs_are_refused_where_the_owner_does_not_allow_them(tmp_path: Path) -> None:
+async def test_programs_are_rejected_unless_the_operator_allows_them(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, "done")
     before = processes()
     local = {"command": "sh", "args": ["-c", "cat"]}
@@ -112,7 +114,7 @@ async def test_programs_are_refused_where_the_owner_does_not_allow_them(tmp_path
     assert processes() == before
 
 
-async def test_a_tool_that_fails_is_told_and_the_run_goes_on(
+async def test_a_failed_tool_is_reported_and_the_run_continues(
     tmp_path: Path, http: HttpServer
 ) -> None:
     bench = await Bench.make(
@@ -128,7 +130,7 @@ async def test_a_tool_that_fails_is_told_and_the_run_goes_on(
     assert bench.answers()[-1] == "echo: x"
 
 
-async def test_a_picture_reaches_the_model_and_the_log_says_what_it_is(
+async def test_an_image_is_given_to_the_model_and_described_in_the_log(
     tmp_path: Path, http: HttpServer
 ) -> None:
     bench = await Bench.make(tmp_path, [("web_picture", {})], "done")
@@ -139,8 +141,8 @@ async def test_a_picture_reaches_the_model_and_the_log_says_what_it_is(
     assert bench.sink.results("web_picture") == [[logged]]
     assert (bench.work_dir / path).read_bytes() == mcp_server.PIXEL
     assert bench.model is not None
-    assert "BinaryImage" in str(bench.model.asked[-1]) or "BinaryContent" in str(
-        bench.model.asked[-1]
+    assert "BinaryImage" in str(bench.model.requests[-1]) or "BinaryContent" in str(
+        bench.model.requests[-1]
     )
 
 
@@ -158,14 +160,14 @@ async def test_servers_with_the_same_tools_do_not_clash(tmp_path: Path, http: Ht
     )
 
 
-async def test_servers_that_cannot_be_reached_are_told_and_the_run_goes_on(
+async def test_unreachable_servers_are_reported_and_the_run_continues(
     tmp_path: Path, http: HttpServer
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/mcp?token=hidden-token"
+        unreachable = f"http://127.0.0.1:{free.getsockname()[1]}/mcp?token=hidden-token"
     tools: list[Server] = [
-        {"nobody": {"url": nobody, "headers": {"X-Key": "hidden-key"}}},
+        {"unreachable": {"url": unreachable, "headers": {"X-Key": "hidden-key"}}},
         {"missing": {"command": "no-such-program-here"}},
         {
             "dying": {
@@ -181,25 +183,25 @@ async def test_servers_that_cannot_be_reached_are_told_and_the_run_goes_on(
     ]
     bench = await Bench.make(tmp_path, [("web_echo", {"text": "hi"})], "done", mcp_stdio=True)
     assert await bench.run(tools=tools) == Outcome("COMPLETED")
-    assert told(bench) == [
-        ("nobody", "failed"), ("missing", "failed"), ("dying", "failed"), ("wrong", "failed"),
+    assert server_states(bench) == [
+        ("unreachable", "failed"), ("missing", "failed"), ("dying", "failed"), ("wrong", "failed"),
         ("ftp", "failed"), ("both", "failed"), ("web", "connected"),
     ]  # fmt: skip
     messages = {payload["server"]: payload["message"] for payload in bench.sink.payloads("mcp")}
-    assert "cannot be reached" in messages["nobody"]
+    assert "cannot be reached" in messages["unreachable"]
     assert "no-such-program-here" in messages["missing"]
     assert "cannot start with" in messages["dying"]
     assert bench.model is not None
-    for name in ("nobody", "missing", "dying", "wrong"):
+    for name in ("unreachable", "missing", "dying", "wrong"):
         assert f"{name} is not available" in bench.model.instructions
-    said = str(bench.sink.events) + bench.model.instructions
-    assert "hidden" not in said
+    output = str(bench.sink.events) + bench.model.instructions
+    assert "hidden" not in output
     assert bench.answers() == ["echo: hi"]
     assert not processes()
     assert not other_tasks()
 
 
-async def test_servers_that_do_not_answer_are_given_up_together(
+async def test_connect_timeouts_of_several_servers_run_in_parallel(
     tmp_path: Path,
 ) -> None:
     silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 981; done"]}
@@ -212,13 +214,13 @@ async def test_servers_that_do_not_answer_are_given_up_together(
         tools: list[Server] = [{"a": silent}, {"b": silent}, {"c": {"url": url}}]
         assert await bench.run(tools=tools) == Outcome("COMPLETED")
     assert time.monotonic() - began < 2
-    assert told(bench) == [("a", "failed"), ("b", "failed"), ("c", "failed")]
-    assert "no answer within 0.5 s" in bench.sink.payloads("mcp")[0]["message"]
+    assert server_states(bench) == [("a", "failed"), ("b", "failed"), ("c", "failed")]
+    assert "no response within 0.5 s" in bench.sink.payloads("mcp")[0]["message"]
     assert not processes()
     assert not other_tasks()
 
 
-async def test_a_program_that_dies_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+async def test_a_program_that_exits_is_reported_and_the_run_continues(tmp_path: Path) -> None:
     bench = await Bench.make(
         tmp_path,
         [("local_die", {})],
@@ -227,16 +229,24 @@ async def test_a_program_that_dies_is_told_and_the_run_goes_on(tmp_path: Path) -
         mcp_servers=operators(tmp_path),
     )
     assert await bench.run(tools=[{"local": STDIO}]) == Outcome("COMPLETED")
-    assert told(bench) == [("local", "connected"), ("local", "failed"), ("local", "connected")]
-    [message] = [one["message"] for one in bench.sink.payloads("mcp") if one["status"] == "failed"]
-    assert message == "its program has ended; the server's log has its last output"
-    assert "its program has ended" in bench.answers()[0]
+    assert server_states(bench) == [
+        ("local", "connected"),
+        ("local", "failed"),
+        ("local", "connected"),
+    ]
+    [message] = [
+        payload["message"]
+        for payload in bench.sink.payloads("mcp")
+        if payload["status"] == "failed"
+    ]
+    assert message == "its program exited; the server's log has its last output"
+    assert "its program exited" in bench.answers()[0]
     assert "was not repeated" in bench.answers()[0]
     assert bench.answers()[1] == "echo: x"
     assert not processes()
 
 
-async def test_a_server_over_http_that_goes_away_is_told(tmp_path: Path, http: HttpServer) -> None:
+async def test_a_server_over_http_that_stops_is_reported(tmp_path: Path, http: HttpServer) -> None:
     bench = await Bench.make(
         tmp_path,
         [("web_echo", {"text": "hi"})],
@@ -251,7 +261,7 @@ async def test_a_server_over_http_that_goes_away_is_told(tmp_path: Path, http: H
     assert await run == Outcome("COMPLETED")
     assert bench.answers()[0] == "echo: hi"
     assert "the MCP server web failed" in bench.answers()[2]
-    assert told(bench) == [("web", "connected"), ("web", "failed")]
+    assert server_states(bench) == [("web", "connected"), ("web", "failed")]
     assert not other_tasks()
 
 
@@ -271,23 +281,23 @@ async def test_a_stop_in_the_middle_of_a_call_that_hangs_is_quick(
         del bench.model.steps[0]
     run = bench.start(tools=tools)
     await bench.sink.until(lambda sink: any(name == "x_hang" for name, _ in sink.calls()))
-    await asyncio.sleep(0.2)  # nobody can see when the server has the call
+    await asyncio.sleep(0.2)  # it is not observable when the server has received the call
     assert await stop(run) < 1
     assert not processes()
     assert not other_tasks()
-    assert bench.sink.records[0].requests == len(bench.model.asked)
+    assert bench.sink.records[0].requests == len(bench.model.requests)
 
 
-async def test_a_call_that_hangs_has_a_deadline(
+async def test_calls_have_a_timeout(
     tmp_path: Path, http: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mcp_session, "CALL_SECONDS", 0.3)
     bench = await Bench.make(tmp_path, [("web_hang", {})], "done")
     assert await bench.run(tools=[{"web": {"url": http.url}}]) == Outcome("COMPLETED")
-    assert "no answer within 0.3 s" in bench.answers()[0]
+    assert "did not respond within 0.3 s" in bench.answers()[0]
 
 
-async def test_a_stop_while_servers_are_connected_to_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_stop_while_connecting_leaves_no_processes(tmp_path: Path) -> None:
     silent = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do sleep 980; done"]}
     bench = await Bench.make(tmp_path, "done", mcp_stdio=True)
     run = bench.start(tools=[{"a": silent}])
@@ -297,7 +307,7 @@ async def test_a_stop_while_servers_are_connected_to_leaves_nothing(tmp_path: Pa
     assert not other_tasks()
 
 
-async def test_what_is_no_message_on_the_output_of_a_program_does_no_harm(tmp_path: Path) -> None:
+async def test_output_of_a_program_that_is_not_a_message_is_ignored(tmp_path: Path) -> None:
     script = f"echo Welcome; echo '[1'; exec {sys.executable} {mcp_server.__file__}"
     servers = operators(tmp_path, noisy={"command": "sh", "args": ["-c", script]})
     bench = await Bench.make(tmp_path, [("x_echo", {"text": "hi"})], "done", mcp_servers=servers)
@@ -305,10 +315,10 @@ async def test_what_is_no_message_on_the_output_of_a_program_does_no_harm(tmp_pa
     assert bench.answers() == ["echo: hi"]
 
 
-async def test_a_large_answer_is_cut_off_for_the_model(tmp_path: Path, http: HttpServer) -> None:
+async def test_a_large_result_is_truncated_for_the_model(tmp_path: Path, http: HttpServer) -> None:
     calls: list[tuple[str, Server]] = [(f"{name}_large", {}) for name in ("web", "local")]
     bench = await Bench.make(
-        tmp_path, *([one] for one in calls), "done", mcp_servers=operators(tmp_path)
+        tmp_path, *([step] for step in calls), "done", mcp_servers=operators(tmp_path)
     )
     await bench.run(tools=[{"web": {"url": http.url}}, {"local": STDIO}])
     for answer in bench.answers():
@@ -317,7 +327,7 @@ async def test_a_large_answer_is_cut_off_for_the_model(tmp_path: Path, http: Htt
 
 
 class _Elsewhere(BaseHTTPRequestHandler):
-    """Redirects to a server elsewhere, or is that server and notes what comes."""
+    """Handler that redirects to another server, or records the requests of that server."""
 
     to = ""
     seen: ClassVar[list[str | None]] = []
@@ -337,7 +347,7 @@ class _Elsewhere(BaseHTTPRequestHandler):
         pass
 
 
-async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> None:
+async def test_headers_are_not_sent_after_a_redirect_to_another_host(tmp_path: Path) -> None:
     here = ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere)
     there = ThreadingHTTPServer(("127.0.0.2", 0), _Elsewhere)
     _Elsewhere.to = f"http://127.0.0.2:{there.server_address[1]}/mcp"
@@ -356,7 +366,7 @@ async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> Non
             server.server_close()
         for thread in threads:
             thread.join()
-    assert told(bench) == [("web", "failed")]
+    assert server_states(bench) == [("web", "failed")]
     assert "s3cr3t" not in str(bench.sink.events)
     assert _Elsewhere.seen == []
 
@@ -375,6 +385,6 @@ async def test_headers_follow_no_redirect_to_another_host(tmp_path: Path) -> Non
         [{"a": {"url": "http://x", "headers": {"Transfer-Encoding": "chunked"}}}],
     ],
 )  # fmt: skip
-def test_what_is_no_server_has_a_problem(tools: list[Any]) -> None:
+def test_invalid_entries_have_a_problem(tools: list[Any]) -> None:
     [server] = config.parse(tools)
     assert server.problem

@@ -1,4 +1,4 @@
-"""From the name of a model to the model, and what is said where there is none."""
+"""Construction of models from names, and messages about unusable models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "words"),
     [
         ("gpt", ["BERAY_MODEL is 'gpt'", "openai:gpt-4o"]),
-        ("nobody:gpt-4o", ["'nobody:gpt-4o'", "names no model"]),
+        ("nosuch:gpt-4o", ["'nosuch:gpt-4o'", "not a known model"]),
         ("openai:gpt-4o", ["OPENAI_API_KEY"]),
         ("anthropic:claude-opus-4-8", ["ANTHROPIC_API_KEY"]),
         ("google:gemini-4-carbon", ["GOOGLE_API_KEY"]),
@@ -39,9 +39,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         (":", ["':'"]),
     ],
 )
-async def test_what_is_wrong_with_the_model_is_said(
-    tmp_path: Path, name: str, words: list[str]
-) -> None:
+async def test_an_unusable_model_is_reported(tmp_path: Path, name: str, words: list[str]) -> None:
     bench = await Bench.make(tmp_path, model=name)
     assert await bench.run() == Outcome("FAILED", "model")
     [(code, details)] = bench.sink.errors()
@@ -52,13 +50,13 @@ async def test_what_is_wrong_with_the_model_is_said(
     assert bench.sink.usages == []
 
 
-async def test_it_is_said_whose_setting_it_is(tmp_path: Path) -> None:
+async def test_the_origin_of_an_unusable_model_is_reported(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
-    await bench.run(job_model="nobody:x")
-    assert bench.sink.errors()[0][1].startswith("The model of this task is 'nobody:x'")
+    await bench.run(job_model="nosuch:x")
+    assert bench.sink.errors()[0][1].startswith("The model of this task is 'nosuch:x'")
 
 
-async def test_without_any_model_that_is_said(tmp_path: Path) -> None:
+async def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path)
     assert await bench.run() == Outcome("FAILED", "model")
     assert "BERAY_MODEL" in bench.sink.errors()[0][1]
@@ -78,7 +76,7 @@ async def test_without_any_model_that_is_said(tmp_path: Path) -> None:
         ("anthropic:claude-opus-4-8", "http://127.0.0.1:1/v1", "AnthropicModel"),
     ],
 )
-def test_a_name_means_the_interface_that_its_endpoint_speaks(
+def test_the_api_depends_on_the_name_and_the_endpoint(
     monkeypatch: pytest.MonkeyPatch, name: str, url: str, kind: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
@@ -92,7 +90,7 @@ def test_a_name_means_the_interface_that_its_endpoint_speaks(
         assert str(model.base_url).rstrip("/") == url
 
 
-def test_only_the_provider_that_is_asked_for_is_imported() -> None:
+def test_only_the_requested_provider_is_imported() -> None:
     script = (
         "import sys\n"
         "from beray.server.runners.model import models\n"

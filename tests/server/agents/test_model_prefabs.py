@@ -1,4 +1,4 @@
-"""A model uses the prefabs of its server, with files of the work_dir, in whole tasks."""
+"""Complete tasks in which a model calls the server's prefabs with files of the work_dir."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def objects(models: ModelServer) -> list[str]:
         database.close()
 
 
-def test_files_of_the_work_dir_go_in_and_come_out(
+def test_input_files_are_read_from_and_output_files_saved_in_the_work_dir(
     models: ModelServer, client: BeRayClient, tmp_path: Path
 ) -> None:
     write = [Call("write_file", {"path": f"in/{name}.txt", "content": name}) for name in "ab"]
@@ -118,7 +118,7 @@ def test_files_of_the_work_dir_go_in_and_come_out(
     assert objects(models) == []
 
 
-def test_calls_side_by_side_write_over_nothing(
+def test_parallel_calls_do_not_overwrite_files(
     models: ModelServer, client: BeRayClient, tmp_path: Path
 ) -> None:
     names = "abcdefgh"
@@ -128,8 +128,8 @@ def test_calls_side_by_side_write_over_nothing(
     events = models.done(
         client, "all at once", Reply(calls=[*write, block]), Reply(calls=use), Reply(["ok"])
     )
-    told = [json.loads(answer) for answer in answers(models)[-len(names) :]]
-    paths = [one["files"]["whole"][0] for one in told]
+    results = [json.loads(answer) for answer in answers(models)[-len(names) :]]
+    paths = [result["files"]["whole"][0] for result in results]
     assert sorted(paths) == [f"outputs/whole-{number}.txt" for number in range(2, 10)]
     texts = [
         Path(client.download_file(events[0]["task_id"], path, tmp_path / f"{number}")).read_text()
@@ -138,28 +138,30 @@ def test_calls_side_by_side_write_over_nothing(
     assert texts == list(names)
 
 
-def test_a_result_is_told_though_its_files_have_no_place(
+def test_a_result_is_returned_if_its_files_cannot_be_saved(
     models: ModelServer, client: BeRayClient
 ) -> None:
     write = [Call("write_file", {"path": path, "content": "x"}) for path in ("a.txt", "outputs")]
     use = Call(JOIN, {"parts": ["a.txt"]})
     models.done(client, "no place", Reply(calls=write), Reply(calls=[use]), Reply(["ok"]))
-    told = json.loads(answers(models)[-1])
-    assert (told["result"], told["files"]) == ({"count": 1}, {})
-    assert "outputs" in told["problem"]
+    result = json.loads(answers(models)[-1])
+    assert (result["result"], result["files"]) == ({"count": 1}, {})
+    assert "outputs" in result["problem"]
 
 
-def test_names_of_files_and_parameters_never_meet() -> None:
-    named = prefab_tools._named({"doc": {}, "doc_file": {}, "null": {}}, {"doc": {}, "x": {}})
+def test_names_of_files_and_parameters_do_not_collide() -> None:
+    named = prefab_tools.input_parameters(
+        {"doc": {}, "doc_file": {}, "null": {}}, {"doc": {}, "x": {}}
+    )
     assert {name: key for name, (key, _) in named.items()} == {
         "doc_file_2": "doc", "doc_file": "doc_file", "null": "null",
     }  # fmt: skip
 
 
-def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayClient) -> None:
-    models.done(client, "what is there", Reply(["nothing"]))
+def test_the_schema_of_a_tool_contains_its_files(models: ModelServer, client: BeRayClient) -> None:
+    models.done(client, "list the tools", Reply(["nothing"]))
     tools = {
-        one["function"]["name"]: one["function"] for one in models.provider.requests[-1]["tools"]
+        tool["function"]["name"]: tool["function"] for tool in models.provider.requests[-1]["tools"]
     }
     schema = tools[JOIN]["parameters"]
     assert schema["properties"]["parts"]["type"] == "array"
@@ -169,7 +171,7 @@ def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayCl
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "said"),
+    ("name", "arguments", "expected"),
     [
         ("prefab_probe_fail", {}, "FUNCTION_ERROR: ValueError: it cannot be"),
         ("prefab_probe_keep", {}, "API_KEY"),
@@ -179,18 +181,18 @@ def test_the_schema_of_a_tool_has_its_files(models: ModelServer, client: BeRayCl
         (JOIN, {"parts": ["a.bin"]}, "inputs.files.parts"),
     ],
 )
-def test_what_fails_is_an_answer_to_the_model(
-    models: ModelServer, client: BeRayClient, name: str, arguments: Any, said: str
+def test_failures_are_returned_to_the_model(
+    models: ModelServer, client: BeRayClient, name: str, arguments: Any, expected: str
 ) -> None:
     goal = f"fail by {name} {arguments}"
     write = Call("write_file", {"path": "a.bin", "content": "x"})
     use = Call(name, arguments)
     events = models.done(client, goal, Reply(calls=[write]), Reply(calls=[use]), Reply(["ok"]))
     assert events[-1]["status"] == "COMPLETED"
-    assert said in answers(models)[-1]
+    assert expected in answers(models)[-1]
 
 
-def test_a_task_that_is_stopped_ends_its_call_and_its_token(
+def test_stopping_a_task_ends_its_call_and_revokes_its_token(
     models: ModelServer, client: BeRayClient
 ) -> None:
     goal = models.script("sleep", Reply(calls=[Call("prefab_probe_sleep", {})]))
@@ -204,10 +206,12 @@ def test_a_task_that_is_stopped_ends_its_call_and_its_token(
     assert tokens(models) == 0
 
 
-def test_the_owner_says_which_prefabs_are_tools(tmp_path: Path) -> None:
+def test_the_operator_selects_the_prefabs_that_are_tools(tmp_path: Path) -> None:
     with model_server(tmp_path / "data", BERAY_PREFAB_TOOLS="im*, none") as models:
         client = models.server.sign_up()
-        assert models.done(client, "what is there?", Reply(text=["-"]))[-1]["status"] == "COMPLETED"
+        assert (
+            models.done(client, "list the tools?", Reply(text=["-"]))[-1]["status"] == "COMPLETED"
+        )
         names = [tool["function"]["name"] for tool in models.provider.requests[-1]["tools"]]
         assert {name for name in names if name.startswith("prefab_")} == {
             "prefab_image_convert", "prefab_image_resize", "prefab_image_contact_sheet",

@@ -1,4 +1,4 @@
-"""The model runner and a provider, over real HTTP."""
+"""Model runner with a scripted provider over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from beray.events import (
     MsgEventToolResult,
 )
 from beray.server.runners.base import Outcome, OverBudget, Usage
-from beray.server.runners.model import Patience
+from beray.server.runners.model import RetryPolicy
 from tests.server.agents.fake_openai import Call, Failure, FakeOpenAI, Reply, Script
 from tests.server.agents.model_bench import Bench, about, other_tasks, processes, stop
 
@@ -32,7 +32,7 @@ HELLO_WORLD: list[Reply | Failure] = [
 
 @pytest.fixture
 def providers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeOpenAI]]:
-    """Every server that ``provider`` starts; they are closed at the end."""
+    """Return the list of servers that ``provider`` starts; close them at the end."""
     started: list[FakeOpenAI] = []
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     yield started
@@ -51,9 +51,7 @@ def provider(providers: list[FakeOpenAI], monkeypatch: pytest.MonkeyPatch) -> Pr
     return start
 
 
-async def test_a_goal_is_done_and_every_step_of_it_is_an_event(
-    tmp_path: Path, provider: Provider
-) -> None:
+async def test_every_step_of_a_run_is_an_event(tmp_path: Path, provider: Provider) -> None:
     fake = provider(HELLO_WORLD)
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
 
@@ -78,7 +76,7 @@ async def test_a_goal_is_done_and_every_step_of_it_is_an_event(
     assert not other_tasks()
 
 
-async def test_text_and_arguments_come_in_the_pieces_they_are_sent_in(
+async def test_text_and_arguments_are_emitted_in_the_received_chunks(
     tmp_path: Path, provider: Provider
 ) -> None:
     provider(HELLO_WORLD)
@@ -96,7 +94,7 @@ async def test_text_and_arguments_come_in_the_pieces_they_are_sent_in(
     assert (result.source, result.model_extra) == ("tools:run_command", {"call_id": "call_2"})
 
 
-async def test_an_answer_is_told_while_it_is_still_coming(
+async def test_an_answer_is_emitted_while_it_is_received(
     tmp_path: Path, provider: Provider
 ) -> None:
     fake = provider([Reply(["one ", "two ", "three"], stall_after=2)])
@@ -108,13 +106,13 @@ async def test_an_answer_is_told_while_it_is_still_coming(
     assert bench.sink.text() == "one two three"
 
 
-async def test_what_is_used_is_said_before_each_request_and_at_the_end(
+async def test_usage_is_charged_before_each_request_and_recorded_at_the_end(
     tmp_path: Path, provider: Provider
 ) -> None:
     provider(HELLO_WORLD)
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     await bench.run()
-    # Of gpt-4o, 1,000,000 tokens cost 2.50 as input, 1.25 out of the cache, 10.00 as output.
+    # Prices of 1,000,000 tokens of gpt-4o: input 2.50, cache read 1.25, output 10.00.
     assert bench.sink.usages == [
         Usage(),
         Usage(1, 100, 20, 0, 0, about(0.00045)),
@@ -124,7 +122,7 @@ async def test_what_is_used_is_said_before_each_request_and_at_the_end(
     assert bench.sink.records == [Usage(4, 700, 67, 320, 0, about(0.00152 + 0.0005))]
 
 
-async def test_a_model_without_a_known_price_costs_nobody_knows_what(
+async def test_the_cost_of_a_model_without_a_known_price_is_unknown(
     tmp_path: Path, provider: Provider
 ) -> None:
     provider([Reply(["hello"])])
@@ -133,7 +131,7 @@ async def test_a_model_without_a_known_price_costs_nobody_knows_what(
     assert bench.sink.records == [Usage(1, 100, 20, 0, 0, None)]
 
 
-async def test_where_the_provider_tells_no_usage_it_is_estimated(
+async def test_usage_is_estimated_if_the_provider_does_not_report_it(
     tmp_path: Path, provider: Provider
 ) -> None:
     provider([Reply(["x" * 400], has_usage=False)])
@@ -170,29 +168,29 @@ async def test_a_task_can_name_its_own_model(tmp_path: Path, provider: Provider)
         ([Failure(500), Failure(0)], ["HTTP 500", "onnection"]),
     ],
 )
-async def test_a_failure_that_passes_is_tried_again_and_told(
+async def test_transient_failures_are_retried_and_logged(
     tmp_path: Path, provider: Provider, failures: list[Failure], words: list[str]
 ) -> None:
     fake = provider([*failures, Reply(["hello"])])
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     assert await bench.run() == Outcome("COMPLETED")
     assert len(fake.requests) == 3
-    told = bench.sink.payloads("retry")
-    assert len(told) == len(words)
-    assert all(word in payload["message"] for word, payload in zip(words, told, strict=True))
+    retries = bench.sink.payloads("retry")
+    assert len(retries) == len(words)
+    assert all(word in payload["message"] for word, payload in zip(words, retries, strict=True))
     assert bench.sink.usages == [Usage()] * 3
     assert bench.sink.records[0].requests == 1
 
 
-async def test_the_provider_says_how_long_to_wait(tmp_path: Path, provider: Provider) -> None:
+async def test_retry_after_is_honoured(tmp_path: Path, provider: Provider) -> None:
     provider([Failure(429, headers={"Retry-After": "1"}), Reply(["hello"])])
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
-    bench.patience = Patience(first_seconds=30)
+    bench.retry_policy = RetryPolicy(initial_seconds=30)
     assert await bench.run() == Outcome("COMPLETED")
     assert bench.sink.payloads("retry")[0]["wait_seconds"] == 1
 
 
-async def test_a_provider_that_stays_down_ends_the_run_with_its_own_words(
+async def test_a_persistent_failure_ends_the_run_with_the_providers_message(
     tmp_path: Path, provider: Provider
 ) -> None:
     fake = provider(lambda body: Failure(500, "all is lost"))
@@ -206,7 +204,7 @@ async def test_a_provider_that_stays_down_ends_the_run_with_its_own_words(
     assert not bench.sink.of(MsgEventEnd)
 
 
-async def test_a_refused_request_is_not_tried_again(tmp_path: Path, provider: Provider) -> None:
+async def test_a_rejected_request_is_not_retried(tmp_path: Path, provider: Provider) -> None:
     fake = provider(lambda body: Failure(400, "the prompt is too long"))
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     assert await bench.run() == Outcome("FAILED", "provider")
@@ -217,7 +215,7 @@ async def test_a_refused_request_is_not_tried_again(tmp_path: Path, provider: Pr
 @pytest.mark.parametrize(
     ("status", "word"), [(401, "key"), (404, "name")], ids=["wrong key", "wrong name"]
 )
-async def test_a_key_or_name_that_the_provider_refuses_is_named_as_the_problem(
+async def test_a_rejected_key_or_model_name_is_reported(
     tmp_path: Path, provider: Provider, status: int, word: str
 ) -> None:
     provider([Failure(status, "no")])
@@ -228,23 +226,19 @@ async def test_a_key_or_name_that_the_provider_refuses_is_named_as_the_problem(
     assert word in details
 
 
-async def test_an_answer_that_is_cut_off_is_asked_for_again(
-    tmp_path: Path, provider: Provider
-) -> None:
+async def test_an_interrupted_answer_is_requested_again(tmp_path: Path, provider: Provider) -> None:
     provider([Reply(["half of ", "it"], cut_after=1), Reply(["all of it"])])
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     assert await bench.run() == Outcome("COMPLETED")
     assert bench.sink.text() == "all of it"
     [payload] = bench.sink.payloads("retry")
     assert payload["answer_began"]
-    assert "cut off" in payload["message"]
+    assert "interrupted" in payload["message"]
     [usage] = bench.sink.records
     assert (usage.requests, usage.estimated) == (2, True)
 
 
-async def test_after_a_failure_the_end_still_says_what_was_used(
-    tmp_path: Path, provider: Provider
-) -> None:
+async def test_usage_is_reported_after_a_failure(tmp_path: Path, provider: Provider) -> None:
     provider([HELLO_WORLD[0], Failure(400)])
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     assert await bench.run() == Outcome("FAILED", "provider")
@@ -272,7 +266,7 @@ async def test_a_budget_ends_the_run_before_the_next_request(
     assert not other_tasks()
 
 
-async def test_many_requests_are_no_reason_to_end(tmp_path: Path, provider: Provider) -> None:
+async def test_the_number_of_requests_is_not_limited(tmp_path: Path, provider: Provider) -> None:
     def script(body: dict[str, object]) -> Reply:
         messages = body["messages"]
         assert isinstance(messages, list)
@@ -286,7 +280,7 @@ async def test_many_requests_are_no_reason_to_end(tmp_path: Path, provider: Prov
     assert len(fake.requests) == 56
 
 
-async def test_a_stop_in_the_middle_of_an_answer_is_quick_and_counts_what_was_said(
+async def test_a_stop_during_an_answer_is_quick_and_counts_the_received_tokens(
     tmp_path: Path, provider: Provider
 ) -> None:
     provider([Reply(["a" * 40, "b"], stall_after=1)])
@@ -302,21 +296,21 @@ async def test_a_stop_in_the_middle_of_an_answer_is_quick_and_counts_what_was_sa
     assert not other_tasks()
 
 
-async def test_a_stop_before_the_answer_counts_what_was_asked(
+async def test_a_stop_before_the_answer_counts_the_request(
     tmp_path: Path, provider: Provider
 ) -> None:
-    asked = asyncio.Event()
+    requested = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def script(body: dict[str, object]) -> Reply:
-        loop.call_soon_threadsafe(asked.set)
+        loop.call_soon_threadsafe(requested.set)
         fake.stall()
         return Reply(["late"])
 
     fake = provider(script)
     bench = await Bench.make(tmp_path, model="openai:gpt-4o")
     run = bench.start()
-    await asked.wait()
+    await requested.wait()
     assert await stop(run) < 1
     [usage] = bench.sink.records
     assert usage.estimated

@@ -1,4 +1,4 @@
-"""The tools of a model: what they do, and what they refuse."""
+"""Built-in tools of a model: effects and errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def call(
     files: dict[str, str] | None = None,
     **settings: Any,
 ) -> tuple[Bench, list[str]]:
-    """Have a model make these calls, one after another; return what it was told."""
-    bench = await Bench.make(tmp_path, *([one] for one in calls), "done", **settings)
+    """Run a model that makes these calls one after another; return their results."""
+    bench = await Bench.make(tmp_path, *([step] for step in calls), "done", **settings)
     for name, content in (files or {}).items():
         path = bench.work_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ async def call(
     return bench, bench.answers()
 
 
-async def test_the_model_is_told_of_its_tools_and_where_it_is(tmp_path: Path) -> None:
+async def test_the_instructions_contain_the_tools_and_the_directory(tmp_path: Path) -> None:
     bench = await Bench.make(tmp_path, "done")
     await bench.run()
     assert bench.model is not None
@@ -43,7 +43,7 @@ async def test_the_model_is_told_of_its_tools_and_where_it_is(tmp_path: Path) ->
     assert bench.sandbox.inside(bench.work_dir) in bench.model.instructions
 
 
-async def test_read_file_gives_all_or_some_lines(tmp_path: Path) -> None:
+async def test_read_file_returns_all_or_some_lines(tmp_path: Path) -> None:
     lines = "".join(f"line {number}\n" for number in range(1, 11))
     _, answers = await call(
         tmp_path,
@@ -56,7 +56,7 @@ async def test_read_file_gives_all_or_some_lines(tmp_path: Path) -> None:
     assert answers == [lines, "line 3\nline 4\n", "line 10\n", ""]
 
 
-async def test_read_file_says_where_a_long_text_is_cut_off(tmp_path: Path) -> None:
+async def test_read_file_reports_where_long_text_is_cut_off(tmp_path: Path) -> None:
     long = "".join(f"{number:07} {'x' * 91}\n" for number in range(1, 1001))
     _, answers = await call(
         tmp_path,
@@ -83,13 +83,13 @@ async def test_read_file_says_where_a_long_text_is_cut_off(tmp_path: Path) -> No
         ({"path": "out/passwd"}, "link"),
         ({"path": "pipe"}, "neither a file nor a folder"),
         ({"path": "binary"}, "not a text file"),
-        ({"path": "a", "first_line": 5}, "has 1 lines only"),
-        ({"path": "a", "first_line": 0}, "begin at 1"),
+        ({"path": "a", "first_line": 5}, "has only 1 line"),
+        ({"path": "a", "first_line": 0}, "at least 1"),
         ({"path": "a\0b"}, "NUL"),
         ({"file": "a"}, "Field required"),
     ],
 )
-async def test_read_file_refuses_what_is_not_a_file_of_the_workspace(
+async def test_read_file_rejects_paths_that_are_not_files_of_the_workspace(
     tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
     bench = await Bench.make(tmp_path, [("read_file", arguments)], "done")
@@ -107,7 +107,9 @@ async def test_read_file_refuses_what_is_not_a_file_of_the_workspace(
     assert words in result["error"]
 
 
-async def test_write_file_makes_folders_and_replaces_and_keeps_the_mode(tmp_path: Path) -> None:
+async def test_write_file_creates_directories_and_replaces_files_and_keeps_the_mode(
+    tmp_path: Path,
+) -> None:
     bench = await Bench.make(
         tmp_path,
         [("write_file", {"path": "new/deep/a.txt", "content": "grün\n"})],
@@ -125,7 +127,7 @@ async def test_write_file_makes_folders_and_replaces_and_keeps_the_mode(tmp_path
 
 
 @pytest.mark.parametrize("path", ["link", "out/new", "folder", "../new", "/tmp/new", "", "."])
-async def test_write_file_leaves_what_is_outside_alone(tmp_path: Path, path: str) -> None:
+async def test_write_file_does_not_change_files_outside(tmp_path: Path, path: str) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_text("mine")
@@ -144,7 +146,7 @@ async def test_write_file_leaves_what_is_outside_alone(tmp_path: Path, path: str
     assert "error" in bench.sink.results("edit_file")[0]
 
 
-async def test_edit_file_replaces_exactly_what_is_there_once(tmp_path: Path) -> None:
+async def test_edit_file_replaces_a_unique_occurrence(tmp_path: Path) -> None:
     bench, answers = await call(
         tmp_path,
         ("edit_file", {"path": "a", "old_text": "two\n", "new_text": "2\n"}),
@@ -166,7 +168,7 @@ async def test_edit_file_replaces_exactly_what_is_there_once(tmp_path: Path) -> 
     assert (bench.work_dir / "a").read_text() == "1\n2\n1\n"
 
 
-async def test_parallel_edits_of_one_file_are_all_there(tmp_path: Path) -> None:
+async def test_parallel_edits_of_one_file_are_not_lost(tmp_path: Path) -> None:
     edits = [
         ("edit_file", {"path": "a", "old_text": f"<{n}>", "new_text": f"[{n}]"}) for n in range(20)
     ]
@@ -186,7 +188,7 @@ async def test_parallel_edits_of_one_file_are_all_there(tmp_path: Path) -> None:
     )
 
 
-async def test_list_files_shows_a_folder_or_all_of_it(tmp_path: Path) -> None:
+async def test_list_files_lists_a_directory_or_its_tree(tmp_path: Path) -> None:
     _, answers = await call(
         tmp_path,
         ("list_files", {}),
@@ -205,10 +207,10 @@ async def test_list_files_shows_a_folder_or_all_of_it(tmp_path: Path) -> None:
     assert answers[1] == "src/b.py (0 bytes)\nsrc/c (0 bytes)\nsrc/empty/"
     listed = answers[2].splitlines()
     assert listed[:3] == ["a.txt (5 bytes)", "many/", "many/0000 (0 bytes)"]
-    assert listed[1000:] == ["[there are more: continue with after='many/0997']"]
-    assert answers[3] == "(nothing is there)"
+    assert listed[1000:] == ["[more entries: continue with after='many/0997']"]
+    assert answers[3] == "(the folder is empty)"
     assert "does not exist" in answers[4]
-    assert answers[5].endswith("[there are more: continue with after='many/0999']")
+    assert answers[5].endswith("[more entries: continue with after='many/0999']")
     assert answers[6].splitlines() == [f"many/{number} (0 bytes)" for number in range(1000, 1010)]
     assert answers[7].splitlines()[0] == "many/0998 (0 bytes)"
     assert answers[7].splitlines()[-1] == "src/empty/"
@@ -242,7 +244,7 @@ async def test_search_files_finds_lines(tmp_path: Path) -> None:
     assert answers[7] == "src/a.py:3:    pass  # -r"
 
 
-async def test_search_files_follows_no_link(tmp_path: Path) -> None:
+async def test_search_files_follows_no_links(tmp_path: Path) -> None:
     bench = await Bench.make(
         tmp_path,
         [
@@ -259,7 +261,7 @@ async def test_search_files_follows_no_link(tmp_path: Path) -> None:
     assert "link" in second
 
 
-async def test_a_search_is_bounded_in_time_and_results(
+async def test_the_time_and_results_of_a_search_are_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil = "(a+)+$|(a|aa)+b"
@@ -270,12 +272,12 @@ async def test_a_search_is_bounded_in_time_and_results(
         files={"evil": "a" * 5000 + "!\n", "many": "x\n" * 5000},
     )
     assert answers[0] == "(nothing was found)"
-    assert answers[1].endswith("[the first 200 lines; there are more]")
+    assert answers[1].endswith("[only the first 200 lines; there are more]")
     assert len(answers[1].splitlines()) == 201
     assert not processes()
 
 
-async def test_run_command_tells_output_and_exit_status(tmp_path: Path) -> None:
+async def test_run_command_returns_output_and_exit_status(tmp_path: Path) -> None:
     bench, answers = await call(
         tmp_path,
         ("run_command", {"command": "echo out; echo err >&2; exit 3"}),
@@ -286,13 +288,13 @@ async def test_run_command_tells_output_and_exit_status(tmp_path: Path) -> None:
     assert answers[0] == "out\nerr\n[exit status 3]"
     assert answers[1] == "[exit status 0]"
     assert answers[2] == f"{bench.sandbox.inside(bench.work_dir)}\nno input\n[exit status 0]"
-    assert "give a command" in answers[3]
+    assert "must not be empty" in answers[3]
     assert bench.sink.results("run_command")[:2] == [{"exit_code": 3}, {"exit_code": 0}]
     assert bench.sink.text(SHELL).startswith("out\nerr\n")
     assert not (bench.work_dir / ".beray").exists()
 
 
-async def test_the_output_of_a_command_is_told_while_it_runs(tmp_path: Path) -> None:
+async def test_the_output_of_a_command_is_emitted_while_it_runs(tmp_path: Path) -> None:
     bench = await Bench.make(
         tmp_path,
         [("run_command", {"command": "echo first; until [ -e go ]; do sleep 0.02; done"})],
@@ -304,7 +306,7 @@ async def test_the_output_of_a_command_is_told_while_it_runs(tmp_path: Path) -> 
     assert await run == Outcome("COMPLETED")
 
 
-async def test_of_a_long_output_the_model_gets_both_ends_and_a_file_has_all(tmp_path: Path) -> None:
+async def test_long_output_is_shortened_for_the_model_and_saved_in_a_file(tmp_path: Path) -> None:
     bench, answers = await call(
         tmp_path,
         ("run_command", {"command": "seq 100000"}),
@@ -325,7 +327,7 @@ async def test_of_a_long_output_the_model_gets_both_ends_and_a_file_has_all(tmp_
     assert second["output_file"] == ".beray/output-2.txt"
 
 
-async def test_output_that_cannot_be_kept_is_said_and_harms_nothing(tmp_path: Path) -> None:
+async def test_a_failure_to_save_long_output_is_reported(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     bench = await Bench.make(
@@ -333,37 +335,37 @@ async def test_output_that_cannot_be_kept_is_said_and_harms_nothing(tmp_path: Pa
     )
     (bench.work_dir / ".beray").symlink_to(outside)
     assert await bench.run() == Outcome("COMPLETED")
-    assert "could not be kept" in bench.answers()[0]
+    assert "could not be saved" in bench.answers()[0]
     assert not list(outside.iterdir())
 
 
-async def test_a_command_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+async def test_the_time_limit_ends_all_processes_of_a_command(tmp_path: Path) -> None:
     command = "echo begun; (setsid sh -c 'trap \"\" TERM; exec sleep 986' &) ; exec sleep 985"
     bench, answers = await call(
         tmp_path,
         ("run_command", {"command": command, "timeout_seconds": 0.5}),
         ("run_command", {"command": "echo next", "timeout_seconds": -1}),
     )
-    assert answers[0] == "begun\n[ended after 0.5 s: it took too long]"
+    assert answers[0] == "begun\n[terminated after 0.5 s: the time limit was reached]"
     assert bench.sink.results("run_command")[0] == {
         "exit_code": None, "timed_out_after_seconds": 0.5,
     }  # fmt: skip
-    assert "more than 0" in answers[1]
+    assert "greater than 0" in answers[1]
     assert not processes()
 
 
-async def test_the_owners_time_limit_holds_for_commands(tmp_path: Path) -> None:
+async def test_the_operators_time_limit_applies_to_commands(tmp_path: Path) -> None:
     _, answers = await call(tmp_path, ("run_command", {"command": "sleep 984"}), shell_seconds=0.3)
-    assert "ended after 0.3 s" in answers[0]
+    assert "terminated after 0.3 s" in answers[0]
 
 
-async def test_output_that_is_not_text_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+async def test_undecodable_output_is_replaced(tmp_path: Path) -> None:
     bench, answers = await call(tmp_path, ("run_command", {"command": r"printf '\377gr\303\274n'"}))
     assert answers[0] == "\ufffdgrün\n[exit status 0]"
     assert bench.sink.text(SHELL) == "\ufffdgrün"
 
 
-async def test_a_stop_in_the_middle_of_a_command_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_stop_during_a_command_ends_its_processes(tmp_path: Path) -> None:
     command = "(setsid sh -c 'trap \"\" TERM; exec sleep 983' &) ; echo on; exec sleep 982"
     bench = await Bench.make(tmp_path, [("run_command", {"command": command})], "done")
     run = bench.start()
@@ -375,7 +377,7 @@ async def test_a_stop_in_the_middle_of_a_command_leaves_nothing(tmp_path: Path) 
     assert not list((tmp_path / "work/.incoming").iterdir())
 
 
-async def test_send_file_hands_over_what_is_a_file(tmp_path: Path) -> None:
+async def test_send_file_accepts_only_files(tmp_path: Path) -> None:
     bench, answers = await call(
         tmp_path,
         ("send_file", {"path": "./out//a.txt"}),
@@ -390,30 +392,30 @@ async def test_send_file_hands_over_what_is_a_file(tmp_path: Path) -> None:
     assert "'..'" in answers[3]
 
 
-async def test_progress_is_told(tmp_path: Path) -> None:
+async def test_progress_is_emitted(tmp_path: Path) -> None:
     bench, _ = await call(tmp_path, ("report_progress", {"message": "half way"}))
     assert bench.sink.payloads("progress") == [{"kind": "progress", "message": "half way"}]
 
 
-async def test_a_tool_that_is_not_there_does_not_end_the_run(tmp_path: Path) -> None:
+async def test_calling_an_unknown_tool_does_not_end_the_run(tmp_path: Path) -> None:
     bench, answers = await call(tmp_path, *[("open_browser", {})] * 5)
     assert len(answers) == 5
     assert "open_browser" in bench.sink.results("open_browser")[0]["error"]
 
 
-async def test_a_tool_that_raises_is_told_to_the_model_and_in_the_log(
+async def test_an_exception_in_a_tool_is_reported_to_the_model_and_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: object, message: str) -> str:
         raise RuntimeError(f"cannot say {message}")
 
-    monkeypatch.setattr(toolset.Talk, "report_progress", broken)
+    monkeypatch.setattr(toolset.UserTools, "report_progress", broken)
     bench, answers = await call(tmp_path, ("report_progress", {"message": "it"}))
     assert "RuntimeError: cannot say it" in answers[0]
     assert bench.sink.results("report_progress") == [{"error": "RuntimeError: cannot say it"}]
 
 
-async def test_a_sink_that_refuses_ends_the_run_with_its_own_error(tmp_path: Path) -> None:
+async def test_an_exception_of_the_sink_ends_the_run(tmp_path: Path) -> None:
     class TooMuch(Exception):
         pass
 
@@ -446,7 +448,7 @@ async def test_parallel_calls_run_at_the_same_time(tmp_path: Path) -> None:
     assert bench.answers() == ["met\n[exit status 0]"] * 2
 
 
-async def test_output_of_parallel_commands_names_its_call_and_comes_in_whole_lines(
+async def test_output_of_parallel_commands_has_call_ids_and_complete_lines(
     tmp_path: Path,
 ) -> None:
     wait = "until [ -e {} ]; do sleep 0.02; done"
@@ -456,13 +458,13 @@ async def test_output_of_parallel_commands_names_its_call_and_comes_in_whole_lin
         f"printf 'b2\\nalone'; {wait.format('go')}"
     )
     bench = await Bench.make(
-        tmp_path, [("run_command", {"command": one}) for one in (first, second)], "done"
+        tmp_path, [("run_command", {"command": command}) for command in (first, second)], "done"
     )
     run = bench.start()
     await bench.sink.until(lambda sink: "a2\n" in sink.text(SHELL))
     await bench.sink.until(lambda sink: len(sink.results("run_command")) == 1)
     (bench.work_dir / "a2").touch()
-    # The only command that runs is not held up.
+    # The output of the only running command is not buffered.
     await bench.sink.until(lambda sink: "alone" in sink.text(SHELL))
     (bench.work_dir / "go").touch()
     assert await run == Outcome("COMPLETED")
@@ -472,17 +474,17 @@ async def test_output_of_parallel_commands_names_its_call_and_comes_in_whole_lin
             texts.setdefault(chunk.model_dump()["call_id"], []).append(chunk.text)
     assert texts["call_1_0"] == ["a1 a2\n", "end"]
     assert "".join(texts["call_1_1"]) == "b1 b2\nalone"
-    # "b1 " was kept back while the other command ran.
+    # "b1 " was buffered while the other command ran.
     assert texts["call_1_1"][0].startswith("b1 ")
     kinds = [event.model_dump().get("text") for event in bench.sink.events]
     assert kinds.index("a1 a2\n") < kinds.index(texts["call_1_1"][0])
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "none"])
-async def test_the_model_is_told_of_background_processes_that_were_terminated(
+async def test_terminated_background_processes_are_reported_to_the_model(
     tmp_path: Path, sandbox: str
 ) -> None:
-    # Each says that it has begun, so that none is still the shell that starts it.
+    # Each process reports its start, so that none is still the shell that starts it.
     leave = (
         "mkfifo up; sh -c 'echo >up; sleep 978; :' & cat up >log; "
         "(setsid sh -c 'echo >up; exec sleep 977' &); cat up >>log; exit 3"
@@ -513,13 +515,13 @@ async def test_the_first_process_of_a_sandbox_does_not_change_the_end_of_a_comma
         bench, answers = await call(
             tmp_path / folder, ("run_command", {"command": line}), sandbox=sandbox
         )
-        # The killer of its own shell may still be exiting, and be named as left running.
+        # The process that kills its own shell may still be exiting and be reported as running.
         [result] = bench.sink.results("run_command")
         results.append((answers[0].partition("\n")[0], result["exit_code"]))
     assert results[0] == results[1]
 
 
-async def test_commands_reach_the_network_only_where_the_task_asks_for_it(tmp_path: Path) -> None:
+async def test_commands_use_the_network_only_if_the_task_requests_it(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         command = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]} && echo connected"
         for number, network in enumerate((False, True)):
@@ -536,7 +538,7 @@ async def test_commands_reach_the_network_only_where_the_task_asks_for_it(tmp_pa
             assert ("no network" in bench.model.instructions) is not network
 
 
-async def test_without_bubblewrap_everything_works_and_nothing_is_left(tmp_path: Path) -> None:
+async def test_tools_work_without_bubblewrap(tmp_path: Path) -> None:
     leave = "(setsid sh -c 'trap \"\" TERM; exec sleep 979' &); pwd; cat a"
     bench, answers = await call(
         tmp_path,

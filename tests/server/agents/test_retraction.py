@@ -1,4 +1,4 @@
-"""Answers that break off and start again: what was said of them is retracted everywhere."""
+"""Retraction of the events of interrupted answers in all interfaces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.server.agents.model_server import KEY, ModelServer, model_server
 
 LOOK = Call("read_file", {"path": "notes.txt"})
 BROKEN = Reply(["The answer ", "is 4"], [LOOK], thinking=["hm", "m"], finish="")
-"""A stream with text, reasoning and a call, which lacks its end."""
+"""Stream with text, reasoning and a call, without a final marker."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def client(models: ModelServer) -> Iterator[BeRayClient]:
 
 
 def breaking(models: ModelServer, goal: str, *replies: Reply | Failure) -> str:
-    """Script a goal whose replies come one after another, however often they are requested."""
+    """Script a goal whose replies do not depend on the number of answers in the request."""
     left = iter(replies)
 
     class Replies:
@@ -51,7 +51,7 @@ def breaking(models: ModelServer, goal: str, *replies: Reply | Failure) -> str:
     return goal
 
 
-def test_the_broken_attempt_is_retracted_in_the_log(
+def test_the_interrupted_attempt_is_retracted_in_the_log(
     models: ModelServer, client: BeRayClient
 ) -> None:
     goal = breaking(models, "one break", BROKEN, Reply(["The answer is 42."]))
@@ -71,13 +71,13 @@ def test_the_broken_attempt_is_retracted_in_the_log(
     }
     assert events[first - 2]["type"] == "TASK_STATUS"
     assert answer_text(events) == "The answer is 42."
-    said = "".join(event.get("text", "") for event in events if event.get("source") == "main")
-    assert "The answer is 4\n" in said and said.endswith("The answer is 42.")
+    text = "".join(event.get("text", "") for event in events if event.get("source") == "main")
+    assert "The answer is 4\n" in text and text.endswith("The answer is 42.")
     last_line = client.get_task(task["id"])["last_line"]
     assert last_line == "The answer is 42."
 
 
-def test_each_attempt_is_retracted_and_what_was_done_before_is_not(
+def test_each_attempt_is_retracted_but_not_the_answers_before(
     models: ModelServer, client: BeRayClient
 ) -> None:
     done = Reply(["I look."], [Call("report_progress", {"message": "on it"})])
@@ -100,19 +100,21 @@ def test_each_attempt_is_retracted_and_what_was_done_before_is_not(
         Reply([KEY[:5]], [Call("read_file", {"path": "notes.txt"})], finish=""),
     ],
 )
-def test_text_that_might_have_become_a_secret_is_retracted_with_the_rest(
+def test_held_back_text_is_retracted_with_the_rest(
     models: ModelServer, client: BeRayClient, broken: Reply
 ) -> None:
     goal = breaking(models, "held back", broken, Reply(["42"]))
     events: list[Any] = list(client.stream_task_updates(client.create_task(goal)["id"]))
     assert events[-1]["status"] == "COMPLETED"
     left = [
-        one.get("text") or one["args_chunk"] for one in without_retracted(events) if is_piece(one)
+        event.get("text") or event["args_chunk"]
+        for event in without_retracted(events)
+        if is_piece(event)
     ]
     assert left == ["42"]
 
 
-def test_the_model_never_reads_what_was_retracted(models: ModelServer, client: BeRayClient) -> None:
+def test_retracted_text_is_not_sent_to_the_model(models: ModelServer, client: BeRayClient) -> None:
     breaking(models, "in a chat", BROKEN, Reply(["42"]), Reply(["yes"]))
     for words in ("in a chat", "sure?"):
         task = client.send_chat_message("chat", words)
@@ -135,7 +137,7 @@ async def test_on_the_websocket_the_number_of_frames_is_retracted(
     assert (messages[at].model_extra or {})["retracts"] == at
 
 
-async def test_an_agent_on_another_server_retracts_in_the_log_here(
+async def test_retractions_of_a_remote_agent_apply_to_the_local_log(
     models: ModelServer, client: BeRayClient, tmp_path: Path
 ) -> None:
     token = str(client._session.headers["Authorization"]).removeprefix("Bearer ")
@@ -181,12 +183,12 @@ def test_a_transcript_has_no_retracted_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("retracts", [None, 0, -1, True, "2", [1, 2], 2.5, {}])
-def test_what_is_no_count_retracts_nothing(retracts: Any) -> None:
+def test_an_invalid_count_retracts_nothing(retracts: Any) -> None:
     chunk = {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "x", "retracts": retracts}
     assert retracted_count(EVENT.validate_python(chunk)) == retracted_count(chunk) == 0
 
 
-async def test_places_map_joined_and_held_events_to_the_log() -> None:
+async def test_places_map_merged_and_buffered_events_to_the_log() -> None:
     def logged(seq: int) -> asyncio.Future[int]:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         future.set_result(seq)
@@ -195,9 +197,9 @@ async def test_places_map_joined_and_held_events_to_the_log() -> None:
     places = EventPlaces()
     places.add(1, [logged(1)])
     places.begin()
-    places.add(3, [logged(5)])  # three that were joined
-    places.add(0, [logged(6)])  # not the runner's
-    places.add(1, [])  # kept back
+    places.add(3, [logged(5)])  # three merged events
+    places.add(0, [logged(6)])  # not from the runner
+    places.add(1, [])  # buffered
     places.add(1, [logged(7), logged(8)])
     assert await places.span(1) == [8, 8]
     assert await places.span(2) == [7, 8]

@@ -1,4 +1,4 @@
-"""Whole tasks that a model does: on a real server, in processes of their own."""
+"""Complete tasks of the model runner on a server, with a process for each run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beray.exceptions import UnprocessableEntityError
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Reply
 from tests.server.agents.mcp_server import HttpServer
-from tests.server.agents.model_server import KEY, NURSERY, ModelServer, model_server
+from tests.server.agents.model_server import FORK_SERVER, KEY, ModelServer, model_server
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def shell(command: str, **arguments: Any) -> Reply:
 
 
 def kinds(events: list[Any]) -> list[str]:
-    """The types of events, each once where several follow each other."""
+    """Return the types of events, with adjacent equal ones merged."""
     found: list[str] = []
     for event in events:
         name = event["type"].removeprefix("AGENT_EVENT_")
@@ -71,8 +71,8 @@ def test_hello_world(models: ModelServer, client: BeRayClient) -> None:
         limits={"tokens": 10_000, "cost_usd": 1.5},
     )  # fmt: skip
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    told = [event for event in events if event.get("source") != "files"]
-    assert kinds(told) == [
+    main_events = [event for event in events if event.get("source") != "files"]
+    assert kinds(main_events) == [
         "TASK_STATUS", "TEXT_CHUNK",
         "TOOL_CALL_CHUNK", "TOOL_RESULT",
         "TOOL_CALL_CHUNK", "TEXT_CHUNK", "TOOL_RESULT",
@@ -93,16 +93,16 @@ def test_hello_world(models: ModelServer, client: BeRayClient) -> None:
     }  # fmt: skip
     assert 0 < (usage["cost_usd"] or 0) < 0.01
     assert events[-2]["tokens_used"] == 749
-    asked = {name: task[name] for name in ("runner", "model", "limits", "tags")}  # type: ignore[literal-required]
-    assert asked == {
+    options = {name: task[name] for name in ("runner", "model", "limits", "tags")}  # type: ignore[literal-required]
+    assert options == {
         "runner": "model", "model": "openai:gpt-4o", "tags": ["first", "python"],
         "limits": {"tokens": 10_000, "cost_usd": 1.5},
     }  # fmt: skip
 
 
-def test_what_is_asked_wrongly_changes_nothing(models: ModelServer, client: BeRayClient) -> None:
-    for asked, said in [
-        ({"runner": "robot"}, "There is no runner 'robot'"),
+def test_invalid_options_create_no_task(models: ModelServer, client: BeRayClient) -> None:
+    for options, message in [
+        ({"runner": "robot"}, "Runner 'robot' does not exist"),
         ({"runner": "acp"}, "BERAY_ACP is not set"),
         ({"model": "anthropic:claude"}, "BERAY_MODELS"),
         ({"limits": {"tokens": -1}}, "greater than or equal to 0"),
@@ -110,15 +110,15 @@ def test_what_is_asked_wrongly_changes_nothing(models: ModelServer, client: BeRa
         ({"limits": {"apples": 1}}, "Extra inputs"),
         ({"tags": [""]}, "at least 1 character"),
     ]:
-        with pytest.raises(UnprocessableEntityError, match=said):
-            client.create_task("hello", **asked)  # type: ignore[arg-type]
+        with pytest.raises(UnprocessableEntityError, match=message):
+            client.create_task("hello", **options)  # type: ignore[arg-type]
     assert client.list_tasks() == []
     task = client.create_task(models.script("hello", Reply(text=["hi"])), model="openai:gpt-4.1")
     assert list(client.stream_task_updates(task["id"]))[-1]["status"] == "COMPLETED"
     assert models.provider.requests[-1]["model"] == "gpt-4.1"
 
 
-def test_a_runner_that_is_asked_for_does_any_goal(models: ModelServer, client: BeRayClient) -> None:
+def test_an_explicit_runner_executes_any_goal(models: ModelServer, client: BeRayClient) -> None:
     events = models.done(client, "!echo no", Reply(text=["a model"]), runner="model")
     assert text(events) == "a model"
     task = client.create_task("echo plain", runner="shell")
@@ -126,21 +126,21 @@ def test_a_runner_that_is_asked_for_does_any_goal(models: ModelServer, client: B
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [
         ({"requests": 2}, "2 requests for this task"),
         ({"tokens": 200}, "200 tokens for this task"),
         ({"cost_usd": 0.0001}, "0.0001 US dollars for this task"),
     ],
 )
-def test_a_limit_ends_the_run_and_its_work_stays(
-    models: ModelServer, client: BeRayClient, limits: Any, said: str
+def test_a_limit_ends_the_run_and_its_files_are_kept(
+    models: ModelServer, client: BeRayClient, limits: Any, message: str
 ) -> None:
     write = Reply(calls=[Call("write_file", {"path": "kept.txt", "content": "kept"})])
     events = models.done(client, f"go on {limits}", *[write] * 20, limits=limits)
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "budget")
     (error,) = (event for event in events if event["type"] == "ERROR")
-    assert error["code"] == "BUDGET" and said in error["details"]
+    assert error["code"] == "BUDGET" and message in error["details"]
     task = client.get_task(events[0]["task_id"])
     assert client.get_file_content(task["id"], "kept.txt").content == b"kept"
     assert task["usage"] is not None
@@ -148,9 +148,7 @@ def test_a_limit_ends_the_run_and_its_work_stays(
         assert task["usage"]["requests"] == 2
 
 
-def test_a_task_has_no_more_time_than_it_was_given(
-    models: ModelServer, client: BeRayClient
-) -> None:
+def test_a_task_ends_at_its_time_limit(models: ModelServer, client: BeRayClient) -> None:
     started = time.monotonic()
     events = models.done(client, "sleep", shell("sleep 60"), limits={"seconds": 1.5})
     assert time.monotonic() - started < 30
@@ -161,7 +159,7 @@ def test_a_task_has_no_more_time_than_it_was_given(
     assert list(client.stream_task_updates(task["id"]))[-1]["reason"] == "budget"
 
 
-def test_a_day_has_limits_for_all_tasks_of_a_user(tmp_path: Path) -> None:
+def test_daily_limits_apply_to_all_tasks_of_a_user(tmp_path: Path) -> None:
     limits = {"BERAY_DAILY_TOKENS": "250", "BERAY_TASK_REQUESTS": "7"}
     with model_server(tmp_path / "data", **limits) as models:
         client, other = models.server.sign_up(), models.server.sign_up()
@@ -174,7 +172,7 @@ def test_a_day_has_limits_for_all_tasks_of_a_user(tmp_path: Path) -> None:
         assert len(models.provider.requests) == before
         models.server.restart()
         assert models.done(client, "three", Reply(text=["a"]))[-1]["reason"] == "budget"
-        # A limit of the server's holds even where a task asks for more.
+        # The server's limit applies even if a task requests more.
         events = models.done(
             other, "four", *[Reply(calls=[Call("list_files", {})], prompt_tokens=1,
                                    completion_tokens=1)] * 20,
@@ -183,7 +181,7 @@ def test_a_day_has_limits_for_all_tasks_of_a_user(tmp_path: Path) -> None:
         assert "7 requests for this task" in events[-2]["details"]
 
 
-def test_a_secret_that_an_agent_prints_is_cut_out(models: ModelServer, client: BeRayClient) -> None:
+def test_a_printed_secret_is_redacted(models: ModelServer, client: BeRayClient) -> None:
     header = "Bearer of-a-header-987654"
     split = [KEY[:5], KEY[5:12], KEY[12:], " and ", header[:9], header[9:], "."]
     events = models.done(
@@ -199,7 +197,7 @@ def test_a_secret_that_an_agent_prints_is_cut_out(models: ModelServer, client: B
     assert KEY not in everything and "of-a-header" not in everything
     notes = client.get_file_content(events[0]["task_id"], "notes.txt").text
     assert notes == f"the key is {KEY}"
-    # Tools and the model get their text as it is: a filter would change the work.
+    # Tools and the model get unredacted text, because redaction would change the work.
     messages = models.provider.requests[-1]["messages"]
     printed = next(message for message in messages if message["role"] == "tool")
     assert KEY in str(printed["content"])
@@ -209,7 +207,9 @@ def test_a_secret_that_an_agent_prints_is_cut_out(models: ModelServer, client: B
     assert KEY not in log and "of-a-header" not in log
 
 
-def test_the_sandbox_holds(models: ModelServer, client: BeRayClient, tmp_path: Path) -> None:
+def test_the_sandbox_isolates_runs(
+    models: ModelServer, client: BeRayClient, tmp_path: Path
+) -> None:
     outside = tmp_path / "outside"
     outside.write_text("not yours")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -230,13 +230,13 @@ def test_the_sandbox_holds(models: ModelServer, client: BeRayClient, tmp_path: P
             assert "not yours" not in everything and "reached\\n" not in everything
             assert "OPENAI_BASE_URL" not in everything
         assert "root:x:0" not in everything
-        # Not with a network either: services of the server's host are never reached.
+        # Services on the server's host are not reachable even with network access.
         events = models.done(client, "reach", shell(f"{reach} && echo reached"), Reply(text=["ok"]),
                              limits={"network": True})  # fmt: skip
         assert ("reached\\n" in repr(events)) is not models.server_has_bubblewrap()
 
 
-def test_more_than_the_quota_ends_a_task(tmp_path: Path) -> None:
+def test_exceeding_the_disk_quota_ends_a_task(tmp_path: Path) -> None:
     limits = {"BERAY_WORK_DIR_BYTES": "5000000"}
     with RunningServer.start(tmp_path / "data", **limits) as server:
         client = server.sign_up()
@@ -260,7 +260,7 @@ def in_a_command(models: ModelServer, goal: str) -> tuple[str, Callable[[list[An
 
 
 @pytest.mark.parametrize("place", [stalled, in_a_command])
-def test_a_stop_ends_everything_and_counts_the_tokens(
+def test_a_stop_ends_all_processes_and_counts_the_tokens(
     models: ModelServer, client: BeRayClient, place: Any
 ) -> None:
     goal, reached = place(models, f"never ends {place.__name__}")
@@ -288,11 +288,11 @@ def stop_in_the_middle(
     reader.start()
     until(lambda: reached(events))
     assert models.processes()
-    asked = time.monotonic()
+    started = time.monotonic()
     client.stop_task(task_id)
-    acknowledged = time.monotonic() - asked
+    acknowledged = time.monotonic() - started
     reader.join(15)
-    ended = time.monotonic() - asked
+    ended = time.monotonic() - started
     assert (events[-1]["status"], events[-1]["reason"]) == ("STOPPED", "user")
     assert acknowledged < 1 and ended < 2
     until(lambda: not models.processes(), 1)
@@ -301,15 +301,13 @@ def stop_in_the_middle(
     assert usage["requests"] >= 1 and usage["input_tokens"] > 0
 
 
-def test_a_process_that_is_killed_fails_its_task_alone(
-    models: ModelServer, client: BeRayClient
-) -> None:
+def test_killing_a_process_fails_only_its_task(models: ModelServer, client: BeRayClient) -> None:
     goal, reached = in_a_command(models, "killed")
     task_id = client.create_task(goal)["id"]
     until(lambda: reached([]))
-    runs = [one for one in models.processes() if NURSERY in " ".join(one.cmdline())]
-    # The supervisor of the run, and the run.
-    run = next(one for one in runs if one.parent() in runs)
+    runs = [process for process in models.processes() if FORK_SERVER in " ".join(process.cmdline())]
+    # The supervisor of the run and the run itself.
+    run = next(process for process in runs if process.parent() in runs)
     run.send_signal(signal.SIGKILL)
     events = list(client.stream_task_updates(task_id))
     assert (events[-1]["status"], events[-1]["reason"]) == ("FAILED", "lost_worker")
@@ -317,20 +315,18 @@ def test_a_process_that_is_killed_fails_its_task_alone(
     assert models.done(client, "next", Reply(text=["fine"]))[-1]["status"] == "COMPLETED"
 
 
-def test_the_process_that_runs_are_forked_from_is_made_again(
-    models: ModelServer, client: BeRayClient
-) -> None:
-    before = nurseries(models.server)
+def test_the_fork_server_is_restarted(models: ModelServer, client: BeRayClient) -> None:
+    before = fork_servers(models.server)
     for process in before:
         process.kill()
         process.wait()
     assert models.done(client, "again", Reply(text=["fine"]))[-1]["status"] == "COMPLETED"
-    assert nurseries(models.server) and nurseries(models.server) != before
+    assert fork_servers(models.server) and fork_servers(models.server) != before
 
 
-def nurseries(server: RunningServer) -> list[psutil.Process]:
+def fork_servers(server: RunningServer) -> list[psutil.Process]:
     children = psutil.Process(server.pid).children()
-    return [child for child in children if NURSERY in " ".join(child.cmdline())]
+    return [child for child in children if FORK_SERVER in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("sandbox", ["auto", "none"])
@@ -343,7 +339,7 @@ def test_no_agent_survives_a_server_that_is_killed(tmp_path: Path, sandbox: str)
         left = psutil.Process(models.server.pid).children(recursive=True)
         models.server.kill()
         psutil.wait_procs(left, timeout=5)
-        assert [one for one in left if one.is_running()] == []
+        assert [process for process in left if process.is_running()] == []
         models.server.restart()
         last = list(client.stream_task_updates(task_id))[-1]
         assert (last["status"], last["reason"]) == ("FAILED", "lost_worker")

@@ -1,4 +1,4 @@
-"""Whole tasks that other programs do: ACP agents and commands, on a real server."""
+"""Complete tasks of ACP agents and commands on a server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def finished(client: BeRayClient, goal: str, runner: str) -> list[Any]:
     return list(client.stream_task_updates(task["id"]))
 
 
-def test_a_command_does_a_goal(client: BeRayClient) -> None:
+def test_a_command_executes_a_goal(client: BeRayClient) -> None:
     events = finished(client, "this; and 'that'", "command")
     assert events[-1]["status"] == "COMPLETED"
     assert text(events) == "working on this; and 'that'\n"
@@ -71,7 +71,7 @@ def test_a_command_does_a_goal(client: BeRayClient) -> None:
     assert client.get_file_content(task["id"], "made.txt").content == b"made"
 
 
-def test_an_acp_agent_is_who_does_plain_words_where_it_is_the_first(client: BeRayClient) -> None:
+def test_an_acp_agent_executes_goals_if_it_is_the_default_runner(client: BeRayClient) -> None:
     events = done(client, "chunks 3")
     assert client.get_task(events[0]["task_id"])["runner"] == "acp"
     assert events[-1]["status"] == "COMPLETED"
@@ -85,11 +85,11 @@ def test_a_stop_ends_an_acp_agent_that_ignores_it(
     goal = f'hang {{"child": "{mark}", "away": "{mark}", "terminal": "{mark}"}}'
     task = client.create_task(goal, runner="acp")
     until(lambda: len(sleepers(mark)) == 3)
-    asked = time.monotonic()
+    started = time.monotonic()
     client.stop_task(task["id"])
-    assert time.monotonic() - asked < 1
+    assert time.monotonic() - started < 1
     last = list(client.stream_task_updates(task["id"]))[-1]
     assert (last["status"], last["reason"]) == ("STOPPED", "user")
-    assert time.monotonic() - asked < 2.5
+    assert time.monotonic() - started < 2.5
     assert sleepers(mark) == []
     until(lambda: len(psutil.Process(server.pid).children(recursive=True)) <= 1)

@@ -1,4 +1,4 @@
-"""The filter that cuts known secrets out of events."""
+"""Redaction of known secrets in events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRET = "sk-abcdef-123456"
 OTHERS = ["sk-abcxyz", 'quo"ted\\secret', "Bearer sk-abcdef-123456"]
 
 
-def said(events: list[Event], source: str = "main") -> str:
+def text_of(events: list[Event], source: str = "main") -> str:
     return "".join(
         event.text
         for event in events
@@ -38,7 +38,7 @@ def said(events: list[Event], source: str = "main") -> str:
     )
 
 
-def passed(*events: Event) -> list[Event]:
+def filtered(*events: Event) -> list[Event]:
     secrets = SecretFilter([SECRET, *OTHERS])
     return [out for event in events for out in secrets.cut(event)] + secrets.rest()
 
@@ -49,57 +49,57 @@ PIECES = st.lists(
 
 
 @given(PIECES, st.lists(st.integers(1, 7), min_size=1))
-def test_however_a_text_is_cut_the_same_comes_out(parts: list[str], cuts: list[int]) -> None:
+def test_the_output_does_not_depend_on_the_chunks(parts: list[str], cuts: list[int]) -> None:
     text = "".join(parts)
     pieces: list[Event] = []
     at = 0
     while at < len(text):
         size = cuts[len(pieces) % len(cuts)]
         pieces.append(MsgEventTextChunk(text=text[at : at + size]))
-        # What others say in between changes nothing.
+        # Events of other sources in between have no effect.
         pieces.append(MsgEventCustomUpdate(payload={"kind": "file_changed"}, source="files"))
         at += size
-    whole = said(passed(MsgEventTextChunk(text=text)))
-    assert said(passed(*pieces)) == whole
+    whole = text_of(filtered(MsgEventTextChunk(text=text)))
+    assert text_of(filtered(*pieces)) == whole
     assert SECRET not in whole
     if SECRET not in text:
         assert whole == text
 
 
-def test_nothing_is_kept_back_that_cannot_become_a_secret() -> None:
+def test_only_possible_beginnings_of_secrets_are_buffered() -> None:
     secrets = SecretFilter([SECRET])
-    assert said(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
-    assert said(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
+    assert text_of(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
+    assert text_of(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
 
 
-def test_the_end_of_an_answer_gives_what_was_kept_back() -> None:
-    events = passed(MsgEventTextChunk(text="risk"), MsgEventEnd(tokens_used=3))
+def test_buffered_text_is_emitted_at_the_end_of_an_answer() -> None:
+    events = filtered(MsgEventTextChunk(text="risk"), MsgEventEnd(tokens_used=3))
     assert [event.type for event in events][-1] == "AGENT_EVENT_END"
-    assert said(events) == "risk"
+    assert text_of(events) == "risk"
 
 
-def test_a_text_ends_where_its_source_does_something_else() -> None:
+def test_buffered_text_is_emitted_before_other_events_of_its_source() -> None:
     call = MsgEventToolCallChunk(tool_name="read_file", args_chunk="{}")
-    events = passed(MsgEventTextChunk(text="desk"), call)
+    events = filtered(MsgEventTextChunk(text="desk"), call)
     assert [event.type for event in events] == [
         "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_TOOL_CALL_CHUNK",
     ]  # fmt: skip
-    assert said(events) == "desk"
+    assert text_of(events) == "desk"
 
 
-def test_sources_are_told_apart() -> None:
-    events = passed(
+def test_sources_are_filtered_separately() -> None:
+    events = filtered(
         MsgEventTextChunk(text=SECRET[:6], source="main"),
         MsgEventTextChunk(text=SECRET[6:], source="tools:run_command"),
         MsgEventTextChunk(text=SECRET[6:], source="main"),
     )
-    assert said(events) == CUT
-    assert said(events, "tools:run_command") == SECRET[6:]
+    assert text_of(events) == CUT
+    assert text_of(events, "tools:run_command") == SECRET[6:]
 
 
-def test_arguments_are_cut_as_json_writes_them() -> None:
+def test_secrets_in_arguments_are_redacted_in_their_json_form() -> None:
     chunks = ['{"key": "quo\\', '"ted\\\\sec', 'ret", "x": 1}']
-    events = passed(
+    events = filtered(
         MsgEventToolCallChunk(tool_name="write_file", args_chunk="", call_id="1"),  # type: ignore[call-arg]
         *(MsgEventToolCallChunk(args_chunk=chunk, call_id="1") for chunk in chunks),  # type: ignore[call-arg]
     )
@@ -111,9 +111,9 @@ def test_arguments_are_cut_as_json_writes_them() -> None:
     assert names[0] == "write_file" and set(names[1:]) == {None}
 
 
-def test_results_payloads_and_errors_are_cut_at_any_depth() -> None:
+def test_results_payloads_and_errors_are_redacted_at_any_depth() -> None:
     value: Any = {"a": [{SECRET: f"<{SECRET}>"}], "n": 1}
-    result, update, error = passed(
+    result, update, error = filtered(
         MsgEventToolResult(tool_name="fetch", result=value),
         MsgEventCustomUpdate(payload=value),
         MsgError(code="PROVIDER", details=f"key {SECRET} is wrong"),
@@ -124,7 +124,7 @@ def test_results_payloads_and_errors_are_cut_at_any_depth() -> None:
     assert isinstance(error, MsgError) and error.details == f"key {CUT} is wrong"
 
 
-def test_what_counts_as_a_secret() -> None:
+def test_selection_of_secrets() -> None:
     environ = {
         "OPENAI_API_KEY": "key-1", "GITHUB_TOKEN": "token-2", "DB_PASSWORD": "pass-3",
         "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",
@@ -168,7 +168,7 @@ def test_names_of_settings(name: str) -> None:
     assert not is_secret_name(name)
 
 
-def test_only_long_values_and_no_paths_are_listed() -> None:
+def test_short_values_and_paths_are_not_secrets() -> None:
     environ = {"B_TOKEN": "123456", "A_KEY": "abcdefgh", "C_KEY": "short", "D_KEY": "/etc/key.pem"}
     assert secret_variables(environ) == ["A_KEY", "B_TOKEN"]
 
@@ -182,7 +182,7 @@ def test_output_of_parallel_commands_is_filtered_command_by_command() -> None:
         fields = {"tool_name": "run_command", "source": "tools:run_command", "call_id": call_id}
         return MsgEventToolResult.model_validate(fields)
 
-    events = passed(
+    events = filtered(
         output("1", f"a {SECRET[:6]}"),
         output("2", f"x {SECRET[:4]}"),
         output("1", f"{SECRET[6:]} b"),

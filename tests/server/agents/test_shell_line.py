@@ -1,4 +1,4 @@
-"""Shell lines of any length are executed as they were written."""
+"""Execution of shell lines of any length."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from support import done, text
 
 from beray import BeRayClient
-from beray.server.runners import shell_line
+from beray.server.runners.shell import MAX_ARGUMENT_CHARACTERS, shell_command
 
 SHELLS = [shell for shell in ("/bin/sh", "/bin/bash") if os.path.exists(shell)]
-LONG = shell_line.PART_CHARACTERS
+LONG = MAX_ARGUMENT_CHARACTERS
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -32,14 +32,14 @@ LONG = shell_line.PART_CHARACTERS
     ],
     ids=["status", "parameters", "document", "option", "set"],
 )
-def test_a_long_line_does_what_a_short_one_does(
+def test_a_long_line_has_the_same_effect_as_a_short_one(
     shell: str, filler: str, line: str, output: str | None
 ) -> None:
     def run(command: list[str]) -> tuple[int, str]:
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         return finished.returncode, finished.stdout.replace(f"'{shell}'", "'--'")
 
-    found = run(shell_line.arguments(shell, filler + line))
+    found = run(shell_command(shell, filler + line))
     expected = run([shell, "-c", "--", line])
     assert (found[0], found[1].replace("'--'", "")) == (
         expected[0],

@@ -1,4 +1,4 @@
-"""Hundreds of runs on one server: nothing is lost, nothing stays behind.
+"""Hundreds of runs on one server, which must not lose events or leave processes and files.
 
 Not among the usual tests, because it takes a minute: ``pytest -m soak``.
 """
@@ -20,7 +20,7 @@ from tests.server.agents.model_server import ModelServer, model_server
 TASKS = 200
 AT_ONCE = 8
 WARM = 48
-"""Tasks after which what a server keeps for good is there."""
+"""Number of tasks after which the server has allocated its permanent resources."""
 GOAL = "print hello world"
 REPLIES = (
     Reply(text=["I ", "write ", "it."], calls=[
@@ -39,8 +39,8 @@ def one(client: BeRayClient) -> None:
     assert [event["status"] for event in events if event["type"] == "TASK_STATUS"] == [
         "QUEUED", "RUNNING", "COMPLETED",
     ]  # fmt: skip
-    said = [event for event in events if event.get("source") == "main"]
-    assert text(said) == "I write it.Done."
+    main_events = [event for event in events if event.get("source") == "main"]
+    assert text(main_events) == "I write it.Done."
     assert "hello world\n" in [event.get("text") for event in events]
     assert [event["payload"]["path"] for event in events if event.get("source") == "files"] == [
         "hello.py"
@@ -59,7 +59,7 @@ def many(models: ModelServer, clients: list[BeRayClient], number: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_hundreds_of_runs_leave_nothing_behind(tmp_path: Path) -> None:
+def test_hundreds_of_runs_leave_no_processes_and_files(tmp_path: Path) -> None:
     with model_server(tmp_path / "data", BERAY_SLOTS=str(AT_ONCE)) as models:
         models.script(GOAL, *REPLIES)
         clients = [models.server.sign_up() for _ in range(AT_ONCE)]
@@ -71,7 +71,7 @@ def test_hundreds_of_runs_leave_nothing_behind(tmp_path: Path) -> None:
         many(models, clients, TASKS - WARM)
         assert [server, *server.children()] == family
         for process, before, bytes_before in zip(family, descriptors, resident, strict=True):
-            # Kept connections of clients and of the database come and go, a few at a time.
+            # The number of pooled connections of clients and of the database varies slightly.
             assert process.num_fds() <= before + AT_ONCE
             assert process.memory_info().rss < bytes_before * 1.1 + 4 * 1024**2
         assert list((models.server.data_dir / "scratch").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Edits of text files keep their line endings."""
+"""Edits of text files with different line endings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def edited(data: bytes, old: bytes, new: bytes) -> bytes:
         (b"\r\n", b"\n", b"\n\n", b"\r\n\r\n"),
     ],
 )
-def test_replacement_has_the_line_ends_of_its_place(
+def test_the_replacement_has_the_line_endings_around_it(
     data: bytes, old: bytes, new: bytes, expected: bytes
 ) -> None:
     assert edited(data, old, new) == expected

@@ -1,4 +1,4 @@
-"""An MCP server in one string, for Python without any packages: it runs shell commands."""
+"""Source of an MCP server that executes shell commands and needs only the standard library."""
 
 SOURCE = r"""
 import json, subprocess, sys
@@ -9,24 +9,24 @@ TOOL = {
     "inputSchema": {"type": "object", "properties": {"command": {"type": "string"}}},
 }
 for line in sys.stdin:
-    asked = json.loads(line)
-    if "id" not in asked:
+    request = json.loads(line)
+    if "id" not in request:
         continue
-    answer = {"jsonrpc": "2.0", "id": asked["id"]}
-    if asked["method"] == "initialize":
-        answer["result"] = {
-            "protocolVersion": asked["params"]["protocolVersion"],
+    response = {"jsonrpc": "2.0", "id": request["id"]}
+    if request["method"] == "initialize":
+        response["result"] = {
+            "protocolVersion": request["params"]["protocolVersion"],
             "capabilities": {"tools": {}},
             "serverInfo": {"name": "tiny", "version": "1"},
         }
-    elif asked["method"] == "tools/list":
-        answer["result"] = {"tools": [TOOL]}
-    elif asked["method"] == "tools/call":
-        command = asked["params"]["arguments"]["command"]
+    elif request["method"] == "tools/list":
+        response["result"] = {"tools": [TOOL]}
+    elif request["method"] == "tools/call":
+        command = request["params"]["arguments"]["command"]
         ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
         text = (ended.stdout + ended.stderr).strip()
-        answer["result"] = {"content": [{"type": "text", "text": text}]}
+        response["result"] = {"content": [{"type": "text", "text": text}]}
     else:
-        answer["error"] = {"code": -32601, "message": "unknown method"}
-    print(json.dumps(answer), flush=True)
+        response["error"] = {"code": -32601, "message": "unknown method"}
+    print(json.dumps(response), flush=True)
 """

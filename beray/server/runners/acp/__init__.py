@@ -1,6 +1,7 @@
-"""Runner ``acp``: an agent that speaks the Agent Client Protocol on its standard streams.
+"""Runner ``acp``: runs an agent program that implements the Agent Client Protocol on stdio.
 
-Source: https://agentclientprotocol.com (version 1), by the package ``agent-client-protocol``.
+Source: https://agentclientprotocol.com (version 1), through the package
+``agent-client-protocol``.
 """
 
 from beray.server.runners.acp.runner import AcpRunner

@@ -1,4 +1,4 @@
-"""What an agent may ask of us: permissions, files, terminals.
+"""Handler of an agent's requests: permissions, files, terminals.
 
 Source: ACP, the methods of a client.
 """
@@ -26,16 +26,17 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgEventCustomUpdate
 from beray.server.runners.acp.files import TaskFiles
-from beray.server.runners.acp.permissions import Permissions, Policy, answer
-from beray.server.runners.acp.terminals import Terminals
+from beray.server.runners.acp.permissions import Permissions, Policy, permission_response
+from beray.server.runners.acp.terminals import AgentTerminals
 from beray.server.runners.acp.tool_calls import ToolCalls
 from beray.server.runners.base import Sink
 
 
 class AgentRequests:
-    """Answers the requests of one session; the names are those of ``acp.Client``.
+    """Handler of the requests of one session. Implements ``acp.Client``.
 
-    What cannot be done raises ``acp.RequestError``, which is the agent's answer.
+    A method that fails raises ``acp.RequestError``, which is sent to the agent as an error
+    response.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class AgentRequests:
         policy: Policy,
         permissions: Permissions,
         files: TaskFiles,
-        terminals: Terminals,
+        terminals: AgentTerminals,
         calls: ToolCalls,
     ) -> None:
         self._sink = sink
@@ -57,13 +58,14 @@ class AgentRequests:
     async def request_permission(
         self, session_id: str, tool_call: ToolCallUpdate, options: list[PermissionOption]
     ) -> RequestPermissionResponse:
-        call = self._calls.known(tool_call)
-        verdict = await run_in_threadpool(self._permissions.judge, call)
-        response = answer(self._policy, verdict.allowed, options)
+        """Decide on a tool call and log the decision."""
+        call = self._calls.describe(tool_call)
+        verdict = await run_in_threadpool(self._permissions.decide, call)
+        response = permission_response(self._policy, verdict.allowed, options)
         allowed = verdict.allowed and response.outcome.outcome == "selected"
         reason = verdict.reason
         if verdict.allowed and not allowed:
-            reason = "the agent does not offer to ask again"
+            reason = "the agent offers no permission for a single call"
         payload = {
             "kind": "permission",
             "message": f"{'Allowed' if allowed else 'Denied'}: {call.name} ({reason})",
@@ -76,12 +78,14 @@ class AgentRequests:
     async def read_text_file(
         self, session_id: str, path: str, line: int | None = None, limit: int | None = None
     ) -> ReadTextFileResponse:
+        """Return the text of a file, or ``limit`` lines from ``line`` on."""
         content = await run_in_threadpool(self._files.read, path, line, limit)
         return ReadTextFileResponse(content=content)
 
     async def write_text_file(
         self, session_id: str, path: str, content: str
     ) -> WriteTextFileResponse:
+        """Replace the content of a file."""
         await run_in_threadpool(self._files.write, path, content)
         return WriteTextFileResponse()
 
@@ -94,7 +98,8 @@ class AgentRequests:
         cwd: str | None = None,
         output_byte_limit: int | None = None,
     ) -> CreateTerminalResponse:
-        asked = CreateTerminalRequest(
+        """Start a command."""
+        request = CreateTerminalRequest(
             session_id=session_id,
             command=command,
             args=args,
@@ -102,9 +107,10 @@ class AgentRequests:
             cwd=cwd,
             output_byte_limit=output_byte_limit,
         )
-        return CreateTerminalResponse(terminal_id=self._terminals.create(asked))
+        return CreateTerminalResponse(terminal_id=self._terminals.create(request))
 
     async def terminal_output(self, session_id: str, terminal_id: str) -> TerminalOutputResponse:
+        """Return the output so far, and the exit status if the command has ended."""
         terminal = self._terminals.get(terminal_id)
         status = terminal.status if terminal.ended else None
         return TerminalOutputResponse(
@@ -114,21 +120,25 @@ class AgentRequests:
     async def wait_for_terminal_exit(
         self, session_id: str, terminal_id: str
     ) -> WaitForTerminalExitResponse:
+        """Wait until the command has ended and return its exit status."""
         terminal = self._terminals.get(terminal_id)
         await terminal.wait()
         status = terminal.status
         return WaitForTerminalExitResponse(exit_code=status.exit_code, signal=status.signal)
 
     async def kill_terminal(self, session_id: str, terminal_id: str) -> KillTerminalResponse:
+        """Kill the command; its output remains available."""
         await self._terminals.get(terminal_id).kill()
         return KillTerminalResponse()
 
     async def release_terminal(self, session_id: str, terminal_id: str) -> ReleaseTerminalResponse:
+        """Kill the command if it runs, and discard the terminal."""
         await self._terminals.release(terminal_id)
         return ReleaseTerminalResponse()
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Reject an extension method of the agent."""
         raise RequestError.method_not_found(f"_{method}")
 
     async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
-        """Extensions of an agent's own are left out."""
+        """Ignore an extension notification of the agent."""

@@ -1,4 +1,4 @@
-"""An agent's requests for files: through the work_dir's own guard, and bounded.
+"""File requests of an agent, restricted to the work_dir and limited in size.
 
 Source: ACP, "File System".
 """
@@ -17,19 +17,18 @@ from beray.server.workspace.safe_open import shown
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
 
 READ_BYTES: Final = 4 * 1024 * 1024
-"""The most that one request may read."""
+"""Maximum number of bytes that one request can read."""
 SKIP_BYTES: Final = 256 * 1024 * 1024
-"""How far into a file the lines may be that are asked for."""
+"""Maximum offset of the first requested line."""
 _RESOURCE_NOT_FOUND: Final = -32002
 _INVALID_PARAMS: Final = -32602
 _INTERNAL: Final = -32603
 
 
 class TaskFiles:
-    """The text files of one work_dir. Synchronous, for threads.
+    """Access to the text files of one work_dir. Synchronous, to be called in threads.
 
-    Raises:
-        RequestError: from each method, saying why it cannot be done.
+    Each method raises ``acp.RequestError`` with the reason if it fails.
     """
 
     def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskSpace | None = None) -> None:
@@ -38,7 +37,13 @@ class TaskFiles:
         self._paths = paths
 
     def read(self, path: str, line: int | None = None, limit: int | None = None) -> str:
-        """Return the text of a file, or ``limit`` lines of it from ``line``, the first being 1."""
+        """Return the text of a file, or a range of its lines.
+
+        Args:
+            path: Absolute path inside the work_dir.
+            line: Number of the first line, starting at 1.
+            limit: Maximum number of lines.
+        """
         relative = self._relative(path)
         try:
             with (
@@ -52,16 +57,16 @@ class TaskFiles:
                     data = _lines(reader, line or 1, limit, path)
             return data.decode()
         except UnicodeDecodeError:
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not text in UTF-8") from None
+            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not UTF-8 text") from None
         except MissingPath as error:
             raise RequestError(_RESOURCE_NOT_FOUND, error.reason) from None
         except InvalidPath as error:
             raise RequestError(_INVALID_PARAMS, error.reason) from None
         except OSError as error:
-            raise _refused(path, error) from None
+            raise _failure(path, error) from None
 
     def write(self, path: str, content: str) -> None:
-        """Put a file into place, whole; missing folders are made."""
+        """Replace a file atomically; missing parent directories are created."""
         relative = self._relative(path)
         try:
             with self._opened() as workspace, workspace.write(relative) as file:
@@ -69,14 +74,14 @@ class TaskFiles:
         except (MissingPath, InvalidPath) as error:
             raise RequestError(_INVALID_PARAMS, error.reason) from None
         except OSError as error:
-            raise _refused(path, error) from None
+            raise _failure(path, error) from None
 
     def _opened(self) -> Workspace:
         return open_work_dir(self._work_dir, self._space)
 
     def _relative(self, path: str) -> str:
         if not path.startswith("/"):
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not absolute")
+            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not an absolute path")
         relative = self._paths.relative(path)
         if relative is None:
             reason = f"{shown(path)} is outside the work_dir, {self._paths.inside}"
@@ -84,7 +89,7 @@ class TaskFiles:
         return relative
 
 
-def _refused(path: str, error: OSError) -> RequestError:
+def _failure(path: str, error: OSError) -> RequestError:
     return RequestError(_INTERNAL, f"{shown(path)}: {error.strerror}")
 
 
@@ -92,13 +97,13 @@ def _bounded(data: bytes, path: str) -> bytes:
     if len(data) > READ_BYTES:
         raise RequestError(
             _INVALID_PARAMS,
-            f"{shown(path)}: more than {READ_BYTES} bytes at once; ask for lines of it",
+            f"{shown(path)}: one request can read at most {READ_BYTES} bytes; request fewer lines",
         )
     return data
 
 
 def _lines(reader: BinaryIO, first: int, limit: int | None, path: str) -> bytes:
-    """Return ``limit`` lines, or all, from the line ``first`` on."""
+    """Return ``limit`` lines, or all, starting at line ``first``."""
     number, skipped = 1, 0
     while number < max(first, 1):
         piece = reader.readline(READ_BYTES)
@@ -106,17 +111,20 @@ def _lines(reader: BinaryIO, first: int, limit: int | None, path: str) -> bytes:
             return b""
         skipped += len(piece)
         if skipped > SKIP_BYTES:
-            reason = f"{shown(path)}: line {first} is too far into the file"
+            reason = (
+                f"{shown(path)}: line {first} begins after {SKIP_BYTES} bytes; "
+                "read it with a command"
+            )
             raise RequestError(_INVALID_PARAMS, reason)
         number += piece.endswith(b"\n")
-    kept = bytearray()
-    taken = 0
-    while limit is None or taken < limit:
+    data = bytearray()
+    count = 0
+    while limit is None or count < limit:
         piece = reader.readline(READ_BYTES + 1)
         if not piece:
             break
-        kept += piece
-        taken += 1
-        if len(kept) > READ_BYTES:
+        data += piece
+        count += 1
+        if len(data) > READ_BYTES:
             break
-    return _bounded(bytes(kept), path)
+    return _bounded(bytes(data), path)

@@ -1,16 +1,21 @@
-"""What is answered when an agent asks whether it may use a tool.
+"""Decisions about an agent's requests for permission to use a tool.
 
-The owner's policy decides (``BERAY_ACP_PERMISSIONS``):
+The operator's policy (``BERAY_ACP_PERMISSIONS``) decides:
 
-- ``allow``: yes.
-- ``deny``: no.
-- ``work_dir``: yes where nothing outside the work_dir can be meant. Reading, editing,
-  deleting and moving, where the request names at least one path and all of them are
-  inside; searching, which may name none; thinking, and a change of the agent's own mode;
-  executing, where bubblewrap holds the agent; fetching, where agents may have the network.
-  No to anything else. It is asked again for each call: "always" is never the answer.
+- ``allow``: Every request is allowed.
+- ``deny``: Every request is denied.
+- ``work_dir``: A request is allowed if it cannot refer to anything outside of the work_dir:
 
-This says what an agent should do. What it can do, the sandbox says.
+  - reading, editing, deleting and moving, if the request names at least one path and all paths
+    are inside;
+  - searching, if all named paths are inside;
+  - thinking, and changing the agent's mode;
+  - executing, if the agent runs in bubblewrap;
+  - fetching, if agents may use the network.
+
+  Every other request is denied. Permissions are given for one call at a time, never "always".
+
+The decisions state what an agent should do. The sandbox enforces what it can do.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from acp.schema import (
     RequestPermissionResponse,
 )
 
-from beray.server.runners.acp.tool_calls import Call
+from beray.server.runners.acp.tool_calls import AgentToolCall
 from beray.server.runners.task_paths import TaskPaths
 from beray.transfers import wire_names
 
@@ -36,18 +41,28 @@ Policy = Literal["allow", "work_dir", "deny"]
 
 _NEEDS_PATH: Final = ("read", "edit", "delete", "move")
 _PATH_WORDS: Final = ("path", "file", "filename", "dir", "directory", "folder", "cwd", "root")
-"""What the names of parameters end in that hold a path."""
-_DEPTH: Final = 8
+"""Endings of the names of parameters that contain a path."""
+_MAX_DEPTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """Decision about one request, with the reason for the log."""
+
     allowed: bool
     reason: str
 
 
 class Permissions:
-    """The policy of one server, for one task."""
+    """Policy of the server, applied to one task.
+
+    Args:
+        policy: ``BERAY_ACP_PERMISSIONS``.
+        work_dir: The task's work_dir.
+        paths: Converter for the agent's paths.
+        sandboxed: Whether the agent runs in bubblewrap.
+        network: Whether agents may use the network.
+    """
 
     def __init__(
         self, policy: Policy, work_dir: Path, paths: TaskPaths, *, sandboxed: bool, network: bool
@@ -58,32 +73,32 @@ class Permissions:
         self._sandboxed = sandboxed
         self._network = network
 
-    def judge(self, call: Call) -> Verdict:
-        """Decide on one call."""
+    def decide(self, call: AgentToolCall) -> Verdict:
+        """Decide on one tool call."""
         match self._policy, call.kind:
             case ("allow", _):
-                return Verdict(True, "this server allows all")
+                return Verdict(True, "this server allows every request")
             case ("deny", _):
-                return Verdict(False, "this server allows nothing that is asked for")
+                return Verdict(False, "this server denies every request")
             case (_, "execute"):
                 if self._sandboxed:
-                    return Verdict(True, "the sandbox holds it")
-                return Verdict(False, "there is no sandbox to hold it")
+                    return Verdict(True, "the agent runs in a sandbox")
+                return Verdict(False, "the agent does not run in a sandbox")
             case (_, "fetch"):
                 if self._network:
                     return Verdict(True, "agents may use the network")
                 return Verdict(False, "agents may not use the network")
             case (_, "think" | "switch_mode"):
-                return Verdict(True, "it touches nothing")
+                return Verdict(True, "it changes no files")
             case (_, "search" | "read" | "edit" | "delete" | "move"):
-                return self._inside(call)
-        return Verdict(False, "it is not known what it touches")
+                return self._decide_by_paths(call)
+        return Verdict(False, "the kind of the tool is unknown")
 
-    def _inside(self, call: Call) -> Verdict:
-        named = set(_paths_of(call))
-        if not named and call.kind in _NEEDS_PATH:
-            return Verdict(False, "it does not say where")
-        if all(self._is_inside(path) for path in named):
+    def _decide_by_paths(self, call: AgentToolCall) -> Verdict:
+        paths = set(_named_paths(call))
+        if not paths and call.kind in _NEEDS_PATH:
+            return Verdict(False, "the request names no path")
+        if all(self._is_inside(path) for path in paths):
             return Verdict(True, "it is inside the work_dir")
         return Verdict(False, "it is outside the work_dir")
 
@@ -93,18 +108,18 @@ class Permissions:
         )
         if relative is None:
             return False
-        # A link in the work_dir may lead out of it. Agents that open files themselves do not know
-        # the form of the wire.
+        # A symbolic link in the work_dir may point out of it. Agents that open files themselves
+        # do not decode the wire encoding, so both forms of the name are checked.
         root = os.path.realpath(self._work_dir)
         names = (relative, os.fsdecode(wire_names.decode(relative)))
-        real = [os.path.realpath(os.path.join(root, name)) for name in names]
+        real = [os.path.realpath(f"{root}/{name}") for name in names]
         return all(path == root or path.startswith(root + os.sep) for path in real)
 
 
-def answer(
+def permission_response(
     policy: Policy, allowed: bool, options: Sequence[PermissionOption]
 ) -> RequestPermissionResponse:
-    """Choose among the agent's options; where none fits, the request is cancelled."""
+    """Return the agent's option that matches the decision; without one, cancel the request."""
     if not allowed:
         kinds = ["reject_once", "reject_always"]
     else:
@@ -117,14 +132,14 @@ def answer(
     return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
 
 
-def _paths_of(call: Call) -> Iterator[str]:
-    """Every path that a call names: places, diffs, and parameters that are called one."""
-    yield from call.places
-    yield from call.edited
-    yield from _in_input(call.raw_input, _DEPTH)
+def _named_paths(call: AgentToolCall) -> Iterator[str]:
+    """Return every path that a call names: locations, diffs, and parameters named like paths."""
+    yield from call.locations
+    yield from call.edited_paths
+    yield from _paths_in_input(call.raw_input, _MAX_DEPTH)
 
 
-def _in_input(value: Any, depth: int, name: str = "") -> Iterator[str]:
+def _paths_in_input(value: Any, depth: int, name: str = "") -> Iterator[str]:
     if depth == 0:
         return
     if isinstance(value, str):
@@ -132,7 +147,7 @@ def _in_input(value: Any, depth: int, name: str = "") -> Iterator[str]:
             yield value
     elif isinstance(value, list):
         for item in value:
-            yield from _in_input(item, depth - 1, name)
+            yield from _paths_in_input(item, depth - 1, name)
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _in_input(item, depth - 1, key)
+            yield from _paths_in_input(item, depth - 1, key)

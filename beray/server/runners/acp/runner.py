@@ -1,4 +1,4 @@
-"""One goal: one agent process, one session, one prompt."""
+"""Runner ``acp``. Each goal has an agent process, a session and a prompt of its own."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from acp.schema import PromptResponse
 from beray.events import MsgError, MsgEventCustomUpdate, MsgEventEnd
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners import agent_homes, command_line
-from beray.server.runners.acp import servers, usage
+from beray.server.runners.acp import servers
 from beray.server.runners.acp.client import AgentRequests
 from beray.server.runners.acp.files import TaskFiles
 from beray.server.runners.acp.permissions import Permissions
 from beray.server.runners.acp.session import AgentSession
-from beray.server.runners.acp.terminals import Terminals
+from beray.server.runners.acp.terminals import AgentTerminals
 from beray.server.runners.acp.tool_calls import ToolCalls
-from beray.server.runners.acp.updates import Updates
-from beray.server.runners.acp.wire import AgentFault, Breaks, CheckedSink, Wire
+from beray.server.runners.acp.updates import SessionUpdates, final_usage
+from beray.server.runners.acp.wire import AbortingSink, AgentFault, AgentTransport, RunAbort
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.command_line import ProgramError, Tail
-from beray.server.runners.mcp.admission import admitted
-from beray.server.runners.mcp.relay import Relay, relaying
+from beray.server.runners.mcp.admission import admit_servers
+from beray.server.runners.mcp.relay import Relay, relay_programs
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 
 SETTING: Final = "BERAY_ACP"
 ANSWER_SECONDS: Final = 60.0
-"""How long an agent may take to introduce itself, and again to open a session."""
-LAST_WORDS_SECONDS: Final = 1.0
-"""How long an agent that has failed may take to end, so that its end can be told."""
+"""Timeout of ``initialize``, and of ``session/new``."""
+EXIT_SECONDS: Final = 1.0
+"""Time in which an agent that failed may exit, so that its exit status can be reported."""
 
 
 class AcpRunner:
-    """Has the agent program of ``settings.acp`` do each goal."""
+    """Runner that starts the agent program of ``settings.acp`` for each goal.
+
+    Args:
+        settings: Settings of the server.
+        sandbox: Sandbox of the server.
+        answer_seconds: Timeout of each request before the prompt.
+        outbound: Policy for MCP servers' URLs; derived from the settings by default.
+    """
 
     def __init__(
         self,
@@ -53,6 +60,7 @@ class AcpRunner:
         self._answer_seconds = answer_seconds
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
+        """Run the agent. A stop reason other than ``end_turn`` is a failure."""
         await sink.charge(Usage())
         try:
             arguments = command_line.split(self._settings.acp, SETTING)
@@ -64,7 +72,7 @@ class AcpRunner:
             return Outcome("FAILED", "agent")
         run = _Run(self._settings, self._sandbox, job, sink, self._answer_seconds, self._outbound)
         try:
-            outcome = _outcome(await run.converse(arguments, paths))
+            outcome = _outcome(await run.execute(arguments, paths))
         except AgentFault as fault:
             await sink.emit(MsgError(code="AGENT", details=str(fault)))
             outcome = Outcome("FAILED", "agent")
@@ -74,14 +82,14 @@ class AcpRunner:
         return outcome
 
 
-def _outcome(answer: PromptResponse) -> Outcome:
-    if answer.stop_reason == "end_turn":
+def _outcome(response: PromptResponse) -> Outcome:
+    if response.stop_reason == "end_turn":
         return Outcome("COMPLETED")
-    return Outcome("FAILED", answer.stop_reason)
+    return Outcome("FAILED", response.stop_reason)
 
 
 class _Run:
-    """The parts of one run, and how they hang together."""
+    """Objects of one run, and their connections."""
 
     def __init__(
         self,
@@ -97,14 +105,14 @@ class _Run:
         self._sandbox = sandbox
         self._job = job
         self._answer_seconds = answer_seconds
-        self._servers = admitted(job.tools, settings, sandbox)
-        self._breaks = Breaks()
-        self._sink = CheckedSink(sink, self._breaks)
+        self._servers = admit_servers(job.tools, settings, sandbox)
+        self._abort = RunAbort()
+        self._sink = AbortingSink(sink, self._abort)
         self._cwd = sandbox.inside(job.work_dir)
         paths = TaskPaths(job.work_dir, self._cwd)
-        self._terminals = Terminals(job, sandbox, self._sink, paths)
+        self._terminals = AgentTerminals(job, sandbox, self._sink, paths)
         calls = ToolCalls(paths, self._terminals.result)
-        self.updates = Updates(self._sink, paths, calls)
+        self.updates = SessionUpdates(self._sink, paths, calls)
         policy = settings.acp_permissions
         permissions = Permissions(
             policy,
@@ -118,17 +126,18 @@ class _Run:
             self._sink, policy, permissions, files, self._terminals, calls
         )
 
-    async def converse(self, arguments: list[str], paths: list[Bind]) -> PromptResponse:
-        """Start the agent, have it do the goal, and leave nothing of it.
+    async def execute(self, arguments: list[str], paths: list[Bind]) -> PromptResponse:
+        """Start the agent and send it the goal. On return, none of its processes is alive.
 
         Args:
-            paths: what it finds in its sandbox.
+            arguments: The agent's program and arguments.
+            paths: Paths to bind into its sandbox.
 
         Raises:
-            AgentFault: in whole sentences.
+            AgentFault: The agent failed; the message consists of complete sentences.
         """
         async with (
-            relaying(self._servers, self._job, self._settings, self._sandbox) as relay,
+            relay_programs(self._servers, self._job, self._settings, self._sandbox) as relay,
             self._sandbox.agent(
                 arguments,
                 self._job.work_dir,
@@ -137,56 +146,59 @@ class _Run:
             ) as process,
         ):
             assert process.stdin and process.stdout and process.stderr
-            wire = Wire(process.stdout, process.stdin, self.updates.take, self._breaks)
-            session = AgentSession(wire, self._breaks, self._requests, self._answer_seconds)
+            transport = AgentTransport(
+                process.stdout, process.stdin, self.updates.handle, self._abort
+            )
+            session = AgentSession(transport, self._abort, self._requests, self._answer_seconds)
             errors = Tail()
             draining = asyncio.ensure_future(errors.drain(process.stderr))
             try:
                 return await self._prompt(session, relay)
             except AgentFault as fault:
                 exit_code = await _exit_code(process, draining)
-                said = errors.text or wire.noise
-                raise AgentFault(_explained(arguments, str(fault), exit_code, said)) from None
+                output = errors.text or transport.stray_output
+                message = _failure_message(arguments, str(fault), exit_code, output)
+                raise AgentFault(message) from None
             finally:
-                # Whoever still read from it would keep the process from being waited for.
+                # A reader that is still active would block waiting for the process.
                 draining.cancel()
                 await session.close()
                 await self._terminals.close()
                 await asyncio.wait([draining])
 
     async def _prompt(self, session: AgentSession, relay: Relay) -> PromptResponse:
-        agent = await session.introduce()
-        able = agent.agent_capabilities
-        given, left_out = await servers.for_agent(
+        agent = await session.initialize()
+        capabilities = agent.agent_capabilities
+        accepted, problems = await servers.select_servers(
             self._servers,
-            able.mcp_capabilities if able else None,
+            capabilities.mcp_capabilities if capabilities else None,
             relay.commands,
             self._outbound,
             confined=self._sandbox.kind == "bubblewrap",
         )
-        for payload in left_out:
+        for payload in problems:
             await self._sink.emit(MsgEventCustomUpdate(payload=payload))
-        await session.open(self._cwd, given)
-        answer = await session.prompt(self._job.goal)
-        self.updates.usage = usage.in_all(self.updates.usage, answer.usage)
-        return answer
+        await session.open(self._cwd, accepted)
+        response = await session.prompt(self._job.goal)
+        self.updates.usage = final_usage(self.updates.usage, response.usage)
+        return response
 
 
 async def _exit_code(process: Process, draining: asyncio.Future[None]) -> int | None:
-    """How the agent ended; ``None`` where it goes on."""
+    """Return the agent's exit status, or None if it does not exit within ``EXIT_SECONDS``."""
     ending = asyncio.gather(process.wait(), asyncio.shield(draining))
-    await asyncio.wait([ending], timeout=LAST_WORDS_SECONDS)
+    await asyncio.wait([ending], timeout=EXIT_SECONDS)
     ending.cancel()
     await asyncio.wait([ending])
     return process.returncode
 
 
-def _explained(arguments: list[str], fault: str, exit_code: int | None, said: str) -> str:
-    reason = command_line.unstartable(arguments, exit_code, said)
+def _failure_message(arguments: list[str], fault: str, exit_code: int | None, output: str) -> str:
+    reason = command_line.start_failure(arguments, exit_code, output)
     if reason is not None:
-        return command_line.cannot_start(SETTING, arguments, reason)
-    sentence = f"The agent {command_line.name_of(arguments)} of {SETTING} {fault}"
+        return command_line.start_failure_message(SETTING, arguments, reason)
+    sentence = f"The agent {command_line.program_name(arguments)} ({SETTING}) {fault}"
     if exit_code is not None:
-        sentence += f"; its exit status is {exit_code}"
+        sentence += f" (exit status {exit_code})"
     sentence += "."
-    return f"{sentence} Its last words: {said}" if said else sentence
+    return f"{sentence} Its last output: {output}" if output else sentence

@@ -1,6 +1,6 @@
-"""The tool calls of a session: what is known of each, and what is said of it when.
+"""State of a session's tool calls, and their conversion to events.
 
-Source: ACP, "Tool Calls". An update holds only what has changed; lists replace lists.
+Source: ACP, "Tool Calls". An update contains only the changed fields; lists are replaced.
 """
 
 from __future__ import annotations
@@ -14,103 +14,119 @@ from acp.schema import FileEditToolCallContent, ToolCall, ToolCallUpdate
 from pydantic import JsonValue
 
 from beray.events import Event, MsgEventToolCallChunk, MsgEventToolResult
-from beray.server.runners.acp.blocks import ToolContent, in_result
-from beray.server.runners.acp.bounded import (
+from beray.server.runners.acp.blocks import (
     NAME_CHARACTERS,
     PATH_CHARACTERS,
     TEXT_CHARACTERS,
-    cut,
-    plain,
+    ToolContent,
+    result_block,
+    to_loggable,
+    truncate,
 )
 from beray.server.runners.task_paths import TaskPaths
 
 KEPT_CALLS: Final = 200
-"""How many calls are remembered. The oldest are forgotten first."""
+"""Number of calls whose state is kept. The oldest are discarded first."""
 KEPT_ITEMS: Final = 100
-"""How many places, and how many blocks of content, one call may have."""
-_NOWHERE: Final = "/"
+"""Number of locations, and of content blocks, that are kept of one call."""
+_OUTSIDE: Final = "/"
+"""Path outside of every work_dir. It replaces paths that are omitted or too long, so that a
+permission for the call is denied."""
 
 
 @dataclass(slots=True)
-class Call:
-    """What is known of one call, cut to what a log can take.
+class AgentToolCall:
+    """State of one tool call, with all values limited in size.
 
     Attributes:
-        places: the paths that it says it touches.
-        edited: the paths of the diffs in ``content``.
+        call_id: Id that the agent has given the call.
+        name: Title of the call.
+        kind: Kind of the tool, such as ``edit``.
+        locations: Paths of files that the call accesses.
+        edited_paths: Paths of the diffs in ``content``.
+        content: Content blocks of the result.
+        raw_input: Arguments of the tool.
+        raw_output: Result of the tool, if there is no ``content``.
+        input_logged: Whether an event with the arguments was emitted.
+        ended: Whether the result was emitted.
     """
 
     call_id: str
     name: str
     kind: str | None = None
-    places: list[str] = field(default_factory=list)
-    edited: list[str] = field(default_factory=list)
+    locations: list[str] = field(default_factory=list)
+    edited_paths: list[str] = field(default_factory=list)
     content: list[dict[str, JsonValue]] = field(default_factory=list)
     raw_input: JsonValue = None
     raw_output: JsonValue = None
-    told_input: bool = False
+    input_logged: bool = False
     ended: bool = False
 
     @classmethod
-    def of(cls, update: ToolCall | ToolCallUpdate) -> Call:
-        """A call of which nothing was known."""
-        name = cut(update.title or update.kind or "tool", NAME_CHARACTERS)
-        return cls(cut(update.tool_call_id, NAME_CHARACTERS), name)
+    def new(cls, update: ToolCall | ToolCallUpdate) -> AgentToolCall:
+        """Return a call with the id and the name in an update."""
+        name = truncate(update.title or update.kind or "tool", NAME_CHARACTERS)
+        return cls(truncate(update.tool_call_id, NAME_CHARACTERS), name)
 
-    def learn(self, update: ToolCall | ToolCallUpdate, paths: TaskPaths) -> None:
-        """Take over what an update says."""
+    def apply(self, update: ToolCall | ToolCallUpdate, paths: TaskPaths) -> None:
+        """Set the fields that an update contains, except for the name."""
         self.kind = update.kind or self.kind
         if update.locations is not None:
-            self.places = [_path(place.path) for place in update.locations[:KEPT_ITEMS]]
+            self.locations = [_path(item.path) for item in update.locations[:KEPT_ITEMS]]
             if len(update.locations) > KEPT_ITEMS:
-                self.places.append(_NOWHERE)
+                self.locations.append(_OUTSIDE)
         if update.content is not None:
             edits = [edit for edit in update.content if isinstance(edit, FileEditToolCallContent)]
-            self.edited = [_path(edit.path) for edit in edits[:KEPT_ITEMS]]
+            self.edited_paths = [_path(edit.path) for edit in edits[:KEPT_ITEMS]]
             if len(edits) > KEPT_ITEMS:
-                self.edited.append(_NOWHERE)
+                self.edited_paths.append(_OUTSIDE)
             self.content = _bounded(update.content, paths)
         if update.raw_input is not None:
-            self.raw_input = plain(update.raw_input)
+            self.raw_input = to_loggable(update.raw_input)
         if update.raw_output is not None:
-            self.raw_output = plain(update.raw_output)
+            self.raw_output = to_loggable(update.raw_output)
 
 
 class ToolCalls:
-    """All calls of a session. ``of_terminal`` says what has come of a terminal so far."""
+    """Tool calls of a session.
 
-    def __init__(self, paths: TaskPaths, of_terminal: Callable[[str], JsonValue]) -> None:
+    Args:
+        paths: Converter for the paths in results.
+        terminal_result: Returns the result of the terminal with an id.
+    """
+
+    def __init__(self, paths: TaskPaths, terminal_result: Callable[[str], JsonValue]) -> None:
         self._paths = paths
-        self._of_terminal = of_terminal
-        self._calls: dict[str, Call] = {}
+        self._terminal_result = terminal_result
+        self._calls: dict[str, AgentToolCall] = {}
 
-    def known(self, update: ToolCall | ToolCallUpdate) -> Call:
-        """What is known of the call that a request for permission is about, nothing kept."""
-        asked = Call.of(update)
-        if (call := self._calls.get(asked.call_id)) is not None:
-            asked = replace(call, name=asked.name if update.title else call.name)
-        asked.learn(update, self._paths)
-        return asked
+    def describe(self, update: ToolCall | ToolCallUpdate) -> AgentToolCall:
+        """Return the call of a permission request with its update applied to a copy."""
+        described = AgentToolCall.new(update)
+        if (call := self._calls.get(described.call_id)) is not None:
+            described = replace(call, name=described.name if update.title else call.name)
+        described.apply(update, self._paths)
+        return described
 
-    def told(self, update: ToolCall | ToolCallUpdate) -> Iterator[Event]:
-        """What an update is in our log: the call, its arguments, its result; each once."""
-        new = Call.of(update)
+    def events(self, update: ToolCall | ToolCallUpdate) -> Iterator[Event]:
+        """Return the events of an update: the call, its arguments and its result, each once."""
+        new = AgentToolCall.new(update)
         call = self._calls.setdefault(new.call_id, new)
         if len(self._calls) > KEPT_CALLS:
             del self._calls[next(iter(self._calls))]
         if call.ended:
             return
-        call.learn(update, self._paths)
-        # Some agents begin with empty arguments and send the true ones a little later.
+        call.apply(update, self._paths)
+        # Some agents announce a call with empty arguments and send the actual ones later.
         arguments = ""
-        if call.raw_input and not call.told_input:
+        if call.raw_input and not call.input_logged:
             arguments = json.dumps(call.raw_input, ensure_ascii=False)
-            call.told_input = True
+            call.input_logged = True
         if call is new or arguments:
             yield MsgEventToolCallChunk(
                 tool_name=call.name if call is new else None,
                 args_chunk=arguments,
-                **_extra(call, kind=call.kind),
+                **_extension_fields(call, kind=call.kind),
             )
         if update.status in ("completed", "failed"):
             call.ended = True
@@ -118,11 +134,11 @@ class ToolCalls:
                 tool_name=call.name,
                 result=self._result(call, update.status),
                 source=f"tools:{call.name}",
-                **_extra(call),
+                **_extension_fields(call),
             )
             call.content, call.raw_input, call.raw_output = [], None, None
 
-    def _result(self, call: Call, status: str) -> JsonValue:
+    def _result(self, call: AgentToolCall, status: str) -> JsonValue:
         result: dict[str, JsonValue] = {"status": status}
         if call.content:
             result["content"] = [self._block(block) for block in call.content]
@@ -132,27 +148,29 @@ class ToolCalls:
 
     def _block(self, block: dict[str, JsonValue]) -> JsonValue:
         terminal = block.get("terminal")
-        return {"terminal": self._of_terminal(terminal)} if isinstance(terminal, str) else block
+        if isinstance(terminal, str):
+            return {"terminal": self._terminal_result(terminal)}
+        return block
 
 
 def _path(path: str) -> str:
-    """A path that is too long to be one is nowhere in a work_dir."""
-    return path if len(path) <= PATH_CHARACTERS else _NOWHERE
+    return path if len(path) <= PATH_CHARACTERS else _OUTSIDE
 
 
 def _bounded(content: Sequence[ToolContent], paths: TaskPaths) -> list[dict[str, JsonValue]]:
-    kept: list[dict[str, JsonValue]] = []
-    left = TEXT_CHARACTERS
+    """Return the first content blocks, with ``TEXT_CHARACTERS`` in total."""
+    blocks: list[dict[str, JsonValue]] = []
+    remaining = TEXT_CHARACTERS
     for block in content[:KEPT_ITEMS]:
-        if left <= 0:
+        if remaining <= 0:
             break
-        kept.append(in_result(block, paths, left))
-        left -= len(json.dumps(kept[-1], ensure_ascii=False))
-    if len(kept) < len(content):
-        kept.append({"text": f"… ({len(content) - len(kept)} more)"})
-    return kept
+        blocks.append(result_block(block, paths, remaining))
+        remaining -= len(json.dumps(blocks[-1], ensure_ascii=False))
+    if len(blocks) < len(content):
+        blocks.append({"text": f"… ({len(content) - len(blocks)} more)"})
+    return blocks
 
 
-def _extra(call: Call, **more: Any) -> dict[str, Any]:
-    """What our events have beside their published fields."""
-    return {"call_id": call.call_id, **more}
+def _extension_fields(call: AgentToolCall, **further: Any) -> dict[str, Any]:
+    """Return the fields of events that the published API does not have. BeRay extension."""
+    return {"call_id": call.call_id, **further}

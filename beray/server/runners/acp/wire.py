@@ -1,7 +1,9 @@
-"""The lines between us and an agent: bounded, in order, and no faster than the log takes them.
+"""Transport of JSON-RPC messages over an agent's standard streams.
 
-This stands in the place of the transport of the package, which keeps a line whatever
-its size, and has every update handled at once. Source: ACP, "Transports"; JSON-RPC 2.0.
+Unlike the transport of the package ``acp``, which buffers lines of any length and handles updates
+concurrently, it limits sizes and handles updates in order, with backpressure from the event log.
+
+Source: ACP, "Transports"; JSON-RPC 2.0.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from beray.server.runners.base import OverBudget, Sink, Usage
 from beray.transfers import wire_names
 
 LINE_BYTES: Final = 16 * 1024 * 1024
-"""Longest message that an agent may send."""
-NOISE_BYTES: Final = 1024 * 1024
-"""How much it may write that is no message. Many print a greeting, or a warning."""
+"""Maximum length of one message."""
+STRAY_BYTES: Final = 1024 * 1024
+"""Maximum size of output that is not a message. Many agents print a greeting or warnings."""
 OPEN_REQUESTS: Final = 64
+"""Number of unanswered requests of the agent at which reading pauses."""
 OPEN_BYTES: Final = 32 * 1024 * 1024
-"""How many requests of an agent's, and how large, may wait for an answer before no more is
-read until some have theirs."""
+"""Total size of unanswered requests above which reading pauses."""
 OPEN_WAITS: Final = 256
-"""How many may wait for the end of a command, which may need further requests to come."""
+"""Maximum number of pending requests for the end of a command. They do not pause reading,
+because the command may need further requests to end."""
 _CHUNK_BYTES: Final = 256 * 1024
 _UPDATE: Final = CLIENT_METHODS["session_update"]
 _PATHS: Final = frozenset({"path", "cwd", "uri"})
@@ -36,72 +39,90 @@ _WAIT: Final = CLIENT_METHODS["terminal_wait_for_exit"]
 
 
 class AgentFault(Exception):
-    """The agent cannot go on; the text says why, as the end of "the agent …"."""
+    """The agent failed; the message is the predicate of a sentence "The agent …"."""
 
 
-class Breaks:
-    """The first thing that keeps a run from going on, whoever met it."""
+class RunAbort:
+    """Signal that aborts a run.
+
+    Attributes:
+        error: Future with the first exception that makes continuing impossible.
+    """
 
     def __init__(self) -> None:
-        self.first: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.error: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
-    def say(self, error: Exception) -> None:
-        if not self.first.done():
-            self.first.set_result(error)
+    def set(self, error: Exception) -> None:
+        """Abort the run with ``error``, unless it is aborted already."""
+        if not self.error.done():
+            self.error.set_result(error)
 
 
-class CheckedSink:
-    """A sink whose refusals end the run, also where nobody waits for the emitter."""
+class AbortingSink:
+    """Sink whose exceptions abort the run, also when they occur in background tasks."""
 
-    def __init__(self, sink: Sink, breaks: Breaks) -> None:
+    def __init__(self, sink: Sink, abort: RunAbort) -> None:
         self._sink = sink
-        self._breaks = breaks
+        self._abort = abort
 
     async def emit(self, event: Event, count: int = 1) -> None:
+        """Emit an event."""
         try:
             await self._sink.emit(event, count)
         except Exception as error:
-            self._breaks.say(error)
+            self._abort.set(error)
             raise
 
     async def charge(self, usage: Usage) -> None:
+        """Report the usage so far."""
         try:
             await self._sink.charge(usage)
         except Exception as error:
-            self._breaks.say(error)
+            self._abort.set(error)
             raise
 
     async def record(self, usage: Usage) -> None:
+        """Report the total usage."""
         await self._sink.record(usage)
 
 
-class Wire:
-    """A ``Transport`` of the package ``acp``.
+class AgentTransport:
+    """``Transport`` of the package ``acp``.
 
-    Updates are given to ``take`` here, one after the other; the next line is read when it has
-    returned, so what an agent said before its answer is logged before that answer is known.
+    Session updates are passed to ``on_update`` one after the other. The next line is read when it
+    has returned. All updates are therefore logged before the response that follows them is
+    processed.
+
+    Args:
+        reader: Standard output of the agent.
+        writer: Standard input of the agent.
+        on_update: Handler of the parameters of session updates.
+        abort: Signal for failures of the transport.
+
+    Attributes:
+        stray_output: Beginning of the last line that was not a message.
     """
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        take: Callable[[Any], Awaitable[None]],
-        breaks: Breaks,
+        on_update: Callable[[Any], Awaitable[None]],
+        abort: RunAbort,
     ) -> None:
-        self.noise = ""
-        """The beginning of the last line that was no message."""
+        self.stray_output = ""
         self._reader = reader
         self._writer = writer
-        self._take = take
-        self._breaks = breaks
+        self._on_update = on_update
+        self._abort = abort
         self._buffer = bytearray()
         self._searched = 0
-        self._noise_bytes = 0
+        self._stray_bytes = 0
         self._writing = asyncio.Lock()
         self._waits: set[int | str | None] = set()
+        """Ids of pending requests for the end of a command."""
         self._open: dict[int | str | None, int] = {}
-        """The sizes of the other requests, until their answer is begun to be written."""
+        """Sizes of the other pending requests by id."""
         self._unanswered = 0
         self._unanswered_bytes = 0
         self._answered = asyncio.Event()
@@ -110,7 +131,8 @@ class Wire:
         """Write one message.
 
         Raises:
-            ConnectionError: the agent is gone, and this is not an answer that it waited for.
+            ConnectionError: The agent has exited, and the message is a request or notification.
+                Responses are discarded then.
         """
         if "method" in message:
             await self._write(message)
@@ -127,18 +149,18 @@ class Wire:
                 self._answered.set()
 
     async def _write(self, message: dict[str, Any]) -> None:
-        # One at a time: an agent that reads nothing must not fill our memory.
+        # One at a time, so that an agent that does not read cannot make the buffer grow.
         async with self._writing:
             self.send_now(message)
             await self._writer.drain()
 
     def send_now(self, message: dict[str, Any]) -> None:
-        """Write one message as far as the agent takes it, and wait for nothing."""
+        """Write one message without waiting for the agent to read it."""
         text = json.dumps(message, separators=(",", ":"), default=str)
         self._writer.write(text.encode() + b"\n")
 
     async def receive(self) -> dict[str, Any] | None:
-        """Return the next request or answer; ``None`` when there will be none."""
+        """Return the next request or response, or None at the end of the output."""
         try:
             while self._unanswered >= OPEN_REQUESTS or self._unanswered_bytes > OPEN_BYTES:
                 self._answered.clear()
@@ -148,24 +170,25 @@ class Wire:
                 if message is None:
                     continue
                 if message.get("method") == _UPDATE and "id" not in message:
-                    await self._take(message.get("params"))
+                    await self._on_update(message.get("params"))
                     continue
                 return message
         except (AgentFault, OverBudget) as error:
-            self._breaks.say(error)
+            self._abort.set(error)
         except Exception as error:
-            self._breaks.say(error)
+            self._abort.set(error)
             raise
         return None
 
     async def close(self) -> None:
-        """Nothing: the streams belong to the process."""
+        """Do nothing: the streams belong to the process."""
 
     async def _line(self) -> bytes | None:
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)
             if self._searched > LINE_BYTES:
-                raise AgentFault(f"sent a message of more than {LINE_BYTES // 1024**2} MiB")
+                limit = LINE_BYTES // 1024**2
+                raise AgentFault(f"sent a message of more than {limit} MiB, which is the limit")
             chunk = await self._reader.read(_CHUNK_BYTES)
             if not chunk:
                 return None
@@ -176,50 +199,60 @@ class Wire:
         return line
 
     def _message(self, line: bytes) -> dict[str, Any] | None:
-        begun = line.lstrip()
-        if not begun:
+        stripped = line.lstrip()
+        if not stripped:
             return None
-        if not begun.startswith(b"{"):
-            self._count_noise(line)
+        if not stripped.startswith(b"{"):
+            self._count_stray(line)
             return None
         try:
             text = line.decode(errors="replace")
-            message = json.loads(text, parse_constant=_nothing)
+            message = json.loads(text, parse_constant=_null)
             if "\\u" in text:
-                message = _unicode(message)
+                message = _without_surrogates(message)
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not _is_rpc(message):
-            self._count_noise(line)
+            self._count_stray(line)
             return None
         if "method" in message:
-            self._prepare(message, len(line))
+            self._register(message, len(line))
         elif "error" in message:
-            message["error"] = _error(message["error"])
+            message["error"] = _normalized_error(message["error"])
         return message
 
-    def _prepare(self, message: dict[str, Any], size: int) -> None:
-        # The package would let these replace the parameters that are beside them.
+    def _register(self, message: dict[str, Any], size: int) -> None:
+        """Count a request as pending, and remove metadata.
+
+        Raises:
+            AgentFault: The id is in use, or too many requests wait for commands.
+        """
+        # The package would let keys of _meta replace parameters of the same name.
         if isinstance(message.get("params"), dict):
             message["params"].pop("_meta", None)
         if "id" not in message:
             return
         if message["id"] in self._open or message["id"] in self._waits:
-            raise AgentFault("uses one id for two requests at once")
+            raise AgentFault("sent two concurrent requests with the same id")
         if message["method"] == _WAIT:
             self._waits.add(message["id"])
             if len(self._waits) > OPEN_WAITS:
-                raise AgentFault(f"waits for commands more than {OPEN_WAITS} times at once")
+                raise AgentFault(
+                    f"has more than {OPEN_WAITS} pending requests to wait for commands"
+                )
             return
         self._open[message["id"]] = size
         self._unanswered += 1
         self._unanswered_bytes += size
 
-    def _count_noise(self, line: bytes) -> None:
-        self.noise = line[:500].decode(errors="replace")
-        self._noise_bytes += len(line) + 1
-        if self._noise_bytes > NOISE_BYTES:
-            raise AgentFault("writes something else than the Agent Client Protocol to its output")
+    def _count_stray(self, line: bytes) -> None:
+        self.stray_output = line[:500].decode(errors="replace")
+        self._stray_bytes += len(line) + 1
+        if self._stray_bytes > STRAY_BYTES:
+            raise AgentFault(
+                "writes output that does not conform to the Agent Client Protocol "
+                f"(more than {STRAY_BYTES // 1024**2} MiB)"
+            )
 
 
 def _is_rpc(message: dict[str, Any]) -> bool:
@@ -228,8 +261,8 @@ def _is_rpc(message: dict[str, Any]) -> bool:
     return isinstance(message["method"], str) if "method" in message else "id" in message
 
 
-def _error(error: Any) -> dict[str, Any]:
-    """An error as the package needs it."""
+def _normalized_error(error: Any) -> dict[str, Any]:
+    """Return an error with the types that the package requires."""
     if not isinstance(error, dict):
         error = {"message": str(error)}
     code, text = error.get("code"), error.get("message")
@@ -240,24 +273,30 @@ def _error(error: Any) -> dict[str, Any]:
     }
 
 
-def _nothing(_constant: str) -> None:
-    """NaN and Infinity, which JSON does not have."""
+def _null(_constant: str) -> None:
+    """Return None in place of NaN and Infinity, which are not valid in JSON."""
 
 
-def _named(key: str, value: Any) -> Any:
-    """Keep a path with undecodable bytes, for which Python programs send lone surrogates."""
+def _with_wire_path(key: str, value: Any) -> Any:
+    """Convert a path that contains lone surrogates to wire encoding.
+
+    Python programs represent undecodable bytes of file names by lone surrogates.
+    """
     return wire_names.accepted(value) if key in _PATHS and isinstance(value, str) else value
 
 
-def _unicode(value: Any) -> Any:
-    """Replace halves of surrogate pairs, which no text may have."""
+def _without_surrogates(value: Any) -> Any:
+    """Replace lone surrogates, which cannot be encoded in UTF-8."""
     if isinstance(value, str):
         with suppress(UnicodeEncodeError):
             value.encode()
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_unicode(item) for item in value]
+        return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_unicode(key): _unicode(_named(key, item)) for key, item in value.items()}
+        return {
+            _without_surrogates(key): _without_surrogates(_with_wire_path(key, item))
+            for key, item in value.items()
+        }
     return value

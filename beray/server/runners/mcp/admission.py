@@ -1,4 +1,4 @@
-"""Admission of a task's MCP servers: which of them may be used on this server."""
+"""Policy for a task's MCP servers: which of them this server admits."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from beray.server.settings import Settings
 log = structlog.get_logger("beray.mcp")
 
 
-def admitted(tools: Iterable[Any] | None, settings: Settings, sandbox: Sandbox) -> list[McpServer]:
-    """Return the MCP servers of ``Job.tools``, those of the operator with their commands.
+def admit_servers(
+    tools: Iterable[Any] | None, settings: Settings, sandbox: Sandbox
+) -> list[McpServer]:
+    """Return the MCP servers of ``Job.tools``; those of the operator have their commands.
 
-    Servers that may not be used have a ``problem``. Whether URLs are permitted is decided by
-    ``OutboundPolicy`` when they are connected to.
+    Servers that are not admitted have a ``problem``. URLs are checked by ``OutboundPolicy`` at
+    the time of the connection.
     """
-    return [_admitted(server, settings, sandbox) for server in parse(tools)]
+    return [_admit(server, settings, sandbox) for server in parse(tools)]
 
 
-def _admitted(server: McpServer, settings: Settings, sandbox: Sandbox) -> McpServer:
+def _admit(server: McpServer, settings: Settings, sandbox: Sandbox) -> McpServer:
     if server.problem:
         return server
     if server.server:
-        return _operators(server, settings)
+        return _with_operator_command(server, settings)
     if server.command:
-        return replace(server, problem=_problem_of_program(settings, sandbox))
+        return replace(server, problem=_user_program_problem(settings, sandbox))
     return server
 
 
-def _operators(server: McpServer, settings: Settings) -> McpServer:
+def _with_operator_command(server: McpServer, settings: Settings) -> McpServer:
     try:
         programs = operators.load(settings.mcp_servers)
     except operators.McpServersFileError as error:
@@ -51,7 +53,7 @@ def _operators(server: McpServer, settings: Settings) -> McpServer:
     return replace(server, command=command, env=program.env, is_operators=True)
 
 
-def _problem_of_program(settings: Settings, sandbox: Sandbox) -> str:
+def _user_program_problem(settings: Settings, sandbox: Sandbox) -> str:
     if not settings.mcp_stdio:
         return (
             "this server does not run MCP programs that users supply (BERAY_MCP_STDIO is not "

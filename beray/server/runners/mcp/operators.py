@@ -19,8 +19,8 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class OperatorsProgram(BaseModel):
-    """A program with its arguments and all of its environment, ``PATH`` excepted."""
+class OperatorProgram(BaseModel):
+    """Program with its arguments and its complete environment, except for ``PATH``."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -29,18 +29,21 @@ class OperatorsProgram(BaseModel):
     env: dict[_Variable, _Text] = {}
 
 
-_PROGRAMS: Final = TypeAdapter(dict[_Name, OperatorsProgram], config=ConfigDict(strict=True))
+_PROGRAMS: Final = TypeAdapter(dict[_Name, OperatorProgram], config=ConfigDict(strict=True))
 
 
 class McpServersFileError(Exception):
     """The file cannot be used; the message names the file, the entry and the reason."""
 
 
-def load(path: Path | None) -> dict[str, OperatorsProgram]:
-    """Return the programs in the file by name; none without a file.
+def load(path: Path | None) -> dict[str, OperatorProgram]:
+    """Return the programs in the file by name.
 
     The file is TOML if its name ends in ``.toml``, otherwise JSON. An outer key ``mcpServers``,
     which other programs write, is accepted.
+
+    Args:
+        path: The file; without one, the result is empty.
 
     Raises:
         McpServersFileError: The file cannot be read, other users can write to it, or an entry
@@ -50,22 +53,22 @@ def load(path: Path | None) -> dict[str, OperatorsProgram]:
         return {}
     try:
         data = _read(path)
-        given = tomllib.loads(data) if path.suffix == ".toml" else json.loads(data)
+        entries = tomllib.loads(data) if path.suffix == ".toml" else json.loads(data)
     except OSError as error:
         raise _error(path, error.strerror or str(error)) from None
     except (ValueError, RecursionError) as error:
         raise _error(path, str(error)) from None
-    if isinstance(given, dict) and list(given) == ["mcpServers"]:
-        given = given["mcpServers"]
+    if isinstance(entries, dict) and list(entries) == ["mcpServers"]:
+        entries = entries["mcpServers"]
     try:
-        # JSON has no tuples, which strict validation in Python wants.
-        return _PROGRAMS.validate_json(json.dumps(given))
+        # Strict validation of Python objects would require tuples, which JSON does not have.
+        return _PROGRAMS.validate_json(json.dumps(entries))
     except (ValidationError, TypeError) as error:
         raise _error(path, _first_problem(error)) from None
 
 
 def _read(path: Path) -> str:
-    with open(path, encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
@@ -87,7 +90,7 @@ def _read(path: Path) -> str:
 def _first_problem(error: ValidationError | TypeError) -> str:
     if isinstance(error, TypeError):
         return str(error)
-    # Without the input, which may be a secret.
+    # The input is omitted because it may be a secret.
     problem: Any = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     return f"{where}: {problem['msg']}" if where else problem["msg"]

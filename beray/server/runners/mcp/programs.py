@@ -1,4 +1,4 @@
-"""MCP servers that are programs: how they are started."""
+"""Start of MCP servers that are programs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 
-def process(
+def running_program(
     server: McpServer, job: Job, settings: Settings, sandbox: Sandbox
 ) -> AbstractAsyncContextManager[Process]:
-    """Return a context manager that runs the program of ``server`` with pipes.
+    """Return a context manager that runs the program of ``server``, connected by pipes.
 
     A program of the operator has the rights of the server. A program that a user supplies runs
     in the task's sandbox with the task's network policy; on personal servers it may use the

@@ -1,9 +1,10 @@
-"""MCP programs for ACP agents, which start the programs of their MCP servers themselves.
+"""Relay between ACP agents and MCP programs.
 
-A program that a user supplies must not run inside the agent's sandbox, which has the operator's
-sign-in and the agent's network; a program of the operator must not run there either, as its
-environment holds the operator's credentials. So the agent starts ``relay_client``, and every
-connection of it is a process of the program, started as ``programs.process`` says.
+ACP agents start the programs of their MCP servers themselves. A program that a user supplies must
+not run inside the agent's sandbox, which has the operator's credentials and the agent's network
+access. A program of the operator must not run there either, because its environment contains the
+operator's credentials. The agent therefore starts ``relay_client``; for each of its connections,
+the relay starts the program by ``programs.running_program``.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 
 MAX_CONNECTIONS: Final = 32
-"""Connections of one run at the same time."""
+"""Maximum number of simultaneous connections of one run."""
 _INSIDE: Final = "/run/beray"
-"""Directory of the sockets and of the client as a sandboxed agent sees it."""
+"""Directory of the sockets and of the client inside the sandbox."""
 _CLIENT: Final = "relay_client.py"
 
 log = structlog.get_logger("beray.mcp")
@@ -42,11 +43,11 @@ log = structlog.get_logger("beray.mcp")
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Command lines for the agent.
+    """Commands with which an agent connects to MCP programs.
 
     Attributes:
-        commands: Command that connects to an MCP server, by the server's position in the list.
-        binds: What the commands need in the agent's sandbox.
+        commands: Command for each MCP server, by the server's position in the list.
+        binds: Paths that the commands need in the agent's sandbox.
     """
 
     commands: dict[int, list[str]] = field(default_factory=dict)
@@ -54,31 +55,33 @@ class Relay:
 
 
 @asynccontextmanager
-async def relaying(
+async def relay_programs(
     servers: Sequence[McpServer], job: Job, settings: Settings, sandbox: Sandbox
 ) -> AsyncIterator[Relay]:
-    """Relay the programs among ``servers``; when the block is left, they have ended."""
-    wanted = [
+    """Relay the programs among ``servers``. On exit, all of them have ended."""
+    positions = [
         number for number, server in enumerate(servers) if server.command and not server.problem
     ]
-    if not wanted:
+    if not positions:
         yield Relay()
         return
-    folder = await asyncio.to_thread(_new_folder, settings.data_dir / "scratch", job)
+    directory = await asyncio.to_thread(_create_directory, settings.data_dir / "scratch", job)
     connections = _Connections(job, settings, sandbox)
     listeners: list[asyncio.Server] = []
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        inside = _INSIDE if sandbox.kind == "bubblewrap" else str(folder)
-        client_folder = Bind(str(folder), inside=_INSIDE, origin="the MCP relay", private=True)
-        relay = Relay(binds=[*interpreter_binds(), client_folder])
-        for number in wanted:
-            # The path of a socket has about 100 bytes at most, which Linux offers a way around.
-            short = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(folder)
+        inside = _INSIDE if sandbox.kind == "bubblewrap" else str(directory)
+        client_directory = Bind(
+            str(directory), inside=_INSIDE, origin="the MCP relay", private=True
+        )
+        relay = Relay(binds=[*interpreter_binds(), client_directory])
+        for number in positions:
+            # Socket paths are limited to about 100 bytes; the descriptor gives a shorter path.
+            short = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(directory)
             path = f"{short}/{number}"
             serve = partial(connections.start, servers[number])
             listeners.append(await asyncio.start_unix_server(serve, path))
-            os.chmod(path, 0o666)
+            await asyncio.to_thread(Path(path).chmod, 0o666)
             client = [sys.executable, "-I", "-S", f"{inside}/{_CLIENT}", f"{inside}/{number}"]
             relay.commands[number] = client
         yield relay
@@ -87,23 +90,23 @@ async def relaying(
             listener.close()
         await connections.close()
         os.close(descriptor)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-def _new_folder(scratch: Path, job: Job) -> Path:
-    """Return a directory with the client, among the task's scratch directories.
+def _create_directory(scratch: Path, job: Job) -> Path:
+    """Create a directory with the client among the task's scratch directories.
 
-    An agent may run as another user than the server, so it is not private to the server's user.
+    It is accessible to other users, because an agent may run as another user than the server.
     """
-    folder = Path(tempfile.mkdtemp(dir=scratch, prefix=f"{job.work_dir.name}-"))
-    shutil.copyfile(Path(__file__).with_name(_CLIENT), folder / _CLIENT)
-    (folder / _CLIENT).chmod(0o644)
-    folder.chmod(0o711)
-    return folder
+    directory = Path(tempfile.mkdtemp(dir=scratch, prefix=f"{job.work_dir.name}-"))
+    shutil.copyfile(Path(__file__).with_name(_CLIENT), directory / _CLIENT)
+    (directory / _CLIENT).chmod(0o644)
+    directory.chmod(0o711)
+    return directory
 
 
 class _Connections:
-    """The connections of one run."""
+    """Connections of one run, each to a process of its own."""
 
     def __init__(self, job: Job, settings: Settings, sandbox: Sandbox) -> None:
         self._job = job
@@ -115,6 +118,7 @@ class _Connections:
     def start(
         self, server: McpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        """Relay a new connection, or close it if the limit is reached."""
         if self._closed or len(self._open) >= MAX_CONNECTIONS:
             writer.close()
             return
@@ -123,7 +127,7 @@ class _Connections:
         connection.add_done_callback(self._open.discard)
 
     async def close(self) -> None:
-        """End all connections and their programs; later connections are refused."""
+        """End all connections and their programs, and reject new ones."""
         self._closed = True
         while self._open:
             for connection in self._open:
@@ -134,7 +138,7 @@ class _Connections:
         self, server: McpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            program = programs.process(server, self._job, self._settings, self._sandbox)
+            program = programs.running_program(server, self._job, self._settings, self._sandbox)
             async with program as process:
                 await _pump(server, process, reader, writer)
         except OSError as error:
@@ -149,20 +153,21 @@ async def _pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Pass bytes on until the program closes its output or the agent is gone."""
+    """Forward bytes until the program closes its output or the agent disconnects."""
     assert process.stdin and process.stdout and process.stderr
     errors = Tail()
-    answers = asyncio.create_task(_copy(process.stdout, writer))
+    responses = asyncio.create_task(_copy(process.stdout, writer))
     requests = asyncio.create_task(_copy(reader, process.stdin))
     draining = asyncio.create_task(errors.drain(process.stderr))
     try:
-        await asyncio.wait([answers])
+        await asyncio.wait([responses])
         if errors.text:
-            log.info("an MCP program ended", server=server.name, stderr=server.safe(errors.text))
+            stderr = server.redacted_line(errors.text)
+            log.info("an MCP program ended", server=server.name, stderr=stderr)
     finally:
-        for pump in (answers, requests, draining):
+        for pump in (responses, requests, draining):
             pump.cancel()
-        await asyncio.wait([answers, requests, draining])
+        await asyncio.wait([responses, requests, draining])
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -173,4 +178,4 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         target.close()
 
 
-__all__ = ["Relay", "relaying"]
+__all__ = ["Relay", "relay_programs"]

@@ -1,7 +1,7 @@
-"""Connects standard input and output to a Unix socket: ``relay_client.py SOCKET``.
+"""Program that connects standard input and output to a Unix socket: ``relay_client.py SOCKET``.
 
-A program of its own that uses the standard library only: an ACP agent starts it inside its
-sandbox in place of an MCP program, which ``relay`` runs elsewhere.
+It uses the standard library only. An ACP agent starts it inside its sandbox in place of an MCP
+program, which ``relay`` runs outside of that sandbox.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ _BLOCK = 64 * 1024
 
 
 def main(path: str) -> None:
+    """Copy bytes between the standard streams and the socket until the socket is closed."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The path of a socket has about 100 bytes at most; its name alone is short.
-    os.chdir(os.path.dirname(path))
-    connection.connect(os.path.basename(path))
-    # The answers decide when this ends: after them nothing more comes.
+    # Socket paths are limited to about 100 bytes; a relative one is short.
+    directory, _, name = path.rpartition("/")
+    os.chdir(directory)
+    connection.connect(name)
+    # The program ends with the responses. Requests are sent by a daemon thread.
     threading.Thread(target=_send, args=(connection,), daemon=True).start()
     while data := connection.recv(_BLOCK):
         while data:

@@ -1,11 +1,11 @@
-"""Runner ``model``: a language model does the goal, with tools of ours and MCP servers.
+"""Runner ``model``: a language model executes the goal with built-in tools and MCP servers.
 
-Importing this costs what pydantic-ai costs; import it where a run begins.
+Importing this package imports pydantic-ai, which takes seconds. Only the processes of runs do.
 """
 
 from __future__ import annotations
 
-from beray.server.runners.model.retries import Patience
+from beray.server.runners.model.retries import RetryPolicy
 from beray.server.runners.model.runner import ModelRunner
 
-__all__ = ["ModelRunner", "Patience"]
+__all__ = ["ModelRunner", "RetryPolicy"]

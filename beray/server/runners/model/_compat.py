@@ -1,8 +1,8 @@
-"""The HTTP client of a pydantic-ai provider, and the beginning of its last response.
+"""Access to the HTTP responses of a pydantic-ai provider.
 
-The only module that uses private interfaces of pydantic-ai: ``Provider._own_http_client``. There is
-no public way to the client, and a client that is passed in has to be closed by its creator. If the
-attribute is missing, nothing is observed.
+This is the only module that uses a private interface of pydantic-ai,
+``Provider._own_http_client``. There is no public access to the client, and a client that is passed
+in has to be closed by its creator. If the attribute is missing, no responses are recorded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Final
 from pydantic_ai.models import Model
 
 HEAD_BYTES: Final = 64 * 1024
+"""Number of bytes of a response body that are recorded."""
 
 
 class ResponseHead:
-    """The beginning of the body of the last response that a model's provider sent.
+    """Recorder of the beginning of the last response body that a model's provider sent.
 
     The body itself is passed on unchanged.
     """
@@ -55,11 +56,11 @@ class ResponseHead:
         client.event_hooks = {**hooks, "response": [*hooks["response"], observe]}
 
     def clear(self) -> None:
-        """Forget the last response."""
+        """Discard the recorded response."""
         self._raw.clear()
 
     def text(self) -> str:
-        """Return it as text, or "" if nothing was received or it cannot be decompressed."""
+        """Return the recorded text, or "" if there is none or it cannot be decompressed."""
         if not self._raw:
             return ""
         import httpx2

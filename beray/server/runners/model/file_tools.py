@@ -1,15 +1,15 @@
-"""Tools for the files of the work_dir. All of them go through its ``Workspace``.
+"""Model tools that read, write, edit and list files of the work_dir.
 
-Synchronous; each opens the work_dir for itself, so that they can be called in threads.
+They access files through ``Workspace`` only. They are synchronous, and each call opens the
+work_dir itself, so that they can be called in threads.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import threading
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, cast
 
 from beray.server.runners.model import text_edit
@@ -20,50 +20,59 @@ from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.transfers import wire_names
 
 READ_BYTES: Final = 60_000
-"""Most that the model is given of a file at once."""
+"""Maximum size of the content that one call returns to the model."""
 LINE_BYTES: Final = 4_000
+"""Maximum size of one line that is returned to the model."""
 EDIT_BYTES: Final = 16 * 1024**2
-"""Largest file that is edited, or looked through for a line."""
+"""Maximum size of a file that can be edited, and maximum offset of a line that can be read."""
 LIST_ENTRIES: Final = 1_000
-_LOOK_BYTES: Final = 8192
+_SNIFF_BYTES: Final = 8192
+"""Size of the beginning of a file that is checked for NUL, which text files do not contain."""
 
 
-class Refused(Exception):
-    """A tool could not do what it was asked to; the text is for the model."""
+class ToolError(Exception):
+    """A tool call failed; the message is for the model."""
 
 
 class FileTools:
+    """Tools for the files of one work_dir.
+
+    Args:
+        work_dir: The work_dir.
+        space: Disk quota for written files.
+    """
+
     def __init__(self, work_dir: Path, space: DiskSpace | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
-        # Calls can be parallel, and an edit is a reading and a writing.
+        # Calls can be parallel, and an edit must read and write atomically.
         self._writing = threading.Lock()
 
     def open(self) -> Workspace:
-        """Open the work_dir; a context manager."""
+        """Return a context manager that opens the work_dir."""
         return open_work_dir(self._work_dir, self._space)
 
     def read_file(self, path: str, first_line: int = 1, line_count: int | None = None) -> str:
-        """Read a text file of the workspace, or some of its lines.
+        """Read a text file in the workspace, or some of its lines.
 
         Args:
             path: relative to the workspace.
-            first_line: the first line that is wanted; lines are counted from 1.
-            line_count: how many lines; all if not given. Long texts are cut off, and say so.
+            first_line: the first line to read; lines are counted from 1.
+            line_count: the number of lines; all if not given. Long text is cut off with a note.
         """
         if first_line < 1 or (line_count is not None and line_count < 1):
-            raise Refused("first_line and line_count begin at 1")
+            raise ToolError("first_line and line_count must be at least 1")
         with self.open() as workspace:
             raw, status = workspace.open_file(path)
             with raw:
                 return _lines(path, raw, status.st_size, first_line, line_count)
 
     def write_file(self, path: str, content: str) -> str:
-        """Write a text file in the workspace, whole. Missing folders are made.
+        """Write a complete text file in the workspace. Missing folders are created.
 
         Args:
             path: relative to the workspace.
-            content: all of the file's text; what was there before is replaced.
+            content: the complete text of the file; it replaces any previous content.
         """
         data = _encoded(content)
         with self._writing, self.open() as workspace:
@@ -80,20 +89,20 @@ class FileTools:
             replace_all: replace all occurrences.
         """
         if not old_text:
-            raise Refused("old_text is empty; write_file makes a new file")
+            raise ToolError("old_text is empty; use write_file to create a new file")
         old, new = _encoded(old_text), _encoded(new_text)
         if old == new:
-            raise Refused("old_text and new_text are the same")
+            raise ToolError("old_text and new_text are the same")
         with self._writing, self.open() as workspace:
-            data = _whole(workspace, path)
+            data = _read_all(workspace, path)
             places = text_edit.find(data, old)
             if not places:
-                raise Refused(
+                raise ToolError(
                     f"old_text was not found in {shown(path)}: read the file and repeat its text "
                     "exactly, including spaces"
                 )
             if len(places) > 1 and not replace_all:
-                raise Refused(
+                raise ToolError(
                     f"old_text occurs {len(places)} times in {shown(path)}: include more of the "
                     "surrounding text, or set replace_all"
                 )
@@ -105,19 +114,19 @@ class FileTools:
 
         Args:
             path: the folder, relative to the workspace.
-            recursive: also what is in its folders.
-            after: to continue a long listing, the last path that it has returned.
+            recursive: whether to include the contents of its folders.
+            after: to continue a long listing, the last path that it returned.
         """
-        folder = safe_open.parse(path)
-        start = folder if after is None else safe_open.parse(after)
-        if start[: len(folder)] != folder:
-            raise Refused(f"after: {shown(after or '')} is not in {shown(path)}")
+        directory = safe_open.parse(path)
+        start = directory if after is None else safe_open.parse(after)
+        if start[: len(directory)] != directory:
+            raise ToolError(f"after: {shown(after or '')} is not in {shown(path)}")
         with self.open() as workspace:
             page = workspace.page(
                 path,
                 limit=LIST_ENTRIES,
                 depth=None if recursive else 1,
-                after=start[len(folder) :],
+                after=start[len(directory) :],
             )
         lines = [
             f"{item['path']}/"
@@ -126,17 +135,25 @@ class FileTools:
             for item in page.items
         ]
         if page.end is not None:
-            lines.append(f"[there are more: continue with after={page.items[-1]['path']!r}]")
-        return "\n".join(lines) or "(nothing is there)"
+            lines.append(f"[more entries: continue with after={page.items[-1]['path']!r}]")
+        return "\n".join(lines) or "(the folder is empty)"
 
-    def add(self, wanted: str, source: BinaryIO) -> str:
-        """Write a new file, over nothing that is there; its path: ``wanted``, or one like it.
+    def add(self, preferred: str, source: BinaryIO) -> str:
+        """Write a new file without replacing an existing one.
+
+        Args:
+            preferred: Path of the file; if it is in use, a number is appended to its stem.
+            source: Content of the file.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            PathError: its folder cannot be used.
+            PathError: The file cannot be created in its directory.
         """
-        stem, suffix = os.path.splitext(wanted)
-        path, number = wanted, 1
+        suffix = PurePosixPath(preferred).suffix
+        stem = preferred.removesuffix(suffix)
+        path, number = preferred, 1
         with self._writing, self.open() as workspace:
             while workspace.is_taken(path):
                 number += 1
@@ -146,10 +163,10 @@ class FileTools:
         return path
 
     def sendable(self, path: str) -> str:
-        """Return ``path`` as the log names it; it is a regular file.
+        """Return ``path`` of a regular file in its canonical form for the log.
 
         Raises:
-            PathError: it is not, or cannot be used.
+            PathError: The path is invalid, or does not name a regular file.
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
@@ -158,9 +175,9 @@ class FileTools:
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
     file = io.BufferedReader(cast("io.RawIOBase", raw))
-    if b"\0" in file.peek(_LOOK_BYTES)[:_LOOK_BYTES]:
-        raise Refused(f"{shown(path)} is not a text file; it has {size:,} bytes")
-    number, given, skipped = 0, 0, 0
+    if b"\0" in file.peek(_SNIFF_BYTES)[:_SNIFF_BYTES]:
+        raise ToolError(f"{shown(path)} is not a text file; it has {size:,} bytes")
+    number, total, skipped = 0, 0, 0
     parts: list[bytes] = []
     end = None if count is None else first + count
     while end is None or number + 1 < end:
@@ -171,20 +188,26 @@ def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -
         if number < first:
             skipped += length
             if skipped > EDIT_BYTES:
-                raise Refused(f"line {first} is too far into {shown(path)}; use run_command")
+                raise ToolError(
+                    f"line {first} of {shown(path)} begins after {EDIT_BYTES:,} bytes; "
+                    "use run_command to read it"
+                )
             continue
-        if given + len(line) > READ_BYTES:
-            rest = f"[cut off before line {number}: the file has {size:,} bytes in all]\n"
-            return (b"".join(parts) + rest.encode()).decode("utf-8", "replace")
+        if total + len(line) > READ_BYTES:
+            note = f"[cut off before line {number}: the file has {size:,} bytes in all]\n"
+            return (b"".join(parts) + note.encode()).decode("utf-8", "replace")
         parts.append(line)
-        given += len(line)
+        total += len(line)
     if number < first and not (number == 0 and first == 1):
-        raise Refused(f"{shown(path)} has {number} lines only")
+        raise ToolError(f"{shown(path)} has only {number} {'line' if number == 1 else 'lines'}")
     return b"".join(parts).decode("utf-8", "replace")
 
 
 def _line(file: io.BufferedReader[io.RawIOBase]) -> tuple[bytes, int]:
-    """The next line, at most ``LINE_BYTES`` of it, and how long it is; empty at the end."""
+    """Return the next line, shortened to ``LINE_BYTES``, and its full length.
+
+    At the end of the file, the line is empty.
+    """
     line = file.readline(LINE_BYTES)
     length = len(line)
     if length < LINE_BYTES or line.endswith(b"\n"):
@@ -198,11 +221,14 @@ def _line(file: io.BufferedReader[io.RawIOBase]) -> tuple[bytes, int]:
     return line + f"… [{length:,} bytes in this line]\n".encode(), length
 
 
-def _whole(workspace: Workspace, path: str) -> bytes:
+def _read_all(workspace: Workspace, path: str) -> bytes:
     with workspace.open_file(path)[0] as file:
         data = io.BufferedReader(cast("io.RawIOBase", file)).read(EDIT_BYTES + 1)
     if len(data) > EDIT_BYTES:
-        raise Refused(f"{shown(path)} is too large to be edited; use run_command")
+        raise ToolError(
+            f"{shown(path)} is too large to be edited (more than {EDIT_BYTES:,} bytes); "
+            "use run_command"
+        )
     return data
 
 
@@ -215,4 +241,6 @@ def _encoded(content: str) -> bytes:
     try:
         return content.encode()
     except UnicodeEncodeError:
-        raise Refused("the text has a lone surrogate in it, which no file can hold") from None
+        raise ToolError(
+            "the text contains a lone surrogate, which cannot be encoded in UTF-8; remove it"
+        ) from None

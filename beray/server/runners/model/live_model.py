@@ -1,4 +1,4 @@
-"""A model whose answers become events as they come, counted, and asked for again."""
+"""Model wrapper that emits answers as events, counts usage and retries failed requests."""
 
 from __future__ import annotations
 
@@ -28,42 +28,52 @@ from beray.server.runners.model.answer_end import (
     require_usable,
     with_refusal,
 )
-from beray.server.runners.model.memory import Memory
-from beray.server.runners.model.provider_errors import described, place
-from beray.server.runners.model.retries import Patience
-from beray.server.runners.model.sinks import Exit
-from beray.server.runners.model.translate import Translator
-from beray.server.runners.model.usage import Meter
+from beray.server.runners.model.memory import MessageHistory
+from beray.server.runners.model.provider_errors import describe, endpoint
+from beray.server.runners.model.retries import RetryPolicy
+from beray.server.runners.model.sinks import WrappedSink
+from beray.server.runners.model.translate import EventTranslator
+from beray.server.runners.model.usage import UsageMeter
 
 _EMPTY_STREAM: Final = "Streamed response ended without"
-"""Beginning of pydantic-ai's message for a stream with no event at all."""
-
-
+"""Beginning of pydantic-ai's message for a stream without events."""
 RESTART: Final = "\n\n[The answer broke off. It starts again:]\n\n"
-"""Text of a chunk that retracts the pieces before it, for clients that do not know the field."""
+"""Text of a chunk that retracts the chunks before it, for clients that do not know the field."""
 
 
 class LiveModel(WrapperModel):
-    """What an agent asks instead of ``model``: it gets whole answers; the sink, each piece.
+    """Wrapper of a model. The agent gets complete answers; the sink gets each chunk.
 
-    Before every request the sink is told what has been used, and may refuse. A request
-    that fails in a way that passes is made again, also when part of its answer was
-    shown: nothing in an answer is acted upon before its end.
+    The usage is charged before every request, which can end the run. After a transient failure a
+    request is repeated, even if a part of its answer was emitted: tools are called only after the
+    end of an answer, so the partial answer had no effect.
+
+    Args:
+        model: The model.
+        sink: Destination of events and usage.
+        meter: Counter of the usage.
+        retry_policy: Number of attempts and delays between them.
+        history: Message history in which answers are recorded.
     """
 
     def __init__(
-        self, model: Model, sink: Exit, meter: Meter, patience: Patience, memory: Memory
+        self,
+        model: Model,
+        sink: WrappedSink,
+        meter: UsageMeter,
+        retry_policy: RetryPolicy,
+        history: MessageHistory,
     ) -> None:
         super().__init__(model)
         self._head = ResponseHead(model)
-        self._memory = memory
+        self._history = history
         self._sink = sink
         self._meter = meter
-        self._patience = patience
-        self._said = False
-        """Whether anything of the current attempt was emitted."""
-        self._acted = False
-        """Whether tools were called."""
+        self._retry_policy = retry_policy
+        self._emitted_any = False
+        """True if events of the current attempt were emitted."""
+        self._called_tools = False
+        """True if an answer with tool calls was complete."""
 
     async def request(
         self,
@@ -71,6 +81,7 @@ class LiveModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
+        """Return the complete answer to a request."""
         return await self._answer(messages, model_settings, model_request_parameters, None)
 
     @asynccontextmanager
@@ -81,6 +92,7 @@ class LiveModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncIterator[StreamedResponse]:
+        """Return a stream that contains the complete answer at once."""
         response = await self._answer(
             messages, model_settings, model_request_parameters, run_context
         )
@@ -93,85 +105,85 @@ class LiveModel(WrapperModel):
         parameters: ModelRequestParameters,
         context: RunContext[Any] | None,
     ) -> ModelResponse:
-        await self._memory.sent(messages)
-        tried = 0
+        await self._history.record_request(messages)
+        attempts = 0
         while True:
             await self._sink.charge(self._meter.usage)
-            tried += 1
+            attempts += 1
             requests, emitted = self._meter.usage.requests, self._sink.emitted
-            self._said = False
+            self._emitted_any = False
             try:
-                response = await self._ask(messages, settings, parameters, context)
-                await self._ended(with_refusal(response))
+                response = await self._request_once(messages, settings, parameters, context)
+                await self._finish(with_refusal(response))
                 return response
             except ModelAPIError as error:
-                wait = self._patience.wait_seconds(tried, error)
-                if wait is None:
+                delay = self._retry_policy.delay(attempts, error)
+                if delay is None:
                     raise
-                if self._said:
+                if self._emitted_any:
                     await self._retract(self._sink.emitted - emitted)
                 began = self._meter.usage.requests > requests
-                await self._tell(error, wait, tried, began=began)
-            await asyncio.sleep(wait)
+                await self._report_retry(error, delay, attempts, began=began)
+            await asyncio.sleep(delay)
 
-    async def _ended(self, response: ModelResponse) -> None:
-        """Record a complete answer and judge how it ended.
+    async def _finish(self, response: ModelResponse) -> None:
+        """Record a complete answer and check its end.
 
         Raises:
-            UnusableAnswer: It ended in a way that is a failure of the run.
+            UnusableAnswer: The end makes the run fail.
         """
-        if not is_empty(response):  # which providers reject in a history
-            await self._memory.answered(response)
-        require_usable(response, acted=self._acted)
+        if not is_empty(response):  # providers reject empty answers in a history
+            await self._history.record_answer(response)
+        require_usable(response, acted=self._called_tools)
         if is_empty(response):
             payload = {"kind": "note", "message": "The model ended its answer without any text."}
             await self._sink.emit(MsgEventCustomUpdate(payload=payload))
-        self._acted = self._acted or bool(response.tool_calls)
+        self._called_tools = self._called_tools or bool(response.tool_calls)
 
-    async def _ask(
+    async def _request_once(
         self,
         messages: list[ModelMessage],
         settings: ModelSettings | None,
         parameters: ModelRequestParameters,
         context: RunContext[Any] | None,
     ) -> ModelResponse:
-        """Make one request. Whatever has been sent is counted, however it ends."""
+        """Send one request. Its usage is counted, even if it fails or is cancelled."""
         stream: StreamedResponse | None = None
-        whole = False
-        self._memory.begin_answer()
+        complete = False
+        self._history.begin_answer()
         self._head.clear()
         try:
-            async with self._opened(messages, settings, parameters, context) as stream:
-                translator = Translator()
-                async for piece in stream:
-                    for event in translator.events(piece):
+            async with self._stream(messages, settings, parameters, context) as stream:
+                translator = EventTranslator()
+                async for part in stream:
+                    for event in translator.events(part):
                         if isinstance(event, MsgEventTextChunk) and event.source == "main":
-                            self._memory.streamed(event.text)
-                        self._said = True
+                            self._history.record_text(event.text)
+                        self._emitted_any = True
                         await self._sink.emit(event)
                 response = stream.get()
                 if not is_complete(response):
                     raise self._incomplete()
-                whole = True
+                complete = True
                 return response
         except asyncio.CancelledError:
-            # It was under way: the provider counts what it has read, and so do we.
+            # The provider counts the input of a request that is cancelled before its response.
             if stream is None:
-                self._meter.add(ModelResponse(parts=[]), messages, parameters, whole=False)
+                self._meter.add(ModelResponse(parts=[]), messages, parameters, complete=False)
             raise
         finally:
             if stream is not None:
-                self._meter.add(stream.get(), messages, parameters, whole=whole)
+                self._meter.add(stream.get(), messages, parameters, complete=complete)
 
     @asynccontextmanager
-    async def _opened(
+    async def _stream(
         self,
         messages: list[ModelMessage],
         settings: ModelSettings | None,
         parameters: ModelRequestParameters,
         context: RunContext[Any] | None,
     ) -> AsyncIterator[StreamedResponse]:
-        """The answer as a stream; of a model that knows no streams, all of it at once."""
+        """Open the answer as a stream; if the model cannot stream, with all of it at once."""
         async with AsyncExitStack() as stack:
             opening = self.wrapped.request_stream(messages, settings, parameters, context)
             try:
@@ -191,21 +203,35 @@ class LiveModel(WrapperModel):
         return IncompleteAnswer(self.wrapped.model_name, self._head.text())
 
     async def _retract(self, count: int) -> None:
-        """Withdraw what was emitted of an attempt that broke off."""
-        self._memory.begin_answer()
+        """Retract the events of an attempt that failed."""
+        self._history.begin_answer()
         chunk = {"text": RESTART, "retracts": count}
         await self._sink.emit(MsgEventTextChunk.model_validate(chunk))
 
-    async def _tell(self, error: ModelAPIError, wait: float, tried: int, *, began: bool) -> None:
-        provider = f"model's provider{place(self.wrapped)}"
-        what = f"The answer of the {provider} was cut off" if began else f"The {provider} failed"
+    async def _report_retry(
+        self, error: ModelAPIError, delay: float, attempts: int, *, began: bool
+    ) -> None:
+        """Log a failed attempt.
+
+        Args:
+            error: The failure.
+            delay: Seconds until the next attempt.
+            attempts: Number of attempts so far.
+            began: Whether a part of the answer was received.
+        """
+        provider = f"model's provider{endpoint(self.wrapped)}"
+        failure = (
+            f"The answer of the {provider} was interrupted"
+            if began
+            else f"The request to the {provider} failed"
+        )
         payload = {
             "kind": "retry",
             "message": (
-                f"{what} ({described(error)}). It is asked again in {wait:.1f} s, "
-                f"try {tried + 1} of {self._patience.tries}."
+                f"{failure} ({describe(error)}). Retrying in {delay:.1f} s, "
+                f"attempt {attempts + 1} of {self._retry_policy.max_attempts}."
             ),
-            "wait_seconds": round(wait, 3),
+            "wait_seconds": round(delay, 3),
             "answer_began": began,
         }
         await self._sink.emit(MsgEventCustomUpdate(payload=payload))

@@ -1,7 +1,7 @@
-"""Progress and log notifications of an MCP server, as events.
+"""Conversion of an MCP server's progress and log notifications to events.
 
-A server may send any number of them. At most one batch a second becomes events: the newest
-progress of each call, and a bounded number of log messages.
+A server may send any number of them. At most once per second, a batch is emitted as events: the
+latest progress of each call, and a limited number of log messages.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from beray.server.runners.model.sinks import SinkFailed
 
 INTERVAL_SECONDS: Final = 1.0
 LOG_MESSAGES: Final = 10
-"""Log messages in one batch; the number of further ones is stated."""
+"""Maximum number of log messages in one batch; further ones are counted."""
 CHARACTERS: Final = 500
-"""Characters of one message."""
+"""Maximum length of one message."""
 _EXAMINED: Final = 8 * CHARACTERS
-"""Characters of a message that are looked at."""
+"""Length of the part of a message that is redacted and put on one line."""
 
 
-class Notices:
-    """The notifications of one server. Taking one never waits."""
+class NotificationBatcher:
+    """Notifications of one server, emitted in batches. Receiving a notification never blocks."""
 
     def __init__(self, server: McpServer, sink: Sink) -> None:
         self._server = server
         self._sink = sink
         self._progress: dict[str, dict[str, Any]] = {}
         self._messages: list[dict[str, Any]] = []
-        self._left_out = 0
+        self._omitted = 0
         self._waiting = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def on_progress(self, tool: str, call_id: str) -> ProgressFnT:
-        """Return the callback for the progress of one call."""
+        """Return the callback for progress notifications of one call."""
 
-        async def take(progress: float, total: float | None, message: str | None) -> None:
+        async def receive(progress: float, total: float | None, message: str | None) -> None:
             share = _share(progress, total)
-            said = " ".join(filter(None, (self._clean(message or ""), share and f"({share})")))
+            text = " ".join(filter(None, (self._clean(message or ""), share and f"({share})")))
             self._progress[call_id] = {
                 "kind": "progress",
-                "message": f"{self._server.name} {tool}: {said or _number(progress)}",
+                "message": f"{self._server.name} {tool}: {text or _number(progress)}",
                 "server": self._server.name,
                 "tool": tool,
                 "call_id": call_id,
@@ -59,13 +59,14 @@ class Notices:
             }
             self._wake()
 
-        return take
+        return receive
 
     async def on_log(self, params: LoggingMessageNotificationParams) -> None:
+        """Add a log message to the batch. Debug messages are ignored."""
         if params.level == "debug":
             return
         if len(self._messages) >= LOG_MESSAGES:
-            self._left_out += 1
+            self._omitted += 1
             return
         data = params.data
         text = self._clean(data if isinstance(data, str) else _json(data))
@@ -80,25 +81,25 @@ class Notices:
         self._wake()
 
     async def flush(self) -> None:
-        """Emit what waits. To be called before the result of a call is."""
+        """Emit the batch. To be called before the result of a call is emitted."""
         messages, self._messages = self._messages, []
-        left_out, self._left_out = self._left_out, 0
+        omitted, self._omitted = self._omitted, 0
         progress, self._progress = self._progress, {}
-        if left_out:
-            count = f"{left_out:,} more log {'message' if left_out == 1 else 'messages'}"
+        if omitted:
+            count = f"{omitted:,} more log {'message' if omitted == 1 else 'messages'}"
             messages.append(
                 {
                     "kind": "log",
-                    "message": f"{self._server.name}: {count} left out",
+                    "message": f"{self._server.name}: {count} omitted",
                     "server": self._server.name,
-                    "left_out": left_out,
+                    "left_out": omitted,
                 }
             )
         for payload in (*messages, *progress.values()):
             await self._sink.emit(MsgEventCustomUpdate(payload=payload))
 
     async def close(self) -> None:
-        """Emit nothing more."""
+        """Stop emitting."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -109,7 +110,7 @@ class Notices:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        # If the log takes no more, the run learns it from its own next event.
+        # If the sink fails, the run notices that at its own next event.
         with suppress(SinkFailed):
             while True:
                 await self._waiting.wait()
@@ -118,7 +119,7 @@ class Notices:
                 await asyncio.sleep(INTERVAL_SECONDS)
 
     def _clean(self, text: str) -> str:
-        return one_line(self._server.without_secrets(text[:_EXAMINED]), CHARACTERS)
+        return one_line(self._server.redacted(text[:_EXAMINED]), CHARACTERS)
 
 
 def _share(progress: float, total: float | None) -> str:

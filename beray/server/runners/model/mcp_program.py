@@ -1,4 +1,4 @@
-"""Transport to MCP servers that are programs: one JSON message a line on stdin and stdout."""
+"""Transport to MCP servers that are programs: one JSON message per line on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ from mcp_types import jsonrpc_message_adapter
 from beray.server.runners.model.mcp_http import MESSAGE_BYTES
 
 
-class Program:
-    """An MCP server that is a program: one JSON message a line, on its input and output.
+class McpProgram:
+    """MCP server that is a program.
+
+    Args:
+        process: Context manager that runs the program.
 
     Attributes:
-        gone: set when it has closed its output.
-        last_words: the end of what it wrote to its standard error.
+        ended: Set when the program has closed its output.
+        last_lines: Last lines of its standard error.
     """
 
     def __init__(self, process: AbstractAsyncContextManager[Process]) -> None:
-        self.gone = asyncio.Event()
-        self.last_words: deque[str] = deque(maxlen=3)
+        self.ended = asyncio.Event()
+        self.last_lines: deque[str] = deque(maxlen=3)
         self._process = process
 
     @asynccontextmanager
-    async def streams(self, ended: Callable[[], None]) -> AsyncIterator[TransportStreams]:
-        """Run it and return the two streams of a session. Afterwards it is dead.
+    async def streams(self, on_end: Callable[[], None]) -> AsyncIterator[TransportStreams]:
+        """Run the program and return the two streams of a session. On exit, it has ended.
 
         Args:
-            ended: Called when the program has closed its output.
+            on_end: Called when the program has closed its output.
         """
         to_session, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         outgoing, from_session = anyio.create_memory_object_stream[SessionMessage](0)
         async with (
-            _to_the_end(self._process) as process,
+            _uninterrupted_exit(self._process) as process,
             to_session,
             incoming,
             outgoing,
             from_session,
         ):
             pipes = [
-                asyncio.create_task(self._read(process, to_session, ended)),
+                asyncio.create_task(self._read_stdout(process, to_session, on_end)),
                 asyncio.create_task(_write(process, from_session)),
-                asyncio.create_task(self._listen(process)),
+                asyncio.create_task(self._read_stderr(process)),
             ]
             try:
                 yield incoming, outgoing
@@ -58,11 +61,11 @@ class Program:
                     pipe.cancel()
                 await asyncio.wait(pipes)
 
-    async def _read(
+    async def _read_stdout(
         self,
         process: Process,
         session: MemoryObjectSendStream[SessionMessage | Exception],
-        ended: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         assert process.stdout is not None
         try:
@@ -80,10 +83,10 @@ class Program:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             return
         finally:
-            self.gone.set()
-            ended()
+            self.ended.set()
+            on_end()
 
-    async def _listen(self, process: Process) -> None:
+    async def _read_stderr(self, process: Process) -> None:
         assert process.stderr is not None
         rest = b""
         while chunk := await process.stderr.read(64 * 1024):
@@ -91,12 +94,14 @@ class Program:
             rest = rest[-1000:]
             for line in lines:
                 if text := line[-1000:].decode("utf-8", "replace").strip():
-                    self.last_words.append(text)
+                    self.last_lines.append(text)
 
 
 @asynccontextmanager
-async def _to_the_end(program: AbstractAsyncContextManager[Process]) -> AsyncIterator[Process]:
-    """Leave ``program`` only when it is dead, however often that is interrupted."""
+async def _uninterrupted_exit(
+    program: AbstractAsyncContextManager[Process],
+) -> AsyncIterator[Process]:
+    """Wait for the end of ``program`` on exit, even if the wait is cancelled repeatedly."""
     process = await program.__aenter__()
     try:
         yield process

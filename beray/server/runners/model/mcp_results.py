@@ -1,7 +1,7 @@
-"""Results of MCP tools, for the model and for the log.
+"""Conversion of MCP tool results for the model and for the log.
 
-Images, sounds and other binary content become files in the work_dir. The log has their paths; the
-model has their paths, too, and sees images.
+Images, audio and other binary content are saved as files in the work_dir. The log and the model
+get their paths; the model also gets images themselves.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from beray.server.runners.model.file_tools import FileTools
 from beray.server.workspace.safe_open import PathError
 
 CHARACTERS: Final = 100_000
-"""Characters of one result that the model is given."""
+"""Maximum length of one result for the model."""
 IMAGE_BYTES: Final = 3_500_000
-"""Size of an image that the model is given; in base64, providers accept 5 MB."""
+"""Maximum size of an image for the model. Providers accept 5 MB in base64."""
 MAX_FILES: Final = 50
-"""Files that one result may add to the work_dir."""
+"""Maximum number of files that one result can add to the work_dir."""
 FOLDER: Final = "outputs"
 _NAME_CHARACTERS: Final = 80
 _IMAGES: Final = (
@@ -48,29 +48,29 @@ _IMAGES: Final = (
     ("image/gif", b"GIF8", b""),
     ("image/webp", b"RIFF", b"WEBP"),
 )
-"""Image types that providers accept, with their first bytes, and those after 8 bytes."""
+"""Image types that providers accept, with the signatures at offset 0 and at offset 8."""
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "audio/wav": ".wav", "audio/mpeg": ".mp3"}
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """One part of a result.
+class ResultPart:
+    """Converted content block of a result.
 
     Attributes:
-        model: Strings and images.
-        log: Its representation in the log.
+        model: Strings and images for the model.
+        log: JSON for the log.
     """
 
     model: list[str | BinaryContent]
     log: Any
 
 
-class Results:
-    """Converts results of one server's tools.
+class ResultConverter:
+    """Converter for the results of a run's MCP tools.
 
     Args:
-        files: Where binary content is saved.
-        images: Whether the model is given images.
+        files: Tools that save binary content.
+        images: Whether the model accepts images.
     """
 
     def __init__(self, files: FileTools, *, images: bool) -> None:
@@ -78,47 +78,49 @@ class Results:
         self._images = images
 
     async def convert(self, result: CallToolResult, name: str) -> Any:
-        """Return the result for the model, with its own representation for the log if it has files.
+        """Return the result for the model; with files, also a separate one for the log.
 
         Args:
-            name: Beginning of the names of files.
+            result: The result of a tool.
+            name: Beginning of the names of saved files.
 
         Raises:
-            ToolFailed: The tool reports that it failed; the message is its text.
+            ToolFailed: The tool reported an error; the message is its text.
         """
-        parts: list[Parts] = []
-        left = MAX_FILES
+        parts: list[ResultPart] = []
+        remaining = MAX_FILES
         for block in result.content:
             data = _data(block)
             if data is None:
-                parts.append(_text(_words(block)))
-            elif left == 0:
-                parts.append(_text(f"[not saved: a result may have {MAX_FILES} files]"))
+                parts.append(_text_part(_block_text(block)))
+            elif remaining == 0:
+                note = f"[not saved: a result can have at most {MAX_FILES} files]"
+                parts.append(_text_part(note))
             else:
-                left -= 1
-                parts.append(await self._file(block, data, name))
+                remaining -= 1
+                parts.append(await self._save(block, data, name))
         if not parts and result.structured_content is not None:
-            parts = [_text(json.dumps(result.structured_content, ensure_ascii=False))]
-        model = [piece for part in parts for piece in part.model]
-        texts = [piece for piece in model if isinstance(piece, str)]
+            parts = [_text_part(json.dumps(result.structured_content, ensure_ascii=False))]
+        model = [item for part in parts for item in part.model]
+        strings = [item for item in model if isinstance(item, str)]
         if result.is_error:
-            raise ToolFailed(_cut("\n".join(texts)) or "the tool failed without a message")
-        if len(texts) < len(model):
-            shown: Any = [_cut(piece) if isinstance(piece, str) else piece for piece in model]
+            raise ToolFailed(_truncate("\n".join(strings)) or "the tool failed without a message")
+        if len(strings) < len(model):
+            content: Any = [_truncate(item) if isinstance(item, str) else item for item in model]
         else:
-            shown = _cut("\n".join(texts))
-        if left == MAX_FILES:
-            return shown
-        return ToolReturn(shown, metadata=[part.log for part in parts])
+            content = _truncate("\n".join(strings))
+        if remaining == MAX_FILES:
+            return content
+        return ToolReturn(content, metadata=[part.log for part in parts])
 
-    async def _file(self, block: Any, data: bytes, name: str) -> Parts:
+    async def _save(self, block: Any, data: bytes, name: str) -> ResultPart:
         declared = _media_type(block)
         image = _image_type(data)
         media_type = image or declared
-        wanted = f"{FOLDER}/{_file_name(block, name, media_type)}"
+        preferred = f"{FOLDER}/{_file_name(block, name, media_type)}"
         log: dict[str, Any] = {"media_type": media_type, "bytes": len(data)}
         try:
-            path = await asyncio.to_thread(self._files.add, wanted, io.BytesIO(data))
+            path = await asyncio.to_thread(self._files.add, preferred, io.BytesIO(data))
         except (PathError, OSError) as error:
             reason = error.reason if isinstance(error, PathError) else error.strerror
             log["problem"] = f"not saved: {reason}"
@@ -127,15 +129,16 @@ class Results:
             log["path"] = path
             note = f"[{media_type}, {len(data):,} bytes, saved as {path}]"
         if image is None or not self._images or len(data) > IMAGE_BYTES:
-            return Parts([note], log)
-        return Parts([note, BinaryContent(data, media_type=image)], log)
+            return ResultPart([note], log)
+        return ResultPart([note, BinaryContent(data, media_type=image)], log)
 
 
-def _text(text: str) -> Parts:
-    return Parts([text], text)
+def _text_part(text: str) -> ResultPart:
+    return ResultPart([text], text)
 
 
-def _words(block: object) -> str:
+def _block_text(block: object) -> str:
+    """Return the text of a block, or a note in its place."""
     match block:
         case TextContent():
             return block.text
@@ -144,13 +147,13 @@ def _words(block: object) -> str:
         case ImageContent() | AudioContent() | EmbeddedResource():
             return f"[{_media_type(block)}: its base64 is invalid]"
         case ResourceLink():
-            return f"[a resource: {block.uri}]"
+            return f"[resource: {block.uri}]"
         case _:
-            return "[content of an unknown kind]"
+            return "[content of an unknown type]"
 
 
 def _data(block: object) -> bytes | None:
-    """Return the bytes of binary content, None if the block has none that can be decoded."""
+    """Return the bytes of binary content, or None if there is none or its base64 is invalid."""
     match block:
         case ImageContent() | AudioContent():
             encoded = block.data
@@ -176,7 +179,7 @@ def _media_type(block: object) -> str:
 
 
 def _image_type(data: bytes) -> str | None:
-    """Return the type of an image by its content: a provider refuses one with the wrong type."""
+    """Return the type of an image by its signature, because providers reject a wrong type."""
     for media_type, start, after in _IMAGES:
         if data.startswith(start) and data[8 : 8 + len(after)] == after:
             return media_type
@@ -184,7 +187,7 @@ def _image_type(data: bytes) -> str | None:
 
 
 def _file_name(block: object, name: str, media_type: str) -> str:
-    """Return a name without characters that a shell or another system interprets."""
+    """Return a file name without characters that are special in shells or on other systems."""
     stem, suffix = name, ""
     if isinstance(block, EmbeddedResource):
         last = unquote(urlsplit(str(block.resource.uri)).path).rpartition("/")[2]
@@ -200,7 +203,7 @@ def _file_name(block: object, name: str, media_type: str) -> str:
     return f"{safe or 'file'}{suffix}"
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     if len(text) <= CHARACTERS:
         return text
     return f"{text[:CHARACTERS]}\n[cut off here: {len(text):,} characters in all]"

@@ -1,7 +1,7 @@
-"""A session with one MCP server: opened, used for calls, and closed.
+"""Session with one MCP server.
 
-A session ends with its connection or program. It is not opened again: ``mcp_servers`` opens
-another one.
+A session ends with its connection or its program and cannot be reopened; ``mcp_servers`` opens
+another one instead.
 """
 
 from __future__ import annotations
@@ -30,28 +30,31 @@ from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Job
 from beray.server.runners.mcp import programs
 from beray.server.runners.mcp.config import McpServer
-from beray.server.runners.model.mcp_http import HttpFailures, over_http
-from beray.server.runners.model.mcp_program import Program
+from beray.server.runners.model.mcp_http import HttpFailures, http_transport
+from beray.server.runners.model.mcp_program import McpProgram
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.version import __version__
 
 CALL_SECONDS: Final = 300.0
+"""Timeout of a call."""
 CLOSE_SECONDS: Final = 0.3
-_PAGES: Final = 20
+"""Time in which a session may close regularly before it is cancelled."""
+_MAX_PAGES: Final = 20
+"""Maximum number of pages of a server's list of tools."""
 _BROKEN: Final = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 _CLOSED_MESSAGES: Final = ("Connection closed", "SSE stream ")
-"""Beginnings of the messages that the SDK gives to errors of its own with CONNECTION_CLOSED.
-Servers use this code for their own errors."""
+"""Beginnings of messages of the SDK's own errors with the code CONNECTION_CLOSED. Servers use this
+code for other errors as well."""
 _OTHER_TYPE: Final = "Unexpected content type"
-"""Beginning of the message that the SDK gives to a response such as a web page."""
+"""Beginning of the SDK's message about a response of another type, such as a web page."""
 
 log = structlog.get_logger("beray.mcp")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Objects that all sessions of a run share."""
+class McpContext:
+    """Objects that all MCP sessions of a run share."""
 
     job: Job
     settings: Settings
@@ -60,12 +63,12 @@ class Surroundings:
 
 
 class CallFailed(Exception):
-    """A call has no result; the message is the reason.
+    """A tool call has no result; the message is the reason.
 
     Attributes:
-        processed: Whether the server may have executed it.
-        session_lost: Another session is needed.
-        unreachable: The server could not be reached.
+        processed: Whether the server may have executed the call.
+        session_lost: Whether the session has ended.
+        unreachable: Whether the server could not be reached.
     """
 
     def __init__(
@@ -83,22 +86,27 @@ class CallFailed(Exception):
 
 
 class McpSession:
-    """One session. A task of its own holds it from beginning to end.
+    """Session with an MCP server. An asyncio task of its own opens and closes it.
+
+    Args:
+        server: The MCP server.
+        context: Objects that the sessions share.
+        on_log: Handler of log notifications.
 
     Attributes:
         tools: Tools of the server, once the session is open.
-        problem: Why it could not be opened, or why it has ended.
+        problem: Reason why it could not be opened, or why it has ended.
     """
 
-    def __init__(self, server: McpServer, around: Surroundings, on_log: LoggingFnT) -> None:
+    def __init__(self, server: McpServer, context: McpContext, on_log: LoggingFnT) -> None:
         self.tools: list[McpTool] = []
         self.problem = ""
         self._server = server
-        self._around = around
+        self._context = context
         self._on_log = on_log
         self._failures = HttpFailures(server)
         self._client: Client | None = None
-        self._program: Program | None = None
+        self._program: McpProgram | None = None
         self._ready = asyncio.Event()
         self._ended = asyncio.Event()
         self._closing = False
@@ -106,20 +114,22 @@ class McpSession:
 
     @property
     def is_open(self) -> bool:
+        """True if calls are possible."""
         return self._client is not None and not self._ended.is_set()
 
     @property
-    def last_words(self) -> str:
-        """The last line on a program's standard error; of the operator's programs, nothing."""
-        if self._program is None or self._server.is_operators or not self._program.last_words:
+    def last_line(self) -> str:
+        """Last line of the program's standard error; empty for programs of the operator."""
+        if self._program is None or self._server.is_operators or not self._program.last_lines:
             return ""
-        return self._server.safe(self._program.last_words[-1])
+        return self._server.redacted_line(self._program.last_lines[-1])
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep())
+        """Start opening the session in the background."""
+        self._task = asyncio.create_task(self._run())
 
     async def opened(self, seconds: float) -> bool:
-        """Wait at most ``seconds``; return whether it is open or has failed by then."""
+        """Wait at most ``seconds``; return True if the session is open or has failed by then."""
         assert self._task is not None
         ready = asyncio.create_task(self._ready.wait())
         try:
@@ -131,26 +141,26 @@ class McpSession:
         return self._ready.is_set() or self._task.done()
 
     async def ended(self) -> str:
-        """Wait for the end; return the reason, "" if the session was closed by ``close``."""
+        """Wait for the end; return the reason, or "" if ``close`` ended the session."""
         await self._ended.wait()
         return "" if self._closing else self.problem
 
     async def close(self) -> None:
-        """End the session, politely for a moment, and then at once. Idempotent."""
+        """End the session, after ``CLOSE_SECONDS`` by cancellation. Idempotent."""
         self._closing = True
         self._ended.set()
         if self._task is None:
             return
         await asyncio.wait([self._task], timeout=0 if self.problem else CLOSE_SECONDS)
         while not self._task.done():
-            # What cleans up may itself wait for the server: it is interrupted as well.
+            # Repeatedly, because the clean-up may wait for the server as well.
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CLOSE_SECONDS)
 
     async def call(
         self, name: str, arguments: dict[str, Any], on_progress: ProgressFnT
     ) -> CallToolResult:
-        """Call a tool.
+        """Call a tool and return its result.
 
         Raises:
             CallFailed: There is no result.
@@ -167,11 +177,11 @@ class McpSession:
                 [calling, ending], timeout=CALL_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             if not calling.done() and self._ended.is_set():
-                # The answer may be the last thing that came.
+                # The response may have arrived just before the end.
                 await asyncio.wait([calling], timeout=CLOSE_SECONDS)
             if calling.done():
                 return calling.result()
-        except Exception as error:  # noqa: BLE001 - anything can be expected of a foreign server
+        except Exception as error:  # noqa: BLE001 - an unexpected response can raise any exception
             raise self._call_failed(error) from None
         finally:
             ending.cancel()
@@ -180,7 +190,7 @@ class McpSession:
                 await asyncio.wait([calling], timeout=CLOSE_SECONDS)
         if self._ended.is_set():
             raise self._call_failed(None)
-        raise CallFailed(f"it gave no answer within {CALL_SECONDS:g} s")
+        raise CallFailed(f"it did not respond within {CALL_SECONDS:g} s")
 
     def _call_failed(self, error: Exception | None) -> CallFailed:
         failure = self._failures.find(error)
@@ -191,28 +201,30 @@ class McpSession:
                 session_lost=failure.session_lost,
                 unreachable=not failure.session_lost,
             )
-        gone = self._program is not None and self._program.gone.is_set()
-        ended = gone or self._ended.is_set() or self._task is None or self._task.done()
+        program_ended = self._program is not None and self._program.ended.is_set()
+        ended = program_ended or self._ended.is_set() or self._task is None or self._task.done()
         reason = self.problem or self._reason(error)
         return CallFailed(reason, session_lost=ended, unreachable=ended)
 
-    async def _keep(self) -> None:
-        """Connect, stay until the end, and clean up."""
-        around, server = self._around, self._server
+    async def _run(self) -> None:
+        """Connect, wait for the end, and clean up."""
+        context, server = self._context, self._server
         try:
             async with AsyncExitStack() as stack:
                 if server.command:
-                    self._program = Program(
-                        programs.process(server, around.job, around.settings, around.sandbox)
+                    self._program = McpProgram(
+                        programs.running_program(
+                            server, context.job, context.settings, context.sandbox
+                        )
                     )
                     streams = self._program.streams(self._ended.set)
                 else:
-                    streams = over_http(
+                    streams = http_transport(
                         server,
-                        around.policy,
+                        context.policy,
                         self._failures,
                         self._ended.set,
-                        connect_seconds=around.settings.mcp_connect_seconds,
+                        connect_seconds=context.settings.mcp_connect_seconds,
                         read_seconds=CALL_SECONDS,
                     )
                 client = Client(
@@ -223,46 +235,48 @@ class McpSession:
                     log_level="info",
                 )
                 await stack.enter_async_context(client)
-                self.tools = await _tools(client)
+                self.tools = await _list_tools(client)
                 self._client = client
                 self._ready.set()
                 await self._ended.wait()
-                self._lose(None)
-        except Exception as error:  # noqa: BLE001 - anything can be expected of a foreign server
-            self._lose(error)
+                self._set_problem(None)
+        except Exception as error:  # noqa: BLE001 - an unexpected response can raise any exception
+            self._set_problem(error)
         finally:
             self._client = None
             self._ended.set()
 
-    def _lose(self, error: Exception | None) -> None:
-        """Note the reason of the end, before anything is cleaned up."""
+    def _set_problem(self, error: Exception | None) -> None:
+        """Set the reason of the end, before the clean-up adds further errors."""
         self._client = None
         if not self._closing and not self.problem:
             self.problem = self._reason(error)
 
     def _reason(self, error: BaseException | None) -> str:
-        """Return the reason of a failure, without credentials and without response bodies."""
+        """Return the reason of a failure without credentials and without response bodies."""
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if self._program is not None:
-            return self._reason_of_program(self._program, error)
+            return self._program_reason(self._program, error)
         failure = self._failures.find(error)
-        return self._reason_of_url(error) if failure is None else failure.reason
+        return self._http_reason(error) if failure is None else failure.reason
 
-    def _reason_of_program(self, program: Program, error: BaseException | None) -> str:
+    def _program_reason(self, program: McpProgram, error: BaseException | None) -> str:
         server = self._server
-        if isinstance(error, MCPError) and not program.gone.is_set():
-            return server.safe(error.message)
-        if error is not None and not program.gone.is_set() and not isinstance(error, _BROKEN):
-            return server.safe(f"{type(error).__name__}: {error}".removesuffix(": "))
-        last = " / ".join(program.last_words)
+        if isinstance(error, MCPError) and not program.ended.is_set():
+            return server.redacted_line(error.message)
+        if error is not None and not program.ended.is_set() and not isinstance(error, _BROKEN):
+            return server.redacted_line(f"{type(error).__name__}: {error}".removesuffix(": "))
+        output = " / ".join(program.last_lines)
         if server.is_operators:
-            # It may name files and credentials of the operator.
-            log.warning("an MCP program ended", server=server.server, stderr=last)
-            return "its program has ended; the server's log has its last output"
-        return server.safe(f"its program has ended: {last}" if last else "its program has ended")
+            # The output may contain file names and credentials of the operator.
+            log.warning("an MCP program ended", server=server.server, stderr=output)
+            return "its program exited; the server's log has its last output"
+        if not output:
+            return "its program exited without output to stderr"
+        return server.redacted_line(f"its program exited; its last output: {output}")
 
-    def _reason_of_url(self, error: BaseException | None) -> str:
+    def _http_reason(self, error: BaseException | None) -> str:
         match error:
             case None | anyio.ClosedResourceError() | anyio.BrokenResourceError():
                 return "it closed the connection"
@@ -275,19 +289,19 @@ class McpSession:
             case MCPError(error=details) if details.code == PARSE_ERROR or (
                 details.code == INVALID_REQUEST and details.message.startswith(_OTHER_TYPE)
             ):
-                return "its answer is not an MCP message"
+                return "its response is not an MCP message"
             case MCPError(error=details):
-                # The message may be a part of the response.
-                return f"it answered with the JSON-RPC error {details.code}"
-        return f"its answer cannot be used ({type(error).__name__})"
+                # Without the message, which may be a part of the response body.
+                return f"it responded with the JSON-RPC error {details.code}"
+        return f"its response cannot be used ({type(error).__name__})"
 
 
-async def _tools(client: Client) -> list[McpTool]:
+async def _list_tools(client: Client) -> list[McpTool]:
     if client.server_capabilities.tools is None:
         return []
     tools: list[McpTool] = []
     cursor: str | None = None
-    for _ in range(_PAGES):
+    for _ in range(_MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
         tools += page.tools
         cursor = page.next_cursor

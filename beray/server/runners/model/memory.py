@@ -1,4 +1,4 @@
-"""History of a chat as messages of pydantic-ai, recorded while a run produces them."""
+"""Message history of a chat in pydantic-ai's types, recorded during a run."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ from beray.server.runners.model.sinks import SinkFailed
 log = structlog.get_logger("beray.model")
 
 
-class Memory:
-    """Messages before a run, and those that it adds.
+class MessageHistory:
+    """Messages of a chat before a run, and recorder of the messages that the run adds.
 
     Args:
-        path: The history of the chat; None for a task, of which nothing is recorded.
-        prompt: What the run is asked.
+        path: File of the chat's history; None for a task, which has no persistent history.
+        prompt: Goal or message that the run answers.
+
+    Attributes:
+        messages: Messages before the prompt, with a result for every tool call.
 
     Raises:
         OSError: The history exists and cannot be read.
@@ -43,31 +46,31 @@ class Memory:
     def __init__(self, path: Path | None, prompt: str) -> None:
         self._history = ChatHistory(path) if path is not None else None
         records = self._history.records() if self._history is not None else []
-        asked = {"kind": "user", "text": prompt}
-        if records and {**records[-1], "seq": 0} == {**asked, "seq": 0}:
-            records.pop()  # the server has recorded it
+        record = {"kind": "user", "text": prompt}
+        if records and {**records[-1], "seq": 0} == {**record, "seq": 0}:
+            records.pop()  # the server has recorded the prompt
         elif self._history is not None:
-            self._history.append(asked)
+            self._history.append(record)
         self.messages = messages_of(records)
-        """Messages before the prompt, with a result for every tool call."""
         self._requests = 0
 
-    async def sent(self, messages: Sequence[ModelMessage]) -> None:
-        """Record the results of tools that ``messages`` end with, as they are sent.
+    async def record_request(self, messages: Sequence[ModelMessage]) -> None:
+        """Record the tool results at the end of a request, in the form that is sent.
 
         Raises:
             SinkFailed: They cannot be saved.
         """
         self._requests += 1
-        # The first request is the prompt. One that continues a suspended answer ends with that.
+        # The first request ends with the prompt. A request that continues a suspended answer ends
+        # with that answer.
         if self._requests > 1 and isinstance(messages[-1], ModelRequest):
             await self._append("message", messages[-1])
 
     def begin_answer(self) -> None:
-        """Prepare for an answer, and forget what was streamed of one that broke off.
+        """Begin an answer, and discard the recorded text of an interrupted one.
 
         Raises:
-            SinkFailed: It cannot be saved.
+            SinkFailed: The history cannot be written.
         """
         if self._history is not None:
             try:
@@ -75,8 +78,8 @@ class Memory:
             except OSError as error:
                 raise SinkFailed(error) from error
 
-    def streamed(self, text: str) -> None:
-        """Record a piece of the text of the answer.
+    def record_text(self, text: str) -> None:
+        """Record a chunk of the answer's text.
 
         Raises:
             SinkFailed: It cannot be saved.
@@ -87,7 +90,7 @@ class Memory:
             except OSError as error:
                 raise SinkFailed(error) from error
 
-    async def answered(self, response: ModelResponse) -> None:
+    async def record_answer(self, response: ModelResponse) -> None:
         """Record a complete answer.
 
         Raises:
@@ -95,7 +98,7 @@ class Memory:
         """
         await self._append("message", response)
 
-    async def returned(self, result: ToolReturnPart) -> None:
+    async def record_tool_result(self, result: ToolReturnPart) -> None:
         """Record the result of one tool.
 
         Raises:
@@ -108,7 +111,7 @@ class Memory:
         if history is None:
             return
         if isinstance(message, ModelRequest):
-            message = replace(message, instructions=None)  # each run has its own
+            message = replace(message, instructions=None)  # each run has its own instructions
 
         def append() -> None:
             [encoded] = json.loads(ModelMessagesTypeAdapter.dump_json([message]))
@@ -121,9 +124,9 @@ class Memory:
 
 
 def messages_of(records: Iterable[Record]) -> list[ModelMessage]:
-    """Return the messages of a history, as a provider accepts them.
+    """Return the messages of a history in a form that providers accept.
 
-    A tool call whose result is missing gets one that states the interruption.
+    A tool call without a result gets one that states the interruption.
     """
     messages: list[ModelMessage] = []
     results: list[Any] = []
@@ -135,7 +138,7 @@ def messages_of(records: Iterable[Record]) -> list[ModelMessage]:
         if kind == "result":
             results.extend(message.parts)
             continue
-        # The request with all results of an answer replaces those that came one by one.
+        # The request with all results of an answer replaces the individually recorded ones.
         if results and not (kind == "message" and isinstance(message, ModelRequest)):
             messages.append(ModelRequest(parts=results))
         results = []
@@ -150,32 +153,32 @@ def _message(record: Record) -> ModelMessage | None:
         case {"kind": "user", "text": str(text)}:
             return ModelRequest(parts=[UserPromptPart(text)])
         case {"kind": "text", "text": str(text)}:
-            # Providers reject blank texts.
+            # Providers reject blank text.
             return ModelResponse(parts=[TextPart(text)]) if text.strip() else None
         case {"kind": "message" | "result", "message": message}:
             try:
-                # As JSON: binary contents are validated in another way as Python objects.
-                [found] = ModelMessagesTypeAdapter.validate_json(json.dumps([message]))
+                # From JSON, because binary content is validated differently in Python objects.
+                [decoded] = ModelMessagesTypeAdapter.validate_json(json.dumps([message]))
             except ValidationError:
                 log.error("a message of a chat's history is invalid", kind=record["kind"])
                 return None
-            if isinstance(found, ModelResponse) and found.state == "suspended":
-                # Its continuation never came: pydantic-ai accepts no prompt after it as it is.
-                return replace(found, state="complete")
-            if isinstance(found, ModelResponse) and found.finish_reason == "length":
-                return _with_usable_calls(found)
-            return found
-    log.error("a record of a chat's history is of an unknown kind")
+            if isinstance(decoded, ModelResponse) and decoded.state == "suspended":
+                # It was never continued. pydantic-ai accepts no prompt after a suspended answer.
+                return replace(decoded, state="complete")
+            if isinstance(decoded, ModelResponse) and decoded.finish_reason == "length":
+                return _without_truncated_calls(decoded)
+            return decoded
+    log.error("a record of a chat's history has an unknown kind")
     return None
 
 
-def _with_usable_calls(response: ModelResponse) -> ModelResponse | None:
-    """Return an answer without tool calls that were cut off; None if nothing is left."""
-    parts = [part for part in response.parts if not _is_cut_off(part)]
+def _without_truncated_calls(response: ModelResponse) -> ModelResponse | None:
+    """Return an answer without truncated tool calls, or None if nothing remains."""
+    parts = [part for part in response.parts if not _is_truncated_call(part)]
     return replace(response, parts=parts) if parts else None
 
 
-def _is_cut_off(part: object) -> bool:
+def _is_truncated_call(part: object) -> bool:
     if not isinstance(part, ToolCallPart) or not isinstance(part.args, str) or not part.args:
         return False
     try:

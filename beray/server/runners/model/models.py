@@ -1,4 +1,4 @@
-"""From a name such as ``openai:gpt-4o`` to a model. Only its provider is imported."""
+"""Construction of models from names such as ``openai:gpt-4o``. Imports only their providers."""
 
 from __future__ import annotations
 
@@ -15,58 +15,61 @@ _PACKAGE: Final = re.compile(r"pip install \"?(pydantic-ai-slim\[[\w-]+\])")
 
 
 class UnusableModel(Exception):
-    """The name leads to no model; the text says which setting is wrong, and how."""
+    """A model cannot be constructed; the message names the setting and the reason."""
 
 
 def build(name: str, setting: str) -> Model:
-    """Return the model called ``name``; it has not been asked anything yet.
+    """Return the model called ``name`` without connecting to its provider.
 
-    ``openai:`` means OpenAI's Responses API, and chat completions where
-    ``OPENAI_BASE_URL`` leads elsewhere: that is what compatible endpoints speak.
-    ``openai-chat:`` and ``openai-responses:`` are always what they say.
+    ``openai:`` selects OpenAI's Responses API. If ``OPENAI_BASE_URL`` names another host, it
+    selects chat completions, which compatible endpoints implement. ``openai-chat:`` and
+    ``openai-responses:`` select one API explicitly.
 
-    Imports of a provider can take seconds: call this in a thread.
+    Importing a provider can take seconds, so call this in a thread.
 
     Args:
-        setting: what the name comes from, for the message.
+        name: Provider and model, separated by a colon.
+        setting: Origin of the name, for messages.
 
     Raises:
-        UnusableModel: no such provider, its package or its key is not there, …
+        UnusableModel: The provider is unknown, or its package or API key is missing.
     """
     try:
         compatible = _compatible(name)
         return compatible if compatible is not None else infer_model(name)
     except ImportError as error:
         package = _PACKAGE.search(str(error))
-        what = f"pip install '{package[1]}'" if package else "install the package of its provider"
+        action = f"run pip install '{package[1]}'" if package else "install its package"
         raise UnusableModel(
-            f"{setting} is {name!r}, whose provider is not installed: {what} where the server runs"
+            f"{setting} is {name!r}, whose provider is not installed: {action} on the server"
         ) from None
     except (UserError, ValueError) as error:
         raise UnusableModel(_problem(name, setting, str(error))) from None
-    except Exception as error:  # noqa: BLE001 - a provider's client refuses in a way of its own
-        first = str(error).strip().partition("\n")[0][:300]
-        raise UnusableModel(f"{setting} is {name!r}, and it cannot be used: {first}") from None
+    except Exception as error:  # noqa: BLE001 - clients of providers raise errors of any type
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise UnusableModel(f"{setting} is {name!r}, which cannot be used: {reason}") from None
 
 
-def _problem(name: str, setting: str, said: str) -> str:
-    if said.startswith("Unknown model") or ":" not in name:
-        close = re.search(r"Did you mean '([^']+)'", said)
+def _problem(name: str, setting: str, error: str) -> str:
+    """Return the message for an error message of pydantic-ai."""
+    if error.startswith("Unknown model") or ":" not in name:
+        close = re.search(r"Did you mean '([^']+)'", error)
         hint = f" Did you mean {close[1]}?" if close else ""
         return (
-            f"{setting} is {name!r}, which names no model that is known here; "
-            f"give a provider and a model, such as openai:gpt-4o.{hint}"
+            f"{setting} is {name!r}, which is not a known model; "
+            f"use a provider and a model, such as openai:gpt-4o.{hint}"
         )
-    variables = list(dict.fromkeys(_VARIABLE.findall(said)))
+    variables = list(dict.fromkeys(_VARIABLE.findall(error)))
     if variables:
         return (
-            f"{setting} is {name!r}, which needs {' or '.join(variables)} to be set on the server"
+            f"{setting} is {name!r}, which requires {' or '.join(variables)} to be set on the "
+            "server"
         )
-    return f"{setting} is {name!r}, and it cannot be used: {said.partition(chr(10))[0][:300]}"
+    return f"{setting} is {name!r}, which cannot be used: {error.partition(chr(10))[0][:300]}"
 
 
 def _compatible(name: str) -> Model | None:
-    """A model of the endpoint that ``OPENAI_BASE_URL`` names, unless that is OpenAI's own."""
+    """Return the model at ``OPENAI_BASE_URL``, or None if that is unset or OpenAI's own host."""
     provider, _, model = name.partition(":")
     url = os.environ.get("OPENAI_BASE_URL", "").strip()
     if provider not in ("openai", "openai-chat") or not model or not url or _is_openai(url):
@@ -74,11 +77,11 @@ def _compatible(name: str) -> Model | None:
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-    # Who sets both variables means this key for this endpoint. A local one may need none.
+    # If both variables are set, the key belongs to this endpoint. A local one may need no key.
     key = os.environ.get("OPENAI_API_KEY") or None
-    # By this name the prices of OpenAI's models are found behind a proxy as well.
-    provider_there = OpenAICompatibleProvider("openai", base_url=url, api_key=key)
-    return OpenAIChatModel(model, provider=provider_there)
+    # With the name "openai", prices of OpenAI's models are found for proxies of OpenAI as well.
+    endpoint = OpenAICompatibleProvider("openai", base_url=url, api_key=key)
+    return OpenAIChatModel(model, provider=endpoint)
 
 
 def _is_openai(url: str) -> bool:

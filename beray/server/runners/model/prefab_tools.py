@@ -1,15 +1,14 @@
-"""The prefabs of the server as tools: their files come out of the work_dir and go into it."""
+"""Model tools for the server's prefabs, with input and output files in the work_dir."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import json
-import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,17 +24,17 @@ from beray.gateway import (
     StreamEventType,
 )
 from beray.server.runners.base import Job, Sink
-from beray.server.runners.model.file_tools import FileTools, Refused
-from beray.server.runners.model.names import free_name
+from beray.server.runners.model.file_tools import FileTools, ToolError
+from beray.server.runners.model.toolset import unique_tool_name
 from beray.server.settings import Settings
 from beray.server.workspace.safe_open import PathError
 from beray.transfers.local_names import on_disk
 
-MOST_TOOLS: Final = 100
+MAX_TOOLS: Final = 100
 CHARACTERS: Final = 100_000
-"""Most that the model is given of one answer."""
+"""Maximum length of one result for the model."""
 OUTPUTS: Final = "outputs"
-"""Where output files go, in the work_dir."""
+"""Directory of output files in the work_dir."""
 _DESCRIPTION_CHARACTERS: Final = 1_000
 _TRACE_CHARACTERS: Final = 2_000
 
@@ -43,14 +42,19 @@ log = structlog.get_logger("beray.model")
 
 
 async def prefab_tools(
-    settings: Settings, job: Job, sink: Sink, files: FileTools, taken: Sequence[str]
+    settings: Settings, job: Job, sink: Sink, files: FileTools, reserved_names: Sequence[str]
 ) -> list[Tool[None]]:
-    """A tool for each function of the prefabs that the owner wants to be tools.
-
-    None where the gateway is not to be had.
+    """Return a tool for each function of the prefabs that the operator has enabled as tools.
 
     Args:
-        taken: names that they must not have.
+        settings: Settings of the server, with the enabled prefabs.
+        job: Job with the access to the gateway.
+        sink: Destination of progress events.
+        files: Tools that save output files.
+        reserved_names: Names that are in use by other tools.
+
+    Returns:
+        The tools; an empty list without access to the gateway, or if the gateway fails.
     """
     if job.gateway is None:
         return []
@@ -58,28 +62,28 @@ async def prefab_tools(
     try:
         specs = await asyncio.to_thread(_specs, client, settings)
     except GatewayError as error:
-        log.warning("a run has no prefabs", problem=str(error))
+        log.warning("a run has no prefab tools", problem=str(error))
         return []
-    names = set(taken)
+    names = set(reserved_names)
     tools = [
-        _Function(client, spec, function, job, sink, files).as_tool(names)
+        _PrefabFunction(client, spec, function, job, sink, files).as_tool(names)
         for spec in specs
         for function in spec["functions"]
     ]
-    return tools[:MOST_TOOLS]
+    return tools[:MAX_TOOLS]
 
 
 def _specs(client: GatewayClient, settings: Settings) -> list[dict[str, Any]]:
-    found = client.list_prefabs(status="deployed")
+    deployed = client.list_prefabs(status="deployed")
     return [
-        client.get_prefab_spec(one.prefab_id, one.version)
-        for one in found
-        if settings.is_tool(one.prefab_id)
+        client.get_prefab_spec(prefab.prefab_id, prefab.version)
+        for prefab in deployed
+        if settings.is_tool(prefab.prefab_id)
     ]
 
 
-class _Function:
-    """One function, as a tool."""
+class _PrefabFunction:
+    """Function of a prefab that can be called by the model."""
 
     def __init__(
         self,
@@ -97,118 +101,128 @@ class _Function:
         self._sink = sink
         self._files = files
         properties = function["parameters"].get("properties", {})
-        self._inputs = _named(function["files"]["inputs"], properties)
+        self._inputs = input_parameters(function["files"]["inputs"], properties)
 
     def as_tool(self, names: set[str]) -> Tool[None]:
+        """Return the tool and add its name to ``names``."""
+
         async def call(**arguments: Any) -> str:
             return await self._call(arguments)
 
-        wanted = f"prefab_{self._prefab[0]}_{self._function['name']}"
+        name = f"prefab_{self._prefab[0]}_{self._function['name']}"
         return Tool.from_schema(
             call,
-            name=free_name(wanted, names),
+            name=unique_tool_name(name, names),
             description=self._description(),
             json_schema=self._schema(),
         )
 
     def _description(self) -> str:
-        said = f"{self._title}: {self._function['description'] or self._function['name']}"
+        description = f"{self._title}: {self._function['description'] or self._function['name']}"
         outputs = self._function["files"]["outputs"]
-        made = "; ".join(f"{key}: {one['description']}" for key, one in outputs.items())
-        if made:
-            said += f" Files that it makes go into {OUTPUTS}/ of the workspace ({made})."
-        return said[:_DESCRIPTION_CHARACTERS]
+        files = "; ".join(f"{key}: {output['description']}" for key, output in outputs.items())
+        if files:
+            description += f" Its output files are saved in {OUTPUTS}/ of the workspace ({files})."
+        return description[:_DESCRIPTION_CHARACTERS]
 
     def _schema(self) -> dict[str, Any]:
         schema = copy.deepcopy(dict(self._function["parameters"]))
         properties, required = schema.setdefault("properties", {}), schema.get("required", [])
-        for name, (_, one) in self._inputs.items():
-            types = f" ({', '.join(one['types'])})" if one["types"] else ""
+        for name, (_, file) in self._inputs.items():
+            types = f" ({', '.join(file['types'])})" if file["types"] else ""
             path = {"type": "string"}
-            several = {"type": "array", "items": path, "minItems": int(bool(one["required"]))}
-            said = f"{one['description']} A path in the workspace{types}.".strip()
-            properties[name] = (several if one["many"] else path) | {"description": said}
-            if one["required"]:
+            paths = {"type": "array", "items": path, "minItems": int(bool(file["required"]))}
+            description = f"{file['description']} A path in the workspace{types}.".strip()
+            properties[name] = (paths if file["many"] else path) | {"description": description}
+            if file["required"]:
                 required = [*required, name]
         return schema | {"required": required}
 
     async def _call(self, arguments: dict[str, Any]) -> str:
         paths = {
-            key: _paths(name, given)
+            key: _paths(name, value)
             for name, (key, _) in self._inputs.items()
-            # Models say null for what they leave out.
-            if (given := arguments.pop(name, None)) is not None
+            # Models send null for omitted arguments.
+            if (value := arguments.pop(name, None)) is not None
         }
-        stream: list[PrefabStream] = []
-        said: asyncio.Queue[str | None] = asyncio.Queue()
+        streams: list[PrefabStream] = []
+        messages: asyncio.Queue[str | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def tell(message: str | None) -> None:
-            loop.call_soon_threadsafe(said.put_nowait, message)
+        def report(message: str | None) -> None:
+            loop.call_soon_threadsafe(messages.put_nowait, message)
 
         def work() -> dict[str, Any]:
             try:
-                return self._worked(arguments, paths, stream, tell)
+                return self._run(arguments, paths, streams, report)
             finally:
-                tell(None)
+                report(None)
 
         working = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            while (message := await said.get()) is not None:
+            while (message := await messages.get()) is not None:
                 payload = {"kind": "progress", "message": message}
                 await self._sink.emit(MsgEventCustomUpdate(payload=payload))
             result = await working
         except GatewayError as error:
             raise ToolFailed(str(error)[:CHARACTERS]) from None
         finally:
-            # Closed, the gateway ends the call.
-            for one in stream:
-                one.close()
+            # The gateway cancels the call if its stream is closed.
+            for stream in streams:
+                stream.close()
         text = json.dumps(result, ensure_ascii=False)
         if len(text) > CHARACTERS:
             text = f"{text[:CHARACTERS]}\n[cut off here: {len(text):,} characters in all]"
         return text
 
-    # In a thread
+    # The following methods block and run in a thread.
 
-    def _worked(
+    def _run(
         self,
         arguments: dict[str, Any],
         paths: Mapping[str, Sequence[str]],
-        stream: list[PrefabStream],
-        tell: Any,
+        streams: list[PrefabStream],
+        report: Callable[[str | None], None],
     ) -> dict[str, Any]:
+        """Upload the input files, call the function and save its output files.
+
+        Args:
+            arguments: Arguments of the function.
+            paths: Paths of input files in the work_dir by the prefab's names of the inputs.
+            streams: List to which the stream of the call is added.
+            report: Called with each progress message.
+        """
         session = f"call-{uuid.uuid4().hex}"
-        with tempfile.TemporaryDirectory(prefix="beray-prefab-") as folder:
+        with tempfile.TemporaryDirectory(prefix="beray-prefab-") as scratch:
             try:
                 urls = {
-                    key: [self._uploaded(path, Path(folder), session) for path in several]
-                    for key, several in paths.items()
+                    key: [self._upload(path, Path(scratch), session) for path in input_paths]
+                    for key, input_paths in paths.items()
                 }
-                events = self._client.run(
+                stream = self._client.run(
                     *self._prefab, self._function["name"], arguments, urls or None, stream=True
                 )
-                stream.append(events)
-                content, output = _followed(events, tell)
+                streams.append(stream)
+                content, output = _read_stream(stream, report)
             finally:
-                self._forget(session)
-            files = output.get("files") or {}
-            made: dict[str, list[str]] = {}
-            told = {"result": output.get("output"), "files": made}
+                self._delete_inputs(session)
+            saved: dict[str, list[str]] = {}
+            result = {"result": output.get("output"), "files": saved}
             try:
-                for key, several in files.items():
-                    for url in several:
-                        path = self._taken(url, Path(folder))
-                        made.setdefault(key, []).append(path)
+                for key, output_urls in (output.get("files") or {}).items():
+                    for url in output_urls:
+                        path = self._save_output(url, Path(scratch))
+                        saved.setdefault(key, []).append(path)
             except PathError as error:
-                # What was done is told all the same.
-                told["problem"] = f"not all files could be put into {OUTPUTS}/: {error.reason}"
-        return told | ({"content": content} if content else {})
+                # The call has succeeded, so its result is returned nevertheless.
+                result["problem"] = f"not all files could be saved in {OUTPUTS}/: {error.reason}"
+        return result | ({"content": content} if content else {})
 
-    def _uploaded(self, path: str, folder: Path, session: str) -> str:
+    def _upload(self, path: str, scratch: Path, session: str) -> str:
+        """Upload a file of the work_dir as a temporary file and return its URL."""
         with self._files.open() as workspace:
             file, _ = workspace.open_file(path)
-            copied = folder / uuid.uuid4().hex / on_disk(os.path.basename(path))
+            copied = scratch / uuid.uuid4().hex / on_disk(path.rpartition("/")[2])
             copied.parent.mkdir()
             with file, copied.open("xb") as target:
                 shutil.copyfileobj(file, target)
@@ -216,16 +230,16 @@ class _Function:
         copied.unlink()
         return url
 
-    def _forget(self, session: str) -> None:
+    def _delete_inputs(self, session: str) -> None:
         try:
             self._client.cleanup_temp_files(session)
         except GatewayError as error:
-            # They go by themselves when their time is over.
-            log.warning("input files of a call are left for a while", problem=str(error))
+            # The server deletes temporary files when they expire.
+            log.warning("input files of a call were not deleted", problem=str(error))
 
-    def _taken(self, url: str, folder: Path) -> str:
-        """Move an output file into the work_dir, over nothing that is there; its path."""
-        copied = folder / uuid.uuid4().hex
+    def _save_output(self, url: str, scratch: Path) -> str:
+        """Move an output file into the work_dir under an unused name; return its path."""
+        copied = scratch / uuid.uuid4().hex
         self._client.download_file(url, copied)
         with copied.open("rb") as file:
             path = self._files.add(f"{OUTPUTS}/{url.rpartition('/')[2]}", file)
@@ -233,45 +247,50 @@ class _Function:
         try:
             self._client.delete_file(url)
         except GatewayError as error:
-            log.warning("an output file of a call is kept twice", problem=str(error))
+            log.warning("an output file was copied but not deleted", problem=str(error))
         return path
 
 
-def _named(
+def input_parameters(
     inputs: Mapping[str, Any], properties: Mapping[str, Any]
 ) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """The input files by what a model calls them; parameters have their names already."""
-    taken = {*inputs, *properties}
+    """Return the input files with their keys by the name of the tool's parameter.
+
+    The name is the key, or another one if a parameter of the function has that name.
+    """
+    names = {*inputs, *properties}
     return {
-        free_name(f"{key}_file", taken) if key in properties else key: (key, one)
-        for key, one in inputs.items()
+        unique_tool_name(f"{key}_file", names) if key in properties else key: (key, file)
+        for key, file in inputs.items()
     }
 
 
-def _paths(name: str, given: object) -> list[str]:
-    several = given if isinstance(given, list) else [given]
-    paths = [path for path in several if isinstance(path, str)]
-    if len(paths) < len(several):
-        raise Refused(f"{name}: give a path, or a list of paths")
+def _paths(name: str, value: object) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    paths = [path for path in items if isinstance(path, str)]
+    if len(paths) < len(items):
+        raise ToolError(f"{name}: give a path, or a list of paths")
     return paths
 
 
-def _followed(events: PrefabStream, tell: Any) -> tuple[list[Any], dict[str, Any]]:
-    """The pieces of a call, and its output.
+def _read_stream(
+    events: PrefabStream, report: Callable[[str | None], None]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the content events and the output of a call.
 
     Raises:
-        ToolFailed: it failed.
-        GatewayError: it could not begin, or broke off.
+        ToolFailed: The function failed, or the stream ended early.
+        GatewayError: The call could not be started, or the connection was lost.
     """
     content: list[Any] = []
     for event in events:
         if event.type == StreamEventType.CONTENT:
             content.append(event.data)
         elif event.type == StreamEventType.PROGRESS and event.data.get("message"):
-            tell(str(event.data["message"]))
+            report(str(event.data["message"]))
     result = events.result
     if result is None:
-        raise ToolFailed("the call broke off")
+        raise ToolFailed("the call was interrupted before its result")
     if not result.is_success():
         error = result.error
         trace = str(error.get("traceback", ""))[-_TRACE_CHARACTERS:]

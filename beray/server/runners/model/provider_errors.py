@@ -1,7 +1,7 @@
-"""Errors of a model's provider in a few words: its own message, the address, the proxy.
+"""One-line descriptions of errors of a model's provider, and of its address.
 
-Providers and the proxies before them report errors in many forms. Whatever they send is shortened,
-without control characters and without credentials in URLs.
+Providers and proxies report errors in many forms. Descriptions are limited in length and contain
+neither control characters nor credentials in URLs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic_ai.models import Model
 from beray.sanitize import one_line
 
 MAX_CHARACTERS: Final = 400
-"""Length of a description."""
+"""Maximum length of a description."""
 _MAX_BODY: Final = 64 * 1024
 _MAX_DEPTH: Final = 6
 _MAX_ITEMS: Final = 3
@@ -34,33 +34,33 @@ _KEYS: Final = (
     "message", "detail", "details", "error_description", "error_message", "errorMessage",
     "errors", "error", "msg", "title", "reason", "code", "type", "status",
 )  # fmt: skip
-"""Keys of an error object, the most informative first."""
+"""Keys of an error object that can contain its message, the most informative first."""
 _TITLE: Final = re.compile(r"<(title|h1)\b[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[^>]*>")
 _URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
 """Credentials in a URL."""
 
 
-def described(error: Exception) -> str:
-    """Return what happened, in a few words on one line."""
+def describe(error: Exception) -> str:
+    """Return a description of an error on one line."""
     if isinstance(error, ModelHTTPError):
-        said = message_of(error.body)
-        phrase = f" ({_phrase(error.status_code)})" if not said else ""
-        text = f"HTTP {error.status_code}{phrase}" + (f": {said}" if said else "")
+        message = extract_message(error.body)
+        phrase = f" ({_phrase(error.status_code)})" if not message else ""
+        text = f"HTTP {error.status_code}{phrase}" + (f": {message}" if message else "")
     elif isinstance(error, ModelConnectionError):
         text = _cause(error)
     elif isinstance(error, ModelAPIError):
-        text = message_of(error.body) or error.message
+        text = extract_message(error.body) or error.message
     elif isinstance(error, UnexpectedModelBehavior):
-        # Without its body, which is all that was received.
-        text = ": ".join(filter(None, (error.message, message_of(error.body))))
+        # str(error) would include the whole response body.
+        text = ": ".join(filter(None, (error.message, extract_message(error.body))))
     else:
         text = str(error)
     return _shown(text).rstrip(".") or type(error).__name__
 
 
-def place(model: Model) -> str:
-    """Return where the requests of a model go: " at URL (through the proxy URL)", or ""."""
+def endpoint(model: Model) -> str:
+    """Return the address of a model's provider as " at URL (through the proxy URL)", or ""."""
     url = model.base_url
     parts = urlsplit(url or "")
     if not url or not parts.hostname:
@@ -70,20 +70,25 @@ def place(model: Model) -> str:
     return f" at {shown}" + (f" (through the proxy {_shown(proxy)})" if proxy else "")
 
 
-def message_of(body: object, depth: int = 0) -> str:
-    """Return the message in the body of an error: JSON of any form, HTML or plain text."""
+def extract_message(body: object, depth: int = 0) -> str:
+    """Return the message in an error body: JSON of any form, HTML or plain text.
+
+    Args:
+        body: The body, or a part of it.
+        depth: Nesting depth of that part.
+    """
     if depth > _MAX_DEPTH:
         return ""
     match body:
         case bytes():
-            return message_of(body[:_MAX_BODY].decode("utf-8", "replace"), depth)
+            return extract_message(body[:_MAX_BODY].decode("utf-8", "replace"), depth)
         case str():
-            return _of_text(body[:_MAX_BODY].strip("\ufeff \t\r\n"), depth)
+            return _extract_from_text(body[:_MAX_BODY].strip("\ufeff \t\r\n"), depth)
         case dict():
-            return _of_object(body, depth)
+            return _extract_from_object(body, depth)
         case list() | tuple():
-            found = [message_of(item, depth + 1) for item in body[:_MAX_ITEMS]]
-            return "; ".join(dict.fromkeys(filter(None, found)))
+            messages = [extract_message(item, depth + 1) for item in body[:_MAX_ITEMS]]
+            return "; ".join(dict.fromkeys(filter(None, messages)))
         case bool() | None:
             return ""
         case int() | float():
@@ -91,41 +96,41 @@ def message_of(body: object, depth: int = 0) -> str:
     return ""
 
 
-def _of_text(text: str, depth: int) -> str:
+def _extract_from_text(text: str, depth: int) -> str:
     if text[:1] in ("{", "["):
         try:
             decoded = json.loads(text)
         except (ValueError, RecursionError):
             return text
-        return message_of(decoded, depth + 1) or text
+        return extract_message(decoded, depth + 1) or text
     if text[:1] == "<":
         titles = [_plain(found[2]) for found in _TITLE.finditer(text)]
         return next(filter(None, titles), "") or _plain(text)
     return text
 
 
-def _of_object(body: dict[Any, Any], depth: int) -> str:
+def _extract_from_object(body: dict[Any, Any], depth: int) -> str:
     nested = body.get("error")
-    if isinstance(nested, dict | list) and (found := message_of(nested, depth + 1)):
-        return found
-    said = next(filter(None, (message_of(body.get(key), depth + 1) for key in _KEYS)), "")
+    if isinstance(nested, dict | list) and (message := extract_message(nested, depth + 1)):
+        return message
+    message = next(filter(None, (extract_message(body.get(key), depth + 1) for key in _KEYS)), "")
     # An item of a validation error names the field.
-    if said and isinstance(body.get("msg"), str) and isinstance(body.get("loc"), list | tuple):
-        said = f"{'.'.join(map(str, body['loc']))}: {said}"
-    # A router passes on the answer of the provider that it has called.
+    if message and isinstance(body.get("msg"), str) and isinstance(body.get("loc"), list | tuple):
+        message = f"{'.'.join(map(str, body['loc']))}: {message}"
+    # A router adds the response of the provider that it called.
     metadata = body.get("metadata")
-    raw = message_of(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""
-    return ": ".join(dict.fromkeys(filter(None, (said, raw))))
+    raw = extract_message(metadata.get("raw"), depth + 1) if isinstance(metadata, dict) else ""
+    return ": ".join(dict.fromkeys(filter(None, (message, raw))))
 
 
 def _cause(error: BaseException) -> str:
-    """Return the reason of a failed connection: that of the operating system, if there is one."""
+    """Return the reason of a failed connection, that of the operating system if available."""
     chain = list(_chain(error))
-    for one in reversed(chain):
-        if isinstance(one, OSError) and one.strerror:
-            return f"{_shown(str(error)).rstrip('.')}: {one.strerror}"
-    texts = [str(one).strip() for one in chain if str(one).strip()]
-    return ": ".join(dict.fromkeys([texts[0].rstrip("."), texts[-1]])) if texts else ""
+    for cause in reversed(chain):
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{_shown(str(error)).rstrip('.')}: {cause.strerror}"
+    messages = [str(cause).strip() for cause in chain if str(cause).strip()]
+    return ": ".join(dict.fromkeys([messages[0].rstrip("."), messages[-1]])) if messages else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -139,12 +144,12 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _proxy(scheme: str, host: str) -> str:
-    """Return the proxy that the environment names for a host, or ""."""
+    """Return the proxy that the environment configures for a host, or ""."""
     if proxy_bypass(host):
         return ""
     proxies = getproxies()
-    found = proxies.get(scheme) or proxies.get("all") or ""
-    return _without_credentials(found if "://" in found or not found else f"http://{found}")
+    proxy = proxies.get(scheme) or proxies.get("all") or ""
+    return _without_credentials(proxy if "://" in proxy or not proxy else f"http://{proxy}")
 
 
 def _without_credentials(url: str) -> str:

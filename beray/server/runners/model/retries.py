@@ -1,4 +1,4 @@
-"""Which failures of a provider pass, and how long to wait until it is asked again."""
+"""Retry policy for requests to a model's provider."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic_ai.exceptions import (
 
 from beray.server.runners.model.answer_end import IncompleteAnswer
 
-_PASSING = (
+_TRANSIENT = (
     ModelRateLimitError,
     ModelUnavailableError,
     ModelServerError,
@@ -27,34 +27,42 @@ _PASSING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How often a request is made, and how long is waited between: seconds, doubled each time."""
+class RetryPolicy:
+    """Exponential backoff with jitter.
 
-    tries: int = 5
-    first_seconds: float = 1.0
-    most_seconds: float = 60.0
+    Attributes:
+        max_attempts: Number of attempts, including the first.
+        initial_seconds: Delay before the second attempt. It is doubled for each further attempt.
+        max_seconds: Maximum delay, which also limits ``Retry-After``.
+    """
 
-    def wait_seconds(self, tried: int, error: ModelAPIError) -> float | None:
-        """How long to wait after ``tried`` requests; ``None``: give up.
+    max_attempts: int = 5
+    initial_seconds: float = 1.0
+    max_seconds: float = 60.0
 
-        What the provider asks for is honoured, up to ``most_seconds``.
+    def delay(self, attempts: int, error: ModelAPIError) -> float | None:
+        """Return the seconds to wait before the next attempt, or None to give up.
+
+        Args:
+            attempts: Number of failed attempts so far.
+            error: The last failure. Its ``Retry-After`` takes precedence over the backoff.
         """
-        if tried >= self.tries or not passes(error):
+        if attempts >= self.max_attempts or not is_transient(error):
             return None
-        if (asked := error.retry_after) is not None and asked >= 0:
-            return min(asked, self.most_seconds)
-        wait: float = self.first_seconds * 2 ** (tried - 1)
-        # Runs that failed together shall not come back together.
-        return min(wait * random.uniform(0.8, 1.2), self.most_seconds)
+        if (requested := error.retry_after) is not None and requested >= 0:
+            return min(requested, self.max_seconds)
+        seconds: float = self.initial_seconds * 2 ** (attempts - 1)
+        # Runs that failed at the same time must not retry at the same time.
+        return min(seconds * random.uniform(0.8, 1.2), self.max_seconds)
 
 
-def passes(error: ModelAPIError) -> bool:
-    """Whether the same request may well succeed later: 429, 5xx, a broken connection."""
+def is_transient(error: ModelAPIError) -> bool:
+    """Return True if the same request may succeed later: 408, 429, 5xx or a lost connection."""
     if isinstance(error, IncompleteAnswer):
         return not error.is_page
     if isinstance(error, ModelQuotaExceededError | ModelRequestRejectedError):
         return False
-    if isinstance(error, _PASSING):
+    if isinstance(error, _TRANSIENT):
         return True
     if isinstance(error, ModelHTTPError):
         return error.status_code in (408, 429) or error.status_code >= 500

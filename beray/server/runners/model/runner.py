@@ -1,10 +1,12 @@
-"""Runner ``model``: asks, calls tools, asks again, until the model has done the goal."""
+"""Runner ``model``: the agent loop of requests to a model and tool calls."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import traceback
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -30,15 +32,15 @@ from beray.server.runners.model.answer_end import UnusableAnswer
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.model.instructions import instructions
 from beray.server.runners.model.live_model import LiveModel
-from beray.server.runners.model.mcp_servers import connected
-from beray.server.runners.model.mcp_session import Surroundings
-from beray.server.runners.model.memory import Memory
+from beray.server.runners.model.mcp_servers import connect_servers
+from beray.server.runners.model.mcp_session import McpContext
+from beray.server.runners.model.memory import MessageHistory
 from beray.server.runners.model.prefab_tools import prefab_tools
-from beray.server.runners.model.provider_errors import described, place
-from beray.server.runners.model.retries import Patience
-from beray.server.runners.model.sinks import Exit, SinkFailed
+from beray.server.runners.model.provider_errors import describe, endpoint
+from beray.server.runners.model.retries import RetryPolicy
+from beray.server.runners.model.sinks import SinkFailed, WrappedSink
 from beray.server.runners.model.translate import tool_result
-from beray.server.runners.model.usage import Meter
+from beray.server.runners.model.usage import UsageMeter
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
@@ -46,12 +48,42 @@ log = structlog.get_logger("beray.model")
 
 TRACE_CHARACTERS: Final = 4000
 RECORD_SECONDS: Final = 0.8
-_ALWAYS: Final = 1_000_000
-"""So many times a tool may be called wrongly: a run is ended by its budget, not by this."""
+"""Timeout of recording the final usage."""
+_UNLIMITED: Final = 1_000_000
+"""Number of invalid tool calls. The run is limited by its budget instead."""
+_LATE_IMPORTS: Final = (
+    "anyio._backends._asyncio",
+    "concurrent.futures.thread",
+    "genai_prices.data",
+    "genai_prices.decompose",
+    "genai_prices.validation",
+)
+"""Modules that libraries import during a run."""
+
+
+def preload(model: str | None) -> None:
+    """Import the modules that a run with ``model`` needs, in the process that runs are forked from.
+
+    No connection is opened and no thread is started.
+    """
+    for module in _LATE_IMPORTS:
+        importlib.import_module(module)
+    if model is not None:
+        # An invalid name is reported by the run itself.
+        with suppress(models.UnusableModel):
+            models.build(model, "BERAY_MODEL")
 
 
 class ModelRunner:
-    """A ``Runner``. ``model`` is used instead of the one that the settings or the job name."""
+    """Runner that lets a language model work on the goal with tools.
+
+    Args:
+        settings: Settings of the server.
+        sandbox: Sandbox of the server.
+        model: Model to use instead of the one that the job or the settings name.
+        retry_policy: Policy for failed requests.
+        outbound: Policy for MCP servers' URLs; derived from the settings by default.
+    """
 
     def __init__(
         self,
@@ -59,30 +91,31 @@ class ModelRunner:
         sandbox: Sandbox,
         model: Model | None = None,
         *,
-        patience: Patience | None = None,
+        retry_policy: RetryPolicy | None = None,
         outbound: OutboundPolicy | None = None,
     ) -> None:
         self._settings = settings
         self._outbound = outbound or OutboundPolicy.of(settings)
         self._sandbox = sandbox
         self._model = model
-        self._patience = patience or Patience()
+        self._retry_policy = retry_policy or RetryPolicy()
 
     async def run(self, job: Job, sink: Sink) -> Outcome:
+        """Run the agent loop until the model ends its answer or fails."""
         try:
-            return await self._run(job, Exit(sink))
+            return await self._run(job, WrappedSink(sink))
         except SinkFailed as failed:
             raise failed.error from None
 
-    async def _run(self, job: Job, sink: Exit) -> Outcome:
+    async def _run(self, job: Job, sink: WrappedSink) -> Outcome:
         try:
             model = self._model or await self._build(job)
         except models.UnusableModel as error:
             await sink.emit(MsgError(code="MODEL", details=f"{error}."))
             return Outcome("FAILED", "model")
-        meter = Meter(model.model_name)
+        meter = UsageMeter(model.model_name)
         try:
-            failure = await self._work(job, sink, model, meter)
+            failure = await self._run_agent(job, sink, model, meter)
             if failure is not None:
                 await sink.emit(failure)
             if failure is None or meter.usage.tokens:
@@ -92,7 +125,7 @@ class ModelRunner:
                 await sink.emit(MsgEventEnd(tokens_used=meter.usage.tokens))
             raise
         finally:
-            await _settle(sink.sink, meter.usage)
+            await _record_usage(sink.sink, meter.usage)
         if failure is None:
             return Outcome("COMPLETED")
         return Outcome("FAILED", failure.code.lower())
@@ -107,21 +140,23 @@ class ModelRunner:
         setting = "The model of this task" if job.model else "BERAY_MODEL"
         return await asyncio.to_thread(models.build, name, setting)
 
-    async def _work(self, job: Job, sink: Exit, model: Model, meter: Meter) -> MsgError | None:
-        """Do the goal; what kept the provider or the model from it, if anything did."""
-        memory = await asyncio.to_thread(Memory, job.conversation, job.goal)
-        live = LiveModel(model, sink, meter, self._patience, memory)
+    async def _run_agent(
+        self, job: Job, sink: WrappedSink, model: Model, meter: UsageMeter
+    ) -> MsgError | None:
+        """Run the agent loop; return the error if the provider or the model failed."""
+        history = await asyncio.to_thread(MessageHistory, job.conversation, job.goal)
+        live = LiveModel(model, sink, meter, self._retry_policy, history)
         files = FileTools(job.work_dir, self._sandbox.disk_space(job.work_dir))
-        around = Surroundings(job, self._settings, self._sandbox, self._outbound)
-        servers = connected(around, sink, files, toolset.NAMES)
+        context = McpContext(job, self._settings, self._sandbox, self._outbound)
+        servers = connect_servers(context, sink, files, toolset.NAMES)
         try:
             async with live, servers as mcp:
-                taken = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
-                prefabs = await prefab_tools(self._settings, job, sink, files, taken)
+                reserved = [*toolset.NAMES, *(tool.name for tool in mcp.tools)]
+                prefabs = await prefab_tools(self._settings, job, sink, files, reserved)
                 further = [*mcp.tools, *prefabs]
                 agent: Agent[None, str | None] = Agent(
                     live,
-                    # A model that has nothing more to say has come to its end.
+                    # None accepts an empty answer after tool calls as the end of the run.
                     output_type=[str, type(None)],
                     deps_type=type(None),
                     instructions=instructions(
@@ -130,7 +165,7 @@ class ModelRunner:
                         problems=mcp.problems,
                     ),
                     toolsets=[toolset.build(self._settings, self._sandbox, job, sink, further)],
-                    retries=AgentRetries(tools=_ALWAYS, output=3),
+                    retries=AgentRetries(tools=_UNLIMITED, output=3),
                     model_settings=ModelSettings(max_retries=0, cache=True),
                     name="beray",
                 )
@@ -140,49 +175,48 @@ class ModelRunner:
                 ) -> None:
                     async for event in events:
                         if isinstance(event, FunctionToolResultEvent):
-                            await memory.returned(event.part)
+                            await history.record_tool_result(event.part)
                             await sink.emit(tool_result(event.part))
 
                 await agent.run(
                     job.goal,
-                    message_history=memory.messages,
+                    message_history=history.messages,
                     usage_limits=UsageLimits(request_limit=None),
                     event_stream_handler=log_results,
                 )
         except (ModelAuthenticationError, ModelNotFoundError) as error:
             return MsgError(
                 code="MODEL",
-                details=f"{_named(model)} cannot be used: {described(error)}. {_hint(error)}",
+                details=f"{_label(model)} cannot be used: {describe(error)}. {_hint(error)}",
             )
         except ModelAPIError as error:
-            return MsgError(code="PROVIDER", details=f"{_named(model)} failed: {described(error)}.")
-        except UnusableAnswer as ended:
-            return MsgError(code=ended.code, details=str(ended))
+            return MsgError(code="PROVIDER", details=f"{_label(model)} failed: {describe(error)}.")
+        except UnusableAnswer as error:
+            return MsgError(code=error.code, details=str(error))
         except SinkFailed:
             raise
-        except Exception as error:  # noqa: BLE001 - of a provider, anything can be expected
-            # What an endpoint sends may break the client of its provider in any way.
+        except Exception as error:  # noqa: BLE001 - an unexpected response can raise any exception
             if not isinstance(error, AgentRunError | UserError):
-                # Without the values of variables: there may be keys among them.
+                # Without the values of variables, which may include API keys.
                 trace = "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
-                log.error("the model's provider failed in an unknown way", trace=trace)
-            details = f"{_named(model)} gave no answer that can be used: {described(error)}."
+                log.error("unexpected exception in the client of a model's provider", trace=trace)
+            details = f"{_label(model)} sent an answer that cannot be used: {describe(error)}."
             return MsgError(code="PROVIDER", details=details)
         return None
 
 
-def _named(model: Model) -> str:
-    return f"The model {model.model_name} of {model.system}{place(model)}"
+def _label(model: Model) -> str:
+    return f"The model {model.model_name} of {model.system}{endpoint(model)}"
 
 
 def _hint(error: ModelAPIError) -> str:
     if isinstance(error, ModelAuthenticationError):
-        return "Check the key of its provider, which is set where the server runs."
+        return "Check the provider's API key on the server."
     return "Check its name (BERAY_MODEL, or the model of the task) and its provider's base URL."
 
 
-async def _settle(sink: Sink, usage: Usage) -> None:
-    """Say what the run has taken in all, quickly, also while it is being stopped."""
+async def _record_usage(sink: Sink, usage: Usage) -> None:
+    """Record the total usage within ``RECORD_SECONDS``, also while the run is being stopped."""
     recording = asyncio.ensure_future(sink.record(usage))
     done, _ = await asyncio.wait([recording], timeout=RECORD_SECONDS)
     if not done:

@@ -1,8 +1,8 @@
-"""Searches the files of the work_dir, by the system's grep and in the sandbox.
+"""Model tool that searches the files of the work_dir with ``grep`` in the sandbox.
 
-A regular expression of a model's may run without end in an engine that backtracks.
-``grep -E`` does not, and it is a process: it can be ended, and it cannot leave the
-work_dir, whatever links lead out of it.
+A backtracking engine may take exponential time for a regular expression that a model writes.
+``grep -E`` does not backtrack. As a process it can be terminated, and inside the sandbox it cannot
+follow symbolic links out of the work_dir.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from beray.server.runners.model.file_tools import FileTools, Refused
+from beray.server.runners.model.file_tools import FileTools, ToolError
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.workspace import safe_open
 from beray.transfers import wire_names
 
 SECONDS: Final = 20.0
+"""Time limit of a search."""
 LINES: Final = 200
+"""Maximum number of lines in a result."""
 LINE_CHARACTERS: Final = 300
 _OUTPUT_BYTES: Final = 4 * 1024**2
-_INSIDE: Final = {"\\d": "0-9", "\\w": "[:alnum:]_", "\\s": "[:space:]", "\\t": "\t"}
-# grep takes the CR of a CRLF line end for a character of the line.
-_OUTSIDE: Final = {"\\d": "[0-9]", "\\D": "[^0-9]", "\\t": "\t", "$": "\r?$"}
+_IN_BRACKETS: Final = {"\\d": "0-9", "\\w": "[:alnum:]_", "\\s": "[:space:]", "\\t": "\t"}
+# For grep, the CR of a CRLF line end is a character of the line.
+_OUTSIDE_BRACKETS: Final = {"\\d": "[0-9]", "\\D": "[^0-9]", "\\t": "\t", "$": "\r?$"}
 _BRACKET: Final = re.compile(
     r"\[(?P<not>\^?)(?P<content>\]?(?:\[:\w+:\]|\\.|[^\]\\])*)\]", re.DOTALL
 )
@@ -33,6 +35,8 @@ _BRACKET: Final = re.compile(
 
 @dataclass(slots=True)
 class SearchTool:
+    """Search tool for one work_dir."""
+
     sandbox: Sandbox
     work_dir: Path
     files: FileTools
@@ -48,37 +52,42 @@ class SearchTool:
         """Search the text files of the workspace; each line found is given as path:line:text.
 
         Args:
-            pattern: an extended regular expression (grep -E), or a plain text.
+            pattern: an extended regular expression (grep -E), or plain text.
             path: the folder or file to search, relative to the workspace.
             is_regex: whether the pattern is a regular expression.
             ignore_case: whether upper and lower case are the same.
             file_pattern: only files whose names match this, such as "*.py".
         """
         if not pattern or "\n" in pattern or "\0" in pattern:
-            raise Refused("give a pattern of one line")
-        where = await asyncio.to_thread(self._where, path)
+            raise ToolError("pattern must be a single non-empty line")
+        root = await asyncio.to_thread(self._search_root, path)
         command = ["grep", "-rHnsI", "--null", "--exclude-dir=.git", "--exclude-dir=.beray"]
         command += ["-i"] if ignore_case else []
         command += [f"--include={file_pattern}"] if file_pattern else []
-        command += ["-E" if is_regex else "-F", "-e", extended(pattern) if is_regex else pattern]
-        return await self._found([*command, "--", where])
+        command += ["-E" if is_regex else "-F", "-e", to_posix(pattern) if is_regex else pattern]
+        return await self._search([*command, "--", root])
 
-    def _where(self, path: str) -> str:
-        """``path``, for a command line; it is a folder or a regular file, through no link."""
+    def _search_root(self, path: str) -> str:
+        """Return ``path`` as an argument for ``grep``.
+
+        Raises:
+            PathError: The path is neither a directory nor a regular file, or contains a symbolic
+                link.
+        """
         parts = safe_open.parse(path)
         with self.files.open() as workspace:
             try:
                 with safe_open.refusals(safe_open.shown(path)):
-                    folder = safe_open.open_folder(workspace.descriptor, parts)
+                    directory = safe_open.open_folder(workspace.descriptor, parts)
             except safe_open.InvalidPath:
                 workspace.open_file(path)[0].close()
             else:
-                os.close(folder)
+                os.close(directory)
         return "./" + os.fsdecode(b"/".join(parts))
 
-    async def _found(self, command: list[str]) -> str:
+    async def _search(self, command: list[str]) -> str:
         lines: list[str] = []
-        complaint, note, size = "", "", 0
+        message, note, size = "", "", 0
         async with self.sandbox.process(command, self.work_dir) as process:
             assert process.stdout is not None
             try:
@@ -86,53 +95,62 @@ class SearchTool:
                     rest = name_start = b""
                     while chunk := await process.stdout.read(64 * 1024):
                         size += len(chunk)
-                        *whole, rest = (rest + chunk).split(b"\n")
-                        for line in whole:
+                        *complete, rest = (rest + chunk).split(b"\n")
+                        for line in complete:
                             name, separator, text = (name_start + line).partition(b"\0")
                             name_start = b""
                             if separator:
                                 lines.append(_shown(name, text))
                             elif name.startswith(b"./"):
                                 name_start = name + b"\n"  # a line break in a file name
-                            elif not complaint:
-                                complaint = line.decode("utf-8", "replace")[:300]
+                            elif not message:
+                                message = line.decode("utf-8", "replace")[:300]
                         if len(lines) > LINES or size > _OUTPUT_BYTES:
-                            note = f"[the first {LINES} lines; there are more]"
+                            note = f"[only the first {LINES} lines; there are more]"
                             break
                     else:
                         exit_code = await process.wait()
                         if exit_code > 1 and not lines:
-                            raise Refused(f"the search failed: {complaint or exit_code}")
+                            reason = message or f"grep exited with status {exit_code}"
+                            raise ToolError(f"the search failed: {reason}")
             except TimeoutError:
-                note = f"[not all files were searched: that takes more than {SECONDS:g} s]"
+                note = f"[not all files were searched: the time limit of {SECONDS:g} s was reached]"
         shown = [*lines[:LINES], note] if note else lines
         return "\n".join(shown) or "(nothing was found)"
 
 
-def extended(pattern: str) -> str:
-    """A regular expression as most people write them, as POSIX writes it."""
+def to_posix(pattern: str) -> str:
+    r"""Convert a regular expression in common syntax to a POSIX extended one.
+
+    Non-capturing groups become groups, and ``\d``, ``\D`` and ``\t`` their equivalents. In bracket
+    expressions, escaped characters are moved to the positions where POSIX takes them literally.
+    ``$`` also matches before the CR of a CRLF line end.
+    """
     pattern = pattern.replace("(?:", "(")
     result: list[str] = []
     position = 0
     while position < len(pattern):
         bracket = _BRACKET.match(pattern, position)
         if bracket:
-            result.append(_bracket(bracket["not"], bracket["content"]))
+            result.append(_bracket_expression(bracket["not"], bracket["content"]))
             position = bracket.end()
             continue
         length = 2 if pattern[position] == "\\" else 1
         piece = pattern[position : position + length]
-        result.append(_OUTSIDE.get(piece, piece))
+        result.append(_OUTSIDE_BRACKETS.get(piece, piece))
         position += length
     return "".join(result)
 
 
-def _bracket(negated: str, content: str) -> str:
-    """A bracket expression. In POSIX's, nothing is escaped: what is special has its place."""
+def _bracket_expression(negated: str, content: str) -> str:
+    """Return a POSIX bracket expression, in which ``]`` is first, ``-`` last and ``^`` not first.
+
+    POSIX has no escape sequences in bracket expressions.
+    """
     pieces = re.findall(r"\[:\w+:\]|\\.|.", content, re.DOTALL)
     first = "]" if "\\]" in pieces or "]" in pieces[:1] else ""
     last = "-" if "\\-" in pieces else ""
-    kept = [_INSIDE.get(piece, piece) for piece in pieces]
+    kept = [_IN_BRACKETS.get(piece, piece) for piece in pieces]
     middle = "".join(piece.removeprefix("\\") for piece in kept if piece not in ("]", "\\]", "\\-"))
     if middle.startswith("^") and not (negated or first):
         middle, last = middle[1:], f"{last}^"

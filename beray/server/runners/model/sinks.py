@@ -1,4 +1,4 @@
-"""The sink of a run, with its failures told apart from those of tools and models."""
+"""Sink wrapper that distinguishes failures of the sink from those of tools and models."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from beray.server.runners.base import Sink, Usage
 
 
 class SinkFailed(Exception):
-    """The sink raised. Its exception is in ``error``, and ends the run, whoever was emitting."""
+    """The sink raised an exception, which ends the run in whatever code it occurs.
+
+    Attributes:
+        error: The exception of the sink.
+    """
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-class Exit:
-    """A ``Sink``. What the one behind it raises is raised as ``SinkFailed``.
+class WrappedSink:
+    """Sink that raises ``SinkFailed`` if the wrapped sink raises an exception.
 
     Attributes:
+        sink: The wrapped sink.
         emitted: Number of events so far.
     """
 
@@ -26,6 +31,7 @@ class Exit:
         self.emitted = 0
 
     async def emit(self, event: Event, count: int = 1) -> None:
+        """Emit and count an event."""
         self.emitted += count
         try:
             await self.sink.emit(event, count)
@@ -33,12 +39,14 @@ class Exit:
             raise SinkFailed(error) from error
 
     async def charge(self, usage: Usage) -> None:
+        """Report the usage so far."""
         try:
             await self.sink.charge(usage)
         except Exception as error:
             raise SinkFailed(error) from error
 
     async def record(self, usage: Usage) -> None:
+        """Report the total usage."""
         try:
             await self.sink.record(usage)
         except Exception as error:

@@ -1,8 +1,8 @@
 r"""Replacement of text in files, independent of their line endings.
 
-Models write ``\n`` for a line end, whatever the file has. A multi-line text is therefore found
-in a file with CRLF line ends too, and what replaces it gets the line ends around it, so that
-an edit never mixes them.
+Models write ``\n`` as line ending, even if the file has CRLF. Searching therefore treats both as
+equal, and the replacement gets the line endings of the surrounding text, so that an edit never
+mixes them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _NEWLINE: Final = rb"\r?\n"
 def find(data: bytes, old: bytes) -> list[tuple[int, int]]:
     r"""Return the ``(start, end)`` offsets of ``old`` in ``data``, without overlaps.
 
-    ``\n`` and ``\r\n`` are equal, unless ``old`` occurs exactly once as it is: then only that
-    occurrence is returned.
+    ``\n`` and ``\r\n`` are treated as equal, unless ``old`` occurs exactly once byte for byte:
+    then only that occurrence is returned.
     """
     exact = [(start, start + len(old)) for start in _occurrences(data, old)]
     if len(exact) == 1:
@@ -28,11 +28,11 @@ def find(data: bytes, old: bytes) -> list[tuple[int, int]]:
 
 
 def replace(data: bytes, places: list[tuple[int, int]], new: bytes) -> bytes:
-    r"""Return ``data`` with ``new`` at all ``places``, as ``find`` returned them.
+    r"""Return ``data`` with ``new`` in all ``places`` that ``find`` returned.
 
-    The line ends of ``new`` become those of the replaced text, or of the line it stands in. Only
-    where that has ``\n`` and ``new`` has ``\r\n``, ``new`` is inserted as it is: the caller
-    wants to change the line ends.
+    The line endings of ``new`` become those of the replaced text, or of the line that contains
+    it. If that has ``\n`` and ``new`` has ``\r\n``, ``new`` is inserted unchanged, because the
+    edit changes the line endings on purpose.
     """
     with_lf = _with_lf(new)
     with_crlf = with_lf.replace(b"\n", b"\r\n")
@@ -40,7 +40,7 @@ def replace(data: bytes, places: list[tuple[int, int]], new: bytes) -> bytes:
     position, newline, last = 0, -1, data.rfind(b"\n")
     for start, end in places:
         parts.append(data[position:start])
-        # The first line end in or after the replaced text; at the end of a file, the last one.
+        # The first line ending in or after the replaced text; after the last one, the last.
         if newline < start <= last:
             newline = data.find(b"\n", start)
         at = newline if start <= last else last
@@ -51,7 +51,7 @@ def replace(data: bytes, places: list[tuple[int, int]], new: bytes) -> bytes:
 
 
 def _occurrences(data: bytes, old: bytes) -> list[int]:
-    """Return where ``old`` occurs exactly and does not begin within a CRLF."""
+    """Return the offsets where ``old`` occurs and does not begin within a CRLF."""
     starts = []
     start = data.find(old)
     while start >= 0:

@@ -1,4 +1,4 @@
-"""From what pydantic-ai says to our events."""
+"""Conversion of pydantic-ai's events and tool results to BeRay events."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from pydantic_core import to_jsonable_python
 from beray.events import Event, MsgEventTextChunk, MsgEventToolCallChunk, MsgEventToolResult
 
 RESULT_CHARACTERS: Final = 20_000
-"""How much of a tool's answer is logged; its own output has been logged as it came."""
+"""Maximum length of a tool's result in the log. Output of commands is logged separately."""
 
 
-class Translator:
-    """The events of one answer, piece by piece."""
+class EventTranslator:
+    """Converter for the stream events of one answer."""
 
     def __init__(self) -> None:
         self._calls: dict[int, str] = {}
 
     def events(self, event: ModelResponseStreamEvent) -> Iterator[Event]:
+        """Return the BeRay events for a stream event."""
         if isinstance(event, PartStartEvent):
             yield from self._started(event)
         elif isinstance(event, PartDeltaEvent):
@@ -60,15 +61,15 @@ class Translator:
 
 
 def tool_result(part: ToolReturnPart) -> Event:
-    """What a tool answered, as far as the log wants it.
+    """Return the event for a tool's result.
 
-    A tool that has its own idea of what to log has put it into the part's metadata.
+    Tools can set the logged value in the part's metadata; otherwise the content is logged.
     """
     if part.outcome == "success":
         content = part.metadata if part.metadata is not None else part.content
-        result = cut(_jsonable(content))
+        result = truncate(_jsonable(content))
     else:
-        result = {"error": cut(_words(part))}
+        result = {"error": truncate(_error_text(part))}
     name = part.tool_name
     return MsgEventToolResult.model_validate(
         {
@@ -80,26 +81,26 @@ def tool_result(part: ToolReturnPart) -> Event:
     )
 
 
-def cut(value: Any) -> Any:
-    """``value``, or as much of its text as fits into the log."""
+def truncate(value: Any) -> Any:
+    """Return a JSON value, or the beginning of its text if it is too long for the log."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) <= RESULT_CHARACTERS:
         return value
     return f"{text[:RESULT_CHARACTERS]}… [{len(text):,} characters in all]"
 
 
-def _words(part: ToolReturnPart) -> str:
-    """What the model is told of a failure, without the frame it is told in."""
+def _error_text(part: ToolReturnPart) -> str:
+    """Return the error message of a failed call on one line."""
     content = part.content
     if isinstance(content, list) and content and all(isinstance(e, dict) for e in content):
-        # Arguments that are not as the tool wants them: pydantic's list of what is wrong.
-        wrong = ((".".join(map(str, e.get("loc", ()))), e.get("msg")) for e in content)
-        return "; ".join(f"{where}: {what}" if where else str(what) for where, what in wrong)
+        # The arguments are invalid: pydantic's list of errors.
+        errors = ((".".join(map(str, e.get("loc", ()))), e.get("msg")) for e in content)
+        return "; ".join(f"{field}: {text}" if field else str(text) for field, text in errors)
     return content if isinstance(content, str) else part.model_response_str()
 
 
 def _jsonable(content: Any) -> Any:
-    """JSON of anything a tool can return; of a picture, what kind it is."""
+    """Convert a tool's result to JSON; binary content is represented by type and size."""
     if isinstance(content, BinaryContent):
         return {"media_type": content.media_type, "bytes": len(content.data)}
     if isinstance(content, list | tuple):

@@ -1,4 +1,4 @@
-"""What a run has taken from its provider, counted request by request."""
+"""Counter of a run's usage and cost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pydantic_ai.usage import RequestUsage
 from beray.server.runners.base import Usage
 
 CHARACTERS_PER_TOKEN: Final = 4
-"""A guess that is good enough for English prose and code."""
+"""Approximate ratio for English prose and code."""
 
 
-class Meter:
-    """Adds requests up.
+class UsageMeter:
+    """Sum of the usage of a run's requests.
 
     Attributes:
-        usage: all of them so far.
+        usage: Total so far.
     """
 
     def __init__(self, model_name: str) -> None:
@@ -36,21 +36,24 @@ class Meter:
         messages: Sequence[ModelMessage],
         parameters: ModelRequestParameters,
         *,
-        whole: bool,
+        complete: bool,
     ) -> None:
         """Count one request.
 
+        If the provider has not reported the usage, it is estimated from the length of the text.
+
         Args:
-            response: what came of the answer.
-            messages: what was sent, for a guess where the provider has told nothing.
-            whole: the answer came to its end, so what the provider has told is all.
+            response: The received part of the answer.
+            messages: Messages of the request.
+            parameters: Parameters of the request, with the tools.
+            complete: Whether the answer is complete, so that the reported usage is final.
         """
         counted = response.usage
-        told = counted.has_values() and (counted.input_tokens or counted.output_tokens)
-        estimated = not (whole and told)
+        reported = counted.has_values() and (counted.input_tokens or counted.output_tokens)
+        estimated = not (complete and reported)
         if estimated:
             counted = RequestUsage(
-                input_tokens=counted.input_tokens or _asked_tokens(messages, parameters),
+                input_tokens=counted.input_tokens or _request_tokens(messages, parameters),
                 output_tokens=max(counted.output_tokens, _tokens(_answer_texts([response]))),
                 cache_read_tokens=counted.cache_read_tokens,
                 cache_write_tokens=counted.cache_write_tokens,
@@ -69,7 +72,10 @@ class Meter:
         )
 
     def _price(self, response: ModelResponse) -> Decimal | None:
-        """In US dollars, from the prices that came with genai-prices; nothing is fetched."""
+        """Return the price in US dollars from the installed genai-prices, None if unknown.
+
+        No prices are fetched from the network.
+        """
         if response.usage.cost is not None:
             return response.usage.cost
         for name in dict.fromkeys((response.model_name, self._model_name)):
@@ -80,7 +86,7 @@ class Meter:
         return None
 
 
-def _asked_tokens(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> int:
+def _request_tokens(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> int:
     requests = [message for message in messages if isinstance(message, ModelRequest)]
     texts = [request.instructions or "" for request in requests[-1:]]
     texts += [_text(getattr(part, "content", "")) for request in requests for part in request.parts]

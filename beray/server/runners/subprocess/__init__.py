@@ -1,5 +1,8 @@
-"""A process of its own for each run: forked from one that has imported what runs need.
+"""Runners in subprocesses, one per run, forked from a process with all imports done.
 
-``remote`` is the server's half of a run and ``child`` the other; ``frames`` is what goes
-between them. ``nursery`` is the process that is forked, ``forks`` how the server has it.
+- ``remote``: the runner in the server's process.
+- ``child``: its counterpart in the process of the run.
+- ``frames``: the protocol between these two.
+- ``nursery``: the fork server, a program.
+- ``forks``: the fork server's client in the server's process.
 """

@@ -1,4 +1,4 @@
-"""Processes for runs, forked by ``nursery``."""
+"""Client of the fork server: starts the process of each run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from beray.server.runners.subprocess import framing
 from beray.server.runners.subprocess.framing import Frame
 
 SWEEP_SECONDS: Final = 10.0
-_PROGRAM: Final = "beray.server.runners.subprocess.fork_server_process"
+"""Maximum duration of terminating all processes of a run."""
+_FORK_SERVER: Final = "beray.server.runners.subprocess.fork_server_process"
 
 log = structlog.get_logger("beray.runs")
 
 
 class RunProcess:
-    """One run's process, as the server sees it."""
+    """Process of one run, and the connection to it.
+
+    Attributes:
+        reader: Frames that the run sends.
+        ended: Result once no process of the run is left: ``status`` and ``problem`` of its
+            supervisor, an empty dict if they are unknown.
+    """
 
     def __init__(
         self,
@@ -36,81 +43,85 @@ class RunProcess:
         self.reader = reader
         self._writer = writer
         self.ended = ended
-        """Once nothing of it is left: ``status`` and ``problem``, or nothing where they are
-        not known."""
 
     async def send(self, frame: Frame) -> None:
-        self._writer.write(framing.packed(frame))
+        """Send a frame to the run."""
+        self._writer.write(framing.encode(frame))
         await self._writer.drain()
 
 
-class Forks:
-    """Used on one event loop, until ``close``."""
+class ForkServer:
+    """Client of the fork server, which it starts. For one event loop, until ``close``.
+
+    Args:
+        data_dir: The server's data directory.
+        runners: Names of the runners whose modules the fork server imports.
+    """
 
     def __init__(self, data_dir: Path, runners: Sequence[str]) -> None:
         self._arguments = [str(data_dir), *runners]
-        self._nursery: Process | None = None
+        self._process: Process | None = None
         self._requests: socket.socket | None = None
         self._starting = asyncio.Lock()
 
     async def warm_up(self) -> None:
-        """Begin the imports, so that the first run need not wait for them."""
+        """Start the fork server, so that the first run need not wait for the imports."""
         async with self._starting:
-            if self._nursery is None or self._nursery.returncode is not None:
+            if self._process is None or self._process.returncode is not None:
                 await self._start()
 
     async def close(self) -> None:
-        """End the process that is forked; runs have ended before. Idempotent."""
-        nursery, self._nursery = self._nursery, None
+        """End the fork server. Runs must have ended before. Idempotent."""
+        process, self._process = self._process, None
         if self._requests is not None:
             self._requests.close()
             self._requests = None
-        if nursery is not None:
-            if nursery.returncode is None:
-                # It may be in the middle of its imports.
-                nursery.kill()
-            await nursery.wait()
+        if process is not None:
+            if process.returncode is None:
+                # During its imports it does not read requests, so it would not notice their end.
+                process.kill()
+            await process.wait()
 
     @asynccontextmanager
     async def process(self, job: Frame) -> AsyncIterator[RunProcess]:
-        """A process that has been given ``job``. On leaving, nothing of it is alive.
+        """Start a process and send it ``job``. On exit, no process of the run is alive.
 
         Raises:
-            OSError: there can be none.
+            OSError: The process cannot be started.
         """
-        link, their_link = socket.socketpair()
-        control, their_control = socket.socketpair()
-        with their_link, their_control:
+        link, child_link = socket.socketpair()
+        control, child_control = socket.socketpair()
+        with child_link, child_control:
             try:
-                await self._ask(their_link, their_control)
+                await self._request_fork(child_link, child_control)
             except BaseException:
                 link.close()
                 control.close()
                 raise
-        told, controls = await asyncio.open_unix_connection(sock=control)
+        control_reader, control_writer = await asyncio.open_unix_connection(sock=control)
         reader, writer = await asyncio.open_unix_connection(sock=link)
-        process = RunProcess(reader, writer, asyncio.create_task(_end(told)))
+        process = RunProcess(reader, writer, asyncio.create_task(_read_status(control_reader)))
         try:
             await process.send({"job": job})
             yield process
         finally:
-            controls.write_eof()
+            control_writer.write_eof()
             done, _ = await asyncio.wait([process.ended], timeout=SWEEP_SECONDS)
             if not done:
-                log.error("the processes of a run could not be swept in time")
+                log.error("the processes of a run could not be terminated in time")
                 process.ended.cancel()
             writer.close()
-            controls.close()
+            control_writer.close()
 
-    async def _ask(self, link: socket.socket, control: socket.socket) -> None:
+    async def _request_fork(self, link: socket.socket, control: socket.socket) -> None:
         descriptors = [link.fileno(), control.fileno()]
         await self.warm_up()
         assert self._requests is not None
         try:
             socket.send_fds(self._requests, [b"+"], descriptors)
         except ConnectionError:
-            # It has died and nobody has noticed yet.
-            log.warning("the process that runs are forked from is gone; a new one is made")
+            # It exited, and the event loop has not processed SIGCHLD yet.
+            log.warning("the process that runs are forked from has exited; starting a new one")
             async with self._starting:
                 await self._start()
             socket.send_fds(self._requests, [b"+"], descriptors)
@@ -118,18 +129,19 @@ class Forks:
     async def _start(self) -> None:
         if self._requests is not None:
             self._requests.close()
-        self._requests, theirs = socket.socketpair()
-        with theirs:
-            self._nursery = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", _PROGRAM, str(inherited_limit()), *self._arguments,
-                stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL,
+        self._requests, child_socket = socket.socketpair()
+        with child_socket:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", _FORK_SERVER, str(inherited_limit()), *self._arguments,
+                stdin=child_socket.fileno(), stdout=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
 
 
-async def _end(told: asyncio.StreamReader) -> Frame:
+async def _read_status(reader: asyncio.StreamReader) -> Frame:
+    """Return the status that the supervisor of a run sends when all its processes have ended."""
     try:
-        said = await told.read()
+        data = await reader.read()
     except OSError:
-        said = b""
-    found: Frame = json.loads(said) if said else {}
-    return found
+        data = b""
+    status: Frame = json.loads(data) if data else {}
+    return status

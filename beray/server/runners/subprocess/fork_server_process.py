@@ -1,12 +1,13 @@
-"""The process that runs are forked from. A program of its own; ``Forks`` speaks to it.
+"""Fork server: the program whose forks are the processes of runs. ``ForkServer`` starts it.
 
     python -P -m beray.server.runners.subprocess.fork_server_process OPEN_FILES DATA_DIR RUNNER …
 
-OPEN_FILES is its limit of open files, which is lower than the server's. It imports what these
-runners need, which takes long, and then waits on standard input, a Unix socket. Each message
-there is one byte with two descriptors: the run's connection to the server, and a socket whose end
-says that the run has to end. The fork that is made supervises a child that does the run, and
-writes to the second socket, as JSON, how that ended once all of it is gone.
+OPEN_FILES is its limit of open files, which is lower than the server's. It imports the modules of
+these runners, which takes seconds, and then reads requests from standard input, a Unix socket.
+Each request is one byte with two descriptors: the run's connection to the server, and a control
+socket. The fork supervises a child process that executes the run. It terminates the run when the
+server closes its side of the control socket, and writes the status as JSON to that socket once
+all processes of the run have ended.
 
 Single-threaded, so that it can fork. POSIX only.
 """
@@ -29,15 +30,16 @@ from beray.server.settings import Settings
 
 
 def main(open_file_limit: int, data_dir: Path, runners: list[str]) -> None:
+    """Import the modules of ``runners`` and fork for each request until the requests end."""
     gc.disable()
     open_files.set_limit(open_file_limit)
     supervisor.hide()
-    # A terminal's Ctrl-C is for the server, which then ends the runs.
+    # Ctrl-C in a terminal reaches the server as well, which then ends the runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no fork becomes a zombie
     settings = Settings(data_dir=data_dir)
     for name in runners:
-        worker.prepare(name, settings)
+        worker.preload(name, settings)
     gc.freeze()
     gc.enable()
     requests = socket.socket(fileno=os.dup(0))
@@ -47,28 +49,28 @@ def main(open_file_limit: int, data_dir: Path, runners: list[str]) -> None:
             return
         if supervisor.fork() == 0:
             requests.close()
-            _stand_between(*descriptors)
+            _supervise(*descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _stand_between(link: int, control: int) -> NoReturn:
-    """Be the supervisor of one run, and end with it."""
+def _supervise(link: int, control: int) -> NoReturn:
+    """Supervise one run and exit when it has ended."""
     status = 127
     try:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        given = worker.begin(link)
+        job = worker.read_job(link)
 
         def run() -> None:
             os.close(control)
-            worker.run(link, given)
+            worker.run(link, job)
 
-        status, problem = supervisor.supervise(control, run, given["bounds"])
+        status, problem = supervisor.supervise(control, run, job["bounds"])
         os.write(control, json.dumps({"status": status, "problem": problem}).encode())
     except (OSError, EOFError):
-        status = 126  # the server has gone
+        status = 126  # the server closed the connection
     finally:
         os._exit(status)
 

@@ -1,4 +1,4 @@
-"""In the process of a run: does one job, and tells the server what happens in it."""
+"""Execution of one job in the process of a run, with events sent to the server."""
 
 from __future__ import annotations
 
@@ -22,68 +22,69 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 
 
-def prepare(name: str, settings: Settings) -> None:
-    """Import what runs of this runner need, once for all of them."""
-    module = {"acp": "acp", "agent": "remote_agent"}.get(name)
-    if module:
-        importlib.import_module(f"beray.server.runners.{module}")
+def preload(name: str, settings: Settings) -> None:
+    """Import the modules that runs of this runner need, once for all of them."""
+    if name in ("acp", "agent"):
+        importlib.import_module(f"beray.server.runners.{name}")
     else:
-        from beray.server.runners.model.prepare import prepare
+        from beray.server.runners.model.runner import preload
 
-        prepare(settings.model)
+        preload(settings.model)
 
 
-def begin(link: int) -> Frame:
-    """The job, as ``remote`` sent it.
+def read_job(link: int) -> Frame:
+    """Return the job that the server sent as the first frame.
 
     Raises:
-        EOFError, OSError: the server has gone.
+        EOFError: The server closed the connection.
+        OSError: The connection broke.
     """
-    # Not a byte more is read: what follows is for the child.
-    with open(link, "rb", buffering=0, closefd=False) as file:
-        job: Frame = framing.read_from(file)["job"]
+    # Unbuffered, so that the frames after the job remain for ``run``.
+    with os.fdopen(link, "rb", buffering=0, closefd=False) as file:
+        job: Frame = framing.read_blocking(file)["job"]
     return job
 
 
-def run(link: int, given: Frame) -> NoReturn:
-    """Do the job of ``begin`` and leave."""
+def run(link: int, job: Frame) -> NoReturn:
+    """Execute the job that ``read_job`` returned, and exit."""
     status = 1
     try:
         logging_setup.configure()
-        asyncio.run(_do(socket.socket(fileno=link), given))
+        asyncio.run(_run(socket.socket(fileno=link), job))
         status = 0
     finally:
         os._exit(status)
 
 
-async def _do(link: socket.socket, given: Frame) -> None:
+async def _run(link: socket.socket, frame: Frame) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=link)
-    server = _Server(writer)
-    paths = {name: given["job"][name] for name in ("work_dir", "conversation")}
-    access = given["job"]["gateway"]
-    told = {name: path and Path(path) for name, path in paths.items()}
-    job = Job(**given["job"] | told | {"gateway": access and GatewayAccess(**access)})
-    settings = Settings(data_dir=Path(given["data_dir"]))
-    address, embedded = given["listener"]
+    sink = _ServerSink(writer)
+    fields = frame["job"]
+    paths = {name: fields[name] for name in ("work_dir", "conversation")}
+    decoded = {name: path and Path(path) for name, path in paths.items()}
+    access = fields["gateway"]
+    job = Job(**fields | decoded | {"gateway": access and GatewayAccess(**access)})
+    settings = Settings(data_dir=Path(frame["data_dir"]))
+    address, embedded = frame["listener"]
     settings.set_listener(address, embedded=embedded)
-    network = NetworkState.from_dict(given["network"])
+    network = NetworkState.from_dict(frame["network"])
     runner = _runner(
-        given["runner"], settings, Sandbox(given["sandbox"], settings, network=network)
+        frame["runner"], settings, Sandbox(frame["sandbox"], settings, network=network)
     )
-    doing = asyncio.create_task(_told(runner, job, server))
-    listening = asyncio.create_task(_listen(reader, server, doing))
-    await asyncio.wait([doing])
+    executing = asyncio.create_task(_execute(runner, job, sink))
+    listening = asyncio.create_task(_listen(reader, sink, executing))
+    await asyncio.wait([executing])
     listening.cancel()
     with suppress(ConnectionError):
         await writer.drain()
         writer.close()
         await writer.wait_closed()
-    if not doing.cancelled():
-        doing.result()
+    if not executing.cancelled():
+        executing.result()
 
 
 def _runner(name: str, settings: Settings, sandbox: Sandbox) -> Runner:
-    # Only one of them is needed, and each is imported by the process this one is forked from.
+    # Only one of them is needed. The fork server has imported it already.
     if name == "acp":
         from beray.server.runners.acp import AcpRunner
 
@@ -97,56 +98,69 @@ def _runner(name: str, settings: Settings, sandbox: Sandbox) -> Runner:
     return ModelRunner(settings, sandbox)
 
 
-async def _told(runner: Runner, job: Job, server: _Server) -> None:
+async def _execute(runner: Runner, job: Job, sink: _ServerSink) -> None:
+    """Run the job and send its outcome."""
     try:
-        outcome = await runner.run(job, server)
+        outcome = await runner.run(job, sink)
     except OverBudget as error:
-        await server.send({"outcome": {"status": "FAILED", "reason": "budget", "over": str(error)}})
+        await sink.send({"outcome": {"status": "FAILED", "reason": "budget", "over": str(error)}})
     except Exception as error:
-        await server.send({"broken": type(error).__name__})
+        await sink.send({"broken": type(error).__name__})
         raise
     else:
-        await server.send({"outcome": asdict(outcome)})
+        await sink.send({"outcome": asdict(outcome)})
 
 
-async def _listen(reader: asyncio.StreamReader, server: _Server, doing: asyncio.Task[None]) -> None:
+async def _listen(
+    reader: asyncio.StreamReader, sink: _ServerSink, executing: asyncio.Task[None]
+) -> None:
+    """Handle the server's responses to charges, and cancel the run if the server asks for it."""
     while True:
         try:
             frame = await framing.read(reader)
         except (EOFError, OSError):
             frame = {"stop": True}
         if "stop" in frame:
-            doing.cancel()
+            executing.cancel()
             return
-        server.answered(frame.get("refused"))
+        sink.resolve_charge(frame.get("refused"))
 
 
-class _Server:
-    """The server, as a runner knows it: a ``Sink``."""
+class _ServerSink:
+    """``Sink`` that sends everything to the server."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._charges: deque[asyncio.Future[str | None]] = deque()
 
     async def send(self, frame: Frame) -> None:
-        self._writer.write(framing.packed(frame))
+        """Send a frame."""
+        self._writer.write(framing.encode(frame))
         await self._writer.drain()
 
     async def emit(self, event: Event, count: int = 1) -> None:
+        """Send an event. The server merges chunks and counts them itself."""
         await self.send({"event": event.model_dump()})
 
     async def charge(self, usage: Usage) -> None:
-        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._charges.append(answer)
+        """Send the usage so far and wait for the server's response.
+
+        Raises:
+            OverBudget: The server allows no further request.
+        """
+        response: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._charges.append(response)
         await self.send({"charge": asdict(usage)})
-        refused = await answer
-        if refused is not None:
-            raise OverBudget(refused)
+        rejection = await response
+        if rejection is not None:
+            raise OverBudget(rejection)
 
     async def record(self, usage: Usage) -> None:
+        """Send the total usage."""
         await self.send({"record": asdict(usage)})
 
-    def answered(self, refused: str | None) -> None:
-        answer = self._charges.popleft()
-        if not answer.done():
-            answer.set_result(refused)
+    def resolve_charge(self, rejection: str | None) -> None:
+        """Complete the oldest pending ``charge``; ``rejection`` is the exceeded limit, or None."""
+        response = self._charges.popleft()
+        if not response.done():
+            response.set_result(rejection)
