@@ -13,8 +13,8 @@ from beray.transfers import wire_names
 class TaskPaths:
     """Converter for paths below the work_dir, as seen inside and outside of the sandbox.
 
-    Paths are strings in wire encoding (``beray.transfers.wire_names``). The conversion is lexical and does
-    not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
+    Paths are strings in wire encoding (``beray.transfers.wire_names``). The conversion is lexical
+    and does not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
     links.
 
     Args:

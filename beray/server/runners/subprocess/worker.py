@@ -24,8 +24,9 @@ from beray.server.settings import Settings
 
 def preload(name: str, settings: Settings) -> None:
     """Import the modules that runs of this runner need, once for all of them."""
-    if name in ("acp", "agent"):
-        importlib.import_module(f"beray.server.runners.{name}")
+    module = {"acp": "acp", "agent": "remote_agent"}.get(name)
+    if module:
+        importlib.import_module(f"beray.server.runners.{module}")
     else:
         from beray.server.runners.model.runner import preload
 
