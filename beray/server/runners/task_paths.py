@@ -14,8 +14,8 @@ class TaskPaths:
     """Converter for paths below the work_dir, as seen inside and outside of the sandbox.
 
     Paths are strings in wire encoding (``beray.transfers.wire_names``). The conversion is lexical
-    and does not access the file system. Files must be opened with ``Workspace``, which follows no symbolic
-    links.
+    and does not access the file system. Files must be opened with ``Workspace``, which follows no
+    symbolic links.
 
     Args:
         work_dir: The work_dir on the server.
