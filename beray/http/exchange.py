@@ -31,7 +31,7 @@ from beray.schema import IDEMPOTENCY_HEADER
 MAX_REDIRECTS: Final = 5
 SIGN_IN_PATHS: Final = ("/auth/register", "/auth/login", "/auth/token")
 
-log = logging.getLogger("beray.http.transport")
+log = logging.getLogger("beray.transport")
 
 
 class Exchange:

@@ -48,7 +48,7 @@ DEFAULT_DEADLINE: Final = 300.0
 API_PREFIX: Final = "/api/v1"
 _PROBE_SECONDS: Final = 10.0
 
-log = logging.getLogger("beray.http.transport")
+log = logging.getLogger("beray.transport")
 
 
 def segment(value: object) -> str:

@@ -32,7 +32,7 @@ from beray.server.http.active_requests import SessionMiddleware
 from beray.server.http.errors import Refused
 from beray.server.http.gateway_errors import GatewayRefused, refused
 from beray.server.http.validation_errors import of_validation
-from beray.server.sandbox.uids import NoSandboxUid
+from beray.server.setting_types.uids import NoSandboxUid
 from beray.server.storage.database_errors import DAMAGED, FULL, is_damaged, is_full
 from beray.server.storage.shortage import is_shortage, refusal
 from beray.version import __version__

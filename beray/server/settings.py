@@ -14,12 +14,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from beray.config import checked_base_url
 from beray.exceptions import ConfigurationError
-from beray.server.http import allowed_addresses
-from beray.server.http.allowed_addresses import AddressUser
-from beray.server.outbound.allow_list import AllowList
-from beray.server.sandbox import network_policy, uids
-from beray.server.sandbox.bubblewrap import Bind
-from beray.server.sandbox.network_policy import Destination
+from beray.server.setting_types import address_users, uids
+from beray.server.setting_types.address_users import AddressUser
+from beray.server.setting_types.allow_list import AllowList
+from beray.server.setting_types.binds import Bind
+from beray.server.setting_types.destinations import Destination, parse_allow
 
 SHARED_USER_QUEUED: Final = 100
 SHARED_TASK_SECONDS: Final = 6 * 3600.0
@@ -316,7 +315,7 @@ class Settings(BaseSettings):
     @field_validator("agent_ws_allow")
     @classmethod
     def _check_address_users(cls, users: str) -> str:
-        allowed_addresses.parse_users(users)
+        address_users.parse_users(users)
         return users
 
     @field_validator("mcp_servers", mode="before")
@@ -334,7 +333,7 @@ class Settings(BaseSettings):
     @field_validator("network_allow")
     @classmethod
     def _check_network_allow(cls, text: str) -> str:
-        network_policy.parse_allow(text)
+        parse_allow(text)
         return text
 
     @field_validator("prefab_authors")
@@ -377,11 +376,11 @@ class Settings(BaseSettings):
 
     def agent_ws_users(self) -> list[AddressUser]:
         """Return the networks and accounts of ``agent_ws_allow``."""
-        return allowed_addresses.parse_users(self.agent_ws_allow)
+        return address_users.parse_users(self.agent_ws_allow)
 
     def network_destinations(self) -> list[Destination]:
         """Return the destinations of ``network_allow``."""
-        return network_policy.parse_allow(self.network_allow)
+        return parse_allow(self.network_allow)
 
     def agent_binds(self) -> list[Bind]:
         """Return the binds of ``agent_paths``."""

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from beray import BeRayClient
 from beray.agent import AgentApi, AgentBusyException, AgentException
-from beray.server.http.allowed_addresses import AddressUser, email_of, parse_users
+from beray.server.setting_types.address_users import AddressUser, email_of, parse_users
 from beray.testing import RunningServer
 
 CHAT = "/v1/agent_ws/0/"

@@ -28,10 +28,10 @@ from beray.server.api.dependencies import (
     user_of_token,
 )
 from beray.server.http.active_requests import authenticate
-from beray.server.http.allowed_addresses import email_of
 from beray.server.runtime.maintenance import RETRY_SECONDS, SAID
-from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.services import Services
+from beray.server.setting_types.address_users import email_of
+from beray.server.setting_types.uids import NoSandboxUid
 from beray.server.storage.database_errors import FULL, is_full
 from beray.server.storage.shortage import is_shortage, refusal
 from beray.server.storage.tables import User

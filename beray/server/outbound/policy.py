@@ -8,14 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from beray.server.outbound.addresses import (
-    Address,
-    is_own,
-    is_public,
-    is_unusual_notation,
-    literal,
-)
-from beray.server.outbound.allow_list import AllowList
+from beray.server.outbound.addresses import is_own, is_public
+from beray.server.setting_types.allow_list import AllowList
+from beray.server.setting_types.ip_notation import Address, is_unusual_notation, literal
 
 if TYPE_CHECKING:
     from beray.server.settings import Settings

@@ -16,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.server.prefabs.protocol import Child, Emit, Frame, RunFailed, progress
 from beray.server.prefabs.registry import Installed
-from beray.server.sandbox.bubblewrap import INSIDE, Bind
+from beray.server.sandbox.bubblewrap import INSIDE
 from beray.server.sandbox.interpreter import PACKAGE, interpreter_binds
 from beray.server.sandbox.network_policy import GatewayRelay
 from beray.server.sandbox.sandbox import NetworkRefused, Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.workspace.ownership import open_to_all
 
 MOST_PROCESSES: Final = 64

@@ -20,7 +20,8 @@ from typing import Final
 from filelock import FileLock
 
 from beray.server.sandbox.layout import private_paths
-from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace import disk_usage, tree
 from beray.server.workspace.disk_quota import DiskSpace, OverQuota

@@ -28,7 +28,8 @@ from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
 from beray.server.runners.event_positions import MOST_PLACES
 from beray.server.runners.output_lines import OutputItem, OutputLines
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import PathError, open_work_dir
 from beray.streaming.retraction import retracted_count

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.sandbox import masking, seccomp
-from beray.server.sandbox.masking import Bind, Mask, PrivatePath
+from beray.server.sandbox.masking import Mask, PrivatePath
 from beray.server.sandbox.network_policy import HOST_NAME
+from beray.server.setting_types.binds import Bind
 from beray.server.workspace.ownership import set_owner
 
 INSIDE: Final = "/workspace"
@@ -289,4 +290,4 @@ def _mask_options(mask: Mask) -> Iterator[str]:
         yield from ("--ro-bind", "/dev/null", mask.inside)
 
 
-__all__ = ["INSIDE", "PATH", "SYSTEM", "Bind", "CommandLine", "command_line", "program"]
+__all__ = ["INSIDE", "PATH", "SYSTEM", "CommandLine", "command_line", "program"]

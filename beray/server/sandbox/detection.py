@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from beray.server.sandbox import bubblewrap, network_policy, probe, uids
+from beray.server.sandbox import bubblewrap, network_policy, probe
 from beray.server.sandbox.bubblewrap import PATH, CommandLine
 from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.launching import environment, run_supervised
@@ -19,6 +19,7 @@ from beray.server.sandbox.layout import check_layout, private_paths
 from beray.server.sandbox.masking import UnmaskableLayout
 from beray.server.sandbox.network_policy import CommandNetwork, NetworkState
 from beray.server.sandbox.probe import Decision, Failure
+from beray.server.setting_types import uids
 from beray.server.settings import Settings
 
 PROBE_SECONDS: Final = 10.0

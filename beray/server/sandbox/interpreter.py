@@ -9,7 +9,8 @@ from typing import Final
 
 import beray
 from beray.server.sandbox import masking
-from beray.server.sandbox.bubblewrap import SYSTEM, Bind
+from beray.server.sandbox.bubblewrap import SYSTEM
+from beray.server.setting_types.binds import Bind
 
 PACKAGE: Final = Path(beray.__file__).parent
 """Directory of the package ``beray``."""

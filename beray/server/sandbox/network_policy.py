@@ -9,44 +9,29 @@ rejected.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from beray.server.setting_types.destinations import Destination, is_address, subnet
+
 HOST_NAME: Final = "beray"
 """Name of the host inside the sandbox."""
-_SUBNETS: Final = ("10.0.2.0/24", "10.77.2.0/24", "10.177.2.0/24")
 _RESOLVER: Final = 3
 """Index of slirp4netns' DNS forwarder in its subnet."""
 GATEWAY_ADDRESS: Final = ("127.0.0.1", 61081)
 """Address and port of the gateway in a command's network namespace. The port is outside the range
 of ephemeral ports."""
-MAX_DESTINATIONS: Final = 64
-"""Maximum number of entries in ``BERAY_NETWORK_ALLOW``."""
 INSTALL: Final = "install slirp4netns (apt install slirp4netns) and restart the server"
 """Instruction for the operator if slirp4netns is missing."""
 _TUN: Final = Path("/dev/net/tun")
-_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 _LOCALHOST: Final = ("127.0.0.1", "::1")
 
 Mode = Literal["own", "host", "unavailable"]
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """Service in ``BERAY_NETWORK_ALLOW``, which tasks with a network reach through a relay."""
-
-    host: str
-    """Host name, or IP address without brackets."""
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,52 +190,6 @@ def _fix() -> str:
     return f"add {_TUN} to the server's container (docker run --device {_TUN}) and restart it"
 
 
-def parse_allow(text: str) -> list[Destination]:
-    """Return the destinations of a comma-separated list of ``host:port``.
-
-    Raises:
-        ValueError: An entry is not ``host:port``, ``a.b.c.d:port`` or ``[v6]:port``; its address
-            is unspecified, multicast, link-local or IPv4-mapped; there are more than
-            ``MAX_DESTINATIONS`` entries; or they leave no subnet for sandboxes.
-    """
-    found = [_destination(item) for item in map(str.strip, text.split(",")) if item]
-    if len(found) > MAX_DESTINATIONS:
-        raise ValueError(f"{len(found)} entries; at most {MAX_DESTINATIONS} are possible")
-    if not any(_is_free(subnet, found) for subnet in _SUBNETS):
-        raise ValueError(
-            f"the entries are in all subnets that sandboxes can use ({', '.join(_SUBNETS)}); "
-            "leave one of them free"
-        )
-    return list(dict.fromkeys(found))
-
-
-def _destination(item: str) -> Destination:
-    host, _, digits = item.rpartition(":")
-    invalid = f"{item!r} is not HOST:PORT, such as 127.0.0.1:11434, [::1]:8080 or mirror.lan:443"
-    if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:6]) < 65536):
-        raise ValueError(invalid)
-    port = int(digits)
-    bracketed = host.startswith("[") and host.endswith("]")
-    try:
-        address = ip_address(host[1:-1] if bracketed else host)
-    except ValueError:
-        # A name that ends in a number is parsed as an address (WHATWG URL, section 3.5).
-        if (
-            bracketed
-            or not _NAME.fullmatch(host)
-            or host.removesuffix(".").split(".")[-1].isdigit()
-        ):
-            raise ValueError(invalid) from None
-        return Destination(host.lower().removesuffix("."), port)
-    if bracketed != (address.version == 6):
-        raise ValueError(invalid)
-    if address.is_unspecified or address.is_multicast or address.is_link_local:
-        raise ValueError(f"{item!r}: {address} is not the address of one host")
-    if address.version == 6 and address.ipv4_mapped is not None:
-        raise ValueError(f"{item!r}: write the IPv4 address {address.ipv4_mapped} instead")
-    return Destination(str(address), port)
-
-
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Address and port in a sandbox at which connections for a destination are accepted."""
@@ -277,17 +216,6 @@ def listeners(allow: Iterable[Destination]) -> list[Listener]:
     return list(found.values())
 
 
-def subnet(allow: Iterable[Destination]) -> str:
-    """Return a subnet for the sandbox's interface that contains none of the destinations."""
-    return next(text for text in _SUBNETS if _is_free(text, allow))
-
-
-def _is_free(subnet: str, allow: Iterable[Destination]) -> bool:
-    hosts = [destination.host for destination in allow]
-    addresses = (ip_address(host) for host in hosts if _is_address(host))
-    return not any(address in IPv4Network(subnet) for address in addresses)
-
-
 def has_ipv6() -> bool:
     """Return True if this host supports IPv6."""
     return Path("/proc/net/if_inet6").exists()
@@ -295,20 +223,12 @@ def has_ipv6() -> bool:
 
 def _addresses_of_names(allow: Iterable[Destination]) -> dict[str, Sequence[str]]:
     hosts = [destination.host for destination in allow]
-    names = dict.fromkeys(host for host in hosts if not _is_address(host))
+    names = dict.fromkeys(host for host in hosts if not is_address(host))
     others = [name for name in names if name != "localhost"]
     found: dict[str, Sequence[str]] = {
         name: [f"127.77.0.{number}"] for number, name in enumerate(others, 1)
     }
     return found | {name: _LOCALHOST for name in names if name not in others}
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _etc_files(

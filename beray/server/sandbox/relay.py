@@ -18,7 +18,8 @@ from typing import Final
 
 import structlog
 
-from beray.server.sandbox.network_policy import CommandNetwork, Destination
+from beray.server.sandbox.network_policy import CommandNetwork
+from beray.server.setting_types.destinations import Destination
 
 MAX_CONNECTIONS: Final = 256
 """Maximum number of open connections of one command; further ones wait to be accepted."""

@@ -18,14 +18,16 @@ from typing import Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.sandbox import bubblewrap, detection, network_policy, uids
-from beray.server.sandbox.bubblewrap import INSIDE, PATH, Bind, CommandLine
+from beray.server.sandbox import bubblewrap, detection, network_policy
+from beray.server.sandbox.bubblewrap import INSIDE, PATH, CommandLine
 from beray.server.sandbox.launcher import cgroup, leftovers
 from beray.server.sandbox.launching import Supervised, environment, run_supervised
 from beray.server.sandbox.layout import private_paths
 from beray.server.sandbox.network_policy import CommandNetwork, GatewayRelay, NetworkState
 from beray.server.sandbox.probe import Kind
 from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
+from beray.server.setting_types import uids
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskSpace
@@ -461,4 +463,4 @@ def _with_variables(
     return ["/bin/sh", "-c", script, "sh", *command], encoded
 
 
-__all__ = ["INSIDE", "Bind", "Kind", "NetworkRefused", "Sandbox", "SandboxUnavailable"]
+__all__ = ["INSIDE", "Kind", "NetworkRefused", "Sandbox", "SandboxUnavailable"]

@@ -36,7 +36,7 @@ REST: Final = 10
 """How many times as long as it took a look is followed by none."""
 EVENTS_AT_ONCE: Final = 500
 
-log = structlog.get_logger("beray.transfers.transfer")
+log = structlog.get_logger("beray.files")
 
 Emit = Callable[[MsgEventCustomUpdate], Awaitable[None]]
 

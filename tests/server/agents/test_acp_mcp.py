@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from support import descendants
 
-from beray.server.outbound.allow_list import AllowList
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Outcome
+from beray.server.setting_types.allow_list import AllowList
 from tests.server.agents.agent_bench import Bench, bench, both_sandboxes
 from tests.server.agents.tiny_mcp_server import SOURCE
 

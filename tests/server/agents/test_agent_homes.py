@@ -15,7 +15,8 @@ from beray import BeRayClient
 from beray.server.runners import agent_homes
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome
-from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from beray.server.outbound.allow_list import AllowList
 from beray.server.outbound.policy import OutboundPolicy
 from beray.server.runners.base import Outcome
 from beray.server.runners.mcp import config
 from beray.server.runners.model import ModelRunner
+from beray.server.setting_types.allow_list import AllowList
 from beray.testing import Answer, FaultServer
 from tests.server.agents import mcp_server
 from tests.server.agents.fake_openai import Reply

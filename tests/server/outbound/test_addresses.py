@@ -7,8 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from beray.server.outbound.addresses import is_own, is_public, is_unusual_notation
-from beray.server.outbound.allow_list import AllowList
+from beray.server.outbound.addresses import is_own, is_public
+from beray.server.setting_types.allow_list import AllowList
+from beray.server.setting_types.ip_notation import is_unusual_notation
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 import trustme
 
-from beray.server.outbound.allow_list import AllowList
 from beray.server.outbound.policy import ForbiddenDestination, OutboundPolicy
 from beray.server.outbound.transport import client
+from beray.server.setting_types.allow_list import AllowList
 from beray.server.settings import Settings
 
 Respond = Callable[[list[str]], str]

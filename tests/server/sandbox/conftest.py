@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.sandbox import uids
 from beray.server.sandbox.interpreter import interpreter_binds
 from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types import uids
 from beray.server.settings import Settings
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from beray.server.sandbox import bubblewrap
-from beray.server.sandbox.bubblewrap import Bind, CommandLine
+from beray.server.sandbox.bubblewrap import CommandLine
+from beray.server.setting_types.binds import Bind
 
 
 def values_of(arguments: list[str], option: str) -> list[str]:

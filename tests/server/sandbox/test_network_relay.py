@@ -12,7 +12,7 @@ import pytest
 from network_support import ASK, needs_own_network, run
 
 from beray.server.sandbox import network_policy, relay
-from beray.server.sandbox.network_policy import Destination, parse_allow
+from beray.server.setting_types.destinations import Destination, parse_allow
 from beray.server.settings import Settings
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,10 +12,11 @@ from structlog.testing import capture_logs
 from beray.server import lifecycle
 from beray.server.lifecycle import CannotServe
 from beray.server.prefabs import process
-from beray.server.sandbox import uids, work_dir_owners
+from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
-from beray.server.sandbox.uids import NoSandboxUid, UidRange
 from beray.server.sandbox.work_dir_owners import UnusableWorkDir
+from beray.server.setting_types import uids
+from beray.server.setting_types.uids import NoSandboxUid, UidRange
 from beray.server.settings import Settings
 from beray.server.workspace import ownership
 from beray.server.workspace.ownership import give_tree, open_to_all

@@ -26,7 +26,8 @@ from beray.server.runners.command_line import ProgramError, Tail
 from beray.server.runners.mcp.admission import admit_servers
 from beray.server.runners.mcp.relay import Relay, relay_programs
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 
 SETTING: Final = "BERAY_ACP"

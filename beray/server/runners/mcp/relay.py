@@ -29,7 +29,8 @@ from beray.server.runners.command_line import CHUNK_BYTES, Tail
 from beray.server.runners.mcp import programs
 from beray.server.runners.mcp.config import McpServer
 from beray.server.sandbox.interpreter import interpreter_binds
-from beray.server.sandbox.sandbox import Bind, Sandbox
+from beray.server.sandbox.sandbox import Sandbox
+from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 
 MAX_CONNECTIONS: Final = 32

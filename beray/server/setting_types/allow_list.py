@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Self
 
-from beray.server.outbound.addresses import Address, is_unusual_notation
+from beray.server.setting_types.ip_notation import Address, is_unusual_notation
 
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.|\Z))+")
 _BRACKETED: Final = re.compile(r"\[([^\]]*)\](?::(.*))?")

@@ -1,0 +1,1 @@
+"""Types of settings and their parsers: networks, addresses, uids, paths."""
