@@ -1,4 +1,4 @@
-"""Networks made of namespaces, and servers in them, for tests of what tasks can reach."""
+"""Networks of namespaces with servers, for tests of the network access of tasks."""
 
 from __future__ import annotations
 
@@ -129,13 +129,15 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as connection
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """Result of a command."""
+
     status: int
     output: str
     network: str
 
 
 class Namespace:
-    """A network namespace, held by a process."""
+    """Network namespace that is kept by a process."""
 
     def __init__(self, closing: ExitStack) -> None:
         self._closing = closing
@@ -156,7 +158,7 @@ class Namespace:
         subprocess.run(self.command("ip", *arguments), check=True, timeout=30)
 
     def serve(self, log: Path, port: int, *addresses: str) -> None:
-        """Answer TCP and UDP on these addresses with the address; log what was reached."""
+        """Start a server that responds with the address on TCP and UDP, and logs it."""
         server = subprocess.Popen(
             self.command(sys.executable, "-c", _code(_SERVER), str(log), str(port), *addresses),
             stdout=subprocess.PIPE,
@@ -168,7 +170,7 @@ class Namespace:
     def sandboxed(
         self, folder: Path, command: list[str], *, network: bool = True, **settings: str
     ) -> Finished:
-        """Run a command as a task's on a host in this namespace."""
+        """Run a sandboxed command of a task in this namespace."""
         arguments: dict[str, Any] = {
             "folder": str(folder),
             "settings": settings,
@@ -187,8 +189,10 @@ class Namespace:
         """Return the answers, or the errors, that a task gets by TCP and by UDP.
 
         Args:
-            places: ``ADDRESS@PORT`` each.
-            bound: whether the task binds its sockets to the interface.
+            folder: Directory for the data of the sandbox.
+            places: Targets, each as ``ADDRESS@PORT``.
+            bound: True if the task binds its sockets to the interface.
+            settings: Settings of the server.
         """
         how = "bound" if bound else "plain"
         command = ["/usr/bin/python3", "-c", _code(REACH), how, *places]
@@ -198,9 +202,9 @@ class Namespace:
 
 @contextmanager
 def host_and_internet(log: Path) -> Iterator[Namespace]:
-    """A host with loopback, private, public and link-local addresses, and an "Internet".
+    """Yield a host with loopback, private, public and link-local addresses, and an "Internet".
 
-    Servers answer on all addresses of both.
+    Servers respond on all addresses of both.
     """
     with ExitStack() as closing:
         host, internet = Namespace(closing), Namespace(closing)
@@ -225,7 +229,7 @@ def host_and_internet(log: Path) -> Iterator[Namespace]:
 
 @contextmanager
 def without_slirp4netns(tmp_path: Path) -> Iterator[str]:
-    """A ``PATH`` without slirp4netns."""
+    """Yield a ``PATH`` without slirp4netns."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("bwrap", "sh", "cat"):
@@ -242,7 +246,7 @@ async def run(
     network: bool = True,
     **settings: Any,
 ) -> str:
-    """Run Python code as a command of a task; return its output once nothing of it is left."""
+    """Run Python code as a command of a task; return its output when all its processes have ended."""
     before = set(descendants())
     sandbox = await Sandbox.detect(Settings(data_dir=tmp_path / "data", **settings))
     work_dir = tmp_path / "work"

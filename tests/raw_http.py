@@ -1,4 +1,4 @@
-"""HTTP as bytes, for requests that no HTTP library sends."""
+"""Raw HTTP connections, for requests that no HTTP library sends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Answer:
 
 
 class RawConnection:
-    """One connection. Also a context manager."""
+    """HTTP connection; also a context manager."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -58,11 +58,11 @@ class RawConnection:
         return Answer(found.status, text, body)
 
     def until(self, mark: bytes) -> bytes:
-        """Return the data after the last answer, at least up to ``mark``."""
+        """Return the data after the last response, at least up to ``mark``."""
         return self._until(mark)
 
     def ended(self) -> bool:
-        """Return once the server has closed the connection; raise TimeoutError if it does not."""
+        """Wait until the server closes the connection; raise TimeoutError if it does not."""
         try:
             while block := self.socket.recv(65536):
                 self._received += block
@@ -82,7 +82,7 @@ class RawConnection:
 
 
 def asked(url: str, data: bytes) -> Answer:
-    """Return the answer to ``data`` on a new connection."""
+    """Return the response to ``data`` on a new connection."""
     with RawConnection(url) as connection:
         connection.send(data)
         return connection.answer()

@@ -18,7 +18,7 @@ DOCUMENTS = [
     for document in sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
     if "```python\n" in document.read_text("utf-8")
 ]
-# Snippets of one document use the same names for other things, such as a second server.
+# Snippets of one document reuse names for other objects, such as a second server.
 SAME_NAMES = ("--local-partial-types", "--allow-redefinition-new")
 
 
@@ -37,7 +37,7 @@ def snippets(document: Path) -> str:
 
 @pytest.mark.skipif(os.name != "posix", reason="the embedded server runs on POSIX")
 def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> None:
-    """Without an account, a running server, settings or arguments."""
+    """Check the snippets that need no account, running server, settings or arguments."""
     text = (ROOT / "README.md").read_text("utf-8")
     snippet = text.split("```python\n", 1)[1].split("```", 1)[0]
     try:

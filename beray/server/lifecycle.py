@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
-from beray.config import write_private
+from beray.config import write_private_file
 from beray.sanitize import one_line
 from beray.server import startup_report
 from beray.server.api.chats import HEARTBEAT_SECONDS
@@ -235,7 +235,7 @@ class EmbeddedServer(BeRayServer):
         announced = json.dumps(announcement)
         path = self.settings.data_dir / ANNOUNCE_FILE
         await asyncio.to_thread(
-            self.services.store.reserve.use, lambda: write_private(path, announced)
+            self.services.store.reserve.use, lambda: write_private_file(path, announced)
         )
         print("ready", flush=True)  # noqa: T201 - whoever started this waits for the line
         self._watch = asyncio.create_task(self._leave_when_idle())

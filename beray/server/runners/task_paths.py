@@ -47,7 +47,7 @@ class TaskPaths:
             return None
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             return None
-        return self.relative(wire_names.accepted(unquote(parts.path, errors="surrogateescape")))
+        return self.relative(wire_names.to_wire_name(unquote(parts.path, errors="surrogateescape")))
 
     def shown(self, path: str) -> str:
         """Return ``path`` from the work_dir down where it is inside, else as it is."""

@@ -14,7 +14,7 @@ from beray import BeRayClient, answer_text, without_retracted
 from beray.agent import AgentApi
 from beray.events import EVENT
 from beray.server.runners.event_positions import MOST_PLACES, EventPlaces
-from beray.streaming.retraction import is_piece, retracted_count, retracted_range
+from beray.streaming.retraction import is_retractable, retracted_count, retracted_range
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Failure, Reply
 from tests.server.agents.model_server import KEY, ModelServer, model_server
@@ -107,7 +107,9 @@ def test_text_that_might_have_become_a_secret_is_retracted_with_the_rest(
     events: list[Any] = list(client.stream_task_updates(client.create_task(goal)["id"]))
     assert events[-1]["status"] == "COMPLETED"
     left = [
-        one.get("text") or one["args_chunk"] for one in without_retracted(events) if is_piece(one)
+        one.get("text") or one["args_chunk"]
+        for one in without_retracted(events)
+        if is_retractable(one)
     ]
     assert left == ["42"]
 

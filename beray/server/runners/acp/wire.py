@@ -246,7 +246,7 @@ def _nothing(_constant: str) -> None:
 
 def _named(key: str, value: Any) -> Any:
     """Keep a path with undecodable bytes, for which Python programs send lone surrogates."""
-    return wire_names.accepted(value) if key in _PATHS and isinstance(value, str) else value
+    return wire_names.to_wire_name(value) if key in _PATHS and isinstance(value, str) else value
 
 
 def _unicode(value: Any) -> Any:
