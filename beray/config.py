@@ -72,7 +72,7 @@ def checked_base_url(base_url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError("the server's URL must have the form http://host:port")
+        raise ConfigurationError("the server's URL must look like http://host:port")
     if "@" in parts.netloc:
         raise ConfigurationError(
             "the server's URL must not contain a user name or password; sign in instead"
@@ -268,8 +268,8 @@ def resolve(
             # The profile is about to be created, or to be used at another address.
             checked = checked_base_url(url)
             same = known is not None and origin(known.url) == origin(checked)
-            kept = known if known is not None and same else Profile(checked)
-            chosen = Target(checked, name, kept.token, kept.email)
+            entry = known if known is not None and same else Profile(checked)
+            chosen = Target(checked, name, entry.token, entry.email)
         elif name == LOCAL:
             return None
         elif known is None:

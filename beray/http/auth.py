@@ -30,6 +30,7 @@ class HeaderAuth(AuthBase):
         return self._value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the header of a request."""
         if self._value is not None:
             request.headers[self._header] = self._value
         return request
@@ -58,7 +59,7 @@ class AuthProvider:
         rejected: HeaderAuth,
         cancel: CancelToken | None = None,
     ) -> HeaderAuth | None:
-        """Return a replacement for ``rejected`` after a 401; ``None`` if there is no other."""
+        """Return a replacement for ``rejected`` after a 401; ``None`` if none is available."""
         return None
 
 

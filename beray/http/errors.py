@@ -266,7 +266,7 @@ def connection_error(
         text = f"{server} did not accept the connection in time"
         return DeadlineExceeded(f"{request}: {text}", delivered=False, **context)
     if isinstance(error, requests.Timeout):
-        text = f"{server} did not answer in time"
+        text = f"{server} did not respond in time"
         return DeadlineExceeded(f"{request}: {text}", delivered=not unsent, **context)
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         text = f"the connection to {server} broke before the response was complete"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -77,8 +78,9 @@ def quote_path_segment(value: object) -> str:
     """
     try:
         text = str(value)
-    except ValueError as error:
-        raise InvalidArgument(f"the id cannot be converted to a string: {error}") from None
+    except ValueError:  # a very large integer
+        limit = sys.get_int_max_str_digits()
+        raise InvalidArgument(f"the id must not have more than {limit} digits") from None
     if text in ("", ".", ".."):
         raise InvalidArgument(f"{text!r} is not a valid id")
     return quote(text, safe="")

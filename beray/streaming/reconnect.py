@@ -4,7 +4,7 @@ A stream is given up after ``reconnect`` seconds without success. This clock sta
 failure: a rejected connection, an error response, or a connection that ended without an event.
 An event stops it. A healthy connection, which still received bytes (keep-alives)
 ``HEALTHY_SECONDS`` after it was accepted, stops it too: its end is not a failure. A task that is
-idle for hours behind a proxy that cuts connections every minute is therefore never given up,
+idle for hours, with a proxy that cuts connections every minute, is therefore never given up,
 whereas a server that accepts each connection and breaks it immediately is.
 
 Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2.3 (retry).

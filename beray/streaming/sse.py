@@ -60,9 +60,8 @@ class Parser:
         # Event name of the last block, cached because most streams repeat a few names.
         self._name: bytes | None = None
         self._event = "message"
-        self._bom_prefix: bytes | None = (
-            b""  # start of the stream while it may be a byte order mark
-        )
+        # Start of the stream while it may be an incomplete byte order mark.
+        self._bom_prefix: bytes | None = b""
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Yield the events that ``chunk`` completes.

@@ -17,4 +17,16 @@ installation.require_consistent()
 from beray.testing.faults import FaultServer, RecordedRequest, ScriptedResponse
 from beray.testing.server import RunningServer
 
-__all__ = ["FaultServer", "RecordedRequest", "RunningServer", "ScriptedResponse"]
+__all__ = [
+    "Answer",
+    "FaultServer",
+    "RecordedRequest",
+    "Request",
+    "RunningServer",
+    "ScriptedResponse",
+]
+
+Answer = ScriptedResponse
+"""Earlier name of ``ScriptedResponse``, kept for existing tests of users."""
+Request = RecordedRequest
+"""Earlier name of ``RecordedRequest``, kept for existing tests of users."""

@@ -98,6 +98,9 @@ class FaultServer:
         with self._lock:
             self._responses.extend(responses)
 
+    say = add_responses
+    """Earlier name of ``add_responses``, kept for existing tests of users."""
+
     def close(self) -> None:
         """Stop listening and drop every connection."""
         self._closing.set()

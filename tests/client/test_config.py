@@ -189,5 +189,5 @@ def test_a_client_from_the_environment(
     monkeypatch.setenv("BERAY_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("BERAY_TOKEN", "of another server")
     assert BeRayClient.from_env("work").get_current_user() == user
-    with pytest.raises(ConfigurationError, match="no profile 'other'"):
+    with pytest.raises(ConfigurationError, match="profile 'other' does not exist"):
         BeRayClient.from_env("other")

@@ -65,9 +65,9 @@ def test_a_compressed_response_that_stays_truncated_is_an_error(form: str, frami
     # The chunked encoding is complete; only the compressed content is truncated.
     with FaultServer([encoded(form, framing, 1)] * 2) as server:
         client = BeRayClient(server.url, max_retries=0)
-        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
+        with pytest.raises(ConnectionFailed, match="before the response was complete"):
             client.list_tasks()
-        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
+        with pytest.raises(ConnectionFailed, match="before the response was complete"):
             client.get_file_content(1, "f")
 
 
@@ -95,9 +95,9 @@ def test_a_response_with_the_wrong_encoding_is_malformed(name: str) -> None:
     answer = ScriptedResponse(b"<html>no such thing", headers={"Content-Encoding": name})
     with FaultServer([answer] * 2) as server:
         client = BeRayClient(server.url)
-        with pytest.raises(InvalidResponseError, match="not encoded as it says"):
+        with pytest.raises(InvalidResponseError, match="does not match its Content-Encoding"):
             client.list_tasks()
-        with pytest.raises(InvalidResponseError, match="not encoded as it says"):
+        with pytest.raises(InvalidResponseError, match="does not match its Content-Encoding"):
             next(client.stream_task_updates(1))
         assert len(server.requests) == 2
 

@@ -128,7 +128,7 @@ def test_content_with_another_digest_is_rejected(tmp_path: Path, resumed: bool) 
             ScriptedResponse(BODY, headers=ETAG | DIGEST, drop_at=2_000_000),
             rest(2_000_000, **false),
         ]
-    with FaultServer(script) as server, pytest.raises(TransferError, match="not what the server"):
+    with FaultServer(script) as server, pytest.raises(TransferError, match="does not match"):
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b", verify=True)
     assert left(tmp_path) == []
 
@@ -155,7 +155,7 @@ def test_two_downloads_to_one_target_do_not_mix(tmp_path: Path) -> None:
         thread = threading.Thread(target=first)
         thread.start()
         assert server.stalled.wait(10)
-        with pytest.raises(TransferError, match="somebody else"):
+        with pytest.raises(TransferError, match="already being downloaded"):
             BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         transfer.cancel()
         thread.join(10)
@@ -294,7 +294,7 @@ def test_a_range_that_does_not_match_is_not_used(tmp_path: Path, odd: ScriptedRe
 @pytest.mark.parametrize("status", [202, 204, 205, 304])
 def test_a_response_without_a_file_is_not_saved(tmp_path: Path, status: int) -> None:
     server = FaultServer([ScriptedResponse(b"", status)])
-    with server, pytest.raises(InvalidResponseError, match="no file"):
+    with server, pytest.raises(InvalidResponseError, match="expected a file"):
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert left(tmp_path) == []
 

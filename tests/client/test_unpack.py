@@ -446,7 +446,7 @@ def test_an_exception_of_the_caller_is_unchanged(tmp_path: Path) -> None:
     ["x" * 256, "/".join(["x" * 200] * 21), "/".join("x" * 501), "a/../x", "./a"],
 )
 def test_a_name_that_cannot_be_saved_rejects_the_archive(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TransferError, match="the archive was refused"):
+    with pytest.raises(TransferError, match="the archive was rejected"):
         extract_archive(zipped(("ok", b""), (name, b"")), tmp_path / "out")
     assert left(tmp_path) == []
 
@@ -471,7 +471,7 @@ def test_entries_are_counted_with_implied_directories(
     monkeypatch.setattr(members, "MAX_ENTRIES", 10)
     extract_archive(zipped(*((f"{number}", b"") for number in range(10))), tmp_path / "ten")
     for names in (range(11), [f"{number}/x" for number in range(6)]):
-        with pytest.raises(TransferError, match="more than 10"):
+        with pytest.raises(TransferError, match="limit of 10"):
             extract_archive(zipped(*((f"{name}", b"") for name in names)), tmp_path / "out")
     assert left(tmp_path) == ["ten"]
 
@@ -703,7 +703,7 @@ def test_an_obstacle_to_a_partial_file_is_named(tmp_path: Path) -> None:
     path.mkdir()
     with (
         PartialDownload(target, "s").single_use() as partial,
-        pytest.raises(TransferError, match="in the way"),
+        pytest.raises(TransferError, match="cannot remove"),
     ):
         partial.restart(None)
 
@@ -711,8 +711,8 @@ def test_an_obstacle_to_a_partial_file_is_named(tmp_path: Path) -> None:
 def test_existing_files_are_listed(tmp_path: Path) -> None:
     names = [f"{number:02}" for number in range(14)]
     target = extract_archive(zipped(*((name, b"mine") for name in names)), tmp_path / "out")
-    with pytest.raises(FileExistsError, match=r"00, .*09 and 4 more exist already"):
+    with pytest.raises(FileExistsError, match=r"00, .*09 and 4 more already exist"):
         extract_archive(zipped(("new", b"1"), *((name, b"2") for name in names)), target)
-    with pytest.raises(FileExistsError, match="03 exists; it is overwritten only when asked"):
+    with pytest.raises(FileExistsError, match="03 already exists; pass overwrite=True"):
         extract_archive(zipped(("new", b"1"), ("03", b"2")), target)
     assert sorted(content(target)) == names
