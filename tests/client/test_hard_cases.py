@@ -395,7 +395,7 @@ def test_the_proxy_of_the_environment_is_used_for_other_hosts(
         assert proxy.requests[0].path == "http://beray.example/api/v1/tasks/"
 
 
-class Pipe(io.RawIOBase):
+class FailingPipe(io.RawIOBase):
     """File of unknown length whose second read fails."""
 
     def __init__(self, content: Any, then: Exception | None = None) -> None:
@@ -416,10 +416,12 @@ def test_an_exception_of_a_pipe_is_raised() -> None:
     with FaultServer([UPLOADED] * 2) as server:
         client = BeRayClient(server.url)
         with pytest.raises(OSError, match="Input/output error"):
-            client.upload_file(1, "f", Pipe(b"x" * 100_000, OSError(5, "Input/output error")))
+            client.upload_file(
+                1, "f", FailingPipe(b"x" * 100_000, OSError(5, "Input/output error"))
+            )
         with pytest.raises(InvalidArgument, match="open in text mode"):
-            client.upload_file(1, "f", Pipe("text"))
-        assert client.upload_file(1, "f", Pipe(b"x" * 100_000))["size"] == 1
+            client.upload_file(1, "f", FailingPipe("text"))
+        assert client.upload_file(1, "f", FailingPipe(b"x" * 100_000))["size"] == 1
         assert server.requests[-1].body == b"x" * 100_000
 
 
@@ -472,7 +474,7 @@ def test_retry_after_in_all_forms(value: str, calls: int) -> None:
         assert len(server.requests) == calls
 
 
-class Canned(requests.adapters.BaseAdapter):
+class CannedAdapter(requests.adapters.BaseAdapter):
     """Transport adapter of a caller's session that does not use urllib3."""
 
     def __init__(self, *bodies: bytes) -> None:
@@ -492,7 +494,7 @@ class Canned(requests.adapters.BaseAdapter):
 def test_a_session_with_another_transport(tmp_path: Path) -> None:
     session = requests.Session()
     body = os.urandom(300_000)
-    session.mount("http://", Canned(b"[]", END, body, body))
+    session.mount("http://", CannedAdapter(b"[]", END, body, body))
     client = BeRayClient("http://beray.example", session=session)
     assert client.list_tasks() == []
     assert len(list(client.stream_task_updates(1))) == 1

@@ -394,7 +394,7 @@ def test_a_damaged_archive_is_extracted_or_rejected(tmp_path: Path, method: int)
     assert 100 < refused < 300
 
 
-class Unreadable(io.BytesIO):
+class FailingArchive(io.BytesIO):
     """Archive on a disk that fails after the central directory was read."""
 
     broken = False
@@ -406,7 +406,7 @@ class Unreadable(io.BytesIO):
 
 
 def test_an_unreadable_archive_is_rejected(tmp_path: Path) -> None:
-    archive = Unreadable(zipped(("a", b"1" * 100)).getvalue())
+    archive = FailingArchive(zipped(("a", b"1" * 100)).getvalue())
 
     def fail(done: int, total: int | None) -> None:
         archive.broken = True

@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 from pydantic import ValidationError
-from raw_http import RawConnection, asked
+from raw_http import RawConnection, send_raw
 from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
@@ -145,17 +145,17 @@ def test_heads_bodies_and_idle_connections_have_their_time(tmp_path: Path) -> No
             with RawConnection(server.url) as connection:
                 connection.send(data)
                 if status is not None:
-                    assert connection.answer().status == status
+                    assert connection.read_response().status == status
                 assert connection.ended()
         with RawConnection(server.url) as connection:
             connection.send(HEALTH + b"\r\n")
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
             connection.send(b"GET /heal")
-            assert connection.answer().status == 408
+            assert connection.read_response().status == 408
             assert connection.ended()
         with RawConnection(server.url) as connection:
             connection.send(HEALTH + b"\r\n")
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
             assert connection.ended(), "an idle connection between two requests"
 
 
@@ -169,7 +169,7 @@ def test_a_head_that_comes_a_byte_at_a_time_has_no_more_time(tmp_path: Path) -> 
         for _ in range(1000):
             connection.send(b"X: y\r\n")
             with contextlib.suppress(TimeoutError):
-                assert connection.answer().status == 408
+                assert connection.read_response().status == 408
                 break
         else:
             pytest.fail("it lasted for 50 seconds")
@@ -200,8 +200,8 @@ def test_what_takes_long_is_not_cut(tmp_path: Path) -> None:
             for _ in range(5):
                 upload.send(b"x" * 2048)
                 time.sleep(0.7)
-            assert upload.answer().status == 200
-            assert resting.answer().status == 408
+            assert upload.read_response().status == 200
+            assert resting.read_response().status == 408
             assert "done" in text(list(events))
             silent.send(json.dumps({"type": "USER_MESSAGE", "text": "!true", "attachments": []}))
             assert json.loads(silent.recv(30))["type"] == "AGENT_EVENT_TOOL_RESULT"
@@ -224,12 +224,12 @@ def test_nothing_is_closed_for_a_new_connection_while_it_is_in_use(tmp_path: Pat
             )  # fmt: skip
             assert b"RUNNING" in stream.until(b"RUNNING")
         with RawConnection(server.url) as refused:
-            answer = refused.answer()
+            answer = refused.read_response()
             assert (answer.status, answer.header("connection")) == (503, "close")
             assert answer.header("retry-after") and json.loads(answer.body)["detail"]
             assert refused.ended()
         stream.socket.close()
-        until(lambda: asked(server.url, HEALTH + b"\r\n").status == 200)
+        until(lambda: send_raw(server.url, HEALTH + b"\r\n").status == 200)
 
 
 class Many:

@@ -146,7 +146,7 @@ def test_an_upload_ends(server: RunningServer, client: BeRayClient, other: BeRay
         )  # fmt: skip
         until(lambda: arrived(server))
         log_out(server, authorization(client))
-        answer = connection.answer()
+        answer = connection.read_response()
         assert (answer.status, json.loads(answer.body)["detail"]) == (401, ENDED)
         assert connection.ended()
     until(lambda: not arrived(server))
@@ -247,7 +247,7 @@ def test_an_upload_under_way_is_a_use_of_its_token(tmp_path: Path) -> None:
             )
             until(lambda: first_expiry < utc_now())
             connection.send(body[-10:])
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
 
 
 def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: BeRayClient) -> None:
