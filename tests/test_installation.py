@@ -57,7 +57,7 @@ def test_files_of_the_older_client_are_detected(site: Path, names: list[str]) ->
     done = run(site, "-m", "beray", "tasks")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"beray: two packages named beray are mixed in {site}/beray: ")
-    assert f"replaced or removed {', '.join(names)}. Run" in done.stderr
+    assert f"replaced or removed {', '.join(names)} of BeRay" in done.stderr
     assert "pip uninstall -y beray" in done.stderr and "pip install ." in done.stderr
     assert "Traceback" not in done.stderr
     for module in ("gateway", "agent", "testing"):

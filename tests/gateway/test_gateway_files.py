@@ -327,7 +327,7 @@ def test_what_goes_wrong_here_is_told_from_there(method: str, tmp_path: Path, lo
         if os.name == "posix":
             os.mkfifo(tmp_path / "pipe")
             for special in (tmp_path / "pipe", "/dev/zero"):
-                with pytest.raises(InvalidInput, match="no regular file"):
+                with pytest.raises(InvalidInput, match="not a regular file"):
                     send(special)
         assert server.requests == []
         if method == "upload_input_file":
