@@ -1,9 +1,8 @@
 """BeRay: AI tasks in workspaces.
 
-``BeRayClient`` is the way in: one method for each call of the BeRay API.
-Importing this package imports none of its parts: each is imported when its name is
-first used, and the client costs requests and pydantic. The server, the command and the
-dashboard live in modules of their own.
+``BeRayClient`` is the client of the BeRay API, with one method for each endpoint. Importing this
+package imports none of its modules: each is imported when its name is first used. The client
+requires requests and pydantic; the server, the command and the dashboard are separate packages.
 """
 
 from importlib import import_module
@@ -71,7 +70,7 @@ __all__ = [
     "without_retracted",
 ]
 
-_ELSEWHERE = {
+_MODULE_OF_NAME = {
     "BeRayClient": "client",
     "GatewayClient": "gateway",
     "StreamState": "streaming.streams",
@@ -80,8 +79,8 @@ _ELSEWHERE = {
     "answer_text": "streaming.retraction",
     "without_retracted": "streaming.retraction",
 }
-"""The modules of the names that are no exceptions."""
-_MODULES = (
+"""Modules of the public names other than the exceptions."""
+_SUBMODULES = (
     "client",
     "config",
     "events",
@@ -89,18 +88,18 @@ _MODULES = (
     "gateway",
     "schema",
 )
-"""Modules that ``import beray`` alone gives, as in ``beray.exceptions.APIError``."""
+"""Modules that are available after ``import beray``, as in ``beray.exceptions.APIError``."""
 
-if not TYPE_CHECKING:  # a type checker is to see the names above and no others
+if not TYPE_CHECKING:  # so that type checkers see only the names above
 
     def __getattr__(name):
-        if name in _MODULES:
+        if name in _SUBMODULES:
             return import_module(f"beray.{name}")
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import_module("beray.installation").require_whole()
-        value = getattr(import_module(f"beray.{_ELSEWHERE.get(name, 'exceptions')}"), name)
-        globals()[name] = value  # the next time it is found without this function
+        import_module("beray.installation").require_consistent()
+        value = getattr(import_module(f"beray.{_MODULE_OF_NAME.get(name, 'exceptions')}"), name)
+        globals()[name] = value  # later lookups do not call this function
         return value
 
 

@@ -1,4 +1,4 @@
-"""``python -m beray`` is the ``beray`` command."""
+"""Entry point of ``python -m beray``, which is the ``beray`` command."""
 
 import sys
 

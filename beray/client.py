@@ -1,4 +1,4 @@
-"""``BeRayClient``: one method for each call of the BeRay API, and nothing else.
+"""``BeRayClient``, the client of the BeRay API, with one method for each endpoint.
 
 Source: the BeRay API v1 wire page.
 """
@@ -12,15 +12,22 @@ from typing import Any, Self, TypedDict, Unpack, overload
 import requests
 
 from beray import schema, waiting
-from beray.api_keys import ApiKeys
-from beray.base_client import BaseClient
 from beray.config import Profiles, resolve
 from beray.exceptions import AuthenticationError, InvalidArgument, UnprocessableEntityError
-from beray.http.calls import MAX_JSON_BYTES, MAX_MEMORY_BYTES, Timeout
-from beray.http.retry import RETRIES
-from beray.http.transport import API_PREFIX, DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+from beray.http.response_body import MAX_JSON_BYTES, MAX_MEMORY_BYTES
+from beray.http.retry import MAX_RETRIES, Timeout
+from beray.http.transport import (
+    API_PREFIX,
+    DEFAULT_DEADLINE,
+    DEFAULT_TIMEOUT,
+    BaseClient,
+    Transport,
+    quote_path_segment,
+)
 from beray.sanitize import normalized_password
 from beray.schema import (
+    ApiKey,
+    CreatedApiKey,
     Deleted,
     Limits,
     Message,
@@ -37,7 +44,7 @@ from beray.streaming.streams import (
     TaskStream,
     UpdateStream,
 )
-from beray.task_files import TaskFiles
+from beray.task_files import TaskFilesMixin
 
 
 class ClientOptions(TypedDict, total=False):
@@ -54,30 +61,39 @@ class ClientOptions(TypedDict, total=False):
     max_memory_bytes: int
 
 
-class BeRayClient(TaskFiles, ApiKeys, BaseClient):
-    """A client of one BeRay server. ``from_env()`` and ``local()`` find the server themselves.
+class BeRayClient(TaskFilesMixin, BaseClient):
+    """Client of one BeRay server. Thread-safe; also a context manager.
 
-    Results are plain dictionaries of the shapes in :mod:`beray.schema`. Every call
-    raises ``APIError`` or a subclass where the server says no, ``ConnectionFailed``
-    (``DeadlineExceeded`` among them) where it could not be reached, and
-    ``InvalidResponseError`` where it answered with something undocumented.
+    ``from_env()`` and ``local()`` create a client without naming the server. Results are plain
+    dictionaries, described in :mod:`beray.schema`.
+
+    Every method that sends a request raises ``APIError`` or a subclass for an error response,
+    ``ConnectionFailed`` (or its subclass ``DeadlineExceeded``) if the server could not be reached,
+    ``OutcomeUnknown`` if it may have processed a request that must not be repeated, and
+    ``InvalidResponseError`` for a response that does not have the documented form. The methods
+    list only the exceptions that have a specific meaning there.
 
     Args:
-        base_url: the server, without ``/api/v1``.
-        token: an access token, where there is one already.
-        timeout: seconds to connect, and seconds without a byte while reading.
-        deadline: seconds that a call may take in all, its retries included. What moves
-            files and events takes as long as it has to; silence ends it.
-        max_retries: how often a call is made again where that is harmless.
-        session: a ``requests.Session`` of the caller's own.
-        verify: ``False``, or the path of a file of certificates to trust.
-        cert: a client certificate: one file, or the pair of certificate and key.
-        proxies: by scheme, as for requests; otherwise the environment says.
-        max_json_bytes: size of the largest JSON answer, after decompression. A larger one raises
-            ``ResponseTooLarge``.
-        max_memory_bytes: the same for ``get_file_content`` and ``download_files_as_zip`` without
+        base_url: URL of the server, without ``/api/v1``.
+        token: Access token, if there is one already.
+        timeout: Seconds to connect, and seconds without a received byte while reading.
+        deadline: Seconds for a request with all its retries. Uploads, downloads and streams have
+            no deadline; only ``timeout`` ends them.
+        max_retries: Maximum number of retries of a request for which they are safe.
+        session: A ``requests.Session`` to use instead of a new one.
+        verify: False to accept any certificate, or the path of trusted certificates.
+        cert: Path of a client certificate with its key, or the paths of both.
+        proxies: Proxy URLs by scheme, as for requests; ``None`` uses those of the environment.
+        max_json_bytes: Maximum size of a JSON response, in bytes after decompression. A larger
+            one raises ``ResponseTooLarge``.
+        max_memory_bytes: The same for ``get_file_content`` and ``download_files_as_zip`` without
             ``stream=True``. ``download_file``, ``download_zip`` and ``download_dir`` write to disk
             and are not limited.
+
+    Raises:
+        ConfigurationError: ``base_url`` or a certificate file is invalid.
+        InvalidArgument: ``token`` contains characters that a header cannot carry, or a size limit
+            is not a positive integer.
     """
 
     def __init__(
@@ -87,7 +103,7 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
-        max_retries: int = RETRIES,
+        max_retries: int = MAX_RETRIES,
         session: requests.Session | None = None,
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
@@ -119,17 +135,17 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     def from_env(cls, profile: str | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Return a client of the server that the ``beray`` command would use.
 
-        The first of these that is set names it: ``profile``, ``BERAY_URL``, ``BERAY_PROFILE``,
-        the current profile (``beray login``). Without any of them it is the user's embedded
-        server, as for ``local()``. ``BERAY_TOKEN`` replaces the token of the profile, except
-        if ``BERAY_URL`` names another server than ``profile``.
+        The server is determined by the first of these that is set: ``profile``, ``BERAY_URL``,
+        ``BERAY_PROFILE``, the current profile (``beray login``). If none is set, it is the user's
+        embedded server, as for ``local()``. ``BERAY_TOKEN`` replaces the token of the profile,
+        unless ``BERAY_URL`` is the URL of another server than that of ``profile``.
 
         Args:
             profile: Name of a profile; ``local`` is the embedded server.
-            options: As for the class.
+            options: Keyword arguments of the class.
 
         Raises:
-            ConfigurationError: There is no such profile, or a URL or the file of profiles is
+            ConfigurationError: The profile does not exist, or a URL or the profiles file is
                 invalid.
             ServerStartError: The embedded server could not be started.
         """
@@ -142,15 +158,15 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     def local(cls, **options: Unpack[ClientOptions]) -> Self:
         """Return a client of the user's embedded server, which is started if necessary.
 
-        It needs no account, listens on loopback, is shared with the ``beray`` command and the
-        dashboard, and stops after 15 idle minutes. Its data remains.
+        The server needs no account, listens on loopback, is shared with the ``beray`` command and
+        the dashboard, and stops after 15 idle minutes. Its data remains.
 
         Args:
-            options: As for the class.
+            options: Keyword arguments of the class.
 
         Raises:
-            ServerStartError: It could not be started (``beray.local_server``), such as on Windows
-                or without the extra ``server``.
+            ServerStartError: The server could not be started (see ``beray.local_server``), for
+                example because the platform is Windows or the extra ``server`` is not installed.
         """
         from beray import local_server  # imports filelock
 
@@ -159,44 +175,91 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
 
     @property
     def api_base_url(self) -> str:
-        """The URL that all paths of the API follow: ``base_url`` and ``/api/v1``."""
+        """Base URL of all API paths: ``base_url`` followed by ``/api/v1``."""
         return f"{self.base_url}{API_PREFIX}"
 
     # Accounts
 
     def set_token(self, token: str | None) -> None:
-        """Use ``token`` for every later call; ``None`` signs out locally."""
+        """Use an access token for all later requests.
+
+        Args:
+            token: The token; ``None`` removes it, without a request to the server.
+
+        Raises:
+            InvalidArgument: The token contains characters that a header cannot carry.
+        """
         self._transport.set_token(token)
 
     def request_verification_code(self, email: str) -> Message:
-        """Have a code mailed to ``email``. ``ConflictError`` where it is registered already."""
+        """Request a verification code by e-mail, with which an account can be registered.
+
+        Args:
+            email: Address of the new account.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            ConflictError: The address already has an account.
+            RateLimitError: Too many codes were requested; ``retry_after`` is the time to wait.
+            UnprocessableEntityError: The address is invalid.
+        """
         body = {"email": email}
-        # A person waits for this: where the server asks to come back later, they decide.
+        # A person waits for the result, and decides whether to try again later.
         return self._transport.json(
-            schema.MESSAGE, "POST", "/auth/request-verification-code", json=body, patient=False
+            schema.MESSAGE,
+            "POST",
+            "/auth/request-verification-code",
+            json=body,
+            retry_error_responses=False,
         )
 
     def register(self, email: str, verification_code: str, password: str) -> Session:
-        """Create an account and sign in to it. The password is sent in NFKC form."""
+        """Create an account and sign in to it.
+
+        Args:
+            email: Address of the account.
+            verification_code: The code that was sent to the address.
+            password: The password; it is sent in NFKC form.
+
+        Returns:
+            The session. Its access token is used for all later requests.
+
+        Raises:
+            ConflictError: The address already has an account.
+            UnprocessableEntityError: The address, the code or the password is invalid.
+            RateLimitError: There were too many wrong codes.
+        """
         body = {
             "email": email,
             "verification_code": verification_code,
             "password": normalized_password(password),
         }
-        return self._signed_in("/auth/register", json=body)
+        return self._start_session("/auth/register", json=body)
 
     def login(self, email: str, password: str) -> Session:
         """Sign in.
 
-        The password is sent in NFKC form; if the server rejects that, once more as given, for
+        The password is sent in NFKC form. If the server rejects it, it is sent unchanged, for
         accounts whose password was set in another form.
 
+        Args:
+            email: Address of the account.
+            password: The password.
+
+        Returns:
+            The session. Its access token is used for all later requests.
+
         Raises:
-            AuthenticationError: the address or the password is wrong.
+            AuthenticationError: The address or the password is wrong.
+            RateLimitError: There were too many attempts; ``retry_after`` is the time to wait.
         """
-        return self._sign_in(
+        return self._try_password_forms(
             password,
-            lambda form: self._signed_in("/auth/login", json={"email": email, "password": form}),
+            lambda form: self._start_session(
+                "/auth/login", json={"email": email, "password": form}
+            ),
         )
 
     @overload
@@ -208,29 +271,35 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     def login_with_form(
         self, username: str | None = None, password: str | None = None, *, email: str | None = None
     ) -> Session:
-        """Sign in by the OAuth2 password form (RFC 6749, 4.3); otherwise as ``login``.
+        """Sign in with the OAuth2 password form (RFC 6749, 4.3); otherwise like ``login``.
 
         Args:
-            username: The e-mail address of the account.
-            email: Another name of ``username``, as in the published documentation.
+            username: Address of the account.
+            password: The password.
+            email: Alternative name of ``username``, used in the published documentation.
+
+        Returns:
+            The session. Its access token is used for all later requests.
 
         Raises:
             AuthenticationError: The address or the password is wrong.
-            InvalidArgument: An argument is missing, or both names of one were passed.
+            InvalidArgument: An argument is missing, or both ``username`` and ``email`` were passed.
         """
         if (username is None) == (email is None) or password is None:
             raise InvalidArgument(
-                "login_with_form() needs a password and either username or email, which are two "
-                "names of the same value"
+                "login_with_form() requires a password and either username or email, which are "
+                "two names of the same value"
             )
         name = email if username is None else username
-        return self._sign_in(
+        return self._try_password_forms(
             password,
-            lambda form: self._signed_in("/auth/token", data={"username": name, "password": form}),
+            lambda form: self._start_session(
+                "/auth/token", data={"username": name, "password": form}
+            ),
         )
 
     @staticmethod
-    def _sign_in(password: str, sign_in: Callable[[str], Session]) -> Session:
+    def _try_password_forms(password: str, sign_in: Callable[[str], Session]) -> Session:
         normalized = normalized_password(password)
         try:
             return sign_in(normalized)
@@ -239,22 +308,36 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
                 raise
         return sign_in(password)
 
-    def _signed_in(self, path: str, **body: Any) -> Session:
-        session = self._transport.json(schema.SESSION, "POST", path, patient=False, **body)
+    def _start_session(self, path: str, **body: Any) -> Session:
+        session = self._transport.json(
+            schema.SESSION, "POST", path, retry_error_responses=False, **body
+        )
         self.set_token(session["access_token"])
         return session
 
     def logout(self) -> Message:
-        """End the session on the server and forget its token."""
+        """End the session on the server and remove its token from this client.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            AuthenticationError: The session had already ended. The token is removed in any case.
+        """
         try:
-            answer = self._transport.json(schema.MESSAGE, "POST", "/auth/logout")
+            message = self._transport.json(schema.MESSAGE, "POST", "/auth/logout")
         except AuthenticationError:
             self.set_token(None)
             raise
         self.set_token(None)
-        return answer
+        return message
 
     def get_current_user(self) -> User:
+        """Return the account that this client is signed in to.
+
+        Raises:
+            AuthenticationError: The client is not signed in, or the session has ended.
+        """
         return self._transport.json(schema.USER, "GET", "/users/me")
 
     # Tasks
@@ -270,83 +353,63 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         limits: Limits | None = None,
         tags: list[str] | None = None,
     ) -> Task:
-        """Create a task; it runs as soon as the server has a free slot.
+        """Create a task. It runs as soon as the server has a free slot.
+
+        ``start``, ``runner``, ``model``, ``limits`` and ``tags`` are BeRay extensions; other
+        servers ignore them, and their responses do not contain the corresponding keys.
 
         Args:
-            goal: what to do, in plain words; ``!`` before a shell command.
-            tools: MCP servers, each an object with one key:
-                ``{"name": {"url": "https://…"}}``, or ``{"name": {"server": "github"}}`` for
-                one that the server's operator defines.
-            start: ``False`` holds the task until ``start_task``, so that files can be
-                put into its work_dir first. Ours: a server that has never heard of
-                it starts the task, and its answer then has no ``held``.
-            runner: who does it: ``shell``, ``model``, ``acp`` or ``command``; ``None``: whom
-                the server chooses. This and what follows is ours, too: a server that has
-                never heard of it has no ``runner`` in its answer.
-            model: such as ``openai:gpt-4o``, where the server's owner allows a choice.
-            limits: what it may take at most; at a limit it ends as ``FAILED`` with reason
-                ``budget``, and what it has done stays.
-            tags: list of strings that describe the task.
+            goal: The goal in natural language, or a shell command after ``!``.
+            tools: MCP servers, each an object with one key: ``{"name": {"url": "https://…"}}``, or
+                ``{"name": {"server": "github"}}`` for one that the server's operator defined.
+            start: False holds the task until ``start_task``, so that files can be uploaded to its
+                work_dir first. A server that ignores this starts the task; its response has no
+                ``held``.
+            runner: ``shell``, ``model``, ``acp`` or ``command``; ``None`` lets the server choose.
+            model: Name of the model, such as ``openai:gpt-4o``, if the server's operator allows a
+                choice.
+            limits: Limits of the task. At a limit, it ends as ``FAILED`` with reason ``budget``;
+                its results are kept.
+            tags: Strings that describe the task.
+
+        Returns:
+            The new task.
 
         Raises:
-            UnprocessableEntityError: the server has no such runner or model, or a limit is
-                none.
+            InvalidArgument: ``tags`` is a string instead of a list.
+            UnprocessableEntityError: The goal, runner, model, a tool or a limit is invalid.
+            OutcomeUnknown: The connection broke, and the server may have created the task.
         """
         if isinstance(tags, str):
             raise InvalidArgument(f"tags must be a list of strings, got {tags!r}")
         body: dict[str, Any] = {"goal": goal, "tools": tools}
         if not start:
             body["start"] = False
-        asked = {"runner": runner, "model": model, "limits": limits, "tags": tags}
-        body |= {name: value for name, value in asked.items() if value is not None}
+        options = {"runner": runner, "model": model, "limits": limits, "tags": tags}
+        body |= {name: value for name, value in options.items() if value is not None}
         return self._transport.json(
             schema.TASK, "POST", "/tasks/", json=body, idempotency_key=os.urandom(16).hex()
         )
 
     def start_task(self, task_id: int | str) -> Task:
-        """Let a task that was created with ``start=False`` run. Ours."""
-        return self._transport.json(schema.TASK, "POST", f"/tasks/{segment(task_id)}/start")
-
-    def open_chat(self, chat_id: str | int = 0) -> Task:
-        """Return the chat of this name as the task that it is; a new one where there is none.
-
-        Its files are had as any task's, its ``events`` are what both sides have said. Ours.
-        """
-        return self._transport.json(schema.TASK, "PUT", f"/chats/{segment(chat_id)}")
-
-    def get_chat(self, chat_id: str | int = 0) -> Task:
-        """Return the chat of this name as the task that it is. Ours.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        return self._transport.json(schema.TASK, "GET", f"/chats/{segment(chat_id)}")
-
-    def send_chat_message(
-        self, chat_id: str | int, text: str, attachments: list[str] | None = None
-    ) -> Task:
-        """Say something in a chat, which is made where there is none of this name. Ours.
-
-        The answer comes as events behind the ``last_seq`` of the task that is returned:
-        ``stream_task_updates(task["id"], last_event_id=str(task["last_seq"]))``, up to a
-        ``TASK_STATUS`` of ``INPUT_REQUIRED``.
+        """Start a task that was created with ``start=False``. BeRay extension.
 
         Args:
-            attachments: paths of files in the chat's work_dir.
+            task_id: Id of the task.
+
+        Returns:
+            The task.
 
         Raises:
-            ConflictError: an answer is under way, or another client has the chat.
-            UnprocessableEntityError: there is no text, or no such file.
+            NotFoundError: The task does not exist.
+            ConflictError: The task is not held.
         """
-        body = {"text": text, "attachments": attachments or []}
-        return self._transport.json(
-            schema.TASK, "POST", f"/chats/{segment(chat_id)}/messages", json=body
-        )
+        return self._transport.json(schema.TASK, "POST", f"{_task_path(task_id)}/start")
 
     def list_tasks(self) -> list[Task]:
-        """Return all tasks of the caller, newest first.
+        """Return all tasks of the user, newest first.
 
-        A server that gives them in pages (``Link``) is asked for all pages.
+        If the server returns them in pages (``Link`` header), all pages are requested.
         """
         tasks: list[Task] = []
         known: set[int] = set()
@@ -358,10 +421,16 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
     def get_task(self, task_id: int | str) -> Task:
         """Return a task with its ``events``.
 
-        BeRay extension: a large log is returned from ``first_seq`` on, and
-        ``events_truncated`` is true; ``list_events`` returns the earlier events.
+        BeRay extension: of a large log, only the last part is returned. It starts at ``first_seq``
+        and ``events_truncated`` is true; ``list_events`` returns the earlier events.
+
+        Args:
+            task_id: Id of the task.
+
+        Raises:
+            NotFoundError: The task does not exist.
         """
-        return self._transport.json(schema.TASK, "GET", f"/tasks/{segment(task_id)}")
+        return self._transport.json(schema.TASK, "GET", _task_path(task_id))
 
     def wait(
         self,
@@ -377,25 +446,31 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         A task that waits for input, is paused or is held does not end by itself.
 
         Args:
-            timeout: seconds to wait; ``None`` waits without a limit.
-            until_input: also return if the task waits for input (``INPUT_REQUIRED``), such as a
-                chat after each of its answers.
-            after: with ``until_input``, only if it began to wait after the event with this
-                ``seq``. After ``chat = send_chat_message(…)`` pass ``after=chat["last_seq"]``, as
-                the chat still waits for input until its answer begins.
+            task_id: Id of the task.
+            timeout: Seconds to wait; ``None`` waits without a limit.
+            until_input: Also return if the task waits for input (``INPUT_REQUIRED``), like a chat
+                after each of its answers.
+            after: With ``until_input``, only return if the task began to wait after the event with
+                this ``seq``. After ``chat = send_chat_message(…)``, pass
+                ``after=chat["last_seq"]``, as the chat still waits for input until its answer
+                begins.
+
+        Returns:
+            The task.
 
         Raises:
-            WaitTimeout: it did not end in time, and continues to run. Also a ``TimeoutError``.
-            StreamInterrupted: the server ended the stream, and the task continues to run.
-            ConnectionFailed, APIError: as for ``stream_task_updates``.
+            WaitTimeout: The task did not end in time, and continues to run. It is also a
+                ``TimeoutError``.
+            StreamInterrupted: The server ended the stream, and the task continues to run.
+            InvalidArgument: ``timeout`` is negative or not a number.
+            NotFoundError: The task does not exist.
         """
 
         def get_task(seconds: float) -> Task:
-            path = f"/tasks/{segment(task_id)}"
             deadline = min(seconds, self._transport.deadline)
-            return self._transport.json(schema.TASK, "GET", path, deadline=deadline)
+            return self._transport.json(schema.TASK, "GET", _task_path(task_id), deadline=deadline)
 
-        return waiting.wait(
+        return waiting.wait_for_task(
             task_id,
             get_task,
             lambda last_event_id: self.stream_task_updates(task_id, last_event_id=last_event_id),
@@ -418,63 +493,76 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         the server; ``stop_task`` stops it.
 
         Args:
-            timeout: seconds to wait; ``None`` waits without a limit.
-            check: ``False`` also returns tasks that ended without success.
-            options: as for ``create_task``, except ``start``.
+            goal: The goal, as for ``create_task``.
+            timeout: Seconds to wait; ``None`` waits without a limit.
+            check: False also returns tasks that ended without success.
+            options: Keyword arguments of ``create_task`` except ``start``.
+
+        Returns:
+            The task.
 
         Raises:
-            TaskFailed: the task ended as ``FAILED`` or ``STOPPED``; with its last error.
-            WaitTimeout: it did not end in time; ``task_id`` is the id of the task.
+            TaskFailed: The task ended as ``FAILED`` or ``STOPPED``; contains its last error.
+            WaitTimeout: The task did not end in time; ``task_id`` is its id.
+            InvalidArgument: An argument is invalid, or ``start`` was passed.
+            UnprocessableEntityError: The server rejected the task.
         """
         if "start" in options:
             raise InvalidArgument("run() starts the task itself: use create_task(start=False)")
         created = self.create_task(goal, **options)
         task = self.wait(created["id"], timeout)
-        failure = waiting.failure(task) if check else None
-        if failure is not None:
-            raise failure
+        error = waiting.task_failure(task) if check else None
+        if error is not None:
+            raise error
         return task
+
+    def stop_task(self, task_id: int | str) -> Message:
+        """Stop a task. The stream reports when it has stopped.
+
+        Args:
+            task_id: Id of the task.
+
+        Returns:
+            A confirmation, which the server sends immediately, also if the task has already ended.
+
+        Raises:
+            NotFoundError: The task does not exist.
+        """
+        return self._transport.json(schema.MESSAGE, "POST", f"{_task_path(task_id)}/stop")
+
+    def delete_task(self, task_id: int | str) -> Deleted:
+        """Delete a task, its events and its files. A running task is stopped first.
+
+        Args:
+            task_id: Id of the task.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            NotFoundError: The task does not exist.
+        """
+        return self._transport.json(schema.DELETED, "DELETE", _task_path(task_id))
+
+    # Events
 
     def list_events(
         self, task_id: int | str, *, after: int = 0, limit: int = 500
     ) -> list[TaskEvent]:
-        """Return the events after the ``seq`` ``after``, as many as there are up to ``limit``.
-
-        BeRay extension: another server answers ``NotFoundError``.
+        """Return the events of a task after a position. BeRay extension.
 
         Args:
-            limit: at most 5,000.
+            task_id: Id of the task.
+            after: ``seq`` of the event before the first one to return.
+            limit: Maximum number of events, from 1 to 5,000.
+
+        Raises:
+            NotFoundError: The task does not exist, or the server does not support this request.
+            UnprocessableEntityError: ``after`` is negative, or ``limit`` is out of range.
         """
-        path = f"/tasks/{segment(task_id)}/events"
         query = {"after": after, "limit": limit}
-        pages = self._transport.pages(schema.EVENTS, path, query)
+        pages = self._transport.pages(schema.EVENTS, f"{_task_path(task_id)}/events", query)
         return [event for page in pages for event in page]
-
-    def stream_all_updates(
-        self,
-        *,
-        last_event_id: str | None = None,
-        reconnect: float = RECONNECT_SECONDS,
-        idle: float = IDLE_SECONDS,
-        on_state: Callable[[StreamState], None] | None = None,
-    ) -> UpdateStream:
-        """Iterate over what happens to all of the caller's tasks, without an end. Ours.
-
-        First comes a ``TASKS`` with all of them, then each change of a status and, as they
-        run, their last lines; :class:`beray.schema.TaskUpdate` has the shapes. A server
-        that has never heard of it answers with ``NotFoundError`` or
-        ``UnprocessableEntityError``.
-
-        Args:
-            as for ``stream_task_updates``.
-        """
-        return UpdateStream(
-            self._transport,
-            last_event_id=last_event_id,
-            reconnect=reconnect,
-            idle=idle,
-            on_state=on_state,
-        )
 
     def stream_task_updates(
         self,
@@ -485,16 +573,21 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
         idle: float = IDLE_SECONDS,
         on_state: Callable[[StreamState], None] | None = None,
     ) -> TaskStream:
-        """Iterate over a task's events, from its first, until it has ended.
+        """Return an iterator over the events of a task, from the first one until it has ended.
+
+        No request is sent before the first ``next()``, which also raises the exceptions of
+        :class:`beray.TaskStream`.
 
         Args:
-            last_event_id: begin behind this event instead.
-            reconnect: seconds to go on after the first failure. An event, or a connection that
+            task_id: Id of the task.
+            last_event_id: Id of the event to start after, instead of the first event.
+            reconnect: Seconds to continue after the first failure. An event, or a connection that
                 stays healthy for 10 seconds, stops this clock.
-            idle: seconds of silence that count as a broken connection.
-            on_state: called in the iterating thread when ``state`` changes.
+            idle: Seconds of silence after which a connection counts as broken.
+            on_state: Called in the iterating thread when ``state`` changes.
 
-        Nothing is sent before the first ``next()``; see :class:`beray.TaskStream`.
+        Raises:
+            InvalidArgument: ``task_id`` is "", "." or "..".
         """
         return TaskStream(
             self._transport,
@@ -506,10 +599,130 @@ class BeRayClient(TaskFiles, ApiKeys, BaseClient):
             on_state=on_state,
         )
 
-    def stop_task(self, task_id: int | str) -> Message:
-        """Stop a task. Answered at once; the stream says when it has stopped."""
-        return self._transport.json(schema.MESSAGE, "POST", f"/tasks/{segment(task_id)}/stop")
+    def stream_all_updates(
+        self,
+        *,
+        last_event_id: str | None = None,
+        reconnect: float = RECONNECT_SECONDS,
+        idle: float = IDLE_SECONDS,
+        on_state: Callable[[StreamState], None] | None = None,
+    ) -> UpdateStream:
+        """Return an iterator over the updates of all tasks of the user. BeRay extension.
 
-    def delete_task(self, task_id: int | str) -> Deleted:
-        """Delete a task, its events and its files; a running one is stopped first."""
-        return self._transport.json(schema.DELETED, "DELETE", f"/tasks/{segment(task_id)}")
+        The first update is ``TASKS`` with all tasks. It is followed by status changes and, for
+        running tasks, by their last lines; see :class:`beray.schema.TaskUpdate`. The stream does
+        not end. No request is sent before the first ``next()``. Servers that do not support this
+        stream respond with ``NotFoundError`` or ``UnprocessableEntityError``.
+
+        Args:
+            last_event_id: Id of the update to start after.
+            reconnect: Seconds to continue after the first failure, as for ``stream_task_updates``.
+            idle: Seconds of silence after which a connection counts as broken.
+            on_state: Called in the iterating thread when ``state`` changes.
+        """
+        return UpdateStream(
+            self._transport,
+            last_event_id=last_event_id,
+            reconnect=reconnect,
+            idle=idle,
+            on_state=on_state,
+        )
+
+    # Chats
+
+    def open_chat(self, chat_id: str | int = 0) -> Task:
+        """Return a chat as a task; create it if it does not exist. BeRay extension.
+
+        Its files are those of the task, and its ``events`` are the messages of both sides.
+
+        Args:
+            chat_id: Name of the chat.
+
+        Raises:
+            UnprocessableEntityError: The name is invalid.
+        """
+        return self._transport.json(schema.TASK, "PUT", _chat_path(chat_id))
+
+    def get_chat(self, chat_id: str | int = 0) -> Task:
+        """Return an existing chat as a task. BeRay extension.
+
+        Args:
+            chat_id: Name of the chat.
+
+        Raises:
+            NotFoundError: The chat does not exist.
+        """
+        return self._transport.json(schema.TASK, "GET", _chat_path(chat_id))
+
+    def send_chat_message(
+        self, chat_id: str | int, text: str, attachments: list[str] | None = None
+    ) -> Task:
+        """Send a message to a chat; create the chat if it does not exist. BeRay extension.
+
+        The answer arrives as events after the ``last_seq`` of the returned task:
+        ``stream_task_updates(task["id"], last_event_id=str(task["last_seq"]))`` yields them, up to
+        a ``TASK_STATUS`` of ``INPUT_REQUIRED``.
+
+        Args:
+            chat_id: Name of the chat.
+            text: The message.
+            attachments: Paths of files in the chat's work_dir.
+
+        Returns:
+            The chat as a task.
+
+        Raises:
+            ConflictError: The agent is still answering, or another client is using the chat.
+            UnprocessableEntityError: ``text`` is empty, or an attachment does not exist.
+        """
+        body = {"text": text, "attachments": attachments or []}
+        return self._transport.json(
+            schema.TASK, "POST", f"{_chat_path(chat_id)}/messages", json=body
+        )
+
+    # API keys of the gateway
+
+    def create_api_key(self, name: str, agent_id: str | None = None) -> CreatedApiKey:
+        """Create an API key of the gateway. BeRay extension.
+
+        Args:
+            name: Description of the key.
+            agent_id: Id of the agent that uses the key, which then has files of its own: letters,
+                digits, ``.``, ``_`` and ``-``.
+
+        Returns:
+            The key. ``key`` is returned only in this response.
+
+        Raises:
+            ConflictError: The user has the maximum number of keys.
+            UnprocessableEntityError: ``name`` or ``agent_id`` is invalid.
+        """
+        body = {"name": name, "agent_id": agent_id}
+        return self._transport.json(schema.CREATED_API_KEY, "POST", "/apikeys", json=body)
+
+    def list_api_keys(self) -> list[ApiKey]:
+        """Return the user's API keys of the gateway, newest first. BeRay extension."""
+        return self._transport.json(schema.API_KEYS, "GET", "/apikeys")
+
+    def revoke_api_key(self, key_id: int | str) -> Message:
+        """Revoke an API key and all internal tokens obtained with it. BeRay extension.
+
+        Args:
+            key_id: ``id`` of the key.
+
+        Returns:
+            A confirmation.
+
+        Raises:
+            NotFoundError: The key does not exist.
+        """
+        path = f"/apikeys/{quote_path_segment(key_id)}"
+        return self._transport.json(schema.MESSAGE, "DELETE", path)
+
+
+def _task_path(task_id: int | str) -> str:
+    return f"/tasks/{quote_path_segment(task_id)}"
+
+
+def _chat_path(chat_id: int | str) -> str:
+    return f"/chats/{quote_path_segment(chat_id)}"

@@ -1,8 +1,8 @@
-"""Which server, as whom: profiles, environment, credentials.
+"""Client configuration: profiles, environment variables and saved tokens.
 
-A profile is a server with the account that is used there. Profiles and their tokens
-live in one file that only its owner may read, written whole or not at all.
-``local`` is the profile of the user's own embedded server; it needs no entry.
+A profile is a server and the account that is used there. Profiles and their tokens are stored in
+one file that only the user can read and that is written atomically. ``local`` is the profile of
+the user's embedded server and needs no entry.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from urllib.parse import urlsplit
 from beray.exceptions import ConfigurationError, InvalidArgument
 
 LOCAL: Final = "local"
+"""Name of the profile of the embedded server."""
 LOCK_SECONDS: Final = 10.0
+"""Time to wait for the lock of a settings file."""
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the directory of the user's data: ``BERAY_HOME``, or the platform's usual place.
+    """Return the directory of the user's data: ``BERAY_HOME``, or the platform's data directory.
 
     Raises:
-        ConfigurationError: the user has no home directory (no ``HOME`` and no passwd entry, as
+        ConfigurationError: The user has no home directory (no ``HOME`` and no passwd entry, as
             with ``docker run --user 12345``), or ``BERAY_HOME`` begins with an unknown ``~user``.
     """
     configured = environ.get("BERAY_HOME")
@@ -36,7 +38,7 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
         expanded = os.path.expanduser(configured)
         if expanded.startswith("~"):
             raise ConfigurationError(
-                f"BERAY_HOME is {configured!r}, whose home directory is unknown; "
+                f"cannot expand BERAY_HOME={configured!r}: the user is unknown; "
                 "set it to an absolute path"
             )
         return Path(expanded).absolute()
@@ -59,7 +61,8 @@ def checked_base_url(base_url: str) -> str:
     """Return ``base_url`` without a trailing slash.
 
     Raises:
-        ConfigurationError: unless it is an http(s) URL with a host and without credentials.
+        ConfigurationError: The URL has another scheme than http or https, no host, credentials, a
+            query or a fragment.
     """
     url = base_url.strip().rstrip("/")
     try:
@@ -72,29 +75,37 @@ def checked_base_url(base_url: str) -> str:
         raise ConfigurationError("the server's URL must look like http://host:port")
     if "@" in parts.netloc:
         raise ConfigurationError(
-            "the server's URL must not hold a user name or password; sign in instead"
+            "the server's URL must not contain a user name or password; sign in instead"
         )
     if parts.query or parts.fragment:
-        raise ConfigurationError("the server's URL must not have a query or a fragment")
+        raise ConfigurationError("the server's URL must not contain a query or a fragment")
     return url
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port: what a credential belongs to (RFC 6454)."""
+    """Return scheme, host and port of a URL, to which credentials are bound (RFC 6454)."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
 def is_loopback(url: str) -> bool:
-    """Whether ``url`` names this machine itself."""
+    """Return True if the host of ``url`` is ``localhost`` or a loopback address."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server to talk to. ``token`` belongs to ``url`` and goes nowhere else."""
+    """Server and account that a command or client uses.
+
+    Attributes:
+        url: URL of the server.
+        profile: Name of the profile.
+        token: Access token, which is sent only to ``url``.
+        email: Address of the account, if it is known.
+        embedded: True for the user's embedded server.
+    """
 
     url: str
     profile: str
@@ -105,16 +116,27 @@ class Target:
 
 @dataclass(frozen=True)
 class Profile:
+    """Saved server and account; ``token`` is None after signing out."""
+
     url: str
     email: str | None = None
     token: str | None = field(default=None, repr=False)
 
 
 class Profiles:
-    """The saved profiles.
+    """Saved profiles.
 
-    They are read once. A change is applied, under a lock, to what the file contains at that
-    moment, so that profiles saved by other processes are kept.
+    The file is read once. Each change re-reads it under a lock, so that profiles saved by other
+    processes are kept.
+
+    Args:
+        path: Path of the file; None for the default below ``home()``.
+
+    Attributes:
+        current: Name of the current profile, if there is one.
+
+    Raises:
+        ConfigurationError: The file is invalid.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -122,7 +144,7 @@ class Profiles:
         self.current: str | None = None
         self._profiles: dict[str, Profile] = {}
         if path is None:
-            # BERAY_URL and BERAY_TOKEN are enough for a script without a home directory.
+            # A user without a home directory can still use BERAY_URL and BERAY_TOKEN.
             with suppress(ConfigurationError):
                 self._path = home() / "profiles.json"
         if self._path is not None:
@@ -133,23 +155,34 @@ class Profiles:
         """Path of the file.
 
         Raises:
-            ConfigurationError: the user has no home directory.
+            ConfigurationError: The user has no home directory.
         """
         return self._path or home() / "profiles.json"
 
     def names(self) -> list[str]:
+        """Return the names of all profiles, sorted."""
         return sorted(self._profiles)
 
     def get(self, name: str) -> Profile | None:
+        """Return a profile; None if it does not exist."""
         return self._profiles.get(name)
 
     def sign_in(self, target: Target, token: str, email: str) -> Target:
-        """Save ``token`` in the profile of ``target``, and make that the current one.
+        """Save ``token`` in the profile of ``target``, and make it the current profile.
+
+        Args:
+            target: Server and profile.
+            token: Access token.
+            email: Address of the account.
+
+        Returns:
+            ``target`` with the token and the address.
 
         Raises:
-            ConfigurationError, OSError: the file cannot be changed.
+            ConfigurationError: The file is invalid or locked by another process.
+            OSError: The file cannot be written.
         """
-        with self._changing():
+        with self._change():
             self._profiles[target.profile] = Profile(target.url, email, token)
             self.current = target.profile
         return replace(target, token=token, email=email)
@@ -158,9 +191,10 @@ class Profiles:
         """Remove the token of a profile; its server and e-mail address are kept.
 
         Raises:
-            ConfigurationError, OSError: the file cannot be changed.
+            ConfigurationError: The file is invalid or locked by another process.
+            OSError: The file cannot be written.
         """
-        with self._changing():
+        with self._change():
             profile = self._profiles.get(name)
             if profile is not None:
                 self._profiles[name] = replace(profile, token=None)
@@ -169,26 +203,32 @@ class Profiles:
         """Make ``name`` the current profile.
 
         Raises:
-            ConfigurationError: there is no such profile, or the file cannot be changed.
-            OSError: the file cannot be changed.
+            ConfigurationError: The profile does not exist, or the file is invalid or locked by
+                another process.
+            OSError: The file cannot be written.
         """
-        with self._changing():
+        with self._change():
             if name != LOCAL and name not in self._profiles:
-                raise ConfigurationError(self.unknown(name))
+                raise ConfigurationError(self.unknown_profile_message(name))
             self.current = name
 
-    def unknown(self, name: str) -> str:
+    def unknown_profile_message(self, name: str) -> str:
+        """Return the message of an error about a profile that does not exist."""
         known = ", ".join([LOCAL, *self.names()])
-        return f"there is no profile {name!r} (known: {known}); make one with beray login"
+        return (
+            f"profile {name!r} does not exist (known profiles: {known}); create it with beray login"
+        )
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Read the file again, and write what the body makes of the profiles."""
-        with locked(self.path):
+    def _change(self) -> Iterator[None]:
+        """Re-read the file, and write the profiles after the block has changed them."""
+        with file_lock(self.path):
             self.current, self._profiles = _read(self.path)
             yield
             profiles = {name: asdict(profile) for name, profile in self._profiles.items()}
-            write_private(self.path, json.dumps({"current": self.current, "profiles": profiles}))
+            write_private_file(
+                self.path, json.dumps({"current": self.current, "profiles": profiles})
+            )
 
 
 def resolve(
@@ -198,15 +238,21 @@ def resolve(
     profile: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Target | None:
-    """Decide which server is meant; ``None`` means the user's own embedded one.
+    """Return the server to use; ``None`` stands for the user's embedded server.
 
-    The first that is given wins: ``url``, ``profile``, ``BERAY_URL``, ``BERAY_PROFILE``,
-    the current profile. ``BERAY_TOKEN`` is used for the server of ``BERAY_URL``, and for
-    an explicit ``url`` or ``profile`` only where ``BERAY_URL`` names the same server or
-    none at all.
+    The first of these that is set determines the server: ``url``, ``profile``, ``BERAY_URL``,
+    ``BERAY_PROFILE``, the current profile. ``BERAY_TOKEN`` is used for the server of
+    ``BERAY_URL``. For an explicit ``url`` or ``profile`` it is used only if ``BERAY_URL`` is the
+    same server or is not set.
+
+    Args:
+        profiles: Saved profiles.
+        url: URL of a server.
+        profile: Name of a profile.
+        environ: Environment variables.
 
     Raises:
-        ConfigurationError: for an unusable URL or an unknown profile.
+        ConfigurationError: A URL is invalid, or the profile does not exist.
     """
     env_url, env_profile = environ.get("BERAY_URL"), environ.get("BERAY_PROFILE")
     if url is None and profile is None:
@@ -219,15 +265,15 @@ def resolve(
         name = profile or env_profile or profiles.current or LOCAL
         known = profiles.get(name)
         if url is not None:
-            # A profile by this name is about to be made, or used at another address.
+            # The profile is about to be created, or to be used at another address.
             checked = checked_base_url(url)
             same = known is not None and origin(known.url) == origin(checked)
-            kept = known if known is not None and same else Profile(checked)
-            chosen = Target(checked, name, kept.token, kept.email)
+            entry = known if known is not None and same else Profile(checked)
+            chosen = Target(checked, name, entry.token, entry.email)
         elif name == LOCAL:
             return None
         elif known is None:
-            raise ConfigurationError(profiles.unknown(name))
+            raise ConfigurationError(profiles.unknown_profile_message(name))
         else:
             chosen = Target(known.url, name, known.token, known.email)
     token = environ.get("BERAY_TOKEN")
@@ -237,7 +283,7 @@ def resolve(
 
 
 def _saved_for(profiles: Profiles, url: str) -> tuple[str, Profile]:
-    """The profile at ``url``, or the name that a new one would get."""
+    """Return the profile of ``url`` with its name; a new one if none is saved."""
     for name in profiles.names():
         saved = profiles.get(name)
         if saved is not None and origin(saved.url) == origin(url):
@@ -249,7 +295,8 @@ def checked_token(token: str) -> str:
     """Return an access token, without the prefix ``Bearer `` of a copied header.
 
     Raises:
-        InvalidArgument: A header cannot carry ``token``, which is not repeated in the message.
+        InvalidArgument: The token contains characters that a header cannot carry. The message does
+            not contain it.
     """
     if isinstance(token, str) and token[:7].lower() == "bearer ":
         token = token[7:].strip()
@@ -259,12 +306,12 @@ def checked_token(token: str) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a settings file, so that no other process changes it meanwhile.
+def file_lock(path: Path) -> Iterator[None]:
+    """Lock a settings file against changes by other processes.
 
     Raises:
-        ConfigurationError: another process holds it for more than ``LOCK_SECONDS``.
-        OSError: its directory cannot be created or written to.
+        ConfigurationError: Another process held the lock for more than ``LOCK_SECONDS``.
+        OSError: The directory of the file cannot be created or written to.
     """
     from filelock import FileLock, Timeout
 
@@ -274,7 +321,7 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise ConfigurationError(
-            f"{path} is locked by another process for more than {LOCK_SECONDS:g} s; "
+            f"{path} has been locked by another process for more than {LOCK_SECONDS:g} s; "
             "end that process and try again"
         ) from None
     try:
@@ -283,19 +330,23 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` at once, readable by its owner alone from its first byte."""
+def write_private_file(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically, readable only by the user at any time.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp opens with mode 0600.
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # mkstemp creates files with mode 0600.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        Path(temporary).replace(path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 

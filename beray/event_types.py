@@ -1,4 +1,4 @@
-"""Events of a task: a TypedDict for each ``type``, joined in the union ``TaskEvent``.
+"""TypedDicts of the events of a task, one for each ``type``, and their union ``TaskEvent``.
 
 Events are plain dictionaries. Type checkers narrow them by ``type``::
 
@@ -6,14 +6,14 @@ Events are plain dictionaries. Type checkers narrow them by ``type``::
         if update["type"] == "AGENT_EVENT_TEXT_CHUNK":
             print(update["text"], end="")
 
-Servers may send types that are newer than this version. For a type checker such an event is an
-``OtherEvent``, whose ``type`` has the placeholder ``"(other)"``: a plain ``str`` would prevent
-the narrowing of the union. At runtime ``type`` contains the name that the
-server sent. To compare it with a name that is not listed here, use
-``str(update["type"]) == "NEW_TYPE"``, and read the fields of ``dict(update)``.
+Servers may send types that this version does not know. For a type checker such an event is an
+``OtherEvent``, whose ``type`` is the placeholder ``"(other)"``, because a plain ``str`` would
+prevent narrowing. At runtime ``type`` is the value that the server sent. To compare it with a type
+that is not listed here, use ``str(update["type"]) == "NEW_TYPE"``, and read the fields of
+``dict(update)``.
 
-The fields are not checked at runtime, so that unusual events reach the caller unchanged. Other
-servers may send null for an optional field; it stands for the default.
+The fields are not validated at runtime, so that unusual events reach the caller unchanged. Null in
+an optional field, which other servers may send, stands for the default.
 
 Source: the agent WebSocket API page; the BeRay API v1 wire page, "The stream".
 """
@@ -22,13 +22,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired
 
-from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+from typing_extensions import TypedDict  # required by pydantic before Python 3.12
 
 TaskStatus = Literal["QUEUED", "RUNNING", "INPUT_REQUIRED", "COMPLETED", "FAILED", "STOPPED"]
 
 
 class EventEnvelope(TypedDict):
-    """Fields of every event of a task. Servers of other projects may leave them out."""
+    """Fields of all events of a task. Other servers may omit them."""
 
     seq: NotRequired[int]
     task_id: NotRequired[int]
@@ -36,18 +36,18 @@ class EventEnvelope(TypedDict):
 
 
 class TextChunkEvent(EventEnvelope):
-    """A piece of the answer (``source`` is ``main``), or of a tool's output."""
+    """Part of the answer (``source`` is ``main``), or of the output of a tool."""
 
     type: Literal["AGENT_EVENT_TEXT_CHUNK"]
     text: str
     source: NotRequired[str | None]
     retracts: NotRequired[list[int]]
-    """``[first_seq, last_seq]``: the text and tool call chunks of ``main`` and ``thinking`` in this
-    range are withdrawn. See ``beray.answer_text``."""
+    """``[first_seq, last_seq]``: range in which the text and tool call chunks of ``main`` and
+    ``thinking`` are retracted. See ``beray.answer_text``."""
 
 
 class ToolCallChunkEvent(EventEnvelope):
-    """A piece of a tool call; ``tool_name`` usually comes with the first piece only."""
+    """Part of a tool call; ``tool_name`` is usually set only in the first one."""
 
     type: Literal["AGENT_EVENT_TOOL_CALL_CHUNK"]
     tool_name: NotRequired[str | None]
@@ -56,7 +56,7 @@ class ToolCallChunkEvent(EventEnvelope):
 
 
 class ToolResultEvent(EventEnvelope):
-    """The result of a tool call; ``result`` is any JSON."""
+    """Result of a tool call; ``result`` is any JSON."""
 
     type: Literal["AGENT_EVENT_TOOL_RESULT"]
     tool_name: str
@@ -65,7 +65,7 @@ class ToolResultEvent(EventEnvelope):
 
 
 class CustomUpdateEvent(EventEnvelope):
-    """Progress, or other information in ``payload``."""
+    """Progress or other information in ``payload``."""
 
     type: Literal["AGENT_EVENT_CUSTOM_UPDATE"]
     payload: dict[str, Any]
@@ -73,21 +73,21 @@ class CustomUpdateEvent(EventEnvelope):
 
 
 class SendFileEvent(EventEnvelope):
-    """A file for the user; ``path`` is relative to the work_dir."""
+    """File for the user; ``path`` is relative to the work_dir."""
 
     type: Literal["AGENT_EVENT_SEND_FILE"]
     path: str
 
 
 class EndEvent(EventEnvelope):
-    """The answer is complete."""
+    """End of the answer."""
 
     type: Literal["AGENT_EVENT_END"]
     tokens_used: NotRequired[int | None]
 
 
 class ErrorEvent(EventEnvelope):
-    """An error of the agent."""
+    """Error of the agent."""
 
     type: Literal["ERROR"]
     code: str
@@ -95,7 +95,7 @@ class ErrorEvent(EventEnvelope):
 
 
 class UserMessageEvent(EventEnvelope):
-    """A message of the user; ``attachments`` are paths relative to the work_dir."""
+    """Message of the user; ``attachments`` are paths relative to the work_dir."""
 
     type: Literal["USER_MESSAGE"]
     text: str
@@ -103,7 +103,7 @@ class UserMessageEvent(EventEnvelope):
 
 
 class TaskStatusEvent(EventEnvelope):
-    """A new status. A terminal one is the last event of its task."""
+    """New status of the task. A terminal status is the last event of its task."""
 
     type: Literal["TASK_STATUS"]
     status: TaskStatus | str
@@ -111,7 +111,7 @@ class TaskStatusEvent(EventEnvelope):
 
 
 class OtherEvent(EventEnvelope):
-    """An event of a type that this version does not know."""
+    """Event of a type that this version does not know."""
 
     type: Literal["(other)"]
 
@@ -128,4 +128,4 @@ TaskEvent = (
     | TaskStatusEvent
     | OtherEvent
 )
-"""One event of a task."""
+"""Event of a task."""

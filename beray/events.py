@@ -1,11 +1,11 @@
-"""The one event vocabulary: what agents say, what tasks record, what watchers read.
+"""Models of the events of agents and tasks, and of the messages of the agent WebSocket.
 
-Each model is the body of one event ``type``. An event of a task is such a body in
-an envelope of ``seq``, ``task_id`` and ``created_at``. Unknown fields are kept, so
-that an older reader hands on what a newer writer said. Other servers send null for
-optional fields; null stands for the default.
+Each model is the body of one event ``type``. The events of a task have the additional fields
+``seq``, ``task_id`` and ``created_at``. Unknown fields are kept, so that older readers pass on the
+fields of newer writers. Null in an optional field, which other servers send, stands for the
+default.
 
-Source: the agent WebSocket API page; ``TASK_STATUS`` is this project's own.
+Source: the agent WebSocket API page; ``TASK_STATUS`` is a BeRay extension.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic import (
 
 
 class EServerMessage(StrEnum):
-    """Types of messages of an agent's server. The names are published."""
+    """Types of the messages that a server sends on the agent WebSocket. The names are published."""
 
     STATUS = "STATUS"
     ERROR = "ERROR"
@@ -40,7 +40,7 @@ class EServerMessage(StrEnum):
 
 
 class EClientMessage(StrEnum):
-    """Types of messages of an agent's client. The name is published."""
+    """Types of the messages that a client sends on the agent WebSocket. The name is published."""
 
     USER_MESSAGE = "USER_MESSAGE"
 
@@ -50,7 +50,7 @@ class _Event(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _replace_null_by_the_default(cls, data: Any) -> Any:
+    def _replace_null_with_default(cls, data: Any) -> Any:
         if not isinstance(data, dict) or None not in data.values():
             return data
         optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
@@ -59,19 +59,19 @@ class _Event(BaseModel):
         }
 
 
-class _Sourced(_Event):
+class _EventWithSource(_Event):
     source: str = "main"
 
 
-class MsgEventTextChunk(_Sourced):
-    """A piece of the answer, or of a tool's output."""
+class MsgEventTextChunk(_EventWithSource):
+    """Part of the answer, or of the output of a tool."""
 
     type: Literal[EServerMessage.AGENT_EVENT_TEXT_CHUNK] = EServerMessage.AGENT_EVENT_TEXT_CHUNK
     text: str
 
 
-class MsgEventToolCallChunk(_Sourced):
-    """The agent is calling a tool; ``tool_name`` usually comes in the first chunk only."""
+class MsgEventToolCallChunk(_EventWithSource):
+    """Part of a tool call; ``tool_name`` is usually set only in the first one."""
 
     type: Literal[EServerMessage.AGENT_EVENT_TOOL_CALL_CHUNK] = (
         EServerMessage.AGENT_EVENT_TOOL_CALL_CHUNK
@@ -80,16 +80,16 @@ class MsgEventToolCallChunk(_Sourced):
     args_chunk: str = ""
 
 
-class MsgEventToolResult(_Sourced):
-    """A tool answered; ``result`` is any JSON."""
+class MsgEventToolResult(_EventWithSource):
+    """Result of a tool call; ``result`` is any JSON."""
 
     type: Literal[EServerMessage.AGENT_EVENT_TOOL_RESULT] = EServerMessage.AGENT_EVENT_TOOL_RESULT
     tool_name: str = ""
     result: JsonValue = None
 
 
-class MsgEventCustomUpdate(_Sourced):
-    """Progress, or anything else."""
+class MsgEventCustomUpdate(_EventWithSource):
+    """Progress or other information in ``payload``."""
 
     type: Literal[EServerMessage.AGENT_EVENT_CUSTOM_UPDATE] = (
         EServerMessage.AGENT_EVENT_CUSTOM_UPDATE
@@ -98,21 +98,21 @@ class MsgEventCustomUpdate(_Sourced):
 
 
 class MsgEventSendFile(_Event):
-    """The agent hands a file to the user; ``path`` is relative to the work_dir."""
+    """File that the agent sends to the user; ``path`` is relative to the work_dir."""
 
     type: Literal[EServerMessage.AGENT_EVENT_SEND_FILE] = EServerMessage.AGENT_EVENT_SEND_FILE
     path: str
 
 
 class MsgEventEnd(_Event):
-    """The answer is complete."""
+    """End of the answer."""
 
     type: Literal[EServerMessage.AGENT_EVENT_END] = EServerMessage.AGENT_EVENT_END
     tokens_used: int = 0
 
 
 class MsgError(_Event):
-    """The request failed."""
+    """Error of the agent or of a request."""
 
     type: Literal[EServerMessage.ERROR] = EServerMessage.ERROR
     code: str
@@ -120,7 +120,7 @@ class MsgError(_Event):
 
 
 class TaskStatusChanged(_Event):
-    """The task has a new status. A terminal one is the last event of its task."""
+    """New status of a task. A terminal status is the last event of its task."""
 
     type: Literal["TASK_STATUS"] = "TASK_STATUS"
     status: str
@@ -128,7 +128,7 @@ class TaskStatusChanged(_Event):
 
 
 class MsgUserMessage(_Event):
-    """What a user says to an agent; attachments are paths relative to ``/workspace``."""
+    """Message of a user to an agent; attachments are paths relative to ``/workspace``."""
 
     type: Literal[EClientMessage.USER_MESSAGE] = EClientMessage.USER_MESSAGE
     text: str
@@ -149,6 +149,7 @@ Event = Annotated[
 ]
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+"""Validator of events."""
 
 
 AgentEventUnion = (
@@ -159,35 +160,38 @@ AgentEventUnion = (
     | MsgEventSendFile
     | MsgEventEnd
 )
-"""The events of an answer, up to its end."""
+"""Event of an answer."""
 
 
 class MsgStatus(_Event):
-    """The first frame of a WebSocket with an agent: it is there."""
+    """First message of an agent WebSocket: the agent is ready."""
 
     type: Literal[EServerMessage.STATUS] = EServerMessage.STATUS
 
 
 class MsgGracefulDisconnect(_Event):
-    """The agent's server is going away."""
+    """The server is closing the connection."""
 
     type: Literal[EServerMessage.GRACEFUL_DISCONNECT] = EServerMessage.GRACEFUL_DISCONNECT
 
 
 class MsgUnknown(_Event):
-    """A message of a type that this version does not know, with all its fields."""
+    """Message of a type that this version does not know, with all its fields."""
 
     type: str
 
 
-_KNOWN: frozenset[str] = frozenset(EServerMessage)
+_KNOWN_TYPES: frozenset[str] = frozenset(EServerMessage)
 
 
-def _kind(message: object) -> str | None:
-    said = message.get("type") if isinstance(message, dict) else getattr(message, "type", None)
-    if not isinstance(said, str):
+def _discriminator(message: object) -> str | None:
+    if isinstance(message, dict):
+        message_type = message.get("type")
+    else:
+        message_type = getattr(message, "type", None)
+    if not isinstance(message_type, str):
         return None
-    return said if said in _KNOWN else "unknown"
+    return message_type if message_type in _KNOWN_TYPES else "unknown"
 
 
 AnyServerMessage = Annotated[
@@ -201,10 +205,10 @@ AnyServerMessage = Annotated[
     | Annotated[MsgEventEnd, Tag("AGENT_EVENT_END")]
     | Annotated[MsgError, Tag("ERROR")]
     | Annotated[MsgUnknown, Tag("unknown")],
-    Discriminator(_kind),
+    Discriminator(_discriminator),
 ]
 ServerMessage: TypeAdapter[AnyServerMessage] = TypeAdapter(AnyServerMessage)
-"""Whatever an agent's server sends; ``ServerMessage.validate_json(frame)``."""
+"""Validator of the messages of a server: ``ServerMessage.validate_json(frame)``."""
 
 ClientMessage: TypeAdapter[MsgUserMessage] = TypeAdapter(MsgUserMessage)
-"""Whatever a client of an agent sends."""
+"""Validator of the messages of a client."""

@@ -1,9 +1,9 @@
-"""What can go wrong, as types.
+"""Exceptions of the BeRay library.
 
-``BeRayException`` is the root. ``APIError`` and what is below it are answers of
-the server (the names are published in the BeRay API's documentation); the rest
-says what kept an answer from arriving or from being usable. No exception carries
-a credential, and every one can be pickled.
+``BeRayException`` is the base class. ``APIError`` and its subclasses stand for error responses;
+their names are published in the documentation of the BeRay API. The other exceptions stand for
+responses that did not arrive or are unusable. No exception contains a credential, and all of them
+can be pickled.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from typing import Any, ClassVar, overload
 
 
 class BeRayException(Exception):
-    """Base of everything this package raises on purpose.
+    """Base class of the exceptions of this package.
 
     Attributes:
-        method, path: the call, without its query; "" where there was none.
-        status_code: the HTTP status of the answer, if there was one.
-        error_detail: the ``detail`` of the answer: a string, or the list of a
-            validation error; the first part of the body where it was not JSON.
-        request_id: the server's ``X-Request-ID``, if it sent one.
+        method: Method of the request; "" if there was none.
+        path: Path of the request without its query; "" if there was none.
+        status_code: HTTP status of the response, if there was one.
+        error_detail: ``detail`` of the response: a string, or the list of a validation error; the
+            first part of the body if it was not JSON.
+        request_id: ``X-Request-ID`` of the response, if it had one.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class BeRayException(Exception):
         self.request_id = request_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default rebuilds with cls(*args), which keyword-only parameters defeat.
+        # The default calls cls(*args), which fails for keyword-only parameters.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -55,32 +56,32 @@ def _rebuild(
 
 
 class ConfigurationError(BeRayException):
-    """A setting, a profile or an argument cannot be used; nothing was sent."""
+    """A setting, a profile or an argument is unusable. No request was sent."""
 
 
 class InvalidArgument(BeRayException, ValueError):
-    """An argument that no server could take; nothing was sent."""
+    """An argument has an invalid type or value. No request was sent."""
 
 
 class APIError(BeRayException):
-    """The server answered with an error; ``status_code`` is always set.
+    """The server returned an error response; ``status_code`` is always set.
 
-    Users' own tests construct it as ``APIError(404, "detail")``, the form of the published
-    package. A subclass with a usual status also takes a message alone:
+    Tests of users construct it as ``APIError(404, "detail")``, the form of the published package.
+    Subclasses with a usual status also accept only a message:
     ``AuthenticationError("wrong password")``.
 
     Attributes:
-        retry_after: seconds the server asks to wait, if it said so.
-        is_permanent: ``True`` if the server reports that repeating the call cannot help
+        retry_after: ``Retry-After`` of the response in seconds, if it had one.
+        is_permanent: True if the server reports that repeating the request cannot succeed
             (``X-Should-Retry: false``), for example because its database is damaged.
 
     Raises:
-        TypeError: No status was passed, and the class has no usual one.
+        TypeError: No status was passed, and the class has no usual status.
     """
 
     status_code: int
     usual_status: ClassVar[int | None] = None
-    """Status of an exception that is constructed without one."""
+    """Status of an instance that is constructed without one."""
 
     @overload
     def __init__(
@@ -121,7 +122,7 @@ class APIError(BeRayException):
             error_detail = text or None if error_detail is None else error_detail
         if status_code is None:
             raise TypeError(
-                f"{type(self).__name__} needs the status of the answer, as in "
+                f"{type(self).__name__} needs the status of the response, as in "
                 f'{type(self).__name__}(500, "detail")'
             )
         if not text:
@@ -132,40 +133,40 @@ class APIError(BeRayException):
 
 
 class AuthenticationError(APIError):
-    """401 or 403: not signed in, the session has expired, or not allowed."""
+    """401 or 403: not signed in, the session has expired, or the action is not permitted."""
 
     usual_status = 401
 
 
 class NotFoundError(APIError):
-    """404: it is not there, or it is somebody else's."""
+    """404: the resource does not exist, or belongs to another user."""
 
     usual_status = 404
 
 
 class ConflictError(APIError):
-    """409: it exists already, or the state does not allow the call."""
+    """409: the resource already exists, or its state does not permit the action."""
 
     usual_status = 409
 
 
 class UnprocessableEntityError(APIError):
-    """422: the server understood the request and refuses what it says."""
+    """422: a value in the request is invalid."""
 
     usual_status = 422
 
 
 class RateLimitError(APIError):
-    """429: too many requests; ``retry_after`` says how long to wait."""
+    """429: too many requests; ``retry_after`` is the time to wait."""
 
     usual_status = 429
 
 
 class InvalidResponseError(BeRayException):
-    """The server answered with something that is not the documented shape.
+    """The response does not have the documented form.
 
     Attributes:
-        body: the first part of what was received.
+        body: First part of the response; "" if it may contain a secret.
     """
 
     def __init__(self, message: str, *, body: str, **call: Any) -> None:
@@ -174,10 +175,10 @@ class InvalidResponseError(BeRayException):
 
 
 class ResponseTooLarge(InvalidResponseError):
-    """The response is larger than the client accepts in memory; the rest was not read.
+    """The response exceeds the client's limit; the rest was not read.
 
     Attributes:
-        max_bytes: the limit, in bytes after decompression.
+        max_bytes: The limit, in bytes after decompression.
     """
 
     def __init__(self, message: str, *, max_bytes: int, **call: Any) -> None:
@@ -189,7 +190,7 @@ class ConnectionFailed(BeRayException):
     """The server could not be reached, or the connection broke.
 
     Attributes:
-        delivered: ``False`` where the request surely did not reach the server.
+        delivered: False if the request certainly did not reach the server.
     """
 
     def __init__(self, message: str = "", *, delivered: bool = True, **call: Any) -> None:
@@ -198,13 +199,13 @@ class ConnectionFailed(BeRayException):
 
 
 class DeadlineExceeded(ConnectionFailed):
-    """No answer within the time allowed."""
+    """There was no complete response within the deadline."""
 
 
 class OutcomeUnknown(ConnectionFailed):
-    """A call that must not be made twice was sent, and its answer did not come.
+    """A request that must not be repeated was sent, and its response did not arrive.
 
-    It may have been done or not: look before you make it again.
+    The server may have processed it; check its effect before repeating it.
     """
 
 
@@ -212,8 +213,8 @@ class TaskFailed(BeRayException):
     """A task ended without success (``FAILED`` or ``STOPPED``).
 
     Attributes:
-        task: the task with its events; a :class:`beray.schema.Task`.
-        error: the ``details`` of its last ``ERROR`` event, if it has one.
+        task: The task with its events; a :class:`beray.schema.Task`.
+        error: ``details`` of its last ``ERROR`` event, if it has one.
     """
 
     def __init__(
@@ -228,7 +229,7 @@ class WaitTimeout(BeRayException, TimeoutError):
     """A task did not end within the ``timeout`` of ``wait`` or ``run``. It continues to run.
 
     Attributes:
-        task_id: the task.
+        task_id: Id of the task.
     """
 
     def __init__(self, message: str, *, task_id: int | str, **call: Any) -> None:
@@ -240,7 +241,7 @@ class StreamInterrupted(ConnectionFailed):
     """A stream broke and cannot be continued without losing events.
 
     Attributes:
-        last_event_id: the id of the last event that was given, if it had one.
+        last_event_id: Id of the last event that was yielded, if it had one.
     """
 
     def __init__(self, message: str, *, last_event_id: str | None = None, **call: Any) -> None:
@@ -249,10 +250,11 @@ class StreamInterrupted(ConnectionFailed):
 
 
 class StreamGapError(BeRayException):
-    """The server left out events, twice; nothing is skipped in silence.
+    """The server omitted events, also after a reconnection. Events are never skipped silently.
 
     Attributes:
-        expected, received: the ``seq`` that had to come, and the one that came.
+        expected: ``seq`` of the missing event.
+        received: ``seq`` of the event that was received instead.
     """
 
     def __init__(self, message: str, *, expected: int, received: int, **call: Any) -> None:
@@ -262,7 +264,7 @@ class StreamGapError(BeRayException):
 
 
 class TransferError(BeRayException):
-    """A file could not be transferred whole; nothing was left under its final name."""
+    """A file could not be transferred completely; nothing exists under its final name."""
 
 
 class TransferCancelled(TransferError):

@@ -1,9 +1,9 @@
-"""The user's own server: start it or join it, in the background, on loopback.
+"""The user's embedded server: start it, find it, or stop it.
 
-A lock file decides: the server holds ``server.lock`` in its data folder as long as it
-lives, and whoever starts one holds ``start.lock`` meanwhile. Only while the first is
-held does ``server.json`` tell the truth; a token is never sent to an address that a
-dead server left behind.
+The server runs in the background and listens on loopback. It holds ``server.lock`` in its data
+directory while it runs; a process that starts it holds ``start.lock`` meanwhile. ``server.json`` is
+valid only while ``server.lock`` is held, so a token is never sent to the address of a server that
+has ended.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from beray.exceptions import BeRayException
 from beray.installation import how_to_install
 
 IDLE_SECONDS: Final = 15 * 60
+"""Time without requests and running tasks after which the server stops."""
 START_SECONDS: Final = 60.0
 LOG_FILE: Final = "server.log"
 _LOG_BYTES: Final = 1024 * 1024
 
 
 class ServerStartError(BeRayException):
-    """The user's own server could not be started."""
+    """The embedded server could not be started or stopped."""
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What a running server says of itself. Times are UTC, ISO 8601."""
+    """Description of a running embedded server. Times are UTC, ISO 8601."""
 
     url: str
     pid: int
@@ -50,18 +51,21 @@ class ServerStatus:
     runners: str = ""
 
     def target(self) -> Target:
+        """Return the server as a target of clients."""
         return Target(self.url, LOCAL, self.token, embedded=True)
 
 
 def data_dir() -> Path:
+    """Return the data directory of the embedded server."""
     return home() / "server"
 
 
 def ensure() -> Target:
-    """Return the user's own server, started if it was not running.
+    """Return the embedded server, and start it if it is not running.
 
     Raises:
-        ServerStartError: it did not start; the text says why and where its log is.
+        ServerStartError: The server did not start. The message contains the reason and the path of
+            the log.
     """
     running = status()
     if running is not None:
@@ -75,34 +79,47 @@ def ensure() -> Target:
                 _start(folder)
                 running = status()
     except LockTimeout:
-        raise ServerStartError("another process is starting the server and does not end") from None
+        raise ServerStartError(
+            f"another process has been starting the server for more than {START_SECONDS:g} s; "
+            "end that process and try again"
+        ) from None
     except OSError as error:
-        raise ServerStartError(f"{folder} cannot be used: {error.strerror}") from None
+        raise ServerStartError(
+            f"cannot use the data directory {folder}: {error.strerror}"
+        ) from None
     if running is None:
-        raise ServerStartError(f"the server left at once; its log is {folder / LOG_FILE}")
+        raise ServerStartError(
+            f"the server stopped right after its start; see its log, {folder / LOG_FILE}"
+        )
     return running.target()
 
 
 def status() -> ServerStatus | None:
-    """What is running, or ``None``."""
+    """Return the running server; ``None`` if it is not running."""
     folder = data_dir()
-    if not _held(folder / "server.lock"):
+    if not _is_locked(folder / "server.lock"):
         return None
     try:
         stored = json.loads((folder / "server.json").read_text("utf-8"))
         known = ServerStatus.__dataclass_fields__.keys() & stored.keys()
-        told = ServerStatus(**{name: stored[name] for name in known})
+        server = ServerStatus(**{name: stored[name] for name in known})
     except (OSError, ValueError, AttributeError, TypeError):
         return None
-    # The lock may be a successor's that has not yet removed what a killed server left.
-    return told if _alive(told.pid) else None
+    # The lock may belong to a new server that has not yet replaced the file of a killed one.
+    return server if _is_alive(server.pid) else None
 
 
 def stop(timeout: float = 10.0) -> bool:
-    """Stop the server and wait until it has left; ``False`` where none was running.
+    """Stop the server and wait until it has ended.
+
+    Args:
+        timeout: Seconds to wait.
+
+    Returns:
+        False if the server was not running.
 
     Raises:
-        ServerStartError: it is still there after ``timeout`` seconds.
+        ServerStartError: The server still runs after ``timeout`` seconds.
     """
     import signal
 
@@ -115,13 +132,13 @@ def stop(timeout: float = 10.0) -> bool:
             return True
     except LockTimeout:
         raise ServerStartError(
-            f"the server (process {running.pid}) did not leave within {timeout:g} s"
+            f"the server (process {running.pid}) did not stop within {timeout:g} s"
         ) from None
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     with suppress(ChildProcessError):
-        # One that this process has started stays, dead, until it is waited for.
+        # A child of this process remains as a zombie until it is waited for.
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return False
     try:
@@ -131,8 +148,8 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _held(path: Path) -> bool:
-    """Whether some process holds the lock; a file that nobody holds proves nothing."""
+def _is_locked(path: Path) -> bool:
+    """Return True if a process holds the lock; the file may exist without being locked."""
     if not path.exists():
         return False
     lock = FileLock(path, mode=0o600)
@@ -145,10 +162,10 @@ def _held(path: Path) -> bool:
 
 
 def _start(folder: Path) -> None:
-    """Start a server that outlives this process, and wait for its first word."""
+    """Start a server that outlives this process, and wait until it reports that it is ready."""
     if os.name != "posix":
         raise ServerStartError(
-            "a server of your own runs on Linux and macOS; "
+            "the embedded server runs only on Linux and macOS; "
             "set BERAY_URL to the URL of another server"
         )
     if find_spec("fastapi") is None:
@@ -158,7 +175,7 @@ def _start(folder: Path) -> None:
         )
     idle = os.environ.get("BERAY_IDLE_SECONDS", str(IDLE_SECONDS))
     log_path = folder / LOG_FILE
-    with _opened_log(log_path) as log:
+    with _open_log(log_path) as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "beray.server", "--embedded", idle, "--data-dir", str(folder)],
             stdin=subprocess.DEVNULL,
@@ -168,22 +185,22 @@ def _start(folder: Path) -> None:
             start_new_session=True,
         )
     assert process.stdout is not None
-    too_late = threading.Timer(START_SECONDS, process.kill)
-    too_late.daemon = True
-    too_late.start()
+    timer = threading.Timer(START_SECONDS, process.kill)
+    timer.daemon = True
+    timer.start()
     with process.stdout:
         ready = process.stdout.readline()
-    too_late.cancel()
+    timer.cancel()
     if not ready:
         code = process.wait()
         raise ServerStartError(
             f"the server did not start (exit status {code}): {_last_line(log_path)}; "
-            f"its log is {log_path}"
+            f"see its log, {log_path}"
         )
 
 
-def _opened_log(path: Path) -> IO[bytes]:
-    """The log, kept for the last starts and never larger than it is worth."""
+def _open_log(path: Path) -> IO[bytes]:
+    """Open the log for appending; rotate it if it is larger than 1 MiB."""
     if path.exists() and path.stat().st_size > _LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -194,4 +211,4 @@ def _last_line(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2000))
         lines = file.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

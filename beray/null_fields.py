@@ -1,8 +1,8 @@
-"""Null values in answers of servers that serialise their models completely.
+"""Removal of null values in responses of servers that serialize all fields of their models.
 
-Such a server sends null for an optional field that has no value. A field that is documented as
-nullable keeps it. In any other optional field, null stands for the default: the field is removed,
-so that readers see a missing field and never a None that its type does not mention.
+Such a server sends null for an optional field without a value. A field that is documented as
+nullable keeps it. Any other optional field is removed, because null stands for its default: callers
+then see a missing field instead of a None that its type does not include.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _OrNull:
-    """Annotation of a field that may be null on the wire."""
+    """Annotation of a field that may be null in responses."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -43,46 +43,46 @@ OR_NULL = _OrNull()
 
 @dataclass
 class NullFields:
-    """Fields of a JSON value whose null is removed.
+    """Fields of a JSON value that are removed if they are null.
 
     Attributes:
         names: Optional fields of the object that are not nullable.
-        inside: The same for values of fields.
-        items: The same for items of a list.
+        nested: The same for the values of its fields.
+        items: The same for the items of a list.
     """
 
     names: frozenset[str] = frozenset()
-    inside: dict[str, NullFields] = field(default_factory=dict)
+    nested: dict[str, NullFields] = field(default_factory=dict)
     items: NullFields | None = None
 
     @classmethod
-    def of(cls, shape: Any) -> NullFields | None:
-        """Return those of a TypedDict, or a list of them; None if there are none."""
-        if is_typeddict(shape):
-            hints = get_type_hints(shape, include_extras=True)
-            # Annotations are strings, in which __optional_keys__ cannot find NotRequired.
+    def of(cls, annotation: Any) -> NullFields | None:
+        """Return the fields of an annotation: a TypedDict or a list; None if there are none."""
+        if is_typeddict(annotation):
+            hints = get_type_hints(annotation, include_extras=True)
+            # Annotations are strings, so __optional_keys__ does not contain NotRequired keys.
             names = frozenset(
                 name
                 for name, hint in hints.items()
-                if (name in shape.__optional_keys__ or _is_not_required(hint))
+                if (name in annotation.__optional_keys__ or _is_not_required(hint))
                 and not _is_nullable(hint)
             )
-            inside = {name: found for name, hint in hints.items() if (found := cls.of(hint))}
-            return cls(names, inside) if names or inside else None
-        origin, arguments = get_origin(shape), get_args(shape)
+            nested = {name: found for name, hint in hints.items() if (found := cls.of(hint))}
+            return cls(names, nested) if names or nested else None
+        origin, arguments = get_origin(annotation), get_args(annotation)
         if origin is list:
             items = cls.of(arguments[0])
             return cls(items=items) if items else None
         if origin in (Annotated, NotRequired, Required):
             return cls.of(arguments[0])
         if origin in (Union, UnionType):
-            kinds = [each for each in arguments if each is not NoneType]
-            # Not of events: they are passed on as they are.
-            return cls.of(kinds[0]) if len(kinds) == 1 else None
+            members = [member for member in arguments if member is not NoneType]
+            # Unions of several types, such as events, are left unchanged.
+            return cls.of(members[0]) if len(members) == 1 else None
         return None
 
     def remove_from(self, value: Any) -> None:
-        """Remove null from these fields of ``value``, in place."""
+        """Remove these fields of ``value`` if they are null, in place."""
         if isinstance(value, list) and self.items is not None:
             for item in value:
                 self.items.remove_from(item)
@@ -92,7 +92,7 @@ class NullFields:
             for name in self.names:
                 if value.get(name, "") is None:
                     del value[name]
-        for name, inner in self.inside.items():
+        for name, inner in self.nested.items():
             if value.get(name) is not None:
                 inner.remove_from(value[name])
 

@@ -1,9 +1,9 @@
-"""Text from outside, made safe to show. The one gate of the command and the dashboard.
+"""Sanitization of untrusted text before it is displayed, for the command and the dashboard.
 
-A goal, an event, a file name, an error of the server: any of them may hold bytes
-that a terminal obeys. ``printable`` leaves letters as they are and turns whatever
-could act on a terminal, or reorder what a reader sees, into a visible stand-in.
-It knows nothing of markup: callers hand its result to widgets as plain text.
+Goals, events, file names and error messages may contain control characters that a terminal would
+interpret. ``printable`` replaces characters that could control a terminal, or reorder the displayed
+text, with visible substitutes. It does not handle markup: its result must be displayed as plain
+text.
 """
 
 from __future__ import annotations
@@ -14,72 +14,74 @@ import unicodedata
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _SEPARATORS = "\u2028\u2029"
 
-# SGR sequences only choose colours; compilers and ls emit them by the thousand.
+# SGR sequences, which only select colours, are common in the output of compilers and ls.
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-9;:]*m")
 _CR = re.compile(r"\r\n?")
 _NEWLINE = re.compile(r"\r+\n")
 _ERASE = re.compile(r"(?:\x1b\[|\x9b)[012]?K")
 _REDRAW = re.compile(r"\r+")
 UNFINISHED_OUTPUT = re.compile("(?:\r+|\x1b(?:\\[[0-9;:]{0,40})?|\x9b[0-9;:]{0,40})\\Z")
-"""End of a piece of output whose meaning depends on the next piece."""
+"""End of a chunk of output whose meaning depends on the next chunk."""
 
 
 def normalized_password(password: str) -> str:
-    """Return a password in the form in which it is sent, hashed and compared (NFKC).
+    """Return a password in NFKC form, in which it is sent, hashed and compared.
 
-    Keyboards and operating systems encode the same characters differently, such as "é" as one
-    or two code points. Source: NIST SP 800-63B, 3.1.1.2.
+    Operating systems encode the same characters differently, such as "é" as one or two code
+    points.
+
+    Source: NIST SP 800-63B, 3.1.1.2.
     """
     return unicodedata.normalize("NFKC", password)
 
 
-def _stand_ins() -> dict[int, str]:
+def _substitutes() -> dict[int, str]:
     table = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
     table[0x7F] = "\u2421"
     table.update(dict.fromkeys(range(0x80, 0xA0), "\ufffd"))
     table.update(dict.fromkeys(map(ord, _BIDI), "\ufffd"))
     table.update(dict.fromkeys(map(ord, _SEPARATORS), "\n"))
-    # A lone surrogate cannot be encoded, so it would end the program that prints it.
+    # Printing a lone surrogate raises UnicodeEncodeError.
     table.update(dict.fromkeys(range(0xD800, 0xE000), "\ufffd"))
     return table
 
 
-_STAND_INS = _stand_ins()
+_SUBSTITUTES = _substitutes()
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f" + _BIDI + _SEPARATORS + "\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with nothing in it that a terminal would obey.
+    """Return ``text`` without characters that a terminal would interpret.
 
-    Tab and newline stay, CR and CRLF become newline, colour sequences vanish; every
-    other C0 and C1 control, DEL, bidi control and lone surrogate gets a stand-in.
+    Tabs and newlines are kept, CR and CRLF become newlines, and colour sequences are removed. All
+    other C0 and C1 controls, DEL, bidi controls and lone surrogates are replaced by substitutes.
     """
     if _UNSAFE.search(text) is None:
         return text
-    return _CR.sub("\n", _COLOUR.sub("", text)).translate(_STAND_INS)
+    return _CR.sub("\n", _COLOUR.sub("", text)).translate(_SUBSTITUTES)
 
 
 def printable_output(text: str) -> str:
-    """Return output of a program with nothing but carriage returns that a terminal would obey.
+    """Return the output of a program like ``printable``, but keep carriage returns.
 
-    A single CR stays where the program writes over its line, as progress displays do; CRLF becomes
-    newline. Sequences that erase a line vanish, because whoever shows a CR clears the line.
+    A single CR, with which programs overwrite a line for progress displays, is kept; CRLF becomes a
+    newline. Sequences that erase a line are removed: the line must be cleared at each CR.
     """
     if _UNSAFE.search(text) is None:
         return text
     plain = _ERASE.sub("", _COLOUR.sub("", _NEWLINE.sub("\n", text)))
-    return "\r".join(part.translate(_STAND_INS) for part in _REDRAW.split(plain))
+    return "\r".join(part.translate(_SUBSTITUTES) for part in _REDRAW.split(plain))
 
 
 def overwritten(text: str) -> str:
-    """Return ``text`` with each line as the last carriage return in it left it."""
+    """Return ``text`` with only the part of each line after its last carriage return."""
     if "\r" not in text:
         return text
     return "\n".join(line.rpartition("\r")[2] for line in text.split("\n"))
 
 
 def is_encodable(text: str) -> bool:
-    """Whether ``text`` can be written in UTF-8: it has no lone surrogate."""
+    """Return True if ``text`` can be encoded as UTF-8, because it has no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -88,6 +90,6 @@ def is_encodable(text: str) -> bool:
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """Return ``text`` printable and on a single line of at most ``limit`` characters."""
+    """Return ``text`` as a printable single line of at most ``limit`` characters."""
     line = " ".join(printable(text[: limit * 4]).split())
     return line if len(line) <= limit else line[: limit - 1] + "\u2026"

@@ -1,11 +1,11 @@
-"""Results of calls: one TypedDict for each documented shape, and its check.
+"""Responses of the BeRay API as TypedDicts, and their validation.
 
-Results are plain dictionaries, as they were decoded; unknown keys and unknown enum values are
-kept. Null in an optional key stands for a missing one, and is removed
-(:mod:`beray.null_fields`), unless the key is documented as nullable. Only the keys without which
-a result is useless are required: the ``access_token`` of a session, the ``id`` and ``status`` of
-a task, the ``name`` and ``type`` of a file. The annotations give the documented types. Where
-servers are known to send something else, the checks accept that too: strings for ids and numbers.
+Results are the decoded dictionaries; unknown keys and unknown enum values are kept. Null in an
+optional key stands for a missing key and is removed (:mod:`beray.null_fields`), unless the key is
+documented as nullable. Only the keys without which a result is useless are required: the
+``access_token`` of a session, the ``id`` and ``status`` of a task, the ``name`` and ``type`` of a
+file. The annotations are the documented types. The validation also accepts what servers are known
+to send instead: strings for ids and numbers.
 
 Source: the BeRay API v1 wire page.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypeVar
 
-from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+from typing_extensions import TypedDict  # required by pydantic before Python 3.12
 
 from beray.event_types import TaskEvent as TaskEvent
 from beray.event_types import TaskStatus as TaskStatus
@@ -29,27 +29,31 @@ if TYPE_CHECKING:
 
 TERMINAL_STATUSES = frozenset({"COMPLETED", "FAILED", "STOPPED"})
 
-ENVELOPE = ("seq", "task_id", "created_at")
-"""What an event of a task has beside the fields of its type."""
-MOST_ATTACHMENTS = 100
-"""How many files a message of a chat may have with it."""
+EVENT_ENVELOPE = ("seq", "task_id", "created_at")
+"""Fields of an event of a task in addition to those of its type."""
+MAX_ATTACHMENTS = 100
+"""Maximum number of attachments of a chat message."""
 
 BODY_EXCERPT = 2048
+"""Maximum length of the part of a response that an exception contains, in characters."""
 IDEMPOTENCY_HEADER = "X-Idempotency-Seconds"
-"""Ours: on every answer of a server that honours ``Idempotency-Key``, and for how long."""
+"""Response header of servers that honour ``Idempotency-Key``: for how many seconds.
+
+BeRay extension.
+"""
 SHOULD_RETRY_HEADER = "X-Should-Retry"
-"""``false``: the failure is permanent. A convention of several HTTP APIs."""
+"""Response header; ``false`` marks a permanent failure. A convention of several HTTP APIs."""
 
 T = TypeVar("T")
 
 
 def from_workspace(path: str) -> str:
-    """A path as an agent names it, from the work_dir down: agents call that ``/workspace``."""
+    """Return a path of an agent relative to the work_dir, which agents see as ``/workspace``."""
     return path.removeprefix("/workspace/")
 
 
 class _OrString:
-    """Annotation of a number, or an id, that may be a string on the wire."""
+    """Annotation of a number or an id that may be a string in responses."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -60,7 +64,7 @@ class _OrString:
 
 
 class _Objects:
-    """Annotation of a list whose entries only have to be JSON objects."""
+    """Annotation of a list whose items are only checked to be JSON objects."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -74,38 +78,40 @@ OR_STRING = _OrString()
 OBJECTS = _Objects()
 
 
-def loose(shape: type[T]) -> type[T]:
-    """Have pydantic keep unknown keys, and take no type for another."""
-    shape.__pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[attr-defined]
-    return shape
+def lenient(typed_dict: type[T]) -> type[T]:
+    """Configure a TypedDict so that pydantic keeps unknown keys and converts no types."""
+    typed_dict.__pydantic_config__ = {"extra": "allow", "strict": True}  # type: ignore[attr-defined]
+    return typed_dict
 
 
-class Shape(Generic[T]):
-    """A documented shape. Its validator is made when the first answer is checked.
+class ResponseSchema(Generic[T]):
+    """Schema of a response body. Its validator is created when it is first used.
 
     Args:
-        empty: makes the result of an answer without content (204); it is checked like any other.
+        annotation: Type annotation of the body.
+        empty: Returns the result of a response without content (204), which is validated like any
+            other.
     """
 
-    def __init__(self, shape: Any, empty: Callable[[], Any] = dict) -> None:
-        self._shape = shape
+    def __init__(self, annotation: Any, empty: Callable[[], Any] = dict) -> None:
+        self._annotation = annotation
         self.empty = empty
 
     @cached_property
     def _adapter(self) -> TypeAdapter[T]:
         from pydantic import TypeAdapter
 
-        return TypeAdapter(self._shape)
+        return TypeAdapter(self._annotation)
 
     @cached_property
     def _null_fields(self) -> NullFields | None:
-        return NullFields.of(self._shape)
+        return NullFields.of(self._annotation)
 
     def problem(self, data: Any) -> str | None:
-        """Return where ``data`` is of another shape; None if it is of this one.
+        """Validate ``data``, after removing null values that stand for missing keys.
 
-        The caller gets ``data`` itself. Only null values that stand for missing keys are
-        removed from it.
+        Returns:
+            Location and description of the first problem; None if ``data`` is valid.
         """
         from pydantic import ValidationError
 
@@ -115,48 +121,55 @@ class Shape(Generic[T]):
             self._adapter.validate_python(data)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the answer"
-            return f"{place}: {first['msg']}"
+            location = ".".join(str(part) for part in first["loc"]) or "the body"
+            return f"{location}: {first['msg']}"
         return None
 
 
-@loose
+@lenient
 class Message(TypedDict):
+    """Confirmation of a request."""
+
     message: NotRequired[Annotated[str, OR_NULL]]
 
 
-@loose
+@lenient
 class User(TypedDict):
+    """Account of a user."""
+
     id: NotRequired[Annotated[int | str, OR_NULL]]
     email: NotRequired[Annotated[str, OR_NULL]]
     created_at: NotRequired[Annotated[str, OR_NULL]]
 
 
-@loose
+@lenient
 class Session(TypedDict):
-    """Result of ``register`` and ``login``."""
+    """Session of a user: the result of ``register`` and ``login``."""
 
     access_token: str
     token_type: NotRequired[Annotated[str, OR_NULL]]
     user: NotRequired[Annotated[User, OR_NULL]]
 
 
-@loose
+@lenient
 class Limits(TypedDict):
-    """What a task may take at most. Ours."""
+    """Limits of a task. BeRay extension.
+
+    ``tokens``, ``requests`` and ``cost_usd`` limit the use of models; ``seconds`` is the duration.
+    """
 
     tokens: NotRequired[int]
     requests: NotRequired[int]
     cost_usd: NotRequired[float]
     seconds: NotRequired[float]
     network: NotRequired[bool]
-    """Whether its shell commands may reach the network."""
+    """True if shell commands of the task may use the network."""
     gateway: NotRequired[bool]
-    """Whether its commands and agents get access to the gateway (``X_INTERNAL_TOKEN``)."""
+    """True if its commands and agents get a token of the gateway (``X_INTERNAL_TOKEN``)."""
 
 
 class TaskOptions(TypedDict, total=False):
-    """What ``create_task`` may be asked besides. Ours."""
+    """Options of ``create_task``. BeRay extension."""
 
     runner: str
     model: str
@@ -165,17 +178,17 @@ class TaskOptions(TypedDict, total=False):
 
 
 class RunOptions(TaskOptions, total=False):
-    """Options of ``run``, which it passes to ``create_task``."""
+    """Options of ``run`` that it passes to ``create_task``."""
 
     tools: list[dict[str, Any]] | None
 
 
-@loose
+@lenient
 class Usage(TypedDict):
-    """What a task has taken from a model's provider. Ours.
+    """Use of models by a task. BeRay extension.
 
-    ``input_tokens`` includes those of the cache. ``cost_usd`` is ``None`` where the price
-    is not known; ``estimated`` says that some tokens had to be guessed.
+    ``input_tokens`` includes cached tokens. ``cost_usd`` is ``None`` if the price is unknown.
+    ``estimated`` is true if some of the numbers of tokens are estimates.
     """
 
     requests: int
@@ -187,7 +200,7 @@ class Usage(TypedDict):
     estimated: NotRequired[bool]
 
 
-@loose
+@lenient
 class Task(TypedDict):
     """A task.
 
@@ -215,13 +228,13 @@ class Task(TypedDict):
     chat: NotRequired[str | None]
     events: NotRequired[Annotated[list[TaskEvent], OBJECTS, OR_NULL]]
     first_seq: NotRequired[int]
-    """The ``seq`` of the first of ``events``, or of the next event if there are none."""
+    """``seq`` of the first of ``events``, or of the next event if there are none."""
     events_truncated: NotRequired[bool]
-    """Whether there are events before ``first_seq``."""
+    """True if there are events before ``first_seq``."""
 
 
 class TasksUpdate(TypedDict):
-    """All tasks. It is the first update, and comes again if the server cannot resume."""
+    """All tasks: the first update, repeated if the server cannot resume the stream."""
 
     type: Literal["TASKS"]
     seq: NotRequired[int]
@@ -229,12 +242,12 @@ class TasksUpdate(TypedDict):
 
 
 class TaskStatusUpdate(TypedDict):
-    """A task was created or has another status.
+    """A task was created or changed its status.
 
     ``task`` is missing if the task has been deleted since then. Its ``status`` is always the
-    ``status`` of the update. A stream that resumes, or is behind, also gets changes that are
-    outdated because a later update follows. Their ``task`` has no ``held``, ``started_at``,
-    ``ended_at``, ``last_seq``, ``last_line`` and ``usage``: the values at that time are unknown.
+    ``status`` of the update. A stream that resumes or lags also receives outdated changes, which a
+    later update replaces. Their ``task`` has no ``held``, ``started_at``, ``ended_at``,
+    ``last_seq``, ``last_line`` and ``usage``, as the values at that time are unknown.
     """
 
     type: Literal["TASK_STATUS"]
@@ -256,9 +269,9 @@ class TaskDeletedUpdate(TypedDict):
 
 
 class TaskProgressUpdate(TypedDict):
-    """The newest position and line of a running task, and ``usage`` if it has changed.
+    """Last position and line of a running task, and ``usage`` if it has changed.
 
-    It has no ``seq``: only the newest one of a task counts.
+    It has no ``seq``, because a newer one of the same task replaces it.
     """
 
     type: Literal["TASK_PROGRESS"]
@@ -279,20 +292,22 @@ class OtherUpdate(TypedDict):
 
 
 TaskUpdate = TasksUpdate | TaskStatusUpdate | TaskDeletedUpdate | TaskProgressUpdate | OtherUpdate
-"""One message of the stream over all tasks. BeRay extension."""
+"""Update of the stream over all tasks. BeRay extension."""
 
 
-@loose
+@lenient
 class Deleted(TypedDict):
+    """Confirmation of a deletion."""
+
     status: NotRequired[Annotated[str, OR_NULL]]
     message: NotRequired[Annotated[str, OR_NULL]]
 
 
-@loose
+@lenient
 class FileItem(TypedDict):
-    """An entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes.
+    """Entry of a work_dir. ``path`` is relative to the work_dir; ``size`` is in bytes.
 
-    ``mode`` has the permission bits as three octal digits; see :mod:`beray.transfers.file_modes`.
+    ``mode`` contains the permission bits as octal digits; see :mod:`beray.transfers.file_modes`.
     """
 
     name: str
@@ -304,35 +319,37 @@ class FileItem(TypedDict):
 
 
 class FilePage(NamedTuple):
-    """A page of a listing of files. BeRay extension."""
+    """Page of a file listing. BeRay extension."""
 
     items: list[FileItem]
     after: str | None
-    """The position that the next page starts after; ``None`` on the last page."""
+    """Position after which the next page starts; ``None`` on the last page."""
 
 
-@loose
+@lenient
 class UploadedFile(TypedDict):
+    """Confirmation of an upload. ``size`` is in bytes."""
+
     message: NotRequired[Annotated[str, OR_NULL]]
     path: NotRequired[Annotated[str, OR_NULL]]
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
-@loose
+@lenient
 class ApiKey(TypedDict):
-    """An API key of the gateway, without the key. Ours."""
+    """API key of the gateway, without the key itself. BeRay extension."""
 
     id: int
     name: str
     agent_id: str | None
     start: str
-    """The first characters of the key, to tell it from others."""
+    """First characters of the key, to distinguish it from others."""
     created_at: str
 
 
-@loose
+@lenient
 class CreatedApiKey(TypedDict):
-    """A new API key: the only answer that has the ``key`` itself. Ours."""
+    """New API key: the only response that contains the ``key`` itself. BeRay extension."""
 
     id: int
     name: str
@@ -347,7 +364,7 @@ def goal_of(task: Task) -> str:
 
 
 def email_of(session: Session) -> str | None:
-    """Return the e-mail address of the account, if the server sent it."""
+    """Return the e-mail address of the account; None if the server did not send it."""
     return (session.get("user") or {}).get("email") or None
 
 
@@ -360,23 +377,23 @@ def size_of(item: FileItem | UploadedFile) -> int | None:
 
 
 def size_text(item: FileItem) -> str:
-    """Return the size of a file as decimal digits; "" if it is not known."""
+    """Return the size of a file as decimal digits; "" if it is unknown."""
     size = size_of(item)
     return "" if size is None else str(size)
 
 
-def _no_message() -> Any:
+def _empty_message() -> Any:
     return {"message": ""}
 
 
-MESSAGE: Shape[Message] = Shape(Message, _no_message)
-USER: Shape[User] = Shape(User)
-SESSION: Shape[Session] = Shape(Session)
-TASK: Shape[Task] = Shape(Task)
-TASKS: Shape[list[Task]] = Shape(list[Task], list)
-EVENTS: Shape[list[TaskEvent]] = Shape(Annotated[list[TaskEvent], OBJECTS], list)
-DELETED: Shape[Deleted] = Shape(Deleted, _no_message)
-FILE_ITEMS: Shape[list[FileItem]] = Shape(list[FileItem], list)
-UPLOADED_FILE: Shape[UploadedFile] = Shape(UploadedFile, _no_message)
-API_KEYS: Shape[list[ApiKey]] = Shape(list[ApiKey], list)
-CREATED_API_KEY: Shape[CreatedApiKey] = Shape(CreatedApiKey)
+MESSAGE: ResponseSchema[Message] = ResponseSchema(Message, _empty_message)
+USER: ResponseSchema[User] = ResponseSchema(User)
+SESSION: ResponseSchema[Session] = ResponseSchema(Session)
+TASK: ResponseSchema[Task] = ResponseSchema(Task)
+TASKS: ResponseSchema[list[Task]] = ResponseSchema(list[Task], list)
+EVENTS: ResponseSchema[list[TaskEvent]] = ResponseSchema(Annotated[list[TaskEvent], OBJECTS], list)
+DELETED: ResponseSchema[Deleted] = ResponseSchema(Deleted, _empty_message)
+FILE_ITEMS: ResponseSchema[list[FileItem]] = ResponseSchema(list[FileItem], list)
+UPLOADED_FILE: ResponseSchema[UploadedFile] = ResponseSchema(UploadedFile, _empty_message)
+API_KEYS: ResponseSchema[list[ApiKey]] = ResponseSchema(list[ApiKey], list)
+CREATED_API_KEY: ResponseSchema[CreatedApiKey] = ResponseSchema(CreatedApiKey)

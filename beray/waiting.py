@@ -1,4 +1,4 @@
-"""Waiting for the end of a task, on top of its stream."""
+"""Waiting for the end of a task by its event stream."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from beray.exceptions import (
 from beray.schema import TERMINAL_STATUSES, Task
 from beray.streaming.streams import TaskStream
 
-MIN_CALL_SECONDS = 5.0
-"""Time for a call that reads the task, even if less is left of the timeout."""
+MIN_REQUEST_SECONDS = 5.0
+"""Deadline of a request for the task, even if less than this is left of the timeout."""
 
 
-def wait(
+def wait_for_task(
     task_id: int | str,
     get_task: Callable[[float], Task],
     open_stream: Callable[[str | None], TaskStream],
@@ -35,50 +35,51 @@ def wait(
     """Return the task once it has ended.
 
     Args:
-        get_task: reads the task within a number of seconds.
-        open_stream: opens its stream after an event id, or from the start.
-        timeout: seconds; None waits without a limit.
-        until_input: also return while the task waits for input (``INPUT_REQUIRED``).
-        after: seq after which it has to begin to wait for input.
+        task_id: Id of the task.
+        get_task: Requests the task within a number of seconds.
+        open_stream: Opens its stream after an event id, or from the start.
+        timeout: Seconds; None waits without a limit.
+        until_input: Also return while the task waits for input (``INPUT_REQUIRED``).
+        after: ``seq`` after which the task must have begun to wait for input.
 
     Raises:
-        WaitTimeout: the task did not end in time.
-        StreamInterrupted: the server ended the stream, and the task has not ended.
-        InvalidArgument: ``timeout`` is not a number of seconds of at least 0.
+        WaitTimeout: The task did not end in time.
+        StreamInterrupted: The server ended the stream, and the task has not ended.
+        InvalidArgument: ``timeout`` is negative or not a number.
     """
-    deadline = time.monotonic() + _checked(timeout)
+    deadline = time.monotonic() + _checked_timeout(timeout)
     awaited = TERMINAL_STATUSES | ({"INPUT_REQUIRED"} if until_input else set())
 
-    def read() -> Task:
-        left = max(deadline - time.monotonic(), MIN_CALL_SECONDS)
+    def request_task() -> Task:
+        remaining = max(deadline - time.monotonic(), MIN_REQUEST_SECONDS)
         try:
-            return get_task(left)
+            return get_task(remaining)
         except DeadlineExceeded as error:
             if timeout is None or time.monotonic() < deadline:
                 raise
             raise _timed_out(task_id, timeout) from error
 
-    task = read()
+    task = request_task()
     if task["status"] in (awaited if after is None else TERMINAL_STATUSES):
         return task
-    # Events up to here have been taken into account; other servers do not have last_seq.
-    begin = task.get("last_seq") if after is None else after
+    # Earlier events are reflected in the task. Other servers do not send last_seq.
+    start = task.get("last_seq") if after is None else after
     with (
-        open_stream(str(begin) if begin else None) as stream,
+        open_stream(str(start) if start else None) as stream,
         _closed_at(deadline, stream) as timed_out,
     ):
         for event in stream:
             status = _status(event)
             if status in TERMINAL_STATUSES:
-                ended = read()
-                # The status of the stream is final, even if the server's answer is older.
+                ended = request_task()
+                # The status of the stream is final, even if the requested task is older.
                 return ended if ended["status"] in TERMINAL_STATUSES else ended | {"status": status}
             if status in awaited:
-                task = read()
+                task = request_task()
                 if task["status"] in awaited:
                     return task
     # The stream was closed by the timeout, or the server ended it without a terminal status.
-    task = read()
+    task = request_task()
     if task["status"] in TERMINAL_STATUSES:
         return task
     if timeout is not None and timed_out.is_set():
@@ -90,7 +91,7 @@ def wait(
     )
 
 
-def failure(task: Task) -> TaskFailed | None:
+def task_failure(task: Task) -> TaskFailed | None:
     """Return the exception for a task that ended without success; None for ``COMPLETED``."""
     if task["status"] == "COMPLETED":
         return None
@@ -108,18 +109,18 @@ def failure(task: Task) -> TaskFailed | None:
 
 
 def _events(task: Task) -> list[TaskEvent]:
-    """Return the events of a task that have a type, as other servers may send others."""
+    """Return the events that have a type; other servers may send events without one."""
     return [event for event in task.get("events") or () if "type" in event]
 
 
 def _status(event: TaskEvent) -> str:
-    # Servers may send a status without a type; see beray.streaming.reconnect.
+    # Servers may send a status without a type, as in beray.streaming.reconnect.
     if event.get("type") not in ("TASK_STATUS", None):
         return ""
     return str(event.get("status", ""))
 
 
-def _checked(timeout: float | None) -> float:
+def _checked_timeout(timeout: float | None) -> float:
     if timeout is None:
         return math.inf
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
@@ -131,22 +132,22 @@ def _checked(timeout: float | None) -> float:
 
 @contextmanager
 def _closed_at(deadline: float, stream: TaskStream) -> Iterator[threading.Event]:
-    """Close ``stream`` at ``deadline``, which ends its iteration; the event is set before."""
-    passed = threading.Event()
-    left = deadline - time.monotonic()
-    if left > threading.TIMEOUT_MAX:
-        yield passed
+    """Close ``stream`` at ``deadline``, which ends its iteration, after setting the event."""
+    expired = threading.Event()
+    remaining = deadline - time.monotonic()
+    if remaining > threading.TIMEOUT_MAX:
+        yield expired
         return
 
     def close() -> None:
-        passed.set()
+        expired.set()
         stream.close()
 
-    timer = threading.Timer(max(left, 0.0), close)
+    timer = threading.Timer(max(remaining, 0.0), close)
     timer.daemon = True
     timer.start()
     try:
-        yield passed
+        yield expired
     finally:
         timer.cancel()
 

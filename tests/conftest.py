@@ -1,4 +1,4 @@
-"""What all tests share: a real server, and a home of their own."""
+"""Fixtures of all tests: a real server, and a separate home directory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from beray import local_server
 
 pytest_plugins = ["beray.testing.plugin"]
 
-# The many processes that tests start are mostly imports: let them keep the bytecode.
+# Imports dominate the start of the many processes of the tests, so bytecode must be cached.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Collecting among all that tests import and keep is a sixth of the dashboard's tests otherwise.
+# With the default thresholds, garbage collection takes a sixth of the time of dashboard tests.
 gc.set_threshold(50_000, 20, 20)
 
 
-# A test run that is started in the background inherits ignored signals, and so would the
-# programs that the tests of signals start.
+# A test run in the background inherits ignored signals, and would pass them on to the programs
+# that the tests of signals start.
 for name in ("SIGHUP", "SIGINT", "SIGQUIT"):
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
@@ -31,7 +31,7 @@ for name in ("SIGHUP", "SIGINT", "SIGQUIT"):
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home directory for the test; an embedded server that the test leaves there is stopped."""
+    """Yield a home directory for the test; stop an embedded server that the test left there."""
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -48,5 +48,5 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait, for a deadline or another process."""
+    """Return one more than the number of cores, because many tests wait."""
     return (os.cpu_count() or 1) + 1

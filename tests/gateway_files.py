@@ -1,4 +1,4 @@
-"""Short ways to the files of the gateway, for tests."""
+"""Helpers for tests of gateway files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def content(agent: Agent, s3_url: str) -> bytes:
 
 
 def listed(agent: Agent, call: str = "list", **params: Any) -> list[str]:
-    """The keys of all pages."""
+    """Return the keys of all pages."""
     keys: list[str] = []
     token = None
     while True:

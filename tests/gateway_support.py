@@ -1,4 +1,4 @@
-"""What the tests of the server's gateway share: agents with tokens, and plain requests."""
+"""Helpers for tests of the server's gateway: agents with tokens, and plain requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def exchange(server: RunningServer, key: str) -> requests.Response:
 
 @dataclass(frozen=True)
 class Agent:
-    """Somebody with an internal token."""
+    """Gateway user with an internal token."""
 
     server: RunningServer
     account: BeRayClient
@@ -57,7 +57,7 @@ class Agent:
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server of the S3 protocol."""
+    """Yield the URL of a server of the S3 protocol."""
 
     url: str
 
@@ -86,7 +86,7 @@ class S3Server:
 
 
 def refusal(answer: requests.Response) -> tuple[int, str]:
-    """Status and error code of a refusal, whose shape is proven."""
+    """Return status and error code of an error response, after checking its form."""
     detail = answer.json()["detail"]
     assert isinstance(detail["message"], str), detail
     return answer.status_code, detail["error_code"]

@@ -129,6 +129,8 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as connection
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """Result of a command."""
+
     status: int
     output: str
     network: str

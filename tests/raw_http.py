@@ -1,4 +1,4 @@
-"""HTTP as bytes, for requests that no HTTP library sends."""
+"""Raw HTTP connections, for requests that no HTTP library sends."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class RawResponse:
+    """HTTP response as received."""
+
     status: int
     head: str
     body: bytes
 
     def header(self, name: str) -> str | None:
+        """Return the value of a header; None if the response does not have it."""
         for line in self.head.split("\r\n")[1:]:
             found, _, value = line.partition(":")
             if found.lower() == name.lower():
@@ -25,7 +28,7 @@ class Answer:
 
 
 class RawConnection:
-    """One connection. Also a context manager."""
+    """HTTP connection; also a context manager."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -40,13 +43,14 @@ class RawConnection:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
+        """Send bytes, with the host of the server in place of ``{host}``."""
         self.socket.sendall(data.replace(b"{host}", self.host.encode()))
 
-    def answer(self, *, to_head: bool = False) -> Answer:
+    def read_response(self, *, to_head: bool = False) -> RawResponse:
         """Return the next response."""
         head, _, self._received = self._until(b"\r\n\r\n").partition(b"\r\n\r\n")
         text = head.decode("latin-1")
-        found = Answer(int(text.split(" ")[1]), text, b"")
+        found = RawResponse(int(text.split(" ")[1]), text, b"")
         if to_head or found.status in (100, 204, 304):
             return found
         length = found.header("content-length")
@@ -55,14 +59,14 @@ class RawConnection:
         while len(self._received) < int(length):
             self._received += self._block()
         body, self._received = self._received[: int(length)], self._received[int(length) :]
-        return Answer(found.status, text, body)
+        return RawResponse(found.status, text, body)
 
     def until(self, mark: bytes) -> bytes:
-        """Return the data after the last answer, at least up to ``mark``."""
+        """Return the data after the last response, at least up to ``mark``."""
         return self._until(mark)
 
     def ended(self) -> bool:
-        """Return once the server has closed the connection; raise TimeoutError if it does not."""
+        """Wait until the server closes the connection; raise TimeoutError if it does not."""
         try:
             while block := self.socket.recv(65536):
                 self._received += block
@@ -81,8 +85,8 @@ class RawConnection:
         return block
 
 
-def asked(url: str, data: bytes) -> Answer:
-    """Return the answer to ``data`` on a new connection."""
+def send_raw(url: str, data: bytes) -> RawResponse:
+    """Return the response to ``data`` on a new connection."""
     with RawConnection(url) as connection:
         connection.send(data)
-        return connection.answer()
+        return connection.read_response()

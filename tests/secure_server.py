@@ -1,4 +1,4 @@
-"""A fault server behind TLS, and the certificates that it takes."""
+"""Fault server with TLS, and its certificates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import trustme
 
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 
 class SecureServer(FaultServer):
-    """The fault server behind TLS."""
+    """Fault server with TLS."""
 
-    def __init__(self, answers: Iterable[Answer], context: ssl.SSLContext) -> None:
+    def __init__(self, answers: Iterable[ScriptedResponse], context: ssl.SSLContext) -> None:
         super().__init__(answers)
         self._context = context
         self.url = self.url.replace("http://127.0.0.1", "https://localhost")
@@ -25,7 +25,7 @@ class SecureServer(FaultServer):
         try:
             secure = self._context.wrap_socket(connection, server_side=True)
         except OSError:
-            # Heard out, as a server does: an early close would take the alert back.
+            # Read to the end, because an early close would discard the TLS alert.
             with raw:
                 while self._heard(raw):
                     pass
@@ -43,7 +43,7 @@ class SecureServer(FaultServer):
 
 
 class Certificates:
-    """What an authority of our own has issued, as files."""
+    """Files of certificates issued by a test authority."""
 
     def __init__(self, folder: Path) -> None:
         self._authority = trustme.CA()

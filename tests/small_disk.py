@@ -1,4 +1,4 @@
-"""A small file system of its own for tests of full disks."""
+"""Small file system for tests of full disks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mounted(disk: Path, size: str = "24m") -> Iterator[Path]:
-    """Mount a tmpfs on a new directory; skip the test where that is not permitted."""
+    """Mount a tmpfs on a new directory; skip the test if that is not permitted."""
     disk.mkdir()
     mount = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk],

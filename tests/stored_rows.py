@@ -1,4 +1,4 @@
-"""Rows put into the database of a running server, where making them by tasks takes too long."""
+"""Insertion of rows into the database of a running server, which is faster than running tasks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _database(server: RunningServer) -> sqlite3.Connection:
 
 
 def body(task_id: int, seq: int, text: str) -> str:
-    """The JSON of a text event, as the log stores it."""
+    """Return the JSON of a text event in the form in which the log stores it."""
     envelope = f'"seq":{seq},"task_id":{task_id},"created_at":"2026-01-01T00:00:00.000000Z"'
     fields = f'"type":"AGENT_EVENT_TEXT_CHUNK","text":{json.dumps(text, ensure_ascii=False)}'
     return f'{{{envelope},{fields},"source":"main"}}'
 
 
 def add_events(server: RunningServer, task_id: int, texts: Iterable[str]) -> list[Any]:
-    """Put text events after the last one of an ended task; return all of its events."""
+    """Insert text events after the last one of an ended task; return all its events."""
     with closing(_database(server)) as database, database:
         last = database.execute("SELECT last_seq FROM tasks WHERE id = ?", [task_id]).fetchone()[0]
         rows = [
@@ -38,7 +38,7 @@ def add_events(server: RunningServer, task_id: int, texts: Iterable[str]) -> lis
 
 
 def add_tasks(server: RunningServer, user_id: int, goals: Iterable[str]) -> None:
-    """Put completed tasks without files behind those that there are."""
+    """Insert completed tasks without files after the existing ones."""
     columns = "user_id, goal, held, status, created_at, last_seq"
     with closing(_database(server)) as database, database:
         database.executemany(

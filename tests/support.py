@@ -1,4 +1,4 @@
-"""What tests look for, and how they wait for it."""
+"""Helpers of all tests: running tasks, waiting for conditions, finding processes."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ WITHOUT_BUBBLEWRAP: Final = {} if shutil.which("bwrap") else {"BERAY_SANDBOX": "
 
 
 def done(client: BeRayClient, goal: str, **options: Any) -> list[Any]:
-    """Return all events of a new task, once it has ended.
+    """Run a task and return all its events.
 
     Args:
-        options: as ``create_task`` takes them.
+        client: Client of the server.
+        goal: Goal of the task.
+        options: Keyword arguments of ``create_task``.
     """
     return list(client.stream_task_updates(client.create_task(goal, **options)["id"]))
 
 
 def text(events: list[Any]) -> str:
-    """What the text chunks among ``events`` say together."""
+    """Return the joined text of the text chunks among ``events``."""
     return "".join(event.get("text", "") for event in events)
 
 
 def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Return once ``condition`` is true; fail where it does not come true in time."""
+    """Wait until ``condition`` is true; fail if it does not become true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.03)
 
 
 def descendants() -> list[psutil.Process]:
-    """What this process has started, apart from the servers of ``beray.testing``."""
+    """Return the descendants of this process, except the servers of ``beray.testing``."""
     found: list[psutil.Process] = []
     for child in psutil.Process().children():
         if "beray.testing.fork_server_process" not in " ".join(child.cmdline()):
@@ -50,7 +52,7 @@ def descendants() -> list[psutil.Process]:
 
 
 def sleepers(mark: str) -> list[psutil.Process]:
-    """The processes that run ``sleep MARK``, wherever they were started from."""
+    """Return all processes of the system that run ``sleep MARK``."""
     return [
         process
         for process in psutil.process_iter(["cmdline"])
@@ -58,8 +60,13 @@ def sleepers(mark: str) -> list[psutil.Process]:
     ]
 
 
-class Following(threading.Thread):
-    """Iterates in a thread. ``error`` is what ended it."""
+class FollowingThread(threading.Thread):
+    """Thread that iterates.
+
+    Attributes:
+        seen: Items so far.
+        error: Exception that ended the iteration.
+    """
 
     def __init__(self, iterate: Callable[[], Iterator[Any]]) -> None:
         super().__init__(daemon=True)
@@ -70,7 +77,7 @@ class Following(threading.Thread):
 
     def run(self) -> None:
         try:
-            for one in self._iterate():
-                self.seen.append(one)
+            for item in self._iterate():
+                self.seen.append(item)
         except (BeRayException, requests.RequestException) as error:
             self.error = error

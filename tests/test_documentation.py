@@ -47,7 +47,7 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.skipif(os.name != "posix", reason="the embedded server runs on POSIX")
 def test_the_first_snippet_runs_as_printed(own_home: Path, tmp_path: Path) -> None:
-    """Without an account, a running server, settings or arguments."""
+    """Check the snippets that need no account, running server, settings or arguments."""
     text = (ROOT / "README.md").read_text("utf-8")
     snippet = text.split("```python\n", 1)[1].split("```", 1)[0]
     try:

@@ -1,4 +1,4 @@
-"""The user's own server: started by whoever comes first, shared, gone when nobody is here."""
+"""The user's embedded server: started on demand, shared by all processes, stopped when idle."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_module_is_the_command() -> None:
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
 
 
-def test_the_file_with_the_token_is_for_its_owner_alone(own_home: Path) -> None:
+def test_the_file_with_the_token_is_private(own_home: Path) -> None:
     local_server.ensure()
     path = own_home / "beray" / "server" / "server.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -78,8 +78,8 @@ def test_the_file_with_the_token_is_for_its_owner_alone(own_home: Path) -> None:
     assert token not in (path.parent / "server.log").read_text()
 
 
-def test_many_at_once_share_one() -> None:
-    script = "from beray import embedded; print(embedded.ensure().url, embedded.status().pid)"
+def test_concurrent_processes_share_one_server() -> None:
+    script = "from beray import local_server; print(local_server.ensure().url, local_server.status().pid)"
 
     def ask(_: int) -> str:
         done = subprocess.run(
@@ -91,7 +91,7 @@ def test_many_at_once_share_one() -> None:
         assert len(set(pool.map(ask, range(4)))) == 1
 
 
-def test_what_a_killed_server_leaves_is_not_believed(own_home: Path) -> None:
+def test_the_file_of_a_killed_server_is_ignored(own_home: Path) -> None:
     first = local_server.ensure()
     running = local_server.status()
     assert running is not None
@@ -102,7 +102,7 @@ def test_what_a_killed_server_leaves_is_not_believed(own_home: Path) -> None:
     assert local_server.ensure().token != first.token
 
 
-def test_it_leaves_when_nobody_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_stops_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
     target = local_server.ensure()
     client = BeRayClient(target.url, target.token)
@@ -111,11 +111,11 @@ def test_it_leaves_when_nobody_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(events)["status"] == "QUEUED"
     assert list(events)[-1]["status"] == "COMPLETED"
     until(lambda: local_server.status() is None)
-    # Gone on its own accord, files and lock with it.
+    # It stopped by itself and removed its files and its lock.
     until(lambda: not (local_server.data_dir() / "server.json").exists())
 
 
-def test_a_running_task_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_task_keeps_the_server_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_IDLE_SECONDS", "3")
     target = local_server.ensure()
     client = BeRayClient(target.url, target.token)
@@ -128,26 +128,26 @@ def test_a_running_task_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert task["status"] == "COMPLETED"
 
 
-def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_reports_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERAY_SLOTS", "none")
     with pytest.raises(BeRayException, match="BERAY_SLOTS") as caught:
         local_server.ensure()
     assert "server.log" in str(caught.value)
 
 
-def test_what_a_dead_server_said_is_not_believed_while_a_new_one_starts(own_home: Path) -> None:
+def test_the_file_of_a_killed_server_is_ignored_while_a_new_one_starts(own_home: Path) -> None:
     local_server.ensure()
     running = local_server.status()
     assert running is not None
     os.kill(running.pid, 9)
     until(lambda: local_server.status() is None)
     with FileLock(local_server.data_dir() / "server.lock"):
-        # As a server that has just taken the lock, and said nothing yet.
+        # Like a server that holds the lock and has not written its file yet.
         assert (local_server.data_dir() / "server.json").exists()
         assert local_server.status() is None
 
 
-def test_a_relative_home_is_one_place(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_home_is_resolved(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_home)
     monkeypatch.setenv("BERAY_HOME", "here")
     target = local_server.ensure()

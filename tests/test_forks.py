@@ -1,4 +1,4 @@
-"""Servers forked from one process are as ``python -m beray.server`` would be."""
+"""Forked test servers, which behave like ``python -m beray.server``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pytest
 from support import until
 
 from beray.testing import RunningServer
-from beray.testing.fork_server import Forks
+from beray.testing.fork_server import ServerForker
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the server runs on POSIX")
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks()
+def forks() -> Iterator[ServerForker]:
+    forks = ServerForker()
     yield forks
     forks.close()
 
 
-def test_a_server_that_does_not_start_has_its_exit_status_and_its_words(
-    forks: Forks, tmp_path: Path
+def test_a_server_that_does_not_start_has_its_exit_status_and_output(
+    forks: ServerForker, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     assert forks.start(["--port", "no"], os.environ, log).wait(20) == 2
@@ -39,8 +39,8 @@ def test_a_server_that_does_not_start_has_its_exit_status_and_its_words(
     assert "beray: " in log.read_text().splitlines()[-1]
 
 
-def test_a_server_has_the_environment_and_the_folder_it_is_given(
-    forks: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_server_has_the_passed_environment_and_directory(
+    forks: ServerForker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "log"
@@ -56,12 +56,12 @@ def test_a_server_has_the_environment_and_the_folder_it_is_given(
     assert (tmp_path / "data" / "beray.sqlite3").exists()
     os.kill(fork.pid, signal.SIGKILL)
     assert fork.wait(20) == -signal.SIGKILL
-    fork.terminate()  # which changes nothing any more
+    fork.terminate()  # has no effect any more
     assert fork.poll() == -signal.SIGKILL
 
 
-def test_servers_end_with_the_process_that_had_them_started(tmp_path: Path) -> None:
-    forks, log = Forks(), tmp_path / "log"
+def test_servers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    forks, log = ServerForker(), tmp_path / "log"
     fork = forks.start(["--port", "0", "--data-dir", str(tmp_path / "data")], os.environ, log)
     until(lambda: '"serving"' in log.read_text())
     server = psutil.Process(fork.pid)
@@ -70,7 +70,7 @@ def test_servers_end_with_the_process_that_had_them_started(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("cheap", "cost"), [(True, "m=8,t=1,p=1"), (False, "m=65536,t=3,p=4")])
-def test_passwords_cost_as_little_as_is_wanted(tmp_path: Path, cheap: bool, cost: str) -> None:
+def test_the_cost_of_passwords_is_configurable(tmp_path: Path, cheap: bool, cost: str) -> None:
     with RunningServer.start(tmp_path / "data", cheap_passwords=cheap) as server:
         server.sign_up("ada@example.test").login("ada@example.test", "correct horse battery")
     database = sqlite3.connect(server.data_dir / "beray.sqlite3")

@@ -1,4 +1,4 @@
-"""``import beray`` costs nothing that is not used, and the server starts without what it has no use for."""
+"""Lazy imports: packages that are not used are not imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEAVY = ("asyncio", "fastapi", "platformdirs", "rich", "sqlalchemy", "textual", 
 
 
 def imported(script: str, *modules: str) -> str:
-    """Which of ``modules`` a new process has imported after ``script``."""
+    """Return which of ``modules`` a new process has imported after ``script``."""
     script += f"; import sys; print(*[name for name in {modules!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
@@ -24,11 +24,11 @@ def test_import_is_light() -> None:
     assert imported("import beray", "requests", "pydantic", "json", *HEAVY) == ""
 
 
-def test_the_client_costs_requests_and_nothing_heavy() -> None:
+def test_the_client_imports_requests_and_nothing_heavy() -> None:
     assert imported("import beray; beray.BeRayClient", "requests", *HEAVY) == "requests"
 
 
-def test_the_client_of_a_gateway_costs_no_more() -> None:
+def test_the_gateway_client_imports_nothing_more() -> None:
     assert imported("import beray.gateway", "requests", *HEAVY) == "requests"
     assert imported("import beray; beray.GatewayClient", "requests", *HEAVY) == "requests"
 
@@ -39,7 +39,7 @@ def test_the_server_starts_without_the_client_and_the_command() -> None:
     assert imported(script, "fastapi", *unused) == "fastapi"
 
 
-def test_everything_public_is_there() -> None:
+def test_all_public_names_exist() -> None:
     import beray
 
     assert all(hasattr(beray, name) for name in beray.__all__)
@@ -52,7 +52,7 @@ def test_everything_public_is_there() -> None:
     assert isinstance(pickle.loads(pickle.dumps(beray.TransferError("no"))), beray.TransferError)
 
 
-def test_what_is_not_there_is_said_as_python_says_it() -> None:
+def test_missing_names_raise_the_usual_errors() -> None:
     import beray
 
     with pytest.raises(AttributeError, match="module 'beray' has no attribute 'BerayClient'"):
@@ -61,7 +61,7 @@ def test_what_is_not_there_is_said_as_python_says_it() -> None:
         from beray import BerayClient  # type: ignore[attr-defined]  # noqa: F401
 
 
-def test_the_dashboard_starts_without_what_is_opened_later() -> None:
+def test_the_dashboard_starts_without_later_screens() -> None:
     script = "import tui.app, tui.screens.main, tui.screens.panes"
     later = ("beray.gateway", "tui.prefabs", "tui.prefabs.list_screen", "beray.client")
     assert imported(script, "textual", *later) == "textual"

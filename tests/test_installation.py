@@ -1,4 +1,4 @@
-"""An installation that is mixed with the client 0.1.x of the package index, or incomplete."""
+"""Incomplete installations, and installations mixed with the client 0.1.x of the package index."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OLD_FILES = {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A directory with a copy of the installed package."""
+    """Return a directory with a copy of the installed package."""
     site = tmp_path / "site"
     ignored = shutil.ignore_patterns("__pycache__", "prefabs", "migrations")
     shutil.copytree(Path(beray.__file__).parent, site / "beray", ignore=ignored)
@@ -41,13 +41,13 @@ def run(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_whole_installation(site: Path) -> None:
+def test_a_complete_installation(site: Path) -> None:
     for arguments in (["-m", "beray", "--version"], ["-m", "beray.cli", "--version"]):
         done = run(site, *arguments)
         assert (done.stdout, done.stderr) == (f"beray {__version__}\n", "")
     assert run(site, "-c", "import beray.agent, beray.gateway, beray.testing").stderr == ""
     assert installation.replaced_files() == ()
-    assert installation.warning() is None
+    assert installation.version_warning() is None
 
 
 @pytest.mark.parametrize("names", [list(OLD_FILES), *([name] for name in OLD_FILES)])
@@ -57,7 +57,7 @@ def test_files_of_the_older_client_are_detected(site: Path, names: list[str]) ->
     done = run(site, "-m", "beray", "tasks")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"beray: two packages named beray are mixed in {site}/beray: ")
-    assert f"replaced or removed {', '.join(names)}. Run" in done.stderr
+    assert f"replaced or removed {', '.join(names)} of BeRay" in done.stderr
     assert "pip uninstall -y beray" in done.stderr and "pip install ." in done.stderr
     assert "Traceback" not in done.stderr
     for module in ("gateway", "agent", "testing"):
@@ -70,15 +70,15 @@ def test_files_of_the_older_client_are_detected(site: Path, names: list[str]) ->
         assert "ImportError: two packages named beray are mixed" in done.stderr
 
 
-def test_what_an_uninstallation_of_the_older_client_leaves_is_detected(site: Path) -> None:
+def test_remains_of_the_older_client_are_detected(site: Path) -> None:
     for name in OLD_FILES:
         (site / "beray" / name).unlink()
-    # Without site-packages, where this checkout is installed.
+    # Without site-packages, which contain this checkout.
     done = run(site, "-S", "-m", "beray", "--version")
     assert done.returncode == 1 and "two packages named beray" in done.stderr
 
 
-def test_two_recorded_versions_are_a_warning(site: Path) -> None:
+def test_two_recorded_versions_cause_a_warning(site: Path) -> None:
     (site / "beray-0.1.2.dist-info").mkdir()
     (site / "beray_other-0.1.2.dist-info").mkdir()
     done = run(site, "-m", "beray", "--version")
@@ -108,7 +108,7 @@ def test_the_version_is_above_that_of_the_older_client() -> None:
 
 
 def test_no_message_names_the_package_index() -> None:
-    """``pip install beray`` installs the older client."""
+    """Check instructions, because ``pip install beray`` installs the older client."""
     root = Path(__file__).parent.parent
     paths = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
     paths += [path for top in ("beray", "tui", "examples") for path in (root / top).rglob("*.py")]

@@ -1,4 +1,4 @@
-"""What the tests of files share: short ways to ask, on disk and over the wire."""
+"""Helpers for tests of files: requests, and access to work_dirs on disk."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def open_descriptors() -> int:
 
 
 def make_chain(work_dir: Path, depth: int, name: str = "d") -> None:
-    """``depth`` folders in each other, each with a file and a folder behind it in order."""
+    """Create ``depth`` nested directories, each with a file and a directory that sorts after it."""
     folder = os.open(work_dir, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=folder)
@@ -56,7 +56,7 @@ def make_chain(work_dir: Path, depth: int, name: str = "d") -> None:
 
 
 class Files:
-    """The file calls of one task, and its work_dir on disk."""
+    """File requests of one task, and its work_dir on disk."""
 
     def __init__(self, server: RunningServer, client: BeRayClient) -> None:
         self.server = server
@@ -86,7 +86,7 @@ class Files:
         return socket.create_connection((host, int(port)), timeout=30)
 
     def head_of(self, method: str, what: str, *headers: str) -> bytes:
-        """The beginning of a request, for a connection of one's own."""
+        """Return the head of a request, for a raw connection."""
         lines = [
             f"{method} /api/v1/tasks/{self.task_id}/files/{what} HTTP/1.1",
             "Host: localhost",
@@ -107,7 +107,7 @@ def detail(response: requests.Response) -> str:
 
 @contextmanager
 def changing_folders(work_dir: Path) -> Iterator[None]:
-    """Keep 50 folders, ``0`` to ``49``, whose contents are renamed, removed and made again."""
+    """Keep renaming, removing and creating the content of 50 directories, ``0`` to ``49``."""
     for number in range(50):
         (work_dir / f"{number}/a/b").mkdir(parents=True)
     stop = threading.Event()

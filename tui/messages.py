@@ -9,7 +9,7 @@ from textual.message import Message
 
 from beray.config import Target
 from beray.schema import FilePage, Task, TaskEvent
-from beray.streaming.stream_state import StreamState
+from beray.streaming.cursor import StreamState
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient

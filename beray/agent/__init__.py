@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 from beray import installation
 
-installation.require_whole()
+installation.require_consistent()
 if find_spec("websockets") is None:
     raise ModuleNotFoundError(
         f"beray.agent needs the package websockets; {installation.how_to_install('agent')}",

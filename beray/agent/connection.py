@@ -206,7 +206,7 @@ class Line:
         began_at = loop.time()
         while True:
             self._attempts += 1
-            await asyncio.sleep(retry.backoff(self._attempts, longest=_LONGEST_DELAY))
+            await asyncio.sleep(retry.backoff(self._attempts, maximum=_LONGEST_DELAY))
             try:
                 return await self._open_one()
             except AgentException as error:

@@ -43,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _problem_of_installation() -> int:
     """Report an installation that is mixed with another package; return 1 if it cannot be used."""
     try:
-        installation.require_whole()
+        installation.require_consistent()
     except ImportError as error:
         problem, status = str(error), 1
     else:
-        problem, status = installation.warning() or "", 0
+        problem, status = installation.version_warning() or "", 0
     if problem and sys.stderr is not None:
         sys.stderr.write(f"beray: {problem}\n")
     return status

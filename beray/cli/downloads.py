@@ -24,11 +24,11 @@ from beray.exceptions import (
     TransferError,
     UnprocessableEntityError,
 )
-from beray.http.response_body import Body
+from beray.http.response_body import ResponseBody
 from beray.schema import FileItem, size_of
-from beray.transfers import archive as unpack
 from beray.transfers import file_modes
-from beray.transfers.download import refuse_existing
+from beray.transfers.archive import extract_archive
+from beray.transfers.local_files import require_absent
 from beray.transfers.local_names import LocalNames, local_path
 
 _BLOCK_BYTES: Final = 64 * 1024
@@ -78,12 +78,12 @@ def plan(items: Iterable[FileItem], folder: Path) -> Plan:
         path = item.get("path", item["name"])
         planned.local(path)
         is_folder = item["type"] == "directory"
-        if (reason := names.add(path, is_folder=is_folder)) is not None:
+        if (reason := names.add(path, is_directory=is_folder)) is not None:
             raise InvalidResponseError(
                 f"{path!r} cannot be saved here: the name {reason}", body=path[:2048]
             )
         if is_folder:
-            planned.folders[path] = file_modes.parsed(item.get("mode"))
+            planned.folders[path] = file_modes.parse(item.get("mode"))
         else:
             planned.files.append(RemoteFile(path, size_of(item)))
     return planned
@@ -100,7 +100,7 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
         FileExistsError: files are there, which it names, and nothing was downloaded.
         TransferError: the server cannot read some of the files or folders. All others are there.
     """
-    refuse_existing(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
+    require_absent(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
     planned.folder.mkdir(parents=True, exist_ok=True)
     new = [path for path in planned.folders if not planned.local(path).exists()]
     for path in planned.folders:
@@ -121,7 +121,7 @@ def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overw
                 refused[path] = error
     for path in sorted(new, reverse=True):
         if (mode := planned.folders[path]) is not None:
-            file_modes.set_directory(planned.local(path), mode)
+            file_modes.set_directory_mode(planned.local(path), mode)
     if refused:
         first = next(iter(refused.values()))
         total = len(planned.files) + len(planned.folders)
@@ -180,7 +180,7 @@ def _fetch_together(
                 # Published servers may name the members in another way.
                 if not _holds(file, paths):
                     return False
-                unpack.unpack(file, folder, overwrite=overwrite)
+                extract_archive(file, folder, overwrite=overwrite)
         except TransferCancelled:
             raise
         except (APIError, TransferError):
@@ -212,7 +212,7 @@ def to_stdout(response: requests.Response, what: str) -> None:
 
 
 def _blocks(response: requests.Response, what: str) -> Iterator[bytes]:
-    body = Body(response, what)
+    body = ResponseBody(response, what)
     try:
         yield from map(bytes, body.blocks(_BLOCK_BYTES, None))
     finally:

@@ -9,11 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Final
 
-from beray.exceptions import (
-    APIError,
-    BeRayException,
-    RateLimitError,
-)
+from beray.exceptions import APIError, BeRayException, RateLimitError
 from beray.sanitize import printable
 
 DONE: Final = 0

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from beray.sanitize import is_encodable
-from beray.transfers.wire_names import accepted
+from beray.transfers.wire_names import to_wire_name
 
 
 def encodable(text: str | None) -> str | None:
@@ -20,7 +20,7 @@ def encodable(text: str | None) -> str | None:
 
 def wire_path(path: str | None) -> str | None:
     """Return a path in a work_dir as the wire has it: a shell may give it as the disk has it."""
-    return encodable(path and accepted(path))
+    return encodable(path and to_wire_name(path))
 
 
 def _wire_paths(paths: list[str] | None) -> list[str] | None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from beray.cli import output
 from beray.cli.parallel_calls import ParallelCalls
 from beray.sanitize import one_line
-from beray.streaming.retraction import ends_attempt, is_piece, retracted_range
+from beray.streaming.retraction import ends_attempt, is_retractable, retracted_range
 
 LONGEST_BRIEF: Final = 200
 """Characters of what a tool was asked, or answered."""
@@ -74,7 +74,7 @@ class Lines:
                 # What is said behind a tool call is another paragraph.
                 self._called = False
                 self._flow.end_line()
-            if self._said_from is None and is_piece(event):
+            if self._said_from is None and is_retractable(event):
                 self._said_from = int(event.get("seq", 0))
                 self._flow.mark()
             self._flow.write(str(event.get("text") or ""))

@@ -40,7 +40,9 @@ def _command(arguments: Sequence[str]) -> int:
         wrong_usage = isinstance(error, (ConfigurationError, InvalidArgument))
         return WRONG_USAGE if wrong_usage else FAILED
     except FileExistsError as error:
-        text = os_words(error).removesuffix("; it is overwritten only when asked")
+        from beray.transfers.local_files import OVERWRITE_HINT
+
+        text = os_words(error).removesuffix(OVERWRITE_HINT)
         output.problem(f"{text}; --force overwrites")
         return FAILED
     except OSError as error:

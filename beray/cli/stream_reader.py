@@ -16,7 +16,7 @@ from beray.exceptions import (
     ConnectionFailed,
     StreamInterrupted,
 )
-from beray.streaming.streams import RECONNECT_SECONDS, EventStream, OnState, StreamState
+from beray.streaming.streams import RECONNECT_SECONDS, EventStream, StateCallback, StreamState
 
 _WAKE_SECONDS: Final = 0.5
 _AHEAD: Final = 256
@@ -27,7 +27,7 @@ _STARTS: Final = 5
 """How often in a row a start of the successor may fail: the old one may still be leaving."""
 
 Item = Mapping[str, Any] | StreamState | BeRayException | None
-Opener = Callable[[BeRayClient, str | None, float, OnState], EventStream[Any]]
+Opener = Callable[[BeRayClient, str | None, float, StateCallback], EventStream[Any]]
 """Opens the stream: with which client, behind which id, trying for how many seconds."""
 
 

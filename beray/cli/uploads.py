@@ -13,9 +13,9 @@ from beray.cli.progress import Bars
 from beray.client import BeRayClient
 from beray.exceptions import ConfigurationError
 from beray.schema import UploadedFile
-from beray.transfers import directories, file_modes
-from beray.transfers.directories import Directory
+from beray.transfers import file_modes
 from beray.transfers.local_names import on_wire
+from beray.transfers.sync_folder import UploadDirectory, create_directories
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Plan:
     """What is uploaded, and what a folder holds besides and cannot be."""
 
     uploads: list[Upload] = field(default_factory=list)
-    folders: list[Directory] = field(default_factory=list)
+    folders: list[UploadDirectory] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     taken: dict[str, Path] = field(default_factory=dict)
     """The local file of each path that is uploaded."""
@@ -70,7 +70,7 @@ def send(client: BeRayClient, task_id: int, planned: Plan, bars: Bars) -> list[U
         client.upload_path(task_id, upload.local, upload.path, transfer=bars(upload.path))
         for upload in planned.uploads
     ]
-    left_out = directories.create(
+    left_out = create_directories(
         planned.folders,
         [upload.path for upload in planned.uploads],
         partial(client.create_directory, task_id),
@@ -87,7 +87,7 @@ def _add_folder(result: Plan, folder: Path, name: str) -> None:
         here = Path(current)
         below = "" if here == folder else on_wire(here.relative_to(folder))
         if path := "/".join(filter(None, (name, below))):
-            result.folders.append(Directory(path, file_modes.local(here)))
+            result.folders.append(UploadDirectory(path, file_modes.of_local_path(here)))
         for entry in sorted(names):
             local = here / entry
             if local.is_file():

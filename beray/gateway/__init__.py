@@ -15,7 +15,7 @@ Source: the Gateway wire page.
 # ruff: noqa: E402 -- the checks come before the imports that would fail
 from beray import installation
 
-installation.require_whole()
+installation.require_consistent()
 
 from beray.gateway.client import GatewayClient, Prefab
 from beray.gateway.exceptions import (

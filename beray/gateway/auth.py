@@ -22,21 +22,21 @@ from beray.exceptions import (
 )
 from beray.gateway.argument_checks import checked_text
 from beray.gateway.schema import INTERNAL_TOKEN
-from beray.http.auth import UNSIGNED, Credential, Signature, bearer
-from beray.http.connection import Cancel
+from beray.http.auth import NO_AUTH, AuthProvider, HeaderAuth, bearer_auth
+from beray.http.connection import CancelToken
 from beray.http.transport import Transport
 
 DEFAULT_URL: Final = "http://localhost:8000"
 _EXCHANGE: Final = "/v1/auth/convert_to_internal_token"
 
 
-def internal(token: str) -> Signature:
+def internal(token: str) -> HeaderAuth:
     """Sign with an internal token.
 
     Raises:
         InvalidArgument: for characters that a header cannot carry.
     """
-    return Signature("X-Internal-Token", checked_token(token))
+    return HeaderAuth("X-Internal-Token", checked_token(token))
 
 
 def gateway_url(base_url: str | None, environ: Mapping[str, str] = os.environ) -> str:
@@ -61,7 +61,7 @@ class Access:
     jwt_token: str | None = field(default=None, repr=False)
 
 
-def given_credential(access: Access, environ: Mapping[str, str] = os.environ) -> Credential:
+def given_credential(access: Access, environ: Mapping[str, str] = os.environ) -> AuthProvider:
     """Return the credential of a client that has no API key.
 
     ``X_INTERNAL_TOKEN`` of the environment is used where no token is given; for an
@@ -70,7 +70,7 @@ def given_credential(access: Access, environ: Mapping[str, str] = os.environ) ->
     if access.internal_token is not None:
         return InternalToken(access.internal_token)
     if access.jwt_token is not None:
-        return Credential(bearer(checked_token(access.jwt_token)))
+        return AuthProvider(bearer_auth(checked_token(access.jwt_token)))
     base_url = access.base_url
     token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL", "")
     elsewhere = base_url is not None and (
@@ -120,18 +120,18 @@ def access(positional: tuple[Any, ...], named: Mapping[str, Any], *, timeout: fl
     return Access(**({"base_url": None, "timeout": timeout} | values))
 
 
-class InternalToken(Credential):
+class InternalToken(AuthProvider):
     """An internal token, or none (the gateway then decides by address)."""
 
     def __init__(self, token: str | None) -> None:
-        super().__init__(UNSIGNED if token is None else internal(token))
+        super().__init__(NO_AUTH if token is None else internal(token))
 
     @property
     def token(self) -> str | None:
-        return self._signature.value
+        return self._auth.value
 
 
-class ApiKey(Credential):
+class ApiKey(AuthProvider):
     """An API key: exchanged for an internal token when one is first needed, and again
     when that has expired. Threads that notice it together exchange it once, and have what
     has come of it together."""
@@ -141,7 +141,7 @@ class ApiKey(Credential):
         super().__init__()
         self._gateway = gateway
         self._lock = threading.Lock()
-        self._token: Signature | None = None
+        self._token: HeaderAuth | None = None
         self._exchanges = 0
         self._failure: BeRayException | None = None
 
@@ -150,13 +150,13 @@ class ApiKey(Credential):
         """The internal token; None before the key was exchanged."""
         return None if self._token is None else self._token.value
 
-    def signature(self, cancel: Cancel | None = None) -> Signature:
+    def auth(self, cancel: CancelToken | None = None) -> HeaderAuth:
         return self._valid(None, cancel)
 
-    def renewed(self, refused: Signature, cancel: Cancel | None = None) -> Signature | None:
-        return self._valid(refused, cancel)
+    def renew(self, rejected: HeaderAuth, cancel: CancelToken | None = None) -> HeaderAuth | None:
+        return self._valid(rejected, cancel)
 
-    def _valid(self, refused: Signature | None, cancel: Cancel | None) -> Signature:
+    def _valid(self, refused: HeaderAuth | None, cancel: CancelToken | None) -> HeaderAuth:
         before = self._exchanges
         with self._lock:
             if self._token is not None and self._token is not refused:
@@ -176,10 +176,10 @@ class ApiKey(Credential):
                 self._exchanges += 1
             return self._token
 
-    def _exchanged(self, cancel: Cancel | None) -> Signature:
+    def _exchanged(self, cancel: CancelToken | None) -> HeaderAuth:
         try:
             answer = self._gateway.json(
-                INTERNAL_TOKEN, "POST", _EXCHANGE, cancel=cancel, harmless=True
+                INTERNAL_TOKEN, "POST", _EXCHANGE, cancel=cancel, idempotent=True
             )
         except ConnectionFailed as error:
             # Of the call that wanted the token nothing has reached anybody.

@@ -12,7 +12,6 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import requests
 
-from beray.base_client import BaseClient
 from beray.config import checked_token
 from beray.exceptions import InvalidArgument
 from beray.gateway import auth, schema
@@ -38,12 +37,17 @@ from beray.gateway.runs import (
     one_result,
     require_results,
 )
-from beray.http.auth import Credential, bearer
-from beray.http.calls import MAX_JSON_BYTES, Timeout
-from beray.http.connection import Cancel, shared_session
-from beray.http.response_body import Body
-from beray.http.retry import RETRIES
-from beray.http.transport import DEFAULT_DEADLINE, DEFAULT_TIMEOUT, Transport, segment
+from beray.http.auth import AuthProvider, bearer_auth
+from beray.http.connection import CancelToken, shared_session
+from beray.http.response_body import MAX_JSON_BYTES, ResponseBody
+from beray.http.retry import MAX_RETRIES, Timeout
+from beray.http.transport import (
+    DEFAULT_DEADLINE,
+    DEFAULT_TIMEOUT,
+    BaseClient,
+    Transport,
+    quote_path_segment,
+)
 
 RUN_SECONDS = 1200.0
 IDLE_SECONDS = 300.0
@@ -145,7 +149,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         connection: Timeout = DEFAULT_TIMEOUT,
         deadline: float = DEFAULT_DEADLINE,
         idle: float = IDLE_SECONDS,
-        max_retries: int = RETRIES,
+        max_retries: int = MAX_RETRIES,
         session: requests.Session | None = None,
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
@@ -165,17 +169,17 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         again = checked_count(max_retries, "max_retries", 0)
         trusted, mine = checked_way(session, verify, cert, proxies)
 
-        def transport(credential: Credential, retries: int) -> Transport:
+        def transport(credential: AuthProvider, retries: int) -> Transport:
             return Transport(
-                url, prefix="", credential=credential, session=session or shared_session(),
+                url, prefix="", auth_provider=credential, session=session or shared_session(),
                 timeout=waits, deadline=whole, max_retries=retries,
                 verify=trusted, cert=mine, proxies=proxies, max_json_bytes=max_json_bytes,
             )  # fmt: skip
 
-        credential: Credential
+        credential: AuthProvider
         if access.api_key is not None:
             # Only the call that needs the token is repeated, not the exchange within it.
-            exchange = transport(Credential(bearer(checked_token(access.api_key))), 0)
+            exchange = transport(AuthProvider(bearer_auth(checked_token(access.api_key))), 0)
             credential = auth.ApiKey(exchange)
         else:
             credential = auth.given_credential(access)
@@ -210,7 +214,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
     def internal_token(self, token: str | None) -> None:
         with translated():
             self._credential = auth.InternalToken(token)
-            self._transport.set_credential(self._credential)
+            self._transport.set_auth_provider(self._credential)
 
     @classmethod
     def from_api_key(
@@ -234,7 +238,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             if api_key is None or api_key == "":
                 raise InvalidArgument("an API key is needed: api_key is empty")
             client = cls(None, base_url, timeout, api_key=api_key, **options)
-            client._credential.signature()
+            client._credential.auth()
         return client
 
     def close(self) -> None:
@@ -314,7 +318,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             with translated(prefab_id, version):
                 return self._result(self._posted(body))
 
-        def opened(cancel: Cancel) -> Body:
+        def opened(cancel: CancelToken) -> ResponseBody:
             return self._transport.open_stream(
                 RUN_PATH, method="POST", json=body, cancel=cancel, idle=self._idle,
                 headers={"Accept": EVENTS, "Accept-Encoding": "identity"},
@@ -339,7 +343,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             response = self._posted({"calls": checked})
             if len(checked) == 1 and _is_streamed(response):
                 return BatchResult.alone(gathered(response.content))
-            answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
+            answer = self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH)
             require_results(answer, len(checked))
             return BatchResult.of(answer)
 
@@ -383,8 +387,8 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         """
         with translated(prefab_id, version):
             wanted = "latest" if version is None else checked_text(version, "version")
-            name = segment(checked_text(prefab_id, "prefab_id"))
-            path = f"/v1/prefabs/{name}/{segment(wanted)}/spec"
+            name = quote_path_segment(checked_text(prefab_id, "prefab_id"))
+            path = f"/v1/prefabs/{name}/{quote_path_segment(wanted)}/spec"
             return self._transport.json(schema.SPEC, "GET", path)
 
     def _posted(self, body: Any) -> requests.Response:
@@ -392,14 +396,14 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         timeout = (self._transport.timeout[0], self._run_seconds)
         return self._transport.request(
             "POST", RUN_PATH, json=body, headers=_JSON,
-            timeout=timeout, deadline=self._run_seconds, limit=self._transport.json_limit,
+            timeout=timeout, deadline=self._run_seconds, body_limit=self._transport.json_limit,
         )  # fmt: skip
 
     def _result(self, response: requests.Response) -> PrefabResult:
         """The result of a run of one call."""
         if _is_streamed(response):
             return gathered(response.content)
-        answer = self._transport.checked(schema.RUN, response, "POST", RUN_PATH)
+        answer = self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH)
         return one_result(answer)
 
 

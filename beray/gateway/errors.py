@@ -12,7 +12,7 @@ from typing import Any, Final
 from beray import exceptions as house
 from beray.gateway import exceptions as own
 from beray.gateway.exceptions import GatewayError
-from beray.http.errors import PRESIGNED, in_words
+from beray.http.errors import PRESIGNED_PATH, detail_text
 from beray.schema import BODY_EXCERPT
 
 _KINDS: Final[tuple[tuple[type[house.BeRayException], type[GatewayError]], ...]] = (
@@ -119,7 +119,9 @@ def _refusal(error: house.APIError, prefab_id: str | None, version: str | None) 
             "prefab_id": _text(details, "prefab_id") or prefab_id,
             "version": _text(details, "version") or version,
         }
-    elif status >= 500 or (error.path == PRESIGNED and error.method == "PUT" and status == 404):
+    elif status >= 500 or (
+        error.path == PRESIGNED_PATH and error.method == "PUT" and status == 404
+    ):
         # Nothing is looked for by a PUT: it is the store itself that is not there.
         kind = own.GatewayFailure
     else:
@@ -143,8 +145,8 @@ def _message(error: house.APIError, details: dict[str, Any]) -> str:
         return str(error)
     problems = details.get("errors")
     if isinstance(problems, list) and problems:
-        first = in_words(problems[:1]).rstrip(".")
-        said = said if first in said else f"{said.rstrip('.')}: {in_words(problems)}"
+        first = detail_text(problems[:1]).rstrip(".")
+        said = said if first in said else f"{said.rstrip('.')}: {detail_text(problems)}"
     return said[:BODY_EXCERPT]
 
 

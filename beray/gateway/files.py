@@ -36,8 +36,8 @@ from beray.gateway.presigned import (
 from beray.gateway.schema import FilePage
 from beray.gateway.uploaded import UploadResult
 from beray.http.transport import Transport
-from beray.transfers import transfer as files
 from beray.transfers import upload as uploads
+from beray.transfers.download import download
 from beray.transfers.local_names import on_wire
 from beray.transfers.transfer import Transfer
 
@@ -195,19 +195,21 @@ class GatewayFiles:
         kind = _content_type(local, content_type)
         handle = checked_transfer(transfer)
         name = on_wire(Path(local).name)
-        with uploads.opened(local) as file, handle.told_apart():
-            body = uploads.Upload(file, handle)
+        with uploads.open_for_upload(local) as file, handle.separating_cancel():
+            body = uploads.UploadBody(file, handle)
             target = self._transport.json(
                 schema.UPLOAD_URL,
                 "POST",
                 "/internal/files/generate_upload_url",
                 json={"filename": name, "content_type": kind},
-                cancel=handle.calls,
-                harmless=True,
+                cancel=handle.cancel_token,
+                idempotent=True,
             )
             url = PresignedUrl(target["upload_url"], self._transport)
-            with uploads.told(handle):
-                url.fetched("PUT", data=body, headers={"Content-Type": kind}, cancel=handle.calls)
+            with uploads.guard_transfer_errors(handle):
+                url.fetched(
+                    "PUT", data=body, headers={"Content-Type": kind}, cancel=handle.cancel_token
+                )
         return UploadResult(target["s3_url"], {"filename": name, "size": len(body)})
 
     @overload
@@ -265,10 +267,10 @@ class GatewayFiles:
         handle = checked_transfer(transfer)
         source = PresignedFile(self._transport, checked_s3_url(s3_url), handle)
         if not target.parent.is_dir():
-            with handle.told_apart():
+            with handle.separating_cancel():
                 source.locate()
             target.parent.mkdir(parents=True, exist_ok=True)
-        return files.download(
+        return download(
             source.fetch,
             target,
             source=f"{self._transport.base_url} {s3_url}",
@@ -392,16 +394,16 @@ class GatewayFiles:
         path = checked_path(path, "path")
         kind = _content_type(path, content_type)
         handle = checked_transfer(transfer)
-        with uploads.opened(path) as file, uploads.told(handle):
-            upload = uploads.Upload(file, handle)
-            body = uploads.Multipart(upload, on_wire(Path(path).name), kind, fields)
+        with uploads.open_for_upload(path) as file, uploads.guard_transfer_errors(handle):
+            upload = uploads.UploadBody(file, handle)
+            body = uploads.MultipartBody(upload, on_wire(Path(path).name), kind, fields)
             stored = self._transport.json(
                 schema.STORED,
                 "POST",
                 call,
                 data=body,
                 headers={"Content-Type": body.content_type},
-                cancel=handle.calls,
+                cancel=handle.cancel_token,
             )
         known = {name: value for name, value in stored.items() if value is not None}
         named = {"filename": on_wire(Path(path).name), "size": len(upload)}

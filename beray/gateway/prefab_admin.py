@@ -10,7 +10,7 @@ from beray.exceptions import InvalidArgument
 from beray.gateway import schema
 from beray.gateway.argument_checks import checked_text, kind
 from beray.gateway.errors import translated
-from beray.http.transport import Transport, segment
+from beray.http.transport import Transport, quote_path_segment
 from beray.schema import Message
 
 _ZIP = {"Content-Type": "application/zip"}
@@ -38,7 +38,7 @@ class PrefabKeeping:
             raise InvalidArgument(f"archive must be bytes, not {kind(archive)}")
         # Twice is the same as once: versions never change.
         return self._transport.json(
-            schema.SPEC, "POST", "/v1/prefabs", data=bytes(archive), headers=_ZIP, harmless=True
+            schema.SPEC, "POST", "/v1/prefabs", data=bytes(archive), headers=_ZIP, idempotent=True
         )
 
     @translated()
@@ -69,5 +69,5 @@ class PrefabKeeping:
 
 def _secrets(prefab_id: str, *names: str) -> str:
     """The path of a prefab's secrets, or of one of them."""
-    path = f"/v1/prefabs/{segment(checked_text(prefab_id, 'prefab_id'))}/secrets"
-    return "/".join([path, *(segment(checked_text(name, "name")) for name in names)])
+    path = f"/v1/prefabs/{quote_path_segment(checked_text(prefab_id, 'prefab_id'))}/secrets"
+    return "/".join([path, *(quote_path_segment(checked_text(name, "name")) for name in names)])

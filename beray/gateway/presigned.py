@@ -17,10 +17,10 @@ import requests
 from beray.exceptions import APIError, ConfigurationError, InvalidResponseError
 from beray.gateway import schema
 from beray.gateway.call_arguments import checked_s3_url
-from beray.http.auth import Signature
-from beray.http.calls import Call, Timeout
-from beray.http.connection import Cancel, shared_session
-from beray.http.errors import PRESIGNED
+from beray.http.auth import HeaderAuth
+from beray.http.connection import CancelToken, shared_session
+from beray.http.errors import PRESIGNED_PATH
+from beray.http.retry import ApiRequest, Timeout
 from beray.http.transport import Transport
 from beray.transfers.transfer import Transfer
 
@@ -44,7 +44,7 @@ class PresignedUrl(Transport):
             parts = urlsplit(url)
             if not url.isascii() or not url.isprintable() or " " in url or parts.fragment:
                 raise ConfigurationError
-            way = gateway.way_to(url)
+            way = gateway.connection_options(url)
             super().__init__(
                 f"{parts.scheme}://{parts.netloc}", prefix="", session=shared_session(),
                 timeout=gateway.timeout, deadline=gateway.deadline,
@@ -64,17 +64,17 @@ class PresignedUrl(Transport):
         self, method: str, *, timeout: Timeout | None = None, **options: Any
     ) -> requests.Response:
         """Make the request; as :meth:`Transport.request`."""
-        return self.request(method, PRESIGNED, timeout=timeout, **options)
+        return self.request(method, PRESIGNED_PATH, timeout=timeout, **options)
 
-    def _url(self, call: Call) -> str:
+    def _url(self, request: ApiRequest) -> str:
         return self._presigned
 
-    def once(
-        self, call: Call, until: float, cancel: Cancel, signature: Signature
+    def send_once(
+        self, request: ApiRequest, ends_at: float, cancel: CancelToken, auth: HeaderAuth
     ) -> requests.Response:
         _under_way.presigned = True
         try:
-            return super().once(call, until, cancel, signature)
+            return super().send_once(request, ends_at, cancel, auth)
         finally:
             _under_way.presigned = False
 
@@ -103,13 +103,13 @@ class PresignedFile:
         Raises:
             NotFoundError: There is no such file.
         """
-        cancel = self._transfer.calls
+        cancel = self._transfer.cancel_token
         named = presigned_url(self._gateway, self._s3_url, PRESIGNED_SECONDS, cancel=cancel)
         self._url = PresignedUrl(named, self._gateway)
         return self._url
 
     def _got(self, url: PresignedUrl, headers: Mapping[str, str]) -> requests.Response:
-        return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.calls)
+        return url.fetched("GET", headers=headers, stream=True, cancel=self._transfer.cancel_token)
 
 
 def presigned_url(gateway: Transport, s3_url: str, seconds: int, **options: Any) -> str:

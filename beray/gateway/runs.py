@@ -17,21 +17,21 @@ from beray.exceptions import ConnectionFailed, InvalidResponseError, StreamInter
 from beray.gateway.errors import translated
 from beray.gateway.models import CallStatus, PrefabResult, StreamEvent, StreamEventType
 from beray.gateway.schema import RUN, CallAnswer, RunAnswer
-from beray.http.connection import Cancel
-from beray.http.errors import FromJson, decoded_event
-from beray.http.response_body import Body, BrokenBody
+from beray.http.connection import CancelToken
+from beray.http.errors import JsonDecoder, decode_event
+from beray.http.response_body import BrokenBody, ResponseBody
 from beray.schema import BODY_EXCERPT
 from beray.streaming import sse
-from beray.streaming.closable_iterator import Iteration
+from beray.streaming.closable_iterator import ClosableIterator
 
 RUN_PATH: Final = "/v1/internal/run"
 EVENTS: Final = "text/event-stream"
 _FIELDS: Final = frozenset({"job_id", "status", "output"})
 
-Open = Callable[[Cancel], Body]
+Open = Callable[[CancelToken], ResponseBody]
 
 
-class PrefabStream(Iteration[StreamEvent]):
+class PrefabStream(ClosableIterator[StreamEvent]):
     """The events of a streamed run, up to its ``done`` or ``error``; also a context manager.
 
     Nothing is sent before the first ``next()``. ``close()`` may be called from any thread
@@ -90,7 +90,7 @@ class RunEvents:
     def __init__(self, opened: Open, prefab_id: str, version: str) -> None:
         self._opened = opened
         self._prefab = prefab_id, version
-        self._cancel = Cancel()
+        self._cancel = CancelToken()
         self.ending = Ending()
 
     @property
@@ -114,13 +114,13 @@ class RunEvents:
 
     def _received(self) -> Generator[StreamEvent, None, None]:
         body = self._opened(self._cancel)
-        with closing(body), self._cancel.waking(body.shut):
+        with closing(body), self._cancel.on_cancel(body.shut_down):
             if body.content_type == "application/json":
                 content = b"".join(iter(body.read, b""))
                 if not self.closed:
                     yield from _as_events(content)
                 return
-            body.require_events(RUN_PATH)
+            body.require_event_stream(RUN_PATH)
             with suppress(BrokenBody):
                 yield from decoded_events(iter(body.read, b""))
         if not self.closed:
@@ -177,8 +177,8 @@ def broken_off(given: int) -> StreamInterrupted:
     )
 
 
-def _event(data: bytes, from_json: FromJson) -> StreamEvent:
-    event = decoded_event(data, from_json, RUN_PATH)
+def _event(data: bytes, from_json: JsonDecoder) -> StreamEvent:
+    event = decode_event(data, from_json, RUN_PATH)
     if not isinstance(event.get("type", ""), str | None):
         raise _invalid("the type of an event is not a string", data)
     return StreamEvent.from_dict(event)
@@ -200,7 +200,7 @@ def _as_events(content: bytes) -> Generator[StreamEvent, None, None]:
     """What a stream would have said of an answer that is the JSON of a plain run."""
     from pydantic_core import from_json
 
-    answer = decoded_event(content, from_json, RUN_PATH)
+    answer = decode_event(content, from_json, RUN_PATH)
     problem = RUN.problem(answer)
     if problem is not None:
         raise _invalid(f"the answer has an unexpected shape: {problem}", content)

@@ -10,15 +10,15 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import StringConstraints
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
-from beray.schema import OR_NULL, OR_STRING, Shape, loose
+from beray.schema import OR_NULL, OR_STRING, ResponseSchema, lenient
 
 
-@loose
+@lenient
 class InternalToken(TypedDict):
     internal_token: str
 
 
-@loose
+@lenient
 class CallAnswer(TypedDict):
     """What has become of one call."""
 
@@ -28,7 +28,7 @@ class CallAnswer(TypedDict):
     job_id: NotRequired[str | int | None]
 
 
-@loose
+@lenient
 class RunAnswer(TypedDict):
     job_id: NotRequired[str | int | None]
     status: NotRequired[Annotated[str, OR_NULL]]
@@ -38,13 +38,13 @@ class RunAnswer(TypedDict):
 S3Url = Annotated[str, StringConstraints(pattern="^s3://[^/]+/.")]
 
 
-@loose
+@lenient
 class UploadUrl(TypedDict):
     upload_url: str
     s3_url: S3Url
 
 
-@loose
+@lenient
 class Stored(TypedDict):
     """The answer to an upload."""
 
@@ -54,12 +54,12 @@ class Stored(TypedDict):
     size: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
-@loose
+@lenient
 class PresignedUrl(TypedDict):
     presigned_url: Annotated[str, StringConstraints(pattern="^https?://")]
 
 
-@loose
+@lenient
 class FileEntry(TypedDict):
     """A file at the gateway; ``size`` is in bytes."""
 
@@ -69,7 +69,7 @@ class FileEntry(TypedDict):
     last_modified: NotRequired[Annotated[str, OR_NULL]]
 
 
-@loose
+@lenient
 class FilePage(TypedDict):
     """A page of a listing. ``next_token`` continues it; absent or ``None`` on the last."""
 
@@ -77,12 +77,12 @@ class FilePage(TypedDict):
     next_token: NotRequired[str | None]
 
 
-@loose
+@lenient
 class Cleaned(TypedDict):
     deleted_count: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
-@loose
+@lenient
 class PrefabEntry(TypedDict):
     """A prefab as it is listed. Ours."""
 
@@ -96,12 +96,12 @@ class PrefabEntry(TypedDict):
     functions: NotRequired[list[str] | None]
 
 
-@loose
+@lenient
 class PrefabList(TypedDict):
     prefabs: list[PrefabEntry]
 
 
-@loose
+@lenient
 class SecretNames(TypedDict):
     secrets: list[str]
 
@@ -109,13 +109,13 @@ class SecretNames(TypedDict):
 Spec = dict[str, Any]
 """What a prefab can do. Ours."""
 
-INTERNAL_TOKEN: Shape[InternalToken] = Shape(InternalToken)
-RUN: Shape[RunAnswer] = Shape(RunAnswer)
-UPLOAD_URL: Shape[UploadUrl] = Shape(UploadUrl)
-STORED: Shape[Stored] = Shape(Stored)
-PRESIGNED_URL: Shape[PresignedUrl] = Shape(PresignedUrl)
-FILE_PAGE: Shape[FilePage] = Shape(FilePage)
-CLEANED: Shape[Cleaned] = Shape(Cleaned)
-PREFABS: Shape[PrefabList] = Shape(PrefabList)
-SPEC: Shape[Spec] = Shape(dict[str, Any])
-SECRETS: Shape[SecretNames] = Shape(SecretNames)
+INTERNAL_TOKEN: ResponseSchema[InternalToken] = ResponseSchema(InternalToken)
+RUN: ResponseSchema[RunAnswer] = ResponseSchema(RunAnswer)
+UPLOAD_URL: ResponseSchema[UploadUrl] = ResponseSchema(UploadUrl)
+STORED: ResponseSchema[Stored] = ResponseSchema(Stored)
+PRESIGNED_URL: ResponseSchema[PresignedUrl] = ResponseSchema(PresignedUrl)
+FILE_PAGE: ResponseSchema[FilePage] = ResponseSchema(FilePage)
+CLEANED: ResponseSchema[Cleaned] = ResponseSchema(Cleaned)
+PREFABS: ResponseSchema[PrefabList] = ResponseSchema(PrefabList)
+SPEC: ResponseSchema[Spec] = ResponseSchema(dict[str, Any])
+SECRETS: ResponseSchema[SecretNames] = ResponseSchema(SecretNames)

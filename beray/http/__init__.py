@@ -1,1 +1,1 @@
-"""HTTP core of all clients: requests, retries, errors, connections, response bodies."""
+"""HTTP transport shared by all clients: requests, retries, errors, connections and bodies."""

@@ -1,4 +1,4 @@
-"""What signs requests. No repr of it shows a secret."""
+"""Authentication of requests. No ``repr`` of these objects contains a secret."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Final
 import requests
 from requests.auth import AuthBase
 
-from beray.http.connection import Cancel
+from beray.http.connection import CancelToken
 
 
-class Signature(AuthBase):
-    """A header that signs a request, in a way that neither netrc nor a session's own auth
-    can replace; without a value it leaves the request as it is."""
+class HeaderAuth(AuthBase):
+    """Authentication by a request header.
+
+    It takes precedence over ``.netrc`` and over the ``auth`` of a session.
+
+    Args:
+        header: Name of the header.
+        value: Value of the header, which is a secret; ``None`` leaves requests unchanged.
+    """
 
     def __init__(self, header: str = "", value: str | None = None) -> None:
         self._header = header
@@ -20,41 +26,43 @@ class Signature(AuthBase):
 
     @property
     def value(self) -> str | None:
-        """The value of the header, which is a credential."""
+        """Value of the header, which is a secret."""
         return self._value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Set the header of a request."""
         if self._value is not None:
             request.headers[self._header] = self._value
         return request
 
 
-UNSIGNED: Final = Signature()
+NO_AUTH: Final = HeaderAuth()
+"""Authentication that leaves requests unchanged."""
 
 
-class Credential:
-    """Signs every request in the same way."""
+class AuthProvider:
+    """Source of the authentication of each request. This one always returns the same."""
 
-    def __init__(self, signature: Signature = UNSIGNED) -> None:
-        self._signature = signature
+    def __init__(self, auth: HeaderAuth = NO_AUTH) -> None:
+        self._auth = auth
 
-    def signature(self, cancel: Cancel | None = None) -> Signature:
-        """What signs a request that is made now.
+    def auth(self, cancel: CancelToken | None = None) -> HeaderAuth:
+        """Return the authentication for a request that is sent now.
 
         Args:
-            cancel: ends the wait for it, where there is one.
+            cancel: Cancels the wait for a new token, in subclasses that request one.
         """
-        return self._signature
+        return self._auth
 
-    def renewed(
+    def renew(
         self,
-        refused: Signature,
-        cancel: Cancel | None = None,
-    ) -> Signature | None:
-        """Another signature than the one that the server no longer takes, if there is one."""
+        rejected: HeaderAuth,
+        cancel: CancelToken | None = None,
+    ) -> HeaderAuth | None:
+        """Return a replacement for ``rejected`` after a 401; ``None`` if none is available."""
         return None
 
 
-def bearer(token: str | None) -> Signature:
-    """Sign with ``token`` by RFC 6750, 2.1; ``None``: not at all."""
-    return Signature("Authorization", None if token is None else f"Bearer {token}")
+def bearer_auth(token: str | None) -> HeaderAuth:
+    """Return authentication with a bearer token (RFC 6750, 2.1); ``None`` for no token."""
+    return HeaderAuth("Authorization", None if token is None else f"Bearer {token}")

@@ -1,6 +1,7 @@
-"""What a server's answer, or the lack of one, means.
+"""Exceptions for error responses, failed connections and malformed bodies.
 
-Source: the BeRay API v1 wire page, "Errors"; RFC 9110, 10.2.3 (Retry-After).
+Source: the BeRay API v1 wire page, "Errors"; RFC 9110, 10.2.3 (Retry-After); RFC 8446, 6.2 (TLS
+alerts, by OpenSSL's names).
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ import socket
 import ssl
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import requests
-import urllib3
 
 from beray.exceptions import (
     APIError,
     AuthenticationError,
     BeRayException,
+    ConfigurationError,
     ConflictError,
     ConnectionFailed,
     DeadlineExceeded,
@@ -32,23 +32,21 @@ from beray.exceptions import (
     RateLimitError,
     UnprocessableEntityError,
 )
-from beray.http import decompression, tls
+from beray.http.connection import tls_reason
 from beray.schema import BODY_EXCERPT, SHOULD_RETRY_HEADER
 
-REFUSAL_BYTES: Final = 1024 * 1024
-"""Of a refusal's body, unpacked, as much is read."""
 NOT_JSON: Final = "is not JSON"
-PRESIGNED: Final = "(presigned URL)"
-"""Stands for the path of a presigned URL, which nobody is to see."""
-_PRIVATE: Final = (
+PRESIGNED_PATH: Final = "(presigned URL)"
+"""Replaces the path of a presigned URL, which is a secret, in messages."""
+_PRIVATE_PREFIXES: Final = (
     "/auth/",
     "/v1/auth/",
     "/internal/files/download",
     "/internal/files/generate_upload_url",
-    PRESIGNED,
+    PRESIGNED_PATH,
 )
-"""Where an answer may hold a token or a signature."""
-FromJson = Callable[[bytes], Any]
+"""Paths whose responses may contain a token or a signature."""
+JsonDecoder = Callable[[bytes], Any]
 
 _ERRORS: Final[dict[int, type[APIError]]] = {
     401: AuthenticationError,
@@ -58,143 +56,92 @@ _ERRORS: Final[dict[int, type[APIError]]] = {
     422: UnprocessableEntityError,
     429: RateLimitError,
 }
-
-
-_NOT_SENDABLE: Final = (
+_UNSENDABLE: Final = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidJSONError,
     requests.exceptions.InvalidSchema,
     requests.exceptions.InvalidURL,
     requests.exceptions.MissingSchema,
 )
+_CERTIFICATE_ALERTS: Final = (
+    "ALERT_BAD_CERTIFICATE",
+    "ALERT_UNSUPPORTED_CERTIFICATE",
+    "ALERT_CERTIFICATE_",  # REVOKED, EXPIRED, UNKNOWN
+    "ALERT_UNKNOWN_CA",
+    "ALERT_ACCESS_DENIED",
+)
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
-def read_whole(response: requests.Response, max_bytes: int | None) -> bool:
-    """Read the body of a streamed ``response`` into its ``content``.
-
-    A small compressed body can expand to any size, so its decoded size counts. At most
-    1 MiB of an error response is read.
-
-    Args:
-        max_bytes: size of the largest successful body, in bytes; None accepts any size.
-
-    Returns:
-        False if a successful body is larger than ``max_bytes``. The connection is then closed.
-
-    Raises:
-        requests.RequestException: as requests itself would raise.
-    """
-    pieces: list[bytes] = []
-    refused = response.status_code >= 300
-    limit = REFUSAL_BYTES if refused else sys.maxsize if max_bytes is None else max_bytes
-    if not refused and _announced_bytes(response) > limit:
-        response.close()
-        return False
-    if getattr(response, "_content", False) is not False:
-        return refused or len(response.content) <= limit  # made by a mock, without a connection
-    if response.status_code == requests.codes.no_content and hasattr(
-        response.raw, "enforce_content_length"
-    ):
-        response.raw.enforce_content_length = False  # mocked ones have a body
-    size = 0
-    try:
-        receive = decompression.receiver(response)
-        while size <= limit and (piece := receive()):
-            pieces.append(piece)
-            size += len(piece)
-        if size > limit:
-            response.close()
-            if not refused:
-                return False
-    except (zlib.error, urllib3.exceptions.DecodeError) as error:
-        response.close()
-        raise requests.exceptions.ContentDecodingError(error) from None
-    except (urllib3.exceptions.ReadTimeoutError, TimeoutError) as error:
-        response.close()
-        raise requests.ReadTimeout(error) from None
-    except (urllib3.exceptions.HTTPError, OSError, AttributeError, EOFError) as error:
-        response.close()
-        if isinstance(error, requests.RequestException):
-            raise
-        raise requests.exceptions.ChunkedEncodingError(error) from None
-    # What requests itself does in ``content``, which can end in another thread's hands.
-    response._content = b"".join(pieces)
-    response._content_consumed = True  # type: ignore[attr-defined]
-    return True
+# Bodies
 
 
-def _announced_bytes(response: requests.Response) -> int:
-    """Return the ``Content-Length`` of a body that is sent as it is; 0 if it is unknown."""
-    length = response.headers.get("Content-Length", "")
-    encoded = response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
-    known = length.isascii() and length.isdigit() and not encoded
-    return int(length[:20]) if known and getattr(response.request, "method", "") != "HEAD" else 0
-
-
-def excerpt(response: requests.Response, path: str) -> str:
-    """The first part of a body, for an exception; none where it may hold a secret."""
-    if path.startswith(_PRIVATE):
+def body_excerpt(response: requests.Response, path: str) -> str:
+    """Return the first part of a body, for an exception; "" if it may contain a secret."""
+    if path.startswith(_PRIVATE_PREFIXES):
         return ""
-    # Not its ``text``, for which the whole of a large body would be looked through.
+    # Not ``response.text``, which would detect the encoding of the whole body.
     return response.content[: 4 * BODY_EXCERPT].decode("utf-8", "replace")[:BODY_EXCERPT]
 
 
-def decoded_json(response: requests.Response, method: str, path: str) -> Any:
-    """Decode the body of ``response``.
+def decode_json(response: requests.Response, method: str, path: str) -> Any:
+    """Return the decoded JSON body of ``response``.
 
     Raises:
-        InvalidResponseError: with the first part of a body that is not JSON.
+        InvalidResponseError: The body is not JSON. ``body`` contains its first part.
     """
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError) as error:
-        problem = why_unreadable(error)
+        problem = json_problem(error)
     if problem == NOT_JSON:
-        kind = response.headers.get("Content-Type", "no content type")
-        problem += f" ({response.status_code}, {kind}); is this the URL of a BeRay server?"
+        content_type = response.headers.get("Content-Type", "no content type")
+        problem += f" ({response.status_code}, {content_type}); is this the URL of a BeRay server?"
     raise InvalidResponseError(
-        f"{method} {path}: the answer {problem}",
-        body=excerpt(response, path),
-        **context(response, method, path),
+        f"{method} {path}: the response {problem}",
+        body=body_excerpt(response, path),
+        **error_context(response, method, path),
     )
 
 
-def mocked_json(response: requests.Response) -> Any:
-    """Return the JSON body of an answer that should have none, or None."""
+def decode_optional_json(response: requests.Response) -> Any:
+    """Return the decoded JSON body of a response that need not have one; ``None`` if missing."""
     try:
         return json.loads(response.content)
     except (ValueError, RecursionError):
         return None
 
 
-def why_unreadable(error: ValueError | RecursionError) -> str:
-    """What is wrong with what JSON's decoder has refused, as the rest of a sentence."""
+def json_problem(error: ValueError | RecursionError) -> str:
+    """Return why the JSON decoder failed, as the rest of a sentence such as "is not JSON"."""
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, (json.JSONDecodeError, UnicodeError)):
         return NOT_JSON
-    return f"holds a number of more than {sys.get_int_max_str_digits()} digits"
+    return f"contains a number of more than {sys.get_int_max_str_digits()} digits"
 
 
-def decoded_event(data: bytes, from_json: FromJson, path: str) -> Any:
-    """Decode the data of an event, a JSON object.
+def decode_event(data: bytes, from_json: JsonDecoder, path: str) -> Any:
+    """Return the decoded data of an event, a JSON object.
 
     Args:
-        from_json: pydantic's, which costs to import; its caller has it by then.
+        data: The data of a server-sent event.
+        from_json: ``pydantic_core.from_json``, passed because importing it takes time.
+        path: Path of the stream, for messages.
 
     Raises:
-        InvalidResponseError: it is no JSON object.
+        InvalidResponseError: The data is not a JSON object.
     """
     problem = "is not a JSON object"
     try:
         event = from_json(data)
     except ValueError:
         try:
-            # It takes what the stricter and faster decoder does not: lone surrogates, and
-            # bytes that are not UTF-8, once they are replaced.
+            # The standard library accepts what the stricter and faster decoder rejects: lone
+            # surrogates, and bytes that are not UTF-8, once they are replaced.
             event = json.loads(data.decode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
-            event, problem = None, why_unreadable(error)
+            event, problem = None, json_problem(error)
     if event.__class__ is not dict:
         raise InvalidResponseError(
             f"{path}: an event {problem}",
@@ -204,43 +151,49 @@ def decoded_event(data: bytes, from_json: FromJson, path: str) -> Any:
     return event
 
 
+# Error responses
+
+
 def api_error(response: requests.Response, method: str, path: str, *, advice: str = "") -> APIError:
     """Return the exception for an error response.
 
     Args:
-        advice: a sentence on what the user can do, appended to the message.
+        response: A response with a status of at least 300.
+        method: Method of the request.
+        path: Path of the request.
+        advice: Sentence that is appended to the message and states what the user can do.
     """
     try:
         body = json.loads(response.content)
         detail = body["detail"] if isinstance(body, dict) and "detail" in body else body
     except (ValueError, RecursionError):
-        detail = excerpt(response, path)
+        detail = body_excerpt(response, path)
     if isinstance(detail, list):
         detail = [_without_input(item) for item in detail]
     elif isinstance(detail, dict) and isinstance(detail.get("errors"), list):
         detail = detail | {"errors": [_without_input(item) for item in detail["errors"]]}
     status = response.status_code
-    reason = in_words(detail) or response.reason or ""
+    reason = detail_text(detail) or response.reason or ""
     if advice:
         reason = f"{reason.rstrip('.')}. {advice}"
     return _ERRORS.get(status, APIError)(
         f"{status} for {method} {path}: {reason}",
         error_detail=detail,
-        retry_after=_seconds(response.headers.get("Retry-After")),
+        retry_after=_retry_after_seconds(response.headers.get("Retry-After")),
         is_permanent=response.headers.get(SHOULD_RETRY_HEADER, "").strip().lower() == "false",
-        **context(response, method, path),
+        **error_context(response, method, path),
     )
 
 
 def _without_input(problem: Any) -> Any:
-    """A validation error repeats what was sent, which may be a password."""
+    """Remove the repeated input, which may be a password, from a validation error."""
     if not isinstance(problem, dict):
         return problem
     return {name: value for name, value in problem.items() if name not in ("input", "ctx")}
 
 
-def context(response: requests.Response, method: str, path: str) -> dict[str, Any]:
-    """What every exception says of the call behind it."""
+def error_context(response: requests.Response, method: str, path: str) -> dict[str, Any]:
+    """Return the keyword arguments that describe the request in every exception."""
     return {
         "method": method,
         "path": path,
@@ -249,43 +202,104 @@ def context(response: requests.Response, method: str, path: str) -> dict[str, An
     }
 
 
+def detail_text(detail: Any) -> str:
+    """Return the ``detail`` of an error response as text of at most 2,048 characters."""
+    if isinstance(detail, str):
+        return detail[:BODY_EXCERPT]
+    if isinstance(detail, list):
+        return "; ".join(_problem_text(item) for item in detail)[:BODY_EXCERPT]
+    return json.dumps(detail, ensure_ascii=False)[:BODY_EXCERPT] if detail else ""
+
+
+def _problem_text(item: Any) -> str:
+    if not isinstance(item, dict) or "msg" not in item:
+        return str(item)
+    location = item.get("loc")
+    parts = [str(part) for part in location if part != "body"] if isinstance(location, list) else []
+    return f"{'.'.join(parts)}: {item['msg']}" if parts else str(item["msg"])
+
+
+def _retry_after_seconds(value: str | None) -> float | None:
+    """Return a ``Retry-After``, which is a number of seconds or a date, in seconds from now."""
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+# Failed connections
+
+
 def connection_error(
     error: requests.RequestException, method: str, path: str, *, server: str, unsent: bool
 ) -> BeRayException:
-    """The exception that a failure below HTTP stands for, without the request in it.
+    """Return the exception for a failure below HTTP. It does not reference the request.
 
     Args:
+        error: The exception of requests.
+        method: Method of the request.
+        path: Path of the request.
         server: URL of the server, without credentials.
-        unsent: whether it is known that nothing has reached the server.
+        unsent: True if certainly no byte has reached the server.
     """
-    call = f"{method} {path}"
-    at: dict[str, Any] = {"method": method, "path": path}
-    if isinstance(error, _NOT_SENDABLE):
-        return InvalidArgument(f"{call}: the request cannot be sent as it is", **at)
+    request = f"{method} {path}"
+    context: dict[str, Any] = {"method": method, "path": path}
+    if isinstance(error, _UNSENDABLE):
+        return InvalidArgument(f"{request}: the URL, a header or the body is invalid", **context)
     if isinstance(error, requests.exceptions.ContentDecodingError):
-        return InvalidResponseError(f"{call}: the answer is not encoded as it says", body="", **at)
+        text = f"{request}: the response does not match its Content-Encoding"
+        return InvalidResponseError(text, body="", **context)
     innermost = _innermost(error)
-    refused = tls.refusal(innermost, call, at) if isinstance(innermost, ssl.SSLError) else None
-    if refused is not None:
-        return refused
+    if isinstance(innermost, ssl.SSLError):
+        tls_error = _tls_error(innermost, request, context)
+        if tls_error is not None:
+            return tls_error
     unsent |= isinstance(error, requests.ConnectTimeout)
     unsent |= isinstance(innermost, (ConnectionRefusedError, socket.gaierror))
     if isinstance(error, requests.ConnectTimeout):
         text = f"{server} did not accept the connection in time"
-        return DeadlineExceeded(f"{call}: {text}", delivered=False, **at)
+        return DeadlineExceeded(f"{request}: {text}", delivered=False, **context)
     if isinstance(error, requests.Timeout):
-        text = f"{server} did not answer in time"
-        return DeadlineExceeded(f"{call}: {text}", delivered=not unsent, **at)
+        text = f"{server} did not respond in time"
+        return DeadlineExceeded(f"{request}: {text}", delivered=not unsent, **context)
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return ConnectionFailed(
-            f"{call}: the connection to {server} broke before the answer was complete", **at
-        )
+        text = f"the connection to {server} broke before the response was complete"
+        return ConnectionFailed(f"{request}: {text}", **context)
     text = f"could not reach {server} ({_root_cause(error)})"
-    return ConnectionFailed(f"{call}: {text}", delivered=not unsent, **at)
+    return ConnectionFailed(f"{request}: {text}", delivered=not unsent, **context)
+
+
+def _tls_error(error: ssl.SSLError, request: str, context: dict[str, Any]) -> BeRayException | None:
+    """Return the exception for a TLS failure that retries cannot fix; ``None`` for others.
+
+    The server has not received the request.
+    """
+    reason = error.reason or ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"the server's certificate is not trusted ({error.verify_message})"
+        return InvalidResponseError(f"{request}: {text}", body="", **context)
+    if "ALERT_CERTIFICATE_REQUIRED" in reason:
+        return ConfigurationError(f"{request}: the server requires a client certificate", **context)
+    if any(alert in reason for alert in _CERTIFICATE_ALERTS):
+        text = f"the server rejected the client certificate ({tls_reason(reason)})"
+        return ConfigurationError(f"{request}: {text}", **context)
+    if "ALERT_HANDSHAKE_FAILURE" in reason:
+        text = "the server rejected the TLS connection; it may require a client certificate"
+        return ConfigurationError(f"{request}: {text}", **context)
+    if any(name in reason for name in _NOT_TLS):
+        text = "the server does not use TLS on this port; try a URL that begins with http://"
+        return InvalidResponseError(f"{request}: {text}", body="", **context)
+    return None
 
 
 def _root_cause(error: BaseException) -> str:
-    """The innermost reason, which says "Connection refused" where the outer ones say names."""
+    """Return the innermost reason: "Connection refused" instead of a list of class names."""
     innermost = _innermost(error)
     if isinstance(innermost, OSError) and innermost.strerror:
         return innermost.strerror
@@ -301,34 +315,3 @@ def _innermost(error: BaseException) -> BaseException:
             return error
         seen.add(id(inner))
         error = inner
-
-
-def in_words(detail: Any) -> str:
-    """What the ``detail`` of an answer says, in at most 2,048 characters."""
-    if isinstance(detail, str):
-        return detail[:BODY_EXCERPT]
-    if isinstance(detail, list):
-        return "; ".join(_problem(item) for item in detail)[:BODY_EXCERPT]
-    return json.dumps(detail, ensure_ascii=False)[:BODY_EXCERPT] if detail else ""
-
-
-def _problem(item: Any) -> str:
-    if not isinstance(item, dict) or "msg" not in item:
-        return str(item)
-    place = item.get("loc")
-    parts = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
-    return f"{'.'.join(parts)}: {item['msg']}" if parts else str(item["msg"])
-
-
-def _seconds(value: str | None) -> float | None:
-    """Retry-After in seconds from now: it is a number of them, or a date."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette.sse import AppStatus
 
-from beray.config import write_private
+from beray.config import write_private_file
 from beray.sanitize import one_line
 from beray.server import startup_report
 from beray.server.api.chats import HEARTBEAT_SECONDS
@@ -254,7 +254,7 @@ class EmbeddedServer(BeRayServer):
         content = json.dumps(announcement)
         path = self.settings.data_dir / ANNOUNCE_FILE
         await asyncio.to_thread(
-            self.services.store.reserve.use, lambda: write_private(path, content)
+            self.services.store.reserve.use, lambda: write_private_file(path, content)
         )
         print("ready", flush=True)  # noqa: T201 - the parent process waits for this line
         self._watch = asyncio.create_task(self._stop_when_idle())

@@ -1,1 +1,1 @@
-"""Event streams: SSE parsing, positions, reconnection, iterators."""
+"""Event streams: SSE parsing, stream positions, reconnection, and iterators."""

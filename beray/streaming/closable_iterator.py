@@ -1,4 +1,4 @@
-"""What reads from a connection and is iterated: closed from any thread, or by being left."""
+"""Iterator over a connection that can be closed from any thread."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ from typing import Any, Generic, Protocol, Self, TypeVar, cast
 T = TypeVar("T")
 
 
-class Source(Protocol):
-    """Where the values come from."""
+class ClosableSource(Protocol):
+    """Source of the values of a ``ClosableIterator``."""
 
     @property
-    def closed(self) -> bool: ...
+    def closed(self) -> bool:
+        """True once ``close`` has been called."""
+        ...
 
     def close(self) -> None:
-        """Wake whoever waits in ``events``; from any thread, and at once."""
+        """Wake a thread that waits in ``events``. Thread-safe; returns immediately."""
 
-    def events(self) -> Generator[Any, None, None]: ...
+    def events(self) -> Generator[Any, None, None]:
+        """Yield the values. Closing the generator releases the connection."""
+        ...
 
 
-class Iteration(Iterator[T], Generic[T]):
-    """Iterate over a source, in one thread at a time; also a context manager.
+class ClosableIterator(Iterator[T], Generic[T]):
+    """Iterator over a source for one thread at a time; also a context manager.
 
-    ``close()`` may be called from any thread and returns at once; the iteration then
-    stops. A loop that is left with ``break`` gives the connection back by itself.
+    ``close()`` may be called from any thread and returns immediately; the iteration then stops.
+    Leaving a loop with ``break`` and dropping the iterator releases the connection as well.
     """
 
-    def __init__(self, source: Source) -> None:
-        # Apart from this object, so that nothing but its user holds it: when it is
-        # dropped, in the middle of a loop for one, it closes.
+    def __init__(self, source: ClosableSource) -> None:
+        # The generator must not reference this object: only then is __del__ called, and the
+        # connection released, as soon as the user drops it.
         self._source = source
-        self._turn = threading.Lock()  # for one thread that iterates at a time
+        self._lock = threading.Lock()  # held by the iterating thread
         self._events = source.events()
 
     def __next__(self) -> T:
-        with self._turn:
+        with self._lock:
             if self._source.closed:
                 self._events.close()
             return cast(T, next(self._events))
@@ -47,9 +51,9 @@ class Iteration(Iterator[T], Generic[T]):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -58,11 +62,11 @@ class Iteration(Iterator[T], Generic[T]):
             self.close()
 
     def close(self) -> None:
-        """Stop iterating, wherever the iterating thread is blocked. Idempotent."""
+        """Stop the iteration, even if the iterating thread is blocked. Idempotent."""
         self._source.close()
-        # Where nobody is iterating, nobody else would give the connection back.
-        if self._turn.acquire(blocking=False):
+        # If no thread is iterating, the connection is released here.
+        if self._lock.acquire(blocking=False):
             try:
                 self._events.close()
             finally:
-                self._turn.release()
+                self._lock.release()

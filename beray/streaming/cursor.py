@@ -1,7 +1,7 @@
-"""Where a stream of events stands: what was given, what comes next, how to ask for the rest.
+"""Position and state of an event stream: what was yielded, what comes next, how to resume.
 
-On our wire every event has a ``seq`` that goes up by one, and its ``id:`` is that number.
-Other servers number from 0, or not at all, or repeat themselves when a client comes back.
+In the BeRay API every event has a ``seq`` that increases by one, which is also its ``id:``. Other
+servers count from 0, send no numbers, or repeat events when a client reconnects.
 
 Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2 (last event id).
 """
@@ -9,118 +9,141 @@ Source: the BeRay API v1 wire page, "The stream"; WHATWG HTML, 9.2 (last event i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, cast
 
 from beray.exceptions import ConnectionFailed, StreamGapError, StreamInterrupted
 
 
+class StreamState(StrEnum):
+    """State of the connection of a stream, for display."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+
+
 class Cursor:
-    """What is known across the connections of one stream.
+    """Position in a stream, kept across its connections.
+
+    Args:
+        path: Path of the stream, for messages.
+        last_event_id: Id of the event to start after; ``None`` starts with the first event.
 
     Attributes:
-        last_event_id: of the last event that had one.
-        expected: the ``seq`` that comes next; ``None`` where nothing can be said of it. A
-            reader may take an event of this ``seq`` by itself, with ``last_event_id``.
+        last_event_id: Id of the last event that had one.
+        next_seq: ``seq`` of the next event; ``None`` if it is unknown. A reader may accept an
+            event with this ``seq`` itself, by updating ``next_seq`` and ``last_event_id``.
     """
 
     def __init__(self, path: str, last_event_id: str | None) -> None:
         self.last_event_id = last_event_id
-        seq = _seq_of(last_event_id)
-        self.expected = None if seq is None else seq + 1
+        seq = _seq_of_id(last_event_id)
+        self.next_seq = None if seq is None else seq + 1
         self._path = path
-        self._from_the_start = not last_event_id
+        self._from_start = not last_event_id
         self._first_id: str | None = None
         self._first_seq: int | None = None
         self._gap_at: int | None = None
         self._is_numbered = True
-        self._without_id = 0  # events given behind the last that had an id
-        self._comes_back = False
-        self._new = False  # whether this connection has given anything that is new
-        self._repeats = False  # whether it gives, from the first one on, what was given
+        self._without_id = 0  # number of events since the last one with an id
+        self._is_resuming = False
+        self._has_new = False  # this connection has brought an event that is new
+        self._is_repeating = False  # this connection repeats the stream from its first event
 
     @property
     def can_resume(self) -> bool:
-        """Whether what follows the last event given can be asked for."""
+        """True if the server can be asked for the events after the last one."""
         return bool(self.last_event_id) and not self._without_id
 
-    def connecting(self) -> bytes | None:
-        """Begin a connection; the id to resume by, as a header carries it (WHATWG: UTF-8).
+    def start_connection(self) -> bytes | None:
+        """Start a new connection.
+
+        Returns:
+            The value of its ``Last-Event-ID`` header (UTF-8, as WHATWG HTML requires); ``None``
+            to start with the first event.
 
         Raises:
-            StreamInterrupted: there is an id, and no header can carry it.
+            StreamInterrupted: The last event id contains characters that no header can carry.
         """
-        self._new, self._repeats = False, False
-        self._comes_back = bool(self.last_event_id)
+        self._has_new, self._is_repeating = False, False
+        self._is_resuming = bool(self.last_event_id)
         if not self.last_event_id:
             return None
         if self.last_event_id == self.last_event_id.strip() and self.last_event_id.isprintable():
             return self.last_event_id.encode()
-        if self._first_seq is not None and self.expected is not None:
-            return str(self.expected - 1).encode()
+        if self._first_seq is not None and self.next_seq is not None:
+            return str(self.next_seq - 1).encode()
         raise StreamInterrupted(
-            f"{self._path}: the stream broke behind an id that no header can carry",
+            f"{self._path}: the stream broke and cannot be resumed, because the id of the last "
+            "event contains characters that a header cannot carry",
             last_event_id=self.last_event_id,
             path=self._path,
         )
 
-    def begin_behind(self, seq: int) -> None:
-        """Go on as if the event ``seq`` had been the last one given."""
+    def resume_after(self, seq: int) -> None:
+        """Continue as if the event ``seq`` had been the last one."""
         self.last_event_id = str(seq)
-        self.expected, self._first_seq = seq + 1, seq
+        self.next_seq, self._first_seq = seq + 1, seq
         self._gap_at = None
 
-    def take(self, event: Mapping[str, Any], event_id: str) -> bool:
-        """Take an event; ``False`` where it was given before.
+    def accept(self, event: Mapping[str, Any], event_id: str) -> bool:
+        """Advance to an event.
 
         Args:
-            event_id: the last event id of its connection.
+            event: The event.
+            event_id: Last event id of its connection.
+
+        Returns:
+            False if the event was received before.
 
         Raises:
-            ConnectionFailed: events are missing before it; a new connection may bring them.
-            StreamGapError: it did not.
+            ConnectionFailed: Events before it are missing; a new connection may bring them.
+            StreamGapError: They are missing on a new connection too.
         """
         seq = event.get("seq")
-        numbered = self._is_numbered and seq.__class__ is int
-        taken = self._take_numbered(cast(int, seq), event_id) if numbered else None
-        if taken is None:
-            taken = self._take_by_id(event_id)
-        self._new |= taken
-        return taken
+        is_numbered = self._is_numbered and seq.__class__ is int
+        accepted = self._accept_numbered(cast(int, seq), event_id) if is_numbered else None
+        if accepted is None:
+            accepted = self._accept_by_id(event_id)
+        self._has_new |= accepted
+        return accepted
 
-    def _take_numbered(self, seq: int, event_id: str) -> bool | None:
-        """As ``take``; ``None`` where ``seq`` turns out to be no number of events."""
+    def _accept_numbered(self, seq: int, event_id: str) -> bool | None:
+        """As ``accept``; ``None`` if ``seq`` turns out not to number the events."""
         if self._first_seq is None:
-            if self._from_the_start:
-                # It may count from 0, or from somewhere below.
-                self.expected = min(seq, 1)
+            if self._from_start:
+                # The server may count from 0 or from a negative number.
+                self.next_seq = min(seq, 1)
             elif event_id not in ("", str(seq)):
-                self.expected = None  # the id to begin behind was no seq either
-        if self.expected is not None and seq > self.expected:
-            self._miss(self.expected, seq)
-        if self.expected is not None and seq < self.expected:
+                self.next_seq = None  # the id to start after was not a seq either
+        if self.next_seq is not None and seq > self.next_seq:
+            self._report_gap(self.next_seq, seq)
+        if self.next_seq is not None and seq < self.next_seq:
             if self._is_repeat(seq, event_id):
                 return False
-            self._is_numbered, self.expected = False, None
+            self._is_numbered, self.next_seq = False, None
             return None
         if self._first_seq is None:
             self._first_seq = seq
-        self.expected = seq + 1
+        self.next_seq = seq + 1
         self.last_event_id = event_id or str(seq)
         self._without_id = 0
         return True
 
     def _is_repeat(self, seq: int, event_id: str) -> bool:
-        """Whether an event of a ``seq`` that was given is the one that was given."""
-        if event_id == str(seq) or (self._comes_back and not self._new):
+        """Return True if an event with an earlier ``seq`` is a repetition."""
+        if event_id == str(seq) or (self._is_resuming and not self._has_new):
             return True
-        assert self.expected is not None
-        return self._first_seq is not None and self._first_seq < seq == self.expected - 1
+        assert self.next_seq is not None
+        return self._first_seq is not None and self._first_seq < seq == self.next_seq - 1
 
-    def _take_by_id(self, event_id: str) -> bool:
-        if self._comes_back and not self._new and event_id and event_id == self._first_id:
-            self._repeats = True  # it has not understood where to go on
-        if self._repeats:
-            self._repeats = event_id != self.last_event_id
+    def _accept_by_id(self, event_id: str) -> bool:
+        if self._is_resuming and not self._has_new and event_id and event_id == self._first_id:
+            self._is_repeating = True  # the server ignored Last-Event-ID
+        if self._is_repeating:
+            self._is_repeating = event_id != self.last_event_id
             return False
         if event_id and event_id != self.last_event_id:
             self.last_event_id = event_id
@@ -131,47 +154,49 @@ class Cursor:
             self._first_id = event_id
         return True
 
-    def _miss(self, expected: int, received: int) -> None:
+    def _report_gap(self, expected: int, received: int) -> None:
         if self._gap_at == expected:
             raise StreamGapError(
-                f"{self._path}: event {expected} is missing: the server went on with {received}",
+                f"{self._path}: event {expected} is missing: the server continued with {received}",
                 expected=expected,
                 received=received,
                 path=self._path,
             )
         self._gap_at = expected
-        raise ConnectionFailed(f"{self._path}: event {expected} did not come", path=self._path)
+        raise ConnectionFailed(f"{self._path}: event {expected} did not arrive", path=self._path)
 
 
-class BoardCursor(Cursor):
-    """Cursor of the stream over all tasks.
+class UpdateCursor(Cursor):
+    """Position in the stream over all tasks.
 
-    A message without ``seq`` replaces the one before it. A ``TASKS`` begins anew, so nothing
-    is missing before it; if older tasks follow it as ``TASKS_MORE``, the stream can be
+    A message without ``seq`` replaces the previous one of its kind. ``TASKS`` starts anew, so
+    nothing is missing before it; if older tasks follow as ``TASKS_MORE``, the stream can be
     resumed only after the last of those.
     """
 
-    _seq_of_board: int | None = None
+    _seq_of_tasks: int | None = None
 
     @property
     def can_resume(self) -> bool:
+        """Always True: a stream that cannot resume starts anew with ``TASKS``."""
         return True
 
-    def take(self, event: Mapping[str, Any], event_id: str) -> bool:
-        seq, kind = event.get("seq"), event.get("type")
-        if kind == "TASKS" and isinstance(seq, int):
-            self._seq_of_board = seq
-        elif kind != "TASKS_MORE" or self._seq_of_board is None:
-            return seq is None or super().take(event, event_id)
+    def accept(self, event: Mapping[str, Any], event_id: str) -> bool:
+        """Advance to an update; see ``Cursor.accept``."""
+        seq, event_type = event.get("seq"), event.get("type")
+        if event_type == "TASKS" and isinstance(seq, int):
+            self._seq_of_tasks = seq
+        elif event_type != "TASKS_MORE" or self._seq_of_tasks is None:
+            return seq is None or super().accept(event, event_id)
         if event.get("more") is True:
-            self.last_event_id, self.expected = None, None
+            self.last_event_id, self.next_seq = None, None
         else:
-            self.begin_behind(self._seq_of_board)
+            self.resume_after(self._seq_of_tasks)
         return True
 
 
-def _seq_of(event_id: str | None) -> int | None:
-    """The ``seq`` that an id is, 0 before any; ``None`` for an id that is no number."""
+def _seq_of_id(event_id: str | None) -> int | None:
+    """Return the ``seq`` that an event id stands for: 0 for none, ``None`` if not a number."""
     if not event_id:
         return 0
     return int(event_id) if event_id.isascii() and event_id.isdigit() else None

@@ -1,9 +1,9 @@
-"""The updates of a task: every event once, in order, until the server says it is over.
+"""Public event streams: the events of a task, and the updates of all tasks.
 
-A ``TaskStream`` outlives its connections. When one breaks it comes back with
-``Last-Event-ID`` and goes on behind the last event it gave. Only a terminal
-``TASK_STATUS`` ends it; where a server does not send one, the task itself is asked.
-An ``UpdateStream`` does the same over all tasks, and has no end.
+A ``TaskStream`` yields every event once and in order, over as many connections as necessary:
+after a break it reconnects with ``Last-Event-ID`` and continues after the last event it yielded.
+Only a terminal ``TASK_STATUS`` ends it; if a server does not send one, the task is requested.
+An ``UpdateStream`` does the same for all tasks, and has no end.
 
 Source: the BeRay API v1 wire page, "The stream".
 """
@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from beray.http.transport import Transport, segment
+from beray.http.transport import Transport, quote_path_segment
 from beray.schema import Task, TaskEvent, TaskUpdate
-from beray.streaming.closable_iterator import Iteration
-from beray.streaming.cursor import BoardCursor, Cursor
-from beray.streaming.reconnect import BoardConnections, Connections
-from beray.streaming.stream_state import StreamState
+from beray.streaming.closable_iterator import ClosableIterator
+from beray.streaming.cursor import Cursor, StreamState, UpdateCursor
+from beray.streaming.reconnect import ReconnectingStream, ReconnectingUpdateStream
 
 __all__ = [
     "IDLE_SECONDS",
@@ -30,52 +29,53 @@ __all__ = [
 ]
 
 IDLE_SECONDS: Final = 45.0
-"""Silence after which a connection counts as broken: three heartbeats of our server."""
+"""Silence after which a connection counts as broken: three heartbeats of a BeRay server."""
 RECONNECT_SECONDS: Final = 300.0
-"""Seconds to go on after the first failure, without an event and without a healthy connection in
-between, before giving up; see ``beray.streaming.reconnect``."""
+"""Seconds to continue after the first failure, without an event and without a healthy connection
+in between; see ``beray.streaming.reconnect``."""
 
-OnState = Callable[[StreamState], None]
+StateCallback = Callable[[StreamState], None]
 T = TypeVar("T")
 
 
-class EventStream(Iteration[T]):
-    """Iterate over the events of a stream; also a context manager.
+class EventStream(ClosableIterator[T]):
+    """Iterator over the events of a stream; also a context manager.
 
-    ``close()`` may be called from any thread and returns at once; the iteration then
-    stops. A loop that is left with ``break`` gives the connection back by itself.
+    ``close()`` may be called from any thread and returns immediately; the iteration then stops.
+    Leaving a loop with ``break`` and dropping the iterator releases the connection as well.
 
-    Raises, while iterating:
-        APIError: the server refuses the stream (``NotFoundError``,
-            ``AuthenticationError``, …).
-        ConnectionFailed: connections failed for ``reconnect`` seconds, without an event in between.
-        StreamInterrupted: the stream broke, and has no ids to be resumed by.
-        StreamGapError: the server left out events.
-        InvalidResponseError: an event is not a JSON object.
+    Raises:
+        APIError: The server rejected the stream, such as ``NotFoundError`` or
+            ``AuthenticationError``. This and the following are raised by the iteration.
+        ConnectionFailed: Connections failed for ``reconnect`` seconds, without an event in between.
+        StreamInterrupted: The stream broke, and has no ids to resume by.
+        StreamGapError: The server omitted events.
+        InvalidResponseError: An event is not a JSON object.
     """
 
-    def __init__(self, connections: Connections) -> None:
-        super().__init__(connections)
-        self._connections = connections
+    def __init__(self, stream: ReconnectingStream) -> None:
+        super().__init__(stream)
+        self._stream = stream
 
     @property
     def last_event_id(self) -> str | None:
-        """The id of the last event given: where to go on, in this process or a later one."""
-        return self._connections.cursor.last_event_id
+        """Id of the last event, with which this or another process can resume the stream."""
+        return self._stream.cursor.last_event_id
 
     @property
     def healthy_at(self) -> float:
-        """Monotonic time of the last sign that the server works; 0.0 if there was none yet."""
-        return self._connections.healthy_at
+        """Monotonic time of the last sign that the server works; 0.0 before the first one."""
+        return self._stream.healthy_at
 
     @property
     def state(self) -> StreamState:
-        return self._connections.state
+        """State of the connection."""
+        return self._stream.state
 
     @property
     def retry_in(self) -> float:
-        """Seconds that the wait before the next connection takes, while reconnecting."""
-        return self._connections.retry_in
+        """Duration of the wait before the next connection in seconds, while reconnecting."""
+        return self._stream.retry_in
 
 
 class TaskStream(EventStream[TaskEvent]):
@@ -90,18 +90,20 @@ class TaskStream(EventStream[TaskEvent]):
         last_event_id: str | None = None,
         reconnect: float = RECONNECT_SECONDS,
         idle: float = IDLE_SECONDS,
-        on_state: OnState | None = None,
+        on_state: StateCallback | None = None,
     ) -> None:
-        path = f"/tasks/{segment(task_id)}/stream"
+        path = f"/tasks/{quote_path_segment(task_id)}/stream"
         cursor = Cursor(path, last_event_id)
-        super().__init__(Connections(transport, path, cursor, get_task, reconnect, idle, on_state))
+        super().__init__(
+            ReconnectingStream(transport, path, cursor, get_task, reconnect, idle, on_state)
+        )
 
 
 class UpdateStream(EventStream[TaskUpdate]):
-    """What happens to all of the caller's tasks, without an end; see :class:`EventStream`.
+    """The updates of all tasks of the user, without an end; see :class:`EventStream`.
 
-    A stream that comes back after so long that the server no longer knows what happened
-    since begins anew, with a ``TASKS``.
+    If the stream reconnects so late that the server no longer has the updates in between, it
+    starts anew with ``TASKS``.
     """
 
     def __init__(
@@ -111,9 +113,10 @@ class UpdateStream(EventStream[TaskUpdate]):
         last_event_id: str | None = None,
         reconnect: float = RECONNECT_SECONDS,
         idle: float = IDLE_SECONDS,
-        on_state: OnState | None = None,
+        on_state: StateCallback | None = None,
     ) -> None:
-        cursor = BoardCursor("/tasks/stream", last_event_id)
+        path = "/tasks/stream"
+        cursor = UpdateCursor(path, last_event_id)
         super().__init__(
-            BoardConnections(transport, "/tasks/stream", cursor, None, reconnect, idle, on_state)
+            ReconnectingUpdateStream(transport, path, cursor, None, reconnect, idle, on_state)
         )

@@ -1,4 +1,4 @@
-"""For your own tests: a real BeRay server on loopback, and clients signed in to it.
+"""Test support: a real BeRay server on loopback, and clients that are signed in to it.
 
 With pytest, load the fixtures in ``conftest.py``::
 
@@ -9,12 +9,24 @@ With pytest, load the fixtures in ``conftest.py``::
         assert [*beray_client.stream_task_updates(task["id"])][-1]["status"] == "COMPLETED"
 """
 
-# ruff: noqa: E402 -- the checks come before the imports that would fail
+# ruff: noqa: E402 -- the check must precede the imports that would fail
 from beray import installation
 
-installation.require_whole()
+installation.require_consistent()
 
-from beray.testing.faults import Answer, FaultServer, Request
+from beray.testing.faults import FaultServer, RecordedRequest, ScriptedResponse
 from beray.testing.server import RunningServer
 
-__all__ = ["Answer", "FaultServer", "Request", "RunningServer"]
+__all__ = [
+    "Answer",
+    "FaultServer",
+    "RecordedRequest",
+    "Request",
+    "RunningServer",
+    "ScriptedResponse",
+]
+
+Answer = ScriptedResponse
+"""Earlier name of ``ScriptedResponse``, kept for existing tests of users."""
+Request = RecordedRequest
+"""Earlier name of ``RecordedRequest``, kept for existing tests of users."""

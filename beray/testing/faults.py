@@ -1,8 +1,9 @@
-"""A scripted server that misbehaves on purpose: how does your code take it?
+"""Scripted server for tests of error handling: it delays, truncates or drops its responses.
 
 ::
 
-    with FaultServer([Answer(status=429, headers={"Retry-After": "1"}), Answer(b"[]")]) as server:
+    busy = ScriptedResponse(status=429, headers={"Retry-After": "1"})
+    with FaultServer([busy, ScriptedResponse(b"[]")]) as server:
         client = BeRayClient(server.url)
         ...
         assert [request.path for request in server.requests] == ["/api/v1/tasks/"] * 2
@@ -22,16 +23,19 @@ _HEAD_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one request gets.
+class ScriptedResponse:
+    """Response of a ``FaultServer`` to one request.
 
-    Args:
-        body: the bytes, or the pieces they are sent in.
-        framing: how the end of the body is told: its length, chunks, or a closed connection.
-        drop_at: the connection is closed behind so many bytes of the body.
-        reset: a drop is a TCP reset instead of an orderly close.
-        stall_at: nothing more is sent behind so many bytes; the connection stays open.
-        pause: seconds between two pieces.
+    Attributes:
+        body: The body, or the pieces in which it is sent.
+        status: HTTP status.
+        headers: Additional headers.
+        framing: Marks the end of the body: ``Content-Length``, chunked encoding, or a close.
+        drop_at: Number of bytes of the body after which the connection is closed.
+        reset: True closes the connection with a TCP reset instead of an orderly close.
+        stall_at: Number of bytes of the body after which nothing is sent; the connection stays
+            open.
+        pause: Seconds between two pieces.
     """
 
     body: bytes | list[bytes] = b""
@@ -45,8 +49,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request as it came. Header names are in lower case."""
+class RecordedRequest:
+    """Request that a ``FaultServer`` received. Header names are in lower case."""
 
     method: str
     path: str
@@ -54,20 +58,27 @@ class Request:
     body: bytes
 
 
-_OVER: Final = Answer(b"the script is over", 500)
+_SCRIPT_IS_OVER: Final = ScriptedResponse(b"the script is over", 500)
 
 
 class FaultServer:
-    """Gives its answers one after another, one for each request, then 500s.
+    """HTTP server that sends scripted responses, one for each request, and then status 500.
 
-    A context manager; listens on a free port of the loopback interface.
+    It is a context manager and listens on a free port of the loopback interface.
+
+    Args:
+        responses: The script.
+
+    Attributes:
+        url: URL of the server.
+        requests: Requests received so far.
+        stalled: Set once a response has reached its ``stall_at``.
     """
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
-        self._answers = deque(answers)
-        self.requests: list[Request] = []
+    def __init__(self, responses: Iterable[ScriptedResponse]) -> None:
+        self._responses = deque(responses)
+        self.requests: list[RecordedRequest] = []
         self.stalled = threading.Event()
-        """Set once an answer has come to its ``stall_at``."""
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._connections: list[socket.socket] = []
@@ -82,15 +93,18 @@ class FaultServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def say(self, *answers: Answer) -> None:
-        """Append to the script."""
+    def add_responses(self, *responses: ScriptedResponse) -> None:
+        """Append responses to the script."""
         with self._lock:
-            self._answers.extend(answers)
+            self._responses.extend(responses)
+
+    say = add_responses
+    """Earlier name of ``add_responses``, kept for existing tests of users."""
 
     def close(self) -> None:
         """Stop listening and drop every connection."""
         self._closing.set()
-        # A blocked accept is woken by a connection, not by a close.
+        # A connection wakes a blocked accept, a close does not.
         with socket.create_connection(self._listener.getsockname()):
             self._thread.join()
         self._listener.close()
@@ -111,66 +125,66 @@ class FaultServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection:
             try:
-                while (request := _received(connection)) is not None:
+                while (request := _receive_request(connection)) is not None:
                     with self._lock:
                         self.requests.append(request)
-                        answer = self._answers.popleft() if self._answers else _OVER
-                    if not self._send(connection, answer):
+                        response = self._responses.popleft() if self._responses else _SCRIPT_IS_OVER
+                    if not self._send(connection, response):
                         return
             except OSError:
-                return  # the client left, which scripts provoke
+                return  # the client disconnected, as scripts intend
 
-    def _send(self, connection: socket.socket, answer: Answer) -> bool:
-        """Send an answer; ``False`` where the connection ends with it."""
-        pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
-        connection.sendall(_head(answer, sum(map(len, pieces))))
-        left = answer.drop_at if answer.drop_at is not None else answer.stall_at
+    def _send(self, connection: socket.socket, response: ScriptedResponse) -> bool:
+        """Send a response; return False if the connection must be closed after it."""
+        pieces = [response.body] if isinstance(response.body, bytes) else response.body
+        connection.sendall(_response_head(response, sum(map(len, pieces))))
+        remaining = response.drop_at if response.drop_at is not None else response.stall_at
         for piece in pieces:
-            part = piece if left is None else piece[:left]
-            if answer.pause and self._closing.wait(answer.pause):
+            part = piece if remaining is None else piece[:remaining]
+            if response.pause and self._closing.wait(response.pause):
                 return False
             if part:
-                connection.sendall(_framed(part, len(piece), answer.framing))
-            if left is not None:
-                left -= len(part)
-                if left == 0:
+                connection.sendall(_add_framing(part, len(piece), response.framing))
+            if remaining is not None:
+                remaining -= len(part)
+                if remaining == 0:
                     break
-        if answer.stall_at is not None:
+        if response.stall_at is not None:
             self.stalled.set()
             self._closing.wait()
             return False
-        if answer.drop_at is not None:
-            if answer.reset:
+        if response.drop_at is not None:
+            if response.reset:
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             return False
-        if answer.framing == "chunked":
+        if response.framing == "chunked":
             connection.sendall(b"0\r\n\r\n")
-        return answer.framing != "close"
+        return response.framing != "close"
 
 
-def _head(answer: Answer, length: int) -> bytes:
-    headers = {"Content-Type": "application/json"} | answer.headers
-    if answer.framing == "length":
+def _response_head(response: ScriptedResponse, length: int) -> bytes:
+    headers = {"Content-Type": "application/json"} | response.headers
+    if response.framing == "length":
         headers.setdefault("Content-Length", str(length))
-    elif answer.framing == "chunked":
+    elif response.framing == "chunked":
         headers["Transfer-Encoding"] = "chunked"
     else:
         headers["Connection"] = "close"
-    lines = [f"HTTP/1.1 {answer.status} Scripted"]
+    lines = [f"HTTP/1.1 {response.status} Scripted"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _framed(part: bytes, whole: int, framing: str) -> bytes:
-    """A piece as it goes over the wire; a chunk that is cut short still says its whole size."""
+def _add_framing(part: bytes, whole: int, framing: str) -> bytes:
+    """Return a piece as it is sent; a truncated chunk still announces its whole size."""
     if framing != "chunked":
         return part
     end = b"\r\n" if len(part) == whole else b""
     return f"{whole:x}\r\n".encode() + part + end
 
 
-def _received(connection: socket.socket) -> Request | None:
+def _receive_request(connection: socket.socket) -> RecordedRequest | None:
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(_HEAD_BYTES)
@@ -189,10 +203,10 @@ def _received(connection: socket.socket) -> Request | None:
         if not piece:
             return None
         body += piece
-    return Request(method, path, headers, _dechunked(body) if chunked else body)
+    return RecordedRequest(method, path, headers, _decode_chunks(body) if chunked else body)
 
 
-def _dechunked(body: bytes) -> bytes:
+def _decode_chunks(body: bytes) -> bytes:
     content = b""
     while size := int(body[: body.index(b"\r\n")], 16):
         start = body.index(b"\r\n") + 2
@@ -205,4 +219,4 @@ def _shut(connection: socket.socket) -> None:
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # it was closed already
+        return  # already closed

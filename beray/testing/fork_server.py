@@ -1,8 +1,8 @@
-"""Servers that start at once: forked from a process that has imported what they need.
+"""Fast start of test servers: they are forked from a process that has imported their modules.
 
-A start of ``python -m beray.server`` is mostly imports. ``Forks`` has one process do
-them, ``beray.testing.fork_server_process``, once for all servers of a test session. POSIX only, as
-the server.
+Imports take most of the time of starting ``python -m beray.server``. A ``ServerForker`` runs one
+process, ``beray.testing.fork_server_process``, that imports them once for all servers of a test
+session. POSIX only, like the server.
 """
 
 from __future__ import annotations
@@ -22,22 +22,31 @@ from typing import Any, Final
 _POLL_SECONDS: Final = 0.005
 
 
-class Fork:
-    """One forked process, with as much of ``subprocess.Popen`` as a server needs."""
+class ForkedServer:
+    """Forked server process, with the required part of the interface of ``subprocess.Popen``.
 
-    def __init__(self, forks: Forks, pid: int) -> None:
+    Attributes:
+        pid: Process id.
+        returncode: Exit status, once ``poll`` or ``wait`` returned it.
+    """
+
+    def __init__(self, forker: ServerForker, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._forks = forks
+        self._forker = forker
 
     def poll(self) -> int | None:
-        """Its exit status once it has ended, else ``None``; -n where signal n ended it."""
+        """Return the exit status, -n after signal n; ``None`` while the process runs."""
         if self.returncode is None:
-            self.returncode = self._forks.ask({"ended": self.pid})
+            self.returncode = self._forker.request({"ended": self.pid})
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
+        """Wait for the end of the process and return its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: The process still runs after ``timeout`` seconds.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (status := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
@@ -46,19 +55,24 @@ class Fork:
         return status
 
     def terminate(self) -> None:
+        """Send SIGTERM, if the process runs."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
+        """Send SIGKILL, if the process runs."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        # Until it is known to have ended, nobody else can have its pid.
+        # The pid cannot be reused until the exit status has been collected.
         if self.poll() is None:
             os.kill(self.pid, number)
 
 
-class Forks:
-    """The process that is forked. It ends with the process that made it."""
+class ServerForker:
+    """Handle on the process that servers are forked from, which is started on demand.
+
+    That process ends with this one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -71,47 +85,54 @@ class Forks:
         log: Path,
         *,
         cheap_passwords: bool = False,
-    ) -> Fork:
-        """Run ``python -m beray.server`` with ``arguments``; its output is appended to ``log``.
+    ) -> ForkedServer:
+        """Start ``python -m beray.server``.
 
         Args:
-            cheap_passwords: hash passwords with the least work that argon2 can do.
+            arguments: Command line arguments.
+            environ: Environment variables.
+            log: File to which the output is appended.
+            cheap_passwords: Hash passwords with the minimum cost of argon2.
         """
         log.touch()
         request = {
             "arguments": list(arguments),
             "environ": dict(environ),
-            "log": os.path.abspath(log),
-            "cwd": os.getcwd(),
+            "log": str(log.absolute()),
+            "cwd": str(Path.cwd()),
             "cheap_passwords": cheap_passwords,
         }
-        return Fork(self, self.ask(request))
+        return ForkedServer(self, self.request(request))
 
-    def ask(self, request: dict[str, Any]) -> Any:
-        """The answer to one request.
+    def request(self, message: dict[str, Any]) -> Any:
+        """Send a request to the process and return its response.
 
         Raises:
-            RuntimeError: the process is gone; what it said is on standard error.
+            RuntimeError: The process has ended; its error is on standard error.
         """
         with self._lock:
-            process = self._running()
+            process = self._running_process()
             assert process.stdin is not None and process.stdout is not None
             try:
-                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.write(json.dumps(message) + "\n")
                 process.stdin.flush()
-                answer = process.stdout.readline()
+                response = process.stdout.readline()
             except BrokenPipeError:
-                answer = ""
-        if not answer:
-            raise RuntimeError(f"the process that servers are forked from ended: {process.wait()}")
-        return json.loads(answer)
+                response = ""
+        if not response:
+            raise RuntimeError(
+                "the process that test servers are forked from has ended with exit status "
+                f"{process.wait()}"
+            )
+        return json.loads(response)
 
     def close(self) -> None:
+        """End the process and the servers that still run."""
         process, self._process = self._process, None
         if process is not None:
             process.communicate()
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running_process(self) -> subprocess.Popen[str]:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "beray.testing.fork_server_process"],

@@ -1,10 +1,12 @@
-"""The process that servers are forked from. A program of its own; ``Forks`` speaks to it.
+"""Process that test servers are forked from; started by ``ServerForker``.
 
-Requests come on standard input and are answered on standard output, each one line of
-JSON. To start: ``{"arguments": […], "environ": {…}, "log": PATH, "cwd": PATH,
-"cheap_passwords": BOOL}``, answered with the pid of a fork that runs ``beray.server`` as
-``python -m`` does. To ask whether it has ended: ``{"ended": PID}``, answered with its
-exit status or ``null``.
+It reads requests from standard input and writes responses to standard output, each as one line of
+JSON:
+
+- ``{"arguments": […], "environ": {…}, "log": PATH, "cwd": PATH, "cheap_passwords": BOOL}`` starts a
+  server like ``python -m beray.server``; the response is its pid.
+- ``{"ended": PID}`` requests the exit status of a server; the response is the status, or ``null``
+  while the server runs.
 """
 
 from __future__ import annotations
@@ -18,48 +20,48 @@ import signal
 import sys
 from typing import Final
 
-_IMPORTED_BY_A_START: Final = (
+_IMPORTED_AT_START: Final = (
     "anyio._backends._asyncio",
     "uvicorn.loops.auto",
     "uvicorn.protocols.http.auto",
     "uvicorn.protocols.websockets.auto",
 )
-"""Libraries do so with these once they are asked for."""
+"""Modules that libraries import dynamically when a server starts."""
 
 
 def _run() -> None:
-    """Answer the requests; returns at their end, and in each fork at the server's.
+    """Process the requests; return at the end of the input, and in a fork when its server ends.
 
-    Servers that are left at the end of the requests are ended as SIGTERM does.
+    Servers that still run at the end of the input receive SIGTERM.
     """
     gc.disable()
-    for name in ("beray.server.lifecycle", *_IMPORTED_BY_A_START):
+    for name in ("beray.server.lifecycle", *_IMPORTED_AT_START):
         importlib.import_module(name)
     gc.freeze()
-    # Whoever made this process decides what an interrupt ends.
+    # Ctrl-C is handled by the parent process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         if "ended" in request:
             pid, status = os.waitpid(request["ended"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            response = os.waitstatus_to_exitcode(status) if pid else None
             running.discard(pid)
         else:
-            answer = os.fork()
-            if answer == 0:
-                _become(**request)
+            response = os.fork()
+            if response == 0:
+                _run_server(**request)
                 return
-            running.add(answer)
-        print(json.dumps(answer), flush=True)  # noqa: T201 - standard output is the answer's way
+            running.add(response)
+        print(json.dumps(response), flush=True)  # noqa: T201 - standard output carries responses
     for pid in running:
         os.kill(pid, signal.SIGTERM)
 
 
-def _become(
+def _run_server(
     arguments: list[str], environ: dict[str, str], log: str, cwd: str, cheap_passwords: bool
 ) -> None:
-    """Be, in a fork, as a process that was started with these."""
+    """Run a server in this fork, with the state of a newly started process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for path, flags, streams in (
         (os.devnull, os.O_RDONLY, [0]),

@@ -1,4 +1,4 @@
-"""pytest fixtures: ``beray_server`` and ``beray_client``."""
+"""Pytest fixtures ``beray_server`` and ``beray_client``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from beray.testing.server import RunningServer
 
 @pytest.fixture(scope="session")
 def beray_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A real server on a free port of the loopback interface, for the whole session."""
+    """Yield a real server on a free port of the loopback interface, for the whole session."""
     with RunningServer.start(tmp_path_factory.mktemp("beray-server")) as server:
         yield server
 
 
 @pytest.fixture
 def beray_client(beray_server: RunningServer) -> Iterator[BeRayClient]:
-    """A client signed in to a fresh account of ``beray_server``.
+    """Yield a client that is signed in to a new account of ``beray_server``.
 
-    Tasks that still run at the end are stopped: others wait for their slots.
+    Tasks that still run at the end are stopped, because other tests need their slots.
     """
     with beray_server.sign_up() as client:
         yield client
-        # Whoever has signed out, or stopped the server, has left nothing that could be asked.
+        # The test may have signed out or stopped the server.
         with suppress(BeRayException):
             for task in client.list_tasks():
                 if task["status"] not in TERMINAL_STATUSES:

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, for tests."""
+"""Real server in a separate process, for tests."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ import requests
 
 from beray.client import BeRayClient
 from beray.exceptions import RateLimitError
-from beray.testing.fork_server import Fork, Forks
+from beray.testing.fork_server import ForkedServer, ServerForker
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 20.0
 PASSWORD: Final = "correct horse battery"
 
-FORKS: Final = Forks()
-"""What all servers of this process are forked from."""
+FORKER: Final = ServerForker()
+"""Process that all test servers of this process are forked from."""
 
 
 class RunningServer:
-    """``python -m beray.server`` on a free port. Also a context manager.
+    """``python -m beray.server`` on a free port; also a context manager.
 
-    The second and later ones of a process start in a fraction of the time of the first.
-    ``kill`` ends it as a power cut would, ``restart`` brings it back on the same data
-    and the same address.
+    The first server of a process takes longer to start than later ones. ``kill`` ends the server
+    like a power failure; ``restart`` starts it again with the same data and address.
+
+    Attributes:
+        data_dir: Data directory of the server.
+        url: URL of the server.
+        log: Path of the file with its output.
     """
 
     def __init__(
@@ -44,17 +48,21 @@ class RunningServer:
         self._port = port
         self._environ = environ
         self._cheap_passwords = cheap_passwords
-        self._process: Fork | None = None
+        self._process: ForkedServer | None = None
 
     @classmethod
     def start(cls, data_dir: Path, *, cheap_passwords: bool = True, **environ: str) -> Self:
-        """Start a server on ``data_dir`` and return once it answers.
+        """Start a server and return when it accepts requests.
 
         Args:
-            cheap_passwords: hash passwords with the least work there is, so that an account
-                is made at once. ``False``: with as much as every other server does.
-            environ: settings, such as ``BERAY_SLOTS="1"``. Nothing of the caller's own
-                BeRay settings reaches the server.
+            data_dir: Data directory, which is created if it does not exist.
+            cheap_passwords: Hash passwords with the minimum cost, so that accounts are created
+                quickly. False uses the cost of a normal server.
+            environ: Settings, such as ``BERAY_SLOTS="1"``. BeRay settings in the environment of
+                the caller are not passed on.
+
+        Raises:
+            RuntimeError: The server did not start; the message contains the end of its log.
         """
         data_dir.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if key[:6] != "BERAY_"}
@@ -64,6 +72,7 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
+        """Process id of the running server."""
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
@@ -74,7 +83,11 @@ class RunningServer:
         self.stop()
 
     def stop(self) -> None:
-        """End it as SIGTERM does, and wait. Does nothing where it has ended already."""
+        """Stop the server with SIGTERM and wait for its end. Does nothing if it does not run.
+
+        Raises:
+            subprocess.TimeoutExpired: It did not stop in time, and was killed.
+        """
         process, self._process = self._process, None
         if process is None:
             return
@@ -87,24 +100,30 @@ class RunningServer:
             raise
 
     def kill(self) -> None:
-        """End it as ``kill -9`` does."""
+        """Kill the server with SIGKILL."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def restart(self) -> None:
-        """Start it again on the same data and address, after ``stop`` or ``kill``."""
+        """Stop the server if it runs, and start it with the same data and address."""
         self.stop()
         self._spawn()
 
     def client(self, token: str | None = None) -> BeRayClient:
+        """Return a new client of the server."""
         return BeRayClient(self.url, token)
 
     def sign_up(self, email_address: str | None = None, password: str = PASSWORD) -> BeRayClient:
-        """Create an account with a mailed code, and return a client that is signed in to it.
+        """Create an account and return a client that is signed in to it.
 
-        A server sends at most 100 codes a minute to local clients; later calls wait for that.
+        A server sends at most 100 verification codes per minute to local clients; further calls
+        wait until it sends the next one.
+
+        Args:
+            email_address: Address of the account; None for a random one.
+            password: Password of the account.
         """
         address = email_address or f"user-{secrets.token_hex(6)}@example.test"
         client = self.client()
@@ -119,7 +138,7 @@ class RunningServer:
         return client
 
     def mailed_code(self, address: str) -> str:
-        """The code in the newest mail to ``address`` in the outbox."""
+        """Return the verification code in the newest mail to ``address`` in the outbox."""
         outbox = self.data_dir / "outbox"
         mails = sorted(outbox.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
         for path in reversed(mails):
@@ -132,20 +151,20 @@ class RunningServer:
 
     def _spawn(self) -> None:
         arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir)]
-        process = FORKS.start(
+        process = FORKER.start(
             arguments, self._environ, self.log, cheap_passwords=self._cheap_passwords
         )
         self._process = process
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not self._accepts_requests():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.01)
 
-    def _answers(self) -> bool:
+    def _accepts_requests(self) -> bool:
         try:
-            # A whole request is too dear to ask again and again while nobody listens.
+            # A failed connection is cheaper than a failed request while the server starts.
             socket.create_connection(("127.0.0.1", self._port), timeout=5).close()
             return requests.get(f"{self.url}/healthz", timeout=5).ok
         except (OSError, requests.ConnectionError):
@@ -153,6 +172,7 @@ class RunningServer:
 
 
 def free_port() -> int:
+    """Return a free TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

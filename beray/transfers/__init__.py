@@ -1,1 +1,1 @@
-"""File transfers: uploads, downloads, directories, archives."""
+"""File transfers: downloads, uploads, archives, and file names and modes on the wire."""

@@ -1,7 +1,7 @@
-"""A ZIP of a work_dir into a local folder: all of it, or nothing.
+"""Extraction of an untrusted ZIP archive into a local directory: all of it, or nothing.
 
-The archive comes from outside. Whatever could reach beyond the folder, or become
-something else than a plain file there, refuses the whole of it before a byte is written.
+An archive is rejected as a whole, before a byte is written, if it contains a member that would be
+written outside the target directory or would not be a regular file or directory.
 
 Source: PKWARE APPNOTE 6.3.10, 4.4; Microsoft, "Naming Files, Paths, and Namespaces".
 """
@@ -22,36 +22,36 @@ from pathlib import Path
 from typing import IO, BinaryIO, Final
 
 from beray.exceptions import TransferError
-from beray.transfers import durability, file_modes, staging
-from beray.transfers.archive_members import Member, checked
-from beray.transfers.download import refuse_existing
-from beray.transfers.transfer import BLOCK_BYTES, Transfer, write_all
+from beray.transfers import file_modes, local_files, staging
+from beray.transfers.archive_members import ArchiveMember, checked_members
+from beray.transfers.local_files import require_absent, write_all
+from beray.transfers.transfer import BLOCK_BYTES, Transfer
 
 MAX_BYTES: Final = 16 * 1024**3
-"""How much an archive may unpack to, unless said otherwise."""
-_SYNCED_ONE_BY_ONE: Final = 100
-"""Number of members up to which each file is written to disk for itself."""
-# The decompressors of zipfile unpack all that they are given, however much becomes of it.
-_BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_UNBOUNDED_BLOCK_BYTES: Final = 4096
-_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
-_BROKEN: Final = (
+"""Default limit of the extracted size, in bytes."""
+_MAX_INDIVIDUAL_SYNCS: Final = 100
+"""Number of members up to which each file is flushed to disk individually."""
+# Other decompressors of zipfile expand all of their input, regardless of the requested size.
+_SIZE_LIMITED_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_OTHER_METHODS_BLOCK_BYTES: Final = 4096
+_OWNER_ACCESS: Final = stat.S_IRUSR | stat.S_IWUSR
+_ARCHIVE_ERRORS: Final = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
     zlib.error,
     lzma.LZMAError,
     struct.error,
     EOFError,
-    OSError,  # bz2, and places in the archive that are not there
-    RuntimeError,  # also NotImplementedError and RecursionError
-    ValueError,  # also UnicodeDecodeError
+    OSError,  # bz2, and offsets outside the archive
+    RuntimeError,  # including NotImplementedError and RecursionError
+    ValueError,  # including UnicodeDecodeError
     LookupError,
     OverflowError,
     MemoryError,  # for sizes that the archive only claims
 )
 
 
-def unpack(
+def extract_archive(
     archive: BinaryIO,
     folder: str | os.PathLike[str],
     *,
@@ -60,137 +60,149 @@ def unpack(
     owner_access: bool = False,
     transfer: Transfer | None = None,
 ) -> Path:
-    """Unpack ``archive`` into ``folder``, which is made if it is not there.
+    """Extract ``archive`` into ``folder``, which is created if it does not exist.
 
-    Files and new folders get the permission bits that the archive states. Where it states none, a
-    file that is replaced keeps its own.
+    Files and new directories get the permission bits that the archive states. If it states none,
+    a replaced file keeps its own.
 
     Args:
-        owner_access: give the user read and write access, whatever the archive states.
+        archive: The archive, a seekable binary file.
+        folder: Target directory.
+        overwrite: Replace existing files.
+        max_bytes: Maximum size of all files together, in bytes.
+        owner_access: Give the user read and write access, whatever the archive states.
+        transfer: Reports progress and cancels the extraction.
+
+    Returns:
+        Path of the target directory.
 
     Raises:
-        TransferError: the archive is broken, would unpack to more than ``max_bytes``, or
-            holds something that must not be unpacked; or the disk refuses. The text says
-            what it is about. Where files that were to be overwritten could not be put
-            back, it names the folder in which they are kept.
-        FileExistsError: files are there, which it names, and ``overwrite`` was not asked for.
-        NotADirectoryError: ``folder``, or what it would be in, is something else.
-        TransferCancelled: through ``transfer``.
+        TransferError: The archive is broken, expands to more than ``max_bytes`` or contains an
+            unsafe member; or writing failed. If replaced files could not be restored, the message
+            names the directory in which they are kept.
+        FileExistsError: ``overwrite`` is False and files exist; the message lists them.
+        NotADirectoryError: ``folder``, or the path above it, is not a directory.
+        TransferCancelled: ``transfer`` was cancelled.
     """
     target = Path(folder)
     handle = transfer or Transfer()
-    refuse_unusable(target)
-    with _reading():
+    check_target_directory(target)
+    with _archive_errors():
         opened = zipfile.ZipFile(archive)
     with opened:
-        members = checked(opened.infolist(), target, max_bytes, handle)
-        places = [target / member.path for member in members if not member.is_folder]
-        refuse_existing(*places, overwrite=overwrite)
-        with staging.beside(target) as fresh:
-            modes = _Modes(owner_access)
-            _extract(opened, members, fresh, max_bytes, modes, handle)
-            folders = {member.path: member for member in members if member.is_folder}
-            new = [path for path in folders if not os.path.lexists(target / path)]
-            staging.move(fresh, target, members, handle, overwrite=overwrite)
-        # The deepest first, after all files: a folder without write access takes none.
+        members = checked_members(opened.infolist(), max_bytes, handle)
+        files = [target / member.path for member in members if not member.is_directory]
+        require_absent(*files, overwrite=overwrite)
+        with staging.staging_directory(target) as staged:
+            modes = _ModePolicy(owner_access)
+            _extract_members(opened, members, staged, max_bytes, modes, handle)
+            directories = {member.path: member for member in members if member.is_directory}
+            new = [path for path in directories if not os.path.lexists(target / path)]
+            staging.move_into_place(staged, target, members, handle, overwrite=overwrite)
+        # Deepest first, after all files: nothing can be created in a read-only directory.
         for path in sorted(new, reverse=True):
-            if (mode := modes.of(folders[path])) is not None:
-                with staging.writing(target / path):
-                    file_modes.set_directory(target / path, mode)
+            if (mode := modes.mode_of(directories[path])) is not None:
+                with staging.disk_errors(target / path):
+                    file_modes.set_directory_mode(target / path, mode)
     return target
 
 
 @dataclass(frozen=True)
-class _Modes:
-    """Decides the permission bits of what is unpacked."""
+class _ModePolicy:
+    """Permission bits of extracted members."""
 
     owner_access: bool
 
-    def of(self, member: Member) -> int | None:
-        """Return the permission bits of a member; ``None`` for those of any new one."""
+    def mode_of(self, member: ArchiveMember) -> int | None:
+        """Return the permission bits of a member; ``None`` for the default of new files."""
         if member.mode is None:
             return None
-        least = (stat.S_IRWXU if member.is_folder else _OWNER) if self.owner_access else 0
-        return member.mode | least
+        minimum = stat.S_IRWXU if member.is_directory else _OWNER_ACCESS
+        return member.mode | (minimum if self.owner_access else 0)
 
 
-def refuse_unusable(target: str | os.PathLike[str]) -> None:
-    """Raise ``NotADirectoryError`` where no folder is, or can be made, at ``target``."""
+def check_target_directory(target: str | os.PathLike[str]) -> None:
+    """Check that ``target`` is a directory or can be created as one.
+
+    Raises:
+        NotADirectoryError: ``target``, or the nearest existing path above it, is a file.
+    """
     path = Path(target)
-    for place in (path, *path.parents):
-        if os.path.lexists(place):
-            if not os.path.isdir(place):
-                raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(place))
+    for ancestor in (path, *path.parents):
+        if os.path.lexists(ancestor):
+            if not ancestor.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "is not a directory", str(ancestor))
             return
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
-    """Everything a broken archive can end in, as one error."""
+def _archive_errors() -> Iterator[None]:
+    """Convert every exception that a broken archive can cause to ``TransferError``."""
     try:
         yield
-    except _BROKEN as error:
+    except _ARCHIVE_ERRORS as error:
         raise TransferError(f"the archive is broken: {error or type(error).__name__}") from error
 
 
-def _extract(
+def _extract_members(
     archive: zipfile.ZipFile,
-    members: list[Member],
-    fresh: Path,
+    members: list[ArchiveMember],
+    staged: Path,
     max_bytes: int,
-    modes: _Modes,
+    modes: _ModePolicy,
     transfer: Transfer,
 ) -> None:
-    """Write all members below ``fresh``, which is empty and nobody else's."""
+    """Write all members below ``staged``, an empty directory that no other program uses."""
     total = sum(member.info.file_size for member in members)
-    made = {fresh}
+    created = {staged}
     done = 0
-    together = len(members) > _SYNCED_ONE_BY_ONE and durability.can_sync_file_system()
+    sync_once = len(members) > _MAX_INDIVIDUAL_SYNCS and local_files.can_sync_file_system()
     transfer.advance(0, total)
     for member in members:
-        transfer.wait(0)
-        place = fresh / member.path
-        folder = place if member.is_folder else place.parent
-        with staging.writing(place):
-            if folder not in made:
-                folder.mkdir(parents=True, exist_ok=True)
-                made.add(folder)
-            if member.is_folder:
+        transfer.raise_if_cancelled()
+        path = staged / member.path
+        directory = path if member.is_directory else path.parent
+        with staging.disk_errors(path):
+            if directory not in created:
+                directory.mkdir(parents=True, exist_ok=True)
+                created.add(directory)
+            if member.is_directory:
                 continue
-            file = open(place, "xb", buffering=0)  # noqa: SIM115 - closed just below
+            file = path.open("xb", buffering=0)  # closed below, with its own error handling
         try:
             for block in _blocks(archive, member.info):
                 done += len(block)
-                # What the archive says of its sizes need not be true.
+                # The sizes in the archive's directory may be wrong.
                 if done > max_bytes:
                     raise TransferError(
                         f"the archive expands to more than the limit of {max_bytes:,} bytes; "
                         "if you trust it, pass a larger max_bytes"
                     )
-                with staging.writing(place):
+                with staging.disk_errors(path):
                     write_all(file, block)
                 transfer.advance(done, total)
-            with staging.writing(place):
-                # Nothing of an empty file can be lost.
-                if file.tell() and not together:
+            with staging.disk_errors(path):
+                # An empty file has no content to lose.
+                if file.tell() and not sync_once:
                     os.fsync(file.fileno())
-                if (mode := modes.of(member)) is not None:
-                    file_modes.set_open(file.fileno(), mode)
+                if (mode := modes.mode_of(member)) is not None:
+                    file_modes.set_file_mode(file.fileno(), mode)
         finally:
-            with staging.writing(place):
+            with staging.disk_errors(path):
                 file.close()
-    if together:
-        with staging.writing(fresh):
-            durability.sync_file_system(fresh)
+    if sync_once:
+        with staging.disk_errors(staged):
+            local_files.sync_file_system(staged)
 
 
 def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    size = BLOCK_BYTES if info.compress_type in _BOUNDED else _UNBOUNDED_BLOCK_BYTES
-    with _reading():
+    is_limited = info.compress_type in _SIZE_LIMITED_METHODS
+    size = BLOCK_BYTES if is_limited else _OTHER_METHODS_BLOCK_BYTES
+    with _archive_errors():
         opened: IO[bytes] = archive.open(info)
     with opened:
         while True:
-            with _reading():
+            with _archive_errors():
                 block = opened.read(size)
             if not block:
                 return

@@ -1,4 +1,4 @@
-"""The members of an archive from outside: only such as can do no harm on a local disk.
+"""Safety checks of the members of an untrusted ZIP archive.
 
 Source: PKWARE APPNOTE 6.3.10, 4.4.
 """
@@ -17,74 +17,95 @@ from beray.transfers.local_names import LocalNames
 from beray.transfers.transfer import Transfer
 
 MAX_ENTRIES: Final = 1_000_000
-"""How many files and folders an archive may hold."""
-_SHOWN_CHARACTERS: Final = 120
+"""Maximum number of files and directories in an archive."""
+_MAX_SHOWN_CHARACTERS: Final = 120
 _LOCAL_HEADER_BYTES: Final = 30
 _ENCRYPTED: Final = 0x1
 
 
 @dataclass(frozen=True)
-class Member:
+class ArchiveMember:
+    """Member of an archive that is safe to extract.
+
+    Attributes:
+        info: The member's entry in the central directory.
+        path: Path relative to the target directory.
+        is_directory: True for a directory, False for a regular file.
+    """
+
     info: zipfile.ZipInfo
     path: Path
-    is_folder: bool
+    is_directory: bool
 
     @property
     def mode(self) -> int | None:
         """Permission bits; ``None`` if the archive does not state them."""
-        return file_modes.archived(self.info.external_attr)
+        return file_modes.from_zip_attributes(self.info.external_attr)
 
 
-def checked(
-    infos: list[zipfile.ZipInfo], target: Path, max_bytes: int, transfer: Transfer
-) -> list[Member]:
-    """The members with their paths below the folder, once all of them are harmless."""
+def checked_members(
+    infos: list[zipfile.ZipInfo], max_bytes: int, transfer: Transfer
+) -> list[ArchiveMember]:
+    """Return the members of an archive, if all of them are safe to extract.
+
+    Args:
+        infos: Entries of the archive's central directory.
+        max_bytes: Maximum size of all files together.
+        transfer: Cancels the check.
+
+    Raises:
+        TransferError: The archive is too large, has too many or overlapping entries, or contains
+            a member with an invalid name, a link, a special file or an encrypted file.
+        TransferCancelled: ``transfer`` was cancelled.
+    """
     if len(infos) > MAX_ENTRIES:
-        raise TransferError(f"the archive holds {len(infos)} entries, more than {MAX_ENTRIES}")
+        raise TransferError(
+            f"the archive contains {len(infos):,} entries, more than the limit of {MAX_ENTRIES:,}"
+        )
     total = sum(info.file_size for info in infos)
     if total > max_bytes:
         raise TransferError(
             f"the archive expands to {total:,} bytes, more than the limit of {max_bytes:,}; "
             "if you trust it, pass a larger max_bytes"
         )
-    _refuse_overlaps(infos)
-    members: list[Member] = []
+    _reject_overlaps(infos)
+    members: list[ArchiveMember] = []
     names = LocalNames()
     for info in infos:
-        transfer.wait(0)
-        is_folder = info.filename.endswith("/")
-        name = info.filename[:-1] if is_folder else info.filename
-        reason = _problem(info, name, is_folder) or names.add(name, is_folder=is_folder)
+        transfer.raise_if_cancelled()
+        is_directory = info.filename.endswith("/")
+        name = info.filename[:-1] if is_directory else info.filename
+        reason = _problem(info, name, is_directory) or names.add(name, is_directory=is_directory)
         if names.count > MAX_ENTRIES:
-            reason = f"is one too many: the archive holds more than {MAX_ENTRIES} entries"
+            reason = f"exceeds the limit of {MAX_ENTRIES:,} files and directories"
         if reason is not None:
             shown = info.orig_filename
-            if len(shown) > _SHOWN_CHARACTERS:
-                shown = shown[:_SHOWN_CHARACTERS] + "…"
-            raise TransferError(f"the archive was refused: {shown!r} {reason}")
-        members.append(Member(info, Path(local_names.on_disk(name)), is_folder))
+            if len(shown) > _MAX_SHOWN_CHARACTERS:
+                shown = shown[:_MAX_SHOWN_CHARACTERS] + "…"
+            raise TransferError(f"the archive was rejected: {shown!r} {reason}")
+        members.append(ArchiveMember(info, Path(local_names.on_disk(name)), is_directory))
     return members
 
 
-def _refuse_overlaps(infos: list[zipfile.ZipInfo]) -> None:
-    """Refuse an archive that has the same bytes unpacked again and again."""
+def _reject_overlaps(infos: list[zipfile.ZipInfo]) -> None:
+    """Reject an archive whose entries share compressed data (a "zip bomb")."""
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise TransferError("the archive was refused: its entries overlap")
+            raise TransferError("the archive was rejected: its entries overlap")
         end = info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size
 
 
-def _problem(info: zipfile.ZipInfo, name: str, is_folder: bool) -> str | None:
-    """Return why a member must not be unpacked; ``None`` if it may."""
-    # zipfile ends a name at a NUL, and replaces the separators of this platform.
-    reason = local_names.problem(name)
+def _problem(info: zipfile.ZipInfo, name: str, is_directory: bool) -> str | None:
+    """Return why a member must not be extracted; ``None`` if it is safe."""
+    # zipfile cuts names at a NUL and replaces this platform's path separators.
+    reason = local_names.name_problem(name)
     if reason is None and len(info.orig_filename) != len(info.filename):
         reason = "contains a NUL"
     if reason is not None:
         return reason
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFDIR if is_folder else stat.S_IFREG):
+    file_type = stat.S_IFMT(info.external_attr >> 16)
+    if file_type not in (0, stat.S_IFDIR if is_directory else stat.S_IFREG):
         return "is a link or a special file"
     if info.flag_bits & _ENCRYPTED:
         return "is encrypted"

@@ -1,4 +1,4 @@
-"""SHA-256 of files, and how HTTP says it.
+"""SHA-256 digests of files, and their HTTP headers.
 
 Source: RFC 9530 (Repr-Digest, Want-Repr-Digest); RFC 9651 (byte sequences).
 """
@@ -13,18 +13,21 @@ import sys
 from collections.abc import Mapping
 from typing import BinaryIO, Final, Protocol
 
-WANTED: Final = {"Want-Repr-Digest": "sha-256=1"}
-"""Headers that ask for the digest of a file."""
+WANT_SHA256: Final = {"Want-Repr-Digest": "sha-256=1"}
+"""Headers that request the digest of a file."""
 _BLOCK_BYTES: Final = 1024 * 1024
 _SHA256: Final = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]{44}):")
 
 
 class Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    """Hash object of ``hashlib``."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add data to the hash."""
 
 
-def sha256_of(headers: Mapping[str, str]) -> bytes | None:
-    """The digest that the headers of an answer tell, if they do."""
+def sha256_from_headers(headers: Mapping[str, str]) -> bytes | None:
+    """Return the SHA-256 in the ``Repr-Digest`` of a response; ``None`` if there is none."""
     match = _SHA256.search(headers.get("Repr-Digest", ""))
     if match is None:
         return None
@@ -34,27 +37,27 @@ def sha256_of(headers: Mapping[str, str]) -> bytes | None:
         return None
 
 
-def header(digest: bytes) -> str:
-    """The value of ``Repr-Digest`` for a SHA-256."""
+def repr_digest(digest: bytes) -> str:
+    """Return the value of ``Repr-Digest`` for a SHA-256."""
     return f"sha-256=:{base64.b64encode(digest).decode()}:"
 
 
-def is_wanted(want: str | None) -> bool:
-    """Whether a ``Want-Repr-Digest`` asks for a SHA-256; a weight of 0 asks for none."""
-    items = (item.strip().partition("=") for item in (want or "").lower().split(","))
+def wants_sha256(header: str | None) -> bool:
+    """Return True if a ``Want-Repr-Digest`` requests SHA-256 with a weight other than 0."""
+    items = (item.strip().partition("=") for item in (header or "").lower().split(","))
     return any(name == "sha-256" and weight.strip() not in ("0", "") for name, _, weight in items)
 
 
-def of_file(file: BinaryIO) -> bytes:
-    """The SHA-256 of a file, from its beginning."""
-    hashed = hashlib.sha256()
-    feed(hashed, file, sys.maxsize)
-    return hashed.digest()
+def sha256_of_file(file: BinaryIO) -> bytes:
+    """Return the SHA-256 of a file, from its beginning."""
+    sha256 = hashlib.sha256()
+    hash_prefix(sha256, file, sys.maxsize)
+    return sha256.digest()
 
 
-def feed(hashed: Hash, file: BinaryIO, length: int) -> None:
-    """Hash the first ``length`` bytes of ``file``."""
+def hash_prefix(hash_object: Hash, file: BinaryIO, length: int) -> None:
+    """Add the first ``length`` bytes of ``file`` to a hash."""
     file.seek(0)
     while length > 0 and (block := file.read(min(_BLOCK_BYTES, length))):
-        hashed.update(block)
+        hash_object.update(block)
         length -= len(block)

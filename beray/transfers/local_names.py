@@ -1,7 +1,7 @@
-"""Names of remote files on a local file system: one rule for all downloads.
+"""Validation of remote file names for the local file system, used by all downloads.
 
-A name is refused only if the file system of this platform cannot have it, if it would leave the
-target directory, or if it would replace another file of the same download. ``a:b.txt`` is
+A name is rejected only if this platform does not allow it, if it would leave the target directory,
+or if it would replace another file of the same download. ``a:b.txt`` is
 an ordinary name on Linux and macOS, and an alternate data stream on Windows.
 
 Sources: POSIX.1-2017, 3.170 "Filename"; Microsoft, "Naming Files, Paths, and Namespaces".
@@ -24,7 +24,7 @@ from beray.transfers import wire_names
 
 MAX_DEPTH: Final = 500
 MAX_PATH_BYTES: Final = 4096
-"""PATH_MAX of Linux, with the final NUL."""
+"""PATH_MAX of Linux, including the final NUL."""
 MAX_NAME_LENGTH: Final = 255
 """In bytes on Linux, in UTF-16 code units on macOS and Windows."""
 
@@ -40,12 +40,17 @@ _WINDOWS_DEVICES: Final = frozenset(
 
 
 def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
-    """Return the path below ``folder`` for a file of a work_dir, whose names are those of the wire.
+    """Return the local path below ``folder`` for a file of a work_dir.
+
+    Args:
+        folder: Local directory.
+        remote: Path relative to the work_dir, in wire form.
 
     Raises:
-        InvalidResponseError: ``remote`` would leave the folder, or no file here can have it.
+        InvalidResponseError: ``remote`` would leave the directory, or is not allowed as a name on
+            this platform.
     """
-    reason = problem(remote)
+    reason = name_problem(remote)
     if reason is not None:
         raise InvalidResponseError(
             f"{remote[:MAX_NAME_LENGTH]!r} cannot be saved here: the name {reason}",
@@ -55,23 +60,27 @@ def local_path(folder: str | os.PathLike[str], remote: str) -> Path:
 
 
 def on_disk(remote: str) -> str:
-    """Return a relative path of a work_dir as the file system of this platform has it."""
+    """Return the local form of a relative path in wire form."""
     return os.fsdecode(wire_names.decode(remote))
 
 
 def on_wire(local: str | os.PathLike[str]) -> str:
-    """Return a relative local path as the wire has it, with ``/`` between its parts."""
+    """Return the wire form of a relative local path, with ``/`` as separator."""
     return wire_names.encode(os.fsencode(local)).replace(os.sep, "/")
 
 
-def problem(path: str, system: System = SYSTEM) -> str | None:
+def name_problem(path: str, system: System = SYSTEM) -> str | None:
     """Return why a file with this path cannot be saved below a directory; ``None`` if it can.
 
     Args:
-        path: relative path with ``/`` between its parts, as the wire has it.
+        path: Relative path in wire form, with ``/`` as separator.
+        system: Platform whose rules apply.
+
+    Returns:
+        The reason as the rest of a sentence, such as "is too long".
     """
-    # The length comes first: what follows takes time in proportion to it.
-    if len(path) >= MAX_PATH_BYTES * wire_names.LONGEST_BYTE:
+    # The length is checked first, because the other checks take time in proportion to it.
+    if len(path) >= MAX_PATH_BYTES * wire_names.MAX_BYTES_PER_NAME_BYTE:
         return "is too long"
     if not is_encodable(path):
         return "is not valid Unicode"
@@ -109,51 +118,58 @@ def _windows_problem(parts: list[str]) -> str | None:
 
 
 class LocalNames:
-    """The paths of one download as the target file system distinguishes them.
+    """The paths of one download, to detect those that the local file system does not distinguish.
 
-    A tree, so that its cost grows with the length of the paths only.
+    They are stored as a tree, so that the cost is proportional to the length of the paths.
+
+    Attributes:
+        count: Number of files and directories, including the parent directories of paths.
     """
 
     def __init__(self, system: System = SYSTEM) -> None:
         self._fold: Callable[[str], str] = _canonical if system == "linux" else _folded
         self._root: dict[str, _Node] = {}
         self.count = 0
-        """Number of files and directories, including those that only occur in paths."""
 
-    def add(self, path: str, *, is_folder: bool) -> str | None:
-        """Add a path; return why it cannot exist beside the earlier ones, or ``None``."""
+    def add(self, path: str, *, is_directory: bool) -> str | None:
+        """Add a path.
+
+        Returns:
+            Why the path conflicts with an earlier one, as the rest of a sentence; ``None`` if it
+            does not.
+        """
         parts = [self._fold(part) for part in path.split("/")]
-        below = self._root
-        for part in parts if is_folder else parts[:-1]:
-            self.count += part not in below
-            node = below.setdefault(part, _Node())
-            if node.below is None:
-                return "is, or is below, a file that is there as well"
-            below = node.below
-        if is_folder:
+        entries = self._root
+        for part in parts if is_directory else parts[:-1]:
+            self.count += part not in entries
+            node = entries.setdefault(part, _Node())
+            if node.entries is None:
+                return "is, or is below, the path of another file"
+            entries = node.entries
+        if is_directory:
             return None
-        if parts[-1] in below:
-            return "is there twice, except for what this file system does not distinguish"
-        below[parts[-1]] = _FILE
+        if parts[-1] in entries:
+            return "has the same name as another file on this file system"
+        entries[parts[-1]] = _FILE
         self.count += 1
         return None
 
 
 @dataclass(slots=True)
 class _Node:
-    below: dict[str, _Node] | None = field(default_factory=dict)
-    """Content of a directory; ``None`` for a file."""
+    entries: dict[str, _Node] | None = field(default_factory=dict)
+    """Entries of a directory; ``None`` for a file."""
 
 
 _FILE: Final = _Node(None)
 
 
 def _canonical(part: str) -> str:
-    """Return the one wire name of the file that ``part`` names."""
+    """Return the canonical wire name of the file with the name ``part``."""
     name = wire_names.decode(part, any_bytes=True)
     return wire_names.encode(name, any_bytes=True)
 
 
 def _folded(part: str) -> str:
-    """Fold what APFS and NTFS do not distinguish: case, and on APFS the normalisation form."""
+    """Remove differences that APFS and NTFS ignore: case, and on APFS the normalization form."""
     return unicodedata.normalize("NFC", part).casefold()

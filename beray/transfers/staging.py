@@ -1,7 +1,7 @@
-"""A staging folder beside a target, and the move of what is in it into place.
+"""Staging directories, and the move of their content into place: all of it, or nothing.
 
-What is moved is moved whole or not at all: every step has one that undoes it, taken
-down before the step itself, because an interrupt may come between any two.
+Every step of the move has an undo step, which is recorded before the step itself, because an
+interrupt may occur between any two of them.
 """
 
 from __future__ import annotations
@@ -18,196 +18,235 @@ from typing import Final
 
 from beray.exceptions import TransferError
 from beray.transfers import file_modes
-from beray.transfers.archive_members import Member
-from beray.transfers.download import refuse_existing, rename_new, replaced_mode, stem
+from beray.transfers.archive_members import ArchiveMember
+from beray.transfers.local_files import (
+    mode_to_keep,
+    rename_without_replacing,
+    require_absent,
+    short_stem,
+)
 from beray.transfers.transfer import Transfer
 
-_JUNCTION: Final = 0xA0000003  # what Windows calls a mount point; os.lstat says "folder"
+# Reparse tag of a Windows mount point, which os.lstat reports as a directory.
+_JUNCTION: Final = 0xA0000003
+UndoSteps = list[Callable[[], None]]
+"""Functions that undo what was done, in the order in which it was done.
+
+Each works whether or not its step was completed.
+"""
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """What the disk refuses, as an error that names the place."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Convert ``OSError`` to ``TransferError`` with ``path``."""
     try:
         yield
     except OSError as error:
-        raise TransferError(f"{place}: {error.strerror or error}") from error
+        raise TransferError(f"{path}: {error.strerror or error}") from error
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[Path]:
-    """An empty folder on the file system of ``target``, gone in the end.
+def staging_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty directory on the file system of ``target``, and delete it at the end.
 
-    Files that are moved into a folder ``old`` next to it are deleted in the end only if
-    all went well: else they are all there is of somebody's files, and stay.
+    ``move_into_place`` moves replaced files into a sibling directory ``old``. It is deleted only
+    after success: otherwise it may contain the only copy of the user's files.
+
+    Raises:
+        TransferError: The directory cannot be created.
     """
-    steps: list[Callable[[], None]] = []
-    # A folder that is there may be a file system of its own.
-    parent = target if os.path.isdir(target) else target.parent
-    with writing(target):
+    undo: UndoSteps = []
+    # An existing target may be the root of a file system of its own.
+    parent = target if _is_directory(target) else target.parent
+    with disk_errors(target):
         try:
-            for place in reversed((parent, *parent.parents)):
-                if not os.path.isdir(place):
-                    _make(place, steps)
-            folder = Path(
-                tempfile.mkdtemp(prefix=f".{stem(target.name)}.", suffix=".part", dir=parent)
+            for directory in reversed((parent, *parent.parents)):
+                if not _is_directory(directory):
+                    _create_directory(directory, undo)
+            root = Path(
+                tempfile.mkdtemp(prefix=f".{short_stem(target.name)}.", suffix=".part", dir=parent)
             )
         except BaseException:
-            _undo(steps)
+            _undo_all(undo)
             raise
     try:
-        fresh = folder / "new"
-        with writing(fresh):
-            fresh.mkdir()
-        yield fresh
+        staging = root / "new"
+        with disk_errors(staging):
+            staging.mkdir()
+        yield staging
     except BaseException:
-        shutil.rmtree(folder / "new", ignore_errors=True)
-        _remove_empty(folder)
-        _undo(steps)
+        shutil.rmtree(root / "new", ignore_errors=True)
+        _remove_empty_directories(root)
+        _undo_all(undo)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
-def _remove_empty(folder: Path) -> None:
-    """Remove the empty folders from ``folder`` on downwards, and never a file."""
-    for place, _, _ in os.walk(folder, topdown=False):
+def _is_directory(path: Path) -> bool:
+    # Path.is_dir raises PermissionError below an inaccessible directory; this returns False.
+    return os.path.isdir(path)
+
+
+def _remove_empty_directories(root: Path) -> None:
+    """Remove ``root`` and the directories below it, except those that contain files."""
+    for directory, _, _ in os.walk(root, topdown=False):
         with suppress(OSError):
-            os.rmdir(place)
+            Path(directory).rmdir()
 
 
-# Into place
-
-
-def move(
-    fresh: Path, target: Path, members: list[Member], transfer: Transfer, *, overwrite: bool
+def move_into_place(
+    staging: Path,
+    target: Path,
+    members: list[ArchiveMember],
+    transfer: Transfer,
+    *,
+    overwrite: bool,
 ) -> None:
-    """Move what was unpacked into place, in one step where nothing is there yet."""
+    """Move extracted members from a staging directory to ``target``.
+
+    If ``target`` does not exist, this is a single rename.
+
+    Args:
+        staging: Directory of ``staging_directory`` that contains the members.
+        target: Target directory.
+        members: The members.
+        transfer: Cancels the move.
+        overwrite: Replace existing files.
+
+    Raises:
+        FileExistsError: ``overwrite`` is False and a file exists.
+        TransferError: The move failed. Everything was undone, or the message names the directory
+            that contains the original files.
+        TransferCancelled: ``transfer`` was cancelled.
+    """
     if not os.path.lexists(target):
         try:
-            fresh.rename(target)
+            staging.rename(target)
             return
         except OSError as error:
-            if not os.path.isdir(target):
+            if not _is_directory(target):
                 raise TransferError(f"{target}: {error.strerror or error}") from error
-    aside = fresh.with_name("old")
-    steps: list[Callable[[], None]] = []
+    originals = staging.with_name("old")
+    undo: UndoSteps = []
     usable = {target}
-    place = target
+    path = target
     try:
         for member in sorted(members, key=lambda member: member.path):
-            transfer.wait(0)
-            place = target / member.path
-            _make_folders(place if member.is_folder else place.parent, usable, steps)
-            if not member.is_folder:
-                kept = aside / member.path if overwrite else None
-                if kept is not None and member.mode is None:
-                    _keep_mode(fresh / member.path, place)
-                _place(fresh / member.path, place, kept, steps)
+            transfer.raise_if_cancelled()
+            path = target / member.path
+            _create_directories(path if member.is_directory else path.parent, usable, undo)
+            if not member.is_directory:
+                backup = originals / member.path if overwrite else None
+                if backup is not None and member.mode is None:
+                    _copy_mode_of_replaced_file(staging / member.path, path)
+                _move_file(staging / member.path, path, backup, undo)
     except BaseException as error:
-        lost = _undo(steps)
-        _remove_empty(aside)
-        told = "could not be put back: " + ", ".join(lost) if lost else "nothing was changed"
-        if os.path.lexists(aside):
-            told += f"; the originals are kept in {aside}"
-        if isinstance(error, FileExistsError) and not overwrite and not lost:
+        failed = _undo_all(undo)
+        _remove_empty_directories(originals)
+        result = "could not be restored: " + ", ".join(failed) if failed else "nothing was changed"
+        if os.path.lexists(originals):
+            result += f"; the originals are kept in {originals}"
+        if isinstance(error, FileExistsError) and not overwrite and not failed:
             raise
         if isinstance(error, OSError):
-            where = place if error.filename2 else error.filename or place
-            raise TransferError(f"{where}: {error.strerror or error}; {told}") from error
-        if lost:
-            error.add_note(told)
+            where = path if error.filename2 else error.filename or path
+            raise TransferError(f"{where}: {error.strerror or error}; {result}") from error
+        if failed:
+            error.add_note(result)
         raise
 
 
-def _place(source: Path, place: Path, kept: Path | None, steps: list[Callable[[], None]]) -> None:
-    """Move a file to its place; what is there goes to ``kept``, or is refused without one."""
+def _move_file(source: Path, target: Path, backup: Path | None, undo: UndoSteps) -> None:
+    """Move a file. An existing file is moved to ``backup``; without one, it is an error."""
     try:
-        there = place.lstat()
+        existing = target.lstat()
     except FileNotFoundError:
-        there = None
-    if there is not None and stat.S_ISDIR(there.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder is in the way", str(place))
-    if there is not None and kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        steps.append(lambda: _restore(kept, place))
-        place.rename(kept)
-    ours = _identity(source)
-    steps.append(lambda: _withdraw(place, ours))
-    if kept is None:
-        rename_new(source, place)
+        existing = None
+    if existing is not None and stat.S_ISDIR(existing.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a directory with this name exists", str(target))
+    if existing is not None and backup is not None:
+        backup.parent.mkdir(parents=True, exist_ok=True)
+        undo.append(lambda: _restore(backup, target))
+        target.rename(backup)
+    identity = _identity(source)
+    undo.append(lambda: _remove_moved_file(target, identity))
+    if backup is None:
+        rename_without_replacing(source, target)
     else:
-        source.rename(place)
+        source.rename(target)
 
 
-def _keep_mode(source: Path, place: Path) -> None:
-    """Give a file the mode of the one that it is going to replace, if there is one."""
+def _copy_mode_of_replaced_file(source: Path, target: Path) -> None:
+    """Give a file the permission bits of the one that it will replace, if there is one."""
     if os.name == "posix":
         mode = source.lstat().st_mode & file_modes.BITS
-        if (kept := replaced_mode(place, mode)) != mode:
-            source.chmod(kept)
+        if (replaced := mode_to_keep(target, mode)) != mode:
+            source.chmod(replaced)
 
 
-def _make_folders(folder: Path, usable: set[Path], steps: list[Callable[[], None]]) -> None:
-    """Make what is missing of the folders down to ``folder``; links are not followed."""
-    missing: list[Path] = []
-    while folder not in usable:
-        missing.append(folder)
-        folder = folder.parent
-    for place in reversed(missing):
+def _create_directories(directory: Path, usable: set[Path], undo: UndoSteps) -> None:
+    """Create the missing directories down to ``directory``, without following links.
+
+    Args:
+        directory: The directory.
+        usable: Directories that are known to exist; the others are added.
+        undo: Receives the undo steps.
+    """
+    unknown: list[Path] = []
+    while directory not in usable:
+        unknown.append(directory)
+        directory = directory.parent
+    for path in reversed(unknown):
         try:
-            there = place.lstat()
+            found = path.lstat()
         except FileNotFoundError:
-            _make(place, steps)
+            _create_directory(path, undo)
         else:
-            is_junction = getattr(there, "st_reparse_tag", 0) == _JUNCTION
-            if is_junction or stat.S_ISLNK(there.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, "is a link, not a folder", str(place))
-            if not stat.S_ISDIR(there.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, "is not a folder", str(place))
-        usable.add(place)
+            is_junction = getattr(found, "st_reparse_tag", 0) == _JUNCTION
+            if is_junction or stat.S_ISLNK(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "is a link, not a directory", str(path))
+            if not stat.S_ISDIR(found.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "is not a directory", str(path))
+        usable.add(path)
 
 
-def _make(folder: Path, steps: list[Callable[[], None]]) -> None:
-    steps.append(lambda: _remove_folder(folder))
+def _create_directory(directory: Path, undo: UndoSteps) -> None:
+    undo.append(lambda: _remove_directory(directory))
     try:
-        folder.mkdir()
+        directory.mkdir()
     except FileExistsError:
-        steps.pop()
+        undo.pop()
         raise
 
 
-# Undoing. Every step can be undone whether or not it came to be done.
-
-
-def _undo(steps: list[Callable[[], None]]) -> list[str]:
-    """Undo all that can be; says what could not."""
-    failed: list[str] = []
-    for step in reversed(steps):
+def _undo_all(undo: UndoSteps) -> list[str]:
+    """Run all undo steps; return the errors of those that failed."""
+    errors: list[str] = []
+    for step in reversed(undo):
         try:
             step()
         except (OSError, KeyboardInterrupt) as error:
-            failed.append(str(error) or "interrupted")
-    return failed
+            errors.append(str(error) or "interrupted")
+    return errors
 
 
-def _restore(kept: Path, place: Path) -> None:
-    if os.path.lexists(kept):
-        refuse_existing(place, overwrite=False)
-        kept.rename(place)
+def _restore(backup: Path, target: Path) -> None:
+    if os.path.lexists(backup):
+        require_absent(target, overwrite=False)
+        backup.rename(target)
 
 
-def _withdraw(place: Path, ours: tuple[int, int]) -> None:
-    if os.path.lexists(place) and _identity(place) == ours:
-        place.unlink()
+def _remove_moved_file(target: Path, identity: tuple[int, int]) -> None:
+    if os.path.lexists(target) and _identity(target) == identity:
+        target.unlink()
 
 
-def _remove_folder(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return
+def _remove_directory(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        directory.rmdir()
 
 
 def _identity(path: Path) -> tuple[int, int]:
+    """Return device and inode of a file."""
     found = path.lstat()
     return found.st_dev, found.st_ino

@@ -1,36 +1,56 @@
-"""Whole folders into a work_dir: only what changed goes over the wire."""
+"""Upload of a local directory to a work_dir: only new and changed files are sent.
+
+Uploading a file creates the directories above it. Directories without files are created, and modes
+of directories are set, by a request that published servers do not support; there, directories
+without files are omitted.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from beray.exceptions import InvalidArgument, NotFoundError
+from beray.exceptions import APIError, InvalidArgument, NotFoundError
 from beray.schema import FileItem, UploadedFile, size_of
-from beray.transfers import digest, directories, file_modes
-from beray.transfers.directories import Directory
+from beray.transfers import digest, file_modes
 from beray.transfers.local_names import on_wire
 from beray.transfers.transfer import Transfer
-from beray.transfers.wire_names import accepted
+from beray.transfers.wire_names import to_wire_name
+
+_UNSUPPORTED_STATUSES: Final = frozenset({404, 405, 501})
+_MISSING: Final = -1
 
 
 @dataclass(frozen=True)
 class UploadedFolder:
-    """What an upload of a folder did: paths in the work_dir, sorted.
+    """Result of the upload of a directory. All paths are relative to the work_dir and sorted.
 
     Attributes:
-        uploaded: what was new or different.
-        unchanged: what the work_dir had already, byte for byte and with the same mode.
-        left_out: directories without files, which the server cannot create.
+        uploaded: Files that were new or different.
+        unchanged: Files that the work_dir already had, with the same content and mode.
+        left_out: Directories without files, which the server cannot create.
     """
 
     uploaded: list[str]
     unchanged: list[str]
     left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class UploadDirectory:
+    """Directory of an upload.
+
+    Attributes:
+        path: Path in the work_dir.
+        mode: Permission bits; ``None`` on platforms without them.
+    """
+
+    path: str
+    mode: int | None
 
 
 @dataclass(frozen=True)
@@ -41,25 +61,36 @@ class _LocalFile:
     mode: int | None
 
 
-class _Remote(NamedTuple):
-    """An entry of the work_dir. ``mode`` is ``None`` if the server has no modes."""
+class _RemoteEntry(NamedTuple):
+    """Entry of the work_dir. ``mode`` is ``None`` if the server does not support modes."""
 
-    is_folder: bool
+    is_directory: bool
     size: int | None
     mode: int | None
 
 
-class WorkDir(Protocol):
-    """What this module needs of a task's files."""
+class RemoteDirectory(Protocol):
+    """Operations on a task's work_dir that ``upload_folder`` uses."""
 
-    def tree(self, path: str) -> Iterable[FileItem]: ...
-    def sha256(self, path: str) -> bytes | None: ...
-    def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile: ...
-    def make_directory(self, path: str, mode: int | None) -> UploadedFile: ...
+    def tree(self, path: str) -> Iterable[FileItem]:
+        """Return the entries below ``path``; raise NotFoundError if it does not exist."""
+        ...
+
+    def sha256(self, path: str) -> bytes | None:
+        """Return the SHA-256 of a file; ``None`` if the server does not report it."""
+        ...
+
+    def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile:
+        """Upload a local file to ``path``."""
+        ...
+
+    def make_directory(self, path: str, mode: int | None) -> UploadedFile:
+        """Create a directory, or set the mode of an existing one."""
+        ...
 
 
-def upload(
-    work_dir: WorkDir,
+def upload_folder(
+    work_dir: RemoteDirectory,
     folder: str | os.PathLike[str],
     path: str = ".",
     *,
@@ -67,56 +98,118 @@ def upload(
     exclude: Iterable[str] = (),
     transfer: Transfer | None = None,
 ) -> UploadedFolder:
-    """Put the files and folders of a local folder below ``path`` of a work_dir, with their modes.
+    """Upload the files and directories of ``folder``, with their modes, to ``path``.
 
-    A file is left alone where the work_dir has one of the same size, SHA-256 and mode. Links
-    to folders, and what is neither file nor folder, are left out; nothing is deleted.
+    A file is skipped if the work_dir has one with the same size, SHA-256 and mode. Links to
+    directories and special files are omitted; nothing is deleted.
 
     Args:
-        include, exclude: patterns as of a shell. One with a ``/`` in it is about the path
-            below the folder, any other about the name of a file or of a folder above it.
+        work_dir: The target.
+        folder: Local directory.
+        path: Path in the work_dir below which the files are put.
+        include: Shell patterns of files to upload; ``None`` for all. A pattern with a ``/``
+            matches the path below ``folder``, any other the name of a file or of a directory
+            above it.
+        exclude: Shell patterns of files to omit.
+        transfer: Reports progress and cancels the upload.
 
     Raises:
-        NotADirectoryError: ``folder`` is none.
-        OSError: a folder below it cannot be read.
-        InvalidArgument: ``include`` or ``exclude`` is a single string, or ``path`` is
-            absolute or has a ``..`` in it.
-        TransferCancelled: through ``transfer``.
+        NotADirectoryError: ``folder`` is not a directory.
+        OSError: A directory below it cannot be read.
+        InvalidArgument: ``include`` or ``exclude`` is a string instead of a list, or ``path`` is
+            absolute or contains ``..``.
+        TransferCancelled: ``transfer`` was cancelled.
     """
     if isinstance(include, str) or isinstance(exclude, str):
-        raise InvalidArgument("include and exclude are lists of patterns, not a single one")
-    prefix = _prefix(path)
+        raise InvalidArgument("include and exclude must be lists of patterns, not strings")
+    prefix = _remote_prefix(path)
     root = Path(folder)
     if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder")
-    found = list(_chosen(root, prefix, list(include or ("*",)), list(exclude)))
-    chosen = [one for one in found if isinstance(one, _LocalFile)]
-    wanted = [one for one in found if isinstance(one, Directory)]
+        raise NotADirectoryError(f"{root} is not a directory")
+    entries = list(_matching_entries(root, prefix, list(include or ("*",)), list(exclude)))
+    files = [entry for entry in entries if isinstance(entry, _LocalFile)]
+    directories = [entry for entry in entries if isinstance(entry, UploadDirectory)]
     handle = transfer or Transfer()
-    handle.wait(0)
-    with handle.told_apart():
-        there = _there(work_dir, prefix)
-        result = _sent(work_dir, chosen, there, handle)
-        left_out = directories.create(
-            wanted,
-            [file.remote for file in chosen],
+    handle.raise_if_cancelled()
+    with handle.separating_cancel():
+        existing = _existing_entries(work_dir, prefix)
+        result = _upload_files(work_dir, files, existing, handle)
+        left_out = create_directories(
+            directories,
+            [file.remote for file in files],
             work_dir.make_directory,
-            lambda: there or chosen or list(work_dir.tree(".")),
-            {path: one.mode for path, one in there.items() if one.is_folder},
+            lambda: existing or files or list(work_dir.tree(".")),
+            {path: entry.mode for path, entry in existing.items() if entry.is_directory},
         )
     return replace(result, left_out=left_out)
 
 
-def _sent(
-    work_dir: WorkDir, chosen: list[_LocalFile], there: dict[str, _Remote], transfer: Transfer
+def create_directories(
+    directories: Iterable[UploadDirectory],
+    files: Iterable[str],
+    make_directory: Callable[[str, int | None], object],
+    require_task: Callable[[], object],
+    known: Mapping[str, int | None] | None = None,
+) -> list[str]:
+    """Create the directories of an upload, after its files have been uploaded.
+
+    Args:
+        directories: All directories of the upload.
+        files: Paths of its files.
+        make_directory: Creates a directory with a mode, or sets the mode of an existing one.
+        require_task: Raises ``NotFoundError`` if the task does not exist.
+        known: Modes of the directories that existed before, by path; a mode is ``None`` if the
+            server does not support modes.
+
+    Returns:
+        Paths of the directories that the server cannot create, sorted.
+    """
+    existing = known or {}
+    created = {parent for path in files for parent in _parents(path)}
+    # Deepest first: nothing can be created in a read-only directory.
+    pending = sorted(directories, key=lambda directory: directory.path, reverse=True)
+    for number, directory in enumerate(pending):
+        if directory.path in existing:
+            mode = existing[directory.path]
+        else:
+            mode = file_modes.NEW_DIRECTORY if directory.path in created else _MISSING
+        is_complete = mode is None or mode == directory.mode
+        if is_complete or (directory.mode is None and mode != _MISSING):
+            continue
+        try:
+            make_directory(directory.path, directory.mode)
+        except APIError as error:
+            if error.status_code not in _UNSUPPORTED_STATUSES:
+                raise
+            if isinstance(error, NotFoundError):
+                require_task()
+            return sorted(
+                rest.path
+                for rest in pending[number:]
+                if rest.path not in created and rest.path not in existing
+            )
+        created.update(_parents(directory.path))
+    return []
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _upload_files(
+    work_dir: RemoteDirectory,
+    files: list[_LocalFile],
+    existing: dict[str, _RemoteEntry],
+    transfer: Transfer,
 ) -> UploadedFolder:
-    total = sum(file.size for file in chosen)
+    total = sum(file.size for file in files)
     transfer.advance(0, total)
     uploaded: list[str] = []
     unchanged: list[str] = []
     done = 0
-    for file in chosen:
-        if _looks_same(there.get(file.remote), file) and _same(work_dir, file):
+    for file in files:
+        if _may_be_unchanged(existing.get(file.remote), file) and _has_same_content(work_dir, file):
             unchanged.append(file.remote)
         else:
             work_dir.upload(file.path, file.remote, transfer.part(done, total))
@@ -126,30 +219,32 @@ def _sent(
     return UploadedFolder(uploaded, unchanged)
 
 
-def _prefix(path: str) -> str:
-    """What comes before the names below ``path``: empty, or with a ``/`` at its end."""
-    parts = [part for part in accepted(path).split("/") if part not in ("", ".")]
+def _remote_prefix(path: str) -> str:
+    """Return the prefix of all remote paths: "", or a path that ends with ``/``."""
+    parts = [part for part in to_wire_name(path).split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
-        raise InvalidArgument(f"{path!r} is not below the work_dir")
+        raise InvalidArgument(
+            f"{path!r} must be relative to the work_dir and must not contain '..'"
+        )
     return "".join(f"{part}/" for part in parts)
 
 
-def _chosen(
+def _matching_entries(
     root: Path, prefix: str, include: list[str], exclude: list[str]
-) -> Iterator[_LocalFile | Directory]:
+) -> Iterator[_LocalFile | UploadDirectory]:
     for folder, names, files in os.walk(root, onerror=_raise):
-        # What is excluded by its name need not be readable either.
+        # Excluded directories are not entered, so they need not be readable.
         names[:] = sorted(name for name in names if not _matches(name, exclude))
         below = Path(folder).relative_to(root).as_posix()
         remote = prefix.rstrip("/") if below == "." else prefix + on_wire(below)
         if remote and _matches(below, include) and not _matches(below, exclude):
-            yield Directory(remote, file_modes.local(folder))
+            yield UploadDirectory(remote, file_modes.of_local_path(folder))
         for name in sorted(files):
             local = Path(folder, name)
             relative = local.relative_to(root).as_posix()
-            wanted = _matches(relative, include) and not _matches(relative, exclude)
-            if wanted and local.is_file():
-                size, mode = local.stat().st_size, file_modes.local(local)
+            is_wanted = _matches(relative, include) and not _matches(relative, exclude)
+            if is_wanted and local.is_file():
+                size, mode = local.stat().st_size, file_modes.of_local_path(local)
                 yield _LocalFile(local, prefix + on_wire(relative), size, mode)
 
 
@@ -167,12 +262,12 @@ def _matches(relative: str, patterns: list[str]) -> bool:
     )
 
 
-def _there(work_dir: WorkDir, prefix: str) -> dict[str, _Remote]:
-    """Return what is below the folder, by path; nothing if the folder does not exist."""
+def _existing_entries(work_dir: RemoteDirectory, prefix: str) -> dict[str, _RemoteEntry]:
+    """Return the entries below ``prefix`` by path; empty if it does not exist."""
     try:
         return {
-            item["path"]: _Remote(
-                item["type"] == "directory", size_of(item), file_modes.parsed(item.get("mode"))
+            item["path"]: _RemoteEntry(
+                item["type"] == "directory", size_of(item), file_modes.parse(item.get("mode"))
             )
             for item in work_dir.tree(prefix.rstrip("/") or ".")
             if "path" in item
@@ -181,16 +276,16 @@ def _there(work_dir: WorkDir, prefix: str) -> dict[str, _Remote]:
         return {}
 
 
-def _looks_same(there: _Remote | None, file: _LocalFile) -> bool:
-    """Return whether a listing has the file with its size and mode; not all servers have modes."""
-    if there is None or there.is_folder or there.size != file.size:
+def _may_be_unchanged(entry: _RemoteEntry | None, file: _LocalFile) -> bool:
+    """Return True if the entry has the size of the file and, if both are known, its mode."""
+    if entry is None or entry.is_directory or entry.size != file.size:
         return False
-    return None in (there.mode, file.mode) or there.mode == file.mode
+    return None in (entry.mode, file.mode) or entry.mode == file.mode
 
 
-def _same(work_dir: WorkDir, file: _LocalFile) -> bool:
-    there = work_dir.sha256(file.remote)
-    if there is None:
+def _has_same_content(work_dir: RemoteDirectory, file: _LocalFile) -> bool:
+    remote = work_dir.sha256(file.remote)
+    if remote is None:
         return False
     with file.path.open("rb") as opened:
-        return digest.of_file(opened) == there
+        return digest.sha256_of_file(opened) == remote

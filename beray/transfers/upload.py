@@ -1,4 +1,4 @@
-"""Local files as request bodies: streamed, and with what goes wrong here told from there."""
+"""Local files as request bodies: streamed, with progress, and with their own errors kept apart."""
 
 from __future__ import annotations
 
@@ -6,40 +6,49 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from beray.exceptions import InvalidArgument, TransferError
 from beray.transfers.transfer import BLOCK_BYTES, Transfer
 
 
-def opened(path: str | os.PathLike[str]) -> BinaryIO:
-    """A local file, to be uploaded.
+def open_for_upload(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a local file for an upload.
 
     Raises:
-        InvalidArgument: it is no regular file: what its size is cannot be known, nor when it ends.
-        OSError: it cannot be read.
+        InvalidArgument: The path is not a regular file, so that its size is unknown.
+        OSError: The file cannot be read.
     """
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of folders, Python has its own words
-        raise InvalidArgument(f"{os.fspath(path)} is no regular file; copy what it gives to one")
-    return open(path, "rb")
+    local = Path(path)
+    mode = local.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # open() reports a directory itself
+        raise InvalidArgument(
+            f"{local} is not a regular file; copy its content to a file and upload that"
+        )
+    return local.open("rb")
 
 
 class UploadAborted(BaseException):
-    """Carries what went wrong on this side past the HTTP library, which would take it
-    for something that went wrong on the other."""
+    """Carries a local error through the HTTP library.
+
+    It is a BaseException, because the library would report an Exception as a failed connection.
+
+    Attributes:
+        error: The local error.
+    """
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
         self.error = error
 
 
-class Upload:
-    """A file as a request body: streamed, with the length it had, reporting progress.
+class UploadBody:
+    """File as a request body of known length, which reports progress.
 
-    ``read`` raises ``UploadAborted`` with what the file or the progress callback raised,
-    or with ``TransferError`` where the file has become shorter. What is appended
-    meanwhile is not sent.
+    The length is determined at the start; data appended later is not sent. ``read`` raises
+    ``UploadAborted`` with the exception of the file or of the progress callback, or with
+    ``TransferError`` if the file became shorter.
     """
 
     def __init__(self, file: BinaryIO, transfer: Transfer) -> None:
@@ -53,36 +62,48 @@ class Upload:
         return self._total
 
     def tell(self) -> int:
+        """Return the position in the file."""
         return self._file.tell()
 
     def seek(self, position: int) -> int:
-        self._left = self._total - (position - self._start)
+        """Continue at a position of the file."""
+        self._remaining = self._total - (position - self._start)
         return self._file.seek(position)
 
     def read(self, size: int = -1) -> bytes:
-        # http.client asks for a few KiB at a time, which costs most of the throughput.
-        wanted = min(self._left, max(size, BLOCK_BYTES) if size >= 0 else self._left)
-        with _aborting():
-            block = _bytes_of(self._file, wanted)
-            if wanted and not block:
-                raise TransferError("the file became shorter while it was sent")
-            self._left -= len(block)
-            self._transfer.advance(self._total - self._left, self._total)
+        """Return the next block, which may be larger than ``size``."""
+        # http.client requests a few KiB at a time, which would cost most of the throughput.
+        limit = max(size, BLOCK_BYTES) if size >= 0 else self._remaining
+        length = min(self._remaining, limit)
+        with _abort_on_error():
+            block = _read_bytes(self._file, length)
+            if length and not block:
+                raise TransferError("the file became shorter during the upload")
+            self._remaining -= len(block)
+            self._transfer.advance(self._total - self._remaining, self._total)
         return block
 
 
-class Multipart:
-    """A form with one file in it as a request body: streamed, as ``Upload`` is.
+class MultipartBody:
+    """Multipart form with one file as a request body, streamed like ``UploadBody``.
+
+    Args:
+        upload: The file.
+        name: File name in the form.
+        content_type: Media type of the file.
+        fields: Other fields of the form.
+
+    Attributes:
+        content_type: Media type of the form, for the request header.
 
     Source: RFC 7578; WHATWG HTML, 4.10.21.8 (names in a form).
     """
 
     def __init__(
-        self, upload: Upload, name: str, content_type: str, fields: Mapping[str, str]
+        self, upload: UploadBody, name: str, content_type: str, fields: Mapping[str, str]
     ) -> None:
         boundary = os.urandom(16).hex()
         self.content_type = f"multipart/form-data; boundary={boundary}"
-        """What the request has to say that it is."""
         begin = f"--{boundary}\r\nContent-Disposition: form-data; name="
         parts = [f'{begin}"{_quoted(key)}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
         parts.append(
@@ -92,32 +113,34 @@ class Multipart:
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._upload = upload
         self._start = upload.tell()
-        self._at = 0
+        self._position = 0
 
     def __len__(self) -> int:
         return len(self._head) + len(self._upload) + len(self._tail)
 
     def tell(self) -> int:
-        return self._at
+        """Return the position in the form."""
+        return self._position
 
     def seek(self, position: int) -> int:
-        """Begin anew: there is no other place that a body is sent from."""
+        """Start again from the beginning, the only supported position."""
         if position:
-            raise ValueError("a form is sent from its beginning")
+            raise ValueError("a form can only be sent from its beginning")
         self._upload.seek(self._start)
-        self._at = 0
+        self._position = 0
         return 0
 
     def read(self, size: int = -1) -> bytes:
+        """Return the next block, which may be larger than ``size``."""
         if size < 0:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
-        if self._at == 0:
+        if self._position == 0:
             block = self._head
-        elif self._at == len(self):
+        elif self._position == len(self):
             return b""
         else:
             block = self._upload.read(size) or self._tail
-        self._at += len(block)
+        self._position += len(block)
         return block
 
 
@@ -125,8 +148,8 @@ def _quoted(name: str) -> str:
     return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
-class UnsizedUpload:
-    """A file that does not know its length, such as a pipe, as a request body: in chunks."""
+class ChunkedUploadBody:
+    """File of unknown length, such as a pipe, as a request body in chunks."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -136,30 +159,31 @@ class UnsizedUpload:
             yield block
 
     def read(self, size: int = -1) -> bytes:
-        with _aborting():
-            return _bytes_of(self._file, size)
+        """Return up to ``size`` bytes; b"" at the end."""
+        with _abort_on_error():
+            return _read_bytes(self._file, size)
 
 
 @contextmanager
-def told(transfer: Transfer) -> Iterator[None]:
-    """Raise what has gone wrong on this side as what it is, and all behind a cancel as that."""
+def guard_transfer_errors(transfer: Transfer) -> Iterator[None]:
+    """Re-raise local errors unchanged; after a cancellation, raise TransferCancelled instead."""
     try:
-        with transfer.told_apart():
+        with transfer.separating_cancel():
             yield
     except UploadAborted as aborted:
         raise aborted.error from None
 
 
 @contextmanager
-def _aborting() -> Iterator[None]:
+def _abort_on_error() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - none is lost: it travels on
+    except Exception as error:  # noqa: BLE001 - guard_transfer_errors raises it again
         raise UploadAborted(error) from None
 
 
-def _bytes_of(file: BinaryIO, size: int) -> bytes:
+def _read_bytes(file: BinaryIO, size: int) -> bytes:
     block = file.read(size)
     if not isinstance(block, bytes):
-        raise InvalidArgument("the file is open as text; open it with 'rb'")
+        raise InvalidArgument("the file is open in text mode; open it with 'rb'")
     return block

@@ -1,4 +1,4 @@
-"""The client alone: what it sends, what it makes of answers, what it refuses."""
+"""Requests of the client, its results, and its validation of arguments, with mocked responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from beray import (
     exceptions,
 )
 from beray.http.response_body import BrokenBody
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 API = "http://localhost:8000/api/v1"
 SESSION = {
@@ -91,7 +91,7 @@ def client() -> BeRayClient:
         ("DELETE", "/apikeys/3", {"message": "m"}, None, lambda c: c.revoke_api_key(3)),
     ],
 )  # fmt: skip
-def test_each_call_of_the_wire(
+def test_each_documented_request(
     wire: responses.RequestsMock,
     client: BeRayClient,
     method: str,
@@ -115,7 +115,7 @@ def test_the_password_form(wire: responses.RequestsMock) -> None:
     assert client._session.headers["Authorization"] == "Bearer tok"
 
 
-def test_the_password_form_takes_email_as_documented(wire: responses.RequestsMock) -> None:
+def test_the_password_form_accepts_email(wire: responses.RequestsMock) -> None:
     form = {"username": "e@x", "password": "p"}
     client = BeRayClient()
     for sign_in in (
@@ -131,7 +131,7 @@ def test_the_password_form_takes_email_as_documented(wire: responses.RequestsMoc
     "arguments",
     [{"email": "a@x"}, {"password": "p"}, {"username": "a", "email": "b", "password": "p"}],
 )
-def test_the_password_form_needs_a_name_and_a_password(arguments: Any) -> None:
+def test_the_password_form_requires_a_name_and_a_password(arguments: Any) -> None:
     with pytest.raises(InvalidArgument, match="either username or email"):
         BeRayClient().login_with_form(**arguments)
 
@@ -167,7 +167,7 @@ def test_errors_are_constructed_as_in_mocks(error: APIError, status: int, detail
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-def test_an_error_without_any_status() -> None:
+def test_an_error_requires_a_status() -> None:
     with pytest.raises(TypeError, match="APIError needs the status"):
         APIError("x")
 
@@ -199,7 +199,9 @@ def test_uploads(
     assert request.params == {"path": path}
 
 
-def test_raw_answers_are_responses(wire: responses.RequestsMock, client: BeRayClient) -> None:
+def test_file_content_is_returned_as_a_response(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
     wire.get(f"{API}/tasks/7/files/content?path=a.bin", body=b"\x00\x01")
     wire.post(
         f"{API}/tasks/7/files/download",
@@ -219,7 +221,7 @@ def test_raw_answers_are_responses(wire: responses.RequestsMock, client: BeRayCl
     assert client.download_files_as_zip(7, ["a"]).content == b"PK2"
 
 
-def test_the_token_comes_with_login_and_goes_with_logout(wire: responses.RequestsMock) -> None:
+def test_login_sets_the_token_and_logout_removes_it(wire: responses.RequestsMock) -> None:
     client = BeRayClient()
     assert "Authorization" not in client._session.headers
     wire.post(f"{API}/auth/login", json=SESSION)
@@ -230,9 +232,7 @@ def test_the_token_comes_with_login_and_goes_with_logout(wire: responses.Request
     assert "Authorization" not in client._session.headers
 
 
-def test_a_logout_that_did_not_arrive_keeps_the_token(
-    wire: responses.RequestsMock, client: BeRayClient
-) -> None:
+def test_a_failed_logout_keeps_the_token(wire: responses.RequestsMock, client: BeRayClient) -> None:
     wire.post(f"{API}/auth/logout", body=requests.ConnectionError("down"))
     with pytest.raises(ConnectionFailed):
         client.logout()
@@ -292,7 +292,7 @@ def test_a_validation_error_keeps_its_list(
     ["<html>login</html>", "", "[]", '"x"', "null", '{"id": null, "goal": "g", "status": "s"}',
      '{"goal": "g", "status": "s"}', "{", "[" * 100_000, '{"id": true, "goal": "", "status": ""}'],
 )  # fmt: skip
-def test_an_answer_of_another_shape_is_an_error_with_the_body(
+def test_an_invalid_response_is_an_error_with_the_body(
     wire: responses.RequestsMock, client: BeRayClient, body: str
 ) -> None:
     wire.get(f"{API}/tasks/7", body=body)
@@ -304,7 +304,7 @@ def test_an_answer_of_another_shape_is_an_error_with_the_body(
 
 
 @pytest.mark.parametrize("task_id", ["", ".", ".."])
-def test_ids_that_would_name_another_path_are_refused(client: BeRayClient, task_id: Any) -> None:
+def test_ids_that_address_another_path_are_rejected(client: BeRayClient, task_id: Any) -> None:
     with responses.RequestsMock(), pytest.raises(InvalidArgument):
         client.get_task(task_id)
     with responses.RequestsMock(), pytest.raises(InvalidArgument):
@@ -322,19 +322,19 @@ def test_ids_are_quoted(wire: responses.RequestsMock, client: BeRayClient) -> No
     ["", "localhost:8000", "ftp://x", "http://", "http://u:secret@host", "http://x:99999999",
      "http://x/?a=1", "http://[::1"],
 )  # fmt: skip
-def test_unusable_urls_are_refused_without_being_repeated(url: str) -> None:
+def test_invalid_urls_are_rejected_and_not_part_of_the_message(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         BeRayClient(url)
     assert "secret" not in str(caught.value)
 
 
-def test_a_trailing_slash_of_the_base_url_is_no_matter(wire: responses.RequestsMock) -> None:
+def test_a_trailing_slash_of_the_base_url_is_ignored(wire: responses.RequestsMock) -> None:
     wire.get(f"{API}/tasks/", json=[])
     assert BeRayClient("http://localhost:8000/").list_tasks() == []
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\r\nX: y", "ä", "\x00"])
-def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+def test_a_token_with_invalid_characters_is_rejected(token: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         BeRayClient(token=token)
     assert not token.strip() or token not in str(caught.value)
@@ -355,7 +355,7 @@ def test_redirects_stay_on_the_server(wire: responses.RequestsMock, client: BeRa
         "//x/y",
     ],
 )
-def test_credentials_follow_no_redirect_elsewhere(
+def test_credentials_are_not_sent_to_another_server(
     wire: responses.RequestsMock, client: BeRayClient, target: str
 ) -> None:
     wire.get(f"{API}/tasks/7", status=302, headers={"Location": target})
@@ -364,7 +364,7 @@ def test_credentials_follow_no_redirect_elsewhere(
     assert len(wire.calls) == 1
 
 
-def test_a_redirect_to_nowhere_is_an_error(
+def test_a_redirect_to_an_invalid_url_is_an_error(
     wire: responses.RequestsMock, client: BeRayClient
 ) -> None:
     wire.get(f"{API}/tasks/7", status=302, headers={"Location": "http://[bad"})
@@ -372,7 +372,7 @@ def test_a_redirect_to_nowhere_is_an_error(
         client.get_task(7)
 
 
-def test_a_post_does_not_become_a_get_by_redirect(
+def test_a_redirect_does_not_change_the_method(
     wire: responses.RequestsMock, client: BeRayClient
 ) -> None:
     wire.post(f"{API}/tasks/", status=302, headers={"Location": f"{API}/tasks/"})
@@ -381,7 +381,9 @@ def test_a_post_does_not_become_a_get_by_redirect(
     assert len(wire.calls) == 1
 
 
-def test_redirects_come_to_an_end(wire: responses.RequestsMock, client: BeRayClient) -> None:
+def test_the_number_of_redirects_is_limited(
+    wire: responses.RequestsMock, client: BeRayClient
+) -> None:
     wire.get(f"{API}/tasks/7", status=307, headers={"Location": f"{API}/tasks/7"})
     with pytest.raises(InvalidResponseError, match="redirects"):
         client.get_task(7)
@@ -401,7 +403,7 @@ def test_netrc_does_not_replace_the_token(
     assert "Authorization" not in wire.calls[1].request.headers
 
 
-def test_nothing_shows_the_token(
+def test_the_token_is_in_no_repr_or_traceback(
     wire: responses.RequestsMock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -415,7 +417,7 @@ def test_nothing_shows_the_token(
         pickle.dumps(client)
 
 
-def test_connection_refused_says_so() -> None:
+def test_a_refused_connection_is_named() -> None:
     with pytest.raises(ConnectionFailed, match="Connection refused"):
         BeRayClient("http://127.0.0.1:9").list_tasks()
 
@@ -428,7 +430,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_exception_can_be_pickled_and_says_where_it_belongs(kind: type[Exception]) -> None:
+def test_every_exception_can_be_pickled_and_is_exported(kind: type[Exception]) -> None:
     wanted = inspect.signature(kind).parameters.values()
     needed: dict[str, Any] = {
         name.name: 503
@@ -446,20 +448,20 @@ def test_every_exception_can_be_pickled_and_says_where_it_belongs(kind: type[Exc
         assert (again.request_id, again.error_detail) == ("r1", [{"a": 1}])
 
 
-def test_no_log_and_no_traceback_holds_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_and_no_traceback_contains_a_secret(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     answers = [
-        Answer(json.dumps(SESSION | {"access_token": "TOPSECRET"}).encode()),
-        Answer(b"[]"),
-        Answer(b'{"detail": "TOPSECRET is wrong"}', 401),
-        Answer(b"x", drop_at=0),
+        ScriptedResponse(json.dumps(SESSION | {"access_token": "TOPSECRET"}).encode()),
+        ScriptedResponse(b"[]"),
+        ScriptedResponse(b'{"detail": "TOPSECRET is wrong"}', 401),
+        ScriptedResponse(b"x", drop_at=0),
     ]
     with FaultServer(answers) as server:
         client = BeRayClient(server.url, max_retries=0)
         client.login("e@x.example", "TOPSECRET")
         client.list_tasks()
         with pytest.raises(AuthenticationError):
-            client.list_tasks()  # what a server itself repeats is its own affair
+            client.list_tasks()  # the body of the response is up to the server
         with pytest.raises(ConnectionFailed) as caught:
             client.list_tasks()
     assert "GET /tasks/ -> 401" in caplog.text

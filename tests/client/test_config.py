@@ -1,4 +1,4 @@
-"""Which server, as whom."""
+"""Selection of the server and the account; saved profiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from beray import BeRayClient, config
-from beray.config import LOCAL, Profiles, Target, resolve, write_private
+from beray.config import LOCAL, Profiles, Target, resolve, write_private_file
 from beray.exceptions import ConfigurationError
 
 WORK = "https://work.example"
@@ -27,7 +27,7 @@ def test_nothing_configured_means_the_embedded_server(profiles: Profiles) -> Non
     assert resolve(profiles, profile=LOCAL, environ={"BERAY_URL": WORK}) is None
 
 
-def test_a_sign_in_is_remembered_and_becomes_current(profiles: Profiles) -> None:
+def test_a_sign_in_is_saved_and_becomes_current(profiles: Profiles) -> None:
     target = resolve(profiles, url=f"{WORK}/", environ={})
     assert target == Target(WORK, "work.example")
     profiles.sign_in(target, "tok", "me@work.example")
@@ -42,7 +42,7 @@ def test_a_sign_in_is_remembered_and_becomes_current(profiles: Profiles) -> None
     assert signed_out == Target(WORK, "work.example", None, "me@work.example")
 
 
-def test_the_order_of_what_is_given(profiles: Profiles) -> None:
+def test_the_precedence_of_arguments_and_environment(profiles: Profiles) -> None:
     for name in ("a", "b", "c"):
         profiles.sign_in(Target(f"http://{name}", name), f"tok-{name}", "e")
     environ = {"BERAY_URL": "http://d", "BERAY_PROFILE": "b"}
@@ -77,7 +77,7 @@ def test_a_token_goes_to_its_own_server_only(profiles: Profiles) -> None:
     assert token(url="https://other.example") == "env"
 
 
-def test_an_unknown_profile_names_the_known(profiles: Profiles) -> None:
+def test_the_error_for_an_unknown_profile_lists_the_known_ones(profiles: Profiles) -> None:
     profiles.sign_in(Target(WORK, "work"), "t", "e")
     with pytest.raises(ConfigurationError, match="local, work"):
         resolve(profiles, profile="nonesuch", environ={})
@@ -106,16 +106,16 @@ def test_a_broken_file_is_an_error_that_names_it(tmp_path: Path, text: str) -> N
     assert path.read_text() == text
 
 
-def test_nothing_shows_a_token() -> None:
+def test_no_repr_contains_a_token() -> None:
     assert "tok" not in repr(Target("http://x", "p", "tok"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
-def test_credentials_are_for_their_owner_alone(tmp_path: Path) -> None:
+def test_the_profiles_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    write_private(path, "one")
+    write_private_file(path, "one")
     path.chmod(0o644)
-    write_private(path, "two")
+    write_private_file(path, "two")
     assert path.read_text() == "two"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -163,7 +163,10 @@ def test_a_settings_file_that_stays_locked_is_an_error(
     profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config, "LOCK_SECONDS", 0.05)
-    with config.locked(profiles.path), pytest.raises(ConfigurationError, match="locked by another"):
+    with (
+        config.file_lock(profiles.path),
+        pytest.raises(ConfigurationError, match="locked by another"),
+    ):
         profiles.sign_in(Target(WORK, "work"), "tok", "e")
     profiles.sign_in(Target(WORK, "work"), "tok", "e")
     assert Profiles(profiles.path).names() == ["work"]
@@ -186,5 +189,5 @@ def test_a_client_from_the_environment(
     monkeypatch.setenv("BERAY_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("BERAY_TOKEN", "of another server")
     assert BeRayClient.from_env("work").get_current_user() == user
-    with pytest.raises(ConfigurationError, match="no profile 'other'"):
+    with pytest.raises(ConfigurationError, match="profile 'other' does not exist"):
         BeRayClient.from_env("other")

@@ -1,4 +1,4 @@
-"""Encoded answers: undone, and noticed where they end in the middle."""
+"""Decompression of responses, and detection of truncated ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from beray import APIError, BeRayClient, ConnectionFailed, InvalidResponseError, OutcomeUnknown
-from beray.http.decompression import Inflater
-from beray.testing import Answer, FaultServer
+from beray.http.response_body import Decompressor
+from beray.testing import FaultServer, ScriptedResponse
 
 TASKS = [{"id": number, "goal": f"goal {number}", "status": "RUNNING"} for number in range(5000)]
 BODY = json.dumps(TASKS).encode()
@@ -33,15 +33,15 @@ FORMS = {
 }
 
 
-def encoded(form: str, framing: Any, cut: int = 0, **options: Any) -> Answer:
+def encoded(form: str, framing: Any, cut: int = 0, **options: Any) -> ScriptedResponse:
     name, body = FORMS[form]
     headers = {"Content-Encoding": name}
-    return Answer(body[: len(body) - cut], headers=headers, framing=framing, **options)
+    return ScriptedResponse(body[: len(body) - cut], headers=headers, framing=framing, **options)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("form", FORMS)
-def test_an_encoded_answer_is_read(form: str, framing: str) -> None:
+def test_a_compressed_response_is_read(form: str, framing: str) -> None:
     with FaultServer([encoded(form, framing)] * 2) as server:
         client = BeRayClient(server.url)
         assert client.list_tasks() == TASKS
@@ -51,9 +51,7 @@ def test_an_encoded_answer_is_read(form: str, framing: str) -> None:
 
 @pytest.mark.parametrize("form", ["gzip", "deflate", "raw deflate"])
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 500])
-def test_an_encoded_answer_that_an_orderly_close_cuts_is_asked_for_again(
-    form: str, cut: int
-) -> None:
+def test_a_truncated_compressed_response_is_requested_again(form: str, cut: int) -> None:
     if form == "raw deflate" and cut == 500:
         cut = 2
     with FaultServer([encoded(form, "close", cut), encoded(form, "chunked")]) as server:
@@ -63,19 +61,19 @@ def test_an_encoded_answer_that_an_orderly_close_cuts_is_asked_for_again(
 
 @pytest.mark.parametrize("framing", ["close", "chunked"])
 @pytest.mark.parametrize("form", ["gzip", "deflate", "raw deflate"])
-def test_an_encoded_answer_that_stays_cut_is_a_broken_connection(form: str, framing: str) -> None:
-    # The chunks end in order: what is cut is what was put into them.
+def test_a_compressed_response_that_stays_truncated_is_an_error(form: str, framing: str) -> None:
+    # The chunked encoding is complete; only the compressed content is truncated.
     with FaultServer([encoded(form, framing, 1)] * 2) as server:
         client = BeRayClient(server.url, max_retries=0)
-        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
+        with pytest.raises(ConnectionFailed, match="before the response was complete"):
             client.list_tasks()
-        with pytest.raises(ConnectionFailed, match="before the answer was complete"):
+        with pytest.raises(ConnectionFailed, match="before the response was complete"):
             client.get_file_content(1, "f")
 
 
-def test_chunks_without_their_end_are_a_broken_connection() -> None:
+def test_a_truncated_chunked_response_is_an_error() -> None:
     name, body = FORMS["gzip"]
-    cut = Answer(
+    cut = ScriptedResponse(
         [body[:-4], body[-4:]],
         headers={"Content-Encoding": name},
         framing="chunked",
@@ -85,52 +83,52 @@ def test_chunks_without_their_end_are_a_broken_connection() -> None:
         BeRayClient(server.url, max_retries=0).list_tasks()
 
 
-def test_of_a_post_whose_encoded_answer_is_cut_nothing_is_known() -> None:
+def test_a_truncated_response_to_a_post_leaves_its_outcome_unknown() -> None:
     body = gzip.compress(b'{"message": "stopped"}')
-    cut = Answer(body[:-1], headers={"Content-Encoding": "gzip"}, framing="close")
+    cut = ScriptedResponse(body[:-1], headers={"Content-Encoding": "gzip"}, framing="close")
     with FaultServer([cut]) as server, pytest.raises(OutcomeUnknown):
         BeRayClient(server.url).stop_task(1)
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
-def test_an_answer_that_is_not_encoded_as_it_says_is_malformed(name: str) -> None:
-    answer = Answer(b"<html>no such thing", headers={"Content-Encoding": name})
+def test_a_response_with_the_wrong_encoding_is_malformed(name: str) -> None:
+    answer = ScriptedResponse(b"<html>no such thing", headers={"Content-Encoding": name})
     with FaultServer([answer] * 2) as server:
         client = BeRayClient(server.url)
-        with pytest.raises(InvalidResponseError, match="not encoded as it says"):
+        with pytest.raises(InvalidResponseError, match="does not match its Content-Encoding"):
             client.list_tasks()
-        with pytest.raises(InvalidResponseError, match="not encoded as it says"):
+        with pytest.raises(InvalidResponseError, match="does not match its Content-Encoding"):
             next(client.stream_task_updates(1))
         assert len(server.requests) == 2
 
 
-def test_an_empty_body_is_not_a_cut_one() -> None:
-    with FaultServer([Answer(b"", headers={"Content-Encoding": "gzip"})]) as server:
+def test_an_empty_body_is_not_truncated() -> None:
+    with FaultServer([ScriptedResponse(b"", headers={"Content-Encoding": "gzip"})]) as server:
         assert BeRayClient(server.url).get_file_content(1, "f").content == b""
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("step", [1, 2, 7, 100_000])
-def test_any_pieces_give_the_same(form: str, step: int) -> None:
+def test_the_split_of_the_input_makes_no_difference(form: str, step: int) -> None:
     name, body = FORMS[form]
-    inflater = Inflater(is_gzip=name != "deflate")
+    decompressor = Decompressor(is_gzip=name != "deflate")
     content = b""
     for at in range(0, len(body), step):
-        inflater.feed(body[at : at + step])
-        while piece := inflater.more():
+        decompressor.feed(body[at : at + step])
+        while piece := decompressor.read():
             assert len(piece) <= 64 * 1024
             content += piece
-    inflater.require_end()
+    decompressor.require_end()
     assert content == BODY
 
 
-def test_nothing_is_held_back() -> None:
+def test_output_is_available_immediately() -> None:
     packer = zlib.compressobj(wbits=31)
-    inflater = Inflater(is_gzip=True)
+    decompressor = Decompressor(is_gzip=True)
     for size in (1, 64 * 1024, 200_000, 5):
-        inflater.feed(packer.compress(b"x" * size) + packer.flush(zlib.Z_SYNC_FLUSH))
+        decompressor.feed(packer.compress(b"x" * size) + packer.flush(zlib.Z_SYNC_FLUSH))
         given = 0
-        while piece := inflater.more():
+        while piece := decompressor.read():
             given += len(piece)
         assert given == size
 
@@ -139,8 +137,8 @@ def test_nothing_is_held_back() -> None:
 def test_a_number_too_long_to_be_read_is_named(digits: int) -> None:
     body = b'{"id": 1, "goal": "g", "status": "s", "n": %s}' % (b"7" * digits)
     block = b'data: {"status": "STOPPED", "n": %s}\n\n' % (b"7" * digits)
-    stream = Answer(block, headers={"Content-Type": "text/event-stream"})
-    with FaultServer([Answer(body), stream]) as server:
+    stream = ScriptedResponse(block, headers={"Content-Type": "text/event-stream"})
+    with FaultServer([ScriptedResponse(body), stream]) as server:
         client = BeRayClient(server.url)
         if digits == 4300:
             assert client.get_task(1)["id"] == 1
@@ -153,17 +151,17 @@ def test_a_number_too_long_to_be_read_is_named(digits: int) -> None:
 
 def test_nesting_that_is_too_deep_is_named() -> None:
     deep = b"[" * 100_000 + b"]" * 100_000
-    stream = Answer(b"data: %s\n\n" % deep, headers={"Content-Type": "text/event-stream"})
-    with FaultServer([Answer(deep), stream]) as server:
+    stream = ScriptedResponse(b"data: %s\n\n" % deep, headers={"Content-Type": "text/event-stream"})
+    with FaultServer([ScriptedResponse(deep), stream]) as server:
         client = BeRayClient(server.url)
         for call in (lambda: client.list_tasks(), lambda: list(client.stream_task_updates(1))):
             with pytest.raises(InvalidResponseError, match="nested too deeply"):
                 call()
 
 
-def test_of_a_refusal_that_unpacks_to_anything_little_is_read() -> None:
+def test_little_is_read_of_an_error_body_that_expands_without_bound() -> None:
     bomb = gzip.compress(bytes(100_000_000))
-    with FaultServer([Answer(bomb, 403, headers={"Content-Encoding": "gzip"})]) as server:
+    with FaultServer([ScriptedResponse(bomb, 403, headers={"Content-Encoding": "gzip"})]) as server:
         tracemalloc.start()
         try:
             with pytest.raises(APIError):

@@ -1,4 +1,4 @@
-"""Messages of errors that a user can do something about."""
+"""Error messages that tell the user what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from beray import AuthenticationError, BeRayClient, ConnectionFailed, GatewayClient
 from beray.gateway.exceptions import Unreachable
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from beray.testing.server import free_port
 
 Call = Callable[[BeRayClient], Any]
@@ -20,7 +20,7 @@ CALLS: list[Call] = [
     lambda c: next(c.stream_task_updates(1, reconnect=0)),
     lambda c: c.wait(1),
 ]
-REFUSED = Answer(b'{"detail": "Not signed in."}', 401)
+REFUSED = ScriptedResponse(b'{"detail": "Not signed in."}', 401)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -34,8 +34,10 @@ def test_an_unreachable_server_is_named(call: Call) -> None:
     assert "secret-token" not in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [Answer(b"[]", drop_at=1), Answer(b"[]", stall_at=1)])
-def test_a_server_that_breaks_off_is_named(answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer", [ScriptedResponse(b"[]", drop_at=1), ScriptedResponse(b"[]", stall_at=1)]
+)
+def test_a_server_that_closes_the_connection_is_named(answer: ScriptedResponse) -> None:
     with (
         FaultServer([answer]) as server,
         BeRayClient(server.url, max_retries=0, timeout=(5, 0.3)) as client,
@@ -51,7 +53,7 @@ def test_the_gateway_is_named() -> None:
 
 
 @pytest.mark.parametrize("call", [*CALLS, lambda c: c.logout(), lambda c: c.get_current_user()])
-def test_a_call_without_a_token_explains_how_to_sign_in(call: Call) -> None:
+def test_a_request_without_a_token_explains_how_to_sign_in(call: Call) -> None:
     with (
         FaultServer([REFUSED]) as server,
         BeRayClient(server.url) as client,
@@ -71,7 +73,7 @@ def test_a_call_without_a_token_explains_how_to_sign_in(call: Call) -> None:
         (None, lambda c: c.login_with_form("e@x", "wrong")),
     ],
 )
-def test_other_refusals_do_not(token: str | None, call: Call) -> None:
+def test_other_error_responses_do_not(token: str | None, call: Call) -> None:
     with (
         FaultServer([REFUSED]) as server,
         BeRayClient(server.url, token) as client,

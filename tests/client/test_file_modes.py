@@ -1,4 +1,4 @@
-"""Permission bits and empty directories, to the work_dir and back."""
+"""Permission bits and empty directories in uploads and downloads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from support import done, text
 
 from beray import APIError, BeRayClient, NotFoundError
-from beray.testing import Answer, FaultServer
-from beray.transfers import directories, file_modes
-from beray.transfers.archive import unpack
-from beray.transfers.directories import Directory
+from beray.testing import FaultServer, ScriptedResponse
+from beray.transfers import file_modes
+from beray.transfers.archive import extract_archive
+from beray.transfers.sync_folder import UploadDirectory, create_directories
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
 
@@ -48,7 +48,7 @@ def listed(client: BeRayClient, task_id: int) -> dict[str, str | None]:
 
 
 def make(folder: Path) -> None:
-    """Fill a folder with files and directories of several modes."""
+    """Create files and directories with several modes."""
     for name in ("closed/deep/empty", "bare", "data"):
         (folder / name).mkdir(parents=True)
     for name, bits in (
@@ -74,7 +74,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def test_a_folder_has_its_modes_again(
+def test_modes_survive_an_upload_and_a_download(
     beray_client: BeRayClient, task_id: int, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -88,7 +88,7 @@ def test_a_folder_has_its_modes_again(
     assert modes(beray_client.download_dir(task_id, tmp_path / "there")) == EXPECTED
 
 
-def test_only_the_changed_mode_goes_up(
+def test_only_the_changed_mode_is_uploaded(
     beray_client: BeRayClient, task_id: int, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -103,7 +103,9 @@ def test_only_the_changed_mode_goes_up(
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_a_repository_stays_sound(beray_client: BeRayClient, task_id: int, tmp_path: Path) -> None:
+def test_a_git_repository_stays_valid(
+    beray_client: BeRayClient, task_id: int, tmp_path: Path
+) -> None:
     def git(folder: Path, *arguments: str) -> str:
         environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
         who = ["-c", "user.name=a", "-c", "user.email=a@example.test", "-c", "core.fileMode=true"]
@@ -120,7 +122,7 @@ def test_a_repository_stays_sound(beray_client: BeRayClient, task_id: int, tmp_p
     (source / "src" / "a.txt").write_text("a")
     git(source, "add", ".")
     git(source, "commit", "-qm", "first")
-    git(source, "gc", "-q")  # packs the references, and leaves .git/refs empty
+    git(source, "gc", "-q")  # git packs the references and leaves .git/refs empty
     beray_client.upload_dir(task_id, source)
     target = beray_client.download_dir(task_id, tmp_path / "target")
     assert git(target, "status", "--porcelain") == ""
@@ -128,7 +130,7 @@ def test_a_repository_stays_sound(beray_client: BeRayClient, task_id: int, tmp_p
     assert (target / ".git" / "refs" / "heads").is_dir()
     assert git(target, "ls-files", "-s", "build.sh").startswith("100755")
     again = beray_client.upload_dir(task_id, target)
-    assert set(again.uploaded) <= {".git/index"}  # which git status refreshes
+    assert set(again.uploaded) <= {".git/index"}  # git status updates the index
 
 
 def test_a_program_that_was_uploaded_runs(beray_client: BeRayClient, tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_a_program_that_was_uploaded_runs(beray_client: BeRayClient, tmp_path: P
     assert events[-1]["status"] == "COMPLETED"
 
 
-def test_an_overwrite_without_a_mode_keeps_it(beray_client: BeRayClient) -> None:
+def test_an_overwrite_without_a_mode_keeps_the_old_mode(beray_client: BeRayClient) -> None:
     task_id = done(beray_client, "!echo 1 > run; chmod 750 run; echo 2 > plain")[0]["task_id"]
     for name in ("run", "plain", "new"):
         beray_client.upload_file(task_id, name, b"3")
@@ -152,7 +154,7 @@ def test_an_overwrite_without_a_mode_keeps_it(beray_client: BeRayClient) -> None
     assert listed(beray_client, task_id)["run"] == "640"
 
 
-def test_no_more_than_permissions_pass(beray_client: BeRayClient, tmp_path: Path) -> None:
+def test_only_permission_bits_are_transferred(beray_client: BeRayClient, tmp_path: Path) -> None:
     command = "!echo 1 > x; chmod 6755 x; mkdir -m 3777 d; echo 2 > set; chmod 4711 set"
     task_id = done(beray_client, command)[0]["task_id"]
     assert listed(beray_client, task_id) == {"x": "755", "d": "777", "set": "711"}
@@ -186,7 +188,7 @@ def test_a_server_without_modes_leaves_those_of_replaced_files(tmp_path: Path) -
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("zipped", b"new")
         archive.writestr("other", b"new")
-    with FaultServer([Answer(b"new"), Answer(file.getvalue())]) as server:
+    with FaultServer([ScriptedResponse(b"new"), ScriptedResponse(file.getvalue())]) as server:
         client = BeRayClient(server.url)
         client.download_file(1, "single", tmp_path / "single", overwrite=True)
         client.download_dir(1, tmp_path / "out", overwrite=True)
@@ -204,9 +206,9 @@ def test_a_server_that_cannot_create_directories_gets_the_files(
     (source / "full").mkdir()
     (source / "full" / "x").write_text("x")
     answers = [
-        Answer(b'{"detail": "Not Found"}', 404),  # the folder is not there yet
-        Answer(b'{"message": "", "path": "dst/full/x", "size": 1}'),
-        Answer(b'{"detail": "?"}', status),
+        ScriptedResponse(b'{"detail": "Not Found"}', 404),  # the directory does not exist yet
+        ScriptedResponse(b'{"message": "", "path": "dst/full/x", "size": 1}'),
+        ScriptedResponse(b'{"detail": "?"}', status),
     ]
     with FaultServer(answers) as server:
         result = BeRayClient(server.url).upload_dir(1, source, "dst")
@@ -222,22 +224,22 @@ def test_a_task_that_does_not_exist_is_an_error(beray_client: BeRayClient, tmp_p
         beray_client.upload_dir(999_999, tmp_path / "source", "dst")
 
 
-def test_a_published_server_with_an_empty_work_dir_leaves_an_empty_folder_out(
+def test_a_published_server_omits_an_empty_directory(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "source" / "empty").mkdir(parents=True)
-    missing = Answer(b'{"detail": "Not Found"}', 404)
-    with FaultServer([missing, missing, Answer(b"[]")]) as server:
+    missing = ScriptedResponse(b'{"detail": "Not Found"}', 404)
+    with FaultServer([missing, missing, ScriptedResponse(b"[]")]) as server:
         result = BeRayClient(server.url).upload_dir(1, tmp_path / "source", "dst")
     assert result.left_out == ["dst", "dst/empty"]
 
 
-def test_other_failures_of_the_call_are_raised() -> None:
+def test_other_errors_of_the_request_are_raised() -> None:
     def refuse(path: str, bits: int | None) -> object:
         raise APIError("full", status_code=507)
 
     with pytest.raises(APIError, match="full"):
-        directories.create([Directory("a", None)], [], refuse, list)
+        create_directories([UploadDirectory("a", None)], [], refuse, list)
 
 
 @pytest.mark.parametrize(
@@ -256,15 +258,19 @@ def test_other_failures_of_the_call_are_raised() -> None:
         ([("a", None)], [], {}, [("a", None)]),
     ],
 )
-def test_only_what_is_needed_is_asked_for(
+def test_only_necessary_requests_are_sent(
     wanted: list[tuple[str, int | None]],
     files: list[str],
     known: dict[str, int | None],
     made: list[tuple[str, int | None]],
 ) -> None:
     calls: list[tuple[str, int | None]] = []
-    directories.create(
-        [Directory(*one) for one in wanted], files, lambda *call: calls.append(call), list, known
+    create_directories(
+        [UploadDirectory(*one) for one in wanted],
+        files,
+        lambda *call: calls.append(call),
+        list,
+        known,
     )
     assert calls == made
 
@@ -279,26 +285,30 @@ def test_archives_state_modes_only_with_a_file_type(tmp_path: Path) -> None:
             info = zipfile.ZipInfo(name)
             info.external_attr = attributes << 16
             archive.writestr(info, b"")
-    target = unpack(file, tmp_path / "out")
+    target = extract_archive(file, tmp_path / "out")
     assert modes(target) == {
         "typed": 0o600, "filled": 0o644, "program": 0o755, "none": 0o644, "special": 0o711,
         "d": 0o770,
     }  # fmt: skip
 
 
-def test_what_must_stay_accessible_is(tmp_path: Path) -> None:
+def test_owner_access_keeps_files_accessible(tmp_path: Path) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, attributes in (("d/", stat.S_IFDIR), ("d/x", stat.S_IFREG | 0o111)):
             info = zipfile.ZipInfo(name)
             info.external_attr = attributes << 16
             archive.writestr(info, b"x")
-    target = unpack(file, tmp_path / "out", owner_access=True)
+    target = extract_archive(file, tmp_path / "out", owner_access=True)
     assert modes(target) == {"d": 0o700, "d/x": 0o711}
 
 
 def test_a_mode_on_the_wire() -> None:
-    assert [file_modes.text(bits) for bits in (0o100755, 0o7, 0o104000)] == ["755", "007", "000"]
+    assert [file_modes.format_mode(bits) for bits in (0o100755, 0o7, 0o104000)] == [
+        "755",
+        "007",
+        "000",
+    ]
     for value in ("", "75", "888", "07555", "0x1f", 755, None, "755\n"):
-        assert file_modes.parsed(value) is None
-    assert [file_modes.parsed(value) for value in ("755", "0755", "4755")] == [0o755] * 3
+        assert file_modes.parse(value) is None
+    assert [file_modes.parse(value) for value in ("755", "0755", "4755")] == [0o755] * 3

@@ -1,4 +1,4 @@
-"""Listings of files: pages of our server, and servers that know nothing of pages."""
+"""File listings in pages, from a BeRay server and from servers without pagination."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from beray import BeRayClient, InvalidArgument, NotFoundError, UnprocessableEntityError
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 
 TREE = "/api/v1/tasks/7/files/tree"
 
 
-def answer(*paths: str, link: str = "", status: int = 200) -> Answer:
-    """A listing; a path that ends in ``/`` is a folder's."""
+def answer(*paths: str, link: str = "", status: int = 200) -> ScriptedResponse:
+    """Return a listing as a response; paths that end with ``/`` are directories."""
     items = [
         {
             "name": path.rstrip("/").rpartition("/")[2],
@@ -26,24 +26,24 @@ def answer(*paths: str, link: str = "", status: int = 200) -> Answer:
         for path in paths
     ]
     headers = {"Link": f'<{TREE}?{link}>; rel="next"'} if link else {}
-    return Answer(json.dumps(items).encode(), status=status, headers=headers)
+    return ScriptedResponse(json.dumps(items).encode(), status=status, headers=headers)
 
 
-def refusal(status: int = 422) -> Answer:
-    return Answer(b'{"detail": "too many"}', status=status)
+def refusal(status: int = 422) -> ScriptedResponse:
+    return ScriptedResponse(b'{"detail": "too many"}', status=status)
 
 
 def names(items: Any) -> list[str]:
     return [item["path"] for item in items]
 
 
-def test_the_published_call_is_made_as_published() -> None:
+def test_the_published_request_is_unchanged() -> None:
     with FaultServer([answer("a", "b")]) as server, BeRayClient(server.url) as client:
         assert names(client.list_files_tree(7)) == ["a", "b"]
         assert [request.path for request in server.requests] == [f"{TREE}?path=."]
 
 
-def test_a_listing_that_is_refused_is_asked_for_in_pages() -> None:
+def test_a_rejected_listing_is_requested_in_pages() -> None:
     answers = [refusal(), answer("a", link="path=.&limit=1&after=YQ"), answer("b")]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         assert names(client.list_files_tree(7)) == ["a", "b"]
@@ -54,14 +54,14 @@ def test_a_listing_that_is_refused_is_asked_for_in_pages() -> None:
         ]
 
 
-def test_a_server_without_pages_is_asked_twice_and_its_refusal_raised() -> None:
+def test_the_error_of_a_server_without_pages_is_raised_after_two_requests() -> None:
     with FaultServer([refusal(), refusal()]) as server, BeRayClient(server.url) as client:
         with pytest.raises(UnprocessableEntityError, match="too many"):
             client.list_files_tree(7)
         assert len(server.requests) == 2
 
 
-def test_what_is_missing_is_asked_for_once() -> None:
+def test_a_missing_directory_is_requested_once() -> None:
     with FaultServer([refusal(404)]) as server, BeRayClient(server.url) as client:
         with pytest.raises(NotFoundError):
             client.list_files_tree(7, "a")
@@ -76,7 +76,7 @@ def test_what_is_missing_is_asked_for_once() -> None:
         ("./a/", 1, ["a", "a/b", "a/d", "c"]),
     ],
 )
-def test_a_depth_that_a_server_ignores_is_kept_here(
+def test_a_depth_that_the_server_ignores_is_applied_by_the_client(
     path: str, depth: int, expected: list[str]
 ) -> None:
     whole = answer("a/", "a/b/", "a/b/c", "a/d", "c")
@@ -88,13 +88,15 @@ def test_a_depth_that_a_server_ignores_is_kept_here(
 
 
 def test_a_server_that_names_no_paths_is_listed_by_names() -> None:
-    minimal = Answer(b'[{"name": "a", "type": "file"}, {"name": "b", "type": "directory"}]')
+    minimal = ScriptedResponse(
+        b'[{"name": "a", "type": "file"}, {"name": "b", "type": "directory"}]'
+    )
     with FaultServer([minimal]) as server, BeRayClient(server.url) as client:
         assert [item["name"] for item in client.list_files_tree(7, depth=1)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("depth", [0, -1])
-def test_a_depth_below_one_is_refused_before_anything_is_asked(depth: int) -> None:
+def test_a_depth_below_one_is_rejected_before_a_request(depth: int) -> None:
     with FaultServer([]) as server, BeRayClient(server.url) as client:
         for call in (client.list_files_tree, client.iter_files, client.list_files_page):
             with pytest.raises(InvalidArgument, match="depth"):
@@ -102,12 +104,12 @@ def test_a_depth_below_one_is_refused_before_anything_is_asked(depth: int) -> No
         assert server.requests == []
 
 
-# Against the server
+# With a real server
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BeRayClient, Path]]:
-    """An account of a server that lists 20 entries at once, and the work_dirs."""
+    """Yield a client of a server that lists 20 entries per page, and the path of its work_dirs."""
     data_dir = tmp_path_factory.mktemp("data")
     with (
         RunningServer.start(data_dir, BERAY_TREE_LIMIT="20") as server,
@@ -118,7 +120,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BeRayCli
 
 @pytest.fixture
 def task(account: tuple[BeRayClient, Path]) -> tuple[BeRayClient, int, Path]:
-    """A task that is not started, with 112 entries in its work_dir."""
+    """Create a held task with 112 entries in its work_dir."""
     client, root = account
     task_id = client.create_task("!true", start=False)["id"]
     work_dir = root / str(task_id)
@@ -138,7 +140,7 @@ def local_files(folder: Path) -> dict[str, str]:
     }
 
 
-def test_all_ways_to_list_follow_the_pages(task: tuple[BeRayClient, int, Path]) -> None:
+def test_all_listing_methods_follow_the_pages(task: tuple[BeRayClient, int, Path]) -> None:
     client, task_id, work_dir = task
     whole = client.list_files_tree(task_id)
     assert set(names(whole)) == set(local_files(work_dir))
@@ -159,7 +161,9 @@ def test_all_ways_to_list_follow_the_pages(task: tuple[BeRayClient, int, Path]) 
         client.list_files_page(task_id, after="!")
 
 
-def test_whole_folders_go_both_ways(task: tuple[BeRayClient, int, Path], tmp_path: Path) -> None:
+def test_directories_are_uploaded_and_downloaded(
+    task: tuple[BeRayClient, int, Path], tmp_path: Path
+) -> None:
     client, task_id, work_dir = task
     client.download_dir(task_id, tmp_path / "copy")
     assert local_files(tmp_path / "copy") == local_files(work_dir)

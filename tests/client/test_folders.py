@@ -1,4 +1,4 @@
-"""Uploads of folders: the right files, under the right names, or a word on why not."""
+"""Uploads of directories: selection of files, remote names, and errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 
 from beray import InvalidArgument, NotFoundError
 from beray.schema import FileItem, UploadedFile
-from beray.transfers import digest, sync_folder
+from beray.transfers import digest
+from beray.transfers.sync_folder import upload_folder
 from beray.transfers.transfer import Transfer
 
 
-class WorkDir:
-    """A work_dir in memory."""
+class FakeDirectory:
+    """Implementation of ``RemoteDirectory`` in memory."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -38,7 +39,7 @@ class WorkDir:
     def sha256(self, path: str) -> bytes | None:
         import io
 
-        return digest.of_file(io.BytesIO(self.files[path])) if self.files[path] else None
+        return digest.sha256_of_file(io.BytesIO(self.files[path])) if self.files[path] else None
 
     def upload(self, local: Path, path: str, transfer: Transfer) -> UploadedFile:
         self.files[path] = local.read_bytes()
@@ -59,11 +60,11 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", ["dst", "./dst", "dst/", "dst/./", "dst//", "./dst//.", "././dst"])
-def test_one_folder_has_one_name(source: Path, path: str) -> None:
-    work_dir = WorkDir()
-    first = sync_folder.upload(work_dir, source, "dst/x", include=["*.py"])
+def test_equivalent_remote_paths_are_the_same_directory(source: Path, path: str) -> None:
+    work_dir = FakeDirectory()
+    first = upload_folder(work_dir, source, "dst/x", include=["*.py"])
     assert first.uploaded == ["dst/x/a.py", "dst/x/secret/d.py", "dst/x/sub/b.py"]
-    again = sync_folder.upload(work_dir, source, f"{path}/x/", include=["*.py"])
+    again = upload_folder(work_dir, source, f"{path}/x/", include=["*.py"])
     assert again.uploaded == []
     assert again.unchanged == first.uploaded
     assert work_dir.listed == ["dst/x", "dst/x"]
@@ -71,31 +72,31 @@ def test_one_folder_has_one_name(source: Path, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["", ".", "./", ".//.", "./."])
 def test_the_work_dir_itself(source: Path, path: str) -> None:
-    work_dir = WorkDir()
-    sync_folder.upload(work_dir, source, path, include=["a.py"])
+    work_dir = FakeDirectory()
+    upload_folder(work_dir, source, path, include=["a.py"])
     assert list(work_dir.files) == ["a.py"]
     assert work_dir.listed == ["."]
 
 
 @pytest.mark.parametrize("path", ["..", "../x", "a/..", "a/../b", "./..", "/a", "//a"])
-def test_a_path_beyond_the_work_dir_is_refused(source: Path, path: str) -> None:
-    work_dir = WorkDir()
+def test_a_path_outside_the_work_dir_is_rejected(source: Path, path: str) -> None:
+    work_dir = FakeDirectory()
     with pytest.raises(InvalidArgument):
-        sync_folder.upload(work_dir, source, path)
+        upload_folder(work_dir, source, path)
     assert work_dir.listed == []
 
 
 @pytest.mark.parametrize("patterns", [{"include": "*.py"}, {"exclude": "secret"}])
-def test_one_pattern_is_no_list(source: Path, patterns: dict[str, Any]) -> None:
-    work_dir = WorkDir()
+def test_a_single_pattern_is_rejected(source: Path, patterns: dict[str, Any]) -> None:
+    work_dir = FakeDirectory()
     with pytest.raises(InvalidArgument):
-        sync_folder.upload(work_dir, source, **patterns)
+        upload_folder(work_dir, source, **patterns)
     assert work_dir.files == {}
 
 
 @pytest.fixture
 def unreadable(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that cannot be listed, also where the tests run as root."""
+    """Return a directory that cannot be listed, even if the tests run as root."""
     real = os.scandir
 
     def scandir(path: Any = ".") -> Any:
@@ -108,24 +109,24 @@ def unreadable(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield source
 
 
-def test_a_folder_that_cannot_be_read_is_not_passed_over(unreadable: Path) -> None:
-    work_dir = WorkDir()
+def test_an_unreadable_directory_is_an_error(unreadable: Path) -> None:
+    work_dir = FakeDirectory()
     with pytest.raises(PermissionError, match="secret"):
-        sync_folder.upload(work_dir, unreadable)
+        upload_folder(work_dir, unreadable)
     assert work_dir.files == {}
 
 
-def test_a_folder_that_is_excluded_need_not_be_readable(unreadable: Path) -> None:
-    work_dir = WorkDir()
-    sync_folder.upload(work_dir, unreadable, exclude=["sec*"])
+def test_an_excluded_directory_need_not_be_readable(unreadable: Path) -> None:
+    work_dir = FakeDirectory()
+    upload_folder(work_dir, unreadable, exclude=["sec*"])
     assert sorted(work_dir.files) == ["a.py", "sub/b.py", "sub/deep/c.txt"]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
-def test_a_name_that_is_not_utf8_has_its_wire_name_in_the_work_dir(source: Path) -> None:
-    work_dir = WorkDir()
+def test_a_name_that_is_not_utf8_is_uploaded_under_its_wire_name(source: Path) -> None:
+    work_dir = FakeDirectory()
     (source / os.fsdecode(b"z\xff.py")).write_text("1")
-    assert "dst/z␦FF.py" in sync_folder.upload(work_dir, source, "dst").uploaded
-    assert "dst/z␦FF.py" in sync_folder.upload(work_dir, source, "dst").unchanged
-    excluded = sync_folder.upload(WorkDir(), source, exclude=[os.fsdecode(b"z\xff*")])
+    assert "dst/z␦FF.py" in upload_folder(work_dir, source, "dst").uploaded
+    assert "dst/z␦FF.py" in upload_folder(work_dir, source, "dst").unchanged
+    excluded = upload_folder(FakeDirectory(), source, exclude=[os.fsdecode(b"z\xff*")])
     assert "z␦FF.py" not in excluded.uploaded

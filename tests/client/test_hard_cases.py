@@ -1,4 +1,4 @@
-"""What goes wrong on both sides of the wire: each has an end, an error and no leak."""
+"""Failures of servers and callers: each ends with an error and leaks no connection."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from beray import (
     TransferError,
     UnprocessableEntityError,
 )
-from beray.http.calls import Call
-from beray.testing import Answer, FaultServer
+from beray.http.retry import ApiRequest
+from beray.testing import FaultServer, ScriptedResponse
 
-UPLOADED = Answer(b'{"message": "m", "path": "f", "size": 1}')
+UPLOADED = ScriptedResponse(b'{"message": "m", "path": "f", "size": 1}')
 SSE = {"Content-Type": "text/event-stream"}
 END = b'id: 1\ndata: {"seq": 1, "type": "TASK_STATUS", "status": "COMPLETED"}\n\n'
 
 
 @pytest.fixture
 def mute() -> Iterator[str]:
-    """A server that accepts and never answers."""
+    """Yield the URL of a server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -52,7 +52,7 @@ def in_thread(function: Any) -> tuple[threading.Thread, list[BaseException]]:
     def run() -> None:
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 - the test looks at it
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             raised.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -60,14 +60,14 @@ def in_thread(function: Any) -> tuple[threading.Thread, list[BaseException]]:
     return thread, raised
 
 
-def test_a_mute_server_is_left_at_the_deadline(mute: str) -> None:
+def test_a_silent_server_is_abandoned_at_the_deadline(mute: str) -> None:
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         BeRayClient(mute, deadline=0.3, timeout=(5, 60)).list_tasks()
     assert time.monotonic() - started < 30
 
 
-def test_headers_that_trickle_are_left_at_the_deadline() -> None:
+def test_slow_headers_are_abandoned_at_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stop = threading.Event()
 
@@ -90,7 +90,7 @@ def test_headers_that_trickle_are_left_at_the_deadline() -> None:
 def test_closing_a_stream_ends_the_wait_for_its_headers(mute: str) -> None:
     connecting = BeRayClient(mute, timeout=(60, 60)).stream_task_updates(1, idle=60)
     thread, raised = in_thread(lambda: list(connecting))
-    time.sleep(0.2)  # there is nothing to see: the request is on its way, or will be
+    time.sleep(0.2)  # nothing to wait for: the request is being sent, or will be
     connecting.close()
     thread.join(10)
     assert not thread.is_alive()
@@ -98,9 +98,9 @@ def test_closing_a_stream_ends_the_wait_for_its_headers(mute: str) -> None:
     assert connecting.state is StreamState.ENDED
 
 
-def test_a_closed_stream_that_is_still_held_gives_the_connection_back() -> None:
+def test_a_closed_stream_releases_its_connection() -> None:
     first = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'
-    with FaultServer([Answer(first + END, headers=SSE, stall_at=len(first))]) as server:
+    with FaultServer([ScriptedResponse(first + END, headers=SSE, stall_at=len(first))]) as server:
         with BeRayClient(server.url).stream_task_updates(1) as updates:
             next(updates)
             assert updates.state is StreamState.LIVE
@@ -114,7 +114,7 @@ def test_a_closed_stream_that_is_still_held_gives_the_connection_back() -> None:
 def test_several_threads_may_share_a_stream() -> None:
     events = [b'id: %d\ndata: {"seq": %d, "type": "X"}\n\n' % (n, n) for n in range(1, 501)]
     last = END.replace(b"id: 1", b"id: 501").replace(b'"seq": 1', b'"seq": 501')
-    with FaultServer([Answer(b"".join(events) + last, headers=SSE)]) as server:
+    with FaultServer([ScriptedResponse(b"".join(events) + last, headers=SSE)]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
         seen: list[int] = []
         threads = [in_thread(lambda: seen.extend(e["seq"] for e in updates)) for _ in range(4)]
@@ -125,10 +125,10 @@ def test_several_threads_may_share_a_stream() -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/html", "application/json; charset=utf-8"])
-def test_a_login_page_is_no_stream(kind: str) -> None:
-    page = Answer(b"<html>sign in</html>", headers={"Content-Type": kind})
+def test_a_login_page_is_rejected_as_a_stream(kind: str) -> None:
+    page = ScriptedResponse(b"<html>sign in</html>", headers={"Content-Type": kind})
     with FaultServer([page]) as server:
-        with pytest.raises(InvalidResponseError, match="no event stream") as caught:
+        with pytest.raises(InvalidResponseError, match="expected an event stream") as caught:
             next(BeRayClient(server.url).stream_task_updates(1))
         assert "sign in" in caught.value.body
 
@@ -136,31 +136,34 @@ def test_a_login_page_is_no_stream(kind: str) -> None:
 @pytest.mark.parametrize(
     "data", [b'{"status": []}', b'{"status": {"a": 1}, "type": "TASK_STATUS"}']
 )
-def test_a_status_that_is_no_word(data: bytes) -> None:
+def test_a_status_that_is_not_a_string(data: bytes) -> None:
     body = b"id: 0\ndata: " + data + b"\n\n" + END
-    with FaultServer([Answer(body, headers=SSE)]) as server:
+    with FaultServer([ScriptedResponse(body, headers=SSE)]) as server:
         assert len(list(BeRayClient(server.url).stream_task_updates(1))) == 2
 
 
-def test_ids_beyond_ascii_are_sent_as_utf8() -> None:
+def test_non_ascii_ids_are_sent_as_utf8() -> None:
     first = "id: é事\ndata: {}\n\n".encode()
     with FaultServer(
-        [Answer(first, headers=SSE, drop_at=len(first)), Answer(END, headers=SSE)]
+        [
+            ScriptedResponse(first, headers=SSE, drop_at=len(first)),
+            ScriptedResponse(END, headers=SSE),
+        ]
     ) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
         assert len(list(updates)) == 2
         assert server.requests[1].headers["last-event-id"].encode("latin-1").decode() == "é事"
 
 
-def test_a_stream_goes_on_behind_an_id_that_is_no_number() -> None:
+def test_a_stream_resumes_after_an_id_that_is_not_a_number() -> None:
     body = b'id: b6\ndata: {"seq": 6, "type": "X"}\n\n' + END.replace(b'"seq": 1', b'"seq": 7')
-    with FaultServer([Answer(body, headers=SSE)]) as server:
+    with FaultServer([ScriptedResponse(body, headers=SSE)]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, last_event_id="a5")
         assert [event["seq"] for event in updates] == [6, 7]
 
 
-def test_the_reconnect_deadline_holds_where_the_server_asks_for_more() -> None:
-    busy = Answer(b"{}", 503, {"Retry-After": "50"})
+def test_retry_after_does_not_extend_the_reconnect_limit() -> None:
+    busy = ScriptedResponse(b"{}", 503, {"Retry-After": "50"})
     with FaultServer([busy] * 9) as server:
         started = time.monotonic()
         with pytest.raises(Exception, match="503"):
@@ -168,7 +171,7 @@ def test_the_reconnect_deadline_holds_where_the_server_asks_for_more() -> None:
         assert time.monotonic() - started < 30
 
 
-def test_a_growing_file_is_sent_with_the_length_it_had(tmp_path: Path) -> None:
+def test_a_growing_file_is_sent_with_its_initial_length(tmp_path: Path) -> None:
     local = tmp_path / "log"
     local.write_bytes(b"x" * 3_000_000)
 
@@ -176,14 +179,14 @@ def test_a_growing_file_is_sent_with_the_length_it_had(tmp_path: Path) -> None:
         with local.open("ab") as file:
             file.write(b"GET / HTTP/1.1\r\n\r\n" * 40)
 
-    with FaultServer([UPLOADED, Answer(b'{"message": "stopped"}')]) as server:
+    with FaultServer([UPLOADED, ScriptedResponse(b'{"message": "stopped"}')]) as server:
         client = BeRayClient(server.url)
         client.upload_path(1, local, transfer=Transfer(grow))
         assert client.stop_task(1) == {"message": "stopped"}
         assert [len(request.body) for request in server.requests] == [3_000_000, 0]
 
 
-def test_a_shrinking_file_is_an_error_at_once(tmp_path: Path) -> None:
+def test_a_shrinking_file_is_an_immediate_error(tmp_path: Path) -> None:
     local = tmp_path / "log"
     local.write_bytes(b"x" * 3_000_000)
     shrink = Transfer(lambda *_: os.truncate(local, 1_000_000))
@@ -192,7 +195,9 @@ def test_a_shrinking_file_is_an_error_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("my bug"), BrokenPipeError(), KeyboardInterrupt()])
-def test_what_a_progress_callback_raises_comes_out(tmp_path: Path, error: BaseException) -> None:
+def test_an_exception_of_a_progress_callback_is_raised(
+    tmp_path: Path, error: BaseException
+) -> None:
     local = tmp_path / "f"
     local.write_bytes(b"x" * 3_000_000)
 
@@ -204,7 +209,7 @@ def test_what_a_progress_callback_raises_comes_out(tmp_path: Path, error: BaseEx
     assert caught.value is error
 
 
-def test_cancel_ends_an_upload_that_is_not_answered(mute: str, tmp_path: Path) -> None:
+def test_cancel_ends_an_upload_without_a_response(mute: str, tmp_path: Path) -> None:
     local = tmp_path / "f"
     local.write_bytes(b"x")
     sent = threading.Event()
@@ -217,9 +222,9 @@ def test_cancel_ends_an_upload_that_is_not_answered(mute: str, tmp_path: Path) -
     assert [type(error) for error in raised] == [TransferCancelled]
 
 
-def test_cancel_ends_the_wait_that_a_server_asked_for(tmp_path: Path) -> None:
+def test_cancel_ends_the_wait_for_retry_after(tmp_path: Path) -> None:
     transfer = Transfer()
-    with FaultServer([Answer(b"{}", 503, {"Retry-After": "50"})] * 9) as server:
+    with FaultServer([ScriptedResponse(b"{}", 503, {"Retry-After": "50"})] * 9) as server:
         client = BeRayClient(server.url)
         thread, raised = in_thread(
             lambda: client.download_file(1, "f", tmp_path / "f", transfer=transfer)
@@ -235,15 +240,15 @@ def test_a_pipe_can_be_uploaded() -> None:
     reading, writing = os.pipe()
     os.write(writing, b"piped")
     os.close(writing)
-    with FaultServer([Answer(b"{}", 500)]) as server, os.fdopen(reading, "rb") as pipe:
+    with FaultServer([ScriptedResponse(b"{}", 500)]) as server, os.fdopen(reading, "rb") as pipe:
         with pytest.raises(Exception, match="500"):
             BeRayClient(server.url).upload_file(1, "f", pipe)
-        assert len(server.requests) == 1  # it cannot be read twice
+        assert len(server.requests) == 1  # the body cannot be read twice
         assert server.requests[0].headers["transfer-encoding"] == "chunked"
 
 
 @pytest.mark.parametrize("content", [None, 5, {"a": 1}, ["x"]])
-def test_what_is_no_content_is_refused(content: Any) -> None:
+def test_invalid_content_is_rejected(content: Any) -> None:
     with FaultServer([]) as server:
         with pytest.raises(InvalidArgument):
             BeRayClient(server.url).upload_file(1, "f", content)
@@ -257,7 +262,10 @@ def test_what_is_no_content_is_refused(content: Any) -> None:
 def test_clients_that_share_a_session_keep_their_tokens_apart() -> None:
     session = requests.Session()
     session.auth = ("u", "p")
-    with FaultServer([Answer(b"[]")] * 2) as one, FaultServer([Answer(b"[]")] * 2) as other:
+    with (
+        FaultServer([ScriptedResponse(b"[]")] * 2) as one,
+        FaultServer([ScriptedResponse(b"[]")] * 2) as other,
+    ):
         first = BeRayClient(one.url, "token-one", session=session)
         second = BeRayClient(other.url, "token-two", session=session)
         first.list_tasks()
@@ -269,10 +277,10 @@ def test_clients_that_share_a_session_keep_their_tokens_apart() -> None:
         assert "authorization" not in one.requests[1].headers
 
 
-def test_no_exception_of_an_account_call_holds_a_secret() -> None:
-    half = Answer(b'{"access_token": ["SECRET"], "token_type": "bearer"}')
+def test_no_exception_of_an_account_request_contains_a_secret() -> None:
+    half = ScriptedResponse(b'{"access_token": ["SECRET"], "token_type": "bearer"}')
     echo = b'{"detail": [{"loc": ["body", "password"], "msg": "short", "input": "SECRET"}]}'
-    with FaultServer([half, Answer(b"SECRET"), Answer(echo, 422)]) as server:
+    with FaultServer([half, ScriptedResponse(b"SECRET"), ScriptedResponse(echo, 422)]) as server:
         client = BeRayClient(server.url)
         for kind in (InvalidResponseError, InvalidResponseError, UnprocessableEntityError):
             with pytest.raises(kind) as caught:
@@ -281,8 +289,11 @@ def test_no_exception_of_an_account_call_holds_a_secret() -> None:
             assert "SECRET" not in f"{caught.value!r} {vars(caught.value)}"
 
 
-def test_no_exception_keeps_the_request() -> None:
-    with FaultServer([Answer(b"x", drop_at=0)]) as server, pytest.raises(OutcomeUnknown) as caught:
+def test_no_exception_references_the_request() -> None:
+    with (
+        FaultServer([ScriptedResponse(b"x", drop_at=0)]) as server,
+        pytest.raises(OutcomeUnknown) as caught,
+    ):
         BeRayClient(server.url, "SECRET").stop_task(1)
     error: BaseException | None = caught.value
     while error is not None:
@@ -290,9 +301,13 @@ def test_no_exception_keeps_the_request() -> None:
         error = error.__context__
 
 
-def test_a_lost_creation_whose_repeat_fails_is_of_unknown_outcome() -> None:
+def test_a_creation_whose_retry_fails_has_an_unknown_outcome() -> None:
     keys = {"X-Idempotency-Seconds": "86400"}
-    script = [Answer(b"[]", headers=keys), Answer(b"x", drop_at=0), Answer(b"{}", 500)]
+    script = [
+        ScriptedResponse(b"[]", headers=keys),
+        ScriptedResponse(b"x", drop_at=0),
+        ScriptedResponse(b"{}", 500),
+    ]
     with FaultServer(script) as server:
         client = BeRayClient(server.url)
         client.list_tasks()
@@ -300,35 +315,38 @@ def test_a_lost_creation_whose_repeat_fails_is_of_unknown_outcome() -> None:
             client.create_task("g")
 
 
-def test_an_encoded_file_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_file_is_rejected(tmp_path: Path) -> None:
     import gzip
 
-    answer = Answer(gzip.compress(b"x" * 1000), headers={"Content-Encoding": "gzip"})
+    answer = ScriptedResponse(gzip.compress(b"x" * 1000), headers={"Content-Encoding": "gzip"})
     with FaultServer([answer]) as server:
-        with pytest.raises(TransferError, match="encoded"):
+        with pytest.raises(TransferError, match="Content-Encoding"):
             BeRayClient(server.url).download_file(1, "f", tmp_path / "f")
         assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_verify_without_a_digest_is_an_error(tmp_path: Path) -> None:
-    with FaultServer([Answer(b"x")]) as server, pytest.raises(TransferError, match="SHA-256"):
+    with (
+        FaultServer([ScriptedResponse(b"x")]) as server,
+        pytest.raises(TransferError, match="SHA-256"),
+    ):
         BeRayClient(server.url).download_file(1, "f", tmp_path / "f", verify=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
 
 
-def test_a_proxy_is_not_asked_for_this_machines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
-    with FaultServer([Answer(b"[]")]) as server:
+    with FaultServer([ScriptedResponse(b"[]")]) as server:
         assert BeRayClient(server.url, "tok").list_tasks() == []
 
 
-def test_certificates_that_are_not_there_are_named_at_once() -> None:
+def test_missing_certificates_are_reported_immediately() -> None:
     with pytest.raises(ConfigurationError, match="nonesuch"):
         BeRayClient("https://x.example", verify="/nonesuch.pem")
 
 
-def test_a_cut_in_the_tls_handshake_is_a_broken_connection_and_unsent() -> None:
+def test_a_broken_tls_handshake_counts_as_unsent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stop = threading.Event()
 
@@ -350,11 +368,9 @@ def test_a_cut_in_the_tls_handshake_is_a_broken_connection_and_unsent() -> None:
 
 
 @pytest.mark.parametrize("given", ["client", "session"])
-def test_a_proxy_of_the_callers_own_goes_before_the_environments(
-    monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+def test_proxies_of_the_caller_take_precedence(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with FaultServer([Answer(b"[]")] * 2) as proxy:
+    with FaultServer([ScriptedResponse(b"[]")] * 2) as proxy:
         proxies = {"http": proxy.url}
         session = requests.Session() if given == "session" else None
         if session is not None:
@@ -368,19 +384,19 @@ def test_a_proxy_of_the_callers_own_goes_before_the_environments(
         ]
 
 
-def test_the_proxy_of_the_environment_is_asked_for_other_machines(
+def test_the_proxy_of_the_environment_is_used_for_other_hosts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with FaultServer([Answer(b"[]")]) as proxy:
+    with FaultServer([ScriptedResponse(b"[]")]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert BeRayClient("http://beray.example", "tok").list_tasks() == []
         assert proxy.requests[0].path == "http://beray.example/api/v1/tasks/"
 
 
-class Pipe(io.RawIOBase):
-    """A file without a length, that breaks behind its first block."""
+class FailingPipe(io.RawIOBase):
+    """File of unknown length whose second read fails."""
 
     def __init__(self, content: Any, then: Exception | None = None) -> None:
         self._blocks = iter([content])
@@ -396,33 +412,37 @@ class Pipe(io.RawIOBase):
         return block
 
 
-def test_what_a_pipe_raises_comes_out() -> None:
+def test_an_exception_of_a_pipe_is_raised() -> None:
     with FaultServer([UPLOADED] * 2) as server:
         client = BeRayClient(server.url)
         with pytest.raises(OSError, match="Input/output error"):
-            client.upload_file(1, "f", Pipe(b"x" * 100_000, OSError(5, "Input/output error")))
-        with pytest.raises(InvalidArgument, match="open as text"):
-            client.upload_file(1, "f", Pipe("text"))
-        assert client.upload_file(1, "f", Pipe(b"x" * 100_000))["size"] == 1
+            client.upload_file(
+                1, "f", FailingPipe(b"x" * 100_000, OSError(5, "Input/output error"))
+            )
+        with pytest.raises(InvalidArgument, match="open in text mode"):
+            client.upload_file(1, "f", FailingPipe("text"))
+        assert client.upload_file(1, "f", FailingPipe(b"x" * 100_000))["size"] == 1
         assert server.requests[-1].body == b"x" * 100_000
 
 
-def test_what_goes_over_the_wire_is_in_no_repr() -> None:
+def test_request_content_is_in_no_repr() -> None:
     secret = {"json": {"password": "SECRET"}, "headers": {"Authorization": "Bearer SECRET"}}
-    call = Call("POST", "/auth/login", False, (1.0, 1.0), secret)
+    call = ApiRequest("POST", "/auth/login", False, (1.0, 1.0), secret)
     transport = BeRayClient(token="SECRET")._transport
-    shown = f"{call!r} {call} {transport!r} {transport._authorization()!r} {transport.session!r}"
+    shown = (
+        f"{call!r} {call} {transport!r} {transport._auth_provider.auth()!r} {transport.session!r}"
+    )
     assert "SECRET" not in shown
 
 
-def test_a_number_that_cannot_be_an_id() -> None:
-    with pytest.raises(InvalidArgument, match="cannot be an id"):
+def test_a_number_that_is_too_long_for_an_id() -> None:
+    with pytest.raises(InvalidArgument, match="id must not have more than 4300 digits"):
         BeRayClient().get_task(10**5000)
 
 
-def test_the_first_part_of_a_large_answer_is_cut_quickly() -> None:
+def test_the_excerpt_of_a_large_response_is_fast() -> None:
     began = time.process_time()
-    server = FaultServer([Answer("é".encode() * 10_000_000)])
+    server = FaultServer([ScriptedResponse("é".encode() * 10_000_000)])
     with server, pytest.raises(InvalidResponseError) as caught:
         BeRayClient(server.url).list_tasks()
     assert caught.value.body == "é" * 2048
@@ -442,9 +462,9 @@ def test_the_first_part_of_a_large_answer_is_cut_quickly() -> None:
         ("soon", 1),
     ],
 )
-def test_retry_after_in_whatever_form(value: str, calls: int) -> None:
-    task = Answer(b'{"id": 1, "goal": "g", "status": "s"}')
-    with FaultServer([Answer(b"{}", 429, {"Retry-After": value}), task]) as server:
+def test_retry_after_in_all_forms(value: str, calls: int) -> None:
+    task = ScriptedResponse(b'{"id": 1, "goal": "g", "status": "s"}')
+    with FaultServer([ScriptedResponse(b"{}", 429, {"Retry-After": value}), task]) as server:
         client = BeRayClient(server.url)
         if calls == 1:
             with pytest.raises(RateLimitError):
@@ -454,8 +474,8 @@ def test_retry_after_in_whatever_form(value: str, calls: int) -> None:
         assert len(server.requests) == calls
 
 
-class Canned(requests.adapters.BaseAdapter):
-    """Another way to a server, as a session of the caller's own may have one."""
+class CannedAdapter(requests.adapters.BaseAdapter):
+    """Transport adapter of a caller's session that does not use urllib3."""
 
     def __init__(self, *bodies: bytes) -> None:
         super().__init__()
@@ -471,10 +491,10 @@ class Canned(requests.adapters.BaseAdapter):
         pass
 
 
-def test_a_session_with_another_way_to_the_server(tmp_path: Path) -> None:
+def test_a_session_with_another_transport(tmp_path: Path) -> None:
     session = requests.Session()
     body = os.urandom(300_000)
-    session.mount("http://", Canned(b"[]", END, body, body))
+    session.mount("http://", CannedAdapter(b"[]", END, body, body))
     client = BeRayClient("http://beray.example", session=session)
     assert client.list_tasks() == []
     assert len(list(client.stream_task_updates(1))) == 1

@@ -1,4 +1,4 @@
-"""Names that a platform cannot represent, and no others, are refused."""
+"""Rejection of exactly the names that a platform cannot represent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from beray.exceptions import InvalidResponseError
-from beray.transfers.local_names import LocalNames, System, local_path, problem
+from beray.transfers.local_names import LocalNames, System, local_path, name_problem
 
 ALL: list[System] = ["linux", "macos", "windows"]
 
@@ -18,9 +18,9 @@ ALL: list[System] = ["linux", "macos", "windows"]
     ["", ".", "..", "a/..", "../a", "/a", "a//b", "a/", "a\0b", "x" * 256, "a/" * 501 + "a",
      "/".join(["x" * 200] * 21), "\udcff", "\ud800"],
 )  # fmt: skip
-def test_names_that_no_platform_has(name: str, system: System) -> None:
-    assert problem(name, system) is not None
-    assert problem(f"ok/{name}", system) is not None
+def test_names_that_no_platform_allows(name: str, system: System) -> None:
+    assert name_problem(name, system) is not None
+    assert name_problem(f"ok/{name}", system) is not None
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ def test_names_that_no_platform_has(name: str, system: System) -> None:
     ["a:b.txt", "C:x", "12:30.log", "..\\x", "a\\b", "what?", "a*", 'say "hi"', "a<b>", "a|b", "tab\there",
      "line\nbreak", "\x1b[2J", "...", "a.", "a ", " ", "con", "AUX.txt", "lpt1.tar.gz", "nul ", "com¹"],
 )  # fmt: skip
-def test_names_that_only_windows_does_not_have(name: str) -> None:
-    assert problem(name, "linux") is None
-    assert problem(name, "macos") is None
-    assert problem(f"ok/{name}/x", "windows") is not None
+def test_names_that_only_windows_rejects(name: str) -> None:
+    assert name_problem(name, "linux") is None
+    assert name_problem(name, "macos") is None
+    assert name_problem(f"ok/{name}/x", "windows") is not None
 
 
 @pytest.mark.parametrize("system", ALL)
@@ -40,13 +40,13 @@ def test_names_that_only_windows_does_not_have(name: str) -> None:
     ["a", ".hidden", "a b", "..a", "console", "auxiliary.c", ".con", "日本語", "x" * 255, "a\x7fb"],
 )
 def test_ordinary_names(name: str, system: System) -> None:
-    assert problem(name, system) is None
+    assert name_problem(name, system) is None
 
 
-def test_the_length_of_a_name_is_counted_as_the_platform_counts() -> None:
-    assert problem("ü" * 128, "linux") is not None
-    assert problem("ü" * 255, "macos") is None
-    assert problem("𝔸" * 128, "windows") is not None
+def test_the_length_of_a_name_is_counted_by_the_rules_of_the_platform() -> None:
+    assert name_problem("ü" * 128, "linux") is not None
+    assert name_problem("ü" * 255, "macos") is None
+    assert name_problem("𝔸" * 128, "windows") is not None
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_names_that_a_file_system_does_not_distinguish(
 ) -> None:
     for system in ALL:
         known = LocalNames(system)
-        assert known.add(names[0], is_folder=False) is None
-        found = known.add(names[1], is_folder=False)
+        assert known.add(names[0], is_directory=False) is None
+        found = known.add(names[1], is_directory=False)
         assert (found is None) == (on_linux and system == "linux")
 
 

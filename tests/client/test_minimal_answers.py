@@ -1,4 +1,4 @@
-"""Answers of other servers and of published test suites, which mock as little as possible."""
+"""Minimal responses of other servers and of the mocks in published test suites."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import requests
 import responses
 
 from beray import BeRayClient, InvalidResponseError
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 API = "http://localhost:8000/api/v1"
 
@@ -68,7 +68,7 @@ def client() -> BeRayClient:
 @pytest.mark.parametrize(("path", "call"), SIGN_IN)
 @pytest.mark.parametrize("session", SESSIONS)
 @responses.activate
-def test_a_session_needs_an_access_token_only(path: str, call: Call, session: Any) -> None:
+def test_a_session_requires_only_an_access_token(path: str, call: Call, session: Any) -> None:
     responses.post(f"{API}{path}", json=session)
     client = BeRayClient()
     assert call(client) == session
@@ -86,7 +86,7 @@ def test_a_session_without_a_token_is_an_error(path: str, call: Call) -> None:
 @pytest.mark.parametrize(("method", "path", "call"), MESSAGE_CALLS)
 @pytest.mark.parametrize("answer", [{"message": "m"}, {"message": None}, {"status": "success"}, {}])
 @responses.activate
-def test_a_confirmation_needs_no_keys(
+def test_a_confirmation_requires_no_keys(
     client: BeRayClient, method: str, path: str, call: Call, answer: Any
 ) -> None:
     responses.add(method, f"{API}{path}", json=answer)
@@ -123,7 +123,7 @@ def test_a_204_may_be_mocked_with_a_body(
     ],
 )
 def test_a_real_204_is_an_empty_result(path: str, call: Call, empty: Any) -> None:
-    with FaultServer([Answer(b"", 204)]) as server, BeRayClient(server.url) as client:
+    with FaultServer([ScriptedResponse(b"", 204)]) as server, BeRayClient(server.url) as client:
         assert call(client) == empty
         assert server.requests[0].path.startswith(f"/api/v1{path}")
 
@@ -137,7 +137,7 @@ def test_a_204_cannot_be_a_task(client: BeRayClient) -> None:
 
 @pytest.mark.parametrize(("method", "path", "answer", "call"), OTHER_CALLS)
 @responses.activate
-def test_minimal_answers_are_returned_as_they_are(
+def test_minimal_responses_are_returned_unchanged(
     client: BeRayClient, method: str, path: str, answer: Any, call: Call
 ) -> None:
     responses.add(method, f"{API}{path}", json=answer)
@@ -182,17 +182,17 @@ def test_files_of_a_task_with_a_string_as_id(client: BeRayClient, tmp_path: Path
 
 def test_a_stream_of_a_task_with_a_string_as_id() -> None:
     end = {"type": "TASK_STATUS", "status": "COMPLETED"}
-    stream = Answer(
+    stream = ScriptedResponse(
         f"data: {json.dumps(end)}\n\n".encode(), headers={"Content-Type": "text/event-stream"}
     )
-    task = Answer(b'{"id": "a-1", "status": "COMPLETED"}')
+    task = ScriptedResponse(b'{"id": "a-1", "status": "COMPLETED"}')
     with FaultServer([task, stream]) as server, BeRayClient(server.url) as client:
         assert list(client.stream_task_updates(client.get_task("a-1")["id"])) == [end]
         assert server.requests[1].path == "/api/v1/tasks/a-1/stream"
 
 
 class TestPublishedSuites:
-    """Typical tests of scripts that were written for the published client."""
+    """Typical tests of scripts for the published client."""
 
     @responses.activate
     def test_login_create_and_delete(self) -> None:
@@ -228,7 +228,7 @@ class TestPublishedSuites:
 
 
 def test_null_stands_for_a_missing_field() -> None:
-    """Of a server that serialises its models completely."""
+    """Return a response of a server that serializes all fields of its models."""
     task: dict[str, Any] = {
         "id": 7, "status": "RUNNING", "goal": None, "tools": None, "reason": None, "held": None,
         "last_seq": None, "first_seq": None, "events_truncated": None, "tags": None,
@@ -245,7 +245,9 @@ def test_null_stands_for_a_missing_field() -> None:
     }  # fmt: skip
     tree = [{"name": "a", "type": "file", "path": None, "size": None, "modified_at": None}]
     answers = [task, [task], tree, {"id": None, "email": None}]
-    with FaultServer([Answer(json.dumps(answer).encode()) for answer in answers]) as server:
+    with FaultServer(
+        [ScriptedResponse(json.dumps(answer).encode()) for answer in answers]
+    ) as server:
         client = BeRayClient(server.url)
         assert client.get_task(7) == kept
         assert client.list_tasks() == [kept]
@@ -257,7 +259,7 @@ def test_null_stands_for_a_missing_field() -> None:
 
 def test_null_in_a_required_field_is_an_error() -> None:
     with (
-        FaultServer([Answer(b'{"id": 7, "status": null}')]) as server,
+        FaultServer([ScriptedResponse(b'{"id": 7, "status": null}')]) as server,
         pytest.raises(InvalidResponseError, match="status"),
     ):
         BeRayClient(server.url).get_task(7)

@@ -1,4 +1,4 @@
-"""Lists that come in pages: which links are followed, and which are not."""
+"""Pagination of lists: links that are followed, and links that are rejected."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from beray import BeRayClient, InvalidResponseError
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 
-def page(*ids: int, link: str = "") -> Answer:
+def page(*ids: int, link: str = "") -> ScriptedResponse:
     tasks = [{"id": number, "goal": "g", "status": "COMPLETED"} for number in ids]
-    return Answer(json.dumps(tasks).encode(), headers={"Link": link} if link else {})
+    return ScriptedResponse(json.dumps(tasks).encode(), headers={"Link": link} if link else {})
 
 
-def listed(answers: list[Answer], path: str = "") -> tuple[list[int], list[str]]:
+def listed(answers: list[ScriptedResponse], path: str = "") -> tuple[list[int], list[str]]:
     with FaultServer(answers) as server, BeRayClient(server.url + path) as client:
         numbers = [task["id"] for task in client.list_tasks()]
         return numbers, [request.path for request in server.requests]
@@ -37,20 +37,20 @@ def test_pages_are_followed(link: str) -> None:
     assert paths == ["/api/v1/tasks/", "/api/v1/tasks/?before=4&limit=2"]
 
 
-def test_behind_a_proxy_that_adds_a_path() -> None:
+def test_a_proxy_may_add_a_path_prefix() -> None:
     link = '</api/v1/tasks/?before=4>; rel="next"'
     numbers, paths = listed([page(5, 4, link=link), page(3)], "/beray")
     assert numbers == [5, 4, 3]
     assert paths[1] == "/beray/api/v1/tasks/?before=4"
 
 
-def test_a_task_that_is_given_again_is_there_once() -> None:
+def test_a_repeated_task_is_returned_once() -> None:
     numbers, _ = listed([page(5, 4, link="<?before=4>; rel=next"), page(4, 3)])
     assert numbers == [5, 4, 3]
 
 
 @pytest.mark.parametrize("link", ["", "nonsense", '<?before=4>; rel="prev"', "<" * 20_000])
-def test_without_a_link_to_the_next_page_the_list_is_whole(link: str) -> None:
+def test_a_list_without_a_link_is_complete(link: str) -> None:
     assert listed([page(5, 4, link=link)])[0] == [5, 4]
 
 
@@ -66,7 +66,7 @@ def test_without_a_link_to_the_next_page_the_list_is_whole(link: str) -> None:
         "file:///etc/passwd",
     ],
 )
-def test_a_link_that_leads_away_is_refused(target: str) -> None:
+def test_a_link_to_another_list_is_rejected(target: str) -> None:
     with (
         FaultServer([page(5, link=f"<{target}>; rel=next"), page(4)]) as server,
         BeRayClient(server.url, "secret") as client,
@@ -76,7 +76,7 @@ def test_a_link_that_leads_away_is_refused(target: str) -> None:
         assert len(server.requests) == 1
 
 
-def test_links_in_a_circle_are_refused() -> None:
+def test_circular_links_are_rejected() -> None:
     there, back = "<?before=4>; rel=next", "<?before=6>; rel=next"
     answers = [page(5, link=there), page(3, link=back), page(5, link=there), page(3, link=back)]
     with pytest.raises(InvalidResponseError, match="leads back"):
@@ -84,8 +84,8 @@ def test_links_in_a_circle_are_refused() -> None:
 
 
 def test_listed_events_are_followed_up_to_their_limit() -> None:
-    first = Answer(b'[{"seq": 1}]', headers={"Link": "<?after=1&limit=2>; rel=next"})
-    answers = [first, Answer(b'[{"seq": 2}, {"seq": 3}]')]
+    first = ScriptedResponse(b'[{"seq": 1}]', headers={"Link": "<?after=1&limit=2>; rel=next"})
+    answers = [first, ScriptedResponse(b'[{"seq": 2}, {"seq": 3}]')]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         assert [event["seq"] for event in client.list_events(1, limit=3)] == [1, 2, 3]
         assert server.requests[1].path == "/api/v1/tasks/1/events?after=1&limit=2"
@@ -94,19 +94,21 @@ def test_listed_events_are_followed_up_to_their_limit() -> None:
 # The stream over all tasks
 
 
-def stream(*updates: dict[str, Any]) -> Answer:
+def stream(*updates: dict[str, Any]) -> ScriptedResponse:
     pieces = []
     for update in updates:
         head = f"id: {update['seq']}\n" if "seq" in update else ""
         pieces.append(f"{head}data: {json.dumps(update)}\n\n".encode())
-    return Answer(pieces, headers={"Content-Type": "text/event-stream"}, framing="chunked")
+    return ScriptedResponse(
+        pieces, headers={"Content-Type": "text/event-stream"}, framing="chunked"
+    )
 
 
 def tasks(kind: str, *ids: int, **more: Any) -> dict[str, Any]:
     return {"type": kind, "tasks": [{"id": n, "goal": "g", "status": "S"} for n in ids], **more}
 
 
-def test_a_board_in_several_messages_is_one_update() -> None:
+def test_tasks_in_several_messages_are_one_update() -> None:
     answer = stream(
         tasks("TASKS", 5, 4, seq=7, more=True),
         tasks("TASKS_MORE", 3, more=True),
@@ -121,7 +123,7 @@ def test_a_board_in_several_messages_is_one_update() -> None:
         updates.close()
 
 
-def test_a_board_that_breaks_in_the_middle_begins_anew() -> None:
+def test_an_incomplete_list_of_tasks_is_restarted() -> None:
     answers = [
         stream(tasks("TASKS", 5, 4, seq=7, more=True), tasks("TASKS_MORE", 3, more=True)),
         stream(tasks("TASKS", 6, 5, seq=9, more=True), tasks("TASKS_MORE", 4, 3)),

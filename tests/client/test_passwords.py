@@ -43,7 +43,7 @@ def test_sign_in_sends_the_normalized_form() -> None:
 
 @pytest.mark.parametrize("status", [401, 422])
 @responses.activate
-def test_a_refused_form_is_followed_by_the_given_one(status: int) -> None:
+def test_a_rejected_form_is_followed_by_the_original_one(status: int) -> None:
     responses.post(f"{API}/auth/login", json=WRONG, status=status)
     responses.post(f"{API}/auth/login", json=SESSION)
     client = BeRayClient()

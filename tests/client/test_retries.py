@@ -1,4 +1,4 @@
-"""What is sent again, and what never is: by certainty of delivery."""
+"""Retries of requests, depending on whether the server may have processed them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from beray import (
     RateLimitError,
 )
 from beray.http.retry import backoff
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 from beray.testing.server import free_port
 
 TASK = json.dumps({"id": 1, "goal": "g", "status": "QUEUED"}).encode()
 MESSAGE = b'{"message": "m"}'
-DROPPED = Answer(b"x" * 10, drop_at=0, reset=True)
+DROPPED = ScriptedResponse(b"x" * 10, drop_at=0, reset=True)
 KEYS = {"X-Idempotency-Seconds": "86400"}
 
 
@@ -44,45 +44,52 @@ def calls(server: FaultServer) -> list[str]:
     ],
 )
 @pytest.mark.parametrize(
-    "fault", [DROPPED, Answer(b"x", 500), Answer(b"x", 502), Answer(b"x", 503), Answer(b"x", 504)]
+    "fault",
+    [
+        DROPPED,
+        ScriptedResponse(b"x", 500),
+        ScriptedResponse(b"x", 502),
+        ScriptedResponse(b"x", 503),
+        ScriptedResponse(b"x", 504),
+    ],
 )
-def test_what_is_the_same_twice_is_sent_again(
-    call: Callable[[BeRayClient], Any], answer: bytes, fault: Answer
+def test_idempotent_requests_are_retried(
+    call: Callable[[BeRayClient], Any], answer: bytes, fault: ScriptedResponse
 ) -> None:
-    with FaultServer([fault, fault, Answer(answer)]) as server:
+    with FaultServer([fault, fault, ScriptedResponse(answer)]) as server:
         assert call(BeRayClient(server.url)) == json.loads(answer)
         assert len(server.requests) == 3
 
 
-def test_a_timeout_of_a_get_is_followed_by_another() -> None:
-    with FaultServer([Answer(TASK, stall_at=3), Answer(TASK)]) as server:
+def test_a_get_is_retried_after_a_timeout() -> None:
+    with FaultServer([ScriptedResponse(TASK, stall_at=3), ScriptedResponse(TASK)]) as server:
         assert BeRayClient(server.url, timeout=(5, 0.1)).get_task(1)["id"] == 1
 
 
-def test_it_ends() -> None:
-    with FaultServer([Answer(b"{}", 503)] * 20) as server:
+def test_the_number_of_retries_is_limited() -> None:
+    with FaultServer([ScriptedResponse(b"{}", 503)] * 20) as server:
         with pytest.raises(APIError):
             BeRayClient(server.url, max_retries=2).list_tasks()
         assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_who_is_told_to_come_back_does(status: int) -> None:
-    busy = Answer(b"{}", status, {"Retry-After": "0"})
-    with FaultServer([busy, busy, Answer(TASK)]) as server:
+def test_retry_after_is_honoured(status: int) -> None:
+    busy = ScriptedResponse(b"{}", status, {"Retry-After": "0"})
+    with FaultServer([busy, busy, ScriptedResponse(TASK)]) as server:
         assert BeRayClient(server.url).create_task("g")["id"] == 1
         assert calls(server) == ["POST /tasks/"] * 3
 
 
-def test_nobody_waits_longer_than_a_minute() -> None:
-    with FaultServer([Answer(b"{}", 429, {"Retry-After": "61"})]) as server:
+def test_a_longer_retry_after_is_final() -> None:
+    with FaultServer([ScriptedResponse(b"{}", 429, {"Retry-After": "61"})]) as server:
         with pytest.raises(RateLimitError):
             BeRayClient(server.url).list_tasks()
         assert len(server.requests) == 1
 
 
-def test_a_person_is_not_kept_waiting() -> None:
-    busy = Answer(b'{"detail": "ask again in 30 s"}', 429, {"Retry-After": "30"})
+def test_sign_in_is_not_retried_after_an_error_response() -> None:
+    busy = ScriptedResponse(b'{"detail": "ask again in 30 s"}', 429, {"Retry-After": "30"})
     with FaultServer([busy, busy]) as server:
         client = BeRayClient(server.url)
         with pytest.raises(RateLimitError, match="ask again"):
@@ -92,16 +99,16 @@ def test_a_person_is_not_kept_waiting() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
-def test_a_post_that_was_answered_is_not_sent_again(status: int) -> None:
-    with FaultServer([Answer(b"{}", status)]) as server:
+def test_a_post_with_a_response_is_not_retried(status: int) -> None:
+    with FaultServer([ScriptedResponse(b"{}", status)]) as server:
         with pytest.raises(APIError):
             BeRayClient(server.url).create_task("g")
         assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("fault", [DROPPED, Answer(TASK, stall_at=0)])
-def test_a_post_of_unknown_fate_is_never_repeated_in_silence(fault: Answer) -> None:
-    plain = Answer(b'{"id": 1, "email": "e"}')
+@pytest.mark.parametrize("fault", [DROPPED, ScriptedResponse(TASK, stall_at=0)])
+def test_a_post_with_an_unknown_outcome_is_not_retried(fault: ScriptedResponse) -> None:
+    plain = ScriptedResponse(b'{"id": 1, "email": "e"}')
     with FaultServer([fault, plain]) as server:
         with pytest.raises(OutcomeUnknown, match="POST /tasks/") as caught:
             BeRayClient(server.url, timeout=(5, 0.2)).create_task("g")
@@ -110,31 +117,31 @@ def test_a_post_of_unknown_fate_is_never_repeated_in_silence(fault: Answer) -> N
     assert isinstance(caught.value, ConnectionFailed)
 
 
-def test_no_other_post_is_repeated_either() -> None:
+def test_no_other_post_is_retried() -> None:
     with FaultServer([DROPPED]) as server:
         with pytest.raises(OutcomeUnknown, match="POST /tasks/1/stop"):
             BeRayClient(server.url).stop_task(1)
         assert calls(server) == ["POST /tasks/1/stop"]
 
 
-def test_with_a_server_that_honours_keys_it_is_repeated() -> None:
-    me = Answer(b'{"detail": "no"}', 401, KEYS)
-    with FaultServer([DROPPED, me, DROPPED, Answer(TASK)]) as server:
+def test_a_post_with_an_honoured_key_is_retried() -> None:
+    me = ScriptedResponse(b'{"detail": "no"}', 401, KEYS)
+    with FaultServer([DROPPED, me, DROPPED, ScriptedResponse(TASK)]) as server:
         assert BeRayClient(server.url).create_task("g")["id"] == 1
         assert calls(server) == ["POST /tasks/", "GET /users/me", "POST /tasks/", "POST /tasks/"]
         posts = [request for request in server.requests if request.method == "POST"]
         assert len({request.headers["idempotency-key"] for request in posts}) == 1
 
 
-def test_each_creation_has_a_key_of_its_own() -> None:
-    with FaultServer([Answer(TASK), Answer(TASK)]) as server:
+def test_each_creation_has_its_own_key() -> None:
+    with FaultServer([ScriptedResponse(TASK), ScriptedResponse(TASK)]) as server:
         client = BeRayClient(server.url)
         client.create_task("g")
         client.create_task("g")
         assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
 
 
-def test_a_refused_connection_is_tried_again() -> None:
+def test_a_refused_connection_is_retried() -> None:
     port = free_port()
     listening = threading.Event()
     answered: list[bytes] = []
@@ -158,8 +165,8 @@ def test_a_refused_connection_is_tried_again() -> None:
     assert len(answered) == 1
 
 
-def test_a_call_has_a_deadline_of_its_own() -> None:
-    trickle = Answer([b" "] * 200 + [TASK], framing="chunked", pause=0.02)
+def test_a_request_has_its_own_deadline() -> None:
+    trickle = ScriptedResponse([b" "] * 200 + [TASK], framing="chunked", pause=0.02)
     with FaultServer([trickle] * 5) as server, pytest.raises(DeadlineExceeded):
         BeRayClient(server.url, deadline=0.3).list_tasks()
 
@@ -167,13 +174,13 @@ def test_a_call_has_a_deadline_of_its_own() -> None:
 def test_an_upload_of_a_file_starts_over(tmp_path: Any) -> None:
     local = tmp_path / "f"
     local.write_bytes(b"0123456789" * 1000)
-    answer = Answer(b'{"message": "m", "path": "f", "size": 10000}')
-    with FaultServer([Answer(b"x", 503), answer]) as server:
+    answer = ScriptedResponse(b'{"message": "m", "path": "f", "size": 10000}')
+    with FaultServer([ScriptedResponse(b"x", 503), answer]) as server:
         assert BeRayClient(server.url).upload_path(1, local)["size"] == 10000
         assert [request.body for request in server.requests] == [local.read_bytes()] * 2
 
 
-def test_waits_double_with_jitter_up_to_a_limit() -> None:
+def test_backoff_doubles_with_jitter_up_to_a_limit() -> None:
     for attempt in range(1, 40):
         waits = [backoff(attempt, 0.5, 8.0) for _ in range(50)]
         ceiling = min(0.5 * 2 ** (attempt - 1), 8.0)
@@ -196,7 +203,7 @@ def test_32_threads_share_a_client(beray_server: RunningServer, beray_client: Be
     assert len(beray_client.list_tasks()) == 40
 
 
-def test_our_server_creates_once_for_a_key(beray_client: BeRayClient) -> None:
+def test_a_beray_server_creates_one_task_per_key(beray_client: BeRayClient) -> None:
     url = f"{beray_client.base_url}/api/v1/tasks/"
     headers = {"Idempotency-Key": "k1"}
     body = {"goal": "!echo once", "tools": None}
@@ -217,7 +224,7 @@ def test_our_server_creates_once_for_a_key(beray_client: BeRayClient) -> None:
     assert gone.status_code == 409
 
 
-def test_an_upload_takes_as_long_as_it_has_to() -> None:
-    slow = Answer([b'{"message": "m", "path": "f",', b' "size": 1}'], pause=0.2)
+def test_an_upload_has_no_deadline() -> None:
+    slow = ScriptedResponse([b'{"message": "m", "path": "f",', b' "size": 1}'], pause=0.2)
     with FaultServer([slow]) as server:
         assert BeRayClient(server.url, deadline=0.1).upload_file(1, "f", b"x")["size"] == 1

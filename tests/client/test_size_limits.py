@@ -1,4 +1,4 @@
-"""Limits of what is read into memory, also of compressed bodies."""
+"""Size limits of responses that are read into memory, including compressed ones."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from beray import (
     TransferError,
 )
 from beray.gateway.exceptions import InvalidAnswer, InvalidInput
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 LIMIT = 200_000
 TASKS = json.dumps([{"id": 1, "status": "X", "goal": "x" * (LIMIT + 1)}]).encode()
 CONTENT = b"y" * (LIMIT + 1)
 
 
-def plain(body: bytes) -> Answer:
-    return Answer(body)
+def plain(body: bytes) -> ScriptedResponse:
+    return ScriptedResponse(body)
 
 
-def chunked(body: bytes) -> Answer:
-    return Answer(body, framing="chunked")
+def chunked(body: bytes) -> ScriptedResponse:
+    return ScriptedResponse(body, framing="chunked")
 
 
-def gzipped(body: bytes) -> Answer:
-    return Answer(gzip.compress(body), headers={"Content-Encoding": "gzip"})
+def gzipped(body: bytes) -> ScriptedResponse:
+    return ScriptedResponse(gzip.compress(body), headers={"Content-Encoding": "gzip"})
 
 
-def deflated(body: bytes) -> Answer:
-    return Answer(zlib.compress(body), headers={"Content-Encoding": "deflate"})
+def deflated(body: bytes) -> ScriptedResponse:
+    return ScriptedResponse(zlib.compress(body), headers={"Content-Encoding": "deflate"})
 
 
 WAYS = pytest.mark.parametrize("way", [plain, chunked, gzipped, deflated])
 
 
 @WAYS
-def test_a_larger_json_answer_is_an_error(way: Callable[[bytes], Answer]) -> None:
+def test_a_larger_json_response_is_an_error(way: Callable[[bytes], ScriptedResponse]) -> None:
     with (
         FaultServer([way(TASKS)]) as server,
         BeRayClient(server.url, max_json_bytes=LIMIT) as client,
@@ -58,12 +58,12 @@ def test_a_larger_json_answer_is_an_error(way: Callable[[bytes], Answer]) -> Non
             client.list_tasks()
         assert caught.value.max_bytes == LIMIT
         assert (caught.value.method, caught.value.path) == ("GET", "/tasks/")
-        assert len(server.requests) == 1  # it is not tried again
+        assert len(server.requests) == 1  # no retry
 
 
 @WAYS
-def test_a_larger_file_is_an_error_that_names_the_ways_to_get_it(
-    way: Callable[[bytes], Answer], tmp_path: Path
+def test_a_larger_file_is_an_error_that_names_alternatives(
+    way: Callable[[bytes], ScriptedResponse], tmp_path: Path
 ) -> None:
     answers = [way(CONTENT), way(CONTENT), plain(CONTENT), way(CONTENT)]
     with (
@@ -82,7 +82,7 @@ def test_a_larger_file_is_an_error_that_names_the_ways_to_get_it(
 
 
 @WAYS
-def test_a_body_of_the_limit_itself_is_read(way: Callable[[bytes], Answer]) -> None:
+def test_a_body_of_exactly_the_limit_is_read(way: Callable[[bytes], ScriptedResponse]) -> None:
     with (
         FaultServer([way(CONTENT)]) as server,
         BeRayClient(server.url, max_memory_bytes=len(CONTENT)) as client,
@@ -90,8 +90,8 @@ def test_a_body_of_the_limit_itself_is_read(way: Callable[[bytes], Answer]) -> N
         assert client.get_file_content(1, "a").content == CONTENT
 
 
-def test_an_announced_size_is_refused_before_it_arrives() -> None:
-    answer = Answer(CONTENT, stall_at=10)
+def test_an_announced_size_is_rejected_before_it_arrives() -> None:
+    answer = ScriptedResponse(CONTENT, stall_at=10)
     with (
         FaultServer([answer]) as server,
         BeRayClient(server.url, max_memory_bytes=LIMIT) as client,
@@ -100,8 +100,8 @@ def test_an_announced_size_is_refused_before_it_arrives() -> None:
         client.get_file_content(1, "a")
 
 
-def test_a_body_without_an_end_is_refused_at_the_limit() -> None:
-    answer = Answer(CONTENT, framing="chunked", stall_at=LIMIT + 1)
+def test_an_endless_body_is_rejected_at_the_limit() -> None:
+    answer = ScriptedResponse(CONTENT, framing="chunked", stall_at=LIMIT + 1)
     with (
         FaultServer([answer]) as server,
         BeRayClient(server.url, max_memory_bytes=LIMIT // 2) as client,
@@ -113,7 +113,7 @@ def test_a_body_without_an_end_is_refused_at_the_limit() -> None:
 def test_an_error_is_read_whatever_the_limit() -> None:
     body = json.dumps({"detail": "no such task"}).encode()
     with (
-        FaultServer([Answer(body, 404)]) as server,
+        FaultServer([ScriptedResponse(body, 404)]) as server,
         BeRayClient(server.url, max_json_bytes=1) as client,
         pytest.raises(NotFoundError, match="no such task"),
     ):
@@ -128,7 +128,7 @@ def test_mocked_answers_have_the_same_limit() -> None:
 
 
 @WAYS
-def test_the_gateway_has_the_limit_too(way: Callable[[bytes], Answer]) -> None:
+def test_the_gateway_has_the_limit_too(way: Callable[[bytes], ScriptedResponse]) -> None:
     prefabs = json.dumps({"prefabs": [], "more": "x" * LIMIT}).encode()
     results = json.dumps({"results": [{"status": "COMPLETED", "output": {"x": "x" * LIMIT}}]})
     for body, call in (
@@ -157,7 +157,10 @@ def test_an_archive_that_expands_beyond_the_limit_needs_max_bytes(tmp_path: Path
         file.writestr("a.txt", b"\0" * 1_000_000)
     body = archive.read_bytes()
     assert len(body) < 10_000
-    with FaultServer([Answer(body), Answer(body)]) as server, BeRayClient(server.url) as client:
+    with (
+        FaultServer([ScriptedResponse(body), ScriptedResponse(body)]) as server,
+        BeRayClient(server.url) as client,
+    ):
         with pytest.raises(TransferError, match=r"1,000,000 bytes.*999,999.*larger max_bytes"):
             client.download_dir(1, tmp_path / "out", max_bytes=999_999)
         assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The parser of Server-Sent Events, against the examples of its standard and against itself."""
+"""Parser of Server-Sent Events: examples of the standard, and arbitrary splits of the input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_examples_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r", b"\r\n"])
-def test_every_newline_cut_anywhere(newline: bytes) -> None:
+def test_every_newline_split_anywhere(newline: bytes) -> None:
     text = "\ufeffid: 7\nevent: x\ndata: ä€😀\ndata: b\n\n: comment\n\nretry: 1500\ndata: c\n\n"
     stream = text.encode().replace(b"\n", newline)
     expected = [ServerSentEvent("ä€😀\nb", "x", "7"), ServerSentEvent("c", id="7")]
@@ -37,7 +37,7 @@ def test_every_newline_cut_anywhere(newline: bytes) -> None:
     assert parsed(*(stream[i : i + 1] for i in range(len(stream)))) == expected
 
 
-def test_an_event_is_given_with_its_last_byte() -> None:
+def test_an_event_is_yielded_with_its_last_byte() -> None:
     parser = Parser()
     assert list(parser.feed(b"data: a\r\n\r")) == [ServerSentEvent("a")]
     assert list(parser.feed(b"\ndata: b\n")) == []
@@ -48,7 +48,7 @@ def test_only_one_byte_order_mark_is_stripped() -> None:
     assert parsed(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n") == [ServerSentEvent("b")]
 
 
-def test_an_unfinished_block_is_no_event() -> None:
+def test_an_incomplete_block_is_discarded() -> None:
     parser = Parser()
     assert list(parser.feed(b"id: 1\ndata: a\n\nid: 2\ndata: b\n")) == [
         ServerSentEvent("a", id="1")
@@ -90,7 +90,7 @@ def test_random_bytes_in_random_pieces(stream: bytes, cuts: list[int]) -> None:
     ),
     st.lists(st.integers(0, 120), max_size=8),
 )  # fmt: skip
-def test_pieces_make_no_difference(tokens: list[bytes], cuts: list[int]) -> None:
+def test_the_split_makes_no_difference(tokens: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(tokens)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(places)]

@@ -1,4 +1,4 @@
-"""The stream of a task: every event once, in order, until the server says the end."""
+"""Stream of a task: every event once and in order, up to its terminal status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from beray import (
 )
 from beray.streaming import reconnect as reconnecting
 from beray.streaming import sse
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 
 SSE = {"Content-Type": "text/event-stream"}
 FAST = b"retry: 1\n\n"
@@ -50,12 +50,12 @@ def wire(*events: dict[str, Any], ids: bool = True) -> bytes:
     return "".join(blocks).encode()
 
 
-def stream(*bodies: Answer) -> list[Answer]:
+def stream(*bodies: ScriptedResponse) -> list[ScriptedResponse]:
     return list(bodies)
 
 
-def answer(body: bytes | list[bytes], **options: Any) -> Answer:
-    return Answer(body, headers=SSE, **({"framing": "chunked"} | options))
+def answer(body: bytes | list[bytes], **options: Any) -> ScriptedResponse:
+    return ScriptedResponse(body, headers=SSE, **({"framing": "chunked"} | options))
 
 
 def test_events_in_order_until_the_terminal_status() -> None:
@@ -72,17 +72,17 @@ def test_events_in_order_until_the_terminal_status() -> None:
 SHORT: list[dict[str, Any]] = [{"seq": 1, "a": "é"}, {"seq": 2, "status": "STOPPED"}]
 
 
-def framed(pieces: list[bytes], framing: str, cut: int) -> Answer:
-    """An answer of these pieces, cut behind so many bytes of what goes over the wire."""
+def framed(pieces: list[bytes], framing: str, cut: int) -> ScriptedResponse:
+    """Return a response with these pieces, truncated after a number of encoded bytes."""
     if framing == "gzip":
-        # Flushed behind each piece, as a server that compresses a stream has to.
+        # Flushed after each piece, as servers that compress a stream must do.
         zipper = zlib.compressobj(wbits=31)
         zipped = [zipper.compress(piece) + zipper.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
-        return Answer(zipped, headers=SSE | {"Content-Encoding": "gzip"}, drop_at=cut)
+        return ScriptedResponse(zipped, headers=SSE | {"Content-Encoding": "gzip"}, drop_at=cut)
     if framing == "bytewise":
         whole = b"".join(pieces)
         single = [whole[at : at + 1] for at in range(len(whole))]
-        return Answer(single, headers=SSE, framing="chunked", drop_at=cut)
+        return ScriptedResponse(single, headers=SSE, framing="chunked", drop_at=cut)
     return answer(b"".join(pieces), framing=framing, drop_at=cut)
 
 
@@ -99,16 +99,16 @@ def test_a_cut_at_any_byte_loses_nothing_and_repeats_nothing(framing: str, newli
 
             def go_on(state: StreamState, given: list[Any] = given) -> None:
                 if state is StreamState.RECONNECTING:
-                    server.say(answer(wire(*SHORT[len(given) :])))
+                    server.add_responses(answer(wire(*SHORT[len(given) :])))
 
             server.requests.clear()
-            server.say(framed(pieces, framing, cut))
+            server.add_responses(framed(pieces, framing, cut))
             updates = client.stream_task_updates(1, on_state=go_on)
-            updates._connections.first_delay = 0.0
+            updates._stream.first_delay = 0.0
             for item in updates:
-                given.append(item)  # noqa: PERF402 - on_state looks at it meanwhile
+                given.append(item)  # noqa: PERF402 - on_state reads the list meanwhile
             assert given == SHORT, cut
-            # Behind the last event's last byte there may be more, which nobody needs.
+            # Bytes after the last event are not needed.
             assert len(server.requests) == 2 or cut > length - 32
             assert "last-event-id" not in server.requests[0].headers
 
@@ -131,31 +131,31 @@ def test_restarts_of_a_real_server_lose_nothing(tmp_path: Path) -> None:
         assert not breaks
 
 
-def test_what_comes_again_is_dropped() -> None:
+def test_repeated_events_are_dropped() -> None:
     script = [answer(FAST + wire(*EVENTS[:2]), drop_at=None), answer(wire(*EVENTS))]
     with FaultServer(script) as server:
         assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
 
 
-def test_an_orderly_close_without_the_end_is_a_break() -> None:
+def test_an_orderly_close_before_the_end_is_a_failure() -> None:
     with FaultServer([answer(FAST + wire(*EVENTS[:3])), answer(wire(EVENTS[3]))]) as server:
         assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
 
 
-def test_it_begins_behind_an_event_of_the_callers_choice() -> None:
+def test_a_stream_can_start_after_any_event() -> None:
     with FaultServer([answer(wire(*EVENTS[2:]))]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, last_event_id="2")
         assert list(updates) == EVENTS[2:]
         assert server.requests[0].headers["last-event-id"] == "2"
 
 
-def test_a_gap_is_asked_for_again() -> None:
+def test_a_gap_causes_a_reconnection() -> None:
     script = [answer(FAST + wire(EVENTS[0], EVENTS[2])), answer(wire(*EVENTS[1:]))]
     with FaultServer(script) as server:
         assert list(BeRayClient(server.url).stream_task_updates(1)) == EVENTS
 
 
-def test_a_gap_that_stays_is_an_error_with_both_numbers() -> None:
+def test_a_persistent_gap_is_an_error_with_both_numbers() -> None:
     gap = answer(FAST + wire(EVENTS[0], EVENTS[2]))
     with FaultServer([gap, gap]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
@@ -165,7 +165,7 @@ def test_a_gap_that_stays_is_an_error_with_both_numbers() -> None:
         assert (caught.value.expected, caught.value.received) == (2, 3)
 
 
-def test_without_ids_a_cut_is_an_error_that_says_what_was_seen() -> None:
+def test_a_truncated_stream_without_ids_is_an_error() -> None:
     plain = [{"step": 1}, {"step": 2}]
     body = b"".join(b"data: %s\n\n" % json.dumps(item).encode() for item in plain)
     with FaultServer([answer(body + b"data: {}", drop_at=len(body) + 5)]) as server:
@@ -176,9 +176,9 @@ def test_without_ids_a_cut_is_an_error_that_says_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "RUNNING"])
-def test_without_ids_a_clean_end_is_checked_against_the_task(status: str) -> None:
+def test_an_orderly_end_without_ids_is_checked_against_the_task(status: str) -> None:
     task = json.dumps({"id": 1, "goal": "g", "status": status}).encode()
-    script = [answer(b'data: {"step": 1}\n\n'), Answer(task)]
+    script = [answer(b'data: {"step": 1}\n\n'), ScriptedResponse(task)]
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
         assert next(updates) == {"step": 1}
@@ -197,22 +197,24 @@ def test_a_published_mock_of_a_stream_with_a_final_status_ends() -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (404, NotFoundError)])
-def test_a_refusal_in_the_middle_raises(status: int, kind: type[Exception]) -> None:
-    with FaultServer([answer(FAST + wire(EVENTS[0])), Answer(b"{}", status)]) as server:
+def test_an_error_response_after_a_reconnection_is_raised(
+    status: int, kind: type[Exception]
+) -> None:
+    with FaultServer([answer(FAST + wire(EVENTS[0])), ScriptedResponse(b"{}", status)]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
         next(updates)
         with pytest.raises(kind):
             next(updates)
 
 
-def test_a_busy_server_is_waited_for_as_it_asks() -> None:
-    busy = Answer(b"{}", 503, {"Retry-After": "0"})
+def test_retry_after_delays_the_reconnection() -> None:
+    busy = ScriptedResponse(b"{}", 503, {"Retry-After": "0"})
     with FaultServer([busy, answer(FAST + wire(*EVENTS))]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1)
         assert list(updates) == EVENTS
 
 
-def test_silence_is_a_break() -> None:
+def test_silence_counts_as_a_failure() -> None:
     body = FAST + wire(*EVENTS)
     cut = len(FAST + wire(*EVENTS[:2]))
     with FaultServer([answer(body, stall_at=cut), answer(wire(*EVENTS[2:]))]) as server:
@@ -220,7 +222,7 @@ def test_silence_is_a_break() -> None:
         assert list(updates) == EVENTS
 
 
-def test_it_gives_up_when_the_server_stays_away() -> None:
+def test_the_stream_is_given_up_if_the_server_stays_unreachable() -> None:
     with FaultServer([answer(FAST + wire(EVENTS[0]))]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.05)
         next(updates)
@@ -229,7 +231,7 @@ def test_it_gives_up_when_the_server_stays_away() -> None:
 
 
 @pytest.mark.parametrize("data", ["nonsense", "[1]", '"x"', "NaN{"])
-def test_an_event_that_is_no_object_is_an_error(data: str) -> None:
+def test_an_event_that_is_not_an_object_is_an_error(data: str) -> None:
     with FaultServer([answer(f"data: {data}\n\n".encode())]) as server:
         with pytest.raises(InvalidResponseError) as caught:
             next(BeRayClient(server.url).stream_task_updates(1))
@@ -252,7 +254,7 @@ def test_close_from_another_thread_ends_a_blocked_reader() -> None:
         assert updates.state is StreamState.ENDED
 
 
-def test_close_while_waiting_to_reconnect_ends_at_once() -> None:
+def test_close_ends_the_wait_for_a_reconnection() -> None:
     reconnecting = threading.Event()
 
     def seen(state: StreamState) -> None:
@@ -270,7 +272,7 @@ def test_close_while_waiting_to_reconnect_ends_at_once() -> None:
         assert not reader.is_alive()
 
 
-def test_its_states_are_told() -> None:
+def test_state_changes_are_reported() -> None:
     states: list[StreamState] = []
     with FaultServer([answer(FAST + wire(*EVENTS[:2])), answer(wire(*EVENTS[2:]))]) as server:
         list(BeRayClient(server.url).stream_task_updates(1, on_state=states.append))
@@ -284,7 +286,7 @@ def test_a_context_manager_closes_it() -> None:
         assert list(updates) == []
 
 
-def test_a_loop_that_is_left_gives_the_connection_back() -> None:
+def test_leaving_a_loop_releases_the_connection() -> None:
     body = FAST + wire(*EVENTS)
     with FaultServer([answer(body, stall_at=len(FAST + wire(EVENTS[0])))]) as server:
         client = BeRayClient(server.url)
@@ -299,20 +301,20 @@ def test_a_loop_that_is_left_gives_the_connection_back() -> None:
         assert [connection for connection in left if connection.status == "ESTABLISHED"] == []
 
 
-def test_close_while_the_server_does_not_answer() -> None:
+def test_close_while_the_server_does_not_respond() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         updates = BeRayClient(url).stream_task_updates(1)
         reader = threading.Thread(target=lambda: list(updates), daemon=True)
         reader.start()
         connection, _ = silent.accept()
-        updates.close()  # returns, whatever the reader waits for
+        updates.close()  # returns even if the reader is blocked
         connection.close()
         reader.join(10)
         assert not reader.is_alive()
 
 
-def test_an_event_beyond_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_above_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse.Parser.__init__, "__defaults__", (1000,))
     script = [answer(b"data: " + b"x" * 2000)]
     with FaultServer(script) as server, pytest.raises(InvalidResponseError, match="larger than"):
@@ -320,7 +322,7 @@ def test_an_event_beyond_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("framing", ["chunked", "bytewise", "close", "length", "gzip", "deflate"])
-def test_an_event_is_given_when_its_last_byte_has_arrived(framing: str) -> None:
+def test_an_event_is_yielded_when_its_last_byte_has_arrived(framing: str) -> None:
     pieces = [wire(event(seq)) for seq in range(1, 6)]
     encoding = framing if framing in ("gzip", "deflate") else None
     zipper = zlib.compressobj(wbits=31 if framing == "gzip" else 15)
@@ -330,10 +332,10 @@ def test_an_event_is_given_when_its_last_byte_has_arrived(framing: str) -> None:
         whole = b"".join(pieces)
         pieces = [whole[at : at + 1] for at in range(len(whole))]
     size = sum(map(len, pieces))
-    # More is promised, and never comes: whoever waits for it does not give the fifth.
+    # More bytes are announced and never arrive; the fifth event must be yielded regardless.
     headers = SSE | ({"Content-Encoding": encoding} if encoding else {})
     kind: Any = {"bytewise": "chunked", "gzip": "chunked", "deflate": "close"}.get(framing, framing)
-    stalling = Answer([*pieces, b"x" * 100], headers=headers, framing=kind, stall_at=size)
+    stalling = ScriptedResponse([*pieces, b"x" * 100], headers=headers, framing=kind, stall_at=size)
     with FaultServer([stalling]) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, idle=20, reconnect=0.1)
         assert [next(updates)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
@@ -341,32 +343,34 @@ def test_an_event_is_given_when_its_last_byte_has_arrived(framing: str) -> None:
         assert len(server.requests) == 1
 
 
-def test_keep_alives_of_a_server_that_breaks_each_connection_are_no_success() -> None:
+def test_early_keep_alives_do_not_count_as_success() -> None:
     body = FAST + b": alive\n\n: alive\n\n" + wire(EVENTS[1])
     broken = answer(body, drop_at=len(body) - 1)
     script = [answer(FAST + wire(EVENTS[0])), *[broken] * 100]
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.2)
         assert next(updates) == EVENTS[0]
-        updates._connections.first_delay = 0.01
+        updates._stream.first_delay = 0.01
         with pytest.raises(ConnectionFailed, match=r"failed \d+ times in a row, within 0.2 s"):
             list(updates)
         assert len(server.requests) > 2
 
 
-@pytest.mark.parametrize("failure", [Answer(b'{"detail":"damaged"}', 500), answer(b": hi\n\n")])
-def test_events_between_failures_stop_the_clock(failure: Answer) -> None:
-    script: list[Answer] = []
+@pytest.mark.parametrize(
+    "failure", [ScriptedResponse(b'{"detail":"damaged"}', 500), answer(b": hi\n\n")]
+)
+def test_events_between_failures_stop_the_clock(failure: ScriptedResponse) -> None:
+    script: list[ScriptedResponse] = []
     for seq in range(1, 30):
         script += [answer(FAST + wire(event(seq))), failure]
     script.append(answer(wire(event(30, "COMPLETED"))))
     with FaultServer(script) as server:
         updates = BeRayClient(server.url).stream_task_updates(1, reconnect=0.5)
-        updates._connections.first_delay = 0.03
+        updates._stream.first_delay = 0.03
         assert [update["seq"] for update in updates] == list(range(1, 31))
 
 
-def test_an_idle_task_behind_a_proxy_that_cuts_is_not_given_up(
+def test_an_idle_task_is_not_given_up_if_a_proxy_cuts_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reconnecting, "HEALTHY_SECONDS", 0.05)
@@ -378,8 +382,8 @@ def test_an_idle_task_behind_a_proxy_that_cuts_is_not_given_up(
         assert len(server.requests) == 13
 
 
-def test_a_failure_that_is_permanent_is_raised_at_once() -> None:
-    damaged = Answer(b'{"detail":"damaged"}', 500, {"X-Should-Retry": "false"})
+def test_a_permanent_failure_is_raised_immediately() -> None:
+    damaged = ScriptedResponse(b'{"detail":"damaged"}', 500, {"X-Should-Retry": "false"})
     with FaultServer([answer(FAST + wire(EVENTS[0])), damaged, damaged]) as server:
         client = BeRayClient(server.url)
         updates = client.stream_task_updates(1)

@@ -1,4 +1,4 @@
-"""The gate for text from outside."""
+"""Sanitization of untrusted text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_printable(text: str, shown: str) -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=200))
-def test_nothing_gets_through(text: str) -> None:
+def test_no_control_character_remains(text: str) -> None:
     for character in printable(text):
         assert character in "\t\n" or unicodedata.category(character) not in ("Cc", "Cs")
         assert unicodedata.bidirectional(character) not in (
@@ -53,7 +53,7 @@ def test_nothing_gets_through(text: str) -> None:
         ("\r\x1b[32mgreen\x1b[0m", "\rgreen"),
     ],
 )
-def test_printable_output_keeps_what_writes_over_a_line(text: str, shown: str) -> None:
+def test_printable_output_keeps_carriage_returns(text: str, shown: str) -> None:
     assert printable_output(text) == shown
 
 
@@ -64,7 +64,7 @@ def test_overwritten_lines_show_their_last_state() -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=200))
-def test_output_passes_nothing_but_carriage_returns(text: str) -> None:
+def test_printable_output_keeps_no_other_control_character(text: str) -> None:
     shown = printable_output(text)
     assert printable(shown.replace("\r", "")) == shown.replace("\r", "")
     assert "\r\n" not in shown and "\r\r" not in shown

@@ -1,4 +1,4 @@
-"""TLS on loopback: who is trusted, who is let in, and that credentials stay where they belong."""
+"""TLS on loopback: trusted certificates, client certificates, and protection of credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beray import (
     Transfer,
     TransferCancelled,
 )
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 
 SSE = {"Content-Type": "text/event-stream"}
 FIRST = b'id: 1\ndata: {"seq": 1, "type": "X"}\n\n'
@@ -32,14 +32,14 @@ def issued(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def test_an_authority_of_the_callers_own_is_trusted(issued: Certificates, tmp_path: Path) -> None:
+def test_an_authority_of_the_caller_is_trusted(issued: Certificates, tmp_path: Path) -> None:
     body = bytes(range(256)) * 5000
     answers = [
-        Answer(b"[]"),
-        Answer(FIRST, headers=SSE, framing="chunked", drop_at=len(FIRST)),
-        Answer(LAST, headers=SSE, framing="close"),
-        Answer(body),
-        Answer(b'{"message": "m", "path": "b", "size": 1}'),
+        ScriptedResponse(b"[]"),
+        ScriptedResponse(FIRST, headers=SSE, framing="chunked", drop_at=len(FIRST)),
+        ScriptedResponse(LAST, headers=SSE, framing="close"),
+        ScriptedResponse(body),
+        ScriptedResponse(b'{"message": "m", "path": "b", "size": 1}'),
     ]
     with SecureServer(answers, issued.server()) as server:
         client = BeRayClient(server.url, "tok", verify=issued.authority)
@@ -54,7 +54,7 @@ def test_an_authority_of_the_callers_own_is_trusted(issued: Certificates, tmp_pa
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", ["localhost", "elsewhere.example"])
-def test_a_certificate_that_is_not_to_be_trusted_ends_the_call_at_once(
+def test_an_untrusted_certificate_is_an_immediate_error(
     issued: Certificates, version: Any, name: str
 ) -> None:
     trusted = issued.authority if name != "localhost" else None
@@ -70,18 +70,18 @@ def test_a_certificate_that_is_not_to_be_trusted_ends_the_call_at_once(
         assert server.requests == []
 
 
-def test_trust_can_be_waived(issued: Certificates) -> None:
-    server = SecureServer([Answer(b"[]")], issued.server())
+def test_verification_can_be_disabled(issued: Certificates) -> None:
+    server = SecureServer([ScriptedResponse(b"[]")], issued.server())
     with server, pytest.warns(match="Unverified"):
         assert BeRayClient(server.url, verify=False).list_tasks() == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_client_certificate_is_shown_where_it_is_asked_for(
-    issued: Certificates, version: Any
-) -> None:
+def test_a_client_certificate_is_sent_on_request(issued: Certificates, version: Any) -> None:
     context = issued.server(demand=True, version=version)
-    with SecureServer([Answer(b"[]"), Answer(FIRST + LAST, headers=SSE)] * 2, context) as server:
+    with SecureServer(
+        [ScriptedResponse(b"[]"), ScriptedResponse(FIRST + LAST, headers=SSE)] * 2, context
+    ) as server:
         for cert in (issued.mine, issued.pair):
             client = BeRayClient(server.url, verify=issued.authority, cert=cert)
             assert client.list_tasks() == []
@@ -90,7 +90,7 @@ def test_a_client_certificate_is_shown_where_it_is_asked_for(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("cert", [None, "strangers"])
-def test_without_the_right_one_it_is_said_and_not_tried_again(
+def test_a_missing_client_certificate_is_an_error_without_retries(
     issued: Certificates, version: Any, cert: str | None
 ) -> None:
     context = issued.server(demand=True, version=version)
@@ -108,7 +108,7 @@ def test_without_the_right_one_it_is_said_and_not_tried_again(
 
 
 @pytest.mark.parametrize("option", ["verify", "cert"])
-def test_a_file_that_holds_no_certificate_is_named_at_once(
+def test_a_file_without_a_certificate_is_reported_immediately(
     issued: Certificates, tmp_path: Path, option: str
 ) -> None:
     wrong = tmp_path / "wrong.pem"
@@ -121,26 +121,28 @@ def test_a_file_that_holds_no_certificate_is_named_at_once(
     BeRayClient("https://x.example", verify=str(tmp_path))
 
 
-def test_certificates_of_the_environment_are_used_and_named(
+def test_certificates_of_the_environment_are_used(
     issued: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with SecureServer([Answer(b"[]")], issued.server()) as server:
+    with SecureServer([ScriptedResponse(b"[]")], issued.server()) as server:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", issued.authority)
         assert BeRayClient(server.url).list_tasks() == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "nonesuch.pem"))
         with pytest.raises(ConfigurationError, match=r"nonesuch\.pem"):
             BeRayClient(server.url).list_tasks()
-        # What the caller says goes before what the environment says.
+        # Arguments take precedence over the environment.
         with pytest.raises(Exception, match="script is over"):
             BeRayClient(server.url, verify=issued.authority, max_retries=0).list_tasks()
 
 
-def test_a_session_of_the_callers_own_brings_its_certificates(issued: Certificates) -> None:
+def test_certificates_of_the_callers_session_are_used(issued: Certificates) -> None:
     session = requests.Session()
     session.verify, session.cert = issued.authority, issued.pair
     session.headers["X-Mine"] = "1"
     context = issued.server(demand=True)
-    with SecureServer([Answer(b"[]"), Answer(FIRST + LAST, headers=SSE)], context) as server:
+    with SecureServer(
+        [ScriptedResponse(b"[]"), ScriptedResponse(FIRST + LAST, headers=SSE)], context
+    ) as server:
         client = BeRayClient(server.url, "tok", session=session)
         assert client.list_tasks() == []
         assert len(list(client.stream_task_updates(1))) == 2
@@ -150,9 +152,9 @@ def test_a_session_of_the_callers_own_brings_its_certificates(issued: Certificat
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_out_of_tls_gets_nothing(issued: Certificates, status: int) -> None:
-    with FaultServer([Answer(b"[]")] * 9) as plain:
-        away = Answer(b"", status, {"Location": f"{plain.url}/api/v1/tasks/"})
+def test_a_redirect_out_of_tls_is_rejected(issued: Certificates, status: int) -> None:
+    with FaultServer([ScriptedResponse(b"[]")] * 9) as plain:
+        away = ScriptedResponse(b"", status, {"Location": f"{plain.url}/api/v1/tasks/"})
         with SecureServer([away] * 3, issued.server()) as server:
             client = BeRayClient(server.url, "tok", verify=issued.authority)
             for call in (
@@ -167,7 +169,7 @@ def test_a_redirect_out_of_tls_gets_nothing(issued: Certificates, status: int) -
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 def test_close_wakes_a_reader_under_tls(issued: Certificates, framing: Any) -> None:
-    stall = Answer(FIRST + LAST, headers=SSE, framing=framing, stall_at=len(FIRST))
+    stall = ScriptedResponse(FIRST + LAST, headers=SSE, framing=framing, stall_at=len(FIRST))
     with SecureServer([stall], issued.server()) as server:
         updates = BeRayClient(server.url, verify=issued.authority).stream_task_updates(1)
         assert next(updates)["seq"] == 1
@@ -188,7 +190,7 @@ def test_cancel_wakes_a_download_under_tls(
 ) -> None:
     transfer = Transfer()
     raised: list[Exception] = []
-    stall = Answer(b"x" * 900_000, framing=framing, stall_at=600_000)
+    stall = ScriptedResponse(b"x" * 900_000, framing=framing, stall_at=600_000)
     with SecureServer([stall], issued.server()) as server:
         client = BeRayClient(server.url, verify=issued.authority)
 
@@ -207,7 +209,7 @@ def test_cancel_wakes_a_download_under_tls(
     assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
 
 
-def test_tls_asked_of_a_server_without_it(beray_server: RunningServer) -> None:
+def test_tls_with_a_server_that_does_not_use_it(beray_server: RunningServer) -> None:
     url = beray_server.url.replace("http://", "https://")
     with pytest.raises(InvalidResponseError, match="http://"):
         BeRayClient(url).list_tasks()

@@ -1,4 +1,4 @@
-"""Transfers: resumed behind a cut, checked, all or nothing, only what changed."""
+"""Transfers: resumption, verification, atomicity, and uploads of changed files only."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ import pytest
 from support import done
 
 from beray import BeRayClient, InvalidResponseError, TransferCancelled, TransferError
-from beray.testing import Answer, FaultServer, RunningServer
-from beray.transfers import transfer as files
-from beray.transfers.digest import header
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
+from beray.transfers import download as downloads
+from beray.transfers.digest import repr_digest
 from beray.transfers.transfer import Transfer
 
 BODY = os.urandom(3_000_000)
 ETAG = {"ETag": '"v1"'}
-DIGEST = {"Repr-Digest": header(hashlib.sha256(BODY).digest())}
+DIGEST = {"Repr-Digest": repr_digest(hashlib.sha256(BODY).digest())}
 
 
-def rest(start: int, **headers: str) -> Answer:
+def rest(start: int, **headers: str) -> ScriptedResponse:
     content_range = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
-    return Answer(BODY[start:], 206, {"Content-Range": content_range, **ETAG, **headers})
+    return ScriptedResponse(BODY[start:], 206, {"Content-Range": content_range, **ETAG, **headers})
 
 
 def left(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.name != "home")
 
 
-def test_a_cut_download_goes_on_behind_the_cut(tmp_path: Path) -> None:
+def test_a_truncated_download_is_resumed(tmp_path: Path) -> None:
     cut = 1_234_567
-    script = [Answer(BODY, headers=ETAG, drop_at=cut), rest(cut, **DIGEST)]
+    script = [ScriptedResponse(BODY, headers=ETAG, drop_at=cut), rest(cut, **DIGEST)]
     with FaultServer(script) as server:
         path = BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         again = server.requests[1].headers
@@ -46,28 +46,30 @@ def test_a_cut_download_goes_on_behind_the_cut(tmp_path: Path) -> None:
     assert left(tmp_path) == ["b"]
 
 
-def test_a_later_process_takes_up_what_an_earlier_one_left(tmp_path: Path) -> None:
+def test_a_later_process_resumes_a_download(tmp_path: Path) -> None:
     cut = 2_000_000
-    with FaultServer([Answer(BODY, headers=ETAG, drop_at=cut)]) as server:
+    with FaultServer([ScriptedResponse(BODY, headers=ETAG, drop_at=cut)]) as server:
         client = BeRayClient(server.url, max_retries=0)
         with pytest.raises(Exception, match="script is over"):
             client.download_file(1, "b", tmp_path / "b")
         assert not (tmp_path / "b").exists()
-        server.say(rest(cut))
+        server.add_responses(rest(cut))
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         assert server.requests[-1].headers["range"] == f"bytes={cut}-"
     assert (tmp_path / "b").read_bytes() == BODY
     assert left(tmp_path) == ["b"]
 
 
-def test_what_a_killed_process_left_is_taken_up_again(tmp_path: Path) -> None:
+def test_the_download_of_a_killed_process_is_resumed(tmp_path: Path) -> None:
     cut = 2_000_000
     script = (
         "import sys; from beray import BeRayClient;"
         "BeRayClient(sys.argv[1]).download_file(1, 'b', sys.argv[2])"
     )
     target = tmp_path / "b"
-    with FaultServer([Answer(BODY, headers=ETAG, stall_at=cut), rest(cut, **DIGEST)]) as server:
+    with FaultServer(
+        [ScriptedResponse(BODY, headers=ETAG, stall_at=cut), rest(cut, **DIGEST)]
+    ) as server:
         arguments = [sys.executable, "-c", script, server.url, str(target)]
         with subprocess.Popen(arguments) as process:
             deadline = time.monotonic() + 30
@@ -83,28 +85,34 @@ def test_what_a_killed_process_left_is_taken_up_again(tmp_path: Path) -> None:
     assert left(tmp_path) == ["b"]
 
 
-def test_another_version_is_fetched_from_its_beginning(tmp_path: Path) -> None:
+def test_another_version_is_downloaded_from_the_start(tmp_path: Path) -> None:
     new = os.urandom(2_000_000)
-    script = [Answer(BODY, headers=ETAG, drop_at=1_500_000), Answer(new, headers={"ETag": '"v2"'})]
+    script = [
+        ScriptedResponse(BODY, headers=ETAG, drop_at=1_500_000),
+        ScriptedResponse(new, headers={"ETag": '"v2"'}),
+    ]
     with FaultServer(script) as server:
         path = BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert path.read_bytes() == new
 
 
-def test_a_shorter_version_is_fetched_from_its_beginning(tmp_path: Path) -> None:
+def test_a_shorter_version_is_downloaded_from_the_start(tmp_path: Path) -> None:
     script = [
-        Answer(BODY, headers=ETAG, drop_at=1_500_000),
-        Answer(b"{}", 416),
-        Answer(b"short", headers={"ETag": '"v2"'}),
+        ScriptedResponse(BODY, headers=ETAG, drop_at=1_500_000),
+        ScriptedResponse(b"{}", 416),
+        ScriptedResponse(b"short", headers={"ETag": '"v2"'}),
     ]
     with FaultServer(script) as server:
         path = BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert path.read_bytes() == b"short"
 
 
-def test_a_weak_version_is_not_resumed(tmp_path: Path) -> None:
+def test_a_weak_etag_is_not_resumed(tmp_path: Path) -> None:
     weak = {"ETag": 'W/"v1"'}
-    script = [Answer(BODY, headers=weak, drop_at=1_500_000), Answer(BODY, headers=weak)]
+    script = [
+        ScriptedResponse(BODY, headers=weak, drop_at=1_500_000),
+        ScriptedResponse(BODY, headers=weak),
+    ]
     with FaultServer(script) as server:
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         assert "range" not in server.requests[1].headers
@@ -112,26 +120,29 @@ def test_a_weak_version_is_not_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_bytes_of_another_digest_are_refused(tmp_path: Path, resumed: bool) -> None:
-    false = {"Repr-Digest": header(hashlib.sha256(b"other").digest())}
-    script = [Answer(BODY, headers=ETAG | false)]
+def test_content_with_another_digest_is_rejected(tmp_path: Path, resumed: bool) -> None:
+    false = {"Repr-Digest": repr_digest(hashlib.sha256(b"other").digest())}
+    script = [ScriptedResponse(BODY, headers=ETAG | false)]
     if resumed:
-        script = [Answer(BODY, headers=ETAG | DIGEST, drop_at=2_000_000), rest(2_000_000, **false)]
-    with FaultServer(script) as server, pytest.raises(TransferError, match="not what the server"):
+        script = [
+            ScriptedResponse(BODY, headers=ETAG | DIGEST, drop_at=2_000_000),
+            rest(2_000_000, **false),
+        ]
+    with FaultServer(script) as server, pytest.raises(TransferError, match="does not match"):
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b", verify=True)
     assert left(tmp_path) == []
 
 
-def test_a_zip_that_is_cut_is_not_asked_for_twice(tmp_path: Path) -> None:
-    with FaultServer([Answer(BODY, drop_at=1_500_000)]) as server:
+def test_a_truncated_zip_is_not_requested_again(tmp_path: Path) -> None:
+    with FaultServer([ScriptedResponse(BODY, drop_at=1_500_000)]) as server:
         with pytest.raises(TransferError):
             BeRayClient(server.url).download_zip(1, tmp_path / "z")
         assert len(server.requests) == 1
     assert left(tmp_path) == []
 
 
-def test_two_downloads_to_one_place_do_not_mix(tmp_path: Path) -> None:
-    with FaultServer([Answer(BODY, headers=ETAG, stall_at=1000)]) as server:
+def test_two_downloads_to_one_target_do_not_mix(tmp_path: Path) -> None:
+    with FaultServer([ScriptedResponse(BODY, headers=ETAG, stall_at=1000)]) as server:
         transfer = Transfer()
         failed: list[Exception] = []
 
@@ -144,7 +155,7 @@ def test_two_downloads_to_one_place_do_not_mix(tmp_path: Path) -> None:
         thread = threading.Thread(target=first)
         thread.start()
         assert server.stalled.wait(10)
-        with pytest.raises(TransferError, match="somebody else"):
+        with pytest.raises(TransferError, match="already being downloaded"):
             BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
         transfer.cancel()
         thread.join(10)
@@ -191,7 +202,7 @@ def test_only_what_changed_is_uploaded(beray_client: BeRayClient, tmp_path: Path
     assert first.unchanged == []
     (folder / "a.py").write_text("2")
     second = beray_client.upload_dir(task_id, folder, "dst", exclude=[".git"])
-    # Nothing can be asked of an empty file, so it goes again.
+    # The range request for an empty file fails, so it is uploaded again.
     assert second.uploaded == ["dst/a.py", "dst/e"]
     assert second.unchanged == ["dst/sub/b.py", "dst/sub/c.txt"]
     assert beray_client.get_file_content(task_id, "dst/a.py").content == b"2"
@@ -229,7 +240,7 @@ def test_cancel_wakes_a_stalled_download(tmp_path: Path) -> None:
             BeRayClient(server.url).download_file(1, "b", tmp_path / "b", transfer=transfer)
         outcome.append(caught.value)
 
-    with FaultServer([Answer(BODY, headers=ETAG, stall_at=2_500_000)]) as server:
+    with FaultServer([ScriptedResponse(BODY, headers=ETAG, stall_at=2_500_000)]) as server:
         thread = threading.Thread(target=fetch)
         thread.start()
         assert server.stalled.wait(10)
@@ -239,13 +250,15 @@ def test_cancel_wakes_a_stalled_download(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def part(start: int, end: int, total: int, body: bytes, **headers: str) -> Answer:
-    return Answer(body, 206, {"Content-Range": f"bytes {start}-{end}/{total}", **ETAG, **headers})
+def part(start: int, end: int, total: int, body: bytes, **headers: str) -> ScriptedResponse:
+    return ScriptedResponse(
+        body, 206, {"Content-Range": f"bytes {start}-{end}/{total}", **ETAG, **headers}
+    )
 
 
 CUT = 400_000
 LAST = len(BODY) - 1
-WHOLE = Answer(BODY, headers=ETAG)
+WHOLE = ScriptedResponse(BODY, headers=ETAG)
 
 
 @pytest.mark.parametrize(
@@ -255,18 +268,23 @@ WHOLE = Answer(BODY, headers=ETAG)
         part(CUT, LAST, len(BODY) + 5, BODY[CUT:]),
         part(CUT, CUT + 99, len(BODY), BODY[CUT : CUT + 100]),
         part(CUT, LAST, len(BODY), BODY[CUT:], ETag='"v2"'),
-        Answer(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/{len(BODY)}"}),
-        Answer(BODY[CUT:], 206, {"Content-Range": "bytes x-y/z", **ETAG}),
-        Answer(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/*", **ETAG}),
-        Answer(b"--x\r\n", 206, {"Content-Type": "multipart/byteranges; boundary=x", **ETAG}),
-        Answer(b"{}", 416),
-        Answer(BODY, headers={"ETag": '"v2"'}, drop_at=7),
+        ScriptedResponse(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/{len(BODY)}"}),
+        ScriptedResponse(BODY[CUT:], 206, {"Content-Range": "bytes x-y/z", **ETAG}),
+        ScriptedResponse(BODY[CUT:], 206, {"Content-Range": f"bytes {CUT}-{LAST}/*", **ETAG}),
+        ScriptedResponse(b"--x\r\n", 206, {"Content-Type": "multipart/byteranges; boundary=x", **ETAG}),
+        ScriptedResponse(b"{}", 416),
+        ScriptedResponse(BODY, headers={"ETag": '"v2"'}, drop_at=7),
     ],
 )  # fmt: skip
-def test_a_part_that_does_not_fit_is_not_used(tmp_path: Path, odd: Answer) -> None:
+def test_a_range_that_does_not_match_is_not_used(tmp_path: Path, odd: ScriptedResponse) -> None:
     rest_of_it = part(CUT + 100, LAST, len(BODY), BODY[CUT + 100 :])
     fits = odd.body == BODY[CUT : CUT + 100]
-    script = [Answer(BODY, headers=ETAG, drop_at=CUT), odd, rest_of_it if fits else WHOLE, WHOLE]
+    script = [
+        ScriptedResponse(BODY, headers=ETAG, drop_at=CUT),
+        odd,
+        rest_of_it if fits else WHOLE,
+        WHOLE,
+    ]
     with FaultServer(script) as server:
         path = BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert path.read_bytes() == BODY
@@ -274,29 +292,32 @@ def test_a_part_that_does_not_fit_is_not_used(tmp_path: Path, odd: Answer) -> No
 
 
 @pytest.mark.parametrize("status", [202, 204, 205, 304])
-def test_an_answer_that_is_no_file_is_not_saved(tmp_path: Path, status: int) -> None:
-    server = FaultServer([Answer(b"", status)])
-    with server, pytest.raises(InvalidResponseError, match="no file"):
+def test_a_response_without_a_file_is_not_saved(tmp_path: Path, status: int) -> None:
+    server = FaultServer([ScriptedResponse(b"", status)])
+    with server, pytest.raises(InvalidResponseError, match="expected a file"):
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("headers", [{}, ETAG])
-def test_a_disk_that_takes_no_more_is_named(
+def test_a_full_disk_is_reported_with_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     def full(file: Any, block: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    with FaultServer([Answer(BODY, headers=headers)]) as server, monkeypatch.context() as patched:
-        patched.setattr(files, "write_all", full)
+    with (
+        FaultServer([ScriptedResponse(BODY, headers=headers)]) as server,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(downloads, "write_all", full)
         with pytest.raises(TransferError, match=r"b: No space left"):
             BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert left(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits are a matter of POSIX")
-def test_a_file_that_may_not_grow_is_an_error_and_goes_on_later(tmp_path: Path) -> None:
+def test_a_download_beyond_the_file_size_limit_is_resumed_later(tmp_path: Path) -> None:
     import resource
     import signal
 
@@ -311,12 +332,12 @@ def test_a_file_that_may_not_grow_is_an_error_and_goes_on_later(tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, before)
         assert not (tmp_path / "b").exists()
-        server.say(rest(1_000_000))
+        server.add_responses(rest(1_000_000))
         BeRayClient(server.url).download_file(1, "b", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == BODY
 
 
-def test_a_folder_that_cannot_be_written_is_named_by_the_target(
+def test_an_unwritable_directory_is_reported_with_the_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.open
@@ -335,26 +356,27 @@ def test_a_folder_that_cannot_be_written_is_named_by_the_target(
 
 
 @pytest.mark.parametrize("headers", [{}, ETAG])
-def test_what_appears_during_a_download_is_left_alone(
+def test_a_file_created_during_a_download_is_not_replaced(
     tmp_path: Path, headers: dict[str, str]
 ) -> None:
     target = tmp_path / "b"
     appear = Transfer(lambda *_: None if target.exists() else target.write_text("mine") and None)
-    with FaultServer([Answer(BODY, headers=headers)]) as server, pytest.raises(FileExistsError):
+    with (
+        FaultServer([ScriptedResponse(BODY, headers=headers)]) as server,
+        pytest.raises(FileExistsError),
+    ):
         BeRayClient(server.url).download_file(1, "b", target, transfer=appear)
     assert target.read_text() == "mine"
-    # What has no version cannot be taken up again, and does not stay.
+    # A part without an ETag cannot be resumed and is deleted.
     assert len(left(tmp_path)) == (3 if headers else 1)
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
 @pytest.mark.parametrize("what", ["file", "zip", "dir"])
-def test_cancel_wakes_whatever_the_end_of_the_body_is_told_by(
-    tmp_path: Path, framing: Any, what: str
-) -> None:
+def test_cancel_wakes_a_download_with_any_framing(tmp_path: Path, framing: Any, what: str) -> None:
     transfer = Transfer()
     raised: list[BaseException] = []
-    with FaultServer([Answer(BODY, framing=framing, stall_at=500_000)]) as server:
+    with FaultServer([ScriptedResponse(BODY, framing=framing, stall_at=500_000)]) as server:
         client = BeRayClient(server.url)
         calls: dict[str, Any] = {
             "file": lambda: client.download_file(1, "b", tmp_path / "b", transfer=transfer),
@@ -378,13 +400,15 @@ def test_cancel_wakes_whatever_the_end_of_the_body_is_told_by(
 
 
 @pytest.mark.parametrize("stage", ["tree", "digest"])
-def test_cancel_wakes_the_questions_before_an_upload(tmp_path: Path, stage: str) -> None:
+def test_cancel_wakes_the_requests_before_an_upload(tmp_path: Path, stage: str) -> None:
     folder = tmp_path / "src"
     folder.mkdir()
     (folder / "a").write_text("1234")
     tree = b'[{"name": "a", "path": "a", "type": "file", "size": 4}]'
-    later = Answer(b"{}", 503, {"Retry-After": "50"})
-    script = [Answer(tree, stall_at=5)] if stage == "tree" else [Answer(tree), later]
+    later = ScriptedResponse(b"{}", 503, {"Retry-After": "50"})
+    script = (
+        [ScriptedResponse(tree, stall_at=5)] if stage == "tree" else [ScriptedResponse(tree), later]
+    )
     transfer = Transfer()
     raised: list[BaseException] = []
     with FaultServer(script) as server:
@@ -408,7 +432,7 @@ def test_cancel_wakes_the_questions_before_an_upload(tmp_path: Path, stage: str)
     assert len(raised) == 1
 
 
-def test_what_was_cancelled_before_sends_nothing(tmp_path: Path) -> None:
+def test_a_transfer_cancelled_before_its_start_sends_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     transfer = Transfer()
     transfer.cancel()

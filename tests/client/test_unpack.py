@@ -1,4 +1,4 @@
-"""Unpacking: all or nothing, whatever the archive is and whenever it ends."""
+"""Extraction of archives: all or nothing, for any archive and any interruption."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ import pytest
 
 from beray import TransferCancelled, TransferError
 from beray.transfers import archive_members as members
-from beray.transfers import download as partials
-from beray.transfers import durability
-from beray.transfers.archive import refuse_unusable, unpack
-from beray.transfers.download import Partial
+from beray.transfers import local_files
+from beray.transfers.archive import check_target_directory, extract_archive
+from beray.transfers.download import PartialDownload
 from beray.transfers.transfer import Transfer
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="about modes and links of POSIX")
@@ -33,7 +32,7 @@ def left(folder: Path) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Everything below a folder: files with their text, folders and links by what they are."""
+    """Return the content of a directory: the text of files, and the type of other entries."""
     found = {}
     for path in sorted(folder.rglob("*")):
         kind = "link" if path.is_symlink() else "folder" if path.is_dir() else path.read_text()
@@ -57,7 +56,7 @@ def special(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def raw(name: str) -> Callable[[], io.BytesIO]:
-    """An archive whose stored name is exactly ``name``."""
+    """Return an archive with a member whose stored name is exactly ``name``."""
 
     def make() -> io.BytesIO:
         file = zipped(("@" * len(name.encode()), b"x"))
@@ -89,7 +88,7 @@ def raw(name: str) -> Callable[[], io.BytesIO]:
 )  # fmt: skip
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_an_archive_that_could_do_harm_is_refused_whole(
+def test_an_unsafe_archive_is_rejected_completely(
     tmp_path: Path, make: Callable[[], io.BytesIO], there: bool
 ) -> None:
     target = tmp_path / "out"
@@ -98,41 +97,41 @@ def test_an_archive_that_could_do_harm_is_refused_whole(
         (target / "mine").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(TransferError):
-        unpack(make(), target, overwrite=True, max_bytes=2_000_000)
+        extract_archive(make(), target, overwrite=True, max_bytes=2_000_000)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_archive_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+def test_an_archive_with_a_wrong_size_is_rejected(tmp_path: Path) -> None:
     honest = io.BytesIO()
     with zipfile.ZipFile(honest, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", b"\0" * 10_000_000)
     size = (10_000_000).to_bytes(4, "little")
     lying = honest.getvalue().replace(size, (1000).to_bytes(4, "little"))
     with pytest.raises(TransferError):
-        unpack(io.BytesIO(lying), tmp_path / "out", max_bytes=2_000_000)
+        extract_archive(io.BytesIO(lying), tmp_path / "out", max_bytes=2_000_000)
     assert left(tmp_path) == []
 
 
-def test_a_move_that_fails_half_way_is_undone(tmp_path: Path) -> None:
+def test_a_failed_move_is_undone(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    (target / "b").mkdir(parents=True)  # in the way of a file
+    (target / "b").mkdir(parents=True)  # a directory with the name of a member
     (target / "a").write_text("mine")
     with pytest.raises(TransferError, match="nothing was changed"):
-        unpack(zipped(("a", b"1"), ("b", b"2"), ("new/c", b"3")), target, overwrite=True)
+        extract_archive(zipped(("a", b"1"), ("b", b"2"), ("new/c", b"3")), target, overwrite=True)
     assert (target / "a").read_text() == "mine"
     assert sorted(entry.name for entry in target.iterdir()) == ["a", "b"]
     assert left(tmp_path) == ["out"]
 
 
-def test_a_cancelled_unpacking_leaves_nothing(tmp_path: Path) -> None:
+def test_a_cancelled_extraction_leaves_nothing(tmp_path: Path) -> None:
     transfer = Transfer(lambda *_: transfer.cancel())
     with pytest.raises(TransferCancelled):
-        unpack(zipped(("a", b"1"), ("b", b"2")), tmp_path / "out", transfer=transfer)
+        extract_archive(zipped(("a", b"1"), ("b", b"2")), tmp_path / "out", transfer=transfer)
     assert left(tmp_path) == []
 
 
 def overlapping(size: int) -> io.BytesIO:
-    """Two entries; the bytes of the first are the whole of the second."""
+    """Return an archive with two entries that share the same data."""
     inner = zipped(("b", b"x" * size)).getvalue()
     local = inner[: inner.index(b"PK\x01\x02")]
     archive = zipped(("a", local)).getvalue()
@@ -146,25 +145,25 @@ def overlapping(size: int) -> io.BytesIO:
     return io.BytesIO(archive[:ending] + bytes(second) + bytes(end))
 
 
-def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
+def test_overlapping_entries_are_rejected(tmp_path: Path) -> None:
     archive = overlapping(1000)
     with zipfile.ZipFile(archive) as opened:
         assert opened.namelist() == ["a", "b"]
     with pytest.raises(TransferError, match="overlap"):
-        unpack(archive, tmp_path / "out")
+        extract_archive(archive, tmp_path / "out")
     assert left(tmp_path) == []
 
 
-def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
+def test_an_encrypted_entry_is_rejected(tmp_path: Path) -> None:
     body = bytearray(zipped(("ok", b""), ("secret", b"x" * 100)).getvalue())
     body[body.rindex(b"PK\x01\x02") + 8] |= 1
     with pytest.raises(TransferError, match="'secret' is encrypted"):
-        unpack(io.BytesIO(body), tmp_path / "out")
+        extract_archive(io.BytesIO(body), tmp_path / "out")
     assert left(tmp_path) == []
 
 
 @posix_only
-def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
+def test_an_extraction_beyond_the_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
     import resource
     import signal
 
@@ -174,18 +173,18 @@ def test_a_file_that_may_not_grow_leaves_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(TransferError, match="big: File too large"):
-            unpack(archive, tmp_path / "out")
+            extract_archive(archive, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert left(tmp_path) == []
 
 
-# Moving into place, and undoing it
+# Moving into place and undoing it
 
 
 def half_way(folder: Path) -> tuple[Path, io.BytesIO]:
-    """A folder with files of its own, and an archive that replaces some of them."""
+    """Return a directory with files, and an archive that replaces some of them."""
     target = folder / "out"
     (target / "sub").mkdir(parents=True)
     for name in ("a", "b", "sub/c", "other"):
@@ -195,7 +194,7 @@ def half_way(folder: Path) -> tuple[Path, io.BytesIO]:
 
 
 def interrupting(real: Callable[..., Any], call: int, error: BaseException, after: bool) -> Any:
-    """``real``, which raises before or after what it does in its ``call``-th call."""
+    """Return ``real``, which raises before or after its action in the ``call``-th call."""
     calls = iter(range(1, 10_000))
 
     def wrapped(*args: Any, **options: Any) -> Any:
@@ -214,7 +213,7 @@ def interrupting(real: Callable[..., Any], call: int, error: BaseException, afte
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("call", range(1, 10))
 @pytest.mark.parametrize("method", ["rename", "mkdir"])
-def test_wherever_a_move_ends_it_is_undone(
+def test_a_move_interrupted_at_any_point_is_undone(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
@@ -229,11 +228,11 @@ def test_wherever_a_move_ends_it_is_undone(
         patched.setattr(Path, method, faulty)
         expected = TransferError if isinstance(error, OSError) else type(error)
         try:
-            unpack(archive, target, overwrite=True)
+            extract_archive(archive, target, overwrite=True)
         except expected:
             assert content(tmp_path) == before
         else:
-            # It takes fewer calls than that.
+            # There are fewer calls.
             assert call > 6
             assert content(target)["a"] == "theirs"
 
@@ -251,12 +250,12 @@ def test_a_cancelled_move_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(TransferCancelled):
-        unpack(archive, target, overwrite=True, transfer=transfer)
+        extract_archive(archive, target, overwrite=True, transfer=transfer)
     assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(5, "broken")])
-def test_originals_that_cannot_be_put_back_are_kept(
+def test_originals_that_cannot_be_restored_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     target, archive = half_way(tmp_path)
@@ -271,20 +270,20 @@ def test_originals_that_cannot_be_put_back_are_kept(
 
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises((TransferError, KeyboardInterrupt)) as caught:
-        unpack(archive, target, overwrite=True)
+        extract_archive(archive, target, overwrite=True)
     (kept,) = target.glob(".out.*.part/old")
     told = [str(caught.value), *getattr(caught.value, "__notes__", [])]
     assert str(kept) in "".join(told)
     assert isinstance(caught.value, KeyboardInterrupt) == isinstance(error, KeyboardInterrupt)
-    assert (target / "a").read_text() == "mine"  # undone after the one that failed
-    # The undoing of "sub/c" failed as well, for its place is refused to everybody.
+    assert (target / "a").read_text() == "mine"  # undone after the failed step
+    # Undoing "sub/c" failed too, because no file can be created there.
     assert content(kept) == {"b": "mine", "sub": "folder", "sub/c": "mine"}
     shutil.rmtree(kept.parent)
     assert content(target) == {"a": "mine", "other": "mine", "sub": "folder"}
 
 
 @pytest.mark.parametrize("name", ["a", "b", "new/x"])
-def test_what_appears_meanwhile_is_not_replaced_unasked(tmp_path: Path, name: str) -> None:
+def test_a_file_created_meanwhile_is_not_replaced(tmp_path: Path, name: str) -> None:
     target = tmp_path / "out"
     target.mkdir()
     (target / "other").write_text("mine")
@@ -296,20 +295,20 @@ def test_what_appears_meanwhile_is_not_replaced_unasked(tmp_path: Path, name: st
 
     members = [(member, b"theirs") for member in ("a", "b", "c/d", "new/x")]
     with pytest.raises(FileExistsError):
-        unpack(zipped(*members), target, transfer=Transfer(appear))
+        extract_archive(zipped(*members), target, transfer=Transfer(appear))
     expected = {name: "mine", "other": "mine"} | ({"new": "folder"} if "/" in name else {})
     assert content(target) == expected
     assert left(tmp_path) == ["out"]
 
 
-def test_a_folder_that_appears_meanwhile_is_filled(tmp_path: Path) -> None:
+def test_a_directory_created_meanwhile_is_filled(tmp_path: Path) -> None:
     target = tmp_path / "out"
 
     def appear(done: int, total: int | None) -> None:
         target.mkdir(exist_ok=True)
         (target / "mine").write_text("mine")
 
-    unpack(zipped(("a", b"theirs")), target, transfer=Transfer(appear))
+    extract_archive(zipped(("a", b"theirs")), target, transfer=Transfer(appear))
     assert content(target) == {"a": "theirs", "mine": "mine"}
 
 
@@ -324,7 +323,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str, overwrite:
         (folder / "link").symlink_to(elsewhere)
     before = content(tmp_path)
     with pytest.raises(TransferError, match="is a link"):
-        unpack(zipped(("a", b"1"), (name, b"")), target, overwrite=overwrite)
+        extract_archive(zipped(("a", b"1"), (name, b"")), target, overwrite=overwrite)
     assert content(tmp_path) == before
 
 
@@ -335,29 +334,29 @@ def test_a_link_in_place_of_a_file_is_replaced_itself(tmp_path: Path) -> None:
     elsewhere.write_text("mine")
     (target / "a").symlink_to(elsewhere)
     with pytest.raises(FileExistsError):
-        unpack(zipped(("a", b"theirs")), target)
-    unpack(zipped(("a", b"theirs")), target, overwrite=True)
+        extract_archive(zipped(("a", b"theirs")), target)
+    extract_archive(zipped(("a", b"theirs")), target, overwrite=True)
     assert content(target) == {"a": "theirs"}
     assert elsewhere.read_text() == "mine"
 
 
-def test_a_refused_archive_leaves_no_folders_above(tmp_path: Path) -> None:
+def test_a_rejected_archive_leaves_no_parent_directories(tmp_path: Path) -> None:
     broken = zipped(("a", b"x" * 100)).getvalue().replace(b"xxxx", b"xxxy", 1)
     with pytest.raises(TransferError):
-        unpack(io.BytesIO(broken), tmp_path / "new" / "er" / "out")
+        extract_archive(io.BytesIO(broken), tmp_path / "new" / "er" / "out")
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("below", ["", "sub", "sub/er"])
-def test_a_file_in_place_of_the_folder_is_refused_first(tmp_path: Path, below: str) -> None:
+def test_a_file_at_the_target_is_rejected_first(tmp_path: Path, below: str) -> None:
     (tmp_path / "out").write_text("mine")
     target = tmp_path / "out" / below
     with pytest.raises(NotADirectoryError):
-        refuse_unusable(target)
+        check_target_directory(target)
     with pytest.raises(NotADirectoryError):
-        unpack(io.BytesIO(b"not even looked at"), target, overwrite=True)
-    refuse_unusable(tmp_path)
-    refuse_unusable(tmp_path / "new" / "er")
+        extract_archive(io.BytesIO(b"not even looked at"), target, overwrite=True)
+    check_target_directory(tmp_path)
+    check_target_directory(tmp_path / "new" / "er")
     assert content(tmp_path)["out"] == "mine"
 
 
@@ -367,9 +366,7 @@ def test_a_file_in_place_of_the_folder_is_refused_first(tmp_path: Path, below: s
 @pytest.mark.parametrize(
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
-def test_a_damaged_archive_is_unpacked_or_refused_and_nothing_else(
-    tmp_path: Path, method: int
-) -> None:
+def test_a_damaged_archive_is_extracted_or_rejected(tmp_path: Path, method: int) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name in ("a.txt", "sub/b.txt", "sub/ü.txt"):
@@ -388,7 +385,7 @@ def test_a_damaged_archive_is_unpacked_or_refused_and_nothing_else(
         if dice.random() < 0.1:
             del damaged[dice.randrange(len(damaged)) :]
         try:
-            unpack(io.BytesIO(damaged), target)
+            extract_archive(io.BytesIO(damaged), target)
         except TransferError:
             refused += 1
         else:
@@ -397,8 +394,8 @@ def test_a_damaged_archive_is_unpacked_or_refused_and_nothing_else(
     assert 100 < refused < 300
 
 
-class Unreadable(io.BytesIO):
-    """An archive on a disk that fails behind its directory."""
+class FailingArchive(io.BytesIO):
+    """Archive on a disk that fails after the central directory was read."""
 
     broken = False
 
@@ -408,30 +405,28 @@ class Unreadable(io.BytesIO):
         return super().read(size)
 
 
-def test_an_archive_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    archive = Unreadable(zipped(("a", b"1" * 100)).getvalue())
+def test_an_unreadable_archive_is_rejected(tmp_path: Path) -> None:
+    archive = FailingArchive(zipped(("a", b"1" * 100)).getvalue())
 
     def fail(done: int, total: int | None) -> None:
         archive.broken = True
 
     with pytest.raises(TransferError, match="archive is broken"):
-        unpack(archive, tmp_path / "out", transfer=Transfer(fail))
+        extract_archive(archive, tmp_path / "out", transfer=Transfer(fail))
     assert left(tmp_path) == []
 
 
-def test_an_error_of_the_disk_names_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TransferError, match=r"b\.txt: No space left"):
-        unpack(zipped(("sub/b.txt", b"1")), tmp_path / "out")
+        extract_archive(zipped(("sub/b.txt", b"1")), tmp_path / "out")
     assert left(tmp_path) == []
 
 
-def test_an_error_of_the_caller_stays_what_it_is(tmp_path: Path) -> None:
+def test_an_exception_of_the_caller_is_unchanged(tmp_path: Path) -> None:
     for error in (ValueError("mine"), BrokenPipeError("mine")):
 
         def fail(done: int, total: int | None, error: Exception = error) -> None:
@@ -439,7 +434,7 @@ def test_an_error_of_the_caller_stays_what_it_is(tmp_path: Path) -> None:
                 raise error
 
         with pytest.raises(type(error), match="mine"):
-            unpack(zipped(("a", b"1")), tmp_path / "out", transfer=Transfer(fail))
+            extract_archive(zipped(("a", b"1")), tmp_path / "out", transfer=Transfer(fail))
         assert left(tmp_path) == []
 
 
@@ -450,9 +445,9 @@ def test_an_error_of_the_caller_stays_what_it_is(tmp_path: Path) -> None:
     "name",
     ["x" * 256, "/".join(["x" * 200] * 21), "/".join("x" * 501), "a/../x", "./a"],
 )
-def test_a_name_that_cannot_be_saved_refuses_the_archive(tmp_path: Path, name: str) -> None:
-    with pytest.raises(TransferError, match="the archive was refused"):
-        unpack(zipped(("ok", b""), (name, b"")), tmp_path / "out")
+def test_a_name_that_cannot_be_saved_rejects_the_archive(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TransferError, match="the archive was rejected"):
+        extract_archive(zipped(("ok", b""), (name, b"")), tmp_path / "out")
     assert left(tmp_path) == []
 
 
@@ -465,53 +460,53 @@ def test_a_name_that_cannot_be_saved_refuses_the_archive(tmp_path: Path, name: s
         "a ", "...",
     ],
 )  # fmt: skip
-def test_a_name_that_only_looks_odd_is_taken(tmp_path: Path, name: str) -> None:
-    unpack(zipped((name, b"1")), tmp_path / "out")
+def test_an_unusual_but_valid_name_is_accepted(tmp_path: Path, name: str) -> None:
+    extract_archive(zipped((name, b"1")), tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == b"1"
 
 
-def test_entries_are_counted_with_the_folders_they_imply(
+def test_entries_are_counted_with_implied_directories(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(members, "MAX_ENTRIES", 10)
-    unpack(zipped(*((f"{number}", b"") for number in range(10))), tmp_path / "ten")
+    extract_archive(zipped(*((f"{number}", b"") for number in range(10))), tmp_path / "ten")
     for names in (range(11), [f"{number}/x" for number in range(6)]):
-        with pytest.raises(TransferError, match="more than 10"):
-            unpack(zipped(*((f"{name}", b"") for name in names)), tmp_path / "out")
+        with pytest.raises(TransferError, match="limit of 10"):
+            extract_archive(zipped(*((f"{name}", b"") for name in names)), tmp_path / "out")
     assert left(tmp_path) == ["ten"]
 
 
-def test_names_of_64_kib_are_refused_at_once(tmp_path: Path) -> None:
+def test_names_of_64_kib_are_rejected_quickly(tmp_path: Path) -> None:
     archive = zipped(*((f"{number}/" + "x/" * 32_000 + "x", b"") for number in range(6)))
     began = time.process_time()
     with pytest.raises(TransferError, match="too long") as caught:
-        unpack(archive, tmp_path / "out")
+        extract_archive(archive, tmp_path / "out")
     assert time.process_time() - began < 1
     assert len(str(caught.value)) < 300
 
 
-def test_deep_names_cost_as_much_as_they_are_long(tmp_path: Path) -> None:
+def test_the_cost_of_deep_names_is_linear(tmp_path: Path) -> None:
     names = ["/".join([f"{number}", *["x"] * 150]) + "/" for number in range(1000)]
     archive = zipped(*((name, b"") for name in names), ("../x", b""))
     began = time.process_time()
     with pytest.raises(TransferError, match="leaves the directory"):
-        unpack(archive, tmp_path / "out")
+        extract_archive(archive, tmp_path / "out")
     assert time.process_time() - began < 3
 
 
 def test_the_check_of_many_names_can_be_cancelled(tmp_path: Path) -> None:
     transfer = Transfer()
     transfer.cancel()
-    # What the check would find is not found any more.
+    # The check no longer finds the file.
     with pytest.raises(TransferCancelled):
-        unpack(zipped(("../x", b"")), tmp_path / "out", transfer=transfer)
+        extract_archive(zipped(("../x", b"")), tmp_path / "out", transfer=transfer)
 
 
 # Modes, and time
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_files_are_on_disk_before_they_get_their_names(
+def test_files_are_flushed_before_they_are_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: bool
 ) -> None:
     target = tmp_path / "out"
@@ -523,42 +518,42 @@ def test_files_are_on_disk_before_they_get_their_names(
         synced.append(sum(1 for path in folder.rglob("*") if path.is_file()))
 
     monkeypatch.setattr(os, "fsync", flushed.append)
-    monkeypatch.setattr(durability, "sync_file_system", sync)
-    monkeypatch.setattr(durability, "can_sync_file_system", lambda: together)
+    monkeypatch.setattr(local_files, "sync_file_system", sync)
+    monkeypatch.setattr(local_files, "can_sync_file_system", lambda: together)
     full = [(f"full/{number}", b"1") for number in range(150)]
     empty = [(f"{number % 50}/{number}", b"") for number in range(2000)]
-    unpack(zipped(*empty, *full), target)
+    extract_archive(zipped(*empty, *full), target)
     assert (len(flushed), synced) == ((0, [2150]) if together else (150, []))
-    # A few files are flushed one by one: the file system may have a lot else to write.
+    # A few files are flushed individually: the file system may have much other data to write.
     flushed.clear()
-    unpack(zipped(*full[:100]), tmp_path / "few")
+    extract_archive(zipped(*full[:100]), tmp_path / "few")
     assert (len(flushed), len(synced)) == (100, int(together))
 
 
-@pytest.mark.skipif(not durability.can_sync_file_system(), reason="only Linux has syncfs")
-def test_a_file_system_can_be_written_to_disk(tmp_path: Path) -> None:
-    durability.sync_file_system(tmp_path)
+@pytest.mark.skipif(not local_files.can_sync_file_system(), reason="only Linux has syncfs")
+def test_a_file_system_can_be_flushed(tmp_path: Path) -> None:
+    local_files.sync_file_system(tmp_path)
     with pytest.raises(OSError, match="absent"):
-        durability.sync_file_system(tmp_path / "absent")
+        local_files.sync_file_system(tmp_path / "absent")
 
 
 def test_files_get_the_modes_that_the_archive_states(tmp_path: Path) -> None:
     modes = {f"f{bits:o}": bits for bits in (0o755, 0o644, 0o666, 0o775, 0o777, 0o600, 0o444)}
     members = [(special(name, stat.S_IFREG | bits), b"1") for name, bits in modes.items()]
-    target = unpack(zipped(*members), tmp_path / "out")
+    target = extract_archive(zipped(*members), tmp_path / "out")
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in target.iterdir()} == modes
 
 
 @posix_only
 @pytest.mark.parametrize("platform", ["linux", "other"])
-def test_the_mask_is_read_without_being_set(
+def test_the_umask_is_read_without_being_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     before = os.umask(0o027)
     try:
         with monkeypatch.context() as patched:
             if platform != "linux":
-                patched.setattr(partials.sys, "platform", platform)
+                patched.setattr(local_files.sys, "platform", platform)
 
             def refused(mask: int) -> int:
                 raise AssertionError("the mask is the whole process's")
@@ -570,7 +565,7 @@ def test_the_mask_is_read_without_being_set(
                 start.wait(10)
                 modes = set()
                 for turn in range(10):
-                    partial = Partial(tmp_path / f"{number}.{turn}", "x")
+                    partial = PartialDownload(tmp_path / f"{number}.{turn}", "x")
                     partial.restart(None)
                     partial.publish(overwrite=False)
                     plain = tmp_path / f"{number}.{turn}.plain"
@@ -580,19 +575,19 @@ def test_the_mask_is_read_without_being_set(
 
             with ThreadPoolExecutor(16) as pool:
                 assert set().union(*pool.map(work, range(16))) == {0o640}
-            assert partials.current_umask(tmp_path) == 0o027
+            assert local_files.current_umask(tmp_path) == 0o027
     finally:
         assert os.umask(before) == 0o027
     assert len(left(tmp_path)) == 320
 
 
-# Partial files
+# Partial downloads
 
 
-def begun(target: Path, source: str = "s", *, etag: str = '"v1"') -> Partial:
-    """A partial file of five bytes, and what a process that is gone has left with it."""
-    partial = Partial(target, source)
-    with partial.alone():
+def begun(target: Path, source: str = "s", *, etag: str = '"v1"') -> PartialDownload:
+    """Create a partial file of five bytes, as an interrupted process leaves it."""
+    partial = PartialDownload(target, source)
+    with partial.single_use():
         partial.restart(etag)
         with partial.open() as file:
             file.write(b"12345")
@@ -600,7 +595,7 @@ def begun(target: Path, source: str = "s", *, etag: str = '"v1"') -> Partial:
 
 
 def resumed(target: Path, source: str = "s") -> tuple[int, str | None]:
-    with Partial(target, source).alone() as partial:
+    with PartialDownload(target, source).single_use() as partial:
         return partial.size(), partial.etag
 
 
@@ -610,13 +605,13 @@ def test_long_names_can_be_downloaded(tmp_path: Path, name: str) -> None:
     begun(target)
     assert all(len(entry.encode()) <= 80 for entry in left(tmp_path))
     assert resumed(target) == (5, '"v1"')
-    with Partial(target, "s").alone() as partial:
+    with PartialDownload(target, "s").single_use() as partial:
         partial.publish(overwrite=False)
     assert left(tmp_path) == [name]
-    assert left(unpack(zipped(("a", b"1")), tmp_path / "out" / name)) == ["a"]
+    assert left(extract_archive(zipped(("a", b"1")), tmp_path / "out" / name)) == ["a"]
 
 
-def test_targets_that_begin_alike_have_partial_files_of_their_own(tmp_path: Path) -> None:
+def test_targets_with_a_common_prefix_have_separate_partial_files(tmp_path: Path) -> None:
     begun(tmp_path / ("x" * 64 + "1"))
     assert resumed(tmp_path / ("x" * 64 + "2")) == (0, None)
     assert resumed(tmp_path / ("x" * 64 + "1"), "another source") == (0, None)
@@ -625,7 +620,7 @@ def test_targets_that_begin_alike_have_partial_files_of_their_own(tmp_path: Path
 
 @posix_only
 @pytest.mark.parametrize("kind", ["link", "second name", "pipe", "another's"])
-def test_a_partial_file_that_is_not_ours_is_not_written(
+def test_a_partial_file_of_another_user_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     target, precious = tmp_path / "b", tmp_path / "precious"
@@ -642,7 +637,7 @@ def test_a_partial_file_that_is_not_ours_is_not_written(
         path.hardlink_to(precious)
     elif kind == "pipe":
         os.mkfifo(path)
-    with Partial(target, "s").alone() as partial:
+    with PartialDownload(target, "s").single_use() as partial:
         assert (partial.size(), partial.etag, partial.headers()) == (0, None, {})
         with pytest.raises(TransferError):
             partial.open()
@@ -656,7 +651,7 @@ def test_a_partial_file_that_is_not_ours_is_not_written(
 
 
 @posix_only
-def test_a_note_that_is_not_ours_is_not_read(tmp_path: Path) -> None:
+def test_a_note_of_another_user_is_not_read(tmp_path: Path) -> None:
     target = tmp_path / "b"
     begun(target)
     (note,) = tmp_path.glob(".b.*.etag")
@@ -669,7 +664,7 @@ def test_a_note_that_is_not_ours_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noted", ["", '"', '"v', 'W/"v"', '"a\nb"', '"' + "x" * 2000 + '"'])
-def test_half_a_note_is_none(tmp_path: Path, noted: str) -> None:
+def test_a_truncated_note_is_ignored(tmp_path: Path, noted: str) -> None:
     target = tmp_path / "b"
     begun(target)
     (note,) = tmp_path.glob(".b.*.etag")
@@ -679,7 +674,7 @@ def test_half_a_note_is_none(tmp_path: Path, noted: str) -> None:
 
 @pytest.mark.parametrize("method", ["replace", "unlink"])
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_an_interrupted_new_beginning_leaves_nothing_half(
+def test_an_interrupted_restart_leaves_a_consistent_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, call: int
 ) -> None:
     target = tmp_path / "b"
@@ -687,34 +682,37 @@ def test_an_interrupted_new_beginning_leaves_nothing_half(
     with monkeypatch.context() as patched:
         faulty = interrupting(getattr(Path, method), call, KeyboardInterrupt(), False)
         patched.setattr(Path, method, faulty)
-        partial = Partial(target, "s")
+        partial = PartialDownload(target, "s")
         if method == "replace" and call > 1:
-            partial.restart('"v2"')  # there is one rename only
+            partial.restart('"v2"')  # there is only one rename
         else:
             with pytest.raises(KeyboardInterrupt):
                 partial.restart('"v2"')
     size, etag = resumed(target)
-    # Bytes with the note of their own version, or none that anybody goes on with.
+    # Content with its own ETag, or content that no download resumes.
     assert (size, etag) in {(5, '"v1"'), (5, None), (0, None)}
     assert all(note.read_text() in ('"v1"', '"v2"') for note in tmp_path.glob(".b.*.etag"))
     assert not list(tmp_path.glob(".b.*.new"))
 
 
-def test_something_in_the_way_of_a_partial_file_is_named(tmp_path: Path) -> None:
+def test_an_obstacle_to_a_partial_file_is_named(tmp_path: Path) -> None:
     target = tmp_path / "b"
     begun(target)
     (path,) = tmp_path.glob(".b.*.part")
     path.unlink()
     path.mkdir()
-    with Partial(target, "s").alone() as partial, pytest.raises(TransferError, match="in the way"):
+    with (
+        PartialDownload(target, "s").single_use() as partial,
+        pytest.raises(TransferError, match="cannot remove"),
+    ):
         partial.restart(None)
 
 
-def test_all_that_is_there_already_is_named(tmp_path: Path) -> None:
+def test_existing_files_are_listed(tmp_path: Path) -> None:
     names = [f"{number:02}" for number in range(14)]
-    target = unpack(zipped(*((name, b"mine") for name in names)), tmp_path / "out")
-    with pytest.raises(FileExistsError, match=r"00, .*09 and 4 more exist already"):
-        unpack(zipped(("new", b"1"), *((name, b"2") for name in names)), target)
-    with pytest.raises(FileExistsError, match="03 exists; it is overwritten only when asked"):
-        unpack(zipped(("new", b"1"), ("03", b"2")), target)
+    target = extract_archive(zipped(*((name, b"mine") for name in names)), tmp_path / "out")
+    with pytest.raises(FileExistsError, match=r"00, .*09 and 4 more already exist"):
+        extract_archive(zipped(("new", b"1"), *((name, b"2") for name in names)), target)
+    with pytest.raises(FileExistsError, match="03 already exists; pass overwrite=True"):
+        extract_archive(zipped(("new", b"1"), ("03", b"2")), target)
     assert sorted(content(target)) == names

@@ -1,4 +1,4 @@
-"""The stream over all tasks, against servers that misbehave."""
+"""Stream over all tasks, with faulty servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beray import (
     StreamGapError,
     UnprocessableEntityError,
 )
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 
 SSE = {"Content-Type": "text/event-stream"}
 
@@ -31,21 +31,21 @@ def progress(last_seq: int) -> dict[str, Any]:
     return {"task_id": 1, "type": "TASK_PROGRESS", "last_seq": last_seq, "last_line": "x"}
 
 
-def answer(*updates: dict[str, Any], **options: Any) -> Answer:
+def answer(*updates: dict[str, Any], **options: Any) -> ScriptedResponse:
     blocks = [
         (f"id: {update['seq']}\n" if "seq" in update else "") + f"data: {json.dumps(update)}\n\n"
         for update in updates
     ]
     body = "retry: 1\n\n" + "".join(blocks)
-    return Answer(body.encode(), headers=SSE, **({"framing": "chunked"} | options))
+    return ScriptedResponse(body.encode(), headers=SSE, **({"framing": "chunked"} | options))
 
 
-def test_it_goes_on_behind_a_terminal_status_and_across_connections() -> None:
+def test_the_stream_continues_after_terminal_statuses_and_reconnections() -> None:
     answers = [
         answer(board(3), change(4, "COMPLETED"), progress(5)),
         answer(progress(6), change(5, "FAILED"), progress(7)),
         answer(change(6)),
-        Answer(b'{"detail": "gone"}', 404),
+        ScriptedResponse(b'{"detail": "gone"}', 404),
     ]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         got: list[Any] = []
@@ -57,12 +57,12 @@ def test_it_goes_on_behind_a_terminal_status_and_across_connections() -> None:
         ]  # fmt: skip
 
 
-def test_every_update_is_given_once() -> None:
+def test_every_update_is_yielded_once() -> None:
     answers = [
         answer(board(3), progress(1), change(4), progress(2)),
-        # It repeats what was given, as one that has not understood where to go on.
+        # The server ignores Last-Event-ID and repeats the events.
         answer(change(4), change(5)),
-        Answer(b"{}", 404),
+        ScriptedResponse(b"{}", 404),
     ]
     got: list[Any] = []
     with (
@@ -74,8 +74,12 @@ def test_every_update_is_given_once() -> None:
     assert got == [board(3), progress(1), change(4), progress(2), change(5)]
 
 
-def test_a_stream_that_begins_anew_has_left_nothing_out() -> None:
-    answers = [answer(board(3), change(4)), answer(board(90), change(91)), Answer(b"{}", 404)]
+def test_a_restarted_stream_has_no_gap() -> None:
+    answers = [
+        answer(board(3), change(4)),
+        answer(board(90), change(91)),
+        ScriptedResponse(b"{}", 404),
+    ]
     got: list[Any] = []
     with (
         FaultServer(answers) as server,
@@ -86,7 +90,7 @@ def test_a_stream_that_begins_anew_has_left_nothing_out() -> None:
     assert got == [board(3), change(4), board(90), change(91)]
 
 
-def test_a_gap_that_is_not_filled_is_an_error() -> None:
+def test_a_persistent_gap_in_updates_is_an_error() -> None:
     answers = [answer(board(3), change(5)), answer(change(5))]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         stream = client.stream_all_updates()
@@ -100,8 +104,8 @@ def test_a_gap_that_is_not_filled_is_an_error() -> None:
     ("status", "error"),
     [(401, AuthenticationError), (404, NotFoundError), (422, UnprocessableEntityError)],
 )
-def test_a_server_that_refuses_it_says_so_at_once(status: int, error: type[Exception]) -> None:
-    answers = [Answer(b'{"detail": "no"}', status)]
+def test_a_rejected_stream_is_an_immediate_error(status: int, error: type[Exception]) -> None:
+    answers = [ScriptedResponse(b'{"detail": "no"}', status)]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         with pytest.raises(error):
             next(client.stream_all_updates())

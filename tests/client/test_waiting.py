@@ -1,4 +1,4 @@
-"""``wait`` and ``run``: until a task has ended, with a real server and with scripted ones."""
+"""``wait`` and ``run``, with a real server and with scripted ones."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from beray import (
     TaskFailed,
     WaitTimeout,
 )
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 
 SSE = {"Content-Type": "text/event-stream"}
 WAITING = "!while ! [ -e go ]; do sleep 0.05; done"
 
 
-def task(status: str, **more: Any) -> Answer:
-    return Answer(json.dumps({"id": 1, "goal": "g", "status": status} | more).encode())
+def task(status: str, **more: Any) -> ScriptedResponse:
+    return ScriptedResponse(json.dumps({"id": 1, "goal": "g", "status": status} | more).encode())
 
 
-def stream(*events: dict[str, Any], ids: bool = True, **options: Any) -> Answer:
+def stream(*events: dict[str, Any], ids: bool = True, **options: Any) -> ScriptedResponse:
     blocks = [
         (f"id: {event['seq']}\n" if ids else "") + f"data: {json.dumps(event)}\n\n"
         for event in events
     ]
-    return Answer(("retry: 1\n\n" + "".join(blocks)).encode(), headers=SSE, **options)
+    return ScriptedResponse(("retry: 1\n\n" + "".join(blocks)).encode(), headers=SSE, **options)
 
 
 def status(seq: int, name: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def test_run_returns_the_finished_task(beray_client: BeRayClient) -> None:
     )
 
 
-def test_run_raises_with_what_is_known_of_the_failure(beray_client: BeRayClient) -> None:
+def test_run_raises_with_the_reason_of_the_failure(beray_client: BeRayClient) -> None:
     with pytest.raises(TaskFailed, match=r"FAILED \(reason: exit_code\); .*'before'") as caught:
         beray_client.run("!echo before; exit 3")
     assert caught.value.task["status"] == "FAILED"
@@ -96,7 +96,7 @@ def test_wait_returns_at_once_for_a_finished_task(beray_client: BeRayClient) -> 
     assert beray_client.wait(ended["id"], timeout=0) == ended
 
 
-def test_wait_that_takes_too_long(beray_client: BeRayClient) -> None:
+def test_wait_raises_after_the_timeout(beray_client: BeRayClient) -> None:
     task_id = beray_client.create_task(WAITING)["id"]
     for timeout in (0, 0.3):
         with pytest.raises(TimeoutError, match="continues to run") as caught:
@@ -144,7 +144,7 @@ def test_ctrl_c_leaves_the_task_running(beray_client: BeRayClient) -> None:
     assert beray_client.wait(left["id"], timeout=60)["status"] == "STOPPED"
 
 
-def test_a_chat_is_waited_for_until_its_answer(beray_client: BeRayClient) -> None:
+def test_wait_returns_after_the_answer_of_a_chat(beray_client: BeRayClient) -> None:
     chat = beray_client.send_chat_message("notes", "!echo hello")
     waiting = beray_client.wait(chat["id"], timeout=60, until_input=True, after=chat["last_seq"])
     assert waiting["status"] == "INPUT_REQUIRED"
@@ -153,7 +153,7 @@ def test_a_chat_is_waited_for_until_its_answer(beray_client: BeRayClient) -> Non
         beray_client.wait(chat["id"], timeout=0)
 
 
-def test_it_reads_only_the_events_that_follow() -> None:
+def test_wait_reads_only_later_events() -> None:
     answers = [
         task("RUNNING", last_seq=41),
         stream(status(42, "INPUT_REQUIRED"), framing="chunked", drop_at=60),
@@ -179,16 +179,18 @@ def test_a_question_that_was_answered_in_the_meantime_is_not_reported() -> None:
         assert len(server.requests) == 4
 
 
-def test_a_server_whose_answer_is_older_than_its_stream() -> None:
+def test_a_task_that_is_older_than_its_stream() -> None:
     answers = [task("RUNNING"), stream(status(1, "FAILED"), ids=False), task("RUNNING")]
     with FaultServer(answers) as server, BeRayClient(server.url) as client:
         assert client.wait(1)["status"] == "FAILED"
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
-def test_a_stream_that_ends_without_an_end_is_no_timeout(timeout: float | None) -> None:
-    first = Answer(b'data: {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "a"}\n\n', headers=SSE)
-    # The task seems to have ended when the stream closes, and runs when it is read again.
+def test_a_stream_that_ends_early_is_not_a_timeout(timeout: float | None) -> None:
+    first = ScriptedResponse(
+        b'data: {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "a"}\n\n', headers=SSE
+    )
+    # The stream closes as if the task had ended, but the task still runs.
     answers = [task("RUNNING"), first, task("COMPLETED"), task("RUNNING")]
     with (
         FaultServer(answers) as server,
@@ -217,7 +219,7 @@ def test_a_timeout_is_a_number_of_seconds(timeout: Any) -> None:
         assert server.requests == []
 
 
-def test_run_refuses_what_it_cannot_do() -> None:
+def test_run_rejects_the_option_start() -> None:
     with FaultServer([]) as server, BeRayClient(server.url) as client:
         with pytest.raises(InvalidArgument, match="start"):
             client.run("g", start=False)  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""Names of any bytes as valid Unicode: one name for each, the same name wherever it is harmless."""
+"""Encoding of arbitrary file names as valid Unicode: injective, and identity for valid names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beray.transfers import local_names
-from beray.transfers.wire_names import ESCAPE, accepted, decode, encode
+from beray.transfers.wire_names import ESCAPE, decode, encode, to_wire_name
 
-# Pieces that the encoding could confuse, among ordinary ones.
+# Parts that are ambiguous for the encoding, and ordinary ones.
 PIECES = [
     b"a", b"E9", b"E2", b"90", b"A6", b"8", b"F", b"/", b".", b" ", b"%", b"\\", b"\xe9", b"\xff", b"\x80",
     b"\xe2", b"\x90", b"\xa6", b"\xed\xa0\x80", b"\xf5", ESCAPE.encode(), "é".encode(), "日本".encode(),
@@ -28,22 +28,22 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(BYTES)
-def test_every_name_comes_back(name: bytes) -> None:
+def test_every_name_survives_a_round_trip(name: bytes) -> None:
     wire = encode(name, any_bytes=True)
     assert decode(wire, any_bytes=True) == name
     assert encode(decode(wire, any_bytes=True), any_bytes=True) == wire
 
 
 @given(st.lists(BYTES, min_size=2, max_size=6, unique=True))
-def test_no_two_names_are_one_on_the_wire(names: list[bytes]) -> None:
+def test_different_names_have_different_wire_names(names: list[bytes]) -> None:
     assert len({encode(name, any_bytes=True) for name in names}) == len(names)
 
 
 @given(TEXTS.filter(lambda text: ESCAPE not in text))
-def test_a_name_without_the_escape_is_itself(text: str) -> None:
+def test_a_name_without_the_escape_is_unchanged(text: str) -> None:
     assert encode(text.encode(), any_bytes=True) == text
     assert decode(text, any_bytes=True) == text.encode()
-    assert accepted(text) == text
+    assert to_wire_name(text) == text
 
 
 @given(BYTES)
@@ -62,7 +62,7 @@ def test_it_passes_through_json_urls_and_zip(name: bytes) -> None:
 
 
 @given(BYTES)
-def test_parts_of_a_path_stay_parts(path: bytes) -> None:
+def test_the_parts_of_a_path_are_preserved(path: bytes) -> None:
     wire = encode(path, any_bytes=True)
     assert [decode(part, any_bytes=True) for part in wire.split("/")] == path.split(b"/")
 
@@ -75,16 +75,16 @@ def test_no_escape_is_a_separator_or_a_dot(text: str) -> None:
 
 
 @given(BYTES)
-def test_a_name_as_python_lists_it_is_accepted(name: bytes) -> None:
+def test_a_name_listed_by_python_is_accepted(name: bytes) -> None:
     listed = name.decode("utf-8", "surrogateescape")
     if ESCAPE not in listed:
-        assert accepted(listed) == encode(name, any_bytes=True)
+        assert to_wire_name(listed) == encode(name, any_bytes=True)
     wire = encode(name, any_bytes=True)
-    assert accepted(wire) == wire
+    assert to_wire_name(wire) == wire
 
 
 @given(BYTES)
-def test_where_names_are_unicode_a_wire_name_stays(name: bytes) -> None:
+def test_wire_names_are_kept_where_names_are_unicode(name: bytes) -> None:
     wire = encode(name, any_bytes=True)
     on_disk = decode(wire, any_bytes=False)
     assert on_disk.decode() == wire
@@ -111,17 +111,17 @@ def test_the_escape_survives_normalization_and_is_shown() -> None:
     assert ESCAPE.isprintable()
 
 
-def test_the_length_of_a_name_is_that_on_disk() -> None:
+def test_the_length_of_a_name_is_its_length_on_disk() -> None:
     longest = encode(b"\xff" * 255, any_bytes=True)
-    assert local_names.problem(longest, "linux") is None
-    assert local_names.problem(longest, "macos") is not None
-    assert local_names.problem(longest + "x", "linux") is not None
+    assert local_names.name_problem(longest, "linux") is None
+    assert local_names.name_problem(longest, "macos") is not None
+    assert local_names.name_problem(longest + "x", "linux") is not None
 
 
 def test_two_wire_names_of_one_file_are_the_same_file() -> None:
     known = local_names.LocalNames("linux")
-    assert known.add("é", is_folder=False) is None
-    assert known.add("␦C3␦A9", is_folder=False) is not None
+    assert known.add("é", is_directory=False) is None
+    assert known.add("␦C3␦A9", is_directory=False) is not None
     other = local_names.LocalNames("windows")
-    assert other.add("é", is_folder=False) is None
-    assert other.add("␦C3␦A9", is_folder=False) is None
+    assert other.add("é", is_directory=False) is None
+    assert other.add("␦C3␦A9", is_directory=False) is None

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from beray.testing import Answer
+from beray.testing import ScriptedResponse
 
 SSE = {"Content-Type": "text/event-stream"}
 TWO_LEVELS = {"status": "SUCCESS", "output": {"n": 1}, "files": {"out": ["s3://b/out/1"]}}
 
 
-def says(data: Any, status: int = 200, **headers: str) -> Answer:
-    return Answer(json.dumps(data).encode(), status, headers)
+def says(data: Any, status: int = 200, **headers: str) -> ScriptedResponse:
+    return ScriptedResponse(json.dumps(data).encode(), status, headers)
 
 
-def ran(*results: dict[str, Any], job_id: str = "j1") -> Answer:
+def ran(*results: dict[str, Any], job_id: str = "j1") -> ScriptedResponse:
     return says({"job_id": job_id, "status": "SUCCESS", "results": list(results)})
 
 
@@ -35,5 +35,5 @@ START = event("start", {"job_id": "j1"})
 DONE = event("done", {"job_id": "j1", "status": "SUCCESS", "output": TWO_LEVELS})
 
 
-def streamed(*events: bytes, **options: Any) -> Answer:
-    return Answer(list(events), headers=SSE, **{"framing": "chunked", **options})
+def streamed(*events: bytes, **options: Any) -> ScriptedResponse:
+    return ScriptedResponse(list(events), headers=SSE, **{"framing": "chunked", **options})

@@ -34,7 +34,7 @@ from beray.gateway import (
 )
 from beray.gateway.auth import ApiKey
 from beray.http.connection import shared_session
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
 
 EXCHANGE = "/v1/auth/convert_to_internal_token"
@@ -47,7 +47,7 @@ def signed(server: FaultServer) -> list[tuple[str, str | None, str | None]]:
     ]
 
 
-def token(value: str) -> Answer:
+def token(value: str) -> ScriptedResponse:
     return says({"internal_token": value})
 
 
@@ -73,7 +73,7 @@ def test_an_api_key_is_exchanged_when_it_is_first_needed_and_kept() -> None:
     with FaultServer([]) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1")
         assert server.requests == []
-        server.say(token("T"), says({"prefabs": []}), says({"prefabs": []}))
+        server.add_responses(token("T"), says({"prefabs": []}), says({"prefabs": []}))
         client.list_prefabs()
         client.list_prefabs()
         assert [path for path, *_ in signed(server)] == [EXCHANGE, "/v1/prefabs", "/v1/prefabs"]
@@ -95,20 +95,20 @@ def test_an_expired_token_is_exchanged_once_more_also_for_runs() -> None:
     with FaultServer([token("1"), EXPIRED, token("2"), ran(succeeded())]) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1")
         assert client.run("p", "1", "f").is_success()
-        server.say(EXPIRED, token("3"), streamed(START, DONE))
+        server.add_responses(EXPIRED, token("3"), streamed(START, DONE))
         assert len(list(client.run("p", "1", "f", stream=True))) == 2
         run = "/v1/internal/run"
         assert [(path, sent) for path, sent, _ in signed(server)] == [
             (EXCHANGE, None), (run, "1"), (EXCHANGE, None), (run, "2"), (run, "2"), (EXCHANGE, None), (run, "3"),
         ]  # fmt: skip
-        server.say(EXPIRED, token("4"), EXPIRED)
+        server.add_responses(EXPIRED, token("4"), EXPIRED)
         with pytest.raises(AuthenticationError):
             client.run("p", "1", "f")
         # A key that does not count any more.
-        server.say(EXPIRED, says({"detail": "revoked"}, 401))
+        server.add_responses(EXPIRED, says({"detail": "revoked"}, 401))
         with pytest.raises(AuthenticationError, match="convert_to_internal_token"):
             client.run("p", "1", "f")
-        server.say(token("5"), ran(succeeded()))
+        server.add_responses(token("5"), ran(succeeded()))
         assert client.run("p", "1", "f").is_success()
 
 
@@ -133,13 +133,15 @@ def test_403_and_a_fixed_token_are_not_exchanged() -> None:
 
 
 def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
-    with FaultServer([Answer(b"x", drop_at=0, reset=True)]) as server:
+    with FaultServer([ScriptedResponse(b"x", drop_at=0, reset=True)]) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
         with pytest.raises(Unreachable) as caught:
             client.run("p", "1", "f")
         assert not caught.value.delivered
         # With patience, it is made again: an exchange harms nobody.
-        server.say(Answer(b"x", drop_at=0, reset=True), token("T"), ran(succeeded()))
+        server.add_responses(
+            ScriptedResponse(b"x", drop_at=0, reset=True), token("T"), ran(succeeded())
+        )
         assert GatewayClient(base_url=server.url, api_key="sk-1").run("p", "1", "f").is_success()
 
 
@@ -152,14 +154,14 @@ def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
         says({"internal_token": ""}),
     ],
 )
-def test_a_token_that_is_none(answer: Answer) -> None:
+def test_a_token_that_is_none(answer: ScriptedResponse) -> None:
     with FaultServer([answer]) as server, pytest.raises(InvalidAnswer):
         GatewayClient.from_api_key("sk-1", server.url)
 
 
 def test_a_broken_exchange_shows_no_token() -> None:
-    answer = Answer(b'{"internal_tokem": "TOPSECRET"}')
-    with FaultServer([answer, Answer(b"TOPSECRET {")]) as server:
+    answer = ScriptedResponse(b'{"internal_tokem": "TOPSECRET"}')
+    with FaultServer([answer, ScriptedResponse(b"TOPSECRET {")]) as server:
         for _ in range(2):
             with pytest.raises(InvalidAnswer) as caught:
                 GatewayClient.from_api_key(f"sk-{'key'}", server.url)
@@ -261,7 +263,7 @@ class _Counting:
 
 
 def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
-    server = FaultServer([Answer(b"x", stall_at=0)])
+    server = FaultServer([ScriptedResponse(b"x", stall_at=0)])
     with server:
         client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
         assert isinstance(client._credential, ApiKey)
@@ -371,17 +373,17 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_elsewhere_gets_nothing(status: int) -> None:
     with FaultServer([says({})] * 9) as other, FaultServer([]) as server:
-        away = Answer(b"", status, {"Location": other.url + "/v1/internal/run"})
+        away = ScriptedResponse(b"", status, {"Location": other.url + "/v1/internal/run"})
         client = GatewayClient("t", server.url)
         for call in (
             lambda: client.run("p", "1", "f"),
             lambda: list(client.run("p", "1", "f", stream=True)),
             client.list_prefabs,
         ):
-            server.say(away)
+            server.add_responses(away)
             with pytest.raises(InvalidAnswer, match="another server"):
                 call()
-        server.say(away)
+        server.add_responses(away)
         with pytest.raises(InvalidAnswer):
             GatewayClient.from_api_key("sk-1", server.url)
         assert other.requests == []
@@ -469,12 +471,15 @@ def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     context = certificates.server(demand=True)
     way = {"verify": certificates.authority, "cert": certificates.mine}
-    with SecureServer([Answer(b"x")], context) as store, SecureServer([], context) as server:
+    with (
+        SecureServer([ScriptedResponse(b"x")], context) as store,
+        SecureServer([], context) as server,
+    ):
         named = (
             says({"presigned_url": f"{store.url}/f?s"}),
             says({"presigned_url": f"{server.url}/f?s"}),
         )
-        server.say(*named, Answer(b"mine"))
+        server.add_responses(*named, ScriptedResponse(b"mine"))
         client = GatewayClient("t", server.url, **way)  # type: ignore[arg-type]
         with pytest.raises(GatewayError):
             client.download_file("s3://b/k", tmp_path / "f")
@@ -492,13 +497,13 @@ def test_what_a_session_trusts_counts_for_presigned_urls(tmp_path: Path) -> None
     trusting, careless = requests.Session(), requests.Session()
     trusting.verify, careless.verify = certificates.authority, False
     with (
-        SecureServer([Answer(b"x")] * 2, certificates.server()) as store,
+        SecureServer([ScriptedResponse(b"x")] * 2, certificates.server()) as store,
         FaultServer([]) as server,
     ):
         for session in (trusting, careless):
-            server.say(says({"presigned_url": f"{store.url}/f?s"}))
+            server.add_responses(says({"presigned_url": f"{store.url}/f?s"}))
             client = GatewayClient("t", server.url, session=session)
             client.download_file("s3://b/k", tmp_path / "f", overwrite=True)
-        server.say(says({"presigned_url": f"{store.url}/f?s"}))
+        server.add_responses(says({"presigned_url": f"{store.url}/f?s"}))
         with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
             GatewayClient("t", server.url).download_file("s3://b/k", tmp_path / "g")

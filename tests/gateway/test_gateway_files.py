@@ -33,7 +33,7 @@ from beray.gateway import (
     Transfer,
     UploadOutcomeUnknown,
 )
-from beray.testing import Answer, FaultServer, Request
+from beray.testing import FaultServer, RecordedRequest, ScriptedResponse
 from tests.gateway.gateway_answers import says
 
 BODY = os.urandom(3_000_000)
@@ -43,24 +43,24 @@ S3 = "s3://bucket/agent-outputs/3/a/file.bin"
 STORED = says({"success": True, "s3_url": S3, "filename": "f", "size": 1})
 
 
-def rest(start: int, **headers: str) -> Answer:
+def rest(start: int, **headers: str) -> ScriptedResponse:
     content_range = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
-    return Answer(BODY[start:], 206, {"Content-Range": content_range, **ETAG, **headers})
+    return ScriptedResponse(BODY[start:], 206, {"Content-Range": content_range, **ETAG, **headers})
 
 
 def left(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.name != "home")
 
 
-def presigned(store: FaultServer, name: str = "file.bin") -> Answer:
+def presigned(store: FaultServer, name: str = "file.bin") -> ScriptedResponse:
     return says({"presigned_url": f"{store.url}/{name}?{SIGNATURE}"})
 
 
-def upload_url(store: FaultServer) -> Answer:
+def upload_url(store: FaultServer) -> ScriptedResponse:
     return says({"upload_url": f"{store.url}/up?{SIGNATURE}", "s3_url": S3})
 
 
-def form(request: Request) -> dict[str, tuple[str | None, str, bytes]]:
+def form(request: RecordedRequest) -> dict[str, tuple[str | None, str, bytes]]:
     """The parts of a form, by name: file name, type, content."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
@@ -114,7 +114,7 @@ def test_files_of_every_size(tmp_path: Path, size: int) -> None:
     path.write_bytes(BODY[:size])
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(STORED, upload_url(server), Answer())
+        server.add_responses(STORED, upload_url(server), ScriptedResponse())
         client.upload_file(path)
         assert client.upload_input_file(path) == S3
         posted, _, put = server.requests
@@ -126,7 +126,7 @@ def test_files_of_every_size(tmp_path: Path, size: int) -> None:
 def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(upload_url(server), Answer(b"NoSuchBucket", 404))
+        server.add_responses(upload_url(server), ScriptedResponse(b"NoSuchBucket", 404))
         with pytest.raises(ServiceUnavailableError):
             client.upload_input_file(local)
 
@@ -140,12 +140,12 @@ def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
     )
 )
 def test_a_name_stays_a_name(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    from beray.transfers.upload import Multipart, Upload
+    from beray.transfers.upload import MultipartBody, UploadBody
 
     path = tmp_path_factory.mktemp("n") / "f"
     path.write_bytes(b"content")
     with path.open("rb") as file:
-        body = Multipart(Upload(file, Transfer()), name, "a/b", {"ttl": "1"})
+        body = MultipartBody(UploadBody(file, Transfer()), name, "a/b", {"ttl": "1"})
         whole = body.read()
         assert len(body) == len(whole)
         body.seek(0)
@@ -159,8 +159,8 @@ def test_a_name_stays_a_name(tmp_path_factory: pytest.TempPathFactory, name: str
 
 
 def test_a_file_goes_straight_into_the_store_without_credentials(local: Path) -> None:
-    with FaultServer([Answer()]) as store, FaultServer([]) as server:
-        server.say(upload_url(store))
+    with FaultServer([ScriptedResponse()]) as store, FaultServer([]) as server:
+        server.add_responses(upload_url(store))
         assert GatewayClient("the-token", server.url).upload_input_file(local) == S3
         asked, put = server.requests[0], store.requests[0]
     assert asked.body == b'{"filename": "table.csv", "content_type": "text/csv"}'
@@ -171,14 +171,17 @@ def test_a_file_goes_straight_into_the_store_without_credentials(local: Path) ->
 
 
 def test_a_put_that_broke_is_made_again(local: Path) -> None:
-    with FaultServer([Answer(b"x", 500), Answer()]) as store, FaultServer([]) as server:
-        server.say(upload_url(store))
+    with (
+        FaultServer([ScriptedResponse(b"x", 500), ScriptedResponse()]) as store,
+        FaultServer([]) as server,
+    ):
+        server.add_responses(upload_url(store))
         GatewayClient("t", server.url).upload_input_file(local)
         assert [request.body for request in store.requests] == [BODY, BODY]
 
 
 def test_a_form_that_may_have_been_delivered_is_not_sent_again(local: Path) -> None:
-    with FaultServer([Answer(b"x", drop_at=0, reset=True), STORED]) as server:
+    with FaultServer([ScriptedResponse(b"x", drop_at=0, reset=True), STORED]) as server:
         with pytest.raises(UploadOutcomeUnknown) as caught:
             GatewayClient("t", server.url).upload_file(local)
         assert len(server.requests) == 1
@@ -187,8 +190,8 @@ def test_a_form_that_may_have_been_delivered_is_not_sent_again(local: Path) -> N
 
 
 def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
-    with FaultServer([Answer(BODY, headers=ETAG)]) as store, FaultServer([]) as server:
-        server.say(presigned(store))
+    with FaultServer([ScriptedResponse(BODY, headers=ETAG)]) as store, FaultServer([]) as server:
+        server.add_responses(presigned(store))
         client = GatewayClient("the-token", server.url)
         path = client.download_file(S3, tmp_path / "f")
         asked, got = server.requests[0], store.requests[0]
@@ -196,8 +199,8 @@ def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
             client.download_file(S3, tmp_path / "f", overwrite=False)
         assert isinstance(caught.value, GatewayError)
         assert len(server.requests) == 1
-        server.say(presigned(store))
-        store.say(Answer(b"new"))
+        server.add_responses(presigned(store))
+        store.add_responses(ScriptedResponse(b"new"))
         client.download_file(S3, tmp_path / "f")
     assert "mode=presigned" in asked.path
     assert asked.headers["x-internal-token"] == "the-token"
@@ -207,9 +210,9 @@ def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_a_cut_download_goes_on_with_the_same_url(tmp_path: Path) -> None:
-    script = [Answer(BODY, headers=ETAG, drop_at=1_234_567), rest(1_234_567)]
+    script = [ScriptedResponse(BODY, headers=ETAG, drop_at=1_234_567), rest(1_234_567)]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.say(presigned(store))
+        server.add_responses(presigned(store))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
         assert len(server.requests) == 1
         assert store.requests[1].headers["range"] == "bytes=1234567-"
@@ -218,9 +221,13 @@ def test_a_cut_download_goes_on_with_the_same_url(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_url_that_expired_in_the_middle_is_replaced(tmp_path: Path, status: int) -> None:
-    script = [Answer(BODY, headers=ETAG, drop_at=1000), Answer(b"<Error/>", status), rest(1000)]
+    script = [
+        ScriptedResponse(BODY, headers=ETAG, drop_at=1000),
+        ScriptedResponse(b"<Error/>", status),
+        rest(1000),
+    ]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.say(presigned(store), presigned(store, "again"))
+        server.add_responses(presigned(store), presigned(store, "again"))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
         assert [request.path.partition("?")[0] for request in store.requests] == [
             "/file.bin",
@@ -233,15 +240,19 @@ def test_a_url_that_expired_in_the_middle_is_replaced(tmp_path: Path, status: in
 
 
 def test_a_later_download_goes_on_with_another_url(tmp_path: Path) -> None:
-    script = [Answer(BODY, headers=ETAG, drop_at=5000), Answer(b"", 403), Answer(b"", 403)]
+    script = [
+        ScriptedResponse(BODY, headers=ETAG, drop_at=5000),
+        ScriptedResponse(b"", 403),
+        ScriptedResponse(b"", 403),
+    ]
     with FaultServer(script) as store, FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(presigned(store), presigned(store))
+        server.add_responses(presigned(store), presigned(store))
         with pytest.raises(AuthenticationError):
             client.download_file(S3, tmp_path / "f")
         assert not (tmp_path / "f").exists()
-        server.say(presigned(store, "later"))
-        store.say(rest(5000))
+        server.add_responses(presigned(store, "later"))
+        store.add_responses(rest(5000))
         client.download_file(S3, tmp_path / "f")
         assert store.requests[-1].headers["range"] == "bytes=5000-"
     assert (tmp_path / "f").read_bytes() == BODY
@@ -249,25 +260,25 @@ def test_a_later_download_goes_on_with_another_url(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path) -> None:
     script = [
-        Answer(BODY, headers=ETAG, drop_at=5000),
-        Answer(b"changed", headers={"ETag": '"v2"'}),
+        ScriptedResponse(BODY, headers=ETAG, drop_at=5000),
+        ScriptedResponse(b"changed", headers={"ETag": '"v2"'}),
     ]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.say(presigned(store))
+        server.add_responses(presigned(store))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
     assert path.read_bytes() == b"changed"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with (
-        FaultServer([Answer(b"", 404)]) as store,
+        FaultServer([ScriptedResponse(b"", 404)]) as store,
         FaultServer([says({"detail": "no"}, 404)]) as server,
     ):
         client = GatewayClient("t", server.url)
         with pytest.raises(ObjectNotFoundError) as caught:
             client.download_file(S3, tmp_path / "f")
         assert isinstance(caught.value, beray.NotFoundError)
-        server.say(presigned(store))
+        server.add_responses(presigned(store))
         with pytest.raises(ObjectNotFoundError):
             client.download_file(S3, tmp_path / "f")
     assert left(tmp_path) == []
@@ -275,10 +286,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
     with (
-        FaultServer([Answer(BODY, headers=ETAG, stall_at=9999)]) as store,
+        FaultServer([ScriptedResponse(BODY, headers=ETAG, stall_at=9999)]) as store,
         FaultServer([]) as server,
     ):
-        server.say(presigned(store))
+        server.add_responses(presigned(store))
         transfer = Transfer()
         threading.Thread(target=lambda: (store.stalled.wait(20), transfer.cancel())).start()
         with pytest.raises(FileTransferCancelled) as caught:
@@ -295,7 +306,7 @@ def test_a_cancelled_upload_ends(method: str, local: Path) -> None:
     transfer = Transfer(cancel)
     with FaultServer([]) as server:
         if method == "upload_input_file":
-            server.say(upload_url(server))
+            server.add_responses(upload_url(server))
         with pytest.raises(FileTransferCancelled):
             getattr(GatewayClient("t", server.url), method)(local, transfer=transfer)
 
@@ -316,11 +327,11 @@ def test_what_goes_wrong_here_is_told_from_there(method: str, tmp_path: Path, lo
         if os.name == "posix":
             os.mkfifo(tmp_path / "pipe")
             for special in (tmp_path / "pipe", "/dev/zero"):
-                with pytest.raises(InvalidInput, match="no regular file"):
+                with pytest.raises(InvalidInput, match="not a regular file"):
                     send(special)
         assert server.requests == []
         if method == "upload_input_file":
-            server.say(upload_url(server))
+            server.add_responses(upload_url(server))
         with pytest.raises(RuntimeError, match="from here"):
             send(local, transfer=Transfer(fail))
 
@@ -365,16 +376,22 @@ XML = f"<Error><StringToSign>{SIGNATURE}</StringToSign></Error>".encode()
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (Answer(XML, 403), AuthenticationError),
-        (Answer(XML, 503), ServiceUnavailableError),
-        (Answer(b"x", drop_at=0, reset=True), ServiceUnavailableError),
-        (Answer(b"", stall_at=0, headers={"Content-Length": "9"}), ServiceUnavailableError),
-        (Answer(b"", 307, {"Location": f"http://127.0.0.1:1/x?{SIGNATURE}"}), InvalidAnswer),
-        (Answer(b"", 302, {"Location": f"http://[bad?{SIGNATURE}"}), InvalidAnswer),
+        (ScriptedResponse(XML, 403), AuthenticationError),
+        (ScriptedResponse(XML, 503), ServiceUnavailableError),
+        (ScriptedResponse(b"x", drop_at=0, reset=True), ServiceUnavailableError),
+        (
+            ScriptedResponse(b"", stall_at=0, headers={"Content-Length": "9"}),
+            ServiceUnavailableError,
+        ),
+        (
+            ScriptedResponse(b"", 307, {"Location": f"http://127.0.0.1:1/x?{SIGNATURE}"}),
+            InvalidAnswer,
+        ),
+        (ScriptedResponse(b"", 302, {"Location": f"http://[bad?{SIGNATURE}"}), InvalidAnswer),
     ],
 )
 def test_nothing_shows_a_signature(
-    answer: Answer,
+    answer: ScriptedResponse,
     kind: type[Exception],
     local: Path,
     tmp_path: Path,
@@ -382,7 +399,7 @@ def test_nothing_shows_a_signature(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with FaultServer([answer] * 4) as store, FaultServer([]) as server:
-        server.say(upload_url(store), presigned(store), presigned(store))
+        server.add_responses(upload_url(store), presigned(store), presigned(store))
         client = GatewayClient("t", server.url, connection=(5, 0.3), deadline=0.5, max_retries=0)
         calls: list[Callable[[], Any]] = [lambda: client.upload_input_file(local)]
         if answer.status != 200:
@@ -399,7 +416,7 @@ def test_nothing_shows_a_signature(
 def test_an_answer_of_another_shape_shows_no_signature(
     end: bytes, local: Path, tmp_path: Path
 ) -> None:
-    answer = Answer(f'{{"url": "http://h/x?{SIGNATURE}"}}'.encode() + end)
+    answer = ScriptedResponse(f'{{"url": "http://h/x?{SIGNATURE}"}}'.encode() + end)
     with FaultServer([answer] * 3) as server:
         client = GatewayClient("t", server.url)
         for call in (
@@ -414,10 +431,10 @@ def test_an_answer_of_another_shape_shows_no_signature(
 
 def test_what_is_left_has_no_signature_in_it(tmp_path: Path) -> None:
     with (
-        FaultServer([Answer(BODY, headers=ETAG, drop_at=5000)]) as store,
+        FaultServer([ScriptedResponse(BODY, headers=ETAG, drop_at=5000)]) as store,
         FaultServer([]) as server,
     ):
-        server.say(presigned(store))
+        server.add_responses(presigned(store))
         with pytest.raises(GatewayError):
             GatewayClient("t", server.url, max_retries=0).download_file(S3, tmp_path / "f")
     names = left(tmp_path)
@@ -483,11 +500,11 @@ def test_arguments_that_cannot_be(tmp_path: Path, local: Path) -> None:
 
 
 def test_a_checksum_that_does_not_fit(tmp_path: Path) -> None:
-    from beray.transfers.digest import header
+    from beray.transfers.digest import repr_digest
 
-    wrong = {"Repr-Digest": header(hashlib.sha256(b"other").digest())}
-    with FaultServer([Answer(BODY, headers=wrong)]) as store, FaultServer([]) as server:
-        server.say(presigned(store))
+    wrong = {"Repr-Digest": repr_digest(hashlib.sha256(b"other").digest())}
+    with FaultServer([ScriptedResponse(BODY, headers=wrong)]) as store, FaultServer([]) as server:
+        server.add_responses(presigned(store))
         with pytest.raises(FileTransferError):
             GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
     assert left(tmp_path) == []

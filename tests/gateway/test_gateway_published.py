@@ -26,7 +26,7 @@ from beray.gateway import (
     models,
 )
 from beray.server.prefabs import archives
-from beray.testing import Answer, FaultServer, RunningServer
+from beray.testing import FaultServer, RunningServer, ScriptedResponse
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST
 from tests.server.gateway.prefab_folders import write_prefab
 
@@ -61,8 +61,8 @@ def local(tmp_path: Path) -> Path:
     return path
 
 
-def says(body: Any, status: int = 200) -> Answer:
-    return Answer(json.dumps(body).encode(), status)
+def says(body: Any, status: int = 200) -> ScriptedResponse:
+    return ScriptedResponse(json.dumps(body).encode(), status)
 
 
 def test_the_published_names() -> None:

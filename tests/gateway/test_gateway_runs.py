@@ -34,7 +34,7 @@ from beray.gateway import (
     Unreachable,
     ValidationError,
 )
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.gateway.gateway_answers import (
     DONE,
     SSE,
@@ -249,20 +249,22 @@ def test_the_fields_of_refusals() -> None:
     invalid = {"error_code": "INVALID_INPUT", "message": "no fit", "errors": problems}
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(says({"detail": secret}, 400))
+        server.add_responses(says({"detail": secret}, 400))
         with pytest.raises(MissingSecretError) as missing:
             client.run("p", "1", "f")
-        server.say(says({"detail": quota}, 429))
+        server.add_responses(says({"detail": quota}, 429))
         with pytest.raises(QuotaExceededError) as exceeded:
             client.run("p", "1", "f")
-        server.say(says({"detail": invalid}, 422))
+        server.add_responses(says({"detail": invalid}, 422))
         with pytest.raises(ValidationError) as rejected:
             client.run("p", "1", "f")
-        server.say(says({"detail": "no"}, 404))
+        server.add_responses(says({"detail": "no"}, 404))
         with pytest.raises(PrefabNotFoundError) as unknown:
             client.run("p", "7", "f")
         # Fields of other types than the page's are none.
-        server.say(says({"detail": {**quota, "limit": "10", "used": True, "quota_type": 1}}, 429))
+        server.add_responses(
+            says({"detail": {**quota, "limit": "10", "used": True, "quota_type": 1}}, 429)
+        )
         with pytest.raises(QuotaExceededError) as odd:
             client.run("p", "1", "f")
     assert (missing.value.prefab_id, missing.value.secret_name) == ("p", "KEY")
@@ -281,8 +283,8 @@ def test_the_fields_of_refusals() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(b"<html>", 200, {"Content-Type": "text/html"}),
-        Answer(b""),
+        ScriptedResponse(b"<html>", 200, {"Content-Type": "text/html"}),
+        ScriptedResponse(b""),
         says([]),
         says({"job_id": "j", "results": {}}),
         says({"job_id": "j"}),
@@ -290,10 +292,10 @@ def test_the_fields_of_refusals() -> None:
         says({"job_id": "j", "results": [{"status": "SUCCESS", "output": "text"}]}),
         ran(),
         ran(succeeded(), succeeded()),
-        Answer(b"[" * 100_000),
+        ScriptedResponse(b"[" * 100_000),
     ],
 )
-def test_an_answer_of_another_shape(answer: Answer) -> None:
+def test_an_answer_of_another_shape(answer: ScriptedResponse) -> None:
     with FaultServer([answer, answer]) as server:
         client = GatewayClient("t", server.url)
         with pytest.raises(InvalidAnswer) as caught:
@@ -304,14 +306,16 @@ def test_an_answer_of_another_shape(answer: Answer) -> None:
 
 
 def test_an_error_that_is_no_json() -> None:
-    page = Answer(b"<html>\x1b[31mBad gateway", 502, {"Content-Type": "text/html"})
+    page = ScriptedResponse(b"<html>\x1b[31mBad gateway", 502, {"Content-Type": "text/html"})
     with FaultServer([page]) as server, pytest.raises(ServiceUnavailableError) as caught:
         GatewayClient("t", server.url).run("p", "1", "f")
     assert "502" in caught.value.message
 
 
 def test_a_run_that_may_have_been_delivered_is_not_repeated() -> None:
-    with FaultServer([Answer(b"x" * 99, drop_at=0, reset=True), ran(succeeded())]) as server:
+    with FaultServer(
+        [ScriptedResponse(b"x" * 99, drop_at=0, reset=True), ran(succeeded())]
+    ) as server:
         with pytest.raises(RunOutcomeUnknown) as caught:
             GatewayClient("t", server.url).run("p", "1", "f")
         assert len(server.requests) == 1
@@ -336,12 +340,12 @@ def test_nobody_there() -> None:
 
 
 def test_a_run_has_its_time_and_no_more() -> None:
-    with FaultServer([Answer(b"x", stall_at=0)]) as server:
+    with FaultServer([ScriptedResponse(b"x", stall_at=0)]) as server:
         client = GatewayClient("t", server.url, timeout=0.3)
         with pytest.raises(RunOutcomeUnknown, match=r"in time|within"):
             client.run("p", "1", "f")
         assert len(server.requests) == 1
-        server.say(Answer(b"x", stall_at=0))
+        server.add_responses(ScriptedResponse(b"x", stall_at=0))
         with pytest.raises(GatewayTimeout) as caught:
             GatewayClient("t", server.url, deadline=0.3).list_prefabs()
     assert isinstance(caught.value, beray.DeadlineExceeded)
@@ -352,28 +356,34 @@ def test_a_run_may_be_silent_longer_than_other_calls() -> None:
         client = GatewayClient("t", server.url, timeout=30, connection=(5, 0.2), deadline=0.3)
         answer = ran(succeeded())
         assert isinstance(answer.body, bytes)
-        slow = Answer([answer.body[:5], answer.body[5:]], framing="chunked", pause=0.4)
-        server.say(slow)
+        slow = ScriptedResponse([answer.body[:5], answer.body[5:]], framing="chunked", pause=0.4)
+        server.add_responses(slow)
         assert client.run("p", "1", "f").is_success()
 
 
 def test_a_plain_run_that_is_streamed_is_gathered() -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(streamed(START, event("content", "a"), b": life\n\n", event("content"), DONE))
+        server.add_responses(
+            streamed(START, event("content", "a"), b": life\n\n", event("content"), DONE)
+        )
         whole = client.run("p", "1", "f")
-        server.say(streamed(event("content", "a"), event("done", {"output": 1, "content": "own"})))
+        server.add_responses(
+            streamed(event("content", "a"), event("done", {"output": 1, "content": "own"}))
+        )
         own = client.run("p", "1", "f")
-        server.say(streamed(START, event("error", {"code": "TIMEOUT", "message": "m"})))
+        server.add_responses(streamed(START, event("error", {"code": "TIMEOUT", "message": "m"})))
         lost = client.run("p", "1", "f")
-        server.say(streamed(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}})))
+        server.add_responses(
+            streamed(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}}))
+        )
         alone = client.run("p", "1", "f")
-        server.say(streamed(event("done", 7)))
+        server.add_responses(streamed(event("done", 7)))
         bare = client.run("p", "1", "f")
-        server.say(Answer(START, headers=SSE, framing="close"))
+        server.add_responses(ScriptedResponse(START, headers=SSE, framing="close"))
         with pytest.raises(RunInterrupted):
             client.run("p", "1", "f")
-        server.say(streamed(START, b"data: {\n\n", DONE))
+        server.add_responses(streamed(START, b"data: {\n\n", DONE))
         with pytest.raises(InvalidAnswer):
             client.run("p", "1", "f")
     assert whole == PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a", None]}, None, "j1")
@@ -387,11 +397,11 @@ def test_a_batch_of_one_that_is_streamed_is_gathered() -> None:
     calls = [PrefabCall("p", "1", "f")]
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(streamed(START, event("content", "a"), DONE))
+        server.add_responses(streamed(START, event("content", "a"), DONE))
         good = client.run_batch(calls)
-        server.say(streamed(START, event("error", {"code": "TIMEOUT"})))
+        server.add_responses(streamed(START, event("error", {"code": "TIMEOUT"})))
         bad = client.run_batch(calls)
-        server.say(streamed(START, DONE))
+        server.add_responses(streamed(START, DONE))
         with pytest.raises(InvalidAnswer):
             client.run_batch(calls * 2)
     result = PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a"]}, None, "j1")
@@ -405,15 +415,15 @@ def test_prefabs_are_listed_and_told() -> None:
              "is_official": True, "requires_secrets": False, "functions": ["f"], "stars": 3}  # fmt: skip
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.say(says({"prefabs": [entry, {"prefab_id": "q", "description": None}]}))
+        server.add_responses(says({"prefabs": [entry, {"prefab_id": "q", "description": None}]}))
         first, second = client.list_prefabs(status="deployed")
-        server.say(says({"id": "p", "versions": ["1"]}))
+        server.add_responses(says({"id": "p", "versions": ["1"]}))
         assert client.get_prefab_spec("p") == {"id": "p", "versions": ["1"]}
-        server.say(says({}), says({}))
+        server.add_responses(says({}), says({}))
         client.get_prefab_spec("p/../q", "1 0")
         assert client.prefab("p", "3").spec() == {}
         paths = [request.path for request in server.requests]
-        server.say(says({"detail": "no"}, 404))
+        server.add_responses(says({"detail": "no"}, 404))
         with pytest.raises(PrefabNotFoundError) as caught:
             client.get_prefab_spec("p", "9")
         with pytest.raises(ValidationError):

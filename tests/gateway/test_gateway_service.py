@@ -59,7 +59,7 @@ def service(gateway: FaultServer) -> Iterator[str]:
 def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) -> None:
     before = len(gateway._connections)
     for person in ("alice", "bob", "alice"):
-        gateway.say(ran(succeeded()))
+        gateway.add_responses(ran(succeeded()))
         answer = requests.post(
             f"{service}/run/p/1/f",
             json={"parameters": {"x": 1}, "files": {"in": ["s3://b/k"]}},
@@ -74,10 +74,10 @@ def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) ->
 
 
 def test_prefabs_and_failures(service: str, gateway: FaultServer) -> None:
-    gateway.say(says({"prefabs": [{"prefab_id": "p"}]}))
+    gateway.add_responses(says({"prefabs": [{"prefab_id": "p"}]}))
     [prefab] = requests.get(f"{service}/prefabs", headers=CARD, timeout=30).json()
     assert prefab["prefab_id"] == "p"
-    gateway.say(ran(failed("TIMEOUT")))
+    gateway.add_responses(ran(failed("TIMEOUT")))
     answer = requests.post(f"{service}/run/p/1/f", json={}, headers=CARD, timeout=30)
     assert answer.json()["error"]["code"] == "TIMEOUT"
 
@@ -96,13 +96,13 @@ def test_refusals_are_handed_on(service: str, gateway: FaultServer) -> None:
         assert nameless.status_code == 422
     assert len(gateway.requests) == before
     for path in ("run", "stream"):
-        gateway.say(says({"detail": {"error_code": "X", "message": "no more"}}, 429))
+        gateway.add_responses(says({"detail": {"error_code": "X", "message": "no more"}}, 429))
         answer = requests.post(f"{service}/{path}/p/1/f", json={}, headers=CARD, timeout=30)
         assert (answer.status_code, answer.json()) == (429, {"detail": "no more"})
 
 
 def test_a_stream_is_handed_on(service: str, gateway: FaultServer) -> None:
-    gateway.say(
+    gateway.add_responses(
         streamed(START, event("content", "a"), DONE), streamed(START, event("content", "a"))
     )
     whole, cut = (

@@ -30,7 +30,7 @@ from beray.gateway import (
     StreamEventType,
 )
 from beray.gateway.runs import decoded_events
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.gateway.gateway_answers import (
     DONE,
     SSE,
@@ -117,7 +117,7 @@ def test_a_stream_that_is_cut_anywhere_raises(framing: Any) -> None:
     whole = event("start", 1) + event("done", None)
     first = len(event("start", 1))
     cuts = range(len(whole))
-    script = [Answer([whole], headers=SSE, framing=framing, drop_at=cut) for cut in cuts]
+    script = [ScriptedResponse([whole], headers=SSE, framing=framing, drop_at=cut) for cut in cuts]
     with FaultServer(script) as server:
         for cut in cuts:
             given_events = []
@@ -141,9 +141,9 @@ def test_a_stream_that_ends_without_an_end_raises() -> None:
 
 def test_silence_ends_a_stream_and_comments_are_no_silence() -> None:
     with FaultServer([]) as server:
-        server.say(streamed(START, *[b": life\n\n"] * 6, DONE, pause=0.15))
+        server.add_responses(streamed(START, *[b": life\n\n"] * 6, DONE, pause=0.15))
         assert len(list(run(server, idle=0.6))) == 2
-        server.say(streamed(START, DONE, stall_at=len(START)))
+        server.add_responses(streamed(START, DONE, stall_at=len(START)))
         stream = run(server, idle=0.3)
         assert next(stream).type == "start"
         with pytest.raises(GatewayTimeout):
@@ -151,7 +151,9 @@ def test_silence_ends_a_stream_and_comments_are_no_silence() -> None:
 
 
 def test_a_mute_gateway_is_left_at_the_deadline_and_not_asked_again() -> None:
-    with FaultServer([Answer(b"", stall_at=0, headers={"Content-Length": "5"})]) as server:
+    with FaultServer(
+        [ScriptedResponse(b"", stall_at=0, headers={"Content-Length": "5"})]
+    ) as server:
         stream = run(server, idle=0.3)
         with pytest.raises(GatewayTimeout):
             next(stream)
@@ -207,7 +209,7 @@ def test_a_streamed_run_that_is_answered_with_json() -> None:
 
 
 def test_a_login_page_is_no_stream() -> None:
-    page = Answer(b"<html>sign in", headers={"Content-Type": "text/html"})
+    page = ScriptedResponse(b"<html>sign in", headers={"Content-Type": "text/html"})
     with FaultServer([page]) as server, pytest.raises(InvalidAnswer) as caught:
         list(run(server))
     assert caught.value.body == "<html>sign in"
@@ -257,7 +259,9 @@ def test_closing_from_another_thread_ends_the_iteration() -> None:
 
 
 def test_closing_while_the_gateway_is_mute() -> None:
-    with FaultServer([Answer(b"", stall_at=0, headers={"Content-Length": "5"} | SSE)]) as server:
+    with FaultServer(
+        [ScriptedResponse(b"", stall_at=0, headers={"Content-Length": "5"} | SSE)]
+    ) as server:
         stream = run(server)
         rest: list[Any] = []
         thread = threading.Thread(target=lambda: rest.extend(stream))

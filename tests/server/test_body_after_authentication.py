@@ -10,7 +10,7 @@ import psutil
 import pytest
 import requests
 from gateway_support import Agent
-from raw_http import Answer, RawConnection
+from raw_http import RawConnection, RawResponse
 
 from beray.server.api.middleware import ANONYMOUS_BODY_BYTES, MAX_BODY_BYTES
 from beray.testing import RunningServer
@@ -53,12 +53,12 @@ def calls(server: RunningServer) -> Iterator[tuple[str, str]]:
 
 def answer(
     server: RunningServer, method: str, path: str, headers: bytes, body: bytes = b""
-) -> Answer:
+) -> RawResponse:
     """Return the answer to a request whose body is incomplete."""
     with RawConnection(server.url) as connection:
         head = f"{method} {path} HTTP/1.1\r\nHost: ".encode() + b"{host}\r\n" + headers
         connection.send(head + b"\r\n" + body)
-        return connection.answer(to_head=method == "HEAD")
+        return connection.read_response(to_head=method == "HEAD")
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -119,9 +119,9 @@ def test_the_known_sender_is_told_to_continue(beray_server: RunningServer) -> No
             + f"Authorization: {client._session.headers['Authorization']!s}\r\n".encode()
             + f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
-        assert connection.answer().status == 100
+        assert connection.read_response().status == 100
         connection.send(body)
-        assert connection.answer().status == 200
+        assert connection.read_response().status == 200
 
 
 @pytest.mark.parametrize("path", ["/api/v1/auth/login", "/api/v1/auth/token"])
@@ -170,7 +170,7 @@ def test_senders_that_are_not_known_take_no_memory(beray_server: RunningServer) 
             with contextlib.suppress(OSError):  # it is answered, and the rest is not wanted
                 for _ in range(4):
                     connection.socket.sendall(block)
-            assert connection.answer().status in (401, 413)
+            assert connection.read_response().status in (401, 413)
         assert process.memory_info().rss - before < 32 * MIB
 
 
@@ -183,7 +183,7 @@ def test_a_connection_is_of_use_after_a_refusal(beray_server: RunningServer) -> 
             + body
             + b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"
         )
-        assert [connection.answer().status for _ in range(2)] == [401, 200]
+        assert [connection.read_response().status for _ in range(2)] == [401, 200]
 
 
 def test_a_published_client_reads_the_refusal_of_a_large_body(beray_server: RunningServer) -> None:

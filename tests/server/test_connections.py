@@ -19,7 +19,7 @@ import psutil
 import pytest
 import requests
 from pydantic import ValidationError
-from raw_http import RawConnection, asked
+from raw_http import RawConnection, send_raw
 from support import done, sleepers, text, until
 from websockets.sync.client import connect
 
@@ -149,17 +149,17 @@ def test_heads_bodies_and_idle_connections_have_time_limits(tmp_path: Path) -> N
             with RawConnection(server.url) as connection:
                 connection.send(data)
                 if status is not None:
-                    assert connection.answer().status == status
+                    assert connection.read_response().status == status
                 assert connection.ended()
         with RawConnection(server.url) as connection:
             connection.send(HEALTH + b"\r\n")
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
             connection.send(b"GET /heal")
-            assert connection.answer().status == 408
+            assert connection.read_response().status == 408
             assert connection.ended()
         with RawConnection(server.url) as connection:
             connection.send(HEALTH + b"\r\n")
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
             assert connection.ended(), "an idle connection between two requests"
 
 
@@ -173,7 +173,7 @@ def test_the_time_limit_of_a_head_is_not_extended_by_slow_data(tmp_path: Path) -
         for _ in range(1000):
             connection.send(b"X: y\r\n")
             with contextlib.suppress(TimeoutError):
-                assert connection.answer().status == 408
+                assert connection.read_response().status == 408
                 break
         else:
             pytest.fail("the connection was still open after 50 seconds")
@@ -204,8 +204,8 @@ def test_long_lasting_requests_are_not_interrupted(tmp_path: Path) -> None:
             for _ in range(5):
                 upload.send(b"x" * 2048)
                 time.sleep(0.7)
-            assert upload.answer().status == 200
-            assert resting.answer().status == 408
+            assert upload.read_response().status == 200
+            assert resting.read_response().status == 408
             assert "done" in text(list(events))
             silent.send(json.dumps({"type": "USER_MESSAGE", "text": "!true", "attachments": []}))
             assert json.loads(silent.recv(30))["type"] == "AGENT_EVENT_TOOL_RESULT"
@@ -233,7 +233,7 @@ def test_a_connection_in_use_is_not_closed_for_a_new_one(tmp_path: Path) -> None
             assert answer.header("retry-after") and json.loads(answer.body)["detail"]
             assert rejected.ended()
         stream.socket.close()
-        until(lambda: asked(server.url, HEALTH + b"\r\n").status == 200)
+        until(lambda: send_raw(server.url, HEALTH + b"\r\n").status == 200)
 
 
 class NamedConnections:

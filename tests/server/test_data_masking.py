@@ -21,7 +21,7 @@ from beray.server.sandbox.layout import check_layout, private_paths
 from beray.server.sandbox.masking import UnmaskableLayout
 from beray.server.settings import Settings
 from beray.testing import RunningServer
-from beray.testing.server import FORKS
+from beray.testing.server import FORKER
 from tests.server.gateway.prefab_calls import Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
 
@@ -293,7 +293,7 @@ def test_a_layout_that_cannot_be_masked_is_refused(how: str, tmp_path: Path) -> 
     before = set(os.listdir(data))
     log = tmp_path / "log"
     environ = dict(os.environ, BERAY_AGENT_PATHS=paths)
-    process = FORKS.start(["--port", "0", "--data-dir", data], environ, log)
+    process = FORKER.start(["--port", "0", "--data-dir", data], environ, log)
     try:
         assert process.wait(30) == 1
     finally:

@@ -15,7 +15,7 @@ import pytest
 import requests
 from gateway_support import Agent, exchange
 from raw_http import RawConnection
-from support import Following, sleepers, until
+from support import FollowingThread, sleepers, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -72,9 +72,9 @@ def test_streams_end_and_their_tasks_go_on(
     server: RunningServer, client: BeRayClient, other: BeRayClient
 ) -> None:
     task_id = running_task(client, "98310")
-    one = Following(lambda: client.stream_task_updates(task_id))
-    every = Following(lambda: client.stream_all_updates())
-    still = Following(lambda: other.stream_task_updates(task_id))
+    one = FollowingThread(lambda: client.stream_task_updates(task_id))
+    every = FollowingThread(lambda: client.stream_all_updates())
+    still = FollowingThread(lambda: other.stream_task_updates(task_id))
     until(lambda: one.seen and every.seen and still.seen)
     log_out(server, authorization(client))
     for stream in (one, every):
@@ -146,7 +146,7 @@ def test_an_upload_ends(server: RunningServer, client: BeRayClient, other: BeRay
         )  # fmt: skip
         until(lambda: arrived(server))
         log_out(server, authorization(client))
-        answer = connection.answer()
+        answer = connection.read_response()
         assert (answer.status, json.loads(answer.body)["detail"]) == (401, ENDED)
         assert connection.ended()
     until(lambda: not arrived(server))
@@ -210,7 +210,7 @@ def test_runs_end_with_their_api_key(
     def attempts() -> Iterator[Any]:
         yield run()
 
-    following = Following(attempts)
+    following = FollowingThread(attempts)
     until(lambda: sleepers(mark))
     (revoked,) = [key for key in client.list_api_keys() if key["start"] == caller.api_key[:8]]
     client.revoke_api_key(revoked["id"])
@@ -247,7 +247,7 @@ def test_an_upload_under_way_is_a_use_of_its_token(tmp_path: Path) -> None:
             )
             until(lambda: first_expiry < utc_now())
             connection.send(body[-10:])
-            assert connection.answer().status == 200
+            assert connection.read_response().status == 200
 
 
 def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: BeRayClient) -> None:
@@ -259,7 +259,7 @@ def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: B
             (soon.replace("+00:00", "Z"), user_id),
         )
     database.close()
-    every = Following(lambda: client.stream_all_updates())
+    every = FollowingThread(lambda: client.stream_all_updates())
     until(lambda: every.seen)
     every.join(30)
     assert isinstance(every.error, AuthenticationError)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from raw_http import asked
+from raw_http import send_raw
 from starlette.datastructures import Headers
 
 from beray.server.api.personal import problem
@@ -62,7 +62,7 @@ def server(
 )
 def test_only_a_personal_server_rejects(headers: bytes, server: RunningServer) -> None:
     is_personal = "personal" in str(server.data_dir)
-    health = asked(server.url, b"GET /healthz HTTP/1.1\r\n" + headers + b"\r\n")
+    health = send_raw(server.url, b"GET /healthz HTTP/1.1\r\n" + headers + b"\r\n")
     assert health.status == (400 if is_personal else 200)
     assert (b"BERAY_" in health.body) is is_personal
     upgrade = (
@@ -71,5 +71,5 @@ def test_only_a_personal_server_rejects(headers: bytes, server: RunningServer) -
         + b"Connection: upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
-    assert asked(server.url, upgrade).status == (400 if is_personal else 401)
-    assert asked(server.url, b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").status == 200
+    assert send_raw(server.url, upgrade).status == (400 if is_personal else 401)
+    assert send_raw(server.url, b"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").status == 200

@@ -9,7 +9,7 @@ import pytest
 import requests
 import uvicorn
 from h11._receivebuffer import ReceiveBuffer
-from raw_http import RawConnection, asked
+from raw_http import RawConnection, send_raw
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -98,7 +98,7 @@ INVALID = {
 def test_an_invalid_request_is_rejected(name: str, beray_server: RunningServer) -> None:
     with RawConnection(beray_server.url) as connection:
         connection.send(INVALID[name])
-        answer = connection.answer()
+        answer = connection.read_response()
         assert (answer.status, answer.header("connection")) == (400, "close")
         assert b"detail" in answer.body
         assert connection.ended()
@@ -110,15 +110,15 @@ def test_an_invalid_request_behind_a_valid_one_is_rejected(
 ) -> None:
     with RawConnection(beray_server.url) as connection:
         connection.send(GET + b"\r\n" + INVALID[name] + GET + b"\r\n")
-        assert connection.answer().status == 200
-        assert connection.answer().status == 400
+        assert connection.read_response().status == 200
+        assert connection.read_response().status == 400
         assert connection.ended()
         assert connection._received == b"", "nothing after it is answered"
 
 
 @pytest.mark.parametrize("line", ["GET  /", "GET\t/\tHTTP/1.1", "GET / x HTTP/1.1", "GET /"])
 def test_an_invalid_request_line_is_quoted(line: str, beray_server: RunningServer) -> None:
-    answer = asked(beray_server.url, line.encode() + b"\r\nHost: {host}\r\n\r\n")
+    answer = send_raw(beray_server.url, line.encode() + b"\r\nHost: {host}\r\n\r\n")
     assert answer.status == 400
     detail = json.loads(answer.body)["detail"]
     assert detail == f"The request is invalid: {line!r} is neither a request line nor a header."
@@ -133,7 +133,7 @@ def test_a_request_is_checked_however_it_arrives(name: str, beray_server: Runnin
                 connection.send(data[start : start + 1])
             except OSError:
                 break  # it was rejected before its end
-        assert connection.answer().status == 400
+        assert connection.read_response().status == 400
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_a_web_socket_is_opened_by_a_get_without_a_body(
     with RawConnection(beray_server.url) as connection:
         connection.send(request_line + fields + body)
         is_valid = request_line.startswith(b"GET") and body == b"\r\n"
-        assert connection.answer().status == (401 if is_valid else 400)
+        assert connection.read_response().status == (401 if is_valid else 400)
         assert connection.ended()
 
 
 @pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"3.7"])
 def test_other_versions_are_not_supported(version: bytes, beray_server: RunningServer) -> None:
     request = b"GET /healthz HTTP/" + version + b"\r\nHost: {host}\r\n\r\n"
-    assert asked(beray_server.url, request).status == 505
+    assert send_raw(beray_server.url, request).status == 505
 
 
 @pytest.mark.parametrize(
@@ -174,16 +174,16 @@ def test_other_versions_are_not_supported(version: bytes, beray_server: RunningS
 def test_an_oversized_head_is_431(fields: bytes, beray_server: RunningServer) -> None:
     with RawConnection(beray_server.url) as connection:
         connection.send(GET + fields + b"\r\n")
-        assert connection.answer().status == 431
+        assert connection.read_response().status == 431
         assert connection.ended()
 
 
 def test_valid_requests_are_answered(beray_server: RunningServer) -> None:
     url = beray_server.url
-    assert asked(url, GET + b"X:\r\nY: \xe9\tz \r\n\r\n").status == 200
-    assert asked(url, b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
+    assert send_raw(url, GET + b"X:\r\nY: \xe9\tz \r\n\r\n").status == 200
+    assert send_raw(url, b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
     assert (
-        asked(url, GET + b"X: " + b"a" * (request_head.HEAD_BYTES - 200) + b"\r\n\r\n").status
+        send_raw(url, GET + b"X: " + b"a" * (request_head.HEAD_BYTES - 200) + b"\r\n\r\n").status
         == 200
     )
     for body in (
@@ -191,10 +191,10 @@ def test_valid_requests_are_answered(beray_server: RunningServer) -> None:
         b'2;a="b;c" ; d\r\n{}\r\n0;x\r\nX: y\r\n\r\n',
         b"0000002\r\n{}\r\n0\r\n\r\n",
     ):
-        assert asked(url, CHUNKED + body).status == 422, "it was read: the fields are missing"
+        assert send_raw(url, CHUNKED + body).status == 422, "it was read: the fields are missing"
     with RawConnection(url) as connection:
         connection.send((GET + b"\r\n") * 3)
-        assert [connection.answer().status for _ in range(3)] == [200, 200, 200]
+        assert [connection.read_response().status for _ in range(3)] == [200, 200, 200]
 
 
 @pytest.mark.parametrize(

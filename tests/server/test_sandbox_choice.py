@@ -19,7 +19,7 @@ from beray.server.sandbox.probe import Decision
 from beray.server.sandbox.sandbox import Sandbox, SandboxUnavailable
 from beray.server.settings import Settings
 from beray.testing import RunningServer
-from beray.testing.server import FORKS
+from beray.testing.server import FORKER
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="bubblewrap exists on Linux only")
 
@@ -264,7 +264,7 @@ def test_a_server_on_a_full_disk_isolates_commands_or_does_not_start(
         fill(small_disk)
         log = tmp_path / "log"
         options = ["--port", "0", "--data-dir", str(server.data_dir)]
-        process = FORKS.start(options, dict(os.environ), log)
+        process = FORKER.start(options, dict(os.environ), log)
         try:
             until(lambda: process.poll() is not None or '"serving"' in log.read_text())
             assert '"sandbox: bubblewrap"' in log.read_text() or process.poll() == 1

@@ -23,7 +23,7 @@ from beray import BeRayClient
 from beray.server import lifecycle
 from beray.server.runtime import logging_setup
 from beray.testing import RunningServer
-from beray.testing.server import FORKS, PASSWORD
+from beray.testing.server import FORKER, PASSWORD
 
 
 def open_stream(client: BeRayClient, task_id: int) -> Iterator[Any]:
@@ -122,7 +122,7 @@ def refusal(data_dir: Path, **environ: str) -> str:
     data_dir.mkdir(exist_ok=True)
     log = data_dir / "refused.log"
     options = ["--port", "0", "--data-dir", str(data_dir)]
-    assert FORKS.start(options, os.environ | environ, log).wait(30) == 1
+    assert FORKER.start(options, os.environ | environ, log).wait(30) == 1
     said = log.read_text()
     assert "Traceback" not in said
     return said.splitlines()[-1]

@@ -12,7 +12,7 @@ from textual.message import Message
 
 from beray.client import BeRayClient
 from beray.streaming.streams import StreamState
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.dashboard_stub import StubClient, full_client, stub_app, text
 from tui import messages
@@ -126,7 +126,7 @@ async def test_an_action_is_about_the_task_under_the_cursor_however_quick_the_ke
 async def test_giving_up_a_download_that_waits_for_the_server_leaves_nothing(
     tmp_path: Path,
 ) -> None:
-    with FaultServer([Answer(b"x" * 1000, stall_at=10)]) as server:
+    with FaultServer([ScriptedResponse(b"x" * 1000, stall_at=10)]) as server:
         client = BeRayClient(server.url, "token")
         app = stub_app(StubClient(), tmp_path / "profiles")
         target = tmp_path / "there" / "file"

@@ -19,7 +19,7 @@ from beray.gateway import (
     RunOutcomeUnknown,
     Unreachable,
 )
-from beray.transfers.download import current_umask
+from beray.transfers.local_files import current_umask
 from tests.tui import gateway_stub
 from tests.tui.dashboard_pilot import fill, screen, until, until_shown
 from tests.tui.gateway_stub import EVENTS, event, function_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from beray.exceptions import ConfigurationError
-from beray.schema import MOST_ATTACHMENTS, Task
+from beray.schema import MAX_ATTACHMENTS, Task
 from beray.transfers.transfer import Transfer
 from tui.composer.attachments import names_of, plan
 from tui.composer.sending import Sent, note, upload
@@ -45,9 +45,9 @@ def say(
     handle = transfer or Transfer()
     attachments = plan(paths, lambda: handle.wait(0))
     names = [name for one in attachments for name in names_of(one)]
-    if len(names) > MOST_ATTACHMENTS:
+    if len(names) > MAX_ATTACHMENTS:
         raise ConfigurationError(
-            f"{len(names):,} files: with a message go at most {MOST_ATTACHMENTS}"
+            f"{len(names):,} files: with a message go at most {MAX_ATTACHMENTS}"
         )
     handle.advance(0, sum(one.size for one in attachments))
     left_out = upload(client, task_id, attachments, handle)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from beray.sanitize import one_line, printable
-from beray.schema import MOST_ATTACHMENTS, from_workspace
+from beray.schema import MAX_ATTACHMENTS, from_workspace
 from tui import status
 
 LIMIT: Final = 600
@@ -112,7 +112,7 @@ def attachments(paths: object) -> tuple[str, ...]:
     if not isinstance(paths, list):
         return ()
     named = (from_workspace(path) for path in paths if isinstance(path, str))
-    return tuple(filter(None, named))[:MOST_ATTACHMENTS]
+    return tuple(filter(None, named))[:MAX_ATTACHMENTS]
 
 
 def file(path: str, mark: str) -> Said:

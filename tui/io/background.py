@@ -17,7 +17,7 @@ from textual.message_pump import MessagePump
 
 from beray.exceptions import BeRayException
 from beray.schema import TaskEvent
-from beray.streaming.stream_state import StreamState
+from beray.streaming.cursor import StreamState
 from tui import messages
 from tui.io.mailbox import Mailbox
 

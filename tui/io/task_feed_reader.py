@@ -12,7 +12,7 @@ from textual.message_pump import MessagePump
 
 from beray.exceptions import APIError, AuthenticationError, ConnectionFailed
 from beray.schema import TaskUpdate
-from beray.streaming.stream_state import StreamState
+from beray.streaming.cursor import StreamState
 from tui import messages
 from tui.io.background import EXPECTED, deliver
 from tui.io.mailbox import Mailbox

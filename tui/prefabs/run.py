@@ -179,7 +179,7 @@ class Run:
         for key, paths in self.order.files.items():
             for path in paths:
                 transfer = Transfer(self._telling(path))
-                transfer.calls = self._transfer.calls
+                transfer.cancel_token = self._transfer.cancel_token
                 url = self._gateway.upload_input_file(path, transfer=transfer)
                 sent.setdefault(key, []).append(url)
         return sent

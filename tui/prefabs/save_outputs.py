@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from beray.exceptions import TransferCancelled
 from beray.transfers import file_modes
-from beray.transfers.download import current_umask, replaced_mode
+from beray.transfers.local_files import current_umask, mode_to_keep
 from beray.transfers.transfer import Transfer
 from tui.prefabs.messages import OutputArrived
 from tui.prefabs.outcome import OutputFile
@@ -69,7 +69,7 @@ def save_all(
     for number, (name, file) in enumerate(targets.items()):
         transfer.advance(number, len(targets))
         part = Transfer()
-        part.calls = transfer.calls
+        part.cancel_token = transfer.cancel_token
         save(gateway, run, file, folder / name, overwrite, part)
     transfer.advance(len(targets), len(targets))
     return folder
@@ -124,7 +124,7 @@ def _write(target: Path, content: bytes, *, overwrite: bool) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             new = 0o666 & ~current_umask(target.parent)
-            file_modes.set_open(file.fileno(), replaced_mode(target, new))
+            file_modes.set_file_mode(file.fileno(), mode_to_keep(target, new))
         if overwrite:
             os.replace(name, target)
         else:

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from beray.schema import TERMINAL_STATUSES, TaskEvent, from_workspace
-from beray.streaming.stream_state import StreamState
+from beray.streaming.cursor import StreamState
 from tui import messages, sanitize, status
 from tui.io import background
 from tui.io.background import StreamReader

@@ -97,7 +97,7 @@ class Shelf(Generic[T]):
         for _, change in changes:
             value = change(value)
         if value != self._stored or self._stamp is None:
-            config.write_private(self.path, json.dumps(self._kind.dump(value)))
+            config.write_private_file(self.path, json.dumps(self._kind.dump(value)))
             self._stored, self._stamp = value, _stamp(self.path)
         with self._mutex:
             # What was replaced meanwhile stays to be written.

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from beray.schema import FileItem
-from beray.streaming.stream_state import StreamState
+from beray.streaming.cursor import StreamState
 from tui.events.event_buffer import Record
 
 _WORDS: Final = {

@@ -9,7 +9,7 @@ from beray.cli import output, uploads
 from beray.cli.context import Connection
 from beray.cli.progress import bars
 from beray.exceptions import ConfigurationError
-from beray.schema import MOST_ATTACHMENTS
+from beray.schema import MAX_ATTACHMENTS
 
 
 def plan(locals_: Sequence[Path]) -> uploads.Plan:
@@ -19,10 +19,10 @@ def plan(locals_: Sequence[Path]) -> uploads.Plan:
         ConfigurationError: what ``uploads.plan`` raises; or there is too much.
     """
     planned = uploads.plan(locals_)
-    if len(planned.uploads) > MOST_ATTACHMENTS:
+    if len(planned.uploads) > MAX_ATTACHMENTS:
         raise ConfigurationError(
             f"{len(planned.uploads)} files are too many for a message, "
-            f"which has {MOST_ATTACHMENTS} at most"
+            f"which has {MAX_ATTACHMENTS} at most"
         )
     return planned
 

@@ -77,7 +77,7 @@ class Prompt:
             return found
         with (
             contextlib.suppress(OSError, UnicodeError, ConfigurationError),
-            config.locked(self._path),
+            config.file_lock(self._path),
         ):
             lines = self._path.read_text("utf-8").splitlines()
             for line in lines:
@@ -86,7 +86,7 @@ class Prompt:
                     found += [text] if isinstance(text, str) and "\0" not in text else []
             if len(lines) > 2 * MOST_REMEMBERED:
                 kept = "".join(json.dumps(text) + "\n" for text in found[-MOST_REMEMBERED:])
-                config.write_private(self._path, kept)
+                config.write_private_file(self._path, kept)
         return found[-MOST_REMEMBERED:]
 
     def _keep(self, text: str) -> None:
@@ -94,7 +94,10 @@ class Prompt:
             return
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-            with config.locked(self._path), open(os.open(self._path, flags, 0o600), "ab") as file:
+            with (
+                config.file_lock(self._path),
+                open(os.open(self._path, flags, 0o600), "ab") as file,
+            ):
                 file.write(json.dumps(text).encode() + b"\n")
         except (OSError, ConfigurationError) as error:
             if not self._told:

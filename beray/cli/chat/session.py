@@ -22,7 +22,8 @@ from beray.exceptions import (
     ConfigurationError,
     ConnectionFailed,
 )
-from beray.schema import MOST_ATTACHMENTS, TaskEvent, from_workspace, size_text
+from beray.schema import MAX_ATTACHMENTS, TaskEvent, from_workspace, size_text
+from beray.transfers.local_files import OVERWRITE_HINT
 from beray.transfers.local_names import local_path
 
 HELP: Final = """\
@@ -99,7 +100,7 @@ class Conversation:
             except BeRayException as error:
                 output.problem(words(error))
             except FileExistsError as error:
-                there = str(error).removesuffix("; it is overwritten only when asked")
+                there = str(error).removesuffix(OVERWRITE_HINT)
                 output.problem(f"{there}; /get PATH LOCAL takes it to another place")
             except OSError as error:
                 output.problem(f"{error.filename or ''}: {error.strerror}".removeprefix(": "))
@@ -170,8 +171,8 @@ class Conversation:
             raise ConfigurationError("/attach LOCAL...")
         planned = attachments.plan([Path(os.path.expanduser(argument)) for argument in arguments])
         new = {upload.path for upload in planned.uploads}
-        if len(new | set(self._attached)) > MOST_ATTACHMENTS:
-            raise ConfigurationError(f"a message has {MOST_ATTACHMENTS} files with it at most")
+        if len(new | set(self._attached)) > MAX_ATTACHMENTS:
+            raise ConfigurationError(f"a message has {MAX_ATTACHMENTS} files with it at most")
         sent = attachments.send(self._server, self._task_id, planned)
         self._attached = [path for path in self._attached if path not in new] + sent
         output.note(f"-- {len(self._attached)} files go with what you say next")

@@ -13,7 +13,7 @@ from beray.cli.context import target
 from beray.cli.options import encodable
 from beray.config import Profiles
 from beray.exceptions import ConnectionFailed
-from beray.http.errors import PRESIGNED
+from beray.http.errors import PRESIGNED_PATH
 
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
@@ -63,7 +63,9 @@ def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterato
         try:
             yield client
         except ConnectionFailed as error:
-            known = "not the server, but its store of files:" if error.path == PRESIGNED else ""
+            known = (
+                "not the server, but its store of files:" if error.path == PRESIGNED_PATH else ""
+            )
             error.add_note(f"{known} the server is {server.url}".strip())
             raise
         except MissingSecretError as error:

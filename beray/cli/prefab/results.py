@@ -16,7 +16,7 @@ from beray.cli.progress import Bars
 from beray.exceptions import ConfigurationError, InvalidResponseError
 from beray.gateway import GatewayClient, PrefabResult, PrefabStream, StreamEvent, StreamEventType
 from beray.sanitize import printable
-from beray.transfers.download import refuse_existing
+from beray.transfers.local_files import require_absent
 from beray.transfers.local_names import local_path
 
 _OF_A_FILE: Final = re.compile(r"s3://[^/]+/(?:.*[^/])")
@@ -147,7 +147,7 @@ def _saved(
     places = [place for _, _, place in planned]
     if len(set(places)) < len(places):
         raise ConfigurationError("several of these files have one name; save them one by one")
-    refuse_existing(*places, overwrite=overwrite)
+    require_absent(*places, overwrite=overwrite)
     for _, url, place in planned:
         place.parent.mkdir(parents=True, exist_ok=True)
         client.download_file(url, place, overwrite=overwrite, transfer=begin(place.name))

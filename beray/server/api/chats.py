@@ -260,7 +260,7 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
         is_small = len(body) <= _INLINE_BYTES
         fields = json.loads(body) if is_small else await run_in_threadpool(json.loads, body)
     if found is None:
-        bare = {name: value for name, value in fields.items() if name not in schema.ENVELOPE}
+        bare = {name: value for name, value in fields.items() if name not in schema.EVENT_ENVELOPE}
         kind, text = str(fields.get("type")), json.dumps(bare, ensure_ascii=False)
     else:
         kind, text = found["type"].decode(), "{" + body[found.end("envelope") :].decode()

@@ -164,7 +164,7 @@ def get_content(
 
 
 def _sha256(file: BinaryIO) -> bytes:
-    digest = digests.of_file(file)
+    digest = digests.sha256_of_file(file)
     file.seek(0)
     return digest
 
@@ -181,7 +181,7 @@ async def put_content(
     with _refusals():
         workspace = await run_in_threadpool(app.workspaces.open, task.id)
         try:
-            writer = await run_in_threadpool(workspace.write, path, file_modes.parsed(mode))
+            writer = await run_in_threadpool(workspace.write, path, file_modes.parse(mode))
             try:
                 await run_in_threadpool(writer.require_space, declared_size(request.headers))
                 await _receive(request, writer)
@@ -200,7 +200,7 @@ def put_directory(
 ) -> UploadedFile:
     """Make a directory, and what is missing above it. One that is there gets the `mode`, if any."""
     with _refusals(), app.workspaces.open(task.id) as workspace:
-        made = workspace.make_folder(path, file_modes.parsed(mode))
+        made = workspace.make_folder(path, file_modes.parse(mode))
     return {"message": "The directory is there.", "path": made}
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgError, MsgUserMessage, TaskStatusChanged
-from beray.schema import MOST_ATTACHMENTS, from_workspace
+from beray.schema import MAX_ATTACHMENTS, from_workspace
 from beray.server.chats.transcript import transcript
 from beray.server.runners import Outcome, Runners
 from beray.server.runners.chat_history import ChatHistory, Record
@@ -137,8 +137,8 @@ class Chats:
             raise ChatRefused("INVALID_MESSAGE", "The message is empty.")
         if len(message.text) > LONGEST_MESSAGE or "\0" in message.text:
             raise ChatRefused("INVALID_MESSAGE", "The message is too long, or no text.")
-        if len(message.attachments) > MOST_ATTACHMENTS:
-            raise ChatRefused("INVALID_MESSAGE", f"More than {MOST_ATTACHMENTS} attachments.")
+        if len(message.attachments) > MAX_ATTACHMENTS:
+            raise ChatRefused("INVALID_MESSAGE", f"More than {MAX_ATTACHMENTS} attachments.")
 
         def look() -> None:
             with self._workspaces.open(task.id) as workspace:

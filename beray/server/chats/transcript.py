@@ -9,7 +9,7 @@ from beray.sanitize import one_line
 from beray.server.storage import events
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
-from beray.streaming.retraction import is_piece, retracted_range
+from beray.streaming.retraction import is_retractable, retracted_range
 
 MAX_BYTES: Final = 60_000
 """Bytes of a transcript in UTF-8; of a longer conversation it has the end. With a message, it
@@ -60,7 +60,7 @@ class _BackwardReader:
             self._retracted = span
             return
         first, last = self._retracted
-        if first <= event["seq"] <= last and is_piece(event):
+        if first <= event["seq"] <= last and is_retractable(event):
             return
         match event["type"]:
             case "USER_MESSAGE":

@@ -111,8 +111,8 @@ def given(what: Representation, asked: Asked, *, head: bool = False) -> Response
         name = quote(what.name, safe="")
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
         headers["X-Content-Type-Options"] = "nosniff"
-        if digest.is_wanted(asked.want_repr_digest):
-            headers["Repr-Digest"] = digest.header(what.sha256())
+        if digest.wants_sha256(asked.want_repr_digest):
+            headers["Repr-Digest"] = digest.repr_digest(what.sha256())
         if head:
             headers["Content-Length"] = str(what.size)
             return Response(headers=headers, media_type=what.media_type)

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import structlog
 
-from beray.config import write_private
+from beray.config import write_private_file
 
 OBJECTS_PATH: Final = "/internal/objects/"
 _KEY_BYTES: Final = 32
@@ -85,5 +85,5 @@ def secret_at(path: Path) -> bytes:
         secret = b""
     if len(secret) != _KEY_BYTES:
         secret = secrets.token_bytes(_KEY_BYTES)
-        write_private(path, secret.hex())
+        write_private_file(path, secret.hex())
     return secret

@@ -33,9 +33,9 @@ def unpacked(archive: bytes, folder: Path) -> None:
         raise TransferError("the body is no ZIP archive") from None
     if count > MOST_ENTRIES:
         raise TransferError(f"the archive holds {count:,} entries, more than {MOST_ENTRIES:,}")
-    from beray.transfers.archive import unpack  # of the client, which the server does without
+    from beray.transfers.archive import extract_archive  # the server starts without it
 
-    unpack(BytesIO(archive), folder, max_bytes=MOST_BYTES, owner_access=True)
+    extract_archive(BytesIO(archive), folder, max_bytes=MOST_BYTES, owner_access=True)
 
 
 def packed(folder: Path) -> bytes:

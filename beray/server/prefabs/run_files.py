@@ -23,7 +23,7 @@ from beray.server.objects.store import NoSuchObject, ObjectStore
 from beray.server.prefabs.manifest import Function
 from beray.server.prefabs.process import INPUTS, OUTPUTS
 from beray.server.prefabs.protocol import RunFailed
-from beray.transfers.wire_names import accepted
+from beray.transfers.wire_names import to_wire_name
 
 MOST_INPUTS: Final = 1_000
 """Files of one call."""
@@ -144,7 +144,7 @@ def made(folder: Path, function: Function, most_bytes: int) -> list[Made]:
         names = sorted(os.listdir(root / key))
         if len(names) > 1 and not declared.many:
             raise RunFailed("INVALID_OUTPUT", f"{key}: one file is allowed, not {len(names)}")
-        found += [_file(key, accepted(name), root / key / name) for name in names]
+        found += [_file(key, to_wire_name(name), root / key / name) for name in names]
         if len(found) > MOST_OUTPUTS:
             raise RunFailed("OUTPUT_TOO_LARGE", f"more than {MOST_OUTPUTS:,} output files")
     if len({(file.key, file.name) for file in found}) < len(found):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
-from beray.schema import ENVELOPE
+from beray.schema import EVENT_ENVELOPE
 from beray.server.storage.json_values import require_plain
 from beray.transfers import wire_names
 
@@ -97,9 +97,9 @@ def _event(line: str) -> Event | None:
             return None
         if isinstance(path := fields.get("path"), str):
             # Python programs represent a name that is not UTF-8 with lone surrogates.
-            fields["path"] = wire_names.accepted(path)
+            fields["path"] = wire_names.to_wire_name(path)
         require_plain(fields)
-        event = EVENT.validate_python({k: v for k, v in fields.items() if k not in ENVELOPE})
+        event = EVENT.validate_python({k: v for k, v in fields.items() if k not in EVENT_ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None
     # Only the server emits these two types.

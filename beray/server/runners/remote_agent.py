@@ -27,7 +27,7 @@ from beray.events import (
     MsgUnknown,
 )
 from beray.exceptions import BeRayException, NotFoundError
-from beray.schema import MOST_ATTACHMENTS, from_workspace
+from beray.schema import MAX_ATTACHMENTS, from_workspace
 from beray.server.http.integers import declared_size
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.settings import Settings
@@ -139,11 +139,11 @@ class _RemoteFiles:
         paths: list[str] = []
         after: tuple[bytes, ...] | None = ()
         with open_work_dir(self._work_dir) as workspace:
-            while after is not None and len(paths) < MOST_ATTACHMENTS:
+            while after is not None and len(paths) < MAX_ATTACHMENTS:
                 page = workspace.page(limit=_PAGE_ENTRIES, after=after)
                 paths += [item["path"] for item in page.items if item["type"] == "file"]
                 after = page.end
-        return paths[:MOST_ATTACHMENTS]
+        return paths[:MAX_ATTACHMENTS]
 
     def _upload(self, paths: list[str]) -> None:
         self._task_id = self._client.open_chat(self._chat)["id"]
@@ -169,7 +169,7 @@ class _RemoteFiles:
             self._task_id = self._client.open_chat(self._chat)["id"]
         response = self._client.get_file_content(self._task_id, path, stream=True)
         opened = open_work_dir(self._work_dir, self._space)
-        mode = file_modes.parsed(response.headers.get(file_modes.HEADER))
+        mode = file_modes.parse(response.headers.get(file_modes.HEADER))
         with response, opened as workspace, workspace.write(path, mode) as file:
             file.require_space(declared_size(response.headers))
             for block in response.iter_content(_BLOCK):

@@ -53,7 +53,7 @@ class TaskPaths:
             return None
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             return None
-        return self.relative(wire_names.accepted(unquote(parts.path, errors="surrogateescape")))
+        return self.relative(wire_names.to_wire_name(unquote(parts.path, errors="surrogateescape")))
 
     def shown(self, path: str) -> str:
         """Return ``path`` relative to the work_dir if it is inside, otherwise unchanged."""

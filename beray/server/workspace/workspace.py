@@ -452,7 +452,7 @@ def _item(entry: folders.Entry) -> FileItem:
         "path": wire_names.encode(entry.path),
         "type": "directory" if entry.is_folder else "file",
         "size": 0 if entry.is_folder else entry.status.st_size,
-        "mode": file_modes.text(entry.status.st_mode),
+        "mode": file_modes.format_mode(entry.status.st_mode),
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
 

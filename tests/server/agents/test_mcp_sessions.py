@@ -14,7 +14,7 @@ import pytest
 
 from beray.server.runners.base import Outcome
 from beray.server.runners.model import mcp_servers
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.server.agents import tiny_mcp_server
 from tests.server.agents.mcp_server import HttpServer, Proxy
 from tests.server.agents.model_bench import Bench, Step, other_tasks, processes, stop, until
@@ -215,7 +215,7 @@ async def test_missing_authorization_is_reported_with_the_next_step(
     tmp_path: Path, status: int, headers: dict[str, str], words: list[str]
 ) -> None:
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32001, "message": "hidden"}})
-    refused = Answer(
+    refused = ScriptedResponse(
         body.encode(),
         status,
         {"Content-Type": "application/json", "WWW-Authenticate": 'Bearer realm="hidden"'},

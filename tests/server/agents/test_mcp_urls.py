@@ -18,7 +18,7 @@ from beray.server.runners.base import Outcome
 from beray.server.runners.mcp import config
 from beray.server.runners.model import ModelRunner
 from beray.server.setting_types.allow_list import AllowList
-from beray.testing import Answer, FaultServer
+from beray.testing import FaultServer, ScriptedResponse
 from tests.server.agents import mcp_server
 from tests.server.agents.fake_openai import Reply
 from tests.server.agents.mcp_server import HttpServer
@@ -109,25 +109,27 @@ BODY = "hidden in the response"
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer(BODY.encode(), 500), "HTTP status 500"),
-        (Answer(BODY.encode(), 401), "HTTP status 401"),
-        (Answer(BODY.encode(), 404), "HTTP status 404"),
-        (Answer(b"", 302, {"Location": f"http://127.0.0.1/?{BODY.replace(' ', '+')}"}), "HTTP status 302"),
-        (Answer(json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}), "not an MCP message"),
+        (ScriptedResponse(BODY.encode(), 500), "HTTP status 500"),
+        (ScriptedResponse(BODY.encode(), 401), "HTTP status 401"),
+        (ScriptedResponse(BODY.encode(), 404), "HTTP status 404"),
+        (ScriptedResponse(b"", 302, {"Location": f"http://127.0.0.1/?{BODY.replace(' ', '+')}"}), "HTTP status 302"),
+        (ScriptedResponse(json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}), "not an MCP message"),
         (
-            Answer(
+            ScriptedResponse(
                 json.dumps({"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": BODY}}).encode(),
                 500,
                 {"Content-Type": "application/json"},
             ),
             "HTTP status 500",
         ),
-        (Answer(BODY.encode(), 200, {"Content-Type": "text/plain"}), "not an MCP message"),
-        (Answer(f"<title>{BODY}".encode(), 200, {"Content-Type": "text/html"}), "not an MCP message"),
-        (Answer(f"data: {BODY}\n\n".encode(), 200, {"Content-Type": "text/event-stream"}), "not an MCP message"),
+        (ScriptedResponse(BODY.encode(), 200, {"Content-Type": "text/plain"}), "not an MCP message"),
+        (ScriptedResponse(f"<title>{BODY}".encode(), 200, {"Content-Type": "text/html"}), "not an MCP message"),
+        (ScriptedResponse(f"data: {BODY}\n\n".encode(), 200, {"Content-Type": "text/event-stream"}), "not an MCP message"),
     ],
 )  # fmt: skip
-async def test_failures_do_not_quote_responses(tmp_path: Path, answer: Answer, reason: str) -> None:
+async def test_failures_do_not_quote_responses(
+    tmp_path: Path, answer: ScriptedResponse, reason: str
+) -> None:
     with FaultServer([answer] * 20) as server:
         bench = await Bench.make(tmp_path, "done")
         message = await problem(bench, f"{server.url}/mcp")
@@ -198,10 +200,10 @@ def test_the_processes_of_runs_know_whether_their_server_is_shared(tmp_path: Pat
 def test_the_servers_log_contains_neither_urls_nor_responses_of_users_servers(
     tmp_path: Path,
 ) -> None:
-    garbage = Answer(
+    garbage = ScriptedResponse(
         json.dumps({"secret": BODY}).encode(), 200, {"Content-Type": "application/json"}
     )
-    redirect = Answer(b"", 302, {"Location": "http://127.0.0.1/hidden-location"})
+    redirect = ScriptedResponse(b"", 302, {"Location": "http://127.0.0.1/hidden-location"})
     with (
         FaultServer([garbage] * 20) as first,
         FaultServer([redirect] * 20) as second,

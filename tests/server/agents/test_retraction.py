@@ -14,7 +14,7 @@ from beray import BeRayClient, answer_text, without_retracted
 from beray.agent import AgentApi
 from beray.events import EVENT
 from beray.server.runners.event_positions import MOST_PLACES, EventPlaces
-from beray.streaming.retraction import is_piece, retracted_count, retracted_range
+from beray.streaming.retraction import is_retractable, retracted_count, retracted_range
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Failure, Reply
 from tests.server.agents.model_server import KEY, ModelServer, model_server
@@ -109,7 +109,7 @@ def test_held_back_text_is_retracted_with_the_rest(
     left = [
         event.get("text") or event["args_chunk"]
         for event in without_retracted(events)
-        if is_piece(event)
+        if is_retractable(event)
     ]
     assert left == ["42"]
 

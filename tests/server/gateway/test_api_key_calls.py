@@ -11,7 +11,7 @@ import pytest
 import requests
 from gateway_support import exchange, refusal
 from network_support import needs_own_network
-from support import Following, sleepers, until
+from support import FollowingThread, sleepers, until
 
 from beray.server.prefabs import archives
 from beray.testing import RunningServer
@@ -110,7 +110,7 @@ def test_the_end_of_a_key_ends_its_runs(caller: Caller) -> None:
         ) as answer:
             yield from answer.iter_lines()
 
-    following = Following(attempt)
+    following = FollowingThread(attempt)
     until(lambda: sleepers(mark))
     (key,) = caller.account.list_api_keys()
     caller.account.revoke_api_key(key["id"])

@@ -282,7 +282,7 @@ def _with_wire_path(key: str, value: Any) -> Any:
 
     Python programs represent undecodable bytes of file names by lone surrogates.
     """
-    return wire_names.accepted(value) if key in _PATHS and isinstance(value, str) else value
+    return wire_names.to_wire_name(value) if key in _PATHS and isinstance(value, str) else value
 
 
 def _without_surrogates(value: Any) -> Any:
