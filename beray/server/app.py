@@ -43,7 +43,7 @@ from beray.server.api.health import Readiness
 from beray.server.api.middleware import API_PREFIX, Activity, Envelope
 from beray.server.api.personal import PersonalMiddleware
 from beray.server.api.token_listener import TokenListener
-from beray.server.chats.service import Chats
+from beray.server.chats.service import ChatService
 from beray.server.gateway_services import running_gateway
 from beray.server.http.active_requests import OpenRequests, SessionMiddleware
 from beray.server.http.errors import Refused
@@ -66,8 +66,8 @@ from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.server.tasks.queue import RunQueue
-from beray.server.tasks.run import Runs, conversation_file
-from beray.server.workspace.watcher import FileWatch
+from beray.server.tasks.run import RunExecutor, chat_history_path
+from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 from beray.version import __version__
 
@@ -147,7 +147,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         users = await run_in_threadpool(store.users_of_tasks)
         await run_in_threadpool(work_dir_owners.settle, workspaces.root, users, sandbox.uid_of)
-        deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
+        deletion = TaskDeletion(store, workspaces, partial(chat_history_path, settings))
         await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
@@ -165,21 +165,23 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         runners = Runners(settings, sandbox)
         closing.push_async_callback(runners.close)
-        watch = FileWatch(workspaces.root)
+        watch = FileWatcher(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = Runs(
+        runs = RunExecutor(
             settings, store, event_log, runners, workspaces, sandbox, watch, access,
             has_prefabs=lambda: bool(gateway.prefabs.registry.newest()),
         )  # fmt: skip
         ends = EndWriter(event_log)
         closing.push_async_callback(ends.close)
         queue = RunQueue(
-            store, event_log, runs, workspaces, ends=ends,
+            store, event_log, runs, workspaces, end_writer=ends,
             slots=settings.slots, user_slots=settings.slots_per_user,
         )  # fmt: skip
         closing.push_async_callback(queue.close)
-        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
+        chats = ChatService(
+            settings, store, feed, event_log, runners, runs, workspaces, end_writer=ends
+        )
         closing.push_async_callback(chats.close)
         accounts = await closing.enter_async_context(running_accounts(settings, store))
         await _warn_of_missing_accounts(settings, accounts)

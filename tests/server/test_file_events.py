@@ -12,7 +12,7 @@ from support import done, until
 from beray import BeRayClient
 from beray.events import MsgEventCustomUpdate
 from beray.server.workspace import watcher
-from beray.server.workspace.watcher import FileWatch
+from beray.server.workspace.watcher import FileWatcher
 
 
 def changes(events: list[Any]) -> list[dict[str, Any]]:
@@ -88,10 +88,10 @@ async def test_where_nothing_can_be_watched_it_is_looked_at(
     monkeypatch.setattr(watcher, "POLL_SECONDS", 0.05)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
-    watch = FileWatch(tmp_path)
+    watch = FileWatcher(tmp_path)
     watch.start()
     try:
-        async with watch.telling(work_dir, keep(told)):
+        async with watch.reporting(work_dir, keep(told)):
             (work_dir / "new").write_text("1")
             await asyncio.to_thread(until, lambda: told)
     finally:
@@ -105,10 +105,10 @@ async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(
     monkeypatch.setattr(watcher, "MAX_ENTRIES", 10)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
-    watch = FileWatch(tmp_path)
+    watch = FileWatcher(tmp_path)
     watch.start()
     try:
-        async with watch.telling(work_dir, keep(told)):
+        async with watch.reporting(work_dir, keep(told)):
             for number in range(20):
                 (work_dir / str(number)).write_text("1")
     finally:

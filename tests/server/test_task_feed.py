@@ -14,7 +14,7 @@ from beray import BeRayClient, NotFoundError, UnprocessableEntityError
 from beray.events import MsgError, MsgEventSendFile, MsgEventTextChunk
 from beray.server.storage import task_changes
 from beray.server.storage.store import Store, utc_now
-from beray.server.tasks.preview import LONGEST, LastLines
+from beray.server.tasks.preview import MAX_CHARACTERS, LastLines
 from beray.testing import RunningServer
 
 
@@ -201,7 +201,7 @@ def test_old_changes_go_and_what_is_kept_can_be_followed(
         (["hel", "lo\nwor", "ld\n"], "world"),
         (["a\n", "\n \n"], "a"),
         (["10%\r", "20%\r"], "20%"),
-        (["x" * 5000], "x" * (LONGEST - 1) + "…"),
+        (["x" * 5000], "x" * (MAX_CHARACTERS - 1) + "…"),
         (["ok \ud800 end"], "ok ? end"),
         (["\n"], ""),
     ],

@@ -13,7 +13,7 @@ from support import done
 
 from beray import BeRayClient, UnprocessableEntityError
 from beray.server.api.tasks import MAX_TASKS
-from beray.server.tasks.feed import FRAME_BYTES, FRAME_TASKS
+from beray.server.tasks.feed import MAX_MESSAGE_BYTES, MAX_MESSAGE_TASKS
 from beray.testing import RunningServer
 
 
@@ -109,7 +109,7 @@ def messages(server: RunningServer, client: BeRayClient, count: int) -> list[tup
             if name == "id":
                 event_id = value
             elif name == "data":
-                assert len(value) <= FRAME_BYTES + 4096
+                assert len(value) <= MAX_MESSAGE_BYTES + 4096
                 found.append((event_id, json.loads(value)))
                 event_id = ""
                 if len(found) == count:
@@ -130,7 +130,7 @@ def test_more_tasks_than_one_page_has(beray_server: RunningServer) -> None:
         assert numbers == sorted(set(numbers), reverse=True)
         (first_id, first), (second_id, second) = messages(beray_server, client, 2)
         assert (first["type"], first["more"], first_id) == ("TASKS", True, "0")
-        assert len(first["tasks"]) == FRAME_TASKS
+        assert len(first["tasks"]) == MAX_MESSAGE_TASKS
         assert (second["type"], "more" in second, second_id) == ("TASKS_MORE", False, "")
         assert first["tasks"] + second["tasks"] == tasks
         with client.stream_all_updates() as stream:

@@ -11,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.chats.service import Chats
+from beray.server.chats.service import ChatService
 from beray.server.http.active_requests import Authenticator, Credential, OpenRequests, authenticate
 from beray.server.http.client_address import Client, client_of
 from beray.server.http.integers import INTEGER_SCHEMA, canonical
@@ -46,7 +46,7 @@ class Services:
     event_log: EventLog
     queue: RunQueue
     runners: Runners
-    chats: Chats
+    chats: ChatService
     seats: Seats
     maintenance: Maintenance
     workspaces: Workspaces

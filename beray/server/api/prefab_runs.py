@@ -26,7 +26,7 @@ from beray.server.prefabs.call_request import Call, Prepared
 from beray.server.prefabs.protocol import Piece
 from beray.server.prefabs.run import Result
 from beray.server.prefabs.stream_buffer import Pieces
-from beray.server.tasks.task_pages import encoded
+from beray.server.tasks.task_pages import to_json
 
 MOST_CALLS: Final = 100
 """In one request."""
@@ -77,7 +77,7 @@ async def run(
         return _stream(app, caller, first, job)
     results = await _results(app, caller, calls, job, request)
     status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
-    answer = await run_in_threadpool(encoded, {"job_id": job, "status": status, "results": results})
+    answer = await run_in_threadpool(to_json, {"job_id": job, "status": status, "results": results})
     return JsonStream(_whole(answer), app.settings)
 
 

@@ -1,4 +1,4 @@
-"""Chats: conversations with the agent that does tasks, each in a work_dir of its own.
+"""ChatService: conversations with the agent that does tasks, each in a work_dir of its own.
 
 A chat is a task that does not end: its log holds what both sides have said, its files
 are had as any task's, and between two answers it waits for its user.
@@ -25,14 +25,14 @@ from beray.server.settings import Settings
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
-from beray.server.tasks.event_log import EventLog, TaskEnded
+from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.queue import ended_in_time
-from beray.server.tasks.run import Runs, conversation_file
+from beray.server.tasks.queue import wait_stopped
+from beray.server.tasks.run import RunExecutor, chat_history_path
 from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import Workspaces
 
-LONGEST_MESSAGE: Final = 200_000
+MAX_MESSAGE_CHARACTERS: Final = 200_000
 """Characters."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
@@ -41,7 +41,7 @@ QUEUE_FULL: Final = "QUEUE_FULL"
 log = structlog.get_logger("beray.chats")
 
 
-class ChatRefused(Exception):
+class MessageRejected(Exception):
     """A message cannot be answered. ``code`` is for programs, the text for people."""
 
     def __init__(self, code: str, details: str) -> None:
@@ -49,7 +49,7 @@ class ChatRefused(Exception):
         self.code = code
 
 
-class Chats:
+class ChatService:
     """Used on one event loop, until ``close``."""
 
     def __init__(
@@ -59,12 +59,12 @@ class Chats:
         feed: TaskFeed,
         event_log: EventLog,
         runners: Runners,
-        runs: Runs,
+        runs: RunExecutor,
         workspaces: Workspaces,
         *,
-        ends: EndWriter,
+        end_writer: EndWriter,
     ) -> None:
-        self._ends = ends
+        self._end_writer = end_writer
         self._settings = settings
         self._store = store
         self._feed = feed
@@ -94,79 +94,81 @@ class Chats:
         if task is not None and task.last_seq:
             return task
         async with self._opening:
-            task = await run_in_threadpool(self._made, user_id, name)
+            task = await run_in_threadpool(self._find_or_create, user_id, name)
             if task.last_seq == 0:
                 waits = TaskStatusChanged(status="INPUT_REQUIRED")
                 task.last_seq = await self._event_log.append(task.id, waits)
         self._feed.wake(user_id)
         return task
 
-    def _made(self, user_id: int, name: str) -> Task:
+    def _find_or_create(self, user_id: int, name: str) -> Task:
         """What a server that died in the middle of this has left is completed."""
         task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
 
-    async def say(self, task: Task, message: MsgUserMessage) -> None:
+    async def send(self, task: Task, message: MsgUserMessage) -> None:
         """Log what a user says, and begin to answer it.
 
         Raises:
-            ChatRefused: it cannot be answered; nothing was logged.
+            MessageRejected: it cannot be answered; nothing was logged.
         """
         if self._closing:
-            raise ChatRefused("SHUTDOWN", "The server is going away.")
+            raise MessageRejected("SHUTDOWN", "The server is going away.")
         if task.id in self._ending:
             await asyncio.wait([self._answers[task.id]])
         if task.id in self._answers:
-            raise ChatRefused("BUSY", "An answer is under way; say this when it has ended.")
-        if self._ends.is_pending(task.id):
-            raise ChatRefused("BUSY", "The end of the last answer cannot be saved yet; try again.")
+            raise MessageRejected("BUSY", "An answer is under way; say this when it has ended.")
+        if self._end_writer.is_pending(task.id):
+            raise MessageRejected(
+                "BUSY", "The end of the last answer cannot be saved yet; try again."
+            )
         try:
             self._slots.require_place(task.user_id)
         except QueueFull as full:
-            raise ChatRefused(QUEUE_FULL, str(full)) from full
+            raise MessageRejected(QUEUE_FULL, str(full)) from full
         answer = asyncio.create_task(self._answer(task, message), name=f"chat-{task.id}")
         self._answers[task.id] = answer
-        answer.add_done_callback(partial(self._free, task.id))
+        answer.add_done_callback(partial(self._finish_answer, task.id))
         self._slots.count(task.user_id, answer)
 
-    async def require_sound(self, task: Task, message: MsgUserMessage) -> None:
-        """Raises ``ChatRefused`` where a message is none, or what is attached is not there."""
+    async def validate(self, task: Task, message: MsgUserMessage) -> None:
+        """Raises ``MessageRejected`` where a message is none, or what is attached is not there."""
         if not message.text.strip():
-            raise ChatRefused("INVALID_MESSAGE", "The message is empty.")
-        if len(message.text) > LONGEST_MESSAGE or "\0" in message.text:
-            raise ChatRefused("INVALID_MESSAGE", "The message is too long, or no text.")
+            raise MessageRejected("INVALID_MESSAGE", "The message is empty.")
+        if len(message.text) > MAX_MESSAGE_CHARACTERS or "\0" in message.text:
+            raise MessageRejected("INVALID_MESSAGE", "The message is too long, or no text.")
         if len(message.attachments) > MOST_ATTACHMENTS:
-            raise ChatRefused("INVALID_MESSAGE", f"More than {MOST_ATTACHMENTS} attachments.")
+            raise MessageRejected("INVALID_MESSAGE", f"More than {MOST_ATTACHMENTS} attachments.")
 
-        def look() -> None:
+        def check_attachments() -> None:
             with self._workspaces.open(task.id) as workspace:
                 for path in message.attachments:
                     workspace.open_file(from_workspace(path))[0].close()
 
         try:
-            await run_in_threadpool(look)
+            await run_in_threadpool(check_attachments)
         except PathError as error:
-            raise ChatRefused("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
+            raise MessageRejected("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
 
-    def answering(self, task_id: int) -> bool:
+    def is_answering(self, task_id: int) -> bool:
         return task_id in self._answers
 
-    async def answered(self, task_id: int) -> None:
+    async def wait_answered(self, task_id: int) -> None:
         """Return when no answer is under way."""
         if (answer := self._answers.get(task_id)) is not None:
             await asyncio.wait([answer])
 
     async def stop(self, task_id: int) -> bool:
         """Stop the answer that is under way; ``False`` where there is none."""
-        await self._begun()
+        await self._let_answers_start()
         if task_id not in self._answers:
             return False
         self._cancel(task_id)
         return True
 
-    async def stopped(self, task_id: int) -> None:
+    async def stop_and_wait(self, task_id: int) -> None:
         """Stop an answer and return when nothing of it is running any more.
 
         Raises:
@@ -175,18 +177,18 @@ class Chats:
         answer = self._answers.get(task_id)
         if answer is not None:
             self._cancel(task_id)
-            await ended_in_time(answer, "The answer")
+            await wait_stopped(answer, "The answer")
 
     async def close(self) -> None:
         """Stop all answers and wait for that. Idempotent."""
         self._closing = True
-        await self._begun()
+        await self._let_answers_start()
         for task_id in self._answers:
             self._cancel(task_id)
         if self._answers:
             await asyncio.wait(list(self._answers.values()))
 
-    async def _begun(self) -> None:
+    async def _let_answers_start(self) -> None:
         """Return when every answer has taken its first step.
 
         One that is cancelled before it would leave nothing in the log.
@@ -199,7 +201,7 @@ class Chats:
             self._stopping.add(task_id)
             self._answers[task_id].cancel()
 
-    def _free(self, task_id: int, answer: asyncio.Task[None]) -> None:
+    def _finish_answer(self, task_id: int, answer: asyncio.Task[None]) -> None:
         del self._answers[task_id]
         self._ending.discard(task_id)
         self._stopping.discard(task_id)
@@ -213,17 +215,17 @@ class Chats:
         reason = None
         try:
             # ``task`` may be older than what its log has now.
-            task = await self._current(task)
+            task = await self._reload(task)
             goal = await patiently(partial(self._goal, task, message))
             logged = self._event_log.enqueue(task.id, message)
             seq = await logged
             if self._runner_of(task, message.text) == "model":
-                await patiently(partial(run_in_threadpool, self._remember, task, seq))
+                await patiently(partial(run_in_threadpool, self._save_to_history, task, seq))
             async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
-            problem = await patiently(partial(self._unsaid, task.id, outcome, task.last_seq))
-        except TaskEnded:
+            problem = await patiently(partial(self._missing_end, task.id, outcome, task.last_seq))
+        except TaskClosed:
             return  # the chat was deleted
         except asyncio.CancelledError:
             if logged is None:  # it was stopped before its message was logged
@@ -240,18 +242,18 @@ class Chats:
         last: list[Event] = [waits] if problem is None else [problem, waits]
         if not await _is_written(logged):
             last.insert(0, message)
-        await self._ends.write(task.id, last)
+        await self._end_writer.write(task.id, last)
         self._feed.wake(task.user_id)
 
-    async def _current(self, task: Task) -> Task:
+    async def _reload(self, task: Task) -> Task:
         """Return the chat as it is now.
 
         Raises:
-            TaskEnded: it was deleted.
+            TaskClosed: it was deleted.
         """
         found = await patiently(lambda: run_in_threadpool(self._store.task, task.id))
         if found is None:
-            raise TaskEnded(f"chat {task.id} was deleted")
+            raise TaskClosed(f"chat {task.id} was deleted")
         return found
 
     def _runner_of(self, task: Task, text: str) -> str | None:
@@ -267,7 +269,7 @@ class Chats:
             return "\n\n".join(filter(None, (before, _prompt(message))))
         return _prompt(message)
 
-    def _remember(self, task: Task, seq: int) -> None:
+    def _save_to_history(self, task: Task, seq: int) -> None:
         """Add the user's message ``seq`` to the history for the model.
 
         So are earlier ones that are missing, because their answers were stopped, or the server
@@ -276,7 +278,7 @@ class Chats:
         Raises:
             OSError: The history cannot be saved.
         """
-        history = ChatHistory(conversation_file(self._settings, task.id))
+        history = ChatHistory(chat_history_path(self._settings, task.id))
         after = history.last_seq(earlier=task.last_seq)
         records: list[Record] = []
         for number, body in self._store.user_messages(task.id, after, seq):
@@ -286,7 +288,7 @@ class Chats:
         if records:
             history.append(*records)
 
-    async def _unsaid(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
+    async def _missing_end(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
         """How an answer ended that has said neither its end nor an error."""
         if outcome.status == "COMPLETED":
             return None

@@ -30,7 +30,7 @@ def transcript(store: Store, task: Task) -> str:
     reader = _BackwardReader()
     with store.reading() as session:
         for body in events.newest_first(session, task.id, task.last_seq):
-            reader.take(json.loads(body))
+            reader.add(json.loads(body))
             if reader.length > MAX_BYTES:
                 break
     if not (conversation := reader.text()):
@@ -54,7 +54,7 @@ class _BackwardReader:
         self._retracted = (0, 0)
         self._arguments: dict[str, list[str]] = {}
 
-    def take(self, event: dict[str, Any]) -> None:
+    def add(self, event: dict[str, Any]) -> None:
         """Add the event before those that were taken."""
         if (span := retracted_range(event)) is not None:
             self._retracted = span
@@ -64,11 +64,11 @@ class _BackwardReader:
             return
         match event["type"]:
             case "USER_MESSAGE":
-                self._add("User", event["text"])
+                self._prepend("User", event["text"])
             case "AGENT_EVENT_TEXT_CHUNK" if event.get("source") == "main":
-                self._add("You", event["text"])
+                self._prepend("You", event["text"])
             case "AGENT_EVENT_TOOL_CALL_CHUNK":
-                self._take_call(event)
+                self._add_call(event)
             case "AGENT_EVENT_TOOL_RESULT" if event.get("tool_name") != "shell":  # of a "!" goal
                 result = json.dumps(event.get("result"), ensure_ascii=False)
                 self._add_line(f"{event.get('tool_name')} returned {result}")
@@ -79,7 +79,7 @@ class _BackwardReader:
         start = [f"{self._speaker}: "] if self._speaker else []
         return "".join(reversed([*self._parts, *start]))
 
-    def _take_call(self, event: dict[str, Any]) -> None:
+    def _add_call(self, event: dict[str, Any]) -> None:
         """Collect the pieces of a call, up to the first one, which names the tool."""
         call_id = str(event.get("call_id", ""))
         pieces = self._arguments.setdefault(call_id, [])
@@ -91,9 +91,9 @@ class _BackwardReader:
     def _add_line(self, text: str) -> None:
         goes_on = self._speaker == "You" and bool(self._parts)
         gap = "\n" if goes_on and not self._parts[-1].startswith("\n") else ""
-        self._add("You", f"\n[{one_line(text, _VALUE_CHARACTERS)}]{gap}")
+        self._prepend("You", f"\n[{one_line(text, _VALUE_CHARACTERS)}]{gap}")
 
-    def _add(self, speaker: str, text: str) -> None:
+    def _prepend(self, speaker: str, text: str) -> None:
         if self._speaker and (speaker != self._speaker or speaker == "User"):
             self._parts.append(f"\n\n{self._speaker}: ")
         self._speaker = speaker

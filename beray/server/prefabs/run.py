@@ -27,7 +27,7 @@ from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, Queu
 from beray.server.sandbox.ownership import give_tree
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.tasks.redaction import Cutter
+from beray.server.tasks.redaction import SecretRedactor
 from beray.server.workspace import tree
 from beray.server.workspace.disk_quota import DiskSpace, OverQuota
 from beray.server.workspace.disk_usage import DiskLimits
@@ -112,13 +112,13 @@ class PrefabRuns:
     async def _result(
         self, slots: FairSlots, caller: Caller, call: Prepared, job: str, emit: Emit | None
     ) -> Result:
-        cutter = Cutter(call.secrets.values())
+        redactor = SecretRedactor(call.secrets.values())
         content: list[Any] = []
 
         async def take(piece: Piece) -> None:
-            # The cutter has the token of the run, too, once there is one.
+            # The redactor has the token of the run, too, once there is one.
             kind, data = piece
-            cleaned = cutter.clean(data)
+            cleaned = redactor.redact(data)
             if emit is not None:
                 await emit((kind, cleaned))
             elif kind == "content":
@@ -131,10 +131,10 @@ class PrefabRuns:
                 self._nesting.access(caller, call) as access,
             ):
                 if access is not None:
-                    cutter = Cutter([*call.secrets.values(), access.token])
-                output = await self._run(caller, call, job, folder, take, cutter, access)
+                    redactor = SecretRedactor([*call.secrets.values(), access.token])
+                output = await self._run(caller, call, job, folder, take, redactor, access)
         except RunFailed as failed:
-            result = _failed(failed, cutter)
+            result = _failed(failed, redactor)
             if failed.traceback:
                 # A defect of the function. Wrong input (INVALID_INPUT) has no traceback.
                 log.error(
@@ -145,7 +145,7 @@ class PrefabRuns:
         except OSError as error:
             log.error("a call could not be run", prefab=call.prefab.id, exc_info=error)
             said = f"the server could not run it: {error.strerror or type(error).__name__}"
-            return _failed(RunFailed("CRASHED", said), cutter)
+            return _failed(RunFailed("CRASHED", said), redactor)
         if call.function.streaming and emit is None:
             output["content"] = content
         return {"status": "SUCCESS", "output": output, "error": None}
@@ -157,7 +157,7 @@ class PrefabRuns:
         job: str,
         folder: Path,
         emit: Emit,
-        cutter: Cutter,
+        redactor: SecretRedactor,
         access: GatewayAccess | None,
     ) -> dict[str, Any]:
         most = self._settings.prefab_disk_bytes
@@ -177,11 +177,11 @@ class PrefabRuns:
         returned = {} if returned is None else returned
         await run_in_threadpool(_require_fit, call, returned)
         files = await run_in_threadpool(run_files.made, folder, call.function, most)
-        if any(cutter.clean(file.name) != file.name for file in files):
+        if any(redactor.redact(file.name) != file.name for file in files):
             raise RunFailed("INVALID_OUTPUT", "the name of an output file holds a secret")
         with _storing():
             urls = await run_files.stored(self._objects, caller, job, files)
-        return {"status": "SUCCESS", "output": cutter.clean(returned), "files": urls}
+        return {"status": "SUCCESS", "output": redactor.redact(returned), "files": urls}
 
     async def _bounded(self, called: Coroutine[Any, Any, Any], folder: Path, most: int) -> Any:
         """Call, with an eye on how much is written."""
@@ -219,7 +219,7 @@ class PrefabRuns:
 def cancelled() -> Result:
     """The result of a call that the server has ended."""
     why = "the call was ended: the server is stopping"
-    return _failed(RunFailed("CANCELLED", why), Cutter(()))
+    return _failed(RunFailed("CANCELLED", why), SecretRedactor(()))
 
 
 def refused(detail: dict[str, Any]) -> Result:
@@ -239,10 +239,10 @@ def _storing() -> Iterator[None]:
         raise RunFailed(trouble.detail["error_code"], trouble.detail["message"]) from None
 
 
-def _failed(failed: RunFailed, cutter: Cutter) -> Result:
-    error = {"code": failed.code, "message": cutter.clean(failed.message)}
+def _failed(failed: RunFailed, redactor: SecretRedactor) -> Result:
+    error = {"code": failed.code, "message": redactor.redact(failed.message)}
     if failed.traceback:
-        error["traceback"] = cutter.clean(failed.traceback)
+        error["traceback"] = redactor.redact(failed.traceback)
     return {"status": "FAILED", "output": None, "error": error}
 
 

@@ -26,7 +26,7 @@ from beray.server.runners import command_line as programs
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
-from beray.server.runners.event_positions import MOST_PLACES
+from beray.server.runners.event_positions import MAX_POSITIONS
 from beray.server.runners.output_lines import OutputLines
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Bind, Sandbox
@@ -173,7 +173,7 @@ class _Said:
         self._job = job
         self._paths = paths
         self._emitted = 0
-        self._events: deque[int] = deque(maxlen=MOST_PLACES)
+        self._events: deque[int] = deque(maxlen=MAX_POSITIONS)
         """Numbers of the program's events among those that were emitted."""
 
     async def listen(self, stream: asyncio.StreamReader) -> None:

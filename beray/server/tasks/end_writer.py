@@ -12,12 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beray.events import Event, MsgError, TaskStatusChanged
 from beray.server.runtime.shortage import delays
-from beray.server.tasks.event_log import EventLog, TaskEnded
+from beray.server.tasks.event_log import EventLog, TaskClosed
 
 log = structlog.get_logger("beray.events")
 
 
-END_SECONDS: Final = 5.0
+MAX_WAIT_SECONDS: Final = 5.0
 """Time that ``write`` waits for its events. While others take longer, it does not wait."""
 
 
@@ -42,7 +42,7 @@ class EndWriter:
         """Return whether last events of the task still have to be written."""
         return task_id in self._pending
 
-    async def written(self, task_id: int) -> None:
+    async def wait_written(self, task_id: int) -> None:
         """Return once no events of the task are pending."""
         if (pending := self._pending.get(task_id)) is not None:
             await asyncio.wait([pending])
@@ -54,7 +54,7 @@ class EndWriter:
             False if the task has ended already, or was deleted, and takes none of them.
         """
         before = self._pending.get(task_id)
-        seconds = 0.0 if self._late else END_SECONDS
+        seconds = 0.0 if self._late else MAX_WAIT_SECONDS
         writing = asyncio.create_task(
             self._write(task_id, list(events), before), name=f"end-{task_id}"
         )
@@ -108,7 +108,7 @@ class EndWriter:
                 # Small events only: a user's message must not use up the reserve.
                 recovers = isinstance(left[0], TaskStatusChanged | MsgError)
                 await self._event_log.append(task_id, left[0], recovers=recovers)
-            except TaskEnded:
+            except TaskClosed:
                 return False
             del left[0]
         return True

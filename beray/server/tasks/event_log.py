@@ -30,9 +30,9 @@ from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.database_errors import is_locked
 from beray.server.storage.store import Position, Store, utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
-from beray.server.tasks.feed import Progress, TaskFeed, is_set
+from beray.server.tasks.feed import TaskFeed, TaskProgress, wait_until_set
 from beray.server.tasks.preview import LastLines
-from beray.server.tasks.recent_events import LoggedEvent, NewestEvents
+from beray.server.tasks.recent_events import LoggedEvent, RecentEvents
 
 LOCK_SECONDS: Final = 1.0
 """Time that one attempt to commit waits for a lock. It is repeated until it succeeds."""
@@ -41,12 +41,12 @@ LOCK_PAUSE_SECONDS: Final = 0.1
 log = structlog.get_logger("beray.events")
 
 
-class TaskEnded(Exception):
+class TaskClosed(Exception):
     """The task has ended, or is gone: it takes no more events."""
 
 
 @dataclass(slots=True)
-class _Append:
+class _PendingEvent:
     task_id: int
     event: Event
     fields: str
@@ -61,11 +61,11 @@ class _Commit:
     at: str
     positions: dict[int, Position]
     lines: dict[int, str]
-    logged: list[tuple[_Append, LoggedEvent]]
+    logged: list[tuple[_PendingEvent, LoggedEvent]]
 
 
 @dataclass(slots=True)
-class _Feed:
+class _TaskWatchers:
     """What the watchers of one task wait for. Lives on the event loop."""
 
     watchers: int = 0
@@ -86,17 +86,17 @@ class EventLog:
         self._store = store
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[_Append] = []
+        self._waiting: list[_PendingEvent] = []
         self._probes: list[asyncio.Future[None]] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
-        self._feeds: dict[int, _Feed] = {}
-        self._newest = NewestEvents()
+        self._watchers: dict[int, _TaskWatchers] = {}
+        self._recent = RecentEvents()
         self._positions: dict[int, Position] = {}
         self._last_lines = LastLines()
         self._usages: dict[int, dict[str, Any]] = {}
-        self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
+        self._writer = threading.Thread(target=self._run_writer, name="event-log", daemon=True)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -124,15 +124,15 @@ class EventLog:
     def forget(self, task_id: int) -> None:
         """Drop what is kept of a deleted task, and end its watchers."""
         self.pages.forget(task_id)
-        self._newest.forget(task_id)
-        feed = self._feeds.get(task_id)
+        self._recent.forget(task_id)
+        feed = self._watchers.get(task_id)
         if feed is not None:
             feed.wake()
 
     def drain(self) -> None:
         """From now on a watcher who has caught up is let go: no more runs end here."""
         self._draining = True
-        for feed in self._feeds.values():
+        for feed in self._watchers.values():
             feed.wake()
         self._task_feed.drain()
 
@@ -142,14 +142,14 @@ class EventLog:
         """Log an event and return its ``seq`` once it is on disk.
 
         Args:
-            fields: what ``fields_of`` made of it, where that is known already.
+            fields: what ``event_fields`` made of it, where that is known already.
             recovers: whether it may use the reserve of the disk.
 
         That a writer waits for this is what slows down a task that emits faster than
         the disk takes.
 
         Raises:
-            TaskEnded: the task has ended or is gone.
+            TaskClosed: the task has ended or is gone.
             SQLAlchemyError, MemoryError: the event could not be saved.
             ValueError: the event holds what JSON cannot say.
         """
@@ -159,16 +159,16 @@ class EventLog:
         self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
     ) -> asyncio.Future[int]:
         """As ``append``, for who goes on meanwhile: its place in the log is taken now."""
-        fields = fields_of(event) if fields is None else fields
+        fields = event_fields(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closing:
-                raise TaskEnded("the event log is closed")
-            self._waiting.append(_Append(task_id, event, fields, done, recovers))
+                raise TaskClosed("the event log is closed")
+            self._waiting.append(_PendingEvent(task_id, event, fields, done, recovers))
             self._wake.notify()
         return done
 
-    def used(self, task_id: int, usage: dict[str, Any]) -> None:
+    def set_usage(self, task_id: int, usage: dict[str, Any]) -> None:
         """What a running task has taken so far, to be told with its next event."""
         self._usages[task_id] = usage
 
@@ -178,7 +178,7 @@ class EventLog:
         Raises:
             DatabaseError: it cannot be read.
         """
-        if self._newest.after(task_id, after) is not None:
+        if self._recent.after(task_id, after) is not None:
             return None
         return await self.pages.page(task_id, after)
 
@@ -198,13 +198,13 @@ class EventLog:
             first: The page after ``after`` if it was read already; see ``first_page``.
             idle_seconds: Yield an empty page whenever no event came for so long.
         """
-        feed = self._feeds.setdefault(task_id, _Feed())
+        feed = self._watchers.setdefault(task_id, _TaskWatchers())
         feed.watchers += 1
         try:
             while True:
                 # Taken before the look: what comes after the look sets it.
                 changed, draining = feed.changed, self._draining
-                newest = self._newest.after(task_id, after)
+                newest = self._recent.after(task_id, after)
                 if first is not None and first.events:
                     page = first
                 elif newest is None:
@@ -220,33 +220,33 @@ class EventLog:
                         return
                 elif page.ended or draining:
                     return
-                elif not await is_set(changed, idle_seconds):
+                elif not await wait_until_set(changed, idle_seconds):
                     yield page
         finally:
             feed.watchers -= 1
-            if not feed.watchers and self._feeds.get(task_id) is feed:
-                del self._feeds[task_id]
-                self._newest.forget(task_id)
+            if not feed.watchers and self._watchers.get(task_id) is feed:
+                del self._watchers[task_id]
+                self._recent.forget(task_id)
 
     # The writing thread
 
-    def _write(self) -> None:
+    def _run_writer(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closing or self._probes)
-                self._react()
+                self._answer_probes()
                 batch, self._waiting = self._waiting, []
                 if not batch:
                     if self._closing:
                         return
                     continue
             try:
-                self._commit_patiently(batch)
+                self._commit_with_retries(batch)
             except Exception as error:  # noqa: BLE001 - all tasks wait for this thread
-                _report(error)
-                self._commit_singly(batch, error)
+                _log_unexpected(error)
+                self._commit_one_by_one(batch, error)
 
-    def _react(self) -> None:
+    def _answer_probes(self) -> None:
         """Show that the thread is alive; ``_wake`` is held."""
         probes, self._probes = self._probes, []
         for probe in probes:
@@ -257,10 +257,10 @@ class EventLog:
         end = time.monotonic() + seconds
         with self._wake:
             while (left := end - time.monotonic()) > 0 and not self._closing:
-                self._react()
+                self._answer_probes()
                 self._wake.wait(left)
 
-    def _commit_patiently(self, batch: list[_Append]) -> None:
+    def _commit_with_retries(self, batch: list[_PendingEvent]) -> None:
         """Commit, again after each shortage or lock: neither is a failure of the tasks."""
         began = time.monotonic()
         for attempt, seconds in enumerate(delays()):
@@ -281,7 +281,7 @@ class EventLog:
                 log.info("events are written again", waited_seconds=waited)
             return
 
-    def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
+    def _commit_one_by_one(self, batch: list[_PendingEvent], error: Exception) -> None:
         """One that cannot be written must not take the others with it."""
         for append in batch:
             # Both are read again: a task may have been deleted.
@@ -294,18 +294,18 @@ class EventLog:
             return
         for append in batch:
             try:
-                self._commit_patiently([append])
-            except Exception as own_error:  # noqa: BLE001 - as in _write
-                _report(own_error)
+                self._commit_with_retries([append])
+            except Exception as own_error:  # noqa: BLE001 - as in _run_writer
+                _log_unexpected(own_error)
                 self._call(self._fail, append, own_error)
 
-    def _commit(self, batch: list[_Append]) -> None:
+    def _commit(self, batch: list[_PendingEvent]) -> None:
         store = self._store
         if all(append.recovers for append in batch):
-            commit = store.recovering(lambda session: self._written(session, batch), LOCK_SECONDS)
+            commit = store.recovering(lambda session: self._insert(session, batch), LOCK_SECONDS)
         else:
             with store.writing(LOCK_SECONDS) as session:
-                commit = self._written(session, batch)
+                commit = self._insert(session, batch)
         self._positions.update(commit.positions)
         for task_id, position in commit.positions.items():
             if position.ended:
@@ -313,20 +313,20 @@ class EventLog:
                 del self._positions[task_id]
                 self._last_lines.forget(task_id)
         self._call(self._publish, commit.logged)
-        self._call(self._advance, commit)
+        self._call(self._publish_progress, commit)
 
-    def _written(self, session: Session, batch: list[_Append]) -> _Commit:
+    def _insert(self, session: Session, batch: list[_PendingEvent]) -> _Commit:
         """Write the events of a batch."""
         now = utc_now()
         positions: dict[int, Position] = {}
         rows: list[dict[str, object]] = []
-        logged: list[tuple[_Append, LoggedEvent]] = []
+        logged: list[tuple[_PendingEvent, LoggedEvent]] = []
         lines: dict[int, str] = {}
         for append in batch:
             task_id, event = append.task_id, append.event
             position = positions.get(task_id) or self._position(session, task_id)
             if position.ended:
-                raise TaskEnded(f"task {task_id} takes no more events")
+                raise TaskClosed(f"task {task_id} takes no more events")
             seq = position.last_seq + 1
             body = _body(seq, now, append)
             rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
@@ -336,7 +336,7 @@ class EventLog:
                 self._store.set_status(
                     session, position.user_id, task_id, event.status, event.reason, now
                 )
-            line = self._last_lines.read(task_id, event)
+            line = self._last_lines.update(task_id, event)
             if line:
                 lines[task_id] = line
             positions[task_id] = Position(seq, is_last, position.user_id)
@@ -350,7 +350,7 @@ class EventLog:
     def _position(self, session: Session, task_id: int) -> Position:
         known = self._positions.get(task_id) or self._store.position(session, task_id)
         if known is None:
-            raise TaskEnded(f"task {task_id} is gone")
+            raise TaskClosed(f"task {task_id} is gone")
         return known
 
     # Back on the event loop
@@ -363,16 +363,16 @@ class EventLog:
             # The loop is gone, and with it everybody who could be told.
             return
 
-    def _publish(self, logged: Iterable[tuple[_Append, LoggedEvent]]) -> None:
+    def _publish(self, logged: Iterable[tuple[_PendingEvent, LoggedEvent]]) -> None:
         for append, event in logged:
-            feed = self._feeds.get(append.task_id)
+            feed = self._watchers.get(append.task_id)
             if feed is not None:
-                self._newest.add(append.task_id, event)
+                self._recent.add(append.task_id, event)
                 feed.wake()
             if not append.done.done():
                 append.done.set_result(event.seq)
 
-    def _advance(self, commit: _Commit) -> None:
+    def _publish_progress(self, commit: _Commit) -> None:
         """Tell those who watch all tasks of a user."""
         for task_id, end in commit.positions.items():
             usage = self._usages.pop(task_id, None)
@@ -380,21 +380,21 @@ class EventLog:
                 self._task_feed.wake(end.user_id)
             else:
                 line = commit.lines.get(task_id)
-                step = Progress(task_id, commit.at, end.last_seq, line, usage)
-                self._task_feed.advance(end.user_id, step)
+                step = TaskProgress(task_id, commit.at, end.last_seq, line, usage)
+                self._task_feed.publish_progress(end.user_id, step)
 
-    def _fail(self, append: _Append, error: Exception) -> None:
+    def _fail(self, append: _PendingEvent, error: Exception) -> None:
         if not append.done.done():
             append.done.set_exception(error)
 
 
-def _report(error: Exception) -> None:
+def _log_unexpected(error: Exception) -> None:
     """Log an error that is no answer of the database, such as a lack of memory."""
-    if not isinstance(error, SQLAlchemyError | TaskEnded):
+    if not isinstance(error, SQLAlchemyError | TaskClosed):
         log.error("events could not be written", exc_info=error)
 
 
-def fields_of(event: Event) -> str:
+def event_fields(event: Event) -> str:
     """The JSON object of an event, without its envelope.
 
     Raises:
@@ -408,6 +408,6 @@ def fields_of(event: Event) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _body(seq: int, created_at: str, append: _Append) -> str:
+def _body(seq: int, created_at: str, append: _PendingEvent) -> str:
     envelope = f'"seq":{seq},"task_id":{append.task_id},"created_at":"{created_at}"'
     return f"{{{envelope},{append.fields[1:]}"

@@ -25,7 +25,7 @@ from beray.server.tasks.recent_events import LoggedEvent
 PAGE_BYTES: Final = 128 * 1024
 """Bytes of the bodies in one page, unless its only event has more."""
 PAGE_EVENTS: Final = 1000
-PIECE_BYTES: Final = 256 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 """Bytes of a large event that are read at once."""
 CACHE_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the pages that are kept for the next reader."""
@@ -51,9 +51,9 @@ class EventPage:
         return b"".join(b"id: %d\ndata: %b\n\n" % (event.seq, event.body) for event in self.events)
 
     @property
-    def large(self) -> LoggedEvent | None:
+    def large_event(self) -> LoggedEvent | None:
         """The only event of the page if its body has to be read by ``EventPages.body``."""
-        return None if not self.events or self.events[0].is_whole else self.events[0]
+        return None if not self.events or self.events[0].has_body else self.events[0]
 
     @property
     def size(self) -> int:
@@ -88,9 +88,9 @@ class EventPages:
         """Yield the body of an event, a large one in pieces.
 
         Raises:
-            EventGone: The task was deleted meanwhile.
+            EventDeleted: The task was deleted meanwhile.
         """
-        if event.is_whole:
+        if event.has_body:
             yield event.body
             return
         # Pieces are cut anywhere in the text; the decoder replaces only what is damaged.
@@ -98,13 +98,15 @@ class EventPages:
         at = 0
         while at < event.size:
             async with self._reads:
-                piece = await run_in_threadpool(self._piece, task_id, event.seq, at)
-            if not piece:
-                raise EventGone(f"event {event.seq} of task {task_id} was deleted")
-            at += len(piece)
-            yield decoder.decode(piece, at >= event.size).encode()
+                chunk = await run_in_threadpool(self._read_chunk, task_id, event.seq, at)
+            if not chunk:
+                raise EventDeleted(f"event {event.seq} of task {task_id} was deleted")
+            at += len(chunk)
+            yield decoder.decode(chunk, at >= event.size).encode()
 
-    async def newest(self, task_id: int, last: int, *, max_events: int, max_bytes: int) -> Extent:
+    async def newest_extent(
+        self, task_id: int, last: int, *, max_events: int, max_bytes: int
+    ) -> Extent:
         """Return which events up to ``last`` are the newest that fit."""
 
         def read() -> Extent:
@@ -116,7 +118,7 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def following(
+    async def following_extent(
         self, task_id: int, after: int, *, max_events: int, max_bytes: int
     ) -> tuple[Extent, bool]:
         """Return which events after ``after`` fit, and whether bytes cut off some of them."""
@@ -130,11 +132,11 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
+    async def json_array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
         """Yield the JSON array of the events in ``extent``, in pieces.
 
         Raises:
-            EventGone: The task was deleted meanwhile.
+            EventDeleted: The task was deleted meanwhile.
         """
         yield b"["
         after = extent.first - 1
@@ -142,14 +144,14 @@ class EventPages:
             page = await self.page(task_id, after)
             events = [event for event in page.events if event.seq <= extent.last]
             if not events:
-                raise EventGone(f"event {after + 1} of task {task_id} was deleted")
+                raise EventDeleted(f"event {after + 1} of task {task_id} was deleted")
             yield (b"," if after >= extent.first else b"") + b",".join(
                 event.body for event in events
             )
             after = events[-1].seq
-            if page.large is not None:
-                async for piece in self.body(task_id, page.large):
-                    yield piece
+            if page.large_event is not None:
+                async for chunk in self.body(task_id, page.large_event):
+                    yield chunk
         yield b"]"
 
     def forget(self, task_id: int) -> None:
@@ -177,16 +179,16 @@ class EventPages:
                 return EventPage([], ended=True)
             rows, is_full = stored_events.page(
                 session, task_id, after,
-                max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=PIECE_BYTES,
+                max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=CHUNK_BYTES,
             )  # fmt: skip
         last = place.last_seq if place.ended else None
         events = [LoggedEvent(seq, body, size, seq == last) for seq, size, body in rows]
         return EventPage(events, is_full, place.ended)
 
-    def _piece(self, task_id: int, seq: int, start: int) -> bytes:
+    def _read_chunk(self, task_id: int, seq: int, start: int) -> bytes:
         with self._store.reading() as session:
-            return stored_events.piece_of(session, task_id, seq, start, PIECE_BYTES)
+            return stored_events.piece_of(session, task_id, seq, start, CHUNK_BYTES)
 
 
-class EventGone(Exception):
+class EventDeleted(Exception):
     """An event was deleted while it was being sent."""

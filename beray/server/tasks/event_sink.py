@@ -13,13 +13,13 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.events import Event, MsgEventTextChunk, MsgUserMessage, TaskStatusChanged
 from beray.server.runners.base import Usage
-from beray.server.runners.event_positions import EventPlaces
-from beray.server.tasks.event_log import EventLog, fields_of
-from beray.server.tasks.redaction import SecretFilter
+from beray.server.runners.event_positions import EventPositions
+from beray.server.tasks.event_log import EventLog, event_fields
+from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
 from beray.streaming.retraction import retracted_count
 
-LINE_SECONDS: Final = 1.0
+LINE_WAIT_SECONDS: Final = 1.0
 """How long what is said aside waits for the end of a line."""
 
 INLINE_CHARACTERS: Final = 64 * 1024
@@ -28,7 +28,7 @@ _VALUE_CHARACTERS: Final = 8
 """Of a value that is not a string, roughly."""
 
 
-class OutputLimit(Exception):
+class OutputLimitExceeded(Exception):
     """A run has said more than one task may."""
 
 
@@ -41,7 +41,7 @@ class TaskSink:
         task_id: int,
         *,
         output_bytes: int,
-        secrets: SecretFilter,
+        secrets: StreamRedactor,
         budget: Budget,
     ) -> None:
         self._event_log = event_log
@@ -55,7 +55,7 @@ class TaskSink:
         self._between_lines = asyncio.Event()
         self._between_lines.set()
         self._open_lines: set[str] = set()
-        self._places = EventPlaces()
+        self._positions = EventPositions()
 
     async def emit(self, event: Event, count: int = 1) -> None:
         """Log an event.
@@ -64,19 +64,19 @@ class TaskSink:
         these events in the log.
 
         Raises:
-            OutputLimit: there is too much of them.
-            TaskEnded: the task takes no more.
+            OutputLimitExceeded: there is too much of them.
+            TaskClosed: the task takes no more.
             ValueError: it is not for a runner to say.
         """
         if isinstance(event, TaskStatusChanged | MsgUserMessage):
             raise ValueError(f"a runner has said {event.type}")
-        self._note_line(event)
+        self._track_lines(event)
         if isinstance(event, MsgEventTextChunk) and "retracts" in (event.model_extra or {}):
             await self._log_retraction(event)
         else:
-            await self._log(partial(self._secrets.cut, event), count)
+            await self._log(partial(self._secrets.redact, event), count)
 
-    def _note_line(self, event: Event) -> None:
+    def _track_lines(self, event: Event) -> None:
         """Keep track of the lines that have begun, one for each command that runs."""
         call_id = str((event.model_extra or {}).get("call_id", ""))
         # The end of a call, or an event that belongs to none, ends other lines.
@@ -89,27 +89,27 @@ class TaskSink:
         else:
             self._between_lines.set()
 
-    async def emit_aside(self, event: Event) -> None:
+    async def emit_between_lines(self, event: Event) -> None:
         """As ``emit``, of what has no place of its own: not in the middle of a line of text."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LINE_SECONDS):
+            async with asyncio.timeout(LINE_WAIT_SECONDS):
                 await self._between_lines.wait()
-        await self._log(partial(self._secrets.cut, event))
+        await self._log(partial(self._secrets.redact, event))
 
-    def end_line(self) -> None:
+    def close_lines(self) -> None:
         """Nothing more is going to be said in the lines that are open."""
         self._open_lines.clear()
         self._between_lines.set()
 
     async def flush(self) -> None:
         """Log what was kept back, because it might have been the beginning of a secret."""
-        await self._log(self._secrets.rest)
+        await self._log(self._secrets.flush)
 
     async def charge(self, usage: Usage) -> None:
         # A request to a model follows: what is retracted later begins here.
         await self.flush()
-        self._places.begin()
-        self._event_log.used(self._task_id, asdict(usage))
+        self._positions.begin()
+        self._event_log.set_usage(self._task_id, asdict(usage))
         await self._budget.charge(usage)
 
     async def record(self, usage: Usage) -> None:
@@ -120,13 +120,13 @@ class TaskSink:
         fields = event.model_dump(exclude={"retracts"})
         async with self._order:
             # What was kept back is retracted, too.
-            self._places.add(0, self._enqueue_all(self._secrets.rest()))
-            if (span := await self._places.span(retracted_count(event))) is not None:
+            self._positions.add(0, self._enqueue_all(self._secrets.flush()))
+            if (span := await self._positions.span(retracted_count(event))) is not None:
                 fields["retracts"] = span
             chunk = MsgEventTextChunk.model_validate(fields)
-            places = self._enqueue_all([*self._secrets.cut(chunk), *self._secrets.rest()])
-            self._places.add(1, places)
-        await asyncio.gather(*places)
+            positions = self._enqueue_all([*self._secrets.redact(chunk), *self._secrets.flush()])
+            self._positions.add(1, positions)
+        await asyncio.gather(*positions)
 
     async def _log(self, cut: Callable[[], Iterable[Event]], count: int = 0) -> None:
         """Log what ``cut`` makes of an event, and wait until it is on disk.
@@ -140,24 +140,24 @@ class TaskSink:
         async with self._order:
             events = list(cut())
             if any(_is_large(event) for event in events):
-                fields = await run_in_threadpool(lambda: [fields_of(event) for event in events])
+                fields = await run_in_threadpool(lambda: [event_fields(event) for event in events])
             else:
-                fields = [fields_of(event) for event in events]
-            places = [self._enqueue(*pair) for pair in zip(events, fields, strict=True)]
-            self._places.add(count, places)
-        if len(places) == 1:
-            await places[0]
-        elif places:
-            await asyncio.gather(*places)
+                fields = [event_fields(event) for event in events]
+            positions = [self._enqueue(*pair) for pair in zip(events, fields, strict=True)]
+            self._positions.add(count, positions)
+        if len(positions) == 1:
+            await positions[0]
+        elif positions:
+            await asyncio.gather(*positions)
 
     def _enqueue_all(self, events: Iterable[Event]) -> list[asyncio.Future[int]]:
-        return [self._enqueue(event, fields_of(event)) for event in events]
+        return [self._enqueue(event, event_fields(event)) for event in events]
 
     def _enqueue(self, event: Event, fields: str) -> asyncio.Future[int]:
         self.has_logged = True
         self._bytes_left -= len(fields.encode())
         if self._bytes_left < 0:
-            raise OutputLimit
+            raise OutputLimitExceeded
         return self._event_log.enqueue(self._task_id, event, fields)
 
 

@@ -1,8 +1,8 @@
 """The feed of all tasks of a user, for the watchers of the task list.
 
-Changes of status are read from the database, where each has a place to resume from.
+Changes of status are read from the database, where each has a position to resume from.
 Between them comes how far the running tasks are: only the newest of each counts, so
-it is kept in memory and told at most a few times a second.
+it is kept in memory and last_sent at most a few times a second.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from beray.server.storage import task_changes
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task, TaskChange
-from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, encoded, public
+from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, task_to_wire, to_json
 
 PAGE_CHANGES: Final = 200
-FRAME_TASKS: Final = 10_000
+MAX_MESSAGE_TASKS: Final = 10_000
 """Tasks in one message at most."""
-FRAME_BYTES: Final = 8 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """Bytes of the tasks in one message, unless its only task has more."""
-_CHANGING: Final = (
+_MUTABLE_KEYS: Final = (
     "held", "started_at", "ended_at", "last_seq", "last_line", "usage",
 )  # fmt: skip
 """Keys of a task, besides its status and reason, that change while it exists."""
-QUIET_SECONDS: Final = 0.1
+COALESCE_SECONDS: Final = 0.1
 """The pause between two looks, in which what replaces each other gathers."""
 
 
-class Progress(NamedTuple):
+class TaskProgress(NamedTuple):
     """How far a task is."""
 
     task_id: int
@@ -64,7 +64,7 @@ class _Changes(NamedTuple):
     is_full: bool
 
 
-async def is_set(changed: asyncio.Event, seconds: float | None) -> bool:
+async def wait_until_set(changed: asyncio.Event, seconds: float | None) -> bool:
     """Wait until ``changed`` is set, or for so long; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
@@ -77,14 +77,14 @@ async def is_set(changed: asyncio.Event, seconds: float | None) -> bool:
 @dataclass(eq=False)
 class _Watcher:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    progress: dict[int, Progress] = field(default_factory=dict)
+    progress: dict[int, TaskProgress] = field(default_factory=dict)
 
     def drop_ended(self, task_ids: set[int]) -> None:
         """Forget the progress of tasks whose end is sent next: the end includes it."""
         for task_id in task_ids:
             self.progress.pop(task_id, None)
 
-    def take_progress(self) -> list[Progress]:
+    def take_progress(self) -> list[TaskProgress]:
         taken, self.progress = list(self.progress.values()), {}
         return taken
 
@@ -105,7 +105,7 @@ class TaskFeed:
         for watcher in self._watchers.get(user_id, ()):
             watcher.changed.set()
 
-    def advance(self, user_id: int, progress: Progress) -> None:
+    def publish_progress(self, user_id: int, progress: TaskProgress) -> None:
         for watcher in self._watchers.get(user_id, ()):
             before = watcher.progress.get(progress.task_id)
             if before is not None and progress.usage is None:
@@ -133,42 +133,42 @@ class TaskFeed:
         """
         watcher = _Watcher()
         self._watchers.setdefault(user_id, set()).add(watcher)
-        told = after
+        last_sent = after
         try:
-            if after is not None and await run_in_threadpool(self._follows, user_id, after):
-                place = after
+            if after is not None and await run_in_threadpool(self._is_resumable, user_id, after):
+                position = after
                 async for piece in self._unfinished(user_id):
                     yield piece
             else:
-                place = await self.pages.last_change(user_id)
-                board = self.pages.board(
-                    user_id, place, max_tasks=FRAME_TASKS, max_bytes=FRAME_BYTES
+                position = await self.pages.last_change(user_id)
+                messages = self.pages.task_messages(
+                    user_id, position, max_tasks=MAX_MESSAGE_TASKS, max_bytes=MAX_MESSAGE_BYTES
                 )
-                async for piece in board:
+                async for piece in messages:
                     yield piece
-                told = place
+                last_sent = position
             while True:
                 watcher.changed.clear()
                 draining = self._draining
-                found = await run_in_threadpool(self._behind, user_id, place)
+                found = await run_in_threadpool(self._changes_after, user_id, position)
                 watcher.drop_ended(found.ended)
-                place = found.last
+                position = found.last
                 stream = found.stream
                 if not found.is_full:
-                    stream += b"".join(map(_advanced, watcher.take_progress()))
+                    stream += b"".join(map(_progress_message, watcher.take_progress()))
                 if stream:
                     yield stream
-                told = place
+                last_sent = position
                 if found.is_full:
                     continue
                 if not stream and draining:
                     return
                 if not draining:
-                    while not await is_set(watcher.changed, idle_seconds):
+                    while not await wait_until_set(watcher.changed, idle_seconds):
                         yield b""
-                    await asyncio.sleep(QUIET_SECONDS)
+                    await asyncio.sleep(COALESCE_SECONDS)
         except DatabaseError as error:
-            self.damaged.note((user_id, told), error)
+            self.damaged.note((user_id, last_sent), error)
             raise
         finally:
             watchers = self._watchers[user_id]
@@ -180,16 +180,16 @@ class TaskFeed:
         """Yield the progress of the tasks that have not ended, some at a time."""
         after = 0
         while steps := await run_in_threadpool(self._progress, user_id, after):
-            yield b"".join(map(_advanced, steps))
+            yield b"".join(map(_progress_message, steps))
             after = steps[-1].task_id
 
     # In threads
 
-    def _follows(self, user_id: int, after: int) -> bool:
+    def _is_resumable(self, user_id: int, after: int) -> bool:
         with self._store.reading() as session:
             return task_changes.follows(session, user_id, after)
 
-    def _progress(self, user_id: int, after: int) -> list[Progress]:
+    def _progress(self, user_id: int, after: int) -> list[TaskProgress]:
         unfinished = (
             select(Task.id, Task.created_at, Task.last_seq, Task.last_line)
             .where(Task.user_id == user_id, Task.id > after)
@@ -198,9 +198,9 @@ class TaskFeed:
             .limit(PAGE_CHANGES)
         )
         with self._store.reading() as session:
-            return [Progress(*row) for row in session.execute(unfinished)]
+            return [TaskProgress(*row) for row in session.execute(unfinished)]
 
-    def _behind(self, user_id: int, after: int) -> _Changes:
+    def _changes_after(self, user_id: int, after: int) -> _Changes:
         """Return the changes after ``after`` that fit into a page, at least one."""
         messages: list[bytes] = []
         ended: set[int] = set()
@@ -210,7 +210,7 @@ class TaskFeed:
             closing(task_changes.behind(session, user_id, after)) as rows,
         ):
             for change, task in rows:
-                message = _changed(change, task)
+                message = _change_message(change, task)
                 size += len(message)
                 is_full = bool(messages) and (size > PAGE_BYTES or len(messages) == PAGE_CHANGES)
                 if is_full:
@@ -222,14 +222,14 @@ class TaskFeed:
         return _Changes(b"".join(messages), last, ended, is_full)
 
 
-def _advanced(step: Progress) -> bytes:
+def _progress_message(step: TaskProgress) -> bytes:
     fields = step._asdict()
     if step.usage is None:
         del fields["usage"]
-    return b"data: %b\n\n" % encoded({"type": "TASK_PROGRESS"} | fields)
+    return b"data: %b\n\n" % to_json({"type": "TASK_PROGRESS"} | fields)
 
 
-def _changed(change: TaskChange, task: Task | None) -> bytes:
+def _change_message(change: TaskChange, task: Task | None) -> bytes:
     message: dict[str, Any] = {
         "seq": change.seq,
         "task_id": change.task_id,
@@ -241,8 +241,8 @@ def _changed(change: TaskChange, task: Task | None) -> bytes:
         if change.reason is not None:
             message["reason"] = change.reason
         if task is not None:
-            message["task"] = _at_change(public(task), change)
-    return b"id: %d\ndata: %b\n\n" % (change.seq, encoded(message))
+            message["task"] = _at_change(task_to_wire(task), change)
+    return b"id: %d\ndata: %b\n\n" % (change.seq, to_json(message))
 
 
 def _at_change(task: schema.Task, change: TaskChange) -> schema.Task:
@@ -253,5 +253,5 @@ def _at_change(task: schema.Task, change: TaskChange) -> schema.Task:
     """
     if task["status"] == change.status or change.status is None:
         return task
-    known = {key: value for key, value in task.items() if key not in _CHANGING}
+    known = {key: value for key, value in task.items() if key not in _MUTABLE_KEYS}
     return cast(schema.Task, known | {"status": change.status, "reason": change.reason})

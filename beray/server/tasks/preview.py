@@ -14,9 +14,9 @@ from beray.events import (
 )
 from beray.streaming.retraction import retracted_range
 
-LONGEST: Final = 200
+MAX_CHARACTERS: Final = 200
 """Characters of a last line."""
-_KEPT: Final = 4 * LONGEST
+_TAIL_CHARACTERS: Final = 4 * MAX_CHARACTERS
 
 
 class LastLines:
@@ -26,7 +26,7 @@ class LastLines:
         self._ends: dict[int, tuple[str, str]] = {}
         """Of each task, the source and call of its last text, and the end of it."""
 
-    def read(self, task_id: int, event: Event) -> str | None:
+    def update(self, task_id: int, event: Event) -> str | None:
         """The last line of the task by now; ``None`` where this event says nothing of it."""
         match event:
             case MsgEventTextChunk() if retracted_range(event):
@@ -46,10 +46,10 @@ class LastLines:
                 return None
         # Where everything else ends, the next text begins a line of its own.
         if isinstance(event, MsgEventTextChunk):
-            self._ends[task_id] = _stream(event), text[-_KEPT:]
+            self._ends[task_id] = _stream(event), text[-_TAIL_CHARACTERS:]
         else:
             self._ends.pop(task_id, None)
-        return _last_line(text[-_KEPT:])
+        return _last_line(text[-_TAIL_CHARACTERS:])
 
     def forget(self, task_id: int) -> None:
         self._ends.pop(task_id, None)
@@ -65,4 +65,4 @@ def _last_line(text: str) -> str:
     # Of a line that was written over and over, what it says now; half a character is none.
     now = said.rstrip("\r").rpartition("\r")[2].encode("utf-8", "replace").decode()
     line = " ".join(now.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"

@@ -21,14 +21,16 @@ from beray.server.runtime.shortage import patiently
 from beray.server.storage.store import Store, Unfinished
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
-from beray.server.tasks.event_log import EventLog, TaskEnded
-from beray.server.tasks.run import Runs
+from beray.server.tasks.event_log import EventLog, TaskClosed
+from beray.server.tasks.run import RunExecutor
 from beray.server.workspace.workspace import Workspaces
 
 STOP_SECONDS: Final = 20.0
 """Time that a request waits for the end of a run that it has stopped."""
 STOP_RETRY_SECONDS: Final = 2
-LOST: Final = MsgError(code="LOST_WORKER", details="The server ended in the middle of the answer.")
+LOST_WORKER_ERROR: Final = MsgError(
+    code="LOST_WORKER", details="The server ended in the middle of the answer."
+)
 
 log = structlog.get_logger("beray.queue")
 
@@ -40,10 +42,10 @@ class RunQueue:
         self,
         store: Store,
         event_log: EventLog,
-        runs: Runs,
+        runs: RunExecutor,
         workspaces: Workspaces,
         *,
-        ends: EndWriter,
+        end_writer: EndWriter,
         slots: int,
         user_slots: int | None,
     ) -> None:
@@ -51,7 +53,7 @@ class RunQueue:
         self._event_log = event_log
         self._runs = runs
         self._workspaces = workspaces
-        self._ends = ends
+        self._end_writer = end_writer
         self._waiting = FairQueue(slots, user_slots)  # of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
@@ -67,24 +69,24 @@ class RunQueue:
         after = 0
         while left := await run_in_threadpool(self._store.unfinished_tasks, after):
             for task in left:
-                await self._take_up(task, has_work_dir=task.id in work_dirs)
+                await self._recover(task, has_work_dir=task.id in work_dirs)
             after = left[-1].id
-        self._fill()
+        self._start_waiting()
 
-    async def _take_up(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _recover(self, task: Unfinished, *, has_work_dir: bool) -> None:
         if task.chat is not None:
             # It waits for its user; the answer that was under way is lost.
             waits = TaskStatusChanged(status="INPUT_REQUIRED", reason="lost_worker")
-            await self._ends.write(task.id, [LOST, waits])
+            await self._end_writer.write(task.id, [LOST_WORKER_ERROR, waits])
         elif task.status == "QUEUED":
-            await self._complete(task, has_work_dir=has_work_dir)
+            await self._complete_creation(task, has_work_dir=has_work_dir)
             if not task.held:
                 self._waiting.add(task.user_id, task.id)
         else:
             log.warning("a run was lost", task_id=task.id)
             await self._write_status(task.id, "FAILED", "lost_worker")
 
-    async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _complete_creation(self, task: Unfinished, *, has_work_dir: bool) -> None:
         """Do what a server that died while it created a task had still to do."""
         if task.last_seq == 0:
             await self._write_status(task.id, "QUEUED", None)
@@ -107,7 +109,7 @@ class RunQueue:
         if self._running:
             await asyncio.wait(list(self._running.values()))
 
-    async def created(self, task: Task) -> None:
+    async def add(self, task: Task) -> None:
         """A task is there: say so in its log and, unless it is held, queue it."""
         task.last_seq = await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
         if not task.held:
@@ -116,7 +118,7 @@ class RunQueue:
     def submit(self, task: Task) -> None:
         """Queue a task."""
         self._waiting.add(task.user_id, task.id)
-        self._fill()
+        self._start_waiting()
 
     async def stop(self, task_id: int) -> bool:
         """Stop a task; ``False`` where it has ended already.
@@ -130,7 +132,7 @@ class RunQueue:
         self._waiting.remove(task_id)
         return await self._write_status(task_id, "STOPPED", "user")
 
-    async def stopped(self, task_id: int) -> None:
+    async def stop_and_wait(self, task_id: int) -> None:
         """Stop a task and return when nothing of it is running any more.
 
         Raises:
@@ -139,7 +141,7 @@ class RunQueue:
         await self.stop(task_id)
         run = self._running.get(task_id)
         if run is not None:
-            await ended_in_time(run, f"Task {task_id}")
+            await wait_stopped(run, f"Task {task_id}")
 
     def _cancel(self, task_id: int, reason: str) -> None:
         # A second cancel would interrupt the sweeping of the first.
@@ -147,28 +149,28 @@ class RunQueue:
             self._stop_reasons[task_id] = reason
             self._running[task_id].cancel()
 
-    def _fill(self) -> None:
+    def _start_waiting(self) -> None:
         while not self._closing and (taken := self._waiting.take()) is not None:
             user_id, task_id = taken
             run = asyncio.create_task(self._run(task_id), name=f"task-{task_id}")
             self._running[task_id] = run
-            run.add_done_callback(partial(self._free, user_id, task_id))
+            run.add_done_callback(partial(self._finish_run, user_id, task_id))
 
-    def _free(self, user_id: Hashable, task_id: int, run: asyncio.Task[None]) -> None:
+    def _finish_run(self, user_id: Hashable, task_id: int, run: asyncio.Task[None]) -> None:
         self._waiting.release(user_id)
         del self._running[task_id]
         self._stop_reasons.pop(task_id, None)
         if not run.cancelled() and (error := run.exception()) is not None:
             log.error("a run failed unexpectedly", task_id=task_id, exc_info=error)
-        self._fill()
+        self._start_waiting()
 
     async def _run(self, task_id: int) -> None:
         try:
-            status, reason = await self._outcome(task_id)
+            status, reason = await self._execute(task_id)
         except asyncio.CancelledError:
             reason = self._stop_reasons.get(task_id)
             status = "STOPPED" if reason == "user" else "FAILED"
-        except TaskEnded:
+        except TaskClosed:
             return
         except (OSError, RuntimeError, SQLAlchemyError) as error:
             log.error("a run broke", task_id=task_id, exc_info=error)
@@ -177,20 +179,22 @@ class RunQueue:
         self._stop_reasons[task_id] = "ended"
         await self._write_status(task_id, status, reason)
 
-    async def _outcome(self, task_id: int) -> tuple[str, str | None]:
-        await self._ends.written(task_id)
+    async def _execute(self, task_id: int) -> tuple[str, str | None]:
+        await self._end_writer.wait_written(task_id)
         task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
         if task is None:
-            raise TaskEnded(f"task {task_id} is gone")
+            raise TaskClosed(f"task {task_id} is gone")
         outcome = await self._runs.run(task)
         return outcome.status, outcome.reason
 
     async def _write_status(self, task_id: int, status: str, reason: str | None) -> bool:
         """Log a status; ``False`` where the task has ended already."""
-        return await self._ends.write(task_id, [TaskStatusChanged(status=status, reason=reason)])
+        return await self._end_writer.write(
+            task_id, [TaskStatusChanged(status=status, reason=reason)]
+        )
 
 
-async def ended_in_time(run: asyncio.Task[None], what: str) -> None:
+async def wait_stopped(run: asyncio.Task[None], what: str) -> None:
     """Wait for the end of a run that is being stopped.
 
     Raises:

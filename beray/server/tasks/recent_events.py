@@ -29,17 +29,17 @@ class LoggedEvent:
     last: bool
 
     @property
-    def is_whole(self) -> bool:
+    def has_body(self) -> bool:
         return bool(self.body)
 
 
 @dataclass(slots=True)
-class _Newest:
+class _TaskEvents:
     events: deque[LoggedEvent] = field(default_factory=deque)
     size: int = 0
 
 
-class NewestEvents:
+class RecentEvents:
     """Runs of the newest events of tasks. The task that was silent longest is dropped first."""
 
     def __init__(self, task_bytes: int = TASK_BYTES, total_bytes: int = TOTAL_BYTES) -> None:
@@ -47,14 +47,14 @@ class NewestEvents:
         """Bytes that are kept now."""
         self._task_bytes = task_bytes
         self._total_bytes = total_bytes
-        self._tasks: OrderedDict[int, _Newest] = OrderedDict()
+        self._tasks: OrderedDict[int, _TaskEvents] = OrderedDict()
 
     def add(self, task_id: int, event: LoggedEvent) -> None:
         """Keep the event that follows the last one of the task."""
         if event.size > self._task_bytes:
             self.forget(task_id)
             return
-        kept = self._tasks.setdefault(task_id, _Newest())
+        kept = self._tasks.setdefault(task_id, _TaskEvents())
         self._tasks.move_to_end(task_id)
         kept.events.append(event)
         added = event.size

@@ -64,7 +64,7 @@ class TaskPages:
         """Return which are the newest ``limit`` tasks with an id below ``before``."""
         return await run_in_threadpool(self._extent, user_id, before, limit)
 
-    async def array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
+    async def json_array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
         """Yield the JSON array of the tasks in ``extent``, in pieces.
 
         Tasks that are deleted meanwhile are left out.
@@ -80,7 +80,7 @@ class TaskPages:
         """Return the number of the newest change of the user's tasks."""
         return await run_in_threadpool(self._last_change, user_id)
 
-    async def board(
+    async def task_messages(
         self, user_id: int, seq: int, *, max_tasks: int, max_bytes: int
     ) -> AsyncIterator[bytes]:
         """Yield all tasks as messages of text/event-stream, in pieces.
@@ -165,7 +165,7 @@ class TaskPages:
         size, last, has_more = 0, 0, False
         with self._store.reading() as session, session.execute(newest) as rows:
             for row in rows:
-                body = encoded(public(row))
+                body = to_json(task_to_wire(row))
                 size += len(body) + 1
                 has_more = bool(bodies) and (size > max_bytes or len(bodies) == max_tasks)
                 if has_more:
@@ -175,13 +175,13 @@ class TaskPages:
         return TaskPage(b",".join(bodies), len(bodies), last, has_more)
 
 
-def encoded(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
     """Return ``value`` as JSON."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
-def public(task: Any) -> schema.Task:
+def task_to_wire(task: Any) -> schema.Task:
     """Return a ``Task``, or a row with its columns, as the wire carries it."""
     return {
         "id": task.id,

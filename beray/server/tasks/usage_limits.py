@@ -33,12 +33,12 @@ class Budget:
     def __init__(self, store: Store, settings: Settings, task: Task) -> None:
         self._store = store
         self._task = task
-        self._limits = _lower(_limits(settings, "task"), task.limits or {})
+        self._limits = _minimum_limits(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
         # A chat's answers are runs of their own, each with all that a task may take.
-        self._whose = "this task" if task.chat is None else "this answer"
-        self._before = Usage(**task.usage) if task.usage else Usage()
+        self._scope = "this task" if task.chat is None else "this answer"
+        self._earlier_usage = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
         """Return how long the run may take, where there is a limit.
@@ -59,21 +59,21 @@ class Budget:
             OverBudget: no further request may be made.
         """
         await self.record(usage)
-        _require_below(_taken(usage), self._limits, self._whose)
+        _check_limits(_amounts(usage), self._limits, self._scope)
         await self._day()
 
     async def record(self, usage: Usage) -> None:
         """Note what the run has taken in all."""
         if usage == self._usage:
             return
-        before, now = _taken(self._usage), _taken(usage)
+        before, now = _amounts(self._usage), _amounts(usage)
         added = Taken(
             now.tokens - before.tokens,
             now.requests - before.requests,
             now.cost_usd - before.cost_usd,
         )
         self._usage = usage
-        whole = asdict(self._before + usage)
+        whole = asdict(self._earlier_usage + usage)
         await self._add(whole, added)
 
     async def spend(self, seconds: float) -> None:
@@ -96,11 +96,11 @@ class Budget:
             return Taken()
         day_usage = self._store.day_usage
         day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
-        _require_below(day, self._daily, "today, all your tasks together")
+        _check_limits(day, self._daily, "today, all your tasks together")
         return day
 
 
-def _taken(usage: Usage) -> Taken:
+def _amounts(usage: Usage) -> Taken:
     return Taken(usage.tokens, usage.requests, usage.cost_usd or 0.0)
 
 
@@ -111,7 +111,7 @@ def _limits(settings: Settings, of: str) -> dict[str, Any]:
     return {kind: limit for kind, limit in given.items() if limit is not None}
 
 
-def _lower(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _minimum_limits(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """The lower of both limits of each kind."""
     return one | {
         kind: min(other[kind], one.get(kind, other[kind]))
@@ -120,8 +120,8 @@ def _lower(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _require_below(taken: Taken, limits: dict[str, Any], whose: str) -> None:
+def _check_limits(taken: Taken, limits: dict[str, Any], scope: str) -> None:
     for kind, limit in limits.items():
         if getattr(taken, kind) >= limit:
             allowed = _UNITS[kind].format(limit)
-            raise OverBudget(f"the limit is reached: {allowed} for {whose}")
+            raise OverBudget(f"the limit is reached: {allowed} for {scope}")

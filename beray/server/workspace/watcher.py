@@ -47,7 +47,7 @@ class _Seen(NamedTuple):
     inode: int
 
 
-class FileWatch:
+class FileWatcher:
     """Used on one event loop, between ``start`` and ``close``."""
 
     def __init__(self, root: Path) -> None:
@@ -64,7 +64,7 @@ class FileWatch:
             await asyncio.wait([self._watching])
 
     @asynccontextmanager
-    async def telling(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
+    async def reporting(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
         """Tell of each file that changes in ``work_dir`` meanwhile.
 
         Where it ends of its own accord, all of them have been told then.

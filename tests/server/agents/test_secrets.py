@@ -18,11 +18,11 @@ from beray.events import (
     MsgEventToolResult,
 )
 from beray.server.tasks.redaction import (
-    CUT,
-    SecretFilter,
+    PLACEHOLDER,
+    StreamRedactor,
+    environment_secrets,
     is_secret_name,
-    of_environ,
-    of_tools,
+    mcp_server_secrets,
     secret_variables,
 )
 
@@ -39,8 +39,8 @@ def said(events: list[Event], source: str = "main") -> str:
 
 
 def passed(*events: Event) -> list[Event]:
-    secrets = SecretFilter([SECRET, *OTHERS])
-    return [out for event in events for out in secrets.cut(event)] + secrets.rest()
+    secrets = StreamRedactor([SECRET, *OTHERS])
+    return [out for event in events for out in secrets.redact(event)] + secrets.flush()
 
 
 PIECES = st.lists(
@@ -67,9 +67,9 @@ def test_however_a_text_is_cut_the_same_comes_out(parts: list[str], cuts: list[i
 
 
 def test_nothing_is_kept_back_that_cannot_become_a_secret() -> None:
-    secrets = SecretFilter([SECRET])
-    assert said(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
-    assert said(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
+    secrets = StreamRedactor([SECRET])
+    assert said(secrets.redact(MsgEventTextChunk(text="hello s"))) == "hello "
+    assert said(secrets.redact(MsgEventTextChunk(text="k and"))) == "sk and"
 
 
 def test_the_end_of_an_answer_gives_what_was_kept_back() -> None:
@@ -93,7 +93,7 @@ def test_sources_are_told_apart() -> None:
         MsgEventTextChunk(text=SECRET[6:], source="tools:run_command"),
         MsgEventTextChunk(text=SECRET[6:], source="main"),
     )
-    assert said(events) == CUT
+    assert said(events) == PLACEHOLDER
     assert said(events, "tools:run_command") == SECRET[6:]
 
 
@@ -106,7 +106,7 @@ def test_arguments_are_cut_as_json_writes_them() -> None:
     arguments = "".join(
         event.args_chunk for event in events if isinstance(event, MsgEventToolCallChunk)
     )
-    assert arguments == f'{{"key": "{CUT}", "x": 1}}'
+    assert arguments == f'{{"key": "{PLACEHOLDER}", "x": 1}}'
     names = [event.tool_name for event in events if isinstance(event, MsgEventToolCallChunk)]
     assert names[0] == "write_file" and set(names[1:]) == {None}
 
@@ -118,10 +118,10 @@ def test_results_payloads_and_errors_are_cut_at_any_depth() -> None:
         MsgEventCustomUpdate(payload=value),
         MsgError(code="PROVIDER", details=f"key {SECRET} is wrong"),
     )
-    cut = {"a": [{CUT: f"<{CUT}>"}], "n": 1}
+    cut = {"a": [{PLACEHOLDER: f"<{PLACEHOLDER}>"}], "n": 1}
     assert isinstance(result, MsgEventToolResult) and result.result == cut
     assert isinstance(update, MsgEventCustomUpdate) and update.payload == cut
-    assert isinstance(error, MsgError) and error.details == f"key {CUT} is wrong"
+    assert isinstance(error, MsgError) and error.details == f"key {PLACEHOLDER} is wrong"
 
 
 def test_what_counts_as_a_secret() -> None:
@@ -129,7 +129,7 @@ def test_what_counts_as_a_secret() -> None:
         "OPENAI_API_KEY": "key-1", "GITHUB_TOKEN": "token-2", "DB_PASSWORD": "pass-3",
         "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",
     }  # fmt: skip
-    assert list(of_environ(environ)) == ["key-1", "token-2", "pass-3"]
+    assert list(environment_secrets(environ)) == ["key-1", "token-2", "pass-3"]
     tools = [
         {"docs": {"url": "https://me:pa%20ss@host/mcp?api_key=in-url&page=2",
                   "headers": {"Authorization": "Bearer abc", "Accept": "*/*", "X-Id": "seven"}}},
@@ -137,7 +137,7 @@ def test_what_counts_as_a_secret() -> None:
         {"odd": {"url": 3, "headers": [1], "env": None}},
         {"broken": {"url": "https://[::1"}},
     ]  # fmt: skip
-    assert list(of_tools(tools)) == [
+    assert list(mcp_server_secrets(tools)) == [
         "Bearer abc", "abc", "seven", "seven", "pa%20ss", "pa ss", "in-url", "of-env",
     ]  # fmt: skip
 
@@ -195,4 +195,4 @@ def test_output_of_parallel_commands_is_filtered_command_by_command() -> None:
         if isinstance(event, MsgEventTextChunk):
             call_id = event.model_dump()["call_id"]
             texts[call_id] = texts.get(call_id, "") + event.text
-    assert texts == {"1": f"a {CUT} b", "2": f"x {CUT}"}
+    assert texts == {"1": f"a {PLACEHOLDER} b", "2": f"x {PLACEHOLDER}"}
