@@ -190,10 +190,10 @@ def test_a_tree_with_very_long_paths_is_listed_down_to_where_calls_can_go(
     name = "d" * 250
     make_chain(work_dir, 300, name)
     listed = paths(together(pages(workspace, limit=7)))
-    levels = safe_open.PATH_BYTES // (len(name) + 1) + 1
+    levels = safe_open.MAX_PATH_BYTES // (len(name) + 1) + 1
     assert len(listed) == 3 * levels
     # The last ones show that there is more than a call can name.
-    assert max(map(len, listed)) > safe_open.PATH_BYTES
+    assert max(map(len, listed)) > safe_open.MAX_PATH_BYTES
     assert workspace.page("/".join([name] * 16), limit=7, depth=1).items != []
     with pytest.raises(InvalidPath, match="too long"):
         workspace.page("/".join([name] * 17), limit=7)

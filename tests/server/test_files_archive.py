@@ -32,7 +32,7 @@ def workspace(workspaces: Workspaces, work_dir: Path) -> Iterator[Workspace]:
 
 
 def zipped(workspace: Workspace, *paths: str) -> zipfile.ZipFile:
-    data = b"".join(archive.stream(workspace, archive.select(workspace, paths)))
+    data = b"".join(archive.stream_zip(workspace, archive.select_paths(workspace, paths)))
     opened = zipfile.ZipFile(io.BytesIO(data))
     assert opened.testzip() is None
     return opened
@@ -101,7 +101,7 @@ def test_what_cannot_be_archived_is_said_before_anything_is_sent(
     (work_dir / "link").symlink_to("a")
     os.mkfifo(work_dir / "fifo")
     with pytest.raises(error, match=reason):
-        archive.select(workspace, paths)
+        archive.select_paths(workspace, paths)
 
 
 def test_links_and_special_files_are_left_out(
@@ -155,7 +155,7 @@ def test_names_that_are_not_utf8_are_all_there(workspace: Workspace, work_dir: P
 def test_unzip_reads_it(workspace: Workspace, work_dir: Path, tmp_path: Path) -> None:
     fill(work_dir, FILES | {"large": random.Random(1).randbytes(3 * BLOCK_BYTES)})
     out = tmp_path / "out.zip"
-    out.write_bytes(b"".join(archive.stream(workspace, archive.select(workspace, []))))
+    out.write_bytes(b"".join(archive.stream_zip(workspace, archive.select_paths(workspace, []))))
     subprocess.run(["unzip", "-tq", out], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -175,10 +175,10 @@ def test_the_memory_stays_flat(workspace: Workspace, work_dir: Path) -> None:
     with (work_dir / "large").open("wb") as file:
         for _ in range(24):
             file.write(block)
-    chosen = archive.select(workspace, [])
+    chosen = archive.select_paths(workspace, [])
     tracemalloc.start()
     try:
-        size = sum(len(data) for data in archive.stream(workspace, chosen))
+        size = sum(len(data) for data in archive.stream_zip(workspace, chosen))
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -195,7 +195,7 @@ def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path)
             path.chmod(0)
             for paths in ([], [name]):
                 with pytest.raises(InvalidPath, match=f"'{name}/.*permission denied"):
-                    archive.select(workspace, paths)
+                    archive.select_paths(workspace, paths)
             path.chmod(0o700)
         assert zipped(workspace, "c").namelist() == ["c"]
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path)
 def begun(workspace: Workspace, work_dir: Path) -> Iterator[bytes]:
     """An archive that has sent its first bytes and has the file ``z`` still before it."""
     fill(work_dir, {"a": random.Random(1).randbytes(4 * BLOCK_BYTES), "y/f": b"f", "z": b"z"})
-    blocks = archive.stream(workspace, archive.select(workspace, []))
+    blocks = archive.stream_zip(workspace, archive.select_paths(workspace, []))
     assert next(blocks)
     return blocks
 
@@ -264,4 +264,4 @@ def test_a_path_too_long_for_readers_is_said_before_anything_is_sent(
         folder = deeper
     os.close(folder)
     with pytest.raises(InvalidPath, match="too long a path"):
-        archive.select(workspace, [])
+        archive.select_paths(workspace, [])

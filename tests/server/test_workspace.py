@@ -168,7 +168,7 @@ def test_what_is_new_has_the_mode_that_commands_give_it(
     before = os.umask(mask)
     try:
         put(workspace, "d/a")
-        workspace.make_folder("e/f")
+        workspace.make_directory("e/f")
     finally:
         os.umask(before)
     modes = {name: stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("d", "d/a", "e/f")}
@@ -187,11 +187,11 @@ def test_a_file_that_appears_meanwhile_gives_its_mode(workspace: Workspace, work
 def test_a_folder_is_made_once_and_never_in_the_place_of_something(
     workspaces: Workspaces, workspace: Workspace, work_dir: Path, outside: Path
 ) -> None:
-    assert workspace.make_folder("a//b/./c/", 0o2750) == "a/b/c"
+    assert workspace.make_directory("a//b/./c/", 0o2750) == "a/b/c"
     (work_dir / "a" / "b" / "c" / "kept").write_text("x")
     (work_dir / "file").write_text("x")
     (work_dir / "link").symlink_to(outside)
-    assert workspace.make_folder("a/b/c") == "a/b/c"
+    assert workspace.make_directory("a/b/c") == "a/b/c"
     modes = [stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("a", "a/b", "a/b/c")]
     assert modes == [0o755, 0o755, 0o750]
     for path in (
@@ -208,8 +208,8 @@ def test_a_folder_is_made_once_and_never_in_the_place_of_something(
         "x" * 256,
     ):
         with pytest.raises(InvalidPath):
-            workspace.make_folder(path, 0o777)
-    assert workspace.make_folder("a", 0o555) == "a"
+            workspace.make_directory(path, 0o777)
+    assert workspace.make_directory("a", 0o555) == "a"
     assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o555
     assert stat.S_IMODE(work_dir.stat().st_mode) == 0o700
     assert sorted(os.listdir(work_dir)) == ["a", "file", "link"]

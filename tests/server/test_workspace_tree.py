@@ -106,7 +106,7 @@ def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
     before = open_descriptors()
     with closing(tree.walk(workspace.descriptor)) as walk:
         most = max(open_descriptors() for _ in walk)
-    assert most <= before + tree.OPEN_AT_ONCE + 2
+    assert most <= before + tree.MAX_OPEN_DIRECTORIES + 2
     items = workspace.tree()
     assert len(items) == 3 * depth
     assert [item["path"] for item in items[:2]] == ["d", "d/d"]

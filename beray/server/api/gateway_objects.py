@@ -15,7 +15,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from beray.server.api.dependencies import AppServices, require_space
-from beray.server.files.file_response import Asked, AskedOf, Representation, given
+from beray.server.files.file_response import (
+    FileRequestHeaders,
+    FileRequestHeadersParam,
+    Representation,
+    file_response,
+)
 from beray.server.http.active_requests import authenticate
 from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute
 from beray.server.http.multipart_forms import cut_off, too_large
@@ -34,7 +39,7 @@ async def use_url(
     request: Request,
     key: str,
     app: AppServices,
-    asked: AskedOf,
+    asked: FileRequestHeadersParam,
     method: Annotated[str, Query()] = "",
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
@@ -88,12 +93,12 @@ async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         raise cut_off()
 
 
-def _give(store: LocalObjects, key: str, asked: Asked) -> Response:
+def _give(store: LocalObjects, key: str, asked: FileRequestHeaders) -> Response:
     try:
         found = store.open(key)
     except NoSuchObject:
         raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
-    return given(
+    return file_response(
         Representation(
             found.file,
             key.rpartition("/")[2],

@@ -1,4 +1,4 @@
-"""Answers whose body is made in threads: a file, or the part of it that is asked for.
+"""Answers whose body is made in threads: a file, or the part of it that is request_headers for.
 
 Source: RFC 9110, 13 (conditions) and 14 (Range); RFC 9530 (Repr-Digest).
 """
@@ -22,8 +22,8 @@ from beray.transfers import digest, file_modes
 Blocks = Generator[bytes, None, None]
 
 
-class Transfer(StreamingResponse):
-    """A body that is made in threads; what it is made from is closed however it ends."""
+class ThreadedResponse(StreamingResponse):
+    """A body that is made in threads; representation it is made from is closed however it ends."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Transfer(StreamingResponse):
             self._opened.close()
 
 
-class Asked(NamedTuple):
+class FileRequestHeaders(NamedTuple):
     """What the headers of a request want of a file."""
 
     if_none_match: str | None
@@ -55,16 +55,16 @@ class Asked(NamedTuple):
     want_repr_digest: str | None
 
 
-def _asked(
+def _request_headers(
     if_none_match: Annotated[str | None, Header()] = None,
     if_range: Annotated[str | None, Header()] = None,
     range_: Annotated[str | None, Header(alias="Range")] = None,
     want_repr_digest: Annotated[str | None, Header()] = None,
-) -> Asked:
-    return Asked(if_none_match, if_range, range_, want_repr_digest)
+) -> FileRequestHeaders:
+    return FileRequestHeaders(if_none_match, if_range, range_, want_repr_digest)
 
 
-AskedOf = Annotated[Asked, Depends(_asked)]
+FileRequestHeadersParam = Annotated[FileRequestHeaders, Depends(_request_headers)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,10 @@ class Representation:
     mode: int | None = None
 
 
-def given(what: Representation, asked: Asked, *, head: bool = False) -> Response:
-    """The bytes of a file, or the ``Range`` of them that is asked for. Closes the file.
+def file_response(
+    representation: Representation, request_headers: FileRequestHeaders, *, head: bool = False
+) -> Response:
+    """The bytes of a file, or the ``Range`` of them that is request_headers for. Closes the file.
 
     Args:
         head: only the headers; a range is of no meaning to them.
@@ -98,42 +100,49 @@ def given(what: Representation, asked: Asked, *, head: bool = False) -> Response
         HTTPException: 416, with the size: nothing of the range is in the file.
     """
     with ExitStack() as opened:
-        opened.enter_context(what.file)
+        opened.enter_context(representation.file)
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
-            "ETag": what.etag,
-            "Last-Modified": formatdate(what.modified, usegmt=True),
-            **file_modes.header(what.mode),
+            "ETag": representation.etag,
+            "Last-Modified": formatdate(representation.modified, usegmt=True),
+            **file_modes.header(representation.mode),
         }
-        if http_ranges.has_current(asked.if_none_match, what.etag):
+        if http_ranges.matches_if_none_match(request_headers.if_none_match, representation.etag):
             return Response(status_code=304, headers=headers)
-        name = quote(what.name, safe="")
+        name = quote(representation.name, safe="")
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
         headers["X-Content-Type-Options"] = "nosniff"
-        if digest.is_wanted(asked.want_repr_digest):
-            headers["Repr-Digest"] = digest.header(what.sha256())
+        if digest.is_wanted(request_headers.want_repr_digest):
+            headers["Repr-Digest"] = digest.header(representation.sha256())
         if head:
-            headers["Content-Length"] = str(what.size)
-            return Response(headers=headers, media_type=what.media_type)
-        part = _part(what, asked)
+            headers["Content-Length"] = str(representation.size)
+            return Response(headers=headers, media_type=representation.media_type)
+        part = _part(representation, request_headers)
         if part is not None:
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{what.size}"
-        positions = range(what.size) if part is None else part
+            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{representation.size}"
+        positions = range(representation.size) if part is None else part
         headers["Content-Length"] = str(len(positions))
-        return Transfer(
-            http_ranges.read(what.file, positions),
+        return ThreadedResponse(
+            http_ranges.read_range(representation.file, positions),
             opened.pop_all(),
             status_code=200 if part is None else 206,
             headers=headers,
-            media_type=what.media_type,
+            media_type=representation.media_type,
         )
 
 
-def _part(what: Representation, asked: Asked) -> range | None:
+def _part(representation: Representation, request_headers: FileRequestHeaders) -> range | None:
     try:
-        return http_ranges.requested(asked.range, asked.if_range, what.etag, what.size)
+        return http_ranges.parse_range(
+            request_headers.range,
+            request_headers.if_range,
+            representation.etag,
+            representation.size,
+        )
     except http_ranges.RangeNotSatisfiable:
         raise HTTPException(
-            416, f"The file has {what.size} bytes.", {"Content-Range": f"bytes */{what.size}"}
+            416,
+            f"The file has {representation.size} bytes.",
+            {"Content-Range": f"bytes */{representation.size}"},
         ) from None

@@ -32,14 +32,14 @@ def etag(status: os.stat_result) -> str:
     return '"{}"'.format("-".join(f"{mark:x}" for mark in marks))
 
 
-def has_current(if_none_match: str | None, current: str) -> bool:
+def matches_if_none_match(if_none_match: str | None, current: str) -> bool:
     """Whether the asker has the representation with the ETag ``current`` (weak comparison)."""
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or current in _ETAG.findall(if_none_match)
 
 
-def requested(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
+def parse_range(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
     """Return the byte positions that a Range header asks for; None for the whole file.
 
     A header that is malformed, in another unit or of several ranges is ignored, and so
@@ -66,7 +66,7 @@ def requested(header: str | None, if_range: str | None, current: str, size: int)
     return range(max(size - int(last), 0), size) if size else None
 
 
-def read(file: BinaryIO, positions: range) -> Generator[bytes, None, None]:
+def read_range(file: BinaryIO, positions: range) -> Generator[bytes, None, None]:
     """Give exactly the bytes at ``positions``, in blocks of at most ``BLOCK_BYTES``.
 
     Raises:

@@ -245,7 +245,7 @@ class _Draft:
 
 
 async def _blocks(opened: OpenObject) -> AsyncIterator[bytes]:
-    blocks = http_ranges.read(opened.file, range(opened.stored.size))
+    blocks = http_ranges.read_range(opened.file, range(opened.stored.size))
     while (block := await run_in_threadpool(next, blocks, None)) is not None:
         yield block
 

@@ -29,7 +29,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.tasks.redaction import SecretRedactor
 from beray.server.workspace import tree
-from beray.server.workspace.disk_quota import DiskSpace, OverQuota
+from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
 
 log = structlog.get_logger("beray.prefabs")
@@ -188,14 +188,14 @@ class PrefabRuns:
         limits = DiskLimits(most, self._settings.work_dir_files)
         calling = asyncio.ensure_future(called)
         guard = asyncio.ensure_future(
-            DiskSpace(folder, limits, lambda: self._sandbox.scratch_of(folder)).enforce()
+            DiskQuota(folder, limits, lambda: self._sandbox.scratch_of(folder)).enforce()
         )
         try:
             await asyncio.wait([calling, guard], return_when=asyncio.FIRST_COMPLETED)
             if guard.done() and not calling.done():
                 guard.result()
             return await calling
-        except OverQuota as error:
+        except DiskQuotaExceeded as error:
             said = f"the function has written {error}"
             raise RunFailed("OUTPUT_TOO_LARGE", said) from None
         finally:

@@ -24,7 +24,7 @@ from beray.server.sandbox.ownership import give_tree, set_owner
 from beray.server.sandbox.sandbox import Bind, Sandbox
 from beray.server.settings import Settings
 from beray.server.workspace import disk_usage, tree
-from beray.server.workspace.disk_quota import DiskSpace, OverQuota
+from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
 
 FOLDER: Final = "agent-homes"
@@ -80,7 +80,7 @@ async def enforce(settings: Settings, user_id: int) -> None:
     """Measure a user's copies again and again, until cancelled.
 
     Raises:
-        OverQuota: they have grown larger than the limit for all of them together.
+        DiskQuotaExceeded: they have grown larger than the limit for all of them together.
     """
     home = home_of(settings, user_id)
     number = sum(bind.writable for bind in settings.agent_binds())
@@ -91,9 +91,9 @@ async def enforce(settings: Settings, user_id: int) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     most = DiskLimits(number * MAX_GROWTH * settings.agent_copy_bytes, number * 2 * MAX_ENTRIES)
     try:
-        await DiskSpace(home, most).enforce()
-    except OverQuota:
-        raise OverQuota(
+        await DiskQuota(home, most).enforce()
+    except DiskQuotaExceeded:
+        raise DiskQuotaExceeded(
             f"the private copies of BERAY_AGENT_PATHS take more than {most.bytes:,} bytes "
             f"(BERAY_AGENT_COPY_BYTES) or {most.files:,} files"
         ) from None
@@ -212,10 +212,10 @@ class _Copying:
             for name in [*names, *files]:
                 self._count(0)
                 try:
-                    is_folder = self._entry(name, descriptor, here / name)
+                    is_directory = self._entry(name, descriptor, here / name)
                 except FileNotFoundError:
-                    is_folder = False  # removed meanwhile
-                if name in names and not is_folder:
+                    is_directory = False  # removed meanwhile
+                if name in names and not is_directory:
                     names.remove(name)
         # From the inside out: a directory may lack write permission.
         for path_of_copy, mode in reversed(modes):

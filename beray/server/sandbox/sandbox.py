@@ -29,7 +29,7 @@ from beray.server.sandbox.probe import Kind
 from beray.server.sandbox.task_networks import NetworkRefused, TaskNetworks
 from beray.server.settings import Settings
 from beray.server.workspace import tree
-from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.disk_usage import DiskLimits
 
 FEWEST_PROCESSES: Final = 4096
@@ -152,10 +152,10 @@ class Sandbox:
         """Return the directories that commands of a work_dir have as their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
-    def disk_space(self, work_dir: Path) -> DiskSpace:
+    def disk_space(self, work_dir: Path) -> DiskQuota:
         """Return the quota of a work_dir, which its commands' scratch folders count against."""
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
-        return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
+        return DiskQuota(work_dir, limits, lambda: self.scratch_of(work_dir))
 
     # Each of these runs a command with its output on ``stdout``; when the block is left, its
     # whole process tree has ended.

@@ -27,7 +27,7 @@ from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
 from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
-from beray.server.workspace.disk_quota import OverQuota
+from beray.server.workspace.disk_quota import DiskQuotaExceeded
 from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
@@ -171,13 +171,13 @@ class RunExecutor:
     async def _run_with_limits(
         self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget, *, is_agent: bool
     ) -> tuple[Outcome, MsgError | None]:
-        space = self._workspaces.space(job.task_id) or self._sandbox.disk_space(job.work_dir)
+        space = self._workspaces.quota(job.task_id) or self._sandbox.disk_space(job.work_dir)
         try:
             # A chat's work_dir may be full already. Short commands would end unmeasured.
-            await space.require_within()
+            await space.check()
         except BaseException as error:
             run.close()
-            if isinstance(error, OverQuota):
+            if isinstance(error, DiskQuotaExceeded):
                 return _failure("quota", str(error))
             raise
         running = asyncio.ensure_future(run)
@@ -195,7 +195,7 @@ class RunExecutor:
             return running.result(), None
         except OverBudget as error:
             return _failure("budget", str(error))
-        except OverQuota as error:
+        except DiskQuotaExceeded as error:
             return _failure("quota", str(error))
         except TimeoutError as error:
             if not clock.expired():

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Final, Self
 from beray.server.sandbox.ownership import inherit_owner
 from beray.server.workspace import safe_open
 from beray.server.workspace.disk_quota import Reservation
-from beray.server.workspace.safe_open import open_folder, refusals, shown
+from beray.server.workspace.safe_open import open_directory, path_errors, quote_path
 from beray.transfers import file_modes, wire_names
 
 if TYPE_CHECKING:
     from beray.server.workspace.workspace import Workspace
 
 _OWNER_ACCESS: Final = stat.S_IWUSR | stat.S_IXUSR
-_changing_modes: Final = threading.Lock()
+_mode_change_lock: Final = threading.Lock()
 
 
-class Writer:
+class AtomicFileWriter:
     """A file on its way into a work_dir: staged outside, renamed into place at the end.
 
     It and the folders that are made for it belong to the owner of the work_dir. If the server is
@@ -42,7 +42,7 @@ class Writer:
     def __init__(
         self,
         workspace: Workspace,
-        asked: str,
+        requested_path: str,
         parents: list[bytes],
         name: bytes,
         staged: Path,
@@ -52,7 +52,7 @@ class Writer:
         self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
         self._workspace = workspace
-        self._asked = asked
+        self._requested_path = requested_path
         self._parents = parents
         self._name = name
         self._staged = staged
@@ -78,17 +78,17 @@ class Writer:
         """Append ``data``.
 
         Raises:
-            NoSpace: it does not fit into the quota of the work_dir.
+            InsufficientSpace: it does not fit into the quota of the work_dir.
         """
-        self.require_space(self.size + len(data))
+        self.reserve(self.size + len(data))
         self._file.write(data)
         self.size += len(data)
 
-    def require_space(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Reserve space for ``size`` bytes altogether, before they are there.
 
         Raises:
-            NoSpace: they do not fit into the quota of the work_dir.
+            InsufficientSpace: they do not fit into the quota of the work_dir.
         """
         if self._reservation is not None:
             self._reservation.grow_to(size)
@@ -105,16 +105,19 @@ class Writer:
         try:
             self._file.flush()
             work_dir = self._workspace.descriptor
-            with refusals(shown(self._asked)), made_folders(work_dir, self._parents) as folder:
-                replaced = replaceable(folder, self._name)
+            with (
+                path_errors(quote_path(self._requested_path)),
+                created_directories(work_dir, self._parents) as folder,
+            ):
+                replaced = stat_replaceable(folder, self._name)
                 os.fchmod(self._file.fileno(), self._final_mode(replaced))
                 inherit_owner(self._file.fileno(), work_dir)
                 os.fsync(self._file.fileno())
                 self._file.close()
-                move_into(folder, self._staged, self._name)
+                rename_into(folder, self._staged, self._name)
                 if self._reservation is not None:
                     self._reservation.close(written=True)
-                flush_folder(folder)
+                fsync_directory(folder)
         finally:
             self.discard()
 
@@ -134,20 +137,20 @@ class Writer:
 
 
 @contextmanager
-def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
+def created_directories(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
     """Open the folder at ``parts``, made where missing; what was made is unmade on failure.
 
     Args:
         work_dir: descriptor of the work_dir, whose owner the folders get.
     """
     made: list[int] = []
-    folder = open_folder(work_dir, ())
+    folder = open_directory(work_dir, ())
     try:
         for depth, part in enumerate(parts):
             with suppress(FileExistsError):
-                _as_owner(folder, partial(os.mkdir, part, dir_fd=folder))
+                _with_owner_access(folder, partial(os.mkdir, part, dir_fd=folder))
                 made.append(depth)
-            deeper = open_folder(folder, (part,))
+            deeper = open_directory(folder, (part,))
             os.close(folder)
             folder = deeper
             if depth in made:
@@ -156,22 +159,22 @@ def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
         yield folder
     except BaseException:
         for depth in reversed(made):
-            _unmake(work_dir, parts[: depth + 1])
+            _remove_created(work_dir, parts[: depth + 1])
         raise
     finally:
         os.close(folder)
 
 
-def move_into(folder: int, staged: Path, name: bytes) -> None:
+def rename_into(folder: int, staged: Path, name: bytes) -> None:
     """Rename what is at ``staged`` to ``name`` in ``folder``, whatever the mode of the folder is.
 
     Raises:
         OSError: it cannot be renamed.
     """
-    _as_owner(folder, partial(os.rename, staged, name, dst_dir_fd=folder))
+    _with_owner_access(folder, partial(os.rename, staged, name, dst_dir_fd=folder))
 
 
-def _as_owner(folder: int, change: Callable[[], None]) -> None:
+def _with_owner_access(folder: int, change: Callable[[], None]) -> None:
     """Change the entries of a folder; if its mode forbids that to its owner, for a moment not.
 
     Modes are data of the user, and an upload of a read-only folder can be repeated. A server that
@@ -182,7 +185,7 @@ def _as_owner(folder: int, change: Callable[[], None]) -> None:
     except PermissionError:
         if os.fstat(folder).st_uid != os.geteuid():
             raise
-        with _changing_modes:
+        with _mode_change_lock:
             mode = stat.S_IMODE(os.fstat(folder).st_mode)
             os.fchmod(folder, mode | _OWNER_ACCESS)
             try:
@@ -191,17 +194,17 @@ def _as_owner(folder: int, change: Callable[[], None]) -> None:
                 os.fchmod(folder, mode)
 
 
-def _unmake(work_dir: int, parts: Sequence[bytes]) -> None:
+def _remove_created(work_dir: int, parts: Sequence[bytes]) -> None:
     # It stays where somebody has put something into it, or moved it.
     with suppress(OSError):
-        folder = open_folder(work_dir, parts[:-1])
+        folder = open_directory(work_dir, parts[:-1])
         try:
             os.rmdir(parts[-1], dir_fd=folder)
         finally:
             os.close(folder)
 
 
-def replaceable(folder: int, name: bytes) -> os.stat_result | None:
+def stat_replaceable(folder: int, name: bytes) -> os.stat_result | None:
     """Return the status of the regular file ``name`` in ``folder``; ``None`` if there is none.
 
     Raises:
@@ -211,16 +214,16 @@ def replaceable(folder: int, name: bytes) -> os.stat_result | None:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    safe_open.require_regular(status)
+    safe_open.check_regular(status)
     return status
 
 
-def freed_by(replaced: os.stat_result) -> int:
+def freed_bytes(replaced: os.stat_result) -> int:
     """Return the bytes on disk that replacing a file frees."""
     return replaced.st_blocks * 512 if replaced.st_nlink == 1 else 0
 
 
-def flush_folder(folder: int) -> None:
+def fsync_directory(folder: int) -> None:
     """Flush the entries of a folder to disk, where its file system can."""
     try:
         os.fsync(folder)

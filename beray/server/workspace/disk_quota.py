@@ -2,7 +2,7 @@
 
 Commands write without asking, so a running task is measured again and again. Without quotas of
 the file system it can exceed its limit by what the disk takes until the next measurement has
-ended: at most ``WATCH_SECONDS`` and the duration of one measurement after the growth of the
+ended: at most ``CHECK_INTERVAL_SECONDS`` and the duration of one measurement after the growth of the
 file system shows that the limit may be exceeded.
 """
 
@@ -23,21 +23,21 @@ from beray.server.runtime.shortage import patiently
 from beray.server.workspace import disk_usage
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
 
-MEASURE_SECONDS: Final = 1.0
+SCAN_INTERVAL_SECONDS: Final = 1.0
 """Pause between two measurements, at least."""
-WATCH_SECONDS: Final = 0.25
+CHECK_INTERVAL_SECONDS: Final = 0.25
 """Pause between two looks at the whole file system and at unlinked files."""
-REST: Final = 10
+SCAN_PAUSE_FACTOR: Final = 10
 """Pause after a measurement, in multiples of its duration, unless the file system grows."""
-MOST_INCOMPLETE: Final = 3
+MAX_INCOMPLETE_SCANS: Final = 3
 """Measurements in a row that could not be completed, until the file system is judged instead."""
 
 
-class OverQuota(Exception):
+class DiskQuotaExceeded(Exception):
     """A task's files exceed its quota. The message names the limit."""
 
 
-class NoSpace(OSError):
+class InsufficientSpace(OSError):
     """A file does not fit into what is left of the quota. ``strerror`` says so, with numbers."""
 
     def __init__(self, message: str, *, fits_never: bool) -> None:
@@ -46,25 +46,25 @@ class NoSpace(OSError):
         """True if it would not fit into an empty work_dir either."""
 
 
-class DiskSpace:
+class DiskQuota:
     """Quota of one work_dir.
 
     Files that the server or a runner writes reserve their size first. All methods but
     ``enforce`` are synchronous and may be called in any thread.
 
     Args:
-        others: Returns further directories that count, such as the sandbox's ``/tmp``.
+        extra_dirs: Returns further directories that count, such as the sandbox's ``/tmp``.
     """
 
     def __init__(
         self,
         work_dir: Path,
         limits: DiskLimits,
-        others: Callable[[], Iterable[Path]] = lambda: (),
+        extra_dirs: Callable[[], Iterable[Path]] = lambda: (),
     ) -> None:
         self._work_dir = work_dir
         self._limits = limits
-        self._others = others
+        self._extra_dirs = extra_dirs
         self._lock = threading.Lock()
         self._known: DiskUsage | None = None
         self._unlinked = DiskUsage()
@@ -79,11 +79,13 @@ class DiskSpace:
     def measure(self) -> DiskUsage:
         """Measure now, and remember the result."""
         started = time.monotonic()
-        others = list(self._others())
-        self._unlinked = sum(map(disk_usage.unlinked, others), DiskUsage())
-        usage = disk_usage.measure([self._work_dir, *others], self._limits) + self._unlinked
+        extra_dirs = list(self._extra_dirs())
+        self._unlinked = sum(map(disk_usage.unlinked_usage, extra_dirs), DiskUsage())
+        usage = disk_usage.measure([self._work_dir, *extra_dirs], self._limits) + self._unlinked
         ended = time.monotonic()
-        self._fresh_until = ended + max(MEASURE_SECONDS, REST * (ended - started))
+        self._fresh_until = ended + max(
+            SCAN_INTERVAL_SECONDS, SCAN_PAUSE_FACTOR * (ended - started)
+        )
         self._known = usage
         return usage
 
@@ -100,107 +102,109 @@ class DiskSpace:
             replaced: Bytes of the file that is going to be replaced.
 
         Raises:
-            NoSpace: The work_dir cannot hold so many files and folders.
+            InsufficientSpace: The work_dir cannot hold so many files and folders.
         """
         added = DiskUsage(folders * BLOCK_BYTES, files + folders)
-        self._take(added, replaced)
+        self._reserve(added, replaced)
         return Reservation(self, added, replaced)
 
-    def _take(self, added: DiskUsage, replaced: int) -> None:
+    def _reserve(self, added: DiskUsage, replaced: int) -> None:
         with self._lock:
             known = self._known or self.measure()
-            problem = self._no_space(known, added, replaced)
+            problem = self._space_error(known, added, replaced)
             if problem is not None and time.monotonic() > self._fresh_until:
-                problem = self._no_space(self.measure(), added, replaced)  # files may be deleted
+                problem = self._space_error(self.measure(), added, replaced)  # files may be deleted
             if problem is not None:
                 raise problem
             self._reserved += added
 
-    def _no_space(self, known: DiskUsage, added: DiskUsage, replaced: int) -> NoSpace | None:
+    def _space_error(
+        self, known: DiskUsage, added: DiskUsage, replaced: int
+    ) -> InsufficientSpace | None:
         used, limits = known + self._reserved, self._limits
         if used.bytes + added.bytes - replaced > limits.bytes:
-            return NoSpace(
+            return InsufficientSpace(
                 f"{added.bytes:,} bytes more do not fit into the work_dir: {used.bytes:,} of "
                 f"{limits.bytes:,} bytes (BERAY_WORK_DIR_BYTES) are used; delete files first",
                 fits_never=added.bytes > limits.bytes,
             )
         if used.files + added.files > limits.files:
-            return NoSpace(
+            return InsufficientSpace(
                 f"another file does not fit into the work_dir: it holds {used.files:,} of "
                 f"{limits.files:,} files and folders (BERAY_WORK_DIR_FILES); delete files first",
                 fits_never=False,
             )
         return None
 
-    def _give_back(self, reserved: DiskUsage, written: DiskUsage) -> None:
+    def _release(self, reserved: DiskUsage, written: DiskUsage) -> None:
         with self._lock:
             self._reserved += DiskUsage(-reserved.bytes, -reserved.files)
             if self._known is not None:
                 self._known += written
 
-    async def require_within(self) -> None:
+    async def check(self) -> None:
         """Measure once.
 
         Raises:
-            OverQuota: The files exceed a limit.
+            DiskQuotaExceeded: The files exceed a limit.
         """
-        self._require_within(await patiently(lambda: run_in_threadpool(self.measure)))
+        self._check_limits(await patiently(lambda: run_in_threadpool(self.measure)))
 
     async def enforce(self) -> None:
         """Measure again and again, until cancelled.
 
         Raises:
-            OverQuota: The files exceed a limit.
+            DiskQuotaExceeded: The files exceed a limit.
         """
-        before = await run_in_threadpool(disk_usage.file_system_use, self._work_dir)
+        before = await run_in_threadpool(disk_usage.file_system_usage, self._work_dir)
         incomplete = 0
         while True:
             started = time.monotonic()
-            at_start = await run_in_threadpool(disk_usage.file_system_use, self._work_dir)
+            at_start = await run_in_threadpool(disk_usage.file_system_usage, self._work_dir)
             usage = await patiently(lambda: run_in_threadpool(self.measure))
             seconds = time.monotonic() - started
-            self._require_within(usage)
+            self._check_limits(usage)
             incomplete = 0 if usage.is_complete else incomplete + 1
-            if incomplete >= MOST_INCOMPLETE:
-                await run_in_threadpool(self._require_file_system_within, before)
-            # Even if others fill the disk, at most half of the time is spent on measuring.
-            await asyncio.sleep(max(WATCH_SECONDS, seconds))
-            until = started + seconds + max(MEASURE_SECONDS, REST * seconds)
+            if incomplete >= MAX_INCOMPLETE_SCANS:
+                await run_in_threadpool(self._check_file_system_growth, before)
+            # Even if extra_dirs fill the disk, at most half of the time is spent on measuring.
+            await asyncio.sleep(max(CHECK_INTERVAL_SECONDS, seconds))
+            until = started + seconds + max(SCAN_INTERVAL_SECONDS, SCAN_PAUSE_FACTOR * seconds)
             while time.monotonic() < until:
-                look = partial(run_in_threadpool, self._may_be_exceeded, usage, at_start)
-                if await patiently(look):
+                check = partial(run_in_threadpool, self._may_be_exceeded, usage, at_start)
+                if await patiently(check):
                     break
-                await asyncio.sleep(WATCH_SECONDS)
+                await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
-    def _require_within(self, usage: DiskUsage) -> None:
+    def _check_limits(self, usage: DiskUsage) -> None:
         if (problem := self._limits.excess(usage)) is not None:
-            raise OverQuota(problem)
+            raise DiskQuotaExceeded(problem)
 
     def _may_be_exceeded(self, usage: DiskUsage, at_start: DiskUsage) -> bool:
         """Return whether the growth since the last measurement calls for another one."""
-        now = disk_usage.file_system_use(self._work_dir)
+        now = disk_usage.file_system_usage(self._work_dir)
         growth = DiskUsage(now.bytes - at_start.bytes, now.files - at_start.files)
-        unlinked = sum(map(disk_usage.unlinked, self._others()), DiskUsage())
+        unlinked = sum(map(disk_usage.unlinked_usage, self._extra_dirs()), DiskUsage())
         held = DiskUsage(
             unlinked.bytes - self._unlinked.bytes, unlinked.files - self._unlinked.files
         )
         return any(self._limits.excess(usage + more) is not None for more in (growth, held))
 
-    def _require_file_system_within(self, before: DiskUsage) -> None:
+    def _check_file_system_growth(self, before: DiskUsage) -> None:
         """Judge a work_dir that cannot be measured by the growth of the file system."""
-        now = disk_usage.file_system_use(self._work_dir)
+        now = disk_usage.file_system_usage(self._work_dir)
         growth = DiskUsage(now.bytes - before.bytes, now.files - before.files)
         if (problem := self._limits.excess(growth)) is not None:
-            raise OverQuota(f"{problem}, some of whose folders cannot be read")
+            raise DiskQuotaExceeded(f"{problem}, some of whose folders cannot be read")
 
 
 class Reservation:
     """Space for one file that is being written. ``close`` gives back what is not used."""
 
-    def __init__(self, space: DiskSpace, reserved: DiskUsage, replaced: int) -> None:
-        self._space = space
+    def __init__(self, quota: DiskQuota, reserved: DiskUsage, replaced: int) -> None:
+        self._quota = quota
         self._reserved = reserved
-        self._others_bytes = reserved.bytes
+        self._entry_bytes = reserved.bytes
         self._replaced = replaced
         self._is_open = True
 
@@ -208,13 +212,13 @@ class Reservation:
         """Reserve space for ``size`` bytes of the file altogether.
 
         Raises:
-            NoSpace: They do not fit. What was reserved before stays reserved.
+            InsufficientSpace: They do not fit. What was reserved before stays reserved.
         """
         # A file uses whole blocks.
-        wanted = self._others_bytes - (-size // BLOCK_BYTES) * BLOCK_BYTES
+        wanted = self._entry_bytes - (-size // BLOCK_BYTES) * BLOCK_BYTES
         if wanted > self._reserved.bytes:
             added = DiskUsage(wanted - self._reserved.bytes)
-            self._space._take(added, self._replaced)
+            self._quota._reserve(added, self._replaced)
             self._reserved += added
 
     def close(self, *, written: bool) -> None:
@@ -227,4 +231,4 @@ class Reservation:
             return
         self._is_open = False
         added = self._reserved + DiskUsage(-self._replaced) if written else DiskUsage()
-        self._space._give_back(self._reserved, added)
+        self._quota._release(self._reserved, added)

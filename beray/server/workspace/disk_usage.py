@@ -17,7 +17,7 @@ USAGE_FILE: Final = ".usage"
 open, as ``ResourceWatch`` reports them."""
 BLOCK_BYTES: Final = 4096
 """Usual block size of file systems, to estimate what a file is going to use."""
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPORT_BYTES: Final = 64
 
 
@@ -68,14 +68,14 @@ def measure(roots: Iterable[Path], limits: DiskLimits | None = None) -> DiskUsag
     Args:
         limits: Stop counting once they are exceeded.
     """
-    count = _Count(limits)
+    count = _UsageCounter(limits)
     for root in roots:
         if not count.is_over:
             count.add_tree(root)
     return DiskUsage(count.bytes, count.files, count.is_complete)
 
 
-def file_system_use(path: Path) -> DiskUsage:
+def file_system_usage(path: Path) -> DiskUsage:
     """Return what is used on the file system of ``path``; nothing if ``path`` does not exist."""
     try:
         status = os.statvfs(path)
@@ -85,7 +85,7 @@ def file_system_use(path: Path) -> DiskUsage:
     return DiskUsage(used, status.f_files - status.f_ffree)
 
 
-def unlinked(scratch: Path) -> DiskUsage:
+def unlinked_usage(scratch: Path) -> DiskUsage:
     """Return what a command uses in unlinked files, as its supervisor has reported it last."""
     try:
         file = os.open(scratch / USAGE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -100,7 +100,7 @@ def unlinked(scratch: Path) -> DiskUsage:
     return DiskUsage(max(size, 0), max(files, 0))
 
 
-class _Count:
+class _UsageCounter:
     """Sums over trees. Depth costs no descriptors: one folder is open at a time.
 
     The way up is ``..``. A folder that was moved meanwhile is recognised by its identity, so
@@ -121,7 +121,7 @@ class _Count:
 
     def add_tree(self, root: Path) -> None:
         try:
-            folder = os.open(root, _FOLDER)
+            folder = os.open(root, _DIRECTORY_FLAGS)
         except FileNotFoundError:
             return
         except OSError:
@@ -137,7 +137,7 @@ class _Count:
                     deeper = self._open(pending.pop(), folder)
                     if deeper is None:
                         continue
-                    folder = _instead(folder, deeper)
+                    folder = _replace_descriptor(folder, deeper)
                     trail.append((_identity(os.fstat(folder)), self._read(folder)))
                     continue
                 trail.pop()
@@ -145,7 +145,7 @@ class _Count:
                     above = self._open("..", folder)
                     if above is None:
                         return
-                    folder = _instead(folder, above)
+                    folder = _replace_descriptor(folder, above)
                     if _identity(os.fstat(folder)) != trail[-1][0]:
                         self.is_complete = False
                         return
@@ -154,7 +154,7 @@ class _Count:
 
     def _open(self, name: str, folder: int) -> int | None:
         try:
-            return os.open(name, _FOLDER, dir_fd=folder)
+            return os.open(name, _DIRECTORY_FLAGS, dir_fd=folder)
         except OSError:
             self.is_complete = False
             return None
@@ -192,6 +192,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _instead(old: int, new: int) -> int:
+def _replace_descriptor(old: int, new: int) -> int:
     os.close(old)
     return new

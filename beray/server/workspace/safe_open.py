@@ -21,17 +21,17 @@ from typing import BinaryIO, Final
 
 from beray.transfers import wire_names
 
-PATH_BYTES: Final = 4095
+MAX_PATH_BYTES: Final = 4095
 """Longest path that is taken: PATH_MAX of Linux without its NUL."""
-NAME_BYTES: Final = 255
+MAX_NAME_BYTES: Final = 255
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: a fifo that appears at the last moment must not make the open wait.
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _SYS_OPENAT2: Final = 437
 _RESOLVE: Final = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS, NO_SYMLINKS, BENEATH
-_PARTS_AT_ONCE: Final = PATH_BYTES // (NAME_BYTES + 1)
+_PARTS_AT_ONCE: Final = MAX_PATH_BYTES // (MAX_NAME_BYTES + 1)
 
 
 class PathError(Exception):
@@ -64,12 +64,12 @@ _REASONS: Final = {
 }
 
 
-def shown(path: str) -> str:
+def quote_path(path: str) -> str:
     """Return ``path`` for a sentence: quoted, escaped, of bounded length."""
     return repr(path if len(path) <= 200 else f"{path[:199]}…")
 
 
-def parse(path: str) -> tuple[bytes, ...]:
+def parse_path(path: str) -> tuple[bytes, ...]:
     """Return the parts of a path from outside, as they are on disk; none for the work_dir itself.
 
     Raises:
@@ -77,35 +77,37 @@ def parse(path: str) -> tuple[bytes, ...]:
             it, or is too long.
     """
     if path.startswith("/"):
-        raise InvalidPath(f"{shown(path)} is absolute; paths are relative to the work_dir")
+        raise InvalidPath(f"{quote_path(path)} is absolute; paths are relative to the work_dir")
     if "\0" in path:
-        raise InvalidPath(f"{shown(path)} has a NUL in it")
+        raise InvalidPath(f"{quote_path(path)} has a NUL in it")
     try:
         on_disk = wire_names.decode(path)
     except UnicodeEncodeError:
-        raise InvalidPath(f"{shown(path)} cannot be written in UTF-8") from None
+        raise InvalidPath(f"{quote_path(path)} cannot be written in UTF-8") from None
     parts = tuple(part for part in on_disk.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
-        raise InvalidPath(f"{shown(path)} has '..' in it; name the path from the work_dir down")
-    if len(on_disk) > PATH_BYTES or any(len(part) > NAME_BYTES for part in parts):
-        raise InvalidPath(f"{shown(path)} is too long")
+        raise InvalidPath(
+            f"{quote_path(path)} has '..' in it; name the path from the work_dir down"
+        )
+    if len(on_disk) > MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in parts):
+        raise InvalidPath(f"{quote_path(path)} is too long")
     return parts
 
 
-def parse_file(path: str) -> tuple[bytes, ...]:
+def parse_file_path(path: str) -> tuple[bytes, ...]:
     """Return the parts, at least one, of a path that must name a file.
 
     Raises:
         InvalidPath: as ``parse``, and where only a folder can be meant.
     """
-    parts = parse(path)
+    parts = parse_path(path)
     if not parts or path.endswith(("/", "/.")):
-        raise InvalidPath(f"{shown(path)} names a folder, not a file")
+        raise InvalidPath(f"{quote_path(path)} names a folder, not a file")
     return parts
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
+def path_errors(what: str) -> Iterator[None]:
     """Turn what the file system says against ``what`` into a ``PathError``.
 
     Other failures, a full disk for one, stay the ``OSError`` that they are.
@@ -121,13 +123,13 @@ def refusals(what: str) -> Iterator[None]:
         raise InvalidPath(f"{what} {reason}") from None
 
 
-def open_folder(base: int, parts: Sequence[bytes]) -> int:
+def open_directory(base: int, parts: Sequence[bytes]) -> int:
     """Open the folder at ``parts`` beneath the folder ``base``; return its descriptor.
 
     Raises:
         OSError: ELOOP where a part is a link, ENOTDIR where one is not a folder, …
     """
-    folder = os.open(b".", _FOLDER, dir_fd=base)
+    folder = os.open(b".", _DIRECTORY_FLAGS, dir_fd=base)
     step = _PARTS_AT_ONCE if has_openat2() else 1
     for start in range(0, len(parts), step):
         try:
@@ -148,18 +150,18 @@ def open_regular(folder: int, name: bytes) -> tuple[BinaryIO, os.stat_result]:
         OSError: ELOOP for a link, EISDIR for a folder, ENXIO for anything else.
     """
     # Looked at first: merely opening a fifo wakes whoever waits at its other end.
-    require_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    file = os.open(name, _FILE, dir_fd=folder)
+    check_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    file = os.open(name, _FILE_FLAGS, dir_fd=folder)
     try:
         status = os.fstat(file)
-        require_regular(status)
+        check_regular(status)
         return os.fdopen(file, "rb", buffering=0), status
     except BaseException:
         os.close(file)
         raise
 
 
-def require_regular(status: os.stat_result) -> None:
+def check_regular(status: os.stat_result) -> None:
     """Raise the ``OSError`` that says what is there instead of a regular file."""
     if stat.S_ISREG(status.st_mode):
         return
@@ -170,7 +172,7 @@ def require_regular(status: os.stat_result) -> None:
 
 def _open_part(folder: int, part: bytes) -> int:
     try:
-        return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(part, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
     except NotADirectoryError:
         # Linux says this of a link, too.
         if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -191,7 +193,7 @@ def has_openat2() -> bool:
     """Whether this kernel, and whatever filters its calls, has ``openat2``."""
     if sys.platform != "linux":  # elsewhere the number is another call's
         return False
-    here = os.open("/", _FOLDER)
+    here = os.open("/", _DIRECTORY_FLAGS)
     try:
         os.close(_openat2(here, b"."))
     except OSError:
@@ -216,7 +218,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _openat2(folder: int, path: bytes) -> int:
-    how = _OpenHow(_FOLDER, 0, _RESOLVE)
+    how = _OpenHow(_DIRECTORY_FLAGS, 0, _RESOLVE)
     while True:
         opened = _libc().syscall(_SYS_OPENAT2, folder, path, ctypes.byref(how), ctypes.sizeof(how))
         if opened >= 0:

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.runtime.shortage import is_shortage
-from beray.server.workspace.safe_open import InvalidPath, open_folder, shown
+from beray.server.workspace.safe_open import InvalidPath, open_directory, quote_path
 from beray.transfers import wire_names
 
-OPEN_AT_ONCE: Final = 64
-NAMES_AT_ONCE: Final = 100_000
+MAX_OPEN_DIRECTORIES: Final = 64
+MAX_NAMES_IN_MEMORY: Final = 100_000
 """Number of names of a folder that a walk keeps, about 100 bytes each."""
-_PATIENCE: Final = 100
+_MAX_REFILLS: Final = 100
 """How often a folder may fill again while it is being removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """A file or a folder met on a walk.
 
     Attributes:
@@ -45,7 +45,7 @@ class Entry:
         return self.path.rpartition(b"/")[2]
 
     @property
-    def is_folder(self) -> bool:
+    def is_directory(self) -> bool:
         return stat.S_ISDIR(self.status.st_mode)
 
 
@@ -118,9 +118,9 @@ def walk(
     special: bool = False,
     depth: int | None = None,
     after: Sequence[bytes] = (),
-    at_once: int = NAMES_AT_ONCE,
+    max_names: int = MAX_NAMES_IN_MEMORY,
     path_bytes: int | None = None,
-) -> Generator[Entry, None, None]:
+) -> Generator[TreeEntry, None, None]:
     """Give the files and folders below ``parts``, sorted, each folder before what is in it.
 
     Links and special files are left out, unless ``special`` is true. A folder that vanishes or
@@ -132,7 +132,7 @@ def walk(
         limit: Maximum number of entries.
         depth: Number of levels: 1 for what is in the folder itself.
         after: Position below ``parts``, whether or not an entry is there: only what comes after it.
-        at_once: Number of names of one folder that are kept in memory. A larger folder is read
+        max_names: Number of names of one folder that are kept in memory. A larger folder is read
             several times.
         path_bytes: Folders with a longer path are given without what is in them.
 
@@ -142,10 +142,10 @@ def walk(
             where the server is short of descriptors.
     """
     prefix = b"".join(part + b"/" for part in parts)
-    levels = [_Level(open_folder(base, parts), len(prefix))]
+    levels = [_Level(open_directory(base, parts), len(prefix))]
     found = 0
 
-    def passes(error: OSError) -> bool:
+    def is_ignorable(error: OSError) -> bool:
         return not strict and not is_shortage(error)
 
     try:
@@ -156,7 +156,7 @@ def walk(
             try:
                 prefix = _enter(levels, name, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
                 break
         while levels:
@@ -168,15 +168,15 @@ def walk(
             try:
                 folder = _descriptor(base, levels, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
                 level.skip()
                 continue
             if not level.pending:
-                most = at_once if limit is None else min(at_once, limit - found + 1)
+                most = max_names if limit is None else min(max_names, limit - found + 1)
                 found += level.read(most, special=special)
                 if limit is not None and found > limit:
-                    path = shown(wire_names.encode(b"/".join(parts)) or ".")
+                    path = quote_path(wire_names.encode(b"/".join(parts)) or ".")
                     raise TooManyEntries(f"{path} holds more than {limit:,} entries")
                 continue
             name = level.pending.pop()
@@ -184,23 +184,23 @@ def walk(
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except OSError as error:
                 # A folder may be listed without the permission to look at what is in it.
-                if not passes(error) or (len(levels) == 1 and error.errno == errno.EACCES):
+                if not is_ignorable(error) or (len(levels) == 1 and error.errno == errno.EACCES):
                     raise
                 continue
             if not (special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                 if strict:  # it was a file or a folder when the name was read
                     raise OSError(errno.ELOOP, "became a link or a special file")
                 continue
-            entry = Entry(prefix + name, folder, status)
+            entry = TreeEntry(prefix + name, folder, status)
             yield entry
-            if not entry.is_folder or (depth is not None and len(levels) >= depth):
+            if not entry.is_directory or (depth is not None and len(levels) >= depth):
                 continue
             if path_bytes is not None and len(entry.path) > path_bytes:
                 continue
             try:
                 prefix = _enter(levels, name, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
     finally:
         for level in levels:
@@ -212,9 +212,9 @@ def _enter(levels: list[_Level], name: bytes, prefix: bytes) -> bytes:
     above = levels[-1].descriptor
     assert above is not None
     prefix += name + b"/"
-    levels.append(_Level(open_folder(above, (name,)), len(prefix)))
-    if len(levels) > OPEN_AT_ONCE:
-        levels[-OPEN_AT_ONCE - 1].close()
+    levels.append(_Level(open_directory(above, (name,)), len(prefix)))
+    if len(levels) > MAX_OPEN_DIRECTORIES:
+        levels[-MAX_OPEN_DIRECTORIES - 1].close()
     return prefix
 
 
@@ -223,14 +223,14 @@ def _descriptor(base: int, levels: list[_Level], prefix: bytes) -> int:
     last = levels[-1]
     if last.descriptor is None:
         # Those above it are needed next, so they are opened on the way.
-        again = levels[-OPEN_AT_ONCE // 2 :]
+        again = levels[-MAX_OPEN_DIRECTORIES // 2 :]
         parts = prefix.split(b"/")[:-1]
         start = len(parts) - len(again) + 1
         for level in again:
             level.close()
-        folder = again[0].descriptor = open_folder(base, parts[:start])
+        folder = again[0].descriptor = open_directory(base, parts[:start])
         for level, part in zip(again[1:], parts[start:], strict=True):
-            folder = level.descriptor = open_folder(folder, (part,))
+            folder = level.descriptor = open_directory(folder, (part,))
     assert last.descriptor is not None
     return last.descriptor
 
@@ -275,18 +275,18 @@ def clear(folder: int) -> None:
                 _remove(folder, name)
             except OSError as error:
                 refilled += 1
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or refilled > _PATIENCE:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or refilled > _MAX_REFILLS:
                     raise
 
 
 def _remove(folder: int, name: str) -> None:
-    if not unlock(folder, name):
+    if not grant_owner_access(folder, name):
         os.unlink(name, dir_fd=folder)
         return
-    inner = open_folder(folder, (os.fsencode(name),))
+    inner = open_directory(folder, (os.fsencode(name),))
     try:
         for child in os.listdir(inner):
-            if unlock(inner, child):
+            if grant_owner_access(inner, child):
                 os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=folder)
             else:
                 os.unlink(child, dir_fd=inner)
@@ -295,7 +295,7 @@ def _remove(folder: int, name: str) -> None:
     os.rmdir(name, dir_fd=folder)
 
 
-def unlock(folder: int, name: str) -> bool:
+def grant_owner_access(folder: int, name: str) -> bool:
     """Let the owner into ``name`` if it is a folder; return whether it is one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which files of running tasks change: one watcher for all work_dirs, and a look at each.
+"""Which files of running tasks change: one watcher for all work_dirs, and a scan at each.
 
 The watcher only says where something happened; what it was is found by comparing the
 work_dir with how it looked before. So nothing is missed that a watcher misses, such as
@@ -27,21 +27,21 @@ from beray.transfers import wire_names
 
 MAX_ENTRIES: Final = 250_000
 """Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
-GATHER_MS: Final = 400
+DEBOUNCE_MS: Final = 400
 """The longest that a change waits for others, in a burst."""
-QUIET_MS: Final = 50
+STEP_MS: Final = 50
 POLL_SECONDS: Final = 1.0
 """Between two looks where the system cannot watch."""
-REST: Final = 10
-"""How many times as long as it took a look is followed by none."""
-EVENTS_AT_ONCE: Final = 500
+SCAN_PAUSE_FACTOR: Final = 10
+"""How many times as long as it took a scan is followed by none."""
+MAX_CONCURRENT_EVENTS: Final = 500
 
-log = structlog.get_logger("beray.transfers.transfer")
+log = structlog.get_logger("beray.files")
 
 Emit = Callable[[MsgEventCustomUpdate], Awaitable[None]]
 
 
-class _Seen(NamedTuple):
+class _FileState(NamedTuple):
     size: int
     modified_ns: int
     inode: int
@@ -70,20 +70,20 @@ class FileWatcher:
         Where it ends of its own accord, all of them have been told then.
         """
         changed = self._changed[work_dir.name] = asyncio.Event()
-        leaving = asyncio.Event()
-        look = _Look(work_dir, emit)
+        stopping = asyncio.Event()
+        scan = _DirectoryScan(work_dir, emit)
         try:
-            await look.begin()
-            telling = asyncio.create_task(look.repeat(changed, leaving))
+            await scan.begin()
+            reporting = asyncio.create_task(scan.repeat(changed, stopping))
             try:
                 yield
             except BaseException:
-                telling.cancel()
-                await asyncio.wait([telling])
+                reporting.cancel()
+                await asyncio.wait([reporting])
                 raise
             changed.set()
-            leaving.set()
-            await telling
+            stopping.set()
+            await reporting
         finally:
             del self._changed[work_dir.name]
 
@@ -93,8 +93,8 @@ class FileWatcher:
         changes = awatch(
             self._root,
             watch_filter=None,
-            debounce=GATHER_MS,
-            step=QUIET_MS,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
             ignore_permission_denied=True,
         )
         try:
@@ -113,64 +113,64 @@ class FileWatcher:
             changed.set()
 
 
-class _Look:
+class _DirectoryScan:
     """How one work_dir looked when it was last looked at."""
 
     def __init__(self, work_dir: Path, emit: Emit) -> None:
         self._work_dir = work_dir
         self._emit = emit
-        self._seen: dict[bytes, _Seen] | None = None
+        self._seen: dict[bytes, _FileState] | None = None
 
     async def begin(self) -> None:
         with suppress(PathError):
-            self._seen = await self._looked()
+            self._seen = await self._scan()
 
-    async def repeat(self, changed: asyncio.Event, leaving: asyncio.Event) -> None:
-        """Tell what changes until ``leaving`` is set, and what has changed by then."""
+    async def repeat(self, changed: asyncio.Event, stopping: asyncio.Event) -> None:
+        """Tell what changes until ``stopping`` is set, and what has changed by then."""
         while self._seen is not None:
             await changed.wait()
             changed.clear()
-            last = leaving.is_set()
+            last = stopping.is_set()
             started = time.monotonic()
-            await self._tell()
+            await self._report_changes()
             if last:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(REST * (time.monotonic() - started)):
-                    await leaving.wait()
+                async with asyncio.timeout(SCAN_PAUSE_FACTOR * (time.monotonic() - started)):
+                    await stopping.wait()
 
-    async def _tell(self) -> None:
+    async def _report_changes(self) -> None:
         """Tell what is different from the last time."""
         assert self._seen is not None
         before = self._seen
         try:
-            self._seen = await self._looked()
+            self._seen = await self._scan()
         except PathError as error:
             # It is gone, or too large to be looked through again and again.
             self._seen = None
             await self._emit(_update({"kind": "files_not_watched", "message": error.reason}))
             return
         updates = list(_differences(before, self._seen))
-        for start in range(0, len(updates), EVENTS_AT_ONCE):
-            await asyncio.gather(*map(self._emit, updates[start : start + EVENTS_AT_ONCE]))
+        for start in range(0, len(updates), MAX_CONCURRENT_EVENTS):
+            await asyncio.gather(*map(self._emit, updates[start : start + MAX_CONCURRENT_EVENTS]))
 
-    async def _looked(self) -> dict[bytes, _Seen]:
-        return await patiently(lambda: run_in_threadpool(self._found))
+    async def _scan(self) -> dict[bytes, _FileState]:
+        return await patiently(lambda: run_in_threadpool(self._read_states))
 
-    def _found(self) -> dict[bytes, _Seen]:
+    def _read_states(self) -> dict[bytes, _FileState]:
         with open_work_dir(self._work_dir) as workspace:
             entries = tree.walk(workspace.descriptor, limit=MAX_ENTRIES)
             return {
-                entry.path: _Seen(
+                entry.path: _FileState(
                     entry.status.st_size, entry.status.st_mtime_ns, entry.status.st_ino
                 )
                 for entry in entries
-                if not entry.is_folder
+                if not entry.is_directory
             }
 
 
 def _differences(
-    before: dict[bytes, _Seen], now: dict[bytes, _Seen]
+    before: dict[bytes, _FileState], now: dict[bytes, _FileState]
 ) -> Iterator[MsgEventCustomUpdate]:
     for path, seen in now.items():
         if before.get(path) != seen:

@@ -23,36 +23,36 @@ from beray.schema import FileItem
 from beray.server.sandbox.ownership import inherit_owner, set_owner
 from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
 from beray.server.workspace import safe_open
-from beray.server.workspace import tree as folders
+from beray.server.workspace import tree as directory_tree
 from beray.server.workspace.atomic_file import (
-    Writer,
-    flush_folder,
-    freed_by,
-    made_folders,
-    move_into,
-    replaceable,
+    AtomicFileWriter,
+    created_directories,
+    freed_bytes,
+    fsync_directory,
+    rename_into,
+    stat_replaceable,
 )
-from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.safe_open import (
     InvalidPath,
     MissingPath,
     PathError,
-    open_folder,
-    refusals,
-    shown,
+    open_directory,
+    path_errors,
+    quote_path,
 )
 from beray.transfers import file_modes, wire_names
 
 __all__ = [
     "TREE_LIMIT",
+    "AtomicFileWriter",
     "InvalidPath",
     "MissingPath",
     "PathError",
     "Workspace",
     "Workspaces",
-    "Writer",
+    "clamp_to_date_range",
     "open_work_dir",
-    "utc_seconds",
 ]
 
 TREE_LIMIT: Final = 10_000
@@ -60,11 +60,11 @@ TREE_LIMIT: Final = 10_000
 INCOMING: Final = ".incoming"
 ASIDE: Final = ".aside"
 """Directory for work_dirs that belong to no task of the database."""
-KNOWN_SPACES: Final = 4096
+MAX_CACHED_QUOTAS: Final = 4096
 """Number of work_dirs whose last measurement is remembered."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
 # Each entry repeats the path of its folder: few, but very deep, entries are long to list.
-_WAY_OUT: Final = (
+_LARGE_LISTING_HINT: Final = (
     "list it in pages (limit=1000, then the Link of each page) or one level at a time (depth=1), "
     "as `beray ls`, list_files_tree() and iter_files() do, or list a subfolder"
 )
@@ -82,7 +82,7 @@ class Workspaces:
     ``root/.incoming``, which is emptied when the server starts.
 
     Args:
-        space_of: returns the quota of the work_dir at a path; without it, there is none.
+        quota_of: returns the quota of the work_dir at a path; without it, there is none.
         uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
         reserve: space that the removal of a work_dir may use.
     """
@@ -90,7 +90,7 @@ class Workspaces:
     def __init__(
         self,
         root: Path,
-        space_of: Callable[[Path], DiskSpace] | None = None,
+        quota_of: Callable[[Path], DiskQuota] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
         reserve: SpaceReserve | None = None,
@@ -98,12 +98,12 @@ class Workspaces:
         self.root = root
         self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
-        self._space_of = space_of
-        self._spaces: dict[int, DiskSpace] = {}
+        self._quota_of = quota_of
+        self._quotas: dict[int, DiskQuota] = {}
         self._lock = threading.Lock()
         self._incoming = root / INCOMING
         self._mark_interrupted()
-        folders.make_empty(self._incoming)
+        directory_tree.make_empty(self._incoming)
 
     def _mark_interrupted(self) -> None:
         """Have ``work_dir_owners.settle`` look at the work_dirs that were being written into.
@@ -171,16 +171,16 @@ class Workspaces:
             OSError: something in it cannot be removed.
         """
         with self._lock:
-            self._spaces.pop(task_id, None)
-        grave = self._incoming / uuid.uuid4().hex
-        self._reserve.use(lambda: grave.mkdir(mode=0o700))
-        with _folder(self.root) as root, _folder(grave) as bottom:
+            self._quotas.pop(task_id, None)
+        trash = self._incoming / uuid.uuid4().hex
+        self._reserve.use(lambda: trash.mkdir(mode=0o700))
+        with _open_directory(self.root) as root, _open_directory(trash) as bottom:
             name = self.path(task_id).name
             with suppress(FileNotFoundError):
-                folders.unlock(root, name)
+                directory_tree.grant_owner_access(root, name)
                 os.rename(name, name, src_dir_fd=root, dst_dir_fd=bottom)
-            folders.clear(bottom)
-        grave.rmdir()
+            directory_tree.clear(bottom)
+        trash.rmdir()
 
     def open(self, task_id: int) -> Workspace:
         """Open the work_dir of a task; a context manager.
@@ -189,33 +189,33 @@ class Workspaces:
             MissingPath: there is none.
             InvalidPath: a link or a file is in its place, or it cannot be read.
         """
-        return open_work_dir(self.path(task_id), self.space(task_id))
+        return open_work_dir(self.path(task_id), self.quota(task_id))
 
-    def space(self, task_id: int) -> DiskSpace | None:
+    def quota(self, task_id: int) -> DiskQuota | None:
         """Return the quota of a task's work_dir; ``None``: there is no quota."""
-        if self._space_of is None:
+        if self._quota_of is None:
             return None
         with self._lock:
-            found = self._spaces.get(task_id)
+            found = self._quotas.get(task_id)
             if found is None:
-                if len(self._spaces) >= KNOWN_SPACES:
-                    self._spaces = {
-                        known: space for known, space in self._spaces.items() if not space.is_idle
+                if len(self._quotas) >= MAX_CACHED_QUOTAS:
+                    self._quotas = {
+                        known: quota for known, quota in self._quotas.items() if not quota.is_idle
                     }
-                found = self._spaces[task_id] = self._space_of(self.path(task_id))
+                found = self._quotas[task_id] = self._quota_of(self.path(task_id))
             return found
 
 
-def open_work_dir(path: Path, space: DiskSpace | None = None) -> Workspace:
+def open_work_dir(path: Path, quota: DiskQuota | None = None) -> Workspace:
     """Open the work_dir at ``path``, in any process; a context manager.
 
     Raises:
         MissingPath: there is none.
         InvalidPath: a link or a file is in its place, or it cannot be read.
     """
-    with refusals(f"the work_dir of task {path.name}"), _folder(path.parent) as root:
-        descriptor = open_folder(root, (os.fsencode(path.name),))
-        return Workspace(descriptor, path.parent / INCOMING, path.name, space)
+    with path_errors(f"the work_dir of task {path.name}"), _open_directory(path.parent) as root:
+        descriptor = open_directory(root, (os.fsencode(path.name),))
+        return Workspace(descriptor, path.parent / INCOMING, path.name, quota)
 
 
 class Workspace:
@@ -226,12 +226,12 @@ class Workspace:
     """
 
     def __init__(
-        self, descriptor: int, incoming: Path, name: str, space: DiskSpace | None = None
+        self, descriptor: int, incoming: Path, name: str, quota: DiskQuota | None = None
     ) -> None:
         self.descriptor = descriptor
         self._name = name
         self._incoming = incoming
-        self._space = space
+        self._quota = quota
 
     def __enter__(self) -> Self:
         return self
@@ -258,21 +258,21 @@ class Workspace:
         Raises:
             InvalidPath: also where there are more than ``limit`` entries.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         items: list[FileItem] = []
         path_bytes = 0
-        walk = folders.walk(self.descriptor, parts, limit=limit)
-        with refusals(shown(path)), closing(walk) as entries:
+        walk = directory_tree.walk(self.descriptor, parts, limit=limit)
+        with path_errors(quote_path(path)), closing(walk) as entries:
             try:
                 for entry in entries:
                     path_bytes += len(entry.path)
                     if path_bytes > _TREE_PATH_BYTES:
-                        raise folders.TooManyEntries(
-                            f"{shown(path or '.')} holds paths that are too long to list together"
+                        raise directory_tree.TooManyEntries(
+                            f"{quote_path(path or '.')} holds paths that are too long to list together"
                         )
-                    items.append(_item(entry))
-            except folders.TooManyEntries as error:
-                raise InvalidPath(f"{error.reason}; {_WAY_OUT}") from None
+                    items.append(_file_item(entry))
+            except directory_tree.TooManyEntries as error:
+                raise InvalidPath(f"{error.reason}; {_LARGE_LISTING_HINT}") from None
         return items
 
     def page(
@@ -282,7 +282,7 @@ class Workspace:
         limit: int,
         depth: int | None = None,
         after: Sequence[bytes] = (),
-    ) -> FilePage:
+    ) -> DirectoryPage:
         """Return a page of the listing of ``path``, in the order of ``tree``.
 
         It takes time and memory in proportion to ``limit``, and time in proportion to the number
@@ -292,45 +292,45 @@ class Workspace:
         Args:
             limit: Maximum number of entries. A page with very long paths is shorter.
             depth: Number of levels: 1 for what is in the folder itself.
-            after: The position after which the page starts; see ``FilePage.end``.
+            after: The position after which the page starts; see ``DirectoryPage.end``.
 
         Raises:
             InvalidPath, MissingPath: for ``path``.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         items: list[FileItem] = []
         path_bytes = 0
         end: bytes | None = None
-        walk = folders.walk(
-            self.descriptor, parts, depth=depth, after=after, at_once=limit + 1,
-            path_bytes=safe_open.PATH_BYTES,
+        walk = directory_tree.walk(
+            self.descriptor, parts, depth=depth, after=after, max_names=limit + 1,
+            path_bytes=safe_open.MAX_PATH_BYTES,
         )  # fmt: skip
-        with refusals(shown(path)), closing(walk) as entries:
+        with path_errors(quote_path(path)), closing(walk) as entries:
             for entry in entries:
                 path_bytes += len(entry.path)
                 if end is not None and (len(items) == limit or path_bytes > _TREE_PATH_BYTES):
-                    return FilePage(items, tuple(end.split(b"/")[len(parts) :]))
-                items.append(_item(entry))
+                    return DirectoryPage(items, tuple(end.split(b"/")[len(parts) :]))
+                items.append(_file_item(entry))
                 end = entry.path
-        return FilePage(items, None)
+        return DirectoryPage(items, None)
 
     def open_file(self, path: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a regular file for reading, unbuffered; the caller closes it."""
-        *parents, name = safe_open.parse_file(path)
-        with refusals(shown(path)), self._folder(parents) as folder:
+        *parents, name = safe_open.parse_file_path(path)
+        with path_errors(quote_path(path)), self._open_directory(parents) as folder:
             return safe_open.open_regular(folder, name)
 
-    def is_taken(self, path: str) -> bool:
+    def exists(self, path: str) -> bool:
         """Whether anything has that name, be it a folder or a link."""
-        *parents, name = safe_open.parse_file(path)
+        *parents, name = safe_open.parse_file_path(path)
         try:
-            with refusals(shown(path)), self._folder(parents) as folder:
+            with path_errors(quote_path(path)), self._open_directory(parents) as folder:
                 os.stat(name, dir_fd=folder, follow_symlinks=False)
         except MissingPath:
             return False
         return True
 
-    def write(self, path: str, mode: int | None = None) -> Writer:
+    def write(self, path: str, mode: int | None = None) -> AtomicFileWriter:
         """Begin to write a file; it is there, whole, once the writer's block has ended.
 
         Missing parent folders are made. A regular file at ``path`` is replaced;
@@ -341,29 +341,33 @@ class Workspace:
                 it replaces, or ``file_modes.NEW_FILE``.
 
         Raises:
-            NoSpace: the work_dir holds as many files as it may.
+            InsufficientSpace: the work_dir holds as many files as it may.
         """
-        *parents, name = safe_open.parse_file(path)
+        *parents, name = safe_open.parse_file_path(path)
         # What cannot work is refused before the first byte; missing parents come last.
         replaced, folders = None, len(parents)
-        with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
-            replaced, folders = replaceable(folder, name), 0
+        with (
+            path_errors(quote_path(path)),
+            suppress(FileNotFoundError),
+            self._open_directory(parents) as folder,
+        ):
+            replaced, folders = stat_replaceable(folder, name), 0
         reservation = None
-        if self._space is not None:
+        if self._quota is not None:
             files = 1 if replaced is None else 0
             # Some of the parents may be there: the next measurement corrects it.
-            reservation = self._space.reservation(
-                files=files, folders=folders, replaced=freed_by(replaced) if replaced else 0
+            reservation = self._quota.reservation(
+                files=files, folders=folders, replaced=freed_bytes(replaced) if replaced else 0
             )
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
         try:
-            return Writer(self, path, parents, name, staged, reservation, mode)
+            return AtomicFileWriter(self, path, parents, name, staged, reservation, mode)
         except OSError:
             if reservation is not None:
                 reservation.close(written=False)
             raise
 
-    def make_folder(self, path: str, mode: int | None = None) -> str:
+    def make_directory(self, path: str, mode: int | None = None) -> str:
         """Make a folder, and what is missing above it; return its path. Idempotent.
 
         Args:
@@ -371,16 +375,16 @@ class Workspace:
                 has ``file_modes.NEW_DIRECTORY``.
 
         Raises:
-            NoSpace: the work_dir holds as many files and folders as it may.
+            InsufficientSpace: the work_dir holds as many files and folders as it may.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         if not parts:
-            raise InvalidPath(f"{shown(path)} is the work_dir itself")
-        with refusals(shown(path)):
+            raise InvalidPath(f"{quote_path(path)} is the work_dir itself")
+        with path_errors(quote_path(path)):
             try:
-                folder = open_folder(self.descriptor, parts)
+                folder = open_directory(self.descriptor, parts)
             except FileNotFoundError:
-                folder = self._new_folder(parts)
+                folder = self._create_directory(parts)
                 mode = file_modes.NEW_DIRECTORY if mode is None else mode
             try:
                 if mode is not None:
@@ -389,11 +393,11 @@ class Workspace:
                 os.close(folder)
         return wire_names.encode(b"/".join(parts))
 
-    def _new_folder(self, parts: Sequence[bytes]) -> int:
+    def _create_directory(self, parts: Sequence[bytes]) -> int:
         """Make a folder outside the work_dir, move it into place, and return its descriptor."""
         reservation = None
-        if self._space is not None:
-            reservation = self._space.reservation(files=0, folders=len(parts))
+        if self._quota is not None:
+            reservation = self._quota.reservation(files=0, folders=len(parts))
         # While it is there, an interruption leaves a sign for ``_mark_interrupted``.
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
         is_made = False
@@ -402,10 +406,10 @@ class Workspace:
             folder = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 inherit_owner(folder, self.descriptor)
-                with made_folders(self.descriptor, parts[:-1]) as parent:
-                    move_into(parent, staged, parts[-1])
+                with created_directories(self.descriptor, parts[:-1]) as parent:
+                    rename_into(parent, staged, parts[-1])
                     is_made = True
-                    flush_folder(parent)
+                    fsync_directory(parent)
             except BaseException:
                 os.close(folder)
                 raise
@@ -418,8 +422,8 @@ class Workspace:
                 reservation.close(written=is_made)
 
     @contextmanager
-    def _folder(self, parts: list[bytes]) -> Iterator[int]:
-        descriptor = open_folder(self.descriptor, parts)
+    def _open_directory(self, parts: list[bytes]) -> Iterator[int]:
+        descriptor = open_directory(self.descriptor, parts)
         try:
             yield descriptor
         finally:
@@ -427,7 +431,7 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
-class FilePage:
+class DirectoryPage:
     """A page of a listing.
 
     Attributes:
@@ -439,26 +443,26 @@ class FilePage:
     end: tuple[bytes, ...] | None
 
 
-def utc_seconds(nanoseconds: int) -> int:
+def clamp_to_date_range(nanoseconds: int) -> int:
     """A modification time in whole seconds since 1970, within the years that dates have."""
     return min(max(nanoseconds // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
 
 
-def _item(entry: folders.Entry) -> FileItem:
-    changed = datetime.fromtimestamp(utc_seconds(entry.status.st_mtime_ns), UTC)
+def _file_item(entry: directory_tree.TreeEntry) -> FileItem:
+    changed = datetime.fromtimestamp(clamp_to_date_range(entry.status.st_mtime_ns), UTC)
     milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
     return {
         "name": wire_names.encode(entry.name),
         "path": wire_names.encode(entry.path),
-        "type": "directory" if entry.is_folder else "file",
-        "size": 0 if entry.is_folder else entry.status.st_size,
+        "type": "directory" if entry.is_directory else "file",
+        "size": 0 if entry.is_directory else entry.status.st_size,
         "mode": file_modes.text(entry.status.st_mode),
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
 
 
 @contextmanager
-def _folder(path: Path) -> Iterator[int]:
+def _open_directory(path: Path) -> Iterator[int]:
     """Open a folder of the server's own."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -18,7 +18,7 @@ from beray import BeRayClient
 from beray.server.prefabs import archives
 from beray.server.sandbox.ownership import inherit_owner
 from beray.server.workspace import atomic_file
-from beray.server.workspace.atomic_file import Writer
+from beray.server.workspace.atomic_file import AtomicFileWriter
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, call, put
@@ -240,7 +240,10 @@ def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> 
 
 @pytest.mark.parametrize(
     "begin",
-    [lambda work: work.write("a/b/c/file").commit(), lambda work: work.make_folder("a/b/c/folder")],
+    [
+        lambda work: work.write("a/b/c/file").commit(),
+        lambda work: work.make_directory("a/b/c/folder"),
+    ],
     ids=["file", "folder"],
 )
 def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
@@ -252,9 +255,9 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_folder_of_root(
     found, uid = work_dir(server, task), RANGE.of_user(1)
     server.stop()
     # As a kill leaves it between mkdir and chown: nothing is finished, and nothing undone.
-    monkeypatch.setattr(Writer, "discard", lambda _self: None)
+    monkeypatch.setattr(AtomicFileWriter, "discard", lambda _self: None)
     monkeypatch.setattr(Path, "rmdir", lambda _self: None)
-    monkeypatch.setattr(atomic_file, "_unmake", lambda _work_dir, _parts: None)
+    monkeypatch.setattr(atomic_file, "_remove_created", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
         killed.setattr(atomic_file, "inherit_owner", _killed_at_the_second())
         with pytest.raises(KeyboardInterrupt):

@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 from acp import RequestError
 
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.workspace.disk_quota import DiskSpace
-from beray.server.workspace.safe_open import shown
+from beray.server.workspace.disk_quota import DiskQuota
+from beray.server.workspace.safe_open import quote_path
 from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
 
 READ_BYTES: Final = 4 * 1024 * 1024
@@ -32,7 +32,7 @@ class TaskFiles:
         RequestError: from each method, saying why it cannot be done.
     """
 
-    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskSpace | None = None) -> None:
+    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         self._paths = paths
@@ -52,7 +52,9 @@ class TaskFiles:
                     data = _lines(reader, line or 1, limit, path)
             return data.decode()
         except UnicodeDecodeError:
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not text in UTF-8") from None
+            raise RequestError(
+                _INVALID_PARAMS, f"{quote_path(path)} is not text in UTF-8"
+            ) from None
         except MissingPath as error:
             raise RequestError(_RESOURCE_NOT_FOUND, error.reason) from None
         except InvalidPath as error:
@@ -76,23 +78,23 @@ class TaskFiles:
 
     def _relative(self, path: str) -> str:
         if not path.startswith("/"):
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not absolute")
+            raise RequestError(_INVALID_PARAMS, f"{quote_path(path)} is not absolute")
         relative = self._paths.relative(path)
         if relative is None:
-            reason = f"{shown(path)} is outside the work_dir, {self._paths.inside}"
+            reason = f"{quote_path(path)} is outside the work_dir, {self._paths.inside}"
             raise RequestError(_INVALID_PARAMS, reason)
         return relative
 
 
 def _refused(path: str, error: OSError) -> RequestError:
-    return RequestError(_INTERNAL, f"{shown(path)}: {error.strerror}")
+    return RequestError(_INTERNAL, f"{quote_path(path)}: {error.strerror}")
 
 
 def _bounded(data: bytes, path: str) -> bytes:
     if len(data) > READ_BYTES:
         raise RequestError(
             _INVALID_PARAMS,
-            f"{shown(path)}: more than {READ_BYTES} bytes at once; ask for lines of it",
+            f"{quote_path(path)}: more than {READ_BYTES} bytes at once; ask for lines of it",
         )
     return data
 
@@ -106,7 +108,7 @@ def _lines(reader: BinaryIO, first: int, limit: int | None, path: str) -> bytes:
             return b""
         skipped += len(piece)
         if skipped > SKIP_BYTES:
-            reason = f"{shown(path)}: line {first} is too far into the file"
+            reason = f"{quote_path(path)}: line {first} is too far into the file"
             raise RequestError(_INVALID_PARAMS, reason)
         number += piece.endswith(b"\n")
     kept = bytearray()

@@ -14,8 +14,8 @@ from typing import BinaryIO, Final, cast
 
 from beray.server.runners.model import text_edit
 from beray.server.workspace import safe_open
-from beray.server.workspace.disk_quota import DiskSpace
-from beray.server.workspace.safe_open import shown
+from beray.server.workspace.disk_quota import DiskQuota
+from beray.server.workspace.safe_open import quote_path
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.transfers import wire_names
 
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 
 class FileTools:
-    def __init__(self, work_dir: Path, space: DiskSpace | None = None) -> None:
+    def __init__(self, work_dir: Path, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         # Calls can be parallel, and an edit is a reading and a writing.
@@ -89,12 +89,12 @@ class FileTools:
             places = text_edit.find(data, old)
             if not places:
                 raise Refused(
-                    f"old_text was not found in {shown(path)}: read the file and repeat its text "
+                    f"old_text was not found in {quote_path(path)}: read the file and repeat its text "
                     "exactly, including spaces"
                 )
             if len(places) > 1 and not replace_all:
                 raise Refused(
-                    f"old_text occurs {len(places)} times in {shown(path)}: include more of the "
+                    f"old_text occurs {len(places)} times in {quote_path(path)}: include more of the "
                     "surrounding text, or set replace_all"
                 )
             _replace(workspace, path, text_edit.replace(data, places, new))
@@ -108,10 +108,10 @@ class FileTools:
             recursive: also what is in its folders.
             after: to continue a long listing, the last path that it has returned.
         """
-        folder = safe_open.parse(path)
-        start = folder if after is None else safe_open.parse(after)
+        folder = safe_open.parse_path(path)
+        start = folder if after is None else safe_open.parse_path(after)
         if start[: len(folder)] != folder:
-            raise Refused(f"after: {shown(after or '')} is not in {shown(path)}")
+            raise Refused(f"after: {quote_path(after or '')} is not in {quote_path(path)}")
         with self.open() as workspace:
             page = workspace.page(
                 path,
@@ -138,7 +138,7 @@ class FileTools:
         stem, suffix = os.path.splitext(wanted)
         path, number = wanted, 1
         with self._writing, self.open() as workspace:
-            while workspace.is_taken(path):
+            while workspace.exists(path):
                 number += 1
                 path = f"{stem}-{number}{suffix}"
             with workspace.write(path) as writer:
@@ -153,13 +153,13 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return wire_names.encode(b"/".join(safe_open.parse_file(path)))
+        return wire_names.encode(b"/".join(safe_open.parse_file_path(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
     file = io.BufferedReader(cast("io.RawIOBase", raw))
     if b"\0" in file.peek(_LOOK_BYTES)[:_LOOK_BYTES]:
-        raise Refused(f"{shown(path)} is not a text file; it has {size:,} bytes")
+        raise Refused(f"{quote_path(path)} is not a text file; it has {size:,} bytes")
     number, given, skipped = 0, 0, 0
     parts: list[bytes] = []
     end = None if count is None else first + count
@@ -171,7 +171,7 @@ def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -
         if number < first:
             skipped += length
             if skipped > EDIT_BYTES:
-                raise Refused(f"line {first} is too far into {shown(path)}; use run_command")
+                raise Refused(f"line {first} is too far into {quote_path(path)}; use run_command")
             continue
         if given + len(line) > READ_BYTES:
             rest = f"[cut off before line {number}: the file has {size:,} bytes in all]\n"
@@ -179,7 +179,7 @@ def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -
         parts.append(line)
         given += len(line)
     if number < first and not (number == 0 and first == 1):
-        raise Refused(f"{shown(path)} has {number} lines only")
+        raise Refused(f"{quote_path(path)} has {number} lines only")
     return b"".join(parts).decode("utf-8", "replace")
 
 
@@ -202,7 +202,7 @@ def _whole(workspace: Workspace, path: str) -> bytes:
     with workspace.open_file(path)[0] as file:
         data = io.BufferedReader(cast("io.RawIOBase", file)).read(EDIT_BYTES + 1)
     if len(data) > EDIT_BYTES:
-        raise Refused(f"{shown(path)} is too large to be edited; use run_command")
+        raise Refused(f"{quote_path(path)} is too large to be edited; use run_command")
     return data
 
 

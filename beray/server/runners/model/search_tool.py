@@ -65,11 +65,11 @@ class SearchTool:
 
     def _where(self, path: str) -> str:
         """``path``, for a command line; it is a folder or a regular file, through no link."""
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         with self.files.open() as workspace:
             try:
-                with safe_open.refusals(safe_open.shown(path)):
-                    folder = safe_open.open_folder(workspace.descriptor, parts)
+                with safe_open.path_errors(safe_open.quote_path(path)):
+                    folder = safe_open.open_directory(workspace.descriptor, parts)
             except safe_open.InvalidPath:
                 workspace.open_file(path)[0].close()
             else:
