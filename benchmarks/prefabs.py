@@ -41,7 +41,7 @@ def measure(rounds: int) -> list[Row]:
             token = str(server.sign_up()._session.headers["Authorization"])
             token = token.removeprefix("Bearer ")
             with GatewayClient(base_url=server.url, jwt_token=token) as client:
-                client.add_prefab(archives.packed(folder))
+                client.add_prefab(archives.pack(folder))
                 return _measured(client, folder, rounds)
 
 

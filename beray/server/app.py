@@ -170,7 +170,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         closing.push_async_callback(watch.close)
         runs = RunExecutor(
             settings, store, event_log, runners, workspaces, sandbox, watch, access,
-            has_prefabs=lambda: bool(gateway.prefabs.registry.newest()),
+            has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
         )  # fmt: skip
         ends = EndWriter(event_log)
         closing.push_async_callback(ends.close)

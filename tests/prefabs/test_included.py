@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beray.server.prefabs.registry import inspected
+from beray.server.prefabs.registry import load_prefab
 from tests.prefabs.included import FOLDERS, manifest, module
 
 NAMES = [f"{folder.parent.name}@{folder.name}" for folder in FOLDERS]
@@ -47,7 +47,7 @@ def test_a_manifest_fits_its_folder_and_its_module(folder: Path) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
 def test_a_manifest_is_taken_as_that_of_a_stranger(folder: Path) -> None:
     """A server does not look at these schemas again."""
-    assert inspected(folder, is_official=False).version.text == folder.name
+    assert load_prefab(folder, is_official=False).version.text == folder.name
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)

@@ -1,6 +1,6 @@
-"""Answers whose body is made in threads: a file, or the part of it that is request_headers for.
+"""Responses with the content of a file, or a range of it.
 
-Source: RFC 9110, 13 (conditions) and 14 (Range); RFC 9530 (Repr-Digest).
+Source: RFC 9110, sections 13 (conditions) and 14 (Range); RFC 9530 (Repr-Digest).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Blocks = Generator[bytes, None, None]
 
 
 class ThreadedResponse(StreamingResponse):
-    """A body that is made in threads; representation it is made from is closed however it ends."""
+    """Response whose body is produced in threads; it closes its sources in any case."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class ThreadedResponse(StreamingResponse):
 
 
 class FileRequestHeaders(NamedTuple):
-    """What the headers of a request want of a file."""
+    """Request headers that affect the response with a file."""
 
     if_none_match: str | None
     if_range: str | None
@@ -69,13 +69,13 @@ FileRequestHeadersParam = Annotated[FileRequestHeaders, Depends(_request_headers
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A file that can be given.
+    """File that is sent in a response.
 
     Attributes:
-        size: in bytes.
-        modified: in seconds since the epoch.
-        sha256: finds the digest of the whole, which may mean to read it.
-        mode: its permission bits; ``None`` if it has none.
+        size: Bytes.
+        modified: Seconds since the epoch.
+        sha256: Returns the digest of the whole file, which may require reading it.
+        mode: Permission bits; None if the file has none.
     """
 
     file: BinaryIO
@@ -91,13 +91,15 @@ class Representation:
 def file_response(
     representation: Representation, request_headers: FileRequestHeaders, *, head: bool = False
 ) -> Response:
-    """The bytes of a file, or the ``Range`` of them that is request_headers for. Closes the file.
+    """Return the response with a file, or with the requested range of it.
+
+    The response closes the file.
 
     Args:
-        head: only the headers; a range is of no meaning to them.
+        head: Send only the headers; a range is ignored.
 
     Raises:
-        HTTPException: 416, with the size: nothing of the range is in the file.
+        HTTPException: The range begins after the end of the file (416, with its size).
     """
     with ExitStack() as opened:
         opened.enter_context(representation.file)
@@ -143,6 +145,6 @@ def _part(representation: Representation, request_headers: FileRequestHeaders) -
     except http_ranges.RangeNotSatisfiable:
         raise HTTPException(
             416,
-            f"The file has {representation.size} bytes.",
+            f"The range begins after the end of the file, which has {representation.size} bytes.",
             {"Content-Range": f"bytes */{representation.size}"},
         ) from None

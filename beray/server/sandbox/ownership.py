@@ -75,7 +75,7 @@ def give_tree(path: Path, uid: int) -> None:
                         continue
                     del names[inode]
                 if status.st_uid != uid:
-                    os.chown(entry.name, uid, uid, dir_fd=entry.folder, follow_symlinks=False)
+                    os.chown(entry.name, uid, uid, dir_fd=entry.directory, follow_symlinks=False)
         set_owner(opened, uid)
     finally:
         os.close(opened)
@@ -104,7 +104,7 @@ def open_to_all(path: Path) -> None:
             for entry in entries:
                 added = _ENTER_BY_ALL if entry.is_directory else _READ_BY_ALL
                 mode = stat.S_IMODE(entry.status.st_mode) | added
-                os.chmod(entry.name, mode, dir_fd=entry.folder)
+                os.chmod(entry.name, mode, dir_fd=entry.directory)
         os.fchmod(opened, stat.S_IMODE(os.fstat(opened).st_mode) | _ENTER_BY_ALL)
     finally:
         os.close(opened)

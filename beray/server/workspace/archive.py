@@ -1,9 +1,9 @@
-"""A ZIP of files of a work_dir, made while it is sent.
+"""ZIP archives of files in a work_dir, produced while they are sent.
 
-There is no temporary file, and no file is whole in memory. An archive is complete or
-its stream raises: what was listed and then cannot be read is never left out in silence.
+There is no temporary file, and no file is completely in memory. The stream of an archive is
+complete or raises: a listed file that cannot be read is never omitted silently.
 
-Source: PKWARE APPNOTE 6.3.10; Info-ZIP's extra field 0x5455, a file's time in UTC.
+Source: PKWARE APPNOTE 6.3.10; Info-ZIP's extra field 0x5455 (time of a file in UTC).
 """
 
 from __future__ import annotations
@@ -39,27 +39,28 @@ from beray.transfers import wire_names
 PathParts = tuple[bytes, ...]
 
 _SEND_BYTES: Final = 64 * 1024
-"""How much is gathered before it is sent."""
+"""Size of the chunks of the stream."""
 _FIRST_DATE: Final = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
 _LAST_DATE: Final = int(datetime(2107, 12, 31, tzinfo=UTC).timestamp())
 _MS_DOS_DIRECTORY: Final = 0x10
 
 
 def select_paths(workspace: Workspace, paths: Iterable[str]) -> list[PathParts]:
-    """Return what ``paths`` name, sorted, each thing once; of no paths, the whole work_dir.
+    """Return the selected paths without duplicates, sorted; without ``paths``, the work_dir.
 
     Raises:
-        MissingPath, InvalidPath: for the first path that does not exist, is not one of the
-            work_dir, or holds what cannot be put into an archive.
+        MissingPath: A path does not exist.
+        InvalidPath: A path is outside the work_dir, or contains a file that cannot be read or
+            whose path is too long for an archive.
     """
-    named: set[PathParts] = set()
+    selected: set[PathParts] = set()
     for path in paths:
         parts = parse_path(path)
         with path_errors(quote_path(path)), closing(_entries(workspace, parts)) as entries:
             next(entries, None)
-        named.add(parts)
+        selected.add(parts)
     chosen = sorted(
-        parts for parts in named if not any(parts[:end] in named for end in range(len(parts)))
+        parts for parts in selected if not any(parts[:end] in selected for end in range(len(parts)))
     )
     for parts in chosen or [()]:
         with closing(_entries(workspace, parts)) as entries:
@@ -69,10 +70,10 @@ def select_paths(workspace: Workspace, paths: Iterable[str]) -> list[PathParts]:
 
 
 def stream_zip(workspace: Workspace, chosen: Iterable[PathParts]) -> Blocks:
-    """Give the bytes of a ZIP of what ``select`` chose; folders with all that is in them.
+    """Yield a ZIP archive of the paths from ``select_paths``, including directory contents.
 
     Raises:
-        IncompleteFile: something vanished, shrank or became unreadable on the way.
+        IncompleteFile: A file disappeared, shrank or became unreadable meanwhile.
     """
     buffer = _ZipBuffer()
     try:
@@ -87,23 +88,25 @@ def stream_zip(workspace: Workspace, chosen: Iterable[PathParts]) -> Blocks:
 
 
 class _ZipBuffer:
-    """Where the archive is written: gathers bytes until they are taken. It cannot seek."""
+    """File object without seek that collects the bytes of the archive until ``take``."""
 
     def __init__(self) -> None:
-        self._gathered: list[bytes] = []
+        self._chunks: list[bytes] = []
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        self._gathered.append(bytes(data))
+        """Append ``data``."""
+        self._chunks.append(bytes(data))
         self.size += len(data)
         return len(data)
 
     def flush(self) -> None:
-        """Nothing waits here for anything."""
+        """Do nothing; ``zipfile`` requires this method."""
 
     def take(self) -> bytes:
-        data = b"".join(self._gathered)
-        self._gathered.clear()
+        """Return and remove the collected bytes."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
         self.size = 0
         return data
 
@@ -111,17 +114,17 @@ class _ZipBuffer:
 def _entries(
     workspace: Workspace, parts: PathParts, *, strict: bool = False
 ) -> Generator[TreeEntry, None, None]:
-    """What is at ``parts``, and all that is below it. The work_dir itself is no entry."""
+    """Yield the entry at ``parts`` and all below it. The work_dir itself is not an entry."""
     if parts:
-        folder = open_directory(workspace.descriptor, parts[:-1])
+        directory = open_directory(workspace.descriptor, parts[:-1])
         try:
-            status = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+            status = os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 check_regular(status)
-            entry = TreeEntry(b"/".join(parts), folder, status)
+            entry = TreeEntry(b"/".join(parts), directory, status)
             yield entry
         finally:
-            os.close(folder)
+            os.close(directory)
         if not entry.is_directory:
             return
     yield from walk(workspace.descriptor, parts, strict=strict)
@@ -130,9 +133,9 @@ def _entries(
 def _check_archivable(entry: TreeEntry) -> None:
     path = quote_path(wire_names.encode(entry.path))
     if len(entry.path) > MAX_PATH_BYTES:
-        raise InvalidPath(f"{path} is too long a path for an archive")
+        raise InvalidPath(f"{path} is too long for an archive; the limit is {MAX_PATH_BYTES} bytes")
     needed = os.R_OK | os.X_OK if entry.is_directory else os.R_OK
-    readable = os.access(entry.name, needed, dir_fd=entry.folder, effective_ids=True)
+    readable = os.access(entry.name, needed, dir_fd=entry.directory, effective_ids=True)
     if not readable and _exists(entry):
         with path_errors(path):
             raise PermissionError(errno.EACCES, "not readable")
@@ -140,7 +143,7 @@ def _check_archivable(entry: TreeEntry) -> None:
 
 def _exists(entry: TreeEntry) -> bool:
     try:
-        os.stat(entry.name, dir_fd=entry.folder, follow_symlinks=False)
+        os.stat(entry.name, dir_fd=entry.directory, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
@@ -152,9 +155,9 @@ def _add_entry(archive: zipfile.ZipFile, buffer: _ZipBuffer, entry: TreeEntry) -
         if info.filename not in archive.NameToInfo:
             archive.mkdir(info)
     else:
-        file, status = open_regular(entry.folder, entry.name)
+        file, status = open_regular(entry.directory, entry.name)
         with file, archive.open(_zip_info(wire_names.encode(entry.path), status), "w") as member:
-            # What is appended meanwhile is left out, so the size is known from the start.
+            # Data that is appended meanwhile is omitted, so the size is known from the start.
             for block in http_ranges.read_range(file, range(status.st_size)):
                 member.write(block)
                 if buffer.size >= _SEND_BYTES:
@@ -167,14 +170,14 @@ def _zip_info(name: str, status: os.stat_result) -> zipfile.ZipInfo:
     seconds = status.st_mtime_ns // 1_000_000_000
     dated = time.gmtime(min(max(seconds, _FIRST_DATE), _LAST_DATE))
     info = zipfile.ZipInfo(name, dated[:6])
-    info.create_system = 3  # Unix: what the modes mean
+    info.create_system = 3  # Unix: defines the meaning of the modes
     info.external_attr = (stat.S_IFMT(status.st_mode) | status.st_mode & 0o777) << 16
     if info.is_dir():
         info.external_attr |= _MS_DOS_DIRECTORY
         info.CRC = 0
     else:
         info.compress_type = zipfile.ZIP_DEFLATED
-        info.file_size = status.st_size  # zipfile takes ZIP64 where this asks for it
+        info.file_size = status.st_size  # zipfile uses ZIP64 if the size requires it
     if -(2**31) <= seconds < 2**31:
         info.extra = struct.pack("<HHBi", 0x5455, 5, 1, seconds)
     return info

@@ -1,9 +1,9 @@
 """Disk quota of a task: enforced while it runs, and checked before files are accepted.
 
-Commands write without asking, so a running task is measured again and again. Without quotas of
-the file system it can exceed its limit by what the disk takes until the next measurement has
-ended: at most ``CHECK_INTERVAL_SECONDS`` and the duration of one measurement after the growth of the
-file system shows that the limit may be exceeded.
+Commands write directly to the disk, so the work_dir of a running task is scanned periodically.
+Without quotas of the file system, a task can exceed its limit by the amount that it writes until
+the next scan has ended. This takes at most ``CHECK_INTERVAL_SECONDS`` and the duration of a scan
+after the growth of the file system shows that the limit may be exceeded.
 """
 
 from __future__ import annotations
@@ -24,33 +24,36 @@ from beray.server.workspace import disk_usage
 from beray.server.workspace.disk_usage import BLOCK_BYTES, DiskLimits, DiskUsage
 
 SCAN_INTERVAL_SECONDS: Final = 1.0
-"""Pause between two measurements, at least."""
+"""Minimum pause between two scans."""
 CHECK_INTERVAL_SECONDS: Final = 0.25
-"""Pause between two looks at the whole file system and at unlinked files."""
+"""Pause between two checks of the whole file system and of unlinked files."""
 SCAN_PAUSE_FACTOR: Final = 10
-"""Pause after a measurement, in multiples of its duration, unless the file system grows."""
+"""Minimum pause after a scan, as a multiple of its duration, unless the file system grows."""
 MAX_INCOMPLETE_SCANS: Final = 3
-"""Measurements in a row that could not be completed, until the file system is judged instead."""
+"""Incomplete scans in a row after which the growth of the file system counts instead."""
 
 
 class DiskQuotaExceeded(Exception):
-    """A task's files exceed its quota. The message names the limit."""
+    """The files of a task exceed its disk quota. The message names the limit."""
 
 
 class InsufficientSpace(OSError):
-    """A file does not fit into what is left of the quota. ``strerror`` says so, with numbers."""
+    """A file does not fit into the remaining quota. ``strerror`` names the numbers.
+
+    Attributes:
+        fits_never: Whether the file would not fit into an empty work_dir either.
+    """
 
     def __init__(self, message: str, *, fits_never: bool) -> None:
         super().__init__(errno.EDQUOT, message)
         self.fits_never = fits_never
-        """True if it would not fit into an empty work_dir either."""
 
 
 class DiskQuota:
-    """Quota of one work_dir.
+    """Disk quota of one work_dir.
 
-    Files that the server or a runner writes reserve their size first. All methods but
-    ``enforce`` are synchronous and may be called in any thread.
+    The server and the runners reserve the size of files before they write them. Methods that
+    are not coroutines may be called in any thread.
 
     Args:
         extra_dirs: Returns further directories that count, such as the sandbox's ``/tmp``.
@@ -77,7 +80,7 @@ class DiskQuota:
         return self._reserved == DiskUsage()
 
     def measure(self) -> DiskUsage:
-        """Measure now, and remember the result."""
+        """Scan the directories now and keep the result."""
         started = time.monotonic()
         extra_dirs = list(self._extra_dirs())
         self._unlinked = sum(map(disk_usage.unlinked_usage, extra_dirs), DiskUsage())
@@ -90,19 +93,19 @@ class DiskQuota:
         return usage
 
     def forget(self) -> None:
-        """Measure again before the next file: a command may have written meanwhile."""
+        """Discard the last result, because a command may have written since."""
         self._known = None
 
     def reservation(self, *, files: int, folders: int = 0, replaced: int = 0) -> Reservation:
-        """Begin to reserve space for a file; ``Reservation.grow_to`` reserves its bytes.
+        """Start the reservation of a file; ``Reservation.grow_to`` reserves its bytes.
 
         Args:
-            files: Number of files that are going to be added: 0 if one is replaced.
-            folders: Number of folders that are going to be added, at most.
-            replaced: Bytes of the file that is going to be replaced.
+            files: Number of files that will be added: 0 if a file is replaced.
+            folders: Maximum number of directories that will be added.
+            replaced: Bytes of the file that will be replaced.
 
         Raises:
-            InsufficientSpace: The work_dir cannot hold so many files and folders.
+            InsufficientSpace: The work_dir would exceed its number of files or bytes.
         """
         added = DiskUsage(folders * BLOCK_BYTES, files + folders)
         self._reserve(added, replaced)
@@ -124,13 +127,13 @@ class DiskQuota:
         used, limits = known + self._reserved, self._limits
         if used.bytes + added.bytes - replaced > limits.bytes:
             return InsufficientSpace(
-                f"{added.bytes:,} bytes more do not fit into the work_dir: {used.bytes:,} of "
+                f"{added.bytes:,} more bytes do not fit into the work_dir: {used.bytes:,} of "
                 f"{limits.bytes:,} bytes (BERAY_WORK_DIR_BYTES) are used; delete files first",
                 fits_never=added.bytes > limits.bytes,
             )
         if used.files + added.files > limits.files:
             return InsufficientSpace(
-                f"another file does not fit into the work_dir: it holds {used.files:,} of "
+                f"another file does not fit into the work_dir: it has {used.files:,} of "
                 f"{limits.files:,} files and folders (BERAY_WORK_DIR_FILES); delete files first",
                 fits_never=False,
             )
@@ -143,7 +146,7 @@ class DiskQuota:
                 self._known += written
 
     async def check(self) -> None:
-        """Measure once.
+        """Scan the directories once.
 
         Raises:
             DiskQuotaExceeded: The files exceed a limit.
@@ -151,7 +154,7 @@ class DiskQuota:
         self._check_limits(await patiently(lambda: run_in_threadpool(self.measure)))
 
     async def enforce(self) -> None:
-        """Measure again and again, until cancelled.
+        """Scan the directories periodically, until cancelled.
 
         Raises:
             DiskQuotaExceeded: The files exceed a limit.
@@ -167,7 +170,7 @@ class DiskQuota:
             incomplete = 0 if usage.is_complete else incomplete + 1
             if incomplete >= MAX_INCOMPLETE_SCANS:
                 await run_in_threadpool(self._check_file_system_growth, before)
-            # Even if extra_dirs fill the disk, at most half of the time is spent on measuring.
+            # Even if other tasks fill the disk, scans take at most half of the time.
             await asyncio.sleep(max(CHECK_INTERVAL_SECONDS, seconds))
             until = started + seconds + max(SCAN_INTERVAL_SECONDS, SCAN_PAUSE_FACTOR * seconds)
             while time.monotonic() < until:
@@ -181,7 +184,7 @@ class DiskQuota:
             raise DiskQuotaExceeded(problem)
 
     def _may_be_exceeded(self, usage: DiskUsage, at_start: DiskUsage) -> bool:
-        """Return whether the growth since the last measurement calls for another one."""
+        """Return True if growth since the last scan may exceed a limit."""
         now = disk_usage.file_system_usage(self._work_dir)
         growth = DiskUsage(now.bytes - at_start.bytes, now.files - at_start.files)
         unlinked = sum(map(disk_usage.unlinked_usage, self._extra_dirs()), DiskUsage())
@@ -191,15 +194,15 @@ class DiskQuota:
         return any(self._limits.excess(usage + more) is not None for more in (growth, held))
 
     def _check_file_system_growth(self, before: DiskUsage) -> None:
-        """Judge a work_dir that cannot be measured by the growth of the file system."""
+        """Apply the limits to the growth of the file system, if scans are incomplete."""
         now = disk_usage.file_system_usage(self._work_dir)
         growth = DiskUsage(now.bytes - before.bytes, now.files - before.files)
         if (problem := self._limits.excess(growth)) is not None:
-            raise DiskQuotaExceeded(f"{problem}, some of whose folders cannot be read")
+            raise DiskQuotaExceeded(f"{problem}, some of whose directories cannot be read")
 
 
 class Reservation:
-    """Space for one file that is being written. ``close`` gives back what is not used."""
+    """Reserved space for one file that is being written; ``close`` releases unused space."""
 
     def __init__(self, quota: DiskQuota, reserved: DiskUsage, replaced: int) -> None:
         self._quota = quota
@@ -209,10 +212,10 @@ class Reservation:
         self._is_open = True
 
     def grow_to(self, size: int) -> None:
-        """Reserve space for ``size`` bytes of the file altogether.
+        """Extend the reservation to a file of ``size`` bytes.
 
         Raises:
-            InsufficientSpace: They do not fit. What was reserved before stays reserved.
+            InsufficientSpace: The file does not fit. The earlier reservation remains.
         """
         # A file uses whole blocks.
         wanted = self._entry_bytes - (-size // BLOCK_BYTES) * BLOCK_BYTES
@@ -222,10 +225,10 @@ class Reservation:
             self._reserved += added
 
     def close(self, *, written: bool) -> None:
-        """Give the reservation back. Idempotent.
+        """Release the reservation. Idempotent.
 
         Args:
-            written: The file is in the work_dir now, with all bytes that were reserved.
+            written: Whether the file is in the work_dir now, with all reserved bytes.
         """
         if not self._is_open:
             return

@@ -26,12 +26,13 @@ from beray.server.workspace.workspace import open_work_dir
 from beray.transfers import wire_names
 
 MAX_ENTRIES: Final = 250_000
-"""Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
+"""Maximum number of files and directories in a watched work_dir, about 250 bytes each."""
 DEBOUNCE_MS: Final = 400
-"""The longest that a change waits for others, in a burst."""
+"""Maximum delay of a change during which others are collected."""
 STEP_MS: Final = 50
+"""Time without changes that ends the delay."""
 POLL_SECONDS: Final = 1.0
-"""Between two looks where the system cannot watch."""
+"""Pause between two scans if the system cannot watch directories."""
 SCAN_PAUSE_FACTOR: Final = 10
 """How many times as long as it took a scan is followed by none."""
 MAX_CONCURRENT_EVENTS: Final = 500
@@ -48,7 +49,7 @@ class _FileState(NamedTuple):
 
 
 class FileWatcher:
-    """Used on one event loop, between ``start`` and ``close``."""
+    """Watcher of all work_dirs. Used on one event loop, between ``start`` and ``close``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -56,18 +57,20 @@ class FileWatcher:
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Start to watch the file system."""
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
+        """Stop watching."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
     @asynccontextmanager
     async def reporting(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
-        """Tell of each file that changes in ``work_dir`` meanwhile.
+        """Emit an event for each file in ``work_dir`` that changes during the block.
 
-        Where it ends of its own accord, all of them have been told then.
+        If the block ends without an exception, all changes have been reported.
         """
         changed = self._changed[work_dir.name] = asyncio.Event()
         stopping = asyncio.Event()
@@ -88,7 +91,7 @@ class FileWatcher:
             del self._changed[work_dir.name]
 
     async def _watch(self) -> None:
-        from watchfiles import awatch  # an extension module, loaded once it is needed
+        from watchfiles import awatch  # an extension module, loaded on first use
 
         changes = awatch(
             self._root,
@@ -102,7 +105,7 @@ class FileWatcher:
                 for _, path in batch:
                     self._wake(Path(path).relative_to(self._root).parts)
         except OSError as error:
-            log.warning("work_dirs cannot be watched, they are looked at now and then", error=error)
+            log.warning("work_dirs cannot be watched; they are scanned periodically", error=error)
             while True:
                 await asyncio.sleep(POLL_SECONDS)
                 for changed in self._changed.values():
@@ -114,20 +117,21 @@ class FileWatcher:
 
 
 class _DirectoryScan:
-    """How one work_dir looked when it was last looked at."""
+    """States of the files in one work_dir at the last scan."""
 
     def __init__(self, work_dir: Path, emit: Emit) -> None:
         self._work_dir = work_dir
         self._emit = emit
-        self._seen: dict[bytes, _FileState] | None = None
+        self._states: dict[bytes, _FileState] | None = None
 
     async def begin(self) -> None:
+        """Scan the work_dir for the first time."""
         with suppress(PathError):
-            self._seen = await self._scan()
+            self._states = await self._scan()
 
     async def repeat(self, changed: asyncio.Event, stopping: asyncio.Event) -> None:
-        """Tell what changes until ``stopping`` is set, and what has changed by then."""
-        while self._seen is not None:
+        """Report changes until ``stopping`` is set, including those before that."""
+        while self._states is not None:
             await changed.wait()
             changed.clear()
             last = stopping.is_set()
@@ -140,17 +144,17 @@ class _DirectoryScan:
                     await stopping.wait()
 
     async def _report_changes(self) -> None:
-        """Tell what is different from the last time."""
-        assert self._seen is not None
-        before = self._seen
+        """Scan the work_dir and report the differences from the last scan."""
+        assert self._states is not None
+        before = self._states
         try:
-            self._seen = await self._scan()
+            self._states = await self._scan()
         except PathError as error:
-            # It is gone, or too large to be looked through again and again.
-            self._seen = None
+            # The work_dir was removed, or is too large to be scanned periodically.
+            self._states = None
             await self._emit(_update({"kind": "files_not_watched", "message": error.reason}))
             return
-        updates = list(_differences(before, self._seen))
+        updates = list(_differences(before, self._states))
         for start in range(0, len(updates), MAX_CONCURRENT_EVENTS):
             await asyncio.gather(*map(self._emit, updates[start : start + MAX_CONCURRENT_EVENTS]))
 
@@ -172,10 +176,10 @@ class _DirectoryScan:
 def _differences(
     before: dict[bytes, _FileState], now: dict[bytes, _FileState]
 ) -> Iterator[MsgEventCustomUpdate]:
-    for path, seen in now.items():
-        if before.get(path) != seen:
+    for path, state in now.items():
+        if before.get(path) != state:
             change = "modified" if path in before else "added"
-            yield _file_changed(path, seen.size, change)
+            yield _file_changed(path, state.size, change)
     for path in before.keys() - now.keys():
         yield _file_changed(path, None, "deleted")
 

@@ -1,7 +1,7 @@
-"""The work_dirs of the tasks: the only code that turns a path from outside into a file.
+"""Work directories of tasks, and all access to the files in them by path.
 
-Synchronous, for threads. POSIX: Linux and macOS. Every path is resolved beneath its
-work_dir and through no link, whatever the task does to its folders meanwhile.
+Synchronous; for threads. POSIX: Linux and macOS. Every path is resolved beneath its work_dir and
+without following links, whatever the task changes meanwhile.
 """
 
 from __future__ import annotations
@@ -58,12 +58,13 @@ __all__ = [
 TREE_LIMIT: Final = 10_000
 """Default limit of the entries in one listing."""
 INCOMING: Final = ".incoming"
+"""Name of the directory for staged files and for work_dirs that are being removed."""
 ASIDE: Final = ".aside"
-"""Directory for work_dirs that belong to no task of the database."""
+"""Name of the directory for work_dirs that do not belong to a task of the database."""
 MAX_CACHED_QUOTAS: Final = 4096
-"""Number of work_dirs whose last measurement is remembered."""
+"""Maximum number of work_dirs whose disk usage is cached."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
-# Each entry repeats the path of its folder: few, but very deep, entries are long to list.
+# Each entry repeats the path of its directory, so a few very deep entries make a long listing.
 _LARGE_LISTING_HINT: Final = (
     "list it in pages (limit=1000, then the Link of each page) or one level at a time (depth=1), "
     "as `beray ls`, list_files_tree() and iter_files() do, or list a subfolder"
@@ -76,15 +77,15 @@ log = structlog.get_logger("beray.workspaces")
 
 
 class Workspaces:
-    """The work_dirs below one folder, ``root``. One server at a time uses it.
+    """Work directories below the directory ``root``, which only one server uses at a time.
 
-    Uploads that are under way, and work_dirs that are being removed, are in
-    ``root/.incoming``, which is emptied when the server starts.
+    Unfinished uploads, and work_dirs that are being removed, are in ``root/.incoming``, which is
+    emptied when the server starts.
 
     Args:
-        quota_of: returns the quota of the work_dir at a path; without it, there is none.
-        uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
-        reserve: space that the removal of a work_dir may use.
+        quota_of: Returns the disk quota of the work_dir at a path; None: no quotas.
+        uid_of: Returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
+        reserve: Disk space that the removal of a work_dir may use.
     """
 
     def __init__(
@@ -106,9 +107,9 @@ class Workspaces:
         directory_tree.make_empty(self._incoming)
 
     def _mark_interrupted(self) -> None:
-        """Have ``work_dir_owners.settle`` look at the work_dirs that were being written into.
+        """Mark work_dirs with interrupted uploads for ``work_dir_owners.settle``.
 
-        A folder there may still belong to a server that is root.
+        Directories in them may still belong to a server that is root.
         """
         if os.geteuid() != 0 or not self._incoming.is_dir():
             return
@@ -119,7 +120,7 @@ class Workspaces:
                     set_owner(self.root / task_id, 0)
 
     def path(self, task_id: int) -> Path:
-        """Where the work_dir of a task is, or would be."""
+        """Return the path of a task's work_dir, whether or not it exists."""
         return self.root / f"{task_id:d}"
 
     def existing(self) -> set[int]:
@@ -127,18 +128,18 @@ class Workspaces:
         return {int(name) for name in os.listdir(self.root) if name.isdigit()}
 
     def create(self, task_id: int, user_id: int | None = None) -> Path:
-        """Make the work_dir of a user's task, for its owner alone, and return its path.
+        """Create the work_dir of a user's task with mode 0700 and return its path.
 
-        A directory with content that exists already belongs to no task of this database: the
-        database is older than it, such as one from a backup. It is moved aside.
+        An existing directory with content does not belong to a task of this database, which may
+        have been restored from a backup. It is moved aside.
 
         Raises:
-            NoSandboxUid: there is no uid for the user.
-            OSError: it cannot be made.
+            NoSandboxUid: There is no uid for the user.
+            OSError: The directory cannot be created.
         """
         uid = self._uid_of(user_id)
         path = self.path(task_id)
-        # An empty one is what a server that died right here has left.
+        # A server that was killed at this point leaves an empty directory.
         with suppress(OSError):
             path.rmdir()
         try:
@@ -163,12 +164,13 @@ class Workspaces:
         )
 
     def remove(self, task_id: int) -> None:
-        """Remove the work_dir of a task, whatever modes it left there. Idempotent.
+        """Remove the work_dir of a task, whatever modes its contents have. Idempotent.
 
-        It is out of the way at once; what an interruption leaves goes at the next start.
+        The work_dir is moved away before its contents are removed. The next start of the server
+        completes a removal that is interrupted.
 
         Raises:
-            OSError: something in it cannot be removed.
+            OSError: Part of the contents cannot be removed.
         """
         with self._lock:
             self._quotas.pop(task_id, None)
@@ -183,16 +185,16 @@ class Workspaces:
         trash.rmdir()
 
     def open(self, task_id: int) -> Workspace:
-        """Open the work_dir of a task; a context manager.
+        """Open the work_dir of a task as a context manager.
 
         Raises:
-            MissingPath: there is none.
-            InvalidPath: a link or a file is in its place, or it cannot be read.
+            MissingPath: The work_dir does not exist.
+            InvalidPath: The work_dir is a link or a file, or cannot be read.
         """
         return open_work_dir(self.path(task_id), self.quota(task_id))
 
     def quota(self, task_id: int) -> DiskQuota | None:
-        """Return the quota of a task's work_dir; ``None``: there is no quota."""
+        """Return the disk quota of a task's work_dir, or None if there are no quotas."""
         if self._quota_of is None:
             return None
         with self._lock:
@@ -207,11 +209,11 @@ class Workspaces:
 
 
 def open_work_dir(path: Path, quota: DiskQuota | None = None) -> Workspace:
-    """Open the work_dir at ``path``, in any process; a context manager.
+    """Open the work_dir at ``path`` as a context manager, in any process.
 
     Raises:
-        MissingPath: there is none.
-        InvalidPath: a link or a file is in its place, or it cannot be read.
+        MissingPath: The work_dir does not exist.
+        InvalidPath: The work_dir is a link or a file, or cannot be read.
     """
     with path_errors(f"the work_dir of task {path.name}"), _open_directory(path.parent) as root:
         descriptor = open_directory(root, (os.fsencode(path.name),))
@@ -219,10 +221,10 @@ def open_work_dir(path: Path, quota: DiskQuota | None = None) -> Workspace:
 
 
 class Workspace:
-    """One open work_dir. Paths are relative to it, ``/`` between parts.
+    """Open work_dir. Paths are relative to it and separated by ``/``.
 
-    Every method with a path raises ``InvalidPath`` or ``MissingPath`` for one that it
-    cannot use, and then has touched nothing.
+    Methods raise ``InvalidPath`` or ``MissingPath`` for paths that they cannot use, before they
+    change anything.
     """
 
     def __init__(
@@ -245,18 +247,19 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Give the descriptor back. Idempotent."""
+        """Close the descriptor. Idempotent."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def tree(self, path: str = ".", *, limit: int = TREE_LIMIT) -> list[FileItem]:
-        """Return the files and folders below ``path``, each folder before what is in it.
+        """Return the files and directories below ``path``, directories before their contents.
 
-        Sorted by the parts of their paths on disk. Links and special files are left out.
+        They are sorted by the parts of their paths on disk. Links and special files are omitted.
 
         Raises:
-            InvalidPath: also where there are more than ``limit`` entries.
+            InvalidPath: The path is invalid, or there are more than ``limit`` entries.
+            MissingPath: The path does not exist.
         """
         parts = safe_open.parse_path(path)
         items: list[FileItem] = []
@@ -268,7 +271,7 @@ class Workspace:
                     path_bytes += len(entry.path)
                     if path_bytes > _TREE_PATH_BYTES:
                         raise directory_tree.TooManyEntries(
-                            f"{quote_path(path or '.')} holds paths that are too long to list together"
+                            f"{quote_path(path or '.')} has paths that are too long for one listing"
                         )
                     items.append(_file_item(entry))
             except directory_tree.TooManyEntries as error:
@@ -317,45 +320,46 @@ class Workspace:
     def open_file(self, path: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a regular file for reading, unbuffered; the caller closes it."""
         *parents, name = safe_open.parse_file_path(path)
-        with path_errors(quote_path(path)), self._open_directory(parents) as folder:
-            return safe_open.open_regular(folder, name)
+        with path_errors(quote_path(path)), self._open_directory(parents) as directory:
+            return safe_open.open_regular(directory, name)
 
     def exists(self, path: str) -> bool:
-        """Whether anything has that name, be it a folder or a link."""
+        """Return True if the path exists, whatever its type."""
         *parents, name = safe_open.parse_file_path(path)
         try:
-            with path_errors(quote_path(path)), self._open_directory(parents) as folder:
-                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            with path_errors(quote_path(path)), self._open_directory(parents) as directory:
+                os.stat(name, dir_fd=directory, follow_symlinks=False)
         except MissingPath:
             return False
         return True
 
     def write(self, path: str, mode: int | None = None) -> AtomicFileWriter:
-        """Begin to write a file; it is there, whole, once the writer's block has ended.
+        """Return a writer for a file, which is complete at ``path`` once the writer commits.
 
-        Missing parent folders are made. A regular file at ``path`` is replaced;
-        anything else there is refused. The workspace stays open until the end.
+        Missing parent directories are created, and an existing regular file is replaced. The
+        workspace must stay open until then.
 
         Args:
-            mode: the permission bits of the file. If not given, it has those of the file that
-                it replaces, or ``file_modes.NEW_FILE``.
+            mode: Permission bits of the file; None: those of the replaced file, or
+                ``file_modes.NEW_FILE``.
 
         Raises:
-            InsufficientSpace: the work_dir holds as many files as it may.
+            InvalidPath: ``path`` is invalid, or exists and is not a regular file.
+            InsufficientSpace: The work_dir has its maximum number of files.
         """
         *parents, name = safe_open.parse_file_path(path)
-        # What cannot work is refused before the first byte; missing parents come last.
+        # Invalid paths are rejected before the upload; ``commit`` creates missing parents.
         replaced, folders = None, len(parents)
         with (
             path_errors(quote_path(path)),
             suppress(FileNotFoundError),
-            self._open_directory(parents) as folder,
+            self._open_directory(parents) as directory,
         ):
-            replaced, folders = stat_replaceable(folder, name), 0
+            replaced, folders = stat_replaceable(directory, name), 0
         reservation = None
         if self._quota is not None:
             files = 1 if replaced is None else 0
-            # Some of the parents may be there: the next measurement corrects it.
+            # Some of the parents may exist; the next scan corrects the number.
             reservation = self._quota.reservation(
                 files=files, folders=folders, replaced=freed_bytes(replaced) if replaced else 0
             )
@@ -368,58 +372,59 @@ class Workspace:
             raise
 
     def make_directory(self, path: str, mode: int | None = None) -> str:
-        """Make a folder, and what is missing above it; return its path. Idempotent.
+        """Create a directory and its missing parents; return its path. Idempotent.
 
         Args:
-            mode: the permission bits of the folder. If not given, it keeps those that it has, or
-                has ``file_modes.NEW_DIRECTORY``.
+            mode: Permission bits of the directory; None: those of the existing directory, or
+                ``file_modes.NEW_DIRECTORY``.
 
         Raises:
-            InsufficientSpace: the work_dir holds as many files and folders as it may.
+            InvalidPath: ``path`` is invalid, or exists and is not a directory.
+            InsufficientSpace: The work_dir has its maximum number of files.
         """
         parts = safe_open.parse_path(path)
         if not parts:
             raise InvalidPath(f"{quote_path(path)} is the work_dir itself")
         with path_errors(quote_path(path)):
             try:
-                folder = open_directory(self.descriptor, parts)
+                directory = open_directory(self.descriptor, parts)
             except FileNotFoundError:
-                folder = self._create_directory(parts)
+                directory = self._create_directory(parts)
                 mode = file_modes.NEW_DIRECTORY if mode is None else mode
             try:
                 if mode is not None:
-                    os.fchmod(folder, mode & file_modes.BITS)
+                    os.fchmod(directory, mode & file_modes.BITS)
             finally:
-                os.close(folder)
+                os.close(directory)
         return wire_names.encode(b"/".join(parts))
 
     def _create_directory(self, parts: Sequence[bytes]) -> int:
-        """Make a folder outside the work_dir, move it into place, and return its descriptor."""
+        """Create a directory outside the work_dir, move it into place and open it."""
         reservation = None
         if self._quota is not None:
             reservation = self._quota.reservation(files=0, folders=len(parts))
-        # While it is there, an interruption leaves a sign for ``_mark_interrupted``.
+        # If the server is killed, ``_mark_interrupted`` finds this directory.
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
-        is_made = False
+        is_moved = False
         try:
             staged.mkdir(mode=0o700)
-            folder = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            directory = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                inherit_owner(folder, self.descriptor)
+                inherit_owner(directory, self.descriptor)
                 with created_directories(self.descriptor, parts[:-1]) as parent:
                     rename_into(parent, staged, parts[-1])
-                    is_made = True
+                    is_moved = True
                     fsync_directory(parent)
             except BaseException:
-                os.close(folder)
+                os.close(directory)
                 raise
-            return folder
+            return directory
         finally:
-            if not is_made:
+            if not is_moved:
                 with suppress(FileNotFoundError):
                     staged.rmdir()
             if reservation is not None:
-                reservation.close(written=is_made)
+                reservation.close(written=is_moved)
 
     @contextmanager
     def _open_directory(self, parts: list[bytes]) -> Iterator[int]:
@@ -432,11 +437,11 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryPage:
-    """A page of a listing.
+    """Page of a directory listing.
 
     Attributes:
-        end: Position of the last item below the listed folder, to continue after; ``None`` on the
-            last page.
+        end: Position of the last item below the listed directory, for the next page; None on
+            the last page.
     """
 
     items: list[FileItem]
@@ -444,7 +449,7 @@ class DirectoryPage:
 
 
 def clamp_to_date_range(nanoseconds: int) -> int:
-    """A modification time in whole seconds since 1970, within the years that dates have."""
+    """Return a modification time in whole seconds since 1970, within the years of ``datetime``."""
     return min(max(nanoseconds // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
 
 
@@ -463,7 +468,7 @@ def _file_item(entry: directory_tree.TreeEntry) -> FileItem:
 
 @contextmanager
 def _open_directory(path: Path) -> Iterator[int]:
-    """Open a folder of the server's own."""
+    """Open a directory of the server."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor

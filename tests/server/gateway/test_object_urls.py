@@ -16,7 +16,12 @@ import requests
 from gateway_support import Agent, refusal
 from support import WITHOUT_BUBBLEWRAP, until
 
-from beray.server.objects.signing import Expired, Forged, Signer, secret_at
+from beray.server.objects.signing import (
+    InvalidSignature,
+    SignatureExpired,
+    UrlSigner,
+    load_or_create_secret,
+)
 from beray.testing import RunningServer
 
 DATA = bytes(range(256)) * 40
@@ -243,8 +248,8 @@ def test_urls_outlive_a_restart_but_not_their_secret(tmp_path: Path) -> None:
 
 
 def test_what_is_signed(tmp_path: Path) -> None:
-    signer = Signer(secret_at(tmp_path / "key"), "bucket")
-    assert secret_at(tmp_path / "key") == secret_at(tmp_path / "key")
+    signer = UrlSigner(load_or_create_secret(tmp_path / "key"), "bucket")
+    assert load_or_create_secret(tmp_path / "key") == load_or_create_secret(tmp_path / "key")
 
     def fields(url: str) -> dict[str, str]:
         return dict(field.split("=") for field in urlsplit(url).query.split("&"))
@@ -254,9 +259,12 @@ def test_what_is_signed(tmp_path: Path) -> None:
     good = fields(url)
     assert 59 <= int(good["expires"]) - time.time() <= 61
     signer.check("GET", "a/1/ü ?#%", good["expires"], good["signature"])
-    for elsewhere in (Signer(b"other" * 8, "bucket"), Signer(secret_at(tmp_path / "key"), "else")):
-        with pytest.raises(Forged):
+    for elsewhere in (
+        UrlSigner(b"other" * 8, "bucket"),
+        UrlSigner(load_or_create_secret(tmp_path / "key"), "else"),
+    ):
+        with pytest.raises(InvalidSignature):
             elsewhere.check("GET", "a/1/ü ?#%", good["expires"], good["signature"])
     old = fields(signer.url("http://x", "GET", "a/1/x", -1))
-    with pytest.raises(Expired):
+    with pytest.raises(SignatureExpired):
         signer.check("GET", "a/1/x", old["expires"], old["signature"])

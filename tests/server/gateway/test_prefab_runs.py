@@ -25,7 +25,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
-    return archives.packed(folder)
+    return archives.pack(folder)
 
 
 @pytest.fixture(scope="module", params=["auto", "none"])
@@ -272,7 +272,7 @@ def test_text_counts_as_it_is_sent(caller: Caller) -> None:
 def test_what_breaks_its_own_schema_is_no_output(caller: Caller) -> None:
     error = caller.failure(call("wrong"))
     assert error["code"] == "INVALID_OUTPUT"
-    assert "count: 'three' is not of type 'integer'" in error["message"]
+    assert 'count: must be an integer, got "three"' in error["message"]
 
 
 def test_a_batch_has_its_results_in_order_and_one_failure_touches_no_other(caller: Caller) -> None:
@@ -400,7 +400,7 @@ def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None
 
 def _functions(server: RunningServer) -> list[int]:
     children = psutil.Process(server.pid).children(recursive=True)
-    return [one.pid for one in children if "prefabs/child.py" in " ".join(_line(one))]
+    return [one.pid for one in children if "prefabs/worker.py" in " ".join(_line(one))]
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -10,7 +10,7 @@ import requests
 from gateway_support import Agent, S3Server, pieces, refusal
 from support import until
 
-from beray.server.objects.s3 import S3Objects
+from beray.server.objects.s3 import S3ObjectStore
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 
@@ -93,7 +93,7 @@ def test_a_store_that_is_away_is_said(tmp_path: Path, s3_server: S3Server) -> No
 
 async def test_what_the_library_says_has_no_secret(s3_environ: dict[str, str]) -> None:
     environ = {name.removeprefix("BERAY_").lower(): value for name, value in s3_environ.items()}
-    store = S3Objects(Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"}))
+    store = S3ObjectStore(Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"}))
     assert "hush" not in repr(vars(store))
     with pytest.raises(OSError) as failed:
         await store.put("a/1/x", pieces(b"x"))

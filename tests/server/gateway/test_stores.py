@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from gateway_support import pieces
 
-from beray.server.objects.store import NoSuchObject, ObjectStore
+from beray.server.objects.store import ObjectNotFound, ObjectStore
 
 KEY = "agent-outputs/1/scout/j/x.txt"
 
@@ -49,9 +49,9 @@ async def test_names_stay_as_they_are(objects: ObjectStore, name: str) -> None:
 
 
 async def test_what_is_absent(objects: ObjectStore) -> None:
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         await objects.head(KEY)
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         async with objects.get(KEY):
             pass
     assert await objects.delete([KEY]) == 0
@@ -71,7 +71,7 @@ async def test_what_breaks_off_is_not_there(objects: ObjectStore, size: int) -> 
 
     with pytest.raises(Gone):
         await objects.put(KEY, broken())
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         await objects.head(KEY)
     await objects.put(KEY, pieces(b"before"))
     with pytest.raises(Gone):
@@ -133,5 +133,5 @@ async def test_what_is_no_key_is_refused(objects: ObjectStore, key: str) -> None
     with pytest.raises(ValueError, match="key"):
         await objects.put(key, pieces(b"x"))
     with pytest.raises(ValueError, match="key"):
-        await objects.presigned("GET", key, 60, "http://x")
+        await objects.presigned_url("GET", key, 60, "http://x")
     assert await objects.list("", "", 9) == []

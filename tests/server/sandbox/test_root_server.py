@@ -111,7 +111,7 @@ def test_a_prefab_cannot_open_settings_of_the_host_for_writing(
     root_server: RunningServer, tmp_path: Path
 ) -> None:
     module = PREFAB.replace("TOPS", repr(HOST_FILES.split()))
-    archive = archives.packed(write_prefab(tmp_path / "prefab", module, FUNCTION))
+    archive = archives.pack(write_prefab(tmp_path / "prefab", module, FUNCTION))
     caller = Caller.new(root_server)
     with caller.account:
         added = add(root_server, archive, str(caller.account._session.headers["Authorization"]))
@@ -333,7 +333,7 @@ def test_a_user_beyond_the_range_is_told(tmp_path: Path, box: Box) -> None:
         assert "BERAY_SANDBOX_UIDS=700000-700001" in refused.json()["detail"]
         assert second.list_tasks() == []
         module = "def main(call):\n    return {}\n"
-        archive = archives.packed(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
+        archive = archives.pack(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
         token = str(second._session.headers["Authorization"])
         assert refusal(add(server, archive, token)) == (503, "NO_SANDBOX_UID")
         # Everything else goes on.

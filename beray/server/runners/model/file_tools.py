@@ -89,13 +89,13 @@ class FileTools:
             places = text_edit.find(data, old)
             if not places:
                 raise Refused(
-                    f"old_text was not found in {quote_path(path)}: read the file and repeat its text "
-                    "exactly, including spaces"
+                    f"old_text was not found in {quote_path(path)}: read the file and repeat its "
+                    "text exactly, including spaces"
                 )
             if len(places) > 1 and not replace_all:
                 raise Refused(
-                    f"old_text occurs {len(places)} times in {quote_path(path)}: include more of the "
-                    "surrounding text, or set replace_all"
+                    f"old_text occurs {len(places)} times in {quote_path(path)}: include more of "
+                    "the surrounding text, or set replace_all"
                 )
             _replace(workspace, path, text_edit.replace(data, places, new))
         return f"{path}: replaced {len(places)} {'time' if len(places) == 1 else 'times'}"
