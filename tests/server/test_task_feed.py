@@ -208,16 +208,16 @@ def test_old_changes_go_and_what_is_kept_can_be_followed(
 )
 def test_the_last_line_of_text_that_comes_in_pieces(pieces: list[str], line: str) -> None:
     lines = LastLines()
-    said = [lines.read(1, MsgEventTextChunk(text=piece)) for piece in pieces]
+    said = [lines.update(1, MsgEventTextChunk(text=piece)) for piece in pieces]
     assert said[-1] == line
 
 
 def test_the_last_line_of_what_is_no_text() -> None:
     lines = LastLines()
-    assert lines.read(1, MsgEventTextChunk(text="one")) == "one"
-    assert lines.read(1, MsgError(code="E", details="broken")) == "E: broken"
-    assert lines.read(1, MsgEventTextChunk(text="two")) == "two"
-    assert lines.read(2, MsgEventSendFile(path="a/b")) == "⇩ a/b"
+    assert lines.update(1, MsgEventTextChunk(text="one")) == "one"
+    assert lines.update(1, MsgError(code="E", details="broken")) == "E: broken"
+    assert lines.update(1, MsgEventTextChunk(text="two")) == "two"
+    assert lines.update(2, MsgEventSendFile(path="a/b")) == "⇩ a/b"
 
 
 def test_the_task_of_a_change_always_has_its_status(beray_client: BeRayClient) -> None:
@@ -244,5 +244,5 @@ def test_the_last_line_is_not_mixed_from_parallel_commands() -> None:
         return MsgEventTextChunk.model_validate(fields)
 
     lines = LastLines()
-    assert lines.read(1, output("1", "unfinished")) == "unfinished"
-    assert lines.read(1, output("2", "other\n")) == "other"
+    assert lines.update(1, output("1", "unfinished")) == "unfinished"
+    assert lines.update(1, output("2", "other\n")) == "other"

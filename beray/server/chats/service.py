@@ -1,7 +1,7 @@
-"""ChatService: conversations with the agent that does tasks, each in a work_dir of its own.
+"""Chats: conversations with an agent, each in its own work_dir.
 
-A chat is a task that does not end: its log holds what both sides have said, its files
-are had as any task's, and between two answers it waits for its user.
+A chat is a task that does not end. Its event log has the messages of both sides, its files are
+available like those of any task, and it waits for its user between two answers.
 """
 
 from __future__ import annotations
@@ -33,16 +33,20 @@ from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import Workspaces
 
 MAX_MESSAGE_CHARACTERS: Final = 200_000
-"""Characters."""
+"""Maximum length of a message."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
-"""Code of the refusal of a user who has as many messages waiting for an answer as one may."""
+"""Error code for a user whose messages that wait for an answer have reached the limit."""
 
 log = structlog.get_logger("beray.chats")
 
 
 class MessageRejected(Exception):
-    """A message cannot be answered. ``code`` is for programs, the text for people."""
+    """A message cannot be answered.
+
+    Attributes:
+        code: Error code for programs, such as ``BUSY``.
+    """
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
@@ -50,7 +54,7 @@ class MessageRejected(Exception):
 
 
 class ChatService:
-    """Used on one event loop, until ``close``."""
+    """Chats and running answers. Used on one event loop, until ``close``."""
 
     def __init__(
         self,
@@ -86,10 +90,11 @@ class ChatService:
 
     @property
     def idle(self) -> bool:
+        """True if no answer is running."""
         return not self._answers
 
     async def open(self, user_id: int, name: str) -> Task:
-        """The chat of this name; a new one where there is none."""
+        """Return the chat of this name, creating it if missing."""
         task = await run_in_threadpool(self._store.chat_of, user_id, name)
         if task is not None and task.last_seq:
             return task
@@ -102,28 +107,28 @@ class ChatService:
         return task
 
     def _find_or_create(self, user_id: int, name: str) -> Task:
-        """What a server that died in the middle of this has left is completed."""
+        """Return the chat, completing its creation if the end of a server interrupted it."""
         task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
 
     async def send(self, task: Task, message: MsgUserMessage) -> None:
-        """Log what a user says, and begin to answer it.
+        """Log a message of the user and start to answer it.
 
         Raises:
-            MessageRejected: it cannot be answered; nothing was logged.
+            MessageRejected: The message cannot be answered; nothing was logged.
         """
         if self._closing:
-            raise MessageRejected("SHUTDOWN", "The server is going away.")
+            raise MessageRejected("SHUTDOWN", "The server is stopping; try again later.")
         if task.id in self._ending:
             await asyncio.wait([self._answers[task.id]])
         if task.id in self._answers:
-            raise MessageRejected("BUSY", "An answer is under way; say this when it has ended.")
-        if self._end_writer.is_pending(task.id):
             raise MessageRejected(
-                "BUSY", "The end of the last answer cannot be saved yet; try again."
+                "BUSY", "An answer is still running; send the message when it has ended."
             )
+        if self._end_writer.is_pending(task.id):
+            raise MessageRejected("BUSY", "The end of the last answer is not saved yet; try again.")
         try:
             self._slots.require_place(task.user_id)
         except QueueFull as full:
@@ -134,13 +139,28 @@ class ChatService:
         self._slots.count(task.user_id, answer)
 
     async def validate(self, task: Task, message: MsgUserMessage) -> None:
-        """Raises ``MessageRejected`` where a message is none, or what is attached is not there."""
+        """Check the text and the attachments of a message.
+
+        Raises:
+            MessageRejected: The text is empty, too long or has a NUL character, or an attachment
+                is not a file in the work_dir.
+        """
         if not message.text.strip():
             raise MessageRejected("INVALID_MESSAGE", "The message is empty.")
-        if len(message.text) > MAX_MESSAGE_CHARACTERS or "\0" in message.text:
-            raise MessageRejected("INVALID_MESSAGE", "The message is too long, or no text.")
+        if len(message.text) > MAX_MESSAGE_CHARACTERS:
+            details = (
+                f"The message has {len(message.text):,} characters; the limit is "
+                f"{MAX_MESSAGE_CHARACTERS:,}."
+            )
+            raise MessageRejected("INVALID_MESSAGE", details)
+        if "\0" in message.text:
+            raise MessageRejected("INVALID_MESSAGE", "The message contains a NUL character.")
         if len(message.attachments) > MOST_ATTACHMENTS:
-            raise MessageRejected("INVALID_MESSAGE", f"More than {MOST_ATTACHMENTS} attachments.")
+            details = (
+                f"The message has {len(message.attachments)} attachments; the limit is "
+                f"{MOST_ATTACHMENTS}."
+            )
+            raise MessageRejected("INVALID_MESSAGE", details)
 
         def check_attachments() -> None:
             with self._workspaces.open(task.id) as workspace:
@@ -153,15 +173,16 @@ class ChatService:
             raise MessageRejected("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
 
     def is_answering(self, task_id: int) -> bool:
+        """Return True if an answer in the chat is running."""
         return task_id in self._answers
 
     async def wait_answered(self, task_id: int) -> None:
-        """Return when no answer is under way."""
+        """Wait until no answer in the chat is running."""
         if (answer := self._answers.get(task_id)) is not None:
             await asyncio.wait([answer])
 
     async def stop(self, task_id: int) -> bool:
-        """Stop the answer that is under way; ``False`` where there is none."""
+        """Stop the running answer; return False if there is none."""
         await self._let_answers_start()
         if task_id not in self._answers:
             return False
@@ -169,10 +190,10 @@ class ChatService:
         return True
 
     async def stop_and_wait(self, task_id: int) -> None:
-        """Stop an answer and return when nothing of it is running any more.
+        """Stop the running answer and wait until its processes have ended.
 
         Raises:
-            Refused: 503, this takes longer than ``STOP_SECONDS``.
+            Refused: The stop takes longer than ``STOP_SECONDS`` (503).
         """
         answer = self._answers.get(task_id)
         if answer is not None:
@@ -180,7 +201,7 @@ class ChatService:
             await wait_stopped(answer, "The answer")
 
     async def close(self) -> None:
-        """Stop all answers and wait for that. Idempotent."""
+        """Stop all answers and wait for their ends. Idempotent."""
         self._closing = True
         await self._let_answers_start()
         for task_id in self._answers:
@@ -189,9 +210,9 @@ class ChatService:
             await asyncio.wait(list(self._answers.values()))
 
     async def _let_answers_start(self) -> None:
-        """Return when every answer has taken its first step.
+        """Wait until every answer has taken its first step.
 
-        One that is cancelled before it would leave nothing in the log.
+        An answer that is cancelled earlier would not log its message.
         """
         await asyncio.sleep(0)
 
@@ -209,12 +230,12 @@ class ChatService:
             log.error("the end of an answer could not be logged", task_id=task_id, exc_info=error)
 
     async def _answer(self, task: Task, message: MsgUserMessage) -> None:
-        """Log a message and its answer. The log always has the message and an end."""
+        """Log a message and its answer. The message and an end are logged in any case."""
         logged: asyncio.Future[int] | None = None
         problem: MsgError | None
         reason = None
         try:
-            # ``task`` may be older than what its log has now.
+            # ``task`` may be outdated.
             task = await self._reload(task)
             goal = await patiently(partial(self._goal, task, message))
             logged = self._event_log.enqueue(task.id, message)
@@ -228,28 +249,30 @@ class ChatService:
         except TaskClosed:
             return  # the chat was deleted
         except asyncio.CancelledError:
-            if logged is None:  # it was stopped before its message was logged
+            if logged is None:  # stopped before the message was logged
                 logged = self._event_log.enqueue(task.id, message)
             reason = "shutdown" if self._closing else "user"
             problem = MsgError(code="STOPPED", details="The answer was stopped.")
         except (OSError, RuntimeError, SQLAlchemyError) as error:
-            log.error("an answer broke", task_id=task.id, exc_info=error)
+            log.error(
+                "an answer failed with an error of the server", task_id=task.id, exc_info=error
+            )
             reason = "error"
-            problem = MsgError(code="RUNNER_FAILED", details="The server could not answer.")
-        # Whoever reads that it has ended may say the next thing at once.
+            problem = MsgError(code="RUNNER_FAILED", details="The server could not run the answer.")
+        # A user who sees the end may send the next message immediately.
         self._ending.add(task.id)
         waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
-        last: list[Event] = [waits] if problem is None else [problem, waits]
+        events: list[Event] = [waits] if problem is None else [problem, waits]
         if not await _is_written(logged):
-            last.insert(0, message)
-        await self._end_writer.write(task.id, last)
+            events.insert(0, message)
+        await self._end_writer.write(task.id, events)
         self._feed.wake(task.user_id)
 
     async def _reload(self, task: Task) -> Task:
-        """Return the chat as it is now.
+        """Return the current state of the chat.
 
         Raises:
-            TaskClosed: it was deleted.
+            TaskClosed: The chat was deleted.
         """
         found = await patiently(lambda: run_in_threadpool(self._store.task, task.id))
         if found is None:
@@ -260,20 +283,20 @@ class ChatService:
         return self._runners.settle(task.runner, task.model, text).runner
 
     async def _goal(self, task: Task, message: MsgUserMessage) -> str:
-        """What a runner is asked: a shell what was said, an agent what it needs besides."""
+        """Return the goal for the runner: the message, with the context that the runner needs."""
         runner = self._runner_of(task, message.text)
         if runner == "shell":
             return message.text
-        if runner in ("acp", "command"):  # which remember nothing of what was said before
-            before = await run_in_threadpool(transcript, self._store, task)
-            return "\n\n".join(filter(None, (before, _prompt(message))))
+        if runner in ("acp", "command"):  # these have no memory of the conversation
+            conversation = await run_in_threadpool(transcript, self._store, task)
+            return "\n\n".join(filter(None, (conversation, _prompt(message))))
         return _prompt(message)
 
     def _save_to_history(self, task: Task, seq: int) -> None:
         """Add the user's message ``seq`` to the history for the model.
 
-        So are earlier ones that are missing, because their answers were stopped, or the server
-        was killed, before a run began.
+        Earlier messages are added as well if they are missing, because their answers were
+        stopped or the server was killed before the run started.
 
         Raises:
             OSError: The history cannot be saved.
@@ -289,18 +312,18 @@ class ChatService:
             history.append(*records)
 
     async def _missing_end(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
-        """How an answer ended that has said neither its end nor an error."""
+        """Return an error for a failed answer without an end or error event, else None."""
         if outcome.status == "COMPLETED":
             return None
         rows = await run_in_threadpool(self._store.ends_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()
-        return MsgError(code=code, details="The agent has ended without an answer.")
+        return MsgError(code=code, details="The agent ended without an answer.")
 
 
 def _prompt(message: MsgUserMessage) -> str:
-    """Return a message as an agent reads it: with the names of its attachments."""
+    """Return the message for an agent, with the names of its attachments."""
     if not message.attachments:
         return message.text
     names = ", ".join(map(from_workspace, message.attachments))
@@ -308,7 +331,7 @@ def _prompt(message: MsgUserMessage) -> str:
 
 
 async def _is_written(logged: asyncio.Future[int] | None) -> bool:
-    """Return whether an event that was enqueued is in the log; a cancelled wait changes nothing."""
+    """Return True if an enqueued event is in the log, also if waiting for it was cancelled."""
     if logged is None:
         return False
     await asyncio.wait([logged])

@@ -1,4 +1,4 @@
-"""Places in the log of the events that a run emits, for retractions."""
+"""Positions in the event log of the events that a runner emits, for retractions."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from collections import deque
 from typing import Final, NamedTuple
 
 MAX_POSITIONS: Final = 10_000
-"""Events of which each position is known; an agent on another server can retract so many."""
+"""Number of latest events with a known position; a remote agent can retract as many."""
 
 
 class _LoggedPosition(NamedTuple):
     number: int
-    """Number of the last event of the runner that is in the logged one."""
+    """Number of the runner's last event that is part of the logged event."""
     seq: asyncio.Future[int]
 
 
 class EventPositions:
-    """Maps a number of a runner's latest events to the events in the log.
+    """Mapping of a runner's latest events to the events in the log.
 
-    The two differ: pieces of a text are joined, the filter of secrets keeps some of them back,
-    and the log has events that are not the runner's.
+    The two differ: chunks of text are joined, the redaction of secrets delays some of them, and
+    the log has events that are not from the runner.
     """
 
     def __init__(self) -> None:
         self._emitted = 0
         self._is_held = False
-        """Whether the last events of the runner are kept back."""
+        """Whether the last events of the runner are delayed by the redaction."""
         self._newest: deque[_LoggedPosition] = deque(maxlen=MAX_POSITIONS)
         self._first: _LoggedPosition | None = None
-        """The first position since ``begin``."""
+        """First position since ``begin``."""
         self._last: asyncio.Future[int] | None = None
 
     def begin(self) -> None:
-        """Forget the events so far: what follows retracts none of them."""
+        """Discard the positions so far; later events do not retract earlier ones."""
         self._newest.clear()
         self._is_held = False
         self._first = self._last = None
 
     def add(self, count: int, positions: list[asyncio.Future[int]]) -> None:
-        """Take note of ``count`` events of the runner, and of where the log has them.
+        """Add the positions of ``count`` events of the runner.
 
-        ``positions`` is empty if they are kept back; then they are part of a later event.
+        Args:
+            positions: Futures of the ``seq`` of the logged events. Empty if the events are
+                delayed; they are then part of a later logged event.
         """
         held = self._emitted if self._is_held else None
         self._emitted += count
@@ -51,7 +53,7 @@ class EventPositions:
         self._is_held = False
         self._last = positions[-1]
         if held is not None:
-            # What was kept back comes first.
+            # The delayed events precede the new ones.
             self._add(_LoggedPosition(held, positions[0]))
         if count:
             self._add(_LoggedPosition(self._emitted, positions[-1]))
@@ -61,9 +63,12 @@ class EventPositions:
         self._newest.append(position)
 
     async def span(self, count: int) -> list[int] | None:
-        """Return the first and the last ``seq`` of the ``count`` newest events of the runner.
+        """Return the first and last ``seq`` of the runner's ``count`` newest events.
 
-        Returns None if they are unknown. All of them must have been logged.
+        All of them must have been logged.
+
+        Returns:
+            The range, or None if the positions are unknown.
         """
         number = self._emitted - count + 1
         if count < 1 or self._first is None or self._last is None:

@@ -1,9 +1,9 @@
-"""Deletion of tasks: at once for users, and in small steps for the database.
+"""Deletion of tasks: immediate for users, and in small steps in the database.
 
-The transaction that removes a task's row also records its id in ``deleted_tasks``. The record
-goes when the files and all events of the task are gone; what a crash leaves is removed by the
-next server. Only directories with such a record are ever removed: any other work_dir without a
-task belongs to another database, for example a newer one than the backup that was restored.
+The transaction that deletes the row of a task also records its id in ``deleted_tasks``. The record
+is deleted after the files and all events of the task; after a crash, the next server continues.
+Only directories with such a record are removed: any other work_dir without a task belongs to
+another database, for example a newer one than the backup that was restored.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from beray.server.storage.store import Store
 from beray.server.workspace.workspace import Workspaces
 
 INITIAL_STEP: Final = 500
-"""Events, or pages of the file, of the first transaction. The next sizes depend on its time."""
+"""Events, or pages of the database, in the first transaction. Its duration sets later sizes."""
 MIN_STEP: Final = 100
 MAX_STEP: Final = 50_000
 STEP_SECONDS: Final = 0.02
-"""Intended duration of a transaction, without its commit. Others write in the pause after it."""
+"""Intended duration of a transaction, without its commit. Other writers use the pause after it."""
 MIN_PAUSE_SECONDS: Final = 0.01
 MAX_PAUSE_SECONDS: Final = 0.1
 RETAINED_FREE_PAGES: Final = 256
-"""Free pages that stay in the database file for new content."""
+"""Free pages that remain in the database file for new content."""
 TRUNCATE_ATTEMPTS: Final = 40
-"""Attempts to truncate the write-ahead log, which readers can prevent."""
+"""Maximum number of attempts to truncate the write-ahead log, which readers can prevent."""
 TRUNCATE_PAUSE_SECONDS: Final = 0.25
 _MAX_LOGGED_NAMES: Final = 20
 
@@ -44,10 +44,10 @@ log = structlog.get_logger("beray.tasks")
 
 
 class TaskDeletion:
-    """Used on one event loop, while ``running``.
+    """Deletion of tasks. Used on one event loop, within ``running``.
 
     Args:
-        history_path: returns the file with the history of a chat.
+        history_path: Returns the path of a chat's history file.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class TaskDeletion:
         self._failed: set[int] = set()
 
     async def delete(self, task_id: int) -> None:
-        """Delete a task that is not running. Its events go later.
+        """Delete a task that is not running. Its events are deleted in the background.
 
         Raises:
-            OSError: some files cannot be removed; the next server tries it again.
-            SQLAlchemyError: nothing was deleted.
+            OSError: Some files cannot be removed; the next server tries again.
+            SQLAlchemyError: The database cannot be written; nothing was deleted.
         """
         try:
             await run_in_threadpool(self._store.remove_task, task_id)
@@ -76,13 +76,13 @@ class TaskDeletion:
             self._changed.set()
 
     async def discard_new(self, task_id: int) -> None:
-        """Remove a task as if it had never been created."""
+        """Remove a new task as if it had never been created."""
         await run_in_threadpool(self._store.undo_task, task_id)
         self._changed.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Remove what is recorded, in the background, also by earlier servers."""
+        """Complete recorded deletions in the background, including those of earlier servers."""
         self._changed.set()
         worker = asyncio.create_task(self._work(), name="task-deletion")
         try:
@@ -92,7 +92,7 @@ class TaskDeletion:
             await asyncio.wait([worker])
 
     def report_unknown(self, tasks: Collection[int]) -> None:
-        """Log the work_dirs that belong to neither a task nor a record. Blocks; for threads."""
+        """Log work_dirs that belong to neither a task nor a recorded deletion. Blocks."""
         known = {*tasks, *self._store.deleted_tasks()}
         unknown = sorted(self._workspaces.existing() - known)
         if unknown:
@@ -114,7 +114,7 @@ class TaskDeletion:
                         await self._try_complete_deletion(task_id)
                 await self._shrink()
             except SQLAlchemyError as error:
-                log.error("the database could not be made smaller", problem=_error_text(error))
+                log.error("the deletion of tasks could not continue", problem=_error_text(error))
 
     async def _try_complete_deletion(self, task_id: int) -> None:
         try:
@@ -122,13 +122,13 @@ class TaskDeletion:
         except (OSError, SQLAlchemyError) as error:
             self._failed.add(task_id)
             log.error(
-                "a deleted task could not be removed completely; the next start tries it again",
+                "a deleted task could not be removed completely; the next start tries again",
                 task_id=task_id,
                 problem=_error_text(error),
             )
 
     async def _complete_deletion(self, task_id: int) -> None:
-        """Remove what is left of a deleted task, the record last."""
+        """Remove the remaining parts of a deleted task, the record last."""
         await run_in_threadpool(self._remove_files, task_id)
         await _repeat_in_steps(lambda limit: self._store.remove_events(task_id, limit))
         await patiently(lambda: run_in_threadpool(self._store.forget_deleted, task_id))
@@ -160,20 +160,20 @@ def _error_text(error: Exception) -> str:
 
 
 async def _repeat_in_steps(step: Callable[[int], bool]) -> None:
-    """Call ``step`` in threads until it returns False, with pauses, and a size that suits.
+    """Call ``step`` in threads until it returns False, with pauses and an adapted size.
 
     Args:
-        step: takes the size of the step; False: nothing is left.
+        step: Receives the size of the step and returns whether more steps are needed.
     """
     size, overhead = INITIAL_STEP, float("inf")
     while True:
-        began = time.monotonic()
+        started = time.monotonic()
         more = await patiently(lambda size=size: run_in_threadpool(step, size))  # type: ignore[misc]
-        took = time.monotonic() - began
+        seconds = time.monotonic() - started
         if not more:
             return
-        # A commit takes its time whatever the size; on a slow disk, that alone may be too long.
-        overhead = min(overhead, took)
-        wanted = size * STEP_SECONDS / max(took - overhead, 1e-6)
-        size = max(MIN_STEP, min(round(wanted), 2 * size, MAX_STEP))
-        await asyncio.sleep(min(max(took, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS))
+        # The commit takes a constant time, which may be longer than the step on a slow disk.
+        overhead = min(overhead, seconds)
+        target = size * STEP_SECONDS / max(seconds - overhead, 1e-6)
+        size = max(MIN_STEP, min(round(target), 2 * size, MAX_STEP))
+        await asyncio.sleep(min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS))

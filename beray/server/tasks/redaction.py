@@ -1,8 +1,8 @@
-"""Known secrets, and the filter that removes them from the stored and streamed events of a task.
+"""Redaction of known secrets in the stored and streamed events of a task.
 
-Only events are changed: commands, tools, files and the input of models keep their text. The filter
+Only events are changed: commands, tools, files and the input of models keep their text. Redaction
 protects against mistakes, such as a tool that prints its environment. It does not stop a task that
-discloses a secret on purpose, for example reversed.
+discloses a secret on purpose, for example in reverse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from beray.server.settings import Settings
 PLACEHOLDER: Final = "[secret]"
 """Replacement for a secret."""
 MIN_SECRET_CHARACTERS: Final = 6
-"""Characters. Shorter values are not removed: they occur in ordinary text."""
+"""Minimum length of a secret. Shorter values are not redacted: they occur in normal text."""
 _PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 """One part of a name: ``API`` and ``KEY`` of ``API_KEY``, ``api`` and ``Key`` of ``apiKey``."""
 _SECRET_PART: Final = re.compile(
@@ -58,14 +58,14 @@ def task_secrets(
 
 
 def environment_secrets(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the values of variables with names of secrets, except paths of files."""
+    """Yield the values of variables whose names denote secrets, except paths of files."""
     for name, value in environ.items():
         if is_secret_name(name) and not value.startswith("/"):
             yield value
 
 
 def secret_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of the variables whose values are cut out of events, sorted."""
+    """Return the names of the variables whose values are redacted in events, sorted."""
     return sorted(
         name
         for name, value in environ.items()
@@ -74,9 +74,10 @@ def secret_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a variable, or a parameter of a URL, of this name has a secret value.
+    """Return True if the name of a variable or URL parameter denotes a secret.
 
-    Whole parts of the name count: ``AUTH`` is one of ``REDIS_AUTH`` and none of ``AUTHOR``.
+    Only complete parts of the name count: ``REDIS_AUTH`` has the part ``AUTH``, ``AUTHOR`` does
+    not.
     """
     parts = [part.lower() for part in _PART.findall(name)]
     if not parts or _SETTING_PART.fullmatch(parts[-1]) or not _COUNTED.isdisjoint(parts):
@@ -103,7 +104,7 @@ def _header_secrets(headers: dict[str, Any]) -> Iterator[str]:
     for name, value in headers.items():
         if name.lower() not in _PLAIN_HEADERS:
             yield str(value)
-            # "Bearer …": the part that counts may come up alone.
+            # The token of "Bearer …" may also appear on its own.
             yield str(value).rpartition(" ")[2]
 
 
@@ -124,24 +125,23 @@ def _operator_program_secrets(settings: Settings) -> Iterator[str]:
     try:
         programs = operators.load(settings.mcp_servers)
     except operators.McpServersFileError:
-        return  # the runner reports it to a task that names one
+        return  # the runner reports it to tasks that use one of the servers
     for program in programs.values():
         yield from environment_secrets(program.env)
 
 
 class SecretRedactor:
-    """Cuts secrets out of what is whole: a text, or any JSON."""
+    """Redaction of secrets in complete strings and JSON values."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS}
-        # Inside of a tool's arguments they are written as JSON writes them, inside of many of
-        # Python's errors as it does.
+        # Arguments of tools contain secrets as JSON strings, many errors of Python as a repr.
         known |= {form[1:-1] for secret in known for form in (json.dumps(secret), repr(secret))}
         self.secrets = sorted(known, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, self.secrets)) or r"(?!)")
 
     def redact(self, value: Any) -> Any:
-        """``value`` without them, at any depth."""
+        """Return ``value`` without secrets, at any depth."""
         match value:
             case str():
                 return self.pattern.sub(PLACEHOLDER, value)
@@ -153,10 +153,10 @@ class SecretRedactor:
 
 
 class StreamRedactor:
-    """Reads along with one run and gives its events on, without the secrets.
+    """Redaction of secrets in the stream of events of one run.
 
-    A text comes in pieces that are cut anywhere, so the end of a piece that may be the
-    beginning of a secret is kept back until more of it has come.
+    Text comes in chunks that may end anywhere. The end of a chunk that could be the start of a
+    secret is delayed until the next chunk.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -165,7 +165,7 @@ class StreamRedactor:
         self._held: dict[tuple[str, ...], _Chunk] = {}
 
     def redact(self, event: Event) -> list[Event]:
-        """The events to be logged now."""
+        """Return the events to log now for ``event``."""
         if not self._secrets:
             return [event]
         if isinstance(event, MsgEventTextChunk | MsgEventToolCallChunk):
@@ -180,17 +180,17 @@ class StreamRedactor:
         return [*earlier, EVENT.validate_python(self._redactor.redact(event.model_dump()))]
 
     def flush(self) -> list[Event]:
-        """What was kept back; nothing more is going to come."""
+        """Return the delayed text, at the end of the run or before another event."""
         return self._flush_matching(lambda _: True)
 
-    def _flush_matching(self, wanted: Callable[[tuple[str, ...]], bool]) -> list[Event]:
-        keys = [key for key in self._held if wanted(key)]
+    def _flush_matching(self, matches: Callable[[tuple[str, ...]], bool]) -> list[Event]:
+        keys = [key for key in self._held if matches(key)]
         return [self._held.pop(key) for key in keys]
 
     def _redact_chunk(self, key: tuple[str, ...], event: _Chunk) -> list[Event]:
         before = self._held.pop(key, None)
         if before is not None:
-            # The first piece of a call has its name.
+            # The first chunk of a tool call has the name of the tool.
             event = before.model_copy(update=_text_update(event, _text(before) + _text(event)))
         text = _text(event)
         end = len(text) - self._undecided_length(text)
@@ -207,7 +207,7 @@ class StreamRedactor:
         ]
 
     def _undecided_length(self, text: str) -> int:
-        """How many characters at the end of ``text`` may be the beginning of a secret."""
+        """Return the number of characters at the end of ``text`` that may start a secret."""
         decided = 0
         for match in self._pattern.finditer(text):
             decided = match.end()
@@ -222,16 +222,16 @@ _Chunk = MsgEventTextChunk | MsgEventToolCallChunk
 
 
 def _stream(event: Event) -> tuple[str, ...]:
-    """What an event is a part of: its source, its call, its type."""
+    """Return the stream of an event: its source, call and type."""
     source = getattr(event, "source", "")
     return str(source), str((event.model_extra or {}).get("call_id", "")), event.type
 
 
-def _interrupts(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Return whether an event of one of these means that the other has come to a halt."""
-    if one[1] and other[1] and one[0].startswith("tools:"):
-        return one[1] == other[1]  # calls that run side by side
-    return one[0] == other[0] != "" or one[1] == other[1] != ""
+def _interrupts(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Return True if an event of one stream ends the current text of the other stream."""
+    if first[1] and second[1] and first[0].startswith("tools:"):
+        return first[1] == second[1]  # concurrent calls
+    return first[0] == second[0] != "" or first[1] == second[1] != ""
 
 
 def _text(event: _Chunk) -> str:

@@ -1,9 +1,9 @@
-"""Which files of running tasks change: one watcher for all work_dirs, and a scan at each.
+"""Events about changed files of running tasks.
 
-The watcher only says where something happened; what it was is found by comparing the
-work_dir with how it looked before. So nothing is missed that a watcher misses, such as
-what is written into a folder before it is watched, and what happens between two looks
-is told once.
+One file system watcher reports that something changed in a work_dir. The work_dir is then scanned
+and compared with the previous scan. This finds changes that the watcher misses, such as files that
+are written into a directory before it is watched. Several changes of a file between two scans
+result in one event.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEP_MS: Final = 50
 POLL_SECONDS: Final = 1.0
 """Pause between two scans if the system cannot watch directories."""
 SCAN_PAUSE_FACTOR: Final = 10
-"""How many times as long as it took a scan is followed by none."""
+"""Minimum pause after a scan, as a multiple of its duration."""
 MAX_CONCURRENT_EVENTS: Final = 500
 
 log = structlog.get_logger("beray.files")

@@ -288,17 +288,18 @@ class Workspace:
     ) -> DirectoryPage:
         """Return a page of the listing of ``path``, in the order of ``tree``.
 
-        It takes time and memory in proportion to ``limit``, and time in proportion to the number
-        of files in the folders that it begins in. Folders with a path that is too long for
-        any call are listed without what is in them.
+        Time and memory are proportional to ``limit``, and time also to the number of files in
+        the directories at the start of the page. Directories whose paths are too long for any
+        request are listed without their contents.
 
         Args:
             limit: Maximum number of entries. A page with very long paths is shorter.
-            depth: Number of levels: 1 for what is in the folder itself.
-            after: The position after which the page starts; see ``DirectoryPage.end``.
+            depth: Number of levels; 1 for the entries of the directory itself.
+            after: Position after which the page starts; see ``DirectoryPage.end``.
 
         Raises:
-            InvalidPath, MissingPath: for ``path``.
+            InvalidPath: ``path`` is invalid, or not a directory.
+            MissingPath: ``path`` does not exist.
         """
         parts = safe_open.parse_path(path)
         items: list[FileItem] = []
