@@ -38,7 +38,7 @@ async def test_a_day_is_spent_by_all_tasks_of_its_user(
     store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
-    with pytest.raises(OverBudget, match=f"{words} for today, all your tasks together"):
+    with pytest.raises(OverBudget, match=f"{words} for all your tasks of today is reached"):
         await Budget(store, settings, task(store)).charge(usage)
     with pytest.raises(OverBudget, match=words):
         await Budget(store, settings, task(store)).begin()

@@ -263,5 +263,5 @@ def test_a_path_too_long_for_readers_is_said_before_anything_is_sent(
         os.close(folder)
         folder = deeper
     os.close(folder)
-    with pytest.raises(InvalidPath, match="too long a path"):
+    with pytest.raises(InvalidPath, match="too long for an archive"):
         archive.select_paths(workspace, [])

@@ -201,7 +201,7 @@ def test_a_queue_waits_for_space(small_disk: Path, server: RunningServer) -> Non
         filler = use_up(small_disk, client)
         client.stop_task(first)
         assert list(client.stream_task_updates(first))[-1]["status"] == "STOPPED"
-        until(lambda: "a task waits for space on the disk" in server.log.read_text())
+        until(lambda: "a task waits for disk space" in server.log.read_text())
         assert {client.get_task(task_id)["status"] for task_id in queued} == {"QUEUED"}
         filler.unlink()
         for task_id in queued:

@@ -130,7 +130,7 @@ def test_what_is_reserved_side_by_side_counts(tmp_path: Path) -> None:
     one.grow_to(1_200_000)
     other = space.reservation(files=1)
     with pytest.raises(
-        InsufficientSpace, match=r"1,200,128 bytes more .* of 2,000,000 bytes"
+        InsufficientSpace, match=r"1,200,128 more bytes .* of 2,000,000 bytes"
     ) as refused:
         other.grow_to(1_200_000)
     assert not refused.value.fits_never

@@ -93,7 +93,7 @@ def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
     for number in range(8):
         (work_dir / "many" / str(number)).write_bytes(b"")
     assert len(workspace.tree(limit=10)) == 10
-    with pytest.raises(InvalidPath, match=r"'\.' holds more than 9 entries; list it in pages"):
+    with pytest.raises(InvalidPath, match=r"'\.' has more than 9 entries; list it in pages"):
         workspace.tree(limit=9)
     assert workspace.tree("few", limit=9) == []
 
@@ -123,7 +123,7 @@ def test_paths_too_long_to_tell_are_refused_before_they_fill_the_memory(
     workspace: Workspace, work_dir: Path
 ) -> None:
     make_chain(work_dir, 300, "d" * 250)
-    with pytest.raises(InvalidPath, match="too long to list together; list it in pages"):
+    with pytest.raises(InvalidPath, match="too long for one listing; list it in pages"):
         workspace.tree()
 
 

@@ -244,7 +244,7 @@ def test_urls_outlive_a_restart_but_not_their_secret(tmp_path: Path) -> None:
         secret.write_text("damaged")
         server.restart()
         assert refusal(requests.put(url, b"x", timeout=30)) == (403, "INVALID_SIGNATURE")
-        assert "damaged secret is replaced" in server.log.read_text()
+        assert "damaged secret was replaced" in server.log.read_text()
 
 
 def test_what_is_signed(tmp_path: Path) -> None:
