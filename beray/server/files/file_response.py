@@ -39,6 +39,7 @@ class ThreadedResponse(StreamingResponse):
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response and close its sources."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -96,6 +97,8 @@ def file_response(
     The response closes the file.
 
     Args:
+        representation: File to send.
+        request_headers: Conditions, range and digest that the client requests.
         head: Send only the headers; a range is ignored.
 
     Raises:

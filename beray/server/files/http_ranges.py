@@ -49,6 +49,9 @@ def parse_range(header: str | None, if_range: str | None, current: str, size: in
     If-Range is not exactly the strong ETag ``current``. Dates in If-Range never match.
 
     Args:
+        header: Value of Range, or None.
+        if_range: Value of If-Range, or None.
+        current: ETag of the file.
         size: Size of the file in bytes.
 
     Raises:

@@ -90,7 +90,7 @@ def is_valid_key_part(name: str) -> bool:
 def safe_filename(name: str) -> str:
     """Return a client's file name as the last part of a key, unchanged if it is valid.
 
-    Directories are removed, with ``/`` or ``\\`` as separators, and control characters are
+    Directories are removed, with slashes or backslashes as separators, and control characters are
     replaced. A name that is too long loses the end of its stem and keeps its extension.
 
     Raises:

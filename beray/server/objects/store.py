@@ -98,6 +98,8 @@ class ObjectStore(Protocol):
         """Return a URL that permits one method on one object without credentials.
 
         Args:
+            method: Permitted method.
+            key: Key of the object, which need not exist yet.
             seconds: Validity of the URL.
             base_url: URL by which the caller reaches this server. URLs of the local store
                 start with it.

@@ -130,6 +130,7 @@ class TemporaryObjects:
         """Delete the rows of removed objects.
 
         Args:
+            keys: Keys of the objects.
             due: Keep rows with a later time of expiry; "": delete all.
         """
         rows = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))

@@ -79,6 +79,8 @@ class CallPreparer:
         """Validate a call and look up its prefab, parameters, files and secrets.
 
         Args:
+            caller: Principal whose files and secrets the call may use.
+            call: The call.
             number: Index of the call in its request, for the places of problems.
 
         Raises:

@@ -69,6 +69,7 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
     """Return the problems of a schema, with their places in it; empty if it is valid.
 
     Args:
+        schema: Schema of a manifest.
         of_object: Whether the schema must describe an object.
     """
     if not isinstance(schema, dict):
@@ -136,6 +137,8 @@ class _DefaultsFiller:
         """Return ``value`` with its defaults.
 
         Args:
+            schema: Schema of the value.
+            value: Value to complete.
             depth: Maximum number of levels, for schemas that refer to themselves.
             from_default: Whether the value is a default. Only these are limited in number.
         """

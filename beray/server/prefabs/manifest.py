@@ -231,6 +231,7 @@ def read(directory: Path, *, trusted: bool = False) -> Manifest:
     """Return the manifest of the prefab in ``directory``.
 
     Args:
+        directory: Directory of the prefab.
         trusted: Skip the checks of the JSON schemas, which take most of the time.
 
     Raises:
@@ -255,6 +256,7 @@ def parse(data: bytes, *, trusted: bool = False) -> Manifest:
     """Return the manifest in ``data``, the contents of a ``prefab.toml``.
 
     Args:
+        data: Contents of the file, encoded in UTF-8.
         trusted: Skip the checks of the JSON schemas.
 
     Raises:
@@ -365,6 +367,7 @@ def spec(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
     """Return the body of ``GET /v1/prefabs/{id}/{version}/spec``.
 
     Args:
+        manifest: Manifest of the version.
         versions: All versions of the prefab, newest first.
     """
     prefab = manifest.prefab

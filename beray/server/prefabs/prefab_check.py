@@ -58,6 +58,7 @@ def module_problems(prefab: InstalledPrefab, found: dict[str, Any]) -> list[Prob
     """Return all differences between a prefab's module and its manifest.
 
     Args:
+        prefab: Prefab with the manifest.
         found: Description of the module by the worker process; not trusted.
     """
     missing = found.get("missing")

@@ -64,6 +64,8 @@ async def call_function(sandbox: Sandbox, call: FunctionCall, emit: Emit) -> Any
     """Call a function and return its result once all of its processes have ended.
 
     Args:
+        sandbox: Sandbox of the worker process.
+        call: Function, parameters and limits.
         emit: Receives the items that a generator yields.
 
     Raises:
@@ -115,6 +117,8 @@ async def inspect_module(
     The result is untrusted; see ``worker`` for its content.
 
     Args:
+        sandbox: Sandbox of the worker process.
+        prefab: Prefab whose module is imported.
         folder: Directory of this inspection.
         seconds: Time limit of the import.
 
@@ -144,6 +148,7 @@ def inspection_request(prefab: InstalledPrefab, folder: str) -> Frame:
     """Return the request to inspect a prefab's module.
 
     Args:
+        prefab: Prefab whose module is imported.
         folder: Path of the prefab's directory for the worker process.
     """
     return {
@@ -167,6 +172,7 @@ def strip_server_paths(failed: RunFailed, *directories: Path) -> RunFailed:
     the call.
 
     Args:
+        failed: Error of the worker process.
         directories: Directories of the prefab and the call.
     """
     installation = (PACKAGE.parent, Path(sys.prefix), Path(sys.base_prefix))

@@ -165,6 +165,7 @@ class PrefabRegistry:
         """Return a version of a prefab.
 
         Args:
+            prefab_id: Id of the prefab.
             version: "latest", "" or None selects the newest version that is not disabled.
 
         Raises:
@@ -261,6 +262,8 @@ class PrefabAuthors:
         """Claim an id for a user while a version is added; keep the claim on success.
 
         Args:
+            prefab_id: Id of the prefab.
+            user_id: User who adds the version.
             is_there: Whether the server has versions of the prefab already.
 
         Raises:

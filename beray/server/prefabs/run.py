@@ -97,6 +97,8 @@ class PrefabRuns:
         of the call.
 
         Args:
+            caller: Principal of the call.
+            call: Validated call.
             job: Part of the keys of the stored outputs.
             emit: Receives the items of a streaming function. Without it, they are collected in
                 the result's ``output``.

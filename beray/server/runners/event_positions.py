@@ -42,6 +42,7 @@ class EventPositions:
         """Add the positions of ``count`` events of the runner.
 
         Args:
+            count: Number of events of the runner.
             positions: Futures of the ``seq`` of the logged events. Empty if the events are
                 delayed; they are then part of a later logged event.
         """

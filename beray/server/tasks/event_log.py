@@ -149,6 +149,8 @@ class EventLog:
         """Log an event and return its ``seq`` once it is on disk.
 
         Args:
+            task_id: Id of the task.
+            event: Event to log.
             fields: Result of ``event_fields`` for the event, if it is known already.
             recovers: Whether the event may use the reserved disk space.
 
@@ -206,6 +208,8 @@ class EventLog:
         Ends after the task's last event, or after the newest event once the log drains.
 
         Args:
+            task_id: Id of the task.
+            after: ``seq`` of the last event that the watcher has.
             first: First page, if it was read already; see ``first_page``.
             idle_seconds: Yield an empty page after each period of this length without events.
         """

@@ -67,6 +67,7 @@ class TaskSink:
         of these events in the log.
 
         Args:
+            event: Event of the runner.
             count: Number of the runner's events that were joined to this one.
 
         Raises:
@@ -143,6 +144,7 @@ class TaskSink:
         precedes the next event.
 
         Args:
+            redact: Returns the redacted events.
             count: Number of the runner's events that the event consists of.
         """
         async with self._order:

@@ -135,6 +135,7 @@ class TaskFeed:
         the unfinished tasks.
 
         Args:
+            user_id: Id of the user.
             after: ``Last-Event-ID`` of the watcher.
             idle_seconds: Yield b"" after each period of this length without changes.
         """

@@ -202,6 +202,7 @@ async def wait_stopped(run: asyncio.Task[None], subject: str) -> None:
     """Wait for the end of a run that is being stopped.
 
     Args:
+        run: Task of the event loop that was cancelled.
         subject: Beginning of the message, such as "Task 5".
 
     Raises:

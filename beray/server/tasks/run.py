@@ -68,6 +68,7 @@ class RunExecutor:
         A cancellation ends all processes of the run.
 
         Args:
+            task: Task to run.
             goal: Goal to run instead of that of the task, such as a chat message.
 
         Raises:

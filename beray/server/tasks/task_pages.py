@@ -89,8 +89,11 @@ class TaskPages:
         ``"more": true``, and older tasks follow as ``TASKS_MORE``.
 
         Args:
+            user_id: Id of the user.
             seq: Number of a change that the tasks include. They may include later changes,
                 which the stream then repeats.
+            max_tasks: Maximum number of tasks in one message.
+            max_bytes: Maximum size of the tasks in one message.
         """
         yield b'id: %d\ndata: {"seq":%d,"type":"TASKS"' % (seq, seq)
         before: int | None = None
@@ -126,8 +129,11 @@ class TaskPages:
         """Return the newest tasks with an id below ``before``, at least one if there is one.
 
         Args:
+            user_id: Id of the user.
             before: None starts with the newest task.
             oldest: Lowest id to return.
+            max_tasks: Maximum number of tasks.
+            max_bytes: Maximum size of the JSON.
         """
         async with self._reads:
             return await run_in_threadpool(

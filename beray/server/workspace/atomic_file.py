@@ -59,7 +59,7 @@ class AtomicFileWriter:
         self._staged = staged
         self._reservation = reservation
         self._mode = mode
-        self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
+        self._file = staged.open("xb")
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +144,7 @@ def created_directories(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
 
     Args:
         work_dir: Descriptor of the work_dir, whose owner the directories get.
+        parts: Parts of the path below the work_dir.
     """
     created: list[int] = []
     directory = open_directory(work_dir, ())

@@ -66,6 +66,7 @@ def measure(roots: Iterable[Path], limits: DiskLimits | None = None) -> DiskUsag
     Missing directories count as empty.
 
     Args:
+        roots: Directories to measure.
         limits: Stop counting once these are exceeded.
     """
     count = _UsageCounter(limits)

@@ -132,6 +132,8 @@ def walk(
     nor skips entries that exist all the time.
 
     Args:
+        base: Descriptor of the work_dir.
+        parts: Parts of the path of the directory.
         limit: Maximum number of entries.
         strict: Raise an error for entries that disappear or cannot be read.
         special: Include links and special files.

@@ -113,8 +113,8 @@ class Workspaces:
         """
         if os.geteuid() != 0 or not self._incoming.is_dir():
             return
-        for staged in os.listdir(self._incoming):
-            task_id, mark, _ = staged.partition("-")
+        for staged in self._incoming.iterdir():
+            task_id, mark, _ = staged.name.partition("-")
             if mark:
                 with suppress(FileNotFoundError):
                     set_owner(self.root / task_id, 0)
@@ -125,7 +125,7 @@ class Workspaces:
 
     def existing(self) -> set[int]:
         """Return the ids of the tasks that have a work_dir."""
-        return {int(name) for name in os.listdir(self.root) if name.isdigit()}
+        return {int(path.name) for path in self.root.iterdir() if path.name.isdigit()}
 
     def create(self, task_id: int, user_id: int | None = None) -> Path:
         """Create the work_dir of a user's task with mode 0700 and return its path.
@@ -158,7 +158,7 @@ class Workspaces:
         aside = self.root / ASIDE
         aside.mkdir(mode=0o700, exist_ok=True)
         target = aside / f"{path.name}-{uuid.uuid4().hex[:8]}"
-        os.rename(path, target)
+        path.rename(target)
         log.warning(
             "a work_dir of another database was moved aside", path=str(path), now_at=str(target)
         )
@@ -293,6 +293,7 @@ class Workspace:
         request are listed without their contents.
 
         Args:
+            path: Directory to list.
             limit: Maximum number of entries. A page with very long paths is shorter.
             depth: Number of levels; 1 for the entries of the directory itself.
             after: Position after which the page starts; see ``DirectoryPage.end``.
@@ -341,6 +342,7 @@ class Workspace:
         workspace must stay open until then.
 
         Args:
+            path: Path of the file.
             mode: Permission bits of the file; None: those of the replaced file, or
                 ``file_modes.NEW_FILE``.
 
@@ -376,6 +378,7 @@ class Workspace:
         """Create a directory and its missing parents; return its path. Idempotent.
 
         Args:
+            path: Path of the directory.
             mode: Permission bits of the directory; None: those of the existing directory, or
                 ``file_modes.NEW_DIRECTORY``.
 
