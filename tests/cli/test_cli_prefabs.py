@@ -229,7 +229,11 @@ def test_new_overwrites_nothing(beray: Command) -> None:
         ("async def main(call): ...", "[functions.main]", "functions.main: the function is async"),
         ("def main(call): yield 1", "[functions.main]", "functions.main.streaming: must be true"),
         ("def main(call, *, x): ...", "[functions.main]", "parameters.x: is a parameter of"),
-        ("def main(call): ...", "[functions.main]\nparameters.properties.x = {}", "x: is not a parameter"),
+        (
+            "def main(call): ...",
+            "[functions.main]\nparameters.properties.x = {}",
+            "x: is not a parameter",
+        ),
         ("def main(call, x): ...", "[functions.main]\nparameters.properties.x = {}", "x: must be"),
         ("import none_of_this_name", "[functions.main]", "No module named"),
         ("def (", "[functions.main]", "SyntaxError"),

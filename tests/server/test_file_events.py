@@ -54,7 +54,7 @@ def test_the_events_lead_to_the_files(beray_client: BeRayClient, command: str) -
     assert events[-1]["type"] == "TASK_STATUS"
 
 
-def test_a_change_is_told_while_the_task_runs(beray_client: BeRayClient) -> None:
+def test_changes_are_reported_while_the_task_runs(beray_client: BeRayClient) -> None:
     command = "echo 1 > first; while [ ! -e go ]; do sleep 0.02; done; rm first"
     task = beray_client.create_task(f"!{command}")
     seen: list[Any] = []
@@ -70,7 +70,7 @@ def test_a_change_is_told_while_the_task_runs(beray_client: BeRayClient) -> None
     )
 
 
-def test_what_was_there_before_is_not_told(beray_client: BeRayClient) -> None:
+def test_existing_files_are_not_reported(beray_client: BeRayClient) -> None:
     task = beray_client.create_task("!cat given; echo new > made", start=False)
     beray_client.upload_file(task["id"], "given", b"given")
     beray_client.start_task(task["id"])
@@ -78,7 +78,7 @@ def test_what_was_there_before_is_not_told(beray_client: BeRayClient) -> None:
     assert replayed(events) == {"made": 4}
 
 
-async def test_where_nothing_can_be_watched_it_is_looked_at(
+async def test_directories_are_polled_if_they_cannot_be_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The ZIP: what is in it, what stays out, and that it is complete or breaks."""
+"""ZIP archives: their content, omitted files, and completeness."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_empty_work_dir_is_an_empty_archive(workspace: Workspace) -> None:
         (["\ud800"], InvalidPath, "UTF-8"),
     ],
 )
-def test_what_cannot_be_archived_is_said_before_anything_is_sent(
+def test_unarchivable_files_are_reported_before_the_response(
     workspace: Workspace, work_dir: Path, paths: list[str], error: type[Exception], reason: str
 ) -> None:
     fill(work_dir, FILES)
@@ -186,7 +186,7 @@ def test_the_memory_stays_flat(workspace: Workspace, work_dir: Path) -> None:
     assert most < 6 * BLOCK_BYTES
 
 
-def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path) -> None:
+def test_unreadable_files_are_reported_before_the_response(unprivileged: Path) -> None:
     workspaces = Workspaces(unprivileged / "workspaces")
     fill(workspaces.create(TASK), {"a/file": b"", "b/folder/": b"", "c": b"c"})
     locked = [workspaces.path(TASK) / name for name in ("a/file", "b/folder")]
@@ -230,7 +230,7 @@ def test_a_file_that_shrinks_breaks_the_archive(workspace: Workspace, work_dir: 
 
 
 @pytest.mark.parametrize("name", ["y", "z"])
-def test_what_becomes_a_link_is_never_followed(
+def test_entries_that_become_links_are_not_followed(
     workspace: Workspace, work_dir: Path, tmp_path: Path, name: str
 ) -> None:
     secret = tmp_path / "secret"
@@ -243,9 +243,7 @@ def test_what_becomes_a_link_is_never_followed(
         list(blocks)
 
 
-def test_an_archive_that_nobody_takes_any_more_closes_what_it_opened(
-    workspace: Workspace, work_dir: Path
-) -> None:
+def test_an_abandoned_archive_closes_its_files(workspace: Workspace, work_dir: Path) -> None:
     before = open_descriptors()
     blocks = begun(workspace, work_dir)
     assert open_descriptors() > before
@@ -253,7 +251,7 @@ def test_an_archive_that_nobody_takes_any_more_closes_what_it_opened(
     assert open_descriptors() == before
 
 
-def test_a_path_too_long_for_readers_is_said_before_anything_is_sent(
+def test_too_long_paths_are_reported_before_the_response(
     workspace: Workspace, work_dir: Path
 ) -> None:
     folder = os.open(work_dir, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Ranges and validators, as RFC 9110 has them."""
+"""Ranges and validators according to RFC 9110."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_reading_gives_exactly_the_positions(data: bytes, start: int, length: in
         assert b"".join(blocks) == data[part.start : part.stop]
 
 
-def test_what_is_appended_meanwhile_is_not_sent(tmp_path: Path) -> None:
+def test_data_appended_meanwhile_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (http_ranges.BLOCK_BYTES + 1))
     with path.open("rb", buffering=0) as file, path.open("ab") as log:

@@ -1,4 +1,4 @@
-"""Each operation that frees space, or lets a user in, on a disk that is really full."""
+"""Operations that free space or sign a user in, on a disk that is really full."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_recovery_works(full: Full, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_an_ordinary_write_is_refused_and_the_reserve_stays(full: Full, name: str) -> None:
+def test_ordinary_writes_fail_and_the_reserve_remains(full: Full, name: str) -> None:
     use_up(full)
     # A recovery uses the reserve; no ordinary write may take what it has not given back.
     full.store.add_token(name, full.user_id, 60.0)

@@ -1,4 +1,4 @@
-"""Deletion of large tasks: at once for users, resumable, and the disk gets its space back."""
+"""Deletion of large tasks: immediate, resumable, and with disk space returned."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_task_goes_at_once_and_its_events_in_steps(
     store.truncate_log()
     before = (tmp_path / "db.sqlite3").stat().st_size
     await deletion.delete(task_id)
-    # Nothing has removed events yet, and nobody sees the task.
+    # No events are removed yet, but the task is not visible any more.
     assert store.task(task_id) is None
     assert left(store) == EVENTS + 10
     assert not workspaces.path(task_id).exists()
@@ -87,7 +87,7 @@ async def test_a_task_goes_at_once_and_its_events_in_steps(
     assert store.task(other) is not None
 
 
-async def test_what_a_crash_leaves_is_removed_by_the_next_server(
+async def test_the_next_server_completes_interrupted_deletions(
     store: Store, workspaces: Workspaces, deletion: TaskDeletion
 ) -> None:
     task_id = large_task(store, workspaces)

@@ -1,4 +1,4 @@
-"""The list of tasks in pages, and the messages that a stream over all tasks begins with."""
+"""Pages of the task list, and the first messages of a stream over all tasks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_tasks_that_come_and_go_meanwhile_are_neither_lost_nor_repeated(
         ("before=x", "'x' is not an integer"),
     ],
 )
-def test_an_invalid_page_is_refused(
+def test_invalid_page_parameters_are_rejected(
     beray_server: RunningServer, beray_client: BeRayClient, query: str, words: str
 ) -> None:
     answer = get(beray_server, beray_client, f"/api/v1/tasks/?{query}")
@@ -150,7 +150,7 @@ def test_a_message_of_large_tasks_is_limited_by_bytes(beray_server: RunningServe
         assert tasks == client.list_tasks()
 
 
-def test_who_comes_back_gets_the_progress_of_unfinished_tasks_alone(
+def test_a_resumed_feed_starts_with_unfinished_tasks_only(
     beray_server: RunningServer, tmp_path: Path
 ) -> None:
     with beray_server.sign_up() as client, beray_server.sign_up() as other:

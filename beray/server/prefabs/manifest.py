@@ -188,7 +188,7 @@ class FunctionSpec(_StrictModel):
     memory_bytes: Annotated[int, Field(ge=_MIN_MEMORY_BYTES, le=2**50)] = 1024**3
     network: bool = False
     gateway: bool = False
-    """Whether the function gets access to the gateway, as an agent of its caller."""
+    """True if the function gets access to the gateway, as an agent of its caller."""
     parameters: dict[str, Any] = {}
     returns: dict[str, Any] | None = None
     files: FileSpecs = FileSpecs()

@@ -117,7 +117,7 @@ class WorkerConnection:
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Return a frame as it is sent."""
+    """Return the encoded frame, including its length."""
     body = json.dumps(frame, separators=(",", ":"), allow_nan=False).encode()
     return _LENGTH.pack(len(body)) + body
 

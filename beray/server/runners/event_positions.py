@@ -26,7 +26,7 @@ class EventPositions:
     def __init__(self) -> None:
         self._emitted = 0
         self._is_held = False
-        """Whether the last events of the runner are delayed by the redaction."""
+        """True while the last events of the runner are delayed by the redaction."""
         self._newest: deque[_LoggedPosition] = deque(maxlen=MAX_POSITIONS)
         self._first: _LoggedPosition | None = None
         """First position since ``begin``."""

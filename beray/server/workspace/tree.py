@@ -24,7 +24,7 @@ MAX_OPEN_DIRECTORIES: Final = 64
 MAX_NAMES_IN_MEMORY: Final = 100_000
 """Number of names of a directory that a walk keeps in memory, about 100 bytes each."""
 _MAX_REFILLS: Final = 100
-"""How often a directory may get new entries while it is being removed."""
+"""Maximum number of times that new entries may appear during a removal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a model is sent after an answer of a chat was interrupted, whatever interrupted it."""
+"""History that a model receives after an answer was interrupted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Bench:
                 run.kill()
 
     def sent(self) -> list[tuple[str, Any]]:
-        """The last request, as (role, content): a text, ``call NAME`` or ``result TEXT``."""
+        """Return the last request as (role, content); content is text, ``call NAME`` or ``result TEXT``."""
         found: list[tuple[str, Any]] = []
         for message in self.provider.requests[-1]["messages"]:
             role, content = message["role"], message.get("content")
@@ -78,7 +78,7 @@ class Bench:
         return self.events(client, client.send_chat_message("chat", words))
 
     def events(self, client: BeRayClient, task: Any, up_to: str = "") -> list[Any]:
-        """The events of an answer, up to its end or to a text that ends with ``up_to``."""
+        """Return the events of an answer, up to its end or a text chunk that ends with ``up_to``."""
         found: list[Any] = []
         after = str(task["last_seq"])
         for event in client.stream_task_updates(task["id"], last_event_id=after):
@@ -91,7 +91,7 @@ class Bench:
 
 
 def text(events: list[Any]) -> str:
-    """What the agent says in ``events``."""
+    """Return the text of the agent in ``events``."""
     return "".join(
         event["text"]
         for event in events
@@ -195,7 +195,7 @@ def test_of_calls_side_by_side_the_finished_one_keeps_its_result(
     assert sent[5:] == [("user", "go on")]
 
 
-def test_what_a_provider_rejects_is_not_sent(bench: Bench, client: BeRayClient) -> None:
+def test_messages_that_a_provider_rejects_are_not_sent(bench: Bench, client: BeRayClient) -> None:
     cut = Call("run_command", '{"command": "touch ma')
     length = "max_tokens" if bench.api == "anthropic" else "length"
     bench.script += [

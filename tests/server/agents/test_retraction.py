@@ -1,4 +1,4 @@
-"""Answers that break off and start again: what was said of them is retracted everywhere."""
+"""Answers that are interrupted and restarted: their events are retracted in all views."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_transcript_has_no_retracted_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("retracts", [None, 0, -1, True, "2", [1, 2], 2.5, {}])
-def test_what_is_no_count_retracts_nothing(retracts: Any) -> None:
+def test_invalid_counts_retract_nothing(retracts: Any) -> None:
     chunk = {"type": "AGENT_EVENT_TEXT_CHUNK", "text": "x", "retracts": retracts}
     assert retracted_count(EVENT.validate_python(chunk)) == retracted_count(chunk) == 0
 

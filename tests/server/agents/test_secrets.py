@@ -1,4 +1,4 @@
-"""The filter that cuts known secrets out of events."""
+"""Redaction of known secrets in events."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_nothing_is_kept_back_that_cannot_become_a_secret() -> None:
     assert said(secrets.redact(MsgEventTextChunk(text="k and"))) == "sk and"
 
 
-def test_the_end_of_an_answer_gives_what_was_kept_back() -> None:
+def test_the_end_of_an_answer_flushes_delayed_text() -> None:
     events = passed(MsgEventTextChunk(text="risk"), MsgEventEnd(tokens_used=3))
     assert [event.type for event in events][-1] == "AGENT_EVENT_END"
     assert said(events) == "risk"
@@ -87,7 +87,7 @@ def test_a_text_ends_where_its_source_does_something_else() -> None:
     assert said(events) == "desk"
 
 
-def test_sources_are_told_apart() -> None:
+def test_sources_are_redacted_separately() -> None:
     events = passed(
         MsgEventTextChunk(text=SECRET[:6], source="main"),
         MsgEventTextChunk(text=SECRET[6:], source="tools:run_command"),
@@ -124,7 +124,7 @@ def test_results_payloads_and_errors_are_cut_at_any_depth() -> None:
     assert isinstance(error, MsgError) and error.details == f"key {PLACEHOLDER} is wrong"
 
 
-def test_what_counts_as_a_secret() -> None:
+def test_names_of_secrets_are_recognized() -> None:
     environ = {
         "OPENAI_API_KEY": "key-1", "GITHUB_TOKEN": "token-2", "DB_PASSWORD": "pass-3",
         "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",

@@ -1,4 +1,4 @@
-"""The gateway's own store: what is on disk, and what a crash leaves."""
+"""Local object store: files on disk, also after a crash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_no_part_of_a_key_is_on_disk(local: LocalObjectStore, tmp_path: Pa
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-async def test_what_is_replaced_is_gone_and_read_to_its_end(
+async def test_a_replaced_object_can_be_read_to_its_end(
     local: LocalObjectStore, tmp_path: Path
 ) -> None:
     await local.put("a/1/x", pieces(b"before"))
@@ -45,7 +45,9 @@ async def test_what_is_replaced_is_gone_and_read_to_its_end(
     assert len(files(tmp_path / "objects")) == 1
 
 
-async def test_what_breaks_off_leaves_nothing(local: LocalObjectStore, tmp_path: Path) -> None:
+async def test_an_interrupted_upload_leaves_no_file(
+    local: LocalObjectStore, tmp_path: Path
+) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 3_000_000
         raise ConnectionError("gone")
@@ -75,7 +77,7 @@ async def test_files_that_no_row_names_go_at_the_next_start(
     assert await content(again, "a/1/new") == b"new"
 
 
-async def test_a_file_that_was_taken_away_is_an_error_of_the_store(
+async def test_a_missing_content_file_is_an_error_of_the_store(
     local: LocalObjectStore, tmp_path: Path
 ) -> None:
     await local.put("a/1/x", pieces(b"data"))
@@ -112,7 +114,7 @@ async def test_a_hundred_thousand_objects_in_pages(local: LocalObjectStore, stor
 
 
 @pytest.mark.parametrize("prefix", ["", "a/\ud7ff", "a/\U0010ffff", "\U0010ffff"])
-async def test_every_prefix_lists_what_begins_with_it(local: LocalObjectStore, prefix: str) -> None:
+async def test_every_prefix_lists_its_keys(local: LocalObjectStore, prefix: str) -> None:
     keys = sorted({"a/\ud7ff/x", "a/\ue000", "a/\U0010ffff/y", "\U0010ffff/z", "b", "a/b"})
     for key in keys:
         await local.put(key, pieces(b""))
@@ -124,7 +126,7 @@ async def test_every_prefix_lists_what_begins_with_it(local: LocalObjectStore, p
     "key",
     ["", "/a", "a/", "a//b", "a/../b", ".", "a/./b", "a\0b", "a\nb", "a\x1bb", "a\u202eb", "k" * 1025, "a\ud800"],
 )  # fmt: skip
-async def test_what_is_no_key_is_refused(local: LocalObjectStore, key: str, tmp_path: Path) -> None:
+async def test_invalid_keys_are_rejected(local: LocalObjectStore, key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="key"):
         check_key(key)
     with pytest.raises(ValueError, match="key"):

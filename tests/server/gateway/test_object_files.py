@@ -1,4 +1,4 @@
-"""Objects as users know them: URLs, whose they are, files on disk."""
+"""``s3://`` URLs, ownership of objects, and files on disk."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ async def test_files_there_and_back(local: LocalObjectStore, tmp_path: Path) -> 
     assert not (tmp_path / "other").exists()
 
 
-async def test_what_breaks_off_is_not_there(tmp_path: Path, local: LocalObjectStore) -> None:
+async def test_an_interrupted_write_leaves_no_object(
+    tmp_path: Path, local: LocalObjectStore
+) -> None:
     class Breaking(LocalObjectStore):
         @asynccontextmanager
         async def get(self, key: str) -> AsyncIterator[tuple[StoredObject, AsyncIterator[bytes]]]:

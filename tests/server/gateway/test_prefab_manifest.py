@@ -1,4 +1,4 @@
-"""``prefab.toml``: what is taken, and what is said of what is not."""
+"""Validation of ``prefab.toml``, JSON schemas and versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def with_schema(schema: str) -> str:
     return GOOD + f"\n[functions.other.parameters]\n{schema}\n"
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_omitted_keys_have_defaults() -> None:
     read = manifest.parse(GOOD.encode())
     spec = manifest.spec(read, ["1.0.0"])
     (function,) = spec["functions"]
@@ -46,7 +46,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (function["seconds"], function["memory_bytes"]) == (60.0, 1024**3)
 
 
-def test_all_problems_are_told_at_once_with_their_places() -> None:
+def test_all_problems_are_reported_at_once_with_their_places() -> None:
     text = GOOD.replace('"word-count"', '"Word Count"').replace('"1.0.0"', '"1.0"')
     text = text.replace("[functions.count]\n", "[functions.count]\nstreming = true\nseconds = -1\n")
     found = problems(text + '[functions.class]\ndescription = "a keyword"\n')
@@ -95,11 +95,11 @@ def test_a_schema_that_cannot_be_used_is_named(schema: str, said: str) -> None:
     ["", "[prefab", "\udcff", "a = " + "[" * 100_000, "prefab = 3"],
     ids=lambda text: text[:8],
 )
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_invalid_manifests_are_rejected(text: str) -> None:
     assert problems(text)
 
 
-def test_control_characters_of_a_manifest_are_not_told() -> None:
+def test_control_characters_of_a_manifest_are_escaped() -> None:
     found = problems(GOOD + '\n["\\u001b[31m"]\na = 1\n')
     assert found and not any("\x1b" in one for one in found)
 
@@ -145,7 +145,7 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
     assert given == {"inner": {}}
 
 
-def test_a_function_is_given_what_its_schema_describes() -> None:
+def test_parameters_are_completed_as_the_schema_describes() -> None:
     whole = {"type": ["integer", "null"]}
     schema = {
         "properties": {
@@ -169,7 +169,7 @@ def test_a_function_is_given_what_its_schema_describes() -> None:
     assert json_schema.apply_defaults(schema, {})["there"] == {"c": 9}
 
 
-def test_defaults_that_multiply_are_refused() -> None:
+def test_defaults_that_multiply_are_rejected() -> None:
     schema = {"properties": {name: {"$ref": "#", "default": {}} for name in "abcdefghij"}}
     (problem,) = json_schema.schema_problems(schema)
     assert "without end" in problem.msg
@@ -177,7 +177,7 @@ def test_defaults_that_multiply_are_refused() -> None:
         json_schema.apply_defaults(schema, {"a": {}})
 
 
-def test_what_a_caller_gives_is_as_much_as_he_likes() -> None:
+def test_values_of_callers_are_not_limited_in_number() -> None:
     schema = {"properties": {"list": {"items": {"properties": {"b": {"default": 8}}}}}}
     completed = json_schema.apply_defaults(schema, {"list": [{}] * 50_000})
     assert completed["list"][-1] == {"b": 8}

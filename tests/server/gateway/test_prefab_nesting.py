@@ -1,4 +1,4 @@
-"""Functions with access to the gateway: they call other functions, as agents of their caller."""
+"""Functions with gateway access, which call other functions as agents of their caller."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_in_maintenance_a_call_under_way_may_make_its_calls(caller: Caller) -> N
 
 
 @needs_own_network
-def test_an_address_is_nobody_whose_agent_a_function_could_be(tmp_path: Path) -> None:
+def test_functions_with_gateway_access_reject_anonymous_callers(tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "probe", MODULE, MANIFEST)
     with RunningServer.start(
         tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1", BERAY_PREFAB_AUTHORS="*"

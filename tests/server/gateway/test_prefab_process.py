@@ -1,4 +1,4 @@
-"""One call of a function in its process, in both sandboxes: what comes back, and what is left."""
+"""Calls of functions in their worker process, in both sandboxes."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_an_error_has_a_traceback_without_the_servers_paths(
         ("class E(Exception):\n  def __str__(self): raise E\ndef main(call): raise E", "FUNCTION_ERROR", "cannot be read"),
     ],
 )  # fmt: skip
-async def test_what_goes_wrong_has_a_code(bench: Bench, body: str, code: str, said: str) -> None:
+async def test_failures_have_error_codes(bench: Bench, body: str, code: str, said: str) -> None:
     failed = await bench.fails(body)
     assert not code or failed.code == code
     assert said in failed.message
@@ -273,7 +273,7 @@ async def test_nothing_of_the_server_is_there(
         assert (returned["parents"], returned["beray"]) == (False, False)
 
 
-async def test_whoever_is_cancelled_leaves_nothing(bench: Bench) -> None:
+async def test_a_cancelled_call_ends_all_processes(bench: Bench) -> None:
     started = asyncio.Event()
 
     async def emit(piece: Any) -> None:
@@ -305,7 +305,7 @@ async def _listening() -> int:
     return port
 
 
-def test_the_child_is_a_program_of_its_own() -> None:
+def test_the_worker_is_a_separate_program() -> None:
     assert os.path.isfile(process.worker_command()[2])
 
 

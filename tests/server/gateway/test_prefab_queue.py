@@ -1,4 +1,4 @@
-"""How callers of prefabs share the slots of a shared server."""
+"""Sharing of slots between the callers of prefabs on a shared server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where prefabs are kept: versions that never change, archives that do no harm, slots in turn."""
+"""Registry of prefabs: immutable versions, safe archives and authors."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def add(found: PrefabRegistry, tmp_path: Path, version: str, prefab_id: str = "p
     found.install(fresh)
 
 
-def test_a_version_that_is_not_run_stands_in_nobodys_way(
-    found: PrefabRegistry, tmp_path: Path
-) -> None:
+def test_a_disabled_version_is_not_the_latest(found: PrefabRegistry, tmp_path: Path) -> None:
     add(found, tmp_path, "1.0.0")
     off = write_prefab(tmp_path / "off", MAIN, PLAIN, version="2.0.0", more='status = "disabled"')
     found.install(off)
@@ -127,7 +125,7 @@ def archive(*members: tuple[str, str], link: str = "") -> bytes:
 
 
 HOSTILE = {
-    "no archive": b"this is no archive",
+    "no archive": b"this is not an archive",
     "nothing": b"",
     "out": archive(("../out.txt", "x")),
     "absolute": archive(("/tmp/out.txt", "x")),
@@ -140,14 +138,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_an_archive_that_could_do_harm_is_refused(tmp_path: Path, name: str) -> None:
+def test_harmful_archives_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(TransferError):
         archives.unpack_prefab(HOSTILE[name], tmp_path / "place" / "fresh")
     assert not (tmp_path / "place").exists()
     assert not (tmp_path / "out.txt").exists()
 
 
-def test_what_tools_leave_is_no_part_of_a_prefab(tmp_path: Path) -> None:
+def test_caches_and_hidden_files_are_not_part_of_a_prefab(tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "a", MAIN, PLAIN)
     before = archives.pack(folder), archives.content_digest(folder)
     (folder / "__pycache__").mkdir()
@@ -219,7 +217,9 @@ def test_a_module_is_looked_at_before_it_is_added(
     assert said in problem["msg"]
 
 
-def test_an_id_is_its_first_authors(server: RunningServer, token: str, tmp_path: Path) -> None:
+def test_an_id_belongs_to_its_first_author(
+    server: RunningServer, token: str, tmp_path: Path
+) -> None:
     def body(version: str, prefab_id: str = "mine") -> bytes:
         folder = tmp_path / f"{prefab_id}-{version}"
         return archives.pack(
@@ -239,7 +239,7 @@ def test_an_id_is_its_first_authors(server: RunningServer, token: str, tmp_path:
     assert refusal(post(server, token, body("9.0.0", "table"))) == (409, "VERSION_TAKEN")
 
 
-def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> None:
+def test_users_cannot_add_versions_to_prefabs_of_the_operator(tmp_path: Path) -> None:
     data = tmp_path / "data"
     write_prefab(data / "prefabs" / "probe" / "1.0.0", MAIN, PLAIN)
     with RunningServer.start(data, BERAY_PREFAB_AUTHORS="*") as server:
@@ -248,7 +248,7 @@ def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> Non
         body = archives.pack(write_prefab(tmp_path / "new", MAIN, PLAIN, version="2.0.0"))
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
         server.stop()
-        # Though nobody can use it now, it has its users and their secrets.
+        # The damaged prefab still has users with secrets.
         (data / "prefabs" / "probe" / "1.0.0" / "prefab.toml").write_text("[prefab")
         server.restart()
         assert refusal(post(server, token, body)) == (403, "NOT_THE_AUTHOR")
@@ -262,7 +262,7 @@ def test_what_the_owner_put_there_by_hand_is_nobody_elses(tmp_path: Path) -> Non
         "import os\nopen(os.path.realpath('.') + '/nothing')",
     ],
 )
-def test_what_an_import_says_names_no_place_of_the_server(
+def test_errors_of_imports_have_no_paths_of_the_server(
     server: RunningServer, token: str, tmp_path: Path, module: str
 ) -> None:
     folder = write_prefab(tmp_path / "a", f"{module}\n{MAIN}", PLAIN)
@@ -290,14 +290,16 @@ def test_an_import_that_digs_deep_leaves_nothing(
     assert not list((server.data_dir / "scratch").iterdir())
 
 
-def test_a_manifest_that_takes_long_to_read_is_refused(
+def test_a_manifest_that_takes_long_to_read_is_rejected(
     server: RunningServer, token: str, tmp_path: Path
 ) -> None:
     folder = write_prefab(tmp_path / "a", MAIN, f"[a.{'b.' * 40_000}c]")
     assert refusal(post(server, token, archives.pack(folder))) == (422, "INVALID_INPUT")
 
 
-def test_only_whom_the_owner_names_adds_prefabs(server: RunningServer, tmp_path: Path) -> None:
+def test_only_authors_named_by_the_operator_add_prefabs(
+    server: RunningServer, tmp_path: Path
+) -> None:
     body = archives.pack(write_prefab(tmp_path / "a", MAIN, PLAIN))
     with server.sign_up() as stranger:
         answer = post(server, str(stranger._session.headers["Authorization"]), body)

@@ -1,4 +1,4 @@
-"""What goes by itself."""
+"""Removal of expired temporary objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def known(store: Store) -> int:
         return session.query(TemporaryObject).count()
 
 
-async def test_what_is_due_goes_and_nothing_else(local: LocalObjectStore, store: Store) -> None:
+async def test_only_expired_objects_are_removed(local: LocalObjectStore, store: Store) -> None:
     temporary = TemporaryObjects(store, local)
     for key, seconds in (("w/1/gone", 0.0), ("w/1/later", 60.0)):
         await local.put(key, pieces(b"x"))
@@ -53,7 +53,7 @@ async def test_an_upload_under_way_is_known(local: LocalObjectStore, store: Stor
     assert await temporary.expire() <= 5
 
 
-async def test_a_store_that_fails_is_asked_again(
+async def test_removal_is_repeated_after_a_failure_of_the_store(
     local: LocalObjectStore, store: Store, tmp_path: Path
 ) -> None:
     class Failing(LocalObjectStore):
@@ -107,7 +107,7 @@ def test_a_temporary_file_goes_when_its_time_is_over(agent: Agent) -> None:
     until(lambda: count() == 1)
 
 
-def test_it_goes_also_where_the_server_was_away(tmp_path: Path) -> None:
+def test_objects_that_expired_while_the_server_was_stopped_are_removed(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         agent = Agent.new(server)
         agent.files("POST", "upload_temp", files={"file": ("t", b"x")}, data={"ttl": "1"})

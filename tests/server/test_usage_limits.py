@@ -1,4 +1,4 @@
-"""What a day allows, of each kind, on a real database."""
+"""Usage limits of tasks and users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The disk quota of a work_dir: how it is measured, and what is refused before it is written."""
+"""Disk quota of a work_dir: measurement, and rejection before data is written."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def quota_of(folder: Path, *, size: int = LIMIT, files: int = 10) -> DiskQuota:
     return DiskQuota(folder, DiskLimits(size, files))
 
 
-def test_what_is_reserved_side_by_side_counts(tmp_path: Path) -> None:
+def test_concurrent_reservations_count(tmp_path: Path) -> None:
     space = quota_of(tmp_path)
     one = space.reservation(files=1)
     one.grow_to(1_200_000)
@@ -142,7 +142,7 @@ def test_what_is_reserved_side_by_side_counts(tmp_path: Path) -> None:
         space.reservation(files=1).grow_to(1_200_000)
 
 
-def test_what_never_fits_is_told_apart(tmp_path: Path) -> None:
+def test_files_that_never_fit_are_marked(tmp_path: Path) -> None:
     with pytest.raises(InsufficientSpace) as refused:
         quota_of(tmp_path).reservation(files=1).grow_to(LIMIT + 1)
     assert refused.value.fits_never
@@ -211,7 +211,7 @@ def test_agents_do_not_exceed_the_quota(tmp_path: Path) -> None:
     assert os.listdir(work_dir) == ["a"]
 
 
-def test_without_a_quota_nothing_is_refused(tmp_path: Path) -> None:
+def test_without_a_quota_no_file_is_rejected(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
     with open_work_dir(work_dir) as workspace, workspace.write("a") as writer:
         writer.write(b"x" * 3_000_000)
@@ -251,7 +251,7 @@ def held(client: BeRayClient) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_uploads_beyond_the_quota_are_refused_with_numbers(
+def test_uploads_beyond_the_quota_are_rejected_with_numbers(
     server: RunningServer, client: BeRayClient, chunked: bool
 ) -> None:
     task = held(client)
@@ -285,13 +285,13 @@ def test_uploads_side_by_side_do_not_exceed_the_quota(
     assert disk_usage.measure([server.data_dir / "workspaces" / str(task)]).bytes <= LIMIT
 
 
-def test_more_files_than_may_be_are_refused(client: BeRayClient) -> None:
+def test_too_many_files_are_rejected(client: BeRayClient) -> None:
     task = held(client)
     answers = [put(client, task, str(number), b"").status_code for number in range(22)]
     assert answers == [200] * 20 + [507] * 2
 
 
-def test_what_a_task_deletes_can_be_uploaded_again(client: BeRayClient) -> None:
+def test_deleted_files_free_their_quota(client: BeRayClient) -> None:
     task = client.create_task("!while [ ! -e go ]; do sleep 0.05; done; rm a", start=False)["id"]
     assert put(client, task, "a", b"x" * 1_800_000).ok
     assert put(client, task, "b", b"x" * 1_800_000).status_code == 507
@@ -301,7 +301,7 @@ def test_what_a_task_deletes_can_be_uploaded_again(client: BeRayClient) -> None:
     assert put(client, task, "b", b"x" * 1_800_000).ok
 
 
-def test_what_a_task_has_written_counts(client: BeRayClient) -> None:
+def test_files_written_by_a_task_count(client: BeRayClient) -> None:
     task = done(client, "!head -c 1800000 /dev/zero > a")[0]["task_id"]
     assert put(client, task, "b", b"x" * 1_800_000).status_code == 507
 

@@ -1,4 +1,4 @@
-"""What waits for the reader of a function's stream is limited by bytes."""
+"""Byte limit of the messages that wait for the reader of a function's stream."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_silent_function_gives_heartbeats(tmp_path: Path) -> None:
     await messages.aclose()
 
 
-async def test_what_nobody_reads_is_dropped(tmp_path: Path) -> None:
+async def test_unread_messages_are_discarded(tmp_path: Path) -> None:
     pieces = StreamBuffer(tmp_path)
     await pieces.put("content", ["x" * 1_000_000])
     assert pieces.size == 0  # it waits in a file
