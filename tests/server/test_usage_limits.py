@@ -53,5 +53,5 @@ async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
     second = Budget(store, settings, task(store))
     assert await second.begin() == 2.5
     await second.spend(2.5)
-    with pytest.raises(OverBudget, match="10 seconds for today"):
+    with pytest.raises(OverBudget, match="10 seconds for all your tasks of today"):
         await Budget(store, settings, task(store)).begin()
