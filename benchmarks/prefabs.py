@@ -42,7 +42,7 @@ def measure(rounds: int) -> list[BenchmarkRow]:
             token = str(server.sign_up()._session.headers["Authorization"])
             token = token.removeprefix("Bearer ")
             with GatewayClient(base_url=server.url, jwt_token=token) as client:
-                client.add_prefab(archives.packed(directory))
+                client.add_prefab(archives.pack(directory))
                 return _measure_client(client, directory, rounds)
 
 

@@ -14,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.installation import how_to_install
 from beray.sanitize import one_line
-from beray.server.objects.local import BUCKET, LocalObjects
-from beray.server.objects.signing import Signer, secret_at
+from beray.server.objects.local import BUCKET, LocalObjectStore
+from beray.server.objects.signing import UrlSigner, load_or_create_secret
 from beray.server.objects.store import ObjectStore
-from beray.server.objects.temporary import Temporary
-from beray.server.prefabs.call_quota import Quotas
-from beray.server.prefabs.services import Prefabs, running_prefabs
+from beray.server.objects.temporary import TemporaryObjects
+from beray.server.prefabs.run import PrefabServices, running_prefabs
+from beray.server.prefabs.scheduler import DailyCallQuota
 from beray.server.runners.run_token import RunAccess
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.sandbox.sandbox import Sandbox
@@ -44,11 +44,11 @@ class Gateway:
     """Its parts."""
 
     objects: ObjectStore
-    temporary: Temporary
+    temporary: TemporaryObjects
     tokens: InternalTokens
     api_keys: ApiKeys
-    quotas: Quotas
-    prefabs: Prefabs
+    quotas: DailyCallQuota
+    prefabs: PrefabServices
     wrong_keys: SlidingWindow
     """Wrong API keys by client address."""
 
@@ -68,16 +68,16 @@ async def running_gateway(
     """
     async with AsyncExitStack() as closing:
         objects = await run_in_threadpool(_objects, settings, store)
-        if isinstance(objects, LocalObjects):
+        if isinstance(objects, LocalObjectStore):
             await closing.enter_async_context(_swept(objects))
         else:
             await closing.enter_async_context(_looked_at(objects))
-        temporary = Temporary(store, objects)
+        temporary = TemporaryObjects(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
             running_prefabs(settings, store, sandbox, objects, access)
         )
-        keys, quotas = ApiKeys(store), Quotas(store)
+        keys, quotas = ApiKeys(store), DailyCallQuota(store)
         await run_in_threadpool(tokens.end_runs)
         wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
         yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
@@ -85,16 +85,16 @@ async def running_gateway(
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:
     if settings.s3_bucket is None:
-        signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
-        return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+        signer = UrlSigner(load_or_create_secret(settings.data_dir / SECRET_FILE), BUCKET)
+        return LocalObjectStore(settings.data_dir / OBJECTS_FOLDER, store, signer)
     try:
-        from beray.server.objects.s3 import S3Objects
+        from beray.server.objects.s3 import S3ObjectStore
     except ImportError:
         raise ObjectStoreUnavailable(
             f"BERAY_S3_BUCKET is set, and S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
-        return S3Objects(settings)
+        return S3ObjectStore(settings)
     except ValueError as error:
         raise ObjectStoreUnavailable(f"the BERAY_S3_ settings cannot be used: {error}") from None
 
@@ -120,12 +120,12 @@ async def _looked_at(objects: ObjectStore) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _swept(objects: LocalObjects) -> AsyncIterator[None]:
+async def _swept(objects: LocalObjectStore) -> AsyncIterator[None]:
     """Remove what a crash has left, beside everything else."""
 
     async def sweep() -> None:
         try:
-            removed = await run_in_threadpool(objects.sweep)
+            removed = await run_in_threadpool(objects.remove_orphans)
         except (OSError, SQLAlchemyError) as error:
             log.error("the folder of objects cannot be swept", exc_info=error)
         else:

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.accounts.email_address import account_key
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.chats.connections import ChatConnections
-from beray.server.chats.service import Chats
+from beray.server.chats.service import ChatService
 from beray.server.gateway_services import Gateway, running_gateway
 from beray.server.http.active_requests import OpenRequests
 from beray.server.readiness import Readiness
@@ -35,8 +35,8 @@ from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.server.tasks.queue import RunQueue
-from beray.server.tasks.run import Runs, conversation_file
-from beray.server.workspace.watcher import FileWatch
+from beray.server.tasks.run import RunExecutor, chat_history_path
+from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
 DATABASE_FILE: Final = "beray.sqlite3"
@@ -55,7 +55,7 @@ class Services:
     event_log: EventLog
     queue: RunQueue
     runners: Runners
-    chats: Chats
+    chats: ChatService
     chat_connections: ChatConnections
     maintenance: Maintenance
     workspaces: Workspaces
@@ -105,7 +105,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await run_in_threadpool(
             work_dir_owners.correct_owners, workspaces.root, users, sandbox.uid_of
         )
-        deletion = TaskDeletion(store, workspaces, partial(conversation_file, settings))
+        deletion = TaskDeletion(store, workspaces, partial(chat_history_path, settings))
         await run_in_threadpool(deletion.report_unknown, users)
         feed = TaskFeed(store)
         event_log = EventLog(store, feed)
@@ -123,21 +123,23 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         )
         runners = Runners(settings, sandbox)
         closing.push_async_callback(runners.close)
-        watch = FileWatch(workspaces.root)
+        watch = FileWatcher(workspaces.root)
         watch.start()
         closing.push_async_callback(watch.close)
-        runs = Runs(
+        runs = RunExecutor(
             settings, store, event_log, runners, workspaces, sandbox, watch, access,
-            has_prefabs=lambda: bool(gateway.prefabs.registry.newest()),
+            has_prefabs=lambda: bool(gateway.prefabs.registry.newest_versions()),
         )  # fmt: skip
         ends = EndWriter(event_log)
         closing.push_async_callback(ends.close)
         queue = RunQueue(
-            store, event_log, runs, workspaces, ends=ends,
+            store, event_log, runs, workspaces, end_writer=ends,
             slots=settings.slots, user_slots=settings.slots_per_user,
         )  # fmt: skip
         closing.push_async_callback(queue.close)
-        chats = Chats(settings, store, feed, event_log, runners, runs, workspaces, ends=ends)
+        chats = ChatService(
+            settings, store, feed, event_log, runners, runs, workspaces, end_writer=ends
+        )
         closing.push_async_callback(chats.close)
         accounts = await closing.enter_async_context(running_accounts(settings, store))
         await _warn_of_missing_accounts(settings, accounts)

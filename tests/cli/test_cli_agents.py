@@ -67,7 +67,7 @@ def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None
 def test_a_budget_that_is_spent_gives_status_1(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--limit", "requests=1")
     assert outcome.status == 1
-    assert "error BUDGET: The task was ended: the limit is reached: 1 requests" in outcome.err
+    assert "error BUDGET: The task was terminated: the limit of 1 requests" in outcome.err
     assert "FAILED (budget)" in outcome.err
 
 

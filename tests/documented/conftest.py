@@ -83,7 +83,7 @@ def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
             with GatewayClient(server.url, jwt_token=token) as client:
                 for name, functions in FUNCTIONS.items():
                     path = write_prefab(folder / name, MODULE, functions, prefab_id=name)
-                    client.add_prefab(archives.packed(path))
+                    client.add_prefab(archives.pack(path))
         yield server
 
 

@@ -37,7 +37,7 @@ S3 = "s3://bucket/agent-outputs/1/scout/report.txt"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("published")
     with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        archive = archives.packed(write_prefab(folder / "probe", COUNT, MANIFEST))
+        archive = archives.pack(write_prefab(folder / "probe", COUNT, MANIFEST))
         with server.sign_up() as author:
             token = str(author._session.headers["Authorization"])
             with GatewayClient(server.url, jwt_token=token) as client:

@@ -31,7 +31,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("rows")
     with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
-        archive = archives.packed(write_prefab(folder / "probe", COUNT, MANIFEST))
+        archive = archives.pack(write_prefab(folder / "probe", COUNT, MANIFEST))
         with server.sign_up() as author, person(server, author) as client:
             client.add_prefab(archive)
         yield server

@@ -142,7 +142,7 @@ def test_what_it_says_of_itself_works(beray_server: RunningServer) -> None:
 
 
 def test_whoever_leaves_a_stream_ends_its_run(tmp_path: Path) -> None:
-    archive = archives.packed(write_prefab(tmp_path / "probe", COUNT, MANIFEST))
+    archive = archives.pack(write_prefab(tmp_path / "probe", COUNT, MANIFEST))
     with RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*") as server:
         agent = Agent.new(server)
         with agent.account as account, serving(server.url) as url:

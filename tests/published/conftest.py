@@ -100,7 +100,7 @@ def server_with_probe(folder: Path, **environ: str) -> Iterator[RunningServer]:
     with RunningServer.start(folder.parent / "data", **environ) as server:
         with server.sign_up("author@example.test") as author:
             token = str(author._session.headers["Authorization"])
-        added = add(server, archives.packed(folder), token)
+        added = add(server, archives.pack(folder), token)
         assert added.status_code == 201, added.text
         yield server
 

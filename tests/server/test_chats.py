@@ -33,7 +33,7 @@ def client(beray_server: RunningServer) -> Iterator[BeRayClient]:
 
 @asynccontextmanager
 async def chat(client: BeRayClient, name: str = "0") -> AsyncIterator[ClientConnection]:
-    """A connection behind its STATUS."""
+    """Open a connection and read its STATUS."""
     url = client.base_url.replace("http", "ws", 1) + f"/v1/agent_ws/{quote(name)}/"
     headers = {"Authorization": str(client._session.headers.get("Authorization", ""))}
     async with connect(url, additional_headers=headers, proxy=None) as connection:
@@ -53,7 +53,7 @@ async def say(connection: ClientConnection, words: str, *attachments: str) -> No
 
 
 async def answer(connection: ClientConnection) -> list[dict[str, Any]]:
-    """What comes up to the end of the answer, or an error."""
+    """Return the messages up to the end of the answer, or an error."""
     come = [await hear(connection)]
     while come[-1]["type"] not in ("AGENT_EVENT_END", "ERROR"):
         come.append(await hear(connection))
@@ -155,7 +155,7 @@ async def test_of_two_clients_that_come_at_once_one_gets_in(client: BeRayClient)
         ]  # fmt: skip
 
 
-async def test_who_is_not_signed_in_is_told_so(beray_server: RunningServer) -> None:
+async def test_unauthenticated_clients_get_an_error(beray_server: RunningServer) -> None:
     for token in (None, "wrong"):
         with pytest.raises(InvalidStatus) as refused:
             async with chat(beray_server.client(token)):
@@ -179,7 +179,7 @@ async def test_who_is_not_signed_in_is_told_so(beray_server: RunningServer) -> N
         ('{"type": "USER_MESSAGE", "text": "x", "attachments": ["/etc/passwd"]}', "ATTACHMENT"),
     ],
 )
-async def test_what_is_no_message_is_an_error_and_the_connection_lives_on(
+async def test_invalid_messages_are_errors_and_the_connection_stays_open(
     client: BeRayClient, frame: str | bytes, code: str
 ) -> None:
     async with chat(client) as connection:
@@ -191,7 +191,7 @@ async def test_what_is_no_message_is_an_error_and_the_connection_lives_on(
         assert text(await answer(connection)) == "fine\n"
 
 
-async def test_a_second_request_is_refused_and_the_first_goes_on(client: BeRayClient) -> None:
+async def test_a_second_request_is_rejected_and_the_first_continues(client: BeRayClient) -> None:
     async with chat(client) as connection:
         await say(connection, "!echo one; while [ ! -e go ]; do sleep 0.02; done; echo two")
         assert (await hear(connection))["text"] == "one\n"
@@ -241,7 +241,7 @@ async def test_an_answer_goes_on_without_its_client(client: BeRayClient) -> None
         task_id = opened(client)["id"]
     client.upload_file(task_id, "go", b"")
     async with chat(client) as connection:
-        # Who comes meanwhile, or says the next thing, is not kept from it for long.
+        # Clients that connect or send the next message meanwhile do not wait for long.
         await asyncio.to_thread(
             until, lambda: client.get_task(task_id)["status"] == "INPUT_REQUIRED"
         )
@@ -262,7 +262,7 @@ async def test_an_agent_that_is_not_there_is_an_error(client: BeRayClient) -> No
         assert (await answer(connection))[-1]["type"] == "AGENT_EVENT_END"
 
 
-async def test_an_agent_that_remembers_nothing_is_told_what_was_said(tmp_path: Path) -> None:
+async def test_an_agent_without_memory_gets_the_transcript(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_COMMAND="tail -c 200") as server:
         client = server.sign_up()
         async with chat(client) as connection:
@@ -275,7 +275,7 @@ async def test_an_agent_that_remembers_nothing_is_told_what_was_said(tmp_path: P
             )
 
 
-async def test_a_deleted_chat_is_gone_and_its_name_is_free(client: BeRayClient) -> None:
+async def test_the_name_of_a_deleted_chat_can_be_reused(client: BeRayClient) -> None:
     async with chat(client, "gone") as connection:
         await say(connection, "!echo here > file")
         await answer(connection)
@@ -287,7 +287,7 @@ async def test_a_deleted_chat_is_gone_and_its_name_is_free(client: BeRayClient) 
         assert text(await answer(connection)) == ""
 
 
-async def test_the_end_of_the_server_is_said(tmp_path: Path) -> None:
+async def test_the_end_of_the_server_is_reported(tmp_path: Path) -> None:
     mark = f"66{os.getpid()}"
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
@@ -350,7 +350,7 @@ async def test_in_maintenance_answers_end_and_nothing_begins(tmp_path: Path) -> 
         assert client.create_task("!true")["status"]  # asked again, as the server has said
 
 
-async def test_an_answer_that_a_killed_server_left_is_said_to_be_lost(tmp_path: Path) -> None:
+async def test_an_answer_of_a_killed_server_is_reported_as_lost(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
         async with chat(client) as connection:
@@ -394,7 +394,7 @@ def test_a_script_talks_without_a_websocket(client: BeRayClient) -> None:
     client.stop_task(chat_task["id"])
 
 
-async def test_a_chat_that_somebody_holds_takes_no_other_message(client: BeRayClient) -> None:
+async def test_a_busy_chat_rejects_other_messages(client: BeRayClient) -> None:
     async with chat(client, "held"):
         with pytest.raises(ConflictError, match="Another client"):
             await asyncio.to_thread(client.send_chat_message, "held", "!echo no")

@@ -252,7 +252,7 @@ def found_by_a_prefab(server: RunningServer, tmp_path: Path) -> dict[str, list[s
     caller = Caller.new(server)
     folder = write_prefab(tmp_path / f"prefab-{uuid.uuid4().hex}", PREFAB, "[functions.main]")
     token = str(caller.account._session.headers["Authorization"])
-    answer = add(server, archives.packed(folder), token)
+    answer = add(server, archives.pack(folder), token)
     assert answer.ok, answer.text
     result = caller.result(call("main"))
     assert result["status"] == "SUCCESS", result

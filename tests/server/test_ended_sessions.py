@@ -188,7 +188,7 @@ def test_the_same_connection_may_sign_in_again(server: RunningServer, client: Be
 def probe(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
     with server.sign_up() as author:
-        added = add(server, archives.packed(folder), authorization(author)["Authorization"])
+        added = add(server, archives.pack(folder), authorization(author)["Authorization"])
         assert added.status_code == 201, added.text
 
 

@@ -24,10 +24,10 @@ from beray.server.tasks.event_pages import (
     CACHE_BYTES,
     PAGE_BYTES,
     PAGE_EVENTS,
-    EventGone,
+    EventDeleted,
     EventPages,
 )
-from beray.server.tasks.recent_events import LoggedEvent, NewestEvents
+from beray.server.tasks.recent_events import LoggedEvent, RecentEvents
 from beray.testing import RunningServer
 
 MIB = 1024 * 1024
@@ -60,12 +60,12 @@ async def read(pages: EventPages, task_id: int) -> list[bytes]:
     bodies: list[bytes] = []
     while (page := await pages.page(task_id, len(bodies))).events:
         assert sum(len(event.body) for event in page.events) <= PAGE_BYTES or (
-            len(page.events) == 1 and len(page.events[0].body) <= event_pages.PIECE_BYTES
+            len(page.events) == 1 and len(page.events[0].body) <= event_pages.CHUNK_BYTES
         )
         assert len(page.events) <= PAGE_EVENTS
         for event in page.events:
             pieces = [piece async for piece in pages.body(task_id, event)]
-            assert all(len(piece.decode()) <= event_pages.PIECE_BYTES + 4 for piece in pieces)
+            assert all(len(piece.decode()) <= event_pages.CHUNK_BYTES + 4 for piece in pieces)
             bodies.append(b"".join(pieces))
     return bodies
 
@@ -88,7 +88,7 @@ async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> No
     assert await read(pages, task_id) == expected
     assert await read(pages, task_id) == expected  # now from the cache
     for first in (1, 2, len(texts)):
-        array = pages.array(task_id, Extent(first, len(texts)))
+        array = pages.json_array(task_id, Extent(first, len(texts)))
         parts = b",".join(expected[first - 1 :])
         assert b"".join([piece async for piece in array]) == b"[" + parts + b"]"
 
@@ -123,10 +123,10 @@ async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
     await anext(pieces)
     store.remove_task(task_id)
     store.remove_events(task_id, 10)
-    with pytest.raises(EventGone):
+    with pytest.raises(EventDeleted):
         await anext(pieces)
-    with pytest.raises(EventGone):
-        [piece async for piece in pages.array(task_id, Extent(1, 1))]
+    with pytest.raises(EventDeleted):
+        [piece async for piece in pages.json_array(task_id, Extent(1, 1))]
 
 
 @pytest.mark.parametrize("size", [10, 600_000])
@@ -143,7 +143,7 @@ def logged(seq: int, size: int, *, last: bool = False) -> LoggedEvent:
 
 
 def test_the_newest_events_are_limited_for_a_task_and_in_total() -> None:
-    newest = NewestEvents(task_bytes=1000, total_bytes=2500)
+    newest = RecentEvents(task_bytes=1000, total_bytes=2500)
     for seq in range(1, 101):
         newest.add(1, logged(seq, 300))
     assert newest.size == 900

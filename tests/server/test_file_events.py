@@ -12,7 +12,7 @@ from support import done, until
 from beray import BeRayClient
 from beray.events import MsgEventCustomUpdate
 from beray.server.workspace import watcher
-from beray.server.workspace.watcher import FileWatch
+from beray.server.workspace.watcher import FileWatcher
 
 
 def changes(events: list[Any]) -> list[dict[str, Any]]:
@@ -54,7 +54,7 @@ def test_the_events_lead_to_the_files(beray_client: BeRayClient, command: str) -
     assert events[-1]["type"] == "TASK_STATUS"
 
 
-def test_a_change_is_told_while_the_task_runs(beray_client: BeRayClient) -> None:
+def test_changes_are_reported_while_the_task_runs(beray_client: BeRayClient) -> None:
     command = "echo 1 > first; while [ ! -e go ]; do sleep 0.02; done; rm first"
     task = beray_client.create_task(f"!{command}")
     seen: list[Any] = []
@@ -70,7 +70,7 @@ def test_a_change_is_told_while_the_task_runs(beray_client: BeRayClient) -> None
     )
 
 
-def test_what_was_there_before_is_not_told(beray_client: BeRayClient) -> None:
+def test_existing_files_are_not_reported(beray_client: BeRayClient) -> None:
     task = beray_client.create_task("!cat given; echo new > made", start=False)
     beray_client.upload_file(task["id"], "given", b"given")
     beray_client.start_task(task["id"])
@@ -78,7 +78,7 @@ def test_what_was_there_before_is_not_told(beray_client: BeRayClient) -> None:
     assert replayed(events) == {"made": 4}
 
 
-async def test_where_nothing_can_be_watched_it_is_looked_at(
+async def test_directories_are_polled_if_they_cannot_be_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*_: object, **__: object) -> None:
@@ -88,10 +88,10 @@ async def test_where_nothing_can_be_watched_it_is_looked_at(
     monkeypatch.setattr(watcher, "POLL_SECONDS", 0.05)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
-    watch = FileWatch(tmp_path)
+    watch = FileWatcher(tmp_path)
     watch.start()
     try:
-        async with watch.telling(work_dir, keep(told)):
+        async with watch.reporting(work_dir, keep(told)):
             (work_dir / "new").write_text("1")
             await asyncio.to_thread(until, lambda: told)
     finally:
@@ -105,10 +105,10 @@ async def test_a_work_dir_with_too_much_in_it_is_watched_no_more(
     monkeypatch.setattr(watcher, "MAX_ENTRIES", 10)
     told: list[MsgEventCustomUpdate] = []
     work_dir = await begun(tmp_path)
-    watch = FileWatch(tmp_path)
+    watch = FileWatcher(tmp_path)
     watch.start()
     try:
-        async with watch.telling(work_dir, keep(told)):
+        async with watch.reporting(work_dir, keep(told)):
             for number in range(20):
                 (work_dir / str(number)).write_text("1")
     finally:

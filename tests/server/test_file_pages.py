@@ -1,4 +1,4 @@
-"""Pages of the listing of a work_dir: their order, their boundaries, and what changes between."""
+"""Pages of listings: order, boundaries, and changes in between."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_pages_together_are_the_tree(workspace: Workspace, work_dir: Path, l
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 1000])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_a_depth_leaves_out_what_is_below(
+def test_a_depth_excludes_deeper_entries(
     workspace: Workspace, work_dir: Path, depth: int, limit: int
 ) -> None:
     make_tree(work_dir)
@@ -89,7 +89,7 @@ def test_a_depth_leaves_out_what_is_below(
         assert together(pages(workspace, path, limit=limit, depth=depth)) == expected
 
 
-def test_a_folder_larger_than_what_is_read_at_once_is_listed_once(
+def test_large_directories_are_listed_completely_and_once(
     workspace: Workspace, work_dir: Path
 ) -> None:
     names = [f"{number:04}" for number in range(500)]
@@ -106,7 +106,7 @@ def test_a_folder_larger_than_what_is_read_at_once_is_listed_once(
     assert paths(workspace.tree(limit=501)) == expected
 
 
-def test_what_exists_all_the_time_is_listed_once_whatever_changes(
+def test_permanent_entries_are_listed_once_during_changes(
     workspace: Workspace, work_dir: Path
 ) -> None:
     stable = [f"d{number}/{name}" for number in range(4) for name in ("c", "m", "x")]
@@ -134,7 +134,7 @@ def test_what_exists_all_the_time_is_listed_once_whatever_changes(
 
 
 @pytest.mark.parametrize("instead", ["nothing", "file", "link", "no folder above"])
-def test_a_page_starts_after_an_entry_that_is_gone(
+def test_a_page_can_start_after_a_removed_entry(
     workspace: Workspace, work_dir: Path, tmp_path: Path, instead: str
 ) -> None:
     for path in ("a", "d/e/f/g", "d/e/z", "d/x", "q"):
@@ -184,22 +184,22 @@ def test_a_deep_tree_is_listed_in_pages_with_few_descriptors(
     workspaces.remove(TASK)  # pytest cannot remove it
 
 
-def test_a_tree_with_very_long_paths_is_listed_down_to_where_calls_can_go(
+def test_trees_are_listed_down_to_the_longest_usable_path(
     workspace: Workspace, work_dir: Path
 ) -> None:
     name = "d" * 250
     make_chain(work_dir, 300, name)
     listed = paths(together(pages(workspace, limit=7)))
-    levels = safe_open.PATH_BYTES // (len(name) + 1) + 1
+    levels = safe_open.MAX_PATH_BYTES // (len(name) + 1) + 1
     assert len(listed) == 3 * levels
     # The last ones show that there is more than a call can name.
-    assert max(map(len, listed)) > safe_open.PATH_BYTES
+    assert max(map(len, listed)) > safe_open.MAX_PATH_BYTES
     assert workspace.page("/".join([name] * 16), limit=7, depth=1).items != []
     with pytest.raises(InvalidPath, match="too long"):
         workspace.page("/".join([name] * 17), limit=7)
 
 
-def test_a_folder_that_cannot_be_read_is_listed_without_what_is_in_it(
+def test_unreadable_directories_are_listed_without_their_contents(
     unprivileged: Path,
 ) -> None:
     for path in ("1", "locked/x", "names/x", "open/x", "z"):
@@ -225,9 +225,7 @@ def test_a_folder_that_cannot_be_read_is_listed_without_what_is_in_it(
         (unprivileged / "names").chmod(0o700)
 
 
-def test_pages_survive_what_vanishes_while_they_are_made(
-    workspace: Workspace, work_dir: Path
-) -> None:
+def test_entries_may_disappear_while_pages_are_read(workspace: Workspace, work_dir: Path) -> None:
     with changing_folders(work_dir):
         for _ in range(20):
             listed = paths(together(pages(workspace, limit=7)))
@@ -239,6 +237,6 @@ def test_pages_survive_what_vanishes_while_they_are_made(
     "token",
     ["", "=", "a", "YQ==", "Y Q", "é", "YR", "L2E", "YS8", "Li4", "Lg", "AA", "a+b/", "YS8vYg"],
 )
-def test_a_token_that_the_server_has_not_made_is_refused(token: str) -> None:
+def test_foreign_page_tokens_are_rejected(token: str) -> None:
     with pytest.raises(InvalidPath, match="not a position of this listing"):
         page_tokens.decode(token)

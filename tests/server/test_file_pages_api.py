@@ -47,7 +47,7 @@ def test_a_published_call_over_the_limit_is_refused_as_ever_and_names_the_way_ou
     assert response.status_code == 422
     assert "Link" not in response.headers
     text = detail(response)
-    assert text.startswith("'.' holds more than 10 entries; ")
+    assert text.startswith("'.' has more than 10 entries; ")
     for way in ("limit=", "Link", "depth=1", "beray ls", "list_files_tree()", "subfolder"):
         assert way in text
     assert tree(few, path="another").json() == []

@@ -1,4 +1,4 @@
-"""The calls for files, over the wire of a real server: trees, ZIPs, and what is refused."""
+"""File requests to a real server: trees, archives and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from beray.testing import RunningServer
         ("n" * 300, 422),
     ],
 )
-def test_a_bad_path_is_refused_with_a_reason(
+def test_invalid_paths_are_rejected_with_a_reason(
     files: Files, tmp_path: Path, path: str, status: int
 ) -> None:
     (files.work_dir / "link").symlink_to(tmp_path)
@@ -47,7 +47,7 @@ def test_a_bad_path_is_refused_with_a_reason(
     assert sorted(os.listdir(files.work_dir)) == ["fifo", "folder", "link"]
 
 
-def test_what_is_missing_is_404(files: Files) -> None:
+def test_missing_files_are_404(files: Files) -> None:
     for response in (
         files.get("absent"),
         files.call("GET", "tree", "absent"),
@@ -57,7 +57,7 @@ def test_what_is_missing_is_404(files: Files) -> None:
         assert "absent" in detail(response)
 
 
-def test_a_query_that_is_not_utf8_is_refused(files: Files) -> None:
+def test_queries_that_are_not_utf8_are_rejected(files: Files) -> None:
     url = f"{files.url}/content?path=%ff"
     for method in ("GET", "PUT"):
         response = files.session.request(method, url, data=b"", timeout=30)
@@ -69,9 +69,7 @@ def test_content_without_a_path_is_422(files: Files) -> None:
     assert files.call("GET", "content").status_code == 422
 
 
-def test_the_files_of_somebody_else_are_not_there(
-    files: Files, beray_server: RunningServer
-) -> None:
+def test_files_of_other_users_are_not_found(files: Files, beray_server: RunningServer) -> None:
     files.put("a", b"mine")
     with beray_server.sign_up() as stranger:
         theirs = copy.copy(files)
@@ -139,7 +137,7 @@ def test_a_zip_of_some_paths_and_of_all(files: Files) -> None:
         json.dumps({"paths": ["a"] * 10_001}).encode(),
     ],
 )
-def test_a_zip_of_something_else_is_refused(files: Files, body: bytes) -> None:
+def test_archives_of_invalid_paths_are_rejected(files: Files, body: bytes) -> None:
     files.put("a", b"")
     response = files.call(
         "POST", "download", data=body, headers={"Content-Type": "application/json"}
@@ -189,7 +187,7 @@ def test_a_directory_is_created_over_the_wire(files: Files) -> None:
 
 
 @pytest.mark.parametrize("mode", ["", "75", "0o755", "rwx", "789", "00755", "-755"])
-def test_a_mode_that_is_none_is_refused(files: Files, mode: str) -> None:
+def test_invalid_modes_are_rejected(files: Files, mode: str) -> None:
     headers = {"X-File-Mode": mode}
     assert files.call("PUT", "content", "x", data=b"x", headers=headers).status_code == 422
     assert files.call("PUT", "directory", "y", headers=headers).status_code == 422

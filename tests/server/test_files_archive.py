@@ -1,4 +1,4 @@
-"""The ZIP: what is in it, what stays out, and that it is complete or breaks."""
+"""ZIP archives: their content, omitted files, and completeness."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def workspace(workspaces: Workspaces, work_dir: Path) -> Iterator[Workspace]:
 
 
 def zipped(workspace: Workspace, *paths: str) -> zipfile.ZipFile:
-    data = b"".join(archive.stream(workspace, archive.select(workspace, paths)))
+    data = b"".join(archive.stream_zip(workspace, archive.select_paths(workspace, paths)))
     opened = zipfile.ZipFile(io.BytesIO(data))
     assert opened.testzip() is None
     return opened
@@ -94,14 +94,14 @@ def test_an_empty_work_dir_is_an_empty_archive(workspace: Workspace) -> None:
         (["\ud800"], InvalidPath, "UTF-8"),
     ],
 )
-def test_what_cannot_be_archived_is_said_before_anything_is_sent(
+def test_unarchivable_files_are_reported_before_the_response(
     workspace: Workspace, work_dir: Path, paths: list[str], error: type[Exception], reason: str
 ) -> None:
     fill(work_dir, FILES)
     (work_dir / "link").symlink_to("a")
     os.mkfifo(work_dir / "fifo")
     with pytest.raises(error, match=reason):
-        archive.select(workspace, paths)
+        archive.select_paths(workspace, paths)
 
 
 def test_links_and_special_files_are_left_out(
@@ -155,7 +155,7 @@ def test_names_that_are_not_utf8_are_all_there(workspace: Workspace, work_dir: P
 def test_unzip_reads_it(workspace: Workspace, work_dir: Path, tmp_path: Path) -> None:
     fill(work_dir, FILES | {"large": random.Random(1).randbytes(3 * BLOCK_BYTES)})
     out = tmp_path / "out.zip"
-    out.write_bytes(b"".join(archive.stream(workspace, archive.select(workspace, []))))
+    out.write_bytes(b"".join(archive.stream_zip(workspace, archive.select_paths(workspace, []))))
     subprocess.run(["unzip", "-tq", out], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -175,10 +175,10 @@ def test_the_memory_stays_flat(workspace: Workspace, work_dir: Path) -> None:
     with (work_dir / "large").open("wb") as file:
         for _ in range(24):
             file.write(block)
-    chosen = archive.select(workspace, [])
+    chosen = archive.select_paths(workspace, [])
     tracemalloc.start()
     try:
-        size = sum(len(data) for data in archive.stream(workspace, chosen))
+        size = sum(len(data) for data in archive.stream_zip(workspace, chosen))
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -186,7 +186,7 @@ def test_the_memory_stays_flat(workspace: Workspace, work_dir: Path) -> None:
     assert most < 6 * BLOCK_BYTES
 
 
-def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path) -> None:
+def test_unreadable_files_are_reported_before_the_response(unprivileged: Path) -> None:
     workspaces = Workspaces(unprivileged / "workspaces")
     fill(workspaces.create(TASK), {"a/file": b"", "b/folder/": b"", "c": b"c"})
     locked = [workspaces.path(TASK) / name for name in ("a/file", "b/folder")]
@@ -195,7 +195,7 @@ def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path)
             path.chmod(0)
             for paths in ([], [name]):
                 with pytest.raises(InvalidPath, match=f"'{name}/.*permission denied"):
-                    archive.select(workspace, paths)
+                    archive.select_paths(workspace, paths)
             path.chmod(0o700)
         assert zipped(workspace, "c").namelist() == ["c"]
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_said_before_anything_is_sent(unprivileged: Path)
 def begun(workspace: Workspace, work_dir: Path) -> Iterator[bytes]:
     """An archive that has sent its first bytes and has the file ``z`` still before it."""
     fill(work_dir, {"a": random.Random(1).randbytes(4 * BLOCK_BYTES), "y/f": b"f", "z": b"z"})
-    blocks = archive.stream(workspace, archive.select(workspace, []))
+    blocks = archive.stream_zip(workspace, archive.select_paths(workspace, []))
     assert next(blocks)
     return blocks
 
@@ -230,7 +230,7 @@ def test_a_file_that_shrinks_breaks_the_archive(workspace: Workspace, work_dir: 
 
 
 @pytest.mark.parametrize("name", ["y", "z"])
-def test_what_becomes_a_link_is_never_followed(
+def test_entries_that_become_links_are_not_followed(
     workspace: Workspace, work_dir: Path, tmp_path: Path, name: str
 ) -> None:
     secret = tmp_path / "secret"
@@ -243,9 +243,7 @@ def test_what_becomes_a_link_is_never_followed(
         list(blocks)
 
 
-def test_an_archive_that_nobody_takes_any_more_closes_what_it_opened(
-    workspace: Workspace, work_dir: Path
-) -> None:
+def test_an_abandoned_archive_closes_its_files(workspace: Workspace, work_dir: Path) -> None:
     before = open_descriptors()
     blocks = begun(workspace, work_dir)
     assert open_descriptors() > before
@@ -253,7 +251,7 @@ def test_an_archive_that_nobody_takes_any_more_closes_what_it_opened(
     assert open_descriptors() == before
 
 
-def test_a_path_too_long_for_readers_is_said_before_anything_is_sent(
+def test_too_long_paths_are_reported_before_the_response(
     workspace: Workspace, work_dir: Path
 ) -> None:
     folder = os.open(work_dir, os.O_RDONLY)
@@ -263,5 +261,5 @@ def test_a_path_too_long_for_readers_is_said_before_anything_is_sent(
         os.close(folder)
         folder = deeper
     os.close(folder)
-    with pytest.raises(InvalidPath, match="too long a path"):
-        archive.select(workspace, [])
+    with pytest.raises(InvalidPath, match="too long for an archive"):
+        archive.select_paths(workspace, [])

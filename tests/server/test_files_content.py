@@ -15,7 +15,7 @@ from support import until
 from work_dirs import MIB, Files, detail
 
 
-def test_what_is_put_is_what_is_got(files: Files) -> None:
+def test_uploaded_content_is_downloaded_unchanged(files: Files) -> None:
     answer = files.put("./a//ü b.txt", "hällo".encode())
     assert answer.status_code == 200
     assert answer.json() == {"message": "The file was written.", "path": "a/ü b.txt", "size": 6}
@@ -79,7 +79,7 @@ def test_a_range_that_means_nothing_gives_the_whole_file(files: Files, asked: st
     assert (response.status_code, response.content) == (200, b"0123456789")
 
 
-def test_a_range_behind_the_end_is_416_with_the_size(files: Files) -> None:
+def test_a_range_after_the_end_is_416_with_the_size(files: Files) -> None:
     for size in (0, 10):
         files.put("digits", b"0123456789"[:size])
         response = files.get("digits", Range=f"bytes={size}-")
@@ -117,7 +117,7 @@ def test_a_download_resumes_in_the_same_file_alone(files: Files) -> None:
     assert (whole.status_code, whole.content) == (200, b"abcdefghij")
 
 
-def test_head_says_what_get_would(files: Files) -> None:
+def test_head_has_the_headers_of_get(files: Files) -> None:
     files.put("a.txt", b"0123456789")
     head = files.call("HEAD", "content", "a.txt", headers={"Range": "bytes=2-3"})
     got = files.get("a.txt")

@@ -1,4 +1,4 @@
-"""Ranges and validators, as RFC 9110 has them."""
+"""Ranges and validators according to RFC 9110."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TAG = '"1-2-3"'
     ],
 )
 def test_a_range(header: str | None, size: int, expected: range | None) -> None:
-    assert http_ranges.requested(header, None, TAG, size) == expected
+    assert http_ranges.parse_range(header, None, TAG, size) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_range(header: str | None, size: int, expected: range | None) -> None:
 )
 def test_a_range_with_nothing_in_it_cannot_be_satisfied(header: str, size: int) -> None:
     with pytest.raises(http_ranges.RangeNotSatisfiable):
-        http_ranges.requested(header, None, TAG, size)
+        http_ranges.parse_range(header, None, TAG, size)
 
 
 @given(st.text() | st.from_regex(r"bytes=[0-9]*-[0-9]*", fullmatch=True), st.integers(0, 2**40))
 def test_any_header_gives_positions_of_the_file_or_none(header: str, size: int) -> None:
     try:
-        part = http_ranges.requested(header, None, TAG, size)
+        part = http_ranges.parse_range(header, None, TAG, size)
     except http_ranges.RangeNotSatisfiable:
         return
     assert part is None or (0 <= part.start < part.stop <= size and part.step == 1)
@@ -77,7 +77,7 @@ def test_any_header_gives_positions_of_the_file_or_none(header: str, size: int) 
     ],
 )
 def test_a_range_holds_for_the_same_bytes_alone(if_range: str, honoured: bool) -> None:
-    part = http_ranges.requested("bytes=1-2", if_range, TAG, 10)
+    part = http_ranges.parse_range("bytes=1-2", if_range, TAG, 10)
     assert part == (range(1, 3) if honoured else None)
 
 
@@ -96,7 +96,7 @@ def test_a_range_holds_for_the_same_bytes_alone(if_range: str, honoured: bool) -
     ],
 )
 def test_whether_the_asker_has_it_already(header: str | None, current: bool) -> None:
-    assert http_ranges.has_current(header, TAG) is current
+    assert http_ranges.matches_if_none_match(header, TAG) is current
 
 
 def test_an_etag_changes_with_the_bytes_whatever_mtime_says(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_an_etag_changes_with_the_bytes_whatever_mtime_says(tmp_path: Path) -> N
 @given(st.binary(max_size=50), st.integers(0, 60), st.integers(0, 60))
 def test_reading_gives_exactly_the_positions(data: bytes, start: int, length: int) -> None:
     part = range(start, start + length)
-    blocks = http_ranges.read(io.BytesIO(data), part)
+    blocks = http_ranges.read_range(io.BytesIO(data), part)
     if part and part.stop > len(data):
         with pytest.raises(http_ranges.IncompleteFile):
             list(blocks)
@@ -122,11 +122,11 @@ def test_reading_gives_exactly_the_positions(data: bytes, start: int, length: in
         assert b"".join(blocks) == data[part.start : part.stop]
 
 
-def test_what_is_appended_meanwhile_is_not_sent(tmp_path: Path) -> None:
+def test_data_appended_meanwhile_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"x" * (http_ranges.BLOCK_BYTES + 1))
     with path.open("rb", buffering=0) as file, path.open("ab") as log:
-        blocks = http_ranges.read(file, range(http_ranges.BLOCK_BYTES + 1))
+        blocks = http_ranges.read_range(file, range(http_ranges.BLOCK_BYTES + 1))
         first = next(blocks)
         log.write(b"more")
         log.flush()

@@ -1,4 +1,4 @@
-"""A full disk: what frees space still works, and every run gets its end."""
+"""Full disk: operations that free space work, and every run gets its end."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         assert client.list_tasks() == []
 
 
-def test_what_is_deleted_makes_space_for_others(small_disk: Path, server: RunningServer) -> None:
+def test_deleted_data_frees_space_for_others(small_disk: Path, server: RunningServer) -> None:
     with server.sign_up() as client:
         goal = "!head -c 4000000 /dev/zero > file; yes 'what fills the log' | head -c 3000000"
         large = client.create_task(goal)["id"]
@@ -201,7 +201,7 @@ def test_a_queue_waits_for_space(small_disk: Path, server: RunningServer) -> Non
         filler = use_up(small_disk, client)
         client.stop_task(first)
         assert list(client.stream_task_updates(first))[-1]["status"] == "STOPPED"
-        until(lambda: "a task waits for space on the disk" in server.log.read_text())
+        until(lambda: "a task waits for disk space" in server.log.read_text())
         assert {client.get_task(task_id)["status"] for task_id in queued} == {"QUEUED"}
         filler.unlink()
         for task_id in queued:

@@ -1,4 +1,4 @@
-"""Each operation that frees space, or lets a user in, on a disk that is really full."""
+"""Operations that free space or sign a user in, on a disk that is really full."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sqlalchemy.exc import OperationalError
 
 from beray.server.accounts.verification_codes import VerificationCodes
 from beray.server.http.client_address import Client
-from beray.server.objects.local import BUCKET, LocalObjects
-from beray.server.objects.signing import Signer
-from beray.server.objects.temporary import Temporary
-from beray.server.prefabs.ownership import Authors
+from beray.server.objects.local import BUCKET, LocalObjectStore
+from beray.server.objects.signing import UrlSigner
+from beray.server.objects.temporary import TemporaryObjects
+from beray.server.prefabs.registry import PrefabAuthors
 from beray.server.prefabs.secrets import PrefabSecrets
 from beray.server.storage.database_errors import is_full
 from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
@@ -39,9 +39,9 @@ class Full(NamedTuple):
     keys: ApiKeys
     secrets: PrefabSecrets
     codes: VerificationCodes
-    authors: Authors
-    objects: LocalObjects
-    temporary: Temporary
+    authors: PrefabAuthors
+    objects: LocalObjectStore
+    temporary: TemporaryObjects
     user_id: int
     task_id: int
     key_id: int
@@ -55,10 +55,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
         reserve = SpaceReserve(disk / FILE_NAME, RESERVE)
         store = Store(disk / "db.sqlite3", reserve)
         workspaces = Workspaces(disk / "workspaces", reserve=reserve)
-        objects = LocalObjects(disk / "objects", store, Signer(b"x" * 32, BUCKET))
+        objects = LocalObjectStore(disk / "objects", store, UrlSigner(b"x" * 32, BUCKET))
         tokens, keys = InternalTokens(store), ApiKeys(store)
         secrets, codes = PrefabSecrets(store, disk), VerificationCodes(store)
-        temporary = Temporary(store, objects)
+        temporary = TemporaryObjects(store, objects)
         user = store.add_user("ada@example.test", "hash")
         task = store.add_task(user.id, Order("!true"), held=True)
         workspaces.create(task.id)
@@ -82,7 +82,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
         asyncio.run(put())
         assert reserve.refill()
         yield Full(
-            disk, store, workspaces, tokens, keys, secrets, codes, Authors(store), objects, temporary,
+            disk, store, workspaces, tokens, keys, secrets, codes, PrefabAuthors(store), objects, temporary,
             user.id, task.id, key.id, token, code,
         )  # fmt: skip
         store.close()
@@ -142,7 +142,7 @@ def test_a_recovery_works(full: Full, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_an_ordinary_write_is_refused_and_the_reserve_stays(full: Full, name: str) -> None:
+def test_ordinary_writes_fail_and_the_reserve_remains(full: Full, name: str) -> None:
     use_up(full)
     # A recovery uses the reserve; no ordinary write may take what it has not given back.
     full.store.add_token(name, full.user_id, 60.0)

@@ -183,7 +183,7 @@ def test_endless_answers_of_a_user_leave_a_slot_to_others(shared: RunningServer)
     until(lambda: status(greedy, chats[2]) == "RUNNING")
 
 
-def test_too_many_messages_that_wait_are_refused(tmp_path: Path) -> None:
+def test_too_many_waiting_messages_are_rejected(tmp_path: Path) -> None:
     environ = {"BERAY_CHAT_SLOTS": "1", "BERAY_USER_QUEUED": "1"}
     with RunningServer.start(tmp_path / "data", **SHARED, **environ) as server:
         client, other = server.sign_up(), server.sign_up()

@@ -1,4 +1,4 @@
-"""Deletion of large tasks: at once for users, resumable, and the disk gets its space back."""
+"""Deletion of large tasks: immediate, resumable, and with disk space returned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beray.server.storage.database_space import convert
 from beray.server.storage.store import Order, Store
 from beray.server.storage.tables import StoredEvent
 from beray.server.tasks import deletion as task_deletion
-from beray.server.tasks.deletion import KEPT_PAGES, TaskDeletion
+from beray.server.tasks.deletion import RETAINED_FREE_PAGES, TaskDeletion
 from beray.server.workspace.workspace import Workspaces
 from beray.testing import RunningServer
 
@@ -74,7 +74,7 @@ async def test_a_task_goes_at_once_and_its_events_in_steps(
     store.truncate_log()
     before = (tmp_path / "db.sqlite3").stat().st_size
     await deletion.delete(task_id)
-    # Nothing has removed events yet, and nobody sees the task.
+    # No events are removed yet, but the task is not visible any more.
     assert store.task(task_id) is None
     assert left(store) == EVENTS + 10
     assert not workspaces.path(task_id).exists()
@@ -82,12 +82,12 @@ async def test_a_task_goes_at_once_and_its_events_in_steps(
         await eventually(lambda: not store.deleted_tasks())
         assert left(store) == 10
         await eventually(lambda: (tmp_path / "db.sqlite3").stat().st_size < before // 4)
-    assert store.free_pages() <= KEPT_PAGES
+    assert store.free_pages() <= RETAINED_FREE_PAGES
     assert not (tmp_path / f"{task_id}.json").exists()
     assert store.task(other) is not None
 
 
-async def test_what_a_crash_leaves_is_removed_by_the_next_server(
+async def test_the_next_server_completes_interrupted_deletions(
     store: Store, workspaces: Workspaces, deletion: TaskDeletion
 ) -> None:
     task_id = large_task(store, workspaces)
@@ -104,7 +104,7 @@ async def test_what_a_crash_leaves_is_removed_by_the_next_server(
 async def test_an_interrupted_deletion_goes_on(
     store: Store, workspaces: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FIRST_STEP", "LEAST_STEP", "MOST_STEP"):
+    for name in ("INITIAL_STEP", "MIN_STEP", "MAX_STEP"):
         monkeypatch.setattr(task_deletion, name, 10)
     task_id = large_task(store, workspaces)
     store.remove_task(task_id)

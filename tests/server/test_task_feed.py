@@ -14,7 +14,7 @@ from beray import BeRayClient, NotFoundError, UnprocessableEntityError
 from beray.events import MsgError, MsgEventSendFile, MsgEventTextChunk
 from beray.server.storage import task_changes
 from beray.server.storage.store import Store, utc_now
-from beray.server.tasks.preview import LONGEST, LastLines
+from beray.server.tasks.preview import MAX_CHARACTERS, LastLines
 from beray.testing import RunningServer
 
 
@@ -68,7 +68,7 @@ def test_it_begins_with_all_tasks_and_goes_on_with_what_changes(beray_client: Be
     assert all("seq" not in update and update["task_id"] == task_id for update in progress)
 
 
-def test_it_resumes_behind_every_change(beray_client: BeRayClient) -> None:
+def test_the_feed_resumes_after_every_change(beray_client: BeRayClient) -> None:
     ids = [done(beray_client, f"!echo {number}")[0]["task_id"] for number in range(2)]
     beray_client.delete_task(ids[0])
     truth = [
@@ -97,7 +97,7 @@ def test_a_place_that_is_not_known_begins_anew(beray_client: BeRayClient) -> Non
         next(beray_client.stream_all_updates(last_event_id="not-a-number"))
 
 
-def test_a_running_task_is_told_to_who_comes_back(beray_client: BeRayClient) -> None:
+def test_a_resumed_feed_has_running_tasks(beray_client: BeRayClient) -> None:
     task = beray_client.create_task("!echo here; while ! [ -e go ]; do sleep 0.05; done")
     until(lambda: beray_client.get_task(task["id"])["last_line"] == "here")
     with beray_client.stream_all_updates(last_event_id="2") as stream:
@@ -126,7 +126,7 @@ def test_every_change_comes_once_whatever_happens_to_the_server(tmp_path: Path) 
         server.stop()
 
 
-def test_nothing_is_said_of_the_tasks_of_others(
+def test_the_feed_has_only_the_users_own_tasks(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     with beray_server.sign_up() as other, beray_client.stream_all_updates() as stream:
@@ -176,7 +176,7 @@ def test_pages_of_events(beray_client: BeRayClient) -> None:
             beray_client.list_events(task_id, **wrong)
 
 
-def test_old_changes_go_and_what_is_kept_can_be_followed(
+def test_old_changes_are_deleted_and_the_rest_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(task_changes, "KEPT", 20)
@@ -201,23 +201,23 @@ def test_old_changes_go_and_what_is_kept_can_be_followed(
         (["hel", "lo\nwor", "ld\n"], "world"),
         (["a\n", "\n \n"], "a"),
         (["10%\r", "20%\r"], "20%"),
-        (["x" * 5000], "x" * (LONGEST - 1) + "…"),
+        (["x" * 5000], "x" * (MAX_CHARACTERS - 1) + "…"),
         (["ok \ud800 end"], "ok ? end"),
         (["\n"], ""),
     ],
 )
 def test_the_last_line_of_text_that_comes_in_pieces(pieces: list[str], line: str) -> None:
     lines = LastLines()
-    said = [lines.read(1, MsgEventTextChunk(text=piece)) for piece in pieces]
+    said = [lines.update(1, MsgEventTextChunk(text=piece)) for piece in pieces]
     assert said[-1] == line
 
 
-def test_the_last_line_of_what_is_no_text() -> None:
+def test_the_last_line_of_other_events() -> None:
     lines = LastLines()
-    assert lines.read(1, MsgEventTextChunk(text="one")) == "one"
-    assert lines.read(1, MsgError(code="E", details="broken")) == "E: broken"
-    assert lines.read(1, MsgEventTextChunk(text="two")) == "two"
-    assert lines.read(2, MsgEventSendFile(path="a/b")) == "⇩ a/b"
+    assert lines.update(1, MsgEventTextChunk(text="one")) == "one"
+    assert lines.update(1, MsgError(code="E", details="broken")) == "E: broken"
+    assert lines.update(1, MsgEventTextChunk(text="two")) == "two"
+    assert lines.update(2, MsgEventSendFile(path="a/b")) == "⇩ a/b"
 
 
 def test_the_task_of_a_change_always_has_its_status(beray_client: BeRayClient) -> None:
@@ -244,5 +244,5 @@ def test_the_last_line_is_not_mixed_from_parallel_commands() -> None:
         return MsgEventTextChunk.model_validate(fields)
 
     lines = LastLines()
-    assert lines.read(1, output("1", "unfinished")) == "unfinished"
-    assert lines.read(1, output("2", "other\n")) == "other"
+    assert lines.update(1, output("1", "unfinished")) == "unfinished"
+    assert lines.update(1, output("2", "other\n")) == "other"

@@ -57,7 +57,7 @@ def client(server: RunningServer) -> Iterator[BeRayClient]:
 
 
 def found(client: BeRayClient, goal: str, **options: Any) -> tuple[Any, int]:
-    """What the script found, and the task."""
+    """Return the output of the script and the task."""
     task = client.create_task(goal, **options)
     said = text(list(client.stream_task_updates(task["id"])))
     assert "FOUND " in said, said

@@ -1,4 +1,4 @@
-"""The list of tasks in pages, and the messages that a stream over all tasks begins with."""
+"""Pages of the task list, and the first messages of a stream over all tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support import done
 
 from beray import BeRayClient, UnprocessableEntityError
 from beray.server.api.tasks import MAX_TASKS
-from beray.server.tasks.feed import FRAME_BYTES, FRAME_TASKS
+from beray.server.tasks.feed import MAX_MESSAGE_BYTES, MAX_MESSAGE_TASKS
 from beray.testing import RunningServer
 
 
@@ -91,7 +91,7 @@ def test_tasks_that_come_and_go_meanwhile_are_neither_lost_nor_repeated(
         ("before=x", "'x' is not an integer"),
     ],
 )
-def test_an_invalid_page_is_refused(
+def test_invalid_page_parameters_are_rejected(
     beray_server: RunningServer, beray_client: BeRayClient, query: str, words: str
 ) -> None:
     answer = get(beray_server, beray_client, f"/api/v1/tasks/?{query}")
@@ -109,7 +109,7 @@ def messages(server: RunningServer, client: BeRayClient, count: int) -> list[tup
             if name == "id":
                 event_id = value
             elif name == "data":
-                assert len(value) <= FRAME_BYTES + 4096
+                assert len(value) <= MAX_MESSAGE_BYTES + 4096
                 found.append((event_id, json.loads(value)))
                 event_id = ""
                 if len(found) == count:
@@ -130,7 +130,7 @@ def test_more_tasks_than_one_page_has(beray_server: RunningServer) -> None:
         assert numbers == sorted(set(numbers), reverse=True)
         (first_id, first), (second_id, second) = messages(beray_server, client, 2)
         assert (first["type"], first["more"], first_id) == ("TASKS", True, "0")
-        assert len(first["tasks"]) == FRAME_TASKS
+        assert len(first["tasks"]) == MAX_MESSAGE_TASKS
         assert (second["type"], "more" in second, second_id) == ("TASKS_MORE", False, "")
         assert first["tasks"] + second["tasks"] == tasks
         with client.stream_all_updates() as stream:
@@ -150,7 +150,7 @@ def test_a_message_of_large_tasks_is_limited_by_bytes(beray_server: RunningServe
         assert tasks == client.list_tasks()
 
 
-def test_who_comes_back_gets_the_progress_of_unfinished_tasks_alone(
+def test_a_resumed_feed_starts_with_unfinished_tasks_only(
     beray_server: RunningServer, tmp_path: Path
 ) -> None:
     with beray_server.sign_up() as client, beray_server.sign_up() as other:

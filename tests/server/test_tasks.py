@@ -1,4 +1,4 @@
-"""Tasks over the wire: created, run, watched, stopped, deleted, and nobody else's."""
+"""Tasks over the wire: creation, runs, streams, stop, deletion and isolation of users."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_output_comes_while_the_command_runs(beray_client: BeRayClient) -> None:
     assert seen == "no newline yet\nend\n"
 
 
-def test_bytes_that_are_no_text_are_replaced(beray_client: BeRayClient) -> None:
+def test_invalid_utf8_is_replaced(beray_client: BeRayClient) -> None:
     events = done(beray_client, r"!printf 'a\377b\303'; sleep 0.05; printf '\244\303'")
     assert text(events) == "a\ufffdbä\ufffd"
 
@@ -87,7 +87,7 @@ def test_a_goal_in_words_fails_and_says_what_to_configure(beray_client: BeRayCli
      {"goal": "x", "tools": [{}]}, {"goal": "x", "tools": [{"a": {}, "b": {}}]}, {"goal": "\ud800"},
      {"goal": "x", "tools": "y"}, {"goal": "x" * 200_001}, {"goal": "x", "start": "perhaps"}, []],
 )  # fmt: skip
-def test_goals_that_are_refused(beray_client: BeRayClient, body: Any) -> None:
+def test_invalid_goals_are_rejected(beray_client: BeRayClient, body: Any) -> None:
     url = f"{beray_client.base_url}/api/v1/tasks/"
     response = beray_client._session.post(url, json=body, timeout=10)
     assert response.status_code == 422
@@ -277,7 +277,7 @@ def test_health_and_docs(beray_server: RunningServer) -> None:
     assert "/api/v1/tasks/{task_id}/stream" in paths
 
 
-def test_a_body_beyond_the_limit_is_refused(beray_client: BeRayClient) -> None:
+def test_bodies_beyond_the_limit_are_rejected(beray_client: BeRayClient) -> None:
     url = f"{beray_client.base_url}/api/v1/tasks/"
     response = beray_client._session.post(url, data=b"x" * (17 * 1024 * 1024), timeout=30)
     assert response.status_code == 413

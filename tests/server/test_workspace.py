@@ -1,4 +1,4 @@
-"""Files of a work_dir: what is inside is found, what is not is refused, nothing else happens."""
+"""Files of a work_dir: access inside, rejection of everything outside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_path_is_read_as_posix_reads_it(workspace: Workspace, path: str) -> No
     assert read(workspace, "a/b") == b"2"
 
 
-def test_a_file_is_replaced_at_once_for_whoever_reads_it(workspace: Workspace) -> None:
+def test_readers_see_a_replaced_file_atomically(workspace: Workspace) -> None:
     put(workspace, "a", b"old")
     with workspace.write("a") as writer:
         writer.write(b"n" * 100_000)
@@ -50,7 +50,7 @@ def test_a_writer_that_fails_leaves_nothing(
     assert staged(workspaces) == []
 
 
-def test_parents_that_were_made_in_vain_are_taken_away(
+def test_parents_of_a_failed_write_are_removed(
     workspaces: Workspaces, workspace: Workspace, work_dir: Path
 ) -> None:
     (work_dir / "kept").mkdir()
@@ -101,7 +101,7 @@ def test_a_folder_that_takes_the_name_during_an_upload_is_left_alone(
         ("socket", "neither"),
     ],
 )
-def test_what_is_not_a_file_of_the_work_dir_is_refused(
+def test_paths_that_are_not_files_of_the_work_dir_are_rejected(
     workspaces: Workspaces,
     workspace: Workspace,
     work_dir: Path,
@@ -145,7 +145,7 @@ def test_reading_does_not_disturb_a_fifo(workspace: Workspace, work_dir: Path) -
     os.mkfifo(work_dir / "fifo")
     with pytest.raises(InvalidPath):
         workspace.open_file("fifo")
-    # Nobody has opened the other end, so a writer still finds no reader.
+    # The other end was not opened, so a writer still finds no reader.
     with pytest.raises(OSError, match="No such device"):
         os.open(work_dir / "fifo", os.O_WRONLY | os.O_NONBLOCK)
 
@@ -162,13 +162,13 @@ def test_a_folder_that_becomes_a_link_during_an_upload_is_not_followed(
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0])
-def test_what_is_new_has_the_mode_that_commands_give_it(
+def test_new_files_have_the_default_modes_of_commands(
     workspace: Workspace, work_dir: Path, mask: int
 ) -> None:
     before = os.umask(mask)
     try:
         put(workspace, "d/a")
-        workspace.make_folder("e/f")
+        workspace.make_directory("e/f")
     finally:
         os.umask(before)
     modes = {name: stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("d", "d/a", "e/f")}
@@ -187,11 +187,11 @@ def test_a_file_that_appears_meanwhile_gives_its_mode(workspace: Workspace, work
 def test_a_folder_is_made_once_and_never_in_the_place_of_something(
     workspaces: Workspaces, workspace: Workspace, work_dir: Path, outside: Path
 ) -> None:
-    assert workspace.make_folder("a//b/./c/", 0o2750) == "a/b/c"
+    assert workspace.make_directory("a//b/./c/", 0o2750) == "a/b/c"
     (work_dir / "a" / "b" / "c" / "kept").write_text("x")
     (work_dir / "file").write_text("x")
     (work_dir / "link").symlink_to(outside)
-    assert workspace.make_folder("a/b/c") == "a/b/c"
+    assert workspace.make_directory("a/b/c") == "a/b/c"
     modes = [stat.S_IMODE((work_dir / name).stat().st_mode) for name in ("a", "a/b", "a/b/c")]
     assert modes == [0o755, 0o755, 0o750]
     for path in (
@@ -208,8 +208,8 @@ def test_a_folder_is_made_once_and_never_in_the_place_of_something(
         "x" * 256,
     ):
         with pytest.raises(InvalidPath):
-            workspace.make_folder(path, 0o777)
-    assert workspace.make_folder("a", 0o555) == "a"
+            workspace.make_directory(path, 0o777)
+    assert workspace.make_directory("a", 0o555) == "a"
     assert stat.S_IMODE((work_dir / "a").stat().st_mode) == 0o555
     assert stat.S_IMODE(work_dir.stat().st_mode) == 0o700
     assert sorted(os.listdir(work_dir)) == ["a", "file", "link"]

@@ -1,4 +1,4 @@
-"""A work_dir from its making to its removal."""
+"""Creation and removal of work_dirs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_missing_directory_of_work_dirs_is_created_again(
     workspaces.remove(number)
 
 
-def test_no_work_dir_is_missing_and_a_link_in_its_place_is_refused(
+def test_a_missing_work_dir_and_a_link_in_its_place_are_errors(
     workspaces: Workspaces, outside: Path
 ) -> None:
     with pytest.raises(MissingPath, match="work_dir of task 8"):
@@ -89,7 +89,7 @@ def test_a_server_starts_with_nothing_left_over_from_the_last(
     writer.discard()
 
 
-def test_what_a_task_made_unreadable_is_removed(unprivileged: Path) -> None:
+def test_unreadable_directories_are_removed(unprivileged: Path) -> None:
     workspaces = Workspaces(unprivileged / "workspaces")
     work_dir = workspaces.create(TASK)
     (work_dir / "a/b/c").mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_what_a_task_made_unreadable_is_removed(unprivileged: Path) -> None:
     assert staged(workspaces) == []
 
 
-def test_what_a_task_made_unreadable_is_refused_and_listed_without_its_contents(
+def test_unreadable_directories_are_listed_without_contents(
     unprivileged: Path,
 ) -> None:
     workspaces = Workspaces(unprivileged / "workspaces")

@@ -46,11 +46,11 @@ def test_an_upload_into_a_read_only_directory_can_be_repeated(workspaces: Worksp
     with workspaces.open(TASK) as workspace:
         for content in (b"first", b"second"):
             put(workspace, "tree/deep/file", content)
-            workspace.make_folder("tree/deep", 0o555)
-            workspace.make_folder("tree", 0o500)
+            workspace.make_directory("tree/deep", 0o555)
+            workspace.make_directory("tree", 0o500)
             assert read(workspace, "tree/deep/file") == content
         put(workspace, "tree/deep/new/file", b"x")
-        workspace.make_folder("tree/deep/empty")
+        workspace.make_directory("tree/deep/empty")
     assert (mode(work_dir / "tree"), mode(work_dir / "tree/deep")) == (0o500, 0o555)
     assert sorted(os.listdir(work_dir / "tree/deep")) == ["empty", "file", "new"]
     assert staged(workspaces) == []

@@ -91,7 +91,7 @@ def _rename(source: Path, target: Path) -> None:
 
 @pytest.fixture(params=["a", "a/b", "a/b/file"])
 def swapped(request: pytest.FixtureRequest, work_dir: Path, outside: Path) -> tuple[Path, Path]:
-    """What is swapped, and the like of it outside."""
+    """Return a path in the work_dir and the outside path that replaces it."""
     inside: str = request.param
     return work_dir / inside, {"a": outside, "a/b": outside / "b"}.get(inside, outside / "file")
 

@@ -1,4 +1,4 @@
-"""The listing of a work_dir, whatever a task makes of it."""
+"""Listing of a work_dir, whatever a task changes in it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_links_and_special_files_are_not_listed(
 
 
 @pytest.mark.parametrize("path", ["/", "..", "a/../..", "\0", "\ud800"])
-def test_a_tree_of_a_bad_path_is_refused(workspace: Workspace, path: str) -> None:
+def test_listings_of_invalid_paths_are_rejected(workspace: Workspace, path: str) -> None:
     with pytest.raises(InvalidPath):
         workspace.tree(path)
 
@@ -85,7 +85,7 @@ def test_a_name_that_is_not_utf8_is_listed_by_its_wire_name(
     assert item["name"] == item["path"] == "bad␦FF"
 
 
-def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
+def test_too_many_entries_are_an_error_with_the_next_step(
     workspace: Workspace, work_dir: Path
 ) -> None:
     for name in ("few", "many"):
@@ -93,7 +93,7 @@ def test_a_folder_with_more_entries_than_the_limit_says_what_to_do(
     for number in range(8):
         (work_dir / "many" / str(number)).write_bytes(b"")
     assert len(workspace.tree(limit=10)) == 10
-    with pytest.raises(InvalidPath, match=r"'\.' holds more than 9 entries; list it in pages"):
+    with pytest.raises(InvalidPath, match=r"'\.' has more than 9 entries; list it in pages"):
         workspace.tree(limit=9)
     assert workspace.tree("few", limit=9) == []
 
@@ -106,7 +106,7 @@ def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
     before = open_descriptors()
     with closing(tree.walk(workspace.descriptor)) as walk:
         most = max(open_descriptors() for _ in walk)
-    assert most <= before + tree.OPEN_AT_ONCE + 2
+    assert most <= before + tree.MAX_OPEN_DIRECTORIES + 2
     items = workspace.tree()
     assert len(items) == 3 * depth
     assert [item["path"] for item in items[:2]] == ["d", "d/d"]
@@ -119,17 +119,13 @@ def test_a_deep_tree_is_listed_with_few_descriptors_and_removed(
     assert open_descriptors() == before
 
 
-def test_paths_too_long_to_tell_are_refused_before_they_fill_the_memory(
-    workspace: Workspace, work_dir: Path
-) -> None:
+def test_listings_with_very_long_paths_are_limited(workspace: Workspace, work_dir: Path) -> None:
     make_chain(work_dir, 300, "d" * 250)
-    with pytest.raises(InvalidPath, match="too long to list together; list it in pages"):
+    with pytest.raises(InvalidPath, match="too long for one listing; list it in pages"):
         workspace.tree()
 
 
-def test_a_tree_survives_what_vanishes_while_it_is_walked(
-    workspace: Workspace, work_dir: Path
-) -> None:
+def test_entries_may_disappear_during_a_walk(workspace: Workspace, work_dir: Path) -> None:
     with changing_folders(work_dir):
         for _ in range(100):
             assert len(workspace.tree()) >= 50

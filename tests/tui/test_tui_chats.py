@@ -172,7 +172,7 @@ async def test_what_the_server_refuses_is_said_beside_the_text_which_stays(
         await say(pilot, GO_ON)
         await until(pilot, lambda: "begun" in log_rows(pilot))
         await say(pilot, "!echo two")
-        await until_shown(pilot, "An answer is under way; say this when it has ended.")
+        await until_shown(pilot, "An answer is still running; send the message when it has ended.")
         assert area.text == "!echo two"
         (task,) = beray_client.list_tasks()
         beray_client.upload_file(task["id"], "go", b"")

@@ -63,7 +63,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
         with server.sign_up() as author:
             token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
         with GatewayClient(base_url=server.url, jwt_token=token) as client:
-            client.add_prefab(archives.packed(folder))
+            client.add_prefab(archives.pack(folder))
         yield server
 
 

@@ -20,7 +20,7 @@ from beray.exceptions import ConfigurationError
 from beray.installation import how_to_install
 
 if TYPE_CHECKING:
-    from beray.server.prefabs.registry import Installed
+    from beray.server.prefabs.registry import InstalledPrefab
 
 _group = typer.Typer(
     help="Prefabs: functions with files, run by the server.",
@@ -76,15 +76,15 @@ def check(folder: Folder, as_json: AsJson = False) -> int:
     return DONE
 
 
-def _checked(folder: Path, as_json: bool) -> Installed | None:
+def _checked(folder: Path, as_json: bool) -> InstalledPrefab | None:
     """The prefab in ``folder``; ``None`` where something is wrong, which is told."""
     if find_spec("jsonschema") is None or find_spec("fastapi") is None:
         raise ConfigurationError(f"this needs the server's packages; {how_to_install('server')}")
-    from beray.server.prefabs import folder_check
+    from beray.server.prefabs import prefab_check
     from beray.server.prefabs.manifest import ManifestError
 
     try:
-        found = folder_check.checked(folder)
+        found = prefab_check.check_prefab(folder)
         if found.manifest.prefab.module in sys.stdlib_module_names:
             output.note(f"{found.module_file} hides a module of Python's own from what it imports")
         return found
@@ -94,7 +94,8 @@ def _checked(folder: Path, as_json: bool) -> Installed | None:
                 output.json_line({"loc": list(problem.loc), "msg": problem.msg})
             else:
                 output.line(str(problem))
-        output.problem(f"{folder}: {len(error.problems)} to mend")
+        count = len(error.problems)
+        output.problem(f"{count} problem{'s' if count > 1 else ''} in {folder}")
         return None
 
 
@@ -111,7 +112,7 @@ def add(
         return FAILED
     from beray.server.prefabs import archives
 
-    archive = archives.packed(folder)
+    archive = archives.pack(folder)
     with gateway(ctx, url, profile) as client:
         spec = client.add_prefab(archive)
     if as_json:

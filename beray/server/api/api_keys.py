@@ -13,7 +13,7 @@ from beray.server.api.dependencies import AppServices, CurrentUser
 from beray.server.http.active_requests import api_key_name
 from beray.server.http.integers import INTEGER_SCHEMA, canonical
 from beray.server.http.strict_json import StrictRoute
-from beray.server.objects.object_files import is_plain
+from beray.server.objects.object_files import is_valid_key_part
 from beray.server.storage.json_values import require_plain
 from beray.server.storage.tables import ApiKey
 from beray.server.storage.tokens import MOST_KEYS, TooManyKeys
@@ -38,7 +38,7 @@ class NewApiKey(BaseModel):
     @classmethod
     def _part_of_a_key(cls, agent_id: str | None) -> str | None:
         # What runs without an agent leave is in a folder called "-".
-        if agent_id is not None and (agent_id == "-" or not is_plain(agent_id)):
+        if agent_id is not None and (agent_id == "-" or not is_valid_key_part(agent_id)):
             raise ValueError("an agent_id has letters, digits, '.', '_' and '-', at most 128")
         return agent_id
 

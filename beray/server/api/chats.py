@@ -29,7 +29,7 @@ from beray.events import (
 )
 from beray.server.api.dependencies import AppServices, CurrentUser, too_many_queued
 from beray.server.chats.connections import GOING_AWAY
-from beray.server.chats.service import ChatRefused
+from beray.server.chats.service import MessageRejected
 from beray.server.http.active_requests import state_of
 from beray.server.http.strict_json import StrictRoute
 from beray.server.runtime.fair_queue import QueueFull
@@ -39,7 +39,7 @@ from beray.server.storage.shortage import patiently
 from beray.server.storage.tables import Task
 from beray.server.tasks.event_pages import EventPages
 from beray.server.tasks.recent_events import LoggedEvent
-from beray.server.tasks.task_pages import public
+from beray.server.tasks.task_pages import task_to_wire
 from beray.streaming.retraction import retracted_range
 
 HEARTBEAT_SECONDS: Final = 30.0
@@ -48,7 +48,7 @@ _ENDS: Final = ("AGENT_EVENT_END", "ERROR")
 _STORED: Final = re.compile(
     rb'\{(?P<envelope>"seq":\d+,"task_id":\d+,"created_at":"[^"]*",)"type":"(?P<type>\w+)"'
 )
-"""How the log stores an event: see ``event_log.fields_of``."""
+"""How the log stores an event: see ``event_log.event_fields``."""
 _OF_FILES: Final = b'"source":"files"'
 _RETRACTS: Final = b'"retracts":['
 _INLINE_BYTES: Final = 32 * 1024
@@ -63,7 +63,7 @@ ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\
 @router.put("/{chat_id}")
 async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
     """The chat of this name as the task that it is; a new one where there is none. Ours."""
-    return public(await app.chats.open(user.id, chat_id))
+    return task_to_wire(await app.chats.open(user.id, chat_id))
 
 
 @router.get("/{chat_id}")
@@ -72,7 +72,7 @@ async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> sc
     task = await run_in_threadpool(app.store.chat_of, user.id, chat_id)
     if task is None:
         raise HTTPException(404, f"There is no chat {chat_id!r}.")
-    return public(task)
+    return task_to_wire(task)
 
 
 class NewMessage(BaseModel):
@@ -97,13 +97,13 @@ async def send_message(
     if app.chat_connections.is_open(task.id):
         raise HTTPException(409, "Another client has this chat.")
     try:
-        await app.chats.require_sound(task, message)
-        await app.chats.say(task, message)
-    except ChatRefused as error:
+        await app.chats.validate(task, message)
+        await app.chats.send(task, message)
+    except MessageRejected as error:
         if isinstance(error.__cause__, QueueFull):
             raise too_many_queued(error.__cause__) from None
         raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
-    return public(task)
+    return task_to_wire(task)
 
 
 class Conversation:
@@ -150,7 +150,7 @@ class Conversation:
 
     async def let_go(self) -> None:
         """Close the connection when no answer is under way on it."""
-        await self._chats.answered(self._task.id)
+        await self._chats.wait_answered(self._task.id)
         await self._told.wait()
         await self.close(GOING_AWAY, "the server is going away")
 
@@ -193,7 +193,7 @@ class Conversation:
                 return
             try:
                 await self._take(message.get("text"))
-            except ChatRefused as error:
+            except MessageRejected as error:
                 await self._send(_json(MsgError(code=error.code, details=str(error))))
 
     def _has_ended(self) -> bool:
@@ -202,21 +202,21 @@ class Conversation:
 
     async def _take(self, frame: str | None) -> None:
         if frame is None:
-            raise ChatRefused("UNEXPECTED_MSG_TYPE", "Frames are JSON text, not bytes.")
+            raise MessageRejected("UNEXPECTED_MSG_TYPE", "Frames are JSON text, not bytes.")
         try:
             message = ClientMessage.validate_json(frame)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, problem["loc"]))
-            raise ChatRefused("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
-        await patiently(lambda: self._chats.require_sound(self._task, message))
+            raise MessageRejected("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
+        await patiently(lambda: self._chats.validate(self._task, message))
         if self._app.maintenance.on:
-            raise ChatRefused("MAINTENANCE", SAID)
+            raise MessageRejected("MAINTENANCE", SAID)
         self._told.clear()
         try:
-            await self._chats.say(self._task, message)
-        except ChatRefused:
-            if not self._chats.answering(self._task.id):
+            await self._chats.send(self._task, message)
+        except MessageRejected:
+            if not self._chats.is_answering(self._task.id):
                 self._told.set()
             raise
 

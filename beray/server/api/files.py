@@ -25,12 +25,22 @@ from beray.schema import FileItem, UploadedFile
 from beray.server.api import page_tokens
 from beray.server.api.dependencies import AppServices, OwnTask, require_space
 from beray.server.files import http_ranges
-from beray.server.files.file_response import AskedOf, Representation, Transfer, given
+from beray.server.files.file_response import (
+    FileRequestHeadersParam,
+    Representation,
+    ThreadedResponse,
+    file_response,
+)
 from beray.server.http.integers import CANONICAL, declared_size
 from beray.server.http.strict_json import StrictRoute
 from beray.server.workspace import archive
-from beray.server.workspace.disk_quota import NoSpace
-from beray.server.workspace.workspace import InvalidPath, MissingPath, Writer, utc_seconds
+from beray.server.workspace.disk_quota import InsufficientSpace
+from beray.server.workspace.workspace import (
+    AtomicFileWriter,
+    InvalidPath,
+    MissingPath,
+    clamp_to_date_range,
+)
 from beray.transfers import digest as digests
 from beray.transfers import file_modes
 
@@ -144,7 +154,11 @@ def _json(items: list[FileItem], headers: dict[str, str] | None = None) -> Respo
 @router.head("/content", include_in_schema=False)
 @router.get("/content", response_class=Response, responses={200: {"content": {"*/*": _BINARY}}})
 def get_content(
-    request: Request, task: OwnTask, app: AppServices, path: FilePath, asked: AskedOf
+    request: Request,
+    task: OwnTask,
+    app: AppServices,
+    path: FilePath,
+    asked: FileRequestHeadersParam,
 ) -> Response:
     """The bytes of a file, or the `Range` of them that is asked for."""
     with _refusals(), app.workspaces.open(task.id) as workspace:
@@ -156,11 +170,11 @@ def get_content(
         _media_type(name),
         status.st_size,
         http_ranges.etag(status),
-        utc_seconds(status.st_mtime_ns),
+        clamp_to_date_range(status.st_mtime_ns),
         lambda: _sha256(file),
         status.st_mode,
     )
-    return given(found, asked, head=request.method == "HEAD")
+    return file_response(found, asked, head=request.method == "HEAD")
 
 
 def _sha256(file: BinaryIO) -> bytes:
@@ -183,7 +197,7 @@ async def put_content(
         try:
             writer = await run_in_threadpool(workspace.write, path, file_modes.parse(mode))
             try:
-                await run_in_threadpool(writer.require_space, declared_size(request.headers))
+                await run_in_threadpool(writer.reserve, declared_size(request.headers))
                 await _receive(request, writer)
                 await run_in_threadpool(writer.commit)
             finally:
@@ -200,7 +214,7 @@ def put_directory(
 ) -> UploadedFile:
     """Make a directory, and what is missing above it. One that is there gets the `mode`, if any."""
     with _refusals(), app.workspaces.open(task.id) as workspace:
-        made = workspace.make_folder(path, file_modes.parse(mode))
+        made = workspace.make_directory(path, file_modes.parse(mode))
     return {"message": "The directory is there.", "path": made}
 
 
@@ -219,9 +233,9 @@ def download(task: OwnTask, app: AppServices, body: Selection) -> Response:
     """A ZIP of files and folders of the work_dir, or of all of it."""
     with _refusals(), ExitStack() as opened:
         workspace = opened.enter_context(app.workspaces.open(task.id))
-        chosen = archive.select(workspace, body.paths)
-        return Transfer(
-            archive.stream(workspace, chosen),
+        chosen = archive.select_paths(workspace, body.paths)
+        return ThreadedResponse(
+            archive.stream_zip(workspace, chosen),
             opened.pop_all(),
             headers={"Content-Disposition": f'attachment; filename="task-{task.id}.zip"'},
             media_type="application/zip",
@@ -237,7 +251,7 @@ def _refusals() -> Iterator[None]:
         raise HTTPException(422, error.reason) from None
     except MissingPath as error:
         raise HTTPException(404, error.reason) from None
-    except NoSpace as error:
+    except InsufficientSpace as error:
         status = 413 if error.fits_never else 507
         raise HTTPException(status, f"Nothing was written: {error.strerror}.") from None
     except OSError as error:
@@ -246,7 +260,7 @@ def _refusals() -> Iterator[None]:
         raise HTTPException(507, f"Nothing was written: {os.strerror(error.errno)}.") from None
 
 
-async def _receive(request: Request, writer: Writer) -> None:
+async def _receive(request: Request, writer: AtomicFileWriter) -> None:
     """Write the body of ``request``; a body that was cut short is an error."""
     pending = bytearray()
     try:

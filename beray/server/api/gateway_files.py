@@ -27,7 +27,7 @@ from beray.server.http.integers import CANONICAL
 from beray.server.http.multipart_forms import FileForm
 from beray.server.http.validation_errors import Problem
 from beray.server.objects import object_files
-from beray.server.objects.store import MOST_KEY_BYTES, NoSuchObject, StoredObject
+from beray.server.objects.store import MAX_KEY_BYTES, ObjectNotFound, StoredObject
 from beray.server.runners.token_listener import is_relayed
 from beray.server.services import Services
 
@@ -53,9 +53,9 @@ _FORM: Final = {
 
 router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
 Limit = Annotated[int, Query(ge=1, le=1000), CANONICAL]
-Token = Annotated[str | None, Query(max_length=2 * MOST_KEY_BYTES)]
-Prefix = Annotated[str, Query(max_length=MOST_KEY_BYTES)]
-S3Url = Annotated[str, Query(max_length=2 * MOST_KEY_BYTES)]
+Token = Annotated[str | None, Query(max_length=2 * MAX_KEY_BYTES)]
+Prefix = Annotated[str, Query(max_length=MAX_KEY_BYTES)]
+S3Url = Annotated[str, Query(max_length=2 * MAX_KEY_BYTES)]
 SessionId = Annotated[str | None, Query(max_length=128)]
 
 
@@ -70,32 +70,32 @@ async def generate_upload_url(
 ) -> dict[str, str]:
     """A URL to PUT a file to, and where it is then."""
     store = app.gateway.objects
-    key = _new_key(object_files.new_input, caller, body.filename)
-    with object_files.storing():
-        url = await store.presigned("PUT", key, UPLOAD_URL_SECONDS, _base_url(request, app))
+    key = _new_key(object_files.new_input_key, caller, body.filename)
+    with object_files.storage_errors():
+        url = await store.presigned_url("PUT", key, UPLOAD_URL_SECONDS, _base_url(request, app))
     return {"upload_url": url, "s3_url": object_files.s3_url(store, key)}
 
 
 @router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_space)])
 async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
     """Keep a file of an agent's."""
-    object_files.outputs_of(caller)
+    object_files.outputs_prefix(caller)
     form = FileForm(request, app.settings.gateway_object_bytes)
     await form.begin()
-    key = _new_key(object_files.new_output, caller, form.filename or "")
+    key = _new_key(object_files.new_output_key, caller, form.filename or "")
     return await _put(app, form, key, form.content())
 
 
 @router.post("/upload_temp", openapi_extra=_FORM, dependencies=[Depends(require_space)])
 async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
     """Keep a file of an agent's for a while."""
-    object_files.workspace_of(caller)
+    object_files.workspace_prefix(caller)
     form = FileForm(request, app.settings.gateway_object_bytes)
     await form.begin()
     if {"ttl", "session_id"} <= form.fields.keys():
         return await _put_for_a_while(app, caller, form, form.content())
     # They may stand behind the file, and say where it belongs.
-    with object_files.storing(), tempfile.TemporaryFile(dir=app.settings.data_dir) as held:
+    with object_files.storage_errors(), tempfile.TemporaryFile(dir=app.settings.data_dir) as held:
         async for block in form.content():
             await run_in_threadpool(held.write, block)
         held.seek(0)
@@ -114,7 +114,7 @@ async def _put_for_a_while(
     if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= MOST_TTL_SECONDS:
         raise _invalid("ttl", f"it has to be 1 to {MOST_TTL_SECONDS} seconds")
     session_id = _session(form.fields.get("session_id") or None)
-    make = partial(object_files.new_temporary, session_id=session_id)
+    make = partial(object_files.new_temporary_key, session_id=session_id)
     key = _new_key(make, caller, form.filename or "")
     await app.gateway.temporary.expect(key, int(ttl))
     answer = await _put(app, form, key, content)
@@ -135,11 +135,11 @@ async def download(
     store, key = app.gateway.objects, _key(app, s3_url)
     try:
         if not object_files.may_read(caller, key):
-            raise NoSuchObject(key)
-        with object_files.storing():
+            raise ObjectNotFound(key)
+        with object_files.storage_errors():
             await store.head(key)
-            url = await store.presigned("GET", key, expires_in, _base_url(request, app))
-    except NoSuchObject:
+            url = await store.presigned_url("GET", key, expires_in, _base_url(request, app))
+    except ObjectNotFound:
         raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
     return {"presigned_url": url}
 
@@ -156,7 +156,7 @@ async def list_files(
 
     Ours: ``prefix``, of whole keys or of what stands behind the agent's folder.
     """
-    return await _page(app, object_files.outputs_of(caller), prefix, limit, continuation_token)
+    return await _page(app, object_files.outputs_prefix(caller), prefix, limit, continuation_token)
 
 
 @router.get("/list_temp")
@@ -169,9 +169,9 @@ async def list_temp(
     prefix: Prefix = "",
 ) -> dict[str, Any]:
     """An agent's temporary files, of one session or of all. Ours: ``prefix``, as of ``list``."""
-    folder = object_files.workspace_of(caller)
+    folder = object_files.workspace_prefix(caller)
     if session_id is not None:
-        folder = object_files.session_of(caller, _session(session_id))
+        folder = object_files.session_prefix(caller, _session(session_id))
     return await _page(app, folder, prefix, limit, continuation_token)
 
 
@@ -182,10 +182,10 @@ async def cleanup_temp(
     session_id: Annotated[str | None, Query(max_length=128)] = None,
 ) -> dict[str, int]:
     """Remove the temporary files of a session, or all temporary files of the agent."""
-    folder = object_files.workspace_of(caller)
+    folder = object_files.workspace_prefix(caller)
     if session_id is not None:
-        folder = object_files.session_of(caller, _session(session_id))
-    with object_files.storing():
+        folder = object_files.session_prefix(caller, _session(session_id))
+    with object_files.storage_errors():
         return {"deleted_count": await app.gateway.temporary.clean(folder)}
 
 
@@ -199,7 +199,7 @@ async def delete_file(caller: CurrentCaller, app: AppServices, s3_url: S3Url) ->
         raise GatewayRefused(
             403, "FORBIDDEN", "Only its owner, signed in, or the agent whose file it is removes it."
         )
-    with object_files.storing():
+    with object_files.storage_errors():
         return {"deleted_count": await app.gateway.objects.delete([key])}
 
 
@@ -207,8 +207,8 @@ async def _put(
     app: Services, form: FileForm, key: str, content: AsyncIterator[bytes]
 ) -> dict[str, Any]:
     store = app.gateway.objects
-    with object_files.storing():
-        stored = await store.put(key, content, object_files.media_type(form.content_type))
+    with object_files.storage_errors():
+        stored = await store.put(key, content, object_files.valid_media_type(form.content_type))
     return {
         "success": True,
         "s3_url": object_files.s3_url(store, key),
@@ -225,7 +225,7 @@ async def _page(
     store = app.gateway.objects
     prefix = prefix if prefix.startswith(folder) else folder + prefix
     after = _after(token, prefix) if token is not None else ""
-    with object_files.storing():
+    with object_files.storage_errors():
         found = await store.list(prefix, after, limit + 1)
     answer: dict[str, Any] = {"files": [_public(app, stored) for stored in found[:limit]]}
     if len(found) > limit:
@@ -255,7 +255,7 @@ def _public(app: Services, stored: StoredObject) -> dict[str, Any]:
 
 def _key(app: Services, s3_url: str) -> str:
     try:
-        return object_files.key_of(app.gateway.objects, s3_url)
+        return object_files.parse_s3_url(app.gateway.objects, s3_url)
     except ValueError as error:
         raise _invalid("s3_url", str(error)) from None
 
@@ -268,7 +268,7 @@ def _new_key(make: Callable[[Caller, str], str], caller: Caller, filename: str) 
 
 
 def _session(session_id: str | None) -> str | None:
-    if session_id is not None and not object_files.is_plain(session_id):
+    if session_id is not None and not object_files.is_valid_key_part(session_id):
         raise _invalid("session_id", "it has letters, digits, '.', '_' and '-', at most 128")
     return session_id
 

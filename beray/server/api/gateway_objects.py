@@ -15,14 +15,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from beray.server.api.dependencies import AppServices, require_space
-from beray.server.files.file_response import Asked, AskedOf, Representation, given
+from beray.server.files.file_response import (
+    FileRequestHeaders,
+    FileRequestHeadersParam,
+    Representation,
+    file_response,
+)
 from beray.server.http.active_requests import authenticate
 from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute
 from beray.server.http.multipart_forms import cut_off, too_large
-from beray.server.objects.local import LocalObjects
-from beray.server.objects.object_files import media_type, storing
-from beray.server.objects.signing import OBJECTS_PATH, Expired, Forged
-from beray.server.objects.store import NoSuchObject
+from beray.server.objects.local import LocalObjectStore
+from beray.server.objects.object_files import storage_errors, valid_media_type
+from beray.server.objects.signing import OBJECTS_PATH, InvalidSignature, SignatureExpired
+from beray.server.objects.store import ObjectNotFound
 from beray.server.storage.store import as_time
 
 router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
@@ -34,40 +39,40 @@ async def use_url(
     request: Request,
     key: str,
     app: AppServices,
-    asked: AskedOf,
+    asked: FileRequestHeadersParam,
     method: Annotated[str, Query()] = "",
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
 ) -> Response:
     """Take or give an object."""
     store = app.gateway.objects
-    if not isinstance(store, LocalObjects):
+    if not isinstance(store, LocalObjectStore):
         raise GatewayRefused(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
     try:
         if method != request.method:
-            raise Forged
+            raise InvalidSignature
         store.signer.check(method, key, expires, signature)
-    except Forged:
+    except InvalidSignature:
         raise GatewayRefused(
             403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."
         ) from None
-    except Expired:
+    except SignatureExpired:
         raise GatewayRefused(403, "URL_EXPIRED", "The URL has expired; ask for another.") from None
     authenticate(request, app.open_requests, None)
-    with storing():
+    with storage_errors():
         if request.method == "PUT":
             await require_space(app)
             return await _take(request, store, key, app.settings.gateway_object_bytes)
         return await run_in_threadpool(_give, store, key, asked)
 
 
-async def _take(request: Request, store: LocalObjects, key: str, most_bytes: int) -> Response:
+async def _take(request: Request, store: LocalObjectStore, key: str, most_bytes: int) -> Response:
     """Keep the body: whole, or not at all."""
     declared = request.headers.get("Content-Length", "")
     if declared.isdigit() and int(declared[:20]) > most_bytes:
         raise too_large(most_bytes)
     await store.put(
-        key, _body(request, most_bytes), media_type(request.headers.get("Content-Type"))
+        key, _body(request, most_bytes), valid_media_type(request.headers.get("Content-Type"))
     )
     opened = await run_in_threadpool(store.open, key)
     opened.file.close()
@@ -88,12 +93,12 @@ async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         raise cut_off()
 
 
-def _give(store: LocalObjects, key: str, asked: Asked) -> Response:
+def _give(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Response:
     try:
         found = store.open(key)
-    except NoSuchObject:
+    except ObjectNotFound:
         raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
-    return given(
+    return file_response(
         Representation(
             found.file,
             key.rpartition("/")[2],

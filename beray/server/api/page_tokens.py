@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Final
 
-from beray.server.workspace.safe_open import NAME_BYTES, InvalidPath
+from beray.server.workspace.safe_open import MAX_NAME_BYTES, InvalidPath
 
 MAX_TOKEN_CHARACTERS: Final = 8192
 
@@ -35,7 +35,7 @@ def decode(token: str) -> tuple[bytes, ...]:
         raise _invalid(token) from None
     parts = tuple(path.split(b"/"))
     is_position = all(
-        part not in (b"", b".", b"..") and b"\0" not in part and len(part) <= NAME_BYTES
+        part not in (b"", b".", b"..") and b"\0" not in part and len(part) <= MAX_NAME_BYTES
         for part in parts
     )
     if not is_position or encode(parts) != token:

@@ -22,12 +22,12 @@ from beray.server.api.gateway_auth import CurrentCaller
 from beray.server.api.responses import JsonStream, event_stream
 from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute
 from beray.server.prefabs import run as runs
-from beray.server.prefabs.call_request import Call, Prepared
-from beray.server.prefabs.protocol import Piece
-from beray.server.prefabs.run import Result
-from beray.server.prefabs.stream_buffer import Pieces
+from beray.server.prefabs.call_request import CallRequest, PreparedCall
+from beray.server.prefabs.protocol import StreamItem
+from beray.server.prefabs.run import CallResult
+from beray.server.prefabs.stream_buffer import StreamBuffer
 from beray.server.services import Services
-from beray.server.tasks.task_pages import encoded
+from beray.server.tasks.task_pages import to_json
 
 MOST_CALLS: Final = 100
 """In one request."""
@@ -40,7 +40,7 @@ router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
 class RunRequest(BaseModel):
-    calls: Annotated[list[Call], Field(min_length=1, max_length=MOST_CALLS)]
+    calls: Annotated[list[CallRequest], Field(min_length=1, max_length=MOST_CALLS)]
 
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -67,18 +67,18 @@ async def run(
     streamed = _wants_stream(request, calls)
     if streamed and len(calls) > 1:
         raise GatewayRefused(422, INVALID_INPUT, "One call alone can be streamed.")
-    count = sum(isinstance(call, Prepared) for call in calls)
+    count = sum(isinstance(call, PreparedCall) for call in calls)
     app.gateway.prefabs.runs.require_place(caller, count)
     await _count(app, caller, count)
     # Other requests may have begun calls meanwhile.
     app.gateway.prefabs.runs.require_place(caller, count)
     job = str(uuid.uuid4())
     first = calls[0]
-    if streamed and isinstance(first, Prepared):
+    if streamed and isinstance(first, PreparedCall):
         return _stream(app, caller, first, job)
     results = await _results(app, caller, calls, job, request)
     status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
-    answer = await run_in_threadpool(encoded, {"job_id": job, "status": status, "results": results})
+    answer = await run_in_threadpool(to_json, {"job_id": job, "status": status, "results": results})
     return JsonStream(_whole(answer), app.settings)
 
 
@@ -87,15 +87,15 @@ async def _whole(answer: bytes) -> AsyncIterator[bytes]:
 
 
 async def _prepared(
-    app: Services, caller: Caller, call: Call, number: int
-) -> Prepared | GatewayRefused:
+    app: Services, caller: Caller, call: CallRequest, number: int
+) -> PreparedCall | GatewayRefused:
     try:
-        return await app.gateway.prefabs.preparation.prepare(caller, call, number)
+        return await app.gateway.prefabs.preparer.prepare(caller, call, number)
     except GatewayRefused as error:
         return error
 
 
-def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) -> bool:
+def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayRefused]) -> bool:
     accepted = {
         kind.strip().lower()
         for line in request.headers.getlist("accept")
@@ -107,7 +107,7 @@ def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) 
     if accepted & {"application/json", "application/*"}:
         return False
     first = calls[0]
-    return len(calls) == 1 and isinstance(first, Prepared) and first.function.streaming
+    return len(calls) == 1 and isinstance(first, PreparedCall) and first.function.streaming
 
 
 async def _count(app: Services, caller: Caller, calls: int) -> None:
@@ -115,7 +115,7 @@ async def _count(app: Services, caller: Caller, calls: int) -> None:
     limit = app.settings.daily_prefab_calls
     if calls == 0:
         return
-    used = await run_in_threadpool(app.gateway.quotas.count_call, caller.subject, limit, calls)
+    used = await run_in_threadpool(app.gateway.quotas.count_calls, caller.subject, limit, calls)
     if limit is not None and used > limit:
         raise GatewayRefused(
             429,
@@ -133,16 +133,16 @@ async def _count(app: Services, caller: Caller, calls: int) -> None:
 async def _results(
     app: Services,
     caller: Caller,
-    calls: Sequence[Prepared | GatewayRefused],
+    calls: Sequence[PreparedCall | GatewayRefused],
     job: str,
     request: Request,
-) -> list[Result]:
+) -> list[CallResult]:
     """The results in the order of the calls. Whoever leaves meanwhile ends them all."""
-    begun: list[asyncio.Task[Result] | Result] = [
-        runs.refused(call.detail)
+    begun: list[asyncio.Task[CallResult] | CallResult] = [
+        runs.rejected_result(call.detail)
         if isinstance(call, GatewayRefused)
         # Two calls may make files of the same name.
-        else app.gateway.prefabs.runs.begin(
+        else app.gateway.prefabs.runs.start(
             caller, call, job if len(calls) == 1 else f"{job}-{number}"
         )
         for number, call in enumerate(calls, 1)
@@ -163,8 +163,8 @@ async def _results(
     return [_result(one) if isinstance(one, asyncio.Task) else one for one in begun]
 
 
-def _result(task: asyncio.Task[Result]) -> Result:
-    return runs.cancelled() if task.cancelled() else task.result()
+def _result(task: asyncio.Task[CallResult]) -> CallResult:
+    return runs.cancelled_result() if task.cancelled() else task.result()
 
 
 async def _gone(request: Request) -> None:
@@ -176,43 +176,47 @@ async def _gone(request: Request) -> None:
 # Streamed
 
 
-def _stream(app: Services, caller: Caller, call: Prepared, job: str) -> Response:
+def _stream(app: Services, caller: Caller, call: PreparedCall, job: str) -> Response:
     return event_stream(_events(app, caller, call, job), app.settings, retry=False)
 
 
-async def _events(app: Services, caller: Caller, call: Prepared, job: str) -> AsyncIterator[bytes]:
-    pieces = Pieces(app.settings.data_dir / "scratch")
-    telling = asyncio.create_task(_tell(app, caller, call, job, pieces))
+async def _events(
+    app: Services, caller: Caller, call: PreparedCall, job: str
+) -> AsyncIterator[bytes]:
+    buffer = StreamBuffer(app.settings.data_dir / "scratch")
+    telling = asyncio.create_task(_tell(app, caller, call, job, buffer))
     try:
-        async for message in pieces.read(app.settings.heartbeat_seconds):
+        async for message in buffer.read(app.settings.heartbeat_seconds):
             yield message
     finally:
         # The reader may have left. The end of the run is awaited when the server stops.
         telling.cancel()
-        pieces.close()
+        buffer.close()
 
 
-async def _tell(app: Services, caller: Caller, call: Prepared, job: str, pieces: Pieces) -> None:
-    """Run a call, and put what comes of it into ``pieces``."""
+async def _tell(
+    app: Services, caller: Caller, call: PreparedCall, job: str, buffer: StreamBuffer
+) -> None:
+    """Run a call, and put what comes of it into ``buffer``."""
 
-    async def emit(piece: Piece) -> None:
-        await pieces.put(*piece)
+    async def emit(piece: StreamItem) -> None:
+        await buffer.put(*piece)
 
-    running: asyncio.Task[Result] | None = None
+    running: asyncio.Task[CallResult] | None = None
     try:
-        await pieces.put("start", {"job_id": job})
-        running = app.gateway.prefabs.runs.begin(caller, call, job, emit)
+        await buffer.put("start", {"job_id": job})
+        running = app.gateway.prefabs.runs.start(caller, call, job, emit)
         await asyncio.wait([running])
         result = _result(running)
         if result["status"] == "SUCCESS":
             output = result["output"]
-            await pieces.put("done", {"job_id": job, "status": "SUCCESS", "output": output})
+            await buffer.put("done", {"job_id": job, "status": "SUCCESS", "output": output})
         else:
-            await pieces.put("error", result["error"])
+            await buffer.put("error", result["error"])
     except OSError as error:
         # A stream that ends without its result says that it was cut.
         log.error("the result of a call cannot be sent", job=job, exc_info=error)
     finally:
         if running is not None:
             running.cancel()
-        await pieces.end()
+        await buffer.end()

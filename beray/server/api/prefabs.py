@@ -20,16 +20,25 @@ from beray.sanitize import is_encodable
 from beray.server.accounts.principals import Caller
 from beray.server.api.dependencies import AppServices, require_space
 from beray.server.api.gateway_auth import CurrentCaller
-from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute, invalid
+from beray.server.http.gateway_errors import (
+    INVALID_INPUT,
+    GatewayRefused,
+    GatewayRoute,
+    invalid,
+)
 from beray.server.http.validation_errors import Problem
 from beray.server.objects import object_files
-from beray.server.prefabs import archives, module_check, process, registry
-from beray.server.prefabs.call_request import not_found
+from beray.server.prefabs import archives, prefab_check, process, registry
+from beray.server.prefabs.call_request import prefab_not_found
 from beray.server.prefabs.manifest import ManifestError
-from beray.server.prefabs.ownership import NotTheAuthor
 from beray.server.prefabs.protocol import RunFailed
-from beray.server.prefabs.registry import Installed, NoSuchPrefab, VersionTaken
-from beray.server.prefabs.secrets import MOST_CHARACTERS
+from beray.server.prefabs.registry import (
+    InstalledPrefab,
+    NotPrefabAuthor,
+    PrefabNotFound,
+    VersionConflict,
+)
+from beray.server.prefabs.secrets import MAX_SECRET_CHARACTERS
 from beray.server.services import Services
 from beray.server.storage.tables import User
 from beray.server.workspace import tree
@@ -50,12 +59,12 @@ async def list_prefabs(
     status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
 ) -> dict[str, Any]:
     """The newest version of each prefab."""
-    found = await run_in_threadpool(app.gateway.prefabs.registry.newest)
+    found = await run_in_threadpool(app.gateway.prefabs.registry.newest_versions)
     infos = map(_info, found)
     return {"prefabs": [info for info in infos if status in (None, info["status"])]}
 
 
-def _info(installed: Installed) -> dict[str, Any]:
+def _info(installed: InstalledPrefab) -> dict[str, Any]:
     prefab, functions = installed.manifest.prefab, installed.manifest.functions
     return {
         "prefab_id": prefab.id,
@@ -76,8 +85,8 @@ async def spec(
     """What a prefab has; ``latest`` is the newest version."""
     try:
         installed = app.gateway.prefabs.registry.find(prefab_id, version)
-    except NoSuchPrefab as error:
-        raise not_found(prefab_id, version, error) from None
+    except PrefabNotFound as error:
+        raise prefab_not_found(prefab_id, version, error) from None
     return app.gateway.prefabs.registry.spec(installed)
 
 
@@ -95,7 +104,7 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
     async with _folder(root) as place:
         fresh = place / "prefab"
         try:
-            await run_in_threadpool(archives.unpacked, archive, fresh)
+            await run_in_threadpool(archives.unpack_prefab, archive, fresh)
             prefab = await _inspect(app, fresh, place, uid)
             installed, is_new = await run_in_threadpool(_install, app, prefab, user_id)
         except TransferError as error:
@@ -105,9 +114,9 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
             raise invalid([problem], _CANNOT_ADD) from None
         except ManifestError as error:
             raise invalid(error.problems, _CANNOT_ADD) from None
-        except VersionTaken as error:
+        except VersionConflict as error:
             raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
-        except NotTheAuthor:
+        except NotPrefabAuthor:
             said = f"{prefab.id} is somebody else's prefab; give yours another id."
             raise GatewayRefused(403, "NOT_THE_AUTHOR", said) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
@@ -116,7 +125,7 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
 @asynccontextmanager
 async def _folder(root: Path) -> AsyncIterator[Path]:
     """A folder for what arrives, on the file system where it is to be; gone in the end."""
-    with object_files.storing():
+    with object_files.storage_errors():
         place = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))
         try:
             yield place
@@ -124,28 +133,32 @@ async def _folder(root: Path) -> AsyncIterator[Path]:
             await asyncio.shield(run_in_threadpool(tree.remove, place))
 
 
-def _install(app: Services, fresh: Installed, user_id: int) -> tuple[Installed, bool]:
+def _install(app: Services, fresh: InstalledPrefab, user_id: int) -> tuple[InstalledPrefab, bool]:
     """The prefab, and whether it is new: the same content may come again, from anybody."""
     prefabs = app.gateway.prefabs
-    if (there := prefabs.registry.same(fresh)) is not None:
+    if (there := prefabs.registry.find_identical(fresh)) is not None:
         return there, False
-    is_there = prefabs.registry.has_added(fresh.id)
-    with prefabs.authors.adding(fresh.id, user_id, is_there=is_there):
+    is_there = prefabs.registry.has_added_versions(fresh.id)
+    with prefabs.authors.claiming(fresh.id, user_id, is_there=is_there):
         return prefabs.registry.install(fresh.folder)
 
 
-async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> Installed:
+async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> InstalledPrefab:
     """Prove that the module has what the manifest says; the prefab."""
-    prefab = await run_in_threadpool(registry.inspected, fresh, False)
+    prefab = await run_in_threadpool(registry.load_prefab, fresh, False)
     work = place / "work"
     work.mkdir()
     set_owner(work, uid)
     try:
-        found = await process.inspected(app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS)
+        found = await process.inspect_module(
+            app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS
+        )
     except RunFailed as failed:
-        module = Problem((prefab.module_file,), process.shortened(failed, fresh, work).message)
+        module = Problem(
+            (prefab.module_file,), process.strip_server_paths(failed, fresh, work).message
+        )
         raise ManifestError([module]) from None
-    problems = module_check.problems(prefab, found)
+    problems = prefab_check.module_problems(prefab, found)
     if problems:
         raise ManifestError(problems)
     return prefab
@@ -155,7 +168,7 @@ async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> 
 
 
 class SecretValue(BaseModel):
-    value: Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]
+    value: Annotated[str, Field(min_length=1, max_length=MAX_SECRET_CHARACTERS)]
 
     @field_validator("value")
     @classmethod
@@ -207,8 +220,8 @@ def _wanted(app: Services, prefab_id: str) -> set[str]:
     found = app.gateway.prefabs.registry
     try:
         versions = [found.find(prefab_id, one) for one in found.versions(prefab_id) or ["latest"]]
-    except NoSuchPrefab as error:
-        raise not_found(prefab_id, None, error) from None
+    except PrefabNotFound as error:
+        raise prefab_not_found(prefab_id, None, error) from None
     return {
         secret.name
         for installed in versions

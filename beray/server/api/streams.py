@@ -75,11 +75,11 @@ async def _events(
     idle_seconds = app.settings.heartbeat_seconds
     try:
         async for page in log.tail(task_id, after, first=first, idle_seconds=idle_seconds):
-            if page.large is None:
+            if page.large_event is None:
                 yield page.stream
             else:
-                yield b"id: %d\ndata: " % page.large.seq
-                async for piece in log.pages.body(task_id, page.large):
+                yield b"id: %d\ndata: " % page.large_event.seq
+                async for piece in log.pages.body(task_id, page.large_event):
                     yield piece
                 yield b"\n\n"
             if page.events:

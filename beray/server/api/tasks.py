@@ -23,8 +23,8 @@ from beray.server.storage.events import Extent
 from beray.server.storage.json_values import require_plain
 from beray.server.storage.store import Key, KeyTaken, Order
 from beray.server.storage.tables import Task
-from beray.server.tasks.event_log import TaskEnded
-from beray.server.tasks.task_pages import encoded, public
+from beray.server.tasks.event_log import TaskClosed
+from beray.server.tasks.task_pages import task_to_wire, to_json
 
 MAX_TOOLS_BYTES = 1024 * 1024
 """Bytes of a task's ``tools`` as JSON: they are part of every list that has the task."""
@@ -87,7 +87,7 @@ class NewTask(BaseModel):
         if any(len(tool) != 1 for tool in tools or ()):
             raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
         require_plain(tools)
-        size = len(encoded(tools))
+        size = len(to_json(tools))
         if size > MAX_TOOLS_BYTES:
             raise ValueError(
                 f"the tools are {size:,} bytes of JSON; the limit is {MAX_TOOLS_BYTES:,}"
@@ -159,11 +159,11 @@ async def create_task(
     except QueueFull as full:
         raise too_many_queued(full) from None
     try:
-        await app.queue.created(task)
-    except (SQLAlchemyError, TaskEnded):
-        await app.deletion.undo(task.id)
+        await app.queue.add(task)
+    except (SQLAlchemyError, TaskClosed):
+        await app.deletion.discard_new(task.id)
         raise
-    return public(task)
+    return task_to_wire(task)
 
 
 async def _created_before(app: Services, taken: KeyTaken) -> schema.Task:
@@ -172,7 +172,7 @@ async def _created_before(app: Services, taken: KeyTaken) -> schema.Task:
     task = await run_in_threadpool(app.store.task, taken.task_id)
     if task is None:
         raise HTTPException(409, f"Task {taken.task_id} was created with this key, and deleted.")
-    return public(task)
+    return task_to_wire(task)
 
 
 @router.get("/", response_model=list[schema.Task])
@@ -193,7 +193,7 @@ async def list_tasks(
     headers = {"X-Total-Count": str(extent.total)}
     if extent.has_more:
         headers["Link"] = _next_page(request, before=extent.oldest, limit=limit)
-    return JsonStream(tasks.array(user.id, extent), app.settings, headers)
+    return JsonStream(tasks.json_array(user.id, extent), app.settings, headers)
 
 
 @router.get("/{task_id}", response_model=schema.Task)
@@ -203,17 +203,17 @@ async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
     ``first_seq`` is the ``seq`` of the first of them, or of the next event if there are
     none; ``events_truncated`` says that there are earlier ones.
     """
-    extent = await app.event_log.pages.newest(
+    extent = await app.event_log.pages.newest_extent(
         task.id, task.last_seq, max_events=MAX_TASK_EVENTS, max_bytes=MAX_EVENT_BYTES
     )
     return JsonStream(_with_events(app, task, extent), app.settings)
 
 
 async def _with_events(app: Services, task: Task, extent: Extent) -> AsyncIterator[bytes]:
-    fields = dict(public(task))
+    fields = dict(task_to_wire(task))
     fields |= {"first_seq": extent.first, "events_truncated": extent.first > 1}
-    yield encoded(fields)[:-1] + b',"events":'
-    async for piece in app.event_log.pages.array(task.id, extent):
+    yield to_json(fields)[:-1] + b',"events":'
+    async for piece in app.event_log.pages.json_array(task.id, extent):
         yield piece
     yield b"}"
 
@@ -231,14 +231,14 @@ async def list_events(
     If 8 MiB are fewer than ``limit`` events, ``Link`` has the URL of the rest.
     """
     pages = app.event_log.pages
-    extent, is_cut = await pages.following(
+    extent, is_cut = await pages.following_extent(
         task.id, after, max_events=limit, max_bytes=MAX_EVENT_BYTES
     )
     headers = {}
     if is_cut:
         left = limit - extent.count
         headers["Link"] = _next_page(request, after=extent.last, limit=left)
-    return JsonStream(pages.array(task.id, extent), app.settings, headers)
+    return JsonStream(pages.json_array(task.id, extent), app.settings, headers)
 
 
 def _next_page(request: Request, **query: int) -> str:
@@ -254,7 +254,7 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
         raise HTTPException(409, f"Task {task.id} is not held: it is {task.status}.")
     app.queue.submit(released)
     app.feed.wake(released.user_id)
-    return public(released)
+    return task_to_wire(released)
 
 
 @router.post("/{task_id}/stop")
@@ -272,7 +272,7 @@ async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
 @router.delete("/{task_id}")
 async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
     """Delete a task, its events and its files; a running one is stopped first."""
-    await (app.queue if task.chat is None else app.chats).stopped(task.id)
+    await (app.queue if task.chat is None else app.chats).stop_and_wait(task.id)
 
     await app.deletion.delete(task.id)
     app.event_log.forget(task.id)

@@ -1,7 +1,7 @@
-"""Chats: conversations with the agent that does tasks, each in a work_dir of its own.
+"""Chats: conversations with an agent, each in its own work_dir.
 
-A chat is a task that does not end: its log holds what both sides have said, its files
-are had as any task's, and between two answers it waits for its user.
+A chat is a task that does not end. Its event log has the messages of both sides, its files are
+available like those of any task, and it waits for its user between two answers.
 """
 
 from __future__ import annotations
@@ -25,32 +25,36 @@ from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
-from beray.server.tasks.event_log import EventLog, TaskEnded
+from beray.server.tasks.event_log import EventLog, TaskClosed
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.queue import ended_in_time
-from beray.server.tasks.run import Runs, conversation_file
+from beray.server.tasks.queue import wait_stopped
+from beray.server.tasks.run import RunExecutor, chat_history_path
 from beray.server.workspace.safe_open import PathError
 from beray.server.workspace.workspace import Workspaces
 
-LONGEST_MESSAGE: Final = 200_000
-"""Characters."""
+MAX_MESSAGE_CHARACTERS: Final = 200_000
+"""Maximum length of a message."""
 
 QUEUE_FULL: Final = "QUEUE_FULL"
-"""Code of the refusal of a user who has as many messages waiting for an answer as one may."""
+"""Error code for a user whose messages that wait for an answer have reached the limit."""
 
 log = structlog.get_logger("beray.chats")
 
 
-class ChatRefused(Exception):
-    """A message cannot be answered. ``code`` is for programs, the text for people."""
+class MessageRejected(Exception):
+    """A message cannot be answered.
+
+    Attributes:
+        code: Error code for programs, such as ``BUSY``.
+    """
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(details)
         self.code = code
 
 
-class Chats:
-    """Used on one event loop, until ``close``."""
+class ChatService:
+    """Chats and running answers. Used on one event loop, until ``close``."""
 
     def __init__(
         self,
@@ -59,12 +63,12 @@ class Chats:
         feed: TaskFeed,
         event_log: EventLog,
         runners: Runners,
-        runs: Runs,
+        runs: RunExecutor,
         workspaces: Workspaces,
         *,
-        ends: EndWriter,
+        end_writer: EndWriter,
     ) -> None:
-        self._ends = ends
+        self._end_writer = end_writer
         self._settings = settings
         self._store = store
         self._feed = feed
@@ -86,110 +90,129 @@ class Chats:
 
     @property
     def idle(self) -> bool:
+        """True if no answer is running."""
         return not self._answers
 
     async def open(self, user_id: int, name: str) -> Task:
-        """The chat of this name; a new one where there is none."""
+        """Return the chat of this name, creating it if missing."""
         task = await run_in_threadpool(self._store.chat_of, user_id, name)
         if task is not None and task.last_seq:
             return task
         async with self._opening:
-            task = await run_in_threadpool(self._made, user_id, name)
+            task = await run_in_threadpool(self._find_or_create, user_id, name)
             if task.last_seq == 0:
                 waits = TaskStatusChanged(status="INPUT_REQUIRED")
                 task.last_seq = await self._event_log.append(task.id, waits)
         self._feed.wake(user_id)
         return task
 
-    def _made(self, user_id: int, name: str) -> Task:
-        """What a server that died in the middle of this has left is completed."""
+    def _find_or_create(self, user_id: int, name: str) -> Task:
+        """Return the chat, completing its creation if the end of a server interrupted it."""
         task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
 
-    async def say(self, task: Task, message: MsgUserMessage) -> None:
-        """Log what a user says, and begin to answer it.
+    async def send(self, task: Task, message: MsgUserMessage) -> None:
+        """Log a message of the user and start to answer it.
 
         Raises:
-            ChatRefused: it cannot be answered; nothing was logged.
+            MessageRejected: The message cannot be answered; nothing was logged.
         """
         if self._closing:
-            raise ChatRefused("SHUTDOWN", "The server is going away.")
+            raise MessageRejected("SHUTDOWN", "The server is stopping; try again later.")
         if task.id in self._ending:
             await asyncio.wait([self._answers[task.id]])
         if task.id in self._answers:
-            raise ChatRefused("BUSY", "An answer is under way; say this when it has ended.")
-        if self._ends.is_pending(task.id):
-            raise ChatRefused("BUSY", "The end of the last answer cannot be saved yet; try again.")
+            raise MessageRejected(
+                "BUSY", "An answer is still running; send the message when it has ended."
+            )
+        if self._end_writer.is_pending(task.id):
+            raise MessageRejected("BUSY", "The end of the last answer is not saved yet; try again.")
         try:
             self._slots.require_place(task.user_id)
         except QueueFull as full:
-            raise ChatRefused(QUEUE_FULL, str(full)) from full
+            raise MessageRejected(QUEUE_FULL, str(full)) from full
         answer = asyncio.create_task(self._answer(task, message), name=f"chat-{task.id}")
         self._answers[task.id] = answer
-        answer.add_done_callback(partial(self._free, task.id))
+        answer.add_done_callback(partial(self._finish_answer, task.id))
         self._slots.count(task.user_id, answer)
 
-    async def require_sound(self, task: Task, message: MsgUserMessage) -> None:
-        """Raises ``ChatRefused`` where a message is none, or what is attached is not there."""
-        if not message.text.strip():
-            raise ChatRefused("INVALID_MESSAGE", "The message is empty.")
-        if len(message.text) > LONGEST_MESSAGE or "\0" in message.text:
-            raise ChatRefused("INVALID_MESSAGE", "The message is too long, or no text.")
-        if len(message.attachments) > MAX_ATTACHMENTS:
-            raise ChatRefused("INVALID_MESSAGE", f"More than {MAX_ATTACHMENTS} attachments.")
+    async def validate(self, task: Task, message: MsgUserMessage) -> None:
+        """Check the text and the attachments of a message.
 
-        def look() -> None:
+        Raises:
+            MessageRejected: The text is empty, too long or has a NUL character, or an attachment
+                is not a file in the work_dir.
+        """
+        if not message.text.strip():
+            raise MessageRejected("INVALID_MESSAGE", "The message is empty.")
+        if len(message.text) > MAX_MESSAGE_CHARACTERS:
+            details = (
+                f"The message has {len(message.text):,} characters; the limit is "
+                f"{MAX_MESSAGE_CHARACTERS:,}."
+            )
+            raise MessageRejected("INVALID_MESSAGE", details)
+        if "\0" in message.text:
+            raise MessageRejected("INVALID_MESSAGE", "The message contains a NUL character.")
+        if len(message.attachments) > MAX_ATTACHMENTS:
+            details = (
+                f"The message has {len(message.attachments)} attachments; the limit is "
+                f"{MAX_ATTACHMENTS}."
+            )
+            raise MessageRejected("INVALID_MESSAGE", details)
+
+        def check_attachments() -> None:
             with self._workspaces.open(task.id) as workspace:
                 for path in message.attachments:
                     workspace.open_file(from_workspace(path))[0].close()
 
         try:
-            await run_in_threadpool(look)
+            await run_in_threadpool(check_attachments)
         except PathError as error:
-            raise ChatRefused("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
+            raise MessageRejected("ATTACHMENT", f"An attachment cannot be used: {error}.") from None
 
-    def answering(self, task_id: int) -> bool:
+    def is_answering(self, task_id: int) -> bool:
+        """Return True if an answer in the chat is running."""
         return task_id in self._answers
 
-    async def answered(self, task_id: int) -> None:
-        """Return when no answer is under way."""
+    async def wait_answered(self, task_id: int) -> None:
+        """Wait until no answer in the chat is running."""
         if (answer := self._answers.get(task_id)) is not None:
             await asyncio.wait([answer])
 
     async def stop(self, task_id: int) -> bool:
-        """Stop the answer that is under way; ``False`` where there is none."""
-        await self._begun()
+        """Stop the running answer; return False if there is none."""
+        await self._let_answers_start()
         if task_id not in self._answers:
             return False
         self._cancel(task_id)
         return True
 
-    async def stopped(self, task_id: int) -> None:
-        """Stop an answer and return when nothing of it is running any more.
+    async def stop_and_wait(self, task_id: int) -> None:
+        """Stop the running answer and wait until its processes have ended.
 
         Raises:
-            Refused: 503, this takes longer than ``STOP_SECONDS``.
+            Refused: The stop takes longer than ``STOP_SECONDS`` (503).
         """
         answer = self._answers.get(task_id)
         if answer is not None:
             self._cancel(task_id)
-            await ended_in_time(answer, "The answer")
+            await wait_stopped(answer, "The answer")
 
     async def close(self) -> None:
-        """Stop all answers and wait for that. Idempotent."""
+        """Stop all answers and wait for their ends. Idempotent."""
         self._closing = True
-        await self._begun()
+        await self._let_answers_start()
         for task_id in self._answers:
             self._cancel(task_id)
         if self._answers:
             await asyncio.wait(list(self._answers.values()))
 
-    async def _begun(self) -> None:
-        """Return when every answer has taken its first step.
+    async def _let_answers_start(self) -> None:
+        """Wait until every answer has taken its first step.
 
-        One that is cancelled before it would leave nothing in the log.
+        An answer that is cancelled earlier would not log its message.
         """
         await asyncio.sleep(0)
 
@@ -199,7 +222,7 @@ class Chats:
             self._stopping.add(task_id)
             self._answers[task_id].cancel()
 
-    def _free(self, task_id: int, answer: asyncio.Task[None]) -> None:
+    def _finish_answer(self, task_id: int, answer: asyncio.Task[None]) -> None:
         del self._answers[task_id]
         self._ending.discard(task_id)
         self._stopping.discard(task_id)
@@ -207,76 +230,78 @@ class Chats:
             log.error("the end of an answer could not be logged", task_id=task_id, exc_info=error)
 
     async def _answer(self, task: Task, message: MsgUserMessage) -> None:
-        """Log a message and its answer. The log always has the message and an end."""
+        """Log a message and its answer. The message and an end are logged in any case."""
         logged: asyncio.Future[int] | None = None
         problem: MsgError | None
         reason = None
         try:
-            # ``task`` may be older than what its log has now.
-            task = await self._current(task)
+            # ``task`` may be outdated.
+            task = await self._reload(task)
             goal = await patiently(partial(self._goal, task, message))
             logged = self._event_log.enqueue(task.id, message)
             seq = await logged
             if self._runner_of(task, message.text) == "model":
-                await patiently(partial(run_in_threadpool, self._remember, task, seq))
+                await patiently(partial(run_in_threadpool, self._save_to_history, task, seq))
             async with self._slots.slot(task.user_id):
                 outcome = await self._runs.run(task, goal)
             reason = outcome.reason
-            problem = await patiently(partial(self._unsaid, task.id, outcome, task.last_seq))
-        except TaskEnded:
+            problem = await patiently(partial(self._missing_end, task.id, outcome, task.last_seq))
+        except TaskClosed:
             return  # the chat was deleted
         except asyncio.CancelledError:
-            if logged is None:  # it was stopped before its message was logged
+            if logged is None:  # stopped before the message was logged
                 logged = self._event_log.enqueue(task.id, message)
             reason = "shutdown" if self._closing else "user"
             problem = MsgError(code="STOPPED", details="The answer was stopped.")
         except (OSError, RuntimeError, SQLAlchemyError) as error:
-            log.error("an answer broke", task_id=task.id, exc_info=error)
+            log.error(
+                "an answer failed with an error of the server", task_id=task.id, exc_info=error
+            )
             reason = "error"
-            problem = MsgError(code="RUNNER_FAILED", details="The server could not answer.")
-        # Whoever reads that it has ended may say the next thing at once.
+            problem = MsgError(code="RUNNER_FAILED", details="The server could not run the answer.")
+        # A user who sees the end may send the next message immediately.
         self._ending.add(task.id)
         waits = TaskStatusChanged(status="INPUT_REQUIRED", reason=reason)
-        last: list[Event] = [waits] if problem is None else [problem, waits]
+        events: list[Event] = [waits] if problem is None else [problem, waits]
         if not await _is_written(logged):
-            last.insert(0, message)
-        await self._ends.write(task.id, last)
+            events.insert(0, message)
+        await self._end_writer.write(task.id, events)
         self._feed.wake(task.user_id)
 
-    async def _current(self, task: Task) -> Task:
-        """Return the chat as it is now.
+    async def _reload(self, task: Task) -> Task:
+        """Return the current state of the chat.
 
         Raises:
-            TaskEnded: it was deleted.
+            TaskClosed: The chat was deleted.
         """
         found = await patiently(lambda: run_in_threadpool(self._store.task, task.id))
         if found is None:
-            raise TaskEnded(f"chat {task.id} was deleted")
+            raise TaskClosed(f"chat {task.id} was deleted")
         return found
 
     def _runner_of(self, task: Task, text: str) -> str | None:
         return self._runners.settle(task.runner, task.model, text).runner
 
     async def _goal(self, task: Task, message: MsgUserMessage) -> str:
-        """What a runner is asked: a shell what was said, an agent what it needs besides."""
+        """Return the goal for the runner: the message, with the context that the runner needs."""
         runner = self._runner_of(task, message.text)
         if runner == "shell":
             return message.text
-        if runner in ("acp", "command"):  # which remember nothing of what was said before
-            before = await run_in_threadpool(transcript, self._store, task)
-            return "\n\n".join(filter(None, (before, _prompt(message))))
+        if runner in ("acp", "command"):  # these have no memory of the conversation
+            conversation = await run_in_threadpool(transcript, self._store, task)
+            return "\n\n".join(filter(None, (conversation, _prompt(message))))
         return _prompt(message)
 
-    def _remember(self, task: Task, seq: int) -> None:
+    def _save_to_history(self, task: Task, seq: int) -> None:
         """Add the user's message ``seq`` to the history for the model.
 
-        So are earlier ones that are missing, because their answers were stopped, or the server
-        was killed, before a run began.
+        Earlier messages are added as well if they are missing, because their answers were
+        stopped or the server was killed before the run started.
 
         Raises:
             OSError: The history cannot be saved.
         """
-        history = ChatHistory(conversation_file(self._settings, task.id))
+        history = ChatHistory(chat_history_path(self._settings, task.id))
         after = history.last_seq(earlier=task.last_seq)
         records: list[Record] = []
         for number, body in self._store.user_messages(task.id, after, seq):
@@ -286,19 +311,19 @@ class Chats:
         if records:
             history.append(*records)
 
-    async def _unsaid(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
-        """How an answer ended that has said neither its end nor an error."""
+    async def _missing_end(self, task_id: int, outcome: Outcome, after: int) -> MsgError | None:
+        """Return an error for a failed answer without an end or error event, else None."""
         if outcome.status == "COMPLETED":
             return None
         rows = await run_in_threadpool(self._store.ends_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()
-        return MsgError(code=code, details="The agent has ended without an answer.")
+        return MsgError(code=code, details="The agent ended without an answer.")
 
 
 def _prompt(message: MsgUserMessage) -> str:
-    """Return a message as an agent reads it: with the names of its attachments."""
+    """Return the message for an agent, with the names of its attachments."""
     if not message.attachments:
         return message.text
     names = ", ".join(map(from_workspace, message.attachments))
@@ -306,7 +331,7 @@ def _prompt(message: MsgUserMessage) -> str:
 
 
 async def _is_written(logged: asyncio.Future[int] | None) -> bool:
-    """Return whether an event that was enqueued is in the log; a cancelled wait changes nothing."""
+    """Return True if an enqueued event is in the log, also if waiting for it was cancelled."""
     if logged is None:
         return False
     await asyncio.wait([logged])

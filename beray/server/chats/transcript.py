@@ -1,4 +1,4 @@
-"""The conversation of a chat so far, as text for an agent that does not remember it."""
+"""Transcript of a chat, for agents without a memory of the conversation."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from beray.server.storage.tables import Task
 from beray.streaming.retraction import is_retractable, retracted_range
 
 MAX_BYTES: Final = 60_000
-"""Bytes of a transcript in UTF-8; of a longer conversation it has the end. With a message, it
-has to fit into one argument of a program, which Linux limits to 131,071 bytes."""
+"""Maximum size of a transcript in bytes of UTF-8; longer conversations lose their start. Together
+with a message, it must fit into one argument of a program, which Linux limits to 131,071 bytes."""
 
 _VALUE_CHARACTERS: Final = 500
-"""Characters of the arguments or the result of a tool call."""
+"""Maximum length of the arguments or the result of a tool call."""
 
 
 def transcript(store: Store, task: Task) -> str:
-    """Return the conversation before the next message, or "" if there was none.
+    """Return the conversation before the next message, or "" if it is empty.
 
-    It has the texts of both sides, tool calls with their results, and the errors that answers
-    ended with, also of answers that were stopped or failed.
+    It has the messages of both sides, tool calls with their results, and errors, including those
+    of answers that were stopped or failed.
 
-    The log is read backwards, one event at a time, until the text is long enough.
+    The log is read backwards, one event at a time, until the transcript is long enough.
     """
     reader = _BackwardReader()
     with store.reading() as session:
         for body in events.newest_first(session, task.id, task.last_seq):
-            reader.take(json.loads(body))
+            reader.add(json.loads(body))
             if reader.length > MAX_BYTES:
                 break
     if not (conversation := reader.text()):
         return ""
-    # The cut may be in the middle of a character.
+    # The first character may be incomplete.
     end = conversation.encode(errors="replace")[-MAX_BYTES:].decode(errors="ignore")
     return f"The conversation so far:\n\n{end}\n\nThe user says now:"
 
 
 class _BackwardReader:
-    """Builds a transcript from its end.
+    """Builder of a transcript, which starts at its end.
 
     Attributes:
-        length: Bytes so far.
+        length: Bytes of the transcript so far.
     """
 
     def __init__(self) -> None:
@@ -54,8 +54,8 @@ class _BackwardReader:
         self._retracted = (0, 0)
         self._arguments: dict[str, list[str]] = {}
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Add the event before those that were taken."""
+    def add(self, event: dict[str, Any]) -> None:
+        """Add the event that precedes those added so far."""
         if (span := retracted_range(event)) is not None:
             self._retracted = span
             return
@@ -64,36 +64,39 @@ class _BackwardReader:
             return
         match event["type"]:
             case "USER_MESSAGE":
-                self._add("User", event["text"])
+                self._prepend("User", event["text"])
             case "AGENT_EVENT_TEXT_CHUNK" if event.get("source") == "main":
-                self._add("You", event["text"])
+                self._prepend("You", event["text"])
             case "AGENT_EVENT_TOOL_CALL_CHUNK":
-                self._take_call(event)
-            case "AGENT_EVENT_TOOL_RESULT" if event.get("tool_name") != "shell":  # of a "!" goal
+                self._add_call(event)
+            case "AGENT_EVENT_TOOL_RESULT" if (
+                event.get("tool_name") != "shell"
+            ):  # that of a "!" goal
                 result = json.dumps(event.get("result"), ensure_ascii=False)
                 self._add_line(f"{event.get('tool_name')} returned {result}")
             case "ERROR":
                 self._add_line(str(event["details"]))
 
     def text(self) -> str:
+        """Return the transcript."""
         start = [f"{self._speaker}: "] if self._speaker else []
         return "".join(reversed([*self._parts, *start]))
 
-    def _take_call(self, event: dict[str, Any]) -> None:
-        """Collect the pieces of a call, up to the first one, which names the tool."""
+    def _add_call(self, event: dict[str, Any]) -> None:
+        """Collect the chunks of a tool call back to the first one, which names the tool."""
         call_id = str(event.get("call_id", ""))
-        pieces = self._arguments.setdefault(call_id, [])
-        pieces.append(str(event.get("args_chunk") or ""))
+        chunks = self._arguments.setdefault(call_id, [])
+        chunks.append(str(event.get("args_chunk") or ""))
         if name := event.get("tool_name"):
             del self._arguments[call_id]
-            self._add_line(f"called {name} with {''.join(reversed(pieces))}")
+            self._add_line(f"called {name} with {''.join(reversed(chunks))}")
 
     def _add_line(self, text: str) -> None:
-        goes_on = self._speaker == "You" and bool(self._parts)
-        gap = "\n" if goes_on and not self._parts[-1].startswith("\n") else ""
-        self._add("You", f"\n[{one_line(text, _VALUE_CHARACTERS)}]{gap}")
+        continues = self._speaker == "You" and bool(self._parts)
+        gap = "\n" if continues and not self._parts[-1].startswith("\n") else ""
+        self._prepend("You", f"\n[{one_line(text, _VALUE_CHARACTERS)}]{gap}")
 
-    def _add(self, speaker: str, text: str) -> None:
+    def _prepend(self, speaker: str, text: str) -> None:
         if self._speaker and (speaker != self._speaker or speaker == "User"):
             self._parts.append(f"\n\n{self._speaker}: ")
         self._speaker = speaker

@@ -1,6 +1,6 @@
-"""Answers whose body is made in threads: a file, or the part of it that is asked for.
+"""Responses with the content of a file, or a range of it.
 
-Source: RFC 9110, 13 (conditions) and 14 (Range); RFC 9530 (Repr-Digest).
+Source: RFC 9110, sections 13 (conditions) and 14 (Range); RFC 9530 (Repr-Digest).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from beray.transfers import digest, file_modes
 Blocks = Generator[bytes, None, None]
 
 
-class Transfer(StreamingResponse):
-    """A body that is made in threads; what it is made from is closed however it ends."""
+class ThreadedResponse(StreamingResponse):
+    """Response whose body is produced in threads; it closes its sources in any case."""
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Transfer(StreamingResponse):
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response and close its sources."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -46,8 +47,8 @@ class Transfer(StreamingResponse):
             self._opened.close()
 
 
-class Asked(NamedTuple):
-    """What the headers of a request want of a file."""
+class FileRequestHeaders(NamedTuple):
+    """Request headers that affect the response with a file."""
 
     if_none_match: str | None
     if_range: str | None
@@ -55,27 +56,27 @@ class Asked(NamedTuple):
     want_repr_digest: str | None
 
 
-def _asked(
+def _request_headers(
     if_none_match: Annotated[str | None, Header()] = None,
     if_range: Annotated[str | None, Header()] = None,
     range_: Annotated[str | None, Header(alias="Range")] = None,
     want_repr_digest: Annotated[str | None, Header()] = None,
-) -> Asked:
-    return Asked(if_none_match, if_range, range_, want_repr_digest)
+) -> FileRequestHeaders:
+    return FileRequestHeaders(if_none_match, if_range, range_, want_repr_digest)
 
 
-AskedOf = Annotated[Asked, Depends(_asked)]
+FileRequestHeadersParam = Annotated[FileRequestHeaders, Depends(_request_headers)]
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """A file that can be given.
+    """File that is sent in a response.
 
     Attributes:
-        size: in bytes.
-        modified: in seconds since the epoch.
-        sha256: finds the digest of the whole, which may mean to read it.
-        mode: its permission bits; ``None`` if it has none.
+        size: Bytes.
+        modified: Seconds since the epoch.
+        sha256: Returns the digest of the whole file, which may require reading it.
+        mode: Permission bits; None if the file has none.
     """
 
     file: BinaryIO
@@ -88,52 +89,65 @@ class Representation:
     mode: int | None = None
 
 
-def given(what: Representation, asked: Asked, *, head: bool = False) -> Response:
-    """The bytes of a file, or the ``Range`` of them that is asked for. Closes the file.
+def file_response(
+    representation: Representation, request_headers: FileRequestHeaders, *, head: bool = False
+) -> Response:
+    """Return the response with a file, or with the requested range of it.
+
+    The response closes the file.
 
     Args:
-        head: only the headers; a range is of no meaning to them.
+        representation: File to send.
+        request_headers: Conditions, range and digest that the client requests.
+        head: Send only the headers; a range is ignored.
 
     Raises:
-        HTTPException: 416, with the size: nothing of the range is in the file.
+        HTTPException: The range begins after the end of the file (416, with its size).
     """
     with ExitStack() as opened:
-        opened.enter_context(what.file)
+        opened.enter_context(representation.file)
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
-            "ETag": what.etag,
-            "Last-Modified": formatdate(what.modified, usegmt=True),
-            **file_modes.header(what.mode),
+            "ETag": representation.etag,
+            "Last-Modified": formatdate(representation.modified, usegmt=True),
+            **file_modes.header(representation.mode),
         }
-        if http_ranges.has_current(asked.if_none_match, what.etag):
+        if http_ranges.matches_if_none_match(request_headers.if_none_match, representation.etag):
             return Response(status_code=304, headers=headers)
-        name = quote(what.name, safe="")
+        name = quote(representation.name, safe="")
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
         headers["X-Content-Type-Options"] = "nosniff"
-        if digest.wants_sha256(asked.want_repr_digest):
-            headers["Repr-Digest"] = digest.repr_digest(what.sha256())
+        if digest.wants_sha256(request_headers.want_repr_digest):
+            headers["Repr-Digest"] = digest.repr_digest(representation.sha256())
         if head:
-            headers["Content-Length"] = str(what.size)
-            return Response(headers=headers, media_type=what.media_type)
-        part = _part(what, asked)
+            headers["Content-Length"] = str(representation.size)
+            return Response(headers=headers, media_type=representation.media_type)
+        part = _part(representation, request_headers)
         if part is not None:
-            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{what.size}"
-        positions = range(what.size) if part is None else part
+            headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{representation.size}"
+        positions = range(representation.size) if part is None else part
         headers["Content-Length"] = str(len(positions))
-        return Transfer(
-            http_ranges.read(what.file, positions),
+        return ThreadedResponse(
+            http_ranges.read_range(representation.file, positions),
             opened.pop_all(),
             status_code=200 if part is None else 206,
             headers=headers,
-            media_type=what.media_type,
+            media_type=representation.media_type,
         )
 
 
-def _part(what: Representation, asked: Asked) -> range | None:
+def _part(representation: Representation, request_headers: FileRequestHeaders) -> range | None:
     try:
-        return http_ranges.requested(asked.range, asked.if_range, what.etag, what.size)
+        return http_ranges.parse_range(
+            request_headers.range,
+            request_headers.if_range,
+            representation.etag,
+            representation.size,
+        )
     except http_ranges.RangeNotSatisfiable:
         raise HTTPException(
-            416, f"The file has {what.size} bytes.", {"Content-Range": f"bytes */{what.size}"}
+            416,
+            f"The range begins after the end of the file, which has {representation.size} bytes.",
+            {"Content-Range": f"bytes */{representation.size}"},
         ) from None

@@ -1,6 +1,6 @@
-"""Which part of a file is asked for, whether the asker has it already, and its bytes.
+"""HTTP validators and byte ranges of files.
 
-Source: RFC 9110, 8.8.3 (ETag), 13.1.2 (If-None-Match), 13.1.5 (If-Range), 14 (Range).
+Source: RFC 9110, sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 13.1.5 (If-Range), 14 (Range).
 """
 
 from __future__ import annotations
@@ -12,41 +12,50 @@ from typing import BinaryIO, Final
 
 BLOCK_BYTES: Final = 1024 * 1024
 
-# Numbers of more digits than these are no position in any file.
+# Limits the digits: no file has positions with more.
 _RANGE: Final = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,999})-([0-9]{0,999})[ \t]*", re.IGNORECASE)
 _ETAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
 class IncompleteFile(Exception):
-    """A file changed under its reader: what was sent of it is not the whole."""
+    """A file became shorter while it was sent, so the response is incomplete."""
 
 
 class RangeNotSatisfiable(ValueError):
-    """The range begins behind the end of the file."""
+    """The range begins after the end of the file."""
 
 
 def etag(status: os.stat_result) -> str:
-    """A strong validator: it changes with the file's bytes, and with the file."""
-    # ctime, too: a program can set mtime back after it has written.
-    marks = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    return '"{}"'.format("-".join(f"{mark:x}" for mark in marks))
+    """Return a strong validator, which changes with the content and with the file."""
+    # Includes ctime, because programs can reset mtime after writing.
+    numbers = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return '"{}"'.format("-".join(f"{number:x}" for number in numbers))
 
 
-def has_current(if_none_match: str | None, current: str) -> bool:
-    """Whether the asker has the representation with the ETag ``current`` (weak comparison)."""
+def matches_if_none_match(if_none_match: str | None, current: str) -> bool:
+    """Return True if the client has the representation with the ETag ``current``.
+
+    Uses the weak comparison.
+    """
     if if_none_match is None:
         return False
     return if_none_match.strip() == "*" or current in _ETAG.findall(if_none_match)
 
 
-def requested(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
-    """Return the byte positions that a Range header asks for; None for the whole file.
+def parse_range(header: str | None, if_range: str | None, current: str, size: int) -> range | None:
+    """Return the byte positions that a Range header requests, or None for the whole file.
 
-    A header that is malformed, in another unit or of several ranges is ignored, and so
-    is one whose If-Range is not exactly the strong ETag ``current``: a date never is.
+    A header is ignored if it is malformed, uses another unit or has several ranges, or if
+    If-Range is not exactly the strong ETag ``current``. Dates in If-Range never match.
+
+    Args:
+        header: Value of Range, or None.
+        if_range: Value of If-Range, or None.
+        current: ETag of the file.
+        size: Size of the file in bytes.
 
     Raises:
-        RangeNotSatisfiable: nothing of the range is in the file.
+        RangeNotSatisfiable: The range begins after the end of the file.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None or (if_range is not None and if_range.strip() != current):
@@ -62,15 +71,15 @@ def requested(header: str | None, if_range: str | None, current: str, size: int)
         return None
     if int(last) == 0:
         raise RangeNotSatisfiable
-    # The end of an empty file is all of it, and has no positions to name.
+    # The last bytes of an empty file are the whole file; there is no range to send.
     return range(max(size - int(last), 0), size) if size else None
 
 
-def read(file: BinaryIO, positions: range) -> Generator[bytes, None, None]:
-    """Give exactly the bytes at ``positions``, in blocks of at most ``BLOCK_BYTES``.
+def read_range(file: BinaryIO, positions: range) -> Generator[bytes, None, None]:
+    """Yield exactly the bytes at ``positions``, in blocks of at most ``BLOCK_BYTES``.
 
     Raises:
-        IncompleteFile: the file has become shorter than that.
+        IncompleteFile: The file has become too short.
     """
     left = len(positions)
     if left and positions.start:

@@ -1,8 +1,8 @@
-"""The gateway's own store: bytes in a folder, what they are in the database.
+"""Object store on the local disk: contents in files, keys and metadata in the database.
 
-No part of a key is ever part of a path. Each content is written to a file of its own, and
-is the object's from the moment its row says so: a crash leaves a file that no row names,
-which the next start removes.
+No part of a key is used in a path. Each content is written to a new file, which becomes the
+content of the object when the transaction of its row commits. After a crash, a file may be left
+that no row refers to; the next start of the server removes it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.files import http_ranges
-from beray.server.objects.signing import Signer
-from beray.server.objects.store import NoSuchObject, StoredObject, require_key
+from beray.server.objects.signing import UrlSigner
+from beray.server.objects.store import ObjectNotFound, StoredObject, check_key
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import LocalObject
 
 BUCKET: Final = "beray"
-_AT_ONCE: Final = 500
-"""Rows that one statement names."""
+_BATCH_ROWS: Final = 500
+"""Maximum number of rows in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenObject:
-    """An object, and its bytes as they are while it is open."""
+    """Open object. Its content does not change while it is open."""
 
     stored: StoredObject
     file: BinaryIO
@@ -47,24 +47,24 @@ class OpenObject:
 
     @property
     def etag(self) -> str:
-        """A strong validator (RFC 9110, 8.8.3)."""
+        """Strong validator (RFC 9110, section 8.8.3)."""
         return f'"{self.sha256.hex()}"'
 
 
-class LocalObjects:
-    """An ``ObjectStore`` on this machine.
+class LocalObjectStore:
+    """``ObjectStore`` on the local disk.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: The directory cannot be created.
     """
 
     bucket = BUCKET
 
-    def __init__(self, folder: Path, database: Database, signer: Signer) -> None:
+    def __init__(self, folder: Path, database: Database, signer: UrlSigner) -> None:
         self._folder = folder
         self._database = database
         self.signer = signer
-        self._life = secrets.token_hex(8)
+        self._server_run = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._closing = threading.Event()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,23 +72,25 @@ class LocalObjects:
     async def put(
         self, key: str, chunks: AsyncIterator[bytes], content_type: str | None = None
     ) -> StoredObject:
-        require_key(key)
-        draft = await run_in_threadpool(_Draft, self._folder, self._new_name(key))
+        """Store an object; see ``ObjectStore.put``."""
+        check_key(key)
+        new_file = await run_in_threadpool(_NewFile, self._folder, self._new_name(key))
         try:
             pending = bytearray()
             async for chunk in chunks:
                 pending += chunk
                 if len(pending) >= http_ranges.BLOCK_BYTES:
-                    await run_in_threadpool(draft.write, pending)
+                    await run_in_threadpool(new_file.write, pending)
                     pending = bytearray()
-            await run_in_threadpool(draft.write, pending)
-            return await run_in_threadpool(self._keep, key, draft, content_type)
+            await run_in_threadpool(new_file.write, pending)
+            return await run_in_threadpool(self._commit, key, new_file, content_type)
         finally:
             with anyio.CancelScope(shield=True):
-                await run_in_threadpool(draft.discard)
+                await run_in_threadpool(new_file.discard)
 
     @asynccontextmanager
     async def get(self, key: str) -> AsyncIterator[tuple[StoredObject, AsyncIterator[bytes]]]:
+        """Open an object; see ``ObjectStore.get``."""
         opened = await run_in_threadpool(self.open, key)
         try:
             yield opened.stored, _blocks(opened)
@@ -96,69 +98,73 @@ class LocalObjects:
             opened.file.close()
 
     async def head(self, key: str) -> StoredObject:
+        """Return the metadata of an object."""
         return _stored(await run_in_threadpool(self._row, key))
 
     async def delete(self, keys: Iterable[str]) -> int:
+        """Remove objects and return the number of those that existed."""
         return await run_in_threadpool(self._delete, keys)
 
     async def list(self, prefix: str, after: str, limit: int) -> list[StoredObject]:
+        """Return objects by prefix; see ``ObjectStore.list``."""
         return [*await run_in_threadpool(self._page, prefix, after, limit)]
 
-    async def presigned(
+    async def presigned_url(
         self, method: Literal["GET", "PUT"], key: str, seconds: int, base_url: str
     ) -> str:
-        require_key(key)
+        """Return a URL signed by this server; see ``ObjectStore.presigned_url``."""
+        check_key(key)
         return self.signer.url(base_url, method, key, seconds)
 
     def open(self, key: str) -> OpenObject:
-        """Open an object, whose bytes stay as they are whatever happens to it. In a thread.
+        """Open an object. Its content stays readable if it is replaced or removed. Blocks.
 
         Raises:
-            NoSuchObject: it is not there.
+            ObjectNotFound: The object does not exist.
         """
         while True:
             row = self._row(key)
             try:
                 file = (self._folder / row.file).open("rb")
             except FileNotFoundError:
-                # It was replaced or removed in between; unless its file was taken away.
+                # The object was replaced or removed meanwhile, unless its file is missing.
                 if self._row(key).file == row.file:
                     raise
                 continue
             return OpenObject(_stored(row), file, row.content_type, bytes.fromhex(row.sha256))
 
-    def sweep(self) -> int:
-        """Remove the files of earlier lives that no row names; how many. In a thread."""
+    def remove_orphans(self) -> int:
+        """Remove files of earlier runs that no row refers to; return their number. Blocks."""
         removed = 0
         for folder in filter(Path.is_dir, self._folder.iterdir()):
             if self._closing.is_set():
                 break
-            left = [path for path in folder.iterdir() if f".{self._life}." not in path.name]
-            names = {f"{folder.name}/{path.name}": path for path in left}
-            for some in _batches(names):
+            files = [path for path in folder.iterdir() if f".{self._server_run}." not in path.name]
+            names = {f"{folder.name}/{path.name}": path for path in files}
+            for batch in _batches(names):
                 with self._database.reading() as session:
-                    kept = set(
-                        session.scalars(select(LocalObject.file).where(LocalObject.file.in_(some)))
+                    used = set(
+                        session.scalars(select(LocalObject.file).where(LocalObject.file.in_(batch)))
                     )
-                for name in set(some) - kept:
+                for name in set(batch) - used:
                     names[name].unlink(missing_ok=True)
                     removed += 1
         return removed
 
     def close(self) -> None:
-        """End a sweep that is under way."""
+        """Stop a running ``remove_orphans``."""
         self._closing.set()
 
     def _new_name(self, key: str) -> str:
-        mark = hashlib.sha256(key.encode()).hexdigest()
-        return f"{mark[:2]}/{mark}.{self._life}.{next(self._numbers)}"
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return f"{digest[:2]}/{digest}.{self._server_run}.{next(self._numbers)}"
 
-    def _keep(self, key: str, draft: _Draft, content_type: str | None) -> StoredObject:
-        draft.finish()
+    def _commit(self, key: str, new_file: _NewFile, content_type: str | None) -> StoredObject:
+        new_file.finish()
         values = {
-            "file": draft.name,
-            "size": draft.size,
-            "sha256": draft.sha256.hexdigest(),
+            "file": new_file.name,
+            "size": new_file.size,
+            "sha256": new_file.sha256.hexdigest(),
             "content_type": content_type,
             "last_modified": utc_now(),
         }
@@ -166,21 +172,21 @@ class LocalObjects:
         with self._database.writing() as session:
             before = session.scalar(select(LocalObject.file).where(LocalObject.key == key))
             session.execute(row.on_conflict_do_update(index_elements=["key"], set_=values))
-        draft.kept = True
+        new_file.is_committed = True
         self._remove([] if before is None else [before])
-        return StoredObject(key, draft.size, str(values["last_modified"]))
+        return StoredObject(key, new_file.size, str(values["last_modified"]))
 
     def _row(self, key: str) -> LocalObject:
         with self._database.reading() as session:
             row = session.get(LocalObject, key)
         if row is None:
-            raise NoSuchObject(key)
+            raise ObjectNotFound(key)
         return row
 
     def _delete(self, keys: Iterable[str]) -> int:
         count = 0
-        for some in _batches(keys):
-            named = LocalObject.key.in_(some)
+        for batch in _batches(keys):
+            named = LocalObject.key.in_(batch)
 
             def remove(session: Session, named: ColumnElement[bool] = named) -> list[str]:
                 files = list(session.scalars(select(LocalObject.file).where(named)))
@@ -197,38 +203,39 @@ class LocalObjects:
             (self._folder / name).unlink(missing_ok=True)
 
     def _page(self, prefix: str, after: str, limit: int) -> Sequence[StoredObject]:
-        wanted = select(LocalObject).where(LocalObject.key > after, LocalObject.key >= prefix)
-        end = _behind(prefix)
+        query = select(LocalObject).where(LocalObject.key > after, LocalObject.key >= prefix)
+        end = _prefix_end(prefix)
         if end is not None:
-            wanted = wanted.where(LocalObject.key < end)
+            query = query.where(LocalObject.key < end)
         with self._database.reading() as session:
-            rows = session.scalars(wanted.order_by(LocalObject.key).limit(limit))
+            rows = session.scalars(query.order_by(LocalObject.key).limit(limit))
             return [_stored(row) for row in rows]
 
 
-class _Draft:
-    """A file that is being written. It is removed unless it is ``kept``."""
+class _NewFile:
+    """File that is being written. ``discard`` removes it unless it was committed."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.size = 0
         self.sha256 = hashlib.sha256()
-        self.kept = False
+        self.is_committed = False
         self._path = folder / name
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         self._file = os.fdopen(os.open(self._path, flags, 0o600), "wb", buffering=0)
 
     def write(self, block: bytes | bytearray) -> None:
-        with memoryview(block) as left:
-            self.sha256.update(left)
+        """Append ``block``."""
+        with memoryview(block) as view:
+            self.sha256.update(view)
             written = 0
-            while written < len(left):
-                written += self._file.write(left[written:])
+            while written < len(view):
+                written += self._file.write(view[written:])
         self.size += len(block)
 
     def finish(self) -> None:
-        """Have it on disk, its name included, before a row says that it is there."""
+        """Flush the file and its directory entries to disk, before a row refers to them."""
         os.fsync(self._file.fileno())
         self._file.close()
         for folder in (self._path.parent, self._path.parent.parent):
@@ -239,13 +246,14 @@ class _Draft:
                 os.close(descriptor)
 
     def discard(self) -> None:
+        """Close the file, and remove it unless it was committed."""
         self._file.close()
-        if not self.kept:
+        if not self.is_committed:
             self._path.unlink(missing_ok=True)
 
 
 async def _blocks(opened: OpenObject) -> AsyncIterator[bytes]:
-    blocks = http_ranges.read(opened.file, range(opened.stored.size))
+    blocks = http_ranges.read_range(opened.file, range(opened.stored.size))
     while (block := await run_in_threadpool(next, blocks, None)) is not None:
         yield block
 
@@ -254,17 +262,17 @@ def _stored(row: LocalObject) -> StoredObject:
     return StoredObject(row.key, row.size, row.last_modified)
 
 
-def _behind(prefix: str) -> str | None:
-    """The first text that is behind all that begin with ``prefix``; ``None``: there is none."""
-    kept = prefix.rstrip("\U0010ffff")
-    if not kept:
+def _prefix_end(prefix: str) -> str | None:
+    """Return the smallest string after all that start with ``prefix``, or None."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
         return None
-    following = ord(kept[-1]) + 1
-    # Surrogates are no characters of a text.
-    return kept[:-1] + chr(0xE000 if following == 0xD800 else following)
+    following = ord(stem[-1]) + 1
+    # Surrogates are not valid in UTF-8.
+    return stem[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def _batches(keys: Iterable[str]) -> Generator[list[str], None, None]:
-    left = iter(keys)
-    while some := list(itertools.islice(left, _AT_ONCE)):
-        yield some
+    remaining = iter(keys)
+    while batch := list(itertools.islice(remaining, _BATCH_ROWS)):
+        yield batch

@@ -1,4 +1,4 @@
-"""Objects as users know them: ``s3://`` URLs, whose they are, and files on disk.
+"""``s3://`` URLs, ownership and transfers of objects.
 
 Source: the Gateway wire page (S3 layout).
 """
@@ -23,16 +23,16 @@ from beray.sanitize import printable
 from beray.server.accounts.principals import Caller
 from beray.server.files import http_ranges
 from beray.server.http.gateway_errors import GatewayRefused, missing_agent_context
-from beray.server.objects.store import ObjectStore, StoredObject, require_key
+from beray.server.objects.store import ObjectStore, StoredObject, check_key
 from beray.server.storage import database_errors
 from beray.server.storage.shortage import is_shortage, refusal
 
 OUTPUTS: Final = "agent-outputs"
 WORKSPACE: Final = "agent-workspace"
 INPUTS: Final = "agent-inputs"
-MOST_NAME_BYTES: Final = 255
+MAX_NAME_BYTES: Final = 255
 NO_SESSION: Final = "-"
-"""Where temporary files are that belong to no session."""
+"""Part of the keys of temporary files without a session."""
 
 _SCHEME: Final = "s3://"
 _PLAIN: Final = re.compile("[A-Za-z0-9._-]{1,128}")
@@ -45,98 +45,105 @@ log = structlog.get_logger("beray.gateway")
 
 
 def s3_url(store: ObjectStore, key: str) -> str:
+    """Return the ``s3://`` URL of an object."""
     return f"{_SCHEME}{store.bucket}/{key}"
 
 
-def key_of(store: ObjectStore, url: str) -> str:
-    """The key of an ``s3://`` URL of this store. It is taken as it is: nothing is unquoted.
+def parse_s3_url(store: ObjectStore, url: str) -> str:
+    """Return the key in an ``s3://`` URL of this store. Percent signs are not decoded.
 
     Raises:
-        ValueError: it is no such URL; the text says why, without the URL.
+        ValueError: The URL has another scheme or bucket, or an invalid key. The message does not
+            contain the URL.
     """
     if not url.startswith(_SCHEME):
-        raise ValueError(f"a URL that begins with {_SCHEME} is needed")
+        raise ValueError(f"the URL must start with {_SCHEME}")
     bucket, _, key = url.removeprefix(_SCHEME).partition("/")
     if bucket != store.bucket:
-        raise ValueError(f"the bucket is not {store.bucket!r}")
-    require_key(key)
+        raise ValueError(f"the bucket of the URL must be {store.bucket!r}")
+    check_key(key)
     return key
 
 
 def may_read(caller: Caller, key: str) -> bool:
-    """Whether an object is the caller's: its key has their scope as its second part."""
+    """Return True if an object belongs to the caller: the second part of its key is their scope."""
     parts = key.split("/")
     return len(parts) > 2 and parts[0] in (OUTPUTS, WORKSPACE, INPUTS) and parts[1] == caller.scope
 
 
 def may_remove(caller: Caller, key: str) -> bool:
-    """Whether a caller who may read an object may remove it: not an agent that of another one,
-    and not an address, which shares its scope with others."""
+    """Return True if a caller who may read an object may also remove it.
+
+    Agents may not remove objects of other agents. Callers that are known only by their address
+    may not remove any, because they share a scope.
+    """
     parts = key.split("/")
-    is_theirs = parts[0] == INPUTS or caller.agent_id in (None, parts[2])
-    return caller.user_id is not None and is_theirs
+    is_own = parts[0] == INPUTS or caller.agent_id in (None, parts[2])
+    return caller.user_id is not None and is_own
 
 
-def is_plain(name: str) -> bool:
-    """Whether ``name`` can be a part of a key without a question: an agent, a session."""
+def is_valid_key_part(name: str) -> bool:
+    """Return True if ``name``, of an agent or a session, can be a part of a key unchanged."""
     return _PLAIN.fullmatch(name) is not None and name not in (".", "..")
 
 
-def plain_filename(name: str) -> str:
-    """A client's file name as the last part of a key: itself where that is sound.
+def safe_filename(name: str) -> str:
+    """Return a client's file name as the last part of a key, unchanged if it is valid.
 
-    Folders in front of it are dropped, also Windows' own, control characters replaced, and
-    one that is too long loses the end of its stem, not its suffix.
+    Directories are removed, with slashes or backslashes as separators, and control characters are
+    replaced. A name that is too long loses the end of its stem and keeps its extension.
 
     Raises:
-        ValueError: nothing is left of it.
+        ValueError: The rest is not a name of a file, such as "" or "..".
     """
     name = re.split(r"[/\\]", name)[-1]
     name = re.sub(r"[\n\t]", "_", printable(name)).strip()
     if name in ("", ".", ".."):
-        raise ValueError("this is not the name of a file")
+        raise ValueError("is not the name of a file")
     stem, suffix = os.path.splitext(name)
-    if len(suffix.encode()) > MOST_NAME_BYTES // 4:
+    if len(suffix.encode()) > MAX_NAME_BYTES // 4:
         stem, suffix = name, ""
-    most = MOST_NAME_BYTES - len(suffix.encode())
-    return stem.encode()[:most].decode(errors="ignore") + suffix
+    max_bytes = MAX_NAME_BYTES - len(suffix.encode())
+    return stem.encode()[:max_bytes].decode(errors="ignore") + suffix
 
 
-def media_type(given: str | None) -> str | None:
-    """A client's content type; ``None`` where it is none."""
-    return given if given and _MEDIA_TYPE.fullmatch(given) else None
+def valid_media_type(value: str | None) -> str | None:
+    """Return a client's content type, or None if it is missing or invalid."""
+    return value if value and _MEDIA_TYPE.fullmatch(value) else None
 
 
-def new_input(caller: Caller, filename: str) -> str:
-    """A key that nobody has for what comes from outside."""
-    return f"{INPUTS}/{caller.scope}/{uuid.uuid4()}/{plain_filename(filename)}"
+def new_input_key(caller: Caller, filename: str) -> str:
+    """Return an unused key for an input file of a third party."""
+    return f"{INPUTS}/{caller.scope}/{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def new_output(caller: Caller, filename: str) -> str:
-    return f"{outputs_of(caller)}{uuid.uuid4()}/{plain_filename(filename)}"
+def new_output_key(caller: Caller, filename: str) -> str:
+    """Return an unused key for a permanent file of an agent."""
+    return f"{outputs_prefix(caller)}{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def new_temporary(caller: Caller, filename: str, session_id: str | None) -> str:
-    return f"{session_of(caller, session_id)}{uuid.uuid4()}/{plain_filename(filename)}"
+def new_temporary_key(caller: Caller, filename: str, session_id: str | None) -> str:
+    """Return an unused key for a temporary file of an agent."""
+    return f"{session_prefix(caller, session_id)}{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def outputs_of(caller: Caller) -> str:
-    """How the keys of an agent's permanent files begin.
+def outputs_prefix(caller: Caller) -> str:
+    """Return the prefix of the keys of an agent's permanent files.
 
     Raises:
-        GatewayRefused: MISSING_AGENT_CONTEXT.
+        GatewayRefused: The caller is not an agent (MISSING_AGENT_CONTEXT).
     """
     return f"{OUTPUTS}/{caller.scope}/{_agent(caller)}/"
 
 
-def workspace_of(caller: Caller) -> str:
-    """How the keys of an agent's temporary files begin. Raises as ``outputs_of``."""
+def workspace_prefix(caller: Caller) -> str:
+    """Return the prefix of an agent's temporary files; raises like ``outputs_prefix``."""
     return f"{WORKSPACE}/{caller.scope}/{_agent(caller)}/"
 
 
-def session_of(caller: Caller, session_id: str | None) -> str:
-    """How the keys of one session begin. Raises as ``outputs_of``."""
-    return f"{workspace_of(caller)}{session_id or NO_SESSION}/"
+def session_prefix(caller: Caller, session_id: str | None) -> str:
+    """Return the prefix of the files of a session; raises like ``outputs_prefix``."""
+    return f"{workspace_prefix(caller)}{session_id or NO_SESSION}/"
 
 
 def _agent(caller: Caller) -> str:
@@ -145,14 +152,14 @@ def _agent(caller: Caller) -> str:
     return caller.agent_id
 
 
-async def save(
+async def upload(
     store: ObjectStore, path: Path, key: str, content_type: str | None = None
 ) -> StoredObject:
-    """Put a file into the store.
+    """Store a local file as an object.
 
     Raises:
-        ValueError: ``key`` cannot be one.
-        OSError: the file cannot be read, or the store not be written.
+        ValueError: ``key`` is invalid; see ``check_key``.
+        OSError: The file cannot be read, or the store cannot be written.
     """
 
     async def blocks() -> AsyncIterator[bytes]:
@@ -163,12 +170,13 @@ async def save(
     return await store.put(key, blocks(), content_type)
 
 
-async def fetch(store: ObjectStore, key: str, path: Path) -> StoredObject:
-    """Write an object to ``path``, where nothing may be yet: whole, or not at all.
+async def download(store: ObjectStore, key: str, path: Path) -> StoredObject:
+    """Write the complete object to the new file ``path``; remove it on failure.
 
     Raises:
-        NoSuchObject: it is not there.
-        OSError: the store cannot be read, or the file not be written.
+        ObjectNotFound: The object does not exist.
+        FileExistsError: ``path`` exists.
+        OSError: The store cannot be read, or the file cannot be written.
     """
     async with store.get(key) as (stored, blocks):
         try:
@@ -185,20 +193,24 @@ async def fetch(store: ObjectStore, key: str, path: Path) -> StoredObject:
 
 
 @contextmanager
-def storing() -> Iterator[None]:
-    """Turn the failures of a store into answers: 507 where it is full, else 503."""
+def storage_errors() -> Iterator[None]:
+    """Convert failures of a store to error responses: 507 if it is full, otherwise 503."""
     try:
         yield
     except DatabaseError as error:
         if database_errors.is_full(error):
-            raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None
+            raise GatewayRefused(
+                507, "STORAGE_FULL", "The server's storage is full; delete files and try again."
+            ) from None
         if not is_shortage(error):
             raise
         message, headers = refusal(error)
         raise GatewayRefused(503, "UNAVAILABLE", message, headers=headers) from None
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None
+            raise GatewayRefused(
+                507, "STORAGE_FULL", "The server's storage is full; delete files and try again."
+            ) from None
         log.error("the object store failed", exc_info=error)
         raise GatewayRefused(
             503, "STORAGE_UNAVAILABLE", "The storage cannot be reached; try again."

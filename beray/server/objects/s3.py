@@ -1,4 +1,4 @@
-"""Objects in a bucket of any S3-compatible store."""
+"""Object store in a bucket of an S3-compatible service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from beray.sanitize import one_line
-from beray.server.objects.store import NoSuchObject, StoredObject, require_key
+from beray.server.objects.store import ObjectNotFound, StoredObject, check_key
 from beray.server.settings import Settings
 from beray.server.storage.store import utc_now
 
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 PART_BYTES: Final = 8 * 1024 * 1024
-PARTS_AT_ONCE: Final = 4
-"""What an upload holds in memory is the product of the two."""
+CONCURRENT_PARTS: Final = 4
+"""An upload keeps up to ``PART_BYTES * CONCURRENT_PARTS`` bytes in memory."""
 READ_BYTES: Final = 1024 * 1024
-LOOKS_AT_ONCE: Final = 16
-PAGE: Final = 1000
+CONCURRENT_HEADS: Final = 16
+PAGE_KEYS: Final = 1000
 _LAST: Final = "\U0010ffff"
 
 
-class S3Objects:
-    """An ``ObjectStore`` in the bucket that the settings name.
+class S3ObjectStore:
+    """``ObjectStore`` in the bucket of the settings.
 
-    A put that is cancelled, or a server that dies in one, leaves an upload in parts that is
-    no object; a lifecycle rule of the bucket is what removes those.
+    An interrupted upload leaves an incomplete multipart upload, which is not an object.
+    Configure a lifecycle rule of the bucket that removes these.
 
     Raises:
-        ValueError: the settings cannot be right.
+        ValueError: The settings are invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
         assert settings.s3_bucket is not None
         self._bucket = settings.s3_bucket
-        # Whatever is not set is looked for where AWS' own programs look for it.
+        # Missing values come from the environment and the files that AWS programs read.
         config = {
             "endpoint": settings.s3_endpoint,
             "region": settings.s3_region,
@@ -58,7 +58,7 @@ class S3Objects:
                 client_options={
                     "allow_http": (settings.s3_endpoint or "").startswith("http://"),
                     "connect_timeout": timedelta(seconds=10),
-                    # Silence ends a transfer; a large one may take its time.
+                    # A stalled transfer ends soon; a large one may take hours.
                     "read_timeout": timedelta(seconds=60),
                     "timeout": timedelta(hours=6),
                 },
@@ -69,12 +69,14 @@ class S3Objects:
 
     @property
     def bucket(self) -> str:
+        """Name of the bucket."""
         return self._bucket
 
     async def put(
         self, key: str, chunks: AsyncIterator[bytes], content_type: str | None = None
     ) -> StoredObject:
-        require_key(key)
+        """Store an object; see ``ObjectStore.put``."""
+        check_key(key)
         size = 0
 
         async def counted() -> AsyncIterator[bytes]:
@@ -90,58 +92,62 @@ class S3Objects:
                 counted(),
                 attributes={"Content-Type": content_type or "application/octet-stream"},
                 chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
+                max_concurrency=CONCURRENT_PARTS,
             )
         return StoredObject(key, size, utc_now())
 
     @asynccontextmanager
     async def get(self, key: str) -> AsyncIterator[tuple[StoredObject, AsyncIterator[bytes]]]:
-        with _as_os_error(), _absent(key):
+        """Open an object; see ``ObjectStore.get``."""
+        with _as_os_error(), _missing_as_not_found(key):
             found = await obstore.get_async(self._store, key)
         blocks = _blocks(found.stream(min_chunk_size=READ_BYTES))
         yield _stored(found.meta), blocks
 
     async def head(self, key: str) -> StoredObject:
-        with _as_os_error(), _absent(key):
+        """Return the metadata of an object."""
+        with _as_os_error(), _missing_as_not_found(key):
             return _stored(await obstore.head_async(self._store, key))
 
     async def delete(self, keys: Iterable[str]) -> int:
-        # The answer to a delete does not say what was there.
-        looking = asyncio.Semaphore(LOOKS_AT_ONCE)
+        """Remove objects and return the number of those that existed."""
+        # The response to a deletion does not tell which objects existed.
+        semaphore = asyncio.Semaphore(CONCURRENT_HEADS)
 
-        async def is_there(key: str) -> bool:
-            async with looking:
+        async def exists(key: str) -> bool:
+            async with semaphore:
                 try:
                     await self.head(key)
-                except NoSuchObject:
+                except ObjectNotFound:
                     return False
                 return True
 
-        named = [*keys]
-        found = await asyncio.gather(*(is_there(key) for key in named))
-        there = [key for key, known in zip(named, found, strict=True) if known]
+        names = [*keys]
+        found = await asyncio.gather(*(exists(key) for key in names))
+        existing = [key for key, known in zip(names, found, strict=True) if known]
         with _as_os_error():
-            if there:
-                await obstore.delete_async(self._store, there)
-        return len(there)
+            if existing:
+                await obstore.delete_async(self._store, existing)
+        return len(existing)
 
     async def list(self, prefix: str, after: str, limit: int) -> builtins.list[StoredObject]:
-        # The library's prefixes are whole folders; what stands behind is left to us.
-        folder = prefix.rpartition("/")[0]
+        """Return objects by prefix; see ``ObjectStore.list``."""
+        # The library supports only directories as prefixes; the rest is filtered here.
+        directory = prefix.rpartition("/")[0]
         try:
-            require_key(folder or "-")
+            check_key(directory or "-")
         except ValueError:
             return []
         page = obstore.list(
             self._store,
-            folder or None,
-            offset=max(after, _before(prefix)) or None,
-            chunk_size=min(limit, PAGE),
+            directory or None,
+            offset=max(after, _offset_before(prefix)) or None,
+            chunk_size=min(limit, PAGE_KEYS),
         )
         listed: builtins.list[StoredObject] = []
         with _as_os_error():
-            async for some in page:
-                for found in some:
+            async for batch in page:
+                for found in batch:
                     if found["path"].startswith(prefix):
                         listed.append(_stored(found))
                     elif found["path"] > prefix:
@@ -150,10 +156,11 @@ class S3Objects:
                         return listed
         return listed
 
-    async def presigned(
+    async def presigned_url(
         self, method: Literal["GET", "PUT"], key: str, seconds: int, base_url: str
     ) -> str:
-        require_key(key)
+        """Return a URL signed by the service; see ``ObjectStore.presigned_url``."""
+        check_key(key)
         with _as_os_error():
             return await obstore.sign_async(self._store, method, key, timedelta(seconds=seconds))
 
@@ -170,12 +177,12 @@ def _stored(meta: ObjectMeta) -> StoredObject:
     return StoredObject(meta["path"], meta["size"], text)
 
 
-def _before(prefix: str) -> str:
-    """A text behind which everything comes that begins with ``prefix``, and little else."""
+def _offset_before(prefix: str) -> str:
+    """Return a string shortly before all strings that start with ``prefix``."""
     if prefix.endswith("/") or not prefix:
         return ""
     before = ord(prefix[-1]) - 1
-    # Surrogates are no characters of a text.
+    # Surrogates are not valid in UTF-8.
     return prefix[:-1] + chr(0xD7FF if before == 0xDFFF else before) + _LAST
 
 
@@ -185,19 +192,19 @@ def _as_os_error() -> Iterator[None]:
         yield
     except (BaseError, FileNotFoundError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            # Of the file that is read for an upload; the library's own has no number.
+            # An error of the uploaded file. Errors of the library have no errno.
             raise
         raise OSError(_first_line(error)) from None
 
 
 @contextmanager
-def _absent(key: str) -> Iterator[None]:
+def _missing_as_not_found(key: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise NoSuchObject(key) from None
+        raise ObjectNotFound(key) from None
 
 
 def _first_line(error: Exception) -> str:
-    """What follows is the library's own view of the request."""
+    """Return the first line of the message; the others repeat the request."""
     return one_line(str(error).partition("\n")[0])

@@ -1,6 +1,7 @@
-"""URLs that are credentials themselves: for one method, one object, and a while.
+"""Signed URLs that permit one method on one object for a limited time.
 
-The signature is an HMAC-SHA256 (RFC 2104) over all that the URL lets its holder do.
+The signature is an HMAC-SHA256 (RFC 2104) over the method, the bucket, the key and the time of
+expiry.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ _EXPIRES: Final = re.compile("[1-9][0-9]{0,11}")
 log = structlog.get_logger("beray.gateway")
 
 
-class Forged(Exception):
-    """The URL is not one of ours, or is one for something else."""
+class InvalidSignature(Exception):
+    """The URL was not signed by this server, or not for this method and object."""
 
 
-class Expired(Exception):
-    """The URL was good until a while ago."""
+class SignatureExpired(Exception):
+    """The validity of the URL has ended."""
 
 
-class Signer:
-    """Signs URLs of one bucket with a secret of its own."""
+class UrlSigner:
+    """Signer of URLs for one bucket."""
 
     def __init__(self, secret: bytes, bucket: str) -> None:
         self._secret = secret
         self._bucket = bucket
 
     def url(self, base_url: str, method: str, key: str, seconds: float) -> str:
-        """A URL for ``method`` on ``key`` that is good for ``seconds``."""
+        """Return a URL that permits ``method`` on ``key`` for ``seconds``."""
         expires = str(ceil(time.time() + seconds))
         query = {
             "method": method,
@@ -52,36 +53,39 @@ class Signer:
         return f"{base_url.rstrip('/')}{OBJECTS_PATH}{quote(key)}?{urlencode(query)}"
 
     def check(self, method: str, key: str, expires: str, signature: str) -> None:
-        """Prove that a URL lets its holder do ``method`` on ``key`` now.
+        """Check that a URL permits ``method`` on ``key`` now.
 
         Raises:
-            Forged, Expired: it does not.
+            InvalidSignature: The URL was not signed for this method and key.
+            SignatureExpired: The validity of the URL has ended.
         """
         if not _EXPIRES.fullmatch(expires):
-            raise Forged
-        wanted = self._signature(method, key, expires)
-        if not hmac.compare_digest(wanted.encode(), signature.encode(errors="replace")):
-            raise Forged
+            raise InvalidSignature
+        expected = self._signature(method, key, expires)
+        if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
+            raise InvalidSignature
         if int(expires) <= time.time():
-            raise Expired
+            raise SignatureExpired
 
     def _signature(self, method: str, key: str, expires: str) -> str:
-        said = "\n".join((method, self._bucket, key, expires))
-        return hmac.new(self._secret, said.encode(errors="replace"), hashlib.sha256).hexdigest()
+        signed = "\n".join((method, self._bucket, key, expires))
+        return hmac.new(self._secret, signed.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
-def secret_at(path: Path) -> bytes:
-    """The secret in a file that only its owner may read; it is made where there is none.
+def load_or_create_secret(path: Path) -> bytes:
+    """Return the secret in a file with mode 0600, which is created if missing.
+
+    A damaged secret is replaced.
 
     Raises:
-        OSError: the file cannot be read or written.
+        OSError: The file cannot be read or written.
     """
     try:
         secret = bytes.fromhex(path.read_text("ascii"))
     except FileNotFoundError:
         secret = b""
     except ValueError:
-        log.error("a damaged secret is replaced; URLs that were signed by it are void", path=path)
+        log.error("a damaged secret was replaced; URLs signed with it are invalid", path=path)
         secret = b""
     if len(secret) != _KEY_BYTES:
         secret = secrets.token_bytes(_KEY_BYTES)

@@ -1,4 +1,4 @@
-"""Where the gateway keeps files: objects with keys, in one bucket, of whatever store."""
+"""Interface of object stores: objects with keys in one bucket."""
 
 from __future__ import annotations
 
@@ -12,81 +12,95 @@ from beray.sanitize import printable
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
+    """Metadata of an object.
+
+    Attributes:
+        size: Bytes.
+        last_modified: UTC, ISO 8601 with ``Z``.
+    """
+
     key: str
     size: int
     last_modified: str
-    """UTC, ISO 8601 with ``Z``."""
 
 
-MOST_KEY_BYTES: Final = 1024
+MAX_KEY_BYTES: Final = 1024
 
 
-def require_key(key: str) -> None:
-    """Prove that ``key`` can be one.
+def check_key(key: str) -> None:
+    """Check that ``key`` is a valid key of an object.
 
     Raises:
-        ValueError: it is empty or too long, has an empty part, ``.`` or ``..``, or a
-            character that controls something; the text says which.
+        ValueError: The key is empty or too long, has an empty part, ``.`` or ``..``, or contains
+            a control character or a lone surrogate.
     """
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise ValueError("a key is Unicode, without halves of surrogate pairs") from None
-    if not 1 <= size <= MOST_KEY_BYTES:
-        raise ValueError(f"a key has 1 to {MOST_KEY_BYTES} bytes")
+        raise ValueError("a key must not contain lone surrogates") from None
+    if not 1 <= size <= MAX_KEY_BYTES:
+        raise ValueError(f"a key must have 1 to {MAX_KEY_BYTES} bytes, got {size}")
     if any(part in ("", ".", "..") for part in key.split("/")):
-        raise ValueError("a key has no empty parts, and none that are . or ..")
+        raise ValueError("a key must not have parts that are empty, '.' or '..'")
     if key != printable(key) or set(key) & {"\n", "\t"}:
-        raise ValueError("a key has no control characters")
+        raise ValueError("a key must not contain control characters")
 
 
-class NoSuchObject(Exception):
-    """There is nothing under that key."""
+class ObjectNotFound(Exception):
+    """No object has the key."""
 
 
 class ObjectStore(Protocol):
-    """Keys are paths with ``/``, UTF-8, of at most 1,024 bytes.
+    """Store of objects.
 
-    Every method raises ``OSError`` where the store cannot be reached or is full.
+    Keys are paths separated by ``/``, in UTF-8, of at most 1,024 bytes. Every method raises
+    ``OSError`` if the store cannot be reached or is full.
     """
 
     @property
     def bucket(self) -> str:
-        """What stands behind ``s3://``."""
+        """Name of the bucket in ``s3://`` URLs."""
 
     async def put(
         self, key: str, chunks: AsyncIterator[bytes], content_type: str | None = None
     ) -> StoredObject:
-        """Keep what ``chunks`` gives, whole or not at all; it replaces what was there."""
+        """Store the complete content of ``chunks``, or nothing; replace an existing object.
+
+        Raises:
+            ValueError: ``key`` is invalid; see ``check_key``.
+        """
 
     def get(
         self, key: str
     ) -> AbstractAsyncContextManager[tuple[StoredObject, AsyncIterator[bytes]]]:
-        """Open an object.
+        """Open an object; the context yields its metadata and content.
 
         Raises:
-            NoSuchObject: it is not there.
+            ObjectNotFound: The object does not exist.
         """
 
     async def head(self, key: str) -> StoredObject:
-        """What is known of an object.
+        """Return the metadata of an object.
 
         Raises:
-            NoSuchObject: it is not there.
+            ObjectNotFound: The object does not exist.
         """
 
     async def delete(self, keys: Iterable[str]) -> int:
-        """Remove objects; how many of them were there."""
+        """Remove objects and return the number of those that existed."""
 
     async def list(self, prefix: str, after: str, limit: int) -> list[StoredObject]:
-        """The first ``limit`` objects with that prefix behind the key ``after``, in order."""
+        """Return the first ``limit`` objects with the prefix after the key ``after``, sorted."""
 
-    async def presigned(
+    async def presigned_url(
         self, method: Literal["GET", "PUT"], key: str, seconds: int, base_url: str
     ) -> str:
-        """A URL that needs no credentials: for one method, one object and so long.
+        """Return a URL that permits one method on one object without credentials.
 
         Args:
-            base_url: how the caller reaches this server, which is in the URL where the
-                store is the server's own.
+            method: Permitted method.
+            key: Key of the object, which need not exist yet.
+            seconds: Validity of the URL.
+            base_url: URL by which the caller reaches this server. URLs of the local store
+                start with it.
         """

@@ -1,4 +1,4 @@
-"""Objects that go by themselves when their time is over."""
+"""Removal of temporary objects when their time to live has ended."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import TemporaryObject
 
-AT_ONCE: Final = 500
-"""Objects that are removed by one request."""
+BATCH_KEYS: Final = 500
+"""Maximum number of objects that one request removes."""
 UPLOAD_SECONDS: Final = 24 * 3600.0
-"""How long the upload of one may take."""
+"""Maximum duration of an upload."""
 RETRY_SECONDS: Final = 60.0
-LONGEST_WAIT_SECONDS: Final = 300.0
-"""Until the clock is looked at again: it may have been set."""
+MAX_WAIT_SECONDS: Final = 300.0
+"""Maximum time between two checks, because the system clock may have been set."""
 
-_AT_ONCE_AGAIN: Final = "9"
-"""Behind every time there is."""
+_NEVER: Final = "9"
+"""Sorts after every time."""
 
 log = structlog.get_logger("beray.gateway")
 
 
-class Temporary:
-    """When objects go. What is known of that outlives the server; they go when it runs."""
+class TemporaryObjects:
+    """Times of expiry in the database, and the task that removes expired objects."""
 
     def __init__(self, database: Database, objects: ObjectStore) -> None:
         self._database = database
         self._objects = objects
-        self._sooner = asyncio.Event()
-        self._wakes_at = _AT_ONCE_AGAIN
+        self._rescheduled = asyncio.Event()
+        self._wakes_at = _NEVER
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Remove what is due, as it gets due."""
+        """Remove objects in the background as they expire."""
         loop = asyncio.create_task(self._run())
         try:
             yield
@@ -54,30 +54,31 @@ class Temporary:
                 await loop
 
     async def expect(self, key: str, seconds: float) -> None:
-        """Say that an upload begins: a crash in the middle of it leaves nothing for ever."""
+        """Record an upload that starts, so that its object is removed even after a crash."""
         await run_in_threadpool(self._set, key, utc_now(seconds + UPLOAD_SECONDS))
 
     async def keep(self, key: str, seconds: float) -> None:
-        """Have an object removed in so many seconds."""
+        """Schedule the removal of an object after ``seconds``."""
         expires_at = utc_now(seconds)
         await run_in_threadpool(self._set, key, expires_at)
         if expires_at < self._wakes_at:
-            self._sooner.set()
+            self._rescheduled.set()
 
     async def clean(self, prefix: str) -> int:
-        """Remove all objects with that prefix, now; how many there were."""
+        """Remove all objects with the prefix now and return their number."""
         removed = 0
-        while page := await self._objects.list(prefix, "", AT_ONCE):
+        while page := await self._objects.list(prefix, "", BATCH_KEYS):
             keys = [stored.key for stored in page]
             removed += await self._objects.delete(keys)
             await run_in_threadpool(self._forget, keys, "")
         return removed
 
     async def expire(self) -> float:
-        """Remove what is due; in how many seconds the next one is.
+        """Remove expired objects and return the seconds until the next one expires.
 
         Raises:
-            OSError, SQLAlchemyError: the store or the database cannot be reached.
+            OSError: The store cannot be reached.
+            SQLAlchemyError: The database cannot be read or written.
         """
         while True:
             now = utc_now()
@@ -86,23 +87,25 @@ class Temporary:
                 break
             await self._objects.delete(due)
             await run_in_threadpool(self._forget, due, now)
-        self._wakes_at = following or utc_now(LONGEST_WAIT_SECONDS)
+        self._wakes_at = following or utc_now(MAX_WAIT_SECONDS)
         until = datetime.fromisoformat(self._wakes_at) - datetime.now(UTC)
         return max(until.total_seconds(), 0.0)
 
     async def _run(self) -> None:
         while True:
-            self._sooner.clear()
-            # What comes while it looks may come too late to be seen.
-            self._wakes_at = _AT_ONCE_AGAIN
+            self._rescheduled.clear()
+            # An object that is scheduled during the check may not be included in its result.
+            self._wakes_at = _NEVER
             try:
                 seconds = await self.expire()
             except (OSError, SQLAlchemyError) as error:
-                log.error("temporary objects cannot be removed yet", exc_info=error)
+                log.error(
+                    "expired objects could not be removed; this will be repeated", exc_info=error
+                )
                 seconds = RETRY_SECONDS
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(seconds, LONGEST_WAIT_SECONDS)):
-                    await self._sooner.wait()
+                async with asyncio.timeout(min(seconds, MAX_WAIT_SECONDS)):
+                    await self._rescheduled.wait()
 
     def _set(self, key: str, expires_at: str) -> None:
         row = insert(TemporaryObject).values(key=key, expires_at=expires_at)
@@ -112,20 +115,25 @@ class Temporary:
             )
 
     def _due(self, now: str) -> tuple[list[str], str | None]:
-        """Some keys of what is due, and when the next one is that is not."""
+        """Return a batch of expired keys, and the earliest later time of expiry."""
         due = (
             select(TemporaryObject.key)
             .where(TemporaryObject.expires_at <= now)
             .order_by(TemporaryObject.expires_at)
-            .limit(AT_ONCE)
+            .limit(BATCH_KEYS)
         )
         later = select(func.min(TemporaryObject.expires_at)).where(TemporaryObject.expires_at > now)
         with self._database.reading() as session:
             return list(session.scalars(due)), session.scalar(later)
 
     def _forget(self, keys: Iterable[str], due: str) -> None:
-        """Forget objects that are gone; with ``due``, unless their time was put off since."""
-        gone = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
+        """Delete the rows of removed objects.
+
+        Args:
+            keys: Keys of the objects.
+            due: Keep rows with a later time of expiry; "": delete all.
+        """
+        rows = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
         if due:
-            gone = gone.where(TemporaryObject.expires_at <= due)
-        self._database.recovering(lambda session: session.execute(gone))
+            rows = rows.where(TemporaryObject.expires_at <= due)
+        self._database.recovering(lambda session: session.execute(rows))

@@ -1,4 +1,4 @@
-"""The folder of a prefab as an archive, and what belongs into it."""
+"""ZIP archives of prefab directories, and the files that belong to a prefab."""
 
 from __future__ import annotations
 
@@ -15,45 +15,47 @@ from beray.server.http.validation_errors import Problem
 from beray.server.prefabs.manifest import ManifestError
 from beray.transfers.local_names import on_wire
 
-MOST_BYTES: Final = 64 * 1024**2
-"""What a prefab may unpack to."""
-MOST_ENTRIES: Final = 2_000
+MAX_BYTES: Final = 64 * 1024**2
+"""Maximum size of an unpacked prefab, in bytes."""
+MAX_ENTRIES: Final = 2_000
 
 
-def unpacked(archive: bytes, folder: Path) -> None:
-    """Unpack the ZIP of a prefab into ``folder``, which is not there yet.
+def unpack_prefab(archive: bytes, directory: Path) -> None:
+    """Unpack the ZIP archive of a prefab into ``directory``, which must not exist yet.
 
     Raises:
-        TransferError: it is no archive, too large, or holds what must not be unpacked.
+        TransferError: The data is not a ZIP archive, it is too large, or it has entries that
+            are not safe to unpack.
     """
     try:
         with zipfile.ZipFile(BytesIO(archive)) as opened:
             count = len(opened.infolist())
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, RuntimeError):
-        raise TransferError("the body is no ZIP archive") from None
-    if count > MOST_ENTRIES:
-        raise TransferError(f"the archive holds {count:,} entries, more than {MOST_ENTRIES:,}")
-    from beray.transfers.archive import extract_archive  # the server starts without it
+        raise TransferError("the body is not a ZIP archive") from None
+    if count > MAX_ENTRIES:
+        raise TransferError(f"the archive has {count:,} entries; the limit is {MAX_ENTRIES:,}")
+    # Imported here, because it imports the client, which servers do not need otherwise.
+    from beray.transfers.archive import extract_archive
 
-    extract_archive(BytesIO(archive), folder, max_bytes=MOST_BYTES, owner_access=True)
+    extract_archive(BytesIO(archive), directory, max_bytes=MAX_BYTES, owner_access=True)
 
 
-def packed(folder: Path) -> bytes:
-    """The ZIP of a prefab's folder: its regular files, without what Python and tools leave.
+def pack(directory: Path) -> bytes:
+    """Return a ZIP archive of a prefab's regular files, without caches and hidden files.
 
     Raises:
-        ManifestError: there is a link or a special file, or too much.
+        ManifestError: The directory has a link or a special file, or exceeds a limit.
     """
     archive = BytesIO()
     total = count = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as writer:
-        for path in files(folder):
+        for path in prefab_files(directory):
             count, total = count + 1, total + path.stat().st_size
-            if total > MOST_BYTES or count > MOST_ENTRIES:
-                most = f"{MOST_BYTES:,} bytes in {MOST_ENTRIES:,} files at most"
-                raise ManifestError([Problem((), f"a prefab has {most}")])
-            # Without times: the same files are the same archive.
-            info = zipfile.ZipInfo(on_wire(path.relative_to(folder)))
+            if total > MAX_BYTES or count > MAX_ENTRIES:
+                limit = f"{MAX_BYTES:,} bytes and {MAX_ENTRIES:,} files"
+                raise ManifestError([Problem((), f"the prefab is too large; the limit is {limit}")])
+            # Without timestamps, the same files result in the same archive.
+            info = zipfile.ZipInfo(on_wire(path.relative_to(directory)))
             info.compress_type = zipfile.ZIP_DEFLATED
             is_program = path.stat().st_mode & stat.S_IXUSR
             info.external_attr = (stat.S_IFREG | (0o755 if is_program else 0o644)) << 16
@@ -61,28 +63,29 @@ def packed(folder: Path) -> bytes:
     return archive.getvalue()
 
 
-def files(folder: Path) -> Iterator[Path]:
-    """The files that belong to a prefab, in order.
+def prefab_files(directory: Path) -> Iterator[Path]:
+    """Yield the files that belong to a prefab, sorted.
 
     Raises:
-        ManifestError: there is a link or a special file.
+        ManifestError: The directory has a link or a special file.
     """
-    for path in sorted(folder.iterdir()):
+    for path in sorted(directory.iterdir()):
         if path.name == "__pycache__" or path.name.startswith("."):
             continue
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise ManifestError([Problem((path.name,), "is a link or a special file")])
+            reason = "is a link or a special file; a prefab consists of regular files"
+            raise ManifestError([Problem((path.name,), reason)])
         if path.is_dir():
-            yield from files(path)
+            yield from prefab_files(path)
         else:
             yield path
 
 
-def content(folder: Path) -> str:
-    """What tells the content of a prefab from any other."""
+def content_digest(directory: Path) -> str:
+    """Return a SHA-256 digest of the names and contents of a prefab's files."""
     digest = hashlib.sha256()
-    for path in files(folder):
-        name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
-        inside = hashlib.sha256(path.read_bytes()).digest()
-        digest.update(len(name).to_bytes(4) + name + inside)
+    for path in prefab_files(directory):
+        name = path.relative_to(directory).as_posix().encode("utf-8", "surrogateescape")
+        content = hashlib.sha256(path.read_bytes()).digest()
+        digest.update(len(name).to_bytes(4) + name + content)
     return digest.hexdigest()

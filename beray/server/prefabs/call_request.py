@@ -1,4 +1,4 @@
-"""What a call asks for, proven before anything of it begins."""
+"""Validation of call requests before any function runs."""
 
 from __future__ import annotations
 
@@ -15,110 +15,121 @@ from beray.server.http.gateway_errors import GatewayRefused, invalid
 from beray.server.http.validation_errors import Place, Problem
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, run_files
-from beray.server.prefabs.manifest import Function
-from beray.server.prefabs.registry import Installed, NoSuchPrefab, Registry
-from beray.server.prefabs.run_files import Keys
+from beray.server.prefabs.manifest import FunctionSpec
+from beray.server.prefabs.registry import InstalledPrefab, PrefabNotFound, PrefabRegistry
+from beray.server.prefabs.run_files import ObjectKeys
 from beray.server.prefabs.secrets import PrefabSecrets
 from beray.server.storage.json_values import require_plain
 
 Name = Annotated[str, Field(max_length=200)]
 
 
-_NothingIsEmpty = BeforeValidator(lambda given: {} if given is None else given)
+_NullAsEmpty = BeforeValidator(lambda value: {} if value is None else value)
 
 
-class Inputs(BaseModel):
-    parameters: Annotated[dict[str, Any], _NothingIsEmpty] = {}
-    files: Annotated[dict[str, list[str]], _NothingIsEmpty] = {}
+class CallInputs(BaseModel):
+    """Parameters and input files of a call."""
+
+    parameters: Annotated[dict[str, Any], _NullAsEmpty] = {}
+    files: Annotated[dict[str, list[str]], _NullAsEmpty] = {}
 
     @field_validator("parameters")
     @classmethod
-    def _plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _check_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         require_plain(parameters)
         return parameters
 
 
-class Call(BaseModel):
-    """One of the calls of a request.
+class CallRequest(BaseModel):
+    """One call of a run request.
 
     Source: the Gateway wire page.
     """
 
     prefab_id: Name
     version: Name | None = None
-    """``latest``, or nothing: the newest."""
+    """``latest`` or None selects the newest version."""
     function_name: Name
-    inputs: Annotated[Inputs, _NothingIsEmpty] = Inputs()
+    inputs: Annotated[CallInputs, _NullAsEmpty] = CallInputs()
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A call that can begin."""
+class PreparedCall:
+    """A validated call that is ready to run."""
 
-    prefab: Installed
+    prefab: InstalledPrefab
     name: str
-    function: Function
+    function: FunctionSpec
     parameters: Mapping[str, Any]
-    keys: Keys
+    keys: ObjectKeys
     secrets: Mapping[str, str] = field(repr=False)
 
 
-class Preparation:
-    def __init__(self, registry: Registry, secrets: PrefabSecrets, objects: ObjectStore) -> None:
+class CallPreparer:
+    """Validator of call requests."""
+
+    def __init__(
+        self, registry: PrefabRegistry, secrets: PrefabSecrets, objects: ObjectStore
+    ) -> None:
         self._registry = registry
         self._secrets = secrets
         self._objects = objects
 
-    async def prepare(self, caller: Caller, call: Call, number: int) -> Prepared:
-        """Prove that ``call`` can begin.
+    async def prepare(self, caller: Caller, call: CallRequest, number: int) -> PreparedCall:
+        """Validate a call and look up its prefab, parameters, files and secrets.
 
         Args:
-            number: which it is of the request's, for places.
+            caller: Principal whose files and secrets the call may use.
+            call: The call.
+            number: Index of the call in its request, for the places of problems.
 
         Raises:
-            GatewayRefused: it cannot: 404, 422 or 400 (a secret is missing).
+            GatewayRefused: The prefab or function does not exist (404), the inputs are invalid
+                (422), a secret is missing (400), or the caller has to be a user (403).
         """
         return await run_in_threadpool(self._prepared, caller, call, number)
 
-    def _prepared(self, caller: Caller, call: Call, number: int) -> Prepared:
+    def _prepared(self, caller: Caller, call: CallRequest, number: int) -> PreparedCall:
         try:
             prefab = self._registry.find(call.prefab_id, call.version)
             if prefab.manifest.prefab.status == "disabled":
-                raise NoSuchPrefab(f"{prefab.id} {prefab.version.text} is disabled")
+                raise PrefabNotFound(f"{prefab.id} {prefab.version.text} is disabled")
             function = prefab.function(call.function_name)
-        except NoSuchPrefab as error:
-            raise not_found(call.prefab_id, call.version, error) from None
-        at: Place = ("calls", number, "inputs")
+        except PrefabNotFound as error:
+            raise prefab_not_found(call.prefab_id, call.version, error) from None
+        place: Place = ("calls", number, "inputs")
         schema = function.parameters_schema()
         try:
-            parameters = json_schema.completed(schema, call.inputs.parameters)
-        except json_schema.TooFar:
-            too_far = Problem((*at, "parameters"), "the defaults of the schema have no end")
-            raise invalid([too_far]) from None
+            parameters = json_schema.apply_defaults(schema, call.inputs.parameters)
+        except json_schema.ReferenceLimitExceeded:
+            reason = "the defaults of the schema refer to each other without end"
+            raise invalid([Problem((*place, "parameters"), reason)]) from None
         problems = [
-            Problem((*at, "parameters", *one.loc), one.msg)
-            for one in json_schema.value_problems(schema, parameters)
+            Problem((*place, "parameters", *found.loc), found.msg)
+            for found in json_schema.value_problems(schema, parameters)
         ]
-        keys: Keys = {}
+        keys: ObjectKeys = {}
         try:
-            keys = run_files.checked(self._objects, function, call.inputs.files)
+            keys = run_files.check_input_files(self._objects, function, call.inputs.files)
         except ValueError as error:
-            problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
+            problems += [Problem((*place, "files", *found.loc), found.msg) for found in error.args]
         if problems:
             raise invalid(problems)
         if function.gateway and caller.user_id is None:
             raise GatewayRefused(
                 403,
                 "FORBIDDEN",
-                f"{prefab.id} calls the gateway as its caller, and an address is not a user; call "
-                "it with a token or an API key",
+                f"{prefab.id} calls the gateway on behalf of its caller, which must be a user; "
+                "send a token or an API key",
             )
-        secrets = self._given(caller, prefab, function)
-        return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
+        secrets = self._secret_values(caller, prefab, function)
+        return PreparedCall(prefab, call.function_name, function, parameters, keys, secrets)
 
-    def _given(self, caller: Caller, prefab: Installed, function: Function) -> dict[str, str]:
+    def _secret_values(
+        self, caller: Caller, prefab: InstalledPrefab, function: FunctionSpec
+    ) -> dict[str, str]:
         found: dict[str, str] = {}
-        how = f"beray prefab secret set {prefab.id}"
+        command = f"beray prefab secret set {prefab.id}"
         for secret in function.secrets:
             value = None
             if caller.user_id is not None:
@@ -128,7 +139,7 @@ class Preparation:
                     400,
                     "MISSING_SECRET",
                     f"{prefab.id} needs the secret {secret.name}: "
-                    + (f"{how} {secret.name}" if caller.user_id else "sign in to give it one"),
+                    + (f"{command} {secret.name}" if caller.user_id else "sign in to set it"),
                     prefab_id=prefab.id,
                     secret_name=secret.name,
                     instructions=secret.instructions,
@@ -137,7 +148,8 @@ class Preparation:
         return found
 
 
-def not_found(prefab_id: str, version: str | None, error: NoSuchPrefab) -> GatewayRefused:
+def prefab_not_found(prefab_id: str, version: str | None, error: PrefabNotFound) -> GatewayRefused:
+    """Return the 404 for a prefab, version or function that does not exist."""
     return GatewayRefused(
         404, "PREFAB_NOT_FOUND", str(error), prefab_id=one_line(prefab_id), version=version
     )

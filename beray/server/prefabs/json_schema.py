@@ -1,8 +1,8 @@
-"""JSON Schemas of prefabs: which are taken, and whether a value fits one.
+"""Validation of the JSON Schemas in manifests, and of values against them.
 
-They come from the authors of prefabs, and are checked in the server. So nothing of them
-may reach out or take without an end: references stay inside, patterns are matched in
-linear time, and the following of references has an end.
+The schemas come from authors of prefabs and are evaluated in the server, so evaluation must
+neither load anything nor run without a limit: references stay inside the schema, patterns are
+matched in linear time, and the number of followed references is limited.
 
 Source: JSON Schema 2020-12, core and validation.
 """
@@ -10,6 +10,7 @@ Source: JSON Schema 2020-12, core and validation.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -24,134 +25,154 @@ from beray.server.storage.json_values import MAX_DEPTH, require_plain
 
 Schema = dict[str, Any]
 
-MOST_PROBLEMS: Final = 20
-"""That are told of one value."""
+MAX_PROBLEMS: Final = 20
+"""Maximum number of problems that are reported for one value."""
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _MESSAGE_CHARACTERS: Final = 300
-_MOST_STEPS: Final = 10_000
-"""References that are followed for one value."""
-_REFUSED: Final = {
-    "$id": "is not taken: references stay inside of the schema",
-    "$anchor": "is not taken: name the place, as in #/$defs/name",
-    "$dynamicRef": "is not taken; use $ref",
-    "$dynamicAnchor": "is not taken; use $ref",
-    "patternProperties": "is not taken; name the properties",
-    "unevaluatedProperties": "is not taken; use additionalProperties",
-    "unevaluatedItems": "is not taken; use items",
+_VALUE_CHARACTERS: Final = 100
+"""Characters of a value in a message."""
+_MAX_REFERENCES: Final = 10_000
+"""Maximum number of references that are followed for one value."""
+_UNSUPPORTED_KEYWORDS: Final = {
+    "$id": "is not supported; references must stay inside the schema",
+    "$anchor": "is not supported; use a JSON pointer such as #/$defs/name",
+    "$dynamicRef": "is not supported; use $ref",
+    "$dynamicAnchor": "is not supported; use $ref",
+    "patternProperties": "is not supported; list the properties",
+    "unevaluatedProperties": "is not supported; use additionalProperties",
+    "unevaluatedItems": "is not supported; use items",
 }
-_VALUES: Final = frozenset({"const", "default", "enum", "examples"})
+_DATA_KEYWORDS: Final = frozenset({"const", "default", "enum", "examples"})
 """Keywords whose values are data, not schemas."""
-_NAMED: Final = frozenset({"properties", "$defs", "dependentSchemas", "dependentRequired"})
+_NAME_MAPS: Final = frozenset({"properties", "$defs", "dependentSchemas", "dependentRequired"})
 """Keywords whose keys are names, not keywords."""
+_TYPE_NAMES: Final = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
 
 
-class TooFar(Exception):
-    """References were followed too often."""
+class ReferenceLimitExceeded(Exception):
+    """The references of a schema were followed too often."""
 
 
-_steps: ContextVar[Iterator[int]] = ContextVar("_steps")
-"""Counts the references that are followed for the value that is checked."""
+_references: ContextVar[Iterator[int]] = ContextVar("_references")
+"""Counter of the references that were followed for the current value."""
 
 
 def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
-    """Why ``schema`` cannot be used, with the place in it; nothing where it can.
+    """Return the problems of a schema, with their places in it; empty if it is valid.
 
     Args:
-        of_object: it has to be the schema of an object.
+        schema: Schema of a manifest.
+        of_object: Whether the schema must describe an object.
     """
     if not isinstance(schema, dict):
-        return [Problem((), "is no JSON Schema: give an object")]
+        return [Problem((), "must be an object: a JSON Schema")]
     try:
         require_plain(schema)
     except (ValueError, TypeError) as error:
-        return [Problem((), f"is no JSON: {error}")]
-    problems = list(_refused(schema, ()))
+        return [Problem((), f"is not valid JSON: {error}")]
+    problems = list(_unsupported(schema, ()))
     if of_object and schema.get("type", "object") != "object":
         problems.append(Problem(("type",), "must be 'object'"))
     if schema.get("$schema", _DIALECT) != _DIALECT:
         problems.append(Problem(("$schema",), f"must be {_DIALECT}"))
     if problems:
-        return problems[:MOST_PROBLEMS]
+        return problems[:MAX_PROBLEMS]
     from jsonschema import Draft202012Validator
 
     found = Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
-    problems = _told(found) or list(_broken_references(schema))
-    problems = problems or list(_wrong_defaults(schema))
+    problems = _to_problems(found) or list(_broken_references(schema))
+    problems = problems or list(_invalid_defaults(schema))
     if not problems:
         try:
-            completed(schema, {})
-        except TooFar:
-            return [Problem((), "its defaults fill one another in, again and again")]
+            apply_defaults(schema, {})
+        except ReferenceLimitExceeded:
+            return [Problem((), "the defaults refer to each other without end")]
     return problems
 
 
 def value_problems(schema: Schema, value: object) -> list[Problem]:
-    """Why ``value``, which is JSON, does not fit; the places are those in the value."""
+    """Return the problems of a JSON value, with their places in the value."""
     return _problems(_validator(schema), value)
 
 
 def _problems(validator: Any, value: object) -> list[Problem]:
-    counting = _steps.set(count(1))
+    counting = _references.set(count(1))
     try:
-        return _told(validator.iter_errors(value))
-    except (TooFar, RecursionError):
+        return _to_problems(validator.iter_errors(value))
+    except (ReferenceLimitExceeded, RecursionError):
         return [Problem((), "cannot be checked: the schema refers to itself too often")]
     except ArithmeticError:
-        return [Problem((), "holds a number that cannot be checked")]
+        return [Problem((), "contains a number that is too large to check")]
     finally:
-        _steps.reset(counting)
+        _references.reset(counting)
 
 
-def completed(schema: Schema, value: Any) -> Any:
-    """``value`` as a function of that schema expects it.
+def apply_defaults(schema: Schema, value: Any) -> Any:
+    """Return ``value`` as it is passed to a function with this schema.
 
-    It has the defaults of the properties that are not given, and 5.0 is 5 where an integer is
-    wanted; at any depth: also in what a default fills in, in the items of lists, and where a
-    reference leads.
+    Missing properties get their defaults, and floats such as 5.0 become integers if the schema
+    requires an integer. This applies at any depth, including the values of defaults, the items
+    of lists and the targets of references.
 
     Raises:
-        TooFar: the defaults fill one another in, again and again.
+        ReferenceLimitExceeded: The defaults refer to each other without end.
     """
-    return _Completion(schema).of(schema, value, MAX_DEPTH)
+    return _DefaultsFiller(schema).fill(schema, value, MAX_DEPTH)
 
 
-class _Completion:
+class _DefaultsFiller:
     def __init__(self, root: Schema) -> None:
         self._root = root
-        self._left = _MOST_STEPS
+        self._left = _MAX_REFERENCES
 
-    def of(self, schema: object, value: Any, depth: int, *, is_made: bool = False) -> Any:
-        """``is_made``: the value is a default, and no caller's, which has what he likes."""
-        # What refers to itself has an end as well.
+    def fill(self, schema: object, value: Any, depth: int, *, from_default: bool = False) -> Any:
+        """Return ``value`` with its defaults.
+
+        Args:
+            schema: Schema of the value.
+            value: Value to complete.
+            depth: Maximum number of levels, for schemas that refer to themselves.
+            from_default: Whether the value is a default. Only these are limited in number.
+        """
         if not isinstance(schema, dict) or depth == 0:
             return value
         if "$ref" in schema:
-            referred = _referred(self._root, schema["$ref"])
-            value = self.of(referred, value, depth - 1, is_made=is_made)
+            target = _resolve(self._root, schema["$ref"])
+            value = self.fill(target, value, depth - 1, from_default=from_default)
         match value:
             case list():
                 items = schema.get("items")
-                return [self.of(items, item, depth - 1, is_made=is_made) for item in value]
+                return [
+                    self.fill(items, item, depth - 1, from_default=from_default) for item in value
+                ]
             case dict():
-                return self._with_defaults(schema, value, depth, is_made)
+                return self._with_defaults(schema, value, depth, from_default)
             case float() if _is_integer(schema) and value.is_integer():
                 return int(value)
         return value
 
     def _with_defaults(
-        self, schema: Schema, value: Mapping[str, Any], depth: int, is_made: bool
+        self, schema: Schema, value: Mapping[str, Any], depth: int, from_default: bool
     ) -> dict[str, Any]:
         filled = dict(value)
         for name, inner in schema.get("properties", {}).items():
             fills = name not in filled and isinstance(inner, dict) and "default" in inner
             if fills:
-                self._left -= is_made
+                self._left -= from_default
                 if self._left < 0:
-                    raise TooFar
+                    raise ReferenceLimitExceeded
                 filled[name] = copy.deepcopy(inner["default"])
             if name in filled:
-                made = is_made or fills
-                filled[name] = self.of(inner, filled[name], depth - 1, is_made=made)
+                made = from_default or fills
+                filled[name] = self.fill(inner, filled[name], depth - 1, from_default=made)
         return filled
 
 
@@ -162,40 +183,110 @@ def _is_integer(schema: Schema) -> bool:
     return types == "integer"
 
 
-def _referred(root: Schema, reference: str) -> object:
+def _resolve(root: Schema, reference: str) -> object:
     found: Any = root
-    for part in _pointed(reference) or ():
+    for part in _parse_pointer(reference) or ():
         found = found[int(part) if isinstance(found, list) else part]
     return found
 
 
-def _pointed(reference: str) -> tuple[str, ...] | None:
-    """Where ``#/…`` leads (RFC 6901, 6); ``None`` where it is no such pointer."""
+def _parse_pointer(reference: str) -> tuple[str, ...] | None:
+    """Return the parts of the JSON pointer ``#/…`` (RFC 6901, section 6), or None if invalid."""
     first, *parts = unquote(reference.removeprefix("#")).split("/")
     if first:
         return None
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
-def _told(errors: Iterator[Any]) -> list[Problem]:
+def _to_problems(errors: Iterator[Any]) -> list[Problem]:
     problems = []
     for error in errors:
-        problems.append(Problem(tuple(error.absolute_path), _words(error)))
-        if len(problems) == MOST_PROBLEMS:
+        problems.append(Problem(tuple(error.absolute_path), _message(error)))
+        if len(problems) == MAX_PROBLEMS:
             break
     return problems
 
 
-def _words(error: Any) -> str:
-    """What is wrong, without more of the value than can be read."""
-    message = str(error.message)
+def _message(error: Any) -> str:
+    """Return a message of bounded length for an error of jsonschema."""
+    message = _reason(error)
     if len(message) > _MESSAGE_CHARACTERS:
-        return f"does not fit {error.validator!r} of its schema"
+        return f"does not match {error.validator!r} of its schema"
     return message
 
 
+def _reason(error: Any) -> str:
+    value, expected = error.instance, error.validator_value
+    match error.validator:
+        case "type":
+            types = expected if isinstance(expected, list) else [expected]
+            allowed = " or ".join(_TYPE_NAMES.get(name, str(name)) for name in types)
+            return f"must be {allowed}, got {_shown(value)}"
+        case "required":
+            return f"{error.message.removesuffix(' is a required property')} is missing"
+        case "additionalProperties" if expected is False:
+            known = error.schema.get("properties", {})
+            unknown = ", ".join(repr(name) for name in value if name not in known)
+            names = ", ".join(known) or "none"
+            return f"unknown: {unknown}; the known properties are: {names}"
+        case "enum":
+            return f"must be one of {', '.join(map(_shown, expected))}, got {_shown(value)}"
+        case "const":
+            return f"must be {_shown(expected)}, got {_shown(value)}"
+        case "minimum":
+            return f"must be at least {expected}, got {_shown(value)}"
+        case "maximum":
+            return f"must be at most {expected}, got {_shown(value)}"
+        case "exclusiveMinimum":
+            return f"must be greater than {expected}, got {_shown(value)}"
+        case "exclusiveMaximum":
+            return f"must be less than {expected}, got {_shown(value)}"
+        case "multipleOf":
+            return f"must be a multiple of {expected}, got {_shown(value)}"
+        case "minLength":
+            return f"must have at least {expected} characters, got {len(value):,}"
+        case "maxLength":
+            return f"must have at most {expected} characters, got {len(value):,}"
+        case "minItems":
+            return f"must have at least {expected} items, got {len(value):,}"
+        case "maxItems":
+            return f"must have at most {expected} items, got {len(value):,}"
+        case "minProperties":
+            return f"must have at least {expected} properties, got {len(value):,}"
+        case "maxProperties":
+            return f"must have at most {expected} properties, got {len(value):,}"
+        case "anyOf" | "oneOf" if error.context:
+            return _alternatives(error)
+        case "oneOf":
+            return "matches several alternatives of the schema; exactly one must match"
+        case "not":
+            return f"is not allowed by the schema: {_shown(value)}"
+        case "contains" | "minContains":
+            return "has too few items of the kind that the schema requires"
+        case "maxContains":
+            return "has too many items of a kind that the schema limits"
+        case "dependentRequired":
+            name, _, other = error.message.partition(" is a dependency of ")
+            return f"{name} is missing; {other} requires it"
+        case None:
+            return "is not allowed by the schema"
+    return str(error.message)
+
+
+def _alternatives(error: Any) -> str:
+    """Return a message for a value that matches none of several schemas."""
+    if any(inner.relative_path for inner in error.context):
+        return "matches none of the alternatives of the schema"
+    return " or ".join(dict.fromkeys(map(_message, error.context)))
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _VALUE_CHARACTERS else f"{text[: _VALUE_CHARACTERS - 1]}…"
+
+
 def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Place]]:
-    """A schema and all that are in it."""
+    """Yield a schema and all schemas in it, with their places."""
     if isinstance(schema, list):
         for number, item in enumerate(schema):
             yield from _schemas_in(item, (*at, number))
@@ -203,41 +294,41 @@ def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Pla
         return
     yield schema, at
     for key, inner in schema.items():
-        if key in _VALUES:
+        if key in _DATA_KEYWORDS:
             continue
-        if key in _NAMED and isinstance(inner, dict):
-            for name, one in inner.items():
-                yield from _schemas_in(one, (*at, key, name))
+        if key in _NAME_MAPS and isinstance(inner, dict):
+            for name, named in inner.items():
+                yield from _schemas_in(named, (*at, key, name))
         else:
             yield from _schemas_in(inner, (*at, key))
 
 
-def _refused(schema: Schema, at: Place) -> Iterator[Problem]:
-    for one, place in _schemas_in(schema, at):
-        for key, why in _REFUSED.items():
-            if key in one:
-                yield Problem((*place, key), why)
-        reference, pattern = one.get("$ref", "#"), one.get("pattern")
+def _unsupported(schema: Schema, at: Place) -> Iterator[Problem]:
+    for inner, place in _schemas_in(schema, at):
+        for key, reason in _UNSUPPORTED_KEYWORDS.items():
+            if key in inner:
+                yield Problem((*place, key), reason)
+        reference, pattern = inner.get("$ref", "#"), inner.get("pattern")
         if not (isinstance(reference, str) and reference.startswith("#")):
-            yield Problem((*place, "$ref"), "leads out of the schema; only # and #/… are followed")
+            yield Problem((*place, "$ref"), "must stay inside the schema: # or #/…")
         if isinstance(pattern, str) and (problem := _pattern_problem(pattern)):
             yield Problem((*place, "pattern"), problem)
 
 
 def _broken_references(schema: Schema) -> Iterator[Problem]:
-    # Not any place: what is data, such as a default, was looked at by nobody as a schema.
+    # References to data, such as a default, are broken: data was not checked as a schema.
     schemas = list(_schemas_in(schema, ()))
     known = {tuple(map(str, place)) for _, place in schemas}
-    for one, place in schemas:
-        if "$ref" in one and _pointed(one["$ref"]) not in known:
-            yield Problem((*place, "$ref"), "names no schema that is in the schema")
+    for inner, place in schemas:
+        if "$ref" in inner and _parse_pointer(inner["$ref"]) not in known:
+            yield Problem((*place, "$ref"), "refers to a schema that does not exist")
 
 
-def _wrong_defaults(schema: Schema) -> Iterator[Problem]:
+def _invalid_defaults(schema: Schema) -> Iterator[Problem]:
     validator = _validator(schema)
-    for one, place in _schemas_in(schema, ()):
-        if "default" in one:
-            for problem in _problems(validator.evolve(schema=one), one["default"]):
+    for inner, place in _schemas_in(schema, ()):
+        if "default" in inner:
+            for problem in _problems(validator.evolve(schema=inner), inner["default"]):
                 yield Problem((*place, "default"), problem.msg)
 
 
@@ -245,35 +336,35 @@ def _wrong_defaults(schema: Schema) -> Iterator[Problem]:
 
 
 @lru_cache(1024)
-def _linear(pattern: str) -> SchemaValidator:
-    """Matches as JSON Schema wants it, anywhere in a text, and without backtracking."""
+def _linear_matcher(pattern: str) -> SchemaValidator:
+    """Return a validator that searches ``pattern`` in a string, without backtracking."""
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
 def _pattern_problem(pattern: str) -> str | None:
     try:
-        _linear(pattern)
+        _linear_matcher(pattern)
     except SchemaError:
-        return "is no regular expression that can be matched in linear time"
+        return "is not a regular expression that can be matched in linear time"
     return None
 
 
 def _pattern(_: Any, pattern: str, value: object, __: Any) -> Iterator[Any]:
     from jsonschema import ValidationError
 
-    if isinstance(value, str) and not _linear(pattern).isinstance_python(value):
-        yield ValidationError(f"does not match {pattern!r}")
+    if isinstance(value, str) and not _linear_matcher(pattern).isinstance_python(value):
+        yield ValidationError(f"must match the pattern {pattern!r}, got {_shown(value)}")
 
 
 def _unique(_: Any, wanted: bool, value: object, __: Any) -> Iterator[Any]:
     from jsonschema import ValidationError
 
     if wanted and isinstance(value, list) and len({_key(item) for item in value}) < len(value):
-        yield ValidationError("holds something twice")
+        yield ValidationError("must not contain an item twice")
 
 
 def _key(value: object) -> object:
-    """Equal for values that JSON Schema takes for equal: 1 and 1.0, but not 1 and true."""
+    """Return a key that is equal for equal JSON values: 1 and 1.0, but not 1 and true."""
     match value:
         case dict():
             return "object", frozenset((name, _key(inner)) for name, inner in value.items())
@@ -289,20 +380,20 @@ def _key(value: object) -> object:
 def _validator(schema: Schema) -> Any:
     from referencing import Registry
 
-    return _checker()(schema, registry=Registry())  # which fetches nothing
+    return _validator_class()(schema, registry=Registry())  # without a retriever
 
 
 @cache
-def _checker() -> Any:
-    """The class of our validators: to make one takes longer than most values do."""
+def _validator_class() -> Any:
+    """Return the validator class, which takes longer to create than most values to check."""
     from jsonschema import Draft202012Validator, validators
 
     follow: Any = Draft202012Validator.VALIDATORS["$ref"]
 
-    def reference(validator: Any, where: str, value: object, inside: Any) -> Iterator[Any]:
-        if next(_steps.get()) > _MOST_STEPS:
-            raise TooFar
-        yield from follow(validator, where, value, inside)
+    def reference(validator: Any, target: str, value: object, parent: Any) -> Iterator[Any]:
+        if next(_references.get()) > _MAX_REFERENCES:
+            raise ReferenceLimitExceeded
+        yield from follow(validator, target, value, parent)
 
     keywords: dict[str, Any] = {"pattern": _pattern, "uniqueItems": _unique, "$ref": reference}
     extend: Any = validators.extend

@@ -1,6 +1,7 @@
-"""``prefab.toml``: what a prefab says of itself.
+"""Manifests (``prefab.toml``) and versions of prefabs.
 
-Source: docs/prefabs.md; TOML 1.0.0; PEP 508 for the names of distributions.
+Source: docs/prefabs.md; TOML 1.0.0; PEP 508 for the names of distributions; Semantic
+Versioning 2.0.0 for versions.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import keyword
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import total_ordering
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -18,207 +21,354 @@ from beray.sanitize import one_line
 from beray.server.http.validation_errors import Place, Problem
 from beray.server.prefabs import json_schema
 from beray.server.prefabs.json_schema import Schema
-from beray.server.prefabs.versions import Version
 
-FILE: Final = "prefab.toml"
-MOST_BYTES: Final = 64 * 1024
-"""Of the file."""
-ID_FORM: Final = r"[a-z][a-z0-9-]{0,63}"
-_KEY_FORM: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
-_DISTRIBUTION_FORM: Final = r"^([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9])$"
-_TYPE_FORM: Final = r"^(\.[a-z0-9]{1,16}){1,3}$"
-_SECRET_FORM: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
-_LONGEST_SECONDS: Final = 24 * 3600
-_LEAST_MEMORY: Final = 32 * 1024**2
+FILE_NAME: Final = "prefab.toml"
+MAX_BYTES: Final = 64 * 1024
+"""Maximum size of the manifest file, in bytes."""
+ID_PATTERN: Final = r"[a-z][a-z0-9-]{0,63}"
+_KEY_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+_DISTRIBUTION_PATTERN: Final = r"^([A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9])$"
+_TYPE_PATTERN: Final = r"^(\.[a-z0-9]{1,16}){1,3}$"
+_SECRET_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+_MAX_SECONDS: Final = 24 * 3600
+_MIN_MEMORY_BYTES: Final = 32 * 1024**2
+_PATTERN_RULES: Final = {
+    f"^{ID_PATTERN}$": "must be 1 to 64 lowercase letters, digits and hyphens, a letter first",
+    _KEY_PATTERN: "must be 1 to 64 letters, digits, underscores and hyphens, a letter first",
+    _DISTRIBUTION_PATTERN: "must be the name of a Python distribution, without a version",
+    _TYPE_PATTERN: "must be a lowercase file name extension such as .txt or .tar.gz",
+    _SECRET_PATTERN: "must be 1 to 100 letters, digits and underscores, not a digit first",
+}
+"""Messages about values that do not match a pattern."""
+
+MAX_VERSION_CHARACTERS: Final = 64
+"""A version is also the name of a directory."""
+_NUMBER: Final = r"(0|[1-9][0-9]*)"
+_PRE_RELEASE_PART: Final = r"(?:0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+_VERSION: Final = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+    rf"(?:-({_PRE_RELEASE_PART}(?:\.{_PRE_RELEASE_PART})*))?"
+    r"(?:\+([0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*))?",
+    re.ASCII,
+)
 
 
 class ManifestError(Exception):
-    """A manifest cannot be used; ``problems`` says why, all at once."""
+    """The manifest or the directory of a prefab is invalid.
+
+    Attributes:
+        problems: All problems that were found.
+    """
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
 
 
-def _identifier(name: str) -> str:
+# Versions
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
+class Version:
+    """Semantic version.
+
+    Versions that differ only in their build metadata are ordered by it, so that one of them is
+    the newest.
+    """
+
+    text: str
+    numbers: tuple[int, int, int]
+    pre: tuple[str, ...]
+    build: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the version that ``text`` denotes.
+
+        Raises:
+            ValueError: ``text`` is not a semantic version, or is too long.
+        """
+        found = _VERSION.fullmatch(text) if len(text) <= MAX_VERSION_CHARACTERS else None
+        if found is None:
+            raise ValueError(
+                f"must be a semantic version such as 1.0.0, of at most {MAX_VERSION_CHARACTERS} "
+                "characters"
+            )
+        major, minor, patch, pre, build = found.groups()
+        numbers = (int(major), int(minor), int(patch))
+        return cls(text, numbers, tuple(pre.split(".")) if pre else (), build or "")
+
+    @property
+    def is_release(self) -> bool:
+        """True unless the version is a pre-release."""
+        return not self.pre
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == other.text if isinstance(other, Version) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __lt__(self, other: Self) -> bool:
+        return self._precedence() < other._precedence()
+
+    def _precedence(self) -> tuple[object, ...]:
+        # Numbers precede words, and a shorter list of parts precedes its continuations.
+        pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.pre)
+        return self.numbers, self.is_release, pre, self.build
+
+
+def newest_first(versions: list[Version]) -> list[Version]:
+    """Return the versions in descending order, all releases before all pre-releases."""
+    return sorted(versions, key=lambda version: (version.is_release, version), reverse=True)
+
+
+# The manifest
+
+
+def _check_identifier(name: str) -> str:
     if not name.isidentifier() or keyword.iskeyword(name) or len(name) > 100:
-        raise ValueError("is not the name of a Python function or module")
+        raise ValueError("must be a valid name of a Python function or module")
     return name
 
 
-def _version(text: str) -> str:
+def _check_version(text: str) -> str:
     Version.parse(text)
     return text
 
 
-Identifier = Annotated[str, AfterValidator(_identifier)]
+Identifier = Annotated[str, AfterValidator(_check_identifier)]
 Description = Annotated[str, Field(max_length=4000)]
-Key = Annotated[str, Field(pattern=_KEY_FORM)]
+Key = Annotated[str, Field(pattern=_KEY_PATTERN)]
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class InputFile(_Strict):
+class InputFileSpec(_StrictModel):
+    """Input file of a function."""
+
     description: Description = ""
     required: bool = True
     many: bool = False
-    types: list[Annotated[str, Field(pattern=_TYPE_FORM)]] = []
-    """Endings, in small letters; without any, all are taken."""
+    types: list[Annotated[str, Field(pattern=_TYPE_PATTERN)]] = []
+    """Allowed file name extensions in lowercase; an empty list allows all."""
 
 
-class OutputFile(_Strict):
+class OutputFileSpec(_StrictModel):
+    """Output file of a function."""
+
     description: Description = ""
     many: bool = False
 
 
-class Files(_Strict):
-    inputs: dict[Key, InputFile] = {}
-    outputs: dict[Key, OutputFile] = {}
+class FileSpecs(_StrictModel):
+    """Input and output files of a function, by key."""
+
+    inputs: dict[Key, InputFileSpec] = {}
+    outputs: dict[Key, OutputFileSpec] = {}
 
 
-class Secret(_Strict):
-    name: Annotated[str, Field(pattern=_SECRET_FORM)]
+class SecretSpec(_StrictModel):
+    """Secret that a function needs."""
+
+    name: Annotated[str, Field(pattern=_SECRET_PATTERN)]
     instructions: Annotated[str, Field(max_length=2000)] = ""
-    """How somebody comes by one."""
+    """Instructions for obtaining the secret."""
 
 
-class Function(_Strict):
+class FunctionSpec(_StrictModel):
+    """Table ``[functions.NAME]``."""
+
     description: Description = ""
     streaming: bool = False
-    seconds: Annotated[float, Field(strict=False, gt=0, le=_LONGEST_SECONDS)] = 60.0
-    memory_bytes: Annotated[int, Field(ge=_LEAST_MEMORY, le=2**50)] = 1024**3
+    seconds: Annotated[float, Field(strict=False, gt=0, le=_MAX_SECONDS)] = 60.0
+    memory_bytes: Annotated[int, Field(ge=_MIN_MEMORY_BYTES, le=2**50)] = 1024**3
     network: bool = False
     gateway: bool = False
-    """Whether it gets access to the gateway, as an agent of its caller."""
+    """True if the function gets access to the gateway, as an agent of its caller."""
     parameters: dict[str, Any] = {}
     returns: dict[str, Any] | None = None
-    files: Files = Files()
-    secrets: list[Secret] = []
+    files: FileSpecs = FileSpecs()
+    secrets: list[SecretSpec] = []
 
     def parameters_schema(self) -> Schema:
-        """The schema of the parameters, with what it leaves open settled."""
-        settled = {"type": "object", "properties": {}, "additionalProperties": False}
-        return settled | self.parameters
+        """Return the schema of the parameters, completed with its default keywords."""
+        defaults = {"type": "object", "properties": {}, "additionalProperties": False}
+        return defaults | self.parameters
 
 
-class Prefab(_Strict):
-    """The table ``[prefab]``."""
+class PrefabTable(_StrictModel):
+    """Table ``[prefab]``."""
 
-    id: Annotated[str, Field(pattern=f"^{ID_FORM}$")]
-    version: Annotated[str, AfterValidator(_version)]
+    id: Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
+    version: Annotated[str, AfterValidator(_check_version)]
     title: Annotated[str, Field(min_length=1, max_length=200)]
     description: Description = ""
     status: Literal["deployed", "disabled"] = "deployed"
     module: Identifier
-    requires: list[Annotated[str, Field(pattern=_DISTRIBUTION_FORM)]] = []
+    requires: list[Annotated[str, Field(pattern=_DISTRIBUTION_PATTERN)]] = []
 
 
-class Manifest(_Strict):
-    prefab: Prefab
-    functions: Annotated[dict[Identifier, Function], Field(min_length=1, max_length=100)]
+class Manifest(_StrictModel):
+    """Contents of ``prefab.toml``."""
+
+    prefab: PrefabTable
+    functions: Annotated[dict[Identifier, FunctionSpec], Field(min_length=1, max_length=100)]
 
     @model_validator(mode="after")
-    def _names_once(self) -> Self:
+    def _check_secret_names(self) -> Self:
         for name, function in self.functions.items():
             secrets = [secret.name for secret in function.secrets]
             if len(set(secrets)) < len(secrets):
-                raise ValueError(f"functions.{name}.secrets: a name is there twice")
+                raise ValueError(f"functions.{name}.secrets: each name may occur only once")
         return self
 
 
-def read(folder: Path, *, is_known: bool = False) -> Manifest:
-    """The manifest of the prefab in ``folder``.
+def read(directory: Path, *, trusted: bool = False) -> Manifest:
+    """Return the manifest of the prefab in ``directory``.
 
     Args:
-        is_known: its schemas are known to be good, and are not looked at.
+        directory: Directory of the prefab.
+        trusted: Skip the checks of the JSON schemas, which take most of the time.
 
     Raises:
-        ManifestError: it is missing, or cannot be used.
+        ManifestError: The manifest is missing, unreadable or invalid.
     """
     try:
-        with (folder / FILE).open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        with (directory / FILE_NAME).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        missing = Problem((FILE,), "is not there; it stands at the top of the prefab's folder")
-        raise ManifestError([missing]) from None
+        reason = "is missing; it must be at the top level of the prefab's directory"
+        raise ManifestError([Problem((FILE_NAME,), reason)]) from None
     except OSError as error:
-        raise ManifestError([Problem((FILE,), error.strerror or "cannot be read")]) from None
-    if len(data) > MOST_BYTES:
-        raise ManifestError([Problem((FILE,), f"has more than {MOST_BYTES:,} bytes")])
-    return parse(data, is_known=is_known)
+        reason = f"cannot be read: {error.strerror or type(error).__name__}"
+        raise ManifestError([Problem((FILE_NAME,), reason)]) from None
+    if len(data) > MAX_BYTES:
+        reason = f"is too large; the limit is {MAX_BYTES:,} bytes"
+        raise ManifestError([Problem((FILE_NAME,), reason)])
+    return parse(data, trusted=trusted)
 
 
-def parse(data: bytes, *, is_known: bool = False) -> Manifest:
-    """The manifest that ``data`` is. ``is_known`` is as for ``read``.
+def parse(data: bytes, *, trusted: bool = False) -> Manifest:
+    """Return the manifest in ``data``, the contents of a ``prefab.toml``.
+
+    Args:
+        data: Contents of the file, encoded in UTF-8.
+        trusted: Skip the checks of the JSON schemas.
 
     Raises:
-        ManifestError: it cannot be used.
+        ManifestError: The data is not valid TOML, or the manifest is invalid.
     """
     try:
-        given = tomllib.loads(data.decode())
+        tables = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        said = one_line(str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "no UTF-8"
-        raise ManifestError([Problem((FILE,), f"is no TOML: {said}")]) from None
+        if isinstance(error, tomllib.TOMLDecodeError):
+            reason = one_line(str(error))
+        elif isinstance(error, UnicodeDecodeError):
+            reason = "the file is not encoded in UTF-8"
+        else:
+            reason = "the tables are nested too deeply"
+        raise ManifestError([Problem((FILE_NAME,), f"is not valid TOML: {reason}")]) from None
     try:
-        found, problems = Manifest.model_validate(given), []
+        manifest, problems = Manifest.model_validate(tables), []
     except ValidationError as error:
-        found, problems = None, _problems_of(error)
-    if not is_known:
-        problems += _of_schemas(given)
-    if found is None or problems:
+        manifest, problems = None, _to_problems(error)
+    if not trusted:
+        problems += _schema_problems(tables)
+    if manifest is None or problems:
         raise ManifestError(problems)
-    return found
+    return manifest
 
 
-def _problems_of(error: ValidationError) -> list[Problem]:
+def _to_problems(error: ValidationError) -> list[Problem]:
     problems = []
-    for one in error.errors(include_url=False, include_input=False):
-        said = one["msg"].removeprefix("Value error, ")
-        if one["type"] == "extra_forbidden":
-            said = "is not known"
-        place = tuple(at for at in one["loc"] if at != "[key]")
-        problems.append(Problem(place, said).shown())
+    for details in error.errors(include_url=False, include_input=False):
+        place = tuple(part for part in details["loc"] if part != "[key]")
+        problems.append(Problem(place, _reason(details)).shown())
     return problems
 
 
-def _of_schemas(given: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the schemas, as far as there are any to look at."""
+def _reason(details: Mapping[str, Any]) -> str:
+    """Return a message for one error of pydantic, in the terms of TOML."""
+    limits = details.get("ctx", {})
+    match details["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not a known key"
+        case "string_type":
+            return "must be a string"
+        case "bool_type":
+            return "must be true or false"
+        case "int_type" | "int_from_float":
+            return "must be an integer"
+        case "float_type" | "float_parsing":
+            return "must be a number"
+        case "list_type":
+            return "must be an array"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return "must be a table"
+        case "greater_than":
+            return f"must be greater than {limits['gt']:g}"
+        case "greater_than_equal":
+            return f"must be at least {limits['ge']:,}"
+        case "less_than_equal":
+            return f"must be at most {limits['le']:,}"
+        case "string_too_short":
+            return "must not be empty"
+        case "string_too_long":
+            return f"must have at most {limits['max_length']:,} characters"
+        case "too_short":
+            return "must have at least one entry"
+        case "too_long":
+            return f"must have at most {limits['max_length']:,} entries"
+        case "literal_error":
+            return f"must be {limits['expected']}"
+        case "string_pattern_mismatch":
+            return _PATTERN_RULES[limits["pattern"]]
+    return str(details["msg"]).removeprefix("Value error, ")
+
+
+def _schema_problems(tables: Mapping[str, Any]) -> list[Problem]:
+    """Return the problems of all schemas in a manifest, which may be invalid otherwise."""
     problems = []
-    functions = given.get("functions")
+    functions = tables.get("functions")
     for name, function in functions.items() if isinstance(functions, dict) else ():
         if not isinstance(function, dict):
             continue
-        for part in ("parameters", "returns"):
-            at = ("functions", name, part)
-            if not isinstance(schema := function.get(part), dict):
+        for key in ("parameters", "returns"):
+            place = ("functions", name, key)
+            if not isinstance(schema := function.get(key), dict):
                 continue
             found = json_schema.schema_problems(schema)
-            if part == "parameters" and not found:
-                found = _names(schema)
-            problems += [Problem((*at, *one.loc), one.msg).shown() for one in found]
+            if key == "parameters" and not found:
+                found = _name_problems(schema)
+            problems += [Problem((*place, *inner.loc), inner.msg).shown() for inner in found]
     return problems
 
 
-def _names(schema: Schema) -> list[Problem]:
-    """Parameters are given to a function by name."""
+def _name_problems(schema: Schema) -> list[Problem]:
+    """Check the names of parameters, which are passed to a function as keywords."""
     problems, properties = [], schema.get("properties", {})
     for name in properties:
-        at: Place = ("properties", name)
+        place: Place = ("properties", name)
         if not name.isidentifier() or keyword.iskeyword(name):
-            problems.append(Problem(at, "is not the name of a Python parameter"))
+            problems.append(Problem(place, "must be a valid name of a Python parameter"))
     for number, name in enumerate(schema.get("required", ())):
         if name not in properties and not schema.get("additionalProperties"):
-            problems.append(Problem(("required", number), f"{name!r} is not among the properties"))
+            problems.append(Problem(("required", number), f"{name!r} is not one of the properties"))
     return problems
 
 
 def spec(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
-    """What ``GET /v1/prefabs/{id}/{version}/spec`` says.
+    """Return the body of ``GET /v1/prefabs/{id}/{version}/spec``.
 
     Args:
-        versions: all there are, the newest first.
+        manifest: Manifest of the version.
+        versions: All versions of the prefab, newest first.
     """
     prefab = manifest.prefab
     return {
@@ -247,8 +397,9 @@ def spec(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
     }
 
 
-_ID: Final = re.compile(ID_FORM)
+_ID: Final = re.compile(ID_PATTERN)
 
 
 def is_id(text: str) -> bool:
+    """Return True if ``text`` is a valid id of a prefab."""
     return _ID.fullmatch(text) is not None

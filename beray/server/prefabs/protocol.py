@@ -1,4 +1,8 @@
-"""What is said to the process of a function, and what it says: bounded, and checked."""
+"""Protocol between the server and the worker process of a function.
+
+Both directions carry frames: a length of four bytes, big-endian, and a JSON object of that
+length. Everything from the worker is untrusted: its size is limited and its content checked.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +17,30 @@ from beray.server.runners.command_line import Tail
 from beray.server.sandbox.launching import Supervised
 from beray.server.storage.json_values import require_plain
 
-MOST_BYTES: Final = 16 * 1024**2
-"""Of all that one call says: its pieces and its result, as JSON."""
-NOT_UNDERSTOOD: Final = "the function's process said what nobody understands"
+MAX_BYTES: Final = 16 * 1024**2
+"""Maximum size of all frames that one call may send, in bytes."""
+MALFORMED_MESSAGE: Final = "the function's process sent a malformed message"
 _LENGTH: Final = struct.Struct("!I")
-_LONG_BYTES: Final = 32 * 1024
-"""Frames beyond this are decoded in a thread."""
-_TEXT_CHARACTERS: Final = {"message": 2_000, "traceback": 16_000}
+_INLINE_BYTES: Final = 32 * 1024
+"""Larger frames are decoded in a thread."""
+_MAX_CHARACTERS: Final = {"message": 2_000, "traceback": 16_000}
 _CODES: Final = frozenset(
     {"FUNCTION_ERROR", "INVALID_INPUT", "INVALID_OUTPUT", "MEMORY_LIMIT", "OUTPUT_TOO_LARGE"}
 )
 
 Frame = dict[str, Any]
-Piece = tuple[str, Any]
+StreamItem = tuple[str, Any]
 """``content`` or ``progress``, and its data."""
-Emit = Callable[[Piece], Awaitable[None]]
+Emit = Callable[[StreamItem], Awaitable[None]]
 
 
 class RunFailed(Exception):
-    """A call did not succeed; ``code`` is one of the wire's."""
+    """A call failed.
+
+    Attributes:
+        code: Error code of the wire page, such as ``TIMEOUT``.
+        traceback: Traceback of the function, or "".
+    """
 
     def __init__(self, code: str, message: str, traceback: str = "") -> None:
         super().__init__(message)
@@ -40,8 +49,8 @@ class RunFailed(Exception):
         self.traceback = traceback
 
 
-class Child:
-    """The process: what it is sent, and what it says."""
+class WorkerConnection:
+    """Connection to the worker process; an async context manager."""
 
     def __init__(self, function: Supervised) -> None:
         process = function.process
@@ -49,52 +58,55 @@ class Child:
         self._function = function
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._left = MOST_BYTES
+        self._bytes_left = MAX_BYTES
         self.prints = Tail()
 
-    async def send(self, job: Frame) -> None:
-        # One that has ended already is noticed when it is listened to.
+    async def send(self, request: Frame) -> None:
+        """Send the request and close the input of the process."""
+        # The exit of the process is reported by ``receive``.
         with suppress(ConnectionError):
-            self._stdin.write(packed(job))
+            self._stdin.write(encode_frame(request))
             await self._stdin.drain()
         self._stdin.close()
 
-    async def frame(self) -> tuple[str, Any]:
-        """The next thing that it says, ``failed`` not among them.
+    async def receive(self) -> tuple[str, Any]:
+        """Return the name and data of the next frame other than ``failed``.
 
         Raises:
-            RunFailed: it failed, ended without a word, or said what nobody understands.
+            RunFailed: The function failed, the process exited, or the frame is malformed or
+                too large.
         """
         try:
             (length,) = _LENGTH.unpack(await self._stdout.readexactly(_LENGTH.size))
-            if length > self._left:
-                raise RunFailed("OUTPUT_TOO_LARGE", f"more than {MOST_BYTES:,} bytes of JSON")
-            self._left -= length
+            if length > self._bytes_left:
+                reason = f"the function's output exceeds {MAX_BYTES:,} bytes of JSON"
+                raise RunFailed("OUTPUT_TOO_LARGE", reason)
+            self._bytes_left -= length
             body = await self._stdout.readexactly(length)
         except asyncio.IncompleteReadError:
-            raise await self._ended() from None
-        decode = asyncio.to_thread(_decoded, body) if length > _LONG_BYTES else None
-        frame = _decoded(body) if decode is None else await decode
+            raise await self._exit_error() from None
+        decoding = asyncio.to_thread(_decode_frame, body) if length > _INLINE_BYTES else None
+        frame = _decode_frame(body) if decoding is None else await decoding
         name, data = next(iter(frame.items()))
         if name == "failed":
             raise _failure(data)
         return name, data
 
-    async def _ended(self) -> RunFailed:
-        """Why it ended."""
+    async def _exit_error(self) -> RunFailed:
+        """Wait for the end of the process and return the error that describes it."""
         status = await self._process.wait()
-        # What the function has printed belongs to the report of a failure.
+        # The output of the function belongs to the report of a failure.
         with suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self.printing
         problem = await self._function.exceeded_limit()
         if problem is not None:
             code = "MEMORY_LIMIT" if problem.endswith("bytes of memory") else "CRASHED"
-            return RunFailed(code, f"the function was ended: {problem}")
+            return RunFailed(code, f"the function was terminated: {problem}")
         how = f"signal {status - 128}" if status > 128 else f"exit status {status}"
         return RunFailed("CRASHED", f"the function's process ended before it returned ({how})")
 
-    async def __aenter__(self) -> Child:
+    async def __aenter__(self) -> WorkerConnection:
         assert self._process.stderr is not None
         self.printing = asyncio.create_task(self.prints.drain(self._process.stderr))
         return self
@@ -104,41 +116,48 @@ class Child:
         await asyncio.wait([self.printing])
 
 
-def packed(frame: Frame) -> bytes:
+def encode_frame(frame: Frame) -> bytes:
+    """Return the encoded frame, including its length."""
     body = json.dumps(frame, separators=(",", ":"), allow_nan=False).encode()
     return _LENGTH.pack(len(body)) + body
 
 
-def _decoded(body: bytes) -> Frame:
+def _decode_frame(body: bytes) -> Frame:
     try:
-        frame = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_no_constant)
+        frame = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_reject_constant)
         require_plain(frame)
+    except json.JSONDecodeError:
+        raise RunFailed("INVALID_OUTPUT", MALFORMED_MESSAGE) from None
     except (ValueError, RecursionError) as error:
-        said = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
-        said = f"what the function gave cannot be passed on: {said}"
-        raise RunFailed("INVALID_OUTPUT", said) from None
+        reason = f"the function's output cannot be sent as JSON: {error}"
+        raise RunFailed("INVALID_OUTPUT", reason) from None
     if not isinstance(frame, dict) or len(frame) != 1:
-        raise RunFailed("INVALID_OUTPUT", NOT_UNDERSTOOD)
+        raise RunFailed("INVALID_OUTPUT", MALFORMED_MESSAGE)
     return frame
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not valid JSON")
 
 
-def progress(data: object) -> dict[str, Any]:
-    """What a function says with ``Progress``; raises RunFailed: it is none."""
+def check_progress(data: object) -> dict[str, Any]:
+    """Return the data of a ``Progress`` that a function yielded.
+
+    Raises:
+        RunFailed: The fraction is not a number from 0 to 1 or None.
+    """
     fraction = data.get("fraction") if isinstance(data, dict) else 2
-    known = fraction is None or (
+    is_valid = fraction is None or (
         isinstance(fraction, int | float) and not isinstance(fraction, bool) and 0 <= fraction <= 1
     )
-    if not isinstance(data, dict) or not known:
-        raise RunFailed("INVALID_OUTPUT", "the fraction of a Progress is from 0 to 1, or None")
+    if not isinstance(data, dict) or not is_valid:
+        reason = "the fraction of a Progress must be a number from 0 to 1, or None"
+        raise RunFailed("INVALID_OUTPUT", reason)
     return {"fraction": fraction, "message": str(data.get("message", ""))[:2_000]}
 
 
 def _failure(data: object) -> RunFailed:
-    told = data if isinstance(data, dict) else {}
-    code = told.get("code")
-    texts = {name: str(told.get(name, ""))[-most:] for name, most in _TEXT_CHARACTERS.items()}
+    fields = data if isinstance(data, dict) else {}
+    code = fields.get("code")
+    texts = {name: str(fields.get(name, ""))[-most:] for name, most in _MAX_CHARACTERS.items()}
     return RunFailed(code if code in _CODES else "FUNCTION_ERROR", **texts)

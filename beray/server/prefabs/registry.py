@@ -1,7 +1,7 @@
-"""The prefabs of a server: those that come with it, and those that were added.
+"""Registry of a server's prefabs, and the authors of the added ones.
 
-A version never changes: it is a folder that is moved into place whole. A folder that
-cannot be used is said in the log, and not there for anybody.
+Prefabs are included in the package or added by users. A version never changes: its complete
+directory is moved into place. Directories with an invalid prefab are logged and skipped.
 """
 
 from __future__ import annotations
@@ -9,36 +9,53 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from sqlalchemy import delete
 
 from beray.sanitize import one_line
 from beray.server.http.validation_errors import Problem
 from beray.server.prefabs import manifest
-from beray.server.prefabs.archives import content
-from beray.server.prefabs.manifest import Function, Manifest, ManifestError
-from beray.server.prefabs.versions import Version, newest_first
+from beray.server.prefabs.archives import content_digest
+from beray.server.prefabs.manifest import (
+    FunctionSpec,
+    Manifest,
+    ManifestError,
+    Version,
+    newest_first,
+)
+from beray.server.storage.database import Database
+from beray.server.storage.tables import PrefabAuthor
 from beray.server.workspace import tree
 
-OFFICIAL: Final = Path(__file__).parents[2] / "prefabs"
+INCLUDED_PREFABS: Final = Path(__file__).parents[2] / "prefabs"
 
 log = structlog.get_logger("beray.prefabs")
 
 
-class NoSuchPrefab(Exception):
-    """There is no such prefab, version or function; the text says which."""
+class PrefabNotFound(Exception):
+    """The prefab, version or function does not exist. The message names it."""
 
 
-class VersionTaken(Exception):
-    """This version is there with another content, or its id is one of the server's own."""
+class VersionConflict(Exception):
+    """The version exists with other content, or its id belongs to an included prefab."""
+
+
+class NotPrefabAuthor(Exception):
+    """The id of the prefab belongs to another user."""
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
-    """One version of a prefab."""
+class InstalledPrefab:
+    """One version of a prefab.
+
+    Attributes:
+        is_official: Whether the prefab is included in the server's package.
+    """
 
     manifest: Manifest
     version: Version
@@ -47,195 +64,276 @@ class Installed:
 
     @property
     def id(self) -> str:
+        """Id of the prefab."""
         return self.manifest.prefab.id
 
     @property
     def is_deployed(self) -> bool:
+        """False if the manifest disables the version."""
         return self.manifest.prefab.status == "deployed"
 
     @property
     def module_file(self) -> str:
+        """Name of the module's file."""
         return f"{self.manifest.prefab.module}.py"
 
-    def function(self, name: str) -> Function:
-        """Raises NoSuchPrefab: there is no function ``name``."""
+    def function(self, name: str) -> FunctionSpec:
+        """Return the function ``name``.
+
+        Raises:
+            PrefabNotFound: The prefab has no such function.
+        """
         found = self.manifest.functions.get(name)
         if found is None:
             known = ", ".join(self.manifest.functions)
-            raise NoSuchPrefab(
-                f"{self.id} {self.version.text} has no such function; it has {known}"
+            raise PrefabNotFound(
+                f"{self.id} {self.version.text} has no function {one_line(name, 100)!r}; "
+                f"its functions: {known}"
             )
         return found
 
 
-class Registry:
-    """Used from threads. ``load`` reads the folders."""
+class PrefabRegistry:
+    """Prefabs in the directories of a server. Synchronous; for threads.
 
-    def __init__(self, folder: Path, official: Path = OFFICIAL) -> None:
+    The registry is empty until ``load`` was called.
+
+    Args:
+        folder: Directory of the added prefabs.
+        included: Directory of the included prefabs.
+    """
+
+    def __init__(self, folder: Path, included: Path = INCLUDED_PREFABS) -> None:
         self._folder = folder
-        self._official = official
-        self._found: dict[str, dict[str, Installed]] = {}
+        self._included = included
+        self._found: dict[str, dict[str, InstalledPrefab]] = {}
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Look at all folders. Nothing of a single one keeps the others from being there.
+        """Read all directories. An invalid prefab does not affect the others.
 
         Raises:
-            OSError: the folder of those that are added cannot be made or read.
+            OSError: The directory of the added prefabs cannot be created or read.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._folder.glob(".new-*"):
-            tree.make_empty(left)
-            left.rmdir()
-        found: dict[str, dict[str, Installed]] = {}
-        for root, is_official in ((self._official, True), (self._folder, False)):
-            for folder in _version_folders(root):
-                self._take(folder, is_official, found)
+        for interrupted in self._folder.glob(".new-*"):
+            tree.make_empty(interrupted)
+            interrupted.rmdir()
+        found: dict[str, dict[str, InstalledPrefab]] = {}
+        for root, is_official in ((self._included, True), (self._folder, False)):
+            for directory in _version_directories(root):
+                self._load_version(directory, is_official, found)
         with self._lock:
             self._found = found
 
-    def _take(
-        self, folder: Path, is_official: bool, found: dict[str, dict[str, Installed]]
+    def _load_version(
+        self, directory: Path, is_official: bool, found: dict[str, dict[str, InstalledPrefab]]
     ) -> None:
         try:
-            installed = inspected(folder, is_official)
-            named = (folder.parent.name, folder.name)
-            if (installed.id, installed.version.text) != named:
-                raise ManifestError([Problem((), "its folders are not its id and version")])
+            installed = load_prefab(directory, is_official)
+            names = (directory.parent.name, directory.name)
+            if (installed.id, installed.version.text) != names:
+                reason = "the names of its directories differ from its id and version"
+                raise ManifestError([Problem((), reason)])
             if found.get(installed.id) and is_official != _is_official(found[installed.id]):
-                raise ManifestError([Problem((), "its id is one of the server's own prefabs")])
+                reason = "its id is the id of a prefab that is included in the server"
+                raise ManifestError([Problem((), reason)])
         except (ManifestError, OSError) as error:
-            log.error("a prefab is left out", folder=str(folder), problem=str(error))
+            log.error("an invalid prefab was skipped", folder=str(directory), problem=str(error))
             return
         found.setdefault(installed.id, {})[installed.version.text] = installed
 
-    def newest(self) -> list[Installed]:
-        """The newest version of each prefab, by id."""
+    def newest_versions(self) -> list[InstalledPrefab]:
+        """Return the newest version of each prefab, sorted by id."""
         with self._lock:
             ids = sorted(self._found)
         return [self.find(prefab_id, "latest") for prefab_id in ids]
 
     def versions(self, prefab_id: str) -> list[str]:
-        """All versions of a prefab, the newest first; pre-releases are behind releases."""
+        """Return all versions of a prefab, newest first and pre-releases last."""
         with self._lock:
             found = list(self._found.get(prefab_id, {}).values())
-        return [one.text for one in newest_first([installed.version for installed in found])]
+        versions = newest_first([installed.version for installed in found])
+        return [version.text for version in versions]
 
-    def has_added(self, prefab_id: str) -> bool:
-        """Whether anything of it is there, be it damaged, that does not come with the server."""
-        place = self._folder / prefab_id
-        return place.is_dir() and any(place.iterdir())
+    def has_added_versions(self, prefab_id: str) -> bool:
+        """Return True if users have added versions of a prefab, valid or not."""
+        directory = self._folder / prefab_id
+        return directory.is_dir() and any(directory.iterdir())
 
-    def find(self, prefab_id: str, version: str | None) -> Installed:
-        """The prefab; its newest version that is run where ``latest`` or nothing is asked for.
+    def find(self, prefab_id: str, version: str | None) -> InstalledPrefab:
+        """Return a version of a prefab.
+
+        Args:
+            prefab_id: Id of the prefab.
+            version: "latest", "" or None selects the newest version that is not disabled.
 
         Raises:
-            NoSuchPrefab: it is not there.
+            PrefabNotFound: The prefab or the version does not exist.
         """
         versions = self.versions(prefab_id)
         if not versions:
-            raise NoSuchPrefab(
-                f"there is no prefab {one_line(prefab_id, 100)!r}; list what there is"
+            raise PrefabNotFound(
+                f"no prefab {one_line(prefab_id, 100)!r} on this server; "
+                "`beray prefab list` lists the prefabs"
             )
         with self._lock:
             found = dict(self._found.get(prefab_id, {}))
         if version in (None, "", "latest"):
-            # One that is not run stands in nobody's way.
             deployed = (text for text in versions if found[text].is_deployed)
             version = next(deployed, versions[0])
         installed = found.get(str(version))
         if installed is None:
-            raise NoSuchPrefab(f"{prefab_id} has no such version; it has {', '.join(versions)}")
+            raise PrefabNotFound(
+                f"{prefab_id} has no version {one_line(str(version), 100)!r}; "
+                f"its versions: {', '.join(versions)}"
+            )
         return installed
 
-    def spec(self, installed: Installed) -> dict[str, Any]:
+    def spec(self, installed: InstalledPrefab) -> dict[str, Any]:
+        """Return the spec of a prefab; see ``manifest.spec``."""
         return manifest.spec(installed.manifest, self.versions(installed.id))
 
-    def same(self, fresh: Installed) -> Installed | None:
-        """The prefab that is there with the very content of ``fresh``."""
+    def find_identical(self, fresh: InstalledPrefab) -> InstalledPrefab | None:
+        """Return the installed prefab with the same id, version and content as ``fresh``."""
         with self._lock:
-            there = self._found.get(fresh.id, {}).get(fresh.version.text)
-        is_same = there is not None and content(there.folder) == content(fresh.folder)
-        return there if is_same else None
+            existing = self._found.get(fresh.id, {}).get(fresh.version.text)
+        if existing is None or content_digest(existing.folder) != content_digest(fresh.folder):
+            return None
+        return existing
 
-    def install(self, fresh: Path) -> tuple[Installed, bool]:
-        """Put the prefab in ``fresh``, which is its caller's own, into place.
+    def install(self, fresh: Path) -> tuple[InstalledPrefab, bool]:
+        """Move the prefab in the directory ``fresh`` into place.
 
         Returns:
-            the prefab, and whether it is new: the same content may come again.
+            The prefab, and whether it is new. Identical content may be installed again.
 
         Raises:
-            ManifestError: it cannot be used.
-            VersionTaken: this version is there, and is another.
-            OSError: the disk refuses.
+            ManifestError: The prefab is invalid.
+            VersionConflict: The version exists with other content.
+            OSError: The directory cannot be moved.
         """
-        installed = inspected(fresh, is_official=False)
+        installed = load_prefab(fresh, is_official=False)
+        name = f"{installed.id} {installed.version.text}"
         with self._lock:
             versions = self._found.get(installed.id, {})
             if versions and _is_official(versions):
-                raise VersionTaken(f"{installed.id} is a prefab that comes with the server")
-            there = versions.get(installed.version.text)
-            if there is not None:
-                if content(there.folder) != content(fresh):
-                    raise VersionTaken(
-                        f"{installed.id} {installed.version.text} is there with another content; "
-                        "a version never changes: give it the next number"
+                raise VersionConflict(
+                    f"{installed.id} is included in the server; choose another id"
+                )
+            existing = versions.get(installed.version.text)
+            if existing is not None:
+                if content_digest(existing.folder) != content_digest(fresh):
+                    raise VersionConflict(
+                        f"{name} exists with other content and a version never changes; "
+                        "increase the version number"
                     )
-                return there, False
-            place = self._folder / installed.id / installed.version.text
-            place.parent.mkdir(parents=True, exist_ok=True)
-            # What is there and was not loaded is damaged.
-            if os.path.lexists(place):
-                raise VersionTaken(f"{installed.id} {installed.version.text} is there, damaged")
-            os.rename(fresh, place)
-            _sync(place.parent)
-            settled = Installed(installed.manifest, installed.version, place, False)
+                return existing, False
+            target = self._folder / installed.id / installed.version.text
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A directory that was not loaded is damaged.
+            if os.path.lexists(target):
+                raise VersionConflict(f"{name} exists but is damaged; increase the version number")
+            fresh.rename(target)
+            _fsync_directory(target.parent)
+            settled = InstalledPrefab(installed.manifest, installed.version, target, False)
             self._found.setdefault(installed.id, {})[installed.version.text] = settled
         return settled, True
 
     @property
     def root(self) -> Path:
-        """Where prefabs are added: what is to be installed has to be on its file system."""
+        """Directory of the added prefabs. ``install`` needs sources on its file system."""
         return self._folder
 
 
-def inspected(folder: Path, is_official: bool) -> Installed:
-    """The prefab in a folder.
+class PrefabAuthors:
+    """Owners of the ids of added prefabs. Synchronous; for threads.
+
+    An id belongs to the user who first added a prefab with it. Users store secrets for the id
+    of a prefab, so no other user may add a version that would receive them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def claiming(self, prefab_id: str, user_id: int, *, is_there: bool) -> Iterator[None]:
+        """Claim an id for a user while a version is added; keep the claim on success.
+
+        Args:
+            prefab_id: Id of the prefab.
+            user_id: User who adds the version.
+            is_there: Whether the server has versions of the prefab already.
+
+        Raises:
+            NotPrefabAuthor: The id belongs to another user, or the operator has added versions
+                without an author.
+        """
+        with self._lock:
+            author = self._author(prefab_id)
+            if author != user_id and (is_there or author is not None):
+                raise NotPrefabAuthor
+            if author is None:
+                self._claim(prefab_id, user_id)
+            try:
+                yield
+            except BaseException:
+                if author is None:
+                    self._release(prefab_id)
+                raise
+
+    def _claim(self, prefab_id: str, user_id: int) -> None:
+        with self._database.writing() as session:
+            session.add(PrefabAuthor(prefab_id=prefab_id, user_id=user_id))
+
+    def _release(self, prefab_id: str) -> None:
+        released = delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id)
+        self._database.recovering(lambda session: session.execute(released))
+
+    def _author(self, prefab_id: str) -> int | None:
+        with self._database.reading() as session:
+            row = session.get(PrefabAuthor, prefab_id)
+            return None if row is None else row.user_id
+
+
+def load_prefab(directory: Path, is_official: bool) -> InstalledPrefab:
+    """Return the prefab in a directory.
 
     Raises:
-        ManifestError: it cannot be used.
+        ManifestError: The manifest is invalid, or the module's file is missing.
     """
-    # Those that come with the server were looked at before it was shipped; to do it again would be
-    # half of each start.
-    read = manifest.read(folder, is_known=is_official)
-    installed = Installed(read, Version.parse(read.prefab.version), folder, is_official)
-    if not (folder / installed.module_file).is_file():
-        missing = Problem(("prefab", "module"), f"there is no {installed.module_file}")
-        raise ManifestError([missing])
+    # Schemas of included prefabs are checked by the tests of the package. Checking them again
+    # would take half of each start.
+    read = manifest.read(directory, trusted=is_official)
+    installed = InstalledPrefab(read, Version.parse(read.prefab.version), directory, is_official)
+    if not (directory / installed.module_file).is_file():
+        reason = f"the file {installed.module_file} is missing"
+        raise ManifestError([Problem(("prefab", "module"), reason)])
     return installed
 
 
-def _version_folders(root: Path) -> Iterator[Path]:
-    for prefab in _folders(root):
+def _version_directories(root: Path) -> Iterator[Path]:
+    for prefab in _subdirectories(root):
         if manifest.is_id(prefab.name):
-            yield from _folders(prefab)
+            yield from _subdirectories(prefab)
 
 
-def _folders(root: Path) -> Iterable[Path]:
+def _subdirectories(root: Path) -> Iterable[Path]:
     try:
         found = sorted(root.iterdir())
     except OSError:
         return []
-    named = [path for path in found if not path.name.startswith((".", "__"))]
-    return [path for path in named if path.is_dir() and not path.is_symlink()]
+    visible = [path for path in found if not path.name.startswith((".", "__"))]
+    return [path for path in visible if path.is_dir() and not path.is_symlink()]
 
 
-def _is_official(versions: dict[str, Installed]) -> bool:
+def _is_official(versions: dict[str, InstalledPrefab]) -> bool:
     return next(iter(versions.values())).is_official
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:

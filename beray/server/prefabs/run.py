@@ -1,4 +1,4 @@
-"""Runs: one call each, from its input files to its stored outputs."""
+"""Execution of prefab calls, from their input files to their stored outputs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from starlette.concurrency import run_in_threadpool
@@ -17,29 +18,35 @@ from beray.server.http.gateway_errors import GatewayRefused
 from beray.server.objects import object_files
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, process, run_files
-from beray.server.prefabs.call_request import Prepared
-from beray.server.prefabs.nesting import WHAT, Nesting
-from beray.server.prefabs.process import INPUTS, OUTPUTS, Order
-from beray.server.prefabs.protocol import Emit, Piece, RunFailed
+from beray.server.prefabs.call_request import CallPreparer, PreparedCall
+from beray.server.prefabs.process import INPUTS, OUTPUTS, FunctionCall
+from beray.server.prefabs.protocol import Emit, RunFailed, StreamItem
+from beray.server.prefabs.registry import PrefabAuthors, PrefabRegistry
+from beray.server.prefabs.scheduler import QUEUED_ITEMS, CallScheduler
+from beray.server.prefabs.secrets import PrefabSecrets
 from beray.server.runners.base import GatewayAccess
 from beray.server.runners.run_token import RunAccess
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.tasks.redaction import Cutter
+from beray.server.storage.store import Store
+from beray.server.tasks.redaction import SecretRedactor
 from beray.server.workspace import tree
-from beray.server.workspace.disk_quota import DiskSpace, OverQuota
+from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
 from beray.server.workspace.ownership import give_tree
 
+FOLDER: Final = "prefabs"
+"""Name of the directory of added prefabs in the server's data directory."""
+
 log = structlog.get_logger("beray.prefabs")
 
-Result = dict[str, Any]
-"""Of one call, as the wire has it: ``status``, ``output``, ``error``."""
+CallResult = dict[str, Any]
+"""Result of one call on the wire: ``status``, ``output`` and ``error``."""
 
 
 class PrefabRuns:
-    """Used on one event loop, until ``close``."""
+    """Calls that are running. Used on one event loop, until ``close``."""
 
     def __init__(
         self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
@@ -52,25 +59,26 @@ class PrefabRuns:
             settings.prefab_slots,
             settings.prefab_slots_per_user,
             subject_waiting=waiting,
-            what=WHAT,
+            what=QUEUED_ITEMS,
         )
-        self._nesting = Nesting(access, slots, waiting)
-        self._running: set[asyncio.Task[Result]] = set()
+        self._scheduler = CallScheduler(access, slots, waiting)
+        self._running: set[asyncio.Task[CallResult]] = set()
         self._scratch = settings.data_dir / "scratch"
         self.is_closed = False
 
     @property
     def idle(self) -> bool:
+        """True if no call is running."""
         return not self._running
 
     def require_place(self, caller: Caller, calls: int) -> None:
-        """Check that so many more calls of ``caller`` may wait.
+        """Check that ``calls`` more calls of ``caller`` may wait for a slot.
 
         Raises:
-            GatewayRefused: they may not (429).
+            GatewayRefused: The queue of the caller is full (429).
         """
         try:
-            self._nesting.slots_of(caller).require_place(caller.subject, calls)
+            self._scheduler.slots_of(caller).require_place(caller.subject, calls)
         except QueueFull as full:
             raise GatewayRefused(
                 429,
@@ -80,19 +88,22 @@ class PrefabRuns:
                 limit=full.limit,
             ) from None
 
-    def begin(
-        self, caller: Caller, call: Prepared, job: str, emit: Emit | None = None
-    ) -> asyncio.Task[Result]:
-        """Begin a call; what comes of it is the task's result, whatever it is.
+    def start(
+        self, caller: Caller, call: PreparedCall, job: str, emit: Emit | None = None
+    ) -> asyncio.Task[CallResult]:
+        """Start a call and return the task, whose result is that of the call.
 
-        Cancelled, the task leaves no process behind.
+        The task does not raise if the call fails. When it is cancelled, it ends all processes
+        of the call.
 
         Args:
-            job: what its outputs are kept under.
-            emit: is given the pieces of a function that streams; without it, they are
-                gathered in the result's ``output``.
+            caller: Principal of the call.
+            call: Validated call.
+            job: Part of the keys of the stored outputs.
+            emit: Receives the items of a streaming function. Without it, they are collected in
+                the result's ``output``.
         """
-        slots = self._nesting.slots_of(caller)
+        slots = self._scheduler.slots_of(caller)
         task = asyncio.create_task(self._result(slots, caller, call, job, emit))
         if self.is_closed:
             task.cancel()
@@ -102,7 +113,7 @@ class PrefabRuns:
         return task
 
     async def close(self) -> None:
-        """End all calls, and wait for their end. Idempotent."""
+        """Cancel all calls and wait for their end. Idempotent."""
         self.is_closed = True
         for task in self._running:
             task.cancel()
@@ -110,33 +121,33 @@ class PrefabRuns:
             await asyncio.wait(list(self._running))
 
     async def _result(
-        self, slots: FairSlots, caller: Caller, call: Prepared, job: str, emit: Emit | None
-    ) -> Result:
-        cutter = Cutter(call.secrets.values())
+        self, slots: FairSlots, caller: Caller, call: PreparedCall, job: str, emit: Emit | None
+    ) -> CallResult:
+        redactor = SecretRedactor(call.secrets.values())
         content: list[Any] = []
 
-        async def take(piece: Piece) -> None:
-            # The cutter has the token of the run, too, once there is one.
-            kind, data = piece
-            cleaned = cutter.clean(data)
+        async def relay(item: StreamItem) -> None:
+            # Once the run has a token, the redactor removes it, too.
+            kind, data = item
+            redacted = redactor.redact(data)
             if emit is not None:
-                await emit((kind, cleaned))
+                await emit((kind, redacted))
             elif kind == "content":
-                content.append(cleaned)
+                content.append(redacted)
 
         try:
             async with (
                 slots.slot(caller.subject),
                 self._folder() as folder,
-                self._nesting.access(caller, call) as access,
+                self._scheduler.access(caller, call) as access,
             ):
                 if access is not None:
-                    cutter = Cutter([*call.secrets.values(), access.token])
-                output = await self._run(caller, call, job, folder, take, cutter, access)
+                    redactor = SecretRedactor([*call.secrets.values(), access.token])
+                output = await self._run(caller, call, job, folder, relay, redactor, access)
         except RunFailed as failed:
-            result = _failed(failed, cutter)
+            result = _failed(failed, redactor)
             if failed.traceback:
-                # A defect of the function. Wrong input (INVALID_INPUT) has no traceback.
+                # A defect of the function; invalid input (INVALID_INPUT) has no traceback.
                 log.error(
                     "a function of a prefab raised an exception",
                     prefab=call.prefab.id, function=call.name, **result["error"],
@@ -144,8 +155,8 @@ class PrefabRuns:
             return result
         except OSError as error:
             log.error("a call could not be run", prefab=call.prefab.id, exc_info=error)
-            said = f"the server could not run it: {error.strerror or type(error).__name__}"
-            return _failed(RunFailed("CRASHED", said), cutter)
+            reason = f"the server could not run it: {error.strerror or type(error).__name__}"
+            return _failed(RunFailed("CRASHED", reason), redactor)
         if call.function.streaming and emit is None:
             output["content"] = content
         return {"status": "SUCCESS", "output": output, "error": None}
@@ -153,51 +164,55 @@ class PrefabRuns:
     async def _run(
         self,
         caller: Caller,
-        call: Prepared,
+        call: PreparedCall,
         job: str,
         folder: Path,
         emit: Emit,
-        cutter: Cutter,
+        redactor: SecretRedactor,
         access: GatewayAccess | None,
     ) -> dict[str, Any]:
-        most = self._settings.prefab_disk_bytes
-        with _storing():
-            names = await run_files.fetched(self._objects, caller, call.keys, folder, most)
+        max_bytes = self._settings.prefab_disk_bytes
+        with _storage_errors():
+            names = await run_files.download_inputs(
+                self._objects, caller, call.keys, folder, max_bytes
+            )
         if (uid := self._sandbox.uid_of(caller.user_id)) is not None:
             await run_in_threadpool(give_tree, folder, uid)
-        order = Order(
-            call.prefab, call.name, call.parameters, folder, names, most,
+        function_call = FunctionCall(
+            call.prefab, call.name, call.parameters, folder, names, max_bytes,
             self._settings.task_max_memory_bytes, call.secrets, access.relay if access else None,
         )  # fmt: skip
         try:
-            called = process.called(self._sandbox, order, emit)
-            returned = await self._bounded(called, folder, most)
+            calling = process.call_function(self._sandbox, function_call, emit)
+            returned = await self._call_within_quota(calling, folder, max_bytes)
         except RunFailed as failed:
-            raise process.shortened(failed, folder, call.prefab.folder) from None
+            raise process.strip_server_paths(failed, folder, call.prefab.folder) from None
         returned = {} if returned is None else returned
-        await run_in_threadpool(_require_fit, call, returned)
-        files = await run_in_threadpool(run_files.made, folder, call.function, most)
-        if any(cutter.clean(file.name) != file.name for file in files):
-            raise RunFailed("INVALID_OUTPUT", "the name of an output file holds a secret")
-        with _storing():
-            urls = await run_files.stored(self._objects, caller, job, files)
-        return {"status": "SUCCESS", "output": cutter.clean(returned), "files": urls}
+        await run_in_threadpool(_check_returned, call, returned)
+        files = await run_in_threadpool(run_files.collect_outputs, folder, call.function, max_bytes)
+        if any(redactor.redact(file.name) != file.name for file in files):
+            raise RunFailed("INVALID_OUTPUT", "the name of an output file contains a secret")
+        with _storage_errors():
+            urls = await run_files.store_outputs(self._objects, caller, job, files)
+        return {"status": "SUCCESS", "output": redactor.redact(returned), "files": urls}
 
-    async def _bounded(self, called: Coroutine[Any, Any, Any], folder: Path, most: int) -> Any:
-        """Call, with an eye on how much is written."""
-        limits = DiskLimits(most, self._settings.work_dir_files)
-        calling = asyncio.ensure_future(called)
+    async def _call_within_quota(
+        self, call: Coroutine[Any, Any, Any], folder: Path, max_bytes: int
+    ) -> Any:
+        """Return the result of ``call``, which is cancelled if it exceeds the disk quota."""
+        limits = DiskLimits(max_bytes, self._settings.work_dir_files)
+        calling = asyncio.ensure_future(call)
         guard = asyncio.ensure_future(
-            DiskSpace(folder, limits, lambda: self._sandbox.scratch_of(folder)).enforce()
+            DiskQuota(folder, limits, lambda: self._sandbox.scratch_of(folder)).enforce()
         )
         try:
             await asyncio.wait([calling, guard], return_when=asyncio.FIRST_COMPLETED)
             if guard.done() and not calling.done():
                 guard.result()
             return await calling
-        except OverQuota as error:
-            said = f"the function has written {error}"
-            raise RunFailed("OUTPUT_TOO_LARGE", said) from None
+        except DiskQuotaExceeded as error:
+            reason = f"the function wrote {error}"
+            raise RunFailed("OUTPUT_TOO_LARGE", reason) from None
         finally:
             calling.cancel()
             guard.cancel()
@@ -205,66 +220,72 @@ class PrefabRuns:
 
     @asynccontextmanager
     async def _folder(self) -> AsyncIterator[Path]:
-        """A folder for one call, gone in the end."""
+        """Create a directory for one call, and remove it at the end of the block."""
         folder = self._scratch / f"run-{uuid.uuid4().hex}"
-        # Whoever leaves meanwhile does not keep a thread from making it.
-        making = asyncio.ensure_future(run_in_threadpool(_make, folder))
+        # A cancellation does not stop the thread that creates the directory.
+        creating = asyncio.ensure_future(run_in_threadpool(_create, folder))
         try:
-            await asyncio.shield(making)
+            await asyncio.shield(creating)
             yield folder
         finally:
-            await asyncio.shield(_removed(making, folder))
+            await asyncio.shield(_remove_when_created(creating, folder))
 
 
-def cancelled() -> Result:
-    """The result of a call that the server has ended."""
-    why = "the call was ended: the server is stopping"
-    return _failed(RunFailed("CANCELLED", why), Cutter(()))
+def cancelled_result() -> CallResult:
+    """Return the result of a call that the server cancelled."""
+    reason = "the call was cancelled: the server is stopping"
+    return _failed(RunFailed("CANCELLED", reason), SecretRedactor(()))
 
 
-def refused(detail: dict[str, Any]) -> Result:
-    """The result of a call that cannot begin, among others that can."""
-    told = {"code": detail["error_code"], "message": detail["message"]}
-    further = {name: value for name, value in detail.items() if name != "error_code"}
-    return {"status": "FAILED", "output": None, "error": told | further}
+def rejected_result(detail: dict[str, Any]) -> CallResult:
+    """Return the result of a rejected call of a batch.
+
+    Args:
+        detail: Detail of the error response to the call on its own.
+    """
+    error = {"code": detail["error_code"], "message": detail["message"]}
+    fields = {name: value for name, value in detail.items() if name != "error_code"}
+    return {"status": "FAILED", "output": None, "error": error | fields}
 
 
 @contextmanager
-def _storing() -> Iterator[None]:
-    """What the store's trouble makes of a call; raises RunFailed."""
+def _storage_errors() -> Iterator[None]:
+    """Convert failures of the object store to ``RunFailed``."""
     try:
-        with object_files.storing():
+        with object_files.storage_errors():
             yield
-    except GatewayRefused as trouble:
-        raise RunFailed(trouble.detail["error_code"], trouble.detail["message"]) from None
+    except GatewayRefused as error:
+        raise RunFailed(error.detail["error_code"], error.detail["message"]) from None
 
 
-def _failed(failed: RunFailed, cutter: Cutter) -> Result:
-    error = {"code": failed.code, "message": cutter.clean(failed.message)}
+def _failed(failed: RunFailed, redactor: SecretRedactor) -> CallResult:
+    error = {"code": failed.code, "message": redactor.redact(failed.message)}
     if failed.traceback:
-        error["traceback"] = cutter.clean(failed.traceback)
+        error["traceback"] = redactor.redact(failed.traceback)
     return {"status": "FAILED", "output": None, "error": error}
 
 
-def _require_fit(call: Prepared, returned: object) -> None:
+def _check_returned(call: PreparedCall, returned: object) -> None:
     if not isinstance(returned, dict):
         kind = type(returned).__name__
-        raise RunFailed("INVALID_OUTPUT", f"the function returned {kind}, no dict")
+        reason = f"the function must return a dict, got {kind}"
+        raise RunFailed("INVALID_OUTPUT", reason)
     if call.function.returns is None:
         return
     problems = json_schema.value_problems(call.function.returns, returned)
     if problems:
-        said = "; ".join(map(str, problems[:5]))
-        raise RunFailed("INVALID_OUTPUT", f"what the function returned does not fit: {said}")
+        reasons = "; ".join(map(str, problems[:5]))
+        reason = f"the function's result does not match its schema: {reasons}"
+        raise RunFailed("INVALID_OUTPUT", reason)
 
 
-def _make(folder: Path) -> None:
+def _create(folder: Path) -> None:
     for name in (INPUTS, OUTPUTS):
         (folder / name).mkdir(mode=0o700, parents=True)
 
 
-async def _removed(making: asyncio.Future[None], folder: Path) -> None:
-    await asyncio.wait([making])
+async def _remove_when_created(creating: asyncio.Future[None], folder: Path) -> None:
+    await asyncio.wait([creating])
     await run_in_threadpool(_remove, folder)
 
 
@@ -272,4 +293,45 @@ def _remove(folder: Path) -> None:
     try:
         tree.remove(folder)
     except OSError as error:
-        log.error("the folder of a call is left over", folder=folder.name, exc_info=error)
+        log.error("the directory of a call was not removed", folder=folder.name, exc_info=error)
+
+
+# Composition
+
+
+@dataclass(frozen=True)
+class PrefabServices:
+    """Services of a server for prefabs."""
+
+    registry: PrefabRegistry
+    authors: PrefabAuthors
+    secrets: PrefabSecrets
+    preparer: CallPreparer
+    runs: PrefabRuns
+    sandbox: Sandbox
+
+
+@asynccontextmanager
+async def running_prefabs(
+    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+) -> AsyncIterator[PrefabServices]:
+    """Load the prefabs and provide their services; cancel running calls at the end.
+
+    Raises:
+        OSError: The directory of prefabs cannot be created or read.
+    """
+    registry = PrefabRegistry(settings.data_dir / FOLDER)
+    await run_in_threadpool(registry.load)
+    if sandbox.has_own_uids and (paths := process.unreadable_paths()):
+        log.warning(
+            "functions of prefabs cannot run: their uids may not read the Python installation; "
+            "allow it with chmod -R o+rX",
+            paths=paths,
+        )
+    secrets = PrefabSecrets(store, settings.data_dir)
+    runs = PrefabRuns(settings, sandbox, objects, access)
+    try:
+        preparer = CallPreparer(registry, secrets, objects)
+        yield PrefabServices(registry, PrefabAuthors(store), secrets, preparer, runs, sandbox)
+    finally:
+        await runs.close()

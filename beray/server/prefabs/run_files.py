@@ -1,4 +1,4 @@
-"""The files of a call: objects into its folder, and what the function made into objects."""
+"""Input and output files of a call."""
 
 from __future__ import annotations
 
@@ -19,25 +19,30 @@ from beray.server.accounts.principals import Caller
 from beray.server.http.validation_errors import Problem
 from beray.server.objects import object_files
 from beray.server.objects.object_files import OUTPUTS as OUTPUT_KEYS
-from beray.server.objects.store import NoSuchObject, ObjectStore
-from beray.server.prefabs.manifest import Function
+from beray.server.objects.store import ObjectNotFound, ObjectStore
+from beray.server.prefabs.manifest import FunctionSpec
 from beray.server.prefabs.process import INPUTS, OUTPUTS
 from beray.server.prefabs.protocol import RunFailed
 from beray.transfers.wire_names import to_wire_name
 
-MOST_INPUTS: Final = 1_000
-"""Files of one call."""
-MOST_OUTPUTS: Final = 1_000
+MAX_INPUTS: Final = 1_000
+"""Maximum number of input files of one call."""
+MAX_OUTPUTS: Final = 1_000
+"""Maximum number of output files of one call."""
 
 log = structlog.get_logger("beray.prefabs")
 
-Keys = dict[str, list[str]]
-"""Keys of objects, by the key of the manifest."""
+ObjectKeys = dict[str, list[str]]
+"""Keys of objects in the store, by the key of the file in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A file that a function made."""
+class ProducedFile:
+    """Output file of a function.
+
+    Attributes:
+        key: Key of the file in the manifest.
+    """
 
     key: str
     name: str
@@ -45,158 +50,167 @@ class Made:
     size: int
 
 
-def checked(store: ObjectStore, function: Function, files: Mapping[str, Sequence[str]]) -> Keys:
-    """The objects that ``files`` name.
+def check_input_files(
+    store: ObjectStore, function: FunctionSpec, files: Mapping[str, Sequence[str]]
+) -> ObjectKeys:
+    """Return the keys of the objects that the ``s3://`` URLs in ``files`` name.
 
     Raises:
-        ValueError: its arguments are ``Problem``: they do not fit the function.
+        ValueError: The files do not match the manifest of the function. The arguments of the
+            exception are instances of ``Problem``.
     """
     problems: list[Problem] = []
-    found: Keys = {}
+    found: ObjectKeys = {}
     for key, urls in files.items():
-        wanted = function.files.inputs.get(key)
-        if wanted is None:
+        expected = function.files.inputs.get(key)
+        if expected is None:
             known = ", ".join(function.files.inputs) or "none"
-            problems.append(Problem((one_line(key),), f"is not a file of this function: {known}"))
+            reason = f"is not an input file of this function; its input files: {known}"
+            problems.append(Problem((one_line(key),), reason))
             continue
-        if len(urls) > 1 and not wanted.many:
-            problems.append(Problem((key,), f"one file is taken, not {len(urls)}"))
+        if len(urls) > 1 and not expected.many:
+            problems.append(Problem((key,), f"must be one file, got {len(urls)}"))
         for number, url in enumerate(urls):
             try:
-                name = object_files.key_of(store, url)
+                name = object_files.parse_s3_url(store, url)
             except ValueError as error:
                 problems.append(Problem((key, number), one_line(str(error))))
                 continue
-            if wanted.types and not name.lower().endswith(tuple(wanted.types)):
-                types = ", ".join(wanted.types)
-                problems.append(Problem((key, number), f"is not one of {types}, by its name"))
+            if expected.types and not name.lower().endswith(tuple(expected.types)):
+                types = ", ".join(expected.types)
+                reason = f"the file name must end with one of: {types}"
+                problems.append(Problem((key, number), reason))
             found.setdefault(key, []).append(name)
-    for key, wanted in function.files.inputs.items():
-        if wanted.required and not files.get(key):
+    for key, expected in function.files.inputs.items():
+        if expected.required and not files.get(key):
             problems.append(Problem((key,), "is missing"))
-    if sum(map(len, files.values())) > MOST_INPUTS:
-        problems = [Problem((), f"more than {MOST_INPUTS:,} files")]
+    count = sum(map(len, files.values()))
+    if count > MAX_INPUTS:
+        problems = [Problem((), f"a call may have at most {MAX_INPUTS:,} files, got {count:,}")]
     if problems:
         raise ValueError(*problems)
     return found
 
 
-async def fetched(
-    store: ObjectStore, caller: Caller, keys: Keys, folder: Path, most_bytes: int
-) -> Keys:
-    """Write the objects below ``inputs/`` in ``folder``; the names of the files, by key.
+async def download_inputs(
+    store: ObjectStore, caller: Caller, keys: ObjectKeys, folder: Path, max_bytes: int
+) -> ObjectKeys:
+    """Write the objects to ``inputs/KEY/`` in ``folder`` and return their file names by key.
 
     Raises:
-        RunFailed: one of them is not there for this caller, or they are too large.
-        OSError: the disk or the store refuses.
+        RunFailed: An object does not exist for this caller, or the objects exceed
+            ``max_bytes`` together.
+        OSError: The disk or the store failed.
     """
-    names: Keys = {}
-    left = most_bytes
+    names: ObjectKeys = {}
+    bytes_left = max_bytes
     for key, objects in keys.items():
-        place = folder / INPUTS / key
-        await run_in_threadpool(place.mkdir, parents=True)
-        taken: set[str] = set()
-        for name in objects:
-            last = _free(name.rpartition("/")[2], taken)
-            problem = f"{key}: {last} cannot be had"
+        directory = folder / INPUTS / key
+        await run_in_threadpool(directory.mkdir, parents=True)
+        used_names: set[str] = set()
+        for object_key in objects:
+            name = _unique_name(object_key.rpartition("/")[2], used_names)
             try:
-                if not object_files.may_read(caller, name):
-                    raise NoSuchObject
-                left -= (await store.head(name)).size
-                if left < 0:
-                    most = f"the files are more than {most_bytes:,} bytes"
-                    raise RunFailed("INPUT_FILE", f"{problem}: {most}")
-                await object_files.fetch(store, name, place / last)
-            except NoSuchObject:
-                raise RunFailed("INPUT_FILE", f"{problem}: it is not there") from None
-            names.setdefault(key, []).append(last)
+                if not object_files.may_read(caller, object_key):
+                    raise ObjectNotFound
+                bytes_left -= (await store.head(object_key)).size
+                if bytes_left < 0:
+                    reason = f"{key}: {name}: the input files exceed {max_bytes:,} bytes"
+                    raise RunFailed("INPUT_FILE", reason)
+                await object_files.download(store, object_key, directory / name)
+            except ObjectNotFound:
+                raise RunFailed("INPUT_FILE", f"{key}: {name} does not exist") from None
+            names.setdefault(key, []).append(name)
     return names
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """``name``, or one like it that no other file of the key has."""
+def _unique_name(name: str, used: set[str]) -> str:
+    """Return ``name``, with a number if another file of the key has this name."""
     stem, suffix = os.path.splitext(name)
     number = 1
-    while name in taken:
+    while name in used:
         number += 1
         end = f"-{number}{suffix}"
-        most = object_files.MOST_NAME_BYTES - len(end.encode())
-        name = stem.encode()[:most].decode(errors="ignore") + end
-    taken.add(name)
+        max_bytes = object_files.MAX_NAME_BYTES - len(end.encode())
+        name = stem.encode()[:max_bytes].decode(errors="ignore") + end
+    used.add(name)
     return name
 
 
-def made(folder: Path, function: Function, most_bytes: int) -> list[Made]:
-    """The files in ``outputs/``. Nobody writes there any more.
+def collect_outputs(folder: Path, function: FunctionSpec, max_bytes: int) -> list[ProducedFile]:
+    """Return the files in ``outputs/`` of a call whose processes have ended.
 
     Raises:
-        RunFailed: there is what does not belong there, or too much.
+        RunFailed: A file does not match the manifest, or the files exceed a limit.
     """
-    found: list[Made] = []
+    found: list[ProducedFile] = []
     root = folder / OUTPUTS
-    if not _is_folder(root):
-        raise RunFailed("INVALID_OUTPUT", "the folder of the output files is gone")
-    for key in sorted(os.listdir(root)):
+    if not _is_directory(root):
+        raise RunFailed("INVALID_OUTPUT", "the function removed the directory of output files")
+    for key in sorted(path.name for path in root.iterdir()):
         declared = function.files.outputs.get(key)
-        shown = one_line(key, 100)
-        if declared is None or not _is_folder(root / key):
-            raise RunFailed("INVALID_OUTPUT", f"output files: {shown} is no key of the manifest")
-        names = sorted(os.listdir(root / key))
-        if len(names) > 1 and not declared.many:
-            raise RunFailed("INVALID_OUTPUT", f"{key}: one file is allowed, not {len(names)}")
-        found += [_file(key, to_wire_name(name), root / key / name) for name in names]
-        if len(found) > MOST_OUTPUTS:
-            raise RunFailed("OUTPUT_TOO_LARGE", f"more than {MOST_OUTPUTS:,} output files")
+        if declared is None or not _is_directory(root / key):
+            reason = f"output files: {one_line(key, 100)} is not an output file of the manifest"
+            raise RunFailed("INVALID_OUTPUT", reason)
+        paths = sorted((root / key).iterdir())
+        if len(paths) > 1 and not declared.many:
+            reason = f"{key}: must be one file, got {len(paths)}"
+            raise RunFailed("INVALID_OUTPUT", reason)
+        found += [_produced_file(key, path) for path in paths]
+        if len(found) > MAX_OUTPUTS:
+            raise RunFailed("OUTPUT_TOO_LARGE", f"more than {MAX_OUTPUTS:,} output files")
     if len({(file.key, file.name) for file in found}) < len(found):
         raise RunFailed("INVALID_OUTPUT", "output files: two names differ only in their encoding")
-    if sum(file.size for file in found) > most_bytes:
-        raise RunFailed("OUTPUT_TOO_LARGE", f"more than {most_bytes:,} bytes of output files")
+    if sum(file.size for file in found) > max_bytes:
+        reason = f"the output files exceed {max_bytes:,} bytes"
+        raise RunFailed("OUTPUT_TOO_LARGE", reason)
     return found
 
 
-def _file(key: str, name: str, path: Path) -> Made:
-    status = os.lstat(path)
+def _produced_file(key: str, path: Path) -> ProducedFile:
+    status = path.lstat()
+    name = to_wire_name(path.name)
     shown = one_line(name, 100)
     if not stat.S_ISREG(status.st_mode):
-        raise RunFailed("INVALID_OUTPUT", f"{key}: {shown} is no regular file")
+        raise RunFailed("INVALID_OUTPUT", f"{key}: {shown} is not a regular file")
     try:
-        is_sound = object_files.plain_filename(name) == name
+        is_valid = object_files.safe_filename(name) == name
     except (ValueError, UnicodeError):
-        is_sound = False
-    if not is_sound:
-        raise RunFailed("INVALID_OUTPUT", f"{key}: {shown} is no name for an output file")
-    return Made(key, name, path, status.st_size)
+        is_valid = False
+    if not is_valid:
+        raise RunFailed("INVALID_OUTPUT", f"{key}: {shown} is not a valid name of an output file")
+    return ProducedFile(key, name, path, status.st_size)
 
 
-def _is_folder(path: Path) -> bool:
+def _is_directory(path: Path) -> bool:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
+        return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
         return False
 
 
-async def stored(
-    store: ObjectStore, caller: Caller, job: str, files: Sequence[Made]
+async def store_outputs(
+    store: ObjectStore, caller: Caller, job: str, files: Sequence[ProducedFile]
 ) -> dict[str, list[str]]:
-    """Put the files into the store: all of them, or none. Their URLs, by key.
+    """Store all files, or none, and return their ``s3://`` URLs by key.
 
     Raises:
-        OSError: the store refuses.
+        OSError: The store failed.
     """
     prefix = f"{OUTPUT_KEYS}/{caller.scope}/{caller.agent_id or '-'}/{job}"
     urls: dict[str, list[str]] = {}
-    done: list[str] = []
+    stored: list[str] = []
     try:
         for file in files:
-            name = f"{prefix}/{file.key}/{file.name}"
-            done.append(name)
-            kind = mimetypes.guess_type(file.name)[0]
-            await object_files.save(store, file.path, name, kind)
-            urls.setdefault(file.key, []).append(object_files.s3_url(store, name))
+            object_key = f"{prefix}/{file.key}/{file.name}"
+            stored.append(object_key)
+            media_type = mimetypes.guess_type(file.name)[0]
+            await object_files.upload(store, file.path, object_key, media_type)
+            urls.setdefault(file.key, []).append(object_files.s3_url(store, object_key))
     except BaseException:
         try:
-            await asyncio.shield(store.delete(done))
+            await asyncio.shield(store.delete(stored))
         except OSError as error:
-            log.error("outputs of a failed call are left over", job=job, exc_info=error)
+            log.error("output files of a failed call were not removed", job=job, exc_info=error)
         raise
     return urls

@@ -1,6 +1,7 @@
-"""Secrets that users give to prefabs: encrypted, and told to nobody but the function.
+"""Encrypted storage of the secrets that users set for prefabs.
 
-Synchronous; called in threads. Whoever has the database alone has none of them.
+Synchronous; for threads. The key is a file outside the database, so a copy of the database
+alone does not reveal the secrets.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from sqlalchemy import delete, select
 
-from beray.server.objects.signing import secret_at
+from beray.server.objects.signing import load_or_create_secret
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import PrefabSecret
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from cryptography.fernet import Fernet
 
 KEY_FILE: Final = "prefab-secrets.key"
-MOST_CHARACTERS: Final = 32 * 1024
-"""Of a value."""
+MAX_SECRET_CHARACTERS: Final = 32 * 1024
+"""Maximum length of a secret value."""
 
 log = structlog.get_logger("beray.prefabs")
 
 
 class PrefabSecrets:
-    """By user, prefab and name."""
+    """Secrets by user, prefab and name."""
 
     def __init__(self, database: Database, data_dir: Path) -> None:
         self._database = database
@@ -38,26 +39,27 @@ class PrefabSecrets:
 
     @cached_property
     def _fernet(self) -> Fernet:
-        # Most servers have no secrets, and none needs this for its start.
+        # Imported on first use: most servers have no secrets, and the import delays the start.
         from cryptography.fernet import Fernet
 
-        return Fernet(base64.urlsafe_b64encode(secret_at(self._key_file)))
+        return Fernet(base64.urlsafe_b64encode(load_or_create_secret(self._key_file)))
 
     def put(self, user_id: int, prefab_id: str, name: str, value: str) -> None:
-        """Keep a value, in the place of the one before."""
-        # Whose it is goes with it, so that no row can be put in another's place.
-        told = json.dumps([user_id, prefab_id, name, value]).encode()
+        """Store a value, replacing the previous one."""
+        # The identity is encrypted with the value, so that a row cannot be moved to another one.
+        plaintext = json.dumps([user_id, prefab_id, name, value]).encode()
         row = PrefabSecret(
             user_id=user_id,
             prefab_id=prefab_id,
             name=name,
-            value=self._fernet.encrypt(told).decode(),
+            value=self._fernet.encrypt(plaintext).decode(),
             created_at=utc_now(),
         )
         with self._database.writing() as session:
             session.merge(row)
 
     def names(self, user_id: int, prefab_id: str) -> list[str]:
+        """Return the names of a user's secrets for a prefab, sorted."""
         with self._database.reading() as session:
             found = select(PrefabSecret.name).where(
                 PrefabSecret.user_id == user_id, PrefabSecret.prefab_id == prefab_id
@@ -65,7 +67,7 @@ class PrefabSecrets:
             return sorted(session.scalars(found))
 
     def remove(self, user_id: int, prefab_id: str, name: str) -> bool:
-        """Forget a value; whether there was one."""
+        """Delete a secret; return False if there was none."""
         own = delete(PrefabSecret).where(
             PrefabSecret.user_id == user_id,
             PrefabSecret.prefab_id == prefab_id,
@@ -76,7 +78,7 @@ class PrefabSecrets:
         )
 
     def value(self, user_id: int, prefab_id: str, name: str) -> str | None:
-        """A value; ``None`` where there is none, or it cannot be read any more."""
+        """Return a secret, or None if it is not set or cannot be decrypted."""
         with self._database.reading() as session:
             row = session.get(PrefabSecret, (user_id, prefab_id, name))
         if row is None:
@@ -84,10 +86,10 @@ class PrefabSecrets:
         from cryptography.fernet import InvalidToken
 
         try:
-            *whose, value = json.loads(self._fernet.decrypt(row.value.encode()))
+            *identity, value = json.loads(self._fernet.decrypt(row.value.encode()))
         except (InvalidToken, ValueError):
-            whose, value = [], ""
-        if whose != [user_id, prefab_id, name]:
+            identity, value = [], ""
+        if identity != [user_id, prefab_id, name]:
             log.error("a secret cannot be decrypted", user_id=user_id, prefab_id=prefab_id)
             return None
         return str(value)

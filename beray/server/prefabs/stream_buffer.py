@@ -1,4 +1,4 @@
-"""Messages between a running function and the reader of its stream, limited by bytes."""
+"""Byte-limited buffer between a streaming function and the client that reads the stream."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import IO, Any, Final
 
 from starlette.concurrency import run_in_threadpool
 
-WAITING_BYTES: Final = 256 * 1024
-"""Bytes that wait in memory for a reader before the function has to wait."""
+MAX_BUFFERED_BYTES: Final = 256 * 1024
+"""Maximum size of the messages in memory; the function waits while they exceed it."""
 _READ_BYTES: Final = 64 * 1024
 _INLINE_CHARACTERS: Final = 16 * 1024
 """Longer strings, and values of unknown size, are encoded in a thread."""
@@ -21,19 +21,22 @@ _INLINE_CHARACTERS: Final = 16 * 1024
 _Message = bytes | IO[bytes]
 
 
-class Pieces:
-    """Messages of text/event-stream in the order in which they were put.
+class StreamBuffer:
+    """Queue of messages in text/event-stream format. Used on one event loop.
 
-    A message that is larger than ``WAITING_BYTES`` waits in an unnamed file, so that a
-    reader that takes nothing does not keep it in memory. Used on one event loop.
+    A message larger than ``max_bytes`` is stored in an unnamed file, so that a client that does
+    not read cannot keep it in memory.
 
     Args:
-        folder: Where such files are made.
+        folder: Directory of these files.
+        max_bytes: Maximum size of the messages in memory.
+
+    Attributes:
+        size: Bytes of the messages in memory.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = WAITING_BYTES) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BUFFERED_BYTES) -> None:
         self.size = 0
-        """Bytes that wait in memory."""
         self._folder = folder
         self._max_bytes = max_bytes
         self._waiting: deque[_Message] = deque()
@@ -41,7 +44,7 @@ class Pieces:
         self._ended = False
 
     async def put(self, kind: str, data: Any) -> None:
-        """Add a message; wait until it fits into the limit."""
+        """Add a message, waiting until it fits into the limit."""
         if kind == "progress" or (isinstance(data, str) and len(data) <= _INLINE_CHARACTERS):
             message = self._message(kind, data)
         else:
@@ -56,16 +59,16 @@ class Pieces:
             self._changed.notify_all()
 
     async def end(self) -> None:
-        """Say that no more messages come."""
+        """Mark the end of the stream."""
         async with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     async def read(self, idle_seconds: float) -> AsyncIterator[bytes]:
-        """Yield the messages, large ones in pieces, until the end.
+        """Yield the messages until the end, large ones in chunks.
 
         Args:
-            idle_seconds: Yield b"" whenever there was none for so long.
+            idle_seconds: Yield b"" after each period of this length without a message.
         """
         while True:
             try:
@@ -87,7 +90,7 @@ class Pieces:
                     yield block
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Discard the messages that were not read."""
         for message in self._waiting:
             if not isinstance(message, bytes):
                 message.close()
@@ -98,7 +101,7 @@ class Pieces:
         message = f"data: {text}\n\n".encode()
         if len(message) <= self._max_bytes:
             return message
-        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - its reader closes it
+        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by the reader
         file.write(message)
         file.seek(0)
         return file

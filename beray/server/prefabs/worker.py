@@ -1,14 +1,14 @@
-"""Calls one function of one prefab. A program of its own; ``process`` speaks to it.
+"""Worker program that calls one function of one prefab. ``process`` starts it.
 
-    python -I child.py BERAY_FOLDER
+    python -I worker.py BERAY_DIRECTORY
 
-Standard input and output carry frames: a length of four bytes, big-endian, and so many
-bytes of JSON. It is sent one with ``op``: ``run``, or ``inspect``, which only looks at the
-module. It answers with any number of ``content`` and ``progress``, and then ``returned``,
-``failed`` or ``inspected``. What the function prints goes to standard error.
+Standard input and output carry frames; see ``protocol``. The server sends one frame with
+``op``: ``run``, or ``inspect``, which only describes the module's functions. The worker sends
+any number of ``content`` and ``progress`` frames, followed by one ``returned``, ``failed`` or
+``inspected``. Output that the function prints goes to standard error.
 
-It imports ``beray.prefab`` and the prefab's module, and nothing else of ours. What only some
-calls need is imported there: each call waits for this program to begin.
+Each call waits for the start of this program. It therefore imports only the standard library,
+``beray.prefab`` and the prefab's module, and modules that few calls need on first use.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ if TYPE_CHECKING:
     from traceback import TracebackException
 
 _LENGTH = struct.Struct("!I")
-_LONGEST = 32 * 1024 * 1024
+_MAX_FRAME_BYTES = 32 * 1024 * 1024
 _MESSAGE_CHARACTERS = 2_000
-_TRACE_CHARACTERS = 16_000
-_MOST_FRAMES = 40
+_TRACEBACK_CHARACTERS = 16_000
+_MAX_STACK_FRAMES = 40
 
 
-class _NoJson(Exception):
-    """What a function gave cannot be said in JSON."""
+class _NotJson(Exception):
+    """The output of a function cannot be represented in JSON, or is too large."""
 
 
 class Channel:
-    """The frames. The function's own input and output are others from now on."""
+    """Channel for frames on the original standard input and output.
+
+    The function's standard input becomes empty, and its standard output standard error.
+    """
 
     def __init__(self) -> None:
         self._reader: BinaryIO = os.fdopen(os.dup(0), "rb")
@@ -50,46 +53,60 @@ class Channel:
         os.dup2(2, 1)
 
     def read(self) -> dict[str, Any]:
+        """Return the request, and close the input."""
         (length,) = _LENGTH.unpack(self._reader.read(_LENGTH.size))
         frame: dict[str, Any] = json.loads(self._reader.read(length))
         self._reader.close()
         return frame
 
     def send(self, frame: dict[str, Any]) -> None:
+        """Send a frame.
+
+        Raises:
+            _NotJson: The frame cannot be represented in JSON, or is too large.
+        """
         try:
             text = json.dumps(frame, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-            # The server says what it thinks of half a surrogate pair.
+            # The server reports lone surrogates.
             body = text.encode("utf-8", "surrogatepass")
         except (TypeError, ValueError, RecursionError) as error:
-            raise _NoJson(str(error)) from None
-        if len(body) > _LONGEST:
-            raise _NoJson(f"{len(body):,} bytes are too much at once")
+            raise _NotJson(str(error)) from None
+        if len(body) > _MAX_FRAME_BYTES:
+            raise _NotJson(f"the value has {len(body):,} bytes; the limit is {_MAX_FRAME_BYTES:,}")
         rest = memoryview(_LENGTH.pack(len(body)) + body)
         while rest:
             rest = rest[self._writer.write(rest) :]
 
 
-def main(beray_folder: str) -> None:
+def main(beray_directory: str) -> None:
+    """Read one request, carry it out and send the result."""
     channel = Channel()
-    # Behind the installed ones: it is where this very package is, whichever is found first.
-    sys.path.append(beray_folder)
+    # At the end of the path, so that installed packages precede the directory's other modules.
+    sys.path.append(beray_directory)
     job = channel.read()
     folder = job["folder"]
     try:
         if job["op"] == "inspect":
-            channel.send({"inspected": _inspected(folder, job)})
+            channel.send({"inspected": _inspect(folder, job)})
         else:
             _run(channel, folder, job)
-    except _NoJson as error:
-        channel.send({"failed": {"code": "INVALID_OUTPUT", "message": f"no JSON: {error}"}})
+    except _NotJson as error:
+        channel.send(
+            {
+                "failed": {
+                    "code": "INVALID_OUTPUT",
+                    "message": f"the output is not valid JSON: {error}",
+                }
+            }
+        )
     except MemoryError:
         channel.send({"failed": {"code": "MEMORY_LIMIT", "message": "out of memory"}})
-    except BaseException as error:  # noqa: BLE001 - of a function, anything can be expected
+    except BaseException as error:  # noqa: BLE001 - a function may raise anything
         channel.send({"failed": _failure(error, folder)})
 
 
-def _loaded(folder: str, name: str) -> ModuleType:
-    """The prefab's module, by its file: no other of its name is meant."""
+def _load_module(folder: str, name: str) -> ModuleType:
+    """Import the prefab's module from its file, whatever other modules have its name."""
     sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
     spec = importlib.util.spec_from_file_location(name, Path(folder, f"{name}.py"))
@@ -103,7 +120,7 @@ def _loaded(folder: str, name: str) -> ModuleType:
 def _run(channel: Channel, folder: str, job: dict[str, Any]) -> None:
     from beray.prefab import Call, Progress
 
-    function = getattr(_loaded(folder, job["module"]), job["function"])
+    function = getattr(_load_module(folder, job["module"]), job["function"])
     call = Call(
         outputs=Path(job["outputs"]),
         files={key: [Path(path) for path in paths] for key, paths in job["files"].items()},
@@ -111,18 +128,18 @@ def _run(channel: Channel, folder: str, job: dict[str, Any]) -> None:
     )
     result = function(call, **job["parameters"])
     if isinstance(result, collections.abc.Generator):
-        pieces = result
+        generator = result
         while True:
             try:
-                piece = next(pieces)
+                item = next(generator)
             except StopIteration as end:
                 result = end.value
                 break
-            if isinstance(piece, Progress):
-                told = {"fraction": piece.fraction, "message": str(piece.message)}
-                channel.send({"progress": told})
+            if isinstance(item, Progress):
+                fields = {"fraction": item.fraction, "message": str(item.message)}
+                channel.send({"progress": fields})
             else:
-                channel.send({"content": piece})
+                channel.send({"content": item})
     channel.send({"returned": result})
 
 
@@ -130,76 +147,82 @@ def _run(channel: Channel, folder: str, job: dict[str, Any]) -> None:
 
 
 def _failure(error: BaseException, folder: str) -> dict[str, Any]:
-    said = _safely(str, error)[:_MESSAGE_CHARACTERS]
-    # Not imported here: a function that raised it has imported it.
+    text = _safe_str(error)[:_MESSAGE_CHARACTERS]
+    # A function that raised InputError has imported it.
     if isinstance(error, getattr(sys.modules.get("beray.prefab"), "InputError", ())):
-        return {"code": "INVALID_INPUT", "message": _sendable(said)}
-    message = f"{type(error).__name__}: {said}".removesuffix(": ")
-    trace = _sendable(_trace(error, folder))
+        return {"code": "INVALID_INPUT", "message": _sendable(text)}
+    message = f"{type(error).__name__}: {text}".removesuffix(": ")
+    trace = _sendable(_traceback(error, folder))
     too_large = isinstance(error, OSError) and error.errno == errno.EFBIG
     code = "OUTPUT_TOO_LARGE" if too_large else "FUNCTION_ERROR"
     return {"code": code, "message": _sendable(message), "traceback": trace}
 
 
 def _sendable(text: str) -> str:
-    """Text with halves of surrogate pairs written out: no wire takes them."""
+    """Return the text with lone surrogates escaped, because UTF-8 cannot represent them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _safely(function: Any, value: object) -> str:
+def _safe_str(error: BaseException) -> str:
     try:
-        return str(function(value))
-    except Exception:  # noqa: BLE001 - an error's own text may raise
-        return "an error whose text cannot be read"
+        return str(error)
+    except Exception:  # noqa: BLE001 - __str__ of an error may raise
+        return "the text of the error cannot be read"
 
 
-def _trace(error: BaseException, folder: str) -> str:
-    """The traceback from the prefab on, its paths as they are in its folder."""
+def _traceback(error: BaseException, folder: str) -> str:
+    """Return the traceback from the first frame of the prefab on, with relative paths."""
     import traceback
 
     try:
-        told = traceback.TracebackException.from_exception(error, limit=-_MOST_FRAMES)
+        summary = traceback.TracebackException.from_exception(error, limit=-_MAX_STACK_FRAMES)
         seen: set[int] = set()
-        _shorten(told, folder, seen)
-        text = "".join(told.format())
-    except Exception:  # noqa: BLE001 - what an error is made of may raise as well
+        _shorten(summary, folder, seen)
+        text = "".join(summary.format())
+    except Exception:  # noqa: BLE001 - attributes of an error may raise
         return ""
-    return text[-_TRACE_CHARACTERS:]
+    return text[-_TRACEBACK_CHARACTERS:]
 
 
-def _shorten(told: TracebackException, folder: str, seen: set[int]) -> None:
-    if id(told) in seen:
+def _shorten(summary: TracebackException, folder: str, seen: set[int]) -> None:
+    """Shorten the paths and remove the frames of this program, also in chained errors."""
+    if id(summary) in seen:
         return
-    seen.add(id(told))
-    frames = [frame for frame in told.stack if frame.filename != __file__]
-    first = next((n for n, one in enumerate(frames) if one.filename.startswith(folder)), 0)
+    seen.add(id(summary))
+    frames = [frame for frame in summary.stack if frame.filename != __file__]
+    first = next((n for n, frame in enumerate(frames) if frame.filename.startswith(folder)), 0)
     for frame in frames:
-        # Read now, while the name is still that of a file.
+        # Reads the source line while ``filename`` is still the path of the file.
         _ = frame.line
-        frame.filename = _shown(frame.filename, folder)
-    told.stack[:] = frames[first:]
-    # That of a syntax error.
-    if isinstance(name := getattr(told, "filename", None), str):
-        told.filename = _shown(name, folder)
-    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        frame.filename = _relative(frame.filename, folder)
+    summary.stack[:] = frames[first:]
+    # Syntax errors have a file name of their own.
+    if isinstance(name := getattr(summary, "filename", None), str):
+        summary.filename = _relative(name, folder)
+    chained = (
+        summary.__cause__,
+        summary.__context__,
+        *(getattr(summary, "exceptions", None) or ()),
+    )
+    for other in chained:
         if other is not None:
             _shorten(other, folder, seen)
 
 
-def _shown(path: str, folder: str) -> str:
+def _relative(path: str, folder: str) -> str:
     import sysconfig
 
     paths = sysconfig.get_paths()
     for root in (folder, paths["purelib"], paths["platlib"], paths["stdlib"]):
         if path.startswith(root + os.sep):
             return path[len(root) + 1 :]
-    return path if path.startswith("<") else os.path.basename(path)
+    return path if path.startswith("<") else Path(path).name
 
 
-# Looking at a module
+# Inspection
 
 
-def _inspected(folder: str, job: dict[str, Any]) -> dict[str, Any]:
+def _inspect(folder: str, job: dict[str, Any]) -> dict[str, Any]:
     from importlib import metadata
 
     missing = []
@@ -210,13 +233,13 @@ def _inspected(folder: str, job: dict[str, Any]) -> dict[str, Any]:
             missing.append(name)
     if missing:
         return {"missing": missing, "functions": {}}
-    module = _loaded(folder, job["module"])
+    module = _load_module(folder, job["module"])
     found = {name: _signature(getattr(module, name, None)) for name in job["functions"]}
     return {"missing": [], "functions": found}
 
 
 def _signature(function: Any) -> dict[str, Any] | None:
-    """What a call has to give; ``None``: it is no function."""
+    """Return a description of a function's parameters, or None if it is not callable."""
     import inspect
 
     if not callable(function):
@@ -231,15 +254,17 @@ def _signature(function: Any) -> dict[str, Any] | None:
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     positional = (inspect.Parameter.POSITIONAL_ONLY,)
     is_required = {
-        one.name: one.default is inspect.Parameter.empty for one in named if one.kind in by_name
+        parameter.name: parameter.default is inspect.Parameter.empty
+        for parameter in named
+        if parameter.kind in by_name
     }
     return {
         "takes_call": takes_call,
         "first": first[0].name if takes_call and first[0].kind in by_name else None,
-        "required": [name for name, wanted in is_required.items() if wanted],
-        "optional": [name for name, wanted in is_required.items() if not wanted],
-        "takes_any": any(one.kind == inspect.Parameter.VAR_KEYWORD for one in named),
-        "unnamed": [one.name for one in named if one.kind in positional],
+        "required": [name for name, required in is_required.items() if required],
+        "optional": [name for name, required in is_required.items() if not required],
+        "takes_any": any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in named),
+        "unnamed": [parameter.name for parameter in named if parameter.kind in positional],
         "is_generator": inspect.isgeneratorfunction(function),
         "is_async": inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
     }

@@ -24,7 +24,7 @@ from beray.server.sandbox.sandbox import Sandbox
 from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace import disk_usage, tree
-from beray.server.workspace.disk_quota import DiskSpace, OverQuota
+from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded
 from beray.server.workspace.disk_usage import DiskLimits
 from beray.server.workspace.ownership import give_tree, set_owner
 
@@ -82,7 +82,7 @@ async def enforce(settings: Settings, user_id: int) -> None:
     """Measure the size of a user's copies periodically until cancelled.
 
     Raises:
-        OverQuota: The copies together exceed ``MAX_GROWTH`` times their initial limit.
+        DiskQuotaExceeded: The copies together exceed ``MAX_GROWTH`` times their initial limit.
     """
     home = home_of(settings, user_id)
     number = sum(bind.writable for bind in settings.agent_binds())
@@ -93,9 +93,9 @@ async def enforce(settings: Settings, user_id: int) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     limits = DiskLimits(number * MAX_GROWTH * settings.agent_copy_bytes, number * 2 * MAX_ENTRIES)
     try:
-        await DiskSpace(home, limits).enforce()
-    except OverQuota:
-        raise OverQuota(
+        await DiskQuota(home, limits).enforce()
+    except DiskQuotaExceeded:
+        raise DiskQuotaExceeded(
             f"the private copies of BERAY_AGENT_PATHS exceed {limits.bytes:,} bytes "
             f"(BERAY_AGENT_COPY_BYTES) or {limits.files:,} files"
         ) from None

@@ -1,20 +1,19 @@
 """History of a chat for its language model, written to disk while it is produced.
 
-The history is a file of JSON lines, to which records are only appended. Beside it, a second file
-has the text of the answer that is being streamed, because that text grows in small pieces and is
-superseded by the complete answer. So a process that is killed at any time loses nothing that was
-written before: at most the end of the last line, which readers skip.
+The history is an append-only file of JSON lines. A second file has the text of the answer that is
+being streamed, because that text grows in small chunks and is replaced by the complete answer. A
+process that is killed at any time loses at most the end of the last line, which readers skip.
 
 Kinds of records:
 
 - ``user``: a message of the user, with its ``text`` and its ``seq`` in the log of the chat.
 - ``message``: a message of pydantic-ai in ``message``: an answer, or the results of its tools.
-- ``result``: a request of pydantic-ai in ``message`` with the result of one tool. The message that
-  has all results of an answer replaces it.
+- ``result``: a request of pydantic-ai in ``message`` with the result of one tool. It is replaced by
+  the message with all results of an answer.
 - ``text``: the text of an answer that was interrupted.
 
-The server and the process of a run use the file in turn, never at the same time. This module does
-without pydantic-ai, which the server does not import.
+The server and the process of a run never use the file at the same time. This module does not
+import pydantic-ai, because the server does not.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class ChatHistory:
     """History of one chat.
 
     Args:
-        path: Its file. The file of the text that is being streamed and the file of earlier
-            versions have the same name with other suffixes.
+        path: Path of the history file. The files of the streamed text and of earlier versions
+            have the same name with other suffixes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +51,7 @@ class ChatHistory:
         self._text_file: int | None = None
 
     def records(self) -> list[Record]:
-        """Return all records, the text of an interrupted answer as the last.
+        """Return all records, with the text of an interrupted answer at the end.
 
         Raises:
             OSError: The file exists and cannot be read.
@@ -63,16 +62,16 @@ class ChatHistory:
         return found
 
     def last_seq(self, *, earlier: int) -> int:
-        """Return the ``seq`` of the last message of the user that is in the history.
+        """Return the ``seq`` of the user's last message in the history.
 
         Args:
-            earlier: Result for a history of an earlier version, which does not contain it.
+            earlier: Result for a history of an earlier version, which has no ``seq``.
         """
         found: int | None = None
         if self._path.exists():
             with self._path.open("rb") as file:
                 for line in file:
-                    # Other records can be large; they are not decoded.
+                    # Other records are not decoded, because they can be large.
                     if line.startswith(_USER):
                         with suppress(ValueError):
                             found = json.loads(line)["seq"]
@@ -83,11 +82,11 @@ class ChatHistory:
     def append(self, *records: Record) -> None:
         """Append records and wait until they are on disk.
 
-        The text of an answer that was streamed until now becomes a record before them, unless the
-        first of them is the complete answer.
+        The streamed text of an answer is saved as a record before them, unless the first record
+        is the complete answer.
 
         Raises:
-            OSError: They cannot be saved.
+            OSError: The records cannot be saved.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._path.exists() and (earlier := self._earlier()):
@@ -103,11 +102,11 @@ class ChatHistory:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        # From here on its header tells that the streamed text is obsolete.
+        # The header of the streamed text is outdated now, which marks the text as obsolete.
         self._close_text()
 
     def begin_answer(self) -> None:
-        """Discard the text of the answer before, and take that of another one.
+        """Start the text of a new answer and discard that of the previous one.
 
         Raises:
             OSError: The file cannot be written.
@@ -118,15 +117,16 @@ class ChatHistory:
         _write(self._text_file, f"{self._size()}\n".encode())
 
     def add_text(self, text: str) -> None:
-        """Keep a piece of the answer that is being streamed.
+        """Append text to the answer that is being streamed.
 
-        It survives the end of the process, but not that of the operating system.
+        The text survives a crash of the process, but not of the operating system.
 
         Raises:
             OSError: The file cannot be written.
+            RuntimeError: ``begin_answer`` was not called.
         """
         if self._text_file is None:
-            raise RuntimeError("begin_answer() first")
+            raise RuntimeError("call begin_answer() first")
         _write(self._text_file, text.encode("utf-8", "replace"))
 
     def delete(self) -> None:
@@ -148,7 +148,7 @@ class ChatHistory:
                     yield record
 
     def _earlier(self) -> list[Record]:
-        """Return what a file of an earlier version has: the messages of all complete answers."""
+        """Return the records in the file of an earlier version: all complete answers."""
         try:
             messages = json.loads(self._earlier_path.read_bytes())
         except FileNotFoundError:
@@ -159,12 +159,12 @@ class ChatHistory:
         return [{"kind": "message", "message": message} for message in messages]
 
     def _interrupted_text(self) -> str:
-        """Return the text that was streamed of an answer that has no record yet."""
+        """Return the streamed text of an answer that has no record yet."""
         try:
             header, _, text = self._text_path.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return ""
-        # A record was appended since then: the answer is complete, or the text is in a record.
+        # A record was appended later, so the answer is complete or its text is in a record.
         if header != str(self._size()).encode():
             return ""
         return text.decode("utf-8", "replace")

@@ -25,7 +25,7 @@ from beray.server.runners import agent_homes, command_line
 from beray.server.runners.agent_homes import AgentCopyError
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.runners.command_line import CHUNK_BYTES, ProgramError, Tail
-from beray.server.runners.event_positions import MOST_PLACES
+from beray.server.runners.event_positions import MAX_POSITIONS
 from beray.server.runners.output_lines import OutputItem, OutputLines
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.sandbox.sandbox import Sandbox
@@ -181,7 +181,7 @@ class _OutputReader:
         self._job = job
         self._paths = paths
         self._emitted = 0
-        self._events: deque[int] = deque(maxlen=MOST_PLACES)
+        self._events: deque[int] = deque(maxlen=MAX_POSITIONS)
         """Positions of the program's own events among all emitted events."""
 
     async def read_stdout(self, stream: asyncio.StreamReader) -> None:

@@ -1,4 +1,4 @@
-"""Places in the log of the events that a run emits, for retractions."""
+"""Positions in the event log of the events that a runner emits, for retractions."""
 
 from __future__ import annotations
 
@@ -6,73 +6,79 @@ import asyncio
 from collections import deque
 from typing import Final, NamedTuple
 
-MOST_PLACES: Final = 10_000
-"""Events of which each place is known; an agent on another server can retract so many."""
+MAX_POSITIONS: Final = 10_000
+"""Number of latest events with a known position; a remote agent can retract as many."""
 
 
-class _Place(NamedTuple):
+class _LoggedPosition(NamedTuple):
     number: int
-    """Number of the last event of the runner that is in the logged one."""
+    """Number of the runner's last event that is part of the logged event."""
     seq: asyncio.Future[int]
 
 
-class EventPlaces:
-    """Maps a number of a runner's latest events to the events in the log.
+class EventPositions:
+    """Mapping of a runner's latest events to the events in the log.
 
-    The two differ: pieces of a text are joined, the filter of secrets keeps some of them back,
-    and the log has events that are not the runner's.
+    The two differ: chunks of text are joined, the redaction of secrets delays some of them, and
+    the log has events that are not from the runner.
     """
 
     def __init__(self) -> None:
         self._emitted = 0
         self._is_held = False
-        """Whether the last events of the runner are kept back."""
-        self._newest: deque[_Place] = deque(maxlen=MOST_PLACES)
-        self._first: _Place | None = None
-        """The first place since ``begin``."""
+        """True while the last events of the runner are delayed by the redaction."""
+        self._newest: deque[_LoggedPosition] = deque(maxlen=MAX_POSITIONS)
+        self._first: _LoggedPosition | None = None
+        """First position since ``begin``."""
         self._last: asyncio.Future[int] | None = None
 
     def begin(self) -> None:
-        """Forget the events so far: what follows retracts none of them."""
+        """Discard the positions so far; later events do not retract earlier ones."""
         self._newest.clear()
         self._is_held = False
         self._first = self._last = None
 
-    def add(self, count: int, places: list[asyncio.Future[int]]) -> None:
-        """Take note of ``count`` events of the runner, and of where the log has them.
+    def add(self, count: int, positions: list[asyncio.Future[int]]) -> None:
+        """Add the positions of ``count`` events of the runner.
 
-        ``places`` is empty if they are kept back; then they are part of a later event.
+        Args:
+            count: Number of events of the runner.
+            positions: Futures of the ``seq`` of the logged events. Empty if the events are
+                delayed; they are then part of a later logged event.
         """
         held = self._emitted if self._is_held else None
         self._emitted += count
-        if not places:
+        if not positions:
             self._is_held = self._is_held or count > 0
             return
         self._is_held = False
-        self._last = places[-1]
+        self._last = positions[-1]
         if held is not None:
-            # What was kept back comes first.
-            self._add(_Place(held, places[0]))
+            # The delayed events precede the new ones.
+            self._add(_LoggedPosition(held, positions[0]))
         if count:
-            self._add(_Place(self._emitted, places[-1]))
+            self._add(_LoggedPosition(self._emitted, positions[-1]))
 
-    def _add(self, place: _Place) -> None:
-        self._first = self._first or place
-        self._newest.append(place)
+    def _add(self, position: _LoggedPosition) -> None:
+        self._first = self._first or position
+        self._newest.append(position)
 
     async def span(self, count: int) -> list[int] | None:
-        """Return the first and the last ``seq`` of the ``count`` newest events of the runner.
+        """Return the first and last ``seq`` of the runner's ``count`` newest events.
 
-        Returns None if they are unknown. All of them must have been logged.
+        All of them must have been logged.
+
+        Returns:
+            The range, or None if the positions are unknown.
         """
         number = self._emitted - count + 1
         if count < 1 or self._first is None or self._last is None:
             return None
         if number <= self._first.number:
             first = self._first
-        elif number <= self._newest[0].number and len(self._newest) == MOST_PLACES:
+        elif number <= self._newest[0].number and len(self._newest) == MAX_POSITIONS:
             return None
         else:
-            later = (place for place in self._newest if place.number >= number)
+            later = (position for position in self._newest if position.number >= number)
             first = next(later, self._first)
         return [await first.seq, await self._last]

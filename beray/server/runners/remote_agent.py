@@ -31,7 +31,7 @@ from beray.schema import MAX_ATTACHMENTS, from_workspace
 from beray.server.http.integers import declared_size
 from beray.server.runners.base import Job, Outcome, Sink, Usage
 from beray.server.settings import Settings
-from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.disk_usage import DiskLimits
 from beray.server.workspace.workspace import PathError, open_work_dir
 from beray.transfers import file_modes
@@ -57,7 +57,7 @@ class AgentRunner:
         kind = "chat" if job.conversation is not None else "task"
         name = f"beray-{kind}-{job.task_id}" + ("" if kind == "chat" else f"-{uuid4().hex[:8]}")
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
-        space = DiskSpace(job.work_dir, limits)
+        space = DiskQuota(job.work_dir, limits)
         client = BeRayClient(url, secret, max_retries=1)
         files = _RemoteFiles(client, name, job.work_dir, space)
         try:
@@ -111,7 +111,7 @@ class AgentRunner:
 class _RemoteFiles:
     """Transfer of files between the local work_dir and the remote chat."""
 
-    def __init__(self, client: BeRayClient, chat: str, work_dir: Path, space: DiskSpace) -> None:
+    def __init__(self, client: BeRayClient, chat: str, work_dir: Path, space: DiskQuota) -> None:
         self._space = space
         self._client = client
         self._chat = chat
@@ -171,7 +171,7 @@ class _RemoteFiles:
         opened = open_work_dir(self._work_dir, self._space)
         mode = file_modes.parse(response.headers.get(file_modes.HEADER))
         with response, opened as workspace, workspace.write(path, mode) as file:
-            file.require_space(declared_size(response.headers))
+            file.reserve(declared_size(response.headers))
             for block in response.iter_content(_BLOCK):
                 file.write(block)
 

@@ -30,7 +30,7 @@ from beray.server.setting_types import uids
 from beray.server.setting_types.binds import Bind
 from beray.server.settings import Settings
 from beray.server.workspace import tree
-from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.disk_usage import DiskLimits
 from beray.server.workspace.ownership import set_owner
 
@@ -160,10 +160,10 @@ class Sandbox:
         """Return the scratch directories of a work_dir's commands, which contain their ``/tmp``."""
         return list(self._scratch.glob(f"{work_dir.name}-*"))
 
-    def disk_space(self, work_dir: Path) -> DiskSpace:
+    def disk_space(self, work_dir: Path) -> DiskQuota:
         """Return the disk quota of a work_dir and its commands' scratch directories."""
         limits = DiskLimits(self._settings.work_dir_bytes, self._settings.work_dir_files)
-        return DiskSpace(work_dir, limits, lambda: self.scratch_of(work_dir))
+        return DiskQuota(work_dir, limits, lambda: self.scratch_of(work_dir))
 
     @asynccontextmanager
     async def process(

@@ -1,9 +1,9 @@
-"""Deletion of tasks: at once for users, and in small steps for the database.
+"""Deletion of tasks: immediate for users, and in small steps in the database.
 
-The transaction that removes a task's row also records its id in ``deleted_tasks``. The record
-goes when the files and all events of the task are gone; what a crash leaves is removed by the
-next server. Only directories with such a record are ever removed: any other work_dir without a
-task belongs to another database, for example a newer one than the backup that was restored.
+The transaction that deletes the row of a task also records its id in ``deleted_tasks``. The record
+is deleted after the files and all events of the task; after a crash, the next server continues.
+Only directories with such a record are removed: any other work_dir without a task belongs to
+another database, for example a newer one than the backup that was restored.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store
 from beray.server.workspace.workspace import Workspaces
 
-FIRST_STEP: Final = 500
-"""Events, or pages of the file, of the first transaction. The next sizes depend on its time."""
-LEAST_STEP: Final = 100
-MOST_STEP: Final = 50_000
+INITIAL_STEP: Final = 500
+"""Events, or pages of the database, in the first transaction. Its duration sets later sizes."""
+MIN_STEP: Final = 100
+MAX_STEP: Final = 50_000
 STEP_SECONDS: Final = 0.02
-"""Intended duration of a transaction, without its commit. Others write in the pause after it."""
-LEAST_PAUSE_SECONDS: Final = 0.01
-MOST_PAUSE_SECONDS: Final = 0.1
-KEPT_PAGES: Final = 256
-"""Free pages that stay in the database file for new content."""
-LOG_TRIES: Final = 40
-"""Attempts to truncate the write-ahead log, which readers can prevent."""
-LOG_PAUSE_SECONDS: Final = 0.25
-_NAMED: Final = 20
+"""Intended duration of a transaction, without its commit. Other writers use the pause after it."""
+MIN_PAUSE_SECONDS: Final = 0.01
+MAX_PAUSE_SECONDS: Final = 0.1
+RETAINED_FREE_PAGES: Final = 256
+"""Free pages that remain in the database file for new content."""
+TRUNCATE_ATTEMPTS: Final = 40
+"""Maximum number of attempts to truncate the write-ahead log, which readers can prevent."""
+TRUNCATE_PAUSE_SECONDS: Final = 0.25
+_MAX_LOGGED_NAMES: Final = 20
 
 log = structlog.get_logger("beray.tasks")
 
 
 class TaskDeletion:
-    """Used on one event loop, while ``running``.
+    """Deletion of tasks. Used on one event loop, within ``running``.
 
     Args:
-        conversation_file: returns the file with the history of a chat.
+        history_path: Returns the path of a chat's history file.
     """
 
     def __init__(
-        self, store: Store, workspaces: Workspaces, conversation_file: Callable[[int], Path]
+        self, store: Store, workspaces: Workspaces, history_path: Callable[[int], Path]
     ) -> None:
         self._store = store
         self._workspaces = workspaces
-        self._conversation_file = conversation_file
+        self._history_path = history_path
         self._changed = asyncio.Event()
         self._failed: set[int] = set()
 
     async def delete(self, task_id: int) -> None:
-        """Delete a task that is not running. Its events go later.
+        """Delete a task that is not running. Its events are deleted in the background.
 
         Raises:
-            OSError: some files cannot be removed; the next server tries it again.
-            SQLAlchemyError: nothing was deleted.
+            OSError: Some files cannot be removed; the next server tries again.
+            SQLAlchemyError: The database cannot be written; nothing was deleted.
         """
         try:
             await run_in_threadpool(self._store.remove_task, task_id)
@@ -75,24 +75,24 @@ class TaskDeletion:
         finally:
             self._changed.set()
 
-    async def undo(self, task_id: int) -> None:
-        """Remove a task as if it had never been created."""
+    async def discard_new(self, task_id: int) -> None:
+        """Remove a new task as if it had never been created."""
         await run_in_threadpool(self._store.undo_task, task_id)
         self._changed.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Remove what is recorded, in the background, also by earlier servers."""
+        """Complete recorded deletions in the background, including those of earlier servers."""
         self._changed.set()
-        working = asyncio.create_task(self._work(), name="task-deletion")
+        worker = asyncio.create_task(self._work(), name="task-deletion")
         try:
             yield
         finally:
-            working.cancel()
-            await asyncio.wait([working])
+            worker.cancel()
+            await asyncio.wait([worker])
 
     def report_unknown(self, tasks: Collection[int]) -> None:
-        """Log the work_dirs that belong to neither a task nor a record. Blocks; for threads."""
+        """Log work_dirs that belong to neither a task nor a recorded deletion. Blocks."""
         known = {*tasks, *self._store.deleted_tasks()}
         unknown = sorted(self._workspaces.existing() - known)
         if unknown:
@@ -100,7 +100,7 @@ class TaskDeletion:
                 "work_dirs without a task are left in place; move or delete them yourself",
                 directory=str(self._workspaces.root),
                 count=len(unknown),
-                names=unknown[:_NAMED],
+                names=unknown[:_MAX_LOGGED_NAMES],
             )
 
     async def _work(self) -> None:
@@ -111,69 +111,69 @@ class TaskDeletion:
                 found = await patiently(lambda: run_in_threadpool(self._store.deleted_tasks))
                 for task_id in found:
                     if task_id not in self._failed:
-                        await self._try_to_finish(task_id)
+                        await self._try_complete_deletion(task_id)
                 await self._shrink()
             except SQLAlchemyError as error:
-                log.error("the database could not be made smaller", problem=_problem(error))
+                log.error("the deletion of tasks could not continue", problem=_error_text(error))
 
-    async def _try_to_finish(self, task_id: int) -> None:
+    async def _try_complete_deletion(self, task_id: int) -> None:
         try:
-            await self._finish(task_id)
+            await self._complete_deletion(task_id)
         except (OSError, SQLAlchemyError) as error:
             self._failed.add(task_id)
             log.error(
-                "a deleted task could not be removed completely; the next start tries it again",
+                "a deleted task could not be removed completely; the next start tries again",
                 task_id=task_id,
-                problem=_problem(error),
+                problem=_error_text(error),
             )
 
-    async def _finish(self, task_id: int) -> None:
-        """Remove what is left of a deleted task, the record last."""
+    async def _complete_deletion(self, task_id: int) -> None:
+        """Remove the remaining parts of a deleted task, the record last."""
         await run_in_threadpool(self._remove_files, task_id)
-        await _in_steps(lambda limit: self._store.remove_events(task_id, limit))
+        await _repeat_in_steps(lambda limit: self._store.remove_events(task_id, limit))
         await patiently(lambda: run_in_threadpool(self._store.forget_deleted, task_id))
 
     async def _shrink(self) -> None:
         """Return the free pages of the database to the file system."""
 
         def step(pages: int) -> bool:
-            return self._store.return_pages(pages) > KEPT_PAGES
+            return self._store.return_pages(pages) > RETAINED_FREE_PAGES
 
         free = await patiently(lambda: run_in_threadpool(self._store.free_pages))
-        if free > KEPT_PAGES:
-            await _in_steps(step)
+        if free > RETAINED_FREE_PAGES:
+            await _repeat_in_steps(step)
         elif not self._store.reserve.is_short:
             return
-        for _ in range(LOG_TRIES):
+        for _ in range(TRUNCATE_ATTEMPTS):
             if await patiently(lambda: run_in_threadpool(self._store.truncate_log)):
                 return
-            await asyncio.sleep(LOG_PAUSE_SECONDS)
+            await asyncio.sleep(TRUNCATE_PAUSE_SECONDS)
 
     def _remove_files(self, task_id: int) -> None:
         if os.path.lexists(self._workspaces.path(task_id)):
             self._workspaces.remove(task_id)
-        ChatHistory(self._conversation_file(task_id)).delete()
+        ChatHistory(self._history_path(task_id)).delete()
 
 
-def _problem(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return str(getattr(error, "orig", error))
 
 
-async def _in_steps(step: Callable[[int], bool]) -> None:
-    """Call ``step`` in threads until it returns False, with pauses, and a size that suits.
+async def _repeat_in_steps(step: Callable[[int], bool]) -> None:
+    """Call ``step`` in threads until it returns False, with pauses and an adapted size.
 
     Args:
-        step: takes the size of the step; False: nothing is left.
+        step: Receives the size of the step and returns whether more steps are needed.
     """
-    size, overhead = FIRST_STEP, float("inf")
+    size, overhead = INITIAL_STEP, float("inf")
     while True:
-        began = time.monotonic()
+        started = time.monotonic()
         more = await patiently(lambda size=size: run_in_threadpool(step, size))  # type: ignore[misc]
-        took = time.monotonic() - began
+        seconds = time.monotonic() - started
         if not more:
             return
-        # A commit takes its time whatever the size; on a slow disk, that alone may be too long.
-        overhead = min(overhead, took)
-        wanted = size * STEP_SECONDS / max(took - overhead, 1e-6)
-        size = max(LEAST_STEP, min(round(wanted), 2 * size, MOST_STEP))
-        await asyncio.sleep(min(max(took, LEAST_PAUSE_SECONDS), MOST_PAUSE_SECONDS))
+        # The commit takes a constant time, which may be longer than the step on a slow disk.
+        overhead = min(overhead, seconds)
+        target = size * STEP_SECONDS / max(seconds - overhead, 1e-6)
+        size = max(MIN_STEP, min(round(target), 2 * size, MAX_STEP))
+        await asyncio.sleep(min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS))

@@ -1,11 +1,11 @@
-"""The event log: append, replay, tail.
+"""Event log of tasks: append, replay and tail.
 
-One thread writes. It takes everything that is waiting, commits it as one transaction
-and only then shows it to the watchers, so nobody sees an event that a crash could take
-back. Under load the batches grow by themselves; a lone event is on disk at once.
+One thread writes. It commits all waiting events in one transaction and publishes them to the
+watchers afterwards, so no watcher receives an event that a crash could remove. Batches grow under
+load, and a single event is written immediately.
 
-A task's status is the event that says it: both change in the same transaction, and
-after a terminal one the log takes nothing more of that task.
+The status of a task and the event that reports it are written in the same transaction. After a
+terminal status, the log rejects further events of the task.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ from beray.server.storage.database_errors import is_locked
 from beray.server.storage.shortage import delays, is_shortage
 from beray.server.storage.store import Position, Store, utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
-from beray.server.tasks.feed import Progress, TaskFeed, is_set
+from beray.server.tasks.feed import TaskFeed, TaskProgress, wait_until_set
 from beray.server.tasks.preview import LastLines
-from beray.server.tasks.recent_events import LoggedEvent, NewestEvents
+from beray.server.tasks.recent_events import LoggedEvent, RecentEvents
 
 LOCK_SECONDS: Final = 1.0
-"""Time that one attempt to commit waits for a lock. It is repeated until it succeeds."""
+"""Maximum time that one attempt to commit waits for a lock. Attempts are repeated."""
 LOCK_PAUSE_SECONDS: Final = 0.1
 
 log = structlog.get_logger("beray.events")
 
 
-class TaskEnded(Exception):
-    """The task has ended, or is gone: it takes no more events."""
+class TaskClosed(Exception):
+    """The task has ended or was deleted, so no more events can be logged."""
 
 
 @dataclass(slots=True)
-class _Append:
+class _PendingEvent:
+    """Event that waits for the writing thread."""
+
     task_id: int
     event: Event
     fields: str
@@ -56,63 +58,68 @@ class _Append:
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
-    """What one transaction has written: the new ends of logs, last lines, and events."""
+    """Result of one transaction: new last positions and last lines by task, and the events."""
 
     at: str
     positions: dict[int, Position]
     lines: dict[int, str]
-    logged: list[tuple[_Append, LoggedEvent]]
+    logged: list[tuple[_PendingEvent, LoggedEvent]]
 
 
 @dataclass(slots=True)
-class _Feed:
-    """What the watchers of one task wait for. Lives on the event loop."""
+class _TaskWatchers:
+    """Watchers of one task, and the signal that they wait for. Used on the event loop."""
 
     watchers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def wake(self) -> None:
+        """Wake all watchers."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
 
 class EventLog:
-    """Used on one event loop, between ``start`` and ``close``."""
+    """Event log of all tasks. Used on one event loop, between ``start`` and ``close``.
+
+    Attributes:
+        damaged: Damaged positions, by task and ``seq``.
+    """
 
     def __init__(self, store: Store, feed: TaskFeed) -> None:
         self.pages = EventPages(store)
         self.damaged = DamagedPlaces()
-        """By task and ``seq``."""
         self._store = store
         self._task_feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[_Append] = []
+        self._waiting: list[_PendingEvent] = []
         self._probes: list[asyncio.Future[None]] = []
         self._wake = threading.Condition()
         self._closing = False
         self._draining = False
-        self._feeds: dict[int, _Feed] = {}
-        self._newest = NewestEvents()
+        self._watchers: dict[int, _TaskWatchers] = {}
+        self._recent = RecentEvents()
         self._positions: dict[int, Position] = {}
         self._last_lines = LastLines()
         self._usages: dict[int, dict[str, Any]] = {}
-        self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
+        self._writer = threading.Thread(target=self._run_writer, name="event-log", daemon=True)
 
     def start(self) -> None:
+        """Start the writing thread."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
 
     async def close(self) -> None:
-        """Write what is waiting, then stop."""
+        """Write the waiting events, then stop."""
         with self._wake:
             self._closing = True
             self._wake.notify()
         await run_in_threadpool(self._writer.join)
 
     async def responds(self, seconds: float) -> bool:
-        """Return whether the writing thread reacts within ``seconds``.
+        """Return True if the writing thread responds within ``seconds``.
 
-        It also reacts while it waits for the end of a shortage or a lock.
+        It also responds while it waits for the end of a shortage or a lock.
         """
         probe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._wake:
@@ -122,17 +129,17 @@ class EventLog:
         return probe.done()
 
     def forget(self, task_id: int) -> None:
-        """Drop what is kept of a deleted task, and end its watchers."""
+        """Discard cached events of a deleted task, and wake its watchers, which end."""
         self.pages.forget(task_id)
-        self._newest.forget(task_id)
-        feed = self._feeds.get(task_id)
+        self._recent.forget(task_id)
+        feed = self._watchers.get(task_id)
         if feed is not None:
             feed.wake()
 
     def drain(self) -> None:
-        """From now on a watcher who has caught up is let go: no more runs end here."""
+        """End each watcher once it has received all events, because the server stops."""
         self._draining = True
-        for feed in self._feeds.values():
+        for feed in self._watchers.values():
             feed.wake()
         self._task_feed.drain()
 
@@ -142,43 +149,49 @@ class EventLog:
         """Log an event and return its ``seq`` once it is on disk.
 
         Args:
-            fields: what ``fields_of`` made of it, where that is known already.
-            recovers: whether it may use the reserve of the disk.
+            task_id: Id of the task.
+            event: Event to log.
+            fields: Result of ``event_fields`` for the event, if it is known already.
+            recovers: Whether the event may use the reserved disk space.
 
-        That a writer waits for this is what slows down a task that emits faster than
-        the disk takes.
+        Waiting for this method slows down tasks that emit events faster than the disk can
+        store them.
 
         Raises:
-            TaskEnded: the task has ended or is gone.
-            SQLAlchemyError, MemoryError: the event could not be saved.
-            ValueError: the event holds what JSON cannot say.
+            TaskClosed: The task has ended or was deleted.
+            SQLAlchemyError: The event cannot be saved.
+            MemoryError: The event cannot be saved.
+            ValueError: The event has values that JSON cannot represent.
         """
         return await self.enqueue(task_id, event, fields, recovers=recovers)
 
     def enqueue(
         self, task_id: int, event: Event, fields: str | None = None, *, recovers: bool = False
     ) -> asyncio.Future[int]:
-        """As ``append``, for who goes on meanwhile: its place in the log is taken now."""
-        fields = fields_of(event) if fields is None else fields
+        """Enqueue an event and return a future of its ``seq``; see ``append``.
+
+        The order of the calls determines the order of the events in the log.
+        """
+        fields = event_fields(event) if fields is None else fields
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         with self._wake:
             if self._closing:
-                raise TaskEnded("the event log is closed")
-            self._waiting.append(_Append(task_id, event, fields, done, recovers))
+                raise TaskClosed("the event log is closed")
+            self._waiting.append(_PendingEvent(task_id, event, fields, done, recovers))
             self._wake.notify()
         return done
 
-    def used(self, task_id: int, usage: dict[str, Any]) -> None:
-        """What a running task has taken so far, to be told with its next event."""
+    def set_usage(self, task_id: int, usage: dict[str, Any]) -> None:
+        """Set the usage of a running task, which is published with its next event."""
         self._usages[task_id] = usage
 
     async def first_page(self, task_id: int, after: int) -> EventPage | None:
-        """Return the page with which ``tail`` begins; None if that is in memory.
+        """Return the first page of ``tail``, or None if its events are in memory.
 
         Raises:
-            DatabaseError: it cannot be read.
+            DatabaseError: The page cannot be read.
         """
-        if self._newest.after(task_id, after) is not None:
+        if self._recent.after(task_id, after) is not None:
             return None
         return await self.pages.page(task_id, after)
 
@@ -190,21 +203,23 @@ class EventLog:
         first: EventPage | None = None,
         idle_seconds: float | None = None,
     ) -> AsyncIterator[EventPage]:
-        """Yield the events after ``after`` in pages: those on disk, then those to come.
+        """Yield the stored and the future events after ``after``, in pages.
 
-        Ends after the task's last event; after the newest one once the log drains.
+        Ends after the task's last event, or after the newest event once the log drains.
 
         Args:
-            first: The page after ``after`` if it was read already; see ``first_page``.
-            idle_seconds: Yield an empty page whenever no event came for so long.
+            task_id: Id of the task.
+            after: ``seq`` of the last event that the watcher has.
+            first: First page, if it was read already; see ``first_page``.
+            idle_seconds: Yield an empty page after each period of this length without events.
         """
-        feed = self._feeds.setdefault(task_id, _Feed())
+        feed = self._watchers.setdefault(task_id, _TaskWatchers())
         feed.watchers += 1
         try:
             while True:
-                # Taken before the look: what comes after the look sets it.
+                # Read before the events: events that are published later set it.
                 changed, draining = feed.changed, self._draining
-                newest = self._newest.after(task_id, after)
+                newest = self._recent.after(task_id, after)
                 if first is not None and first.events:
                     page = first
                 elif newest is None:
@@ -220,49 +235,49 @@ class EventLog:
                         return
                 elif page.ended or draining:
                     return
-                elif not await is_set(changed, idle_seconds):
+                elif not await wait_until_set(changed, idle_seconds):
                     yield page
         finally:
             feed.watchers -= 1
-            if not feed.watchers and self._feeds.get(task_id) is feed:
-                del self._feeds[task_id]
-                self._newest.forget(task_id)
+            if not feed.watchers and self._watchers.get(task_id) is feed:
+                del self._watchers[task_id]
+                self._recent.forget(task_id)
 
     # The writing thread
 
-    def _write(self) -> None:
+    def _run_writer(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closing or self._probes)
-                self._react()
+                self._answer_probes()
                 batch, self._waiting = self._waiting, []
                 if not batch:
                     if self._closing:
                         return
                     continue
             try:
-                self._commit_patiently(batch)
+                self._commit_with_retries(batch)
             except Exception as error:  # noqa: BLE001 - all tasks wait for this thread
-                _report(error)
-                self._commit_singly(batch, error)
+                _log_unexpected(error)
+                self._commit_one_by_one(batch, error)
 
-    def _react(self) -> None:
-        """Show that the thread is alive; ``_wake`` is held."""
+    def _answer_probes(self) -> None:
+        """Answer the probes of ``responds``. Requires the lock of ``_wake``."""
         probes, self._probes = self._probes, []
         for probe in probes:
             self._call(probe.set_result, None)
 
     def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than until the log is closed."""
+        """Wait for ``seconds``, or until the log is closed."""
         end = time.monotonic() + seconds
         with self._wake:
             while (left := end - time.monotonic()) > 0 and not self._closing:
-                self._react()
+                self._answer_probes()
                 self._wake.wait(left)
 
-    def _commit_patiently(self, batch: list[_Append]) -> None:
-        """Commit, again after each shortage or lock: neither is a failure of the tasks."""
-        began = time.monotonic()
+    def _commit_with_retries(self, batch: list[_PendingEvent]) -> None:
+        """Commit a batch, repeating it after shortages and locks, which are not errors of tasks."""
+        started = time.monotonic()
         for attempt, seconds in enumerate(delays()):
             try:
                 self._commit(batch)
@@ -273,60 +288,60 @@ class EventLog:
                     problem = str(getattr(error, "orig", error))
                     log.warning("events wait for the end of a shortage", error=problem)
                 for append in batch:
-                    self._last_lines.forget(append.task_id)  # it is read again
+                    self._last_lines.forget(append.task_id)  # the event will be read again
                 self._pause(LOCK_PAUSE_SECONDS if is_locked(error) else seconds)
                 continue
             if attempt:
-                waited = round(time.monotonic() - began, 1)
+                waited = round(time.monotonic() - started, 1)
                 log.info("events are written again", waited_seconds=waited)
             return
 
-    def _commit_singly(self, batch: list[_Append], error: Exception) -> None:
-        """One that cannot be written must not take the others with it."""
+    def _commit_one_by_one(self, batch: list[_PendingEvent], error: Exception) -> None:
+        """Commit each event on its own, so that one invalid event does not affect the others."""
         for append in batch:
-            # Both are read again: a task may have been deleted.
+            # Both are looked up again: the task may have been deleted.
             self._last_lines.forget(append.task_id)
             self._positions.pop(append.task_id, None)
-        # After a shortage the log is being closed: there is no time for one after the other.
+        # A shortage is reported only while the log closes, which leaves no time for retries.
         if len(batch) == 1 or is_shortage(error):
             for append in batch:
                 self._call(self._fail, append, error)
             return
         for append in batch:
             try:
-                self._commit_patiently([append])
-            except Exception as own_error:  # noqa: BLE001 - as in _write
-                _report(own_error)
+                self._commit_with_retries([append])
+            except Exception as own_error:  # noqa: BLE001 - see _run_writer
+                _log_unexpected(own_error)
                 self._call(self._fail, append, own_error)
 
-    def _commit(self, batch: list[_Append]) -> None:
+    def _commit(self, batch: list[_PendingEvent]) -> None:
         store = self._store
         if all(append.recovers for append in batch):
-            commit = store.recovering(lambda session: self._written(session, batch), LOCK_SECONDS)
+            commit = store.recovering(lambda session: self._insert(session, batch), LOCK_SECONDS)
         else:
             with store.writing(LOCK_SECONDS) as session:
-                commit = self._written(session, batch)
+                commit = self._insert(session, batch)
         self._positions.update(commit.positions)
         for task_id, position in commit.positions.items():
             if position.ended:
-                # Looked up again from here on, which is how a late event is refused.
+                # The position is looked up for later events, which are then rejected.
                 del self._positions[task_id]
                 self._last_lines.forget(task_id)
         self._call(self._publish, commit.logged)
-        self._call(self._advance, commit)
+        self._call(self._publish_progress, commit)
 
-    def _written(self, session: Session, batch: list[_Append]) -> _Commit:
-        """Write the events of a batch."""
+    def _insert(self, session: Session, batch: list[_PendingEvent]) -> _Commit:
+        """Insert the events of a batch and update their tasks."""
         now = utc_now()
         positions: dict[int, Position] = {}
         rows: list[dict[str, object]] = []
-        logged: list[tuple[_Append, LoggedEvent]] = []
+        logged: list[tuple[_PendingEvent, LoggedEvent]] = []
         lines: dict[int, str] = {}
         for append in batch:
             task_id, event = append.task_id, append.event
             position = positions.get(task_id) or self._position(session, task_id)
             if position.ended:
-                raise TaskEnded(f"task {task_id} takes no more events")
+                raise TaskClosed(f"task {task_id} has ended")
             seq = position.last_seq + 1
             body = _body(seq, now, append)
             rows.append({"task_id": task_id, "seq": seq, "body": body, "type": event.type})
@@ -336,7 +351,7 @@ class EventLog:
                 self._store.set_status(
                     session, position.user_id, task_id, event.status, event.reason, now
                 )
-            line = self._last_lines.read(task_id, event)
+            line = self._last_lines.update(task_id, event)
             if line:
                 lines[task_id] = line
             positions[task_id] = Position(seq, is_last, position.user_id)
@@ -350,7 +365,7 @@ class EventLog:
     def _position(self, session: Session, task_id: int) -> Position:
         known = self._positions.get(task_id) or self._store.position(session, task_id)
         if known is None:
-            raise TaskEnded(f"task {task_id} is gone")
+            raise TaskClosed(f"task {task_id} was deleted")
         return known
 
     # Back on the event loop
@@ -360,54 +375,54 @@ class EventLog:
         try:
             self._loop.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]
         except RuntimeError:
-            # The loop is gone, and with it everybody who could be told.
+            # The event loop is closed, so nothing waits for the result.
             return
 
-    def _publish(self, logged: Iterable[tuple[_Append, LoggedEvent]]) -> None:
+    def _publish(self, logged: Iterable[tuple[_PendingEvent, LoggedEvent]]) -> None:
         for append, event in logged:
-            feed = self._feeds.get(append.task_id)
+            feed = self._watchers.get(append.task_id)
             if feed is not None:
-                self._newest.add(append.task_id, event)
+                self._recent.add(append.task_id, event)
                 feed.wake()
             if not append.done.done():
                 append.done.set_result(event.seq)
 
-    def _advance(self, commit: _Commit) -> None:
-        """Tell those who watch all tasks of a user."""
+    def _publish_progress(self, commit: _Commit) -> None:
+        """Publish the progress of the tasks to the task feed."""
         for task_id, end in commit.positions.items():
             usage = self._usages.pop(task_id, None)
             if end.ended:
                 self._task_feed.wake(end.user_id)
             else:
                 line = commit.lines.get(task_id)
-                step = Progress(task_id, commit.at, end.last_seq, line, usage)
-                self._task_feed.advance(end.user_id, step)
+                step = TaskProgress(task_id, commit.at, end.last_seq, line, usage)
+                self._task_feed.publish_progress(end.user_id, step)
 
-    def _fail(self, append: _Append, error: Exception) -> None:
+    def _fail(self, append: _PendingEvent, error: Exception) -> None:
         if not append.done.done():
             append.done.set_exception(error)
 
 
-def _report(error: Exception) -> None:
-    """Log an error that is no answer of the database, such as a lack of memory."""
-    if not isinstance(error, SQLAlchemyError | TaskEnded):
+def _log_unexpected(error: Exception) -> None:
+    """Log an error that is not from the database, such as a lack of memory."""
+    if not isinstance(error, SQLAlchemyError | TaskClosed):
         log.error("events could not be written", exc_info=error)
 
 
-def fields_of(event: Event) -> str:
-    """The JSON object of an event, without its envelope.
+def event_fields(event: Event) -> str:
+    """Return an event as a JSON object, without its envelope.
 
     Raises:
-        ValueError: for what JSON cannot say, such as NaN.
+        ValueError: The event has values that JSON cannot represent, such as NaN.
     """
     fields = event.model_dump()
-    said = {key: value for key, value in fields.items() if value is not None or key == "result"}
+    known = {key: value for key, value in fields.items() if value is not None or key == "result"}
     text = json.dumps(
-        {"type": event.type} | said, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        {"type": event.type} | known, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
     return text.encode("utf-8", "replace").decode()
 
 
-def _body(seq: int, created_at: str, append: _Append) -> str:
+def _body(seq: int, created_at: str, append: _PendingEvent) -> str:
     envelope = f'"seq":{seq},"task_id":{append.task_id},"created_at":"{created_at}"'
     return f"{{{envelope},{append.fields[1:]}"

@@ -1,8 +1,8 @@
-"""Pages of a task's stored events, limited by bytes and shared by those who read them.
+"""Pages of a task's stored events, limited by bytes and shared by all readers.
 
-A reader holds one page, however large the log and its events are: an event that is larger
-than a page is read in pieces while it is sent. Few reads run at the same time, so that
-readers of large logs do not take all threads and the memory that a read needs.
+A reader keeps one page in memory, however large the log and its events are: an event that is
+larger than a page is read in chunks while it is sent. The number of concurrent reads is limited,
+so that readers of large logs do not use all threads and much memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from beray.server.storage.store import Store
 from beray.server.tasks.recent_events import LoggedEvent
 
 PAGE_BYTES: Final = 128 * 1024
-"""Bytes of the bodies in one page, unless its only event has more."""
+"""Maximum size of the bodies in one page, unless its only event is larger."""
 PAGE_EVENTS: Final = 1000
-PIECE_BYTES: Final = 256 * 1024
-"""Bytes of a large event that are read at once."""
+"""Maximum number of events in one page."""
+CHUNK_BYTES: Final = 256 * 1024
+"""Size of the chunks of a large event."""
 CACHE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the pages that are kept for the next reader."""
-READS_AT_ONCE: Final = 2
+"""Maximum size of the cached pages."""
+CONCURRENT_READS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -47,65 +48,67 @@ class EventPage:
 
     @cached_property
     def stream(self) -> bytes:
-        """The events as text/event-stream, made once for all readers of the page."""
+        """Events in text/event-stream format, encoded once for all readers of the page."""
         return b"".join(b"id: %d\ndata: %b\n\n" % (event.seq, event.body) for event in self.events)
 
     @property
-    def large(self) -> LoggedEvent | None:
-        """The only event of the page if its body has to be read by ``EventPages.body``."""
-        return None if not self.events or self.events[0].is_whole else self.events[0]
+    def large_event(self) -> LoggedEvent | None:
+        """Only event of the page, if its body must be read by ``EventPages.body``; else None."""
+        return None if not self.events or self.events[0].has_body else self.events[0]
 
     @property
     def size(self) -> int:
-        """Bytes that the page takes at most."""
+        """Upper bound of the page's memory, in bytes."""
         return 2 * sum(len(event.body) for event in self.events)
 
 
 class EventPages:
-    """Used on one event loop."""
+    """Reader and cache of event pages. Used on one event loop."""
 
     def __init__(self, store: Store, cache_bytes: int = CACHE_BYTES) -> None:
         self.cached_bytes = 0
         self._store = store
         self._cache_bytes = cache_bytes
         self._cached: OrderedDict[tuple[int, int], EventPage] = OrderedDict()
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = asyncio.Semaphore(CONCURRENT_READS)
 
     async def page(self, task_id: int, after: int) -> EventPage:
-        """Return the page of events after ``after``; an empty page before there are any."""
+        """Return the page of events after ``after``, which is empty if there are none yet."""
         key = (task_id, after)
         async with self._reads:
-            found = self._cached.get(key)
-            if found is not None:
+            cached = self._cached.get(key)
+            if cached is not None:
                 self._cached.move_to_end(key)
-                return found
+                return cached
             found = await run_in_threadpool(self._read, task_id, after)
         if found.is_full:
             self._keep(key, found)
         return found
 
     async def body(self, task_id: int, event: LoggedEvent) -> AsyncIterator[bytes]:
-        """Yield the body of an event, a large one in pieces.
+        """Yield the body of an event, in chunks if it is large.
 
         Raises:
-            EventGone: The task was deleted meanwhile.
+            EventDeleted: The task was deleted meanwhile.
         """
-        if event.is_whole:
+        if event.has_body:
             yield event.body
             return
-        # Pieces are cut anywhere in the text; the decoder replaces only what is damaged.
+        # Chunks may end within a character; the decoder replaces only invalid bytes.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         at = 0
         while at < event.size:
             async with self._reads:
-                piece = await run_in_threadpool(self._piece, task_id, event.seq, at)
-            if not piece:
-                raise EventGone(f"event {event.seq} of task {task_id} was deleted")
-            at += len(piece)
-            yield decoder.decode(piece, at >= event.size).encode()
+                chunk = await run_in_threadpool(self._read_chunk, task_id, event.seq, at)
+            if not chunk:
+                raise EventDeleted(f"event {event.seq} of task {task_id} was deleted")
+            at += len(chunk)
+            yield decoder.decode(chunk, at >= event.size).encode()
 
-    async def newest(self, task_id: int, last: int, *, max_events: int, max_bytes: int) -> Extent:
-        """Return which events up to ``last`` are the newest that fit."""
+    async def newest_extent(
+        self, task_id: int, last: int, *, max_events: int, max_bytes: int
+    ) -> Extent:
+        """Return the extent of the newest events up to ``last`` that fit the limits."""
 
         def read() -> Extent:
             with self._store.reading() as session:
@@ -116,10 +119,14 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def following(
+    async def following_extent(
         self, task_id: int, after: int, *, max_events: int, max_bytes: int
     ) -> tuple[Extent, bool]:
-        """Return which events after ``after`` fit, and whether bytes cut off some of them."""
+        """Return the extent of the events after ``after`` that fit the limits.
+
+        Returns:
+            The extent, and whether ``max_bytes`` excluded events.
+        """
 
         def read() -> tuple[Extent, bool]:
             with self._store.reading() as session:
@@ -130,11 +137,11 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
-        """Yield the JSON array of the events in ``extent``, in pieces.
+    async def json_array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
+        """Yield the JSON array of the events in ``extent``, in chunks.
 
         Raises:
-            EventGone: The task was deleted meanwhile.
+            EventDeleted: The task was deleted meanwhile.
         """
         yield b"["
         after = extent.first - 1
@@ -142,18 +149,18 @@ class EventPages:
             page = await self.page(task_id, after)
             events = [event for event in page.events if event.seq <= extent.last]
             if not events:
-                raise EventGone(f"event {after + 1} of task {task_id} was deleted")
+                raise EventDeleted(f"event {after + 1} of task {task_id} was deleted")
             yield (b"," if after >= extent.first else b"") + b",".join(
                 event.body for event in events
             )
             after = events[-1].seq
-            if page.large is not None:
-                async for piece in self.body(task_id, page.large):
-                    yield piece
+            if page.large_event is not None:
+                async for chunk in self.body(task_id, page.large_event):
+                    yield chunk
         yield b"]"
 
     def forget(self, task_id: int) -> None:
-        """Drop the pages of a task that was deleted."""
+        """Discard the pages of a deleted task."""
         for key in [key for key in self._cached if key[0] == task_id]:
             self._drop(key)
 
@@ -172,21 +179,21 @@ class EventPages:
 
     def _read(self, task_id: int, after: int) -> EventPage:
         with self._store.reading() as session:
-            place = self._store.position(session, task_id)
-            if place is None:
+            position = self._store.position(session, task_id)
+            if position is None:
                 return EventPage([], ended=True)
             rows, is_full = stored_events.page(
                 session, task_id, after,
-                max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=PIECE_BYTES,
+                max_events=PAGE_EVENTS, max_bytes=PAGE_BYTES, large=CHUNK_BYTES,
             )  # fmt: skip
-        last = place.last_seq if place.ended else None
+        last = position.last_seq if position.ended else None
         events = [LoggedEvent(seq, body, size, seq == last) for seq, size, body in rows]
-        return EventPage(events, is_full, place.ended)
+        return EventPage(events, is_full, position.ended)
 
-    def _piece(self, task_id: int, seq: int, start: int) -> bytes:
+    def _read_chunk(self, task_id: int, seq: int, start: int) -> bytes:
         with self._store.reading() as session:
-            return stored_events.piece_of(session, task_id, seq, start, PIECE_BYTES)
+            return stored_events.piece_of(session, task_id, seq, start, CHUNK_BYTES)
 
 
-class EventGone(Exception):
+class EventDeleted(Exception):
     """An event was deleted while it was being sent."""

@@ -1,8 +1,8 @@
-"""The feed of all tasks of a user, for the watchers of the task list.
+"""Feed of all tasks of a user, for watchers of the task list.
 
-Changes of status are read from the database, where each has a place to resume from.
-Between them comes how far the running tasks are: only the newest of each counts, so
-it is kept in memory and told at most a few times a second.
+Changes of status are read from the database, where each has a number to resume from. The progress
+of running tasks is sent in between. Only the newest progress of each task matters, so it is kept
+in memory and sent a few times per second at most.
 """
 
 from __future__ import annotations
@@ -23,39 +23,40 @@ from beray.server.storage import task_changes
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task, TaskChange
-from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, encoded, public
+from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, task_to_wire, to_json
 
 PAGE_CHANGES: Final = 200
-FRAME_TASKS: Final = 10_000
-"""Tasks in one message at most."""
-FRAME_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the tasks in one message, unless its only task has more."""
-_CHANGING: Final = (
+"""Maximum number of changes in one read."""
+MAX_MESSAGE_TASKS: Final = 10_000
+"""Maximum number of tasks in one message."""
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+"""Maximum size of the tasks in one message, unless its only task is larger."""
+_MUTABLE_KEYS: Final = (
     "held", "started_at", "ended_at", "last_seq", "last_line", "usage",
 )  # fmt: skip
-"""Keys of a task, besides its status and reason, that change while it exists."""
-QUIET_SECONDS: Final = 0.1
-"""The pause between two looks, in which what replaces each other gathers."""
+"""Keys of a task, besides its status and reason, whose values change."""
+COALESCE_SECONDS: Final = 0.1
+"""Pause between two reads, in which newer progress replaces older."""
 
 
-class Progress(NamedTuple):
-    """How far a task is."""
+class TaskProgress(NamedTuple):
+    """Progress of a task."""
 
     task_id: int
     created_at: str
     last_seq: int
     last_line: str | None
     usage: dict[str, Any] | None = None
-    """What it has taken of a model, where that is news."""
+    """Usage of models, if it has changed."""
 
 
 class _Changes(NamedTuple):
-    """Some changes as text/event-stream.
+    """Consecutive changes in text/event-stream format.
 
     Attributes:
-        last: The number of the last of them.
-        ended: The tasks whose end or deletion is among them.
-        is_full: Whether there may be more.
+        last: Number of the last change.
+        ended: Tasks that the changes end or delete.
+        is_full: Whether there may be more changes.
     """
 
     stream: bytes
@@ -64,8 +65,8 @@ class _Changes(NamedTuple):
     is_full: bool
 
 
-async def is_set(changed: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until ``changed`` is set, or for so long; return whether it is set."""
+async def wait_until_set(changed: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until ``changed`` is set, for at most ``seconds``; return whether it is set."""
     try:
         async with asyncio.timeout(seconds):
             await changed.wait()
@@ -77,35 +78,40 @@ async def is_set(changed: asyncio.Event, seconds: float | None) -> bool:
 @dataclass(eq=False)
 class _Watcher:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    progress: dict[int, Progress] = field(default_factory=dict)
+    progress: dict[int, TaskProgress] = field(default_factory=dict)
 
     def drop_ended(self, task_ids: set[int]) -> None:
-        """Forget the progress of tasks whose end is sent next: the end includes it."""
+        """Discard the progress of tasks whose end is sent next, because the end includes it."""
         for task_id in task_ids:
             self.progress.pop(task_id, None)
 
-    def take_progress(self) -> list[Progress]:
-        taken, self.progress = list(self.progress.values()), {}
-        return taken
+    def take_progress(self) -> list[TaskProgress]:
+        """Return and clear the progress."""
+        progress, self.progress = list(self.progress.values()), {}
+        return progress
 
 
 class TaskFeed:
-    """Used on one event loop."""
+    """Feeds of all users. Used on one event loop.
+
+    Attributes:
+        damaged: Damaged positions, by user and ``Last-Event-ID``.
+    """
 
     def __init__(self, store: Store) -> None:
         self.pages = TaskPages(store)
         self.damaged = DamagedPlaces()
-        """By user and ``Last-Event-ID``."""
         self._store = store
         self._watchers: dict[int, set[_Watcher]] = {}
         self._draining = False
 
     def wake(self, user_id: int) -> None:
-        """The user's tasks have changed: there is more in the database."""
+        """Wake the watchers of a user, because the database has new changes."""
         for watcher in self._watchers.get(user_id, ()):
             watcher.changed.set()
 
-    def advance(self, user_id: int, progress: Progress) -> None:
+    def publish_progress(self, user_id: int, progress: TaskProgress) -> None:
+        """Send the progress of a task to the watchers of its user."""
         for watcher in self._watchers.get(user_id, ()):
             before = watcher.progress.get(progress.task_id)
             if before is not None and progress.usage is None:
@@ -114,7 +120,7 @@ class TaskFeed:
             watcher.changed.set()
 
     def drain(self) -> None:
-        """From now on a watcher who has caught up is let go."""
+        """End each watcher once it has received all changes, because the server stops."""
         self._draining = True
         for user_id in self._watchers:
             self.wake(user_id)
@@ -122,53 +128,55 @@ class TaskFeed:
     async def tail(
         self, user_id: int, after: int | None, *, idle_seconds: float | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield the changes after ``after``, those on disk and those to come.
+        """Yield the stored and the future changes after ``after``.
 
-        They are text/event-stream, in pieces that may end within a message. The first are
-        all tasks if ``after`` is None or too long ago, and otherwise the progress of the
-        unfinished ones.
+        They are in text/event-stream format, in chunks that may end within a message. The stream
+        starts with all tasks if ``after`` is None or too old, and otherwise with the progress of
+        the unfinished tasks.
 
         Args:
-            idle_seconds: Yield b"" whenever there was nothing for so long.
+            user_id: Id of the user.
+            after: ``Last-Event-ID`` of the watcher.
+            idle_seconds: Yield b"" after each period of this length without changes.
         """
         watcher = _Watcher()
         self._watchers.setdefault(user_id, set()).add(watcher)
-        told = after
+        last_sent = after
         try:
-            if after is not None and await run_in_threadpool(self._follows, user_id, after):
-                place = after
-                async for piece in self._unfinished(user_id):
-                    yield piece
+            if after is not None and await run_in_threadpool(self._is_resumable, user_id, after):
+                position = after
+                async for chunk in self._unfinished(user_id):
+                    yield chunk
             else:
-                place = await self.pages.last_change(user_id)
-                board = self.pages.board(
-                    user_id, place, max_tasks=FRAME_TASKS, max_bytes=FRAME_BYTES
+                position = await self.pages.last_change(user_id)
+                messages = self.pages.task_messages(
+                    user_id, position, max_tasks=MAX_MESSAGE_TASKS, max_bytes=MAX_MESSAGE_BYTES
                 )
-                async for piece in board:
-                    yield piece
-                told = place
+                async for chunk in messages:
+                    yield chunk
+                last_sent = position
             while True:
                 watcher.changed.clear()
                 draining = self._draining
-                found = await run_in_threadpool(self._behind, user_id, place)
+                found = await run_in_threadpool(self._changes_after, user_id, position)
                 watcher.drop_ended(found.ended)
-                place = found.last
+                position = found.last
                 stream = found.stream
                 if not found.is_full:
-                    stream += b"".join(map(_advanced, watcher.take_progress()))
+                    stream += b"".join(map(_progress_message, watcher.take_progress()))
                 if stream:
                     yield stream
-                told = place
+                last_sent = position
                 if found.is_full:
                     continue
                 if not stream and draining:
                     return
                 if not draining:
-                    while not await is_set(watcher.changed, idle_seconds):
+                    while not await wait_until_set(watcher.changed, idle_seconds):
                         yield b""
-                    await asyncio.sleep(QUIET_SECONDS)
+                    await asyncio.sleep(COALESCE_SECONDS)
         except DatabaseError as error:
-            self.damaged.note((user_id, told), error)
+            self.damaged.note((user_id, last_sent), error)
             raise
         finally:
             watchers = self._watchers[user_id]
@@ -177,19 +185,19 @@ class TaskFeed:
                 del self._watchers[user_id]
 
     async def _unfinished(self, user_id: int) -> AsyncIterator[bytes]:
-        """Yield the progress of the tasks that have not ended, some at a time."""
+        """Yield the progress of the unfinished tasks, in batches."""
         after = 0
-        while steps := await run_in_threadpool(self._progress, user_id, after):
-            yield b"".join(map(_advanced, steps))
-            after = steps[-1].task_id
+        while batch := await run_in_threadpool(self._progress, user_id, after):
+            yield b"".join(map(_progress_message, batch))
+            after = batch[-1].task_id
 
     # In threads
 
-    def _follows(self, user_id: int, after: int) -> bool:
+    def _is_resumable(self, user_id: int, after: int) -> bool:
         with self._store.reading() as session:
             return task_changes.follows(session, user_id, after)
 
-    def _progress(self, user_id: int, after: int) -> list[Progress]:
+    def _progress(self, user_id: int, after: int) -> list[TaskProgress]:
         unfinished = (
             select(Task.id, Task.created_at, Task.last_seq, Task.last_line)
             .where(Task.user_id == user_id, Task.id > after)
@@ -198,10 +206,10 @@ class TaskFeed:
             .limit(PAGE_CHANGES)
         )
         with self._store.reading() as session:
-            return [Progress(*row) for row in session.execute(unfinished)]
+            return [TaskProgress(*row) for row in session.execute(unfinished)]
 
-    def _behind(self, user_id: int, after: int) -> _Changes:
-        """Return the changes after ``after`` that fit into a page, at least one."""
+    def _changes_after(self, user_id: int, after: int) -> _Changes:
+        """Return the changes after ``after`` that fit into a page, but at least one."""
         messages: list[bytes] = []
         ended: set[int] = set()
         last, size, is_full = after, 0, False
@@ -210,7 +218,7 @@ class TaskFeed:
             closing(task_changes.behind(session, user_id, after)) as rows,
         ):
             for change, task in rows:
-                message = _changed(change, task)
+                message = _change_message(change, task)
                 size += len(message)
                 is_full = bool(messages) and (size > PAGE_BYTES or len(messages) == PAGE_CHANGES)
                 if is_full:
@@ -222,14 +230,14 @@ class TaskFeed:
         return _Changes(b"".join(messages), last, ended, is_full)
 
 
-def _advanced(step: Progress) -> bytes:
-    fields = step._asdict()
-    if step.usage is None:
+def _progress_message(progress: TaskProgress) -> bytes:
+    fields = progress._asdict()
+    if progress.usage is None:
         del fields["usage"]
-    return b"data: %b\n\n" % encoded({"type": "TASK_PROGRESS"} | fields)
+    return b"data: %b\n\n" % to_json({"type": "TASK_PROGRESS"} | fields)
 
 
-def _changed(change: TaskChange, task: Task | None) -> bytes:
+def _change_message(change: TaskChange, task: Task | None) -> bytes:
     message: dict[str, Any] = {
         "seq": change.seq,
         "task_id": change.task_id,
@@ -241,17 +249,17 @@ def _changed(change: TaskChange, task: Task | None) -> bytes:
         if change.reason is not None:
             message["reason"] = change.reason
         if task is not None:
-            message["task"] = _at_change(public(task), change)
-    return b"id: %d\ndata: %b\n\n" % (change.seq, encoded(message))
+            message["task"] = _at_change(task_to_wire(task), change)
+    return b"id: %d\ndata: %b\n\n" % (change.seq, to_json(message))
 
 
 def _at_change(task: schema.Task, change: TaskChange) -> schema.Task:
-    """Return the task as it was when it changed, as far as this is known.
+    """Return the task at the time of a change, as far as it is known.
 
-    A change is read together with the current task, which may have changed again. Its status
-    is then that of the change, and what may have been different at that time is left out.
+    A change is read together with the current task, which may have changed again. The result
+    then has the status of the change, and omits values that may have been different.
     """
     if task["status"] == change.status or change.status is None:
         return task
-    known = {key: value for key, value in task.items() if key not in _CHANGING}
+    known = {key: value for key, value in task.items() if key not in _MUTABLE_KEYS}
     return cast(schema.Task, known | {"status": change.status, "reason": change.reason})

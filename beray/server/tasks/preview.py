@@ -1,4 +1,4 @@
-"""The last line of what was said in a task, for lists of tasks."""
+"""Last lines of the output of tasks, for task lists."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from beray.events import (
 )
 from beray.streaming.retraction import retracted_range
 
-LONGEST: Final = 200
-"""Characters of a last line."""
-_KEPT: Final = 4 * LONGEST
+MAX_CHARACTERS: Final = 200
+"""Maximum length of a last line."""
+_TAIL_CHARACTERS: Final = 4 * MAX_CHARACTERS
+"""Length of the text that is kept to complete a line."""
 
 
 class LastLines:
-    """Reads along with the logs of running tasks. Texts come in pieces cut anywhere."""
+    """Last lines of running tasks, updated from their events.
+
+    Text comes in chunks that may end anywhere.
+    """
 
     def __init__(self) -> None:
         self._ends: dict[int, tuple[str, str]] = {}
-        """Of each task, the source and call of its last text, and the end of it."""
+        """Stream and end of the last text, by task."""
 
-    def read(self, task_id: int, event: Event) -> str | None:
-        """The last line of the task by now; ``None`` where this event says nothing of it."""
+    def update(self, task_id: int, event: Event) -> str | None:
+        """Return the last line of the task after ``event``, or None if it is unchanged."""
         match event:
             case MsgEventTextChunk() if retracted_range(event):
                 text = event.text
@@ -44,14 +48,15 @@ class LastLines:
                 text = f"{event.code}: {event.details}"
             case _:
                 return None
-        # Where everything else ends, the next text begins a line of its own.
+        # After any other event, text starts a new line.
         if isinstance(event, MsgEventTextChunk):
-            self._ends[task_id] = _stream(event), text[-_KEPT:]
+            self._ends[task_id] = _stream(event), text[-_TAIL_CHARACTERS:]
         else:
             self._ends.pop(task_id, None)
-        return _last_line(text[-_KEPT:])
+        return _last_line(text[-_TAIL_CHARACTERS:])
 
     def forget(self, task_id: int) -> None:
+        """Discard the text of a task."""
         self._ends.pop(task_id, None)
 
 
@@ -61,8 +66,9 @@ def _stream(event: MsgEventTextChunk) -> str:
 
 def _last_line(text: str) -> str:
     lines = text.split("\n")
-    said = next((line for line in reversed(lines) if line.strip()), "")
-    # Of a line that was written over and over, what it says now; half a character is none.
-    now = said.rstrip("\r").rpartition("\r")[2].encode("utf-8", "replace").decode()
-    line = " ".join(now.split())
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    # A progress bar overwrites its line after "\r"; only the last version counts. A surrogate
+    # that is cut in half is replaced.
+    visible = last.rstrip("\r").rpartition("\r")[2].encode("utf-8", "replace").decode()
+    line = " ".join(visible.split())
+    return line if len(line) <= MAX_CHARACTERS else line[: MAX_CHARACTERS - 1] + "…"

@@ -1,6 +1,6 @@
-"""The queue of runs: as many tasks at once as there are slots, users in turn.
+"""Queue of tasks, which run in a limited number of slots.
 
-The tasks of one user run in order of creation.
+Users take turns, and the tasks of one user run in order of creation.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ from beray.server.storage.shortage import patiently
 from beray.server.storage.store import Store, Unfinished
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
-from beray.server.tasks.event_log import EventLog, TaskEnded
-from beray.server.tasks.run import Runs
+from beray.server.tasks.event_log import EventLog, TaskClosed
+from beray.server.tasks.run import RunExecutor
 from beray.server.workspace.workspace import Workspaces
 
 STOP_SECONDS: Final = 20.0
-"""Time that a request waits for the end of a run that it has stopped."""
+"""Maximum time that a request waits for the end of a run that it stops."""
 STOP_RETRY_SECONDS: Final = 2
-LOST: Final = MsgError(code="LOST_WORKER", details="The server ended in the middle of the answer.")
+LOST_WORKER_ERROR: Final = MsgError(
+    code="LOST_WORKER", details="The server stopped during the answer."
+)
 
 log = structlog.get_logger("beray.queue")
 
 
 class RunQueue:
-    """Used on one event loop, between ``start`` and ``close``."""
+    """Queue and running tasks. Used on one event loop, between ``start`` and ``close``."""
 
     def __init__(
         self,
         store: Store,
         event_log: EventLog,
-        runs: Runs,
+        runs: RunExecutor,
         workspaces: Workspaces,
         *,
-        ends: EndWriter,
+        end_writer: EndWriter,
         slots: int,
         user_slots: int | None,
     ) -> None:
@@ -51,7 +53,7 @@ class RunQueue:
         self._event_log = event_log
         self._runs = runs
         self._workspaces = workspaces
-        self._ends = ends
+        self._end_writer = end_writer
         self._waiting = FairQueue(slots, user_slots)  # of task ids, which grow with creation
         self._running: dict[int, asyncio.Task[None]] = {}
         self._stop_reasons: dict[int, str] = {}
@@ -59,33 +61,34 @@ class RunQueue:
 
     @property
     def idle(self) -> bool:
+        """True if no task is waiting or running."""
         return not self._waiting and not self._running
 
     async def start(self) -> None:
-        """Take up what an earlier server left: lost runs have failed, queued tasks run."""
+        """Recover the tasks of an earlier server: interrupted runs fail, queued tasks run."""
         work_dirs = await run_in_threadpool(self._workspaces.existing)
         after = 0
-        while left := await run_in_threadpool(self._store.unfinished_tasks, after):
-            for task in left:
-                await self._take_up(task, has_work_dir=task.id in work_dirs)
-            after = left[-1].id
-        self._fill()
+        while tasks := await run_in_threadpool(self._store.unfinished_tasks, after):
+            for task in tasks:
+                await self._recover(task, has_work_dir=task.id in work_dirs)
+            after = tasks[-1].id
+        self._start_waiting()
 
-    async def _take_up(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _recover(self, task: Unfinished, *, has_work_dir: bool) -> None:
         if task.chat is not None:
-            # It waits for its user; the answer that was under way is lost.
+            # The answer is lost; the chat waits for its user.
             waits = TaskStatusChanged(status="INPUT_REQUIRED", reason="lost_worker")
-            await self._ends.write(task.id, [LOST, waits])
+            await self._end_writer.write(task.id, [LOST_WORKER_ERROR, waits])
         elif task.status == "QUEUED":
-            await self._complete(task, has_work_dir=has_work_dir)
+            await self._complete_creation(task, has_work_dir=has_work_dir)
             if not task.held:
                 self._waiting.add(task.user_id, task.id)
         else:
-            log.warning("a run was lost", task_id=task.id)
+            log.warning("a run was interrupted by the end of the server", task_id=task.id)
             await self._write_status(task.id, "FAILED", "lost_worker")
 
-    async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
-        """Do what a server that died while it created a task had still to do."""
+    async def _complete_creation(self, task: Unfinished, *, has_work_dir: bool) -> None:
+        """Complete the creation of a task that the end of a server interrupted."""
         if task.last_seq == 0:
             await self._write_status(task.id, "QUEUED", None)
         if not has_work_dir:
@@ -93,11 +96,11 @@ class RunQueue:
             try:
                 await run_in_threadpool(self._workspaces.create, task.id, task.user_id)
             except OSError as error:
-                # Its run will fail and say so; the others have theirs.
-                log.error("it could not be made", task_id=task.id, exc_info=error)
+                # The run of this task will fail and report it; other tasks are not affected.
+                log.error("a work_dir could not be created", task_id=task.id, exc_info=error)
 
     async def close(self) -> None:
-        """Stop what runs and wait for it; what waits stays queued for the next server.
+        """Stop running tasks and wait for their ends; waiting tasks remain for the next server.
 
         Idempotent.
         """
@@ -107,8 +110,8 @@ class RunQueue:
         if self._running:
             await asyncio.wait(list(self._running.values()))
 
-    async def created(self, task: Task) -> None:
-        """A task is there: say so in its log and, unless it is held, queue it."""
+    async def add(self, task: Task) -> None:
+        """Log the status of a new task and, unless it is held, queue it."""
         task.last_seq = await self._event_log.append(task.id, TaskStatusChanged(status="QUEUED"))
         if not task.held:
             self.submit(task)
@@ -116,13 +119,16 @@ class RunQueue:
     def submit(self, task: Task) -> None:
         """Queue a task."""
         self._waiting.add(task.user_id, task.id)
-        self._fill()
+        self._start_waiting()
 
     async def stop(self, task_id: int) -> bool:
-        """Stop a task; ``False`` where it has ended already.
+        """Stop a task without waiting for the end of its run.
 
-        Returns soon: the end of a running one is in its event log when it has come, and that of
-        one that waits as soon as the log can be written.
+        The end is logged when the run has ended, or for a waiting task as soon as the log can be
+        written.
+
+        Returns:
+            False if the task has ended already.
         """
         if task_id in self._running:
             self._cancel(task_id, "user")
@@ -130,72 +136,78 @@ class RunQueue:
         self._waiting.remove(task_id)
         return await self._write_status(task_id, "STOPPED", "user")
 
-    async def stopped(self, task_id: int) -> None:
-        """Stop a task and return when nothing of it is running any more.
+    async def stop_and_wait(self, task_id: int) -> None:
+        """Stop a task and wait until its processes have ended.
 
         Raises:
-            Refused: 503, this takes longer than ``STOP_SECONDS``.
+            Refused: The stop takes longer than ``STOP_SECONDS`` (503).
         """
         await self.stop(task_id)
         run = self._running.get(task_id)
         if run is not None:
-            await ended_in_time(run, f"Task {task_id}")
+            await wait_stopped(run, f"Task {task_id}")
 
     def _cancel(self, task_id: int, reason: str) -> None:
-        # A second cancel would interrupt the sweeping of the first.
+        # A second cancellation would interrupt the cleanup of the first.
         if task_id not in self._stop_reasons:
             self._stop_reasons[task_id] = reason
             self._running[task_id].cancel()
 
-    def _fill(self) -> None:
-        while not self._closing and (taken := self._waiting.take()) is not None:
-            user_id, task_id = taken
+    def _start_waiting(self) -> None:
+        while not self._closing and (item := self._waiting.take()) is not None:
+            user_id, task_id = item
             run = asyncio.create_task(self._run(task_id), name=f"task-{task_id}")
             self._running[task_id] = run
-            run.add_done_callback(partial(self._free, user_id, task_id))
+            run.add_done_callback(partial(self._finish_run, user_id, task_id))
 
-    def _free(self, user_id: Hashable, task_id: int, run: asyncio.Task[None]) -> None:
+    def _finish_run(self, user_id: Hashable, task_id: int, run: asyncio.Task[None]) -> None:
         self._waiting.release(user_id)
         del self._running[task_id]
         self._stop_reasons.pop(task_id, None)
         if not run.cancelled() and (error := run.exception()) is not None:
             log.error("a run failed unexpectedly", task_id=task_id, exc_info=error)
-        self._fill()
+        self._start_waiting()
 
     async def _run(self, task_id: int) -> None:
         try:
-            status, reason = await self._outcome(task_id)
+            status, reason = await self._execute(task_id)
         except asyncio.CancelledError:
             reason = self._stop_reasons.get(task_id)
             status = "STOPPED" if reason == "user" else "FAILED"
-        except TaskEnded:
+        except TaskClosed:
             return
         except (OSError, RuntimeError, SQLAlchemyError) as error:
-            log.error("a run broke", task_id=task_id, exc_info=error)
+            log.error("a run failed with an error of the server", task_id=task_id, exc_info=error)
             status, reason = "FAILED", "error"
-        # It has ended, and only says so now: too late for a stop.
+        # The run has ended and cannot be stopped any more.
         self._stop_reasons[task_id] = "ended"
         await self._write_status(task_id, status, reason)
 
-    async def _outcome(self, task_id: int) -> tuple[str, str | None]:
-        await self._ends.written(task_id)
+    async def _execute(self, task_id: int) -> tuple[str, str | None]:
+        await self._end_writer.wait_written(task_id)
         task = await patiently(lambda: run_in_threadpool(self._store.task, task_id))
         if task is None:
-            raise TaskEnded(f"task {task_id} is gone")
+            raise TaskClosed(f"task {task_id} was deleted")
         outcome = await self._runs.run(task)
         return outcome.status, outcome.reason
 
     async def _write_status(self, task_id: int, status: str, reason: str | None) -> bool:
-        """Log a status; ``False`` where the task has ended already."""
-        return await self._ends.write(task_id, [TaskStatusChanged(status=status, reason=reason)])
+        """Log a status; return False if the task has ended already."""
+        return await self._end_writer.write(
+            task_id, [TaskStatusChanged(status=status, reason=reason)]
+        )
 
 
-async def ended_in_time(run: asyncio.Task[None], what: str) -> None:
+async def wait_stopped(run: asyncio.Task[None], subject: str) -> None:
     """Wait for the end of a run that is being stopped.
 
+    Args:
+        run: Task of the event loop that was cancelled.
+        subject: Beginning of the message, such as "Task 5".
+
     Raises:
-        Refused: 503, this takes longer than ``STOP_SECONDS``.
+        Refused: The stop takes longer than ``STOP_SECONDS`` (503).
     """
     _, running = await asyncio.wait([run], timeout=STOP_SECONDS)
     if running:
-        raise Refused(503, f"{what} is still being stopped; try again.", STOP_RETRY_SECONDS)
+        raise Refused(503, f"{subject} is still being stopped; try again.", STOP_RETRY_SECONDS)

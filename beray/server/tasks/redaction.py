@@ -1,8 +1,8 @@
-"""Known secrets, and the filter that removes them from the stored and streamed events of a task.
+"""Redaction of known secrets in the stored and streamed events of a task.
 
-Only events are changed: commands, tools, files and the input of models keep their text. The filter
+Only events are changed: commands, tools, files and the input of models keep their text. Redaction
 protects against mistakes, such as a tool that prints its environment. It does not stop a task that
-discloses a secret on purpose, for example reversed.
+discloses a secret on purpose, for example in reverse.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from beray.events import (
 from beray.server.runners.mcp import operators
 from beray.server.settings import Settings
 
-CUT: Final = "[secret]"
+PLACEHOLDER: Final = "[secret]"
 """Replacement for a secret."""
-SHORTEST: Final = 6
-"""Characters. Shorter values are not removed: they occur in ordinary text."""
+MIN_SECRET_CHARACTERS: Final = 6
+"""Minimum length of a secret. Shorter values are not redacted: they occur in normal text."""
 _PART: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 """One part of a name: ``API`` and ``KEY`` of ``API_KEY``, ``api`` and ``Key`` of ``apiKey``."""
 _SECRET_PART: Final = re.compile(
@@ -47,34 +47,37 @@ _COUNTED: Final = frozenset({"max", "min"})
 _PLAIN_HEADERS: Final = frozenset({"accept", "content-type", "user-agent"})
 
 
-def known(settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
+def task_secrets(
+    settings: Settings, tools: Iterable[Mapping[str, Mapping[str, Any]]] | None
+) -> list[str]:
     """Return the secrets that a task with these MCP servers could disclose by mistake."""
-    found = [*of_environ(os.environ), *of_tools(tools or ())]
-    found += _of_operators_programs(settings)
+    found = [*environment_secrets(os.environ), *mcp_server_secrets(tools or ())]
+    found += _operator_program_secrets(settings)
     own = (settings.smtp_password, settings.agent_token)
     return [*found, *(secret.get_secret_value() for secret in own if secret is not None)]
 
 
-def of_environ(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the values of variables with names of secrets, except paths of files."""
+def environment_secrets(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the values of variables whose names denote secrets, except paths of files."""
     for name, value in environ.items():
         if is_secret_name(name) and not value.startswith("/"):
             yield value
 
 
 def secret_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return the names of the variables whose values are cut out of events, sorted."""
+    """Return the names of the variables whose values are redacted in events, sorted."""
     return sorted(
         name
         for name, value in environ.items()
-        if len(value) >= SHORTEST and any(of_environ({name: value}))
+        if len(value) >= MIN_SECRET_CHARACTERS and any(environment_secrets({name: value}))
     )
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a variable, or a parameter of a URL, of this name has a secret value.
+    """Return True if the name of a variable or URL parameter denotes a secret.
 
-    Whole parts of the name count: ``AUTH`` is one of ``REDIS_AUTH`` and none of ``AUTHOR``.
+    Only complete parts of the name count: ``REDIS_AUTH`` has the part ``AUTH``, ``AUTHOR`` does
+    not.
     """
     parts = [part.lower() for part in _PART.findall(name)]
     if not parts or _SETTING_PART.fullmatch(parts[-1]) or not _COUNTED.isdisjoint(parts):
@@ -82,28 +85,30 @@ def is_secret_name(name: str) -> bool:
     return any(_SECRET_PART.fullmatch(part) for part in parts)
 
 
-def of_tools(tools: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+def mcp_server_secrets(tools: Iterable[Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
     """Yield the credentials in a task's MCP servers: headers, variables and parts of URLs."""
     for tool in tools:
         for server in tool.values():
             headers = server.get("headers")
             if isinstance(headers, dict):
-                yield from _of_headers(headers)
+                yield from _header_secrets(headers)
             environ = server.get("env")
             if isinstance(environ, dict):
-                yield from of_environ({name: str(value) for name, value in environ.items()})
-            yield from _of_url(str(server.get("url", "")))
+                yield from environment_secrets(
+                    {name: str(value) for name, value in environ.items()}
+                )
+            yield from _url_secrets(str(server.get("url", "")))
 
 
-def _of_headers(headers: dict[str, Any]) -> Iterator[str]:
+def _header_secrets(headers: dict[str, Any]) -> Iterator[str]:
     for name, value in headers.items():
         if name.lower() not in _PLAIN_HEADERS:
             yield str(value)
-            # "Bearer …": the part that counts may come up alone.
+            # The token of "Bearer …" may also appear on its own.
             yield str(value).rpartition(" ")[2]
 
 
-def _of_url(url: str) -> Iterator[str]:
+def _url_secrets(url: str) -> Iterator[str]:
     try:
         parts = urlsplit(url)
         password = parts.password
@@ -112,96 +117,97 @@ def _of_url(url: str) -> Iterator[str]:
     if password:
         yield password
         yield unquote(password)
-    yield from of_environ(dict(parse_qsl(parts.query)))
+    yield from environment_secrets(dict(parse_qsl(parts.query)))
 
 
-def _of_operators_programs(settings: Settings) -> Iterator[str]:
+def _operator_program_secrets(settings: Settings) -> Iterator[str]:
     """Yield secrets in the environments of the MCP programs that the operator defines."""
     try:
         programs = operators.load(settings.mcp_servers)
     except operators.McpServersFileError:
-        return  # the runner reports it to a task that names one
+        return  # the runner reports it to tasks that use one of the servers
     for program in programs.values():
-        yield from of_environ(program.env)
+        yield from environment_secrets(program.env)
 
 
-class Cutter:
-    """Cuts secrets out of what is whole: a text, or any JSON."""
+class SecretRedactor:
+    """Redaction of secrets in complete strings and JSON values."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = {secret for secret in secrets if len(secret) >= SHORTEST}
-        # Inside of a tool's arguments they are written as JSON writes them, inside of many of
-        # Python's errors as it does.
+        known = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARACTERS}
+        # Arguments of tools contain secrets as JSON strings, many errors of Python as a repr.
         known |= {form[1:-1] for secret in known for form in (json.dumps(secret), repr(secret))}
         self.secrets = sorted(known, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, self.secrets)) or r"(?!)")
 
-    def clean(self, value: Any) -> Any:
-        """``value`` without them, at any depth."""
+    def redact(self, value: Any) -> Any:
+        """Return ``value`` without secrets, at any depth."""
         match value:
             case str():
-                return self.pattern.sub(CUT, value)
+                return self.pattern.sub(PLACEHOLDER, value)
             case list():
-                return [self.clean(item) for item in value]
+                return [self.redact(item) for item in value]
             case dict():
-                return {self.clean(key): self.clean(item) for key, item in value.items()}
+                return {self.redact(key): self.redact(item) for key, item in value.items()}
         return value
 
 
-class SecretFilter:
-    """Reads along with one run and gives its events on, without the secrets.
+class StreamRedactor:
+    """Redaction of secrets in the stream of events of one run.
 
-    A text comes in pieces that are cut anywhere, so the end of a piece that may be the
-    beginning of a secret is kept back until more of it has come.
+    Text comes in chunks that may end anywhere. The end of a chunk that could be the start of a
+    secret is delayed until the next chunk.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._cutter = Cutter(secrets)
-        self._secrets, self._pattern = self._cutter.secrets, self._cutter.pattern
-        self._held: dict[tuple[str, ...], _Piece] = {}
+        self._redactor = SecretRedactor(secrets)
+        self._secrets, self._pattern = self._redactor.secrets, self._redactor.pattern
+        self._held: dict[tuple[str, ...], _Chunk] = {}
 
-    def cut(self, event: Event) -> list[Event]:
-        """The events to be logged now."""
+    def redact(self, event: Event) -> list[Event]:
+        """Return the events to log now for ``event``."""
         if not self._secrets:
             return [event]
         if isinstance(event, MsgEventTextChunk | MsgEventToolCallChunk):
             key = _stream(event)
-            earlier = self._rest(lambda other: other != key and _related(other, key))
-            return [*earlier, *self._piece(key, event)]
+            earlier = self._flush_matching(lambda other: other != key and _interrupts(other, key))
+            return [*earlier, *self._redact_chunk(key, event)]
         if isinstance(event, MsgEventEnd | MsgError):
-            earlier = self.rest()
+            earlier = self.flush()
         else:
             key = _stream(event)
-            earlier = self._rest(lambda other: _related(other, key))
-        return [*earlier, EVENT.validate_python(self._cutter.clean(event.model_dump()))]
+            earlier = self._flush_matching(lambda other: _interrupts(other, key))
+        return [*earlier, EVENT.validate_python(self._redactor.redact(event.model_dump()))]
 
-    def rest(self) -> list[Event]:
-        """What was kept back; nothing more is going to come."""
-        return self._rest(lambda _: True)
+    def flush(self) -> list[Event]:
+        """Return the delayed text, at the end of the run or before another event."""
+        return self._flush_matching(lambda _: True)
 
-    def _rest(self, wanted: Callable[[tuple[str, ...]], bool]) -> list[Event]:
-        keys = [key for key in self._held if wanted(key)]
+    def _flush_matching(self, matches: Callable[[tuple[str, ...]], bool]) -> list[Event]:
+        keys = [key for key in self._held if matches(key)]
         return [self._held.pop(key) for key in keys]
 
-    def _piece(self, key: tuple[str, ...], event: _Piece) -> list[Event]:
+    def _redact_chunk(self, key: tuple[str, ...], event: _Chunk) -> list[Event]:
         before = self._held.pop(key, None)
         if before is not None:
-            # The first piece of a call has its name.
-            event = before.model_copy(update=_texts(event, _text(before) + _text(event)))
+            # The first chunk of a tool call has the name of the tool.
+            event = before.model_copy(update=_text_update(event, _text(before) + _text(event)))
         text = _text(event)
-        end = len(text) - self._undecided(text)
+        end = len(text) - self._undecided_length(text)
         if end == 0 and text:
             self._held[key] = event
             return []
         if end < len(text):
-            rest = _texts(event, text[end:])
+            rest = _text_update(event, text[end:])
             if isinstance(event, MsgEventToolCallChunk):
                 rest["tool_name"] = None
             self._held[key] = event.model_copy(update=rest)
-        return [event.model_copy(update=_texts(event, self._pattern.sub(CUT, text[:end])))]
+        return [
+            event.model_copy(update=_text_update(event, self._pattern.sub(PLACEHOLDER, text[:end])))
+        ]
 
-    def _undecided(self, text: str) -> int:
-        """How many characters at the end of ``text`` may be the beginning of a secret."""
+    def _undecided_length(self, text: str) -> int:
+        """Return the number of characters at the end of ``text`` that may start a secret."""
         decided = 0
         for match in self._pattern.finditer(text):
             decided = match.end()
@@ -212,25 +218,25 @@ class SecretFilter:
         return 0
 
 
-_Piece = MsgEventTextChunk | MsgEventToolCallChunk
+_Chunk = MsgEventTextChunk | MsgEventToolCallChunk
 
 
 def _stream(event: Event) -> tuple[str, ...]:
-    """What an event is a part of: its source, its call, its type."""
+    """Return the stream of an event: its source, call and type."""
     source = getattr(event, "source", "")
     return str(source), str((event.model_extra or {}).get("call_id", "")), event.type
 
 
-def _related(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Return whether an event of one of these means that the other has come to a halt."""
-    if one[1] and other[1] and one[0].startswith("tools:"):
-        return one[1] == other[1]  # calls that run side by side
-    return one[0] == other[0] != "" or one[1] == other[1] != ""
+def _interrupts(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Return True if an event of one stream ends the current text of the other stream."""
+    if first[1] and second[1] and first[0].startswith("tools:"):
+        return first[1] == second[1]  # concurrent calls
+    return first[0] == second[0] != "" or first[1] == second[1] != ""
 
 
-def _text(event: _Piece) -> str:
+def _text(event: _Chunk) -> str:
     return event.text if isinstance(event, MsgEventTextChunk) else event.args_chunk
 
 
-def _texts(event: _Piece, text: str) -> dict[str, Any]:
+def _text_update(event: _Chunk, text: str) -> dict[str, Any]:
     return {"text" if isinstance(event, MsgEventTextChunk) else "args_chunk": text}

@@ -1,4 +1,4 @@
-"""One run: a runner does a task's goal, within its limits, with its files watched."""
+"""Runs: execution of a task's goal by a runner, within limits, with events about files."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 from beray.server.tasks import redaction
 from beray.server.tasks.event_log import EventLog
-from beray.server.tasks.event_sink import OutputLimit, TaskSink
-from beray.server.tasks.redaction import SecretFilter
+from beray.server.tasks.event_sink import OutputLimitExceeded, TaskSink
+from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
-from beray.server.workspace.disk_quota import OverQuota
-from beray.server.workspace.watcher import FileWatch
+from beray.server.workspace.disk_quota import DiskQuotaExceeded
+from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.runners.run_token import RunAccess  # which asks for services itself
+    from beray.server.runners.run_token import RunAccess  # imports the services
 
 log = structlog.get_logger("beray.runs")
 
 
-class Runs:
-    """Does tasks."""
+class RunExecutor:
+    """Executor of tasks and chat answers."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Runs:
         runners: Runners,
         workspaces: Workspaces,
         sandbox: Sandbox,
-        files: FileWatch,
+        files: FileWatcher,
         access: RunAccess,
         has_prefabs: Callable[[], bool],
     ) -> None:
@@ -63,27 +63,31 @@ class Runs:
         self._has_prefabs = has_prefabs
 
     async def run(self, task: Task, goal: str | None = None) -> Outcome:
-        """Do ``task``, or ``goal`` in it; what is wrong with it is said in its log.
+        """Run ``task`` and return its outcome; problems are logged as events of the task.
 
-        Cancelled, it leaves nothing of it running.
+        A cancellation ends all processes of the run.
+
+        Args:
+            task: Task to run.
+            goal: Goal to run instead of that of the task, such as a chat message.
 
         Raises:
-            TaskEnded: it takes no more events.
-            SQLAlchemyError: its log cannot be written.
+            TaskClosed: The task has ended or was deleted.
+            SQLAlchemyError: The log cannot be written.
         """
         started = time.monotonic()
-        await self._begin(task.id)
+        await self._log_running(task.id)
         budget = Budget(self._store, self._settings, task)
         try:
-            outcome, problem = await self._with_access(task, goal or task.goal, budget)
+            outcome, problem = await self._run_with_access(task, goal or task.goal, budget)
         finally:
             await budget.spend(time.monotonic() - started)
         if problem is not None:
             await self._event_log.append(task.id, problem)
         return outcome
 
-    async def _begin(self, task_id: int) -> None:
-        """Log that a task runs; wait while the disk is full, instead of using up the queue."""
+    async def _log_running(self, task_id: int) -> None:
+        """Log the status RUNNING, waiting while the disk is full instead of failing the queue."""
         for attempt, seconds in enumerate(delays()):
             try:
                 await self._event_log.append(task_id, TaskStatusChanged(status="RUNNING"))
@@ -92,27 +96,27 @@ class Runs:
                 if not is_full(error):
                     raise
             if not attempt:
-                log.warning("a task waits for space on the disk", task_id=task_id)
+                log.warning("a task waits for disk space", task_id=task_id)
             await asyncio.sleep(seconds)
 
-    async def _with_access(
+    async def _run_with_access(
         self, task: Task, goal: str, budget: Budget
     ) -> tuple[Outcome, MsgError | None]:
-        """How it ended, and what is to be said of it last."""
-        # A task of an earlier version does not say who does it.
+        """Return the outcome of a run, and the last event to log."""
+        # Tasks of earlier versions have no runner.
         chosen = self._runners.settle(task.runner, task.model, goal)
-        async with AsyncExitStack() as closing:
-            known, access = redaction.known(self._settings, task.tools), None
-            if _asks_for(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
+        async with AsyncExitStack() as stack:
+            secrets, access = redaction.task_secrets(self._settings, task.tools), None
+            if _requests(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
                 agent = f"task-{task.id}"
-                access = await closing.enter_async_context(self._access.of(task.user_id, agent))
+                access = await stack.enter_async_context(self._access.of(task.user_id, agent))
             if access is not None:
-                known = [*known, access.token]
+                secrets = [*secrets, access.token]
             sink = TaskSink(
                 self._event_log,
                 task.id,
                 output_bytes=self._settings.task_output_bytes,
-                secrets=SecretFilter(known),
+                secrets=StreamRedactor(secrets),
                 budget=budget,
             )
             return await self._outcome(task, goal, chosen, access, sink, budget)
@@ -132,17 +136,19 @@ class Runs:
             task.tools,
             self._workspaces.path(task.id),
             model=chosen.model,
-            network=_asks_for(task, "network"),
-            conversation=conversation_file(self._settings, task.id) if task.chat else None,
+            network=_requests(task, "network"),
+            conversation=chat_history_path(self._settings, task.id) if task.chat else None,
             gateway=access,
-            commands_use_gateway=_asks_for(task, "gateway"),
+            commands_use_gateway=_requests(task, "gateway"),
             user_id=task.user_id,
         )
         if job.commands_use_gateway and access is None:
-            return _failed("gateway", "the server does not listen, so it has no gateway")
-        needs = self._sandbox.networks.problem(chosen.runner, asked=job.network)
-        if needs is not None:
-            return _failed("network", needs)
+            return _failure(
+                "gateway", "the gateway is not available, because the server does not listen"
+            )
+        network_problem = self._sandbox.networks.problem(chosen.runner, asked=job.network)
+        if network_problem is not None:
+            return _failure("network", network_problem)
         runner = self._runners.choose(chosen.runner)
         is_agent = chosen.runner in ("acp", "command")
         if self._sandbox.networks.uses_host(chosen.runner, asked=job.network):
@@ -150,38 +156,38 @@ class Runs:
 
         async def attempt() -> tuple[Outcome, MsgError | None]:
             try:
-                async with self._files.telling(job.work_dir, sink.emit_aside):
-                    ended = await self._bounded(
+                async with self._files.reporting(job.work_dir, sink.emit_between_lines):
+                    ended = await self._run_with_limits(
                         job, runner.run(job, sink), budget, is_agent=is_agent
                     )
-                    sink.end_line()
+                    sink.close_lines()
                 await sink.flush()
-            except OutputLimit:
-                most = self._settings.task_output_bytes
-                return _failed("output_limit", f"its output is more than {most} bytes")
+            except OutputLimitExceeded:
+                limit = self._settings.task_output_bytes
+                return _failure("output_limit", f"its output exceeds {limit:,} bytes")
             except (OSError, RuntimeError, ValueError, SQLAlchemyError) as error:
                 if is_shortage(error) and not sink.has_logged:
                     raise
-                return _broken(task.id, error)
+                return _server_error(task.id, error)
             return ended
 
-        # A run that could not begin for want of a resource begins again.
+        # A run that could not start because of a shortage is repeated.
         return await patiently(attempt)
 
-    async def _bounded(
+    async def _run_with_limits(
         self, job: Job, run: Coroutine[Any, Any, Outcome], budget: Budget, *, is_agent: bool
     ) -> tuple[Outcome, MsgError | None]:
-        space = self._workspaces.space(job.task_id) or self._sandbox.disk_space(job.work_dir)
+        quota = self._workspaces.quota(job.task_id) or self._sandbox.disk_space(job.work_dir)
         try:
-            # A chat's work_dir may be full already. Short commands would end unmeasured.
-            await space.require_within()
+            # The work_dir of a chat may be full already, and a short command may end before a scan.
+            await quota.check()
         except BaseException as error:
             run.close()
-            if isinstance(error, OverQuota):
-                return _failed("quota", str(error))
+            if isinstance(error, DiskQuotaExceeded):
+                return _failure("quota", str(error))
             raise
         running = asyncio.ensure_future(run)
-        guards = [asyncio.ensure_future(space.enforce())]
+        guards = [asyncio.ensure_future(quota.enforce())]
         if is_agent and self._sandbox.kind == "bubblewrap":
             copies = agent_homes.enforce(self._settings, job.user_id)
             guards.append(asyncio.ensure_future(copies))
@@ -194,27 +200,27 @@ class Runs:
                     guard.result()
             return running.result(), None
         except OverBudget as error:
-            return _failed("budget", str(error))
-        except OverQuota as error:
-            return _failed("quota", str(error))
+            return _failure("budget", str(error))
+        except DiskQuotaExceeded as error:
+            return _failure("quota", str(error))
         except TimeoutError as error:
             if not clock.expired():
-                return _broken(job.task_id, error)
-            return _failed("budget", f"the limit is reached: {seconds:g} seconds")
+                return _server_error(job.task_id, error)
+            return _failure("budget", f"the limit of {seconds:g} seconds is reached")
         finally:
             for started in (running, *guards):
                 started.cancel()
             await asyncio.wait([running, *guards])
-            space.forget()
+            quota.forget()
 
 
-def _asks_for(task: Task, name: Literal["network", "gateway"]) -> bool:
-    """Return True if a task asks for something that its commands do not have by themselves."""
+def _requests(task: Task, name: Literal["network", "gateway"]) -> bool:
+    """Return True if a task requests access that its commands do not have by default."""
     return bool((task.limits or {}).get(name))
 
 
-def conversation_file(settings: Settings, task_id: int) -> Path:
-    """Return the path of a chat's history; see ``chat_history``."""
+def chat_history_path(settings: Settings, task_id: int) -> Path:
+    """Return the path of a chat's history; see ``chats.history``."""
     return settings.data_dir / "conversations" / f"{task_id:d}.jsonl"
 
 
@@ -224,18 +230,20 @@ def _warning(network: NetworkState) -> MsgEventCustomUpdate:
     return MsgEventCustomUpdate(payload=payload, source="sandbox")
 
 
-def _failed(reason: str, why: str) -> tuple[Outcome, MsgError]:
-    problem = MsgError(code=reason.upper(), details=f"The task was ended: {why}.")
-    return Outcome("FAILED", reason), problem
+def _failure(code: str, reason: str) -> tuple[Outcome, MsgError]:
+    problem = MsgError(code=code.upper(), details=f"The task was terminated: {reason}.")
+    return Outcome("FAILED", code), problem
 
 
-def _broken(task_id: int, error: Exception) -> tuple[Outcome, MsgError]:
-    log.error("a run broke", task_id=task_id, exc_info=error)
-    return Outcome("FAILED", "error"), MsgError(code="RUNNER_FAILED", details=_public(error))
+def _server_error(task_id: int, error: Exception) -> tuple[Outcome, MsgError]:
+    log.error("a run failed with an error of the server", task_id=task_id, exc_info=error)
+    return Outcome("FAILED", "error"), MsgError(
+        code="RUNNER_FAILED", details=_public_message(error)
+    )
 
 
-def _public(error: Exception) -> str:
-    """What a user may read of an error of the server: its kind, not its paths."""
+def _public_message(error: Exception) -> str:
+    """Return a message about an error of the server, without its paths."""
     if isinstance(error, OSError) and error.strerror:
         return f"The server could not run the task: {error.strerror}."
     return f"The server could not run the task ({type(error).__name__})."

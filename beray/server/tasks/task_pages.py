@@ -1,4 +1,4 @@
-"""A user's tasks as JSON, newest first, read in pages that are limited by bytes."""
+"""Pages of a user's tasks as JSON, newest first and limited by bytes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from beray.server.storage.store import Store
 from beray.server.storage.tables import Task
 
 PAGE_BYTES: Final = 128 * 1024
-"""Bytes of JSON in one page, unless its only task has more."""
-READS_AT_ONCE: Final = 2
-# The table's columns: rows of those are not fetched all at once, as those of a mapped class.
+"""Maximum size of the JSON of one page, unless its only task is larger."""
+CONCURRENT_READS: Final = 2
+# Columns of the table: unlike objects of the mapped class, their rows are fetched one by one.
 _TASKS: Final = Task.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPage:
-    """Some tasks, as the comma-separated elements of a JSON array.
+    """Consecutive tasks, as comma-separated elements of a JSON array.
 
     Attributes:
-        last: The id of the last of them.
-        has_more: Whether there are older ones.
+        last: Id of the last task.
+        has_more: Whether there are older tasks.
     """
 
     body: bytes
@@ -40,11 +40,11 @@ class TaskPage:
 
 @dataclass(frozen=True, slots=True)
 class TaskExtent:
-    """The tasks of a list: those with ids from ``newest`` down to ``oldest``.
+    """Range of a task list, with the ids from ``newest`` down to ``oldest``.
 
     Attributes:
-        total: How many tasks the user has.
-        has_more: Whether there are older ones.
+        total: Number of all tasks of the user.
+        has_more: Whether there are older tasks.
     """
 
     newest: int
@@ -54,20 +54,20 @@ class TaskExtent:
 
 
 class TaskPages:
-    """Used on one event loop."""
+    """Reader of task pages. Used on one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._reads = asyncio.Semaphore(CONCURRENT_READS)
 
     async def extent(self, user_id: int, before: int | None, limit: int) -> TaskExtent:
-        """Return which are the newest ``limit`` tasks with an id below ``before``."""
+        """Return the extent of the newest ``limit`` tasks with an id below ``before``."""
         return await run_in_threadpool(self._extent, user_id, before, limit)
 
-    async def array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
-        """Yield the JSON array of the tasks in ``extent``, in pieces.
+    async def json_array(self, user_id: int, extent: TaskExtent) -> AsyncIterator[bytes]:
+        """Yield the JSON array of the tasks in ``extent``, in chunks.
 
-        Tasks that are deleted meanwhile are left out.
+        Tasks that are deleted meanwhile are omitted.
         """
         yield b"["
         before, comma = extent.newest + 1, b""
@@ -80,17 +80,20 @@ class TaskPages:
         """Return the number of the newest change of the user's tasks."""
         return await run_in_threadpool(self._last_change, user_id)
 
-    async def board(
+    async def task_messages(
         self, user_id: int, seq: int, *, max_tasks: int, max_bytes: int
     ) -> AsyncIterator[bytes]:
-        """Yield all tasks as messages of text/event-stream, in pieces.
+        """Yield all tasks as messages in text/event-stream format, in chunks.
 
-        The first message is a ``TASKS`` with the newest tasks. If they do not fit, it has
-        ``"more": true``, and the older ones follow as ``TASKS_MORE``.
+        The first message is ``TASKS`` with the newest tasks. If there are more tasks, it has
+        ``"more": true``, and older tasks follow as ``TASKS_MORE``.
 
         Args:
-            seq: A change that they include. They may include later ones, which the stream
-                then repeats.
+            user_id: Id of the user.
+            seq: Number of a change that the tasks include. They may include later changes,
+                which the stream then repeats.
+            max_tasks: Maximum number of tasks in one message.
+            max_bytes: Maximum size of the tasks in one message.
         """
         yield b'id: %d\ndata: {"seq":%d,"type":"TASKS"' % (seq, seq)
         before: int | None = None
@@ -126,8 +129,11 @@ class TaskPages:
         """Return the newest tasks with an id below ``before``, at least one if there is one.
 
         Args:
-            before: None: from the newest task on.
-            oldest: The lowest id to return.
+            user_id: Id of the user.
+            before: None starts with the newest task.
+            oldest: Lowest id to return.
+            max_tasks: Maximum number of tasks.
+            max_bytes: Maximum size of the JSON.
         """
         async with self._reads:
             return await run_in_threadpool(
@@ -144,8 +150,8 @@ class TaskPages:
         with self._store.reading() as session:
             total = session.scalar(select(func.count()).where(own)) or 0
             ids = list(session.scalars(newest))
-        kept = ids[:limit] or [0]
-        return TaskExtent(kept[0], kept[-1], total, len(ids) > limit)
+        selected = ids[:limit] or [0]
+        return TaskExtent(selected[0], selected[-1], total, len(ids) > limit)
 
     def _last_change(self, user_id: int) -> int:
         with self._store.reading() as session:
@@ -165,7 +171,7 @@ class TaskPages:
         size, last, has_more = 0, 0, False
         with self._store.reading() as session, session.execute(newest) as rows:
             for row in rows:
-                body = encoded(public(row))
+                body = to_json(task_to_wire(row))
                 size += len(body) + 1
                 has_more = bool(bodies) and (size > max_bytes or len(bodies) == max_tasks)
                 if has_more:
@@ -175,14 +181,14 @@ class TaskPages:
         return TaskPage(b",".join(bodies), len(bodies), last, has_more)
 
 
-def encoded(value: Any) -> bytes:
-    """Return ``value`` as JSON."""
+def to_json(value: Any) -> bytes:
+    """Return ``value`` as JSON in UTF-8."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
-def public(task: Any) -> schema.Task:
-    """Return a ``Task``, or a row with its columns, as the wire carries it."""
+def task_to_wire(task: Any) -> schema.Task:
+    """Return a ``Task``, or a row with its columns, in the format of the API."""
     return {
         "id": task.id,
         "goal": task.goal,

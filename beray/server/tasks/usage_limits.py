@@ -1,7 +1,7 @@
-"""What a run may take: of its task, and of its user's day.
+"""Usage limits of tasks, and daily limits of users.
 
-A limit that is reached refuses the next request to a model; what is under way when it
-is reached may go beyond it.
+A run that has reached a limit cannot make another request to a model. A request that is running
+when the limit is reached may exceed it.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _UNITS: Final = {
 
 
 class Budget:
-    """What one run takes, and whether it may go on."""
+    """Usage and limits of one run."""
 
     def __init__(self, store: Store, settings: Settings, task: Task) -> None:
         self._store = store
         self._task = task
-        self._limits = _lower(_limits(settings, "task"), task.limits or {})
+        self._limits = _minimum_limits(_limits(settings, "task"), task.limits or {})
         self._daily = _limits(settings, "daily")
         self._usage = Usage()
-        # A chat's answers are runs of their own, each with all that a task may take.
-        self._whose = "this task" if task.chat is None else "this answer"
-        self._before = Usage(**task.usage) if task.usage else Usage()
+        # Each answer of a chat is a separate run with the limits of a task.
+        self._scope = "this task" if task.chat is None else "this answer"
+        self._earlier_usage = Usage(**task.usage) if task.usage else Usage()
 
     async def begin(self) -> float | None:
-        """Return how long the run may take, where there is a limit.
+        """Return the time limit of the run in seconds, or None.
 
         Raises:
-            OverBudget: the day's budget is spent already.
+            OverBudget: A daily limit of the user is reached.
         """
         day = await self._day()
         left = [self._limits.get("seconds")]
@@ -53,75 +53,74 @@ class Budget:
         return min((seconds for seconds in left if seconds is not None), default=None)
 
     async def charge(self, usage: Usage) -> None:
-        """Note what the run has taken so far.
+        """Record the usage of the run so far, before its next request.
 
         Raises:
-            OverBudget: no further request may be made.
+            OverBudget: A limit is reached, so the request must not be made.
         """
         await self.record(usage)
-        _require_below(_taken(usage), self._limits, self._whose)
+        _check_limits(_amounts(usage), self._limits, self._scope)
         await self._day()
 
     async def record(self, usage: Usage) -> None:
-        """Note what the run has taken in all."""
+        """Record the total usage of the run."""
         if usage == self._usage:
             return
-        before, now = _taken(self._usage), _taken(usage)
+        before, now = _amounts(self._usage), _amounts(usage)
         added = Taken(
             now.tokens - before.tokens,
             now.requests - before.requests,
             now.cost_usd - before.cost_usd,
         )
         self._usage = usage
-        whole = asdict(self._before + usage)
-        await self._add(whole, added)
+        total = asdict(self._earlier_usage + usage)
+        await self._add(total, added)
 
     async def spend(self, seconds: float) -> None:
-        """Note how long the run took."""
+        """Record the duration of the run."""
         if "seconds" in self._daily:
-            taken = Taken(seconds=seconds)
-            await self._add(None, taken)
+            await self._add(None, Taken(seconds=seconds))
 
-    async def _add(self, whole: dict[str, Any] | None, added: Taken) -> None:
+    async def _add(self, total: dict[str, Any] | None, added: Taken) -> None:
         add = self._store.add_usage
-        await patiently(lambda: run_in_threadpool(add, self._task, whole, added))
+        await patiently(lambda: run_in_threadpool(add, self._task, total, added))
 
     async def _day(self) -> Taken:
-        """What was taken today, which is looked up where that is limited.
+        """Return the user's usage of today, or zero if it is not limited.
 
         Raises:
-            OverBudget: no more may be.
+            OverBudget: A daily limit is reached.
         """
         if not self._daily:
             return Taken()
         day_usage = self._store.day_usage
         day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
-        _require_below(day, self._daily, "today, all your tasks together")
+        _check_limits(day, self._daily, "all your tasks of today")
         return day
 
 
-def _taken(usage: Usage) -> Taken:
+def _amounts(usage: Usage) -> Taken:
     return Taken(usage.tokens, usage.requests, usage.cost_usd or 0.0)
 
 
-def _limits(settings: Settings, of: str) -> dict[str, Any]:
-    given = {kind: getattr(settings, f"{of}_{kind}") for kind in KINDS}
-    if of == "task":
-        given["seconds"] = settings.max_task_seconds
-    return {kind: limit for kind, limit in given.items() if limit is not None}
+def _limits(settings: Settings, prefix: str) -> dict[str, Any]:
+    limits = {kind: getattr(settings, f"{prefix}_{kind}") for kind in KINDS}
+    if prefix == "task":
+        limits["seconds"] = settings.max_task_seconds
+    return {kind: limit for kind, limit in limits.items() if limit is not None}
 
 
-def _lower(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The lower of both limits of each kind."""
-    return one | {
-        kind: min(other[kind], one.get(kind, other[kind]))
+def _minimum_limits(first: dict[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lower limit of each kind."""
+    return first | {
+        kind: min(second[kind], first.get(kind, second[kind]))
         for kind in KINDS
-        if other.get(kind) is not None
+        if second.get(kind) is not None
     }
 
 
-def _require_below(taken: Taken, limits: dict[str, Any], whose: str) -> None:
+def _check_limits(used: Taken, limits: dict[str, Any], scope: str) -> None:
     for kind, limit in limits.items():
-        if getattr(taken, kind) >= limit:
+        if getattr(used, kind) >= limit:
             allowed = _UNITS[kind].format(limit)
-            raise OverBudget(f"the limit is reached: {allowed} for {whose}")
+            raise OverBudget(f"the limit of {allowed} for {scope} is reached")

@@ -1,9 +1,9 @@
-"""A ZIP of files of a work_dir, made while it is sent.
+"""ZIP archives of files in a work_dir, produced while they are sent.
 
-There is no temporary file, and no file is whole in memory. An archive is complete or
-its stream raises: what was listed and then cannot be read is never left out in silence.
+There is no temporary file, and no file is completely in memory. The stream of an archive is
+complete or raises: a listed file that cannot be read is never omitted silently.
 
-Source: PKWARE APPNOTE 6.3.10; Info-ZIP's extra field 0x5455, a file's time in UTC.
+Source: PKWARE APPNOTE 6.3.10; Info-ZIP's extra field 0x5455 (time of a file in UTC).
 """
 
 from __future__ import annotations
@@ -23,158 +23,161 @@ from beray.server.files import http_ranges
 from beray.server.files.file_response import Blocks
 from beray.server.files.http_ranges import IncompleteFile
 from beray.server.workspace.safe_open import (
-    PATH_BYTES,
+    MAX_PATH_BYTES,
     InvalidPath,
-    open_folder,
+    check_regular,
+    open_directory,
     open_regular,
-    parse,
-    refusals,
-    require_regular,
-    shown,
+    parse_path,
+    path_errors,
+    quote_path,
 )
-from beray.server.workspace.tree import Entry, walk
+from beray.server.workspace.tree import TreeEntry, walk
 from beray.server.workspace.workspace import Workspace
 from beray.transfers import wire_names
 
-Parts = tuple[bytes, ...]
+PathParts = tuple[bytes, ...]
 
 _SEND_BYTES: Final = 64 * 1024
-"""How much is gathered before it is sent."""
+"""Size of the chunks of the stream."""
 _FIRST_DATE: Final = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp())
 _LAST_DATE: Final = int(datetime(2107, 12, 31, tzinfo=UTC).timestamp())
-_MS_DOS_FOLDER: Final = 0x10
+_MS_DOS_DIRECTORY: Final = 0x10
 
 
-def select(workspace: Workspace, paths: Iterable[str]) -> list[Parts]:
-    """Return what ``paths`` name, sorted, each thing once; of no paths, the whole work_dir.
+def select_paths(workspace: Workspace, paths: Iterable[str]) -> list[PathParts]:
+    """Return the selected paths without duplicates, sorted; without ``paths``, the work_dir.
 
     Raises:
-        MissingPath, InvalidPath: for the first path that does not exist, is not one of the
-            work_dir, or holds what cannot be put into an archive.
+        MissingPath: A path does not exist.
+        InvalidPath: A path is outside the work_dir, or contains a file that cannot be read or
+            whose path is too long for an archive.
     """
-    named: set[Parts] = set()
+    selected: set[PathParts] = set()
     for path in paths:
-        parts = parse(path)
-        with refusals(shown(path)), closing(_entries(workspace, parts)) as entries:
+        parts = parse_path(path)
+        with path_errors(quote_path(path)), closing(_entries(workspace, parts)) as entries:
             next(entries, None)
-        named.add(parts)
+        selected.add(parts)
     chosen = sorted(
-        parts for parts in named if not any(parts[:end] in named for end in range(len(parts)))
+        parts for parts in selected if not any(parts[:end] in selected for end in range(len(parts)))
     )
     for parts in chosen or [()]:
         with closing(_entries(workspace, parts)) as entries:
             for entry in entries:
-                _require_archivable(entry)
+                _check_archivable(entry)
     return chosen or [()]
 
 
-def stream(workspace: Workspace, chosen: Iterable[Parts]) -> Blocks:
-    """Give the bytes of a ZIP of what ``select`` chose; folders with all that is in them.
+def stream_zip(workspace: Workspace, chosen: Iterable[PathParts]) -> Blocks:
+    """Yield a ZIP archive of the paths from ``select_paths``, including directory contents.
 
     Raises:
-        IncompleteFile: something vanished, shrank or became unreadable on the way.
+        IncompleteFile: A file disappeared, shrank or became unreadable meanwhile.
     """
-    sink = _Sink()
+    buffer = _ZipBuffer()
     try:
-        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
             for parts in chosen:
                 with closing(_entries(workspace, parts, strict=True)) as entries:
                     for entry in entries:
-                        yield from _add(archive, sink, entry)
+                        yield from _add_entry(archive, buffer, entry)
     except OSError as error:
         raise IncompleteFile(f"a file could not be read into the archive: {error}") from error
-    yield sink.take()
+    yield buffer.take()
 
 
-class _Sink:
-    """Where the archive is written: gathers bytes until they are taken. It cannot seek."""
+class _ZipBuffer:
+    """File object without seek that collects the bytes of the archive until ``take``."""
 
     def __init__(self) -> None:
-        self._gathered: list[bytes] = []
+        self._chunks: list[bytes] = []
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        self._gathered.append(bytes(data))
+        """Append ``data``."""
+        self._chunks.append(bytes(data))
         self.size += len(data)
         return len(data)
 
     def flush(self) -> None:
-        """Nothing waits here for anything."""
+        """Do nothing; ``zipfile`` requires this method."""
 
     def take(self) -> bytes:
-        data = b"".join(self._gathered)
-        self._gathered.clear()
+        """Return and remove the collected bytes."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
         self.size = 0
         return data
 
 
 def _entries(
-    workspace: Workspace, parts: Parts, *, strict: bool = False
-) -> Generator[Entry, None, None]:
-    """What is at ``parts``, and all that is below it. The work_dir itself is no entry."""
+    workspace: Workspace, parts: PathParts, *, strict: bool = False
+) -> Generator[TreeEntry, None, None]:
+    """Yield the entry at ``parts`` and all below it. The work_dir itself is not an entry."""
     if parts:
-        folder = open_folder(workspace.descriptor, parts[:-1])
+        directory = open_directory(workspace.descriptor, parts[:-1])
         try:
-            status = os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+            status = os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
-                require_regular(status)
-            entry = Entry(b"/".join(parts), folder, status)
+                check_regular(status)
+            entry = TreeEntry(b"/".join(parts), directory, status)
             yield entry
         finally:
-            os.close(folder)
-        if not entry.is_folder:
+            os.close(directory)
+        if not entry.is_directory:
             return
     yield from walk(workspace.descriptor, parts, strict=strict)
 
 
-def _require_archivable(entry: Entry) -> None:
-    path = shown(wire_names.encode(entry.path))
-    if len(entry.path) > PATH_BYTES:
-        raise InvalidPath(f"{path} is too long a path for an archive")
-    needed = os.R_OK | os.X_OK if entry.is_folder else os.R_OK
-    readable = os.access(entry.name, needed, dir_fd=entry.folder, effective_ids=True)
+def _check_archivable(entry: TreeEntry) -> None:
+    path = quote_path(wire_names.encode(entry.path))
+    if len(entry.path) > MAX_PATH_BYTES:
+        raise InvalidPath(f"{path} is too long for an archive; the limit is {MAX_PATH_BYTES} bytes")
+    needed = os.R_OK | os.X_OK if entry.is_directory else os.R_OK
+    readable = os.access(entry.name, needed, dir_fd=entry.directory, effective_ids=True)
     if not readable and _exists(entry):
-        with refusals(path):
+        with path_errors(path):
             raise PermissionError(errno.EACCES, "not readable")
 
 
-def _exists(entry: Entry) -> bool:
+def _exists(entry: TreeEntry) -> bool:
     try:
-        os.stat(entry.name, dir_fd=entry.folder, follow_symlinks=False)
+        os.stat(entry.name, dir_fd=entry.directory, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def _add(archive: zipfile.ZipFile, sink: _Sink, entry: Entry) -> Blocks:
-    if entry.is_folder:
-        info = _info(f"{wire_names.encode(entry.path)}/", entry.status)
+def _add_entry(archive: zipfile.ZipFile, buffer: _ZipBuffer, entry: TreeEntry) -> Blocks:
+    if entry.is_directory:
+        info = _zip_info(f"{wire_names.encode(entry.path)}/", entry.status)
         if info.filename not in archive.NameToInfo:
             archive.mkdir(info)
     else:
-        file, status = open_regular(entry.folder, entry.name)
-        with file, archive.open(_info(wire_names.encode(entry.path), status), "w") as member:
-            # What is appended meanwhile is left out, so the size is known from the start.
-            for block in http_ranges.read(file, range(status.st_size)):
+        file, status = open_regular(entry.directory, entry.name)
+        with file, archive.open(_zip_info(wire_names.encode(entry.path), status), "w") as member:
+            # Data that is appended meanwhile is omitted, so the size is known from the start.
+            for block in http_ranges.read_range(file, range(status.st_size)):
                 member.write(block)
-                if sink.size >= _SEND_BYTES:
-                    yield sink.take()
-    if sink.size >= _SEND_BYTES:
-        yield sink.take()
+                if buffer.size >= _SEND_BYTES:
+                    yield buffer.take()
+    if buffer.size >= _SEND_BYTES:
+        yield buffer.take()
 
 
-def _info(name: str, status: os.stat_result) -> zipfile.ZipInfo:
+def _zip_info(name: str, status: os.stat_result) -> zipfile.ZipInfo:
     seconds = status.st_mtime_ns // 1_000_000_000
     dated = time.gmtime(min(max(seconds, _FIRST_DATE), _LAST_DATE))
     info = zipfile.ZipInfo(name, dated[:6])
-    info.create_system = 3  # Unix: what the modes mean
+    info.create_system = 3  # Unix: defines the meaning of the modes
     info.external_attr = (stat.S_IFMT(status.st_mode) | status.st_mode & 0o777) << 16
     if info.is_dir():
-        info.external_attr |= _MS_DOS_FOLDER
+        info.external_attr |= _MS_DOS_DIRECTORY
         info.CRC = 0
     else:
         info.compress_type = zipfile.ZIP_DEFLATED
-        info.file_size = status.st_size  # zipfile takes ZIP64 where this asks for it
+        info.file_size = status.st_size  # zipfile uses ZIP64 if the size requires it
     if -(2**31) <= seconds < 2**31:
         info.extra = struct.pack("<HHBi", 0x5455, 5, 1, seconds)
     return info

@@ -1,4 +1,4 @@
-"""A file on its way into a work_dir: it is there whole, or not at all."""
+"""Atomic writing of files into a work_dir."""
 
 from __future__ import annotations
 
@@ -11,43 +11,37 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from beray.server.workspace import safe_open
 from beray.server.workspace.disk_quota import Reservation
 from beray.server.workspace.ownership import inherit_owner
-from beray.server.workspace.safe_open import open_folder, refusals, shown
+from beray.server.workspace.safe_open import open_directory, path_errors, quote_path
+from beray.server.workspace.workspace import Workspace
 from beray.transfers import file_modes, wire_names
 
 _OWNER_ACCESS: Final = stat.S_IWUSR | stat.S_IXUSR
-_changing_modes: Final = threading.Lock()
+_mode_change_lock: Final = threading.Lock()
 
 
-class OpenDirectory(Protocol):
-    """Directory that is open as a descriptor."""
+class AtomicFileWriter:
+    """Writer of a file that is staged outside the work_dir and renamed into place.
 
-    @property
-    def descriptor(self) -> int:
-        """Descriptor of the directory."""
-
-
-class Writer:
-    """A file on its way into a work_dir: staged outside, renamed into place at the end.
-
-    It and the folders that are made for it belong to the owner of the work_dir. If the server is
-    killed before a folder does, the staged file is left and says so (see ``Workspaces``).
+    The file and the directories that are created for it belong to the owner of the work_dir. If
+    the server is killed before it has set the owner of a directory, the staged file remains and
+    marks the work_dir for repair (see ``Workspaces``).
 
     Use it as a context manager, or call ``commit`` or ``discard``.
 
     Attributes:
-        path: where the file will be, relative to the work_dir.
-        size: bytes written so far.
+        path: Path of the file, relative to the work_dir.
+        size: Bytes written so far.
     """
 
     def __init__(
         self,
-        work_dir: OpenDirectory,
-        asked: str,
+        workspace: Workspace,
+        requested_path: str,
         parents: list[bytes],
         name: bytes,
         staged: Path,
@@ -56,14 +50,14 @@ class Writer:
     ) -> None:
         self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
-        self._work_dir = work_dir
-        self._asked = asked
+        self._workspace = workspace
+        self._requested_path = requested_path
         self._parents = parents
         self._name = name
         self._staged = staged
         self._reservation = reservation
         self._mode = mode
-        self._file = open(staged, "xb")  # noqa: SIM115 - closed by commit and discard
+        self._file = staged.open("xb")
 
     def __enter__(self) -> Self:
         return self
@@ -83,51 +77,55 @@ class Writer:
         """Append ``data``.
 
         Raises:
-            NoSpace: it does not fit into the quota of the work_dir.
+            InsufficientSpace: The data exceeds the quota of the work_dir.
         """
-        self.require_space(self.size + len(data))
+        self.reserve(self.size + len(data))
         self._file.write(data)
         self.size += len(data)
 
-    def require_space(self, size: int) -> None:
-        """Reserve space for ``size`` bytes altogether, before they are there.
+    def reserve(self, size: int) -> None:
+        """Reserve space for a file of ``size`` bytes before it is written.
 
         Raises:
-            NoSpace: they do not fit into the quota of the work_dir.
+            InsufficientSpace: The file exceeds the quota of the work_dir.
         """
         if self._reservation is not None:
             self._reservation.grow_to(size)
 
     def commit(self) -> None:
-        """Put the file into place, flushed to disk; on failure nothing is left.
+        """Flush the file to disk and move it into place; on failure, remove everything.
 
-        Unless a mode was given, it has the mode of the file that it replaces.
+        Without an explicit mode, the file keeps the mode of the file that it replaces.
 
         Raises:
-            InvalidPath, MissingPath: the place cannot be taken any more.
-            OSError: the disk refuses.
+            InvalidPath: The path is no longer a valid path of a file.
+            MissingPath: The work_dir was removed.
+            OSError: The file cannot be written or renamed.
         """
         try:
             self._file.flush()
-            work_dir = self._work_dir.descriptor
-            with refusals(shown(self._asked)), made_folders(work_dir, self._parents) as folder:
-                replaced = replaceable(folder, self._name)
+            work_dir = self._workspace.descriptor
+            with (
+                path_errors(quote_path(self._requested_path)),
+                created_directories(work_dir, self._parents) as directory,
+            ):
+                replaced = stat_replaceable(directory, self._name)
                 os.fchmod(self._file.fileno(), self._final_mode(replaced))
                 inherit_owner(self._file.fileno(), work_dir)
                 os.fsync(self._file.fileno())
                 self._file.close()
-                move_into(folder, self._staged, self._name)
+                rename_into(directory, self._staged, self._name)
                 if self._reservation is not None:
                     self._reservation.close(written=True)
-                flush_folder(folder)
+                fsync_directory(directory)
         finally:
             self.discard()
 
     def discard(self) -> None:
-        """Leave nothing behind. Idempotent, and harmless after ``commit``."""
+        """Remove the staged file. Idempotent, and without effect after ``commit``."""
         if self._reservation is not None:
             self._reservation.close(written=False)
-        # What a full disk does not take is not wanted any more; the file closes all the same.
+        # A full disk can make close fail; the file is closed nevertheless and not needed.
         with suppress(OSError):
             self._file.close()
         self._staged.unlink(missing_ok=True)
@@ -139,97 +137,98 @@ class Writer:
 
 
 @contextmanager
-def made_folders(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
-    """Open the folder at ``parts``, made where missing; what was made is unmade on failure.
+def created_directories(work_dir: int, parts: Sequence[bytes]) -> Iterator[int]:
+    """Open the directory at ``parts``, creating missing ones; remove these on failure.
 
     Args:
-        work_dir: descriptor of the work_dir, whose owner the folders get.
+        work_dir: Descriptor of the work_dir, whose owner the directories get.
+        parts: Parts of the path below the work_dir.
     """
-    made: list[int] = []
-    folder = open_folder(work_dir, ())
+    created: list[int] = []
+    directory = open_directory(work_dir, ())
     try:
         for depth, part in enumerate(parts):
             with suppress(FileExistsError):
-                _as_owner(folder, partial(os.mkdir, part, dir_fd=folder))
-                made.append(depth)
-            deeper = open_folder(folder, (part,))
-            os.close(folder)
-            folder = deeper
-            if depth in made:
-                os.fchmod(folder, file_modes.NEW_DIRECTORY)
-                inherit_owner(folder, work_dir)
-        yield folder
+                _with_owner_access(directory, partial(os.mkdir, part, dir_fd=directory))
+                created.append(depth)
+            deeper = open_directory(directory, (part,))
+            os.close(directory)
+            directory = deeper
+            if depth in created:
+                os.fchmod(directory, file_modes.NEW_DIRECTORY)
+                inherit_owner(directory, work_dir)
+        yield directory
     except BaseException:
-        for depth in reversed(made):
-            _unmake(work_dir, parts[: depth + 1])
+        for depth in reversed(created):
+            _remove_created(work_dir, parts[: depth + 1])
         raise
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
-def move_into(folder: int, staged: Path, name: bytes) -> None:
-    """Rename what is at ``staged`` to ``name`` in ``folder``, whatever the mode of the folder is.
+def rename_into(directory: int, staged: Path, name: bytes) -> None:
+    """Rename ``staged`` to ``name`` in a directory, whatever the mode of the directory is.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: The file cannot be renamed.
     """
-    _as_owner(folder, partial(os.rename, staged, name, dst_dir_fd=folder))
+    _with_owner_access(directory, partial(os.rename, staged, name, dst_dir_fd=directory))
 
 
-def _as_owner(folder: int, change: Callable[[], None]) -> None:
-    """Change the entries of a folder; if its mode forbids that to its owner, for a moment not.
+def _with_owner_access(directory: int, change: Callable[[], None]) -> None:
+    """Change the entries of a directory, also if its mode denies its owner write access.
 
-    Modes are data of the user, and an upload of a read-only folder can be repeated. A server that
-    is root has this permission anyway.
+    The mode is then changed for a moment. Modes are data of the user: uploading files into a
+    read-only directory again must work. A server that is root has this permission anyway.
     """
     try:
         change()
     except PermissionError:
-        if os.fstat(folder).st_uid != os.geteuid():
+        if os.fstat(directory).st_uid != os.geteuid():
             raise
-        with _changing_modes:
-            mode = stat.S_IMODE(os.fstat(folder).st_mode)
-            os.fchmod(folder, mode | _OWNER_ACCESS)
+        with _mode_change_lock:
+            mode = stat.S_IMODE(os.fstat(directory).st_mode)
+            os.fchmod(directory, mode | _OWNER_ACCESS)
             try:
                 change()
             finally:
-                os.fchmod(folder, mode)
+                os.fchmod(directory, mode)
 
 
-def _unmake(work_dir: int, parts: Sequence[bytes]) -> None:
-    # It stays where somebody has put something into it, or moved it.
+def _remove_created(work_dir: int, parts: Sequence[bytes]) -> None:
+    # The directory is kept if it has content by now, or was moved.
     with suppress(OSError):
-        folder = open_folder(work_dir, parts[:-1])
+        directory = open_directory(work_dir, parts[:-1])
         try:
-            os.rmdir(parts[-1], dir_fd=folder)
+            os.rmdir(parts[-1], dir_fd=directory)
         finally:
-            os.close(folder)
+            os.close(directory)
 
 
-def replaceable(folder: int, name: bytes) -> os.stat_result | None:
-    """Return the status of the regular file ``name`` in ``folder``; ``None`` if there is none.
+def stat_replaceable(directory: int, name: bytes) -> os.stat_result | None:
+    """Return the status of the regular file ``name`` in a directory, or None if missing.
 
     Raises:
-        OSError: something other than a regular file has the name.
+        OSError: The name belongs to something other than a regular file.
     """
     try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    safe_open.require_regular(status)
+    safe_open.check_regular(status)
     return status
 
 
-def freed_by(replaced: os.stat_result) -> int:
+def freed_bytes(replaced: os.stat_result) -> int:
     """Return the bytes on disk that replacing a file frees."""
     return replaced.st_blocks * 512 if replaced.st_nlink == 1 else 0
 
 
-def flush_folder(folder: int) -> None:
-    """Flush the entries of a folder to disk, where its file system can."""
+def fsync_directory(directory: int) -> None:
+    """Flush the entries of a directory to disk, if its file system supports that."""
     try:
-        os.fsync(folder)
+        os.fsync(directory)
     except OSError as error:
-        # Some network file systems cannot flush a folder; their renames are on disk at once.
+        # Some network file systems cannot flush directories; their renames are synchronous.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise

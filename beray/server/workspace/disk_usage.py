@@ -1,6 +1,6 @@
-"""Measure what directories use on disk, while commands change them.
+"""Measurement of the disk usage of directories, while commands change them.
 
-Synchronous, for threads. POSIX: Linux and macOS.
+Synchronous; for threads. POSIX: Linux and macOS.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 USAGE_FILE: Final = ".usage"
-"""In the scratch folder of a command: bytes and number of its unlinked files that are still
-open, as ``ResourceWatch`` reports them."""
+"""File in the scratch directory of a command with the bytes and the number of its unlinked files
+that are still open, as ``ResourceWatch`` reports them."""
 BLOCK_BYTES: Final = 4096
-"""Usual block size of file systems, to estimate what a file is going to use."""
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Usual block size of file systems, to estimate the disk usage of a file."""
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REPORT_BYTES: Final = 64
 
 
 class DiskLimits(NamedTuple):
-    """Limits of one task's files."""
+    """Limits of the bytes and the number of a task's files."""
 
     bytes: int
     files: int
 
     def excess(self, usage: DiskUsage) -> str | None:
-        """Return the limit that ``usage`` exceeds, in words, or ``None``."""
+        """Return a description of the limit that ``usage`` exceeds, or None."""
         if usage.bytes > self.bytes:
             return f"more than {self.bytes:,} bytes in the work_dir"
         if usage.files > self.files:
@@ -41,11 +41,11 @@ class DiskUsage:
     """Bytes and number of files.
 
     Attributes:
-        bytes: Allocated blocks. A file with several names counts once, the holes of a sparse
+        bytes: Allocated blocks. A file with several names counts once, and the holes of a sparse
             file do not count.
-        files: Names of any kind: files, folders, links and special files.
-        is_complete: False if a folder could not be read, or was moved meanwhile. The numbers are
-            too low then.
+        files: Number of names of files, directories, links and special files.
+        is_complete: False if a directory could not be read, or was moved meanwhile. The numbers
+            are too low then.
     """
 
     bytes: int = 0
@@ -61,22 +61,23 @@ class DiskUsage:
 
 
 def measure(roots: Iterable[Path], limits: DiskLimits | None = None) -> DiskUsage:
-    """Return what the directories use, with everything in them.
+    """Return the usage of directories and all their contents.
 
-    A directory that does not exist uses nothing.
+    Missing directories count as empty.
 
     Args:
-        limits: Stop counting once they are exceeded.
+        roots: Directories to measure.
+        limits: Stop counting once these are exceeded.
     """
-    count = _Count(limits)
+    count = _UsageCounter(limits)
     for root in roots:
         if not count.is_over:
             count.add_tree(root)
     return DiskUsage(count.bytes, count.files, count.is_complete)
 
 
-def file_system_use(path: Path) -> DiskUsage:
-    """Return what is used on the file system of ``path``; nothing if ``path`` does not exist."""
+def file_system_usage(path: Path) -> DiskUsage:
+    """Return the usage of the file system of ``path``; zero if ``path`` does not exist."""
     try:
         status = os.statvfs(path)
     except OSError:
@@ -85,8 +86,8 @@ def file_system_use(path: Path) -> DiskUsage:
     return DiskUsage(used, status.f_files - status.f_ffree)
 
 
-def unlinked(scratch: Path) -> DiskUsage:
-    """Return what a command uses in unlinked files, as its supervisor has reported it last."""
+def unlinked_usage(scratch: Path) -> DiskUsage:
+    """Return the last report of a command's supervisor about unlinked files."""
     try:
         file = os.open(scratch / USAGE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -100,11 +101,11 @@ def unlinked(scratch: Path) -> DiskUsage:
     return DiskUsage(max(size, 0), max(files, 0))
 
 
-class _Count:
-    """Sums over trees. Depth costs no descriptors: one folder is open at a time.
+class _UsageCounter:
+    """Counter of the usage of directory trees of any depth.
 
-    The way up is ``..``. A folder that was moved meanwhile is recognised by its identity, so
-    that nothing outside the tree is read.
+    One directory is open at a time, and ``..`` leads to the parent. Directories that were moved
+    meanwhile are detected by their identity, so that nothing outside the tree is read.
     """
 
     def __init__(self, limits: DiskLimits | None) -> None:
@@ -116,54 +117,56 @@ class _Count:
 
     @property
     def is_over(self) -> bool:
+        """True if a limit is exceeded."""
         limits = self._limits
         return limits is not None and (self.bytes > limits.bytes or self.files > limits.files)
 
     def add_tree(self, root: Path) -> None:
+        """Count a directory and everything below it."""
         try:
-            folder = os.open(root, _FOLDER)
+            directory = os.open(root, _DIRECTORY_FLAGS)
         except FileNotFoundError:
             return
         except OSError:
             self.is_complete = False
             return
         try:
-            status = os.fstat(folder)
+            status = os.fstat(directory)
             self.bytes += status.st_blocks * 512
-            trail = [(_identity(status), self._read(folder))]
+            trail = [(_identity(status), self._read(directory))]
             while trail and not self.is_over:
                 pending = trail[-1][1]
                 if pending:
-                    deeper = self._open(pending.pop(), folder)
+                    deeper = self._open(pending.pop(), directory)
                     if deeper is None:
                         continue
-                    folder = _instead(folder, deeper)
-                    trail.append((_identity(os.fstat(folder)), self._read(folder)))
+                    directory = _replace_descriptor(directory, deeper)
+                    trail.append((_identity(os.fstat(directory)), self._read(directory)))
                     continue
                 trail.pop()
                 if trail:
-                    above = self._open("..", folder)
+                    above = self._open("..", directory)
                     if above is None:
                         return
-                    folder = _instead(folder, above)
-                    if _identity(os.fstat(folder)) != trail[-1][0]:
+                    directory = _replace_descriptor(directory, above)
+                    if _identity(os.fstat(directory)) != trail[-1][0]:
                         self.is_complete = False
                         return
         finally:
-            os.close(folder)
+            os.close(directory)
 
-    def _open(self, name: str, folder: int) -> int | None:
+    def _open(self, name: str, directory: int) -> int | None:
         try:
-            return os.open(name, _FOLDER, dir_fd=folder)
+            return os.open(name, _DIRECTORY_FLAGS, dir_fd=directory)
         except OSError:
             self.is_complete = False
             return None
 
-    def _read(self, folder: int) -> list[str]:
-        """Count what is in a folder; return the names of the folders in it."""
-        folders = []
+    def _read(self, directory: int) -> list[str]:
+        """Count the entries of a directory and return the names of its subdirectories."""
+        subdirectories = []
         try:
-            with os.scandir(folder) as entries:
+            with os.scandir(directory) as entries:
                 for entry in entries:
                     self.files += 1
                     try:
@@ -171,7 +174,7 @@ class _Count:
                     except FileNotFoundError:
                         continue
                     if stat.S_ISDIR(status.st_mode):
-                        folders.append(entry.name)
+                        subdirectories.append(entry.name)
                     elif status.st_nlink > 1 and self._is_counted(status):
                         continue
                     self.bytes += status.st_blocks * 512
@@ -179,7 +182,7 @@ class _Count:
                         break
         except OSError:
             self.is_complete = False
-        return folders
+        return subdirectories
 
     def _is_counted(self, status: os.stat_result) -> bool:
         identity = _identity(status)
@@ -192,6 +195,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _instead(old: int, new: int) -> int:
+def _replace_descriptor(old: int, new: int) -> int:
     os.close(old)
     return new

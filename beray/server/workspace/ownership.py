@@ -68,14 +68,14 @@ def give_tree(path: Path, uid: int) -> None:
                 status = entry.status
                 if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
                     continue
-                if not entry.is_folder and status.st_nlink > 1:
+                if not entry.is_directory and status.st_nlink > 1:
                     inode = (status.st_dev, status.st_ino)
                     names[inode] = names.get(inode, 0) + 1
                     if names[inode] < status.st_nlink:
                         continue
                     del names[inode]
                 if status.st_uid != uid:
-                    os.chown(entry.name, uid, uid, dir_fd=entry.folder, follow_symlinks=False)
+                    os.chown(entry.name, uid, uid, dir_fd=entry.directory, follow_symlinks=False)
         set_owner(opened, uid)
     finally:
         os.close(opened)
@@ -102,9 +102,9 @@ def open_to_all(path: Path) -> None:
     try:
         with closing(tree.walk(opened, strict=True)) as entries:
             for entry in entries:
-                added = _ENTER_BY_ALL if entry.is_folder else _READ_BY_ALL
+                added = _ENTER_BY_ALL if entry.is_directory else _READ_BY_ALL
                 mode = stat.S_IMODE(entry.status.st_mode) | added
-                os.chmod(entry.name, mode, dir_fd=entry.folder)
+                os.chmod(entry.name, mode, dir_fd=entry.directory)
         os.fchmod(opened, stat.S_IMODE(os.fstat(opened).st_mode) | _ENTER_BY_ALL)
     finally:
         os.close(opened)

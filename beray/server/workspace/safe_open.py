@@ -1,8 +1,8 @@
-"""From a path to a descriptor: beneath the work_dir, never through a link.
+"""Opening of files and directories beneath a work_dir without following links.
 
-To resolve a path and then open it loses the race against whoever puts a link in the
-place of a folder in between. Here the kernel does both in one step (``openat2``), or
-every part is opened from the descriptor of the one before it.
+Resolving a path before opening it is a race: a task may replace a directory with a link in
+between. Here the kernel does both in one step (``openat2``), or each part of the path is opened
+from the descriptor of the part before it.
 
 Source: openat2(2), open(2), path_resolution(7).
 """
@@ -21,21 +21,25 @@ from typing import BinaryIO, Final
 
 from beray.transfers import wire_names
 
-PATH_BYTES: Final = 4095
-"""Longest path that is taken: PATH_MAX of Linux without its NUL."""
-NAME_BYTES: Final = 255
+MAX_PATH_BYTES: Final = 4095
+"""Maximum length of a path: PATH_MAX of Linux without the NUL."""
+MAX_NAME_BYTES: Final = 255
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# O_NONBLOCK: a fifo that appears at the last moment must not make the open wait.
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO that appears at the last moment must not block.
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _SYS_OPENAT2: Final = 437
 _RESOLVE: Final = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS, NO_SYMLINKS, BENEATH
-_PARTS_AT_ONCE: Final = PATH_BYTES // (NAME_BYTES + 1)
+_PARTS_AT_ONCE: Final = MAX_PATH_BYTES // (MAX_NAME_BYTES + 1)
 
 
 class PathError(Exception):
-    """A path from outside cannot be used. ``reason`` says why, in words for its sender."""
+    """A path from a request or a tool cannot be used.
+
+    Attributes:
+        reason: Message for the user, with the path.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -43,137 +47,148 @@ class PathError(Exception):
 
 
 class InvalidPath(PathError):
-    """The path is not one of a work_dir, or not of the kind that is needed."""
+    """The path is not a valid path in a work_dir, or has the wrong type."""
 
 
 class MissingPath(PathError):
-    """There is nothing at the path."""
+    """The path does not exist."""
 
 
 _REASONS: Final = {
-    errno.ENOTDIR: "is not a folder, or a part of it is not one",
+    errno.ENOTDIR: "is not a folder, or part of the path is not a folder",
     errno.EISDIR: "is a folder, not a file",
-    errno.ELOOP: "goes through a link; links are not followed",
-    errno.EXDEV: "leads out of the work_dir",
+    errno.ELOOP: "contains a link; links are not followed",
+    errno.EXDEV: "is outside the work_dir",
     errno.ENAMETOOLONG: "is too long",
     errno.EACCES: "cannot be accessed: permission denied",
     errno.EPERM: "cannot be accessed: permission denied",
     errno.ENXIO: "is neither a file nor a folder",
-    errno.EINVAL: "cannot be a name on this file system",
-    errno.EILSEQ: "cannot be a name on this file system",
+    errno.EINVAL: "is not a valid name on this file system",
+    errno.EILSEQ: "is not a valid name on this file system",
 }
 
 
-def shown(path: str) -> str:
-    """Return ``path`` for a sentence: quoted, escaped, of bounded length."""
+def quote_path(path: str) -> str:
+    """Return ``path`` for a message: quoted, escaped and shortened."""
     return repr(path if len(path) <= 200 else f"{path[:199]}…")
 
 
-def parse(path: str) -> tuple[bytes, ...]:
-    """Return the parts of a path from outside, as they are on disk; none for the work_dir itself.
+def parse_path(path: str) -> tuple[bytes, ...]:
+    """Return the parts of a relative path as bytes; the work_dir itself has no parts.
 
     Raises:
-        InvalidPath: for a path that is absolute, has "..", a NUL or a lone surrogate in
-            it, or is too long.
+        InvalidPath: The path is absolute or too long, or contains "..", a NUL or a lone
+            surrogate.
     """
     if path.startswith("/"):
-        raise InvalidPath(f"{shown(path)} is absolute; paths are relative to the work_dir")
+        raise InvalidPath(f"{quote_path(path)} is absolute; paths are relative to the work_dir")
     if "\0" in path:
-        raise InvalidPath(f"{shown(path)} has a NUL in it")
+        raise InvalidPath(f"{quote_path(path)} contains a NUL character")
     try:
         on_disk = wire_names.decode(path)
     except UnicodeEncodeError:
-        raise InvalidPath(f"{shown(path)} cannot be written in UTF-8") from None
+        raise InvalidPath(
+            f"{quote_path(path)} contains a lone surrogate, which UTF-8 cannot represent"
+        ) from None
     parts = tuple(part for part in on_disk.split(b"/") if part not in (b"", b"."))
     if b".." in parts:
-        raise InvalidPath(f"{shown(path)} has '..' in it; name the path from the work_dir down")
-    if len(on_disk) > PATH_BYTES or any(len(part) > NAME_BYTES for part in parts):
-        raise InvalidPath(f"{shown(path)} is too long")
+        raise InvalidPath(f"{quote_path(path)} contains '..'; paths are relative to the work_dir")
+    if len(on_disk) > MAX_PATH_BYTES or any(len(part) > MAX_NAME_BYTES for part in parts):
+        raise InvalidPath(
+            f"{quote_path(path)} is too long; the limit is {MAX_PATH_BYTES} bytes, "
+            f"and {MAX_NAME_BYTES} bytes for each part"
+        )
     return parts
 
 
-def parse_file(path: str) -> tuple[bytes, ...]:
-    """Return the parts, at least one, of a path that must name a file.
+def parse_file_path(path: str) -> tuple[bytes, ...]:
+    """Return the parts of a path of a file, at least one.
 
     Raises:
-        InvalidPath: as ``parse``, and where only a folder can be meant.
+        InvalidPath: See ``parse_path``; also if the path denotes a directory.
     """
-    parts = parse(path)
+    parts = parse_path(path)
     if not parts or path.endswith(("/", "/.")):
-        raise InvalidPath(f"{shown(path)} names a folder, not a file")
+        raise InvalidPath(f"{quote_path(path)} names a folder, not a file")
     return parts
 
 
 @contextmanager
-def refusals(what: str) -> Iterator[None]:
-    """Turn what the file system says against ``what`` into a ``PathError``.
+def path_errors(subject: str) -> Iterator[None]:
+    """Convert errors of the file system about a path to ``PathError``.
 
-    Other failures, a full disk for one, stay the ``OSError`` that they are.
+    Other errors, such as that of a full disk, remain an ``OSError``.
+
+    Args:
+        subject: Beginning of the message, such as the quoted path.
     """
     try:
         yield
     except FileNotFoundError:
-        raise MissingPath(f"{what} does not exist") from None
+        raise MissingPath(f"{subject} does not exist") from None
     except OSError as error:
         reason = _REASONS.get(error.errno or 0)
         if reason is None:
             raise
-        raise InvalidPath(f"{what} {reason}") from None
+        raise InvalidPath(f"{subject} {reason}") from None
 
 
-def open_folder(base: int, parts: Sequence[bytes]) -> int:
-    """Open the folder at ``parts`` beneath the folder ``base``; return its descriptor.
+def open_directory(base: int, parts: Sequence[bytes]) -> int:
+    """Open the directory at ``parts`` beneath the directory ``base``; return its descriptor.
 
     Raises:
-        OSError: ELOOP where a part is a link, ENOTDIR where one is not a folder, …
+        OSError: A part is a link (ELOOP) or not a directory (ENOTDIR), or another error.
     """
-    folder = os.open(b".", _FOLDER, dir_fd=base)
+    directory = os.open(b".", _DIRECTORY_FLAGS, dir_fd=base)
     step = _PARTS_AT_ONCE if has_openat2() else 1
     for start in range(0, len(parts), step):
         try:
             if step > 1:
-                deeper = _openat2(folder, b"/".join(parts[start : start + step]))
+                deeper = _openat2(directory, b"/".join(parts[start : start + step]))
             else:
-                deeper = _open_part(folder, parts[start])
+                deeper = _open_part(directory, parts[start])
         finally:
-            os.close(folder)
-        folder = deeper
-    return folder
+            os.close(directory)
+        directory = deeper
+    return directory
 
 
-def open_regular(folder: int, name: bytes) -> tuple[BinaryIO, os.stat_result]:
-    """Open the regular file ``name`` in ``folder``, unbuffered.
+def open_regular(directory: int, name: bytes) -> tuple[BinaryIO, os.stat_result]:
+    """Open the regular file ``name`` in ``directory``, unbuffered.
 
     Raises:
-        OSError: ELOOP for a link, EISDIR for a folder, ENXIO for anything else.
+        OSError: The name belongs to a link (ELOOP), a directory (EISDIR) or a special file
+            (ENXIO), or another error.
     """
-    # Looked at first: merely opening a fifo wakes whoever waits at its other end.
-    require_regular(os.stat(name, dir_fd=folder, follow_symlinks=False))
-    file = os.open(name, _FILE, dir_fd=folder)
+    # Checked first, because opening a FIFO wakes the process at its other end.
+    check_regular(os.stat(name, dir_fd=directory, follow_symlinks=False))
+    file = os.open(name, _FILE_FLAGS, dir_fd=directory)
     try:
         status = os.fstat(file)
-        require_regular(status)
+        check_regular(status)
         return os.fdopen(file, "rb", buffering=0), status
     except BaseException:
         os.close(file)
         raise
 
 
-def require_regular(status: os.stat_result) -> None:
-    """Raise the ``OSError`` that says what is there instead of a regular file."""
+def check_regular(status: os.stat_result) -> None:
+    """Raise an ``OSError`` if the status is not that of a regular file; see ``open_regular``."""
     if stat.S_ISREG(status.st_mode):
         return
     if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, "a link")
-    raise OSError(errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO, "no regular file")
+    raise OSError(
+        errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.ENXIO, "not a regular file"
+    )
 
 
-def _open_part(folder: int, part: bytes) -> int:
+def _open_part(directory: int, part: bytes) -> int:
     try:
-        return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        return os.open(part, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=directory)
     except NotADirectoryError:
-        # Linux says this of a link, too.
-        if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
+        # Linux reports this error for links, too.
+        if stat.S_ISLNK(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, "a link") from None
         raise
 
@@ -188,10 +203,10 @@ class _OpenHow(ctypes.Structure):
 
 @cache
 def has_openat2() -> bool:
-    """Whether this kernel, and whatever filters its calls, has ``openat2``."""
-    if sys.platform != "linux":  # elsewhere the number is another call's
+    """Return True if the kernel supports ``openat2`` and no seccomp filter blocks it."""
+    if sys.platform != "linux":  # the number belongs to another system call elsewhere
         return False
-    here = os.open("/", _FOLDER)
+    here = os.open("/", _DIRECTORY_FLAGS)
     try:
         os.close(_openat2(here, b"."))
     except OSError:
@@ -215,10 +230,12 @@ def _libc() -> ctypes.CDLL:
     return libc
 
 
-def _openat2(folder: int, path: bytes) -> int:
-    how = _OpenHow(_FOLDER, 0, _RESOLVE)
+def _openat2(directory: int, path: bytes) -> int:
+    how = _OpenHow(_DIRECTORY_FLAGS, 0, _RESOLVE)
     while True:
-        opened = _libc().syscall(_SYS_OPENAT2, folder, path, ctypes.byref(how), ctypes.sizeof(how))
+        opened = _libc().syscall(
+            _SYS_OPENAT2, directory, path, ctypes.byref(how), ctypes.sizeof(how)
+        )
         if opened >= 0:
             return int(opened)
         error = ctypes.get_errno()

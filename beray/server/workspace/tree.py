@@ -1,7 +1,7 @@
-"""What is in a folder: walked, or cleared away, at any depth.
+"""Iteration over and removal of directory trees of any depth.
 
-Tasks make trees of any shape. Neither function recurses, follows a link or keeps
-more than a bounded number of descriptors open.
+Tasks create trees of any shape. The functions do not recurse, do not follow links and keep only
+a limited number of descriptors open.
 """
 
 from __future__ import annotations
@@ -16,49 +16,52 @@ from pathlib import Path
 from typing import Final
 
 from beray.server.storage.shortage import is_shortage
-from beray.server.workspace.safe_open import InvalidPath, open_folder, shown
+from beray.server.workspace.safe_open import InvalidPath, open_directory, quote_path
 from beray.transfers import wire_names
 
-OPEN_AT_ONCE: Final = 64
-NAMES_AT_ONCE: Final = 100_000
-"""Number of names of a folder that a walk keeps, about 100 bytes each."""
-_PATIENCE: Final = 100
-"""How often a folder may fill again while it is being removed."""
+MAX_OPEN_DIRECTORIES: Final = 64
+"""Maximum number of descriptors of a walk."""
+MAX_NAMES_IN_MEMORY: Final = 100_000
+"""Number of names of a directory that a walk keeps in memory, about 100 bytes each."""
+_MAX_REFILLS: Final = 100
+"""Maximum number of times that new entries may appear during a removal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A file or a folder met on a walk.
+class TreeEntry:
+    """File or directory of a walk.
 
     Attributes:
-        path: relative to the work_dir, ``/`` between parts.
-        folder: descriptor of the folder it is in; valid until the next entry is asked for.
-        status: from just before the entry was given.
+        path: Path relative to the work_dir, separated by ``/``.
+        directory: Descriptor of the parent directory; valid until the walk continues.
+        status: Status just before the walk yielded the entry.
     """
 
     path: bytes
-    folder: int
+    directory: int
     status: os.stat_result
 
     @property
     def name(self) -> bytes:
+        """Last part of the path."""
         return self.path.rpartition(b"/")[2]
 
     @property
-    def is_folder(self) -> bool:
+    def is_directory(self) -> bool:
+        """True for a directory."""
         return stat.S_ISDIR(self.status.st_mode)
 
 
 class TooManyEntries(InvalidPath):
-    """A walk has found more than ``limit`` entries."""
+    """A directory has more entries than the limit of the walk."""
 
 
 class _Level:
-    """A folder on the way down, and the names in it that are left to visit, the last first.
+    """Directory of a walk, with its names that were not visited yet, in descending order.
 
     Attributes:
-        after: The last name that was read; the names up to it are done, or in ``pending``.
-        is_read: Whether ``pending`` has all names after those that are done.
+        after: Last name that was read. Names up to it were visited or are in ``pending``.
+        is_read: Whether ``pending`` has all names that were not visited.
     """
 
     def __init__(self, descriptor: int, depth_bytes: int) -> None:
@@ -68,8 +71,8 @@ class _Level:
         self.pending: list[bytes] = []
         self.is_read = False
 
-    def read(self, most: int, *, special: bool) -> int:
-        """Read up to ``most`` names after ``after``; return their number."""
+    def read(self, limit: int, *, special: bool) -> int:
+        """Read up to ``limit`` names after ``after`` and return their number."""
         assert self.descriptor is not None
         names: list[bytes] = []
         bound: bytes | None = None
@@ -85,13 +88,13 @@ class _Level:
                 if name <= self.after or (bound is not None and name > bound):
                     continue
                 names.append(name)
-                if len(names) == 2 * most:
+                if len(names) == 2 * limit:
                     names.sort()
-                    del names[most:]
+                    del names[limit:]
                     bound = names[-1]
         names.sort()
-        self.is_read = bound is None and len(names) <= most
-        del names[most:]
+        self.is_read = bound is None and len(names) <= limit
+        del names[limit:]
         if names:
             self.after = names[-1]
         names.reverse()
@@ -99,11 +102,12 @@ class _Level:
         return len(names)
 
     def skip(self) -> None:
-        """Leave out what has not been visited."""
+        """Skip the remaining names."""
         self.pending.clear()
         self.is_read = True
 
     def close(self) -> None:
+        """Close the descriptor. Idempotent."""
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
@@ -118,34 +122,38 @@ def walk(
     special: bool = False,
     depth: int | None = None,
     after: Sequence[bytes] = (),
-    at_once: int = NAMES_AT_ONCE,
+    max_names: int = MAX_NAMES_IN_MEMORY,
     path_bytes: int | None = None,
-) -> Generator[Entry, None, None]:
-    """Give the files and folders below ``parts``, sorted, each folder before what is in it.
+) -> Generator[TreeEntry, None, None]:
+    """Yield the files and directories below ``parts``, sorted, directories before their contents.
 
-    Links and special files are left out, unless ``special`` is true. A folder that vanishes or
-    cannot be read is given, without its contents; with ``strict`` it raises. The order depends
-    on the paths alone, so a walk that continues ``after`` an entry neither repeats nor skips an
-    entry that exists all the time, whatever else changes.
+    A directory that disappears or cannot be read is yielded without its contents. The order
+    depends only on the paths. A walk that continues ``after`` an entry therefore neither repeats
+    nor skips entries that exist all the time.
 
     Args:
+        base: Descriptor of the work_dir.
+        parts: Parts of the path of the directory.
         limit: Maximum number of entries.
-        depth: Number of levels: 1 for what is in the folder itself.
-        after: Position below ``parts``, whether or not an entry is there: only what comes after it.
-        at_once: Number of names of one folder that are kept in memory. A larger folder is read
-            several times.
-        path_bytes: Folders with a longer path are given without what is in them.
+        strict: Raise an error for entries that disappear or cannot be read.
+        special: Include links and special files.
+        depth: Number of levels; 1 for the entries of the directory itself.
+        after: Position below ``parts`` after which the walk starts. An entry need not exist
+            there.
+        max_names: Number of names of one directory that are kept in memory. Larger directories
+            are read several times.
+        path_bytes: Directories with longer paths are yielded without their contents.
 
     Raises:
-        TooManyEntries: there are more than ``limit`` entries.
-        OSError: the folder at ``parts`` cannot be opened; with ``strict``, any other. Also
-            where the server is short of descriptors.
+        TooManyEntries: There are more than ``limit`` entries.
+        OSError: The directory at ``parts`` cannot be opened, the server is short of descriptors,
+            or, with ``strict``, an entry cannot be read.
     """
     prefix = b"".join(part + b"/" for part in parts)
-    levels = [_Level(open_folder(base, parts), len(prefix))]
+    levels = [_Level(open_directory(base, parts), len(prefix))]
     found = 0
 
-    def passes(error: OSError) -> bool:
+    def is_ignorable(error: OSError) -> bool:
         return not strict and not is_shortage(error)
 
     try:
@@ -156,7 +164,7 @@ def walk(
             try:
                 prefix = _enter(levels, name, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
                 break
         while levels:
@@ -166,41 +174,41 @@ def walk(
                 levels.pop().close()
                 continue
             try:
-                folder = _descriptor(base, levels, prefix)
+                directory = _descriptor(base, levels, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
                 level.skip()
                 continue
             if not level.pending:
-                most = at_once if limit is None else min(at_once, limit - found + 1)
-                found += level.read(most, special=special)
+                count = max_names if limit is None else min(max_names, limit - found + 1)
+                found += level.read(count, special=special)
                 if limit is not None and found > limit:
-                    path = shown(wire_names.encode(b"/".join(parts)) or ".")
-                    raise TooManyEntries(f"{path} holds more than {limit:,} entries")
+                    path = quote_path(wire_names.encode(b"/".join(parts)) or ".")
+                    raise TooManyEntries(f"{path} has more than {limit:,} entries")
                 continue
             name = level.pending.pop()
             try:
-                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
             except OSError as error:
-                # A folder may be listed without the permission to look at what is in it.
-                if not passes(error) or (len(levels) == 1 and error.errno == errno.EACCES):
+                # A directory may be readable without the permission to access its entries.
+                if not is_ignorable(error) or (len(levels) == 1 and error.errno == errno.EACCES):
                     raise
                 continue
             if not (special or stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-                if strict:  # it was a file or a folder when the name was read
+                if strict:  # it was a file or a directory when the name was read
                     raise OSError(errno.ELOOP, "became a link or a special file")
                 continue
-            entry = Entry(prefix + name, folder, status)
+            entry = TreeEntry(prefix + name, directory, status)
             yield entry
-            if not entry.is_folder or (depth is not None and len(levels) >= depth):
+            if not entry.is_directory or (depth is not None and len(levels) >= depth):
                 continue
             if path_bytes is not None and len(entry.path) > path_bytes:
                 continue
             try:
                 prefix = _enter(levels, name, prefix)
             except OSError as error:
-                if not passes(error):
+                if not is_ignorable(error):
                     raise
     finally:
         for level in levels:
@@ -208,38 +216,38 @@ def walk(
 
 
 def _enter(levels: list[_Level], name: bytes, prefix: bytes) -> bytes:
-    """Go down into the folder ``name`` of the last level, which is open; return its prefix."""
+    """Open the directory ``name`` of the last level as a new level; return its path prefix."""
     above = levels[-1].descriptor
     assert above is not None
     prefix += name + b"/"
-    levels.append(_Level(open_folder(above, (name,)), len(prefix)))
-    if len(levels) > OPEN_AT_ONCE:
-        levels[-OPEN_AT_ONCE - 1].close()
+    levels.append(_Level(open_directory(above, (name,)), len(prefix)))
+    if len(levels) > MAX_OPEN_DIRECTORIES:
+        levels[-MAX_OPEN_DIRECTORIES - 1].close()
     return prefix
 
 
 def _descriptor(base: int, levels: list[_Level], prefix: bytes) -> int:
-    """The descriptor of the last level, which is opened again if it had to be closed."""
+    """Return the descriptor of the last level, reopening it if it was closed."""
     last = levels[-1]
     if last.descriptor is None:
-        # Those above it are needed next, so they are opened on the way.
-        again = levels[-OPEN_AT_ONCE // 2 :]
+        # The levels above are needed next, so they are opened as well.
+        reopened = levels[-MAX_OPEN_DIRECTORIES // 2 :]
         parts = prefix.split(b"/")[:-1]
-        start = len(parts) - len(again) + 1
-        for level in again:
+        start = len(parts) - len(reopened) + 1
+        for level in reopened:
             level.close()
-        folder = again[0].descriptor = open_folder(base, parts[:start])
-        for level, part in zip(again[1:], parts[start:], strict=True):
-            folder = level.descriptor = open_folder(folder, (part,))
+        directory = reopened[0].descriptor = open_directory(base, parts[:start])
+        for level, part in zip(reopened[1:], parts[start:], strict=True):
+            directory = level.descriptor = open_directory(directory, (part,))
     assert last.descriptor is not None
     return last.descriptor
 
 
 def make_empty(path: Path) -> None:
-    """Make a folder of the server's own, for its owner alone, with nothing in it.
+    """Create an empty directory of the server with mode 0700; remove existing contents.
 
     Raises:
-        OSError: it cannot be made, or something in it cannot be removed.
+        OSError: The directory cannot be created, or its contents cannot be removed.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -250,60 +258,63 @@ def make_empty(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder of the server's own with all that is in it, however deep that is.
+    """Remove a directory of the server and its contents of any depth.
 
     Raises:
-        OSError: something in it cannot be removed.
+        OSError: Part of the contents cannot be removed.
     """
     make_empty(path)
     path.rmdir()
 
 
-def clear(folder: int) -> None:
-    """Remove whatever is in ``folder``, also what its owner may neither read nor write.
+def clear(directory: int) -> None:
+    """Remove the contents of a directory, also those without permissions for their owner.
 
-    The folders in a folder are lifted up into ``folder`` before it is removed: so no
-    path ever grows long, and two descriptors are enough.
+    Subdirectories are moved up into ``directory`` before their parent is removed. Paths therefore
+    stay short, and two descriptors are enough.
 
     Raises:
-        OSError: something cannot be removed, or somebody keeps adding to it.
+        OSError: An entry cannot be removed, or a process keeps adding entries.
     """
     refilled = 0
-    while names := os.listdir(folder):
+    while names := os.listdir(directory):
         for name in names:
             try:
-                _remove(folder, name)
+                _remove(directory, name)
             except OSError as error:
                 refilled += 1
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or refilled > _PATIENCE:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or refilled > _MAX_REFILLS:
                     raise
 
 
-def _remove(folder: int, name: str) -> None:
-    if not unlock(folder, name):
-        os.unlink(name, dir_fd=folder)
+def _remove(directory: int, name: str) -> None:
+    if not grant_owner_access(directory, name):
+        os.unlink(name, dir_fd=directory)
         return
-    inner = open_folder(folder, (os.fsencode(name),))
+    inner = open_directory(directory, (os.fsencode(name),))
     try:
         for child in os.listdir(inner):
-            if unlock(inner, child):
-                os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=folder)
+            if grant_owner_access(inner, child):
+                os.rename(child, uuid.uuid4().hex, src_dir_fd=inner, dst_dir_fd=directory)
             else:
                 os.unlink(child, dir_fd=inner)
     finally:
         os.close(inner)
-    os.rmdir(name, dir_fd=folder)
+    os.rmdir(name, dir_fd=directory)
 
 
-def unlock(folder: int, name: str) -> bool:
-    """Let the owner into ``name`` if it is a folder; return whether it is one.
+def grant_owner_access(directory: int, name: str) -> bool:
+    """Give the owner all permissions for ``name`` if it is a directory.
+
+    Returns:
+        Whether ``name`` is a directory.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: ``name`` does not exist.
     """
-    mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
     if not stat.S_ISDIR(mode):
         return False
     if mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.chmod(name, stat.S_IRWXU, dir_fd=folder, follow_symlinks=False)
+        os.chmod(name, stat.S_IRWXU, dir_fd=directory, follow_symlinks=False)
     return True

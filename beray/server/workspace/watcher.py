@@ -1,9 +1,9 @@
-"""Which files of running tasks change: one watcher for all work_dirs, and a look at each.
+"""Events about changed files of running tasks.
 
-The watcher only says where something happened; what it was is found by comparing the
-work_dir with how it looked before. So nothing is missed that a watcher misses, such as
-what is written into a folder before it is watched, and what happens between two looks
-is told once.
+One file system watcher reports that something changed in a work_dir. The work_dir is then scanned
+and compared with the previous scan. This finds changes that the watcher misses, such as files that
+are written into a directory before it is watched. Several changes of a file between two scans
+result in one event.
 """
 
 from __future__ import annotations
@@ -26,29 +26,30 @@ from beray.server.workspace.workspace import open_work_dir
 from beray.transfers import wire_names
 
 MAX_ENTRIES: Final = 250_000
-"""Number of files and folders in a work_dir up to which it is watched, about 250 bytes each."""
-GATHER_MS: Final = 400
-"""The longest that a change waits for others, in a burst."""
-QUIET_MS: Final = 50
+"""Maximum number of files and directories in a watched work_dir, about 250 bytes each."""
+DEBOUNCE_MS: Final = 400
+"""Maximum delay of a change during which others are collected."""
+STEP_MS: Final = 50
+"""Time without changes that ends the delay."""
 POLL_SECONDS: Final = 1.0
-"""Between two looks where the system cannot watch."""
-REST: Final = 10
-"""How many times as long as it took a look is followed by none."""
-EVENTS_AT_ONCE: Final = 500
+"""Pause between two scans if the system cannot watch directories."""
+SCAN_PAUSE_FACTOR: Final = 10
+"""Minimum pause after a scan, as a multiple of its duration."""
+MAX_CONCURRENT_EVENTS: Final = 500
 
 log = structlog.get_logger("beray.files")
 
 Emit = Callable[[MsgEventCustomUpdate], Awaitable[None]]
 
 
-class _Seen(NamedTuple):
+class _FileState(NamedTuple):
     size: int
     modified_ns: int
     inode: int
 
 
-class FileWatch:
-    """Used on one event loop, between ``start`` and ``close``."""
+class FileWatcher:
+    """Watcher of all work_dirs. Used on one event loop, between ``start`` and ``close``."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -56,45 +57,47 @@ class FileWatch:
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Start to watch the file system."""
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
+        """Stop watching."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
 
     @asynccontextmanager
-    async def telling(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
-        """Tell of each file that changes in ``work_dir`` meanwhile.
+    async def reporting(self, work_dir: Path, emit: Emit) -> AsyncIterator[None]:
+        """Emit an event for each file in ``work_dir`` that changes during the block.
 
-        Where it ends of its own accord, all of them have been told then.
+        If the block ends without an exception, all changes have been reported.
         """
         changed = self._changed[work_dir.name] = asyncio.Event()
-        leaving = asyncio.Event()
-        look = _Look(work_dir, emit)
+        stopping = asyncio.Event()
+        scan = _DirectoryScan(work_dir, emit)
         try:
-            await look.begin()
-            telling = asyncio.create_task(look.repeat(changed, leaving))
+            await scan.begin()
+            reporting = asyncio.create_task(scan.repeat(changed, stopping))
             try:
                 yield
             except BaseException:
-                telling.cancel()
-                await asyncio.wait([telling])
+                reporting.cancel()
+                await asyncio.wait([reporting])
                 raise
             changed.set()
-            leaving.set()
-            await telling
+            stopping.set()
+            await reporting
         finally:
             del self._changed[work_dir.name]
 
     async def _watch(self) -> None:
-        from watchfiles import awatch  # an extension module, loaded once it is needed
+        from watchfiles import awatch  # an extension module, loaded on first use
 
         changes = awatch(
             self._root,
             watch_filter=None,
-            debounce=GATHER_MS,
-            step=QUIET_MS,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
             ignore_permission_denied=True,
         )
         try:
@@ -102,7 +105,7 @@ class FileWatch:
                 for _, path in batch:
                     self._wake(Path(path).relative_to(self._root).parts)
         except OSError as error:
-            log.warning("work_dirs cannot be watched, they are looked at now and then", error=error)
+            log.warning("work_dirs cannot be watched; they are scanned periodically", error=error)
             while True:
                 await asyncio.sleep(POLL_SECONDS)
                 for changed in self._changed.values():
@@ -113,69 +116,70 @@ class FileWatch:
             changed.set()
 
 
-class _Look:
-    """How one work_dir looked when it was last looked at."""
+class _DirectoryScan:
+    """States of the files in one work_dir at the last scan."""
 
     def __init__(self, work_dir: Path, emit: Emit) -> None:
         self._work_dir = work_dir
         self._emit = emit
-        self._seen: dict[bytes, _Seen] | None = None
+        self._states: dict[bytes, _FileState] | None = None
 
     async def begin(self) -> None:
+        """Scan the work_dir for the first time."""
         with suppress(PathError):
-            self._seen = await self._looked()
+            self._states = await self._scan()
 
-    async def repeat(self, changed: asyncio.Event, leaving: asyncio.Event) -> None:
-        """Tell what changes until ``leaving`` is set, and what has changed by then."""
-        while self._seen is not None:
+    async def repeat(self, changed: asyncio.Event, stopping: asyncio.Event) -> None:
+        """Report changes until ``stopping`` is set, including those before that."""
+        while self._states is not None:
             await changed.wait()
             changed.clear()
-            last = leaving.is_set()
+            last = stopping.is_set()
             started = time.monotonic()
-            await self._tell()
+            await self._report_changes()
             if last:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(REST * (time.monotonic() - started)):
-                    await leaving.wait()
+                async with asyncio.timeout(SCAN_PAUSE_FACTOR * (time.monotonic() - started)):
+                    await stopping.wait()
 
-    async def _tell(self) -> None:
-        """Tell what is different from the last time."""
-        assert self._seen is not None
-        before = self._seen
+    async def _report_changes(self) -> None:
+        """Scan the work_dir and report the differences from the last scan."""
+        assert self._states is not None
+        before = self._states
         try:
-            self._seen = await self._looked()
+            self._states = await self._scan()
         except PathError as error:
-            # It is gone, or too large to be looked through again and again.
-            self._seen = None
+            # The work_dir was removed, or is too large to be scanned periodically.
+            self._states = None
             await self._emit(_update({"kind": "files_not_watched", "message": error.reason}))
             return
-        updates = list(_differences(before, self._seen))
-        for start in range(0, len(updates), EVENTS_AT_ONCE):
-            await asyncio.gather(*map(self._emit, updates[start : start + EVENTS_AT_ONCE]))
+        updates = list(_differences(before, self._states))
+        for start in range(0, len(updates), MAX_CONCURRENT_EVENTS):
+            await asyncio.gather(*map(self._emit, updates[start : start + MAX_CONCURRENT_EVENTS]))
 
-    async def _looked(self) -> dict[bytes, _Seen]:
-        return await patiently(lambda: run_in_threadpool(self._found))
+    async def _scan(self) -> dict[bytes, _FileState]:
+        return await patiently(lambda: run_in_threadpool(self._read_states))
 
-    def _found(self) -> dict[bytes, _Seen]:
+    def _read_states(self) -> dict[bytes, _FileState]:
         with open_work_dir(self._work_dir) as workspace:
             entries = tree.walk(workspace.descriptor, limit=MAX_ENTRIES)
             return {
-                entry.path: _Seen(
+                entry.path: _FileState(
                     entry.status.st_size, entry.status.st_mtime_ns, entry.status.st_ino
                 )
                 for entry in entries
-                if not entry.is_folder
+                if not entry.is_directory
             }
 
 
 def _differences(
-    before: dict[bytes, _Seen], now: dict[bytes, _Seen]
+    before: dict[bytes, _FileState], now: dict[bytes, _FileState]
 ) -> Iterator[MsgEventCustomUpdate]:
-    for path, seen in now.items():
-        if before.get(path) != seen:
+    for path, state in now.items():
+        if before.get(path) != state:
             change = "modified" if path in before else "added"
-            yield _file_changed(path, seen.size, change)
+            yield _file_changed(path, state.size, change)
     for path in before.keys() - now.keys():
         yield _file_changed(path, None, "deleted")
 

@@ -1,7 +1,7 @@
-"""The work_dirs of the tasks: the only code that turns a path from outside into a file.
+"""Work directories of tasks, and all access to the files in them by path.
 
-Synchronous, for threads. POSIX: Linux and macOS. Every path is resolved beneath its
-work_dir and through no link, whatever the task does to its folders meanwhile.
+Synchronous; for threads. POSIX: Linux and macOS. Every path is resolved beneath its work_dir and
+without following links, whatever the task changes meanwhile.
 """
 
 from __future__ import annotations
@@ -22,49 +22,50 @@ import structlog
 from beray.schema import FileItem
 from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
 from beray.server.workspace import safe_open
-from beray.server.workspace import tree as folders
+from beray.server.workspace import tree as directory_tree
 from beray.server.workspace.atomic_file import (
-    Writer,
-    flush_folder,
-    freed_by,
-    made_folders,
-    move_into,
-    replaceable,
+    AtomicFileWriter,
+    created_directories,
+    freed_bytes,
+    fsync_directory,
+    rename_into,
+    stat_replaceable,
 )
-from beray.server.workspace.disk_quota import DiskSpace
+from beray.server.workspace.disk_quota import DiskQuota
 from beray.server.workspace.ownership import inherit_owner, set_owner
 from beray.server.workspace.safe_open import (
     InvalidPath,
     MissingPath,
     PathError,
-    open_folder,
-    refusals,
-    shown,
+    open_directory,
+    path_errors,
+    quote_path,
 )
 from beray.transfers import file_modes, wire_names
 
 __all__ = [
     "TREE_LIMIT",
+    "AtomicFileWriter",
     "InvalidPath",
     "MissingPath",
     "PathError",
     "Workspace",
     "Workspaces",
-    "Writer",
+    "clamp_to_date_range",
     "open_work_dir",
-    "utc_seconds",
 ]
 
 TREE_LIMIT: Final = 10_000
 """Default limit of the entries in one listing."""
 INCOMING: Final = ".incoming"
+"""Name of the directory for staged files and for work_dirs that are being removed."""
 ASIDE: Final = ".aside"
-"""Directory for work_dirs that belong to no task of the database."""
-KNOWN_SPACES: Final = 4096
-"""Number of work_dirs whose last measurement is remembered."""
+"""Name of the directory for work_dirs that do not belong to a task of the database."""
+MAX_CACHED_QUOTAS: Final = 4096
+"""Maximum number of work_dirs whose disk usage is cached."""
 _TREE_PATH_BYTES: Final = 16 * 1024 * 1024
-# Each entry repeats the path of its folder: few, but very deep, entries are long to list.
-_WAY_OUT: Final = (
+# Each entry repeats the path of its directory, so a few very deep entries make a long listing.
+_LARGE_LISTING_HINT: Final = (
     "list it in pages (limit=1000, then the Link of each page) or one level at a time (depth=1), "
     "as `beray ls`, list_files_tree() and iter_files() do, or list a subfolder"
 )
@@ -76,21 +77,21 @@ log = structlog.get_logger("beray.workspaces")
 
 
 class Workspaces:
-    """The work_dirs below one folder, ``root``. One server at a time uses it.
+    """Work directories below the directory ``root``, which only one server uses at a time.
 
-    Uploads that are under way, and work_dirs that are being removed, are in
-    ``root/.incoming``, which is emptied when the server starts.
+    Unfinished uploads, and work_dirs that are being removed, are in ``root/.incoming``, which is
+    emptied when the server starts.
 
     Args:
-        space_of: returns the quota of the work_dir at a path; without it, there is none.
-        uid_of: returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
-        reserve: space that the removal of a work_dir may use.
+        quota_of: Returns the disk quota of the work_dir at a path; None: no quotas.
+        uid_of: Returns the owner of a user's work_dirs; see ``Sandbox.uid_of``.
+        reserve: Disk space that the removal of a work_dir may use.
     """
 
     def __init__(
         self,
         root: Path,
-        space_of: Callable[[Path], DiskSpace] | None = None,
+        quota_of: Callable[[Path], DiskQuota] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
         reserve: SpaceReserve | None = None,
@@ -98,47 +99,47 @@ class Workspaces:
         self.root = root
         self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
-        self._space_of = space_of
-        self._spaces: dict[int, DiskSpace] = {}
+        self._quota_of = quota_of
+        self._quotas: dict[int, DiskQuota] = {}
         self._lock = threading.Lock()
         self._incoming = root / INCOMING
         self._mark_interrupted()
-        folders.make_empty(self._incoming)
+        directory_tree.make_empty(self._incoming)
 
     def _mark_interrupted(self) -> None:
-        """Have ``work_dir_owners.settle`` look at the work_dirs that were being written into.
+        """Mark work_dirs with interrupted uploads for ``work_dir_owners.settle``.
 
-        A folder there may still belong to a server that is root.
+        Directories in them may still belong to a server that is root.
         """
         if os.geteuid() != 0 or not self._incoming.is_dir():
             return
-        for staged in os.listdir(self._incoming):
-            task_id, mark, _ = staged.partition("-")
+        for staged in self._incoming.iterdir():
+            task_id, mark, _ = staged.name.partition("-")
             if mark:
                 with suppress(FileNotFoundError):
                     set_owner(self.root / task_id, 0)
 
     def path(self, task_id: int) -> Path:
-        """Where the work_dir of a task is, or would be."""
+        """Return the path of a task's work_dir, whether or not it exists."""
         return self.root / f"{task_id:d}"
 
     def existing(self) -> set[int]:
         """Return the ids of the tasks that have a work_dir."""
-        return {int(name) for name in os.listdir(self.root) if name.isdigit()}
+        return {int(path.name) for path in self.root.iterdir() if path.name.isdigit()}
 
     def create(self, task_id: int, user_id: int | None = None) -> Path:
-        """Make the work_dir of a user's task, for its owner alone, and return its path.
+        """Create the work_dir of a user's task with mode 0700 and return its path.
 
-        A directory with content that exists already belongs to no task of this database: the
-        database is older than it, such as one from a backup. It is moved aside.
+        An existing directory with content does not belong to a task of this database, which may
+        have been restored from a backup. It is moved aside.
 
         Raises:
-            NoSandboxUid: there is no uid for the user.
-            OSError: it cannot be made.
+            NoSandboxUid: There is no uid for the user.
+            OSError: The directory cannot be created.
         """
         uid = self._uid_of(user_id)
         path = self.path(task_id)
-        # An empty one is what a server that died right here has left.
+        # A server that was killed at this point leaves an empty directory.
         with suppress(OSError):
             path.rmdir()
         try:
@@ -157,81 +158,82 @@ class Workspaces:
         aside = self.root / ASIDE
         aside.mkdir(mode=0o700, exist_ok=True)
         target = aside / f"{path.name}-{uuid.uuid4().hex[:8]}"
-        os.rename(path, target)
+        path.rename(target)
         log.warning(
             "a work_dir of another database was moved aside", path=str(path), now_at=str(target)
         )
 
     def remove(self, task_id: int) -> None:
-        """Remove the work_dir of a task, whatever modes it left there. Idempotent.
+        """Remove the work_dir of a task, whatever modes its contents have. Idempotent.
 
-        It is out of the way at once; what an interruption leaves goes at the next start.
+        The work_dir is moved away before its contents are removed. The next start of the server
+        completes a removal that is interrupted.
 
         Raises:
-            OSError: something in it cannot be removed.
+            OSError: Part of the contents cannot be removed.
         """
         with self._lock:
-            self._spaces.pop(task_id, None)
-        grave = self._incoming / uuid.uuid4().hex
-        self._reserve.use(lambda: grave.mkdir(mode=0o700))
-        with _folder(self.root) as root, _folder(grave) as bottom:
+            self._quotas.pop(task_id, None)
+        trash = self._incoming / uuid.uuid4().hex
+        self._reserve.use(lambda: trash.mkdir(mode=0o700))
+        with _open_directory(self.root) as root, _open_directory(trash) as bottom:
             name = self.path(task_id).name
             with suppress(FileNotFoundError):
-                folders.unlock(root, name)
+                directory_tree.grant_owner_access(root, name)
                 os.rename(name, name, src_dir_fd=root, dst_dir_fd=bottom)
-            folders.clear(bottom)
-        grave.rmdir()
+            directory_tree.clear(bottom)
+        trash.rmdir()
 
     def open(self, task_id: int) -> Workspace:
-        """Open the work_dir of a task; a context manager.
+        """Open the work_dir of a task as a context manager.
 
         Raises:
-            MissingPath: there is none.
-            InvalidPath: a link or a file is in its place, or it cannot be read.
+            MissingPath: The work_dir does not exist.
+            InvalidPath: The work_dir is a link or a file, or cannot be read.
         """
-        return open_work_dir(self.path(task_id), self.space(task_id))
+        return open_work_dir(self.path(task_id), self.quota(task_id))
 
-    def space(self, task_id: int) -> DiskSpace | None:
-        """Return the quota of a task's work_dir; ``None``: there is no quota."""
-        if self._space_of is None:
+    def quota(self, task_id: int) -> DiskQuota | None:
+        """Return the disk quota of a task's work_dir, or None if there are no quotas."""
+        if self._quota_of is None:
             return None
         with self._lock:
-            found = self._spaces.get(task_id)
+            found = self._quotas.get(task_id)
             if found is None:
-                if len(self._spaces) >= KNOWN_SPACES:
-                    self._spaces = {
-                        known: space for known, space in self._spaces.items() if not space.is_idle
+                if len(self._quotas) >= MAX_CACHED_QUOTAS:
+                    self._quotas = {
+                        known: quota for known, quota in self._quotas.items() if not quota.is_idle
                     }
-                found = self._spaces[task_id] = self._space_of(self.path(task_id))
+                found = self._quotas[task_id] = self._quota_of(self.path(task_id))
             return found
 
 
-def open_work_dir(path: Path, space: DiskSpace | None = None) -> Workspace:
-    """Open the work_dir at ``path``, in any process; a context manager.
+def open_work_dir(path: Path, quota: DiskQuota | None = None) -> Workspace:
+    """Open the work_dir at ``path`` as a context manager, in any process.
 
     Raises:
-        MissingPath: there is none.
-        InvalidPath: a link or a file is in its place, or it cannot be read.
+        MissingPath: The work_dir does not exist.
+        InvalidPath: The work_dir is a link or a file, or cannot be read.
     """
-    with refusals(f"the work_dir of task {path.name}"), _folder(path.parent) as root:
-        descriptor = open_folder(root, (os.fsencode(path.name),))
-        return Workspace(descriptor, path.parent / INCOMING, path.name, space)
+    with path_errors(f"the work_dir of task {path.name}"), _open_directory(path.parent) as root:
+        descriptor = open_directory(root, (os.fsencode(path.name),))
+        return Workspace(descriptor, path.parent / INCOMING, path.name, quota)
 
 
 class Workspace:
-    """One open work_dir. Paths are relative to it, ``/`` between parts.
+    """Open work_dir. Paths are relative to it and separated by ``/``.
 
-    Every method with a path raises ``InvalidPath`` or ``MissingPath`` for one that it
-    cannot use, and then has touched nothing.
+    Methods raise ``InvalidPath`` or ``MissingPath`` for paths that they cannot use, before they
+    change anything.
     """
 
     def __init__(
-        self, descriptor: int, incoming: Path, name: str, space: DiskSpace | None = None
+        self, descriptor: int, incoming: Path, name: str, quota: DiskQuota | None = None
     ) -> None:
         self.descriptor = descriptor
         self._name = name
         self._incoming = incoming
-        self._space = space
+        self._quota = quota
 
     def __enter__(self) -> Self:
         return self
@@ -245,34 +247,35 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        """Give the descriptor back. Idempotent."""
+        """Close the descriptor. Idempotent."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def tree(self, path: str = ".", *, limit: int = TREE_LIMIT) -> list[FileItem]:
-        """Return the files and folders below ``path``, each folder before what is in it.
+        """Return the files and directories below ``path``, directories before their contents.
 
-        Sorted by the parts of their paths on disk. Links and special files are left out.
+        They are sorted by the parts of their paths on disk. Links and special files are omitted.
 
         Raises:
-            InvalidPath: also where there are more than ``limit`` entries.
+            InvalidPath: The path is invalid, or there are more than ``limit`` entries.
+            MissingPath: The path does not exist.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         items: list[FileItem] = []
         path_bytes = 0
-        walk = folders.walk(self.descriptor, parts, limit=limit)
-        with refusals(shown(path)), closing(walk) as entries:
+        walk = directory_tree.walk(self.descriptor, parts, limit=limit)
+        with path_errors(quote_path(path)), closing(walk) as entries:
             try:
                 for entry in entries:
                     path_bytes += len(entry.path)
                     if path_bytes > _TREE_PATH_BYTES:
-                        raise folders.TooManyEntries(
-                            f"{shown(path or '.')} holds paths that are too long to list together"
+                        raise directory_tree.TooManyEntries(
+                            f"{quote_path(path or '.')} has paths that are too long for one listing"
                         )
-                    items.append(_item(entry))
-            except folders.TooManyEntries as error:
-                raise InvalidPath(f"{error.reason}; {_WAY_OUT}") from None
+                    items.append(_file_item(entry))
+            except directory_tree.TooManyEntries as error:
+                raise InvalidPath(f"{error.reason}; {_LARGE_LISTING_HINT}") from None
         return items
 
     def page(
@@ -282,144 +285,154 @@ class Workspace:
         limit: int,
         depth: int | None = None,
         after: Sequence[bytes] = (),
-    ) -> FilePage:
+    ) -> DirectoryPage:
         """Return a page of the listing of ``path``, in the order of ``tree``.
 
-        It takes time and memory in proportion to ``limit``, and time in proportion to the number
-        of files in the folders that it begins in. Folders with a path that is too long for
-        any call are listed without what is in them.
+        Time and memory are proportional to ``limit``, and time also to the number of files in
+        the directories at the start of the page. Directories whose paths are too long for any
+        request are listed without their contents.
 
         Args:
+            path: Directory to list.
             limit: Maximum number of entries. A page with very long paths is shorter.
-            depth: Number of levels: 1 for what is in the folder itself.
-            after: The position after which the page starts; see ``FilePage.end``.
+            depth: Number of levels; 1 for the entries of the directory itself.
+            after: Position after which the page starts; see ``DirectoryPage.end``.
 
         Raises:
-            InvalidPath, MissingPath: for ``path``.
+            InvalidPath: ``path`` is invalid, or not a directory.
+            MissingPath: ``path`` does not exist.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         items: list[FileItem] = []
         path_bytes = 0
         end: bytes | None = None
-        walk = folders.walk(
-            self.descriptor, parts, depth=depth, after=after, at_once=limit + 1,
-            path_bytes=safe_open.PATH_BYTES,
+        walk = directory_tree.walk(
+            self.descriptor, parts, depth=depth, after=after, max_names=limit + 1,
+            path_bytes=safe_open.MAX_PATH_BYTES,
         )  # fmt: skip
-        with refusals(shown(path)), closing(walk) as entries:
+        with path_errors(quote_path(path)), closing(walk) as entries:
             for entry in entries:
                 path_bytes += len(entry.path)
                 if end is not None and (len(items) == limit or path_bytes > _TREE_PATH_BYTES):
-                    return FilePage(items, tuple(end.split(b"/")[len(parts) :]))
-                items.append(_item(entry))
+                    return DirectoryPage(items, tuple(end.split(b"/")[len(parts) :]))
+                items.append(_file_item(entry))
                 end = entry.path
-        return FilePage(items, None)
+        return DirectoryPage(items, None)
 
     def open_file(self, path: str) -> tuple[BinaryIO, os.stat_result]:
         """Open a regular file for reading, unbuffered; the caller closes it."""
-        *parents, name = safe_open.parse_file(path)
-        with refusals(shown(path)), self._folder(parents) as folder:
-            return safe_open.open_regular(folder, name)
+        *parents, name = safe_open.parse_file_path(path)
+        with path_errors(quote_path(path)), self._open_directory(parents) as directory:
+            return safe_open.open_regular(directory, name)
 
-    def is_taken(self, path: str) -> bool:
-        """Whether anything has that name, be it a folder or a link."""
-        *parents, name = safe_open.parse_file(path)
+    def exists(self, path: str) -> bool:
+        """Return True if the path exists, whatever its type."""
+        *parents, name = safe_open.parse_file_path(path)
         try:
-            with refusals(shown(path)), self._folder(parents) as folder:
-                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            with path_errors(quote_path(path)), self._open_directory(parents) as directory:
+                os.stat(name, dir_fd=directory, follow_symlinks=False)
         except MissingPath:
             return False
         return True
 
-    def write(self, path: str, mode: int | None = None) -> Writer:
-        """Begin to write a file; it is there, whole, once the writer's block has ended.
+    def write(self, path: str, mode: int | None = None) -> AtomicFileWriter:
+        """Return a writer for a file, which is complete at ``path`` once the writer commits.
 
-        Missing parent folders are made. A regular file at ``path`` is replaced;
-        anything else there is refused. The workspace stays open until the end.
+        Missing parent directories are created, and an existing regular file is replaced. The
+        workspace must stay open until then.
 
         Args:
-            mode: the permission bits of the file. If not given, it has those of the file that
-                it replaces, or ``file_modes.NEW_FILE``.
+            path: Path of the file.
+            mode: Permission bits of the file; None: those of the replaced file, or
+                ``file_modes.NEW_FILE``.
 
         Raises:
-            NoSpace: the work_dir holds as many files as it may.
+            InvalidPath: ``path`` is invalid, or exists and is not a regular file.
+            InsufficientSpace: The work_dir has its maximum number of files.
         """
-        *parents, name = safe_open.parse_file(path)
-        # What cannot work is refused before the first byte; missing parents come last.
+        *parents, name = safe_open.parse_file_path(path)
+        # Invalid paths are rejected before the upload; ``commit`` creates missing parents.
         replaced, folders = None, len(parents)
-        with refusals(shown(path)), suppress(FileNotFoundError), self._folder(parents) as folder:
-            replaced, folders = replaceable(folder, name), 0
+        with (
+            path_errors(quote_path(path)),
+            suppress(FileNotFoundError),
+            self._open_directory(parents) as directory,
+        ):
+            replaced, folders = stat_replaceable(directory, name), 0
         reservation = None
-        if self._space is not None:
+        if self._quota is not None:
             files = 1 if replaced is None else 0
-            # Some of the parents may be there: the next measurement corrects it.
-            reservation = self._space.reservation(
-                files=files, folders=folders, replaced=freed_by(replaced) if replaced else 0
+            # Some of the parents may exist; the next scan corrects the number.
+            reservation = self._quota.reservation(
+                files=files, folders=folders, replaced=freed_bytes(replaced) if replaced else 0
             )
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
         try:
-            return Writer(self, path, parents, name, staged, reservation, mode)
+            return AtomicFileWriter(self, path, parents, name, staged, reservation, mode)
         except OSError:
             if reservation is not None:
                 reservation.close(written=False)
             raise
 
-    def make_folder(self, path: str, mode: int | None = None) -> str:
-        """Make a folder, and what is missing above it; return its path. Idempotent.
+    def make_directory(self, path: str, mode: int | None = None) -> str:
+        """Create a directory and its missing parents; return its path. Idempotent.
 
         Args:
-            mode: the permission bits of the folder. If not given, it keeps those that it has, or
-                has ``file_modes.NEW_DIRECTORY``.
+            path: Path of the directory.
+            mode: Permission bits of the directory; None: those of the existing directory, or
+                ``file_modes.NEW_DIRECTORY``.
 
         Raises:
-            NoSpace: the work_dir holds as many files and folders as it may.
+            InvalidPath: ``path`` is invalid, or exists and is not a directory.
+            InsufficientSpace: The work_dir has its maximum number of files.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         if not parts:
-            raise InvalidPath(f"{shown(path)} is the work_dir itself")
-        with refusals(shown(path)):
+            raise InvalidPath(f"{quote_path(path)} is the work_dir itself")
+        with path_errors(quote_path(path)):
             try:
-                folder = open_folder(self.descriptor, parts)
+                directory = open_directory(self.descriptor, parts)
             except FileNotFoundError:
-                folder = self._new_folder(parts)
+                directory = self._create_directory(parts)
                 mode = file_modes.NEW_DIRECTORY if mode is None else mode
             try:
                 if mode is not None:
-                    os.fchmod(folder, mode & file_modes.BITS)
+                    os.fchmod(directory, mode & file_modes.BITS)
             finally:
-                os.close(folder)
+                os.close(directory)
         return wire_names.encode(b"/".join(parts))
 
-    def _new_folder(self, parts: Sequence[bytes]) -> int:
-        """Make a folder outside the work_dir, move it into place, and return its descriptor."""
+    def _create_directory(self, parts: Sequence[bytes]) -> int:
+        """Create a directory outside the work_dir, move it into place and open it."""
         reservation = None
-        if self._space is not None:
-            reservation = self._space.reservation(files=0, folders=len(parts))
-        # While it is there, an interruption leaves a sign for ``_mark_interrupted``.
+        if self._quota is not None:
+            reservation = self._quota.reservation(files=0, folders=len(parts))
+        # If the server is killed, ``_mark_interrupted`` finds this directory.
         staged = self._incoming / f"{self._name}-{uuid.uuid4().hex}"
-        is_made = False
+        is_moved = False
         try:
             staged.mkdir(mode=0o700)
-            folder = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            directory = os.open(staged, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                inherit_owner(folder, self.descriptor)
-                with made_folders(self.descriptor, parts[:-1]) as parent:
-                    move_into(parent, staged, parts[-1])
-                    is_made = True
-                    flush_folder(parent)
+                inherit_owner(directory, self.descriptor)
+                with created_directories(self.descriptor, parts[:-1]) as parent:
+                    rename_into(parent, staged, parts[-1])
+                    is_moved = True
+                    fsync_directory(parent)
             except BaseException:
-                os.close(folder)
+                os.close(directory)
                 raise
-            return folder
+            return directory
         finally:
-            if not is_made:
+            if not is_moved:
                 with suppress(FileNotFoundError):
                     staged.rmdir()
             if reservation is not None:
-                reservation.close(written=is_made)
+                reservation.close(written=is_moved)
 
     @contextmanager
-    def _folder(self, parts: list[bytes]) -> Iterator[int]:
-        descriptor = open_folder(self.descriptor, parts)
+    def _open_directory(self, parts: list[bytes]) -> Iterator[int]:
+        descriptor = open_directory(self.descriptor, parts)
         try:
             yield descriptor
         finally:
@@ -427,39 +440,39 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True)
-class FilePage:
-    """A page of a listing.
+class DirectoryPage:
+    """Page of a directory listing.
 
     Attributes:
-        end: Position of the last item below the listed folder, to continue after; ``None`` on the
-            last page.
+        end: Position of the last item below the listed directory, for the next page; None on
+            the last page.
     """
 
     items: list[FileItem]
     end: tuple[bytes, ...] | None
 
 
-def utc_seconds(nanoseconds: int) -> int:
-    """A modification time in whole seconds since 1970, within the years that dates have."""
+def clamp_to_date_range(nanoseconds: int) -> int:
+    """Return a modification time in whole seconds since 1970, within the years of ``datetime``."""
     return min(max(nanoseconds // 1_000_000_000, _FIRST_SECOND), _LAST_SECOND)
 
 
-def _item(entry: folders.Entry) -> FileItem:
-    changed = datetime.fromtimestamp(utc_seconds(entry.status.st_mtime_ns), UTC)
+def _file_item(entry: directory_tree.TreeEntry) -> FileItem:
+    changed = datetime.fromtimestamp(clamp_to_date_range(entry.status.st_mtime_ns), UTC)
     milliseconds = entry.status.st_mtime_ns // 1_000_000 % 1000
     return {
         "name": wire_names.encode(entry.name),
         "path": wire_names.encode(entry.path),
-        "type": "directory" if entry.is_folder else "file",
-        "size": 0 if entry.is_folder else entry.status.st_size,
+        "type": "directory" if entry.is_directory else "file",
+        "size": 0 if entry.is_directory else entry.status.st_size,
         "mode": file_modes.format_mode(entry.status.st_mode),
         "modified_at": f"{changed:%Y-%m-%dT%H:%M:%S}.{milliseconds:03}Z",
     }
 
 
 @contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    """Open a folder of the server's own."""
+def _open_directory(path: Path) -> Iterator[int]:
+    """Open a directory of the server."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor

@@ -62,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     with model_server(folder / "data", BERAY_PREFAB_AUTHORS="*") as found:
         with found.server.sign_up() as author:
             token = str(author._session.headers["Authorization"]).removeprefix("Bearer ")
-            archive = archives.packed(write_prefab(folder / "probe", MODULE, FUNCTIONS))
+            archive = archives.pack(write_prefab(folder / "probe", MODULE, FUNCTIONS))
             with GatewayClient(base_url=found.server.url, jwt_token=token) as gateway:
                 gateway.add_prefab(archive)
         yield found

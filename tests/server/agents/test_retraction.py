@@ -13,7 +13,7 @@ import pytest
 from beray import BeRayClient, answer_text, without_retracted
 from beray.agent import AgentApi
 from beray.events import EVENT
-from beray.server.runners.event_positions import MOST_PLACES, EventPlaces
+from beray.server.runners.event_positions import MAX_POSITIONS, EventPositions
 from beray.streaming.retraction import is_retractable, retracted_count, retracted_range
 from beray.testing import RunningServer
 from tests.server.agents.fake_openai import Call, Failure, Reply
@@ -194,7 +194,7 @@ async def test_places_map_merged_and_buffered_events_to_the_log() -> None:
         future.set_result(seq)
         return future
 
-    places = EventPlaces()
+    places = EventPositions()
     places.add(1, [logged(1)])
     places.begin()
     places.add(3, [logged(5)])  # three merged events
@@ -206,7 +206,7 @@ async def test_places_map_merged_and_buffered_events_to_the_log() -> None:
     assert await places.span(3) == [5, 8]
     assert await places.span(5) == [5, 8]
     assert await places.span(99) == [5, 8]
-    for seq in range(9, 9 + MOST_PLACES):
+    for seq in range(9, 9 + MAX_POSITIONS):
         places.add(1, [logged(seq)])
-    assert await places.span(1 + MOST_PLACES) is None
-    assert await places.span(5 + MOST_PLACES) == [5, 8 + MOST_PLACES]
+    assert await places.span(1 + MAX_POSITIONS) is None
+    assert await places.span(5 + MAX_POSITIONS) == [5, 8 + MAX_POSITIONS]

@@ -166,7 +166,7 @@ def test_daily_limits_apply_to_all_tasks_of_a_user(tmp_path: Path) -> None:
         assert models.done(client, "one", Reply(text=["a"]))[-1]["status"] == "COMPLETED"
         events = models.done(client, "two", *[shell("true")] * 20)
         assert events[-1]["reason"] == "budget"
-        assert "250 tokens for today, all your tasks together" in events[-2]["details"]
+        assert "250 tokens for all your tasks of today" in events[-2]["details"]
         before = len(models.provider.requests)
         assert models.done(client, "three", Reply(text=["a"]))[-1]["reason"] == "budget"
         assert len(models.provider.requests) == before

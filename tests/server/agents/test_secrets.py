@@ -18,11 +18,11 @@ from beray.events import (
     MsgEventToolResult,
 )
 from beray.server.tasks.redaction import (
-    CUT,
-    SecretFilter,
+    PLACEHOLDER,
+    StreamRedactor,
+    environment_secrets,
     is_secret_name,
-    of_environ,
-    of_tools,
+    mcp_server_secrets,
     secret_variables,
 )
 
@@ -39,7 +39,7 @@ def text_of(events: list[Event], source: str = "main") -> str:
 
 
 def filtered(*events: Event) -> list[Event]:
-    secrets = SecretFilter([SECRET, *OTHERS])
+    secrets = StreamRedactor([SECRET, *OTHERS])
     return [out for event in events for out in secrets.cut(event)] + secrets.rest()
 
 
@@ -67,7 +67,7 @@ def test_the_output_does_not_depend_on_the_chunks(parts: list[str], cuts: list[i
 
 
 def test_only_possible_beginnings_of_secrets_are_buffered() -> None:
-    secrets = SecretFilter([SECRET])
+    secrets = StreamRedactor([SECRET])
     assert text_of(secrets.cut(MsgEventTextChunk(text="hello s"))) == "hello "
     assert text_of(secrets.cut(MsgEventTextChunk(text="k and"))) == "sk and"
 
@@ -93,7 +93,7 @@ def test_sources_are_filtered_separately() -> None:
         MsgEventTextChunk(text=SECRET[6:], source="tools:run_command"),
         MsgEventTextChunk(text=SECRET[6:], source="main"),
     )
-    assert text_of(events) == CUT
+    assert text_of(events) == PLACEHOLDER
     assert text_of(events, "tools:run_command") == SECRET[6:]
 
 
@@ -106,7 +106,7 @@ def test_secrets_in_arguments_are_redacted_in_their_json_form() -> None:
     arguments = "".join(
         event.args_chunk for event in events if isinstance(event, MsgEventToolCallChunk)
     )
-    assert arguments == f'{{"key": "{CUT}", "x": 1}}'
+    assert arguments == f'{{"key": "{PLACEHOLDER}", "x": 1}}'
     names = [event.tool_name for event in events if isinstance(event, MsgEventToolCallChunk)]
     assert names[0] == "write_file" and set(names[1:]) == {None}
 
@@ -118,10 +118,10 @@ def test_results_payloads_and_errors_are_redacted_at_any_depth() -> None:
         MsgEventCustomUpdate(payload=value),
         MsgError(code="PROVIDER", details=f"key {SECRET} is wrong"),
     )
-    cut = {"a": [{CUT: f"<{CUT}>"}], "n": 1}
+    cut = {"a": [{PLACEHOLDER: f"<{PLACEHOLDER}>"}], "n": 1}
     assert isinstance(result, MsgEventToolResult) and result.result == cut
     assert isinstance(update, MsgEventCustomUpdate) and update.payload == cut
-    assert isinstance(error, MsgError) and error.details == f"key {CUT} is wrong"
+    assert isinstance(error, MsgError) and error.details == f"key {PLACEHOLDER} is wrong"
 
 
 def test_selection_of_secrets() -> None:
@@ -129,7 +129,7 @@ def test_selection_of_secrets() -> None:
         "OPENAI_API_KEY": "key-1", "GITHUB_TOKEN": "token-2", "DB_PASSWORD": "pass-3",
         "PATH": "/usr/bin", "SSH_AUTH_SOCK": "/tmp/agent", "LANG": "C.UTF-8",
     }  # fmt: skip
-    assert list(of_environ(environ)) == ["key-1", "token-2", "pass-3"]
+    assert list(environment_secrets(environ)) == ["key-1", "token-2", "pass-3"]
     tools = [
         {"docs": {"url": "https://me:pa%20ss@host/mcp?api_key=in-url&page=2",
                   "headers": {"Authorization": "Bearer abc", "Accept": "*/*", "X-Id": "seven"}}},
@@ -137,7 +137,7 @@ def test_selection_of_secrets() -> None:
         {"odd": {"url": 3, "headers": [1], "env": None}},
         {"broken": {"url": "https://[::1"}},
     ]  # fmt: skip
-    assert list(of_tools(tools)) == [
+    assert list(mcp_server_secrets(tools)) == [
         "Bearer abc", "abc", "seven", "seven", "pa%20ss", "pa ss", "in-url", "of-env",
     ]  # fmt: skip
 
@@ -195,4 +195,4 @@ def test_output_of_parallel_commands_is_filtered_command_by_command() -> None:
         if isinstance(event, MsgEventTextChunk):
             call_id = event.model_dump()["call_id"]
             texts[call_id] = texts.get(call_id, "") + event.text
-    assert texts == {"1": f"a {CUT} b", "2": f"x {CUT}"}
+    assert texts == {"1": f"a {PLACEHOLDER} b", "2": f"x {PLACEHOLDER}"}

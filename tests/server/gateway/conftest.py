@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from gateway_support import Agent, S3Server
 
-from beray.server.objects.local import BUCKET, LocalObjects
-from beray.server.objects.s3 import S3Objects
-from beray.server.objects.signing import Signer
+from beray.server.objects.local import BUCKET, LocalObjectStore
+from beray.server.objects.s3 import S3ObjectStore
+from beray.server.objects.signing import UrlSigner
 from beray.server.objects.store import ObjectStore
 from beray.server.settings import Settings
 from beray.server.storage.store import Store
@@ -29,8 +29,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def local(tmp_path: Path, store: Store) -> LocalObjects:
-    return LocalObjects(tmp_path / "objects", store, Signer(b"k" * 32, BUCKET))
+def local(tmp_path: Path, store: Store) -> LocalObjectStore:
+    return LocalObjectStore(tmp_path / "objects", store, UrlSigner(b"k" * 32, BUCKET))
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ def objects(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         return found
     for name, value in request.getfixturevalue("s3_environ").items():
         monkeypatch.setenv(name, value)
-    return S3Objects(Settings())
+    return S3ObjectStore(Settings())

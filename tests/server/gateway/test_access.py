@@ -16,7 +16,7 @@ from support import WITHOUT_BUBBLEWRAP, until
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
 from beray.server.http.client_address import in_networks
-from beray.server.prefabs.call_quota import Quotas
+from beray.server.prefabs.scheduler import DailyCallQuota
 from beray.server.storage import database
 from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import GatewayUsage, InternalToken
@@ -367,26 +367,26 @@ def test_networks(address: str, networks: str, allowed: bool) -> None:
 
 
 def test_calls_are_counted_by_subject_and_day(store: Store) -> None:
-    quotas = Quotas(store)
-    assert [quotas.count_call("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
-    assert quotas.count_call("address:10.0.0.1", 3) == 1
-    assert quotas.count_call("user:1", None) == 4
+    quotas = DailyCallQuota(store)
+    assert [quotas.count_calls("user:1", 3) for _ in range(5)] == [1, 2, 3, 4, 4]
+    assert quotas.count_calls("address:10.0.0.1", 3) == 1
+    assert quotas.count_calls("user:1", None) == 4
     # Of several at once, all or none.
-    assert quotas.count_call("user:2", 3, calls=2) == 2
-    assert quotas.count_call("user:2", 3, calls=2) == 4
-    assert quotas.count_call("user:2", 3) == 3
+    assert quotas.count_calls("user:2", 3, calls=2) == 2
+    assert quotas.count_calls("user:2", 3, calls=2) == 4
+    assert quotas.count_calls("user:2", 3) == 3
     with store.writing() as session:
         session.execute(GatewayUsage.__table__.update().values(day="2026-01-01"))
-    assert quotas.count_call("user:1", 3) == 1
+    assert quotas.count_calls("user:1", 3) == 1
     with store.reading() as session:
         assert session.query(GatewayUsage).count() == 1
 
 
 def test_calls_side_by_side_are_all_counted(store: Store) -> None:
-    quotas = Quotas(store)
+    quotas = DailyCallQuota(store)
     results: list[int] = []
     threads = [
-        threading.Thread(target=lambda: results.append(quotas.count_call("user:1", 10)))
+        threading.Thread(target=lambda: results.append(quotas.count_calls("user:1", 10)))
         for _ in range(20)
     ]
     for thread in threads:

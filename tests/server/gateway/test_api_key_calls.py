@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with RunningServer.start(tmp_path_factory.mktemp("server"), **environ) as server:
         with server.sign_up("author@example.test") as author:
             token = str(author._session.headers["Authorization"])
-        added = add(server, archives.packed(folder), token)
+        added = add(server, archives.pack(folder), token)
         assert added.status_code == 201, added.text
         yield server
 

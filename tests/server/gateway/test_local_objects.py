@@ -1,4 +1,4 @@
-"""The gateway's own store: what is on disk, and what a crash leaves."""
+"""Local object store: files on disk, also after a crash."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.objects.local import BUCKET, LocalObjects
-from beray.server.objects.signing import Signer
-from beray.server.objects.store import NoSuchObject, require_key
+from beray.server.objects.local import BUCKET, LocalObjectStore
+from beray.server.objects.signing import UrlSigner
+from beray.server.objects.store import ObjectNotFound, check_key
 from beray.server.storage.store import Store
 from beray.server.storage.tables import LocalObject
 
@@ -20,12 +20,12 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def content(store: LocalObjects, key: str) -> bytes:
+async def content(store: LocalObjectStore, key: str) -> bytes:
     async with store.get(key) as (_, blocks):
         return b"".join([block async for block in blocks])
 
 
-async def test_no_part_of_a_key_is_on_disk(local: LocalObjects, tmp_path: Path) -> None:
+async def test_no_part_of_a_key_is_on_disk(local: LocalObjectStore, tmp_path: Path) -> None:
     await local.put("agent-inputs/1/secret/name.txt", pieces(b"data"))
     (file,) = files(tmp_path / "objects")
     assert "secret" not in str(file)
@@ -33,8 +33,8 @@ async def test_no_part_of_a_key_is_on_disk(local: LocalObjects, tmp_path: Path) 
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-async def test_what_is_replaced_is_gone_and_read_to_its_end(
-    local: LocalObjects, tmp_path: Path
+async def test_a_replaced_object_can_be_read_to_its_end(
+    local: LocalObjectStore, tmp_path: Path
 ) -> None:
     await local.put("a/1/x", pieces(b"before"))
     async with local.get("a/1/x") as (stored, blocks):
@@ -45,7 +45,9 @@ async def test_what_is_replaced_is_gone_and_read_to_its_end(
     assert len(files(tmp_path / "objects")) == 1
 
 
-async def test_what_breaks_off_leaves_nothing(local: LocalObjects, tmp_path: Path) -> None:
+async def test_an_interrupted_upload_leaves_no_file(
+    local: LocalObjectStore, tmp_path: Path
+) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 3_000_000
         raise ConnectionError("gone")
@@ -58,25 +60,25 @@ async def test_what_breaks_off_leaves_nothing(local: LocalObjects, tmp_path: Pat
 
 
 async def test_files_that_no_row_names_go_at_the_next_start(
-    local: LocalObjects, store: Store, tmp_path: Path
+    local: LocalObjectStore, store: Store, tmp_path: Path
 ) -> None:
     await local.put("a/1/kept", pieces(b"kept"))
     (kept,) = files(tmp_path / "objects")
     orphan = kept.with_name(f"{kept.name}7")
     orphan.write_bytes(b"written, and then the power went")
     # What this process writes right now has no row yet, either.
-    assert local.sweep() == 0
-    again = LocalObjects(tmp_path / "objects", store, Signer(b"k" * 32, BUCKET))
+    assert local.remove_orphans() == 0
+    again = LocalObjectStore(tmp_path / "objects", store, UrlSigner(b"k" * 32, BUCKET))
     under_way = await again.put("a/1/new", pieces(b"new"))
     assert under_way.size == 3
-    assert again.sweep() == 1
+    assert again.remove_orphans() == 1
     assert not orphan.exists()
     assert await content(again, "a/1/kept") == b"kept"
     assert await content(again, "a/1/new") == b"new"
 
 
-async def test_a_file_that_was_taken_away_is_an_error_of_the_store(
-    local: LocalObjects, tmp_path: Path
+async def test_a_missing_content_file_is_an_error_of_the_store(
+    local: LocalObjectStore, tmp_path: Path
 ) -> None:
     await local.put("a/1/x", pieces(b"data"))
     for file in files(tmp_path / "objects"):
@@ -84,11 +86,11 @@ async def test_a_file_that_was_taken_away_is_an_error_of_the_store(
     with pytest.raises(FileNotFoundError):
         await content(local, "a/1/x")
     assert await local.delete(["a/1/x"]) == 1
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         await local.head("a/1/x")
 
 
-async def test_a_hundred_thousand_objects_in_pages(local: LocalObjects, store: Store) -> None:
+async def test_a_hundred_thousand_objects_in_pages(local: LocalObjectStore, store: Store) -> None:
     keys = [f"agent-outputs/1/a/{number:06}" for number in range(100_000)]
     rows = [
         {"key": key, "file": key, "size": 1, "sha256": "", "last_modified": "2026-01-01T00:00:00Z"}
@@ -112,7 +114,7 @@ async def test_a_hundred_thousand_objects_in_pages(local: LocalObjects, store: S
 
 
 @pytest.mark.parametrize("prefix", ["", "a/\ud7ff", "a/\U0010ffff", "\U0010ffff"])
-async def test_every_prefix_lists_what_begins_with_it(local: LocalObjects, prefix: str) -> None:
+async def test_every_prefix_lists_its_keys(local: LocalObjectStore, prefix: str) -> None:
     keys = sorted({"a/\ud7ff/x", "a/\ue000", "a/\U0010ffff/y", "\U0010ffff/z", "b", "a/b"})
     for key in keys:
         await local.put(key, pieces(b""))
@@ -124,9 +126,9 @@ async def test_every_prefix_lists_what_begins_with_it(local: LocalObjects, prefi
     "key",
     ["", "/a", "a/", "a//b", "a/../b", ".", "a/./b", "a\0b", "a\nb", "a\x1bb", "a\u202eb", "k" * 1025, "a\ud800"],
 )  # fmt: skip
-async def test_what_is_no_key_is_refused(local: LocalObjects, key: str, tmp_path: Path) -> None:
+async def test_invalid_keys_are_rejected(local: LocalObjectStore, key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="key"):
-        require_key(key)
+        check_key(key)
     with pytest.raises(ValueError, match="key"):
         await local.put(key, pieces(b"x"))
     assert files(tmp_path / "objects") == []

@@ -1,4 +1,4 @@
-"""Objects as users know them: URLs, whose they are, files on disk."""
+"""``s3://`` URLs, ownership of objects, and files on disk."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway_support import pieces
 from beray.server.accounts.principals import Caller
 from beray.server.http.gateway_errors import GatewayRefused
 from beray.server.objects import object_files
-from beray.server.objects.local import LocalObjects
-from beray.server.objects.store import NoSuchObject, StoredObject
+from beray.server.objects.local import LocalObjectStore
+from beray.server.objects.store import ObjectNotFound, StoredObject
 
 USER = Caller(3, "scout", "127.0.0.1")
 
@@ -37,43 +37,45 @@ def test_whose_objects_are(key: str, readable: bool) -> None:
     assert object_files.may_read(USER, key) is readable
 
 
-def test_urls_there_and_back(local: LocalObjects) -> None:
+def test_urls_there_and_back(local: LocalObjectStore) -> None:
     for key in ("a/1/x", "a/1/ü %41?#", "a/1/s3://beray/x".replace("//", "/")):
-        assert object_files.key_of(local, object_files.s3_url(local, key)) == key
+        assert object_files.parse_s3_url(local, object_files.s3_url(local, key)) == key
     for wrong in ("", "x", "http://beray/a", "s3://beray", "s3://else/a", "s3://beray/a/../b"):
-        with pytest.raises(ValueError, match=r"needed|bucket|key"):
-            object_files.key_of(local, wrong)
+        with pytest.raises(ValueError, match=r"start|bucket|key"):
+            object_files.parse_s3_url(local, wrong)
 
 
 def test_an_agent_is_needed_for_its_folders() -> None:
     person = Caller(3, None, "")
-    for make in (object_files.outputs_of, object_files.workspace_of):
+    for make in (object_files.outputs_prefix, object_files.workspace_prefix):
         with pytest.raises(GatewayRefused) as refused:
             make(person)
         assert refused.value.detail["error_code"] == "MISSING_AGENT_CONTEXT"
-    assert object_files.new_input(person, "x").startswith("agent-inputs/3/")
-    assert object_files.new_output(USER, "x") != object_files.new_output(USER, "x")
+    assert object_files.new_input_key(person, "x").startswith("agent-inputs/3/")
+    assert object_files.new_output_key(USER, "x") != object_files.new_output_key(USER, "x")
 
 
-async def test_files_there_and_back(local: LocalObjects, tmp_path: Path) -> None:
+async def test_files_there_and_back(local: LocalObjectStore, tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "in").write_bytes(data)
-    saved = await object_files.save(local, tmp_path / "in", "a/1/x")
-    fetched = await object_files.fetch(local, "a/1/x", tmp_path / "out")
+    saved = await object_files.upload(local, tmp_path / "in", "a/1/x")
+    fetched = await object_files.download(local, "a/1/x", tmp_path / "out")
     assert saved == fetched
     assert (tmp_path / "out").read_bytes() == data
     with pytest.raises(FileExistsError):
-        await object_files.fetch(local, "a/1/x", tmp_path / "in")
+        await object_files.download(local, "a/1/x", tmp_path / "in")
     assert (tmp_path / "in").read_bytes() == data
-    with pytest.raises(NoSuchObject):
-        await object_files.fetch(local, "a/1/y", tmp_path / "other")
+    with pytest.raises(ObjectNotFound):
+        await object_files.download(local, "a/1/y", tmp_path / "other")
     with pytest.raises(FileNotFoundError):
-        await object_files.save(local, tmp_path / "absent", "a/1/y")
+        await object_files.upload(local, tmp_path / "absent", "a/1/y")
     assert not (tmp_path / "other").exists()
 
 
-async def test_what_breaks_off_is_not_there(tmp_path: Path, local: LocalObjects) -> None:
-    class Breaking(LocalObjects):
+async def test_an_interrupted_write_leaves_no_object(
+    tmp_path: Path, local: LocalObjectStore
+) -> None:
+    class Breaking(LocalObjectStore):
         @asynccontextmanager
         async def get(self, key: str) -> AsyncIterator[tuple[StoredObject, AsyncIterator[bytes]]]:
             async def blocks() -> AsyncIterator[bytes]:
@@ -85,7 +87,7 @@ async def test_what_breaks_off_is_not_there(tmp_path: Path, local: LocalObjects)
     await local.put("a/1/x", pieces(b"x"))
     local.__class__ = Breaking
     with pytest.raises(ConnectionError):
-        await object_files.fetch(local, "a/1/x", tmp_path / "out")
+        await object_files.download(local, "a/1/x", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -99,7 +101,7 @@ async def test_what_breaks_off_is_not_there(tmp_path: Path, local: LocalObjects)
     ],
 )
 def test_failures_of_a_store_are_answers(number: int, answer: tuple[int, str]) -> None:
-    with pytest.raises(GatewayRefused) as refused, object_files.storing():
+    with pytest.raises(GatewayRefused) as refused, object_files.storage_errors():
         raise OSError(number, "secret details")
     assert (refused.value.status, refused.value.detail["error_code"]) == answer
     assert "secret" not in str(refused.value.detail)

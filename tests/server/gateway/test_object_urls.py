@@ -1,4 +1,4 @@
-"""Presigned URLs of the server's own store: one method, one object, a while."""
+"""Presigned URLs of the local store: one method on one object for a limited time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ import requests
 from gateway_support import Agent, refusal
 from support import WITHOUT_BUBBLEWRAP, until
 
-from beray.server.objects.signing import Expired, Forged, Signer, secret_at
+from beray.server.objects.signing import (
+    InvalidSignature,
+    SignatureExpired,
+    UrlSigner,
+    load_or_create_secret,
+)
 from beray.testing import RunningServer
 
 DATA = bytes(range(256)) * 40
@@ -46,7 +51,7 @@ def test_a_url_is_good_for_one_method(agent: Agent, uploaded: str) -> None:
         for changed in (url, url.replace("method=GET", f"method={method}")):
             answer = requests.request(method, changed, data=b"x", timeout=30)
             assert refusal(answer) == (403, "INVALID_SIGNATURE"), method
-    # A HEAD tells less than a GET, and is none.
+    # HEAD is another method, which the URL does not permit.
     assert requests.head(url, timeout=30).status_code == 403
     assert requests.get(url, timeout=30).content == DATA
     upload, target = put_url(agent)
@@ -97,7 +102,7 @@ def tampered(url: str, other_key: str) -> list[str]:
     ]
 
 
-def test_a_tampered_url_is_refused(agent: Agent, uploaded: str) -> None:
+def test_a_tampered_url_is_rejected(agent: Agent, uploaded: str) -> None:
     _, other = put_url(agent)
     for url in tampered(get_url(agent, uploaded), other.removeprefix("s3://beray/")):
         assert refusal(requests.get(url, timeout=30)) == (403, "INVALID_SIGNATURE"), url
@@ -119,7 +124,7 @@ def test_credentials_do_not_replace_a_signature(agent: Agent, uploaded: str) -> 
     assert refusal(agent.call("GET", path)) == (403, "INVALID_SIGNATURE")
 
 
-def test_a_download_goes_on_where_it_was_cut(agent: Agent, uploaded: str) -> None:
+def test_an_interrupted_download_is_resumed(agent: Agent, uploaded: str) -> None:
     url = get_url(agent, uploaded)
     whole = requests.get(url, headers={"Want-Repr-Digest": "sha-256=1"}, timeout=30)
     etag = whole.headers["ETag"]
@@ -143,7 +148,7 @@ def test_a_download_goes_on_where_it_was_cut(agent: Agent, uploaded: str) -> Non
     assert behind.headers["Content-Range"] == f"bytes */{len(DATA)}"
 
 
-def test_what_is_gone_is_not_found(agent: Agent) -> None:
+def test_removed_objects_are_not_found(agent: Agent) -> None:
     answer = agent.files(
         "POST", "upload_temp", files={"file": ("t", b"x")}, data={"session_id": "s"}
     )
@@ -152,7 +157,7 @@ def test_what_is_gone_is_not_found(agent: Agent) -> None:
     assert refusal(requests.get(url, timeout=30)) == (404, "FILE_NOT_FOUND")
 
 
-def test_too_much_is_refused(tmp_path: Path) -> None:
+def test_too_large_bodies_are_rejected(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", BERAY_GATEWAY_OBJECT_BYTES="1000") as server:
         agent = Agent.new(server)
         url, s3_url = put_url(agent)
@@ -167,7 +172,7 @@ def test_too_much_is_refused(tmp_path: Path) -> None:
         assert sum(path.is_file() for path in (tmp_path / "data" / "objects").rglob("*")) == 1
 
 
-def test_a_body_that_breaks_off_leaves_what_was_there(agent: Agent) -> None:
+def test_an_interrupted_body_keeps_the_existing_object(agent: Agent) -> None:
     url, s3_url = put_url(agent)
     requests.put(url, b"before", timeout=30)
     folder = agent.server.data_dir / "objects"
@@ -239,12 +244,12 @@ def test_urls_outlive_a_restart_but_not_their_secret(tmp_path: Path) -> None:
         secret.write_text("damaged")
         server.restart()
         assert refusal(requests.put(url, b"x", timeout=30)) == (403, "INVALID_SIGNATURE")
-        assert "damaged secret is replaced" in server.log.read_text()
+        assert "damaged secret was replaced" in server.log.read_text()
 
 
-def test_what_is_signed(tmp_path: Path) -> None:
-    signer = Signer(secret_at(tmp_path / "key"), "bucket")
-    assert secret_at(tmp_path / "key") == secret_at(tmp_path / "key")
+def test_the_signature_covers_method_key_and_expiry(tmp_path: Path) -> None:
+    signer = UrlSigner(load_or_create_secret(tmp_path / "key"), "bucket")
+    assert load_or_create_secret(tmp_path / "key") == load_or_create_secret(tmp_path / "key")
 
     def fields(url: str) -> dict[str, str]:
         return dict(field.split("=") for field in urlsplit(url).query.split("&"))
@@ -254,9 +259,12 @@ def test_what_is_signed(tmp_path: Path) -> None:
     good = fields(url)
     assert 59 <= int(good["expires"]) - time.time() <= 61
     signer.check("GET", "a/1/ü ?#%", good["expires"], good["signature"])
-    for elsewhere in (Signer(b"other" * 8, "bucket"), Signer(secret_at(tmp_path / "key"), "else")):
-        with pytest.raises(Forged):
+    for elsewhere in (
+        UrlSigner(b"other" * 8, "bucket"),
+        UrlSigner(load_or_create_secret(tmp_path / "key"), "else"),
+    ):
+        with pytest.raises(InvalidSignature):
             elsewhere.check("GET", "a/1/ü ?#%", good["expires"], good["signature"])
     old = fields(signer.url("http://x", "GET", "a/1/x", -1))
-    with pytest.raises(Expired):
+    with pytest.raises(SignatureExpired):
         signer.check("GET", "a/1/x", old["expires"], old["signature"])

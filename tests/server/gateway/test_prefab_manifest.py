@@ -1,4 +1,4 @@
-"""``prefab.toml``: what is taken, and what is said of what is not."""
+"""Validation of ``prefab.toml``, JSON schemas and versions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from beray.server.prefabs import json_schema, manifest
-from beray.server.prefabs.manifest import ManifestError
-from beray.server.prefabs.versions import Version, newest_first
+from beray.server.prefabs.manifest import ManifestError, Version, newest_first
 
 GOOD = """
 [prefab]
@@ -35,7 +34,7 @@ def with_schema(schema: str) -> str:
     return GOOD + f"\n[functions.other.parameters]\n{schema}\n"
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_omitted_keys_have_defaults() -> None:
     read = manifest.parse(GOOD.encode())
     spec = manifest.spec(read, ["1.0.0"])
     (function,) = spec["functions"]
@@ -47,7 +46,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (function["seconds"], function["memory_bytes"]) == (60.0, 1024**3)
 
 
-def test_all_problems_are_told_at_once_with_their_places() -> None:
+def test_all_problems_are_reported_at_once_with_their_places() -> None:
     text = GOOD.replace('"word-count"', '"Word Count"').replace('"1.0.0"', '"1.0"')
     text = text.replace("[functions.count]\n", "[functions.count]\nstreming = true\nseconds = -1\n")
     found = problems(text + '[functions.class]\ndescription = "a keyword"\n')
@@ -55,7 +54,7 @@ def test_all_problems_are_told_at_once_with_their_places() -> None:
         "prefab.id", "prefab.version", "functions.count.streming", "functions.count.seconds",
         "functions.class",
     }  # fmt: skip
-    assert "functions.count.streming: is not known" in found
+    assert "functions.count.streming: is not a known key" in found
 
 
 @pytest.mark.parametrize(
@@ -63,26 +62,26 @@ def test_all_problems_are_told_at_once_with_their_places() -> None:
     [
         ("type = 'array'", "must be 'object'"),
         ("type = 'objekt'", "must be 'object'"),
-        ("'$ref' = 'https://example.com/schema'", "leads out of the schema"),
-        ("properties.x.'$ref' = 'file:///etc/passwd'", "leads out of the schema"),
-        ("properties.x.'$ref' = '#/$defs/none'", "names no schema"),
+        ("'$ref' = 'https://example.com/schema'", "must stay inside the schema"),
+        ("properties.x.'$ref' = 'file:///etc/passwd'", "must stay inside the schema"),
+        ("properties.x.'$ref' = '#/$defs/none'", "does not exist"),
         (
             "properties.x.'$ref' = '#/properties/y/default'\nproperties.y.default = {}",
-            "names no schema",
+            "does not exist",
         ),
-        ("properties.x.'$ref' = '#/required/0'\nrequired = ['x']", "names no schema"),
-        ("properties.x.'$ref' = '#/required/y'\nrequired = ['x']", "names no schema"),
-        ("properties.x.'$ref' = '#anchor'", "names no schema"),
-        ("'$id' = 'https://example.com/'", "is not taken"),
+        ("properties.x.'$ref' = '#/required/0'\nrequired = ['x']", "does not exist"),
+        ("properties.x.'$ref' = '#/required/y'\nrequired = ['x']", "does not exist"),
+        ("properties.x.'$ref' = '#anchor'", "does not exist"),
+        ("'$id' = 'https://example.com/'", "is not supported"),
         ("properties.x.type = 'strnig'", "strnig"),
-        ("properties.x.minimum = 'a'", "is not of type 'number'"),
+        ("properties.x.minimum = 'a'", 'must be a number, got "a"'),
         ("properties.x.minimum = inf", "not finite"),
-        ("properties.x.default = 2000-01-01", "no JSON"),
+        ("properties.x.default = 2000-01-01", "not valid JSON"),
         ("properties.x = { type = 'integer', default = 'a' }", "default"),
         ("properties.x.pattern = '(?<=a)b'", "linear time"),
-        ("patternProperties.a = {}", "is not taken"),
+        ("patternProperties.a = {}", "is not supported"),
         ("properties.'no name' = {}", "Python parameter"),
-        ("required = ['y']", "not among the properties"),
+        ("required = ['y']", "not one of the properties"),
         ("'$schema' = 'http://json-schema.org/draft-07/schema#'", "2020-12"),
     ],
 )
@@ -96,11 +95,11 @@ def test_a_schema_that_cannot_be_used_is_named(schema: str, said: str) -> None:
     ["", "[prefab", "\udcff", "a = " + "[" * 100_000, "prefab = 3"],
     ids=lambda text: text[:8],
 )
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_invalid_manifests_are_rejected(text: str) -> None:
     assert problems(text)
 
 
-def test_control_characters_of_a_manifest_are_not_told() -> None:
+def test_control_characters_of_a_manifest_are_escaped() -> None:
     found = problems(GOOD + '\n["\\u001b[31m"]\na = 1\n')
     assert found and not any("\x1b" in one for one in found)
 
@@ -142,11 +141,11 @@ def test_places_of_a_value_and_defaults_at_any_depth() -> None:
     (problem,) = json_schema.value_problems(schema, {"inner": {"y": 3}})
     assert problem.loc == ("inner", "y")
     given = {"inner": {}}
-    assert json_schema.completed(schema, given) == {"inner": {"x": [1]}}
+    assert json_schema.apply_defaults(schema, given) == {"inner": {"x": [1]}}
     assert given == {"inner": {}}
 
 
-def test_a_function_is_given_what_its_schema_describes() -> None:
+def test_parameters_are_completed_as_the_schema_describes() -> None:
     whole = {"type": ["integer", "null"]}
     schema = {
         "properties": {
@@ -162,31 +161,31 @@ def test_a_function_is_given_what_its_schema_describes() -> None:
         },
     }
     given = {"n": 5.0, "x": 5.0, "list": [{}, 3], "whole": [1e3, None, 2.5]}
-    completed = json_schema.completed(schema, given | {"there": {"next": {}}})
+    completed = json_schema.apply_defaults(schema, given | {"there": {"next": {}}})
     assert repr(completed["n"]) == "5" and repr(completed["x"]) == "5.0"
     assert repr(completed["whole"]) == "[1000, None, 2.5]"
     assert completed["inner"] == {"a": 7} and completed["list"] == [{"b": 8}, 3]
     assert completed["there"] == {"next": {"c": 9}, "c": 9}
-    assert json_schema.completed(schema, {})["there"] == {"c": 9}
+    assert json_schema.apply_defaults(schema, {})["there"] == {"c": 9}
 
 
-def test_defaults_that_multiply_are_refused() -> None:
+def test_defaults_that_multiply_are_rejected() -> None:
     schema = {"properties": {name: {"$ref": "#", "default": {}} for name in "abcdefghij"}}
     (problem,) = json_schema.schema_problems(schema)
-    assert "again and again" in problem.msg
-    with pytest.raises(json_schema.TooFar):
-        json_schema.completed(schema, {"a": {}})
+    assert "without end" in problem.msg
+    with pytest.raises(json_schema.ReferenceLimitExceeded):
+        json_schema.apply_defaults(schema, {"a": {}})
 
 
-def test_what_a_caller_gives_is_as_much_as_he_likes() -> None:
+def test_values_of_callers_are_not_limited_in_number() -> None:
     schema = {"properties": {"list": {"items": {"properties": {"b": {"default": 8}}}}}}
-    completed = json_schema.completed(schema, {"list": [{}] * 50_000})
+    completed = json_schema.apply_defaults(schema, {"list": [{}] * 50_000})
     assert completed["list"][-1] == {"b": 8}
 
 
 def test_a_default_that_holds_itself_has_an_end() -> None:
     schema = {"properties": {"again": {"$ref": "#", "default": {}}}}
-    value, depth = json_schema.completed(schema, {}), 0
+    value, depth = json_schema.apply_defaults(schema, {}), 0
     while value := value.get("again"):
         depth += 1
     assert 1 < depth < 64

@@ -1,4 +1,4 @@
-"""Functions with access to the gateway: they call other functions, as agents of their caller."""
+"""Functions with gateway access, which call other functions as agents of their caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from network_support import needs_own_network
 from support import sleepers, until
 
 from beray.server.prefabs import archives
-from beray.server.prefabs.nesting import MAX_DEPTH
+from beray.server.prefabs.scheduler import MAX_NESTED_CALLS
 from beray.testing import RunningServer
 from tests.server.gateway.prefab_calls import Caller, add, put
 from tests.server.gateway.prefab_folders import write_prefab
@@ -149,7 +149,7 @@ def server(
         with server.sign_up("author@example.test") as author:
             token = str(author._session.headers["Authorization"])
         for prefab in (folder, EXAMPLE):
-            added = add(server, archives.packed(prefab), token)
+            added = add(server, archives.pack(prefab), token)
             assert added.status_code == 201, added.text
         yield server
 
@@ -201,8 +201,8 @@ def test_inner_calls_run_in_the_slot_of_the_outer_one(caller: Caller) -> None:
 
 
 def test_the_depth_of_calls_is_limited(caller: Caller) -> None:
-    assert returned(caller, call("deep", depth=MAX_DEPTH - 1)) == {"reached": True}
-    found = returned(caller, call("deep", depth=MAX_DEPTH))
+    assert returned(caller, call("deep", depth=MAX_NESTED_CALLS - 1)) == {"reached": True}
+    found = returned(caller, call("deep", depth=MAX_NESTED_CALLS))
     assert found["error"]["code"] == "NESTED_TOO_DEEP"
     assert returned(caller, call("deep", depth=0)) == {"reached": True}
 
@@ -274,14 +274,14 @@ def test_in_maintenance_a_call_under_way_may_make_its_calls(caller: Caller) -> N
 
 
 @needs_own_network
-def test_an_address_is_nobody_whose_agent_a_function_could_be(tmp_path: Path) -> None:
+def test_functions_with_gateway_access_reject_anonymous_callers(tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "probe", MODULE, MANIFEST)
     with RunningServer.start(
         tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1", BERAY_PREFAB_AUTHORS="*"
     ) as server:
         with server.sign_up() as author:
             token = str(author._session.headers["Authorization"])
-            added = add(server, archives.packed(folder), token)
+            added = add(server, archives.pack(folder), token)
             assert added.status_code == 201, added.text
         url = f"{server.url}/v1/run"
         refused = requests.post(url, json={"calls": [call("tell")]}, timeout=60)
@@ -297,7 +297,7 @@ def test_urls_lead_to_the_relay_also_with_a_public_url(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", **environ) as server:
         caller = Caller.new(server)
         token = str(caller.account._session.headers["Authorization"])
-        assert add(server, archives.packed(folder), token).status_code == 201
+        assert add(server, archives.pack(folder), token).status_code == 201
         found = returned(caller, call("ways", secret_url="s3://beray/a"))  # type: ignore[arg-type]
         assert found["put"] == 200
         outside = caller.files("POST", "generate_upload_url", json={"filename": "a"}).json()

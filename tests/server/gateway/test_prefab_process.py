@@ -1,4 +1,4 @@
-"""One call of a function in its process, in both sandboxes: what comes back, and what is left."""
+"""Calls of functions in their worker process, in both sandboxes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from support import sleepers, until
 
 from beray.server.prefabs import process, registry
-from beray.server.prefabs.process import Order
+from beray.server.prefabs.process import FunctionCall
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -48,11 +48,13 @@ class Bench:
             (self.work / name).mkdir(parents=True, exist_ok=True)
         if (uid := self.sandbox.uid_of(1)) is not None:
             give_tree(self.work, uid)
-        prefab = registry.inspected(self.folder, is_official=False)
-        order = Order(prefab, "main", parameters, self.work, {}, 64 * MIB, 0, {"KEY": "s3cret"})
+        prefab = registry.load_prefab(self.folder, is_official=False)
+        order = FunctionCall(
+            prefab, "main", parameters, self.work, {}, 64 * MIB, 0, {"KEY": "s3cret"}
+        )
         before = set(psutil.pids())
         try:
-            return await process.called(self.sandbox, order, self._emit)
+            return await process.call_function(self.sandbox, order, self._emit)
         finally:
             gone = [pid for pid in psutil.pids() if pid not in before and _of(pid, self.work)]
             assert not gone
@@ -127,7 +129,7 @@ async def test_an_error_has_a_traceback_without_the_servers_paths(
     assert 'File "probe.py", line 4, in inner' in failed.traceback
     assert 'File "json/__init__.py"' in failed.traceback
     assert 'json.loads("{")' in failed.traceback
-    assert "child.py" not in failed.traceback
+    assert "worker.py" not in failed.traceback
     assert str(tmp_path) not in failed.traceback and "/prefab/" not in failed.traceback
 
 
@@ -153,7 +155,7 @@ async def test_an_error_has_a_traceback_without_the_servers_paths(
         ("class E(Exception):\n  def __str__(self): raise E\ndef main(call): raise E", "FUNCTION_ERROR", "cannot be read"),
     ],
 )  # fmt: skip
-async def test_what_goes_wrong_has_a_code(bench: Bench, body: str, code: str, said: str) -> None:
+async def test_failures_have_error_codes(bench: Bench, body: str, code: str, said: str) -> None:
     failed = await bench.fails(body)
     assert not code or failed.code == code
     assert said in failed.message
@@ -271,7 +273,7 @@ async def test_nothing_of_the_server_is_there(
         assert (returned["parents"], returned["beray"]) == (False, False)
 
 
-async def test_whoever_is_cancelled_leaves_nothing(bench: Bench) -> None:
+async def test_a_cancelled_call_ends_all_processes(bench: Bench) -> None:
     started = asyncio.Event()
 
     async def emit(piece: Any) -> None:
@@ -303,8 +305,8 @@ async def _listening() -> int:
     return port
 
 
-def test_the_child_is_a_program_of_its_own() -> None:
-    assert os.path.isfile(process.command()[2])
+def test_the_worker_is_a_separate_program() -> None:
+    assert os.path.isfile(process.worker_command()[2])
 
 
 def test_places_of_the_server_are_cut_out_whole(tmp_path: Path) -> None:
@@ -313,6 +315,6 @@ def test_places_of_the_server_are_cut_out_whole(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(real)
     place = tmp_path / "link" / "run"
     said = f"{real}/run/a.txt {place}/b.txt {place} {place}-beside/c {sys.prefix}/lib/d.py"
-    failed = process.shortened(RunFailed("FUNCTION_ERROR", said, said), place)
+    failed = process.strip_server_paths(RunFailed("FUNCTION_ERROR", said, said), place)
     assert failed.message == f"a.txt b.txt . {place}-beside/c lib/d.py"
     assert failed.traceback == failed.message

@@ -1,4 +1,4 @@
-"""How callers of prefabs share the slots of a shared server."""
+"""Sharing of slots between the callers of prefabs on a shared server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_caller_with_endless_calls_leaves_a_slot_and_a_full_queue_refuses(
     ) as server:
         with server.sign_up("author@example.test") as author:
             token = str(author._session.headers["Authorization"])
-        added = add(server, archives.packed(write_prefab(tmp_path / "p", COUNT, MANIFEST)), token)
+        added = add(server, archives.pack(write_prefab(tmp_path / "p", COUNT, MANIFEST)), token)
         assert added.status_code == 201, added.text
         greedy, other = Caller.new(server), Caller.new(server)
         marks = ["98881", "98882", "98883"]

@@ -1,4 +1,4 @@
-"""Prefabs over a real socket: added, run plainly, streamed, side by side; and refused."""
+"""Runs of prefabs over a socket: plain, streamed, in batches, and rejected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.server.gateway.prefab_folders import write_prefab
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = write_prefab(tmp_path_factory.mktemp("probe"), COUNT, MANIFEST)
-    return archives.packed(folder)
+    return archives.pack(folder)
 
 
 @pytest.fixture(scope="module", params=["auto", "none"])
@@ -54,7 +54,7 @@ def caller(server: RunningServer) -> Iterator[Caller]:
         yield agent  # type: ignore[misc]
 
 
-def test_what_there_is_and_its_spec(caller: Caller) -> None:
+def test_prefabs_are_listed_with_their_specs(caller: Caller) -> None:
     (info,) = [
         one
         for one in caller.call("GET", "/v1/prefabs?status=deployed").json()["prefabs"]
@@ -75,7 +75,7 @@ def test_a_plain_run_has_two_levels(caller: Caller) -> None:
     body = answer.json()
     result = body["results"][0]
     assert (body["status"], result["status"], result["error"]) == ("SUCCESS", "SUCCESS", None)
-    # The library repeats calls where this is said, and a run is never repeated.
+    # The library repeats requests with this header, but runs must not be repeated.
     assert "X-Idempotency-Seconds" not in answer.headers
     output = result["output"]
     assert (output["status"], output["output"]) == ("SUCCESS", {})
@@ -109,7 +109,7 @@ def test_files_go_in_and_come_out(server: RunningServer, caller: Caller) -> None
         (call("outputs", other=1), ["parameters"]),
     ],
 )  # fmt: skip
-def test_inputs_that_do_not_fit_are_refused_with_their_place(
+def test_invalid_inputs_are_rejected_with_their_place(
     caller: Caller, one: Any, place: list[Any]
 ) -> None:
     answer = caller.run(one)
@@ -144,17 +144,17 @@ def test_a_message_names_the_problems_of_a_body_without_the_word_body(caller: Ca
         ("text/event-stream; q=0.5, application/json", True),
     ],
 )
-def test_what_is_not_acceptable_is_not_sent(caller: Caller, accept: str, streams: bool) -> None:
+def test_unacceptable_media_types_are_not_sent(caller: Caller, accept: str, streams: bool) -> None:
     with caller.run(call("outputs"), accept=accept) as answer:
         assert answer.headers["Content-Type"].startswith("text/event") is streams
 
 
-def test_nothing_is_as_good_as_empty(caller: Caller) -> None:
+def test_null_inputs_are_empty(caller: Caller) -> None:
     for inputs in (None, {"parameters": None, "files": None}, {}):
         assert caller.result(call("outputs") | {"inputs": inputs})["status"] == "SUCCESS"
 
 
-def test_an_error_names_no_place_of_the_server_and_says_what_it_can(
+def test_errors_have_details_but_no_paths_of_the_server(
     server: RunningServer, caller: Caller
 ) -> None:
     token = str(caller.account._session.headers["Authorization"])
@@ -256,7 +256,7 @@ def test_an_input_that_the_store_has_lost(server: RunningServer, caller: Caller)
     assert error["code"] == "STORAGE_UNAVAILABLE"
 
 
-def test_inputs_of_one_long_name_are_told_apart(caller: Caller) -> None:
+def test_input_files_with_the_same_long_name_get_distinct_names(caller: Caller) -> None:
     urls = [put(caller, f"{'漢' * 83}.txt", text) for text in ("one two", "three")]
     result = caller.result(call("count", {"document": urls}, unit="words"))
     assert result["output"]["output"]["count"] == 3
@@ -269,10 +269,10 @@ def test_text_counts_as_it_is_sent(caller: Caller) -> None:
     assert result["output"]["output"]["text"] == "ü" * 3_000_000
 
 
-def test_what_breaks_its_own_schema_is_no_output(caller: Caller) -> None:
+def test_results_that_violate_their_schema_are_rejected(caller: Caller) -> None:
     error = caller.failure(call("wrong"))
     assert error["code"] == "INVALID_OUTPUT"
-    assert "count: 'three' is not of type 'integer'" in error["message"]
+    assert 'count: must be an integer, got "three"' in error["message"]
 
 
 def test_a_batch_has_its_results_in_order_and_one_failure_touches_no_other(caller: Caller) -> None:
@@ -306,14 +306,12 @@ def test_a_batch_has_its_results_in_order_and_one_failure_touches_no_other(calle
         (call("outputs") | {"inputs": {"files": {"a": "b"}}}, 422, "INVALID_INPUT"),
     ],
 )  # fmt: skip
-def test_a_call_that_cannot_begin_is_refused(
-    caller: Caller, one: Any, status: int, code: str
-) -> None:
+def test_invalid_calls_are_rejected(caller: Caller, one: Any, status: int, code: str) -> None:
     assert refusal(caller.run(one)) == (status, code)
     assert refusal(caller.run(one, accept="text/event-stream")) == (status, code)
 
 
-def test_bodies_that_are_no_calls_are_refused(caller: Caller) -> None:
+def test_invalid_bodies_are_rejected(caller: Caller) -> None:
     for calls in ([], [call("outputs")] * 101):
         assert refusal(caller.run(*calls)) == (422, "INVALID_INPUT")
     both = caller.run(call("tell"), call("tell"), accept="text/event-stream")
@@ -330,7 +328,7 @@ def test_bodies_that_are_no_calls_are_refused(caller: Caller) -> None:
     assert refusal(nobody)[0] == 401
 
 
-def test_a_secret_is_given_and_never_told(server: RunningServer, caller: Caller) -> None:
+def test_a_secret_can_be_set_but_not_read(server: RunningServer, caller: Caller) -> None:
     value = "very-secret-0123456789"
     path = f"{server.url}/v1/prefabs/probe/secrets"
     headers = {"Authorization": str(caller.account._session.headers["Authorization"])}
@@ -364,7 +362,9 @@ def test_a_secret_is_given_and_never_told(server: RunningServer, caller: Caller)
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
-def test_whoever_leaves_ends_the_run(server: RunningServer, caller: Caller, accept: str) -> None:
+def test_a_client_that_disconnects_ends_its_run(
+    server: RunningServer, caller: Caller, accept: str
+) -> None:
     mark = "98771" if "json" in accept else "98772"
     body = json.dumps({"calls": [call("sleep", mark=mark)]}).encode()
     head = (
@@ -400,7 +400,7 @@ def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None
 
 def _functions(server: RunningServer) -> list[int]:
     children = psutil.Process(server.pid).children(recursive=True)
-    return [one.pid for one in children if "prefabs/child.py" in " ".join(_line(one))]
+    return [one.pid for one in children if "prefabs/worker.py" in " ".join(_line(one))]
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -1,4 +1,4 @@
-"""A server whose objects are in an S3 store, over sockets on both sides."""
+"""Server with its objects in an S3 store, with sockets on both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 from gateway_support import Agent, S3Server, pieces, refusal
 from support import until
 
-from beray.server.objects.s3 import S3Objects
+from beray.server.objects.s3 import S3ObjectStore
 from beray.server.settings import Settings
 from beray.testing import RunningServer
 
@@ -81,7 +81,7 @@ def test_an_upload_that_breaks_off_leaves_no_parts(
     assert agent.files("GET", "list").json() == {"files": []}
 
 
-def test_a_store_that_is_away_is_said(tmp_path: Path, s3_server: S3Server) -> None:
+def test_an_unreachable_store_is_reported(tmp_path: Path, s3_server: S3Server) -> None:
     environ = s3_server.environ("no-such-bucket")
     with RunningServer.start(tmp_path / "data", **environ) as server:
         agent = Agent.new(server)
@@ -91,9 +91,9 @@ def test_a_store_that_is_away_is_said(tmp_path: Path, s3_server: S3Server) -> No
             assert "bucket" not in answer.text
 
 
-async def test_what_the_library_says_has_no_secret(s3_environ: dict[str, str]) -> None:
+async def test_errors_of_the_library_have_no_secrets(s3_environ: dict[str, str]) -> None:
     environ = {name.removeprefix("BERAY_").lower(): value for name, value in s3_environ.items()}
-    store = S3Objects(Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"}))
+    store = S3ObjectStore(Settings.model_validate(environ | {"s3_bucket": "no-such-bucket"}))
     assert "hush" not in repr(vars(store))
     with pytest.raises(OSError) as failed:
         await store.put("a/1/x", pieces(b"x"))
@@ -101,7 +101,7 @@ async def test_what_the_library_says_has_no_secret(s3_environ: dict[str, str]) -
     assert "\n" not in str(failed.value)
 
 
-def test_a_store_that_cannot_be_used_is_told_at_the_start(
+def test_an_unusable_store_is_reported_at_the_start(
     tmp_path: Path, s3_environ: dict[str, str]
 ) -> None:
     wrong = s3_environ | {"BERAY_S3_BUCKET": "no-such-bucket"}

@@ -1,4 +1,4 @@
-"""What every store promises, the server's own and one that speaks S3."""
+"""Behaviour that all object stores share, for the local store and S3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from gateway_support import pieces
 
-from beray.server.objects.store import NoSuchObject, ObjectStore
+from beray.server.objects.store import ObjectNotFound, ObjectStore
 
 KEY = "agent-outputs/1/scout/j/x.txt"
 
@@ -48,10 +48,10 @@ async def test_names_stay_as_they_are(objects: ObjectStore, name: str) -> None:
     assert await objects.delete([key]) == 1
 
 
-async def test_what_is_absent(objects: ObjectStore) -> None:
-    with pytest.raises(NoSuchObject):
+async def test_missing_objects_are_not_found(objects: ObjectStore) -> None:
+    with pytest.raises(ObjectNotFound):
         await objects.head(KEY)
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         async with objects.get(KEY):
             pass
     assert await objects.delete([KEY]) == 0
@@ -60,7 +60,7 @@ async def test_what_is_absent(objects: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 20_000_000])
-async def test_what_breaks_off_is_not_there(objects: ObjectStore, size: int) -> None:
+async def test_an_interrupted_write_leaves_no_object(objects: ObjectStore, size: int) -> None:
     class Gone(Exception):
         pass
 
@@ -71,7 +71,7 @@ async def test_what_breaks_off_is_not_there(objects: ObjectStore, size: int) -> 
 
     with pytest.raises(Gone):
         await objects.put(KEY, broken())
-    with pytest.raises(NoSuchObject):
+    with pytest.raises(ObjectNotFound):
         await objects.head(KEY)
     await objects.put(KEY, pieces(b"before"))
     with pytest.raises(Gone):
@@ -129,9 +129,9 @@ async def test_a_large_object_is_not_held(objects: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a//b", "a/../b", "/a", "a/", "a\nb"])
-async def test_what_is_no_key_is_refused(objects: ObjectStore, key: str) -> None:
+async def test_invalid_keys_are_rejected(objects: ObjectStore, key: str) -> None:
     with pytest.raises(ValueError, match="key"):
         await objects.put(key, pieces(b"x"))
     with pytest.raises(ValueError, match="key"):
-        await objects.presigned("GET", key, 60, "http://x")
+        await objects.presigned_url("GET", key, 60, "http://x")
     assert await objects.list("", "", 9) == []

@@ -1,4 +1,4 @@
-"""What goes by itself."""
+"""Removal of expired temporary objects."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from gateway_support import Agent, pieces
 from support import until
 
-from beray.server.objects.local import LocalObjects
-from beray.server.objects.store import NoSuchObject
-from beray.server.objects.temporary import AT_ONCE, UPLOAD_SECONDS, Temporary
+from beray.server.objects.local import LocalObjectStore
+from beray.server.objects.store import ObjectNotFound
+from beray.server.objects.temporary import BATCH_KEYS, UPLOAD_SECONDS, TemporaryObjects
 from beray.server.storage.store import Store
 from beray.server.storage.tables import TemporaryObject
 from beray.testing import RunningServer
@@ -23,8 +23,8 @@ def known(store: Store) -> int:
         return session.query(TemporaryObject).count()
 
 
-async def test_what_is_due_goes_and_nothing_else(local: LocalObjects, store: Store) -> None:
-    temporary = Temporary(store, local)
+async def test_only_expired_objects_are_removed(local: LocalObjectStore, store: Store) -> None:
+    temporary = TemporaryObjects(store, local)
     for key, seconds in (("w/1/gone", 0.0), ("w/1/later", 60.0)):
         await local.put(key, pieces(b"x"))
         await temporary.keep(key, seconds)
@@ -34,9 +34,9 @@ async def test_what_is_due_goes_and_nothing_else(local: LocalObjects, store: Sto
     assert known(store) == 1
 
 
-async def test_more_than_one_request_takes(local: LocalObjects, store: Store) -> None:
-    temporary = Temporary(store, local)
-    count = AT_ONCE * 2 + 1
+async def test_more_than_one_request_takes(local: LocalObjectStore, store: Store) -> None:
+    temporary = TemporaryObjects(store, local)
+    count = BATCH_KEYS * 2 + 1
     with store.writing() as session:
         rows = [{"key": f"w/1/{n}", "expires_at": "2026-01-01"} for n in range(count)]
         session.execute(TemporaryObject.__table__.insert(), rows)
@@ -44,8 +44,8 @@ async def test_more_than_one_request_takes(local: LocalObjects, store: Store) ->
     assert known(store) == 0
 
 
-async def test_an_upload_under_way_is_known(local: LocalObjects, store: Store) -> None:
-    temporary = Temporary(store, local)
+async def test_an_upload_under_way_is_known(local: LocalObjectStore, store: Store) -> None:
+    temporary = TemporaryObjects(store, local)
     await temporary.expect("w/1/x", 5.0)
     # A crash here leaves bytes that go in the end.
     assert await temporary.expire() > UPLOAD_SECONDS - 60
@@ -53,36 +53,36 @@ async def test_an_upload_under_way_is_known(local: LocalObjects, store: Store) -
     assert await temporary.expire() <= 5
 
 
-async def test_a_store_that_fails_is_asked_again(
-    local: LocalObjects, store: Store, tmp_path: Path
+async def test_removal_is_repeated_after_a_failure_of_the_store(
+    local: LocalObjectStore, store: Store, tmp_path: Path
 ) -> None:
-    class Failing(LocalObjects):
+    class Failing(LocalObjectStore):
         async def delete(self, keys: object) -> int:
             raise ConnectionError("gone")
 
     await local.put("w/1/x", pieces(b"x"))
-    failing = Temporary(store, Failing(tmp_path / "objects", store, local.signer))
+    failing = TemporaryObjects(store, Failing(tmp_path / "objects", store, local.signer))
     await failing.keep("w/1/x", 0.0)
     with pytest.raises(ConnectionError):
         await failing.expire()
     assert known(store) == 1
-    await Temporary(store, local).expire()
-    with pytest.raises(NoSuchObject):
+    await TemporaryObjects(store, local).expire()
+    with pytest.raises(ObjectNotFound):
         await local.head("w/1/x")
 
 
 async def test_one_that_is_due_earlier_wakes_the_loop(
-    local: LocalObjects, store: Store, tmp_path: Path
+    local: LocalObjectStore, store: Store, tmp_path: Path
 ) -> None:
     removed = asyncio.Event()
 
-    class Watched(LocalObjects):
+    class Watched(LocalObjectStore):
         async def delete(self, keys: Iterable[str]) -> int:
             removed.set()
             return await super().delete(keys)
 
     watched = Watched(tmp_path / "objects", store, local.signer)
-    temporary = Temporary(store, watched)
+    temporary = TemporaryObjects(store, watched)
     async with temporary.running():
         await temporary.keep("w/1/late", 60.0)
         await watched.put("w/1/x", pieces(b"x"))
@@ -107,7 +107,7 @@ def test_a_temporary_file_goes_when_its_time_is_over(agent: Agent) -> None:
     until(lambda: count() == 1)
 
 
-def test_it_goes_also_where_the_server_was_away(tmp_path: Path) -> None:
+def test_objects_that_expired_while_the_server_was_stopped_are_removed(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         agent = Agent.new(server)
         agent.files("POST", "upload_temp", files={"file": ("t", b"x")}, data={"ttl": "1"})

@@ -82,7 +82,7 @@ def test_everything_works_below_a_private_home(server: RunningServer, tmp_path: 
     with caller.account as client:
         events = done(client, "!id -u && echo 1 > file && ls -A")
         assert text(events) == f"{uid}\nfile\n"
-        archive = archives.packed(write_prefab(tmp_path / "prefab", WHERE, "[functions.main]"))
+        archive = archives.pack(write_prefab(tmp_path / "prefab", WHERE, "[functions.main]"))
         added = add(server, archive, str(client._session.headers["Authorization"]))
         assert added.status_code == 201, added.text
         output = caller.result(call("main"))["output"]["output"]

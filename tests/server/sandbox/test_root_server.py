@@ -17,7 +17,7 @@ from support import done, sleepers, text, until
 from beray import BeRayClient
 from beray.server.prefabs import archives
 from beray.server.workspace import atomic_file
-from beray.server.workspace.atomic_file import Writer
+from beray.server.workspace.atomic_file import AtomicFileWriter
 from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.testing import RunningServer
@@ -111,7 +111,7 @@ def test_a_prefab_cannot_open_settings_of_the_host_for_writing(
     root_server: RunningServer, tmp_path: Path
 ) -> None:
     module = PREFAB.replace("TOPS", repr(HOST_FILES.split()))
-    archive = archives.packed(write_prefab(tmp_path / "prefab", module, FUNCTION))
+    archive = archives.pack(write_prefab(tmp_path / "prefab", module, FUNCTION))
     caller = Caller.new(root_server)
     with caller.account:
         added = add(root_server, archive, str(caller.account._session.headers["Authorization"]))
@@ -240,7 +240,10 @@ def test_an_interrupted_change_of_owners_is_completed(server: RunningServer) -> 
 
 @pytest.mark.parametrize(
     "begin",
-    [lambda work: work.write("a/b/c/file").commit(), lambda work: work.make_folder("a/b/c/folder")],
+    [
+        lambda work: work.write("a/b/c/file").commit(),
+        lambda work: work.make_directory("a/b/c/folder"),
+    ],
     ids=["file", "folder"],
 )
 def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_directory_of_root(
@@ -252,9 +255,9 @@ def test_a_server_killed_in_the_middle_of_an_upload_leaves_no_directory_of_root(
     found, uid = work_dir(server, task), RANGE.of_user(1)
     server.stop()
     # As after a kill between mkdir and chown: nothing is completed or undone.
-    monkeypatch.setattr(Writer, "discard", lambda _self: None)
+    monkeypatch.setattr(AtomicFileWriter, "discard", lambda _self: None)
     monkeypatch.setattr(Path, "rmdir", lambda _self: None)
-    monkeypatch.setattr(atomic_file, "_unmake", lambda _work_dir, _parts: None)
+    monkeypatch.setattr(atomic_file, "_remove_created", lambda _work_dir, _parts: None)
     with monkeypatch.context() as killed, open_work_dir(found) as workspace:
         killed.setattr(atomic_file, "inherit_owner", _killed_at_second_call())
         with pytest.raises(KeyboardInterrupt):
@@ -330,7 +333,7 @@ def test_a_user_beyond_the_range_gets_an_error(tmp_path: Path, harness: SandboxH
         assert "BERAY_SANDBOX_UIDS=700000-700001" in rejected.json()["detail"]
         assert second.list_tasks() == []
         module = "def main(call):\n    return {}\n"
-        archive = archives.packed(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
+        archive = archives.pack(write_prefab(tmp_path / "prefab", module, "[functions.main]"))
         token = str(second._session.headers["Authorization"])
         assert refusal(add(server, archive, token)) == (503, "NO_SANDBOX_UID")
         # Everything else still works.

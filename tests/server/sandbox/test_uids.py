@@ -212,9 +212,9 @@ def test_a_python_that_others_cannot_read_is_found(
     program = tmp_path / "python"
     program.touch(mode=0o750)
     monkeypatch.setattr("sys.executable", str(program))
-    assert process.unreadable() == [str(program)]
+    assert process.unreadable_paths() == [str(program)]
     program.chmod(0o755)
-    assert process.unreadable() == []
+    assert process.unreadable_paths() == []
 
 
 def test_a_prefab_becomes_readable_for_all(tmp_path: Path) -> None:

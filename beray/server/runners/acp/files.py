@@ -12,9 +12,14 @@ from typing import BinaryIO, Final
 from acp import RequestError
 
 from beray.server.runners.task_paths import TaskPaths
-from beray.server.workspace.disk_quota import DiskSpace
-from beray.server.workspace.safe_open import shown
-from beray.server.workspace.workspace import InvalidPath, MissingPath, Workspace, open_work_dir
+from beray.server.workspace.disk_quota import DiskQuota
+from beray.server.workspace.safe_open import quote_path
+from beray.server.workspace.workspace import (
+    InvalidPath,
+    MissingPath,
+    Workspace,
+    open_work_dir,
+)
 
 READ_BYTES: Final = 4 * 1024 * 1024
 """Maximum number of bytes that one request can read."""
@@ -31,7 +36,7 @@ class TaskFiles:
     Each method raises ``acp.RequestError`` with the reason if it fails.
     """
 
-    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskSpace | None = None) -> None:
+    def __init__(self, work_dir: Path, paths: TaskPaths, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         self._paths = paths
@@ -57,7 +62,7 @@ class TaskFiles:
                     data = _lines(reader, line or 1, limit, path)
             return data.decode()
         except UnicodeDecodeError:
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not UTF-8 text") from None
+            raise RequestError(_INVALID_PARAMS, f"{quote_path(path)} is not UTF-8 text") from None
         except MissingPath as error:
             raise RequestError(_RESOURCE_NOT_FOUND, error.reason) from None
         except InvalidPath as error:
@@ -81,23 +86,24 @@ class TaskFiles:
 
     def _relative(self, path: str) -> str:
         if not path.startswith("/"):
-            raise RequestError(_INVALID_PARAMS, f"{shown(path)} is not an absolute path")
+            raise RequestError(_INVALID_PARAMS, f"{quote_path(path)} is not an absolute path")
         relative = self._paths.relative(path)
         if relative is None:
-            reason = f"{shown(path)} is outside the work_dir, {self._paths.inside}"
+            reason = f"{quote_path(path)} is outside the work_dir, {self._paths.inside}"
             raise RequestError(_INVALID_PARAMS, reason)
         return relative
 
 
 def _failure(path: str, error: OSError) -> RequestError:
-    return RequestError(_INTERNAL, f"{shown(path)}: {error.strerror}")
+    return RequestError(_INTERNAL, f"{quote_path(path)}: {error.strerror}")
 
 
 def _bounded(data: bytes, path: str) -> bytes:
     if len(data) > READ_BYTES:
         raise RequestError(
             _INVALID_PARAMS,
-            f"{shown(path)}: one request can read at most {READ_BYTES} bytes; request fewer lines",
+            f"{quote_path(path)}: one request can read at most {READ_BYTES} bytes; "
+            "request fewer lines",
         )
     return data
 
@@ -112,7 +118,7 @@ def _lines(reader: BinaryIO, first: int, limit: int | None, path: str) -> bytes:
         skipped += len(piece)
         if skipped > SKIP_BYTES:
             reason = (
-                f"{shown(path)}: line {first} begins after {SKIP_BYTES} bytes; "
+                f"{quote_path(path)}: line {first} begins after {SKIP_BYTES} bytes; "
                 "read it with a command"
             )
             raise RequestError(_INVALID_PARAMS, reason)

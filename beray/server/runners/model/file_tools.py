@@ -14,8 +14,8 @@ from typing import BinaryIO, Final, cast
 
 from beray.server.runners.model import text_edit
 from beray.server.workspace import safe_open
-from beray.server.workspace.disk_quota import DiskSpace
-from beray.server.workspace.safe_open import shown
+from beray.server.workspace.disk_quota import DiskQuota
+from beray.server.workspace.safe_open import quote_path
 from beray.server.workspace.workspace import Workspace, open_work_dir
 from beray.transfers import wire_names
 
@@ -42,7 +42,7 @@ class FileTools:
         space: Disk quota for written files.
     """
 
-    def __init__(self, work_dir: Path, space: DiskSpace | None = None) -> None:
+    def __init__(self, work_dir: Path, space: DiskQuota | None = None) -> None:
         self._work_dir = work_dir
         self._space = space
         # Calls can be parallel, and an edit must read and write atomically.
@@ -98,13 +98,13 @@ class FileTools:
             places = text_edit.find(data, old)
             if not places:
                 raise ToolError(
-                    f"old_text was not found in {shown(path)}: read the file and repeat its text "
-                    "exactly, including spaces"
+                    f"old_text was not found in {quote_path(path)}: read the file and repeat its "
+                    "text exactly, including spaces"
                 )
             if len(places) > 1 and not replace_all:
                 raise ToolError(
-                    f"old_text occurs {len(places)} times in {shown(path)}: include more of the "
-                    "surrounding text, or set replace_all"
+                    f"old_text occurs {len(places)} times in {quote_path(path)}: include more of "
+                    "the surrounding text, or set replace_all"
                 )
             _replace(workspace, path, text_edit.replace(data, places, new))
         return f"{path}: replaced {len(places)} {'time' if len(places) == 1 else 'times'}"
@@ -117,10 +117,10 @@ class FileTools:
             recursive: whether to include the contents of its folders.
             after: to continue a long listing, the last path that it returned.
         """
-        directory = safe_open.parse(path)
-        start = directory if after is None else safe_open.parse(after)
+        directory = safe_open.parse_path(path)
+        start = directory if after is None else safe_open.parse_path(after)
         if start[: len(directory)] != directory:
-            raise ToolError(f"after: {shown(after or '')} is not in {shown(path)}")
+            raise ToolError(f"after: {quote_path(after or '')} is not in {quote_path(path)}")
         with self.open() as workspace:
             page = workspace.page(
                 path,
@@ -155,7 +155,7 @@ class FileTools:
         stem = preferred.removesuffix(suffix)
         path, number = preferred, 1
         with self._writing, self.open() as workspace:
-            while workspace.is_taken(path):
+            while workspace.exists(path):
                 number += 1
                 path = f"{stem}-{number}{suffix}"
             with workspace.write(path) as writer:
@@ -170,13 +170,13 @@ class FileTools:
         """
         with self.open() as workspace:
             workspace.open_file(path)[0].close()
-        return wire_names.encode(b"/".join(safe_open.parse_file(path)))
+        return wire_names.encode(b"/".join(safe_open.parse_file_path(path)))
 
 
 def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -> str:
     file = io.BufferedReader(cast("io.RawIOBase", raw))
     if b"\0" in file.peek(_SNIFF_BYTES)[:_SNIFF_BYTES]:
-        raise ToolError(f"{shown(path)} is not a text file; it has {size:,} bytes")
+        raise ToolError(f"{quote_path(path)} is not a text file; it has {size:,} bytes")
     number, total, skipped = 0, 0, 0
     parts: list[bytes] = []
     end = None if count is None else first + count
@@ -189,7 +189,7 @@ def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -
             skipped += length
             if skipped > EDIT_BYTES:
                 raise ToolError(
-                    f"line {first} of {shown(path)} begins after {EDIT_BYTES:,} bytes; "
+                    f"line {first} of {quote_path(path)} begins after {EDIT_BYTES:,} bytes; "
                     "use run_command to read it"
                 )
             continue
@@ -199,7 +199,9 @@ def _lines(path: str, raw: BinaryIO, size: int, first: int, count: int | None) -
         parts.append(line)
         total += len(line)
     if number < first and not (number == 0 and first == 1):
-        raise ToolError(f"{shown(path)} has only {number} {'line' if number == 1 else 'lines'}")
+        raise ToolError(
+            f"{quote_path(path)} has only {number} {'line' if number == 1 else 'lines'}"
+        )
     return b"".join(parts).decode("utf-8", "replace")
 
 
@@ -226,7 +228,7 @@ def _read_all(workspace: Workspace, path: str) -> bytes:
         data = io.BufferedReader(cast("io.RawIOBase", file)).read(EDIT_BYTES + 1)
     if len(data) > EDIT_BYTES:
         raise ToolError(
-            f"{shown(path)} is too large to be edited (more than {EDIT_BYTES:,} bytes); "
+            f"{quote_path(path)} is too large to be edited (more than {EDIT_BYTES:,} bytes); "
             "use run_command"
         )
     return data

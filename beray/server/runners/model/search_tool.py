@@ -74,11 +74,11 @@ class SearchTool:
             PathError: The path is neither a directory nor a regular file, or contains a symbolic
                 link.
         """
-        parts = safe_open.parse(path)
+        parts = safe_open.parse_path(path)
         with self.files.open() as workspace:
             try:
-                with safe_open.refusals(safe_open.shown(path)):
-                    directory = safe_open.open_folder(workspace.descriptor, parts)
+                with safe_open.path_errors(safe_open.quote_path(path)):
+                    directory = safe_open.open_directory(workspace.descriptor, parts)
             except safe_open.InvalidPath:
                 workspace.open_file(path)[0].close()
             else:

@@ -18,7 +18,7 @@ from beray.server.tasks import event_sink
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import INLINE_CHARACTERS, TaskSink
 from beray.server.tasks.feed import TaskFeed
-from beray.server.tasks.redaction import SecretFilter
+from beray.server.tasks.redaction import StreamRedactor
 from beray.server.tasks.usage_limits import Budget
 
 
@@ -31,7 +31,7 @@ async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, in
     log.start()
     budget = Budget(store, Settings(data_dir=tmp_path), task)
     limit = 100 * INLINE_CHARACTERS
-    secrets = SecretFilter([])
+    secrets = StreamRedactor([])
     yield TaskSink(log, task.id, output_bytes=limit, secrets=secrets, budget=budget), log, task.id
     await log.close()
     store.close()
@@ -65,12 +65,12 @@ async def test_an_event_aside_waits_for_the_lines_of_all_commands(
     def result(call_id: str) -> MsgEventToolResult:
         return MsgEventToolResult.model_validate({"tool_name": "t", "call_id": call_id})
 
-    monkeypatch.setattr(event_sink, "LINE_SECONDS", 60.0)
+    monkeypatch.setattr(event_sink, "LINE_WAIT_SECONDS", 60.0)
     aside = MsgEventCustomUpdate(payload={}, source="files")
     async with new_sink(tmp_path) as (sink, log, task_id):
         await sink.emit(output("1", "begun"))
         await sink.emit(output("2", "begun, "))
-        waiting = asyncio.create_task(sink.emit_aside(aside))
+        waiting = asyncio.create_task(sink.emit_between_lines(aside))
         await sink.emit(output("2", "ended\n"))
         await sink.emit(result("2"))
         assert not waiting.done()

@@ -1,4 +1,4 @@
-"""What a day allows, of each kind, on a real database."""
+"""Usage limits of tasks and users."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_a_day_is_spent_by_all_tasks_of_its_user(
     store: Store, tmp_path: Path, limit: dict[str, float], usage: Usage, words: str
 ) -> None:
     settings = Settings(data_dir=tmp_path, **limit)
-    with pytest.raises(OverBudget, match=f"{words} for today, all your tasks together"):
+    with pytest.raises(OverBudget, match=f"{words} for all your tasks of today is reached"):
         await Budget(store, settings, task(store)).charge(usage)
     with pytest.raises(OverBudget, match=words):
         await Budget(store, settings, task(store)).begin()
@@ -53,5 +53,5 @@ async def test_a_day_has_seconds(store: Store, tmp_path: Path) -> None:
     second = Budget(store, settings, task(store))
     assert await second.begin() == 2.5
     await second.spend(2.5)
-    with pytest.raises(OverBudget, match="10 seconds for today"):
+    with pytest.raises(OverBudget, match="10 seconds for all your tasks of today"):
         await Budget(store, settings, task(store)).begin()

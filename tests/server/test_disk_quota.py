@@ -1,4 +1,4 @@
-"""The disk quota of a work_dir: how it is measured, and what is refused before it is written."""
+"""Disk quota of a work_dir: measurement, and rejection before data is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beray.server.runners.acp.files import TaskFiles
 from beray.server.runners.model.file_tools import FileTools
 from beray.server.runners.task_paths import TaskPaths
 from beray.server.workspace import disk_usage, tree
-from beray.server.workspace.disk_quota import DiskSpace, NoSpace, OverQuota
+from beray.server.workspace.disk_quota import DiskQuota, DiskQuotaExceeded, InsufficientSpace
 from beray.server.workspace.disk_usage import USAGE_FILE, DiskLimits, DiskUsage
 from beray.server.workspace.workspace import Workspaces, open_work_dir
 from beray.testing import RunningServer
@@ -96,7 +96,7 @@ async def test_files_in_folders_that_cannot_be_read_count_by_the_growth_of_the_f
     hidden = unprivileged / "hidden"
     hidden.mkdir()
     hidden.chmod(0o300)
-    space = DiskSpace(unprivileged, DiskLimits(LIMIT, 1_000))
+    space = DiskQuota(unprivileged, DiskLimits(LIMIT, 1_000))
 
     def write() -> None:
         (hidden / "large").write_bytes(b"x" * 20_000_000)
@@ -104,7 +104,7 @@ async def test_files_in_folders_that_cannot_be_read_count_by_the_growth_of_the_f
     writing = threading.Timer(0.5, write)
     writing.start()
     try:
-        with pytest.raises(OverQuota, match="cannot be read"):
+        with pytest.raises(DiskQuotaExceeded, match="cannot be read"):
             await space.enforce()
     finally:
         writing.join()
@@ -114,98 +114,104 @@ async def test_files_in_folders_that_cannot_be_read_count_by_the_growth_of_the_f
 @pytest.mark.parametrize("content", ["", "junk", "1 2 3", "-5 -5", "9" * 60])
 def test_a_report_that_is_damaged_counts_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / USAGE_FILE).write_text(content)
-    assert disk_usage.unlinked(tmp_path) == DiskUsage()
+    assert disk_usage.unlinked_usage(tmp_path) == DiskUsage()
 
 
 # Reserving
 
 
-def space_of(folder: Path, *, size: int = LIMIT, files: int = 10) -> DiskSpace:
-    return DiskSpace(folder, DiskLimits(size, files))
+def quota_of(folder: Path, *, size: int = LIMIT, files: int = 10) -> DiskQuota:
+    return DiskQuota(folder, DiskLimits(size, files))
 
 
-def test_what_is_reserved_side_by_side_counts(tmp_path: Path) -> None:
-    space = space_of(tmp_path)
+def test_concurrent_reservations_count(tmp_path: Path) -> None:
+    space = quota_of(tmp_path)
     one = space.reservation(files=1)
     one.grow_to(1_200_000)
     other = space.reservation(files=1)
-    with pytest.raises(NoSpace, match=r"1,200,128 bytes more .* of 2,000,000 bytes") as refused:
+    with pytest.raises(
+        InsufficientSpace, match=r"1,200,128 more bytes .* of 2,000,000 bytes"
+    ) as refused:
         other.grow_to(1_200_000)
     assert not refused.value.fits_never
     one.close(written=False)
     one.close(written=False)
     other.grow_to(1_200_000)
     other.close(written=True)
-    with pytest.raises(NoSpace):
+    with pytest.raises(InsufficientSpace):
         space.reservation(files=1).grow_to(1_200_000)
 
 
-def test_what_never_fits_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(NoSpace) as refused:
-        space_of(tmp_path).reservation(files=1).grow_to(LIMIT + 1)
+def test_files_that_never_fit_are_marked(tmp_path: Path) -> None:
+    with pytest.raises(InsufficientSpace) as refused:
+        quota_of(tmp_path).reservation(files=1).grow_to(LIMIT + 1)
     assert refused.value.fits_never
 
 
 def test_a_file_that_is_replaced_gives_its_space(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"x" * 1_500_000)
-    workspaces = Workspaces(tmp_path / "all", space_of)
+    workspaces = Workspaces(tmp_path / "all", quota_of)
     workspaces.create(1)
     for _ in range(3):
         with workspaces.open(1) as workspace, workspace.write("file") as writer:
             for _ in range(15):
                 writer.write(b"x" * 100_000)
-    with workspaces.open(1) as workspace, pytest.raises(NoSpace), workspace.write("b") as writer:
+    with (
+        workspaces.open(1) as workspace,
+        pytest.raises(InsufficientSpace),
+        workspace.write("b") as writer,
+    ):
         writer.write(b"x" * 1_500_000)
     assert os.listdir(workspaces.path(1)) == ["file"]
 
 
 def test_the_number_of_files_is_limited(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path, space_of)
+    workspaces = Workspaces(tmp_path, quota_of)
     workspaces.create(1)
     for number in range(10):
         with workspaces.open(1) as workspace, workspace.write(str(number)) as writer:
             writer.write(b"x")
-    with workspaces.open(1) as workspace, pytest.raises(NoSpace, match="10 of 10 files"):
+    with workspaces.open(1) as workspace, pytest.raises(InsufficientSpace, match="10 of 10 files"):
         workspace.write("another")
     with workspaces.open(1) as workspace, workspace.write("3") as writer:
         writer.write(b"replaced")
 
 
 def test_folders_that_are_made_on_the_way_count(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path, space_of)
+    workspaces = Workspaces(tmp_path, quota_of)
     workspaces.create(1)
     with workspaces.open(1) as workspace:
-        with pytest.raises(NoSpace, match="files and folders"):
+        with pytest.raises(InsufficientSpace, match="files and folders"):
             workspace.write("a/" * 10 + "file")
         with workspace.write("a/" * 8 + "file") as writer:
             writer.write(b"x")
         with workspace.write("a/" * 8 + "second"):
             pass
-        with pytest.raises(NoSpace):
+        with pytest.raises(InsufficientSpace):
             workspace.write("third")
 
 
 def test_tools_of_models_do_not_exceed_the_quota(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
-    tools = FileTools(work_dir, space_of(work_dir))
+    tools = FileTools(work_dir, quota_of(work_dir))
     tools.write_file("a", "first\n" + "x" * 1_500_000)
-    with pytest.raises(NoSpace, match="delete files first"):
+    with pytest.raises(InsufficientSpace, match="delete files first"):
         tools.write_file("b", "x" * 1_500_000)
-    with pytest.raises(NoSpace):
+    with pytest.raises(InsufficientSpace):
         tools.edit_file("a", "first", "y" * 700_000)
     assert os.listdir(work_dir) == ["a"]
 
 
 def test_agents_do_not_exceed_the_quota(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
-    files = TaskFiles(work_dir, TaskPaths(work_dir, "/w"), space_of(work_dir))
+    files = TaskFiles(work_dir, TaskPaths(work_dir, "/w"), quota_of(work_dir))
     files.write("/w/a", "x" * 1_500_000)
     with pytest.raises(RequestError, match="of 2,000,000 bytes"):
         files.write("/w/b", "x" * 1_500_000)
     assert os.listdir(work_dir) == ["a"]
 
 
-def test_without_a_quota_nothing_is_refused(tmp_path: Path) -> None:
+def test_without_a_quota_no_file_is_rejected(tmp_path: Path) -> None:
     work_dir = Workspaces(tmp_path).create(1)
     with open_work_dir(work_dir) as workspace, workspace.write("a") as writer:
         writer.write(b"x" * 3_000_000)
@@ -245,7 +251,7 @@ def held(client: BeRayClient) -> int:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_uploads_beyond_the_quota_are_refused_with_numbers(
+def test_uploads_beyond_the_quota_are_rejected_with_numbers(
     server: RunningServer, client: BeRayClient, chunked: bool
 ) -> None:
     task = held(client)
@@ -279,13 +285,13 @@ def test_uploads_side_by_side_do_not_exceed_the_quota(
     assert disk_usage.measure([server.data_dir / "workspaces" / str(task)]).bytes <= LIMIT
 
 
-def test_more_files_than_may_be_are_refused(client: BeRayClient) -> None:
+def test_too_many_files_are_rejected(client: BeRayClient) -> None:
     task = held(client)
     answers = [put(client, task, str(number), b"").status_code for number in range(22)]
     assert answers == [200] * 20 + [507] * 2
 
 
-def test_what_a_task_deletes_can_be_uploaded_again(client: BeRayClient) -> None:
+def test_deleted_files_free_their_quota(client: BeRayClient) -> None:
     task = client.create_task("!while [ ! -e go ]; do sleep 0.05; done; rm a", start=False)["id"]
     assert put(client, task, "a", b"x" * 1_800_000).ok
     assert put(client, task, "b", b"x" * 1_800_000).status_code == 507
@@ -295,7 +301,7 @@ def test_what_a_task_deletes_can_be_uploaded_again(client: BeRayClient) -> None:
     assert put(client, task, "b", b"x" * 1_800_000).ok
 
 
-def test_what_a_task_has_written_counts(client: BeRayClient) -> None:
+def test_files_written_by_a_task_count(client: BeRayClient) -> None:
     task = done(client, "!head -c 1800000 /dev/zero > a")[0]["task_id"]
     assert put(client, task, "b", b"x" * 1_800_000).status_code == 507
 
