@@ -266,7 +266,7 @@ from tui.state.user_state import Memory
 memory = Memory(Path(sys.argv[1]))
 for number in range(1_000_000):
     memory.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
-    memory.keep_draft("here", Order(f"draft {number} " + "x" * 150_000))
+    memory.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))
     print(number, time.monotonic(), flush=True)
     time.sleep(0.001)
 """
