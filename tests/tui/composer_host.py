@@ -1,4 +1,4 @@
-"""The composer alone: an app with the dashboard's styles and nothing behind it."""
+"""Test application that contains only the composer, with the dashboard's styles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui import app as dashboard
 from tui import theme
 from tui.composer.goal import GoalArea
 from tui.composer.screen import ComposerScreen
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 from tui.state.user_state import Memory
 
 ACCOUNT = "https://beray.example ada@example.test"
@@ -25,29 +25,29 @@ class Host(App[None]):
     CSS_PATH = Path(inspect.getfile(dashboard)).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = dashboard.BeRayApp.HORIZONTAL_BREAKPOINTS
 
-    def __init__(self, memory: Memory, initial: Order | None = None) -> None:
+    def __init__(self, memory: Memory, initial: TaskDraft | None = None) -> None:
         super().__init__()
         self.memory = memory
         self.transfers: list[threading.Thread] = []
-        self.given: list[Order | None] = []
-        """What the composer has given, each time that it was opened."""
+        self.results: list[TaskDraft | None] = []
+        """Results of the composer, one for each time it was opened."""
         self._initial = initial
         self.register_theme(theme.DARK)
         self.theme = theme.DARK.name
 
     def on_mount(self) -> None:
-        # Behind what lies under it: a screen that is covered is laid out no more.
+        # After the first layout of the screen below, because a covered screen is not laid out.
         self.call_after_refresh(self.compose_task, self._initial)
 
-    def compose_task(self, initial: Order | None = None) -> None:
-        self.push_screen(ComposerScreen(self.memory, ACCOUNT, initial), self.given.append)
+    def compose_task(self, initial: TaskDraft | None = None) -> None:
+        self.push_screen(ComposerScreen(self.memory, ACCOUNT, initial), self.results.append)
 
     def on_unmount(self) -> None:
         self.memory.close()
 
 
 def composer(pilot: Pilot[None]) -> ComposerScreen:
-    """The composer, whatever lies above it."""
+    """Return the composer, even if another screen covers it."""
     return next(screen for screen in pilot.app.screen_stack if isinstance(screen, ComposerScreen))
 
 
@@ -56,7 +56,7 @@ def area(pilot: Pilot[None]) -> GoalArea:
 
 
 async def opened(pilot: Pilot[Any]) -> GoalArea:
-    """Wait for the composer to have the focus in its text."""
+    """Wait until the text area has the focus; return it."""
     await until(pilot, lambda: isinstance(pilot.app.focused, GoalArea))
     found = pilot.app.focused
     assert isinstance(found, GoalArea)

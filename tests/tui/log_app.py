@@ -1,4 +1,4 @@
-"""The log alone in an app: live events from a stream, pages from a client."""
+"""Test application that contains only a log pane."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from textual.pilot import Pilot
 from tests.tui.dashboard_pilot import screen, until
 from tests.tui.log_events import output, page
 from tui import messages
-from tui.events.event_buffer import Record
+from tui.events.event_buffer import EventBuffer
 from tui.io.background import StreamReader
-from tui.log.messages import FileWanted, Moved
+from tui.log.messages import FileRequested, PositionChanged
 from tui.log.pane import LogPane
 from tui.theme import DARK
 
 
 class PagesClient:
-    """Answers ``list_events`` from a list."""
+    """Stub client that returns events from a list."""
 
     def __init__(self, log: list[dict[str, Any]], refusal: Exception | None = None) -> None:
         self.log = log
@@ -35,7 +35,7 @@ class PagesClient:
 
 
 class LogApp(App[None]):
-    """Shows logs; keeps what the log says."""
+    """Application with a log pane that records the messages of the log."""
 
     CSS_PATH = "../../tui/app.tcss"
 
@@ -43,7 +43,7 @@ class LogApp(App[None]):
         super().__init__()
         self.register_theme(DARK)
         self.theme = DARK.name
-        self.place = ""
+        self.position = ""
         self.files: list[str] = []
         self.failures: list[str] = []
         self.reader: StreamReader | None = None
@@ -55,21 +55,21 @@ class LogApp(App[None]):
     def pane(self) -> LogPane:
         return self.query_one(LogPane)
 
-    def on_moved(self, message: Moved) -> None:
-        self.place = message.words
+    def on_position_changed(self, message: PositionChanged) -> None:
+        self.position = message.text
 
-    def on_file_wanted(self, message: FileWanted) -> None:
+    def on_file_requested(self, message: FileRequested) -> None:
         self.files.append(message.path)
 
     def on_failed(self, message: messages.Failed) -> None:
         self.failures.append(message.what)
 
     def watch(self, client: Any, task_id: int, last_seq: int | None) -> None:
-        """Follow a task of a real server, as the screen does."""
+        """Show a task of a real server, as the main screen does."""
         self.unwatch()
-        record = Record(last_seq)
-        self.pane.open(client, task_id, record)
-        begin = str(record.begin) if record.begin else None
+        buffer = EventBuffer(last_seq)
+        self.pane.open(client, task_id, buffer)
+        begin = str(buffer.start_after) if buffer.start_after else None
         self.reader = StreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
 
     def unwatch(self) -> None:
@@ -79,7 +79,7 @@ class LogApp(App[None]):
 
     def on_events_waiting(self, message: messages.EventsWaiting) -> None:
         if self.reader is not None and message.task_id == self.reader.task_id:
-            self.pane.take(self.reader.take())
+            self.pane.append_events(self.reader.take())
 
     def on_unmount(self) -> None:
         self.unwatch()
@@ -98,21 +98,21 @@ async def log_of(
     pageable: bool = True,
     refusal: Exception | None = None,
 ) -> AsyncIterator[tuple[Pilot[None], PagesClient]]:
-    """The end of a log, as after opening its task."""
+    """Run the application with the end of a log, as after selecting its task."""
     client = PagesClient(events, refusal)
     async with LogApp().run_test(size=size) as pilot:
-        record = Record(len(events) if pageable else None)
+        buffer = EventBuffer(len(events) if pageable else None)
         pane = log_app(pilot).pane
-        pane.open(client, 1, record)  # type: ignore[arg-type]
-        pane.take(events[record.begin :])  # type: ignore[arg-type]
+        pane.open(client, 1, buffer)  # type: ignore[arg-type]
+        pane.append_events(events[buffer.start_after :])  # type: ignore[arg-type]
         pane.view.focus()
-        await until(pilot, lambda: not events or record.end == len(events))
+        await until(pilot, lambda: not events or buffer.last_number == len(events))
         await pilot.pause()
         yield pilot, client
 
 
 def rows_shown(pilot: Pilot[None]) -> list[str]:
-    """The rows on the screen, without the scrollbar."""
+    """Return the rows on the screen, without the scrollbar."""
     return [row[:-1].strip() for row in screen(pilot).split("\n")]
 
 

@@ -1,4 +1,4 @@
-"""Events of a task, as a server would send them."""
+"""Factories for events in the format of a server."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _of(call_id: str) -> dict[str, Any]:
 
 
 def long_log(count: int) -> list[dict[str, Any]]:
-    """``count`` events of a line each, numbered from 1."""
+    """Return ``count`` events of one line each, numbered from 1."""
     return [{**output(f"line {number}\n"), "seq": number} for number in range(1, count + 1)]
 
 
 def page(log: Sequence[dict[str, Any]], after: int, limit: int) -> list[dict[str, Any]]:
-    """The answer of a server that is asked for a page of ``log``."""
+    """Return a page of ``log`` like a server."""
     return list(log[after : after + limit])

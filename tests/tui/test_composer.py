@@ -1,4 +1,4 @@
-"""Asking for work at the dashboard."""
+"""Tests of the composer in the dashboard."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.tui.composer_host import ACCOUNT, Host, area, composer, opened
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
-from tui.composer.attachment_list import Enclosed
-from tui.state.task_draft import MOST_CHARACTERS, Order
+from tui.composer.attachment_list import AttachmentList
+from tui.state.task_draft import MAX_GOAL_CHARS, TaskDraft
 from tui.state.user_state import FOLDER, Memory
 
 if os.name == "posix":
@@ -75,7 +75,7 @@ def events_of(client: BeRayClient, task_id: int) -> str:
     return "".join(update.get("text", "") for update in client.stream_task_updates(task_id))
 
 
-async def test_files_and_folders_are_there_before_the_command_of_several_lines_runs(
+async def test_attachments_are_uploaded_before_a_multi_line_command_runs(
     beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
@@ -101,7 +101,7 @@ async def test_files_and_folders_are_there_before_the_command_of_several_lines_r
         # A second one, without attachments, by what the first has left.
         await pilot.press("n")
         goal = await opened(pilot)
-        assert goal.text == "" and composer(pilot).order.is_empty
+        assert goal.text == "" and composer(pilot).draft.is_empty
         await pilot.press("up")
         await until(pilot, lambda: goal.text == task["goal"])
         await pilot.press("down", "down", "down")  # through its lines, and on
@@ -114,11 +114,11 @@ async def test_files_and_folders_are_there_before_the_command_of_several_lines_r
             pilot, lambda: memory_of(pilot).draft(f"{beray_server.url} ada@example.test") is None
         )
     later = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
-    assert [order.goal for order in later.history()] == [task["goal"], "do it"]
+    assert [draft.goal for draft in later.history()] == [task["goal"], "do it"]
     later.close()
 
 
-async def test_where_files_cannot_be_sent_no_task_is_left_and_the_order_is_there_again(
+async def test_a_failed_upload_deletes_the_task_and_keeps_the_draft(
     beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -141,18 +141,18 @@ async def test_where_files_cannot_be_sent_no_task_is_left_and_the_order_is_there
         assert beray_client.list_tasks() == []
         (tmp_path / "notes.md").unlink()
         await pilot.press("escape", "n")
-        await until_shown(pilot, "it is not there")
+        await until_shown(pilot, "no such file or folder")
         await pilot.press("enter")
-        await until_shown(pilot, "notes.md: it is not there")
+        await until_shown(pilot, "notes.md: no such file or folder")
         await pilot.press("shift+tab", "tab", "tab")
-        await until(pilot, lambda: isinstance(pilot.app.focused, Enclosed))
+        await until(pilot, lambda: isinstance(pilot.app.focused, AttachmentList))
         await pilot.press("delete")
         await opened(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: [task["goal"] for task in beray_client.list_tasks()] == ["read"])
 
 
-async def test_a_goal_that_could_not_be_created_is_offered_again(tmp_path: Path) -> None:
+async def test_the_goal_is_kept_if_the_task_cannot_be_created(tmp_path: Path) -> None:
     client = stub.StubClient()
     client.created = ConnectionFailed("no server there")
     async with stub.stub_app(client, tmp_path).run_test(notifications=True) as pilot:
@@ -165,14 +165,14 @@ async def test_a_goal_that_could_not_be_created_is_offered_again(tmp_path: Path)
         assert (await opened(pilot)).text == "do it"
 
 
-async def test_a_draft_outlives_an_app_that_was_never_closed(tmp_path: Path) -> None:
-    first = Host(Memory(tmp_path / "d"), Order("", TOOLS, (tmp_path,)))
+async def test_a_draft_survives_an_app_that_was_not_closed(tmp_path: Path) -> None:
+    first = Host(Memory(tmp_path / "d"), TaskDraft("", TOOLS, (tmp_path,)))
     async with first.run_test() as pilot:
         await opened(pilot)
         await pilot.press(*"half a", "shift+enter", *"goal")
         typed = time.monotonic()
         second = Memory(tmp_path / "d")
-        while second.draft(ACCOUNT) != Order("half a\ngoal", TOOLS, (tmp_path,)):
+        while second.draft(ACCOUNT) != TaskDraft("half a\ngoal", TOOLS, (tmp_path,)):
             assert time.monotonic() - typed < 3
             second.close()
             await pilot.pause(0.02)
@@ -182,70 +182,70 @@ async def test_a_draft_outlives_an_app_that_was_never_closed(tmp_path: Path) -> 
             await until_shown(later, tmp_path.name, "docs", URL)
             # Cleared: the text first, then what goes with it, and no draft is left.
             await later.press("ctrl+l")
-            await until(later, lambda: composer(later).order == Order("", TOOLS, (tmp_path,)))
+            await until(later, lambda: composer(later).draft == TaskDraft("", TOOLS, (tmp_path,)))
             await later.press("ctrl+z")
             await until(later, lambda: area(later).text == "half a\ngoal")
             await later.press("ctrl+l", "ctrl+l", "escape")
-            await until(later, lambda: later.app.given == [None])  # type: ignore[attr-defined]
+            await until(later, lambda: later.app.results == [None])  # type: ignore[attr-defined]
             assert second.draft(ACCOUNT) is None
 
 
-async def test_keys_of_the_goal_and_what_is_refused_beside_it(tmp_path: Path) -> None:
+async def test_keys_of_the_goal_and_messages_about_invalid_goals(tmp_path: Path) -> None:
     app = Host(Memory(tmp_path / "d"))
     async with app.run_test(size=(80, 24)) as pilot:
         goal = await opened(pilot)
         await pilot.press("enter")
-        await until_shown(pilot, "What is there to do?")
+        await until_shown(pilot, "The goal is empty")
         await pilot.press("exclamation_mark")
         await until_shown(pilot, "Shell command")
-        assert "What is there" not in screen(pilot)
+        assert "The goal is empty" not in screen(pilot)
         await pilot.press("enter")
-        await until_shown(pilot, "What is there to do?")
+        await until_shown(pilot, "The goal is empty")
         await pilot.press("backspace", "a", "alt+enter", "b", "shift+enter", "c", "ctrl+j", "d")
         assert goal.text == "a\nb\nc\nd"
         await paste(pilot, "e\x1b[2J\u202ef\r\ng\rh")
         assert goal.text == "a\nb\nc\nde␛[2J�f\ng\nh"
-        await until_shown(pilot, "Control characters in it were replaced")
-        await paste(pilot, "x" * MOST_CHARACTERS)
-        await until_shown(pilot, "at most 200,000")
+        await until_shown(pilot, "Control characters were replaced")
+        await paste(pilot, "x" * MAX_GOAL_CHARS)
+        await until_shown(pilot, "the maximum is 200,000")
         assert len(goal.text) < 100
-        goal.write("y" * (MOST_CHARACTERS + 1))  # as an editor may
+        goal.replace_text("y" * (MAX_GOAL_CHARS + 1))  # as an editor may
         await pilot.press("enter")
         await until_shown(pilot, "200,001 of 200,000", "200,001 characters")
-        assert app.given == []
+        assert app.results == []
         await pilot.press("backspace", "enter")
-        await until(pilot, lambda: app.given)
-        assert app.given == [Order("y" * MOST_CHARACTERS)]
+        await until(pilot, lambda: app.results)
+        assert app.results == [TaskDraft("y" * MAX_GOAL_CHARS)]
 
 
-async def test_the_history_is_gone_through_from_what_was_typed_and_found_by_words(
+async def test_the_history_is_navigated_by_prefix_and_searched_by_words(
     tmp_path: Path,
 ) -> None:
     memory = Memory(tmp_path / "d")
-    for order in (Order("!make\nall", TOOLS), Order("write the tests"), Order("!ls")):
-        memory.add_to_history(order)
+    for draft in (TaskDraft("!make\nall", TOOLS), TaskDraft("write the tests"), TaskDraft("!ls")):
+        memory.add_to_history(draft)
     app = Host(memory)
     async with app.run_test() as pilot:
         goal = await opened(pilot)
         await pilot.press("exclamation_mark", "up")
         await until(pilot, lambda: goal.text == "!ls")
         await pilot.press("up")
-        await until(pilot, lambda: composer(pilot).order == Order("!make\nall", TOOLS))
-        assert memory.draft(ACCOUNT) == Order("!")
+        await until(pilot, lambda: composer(pilot).draft == TaskDraft("!make\nall", TOOLS))
+        assert memory.draft(ACCOUNT) == TaskDraft("!")
         await pilot.press("up", "down", "down", "down")
-        await until(pilot, lambda: composer(pilot).order == Order("!"))
+        await until(pilot, lambda: composer(pilot).draft == TaskDraft("!"))
         await pilot.press("ctrl+r")
         await until_shown(pilot, "!make ↵ all", "with docs", "write the tests")
         await pilot.press(*"test the")
         await until(pilot, lambda: "!make" not in screen(pilot).partition("History")[2])
         await pilot.press(*"no")
-        await until_shown(pilot, "No goal has these words")
+        await until_shown(pilot, "No goal contains these words")
         await pilot.press("enter", "backspace", "backspace", "enter")
         await until(pilot, lambda: goal.text == "write the tests")
-        assert memory.draft(ACCOUNT) == Order("write the tests")
+        assert memory.draft(ACCOUNT) == TaskDraft("write the tests")
 
 
-async def test_paths_are_completed_and_folders_gone_into(
+async def test_paths_are_completed_across_directories(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = own_home / "work"
@@ -267,7 +267,7 @@ async def test_paths_are_completed_and_folders_gone_into(
         await until_shown(pilot, "q1.csv", "old/")
         assert box.value == os.path.join("~", "work", "reports", "")
         await pilot.press(*"none", "enter")
-        await until_shown(pilot, "Nothing here begins with none")
+        await until_shown(pilot, "No entry starts with none")
         box.value = "~/work/."
         await until_shown(pilot, ".secret")
         box.value = "/no/such/folder/"
@@ -277,13 +277,13 @@ async def test_paths_are_completed_and_folders_gone_into(
         await pilot.press("enter")
         await opened(pilot)
         await until_shown(pilot, "reports/", "2 files")
-        assert composer(pilot).order.attachments == (here / "reports",)
+        assert composer(pilot).draft.attachments == (here / "reports",)
         await attach(pilot, here / "report.md")
         (here / "old" / "x").parent.mkdir()
         (here / "old" / "report.md").write_text("")
         await attach(pilot, here / "old" / "report.md")
-        await until_shown(pilot, "An attachment with this name exists already")
-        assert len(composer(pilot).order.attachments) == 2
+        await until_shown(pilot, "An attachment named report.md exists already")
+        assert len(composer(pilot).draft.attachments) == 2
 
 
 async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
         await pilot.press("ctrl+t")
         await until(pilot, lambda: isinstance(pilot.app.focused, Input))
         await pilot.press(*"http://x", "enter")
-        await until_shown(pilot, "a name before the address")
+        await until_shown(pilot, "a name before the URL")
         pilot.app.screen.query_one(Input).value = ""
         await paste(pilot, f"docs {URL}?key=secret")
         await pilot.press("enter")
@@ -307,41 +307,41 @@ async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
         await pilot.press("escape")
         await opened(pilot)
         await until_shown(pilot, "MCP     more")
-        assert composer(pilot).order.tools == [{"more": {"url": "https://m.example"}}]
+        assert composer(pilot).draft.tools == [{"more": {"url": "https://m.example"}}]
 
 
-async def test_where_no_editor_can_have_the_terminal_that_is_said(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"), Order("keep this"))
+async def test_an_unavailable_editor_is_reported(tmp_path: Path) -> None:
+    app = Host(Memory(tmp_path / "d"), TaskDraft("keep this"))
     async with app.run_test(notifications=True) as pilot:
         goal = await opened(pilot)
         await pilot.press("ctrl+e")
-        await until_shown(pilot, "cannot be lent to an editor")
+        await until_shown(pilot, "cannot be started in this terminal")
         assert goal.text == "keep this"
 
 
-async def test_an_order_that_is_given_to_be_edited_leaves_the_draft_to_be_found(
+async def test_an_initial_draft_moves_the_saved_draft_to_the_history(
     tmp_path: Path,
 ) -> None:
     memory = Memory(tmp_path / "d")
-    memory.keep_draft(ACCOUNT, Order("a draft"))
+    memory.keep_draft(ACCOUNT, TaskDraft("a draft"))
     lines = "line\n" * 50
-    app = Host(memory, Order(f"{lines}run this again", TOOLS))
+    app = Host(memory, TaskDraft(f"{lines}run this again", TOOLS))
     async with app.run_test() as pilot:
         goal = await opened(pilot)
         assert goal.cursor_at_end_of_text
         await until_shown(pilot, "run this again")
         await pilot.press("escape")
-        await until(pilot, lambda: app.given == [None])
-        assert memory.draft(ACCOUNT) == Order("a draft")
-        app.compose_task(Order("run this again", TOOLS))
+        await until(pilot, lambda: app.results == [None])
+        assert memory.draft(ACCOUNT) == TaskDraft("a draft")
+        app.compose_task(TaskDraft("run this again", TOOLS))
         await opened(pilot)
         await pilot.press("x")
-        await until(pilot, lambda: memory.draft(ACCOUNT) == Order("run this againx", TOOLS))
-        assert [order.goal for order in memory.history()] == ["a draft"]
+        await until(pilot, lambda: memory.draft(ACCOUNT) == TaskDraft("run this againx", TOOLS))
+        assert [draft.goal for draft in memory.history()] == ["a draft"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="such names are POSIX")
-async def test_hostile_text_of_the_memory_and_of_the_disk_is_shown_and_nothing_more(
+async def test_hostile_text_from_stored_files_and_file_names_is_sanitized(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "here"
@@ -352,15 +352,15 @@ async def test_hostile_text_of_the_memory_and_of_the_disk_is_shown_and_nothing_m
     (folder / os.fsdecode(b"\xff\x9b31m")).write_text("x")
     tools = [{HOSTILE: {"url": f"https://e.x/{HOSTILE}"}}]
     memory = Memory(tmp_path / "d")
-    memory.add_to_history(Order(HOSTILE, tools))
-    memory.keep_draft(ACCOUNT, Order(HOSTILE, tools, (folder / name, folder / f"dir{name}")))
+    memory.add_to_history(TaskDraft(HOSTILE, tools))
+    memory.keep_draft(ACCOUNT, TaskDraft(HOSTILE, tools, (folder / name, folder / f"dir{name}")))
     app = Host(memory)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         goal = await opened(pilot)
         await until_shown(pilot, "[@click=app.quit]", "folder", "file")
         assert_clean(screen(pilot))
         assert_clean(goal.text)
-        await until_shown(pilot, "Control characters in it were replaced")
+        await until_shown(pilot, "Control characters were replaced")
         await pilot.press("ctrl+l", "up")
         await until_shown(pilot, "[@click=app.quit]")
         await pilot.press("ctrl+r")
@@ -378,13 +378,13 @@ async def test_hostile_text_of_the_memory_and_of_the_disk_is_shown_and_nothing_m
         assert_clean(screen(pilot))
         await paste(pilot, name)
         assert_clean(screen(pilot))
-        await until_shown(pilot, "Nothing here begins with")
+        await until_shown(pilot, "No entry starts with")
         box.value = f"{folder}/dir"
         await until_shown(pilot, "dirA")
         await pilot.press("tab")
         await until_shown(pilot, "whole folder")
         await pilot.press("enter")
-        await until_shown(pilot, "An attachment with this name")
+        await until_shown(pilot, "An attachment named")
         assert_clean(screen(pilot))
         assert app.is_running
 
@@ -401,13 +401,13 @@ file.write_text(file.read_text() + "\\nand by the editor\\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo terminals are POSIX")
-def test_an_editor_has_the_terminal_and_a_killed_dashboard_offers_the_text_again(
+def test_an_editor_uses_the_terminal_and_a_killed_dashboard_keeps_the_text(
     beray_client: BeRayClient, tmp_path: Path
 ) -> None:
     (tmp_path / "edit.py").write_text(EDITOR)
     (tmp_path / f"file{EVIL}").touch()
     memory = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
-    memory.add_to_history(Order(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
+    memory.add_to_history(TaskDraft(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
     memory.close()
     token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
     environ = {
@@ -419,7 +419,7 @@ def test_an_editor_has_the_terminal_and_a_killed_dashboard_offers_the_text_again
     with DashboardTerminal(100, 30, **environ) as terminal:
         terminal.until_shown("● online", "No tasks yet")
         terminal.type("n")
-        terminal.until_shown("What should be done")
+        terminal.until_shown("Describe what should be done")
         terminal.type("typed here")
         terminal.until_shown("typed here")
         terminal.type("\x05")
@@ -437,11 +437,11 @@ def test_an_editor_has_the_terminal_and_a_killed_dashboard_offers_the_text_again
         terminal.type("n")
         terminal.until_shown("typed here", "and by the editor and after")
         terminal.type("\x05")
-        terminal.until_shown("ended with status 4", "and by the editor and after")
+        terminal.until_shown("exited with status 4", "and by the editor and after")
         terminal.type("\x12")
         terminal.until_shown("goal", "server")
         terminal.type("\r")
-        terminal.until_shown("server", "https:", "replaced or left out")
+        terminal.until_shown("server", "https:", "replaced or removed")
         terminal.type("\x0f")
         terminal.until_shown("the whole folder")
         terminal.type("\x15")
@@ -452,7 +452,7 @@ def test_an_editor_has_the_terminal_and_a_killed_dashboard_offers_the_text_again
         terminal.until_gone("Attach a file")
         terminal.until_shown("file", "0 B")
         terminal.type("\x0c")
-        terminal.until_shown("What should be done")
+        terminal.until_shown("Describe what should be done")
         terminal.type("\x1b")
         terminal.until_gone("New task")
         assert terminal.leave() == 0

@@ -1,4 +1,4 @@
-"""Files dropped on the terminal, as the terminals paste them."""
+"""Tests of files dropped on the terminal, in the formats of several terminals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.tui import dashboard_pilot
 from tests.tui import dashboard_stub as stub
 from tests.tui.dashboard_pilot import at_rest, until, until_shown
 from tui.composer.dropped import dropped_paths
-from tui.composer.listing import Listing
-from tui.composer.messages import Listed
-from tui.composer.path_screen import PathLine, PathScreen
+from tui.composer.listing import DirectoryListing
+from tui.composer.messages import DirectoryListed
+from tui.composer.path_screen import PathInput, PathScreen
 
 
 def nothing(_path: str) -> bool:
@@ -49,7 +49,7 @@ def test_pasted_paths(text: str, expected: list[str]) -> None:
     ["", " ", "notes.txt", "sub/notes.txt", "./a", "hello /etc/hosts", "file://elsewhere/a", "file:", "file:///a%00b",
      "https://a.example/b", "/a\nnotes", "file://[bad/x"],
 )  # fmt: skip
-def test_other_text_is_no_path(text: str) -> None:
+def test_other_text_is_not_a_path(text: str) -> None:
     assert dropped_paths(text, nothing, windows=False) == []
 
 
@@ -64,7 +64,7 @@ def test_other_text_is_no_path(text: str) -> None:
         (r"a\b", []),
     ],
 )
-def test_paths_of_windows(text: str, expected: list[str]) -> None:
+def test_windows_paths(text: str, expected: list[str]) -> None:
     assert [str(path) for path in dropped_paths(text, nothing, windows=True)] == expected
 
 
@@ -78,7 +78,7 @@ def test_an_existing_path_with_spaces_is_one_path(tmp_path: Path) -> None:
     assert dropped_paths(f"{tmp_path}/a /b") == [two]
 
 
-async def test_the_path_dialog_takes_dropped_files(tmp_path: Path) -> None:
+async def test_the_path_dialog_accepts_dropped_files(tmp_path: Path) -> None:
     folder = tmp_path / "in here"
     (folder / "ab").mkdir(parents=True)
     for name in ("a", "b c"):
@@ -95,18 +95,18 @@ async def test_the_path_dialog_takes_dropped_files(tmp_path: Path) -> None:
         ):
             screen = PathScreen(Path.cwd())
             await app.push_screen(screen, chosen.append)
-            await until(pilot, lambda: isinstance(app.focused, PathLine) and app.focused.value)
+            await until(pilot, lambda: isinstance(app.focused, PathInput) and app.focused.value)
             app.post_message(events.Paste(pasted))
             if keys:
                 await until(pilot, lambda: "in here" in app.focused.value)
                 await pilot.press(*keys)
             await until(pilot, lambda: chosen)
             assert chosen.pop() == expected
-        screen = PathScreen(Path.cwd(), many=False)
+        screen = PathScreen(Path.cwd(), allow_multiple=False)
         await app.push_screen(screen, chosen.append)
-        await until(pilot, lambda: isinstance(app.focused, PathLine) and app.focused.value)
+        await until(pilot, lambda: isinstance(app.focused, PathInput) and app.focused.value)
         app.post_message(events.Paste(f"'{folder}/a' '{folder}/b c'"))
-        await until_shown(pilot, "2 files were dropped; one can be chosen here")
-        screen.post_message(Listed(f"{Path.cwd()}/", Listing(Path.cwd())))
+        await until_shown(pilot, "2 files were dropped; choose only one")
+        screen.post_message(DirectoryListed(f"{Path.cwd()}/", DirectoryListing(Path.cwd())))
         await at_rest()
-        assert "one can be chosen here" in dashboard_pilot.screen(pilot)
+        assert "choose only one" in dashboard_pilot.screen(pilot)

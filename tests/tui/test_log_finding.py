@@ -1,4 +1,4 @@
-"""Search, jumps, filters and replays: in what is at hand and far beyond it."""
+"""Tests of search, jumps, filters and replays, inside and outside the window."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from beray.exceptions import ConnectionFailed
 from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of, more, rows_shown, top_row
 from tests.tui.log_events import call, event, long_log, output, result, text
-from tui.events.blocks import Builder
-from tui.events.window import Window, numbered
+from tui.events.blocks import BlockBuilder
+from tui.events.window import EventWindow, number_events
 from tui.log.model import query as queries
-from tui.log.model.filtered_log import Sieve, blocks_before
+from tui.log.model.filtered_log import FilteredLog, blocks_before
 from tui.log.model.query import QueryError
 from tui.log.model.replay import Replay
 
@@ -23,7 +23,7 @@ COUNT = 20_000
 
 
 def with_events(log: list[dict[str, Any]], **others: dict[str, Any]) -> list[dict[str, Any]]:
-    """``log`` with other events in the place of some: ``e120=…`` is number 120."""
+    """Return ``log`` with some events replaced: ``e120=…`` replaces event 120."""
     changed = list(log)
     for name, one in others.items():
         changed[int(name[1:]) - 1] = {**one, "seq": int(name[1:])}
@@ -34,20 +34,22 @@ ERROR = event("ERROR", code="BROKEN", details="it broke")
 FILE = event("AGENT_EVENT_SEND_FILE", path="out.md")
 
 
-# What is asked for
+# Queries and filters
 
 
-def test_a_search_is_for_plain_words_or_a_regular_expression() -> None:
-    assert queries.search("a.b").has_words("xA.Bx") and not queries.search("a.b").has_words("aXb")
-    assert queries.search("re: a.b").has_words("aXb")
+def test_search_accepts_text_or_a_regular_expression() -> None:
+    assert queries.parse_search("a.b").matches_text("xA.Bx") and not queries.parse_search(
+        "a.b"
+    ).matches_text("aXb")
+    assert queries.parse_search("re: a.b").matches_text("aXb")
     for bad in ("re:(", "re:[", "re:*", "re:(?P<n"):
         with pytest.raises(QueryError, match="regular expression"):
-            queries.search(bad)
-    assert queries.search("  ").patterns == ()
+            queries.parse_search(bad)
+    assert queries.parse_search("  ").patterns == ()
 
 
-def test_a_filter_has_terms_that_must_all_hold() -> None:
-    builder = Builder()
+def test_all_terms_of_a_filter_must_match() -> None:
+    builder = BlockBuilder()
     said = [
         text("plain words"), call("shell", '{"x": 1}'), result("shell", {"exit_code": 2}), ERROR,
         FILE, text("other", "reviewer"), output("one\ntwo words\n"),
@@ -58,8 +60,8 @@ def test_a_filter_has_terms_that_must_all_hold() -> None:
         builder.feed(one, number)
 
     def found(words: str) -> list[int]:
-        query = queries.filtering(words)
-        return [block.first for block in builder.blocks if query.finds(block)]
+        query = queries.parse_filter(words)
+        return [block.first for block in builder.blocks if query.matches(block)]
 
     assert found("kind:text") == [1, 6]
     assert found("kind:call") == [2] and found("kind:result exit") == [2]
@@ -70,103 +72,103 @@ def test_a_filter_has_terms_that_must_all_hold() -> None:
     assert found("words") == [1, 7] and found("words kind:output") == [7]
     assert found('"two words"') == [7] and found("one words") == []
     assert found("re:^two") == [7]
-    with pytest.raises(QueryError, match="kind: is one of"):
-        queries.filtering("kind:nonsense")
+    with pytest.raises(QueryError, match="Unknown kind 'nonsense'"):
+        queries.parse_filter("kind:nonsense")
 
 
-def shown(sieve: Sieve) -> list[str]:
+def shown(filtered: FilteredLog) -> list[str]:
     return [
         ("~" if block.faint else "") + line
-        for block in sieve.blocks()
+        for block in filtered.blocks()
         for line in block.text.removesuffix("\n").split("\n")
     ]
 
 
-def test_a_filter_keeps_one_line_around_each_group_and_counts_what_is_left_out() -> None:
+def test_filter_shows_one_line_of_context_and_counts_omitted_events() -> None:
     log = with_events(long_log(1000), e300=ERROR, e301=ERROR, e700=output("needle\n"))
-    window = Window()
-    window.append(numbered(log, 0))
-    assert shown(Sieve(queries.ERRORS, window)) == [
+    window = EventWindow()
+    window.append(number_events(log, 0))
+    assert shown(FilteredLog(queries.ERRORS, window)) == [
         "… 298 events", "~line 299", "BROKEN: it broke", "BROKEN: it broke", "~line 302",
         "… 698 events",
     ]  # fmt: skip
-    assert shown(Sieve(queries.filtering("needle"), window)) == [
+    assert shown(FilteredLog(queries.parse_filter("needle"), window)) == [
         "… 698 events", "~line 699", "needle", "~line 701", "… 299 events",
     ]  # fmt: skip
-    assert shown(Sieve(queries.filtering("nowhere"), window)) == ["nothing of 1,000 events"]
+    assert shown(FilteredLog(queries.parse_filter("nowhere"), window)) == [
+        "no match in 1,000 events"
+    ]
 
 
 @pytest.mark.parametrize("words", ["errors", "needle", "line", "needle kind:output", "re:7$"])
-def test_a_filter_shows_the_same_however_the_log_was_read(words: str) -> None:
+def test_filter_result_is_independent_of_the_order_of_reading(words: str) -> None:
     places = {f"e{n}": ERROR for n in (1, 64, 65, 640, 641, 2999)}
     needles = {f"e{n}": output("needle\n") for n in (63, 128, 999, 1000, 1500)}
     half = {"e1200": output("nee"), "e1201": output("dle\n"), "e1300": text("a needle in text")}
-    log = numbered(with_events(long_log(3000), **places, **needles, **half), 0)
-    query = queries.filtering(words)
-    whole = Window()
+    log = number_events(with_events(long_log(3000), **places, **needles, **half), 0)
+    query = queries.parse_filter(words)
+    whole = EventWindow()
     whole.append(log)
-    expected = shown(Sieve(query, whole))
-    end = Window(2500)
+    expected = shown(FilteredLog(query, whole))
+    end = EventWindow(2500)
     end.append(log[2500:2800])
-    sieve = Sieve(query, end)
+    filtered = FilteredLog(query, end)
     for start in range(2800, 3000, 7):
-        sieve.append(log[start : start + 7])
-    while sieve.has_earlier:
-        last = sieve.first
+        filtered.append(log[start : start + 7])
+    while filtered.has_earlier:
+        last = filtered.first
         after = max(0, last - 130)
-        sieve.prepend(blocks_before(log[after:last], sieve.begin))
-        assert sieve.first < last
-    assert shown(sieve) == expected
+        filtered.prepend(blocks_before(log[after:last], filtered.start_key))
+        assert filtered.first < last
+    assert shown(filtered) == expected
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 9])
-def test_a_filter_finds_nothing_in_what_was_retracted(size: int) -> None:
+def test_filter_ignores_retracted_events(size: int) -> None:
     retraction = text("It starts again.") | {"retracts": [3, 5]}
-    log = numbered(
+    log = number_events(
         [output("needle 1\n"), ERROR, text("a needle"), ERROR, text("another needle"), retraction,
          text("the needle"), ERROR, output("x\n")], 0,
     )  # fmt: skip
-    query = queries.filtering("needle")
+    query = queries.parse_filter("needle")
 
-    def found(sieve: Sieve) -> list[str]:
-        return [line for line in shown(sieve) if "needle" in line]
+    def found(filtered: FilteredLog) -> list[str]:
+        return [line for line in shown(filtered) if "needle" in line]
 
-    whole = Window()
+    whole = EventWindow()
     whole.append(log)
-    assert found(Sieve(query, whole)) == ["needle 1", "the needle"]
-    sieve = Sieve(query, Window())
+    assert found(FilteredLog(query, whole)) == ["needle 1", "the needle"]
+    filtered = FilteredLog(query, EventWindow())
     for start in range(0, len(log), size):
-        sieve.append(log[start : start + size])
-    assert found(sieve) == ["needle 1", "the needle"]
-    end = Window(4)
+        filtered.append(log[start : start + size])
+    assert found(filtered) == ["needle 1", "the needle"]
+    end = EventWindow(4)
     end.append(log[4:])
-    sieve = Sieve(query, end)
-    sieve.prepend(blocks_before(log[: sieve.first], sieve.begin))
-    assert found(sieve) == ["needle 1", "the needle"]
+    filtered = FilteredLog(query, end)
+    filtered.prepend(blocks_before(log[: filtered.first], filtered.start_key))
+    assert found(filtered) == ["needle 1", "the needle"]
 
 
-def test_a_filter_that_lets_everything_through_stays_flat() -> None:
-    window = Window()
-    sieve = Sieve(queries.filtering("line"), window)
+def test_filter_that_matches_everything_uses_bounded_memory() -> None:
+    window = EventWindow()
+    filtered = FilteredLog(queries.parse_filter("line"), window)
     for start in range(0, 60_000, 1000):
-        sieve.append(numbered(more(start + 1, 1000), start))
-        if sieve.too_large:
-            sieve.drop_top()
-    assert sum(block.weight for block in sieve.blocks()) < 10_000
-    assert shown(sieve)[-1].endswith("line 60000")
-    assert sieve.has_earlier
+        filtered.append(number_events(more(start + 1, 1000), start))
+        if filtered.too_large:
+            filtered.drop_top()
+    assert sum(block.weight for block in filtered.blocks()) < 10_000
+    assert shown(filtered)[-1].endswith("line 60000")
+    assert filtered.has_earlier
 
 
-def test_a_replay_takes_the_time_that_it_took_but_no_longer_than_two_seconds_for_a_silence() -> (
-    None
-):
+def test_replay_keeps_the_pace_but_shortens_pauses_to_two_seconds() -> None:
     times = ["09:00:00", "09:00:01", "09:30:00", "nonsense", "09:30:00.5"]
     log = [
         {**output(f"{n}\n"), "seq": n, "created_at": f"2026-03-14T{time}Z"}
         for n, time in enumerate(times, 1)
     ]
     replay = Replay(5)
-    replay.add(numbered(log, 0))
+    replay.add(number_events(log, 0))
     replay.advance(0.0)
     assert replay.number == 1
     replay.advance(0.9)
@@ -191,7 +193,7 @@ def test_a_replay_takes_the_time_that_it_took_but_no_longer_than_two_seconds_for
 # On the screen
 
 
-async def test_a_search_goes_through_matches_at_hand_and_far_beyond() -> None:
+async def test_search_finds_matches_inside_and_outside_the_window() -> None:
     log = with_events(
         long_log(COUNT), e150=output("a Needle here\n"), e9000=text("the **nee"),
         e9001=text("dle** in text"), e19990=output("a needle at the end\n"),
@@ -205,7 +207,7 @@ async def test_a_search_goes_through_matches_at_hand_and_far_beyond() -> None:
         await until_shown(pilot, "no further match below")
         await pilot.press("N")
         await until_shown(pilot, "the needle in text", "event 9,000")
-        assert view.marks.found is not None and view.shows(view.marks.found)
+        assert view.highlights.current is not None and view.is_row_visible(view.highlights.current)
         await pilot.press("N")
         await until_shown(pilot, "a Needle here")
         await pilot.press("N")
@@ -214,17 +216,17 @@ async def test_a_search_goes_through_matches_at_hand_and_far_beyond() -> None:
         await until_shown(pilot, "the needle in text")
         await pilot.press("n")
         await until_shown(pilot, "a needle at the end")
-        assert len(pane.record.window.events) < 5000
+        assert len(pane.buffer.window.events) < 5000
         await pilot.press("escape")
         assert not pane.is_searching and not pane.bar.display
         assert not await pilot.app.run_action("next_match", pane)
         await pilot.press("slash", *"re:(", "enter")
-        await until_shown(pilot, "not a regular expression")
+        await until_shown(pilot, "Invalid regular expression")
         await pilot.press("escape")
         assert view.has_focus
 
 
-async def test_a_long_search_shows_how_far_it_is_and_ends_with_escape() -> None:
+async def test_long_search_shows_progress_and_stops_with_escape() -> None:
     async with log_of(long_log(COUNT)) as (pilot, client):
         pane = log_app(pilot).pane
         going = threading.Event()
@@ -233,7 +235,7 @@ async def test_a_long_search_shows_how_far_it_is_and_ends_with_escape() -> None:
         await pilot.press("slash", *"nowhere", "enter")
         await until_shown(pilot, "searching …")
         await pilot.press("escape")
-        await until_shown(pilot, "stopped")
+        await until_shown(pilot, "search stopped")
         going.set()
         await pilot.pause(0.1)
         assert f"line {COUNT}" in screen(pilot) and pane.is_searching
@@ -244,7 +246,7 @@ async def test_a_long_search_shows_how_far_it_is_and_ends_with_escape() -> None:
         await until(pilot, lambda: log_app(pilot).failures == ["search the log"])
 
 
-async def test_errors_and_files_are_jumped_to_wherever_they_are() -> None:
+async def test_jumps_to_errors_and_files_in_the_whole_log() -> None:
     log = with_events(long_log(COUNT), e400=ERROR, e401=FILE, e12000=ERROR, e19900=FILE)
     async with log_of(log) as (pilot, _):
         view = log_app(pilot).pane.view
@@ -263,7 +265,7 @@ async def test_errors_and_files_are_jumped_to_wherever_they_are() -> None:
         await until_shown(pilot, "out.md", "line 402")
 
 
-async def test_a_filter_reads_the_whole_log_and_goes_on_live() -> None:
+async def test_filter_reads_the_whole_log_and_follows_live_events() -> None:
     log = with_events(long_log(COUNT), e7=ERROR, e9000=ERROR, e19990=ERROR)
     async with log_of(log) as (pilot, client):
         app, pane = log_app(pilot), log_app(pilot).pane
@@ -272,7 +274,7 @@ async def test_a_filter_reads_the_whole_log_and_goes_on_live() -> None:
         await until(pilot, lambda: rows_shown(pilot)[0] == "… 5 events")
         assert screen(pilot).count("BROKEN") == 3
         assert max(limit for _, limit in client.asked) <= 2000
-        app.pane.take([{**ERROR, "seq": COUNT + 1}])
+        app.pane.append_events([{**ERROR, "seq": COUNT + 1}])
         await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
         await pilot.press("escape")
         await until_shown(pilot, f"line {COUNT}")
@@ -280,14 +282,14 @@ async def test_a_filter_reads_the_whole_log_and_goes_on_live() -> None:
         pane.action_filter_errors()
         await until(pilot, lambda: screen(pilot).count("BROKEN") == 4)
         await pilot.press("ampersand", "ctrl+a", *"kind:nonsense", "enter")
-        await until_shown(pilot, "kind: is one of")
+        await until_shown(pilot, "Unknown kind")
         await pilot.press("escape")
         assert pane.is_filtering
         await pilot.press("escape")
         assert not pane.is_filtering
 
 
-async def test_leaving_a_filter_shows_what_is_around_what_was_looked_at() -> None:
+async def test_removing_a_filter_keeps_the_reading_position() -> None:
     log = with_events(long_log(COUNT), **{f"e{n}": ERROR for n in range(100, COUNT, 100)})
     async with log_of(log) as (pilot, _):
         pane = log_app(pilot).pane
@@ -295,17 +297,17 @@ async def test_leaving_a_filter_shows_what_is_around_what_was_looked_at() -> Non
         await until_shown(pilot, "BROKEN")
         for _ in range(15):
             await pilot.press("pageup")
-            await until(pilot, lambda: not pane._asked)
-        spot = pane.reader().spot
-        assert spot is not None and 1 < spot.number < COUNT - 2000
+            await until(pilot, lambda: not pane._fetching)
+        anchor = pane.reading_position().anchor
+        assert anchor is not None and 1 < anchor.number < COUNT - 2000
         await pilot.press("escape")
-        await until(pilot, lambda: not pane.is_filtering and not pane._asked)
-        assert f"line {spot.number}" in screen(pilot) or "BROKEN" in screen(pilot)
-        after = pane.reader().spot
-        assert after is not None and abs(after.number - spot.number) <= 2
+        await until(pilot, lambda: not pane.is_filtering and not pane._fetching)
+        assert f"line {anchor.number}" in screen(pilot) or "BROKEN" in screen(pilot)
+        after = pane.reading_position().anchor
+        assert after is not None and abs(after.number - anchor.number) <= 2
 
 
-async def test_a_replay_plays_steps_and_goes_back_to_the_place() -> None:
+async def test_replay_plays_steps_and_restores_the_reading_position() -> None:
     log = [
         {**one, "created_at": f"2026-03-14T09:{one['seq'] // 60 % 60:02}:{one['seq'] % 60:02}Z"}
         for one in long_log(3000)
@@ -313,7 +315,7 @@ async def test_a_replay_plays_steps_and_goes_back_to_the_place() -> None:
     async with log_of(log) as (pilot, client):
         pane = log_app(pilot).pane
         await pilot.press("pageup", "pageup")
-        place = top_row(pilot)
+        position = top_row(pilot)
         await pilot.press("p")
         await until_shown(pilot, "line 1 ")
         await pilot.press("space")
@@ -326,11 +328,11 @@ async def test_a_replay_plays_steps_and_goes_back_to_the_place() -> None:
         await until(pilot, lambda: pane._replay is not None and pane._replay.number > 40)
         assert max(limit for _, limit in client.asked) <= 1000
         await pilot.press("escape")
-        await until(pilot, lambda: top_row(pilot) == place)
+        await until(pilot, lambda: top_row(pilot) == position)
         assert not pane.is_replaying and not pane.bar.display
 
 
-async def test_what_is_typed_right_behind_the_key_is_typed_into_the_bar() -> None:
+async def test_keys_typed_directly_after_the_binding_reach_the_bar() -> None:
     async with log_of(long_log(50)) as (pilot, _):
         pane = log_app(pilot).pane
         for key, letters in (("slash", "n/&p"), ("ampersand", "p&/n")):

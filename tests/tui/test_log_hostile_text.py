@@ -1,4 +1,4 @@
-"""Hostile text in every part of the log: shown as it is, obeyed nowhere, never its end."""
+"""Tests of hostile text in every part of the log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.log_app import log_app, log_of
 from tests.tui.log_events import call, event, output, result, text
 from tests.tui.test_tui_hostile_text import BIG, HOSTILE, assert_clean, every_event
-from tui.log.render import renderer as drawing
-from tui.log.render.markdown import Renderer
+from tui.log.render import renderer as renderer_module
+from tui.log.render.markdown import MarkdownRenderer
 
 MARKDOWN = (
     f"# {HOSTILE}\n\n**{HOSTILE}** `{HOSTILE}`\n\n- {HOSTILE}\n\n> {HOSTILE}\n\n1. {HOSTILE}\n\n"
@@ -48,14 +48,14 @@ def numbered(*events: dict[str, Any]) -> list[dict[str, Any]]:
     [MARKDOWN, ENTITIES, MARKDOWN.replace("\n\n", "\n")],
     ids=["blocks", "entities", "one-block"],
 )
-async def test_markdown_of_an_agent_is_shown_and_not_obeyed(words: str) -> None:
+async def test_hostile_markdown_is_sanitized(words: str) -> None:
     async with log_of(numbered(text(words), text("\nthe end\n")), size=(100, 90)) as (pilot, _):
         await until_shown(pilot, "the end")
         assert_shown_clean(pilot)
         assert words is ENTITIES or "[b]E[@click=app.quit]F[/]" in screen(pilot)
 
 
-async def test_everything_that_an_event_can_say_is_shown_folded_and_unfolded() -> None:
+async def test_all_fields_of_events_are_sanitized_folded_and_unfolded() -> None:
     events = numbered(
         *every_event(),
         call(HOSTILE, HOSTILE),
@@ -70,7 +70,7 @@ async def test_everything_that_an_event_can_say_is_shown_folded_and_unfolded() -
     async with log_of(events, size=(100, 40)) as (pilot, _):
         view = log_app(pilot).pane.view
         view.unfolded.update(range(1, len(events), 2))
-        view.again()
+        view.relayout()
         await pilot.press("home")
         for _ in range(60):
             assert_shown_clean(pilot)
@@ -82,7 +82,7 @@ async def test_everything_that_an_event_can_say_is_shown_folded_and_unfolded() -
         await until(pilot, lambda: log_app(pilot).files == [HOSTILE])
 
 
-async def test_the_bar_shows_what_is_pasted_and_typed_without_obeying_it() -> None:
+async def test_text_in_the_bar_is_sanitized() -> None:
     async with log_of(numbered(output(HOSTILE), text(HOSTILE))) as (pilot, _):
         pane = log_app(pilot).pane
         for key in ("slash", "ampersand"):
@@ -121,15 +121,15 @@ async def test_a_megabyte_without_a_line_break_is_laid_out() -> None:
             assert_shown_clean(pilot)
 
 
-async def test_a_failed_layout_shows_the_text_as_it_was_written(
+async def test_text_is_shown_unrendered_if_the_renderer_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: Any) -> Any:
         raise IndexError("a mistake of the renderer")
 
-    renderer = Renderer({})
+    renderer = MarkdownRenderer({})
     monkeypatch.setattr(renderer._parser, "parse", broken)
     assert renderer.rows("**x**", 40) is None
-    monkeypatch.setattr(drawing.Palette, "markdown", lambda self: renderer)
+    monkeypatch.setattr(renderer_module.Palette, "markdown", lambda self: renderer)
     async with log_of(numbered(text("some **bold** words\n"))) as (pilot, _):
         await until_shown(pilot, "some **bold** words")

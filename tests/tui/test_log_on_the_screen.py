@@ -1,4 +1,4 @@
-"""The log as a part of the main screen."""
+"""Tests of the log on the main screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui.screens.main import MainScreen
 from tui.state.selected_task import WatchedTask
 
 
-async def test_a_file_of_the_log_leads_to_its_preview_and_escape_ends_what_is_on(
+async def test_a_file_in_the_log_opens_its_preview_and_escape_ends_the_search(
     tmp_path: Path,
 ) -> None:
     client = stub.full_client()
@@ -37,7 +37,7 @@ async def test_a_file_of_the_log_leads_to_its_preview_and_escape_ends_what_is_on
         await until(pilot, lambda: pilot.app.screen is not main)
 
 
-async def test_a_stream_that_was_given_up_says_why_at_the_end_of_the_log(tmp_path: Path) -> None:
+async def test_a_failed_stream_shows_the_error_at_the_end_of_the_log(tmp_path: Path) -> None:
     client = stub.full_client()
     client.events = dict.fromkeys(range(7, 13), ConnectionFailed("the line is cut"))
     async with stub.stub_app(client, tmp_path).run_test(size=(120, 40)) as pilot:

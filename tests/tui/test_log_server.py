@@ -1,4 +1,4 @@
-"""The log of tasks of a real server: live, paged, searched, filtered, come back to."""
+"""Tests of the log with tasks of a real server."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ async def test_a_long_log_of_a_real_task(beray_client: BeRayClient) -> None:
         lowest = seen[0]
         for _ in range(20):
             await pilot.press("pageup")
-            await until(pilot, lambda: not pane._asked)
+            await until(pilot, lambda: not pane._fetching)
             seen = numbers(rows_shown(pilot))
             assert seen == list(range(seen[0], seen[-1] + 1)) and seen[-1] >= lowest - 1
             lowest = seen[0]
-        place = top_row(pilot)
+        position = top_row(pilot)
         other = finished(beray_client, "!echo another one")
         app.watch(beray_client, other["id"], other["last_seq"])
         await until_shown(pilot, "another one", "completed")
         app.watch(beray_client, task["id"], last_seq)
-        await until(pilot, lambda: top_row(pilot) == place)
+        await until(pilot, lambda: top_row(pilot) == position)
         await pilot.press("p")
         await until_shown(pilot, f"of {len(truth)}")
         await pilot.press(*["plus"] * 6)
         await until_shown(pilot, "64x")
         await until(pilot, lambda: numbers(rows_shown(pilot)))
         await pilot.press("escape")
-        await until(pilot, lambda: top_row(pilot) == place)
+        await until(pilot, lambda: top_row(pilot) == position)
 
 
 async def test_a_running_task_is_followed_unless_the_reader_has_scrolled_up(
@@ -85,11 +85,11 @@ async def test_a_running_task_is_followed_unless_the_reader_has_scrolled_up(
         app.pane.view.focus()
         await until(pilot, lambda: rows_shown(pilot)[-1] == "500")
         await pilot.press("pageup")
-        place = rows_shown(pilot)
+        position = rows_shown(pilot)
         beray_client.upload_file(made["id"], "go", b"")
         await until_shown(pilot, "new")
         await until(pilot, lambda: "all done" in app.pane.row_texts)
-        assert rows_shown(pilot)[:20] == place[:20]
+        assert rows_shown(pilot)[:20] == position[:20]
         await pilot.press("end")
         await until_shown(pilot, "all done", "exit 0", "completed")
         assert "new" not in screen(pilot)

@@ -15,12 +15,12 @@ import pytest
 
 from beray.config import Target
 from tui.state import saved_state
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 from tui.state.user_state import Memory, account_of
 
 HERE, THERE = "https://here ada", "https://there ada"
 TOOLS = [{"docs": {"url": "https://example.org/mcp"}}]
-ORDER = Order("!ls\necho \ud800\x1b[2J", TOOLS, (Path("/a folder"), Path("/b")))
+ORDER = TaskDraft("!ls\necho \ud800\x1b[2J", TOOLS, (Path("/a folder"), Path("/b")))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_everything_is_there_at_the_next_start(memory: Memory, folder: Path) -> 
     memory.see(HERE, 7, 12)
     memory.set("theme", "dark")
     later = again(memory)
-    assert later.history() == (Order(ORDER.goal, TOOLS),)
+    assert later.history() == (TaskDraft(ORDER.goal, TOOLS),)
     assert later.draft(HERE) == ORDER
     assert later.draft(THERE) is None
     assert later.seen(HERE) == {7: 12} and later.seen(THERE) == {}
@@ -86,11 +86,11 @@ def test_a_change_costs_no_time_and_is_on_disk_at_once(memory: Memory, folder: P
     assert memory.draft(HERE) is None
     began = time.monotonic()
     for length in range(300):
-        memory.keep_draft(HERE, Order("x" * length))
+        memory.keep_draft(HERE, TaskDraft("x" * length))
     assert time.monotonic() - began < 0.1
     until(lambda: (folder / "drafts.json").exists())
     until(lambda: json.loads((folder / "drafts.json").read_text())[HERE]["goal"] == "x" * 299, 0.3)
-    memory.keep_draft(HERE, Order("the end"))
+    memory.keep_draft(HERE, TaskDraft("the end"))
     began = time.monotonic()
     memory.close()
     assert time.monotonic() - began < 0.15
@@ -100,12 +100,12 @@ def test_a_change_costs_no_time_and_is_on_disk_at_once(memory: Memory, folder: P
 def test_the_history_has_an_end_and_no_goal_twice_in_a_row() -> None:
     history: saved_state.History = ()
     for goal in ("a", "a", "b", "a", *map(str, range(600))):
-        history = saved_state.with_goal(history, Order(goal, attachments=(Path("/x"),)))
+        history = saved_state.with_goal(history, TaskDraft(goal, attachments=(Path("/x"),)))
     assert [order.goal for order in history] == [str(number) for number in range(100, 600)]
     assert history[0].attachments == ()
-    assert saved_state.with_goal(history, Order("599", TOOLS))[-1].tools == TOOLS
+    assert saved_state.with_goal(history, TaskDraft("599", TOOLS))[-1].tools == TOOLS
     for number in range(20):
-        history = saved_state.with_goal(history, Order(f"{number}" * 150_000))
+        history = saved_state.with_goal(history, TaskDraft(f"{number}" * 150_000))
     assert sum(len(order.goal) for order in history) <= saved_state.MOST_GOAL_CHARACTERS
     assert history[-1].goal.startswith("19")
 
@@ -114,34 +114,34 @@ def test_two_dashboards_at_once_keep_what_the_other_adds(memory: Memory, folder:
     other = Memory(folder)
     assert goals(memory) == goals(other) == []
     for number in range(20):
-        memory.add_to_history(Order(f"one {number}"))
-        other.add_to_history(Order(f"two {number}"))
+        memory.add_to_history(TaskDraft(f"one {number}"))
+        other.add_to_history(TaskDraft(f"two {number}"))
         memory.see(HERE, number, 5)
         other.see(HERE, number, 3 + number)
         time.sleep(0.01)
-    memory.keep_draft(HERE, Order("mine"))
-    other.keep_draft(THERE, Order("theirs"))
+    memory.keep_draft(HERE, TaskDraft("mine"))
+    other.keep_draft(THERE, TaskDraft("theirs"))
     memory.close()
     other.close()
     later = Memory(folder)
     assert sorted(goals(later)) == sorted(f"{who} {n}" for who in ("one", "two") for n in range(20))
     assert later.seen(HERE) == {number: max(5, 3 + number) for number in range(20)}
-    assert later.draft(HERE) == Order("mine") and later.draft(THERE) == Order("theirs")
+    assert later.draft(HERE) == TaskDraft("mine") and later.draft(THERE) == TaskDraft("theirs")
     later.close()
 
 
 def test_a_draft_of_another_dashboard_is_not_taken_back_with_ones_own(memory: Memory) -> None:
-    memory.keep_draft(HERE, Order("mine"))
+    memory.keep_draft(HERE, TaskDraft("mine"))
     other = again(memory)
     mine = Memory(memory.folder)
-    assert mine.draft(HERE) == Order("mine")
-    other.keep_draft(HERE, Order("theirs"))
+    assert mine.draft(HERE) == TaskDraft("mine")
+    other.keep_draft(HERE, TaskDraft("theirs"))
     other.close()
     mine.drop_draft(HERE)
     assert mine.draft(HERE) is None
     mine.close()
     later = Memory(memory.folder)
-    assert later.draft(HERE) == Order("theirs")
+    assert later.draft(HERE) == TaskDraft("theirs")
     later.drop_draft(HERE)
     later = again(later)
     assert later.draft(HERE) is None
@@ -149,25 +149,25 @@ def test_a_draft_of_another_dashboard_is_not_taken_back_with_ones_own(memory: Me
 
 
 def test_an_order_on_its_way_is_not_offered_and_not_lost(memory: Memory, folder: Path) -> None:
-    memory.keep_draft(HERE, Order("do it"))
-    memory.submitted(HERE, Order("do it"))
+    memory.keep_draft(HERE, TaskDraft("do it"))
+    memory.submitted(HERE, TaskDraft("do it"))
     assert memory.draft(HERE) is None
     memory.drop_draft(HERE)  # an empty composer that was closed meanwhile
     until(lambda: (folder / "history.json").exists())
     crashed = Memory(folder)
-    assert crashed.draft(HERE) == Order("do it") and goals(crashed) == ["do it"]
+    assert crashed.draft(HERE) == TaskDraft("do it") and goals(crashed) == ["do it"]
     crashed.close()
-    memory.refused(HERE, Order("do it"))
-    assert memory.draft(HERE) == Order("do it")
-    memory.submitted(HERE, Order("do it"))
-    memory.keep_draft(HERE, Order("the next one"))
-    memory.refused(HERE, Order("do it"))
-    assert memory.draft(HERE) == Order("the next one")
-    memory.submitted(HERE, Order("run again"))  # past the composer
-    memory.created(HERE, Order("run again"))
-    assert memory.draft(HERE) == Order("the next one")
-    memory.submitted(HERE, Order("the next one"))
-    memory.created(HERE, Order("the next one"))
+    memory.refused(HERE, TaskDraft("do it"))
+    assert memory.draft(HERE) == TaskDraft("do it")
+    memory.submitted(HERE, TaskDraft("do it"))
+    memory.keep_draft(HERE, TaskDraft("the next one"))
+    memory.refused(HERE, TaskDraft("do it"))
+    assert memory.draft(HERE) == TaskDraft("the next one")
+    memory.submitted(HERE, TaskDraft("run again"))  # past the composer
+    memory.created(HERE, TaskDraft("run again"))
+    assert memory.draft(HERE) == TaskDraft("the next one")
+    memory.submitted(HERE, TaskDraft("the next one"))
+    memory.created(HERE, TaskDraft("the next one"))
     later = again(memory)
     assert later.draft(HERE) is None
     assert goals(later) == ["do it", "run again", "the next one"]
@@ -205,13 +205,13 @@ def test_damaged_files_are_set_aside_and_that_is_said_once(folder: Path, damage:
     memory, told = Memory(folder), list[str]()
     memory.tell(told.append)
     assert goals(memory) == [] and memory.draft(HERE) is None and memory.seen("a") == {}
-    memory.add_to_history(Order("new"))
-    memory.keep_draft(HERE, Order("new"))
+    memory.add_to_history(TaskDraft("new"))
+    memory.keep_draft(HERE, TaskDraft("new"))
     memory.see(HERE, 1, 2)
     memory.set("theme", "dark")
     later = again(memory)
     later.tell(told.append)
-    assert goals(later) == ["new"] and later.draft(HERE) == Order("new")
+    assert goals(later) == ["new"] and later.draft(HERE) == TaskDraft("new")
     assert later.seen(HERE) == {1: 2} and later.get("theme") == "dark"
     aside = {path.stem for path in folder.glob("*.damaged")}
     assert aside and len(told) == len(aside)
@@ -237,7 +237,7 @@ def test_where_nothing_can_be_written_that_is_said_once_and_the_rest_works(tmp_p
     memory, told = Memory(blocked / "dashboard"), list[str]()
     memory.tell(told.append)
     for number in range(5):
-        memory.add_to_history(Order(str(number)))
+        memory.add_to_history(TaskDraft(str(number)))
         time.sleep(0.05)
     until(lambda: told)
     assert goals(memory) == ["0", "1", "2", "3", "4"]
@@ -251,7 +251,7 @@ def test_what_could_not_be_written_is_written_when_it_can_be(
     folder.write_text("in the way")
     told: list[str] = []
     memory.tell(told.append)
-    memory.add_to_history(Order("one"))
+    memory.add_to_history(TaskDraft("one"))
     until(lambda: told)
     folder.unlink()
     until(lambda: (folder / "history.json").exists())
@@ -261,12 +261,12 @@ def test_what_could_not_be_written_is_written_when_it_can_be(
 WRITER = """
 import sys, time
 from pathlib import Path
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 from tui.state.user_state import Memory
 memory = Memory(Path(sys.argv[1]))
 for number in range(1_000_000):
-    memory.add_to_history(Order(f"goal {number} " + "x" * 20_000))
-    memory.keep_draft("here", Order(f"draft {number} " + "x" * 150_000))
+    memory.add_to_history(TaskDraft(f"goal {number} " + "x" * 20_000))
+    memory.keep_draft("here", TaskDraft(f"draft {number} " + "x" * 150_000))
     print(number, time.monotonic(), flush=True)
     time.sleep(0.001)
 """
@@ -297,8 +297,8 @@ def test_a_dashboard_that_is_killed_while_it_writes_loses_its_last_moment_at_mos
         lost = [at for one, at in typed.items() if one > number]
         assert not lost or ended - min(lost) < 0.3
         assert goals(memory)[-1].startswith("goal ")
-        memory.keep_draft("here", Order("and on"))
-        memory.add_to_history(Order("and on"))
+        memory.keep_draft("here", TaskDraft("and on"))
+        memory.add_to_history(TaskDraft("and on"))
         memory.close()
         assert list(folder.glob(".*.json.*")) == []
 

@@ -1,4 +1,4 @@
-"""Chats at the dashboard, against a real server: what starts with ! needs no model."""
+"""Tests of chats in the dashboard with a real server. Shell commands need no model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def box(pilot: Pilot[None]) -> MessageBox:
 
 
 async def new_chat(pilot: Pilot[None], name: str = "") -> GoalArea:
-    """Open a chat; the cursor is where something is said."""
+    """Open a chat and return its focused text area."""
     await pilot.press("c")
     await until_shown(pilot, "A conversation with the agent")
     if name:
@@ -67,7 +67,7 @@ async def test_a_chat_is_opened_and_answers_in_the_log(
     async with dashboard(beray_server, beray_client) as pilot:
         await until_shown(pilot, "No tasks yet")
         area = await new_chat(pilot)
-        await until_shown(pilot, "chat 1", "◇ idle", "Say something")
+        await until_shown(pilot, "chat 1", "◇ idle", "Write a message")
         assert chats(beray_client) == ["chat 1"]
         type_ahead(pilot, "!echo")
         await until(pilot, lambda: area.text == "!echo")
@@ -81,7 +81,7 @@ async def test_a_chat_is_opened_and_answers_in_the_log(
         assert area.text == "c"
 
 
-async def test_a_second_chat_gets_another_name_and_each_keeps_what_is_begun(
+async def test_each_chat_has_its_own_name_and_draft(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
@@ -103,7 +103,7 @@ async def test_a_second_chat_gets_another_name_and_each_keeps_what_is_begun(
         await until(pilot, lambda: pilot.app.focused is area)
 
 
-async def test_what_was_begun_is_there_in_the_next_dashboard(
+async def test_drafts_of_messages_survive_a_restart(
     beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
 ) -> None:
     (tmp_path / "with.txt").write_text("x")
@@ -126,7 +126,7 @@ async def test_what_was_begun_is_there_in_the_next_dashboard(
         assert area.text == ""
 
 
-async def test_a_name_that_cannot_be_one_is_refused_beside_it(
+async def test_invalid_chat_names_are_rejected(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
@@ -140,16 +140,16 @@ async def test_a_name_that_cannot_be_one_is_refused_beside_it(
         await until_shown(pilot, "chat ärger ☕")
 
 
-async def test_while_an_answer_is_under_way_nothing_can_be_said_and_s_ends_it(
+async def test_messages_are_rejected_during_an_answer_which_s_stops(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
         await say(pilot, "!echo begun; sleep 60")
         await until(pilot, lambda: "begun" in log_rows(pilot))
-        await until_shown(pilot, "An answer is under way", "● answering")
+        await until_shown(pilot, "The agent is answering", "● answering")
         await say(pilot, "!echo more")
-        await until_shown(pilot, "say it when that has ended")
+        await until_shown(pilot, "Wait for the end of the answer")
         assert area.text == "!echo more"
         await pilot.press("escape", "s")
         await until_shown(pilot, "◇ idle", "answer ended")
@@ -161,7 +161,7 @@ async def test_while_an_answer_is_under_way_nothing_can_be_said_and_s_ends_it(
         await until(pilot, lambda: "more" in log_rows(pilot))
 
 
-async def test_what_the_server_refuses_is_said_beside_the_text_which_stays(
+async def test_an_error_of_the_server_is_shown_and_the_text_kept(
     beray_server: RunningServer, beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
@@ -179,7 +179,7 @@ async def test_what_the_server_refuses_is_said_beside_the_text_which_stays(
         await until(pilot, lambda: idle(pilot))
 
 
-async def test_a_server_that_is_away_costs_no_text(tmp_path: Path) -> None:
+async def test_the_text_is_kept_while_the_server_is_unreachable(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "server") as server:
         client = server.sign_up()
         async with dashboard(server, client) as pilot:
@@ -194,7 +194,7 @@ async def test_a_server_that_is_away_costs_no_text(tmp_path: Path) -> None:
             await until(pilot, lambda: "later" in log_rows(pilot))
 
 
-async def test_files_go_with_a_message_and_lead_to_their_preview(
+async def test_attachments_of_a_message_link_to_their_preview(
     beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -230,19 +230,19 @@ async def test_files_go_with_a_message_and_lead_to_their_preview(
         await until(pilot, lambda: isinstance(pilot.app.focused, TextArea))
 
 
-async def test_an_attachment_that_is_not_there_is_refused_before_anything_is_sent(
+async def test_a_missing_attachment_is_rejected_before_sending(
     beray_server: RunningServer, beray_client: BeRayClient, tmp_path: Path
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
         area = await new_chat(pilot)
         box(pilot)._paths = (tmp_path / "gone.md",)
         await say(pilot, "look at it")
-        await until_shown(pilot, "it is not there")
+        await until_shown(pilot, "no such file or folder")
         assert area.text == "look at it"
         assert "look at it" not in log_rows(pilot)
 
 
-async def test_up_brings_back_what_was_said_before(
+async def test_up_shows_earlier_messages(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
@@ -258,7 +258,7 @@ async def test_up_brings_back_what_was_said_before(
         await until(pilot, lambda: area.text == "")
 
 
-async def test_a_chat_is_deleted_with_a_word_on_what_is_lost(
+async def test_deleting_a_chat_asks_with_a_description_of_the_loss(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     async with dashboard(beray_server, beray_client) as pilot:
@@ -270,7 +270,7 @@ async def test_a_chat_is_deleted_with_a_word_on_what_is_lost(
         assert chats(beray_client) == []
 
 
-async def test_chats_and_tasks_are_side_by_side(
+async def test_chats_and_tasks_are_in_one_list(
     beray_server: RunningServer, beray_client: BeRayClient
 ) -> None:
     task = beray_client.create_task("!echo of the task")
@@ -291,7 +291,7 @@ async def test_chats_and_tasks_are_side_by_side(
         assert pilot.app.focused is tasks
 
 
-async def test_turns_are_not_told_in_a_chat_and_a_file_that_was_sent_is_shown_in_place(
+async def test_a_chat_hides_turn_statuses_and_shows_sent_files(
     tmp_path: Path,
 ) -> None:
     client = stub.chat_client()

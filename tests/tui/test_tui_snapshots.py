@@ -153,7 +153,7 @@ async def at_the_chat(pilot: Pilot[None]) -> None:
     tasks = pilot.app.screen.query_one(TaskList)
     while tasks.highlighted != stub.CHAT["id"]:
         await pilot.press("up")
-    await until_shown(pilot, "chat holidays", "◇ idle", "● live", "Say something")
+    await until_shown(pilot, "chat holidays", "◇ idle", "● live", "Write a message")
 
 
 def test_a_chat_with_an_answer(looks_right: Any) -> None:

@@ -190,7 +190,7 @@ async def test_the_palette_offers_the_actions(
         await pilot.press(*"new task")
         await until_shown(pilot, "Give a goal")
         await pilot.press("enter")
-        await until_shown(pilot, "New task", "What should be done")
+        await until_shown(pilot, "New task", "Describe what should be done")
 
 
 async def test_a_server_that_goes_away_is_said_and_found_again(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Talking with an agent: what is said in a chat, and how it gets there."""
+"""Chats with an agent: composing and sending messages."""

@@ -1,4 +1,4 @@
-"""Where something is said in a chat: the text, and the files that go with it."""
+"""Input for a message to a chat, with attachments."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from textual.widgets import Static, TextArea
 from beray.sanitize import printable
 from beray.schema import Task
 from tui import sanitize
-from tui.composer.attachment_list import Enclosed
-from tui.composer.attachments import added
+from tui.composer.attachment_list import AttachmentList
+from tui.composer.attachments import add_attachments
 from tui.composer.goal import GoalArea
-from tui.composer.history_navigation import Recall
-from tui.state.task_draft import Order
+from tui.composer.history_navigation import HistoryNavigator
+from tui.state.task_draft import TaskDraft
 from tui.state.user_state import Memory
 
-_PLACEHOLDER: Final = Content("Say something. What starts with ! is a shell command.")
+_PLACEHOLDER: Final = Content("Write a message. Text that starts with ! is a shell command.")
 _KEYS: Final = "enter sends · ctrl+j new line · ctrl+o attaches"
-_ANSWERING: Final = "An answer is under way: say it when that has ended. esc and s stop it."
-_SENDING: Final = "The last message is still on its way."
+_ANSWERING: Final = "The agent is answering. Wait for the end of the answer, or stop it: esc, s."
+_SENDING: Final = "The previous message is still being sent. Wait until it has arrived."
 
 
 class MessageBox(Vertical):
-    """Is given a chat; keeps what is being written in each, and gives ``Entered``.
+    """Input for messages, which keeps a draft for each chat and posts ``MessageSubmitted``.
 
     Args:
-        history: what was said in the chat so far, the oldest first.
-        memory: of the drafts, which are orders.
-        account: whose they are, as ``tui.state.user_state.account_of`` names it.
+        history: Returns the user's messages in the chat so far, oldest first.
+        memory: Storage of the drafts.
+        account: Account of the drafts, as returned by ``tui.state.user_state.account_of``.
+        id: Identifier of the widget.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,10 +46,10 @@ class MessageBox(Vertical):
         Binding("escape", "leave", "Log"),
     ]
 
-    class Entered(Message):
-        """This is to be said in the chat ``task_id``."""
+    class MessageSubmitted(Message):
+        """Request to send ``draft`` as a message to the chat ``task_id``."""
 
-        def __init__(self, task_id: int, draft: Order) -> None:
+        def __init__(self, task_id: int, draft: TaskDraft) -> None:
             super().__init__()
             self.task_id = task_id
             self.draft = draft
@@ -68,10 +69,10 @@ class MessageBox(Vertical):
         self._task_id: int | None = None
         self._paths: tuple[Path, ...] = ()
         self._answering = self._sending = False
-        self._recall: Recall | None = None
+        self._navigator: HistoryNavigator | None = None
 
     def compose(self) -> ComposeResult:
-        yield Enclosed("message-files")
+        yield AttachmentList("message-files")
         yield GoalArea(placeholder=_PLACEHOLDER, id="message-text")
         yield Static(classes="problem", markup=False)
 
@@ -81,94 +82,96 @@ class MessageBox(Vertical):
 
     @property
     def area(self) -> GoalArea:
+        """Text area of the message."""
         return self.query_one(GoalArea)
 
     @property
-    def draft(self) -> Order:
-        """What is there now."""
-        return Order(self.area.text, attachments=self._paths)
+    def draft(self) -> TaskDraft:
+        """Current content."""
+        return TaskDraft(self.area.text, attachments=self._paths)
 
-    # What it is given
+    # Display
 
     def show(self, task: Task, *, answering: bool, sending: bool) -> None:
-        """Be for the chat ``task``.
+        """Show the input for a chat.
 
         Args:
-            answering: an answer is under way.
-            sending: what was entered is under way.
+            task: The task of the chat.
+            answering: Whether the agent is answering.
+            sending: Whether the submitted message is being sent.
         """
         if task["id"] != self._task_id:
-            if self._recall is None:
-                self._keep()
+            if self._navigator is None:
+                self._save_draft()
             self._task_id = task["id"]
-            self._write(self._memory.draft(self._place(task["id"])) or Order())
+            self._load_draft(self._memory.draft(self._draft_key(task["id"])) or TaskDraft())
         if (answering, sending) != (self._answering, self._sending):
             self._answering, self._sending = answering, sending
-            title = "Sending …" if sending else "An answer is under way" if answering else "Message"
+            title = "Sending …" if sending else "The agent is answering" if answering else "Message"
             self.border_title = title
-            self.border_subtitle = "esc and s stop it" if answering else _KEYS
+            self.border_subtitle = "esc, s stops the answer" if answering else _KEYS
             self.set_class(answering or sending, "waiting")
-            self._accept()
+            self._clear_problem()
 
-    def said(self, task_id: int, draft: Order) -> None:
-        """``draft`` has arrived: it is not written again, unless it is another one by now."""
-        self._memory.created(self._place(task_id), draft)
+    def message_sent(self, task_id: int, draft: TaskDraft) -> None:
+        """Remove the draft of a sent message; a draft that was changed meanwhile is kept."""
+        self._memory.created(self._draft_key(task_id), draft)
         if task_id == self._task_id and self.draft == draft:
-            self._write(Order())
+            self._load_draft(TaskDraft())
 
-    def forget(self, task_id: int) -> None:
-        """A chat is no more."""
-        self._memory.drop_draft(self._place(task_id))
+    def discard_draft(self, task_id: int) -> None:
+        """Discard the draft of a deleted chat."""
+        self._memory.drop_draft(self._draft_key(task_id))
 
-    def refuse(self, words: str) -> None:
-        """Say beside the text what is wrong."""
-        self.query_one(".problem", Static).update(sanitize.line(words))
+    def show_problem(self, text: str) -> None:
+        """Show an error message below the text."""
+        self.query_one(".problem", Static).update(sanitize.line(text))
         self.add_class("refused")
 
-    def enter(self) -> None:
-        """Put the cursor here, at once: the next key that was typed already belongs here."""
+    def focus_text(self) -> None:
+        """Focus the text area immediately, so that keys already typed reach it."""
         self.screen.set_focus(self.area)
 
-    def _accept(self) -> None:
+    def _clear_problem(self) -> None:
         self.remove_class("refused")
 
-    def _write(self, draft: Order) -> None:
-        """Have ``draft`` here; what another chat had cannot be brought back by an undo."""
-        self._recall = None
+    def _load_draft(self, draft: TaskDraft) -> None:
+        """Replace the content by ``draft``. Undo cannot restore the text of another chat."""
+        self._navigator = None
         self.area.load_text(draft.goal)
         self.area.move_cursor(self.area.document.end)
         self._paths = draft.attachments
         self._show_files()
-        self._accept()
+        self._clear_problem()
 
-    def _place(self, task_id: int) -> str:
-        """Under which name the draft of a chat is remembered."""
+    def _draft_key(self, task_id: int) -> str:
+        """Return the key under which the draft of a chat is stored."""
         return f"{self._account} #{task_id}"
 
-    def _keep(self) -> None:
-        """Have the draft be what is there now."""
+    def _save_draft(self) -> None:
+        """Save the current content as the draft of the chat."""
         if self._task_id is None:
             return
-        place = self._place(self._task_id)
+        key = self._draft_key(self._task_id)
         if self.draft.is_empty:
-            self._memory.drop_draft(place)
-        elif self.draft != self._memory.draft(place):
-            self._memory.keep_draft(place, self.draft)
+            self._memory.drop_draft(key)
+        elif self.draft != self._memory.draft(key):
+            self._memory.keep_draft(key, self.draft)
 
-    # The files
+    # Attachments
 
     def _show_files(self) -> None:
-        enclosed = self.query_one(Enclosed)
-        if enclosed.has_focus and not self._paths:
-            self.enter()
-        enclosed.show(self._paths)
+        attachment_list = self.query_one(AttachmentList)
+        if attachment_list.has_focus and not self._paths:
+            self.focus_text()
+        attachment_list.show(self._paths)
 
-    def on_enclosed_removed(self, message: Enclosed.Removed) -> None:
+    def on_attachment_list_removed(self, message: AttachmentList.Removed) -> None:
         message.stop()
         self._paths = tuple(path for path in self._paths if path is not message.item)
-        self._accept()
+        self._clear_problem()
         self._show_files()
-        self._keep()
+        self._save_draft()
 
     def action_attach(self) -> None:
         from tui.composer.path_screen import PathScreen
@@ -178,61 +181,61 @@ class MessageBox(Vertical):
         def chosen(paths: list[Path] | None) -> None:
             if paths is None or task_id != self._task_id:
                 return
-            self._paths, refused = added(self._paths, paths)
-            self._accept()
+            self._paths, problem = add_attachments(self._paths, paths)
+            self._clear_problem()
             self._show_files()
-            self._keep()
-            if refused:
-                self.refuse(refused)
+            self._save_draft()
+            if problem:
+                self.show_problem(problem)
 
         last = self._paths[-1].parent if self._paths else Path.cwd()
         self.app.push_screen(PathScreen(last), chosen)
 
-    # The text
+    # Text
 
     @on(TextArea.Changed)
     def _changed(self, event: TextArea.Changed) -> None:
         event.stop()
-        self._accept()
-        if self._recall is not None:
-            if self.area.text == printable(self._recall.current.goal):
-                return  # what was typed before is the draft, until this one is made use of
-            self._recall = None
-        self._keep()
+        self._clear_problem()
+        if self._navigator is not None:
+            if self.area.text == printable(self._navigator.current.goal):
+                return  # an entry of the history becomes the draft only when it is edited
+            self._navigator = None
+        self._save_draft()
 
-    def on_goal_area_refused(self, message: GoalArea.Refused) -> None:
+    def on_goal_area_edit_rejected(self, message: GoalArea.EditRejected) -> None:
         message.stop()
-        # Behind the change that comes with it, which accepts.
-        self.call_after_refresh(self.refuse, message.words)
+        # After the change event of the same edit, which clears the problem.
+        self.call_after_refresh(self.show_problem, message.text)
 
-    def on_goal_area_turned(self, message: GoalArea.Turned) -> None:
+    def on_goal_area_history_requested(self, message: GoalArea.HistoryRequested) -> None:
         message.stop()
-        if self._recall is None:
+        if self._navigator is None:
             if not message.older:
                 return
-            said = [Order(printable(text)) for text in self._history()]
-            self._recall = Recall(said, Order(self.area.text))
-        found = self._recall.older() if message.older else self._recall.newer()
-        if found is not None:
-            self.area.write(found.goal, at_end=not message.older)
+            sent = [TaskDraft(printable(text)) for text in self._history()]
+            self._navigator = HistoryNavigator(sent, TaskDraft(self.area.text))
+        entry = self._navigator.older() if message.older else self._navigator.newer()
+        if entry is not None:
+            self.area.replace_text(entry.goal, at_end=not message.older)
 
-    def on_goal_area_entered(self, message: GoalArea.Entered) -> None:
+    def on_goal_area_submitted(self, message: GoalArea.Submitted) -> None:
         message.stop()
-        refused = self._problem()
-        if refused:
-            self.refuse(refused)
+        problem = self._problem()
+        if problem:
+            self.show_problem(problem)
         elif self._task_id is not None:
-            self.post_message(self.Entered(self._task_id, self.draft))
+            self.post_message(self.MessageSubmitted(self._task_id, self.draft))
 
     def _problem(self) -> str:
-        """Why nothing can be said now; "" where it can."""
+        """Return the reason why the message cannot be sent now, or ""."""
         if self._sending:
             return _SENDING
         if self._answering:
             return _ANSWERING
         if not self.area.text.strip():
-            return "What is there to say?"
-        return self.query_one(Enclosed).problem
+            return "The message is empty."
+        return self.query_one(AttachmentList).problem
 
     def action_leave(self) -> None:
         self.screen.set_focus(self.screen.query_one("#log", Widget))

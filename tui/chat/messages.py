@@ -1,22 +1,24 @@
-"""What background work tells the main screen of chats."""
+"""Messages about chats, from background work to the main screen."""
 
 from __future__ import annotations
 
 from textual.message import Message
 
 from beray.schema import Task
-from tui.composer.sending import Sent
-from tui.state.task_draft import Order
+from tui.composer.sending import SubmitResult
+from tui.state.task_draft import TaskDraft
 
 
 class ChatOpened(Message):
+    """A chat was opened or created."""
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
 
-class ChatRefused(Message):
-    """There is no chat of this name, and none could be made."""
+class ChatOpenFailed(Message):
+    """The chat ``name`` could be neither opened nor created."""
 
     def __init__(self, name: str, error: Exception) -> None:
         super().__init__()
@@ -24,18 +26,18 @@ class ChatRefused(Message):
         self.error = error
 
 
-class Said(Message):
-    """What was said in the chat ``task_id`` has arrived."""
+class ChatMessageSent(Message):
+    """The message ``draft`` was sent to the chat ``task_id``."""
 
-    def __init__(self, task_id: int, draft: Order, sent: Sent) -> None:
+    def __init__(self, task_id: int, draft: TaskDraft, sent: SubmitResult) -> None:
         super().__init__()
         self.task_id = task_id
         self.draft = draft
         self.sent = sent
 
 
-class NotSaid(Message):
-    """Nothing was said in the chat ``task_id``."""
+class ChatMessageFailed(Message):
+    """A message could not be sent to the chat ``task_id``."""
 
     def __init__(self, task_id: int, error: Exception) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How a chat is called that is to be opened."""
+"""Dialog for the name of a chat."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from tui.chat.send_message import problem
+from tui.chat.send_message import chat_name_problem
 from tui.widgets.field import Field
 
 
-class NameScreen(ModalScreen[str | None]):
-    """Gives a name that a chat can have, or ``None``.
+class ChatNameScreen(ModalScreen[str | None]):
+    """Dialog that returns a valid name for a chat, or ``None``.
 
     Args:
-        suggested: is there at first.
-        refusal: why that was not taken the last time.
+        suggested: Initial value.
+        problem: Reason why the server rejected the last name, or "".
     """
 
     AUTO_FOCUS = "#name Input"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Cancel")]
 
-    def __init__(self, suggested: str, refusal: str = "") -> None:
+    def __init__(self, suggested: str, problem: str = "") -> None:
         super().__init__()
         self._suggested = suggested
-        self._refusal = refusal
+        self._problem = problem
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "Chat"
             dialog.border_subtitle = "enter opens · esc cancels"
             yield Static(
-                "A conversation with the agent, in a folder of its own. One that has this "
-                "name already is gone on with.",
+                "A conversation with the agent in its own folder. An existing chat with this "
+                "name is continued.",
                 classes="hint",
                 markup=False,
             )
@@ -47,19 +47,19 @@ class NameScreen(ModalScreen[str | None]):
                 yield Button("Cancel", id="cancel")
 
     def on_mount(self) -> None:
-        if self._refusal:
-            self.query_one(Field).refuse(self._refusal)
+        if self._problem:
+            self.query_one(Field).refuse(self._problem)
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#open")
     def _open(self) -> None:
         field = self.query_one(Field)
         name = field.value.strip()
-        refused = problem(name)
-        if refused is None:
+        problem = chat_name_problem(name)
+        if problem is None:
             self.dismiss(name)
         else:
-            field.refuse(refused)
+            field.refuse(problem)
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:

@@ -1,1 +1,1 @@
-"""Asking for work: the composer of goals, what goes with them, and how they are sent."""
+"""Composer: dialogs to write a goal, attach files and MCP servers, and create the task."""

@@ -1,4 +1,4 @@
-"""What goes with a goal: one line for each file, folder and MCP server."""
+"""List of attachments: one line for each file, directory and MCP server."""
 
 from __future__ import annotations
 
@@ -14,25 +14,31 @@ from textual.widgets.option_list import Option
 
 from beray.transfers.transfer import Transfer
 from tui import sanitize, status
-from tui.composer import messages, servers
-from tui.composer.attachments import Attachment, look_at
-from tui.composer.listing import shown_folder
+from tui.composer import mcp_servers, messages
+from tui.composer.attachments import Attachment, inspect_attachment
+from tui.composer.listing import display_path
 from tui.io import background
 from tui.state.task_draft import Tool
 
 MUTED: Final = "$foreground 60%"
-"""Text on the surface that is beside the point; ``auto`` colours do not work in content."""
+"""Style of secondary text. ``auto`` colours do not work in ``Content``."""
 
 
-class Enclosed(OptionList):
-    """Looks at what it shows; gives ``Removed`` for the line on which delete was pressed."""
+class AttachmentList(OptionList):
+    """List of attachments and MCP servers, which inspects the files in the background.
+
+    Posts ``Removed`` if the user deletes a line.
+
+    Args:
+        id: Identifier of the widget.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("delete,backspace", "remove", "Remove", key_display="del")
     ]
 
     class Removed(Message):
-        """An attachment or a server is not wanted any more."""
+        """Request to remove an attachment or an MCP server."""
 
         def __init__(self, item: Path | Tool) -> None:
             super().__init__()
@@ -42,59 +48,62 @@ class Enclosed(OptionList):
         super().__init__(id=id, markup=False, compact=True)
         self._paths: tuple[Path, ...] = ()
         self._tools: tuple[Tool, ...] = ()
-        self._looks: dict[Path, Transfer] = {}
-        self._looked_at: dict[Path, Attachment] = {}
+        self._inspections: dict[Path, Transfer] = {}
+        self._inspected: dict[Path, Attachment] = {}
 
     @property
     def problem(self) -> str:
-        """Why one of the files cannot be sent, as far as they have been looked at."""
-        found = (self._looked_at.get(path) for path in self._paths)
-        return next((f"{one.name}: {one.problem}" for one in found if one and one.problem), "")
+        """Reason why one of the files inspected so far cannot be sent, or ""."""
+        inspected = filter(None, map(self._inspected.get, self._paths))
+        problems = (f"{file.name}: {file.problem}" for file in inspected if file.problem)
+        return next(problems, "")
 
     def show(self, paths: Sequence[Path], tools: Sequence[Tool] = ()) -> None:
-        """Show these, and what they hold as soon as it is known."""
+        """Show ``paths`` and ``tools``. Details of the files appear once they are inspected."""
         self._paths, self._tools = tuple(paths), tuple(tools)
         wanted = set(paths)
-        for path in self._looks.keys() - wanted:
-            self._looks.pop(path).cancel()
-            self._looked_at.pop(path, None)
-        for path in wanted - self._looks.keys():
-            self._look_at(path)
-        self._show()
+        for path in self._inspections.keys() - wanted:
+            self._inspections.pop(path).cancel()
+            self._inspected.pop(path, None)
+        for path in wanted - self._inspections.keys():
+            self._inspect(path)
+        self._update_options()
 
-    def _show(self) -> None:
-        at, lines = self.highlighted, self._listed()
+    def _update_options(self) -> None:
+        at, lines = self.highlighted, self._list_lines()
         self.set_options(Option(line) for line in lines)
         self.display = bool(lines)
         if lines:
             self.highlighted = min(at or 0, len(lines) - 1)
 
-    def _listed(self) -> list[Content]:
-        files = [_file_line(path, self._looked_at.get(path)) for path in self._paths]
+    def _list_lines(self) -> list[Content]:
+        files = [_file_line(path, self._inspected.get(path)) for path in self._paths]
         return files + [_server_line(tool) for tool in self._tools]
 
-    # Looking at files
+    # Inspection of files
 
-    def _look_at(self, path: Path) -> None:
-        look = self._looks[path] = Transfer()
+    def _inspect(self, path: Path) -> None:
+        inspection = self._inspections[path] = Transfer()
         background.run(
             self,
-            lambda: messages.LookedAt(look_at(path, lambda: look.wait(0))),
-            lambda _: messages.LookCalledOff(),
+            lambda: messages.AttachmentInspected(
+                inspect_attachment(path, lambda: inspection.wait(0))
+            ),
+            lambda _: messages.InspectionCancelled(),
         )
 
-    def on_looked_at(self, message: messages.LookedAt) -> None:
+    def on_attachment_inspected(self, message: messages.AttachmentInspected) -> None:
         message.stop()
-        if message.attachment.path in self._looks:
-            self._looked_at[message.attachment.path] = message.attachment
-            self._show()
+        if message.attachment.path in self._inspections:
+            self._inspected[message.attachment.path] = message.attachment
+            self._update_options()
 
-    def on_look_called_off(self, message: messages.LookCalledOff) -> None:
+    def on_inspection_cancelled(self, message: messages.InspectionCancelled) -> None:
         message.stop()
 
     def on_unmount(self) -> None:
-        for look in self._looks.values():
-            look.cancel()
+        for inspection in self._inspections.values():
+            inspection.cancel()
 
     def action_remove(self) -> None:
         if self.highlighted is not None:
@@ -102,22 +111,22 @@ class Enclosed(OptionList):
             self.post_message(self.Removed(items[self.highlighted]))
 
 
-def _file_line(path: Path, found: Attachment | None) -> Content:
-    if found is None:
+def _file_line(path: Path, inspected: Attachment | None) -> Content:
+    if inspected is None:
         return _assembled("", path.name or str(path), "")
-    if found.problem:
-        return _assembled("?", path.name, found.problem, "$text-error")
-    place = shown_folder(path.parent)
-    if not found.is_folder:
-        return _assembled("file", path.name, f"{status.size(found.size)}  {place}")
-    facts = f"{found.files:,} {'file' if found.files == 1 else 'files'}"
-    facts += f", {status.size(found.size)}" if found.files else ""
-    facts += f", {found.left_out:,} left out" if found.left_out else ""
+    if inspected.problem:
+        return _assembled("?", path.name, inspected.problem, "$text-error")
+    place = display_path(path.parent)
+    if not inspected.is_dir:
+        return _assembled("file", path.name, f"{status.size(inspected.size)}  {place}")
+    facts = f"{inspected.files:,} {'file' if inspected.files == 1 else 'files'}"
+    facts += f", {status.size(inspected.size)}" if inspected.files else ""
+    facts += f", {inspected.left_out:,} skipped" if inspected.left_out else ""
     return _assembled("folder", f"{path.name}/" if path.name else str(path), f"{facts}  {place}")
 
 
 def _server_line(tool: Tool) -> Content:
-    return _assembled("MCP", servers.name_of(tool), servers.place_of(tool))
+    return _assembled("MCP", mcp_servers.server_name(tool), mcp_servers.server_location(tool))
 
 
 def _assembled(kind: str, name: str, facts: str, style: str = MUTED) -> Content:

@@ -1,12 +1,12 @@
-"""Local files and folders that go along with a goal: what they hold, and where it goes.
+"""Inspection of the local files and directories that are attached to a goal or a message.
 
-A file becomes one of its name in the work_dir, a folder one of its name with what is
-below it. As for ``beray run --file``, links to folders, and what is neither file nor
-folder, stay behind.
+A file or directory gets the same name in the work_dir. As with ``beray run --file``, links to
+directories and special files are skipped.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,51 +18,59 @@ from beray.transfers.local_names import on_wire
 
 @dataclass(frozen=True)
 class Attachment:
-    """A local file or folder as it was when it was looked at.
+    """Local file or directory at the time of its inspection.
 
     Attributes:
-        name: what it is called in the work_dir; empty for the root of a file system,
-            whose entries go straight into it.
-        files: how many files it holds, itself where it is one.
-        size: of all of them, in bytes.
-        left_out: how many links and special files stay behind.
-        problem: why it cannot be sent; empty where it can.
+        path: Local path.
+        name: Name in the work_dir. Empty for the root of a file system, whose entries are
+            placed directly in the work_dir.
+        is_dir: Whether it is a directory.
+        files: Number of files in the directory; 1 for a file.
+        size: Total size of the files, in bytes.
+        left_out: Number of links to directories and special files that are skipped.
+        problem: Reason why it cannot be sent, or "".
     """
 
     path: Path
     name: str
-    is_folder: bool = False
+    is_dir: bool = False
     files: int = 0
     size: int = 0
     left_out: int = 0
     problem: str = ""
 
 
-def added(there: tuple[Path, ...], paths: Sequence[Path]) -> tuple[tuple[Path, ...], str]:
-    """Return the attachments with ``paths`` added, and why one could not be added, or "".
+def add_attachments(
+    existing: tuple[Path, ...], paths: Sequence[Path]
+) -> tuple[tuple[Path, ...], str]:
+    """Return the attachments with ``paths`` added, and an error message or "".
 
-    Two attachments cannot have the same name in the work_dir; the later one is left out.
+    Attachments must have different names in the work_dir. A path whose name is in use is not
+    added.
     """
-    refused = ""
+    problem = ""
     for path in paths:
-        if any(path.name == other.name for other in there):
-            refused = f"An attachment with this name exists already: {path.name}"
+        if any(path.name == other.name for other in existing):
+            problem = f"An attachment named {path.name} exists already."
         else:
-            there = (*there, path)
-    return there, refused
+            existing = (*existing, path)
+    return existing, problem
 
 
-def look_at(path: Path, go_on: Callable[[], object] = lambda: None) -> Attachment:
-    """What ``path`` holds. Reads whole trees: call it in a thread.
+def inspect_attachment(
+    path: Path, check_cancelled: Callable[[], object] = lambda: None
+) -> Attachment:
+    """Inspect a local file or directory. Blocks while the whole tree is read.
 
     Args:
-        go_on: called before each folder; may raise to end the search.
+        path: The file or directory.
+        check_cancelled: Called before each directory; it may raise to end the inspection.
     """
     name = on_wire(path.name)
     try:
         if path.is_dir():
             files = size = left_out = 0
-            for _, file_size in _below(path, go_on):
+            for _, file_size in _walk_files(path, check_cancelled):
                 if file_size is None:
                     left_out += 1
                     continue
@@ -70,48 +78,58 @@ def look_at(path: Path, go_on: Callable[[], object] = lambda: None) -> Attachmen
             return Attachment(path, name, True, files, size, left_out)
         if path.is_file():
             if not os.access(path, os.R_OK):
-                return Attachment(path, name, problem="it cannot be read")
+                return Attachment(path, name, problem="not readable")
             return Attachment(path, name, False, 1, path.stat().st_size)
-        there = os.path.lexists(path)
-        problem = "it is neither a file nor a folder" if there else "it is not there"
+        exists = path.is_symlink() or path.exists()
+        problem = "neither a file nor a folder" if exists else "no such file or folder"
         return Attachment(path, name, problem=problem)
     except OSError as error:
         where = f"{error.filename}: " if error.filename and error.filename != str(path) else ""
         return Attachment(path, name, problem=f"{where}{error.strerror or type(error).__name__}")
 
 
-def plan(paths: Sequence[Path], go_on: Callable[[], object] = lambda: None) -> list[Attachment]:
-    """Look at everything that is to be sent.
+def inspect_attachments(
+    paths: Sequence[Path], check_cancelled: Callable[[], object] = lambda: None
+) -> list[Attachment]:
+    """Inspect all files and directories to be sent.
+
+    Args:
+        paths: The files and directories.
+        check_cancelled: Called before each directory; it may raise to end the inspection.
 
     Raises:
-        ConfigurationError: something cannot be sent, or two would get the same name.
+        ConfigurationError: One of them cannot be sent, or two have the same name.
     """
     found: dict[str, Attachment] = {}
     for path in paths:
-        attachment = look_at(path, go_on)
+        attachment = inspect_attachment(path, check_cancelled)
         if attachment.problem:
             raise ConfigurationError(f"{path}: {attachment.problem}")
         other = found.get(attachment.name)
         if other is not None:
-            raise ConfigurationError(f"{other.path} and {path} would both become {path.name}")
+            raise ConfigurationError(
+                f"{other.path} and {path} have the same name; attach only one of them"
+            )
         found[attachment.name] = attachment
     return list(found.values())
 
 
-def names_of(attachment: Attachment) -> Iterator[str]:
-    """The paths in the work_dir of all files that it holds."""
-    if not attachment.is_folder:
+def work_dir_paths(attachment: Attachment) -> Iterator[str]:
+    """Yield the paths in the work_dir of all files of an attachment."""
+    if not attachment.is_dir:
         yield attachment.name
         return
-    for file, size in _below(attachment.path, lambda: None):
+    for file, size in _walk_files(attachment.path, lambda: None):
         if size is not None:
             yield f"{attachment.name}/{on_wire(file.relative_to(attachment.path))}".lstrip("/")
 
 
-def _below(folder: Path, go_on: Callable[[], object]) -> Iterator[tuple[Path, int | None]]:
-    """Every file below ``folder`` with its size; ``None`` for what stays behind."""
-    for current, folders, names in os.walk(folder, onerror=_raise):
-        go_on()
+def _walk_files(
+    directory: Path, check_cancelled: Callable[[], object]
+) -> Iterator[tuple[Path, int | None]]:
+    """Yield the files below ``directory`` with their sizes; ``None`` for skipped entries."""
+    for current, directories, names in os.walk(directory, onerror=_raise):
+        check_cancelled()
         for name in names:
             file = Path(current, name)
             if not file.is_file():
@@ -119,8 +137,8 @@ def _below(folder: Path, go_on: Callable[[], object]) -> Iterator[tuple[Path, in
             elif os.access(file, os.R_OK):
                 yield file, file.stat().st_size
             else:
-                raise PermissionError(13, "it cannot be read", str(file))
-        for name in folders:
+                raise PermissionError(errno.EACCES, "not readable", str(file))
+        for name in directories:
             if Path(current, name).is_symlink():
                 yield Path(current, name), None
 

@@ -1,4 +1,4 @@
-"""Paths in the text that a terminal pastes for files dropped on it.
+"""Parser for the paths that a terminal pastes when files are dropped on it.
 
 Terminals differ: GNOME Terminal and Konsole quote, Terminal.app and iTerm2 escape with
 backslashes, Windows Terminal uses double quotes, kitty and file managers paste ``file://`` URLs
@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from tui.composer.listing import expand_home
+
 _WINDOWS_WORD = re.compile(r'"([^"]*)"|(\S+)')
 _DRIVE = re.compile(r"/?[A-Za-z]:[\\/]")
 
@@ -24,11 +26,12 @@ def dropped_paths(
     exists: Callable[[str], bool] = os.path.lexists,
     windows: bool = os.name == "nt",
 ) -> list[Path]:
-    """Return the absolute paths that ``text`` consists of; none if it is other text.
+    """Return the absolute paths that ``text`` consists of, or [] for other text.
 
     Args:
-        exists: whether something is at a path; decides whether spaces separate paths.
-        windows: backslashes separate names instead of escaping characters.
+        text: Pasted text.
+        exists: Returns True if a path exists; decides whether spaces separate paths.
+        windows: Whether backslashes separate names instead of escaping characters.
     """
     found: list[Path] = []
     for line in filter(None, map(str.strip, text.splitlines())):
@@ -44,10 +47,10 @@ def _in_line(line: str, exists: Callable[[str], bool], windows: bool) -> list[st
     if whole is not None and exists(whole):
         return [whole]
     paths = [_path(word, windows) for word in _words(line, windows)]
-    known = [path for path in paths if path is not None]
-    if known and len(known) == len(paths):
-        return known
-    # A path with spaces that nobody escaped, such as one copied in a file manager.
+    paths_found = [path for path in paths if path is not None]
+    if paths_found and len(paths_found) == len(paths):
+        return paths_found
+    # A path with unescaped spaces, such as one copied in a file manager.
     return [whole] if whole is not None else []
 
 
@@ -61,11 +64,11 @@ def _words(line: str, windows: bool) -> list[str]:
 
 
 def _path(word: str, windows: bool) -> str | None:
-    """Return the absolute path that a word names; ``None`` for other words."""
+    """Return the absolute path in a word, or ``None`` if the word is not one."""
     if word.lower().startswith("file:"):
         return _from_url(word, windows)
     if word.startswith("~"):
-        word = os.path.expanduser(word)
+        word = str(expand_home(word))
     is_absolute = _DRIVE.match(word) or word.startswith("\\\\") if windows else word[:1] == "/"
     return word if is_absolute and "\0" not in word else None
 

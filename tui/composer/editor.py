@@ -1,4 +1,4 @@
-"""The user's own editor, on a private file that is there only meanwhile."""
+"""Editing of text in the user's editor, through a private temporary file."""
 
 from __future__ import annotations
 
@@ -15,70 +15,77 @@ from pathlib import Path
 
 
 class EditorFailed(Exception):
-    """The text was not edited; the message says why."""
+    """The editor could not be used; the message contains the reason."""
 
 
-def command(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The editor and its arguments: ``VISUAL``, ``EDITOR``, or what every system has.
+def editor_command(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the editor's command line: ``VISUAL``, ``EDITOR``, or the system's default editor.
 
     Raises:
-        EditorFailed: the variable cannot be read as a command.
+        EditorFailed: The variable is not a valid command line.
     """
     windows = os.name == "nt"
     for name in ("VISUAL", "EDITOR"):
         try:
-            # On Windows a backslash is a part of a path, and quotes stay around words.
-            words = shlex.split(environ.get(name, ""), posix=not windows)
+            # On Windows backslashes belong to paths; shlex then leaves quotes around words.
+            command = shlex.split(environ.get(name, ""), posix=not windows)
         except ValueError as error:
-            raise EditorFailed(f"${name} cannot be read as a command: {error}") from None
-        words = [word.strip('"') for word in words] if windows else words
-        if words:
-            return words
+            raise EditorFailed(f"${name} is not a valid command: {error}") from None
+        command = [word.strip('"') for word in command] if windows else command
+        if command:
+            return command
     return ["notepad" if windows else "vi"]
 
 
-def edited(text: str, words: list[str]) -> str:
-    """Have ``text`` edited by ``words`` on this terminal; blocks until the editor ends.
+def edit_text(text: str, command: list[str]) -> str:
+    """Return ``text`` as edited in the user's editor. Blocks until the editor exits.
+
+    Args:
+        text: The text to edit.
+        command: Command line of the editor, which uses this terminal.
 
     Raises:
-        EditorFailed: it could not be started, ended with an error, or left no text.
+        EditorFailed: The editor could not be started, exited with an error, or did not leave
+            a UTF-8 file.
     """
-    # A folder of its own: editors put backups and swap files beside what they edit.
-    folder = tempfile.mkdtemp(prefix="beray-")
+    # In a separate directory, because editors create backups and swap files next to a file.
+    directory = tempfile.mkdtemp(prefix="beray-")
     try:
-        file = Path(folder, "goal.md")
+        file = Path(directory, "goal.md")
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as opened:
-            opened.write(text)
-        status = _run([*words, str(file)])
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        status = _run([*command, str(file)])
         if status:
-            raise EditorFailed(f"{words[0]} ended with status {status}; the goal is as it was.")
+            raise EditorFailed(
+                f"{command[0]} exited with status {status}; the goal was not changed."
+            )
         return file.read_text("utf-8").removesuffix("\n")
     except UnicodeDecodeError:
-        raise EditorFailed("What was saved is not UTF-8; the goal is as it was.") from None
+        raise EditorFailed("The saved file is not UTF-8; the goal was not changed.") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise EditorFailed(f"{words[0]} could not be used: {reason}") from None
+        raise EditorFailed(f"Could not edit the goal with {command[0]}: {reason}") from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _run(argv: list[str]) -> int:
     try:
-        with _keys_are_the_editors():
+        with _ignore_interrupts():
             return subprocess.run(argv, check=False).returncode
     except FileNotFoundError:
         raise EditorFailed(f"{argv[0]} was not found; set $EDITOR to an editor.") from None
 
 
 @contextmanager
-def _keys_are_the_editors() -> Iterator[None]:
-    """Ctrl-C on the terminal reaches both of us, and is meant for the editor.
+def _ignore_interrupts() -> Iterator[None]:
+    """Ignore SIGINT: Ctrl-C on the terminal also reaches this process.
 
-    A handler that does nothing, and not SIG_IGN: that the editor would inherit.
+    The handler does nothing. SIG_IGN cannot be used because the editor would inherit it.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # no thread but the main one is interrupted
+        yield  # only the main thread receives SIGINT
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

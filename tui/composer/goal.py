@@ -1,4 +1,4 @@
-"""The text of a goal: several lines, of which enter is none."""
+"""Text area for a goal or a message, in which Enter submits the text."""
 
 from __future__ import annotations
 
@@ -13,40 +13,44 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from beray.sanitize import printable
-from tui.state.task_draft import MOST_CHARACTERS
+from tui.state.task_draft import MAX_GOAL_CHARS
 
-# What terminals without the Kitty protocol send for alt+enter: Textual takes it for enter.
+# Terminals without the Kitty protocol send this for alt+enter; Textual would treat it as enter.
 if isinstance(ANSI_SEQUENCES_KEYS, dict):
     ANSI_SEQUENCES_KEYS.setdefault("\x1b\r", (Keys.ControlJ,))
 
-LINE_KEYS: Final = frozenset({"ctrl+j", "shift+enter", "alt+enter", "ctrl+enter", "shift+\r"})
-"""Put a line break, whatever the terminal calls it."""
-_MOST_WRITTEN: Final = 1_000_000
-"""A text this long still answers to keys; the user's editor may bring one to be cut."""
+NEWLINE_KEYS: Final = frozenset({"ctrl+j", "shift+enter", "alt+enter", "ctrl+enter", "shift+\r"})
+"""Keys that insert a line break; terminals report them under different names."""
+_MAX_WRITTEN_CHARS: Final = 1_000_000
+"""Maximum length of text from the editor, which the user may then shorten."""
 PLACEHOLDER: Final = Content(
-    "What should be done, in plain words.\nA goal that starts with ! is a shell command."
+    "Describe what should be done.\nA goal that starts with ! is a shell command."
 )
 
 
 class GoalArea(TextArea):
-    """Where the goal is written.
+    """Text area for a goal.
 
-    What gets into it by whatever way is made printable first: what is seen is what is
-    sent. ``Refused`` says what could not be taken as it was.
+    Inserted text is sanitized, so that the displayed text is the text that is sent.
+    ``EditRejected`` is posted if text was changed or not inserted.
     """
 
-    class Entered(Message):
+    class Submitted(Message):
         """Enter was pressed."""
 
-    class Refused(Message):
-        """Something could not be put in, or not as it was."""
+    class EditRejected(Message):
+        """Text was changed or not inserted; ``text`` is the message for the user."""
 
-        def __init__(self, words: str) -> None:
+        def __init__(self, text: str) -> None:
             super().__init__()
-            self.words = words
+            self.text = text
 
-    class Turned(Message):
-        """Beyond the first or the last line: to an older goal, or a newer one."""
+    class HistoryRequested(Message):
+        """The cursor was moved beyond the first or the last line.
+
+        Args:
+            older: Whether the next older entry of the history is requested, else a newer one.
+        """
 
         def __init__(self, older: bool) -> None:
             super().__init__()
@@ -58,28 +62,35 @@ class GoalArea(TextArea):
         super().__init__(
             printable(text), placeholder=placeholder, highlight_cursor_line=False, id=id
         )
-        self._most = MOST_CHARACTERS
-        # At once: keys may come before the screen is mounted.
+        self._max_chars = MAX_GOAL_CHARS
+        # Set here because keys may arrive before the screen is mounted.
         self.set_reactive(TextArea.selection, Selection.cursor(self.document.end))
 
-    def write(self, text: str, *, at_end: bool = True) -> None:
-        """Make ``text`` the whole goal, too long a one as well; it can be undone."""
-        self._most = _MOST_WRITTEN
+    def replace_text(self, text: str, *, at_end: bool = True) -> None:
+        """Replace the whole text, even by one that is too long. The user can undo this.
+
+        Args:
+            text: The new text.
+            at_end: Whether the cursor is placed at the end, else at the end of the first line.
+        """
+        self._max_chars = _MAX_WRITTEN_CHARS
         self.replace(text, (0, 0), self.document.end)
-        self._most = MOST_CHARACTERS
+        self._max_chars = MAX_GOAL_CHARS
         self.move_cursor(self.document.end if at_end else (0, len(self.document[0])))
 
     def edit(self, edit: Edit) -> EditResult:
         replaced = self.get_text_range(*sorted((edit.from_location, edit.to_location)))
         length = len(self.text) - len(replaced) + len(edit.text)
-        if length > self._most and length > len(self.text):
+        if length > self._max_chars and length > len(self.text):
             self.post_message(
-                self.Refused(f"That would be {length:,} characters: at most {self._most:,}.")
+                self.EditRejected(
+                    f"Not inserted: {length:,} characters; the maximum is {self._max_chars:,}."
+                )
             )
             edit.text = replaced
         shown = printable(edit.text)
         if shown != edit.text.replace("\r\n", "\n").replace("\r", "\n"):
-            self.post_message(self.Refused("Control characters in it were replaced or left out."))
+            self.post_message(self.EditRejected("Control characters were replaced or removed."))
         edit.text = shown
         return super().edit(edit)
 
@@ -87,8 +98,8 @@ class GoalArea(TextArea):
         if event.key == "enter":
             event.stop()
             event.prevent_default()
-            self.post_message(self.Entered())
-        elif event.key in LINE_KEYS:
+            self.post_message(self.Submitted())
+        elif event.key in NEWLINE_KEYS:
             event.stop()
             event.prevent_default()
             self._replace_via_keyboard("\n", *self.selection)
@@ -97,12 +108,12 @@ class GoalArea(TextArea):
 
     def action_cursor_up(self, select: bool = False) -> None:
         if not select and self.navigator.is_first_wrapped_line(self.cursor_location):
-            self.post_message(self.Turned(older=True))
+            self.post_message(self.HistoryRequested(older=True))
         else:
             super().action_cursor_up(select)
 
     def action_cursor_down(self, select: bool = False) -> None:
         if not select and self.navigator.is_last_wrapped_line(self.cursor_location):
-            self.post_message(self.Turned(older=False))
+            self.post_message(self.HistoryRequested(older=False))
         else:
             super().action_cursor_down(select)

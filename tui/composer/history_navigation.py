@@ -1,54 +1,55 @@
-"""Going through the goals that were given before."""
+"""Navigation in the history of goals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 
-class Recall:
-    """From what was typed to ever older goals that begin with it, and back.
+class HistoryNavigator:
+    """Cursor over the goals in the history that start with the entered text.
 
     Args:
-        history: the goals, the oldest first.
-        typed: what is there before the first step.
+        history: The goals, oldest first.
+        typed: The current draft, which is the newest entry.
     """
 
-    def __init__(self, history: Sequence[Order], typed: Order) -> None:
-        self._found = [typed]
+    def __init__(self, history: Sequence[TaskDraft], typed: TaskDraft) -> None:
+        self._entries = [typed]
         seen = {typed.goal}
-        for order in reversed(history):
-            if order.goal.startswith(typed.goal) and order.goal not in seen:
-                seen.add(order.goal)
-                self._found.append(order)
-        self._at = 0
+        for draft in reversed(history):
+            if draft.goal.startswith(typed.goal) and draft.goal not in seen:
+                seen.add(draft.goal)
+                self._entries.append(draft)
+        self._index = 0
 
     @property
-    def current(self) -> Order:
-        return self._found[self._at]
+    def current(self) -> TaskDraft:
+        """Entry under the cursor."""
+        return self._entries[self._index]
 
-    def older(self) -> Order | None:
-        """The next older goal; ``None`` where there is none."""
+    def older(self) -> TaskDraft | None:
+        """Move to the next older entry and return it, or ``None`` if there is none."""
         return self._step(1)
 
-    def newer(self) -> Order | None:
-        """The next newer one, what was typed in the end; ``None`` behind that."""
+    def newer(self) -> TaskDraft | None:
+        """Move to the next newer entry and return it, or ``None`` after the draft."""
         return self._step(-1)
 
-    def _step(self, by: int) -> Order | None:
-        if not 0 <= self._at + by < len(self._found):
+    def _step(self, offset: int) -> TaskDraft | None:
+        if not 0 <= self._index + offset < len(self._entries):
             return None
-        self._at += by
+        self._index += offset
         return self.current
 
 
-def matching(history: Sequence[Order], wanted: str) -> list[Order]:
-    """The goals that hold every word of ``wanted``, each once, the newest first."""
-    words = wanted.casefold().split()
-    found: dict[str, Order] = {}
-    for order in reversed(history):
-        goal = order.goal.casefold()
-        if order.goal not in found and all(word in goal for word in words):
-            found[order.goal] = order
+def find_in_history(history: Sequence[TaskDraft], text: str) -> list[TaskDraft]:
+    """Return the goals that contain every word of ``text``, without duplicates, newest first."""
+    words = text.casefold().split()
+    found: dict[str, TaskDraft] = {}
+    for draft in reversed(history):
+        goal = draft.goal.casefold()
+        if draft.goal not in found and all(word in goal for word in words):
+            found[draft.goal] = draft
     return list(found.values())

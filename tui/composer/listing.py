@@ -1,4 +1,4 @@
-"""What is in a local folder, as far as a name that was begun goes."""
+"""Listing and completion of local paths."""
 
 from __future__ import annotations
 
@@ -12,109 +12,127 @@ from beray.sanitize import one_line
 from beray.transfers import wire_names
 from beray.transfers.local_names import on_wire
 
-MOST_SHOWN: Final = 200
-"""Entries that are given; whoever looks for another one types more of its name."""
+MAX_ENTRIES: Final = 200
+"""Maximum number of entries in a listing; the user types more of a name to see others."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file or folder.
+class LocalEntry:
+    """Local file or directory.
 
     Attributes:
-        shown: its name, printable: by this it is found and completed.
-        size: in bytes, ``None`` for a folder or where it is unknown.
+        path: Path of the entry.
+        display_name: Sanitized name, which is matched and completed.
+        is_dir: Whether it is a directory.
+        size: Size in bytes; ``None`` for a directory or if it is unknown.
     """
 
     path: Path
-    shown: str
-    is_folder: bool
+    display_name: str
+    is_dir: bool
     size: int | None = None
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The entries of ``folder`` whose names begin with what was typed.
+class DirectoryListing:
+    """Entries of a directory whose names start with the entered text.
 
     Attributes:
-        entries: the first of them, folders before files.
-        total: how many there are.
-        common: what the names of all of them begin with.
-        scanned: everything in the folder, for the next listing of it.
-        problem: why the folder cannot be read; empty where it was.
+        directory: The directory.
+        entries: The first matching entries, directories before files.
+        total: Number of matching entries.
+        common_prefix: Longest prefix of all matching names.
+        all_entries: All entries of the directory, reused by the next listing.
+        problem: Reason why the directory cannot be read, or "".
     """
 
-    folder: Path
-    entries: tuple[Entry, ...] = ()
+    directory: Path
+    entries: tuple[LocalEntry, ...] = ()
     total: int = 0
-    common: str = ""
-    scanned: tuple[Entry, ...] = ()
+    common_prefix: str = ""
+    all_entries: tuple[LocalEntry, ...] = ()
     problem: str = ""
 
 
-def shown_folder(folder: Path) -> str:
-    """The path of a folder, printable, with ``~`` for the user's own."""
-    text, home = str(folder), os.path.expanduser("~")
+def expand_home(text: str) -> Path:
+    """Return the path ``text`` with a leading ``~`` expanded, if the home directory is known."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def display_path(directory: Path) -> str:
+    """Return the sanitized path of a directory, with ``~`` for the home directory."""
+    text, home = str(directory), str(expand_home("~"))
     if text == home or text.startswith(home + os.sep):
         text = "~" + text[len(home) :]
     return one_line(wire_names.encode(os.fsencode(text)), 4096)
 
 
-def split(text: str) -> tuple[str, str]:
-    """What was typed, as a folder (with its separator, or empty) and the beginning of a name."""
+def split_path(text: str) -> tuple[str, str]:
+    """Split entered text into a directory, including its separator, and the start of a name."""
     if text == "~":
         return "~" + os.sep, ""
-    folder, name = os.path.split(text)
-    return text[: len(text) - len(name)] if folder else "", name
+    directory, name = os.path.split(text)
+    return text[: len(text) - len(name)] if directory else "", name
 
 
-def listed(
-    folder: Path, name: str, before: Listing | None = None, types: tuple[str, ...] = ()
-) -> Listing:
-    """List ``folder``; reads it, so call it in a thread.
+def list_directory(
+    directory: Path,
+    name: str,
+    previous: DirectoryListing | None = None,
+    extensions: tuple[str, ...] = (),
+) -> DirectoryListing:
+    """List a directory. Blocks while the directory is read.
 
     Args:
-        name: how the names begin; upper and lower case are the same. Names that begin
-            with a dot are left out unless it does.
-        before: an earlier listing; it is not read again where it was of the same folder.
-        types: the endings, in small letters, that files have; others are left out.
+        directory: The directory.
+        name: Prefix of the names, ignoring case. Hidden files are listed only if the prefix
+            starts with a dot.
+        previous: Earlier listing, whose entries are reused if it is of the same directory.
+        extensions: Lower-case extensions of the files to list; empty for all files.
     """
-    if before is not None and before.folder == folder and not before.problem:
-        scanned = before.scanned
+    if previous is not None and previous.directory == directory and not previous.problem:
+        all_entries = previous.all_entries
     else:
         try:
-            scanned = tuple(_scan(folder))
+            all_entries = tuple(_scan(directory))
         except OSError as error:
-            return Listing(folder, problem=f"{folder}: {error.strerror or type(error).__name__}")
-    wanted = name.casefold()
+            return DirectoryListing(
+                directory, problem=f"{directory}: {error.strerror or type(error).__name__}"
+            )
+    prefix = name.casefold()
     found = [
         entry
-        for entry in scanned
-        if entry.shown.casefold().startswith(wanted)
-        and (wanted.startswith(".") or not entry.shown.startswith("."))
-        and (not types or entry.is_folder or entry.path.name.casefold().endswith(types))
+        for entry in all_entries
+        if entry.display_name.casefold().startswith(prefix)
+        and (prefix.startswith(".") or not entry.display_name.startswith("."))
+        and (not extensions or entry.is_dir or entry.path.name.casefold().endswith(extensions))
     ]
-    shown = tuple(_with_size(entry) for entry in found[:MOST_SHOWN])
-    return Listing(folder, shown, len(found), _common(found), scanned)
+    display_name = tuple(_with_size(entry) for entry in found[:MAX_ENTRIES])
+    return DirectoryListing(directory, display_name, len(found), _common_prefix(found), all_entries)
 
 
-def _scan(folder: Path) -> Sequence[Entry]:
-    with os.scandir(folder) as entries:
+def _scan(directory: Path) -> Sequence[LocalEntry]:
+    with os.scandir(directory) as entries:
         found = [
-            Entry(Path(entry.path), one_line(on_wire(entry.name), 255), _is_folder(entry))
+            LocalEntry(Path(entry.path), one_line(on_wire(entry.name), 255), _is_dir(entry))
             for entry in entries
         ]
-    return sorted(found, key=lambda entry: (not entry.is_folder, entry.shown.casefold()))
+    return sorted(found, key=lambda entry: (not entry.is_dir, entry.display_name.casefold()))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # a link to where we must not look
+        return False  # a link to an inaccessible directory
 
 
-def _with_size(entry: Entry) -> Entry:
-    if entry.is_folder:
+def _with_size(entry: LocalEntry) -> LocalEntry:
+    if entry.is_dir:
         return entry
     try:
         return replace(entry, size=entry.path.stat().st_size)
@@ -122,14 +140,14 @@ def _with_size(entry: Entry) -> Entry:
         return entry
 
 
-def _common(entries: Sequence[Entry]) -> str:
-    """What all names begin with, in the case of the first; case does not count."""
+def _common_prefix(entries: Sequence[LocalEntry]) -> str:
+    """Return the common prefix of all names, ignoring case, as spelled in the first name."""
     if not entries:
         return ""
-    first = entries[0].shown
+    first = entries[0].display_name
     length = len(first)
     for entry in entries:
-        name = entry.shown
+        name = entry.display_name
         length = min(length, len(name))
         while name[:length].casefold() != first[:length].casefold():
             length -= 1

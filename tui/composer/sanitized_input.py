@@ -1,4 +1,4 @@
-"""A line to type into, for what may be pasted from anywhere."""
+"""Input for text from untrusted sources."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from textual.widgets import Input
 
 from beray.sanitize import one_line
 
-MOST_CHARACTERS = 100_000
+MAX_CHARS = 100_000
 
 
-class Line(Input):
-    """An ``Input`` that holds printable text alone, whatever is put into it."""
+class SanitizedInput(Input):
+    """``Input`` whose value is sanitized and on one line."""
 
     def validate_value(self, value: str) -> str:
         if value.isprintable():
             return value
-        # Blanks at the ends are being typed.
-        kept = len(value) - len(value.lstrip(" ")), len(value) - len(value.rstrip(" "))
-        return " " * kept[0] + one_line(value, MOST_CHARACTERS) + " " * kept[1]
+        # Spaces at the ends are kept, because the user may be typing.
+        blanks = len(value) - len(value.lstrip(" ")), len(value) - len(value.rstrip(" "))
+        return " " * blanks[0] + one_line(value, MAX_CHARS) + " " * blanks[1]
 
     def _on_paste(self, event: events.Paste) -> None:
-        """Put all of the lines, which ``Input`` would not."""
+        """Insert all lines of the text; ``Input`` would insert only the first one."""
         event.prevent_default()
         event.stop()
         self.replace(" ".join(event.text.split("\n")), *sorted(self.selection))

@@ -1,4 +1,4 @@
-"""The composer: a goal, what goes with it, and the ways to find one."""
+"""Composer screen: goal, attachments and MCP servers of a new task."""
 
 from __future__ import annotations
 
@@ -17,27 +17,33 @@ from textual.widgets import Button, Footer, Static, TextArea
 from beray.sanitize import printable
 from tui import sanitize
 from tui.composer import editor
-from tui.composer.attachment_list import Enclosed
-from tui.composer.attachments import added
+from tui.composer.attachment_list import AttachmentList
+from tui.composer.attachments import add_attachments
 from tui.composer.goal import GoalArea
-from tui.composer.history_navigation import Recall
+from tui.composer.history_navigation import HistoryNavigator
 from tui.composer.history_screen import HistoryScreen
+from tui.composer.mcp_servers_screen import McpServersScreen
 from tui.composer.path_screen import PathScreen
-from tui.composer.servers_screen import ServersScreen
-from tui.state.task_draft import MOST_CHARACTERS, Order, Tool, is_command, problem
+from tui.state.task_draft import (
+    MAX_GOAL_CHARS,
+    TaskDraft,
+    Tool,
+    goal_problem,
+    is_shell_command,
+)
 from tui.state.user_state import Memory
 
-_COUNTED_FROM = MOST_CHARACTERS // 2
+_SHOW_COUNT_FROM = MAX_GOAL_CHARS // 2
 
 
-class ComposerScreen(ModalScreen[Order | None]):
-    """Gives the order, or ``None``; what was written then stays as a draft.
+class ComposerScreen(ModalScreen[TaskDraft | None]):
+    """Dialog that returns a draft to be created, or ``None``; then the draft is kept.
 
     Args:
-        memory: of the history and the drafts.
-        account: whose draft is taken up, as ``tui.state.user_state.account_of`` names it.
-        initial: what is there at first, instead of the draft.
-        refusal: why it was not taken the last time, to be shown beside it.
+        memory: Storage of the history and the drafts.
+        account: Account of the draft, as returned by ``tui.state.user_state.account_of``.
+        initial: Initial content, instead of the account's draft.
+        problem: Reason why the last attempt to create the task failed; shown below the goal.
     """
 
     CSS_PATH = "composer.tcss"
@@ -52,40 +58,40 @@ class ComposerScreen(ModalScreen[Order | None]):
     ]
 
     def __init__(
-        self, memory: Memory, account: str, initial: Order | None = None, *, refusal: str = ""
+        self, memory: Memory, account: str, initial: TaskDraft | None = None, *, problem: str = ""
     ) -> None:
         super().__init__()
         self._memory = memory
         self._account = account
         draft = memory.draft(account)
         if initial is not None and draft is not None and draft != initial and draft.goal:
-            memory.add_to_history(draft)  # the draft gives way, and can be found again
-        self._given = initial
-        self._refusal = refusal
-        self._initial = initial or draft or Order()
+            memory.add_to_history(draft)  # the replaced draft can be found there
+        self._supplied = initial
+        self._initial_problem = problem
+        self._initial = initial or draft or TaskDraft()
         self._attachments = self._initial.attachments
         self._tools: Sequence[Tool] = self._initial.tools or ()
-        self._recall: Recall | None = None
+        self._navigator: HistoryNavigator | None = None
 
     @property
-    def order(self) -> Order:
-        """What is there now."""
-        return Order(self._area.text, list(self._tools) or None, self._attachments)
+    def draft(self) -> TaskDraft:
+        """Current content."""
+        return TaskDraft(self._area.text, list(self._tools) or None, self._attachments)
 
     @property
     def _area(self) -> GoalArea:
         return self.query_one(GoalArea)
 
-    # What is on the screen
+    # Display
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as dialog:
             dialog.border_title = "New task"
-            dialog.border_subtitle = "enter creates · ctrl+j new line · esc keeps it"
+            dialog.border_subtitle = "enter creates · ctrl+j new line · esc saves draft"
             with Vertical(id="new-goal"):
                 yield GoalArea(self._initial.goal)
                 yield Static(classes="problem", markup=False)
-            yield Enclosed("enclosed")
+            yield AttachmentList("attachments")
             with Horizontal(classes="buttons"):
                 yield Button("Create", variant="primary", id="create")
                 yield Button("Attach", id="attach")
@@ -97,113 +103,115 @@ class ComposerScreen(ModalScreen[Order | None]):
         area = self._area
         self.call_after_refresh(area.scroll_cursor_visible)
         if area.text != self._initial.goal.replace("\r\n", "\n"):
-            self._refuse("Control characters in it were replaced or left out.")
-        if self._refusal:
-            self._refuse(self._refusal)
+            self._show_problem("Control characters were replaced or removed.")
+        if self._initial_problem:
+            self._show_problem(self._initial_problem)
         self._show_goal()
-        self._show_enclosed()
+        self._show_attachments()
 
     def _show_goal(self) -> None:
         area, count = self._area, len(self._area.text)
-        command = is_command(area.text)
+        command = is_shell_command(area.text)
         area.set_class(command, "shell")
         area.border_title = "Shell command" if command else "Goal"
-        area.border_subtitle = f"{count:,} of {MOST_CHARACTERS:,}" if count > _COUNTED_FROM else ""
+        area.border_subtitle = (
+            f"{count:,} of {MAX_GOAL_CHARS:,}" if count > _SHOW_COUNT_FROM else ""
+        )
 
-    def _show_enclosed(self) -> None:
-        enclosed = self.query_one(Enclosed)
-        if enclosed.has_focus and not self._attachments and not self._tools:
+    def _show_attachments(self) -> None:
+        attachment_list = self.query_one(AttachmentList)
+        if attachment_list.has_focus and not self._attachments and not self._tools:
             self.set_focus(self._area)
-        enclosed.show(self._attachments, self._tools)
+        attachment_list.show(self._attachments, self._tools)
 
-    def _refuse(self, words: str) -> None:
-        self.query_one(".problem", Static).update(sanitize.line(words))
+    def _show_problem(self, text: str) -> None:
+        self.query_one(".problem", Static).update(sanitize.line(text))
         self.query_one("#new-goal").add_class("refused")
 
-    def _accept(self) -> None:
+    def _clear_problem(self) -> None:
         self.query_one("#new-goal").remove_class("refused")
 
-    # What was changed
+    # Changes
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
-        self._accept()
+        self._clear_problem()
         self._show_goal()
-        if self._recall is not None:
-            if self._area.text == printable(self._recall.current.goal):
-                return  # what was typed before is the draft, until this one is made use of
-            self._recall = None
-        self._keep()
+        if self._navigator is not None:
+            if self._area.text == printable(self._navigator.current.goal):
+                return  # an entry of the history becomes the draft only when it is edited
+            self._navigator = None
+        self._save_draft()
 
-    def _keep(self) -> None:
-        """Have the draft be what is there now."""
-        order = self.order
-        if order.is_empty:
+    def _save_draft(self) -> None:
+        """Save the current content as the account's draft."""
+        draft = self.draft
+        if draft.is_empty:
             self._memory.drop_draft(self._account)
         else:
-            self._memory.keep_draft(self._account, order)
+            self._memory.keep_draft(self._account, draft)
 
-    def on_goal_area_refused(self, message: GoalArea.Refused) -> None:
-        # Behind the change that comes with it, which accepts.
-        self.call_after_refresh(self._refuse, message.words)
+    def on_goal_area_edit_rejected(self, message: GoalArea.EditRejected) -> None:
+        # After the change event of the same edit, which clears the problem.
+        self.call_after_refresh(self._show_problem, message.text)
 
-    def on_goal_area_turned(self, message: GoalArea.Turned) -> None:
-        if self._recall is None:
+    def on_goal_area_history_requested(self, message: GoalArea.HistoryRequested) -> None:
+        if self._navigator is None:
             if not message.older:
                 return
-            self._recall = Recall(self._memory.history(), self.order)
-        found = self._recall.older() if message.older else self._recall.newer()
-        if found is not None:
-            self._tools = found.tools or ()
-            self._area.write(found.goal, at_end=not message.older)
-            self._show_enclosed()
+            self._navigator = HistoryNavigator(self._memory.history(), self.draft)
+        entry = self._navigator.older() if message.older else self._navigator.newer()
+        if entry is not None:
+            self._tools = entry.tools or ()
+            self._area.replace_text(entry.goal, at_end=not message.older)
+            self._show_attachments()
 
-    def on_enclosed_removed(self, message: Enclosed.Removed) -> None:
+    def on_attachment_list_removed(self, message: AttachmentList.Removed) -> None:
         self._attachments = tuple(path for path in self._attachments if path is not message.item)
         self._tools = [tool for tool in self._tools if tool is not message.item]
-        self._enclosed_changed()
+        self._attachments_changed()
 
-    def _enclosed_changed(self) -> None:
-        self._accept()
-        self._recall = None
-        self._show_enclosed()
-        self._keep()
+    def _attachments_changed(self) -> None:
+        self._clear_problem()
+        self._navigator = None
+        self._show_attachments()
+        self._save_draft()
 
-    # What can be done
+    # Actions
 
-    @on(GoalArea.Entered)
+    @on(GoalArea.Submitted)
     @on(Button.Pressed, "#create")
     def _create(self) -> None:
-        order = replace(self.order, goal=self._area.text.strip())
-        refused = problem(order.goal) or self.query_one(Enclosed).problem
-        if refused:
-            self._refuse(refused)
+        draft = replace(self.draft, goal=self._area.text.strip())
+        problem = goal_problem(draft.goal) or self.query_one(AttachmentList).problem
+        if problem:
+            self._show_problem(problem)
         else:
-            self._memory.keep_draft(self._account, order)
-            self.dismiss(order)
+            self._memory.keep_draft(self._account, draft)
+            self.dismiss(draft)
             self.set_focus(self._area)
 
     @on(Button.Pressed, "#later")
     def action_leave(self) -> None:
-        if self._recall is None and self.order != self._given:
-            self._keep()
+        if self._navigator is None and self.draft != self._supplied:
+            self._save_draft()
         self.dismiss(None)
 
     def action_clear(self) -> None:
-        """The goal first; where there is none, what goes with it."""
+        """Clear the goal; if it is empty, remove attachments and MCP servers."""
         if self._area.text:
             self._area.clear()
         else:
             self._attachments, self._tools = (), ()
-            self._enclosed_changed()
+            self._attachments_changed()
 
     @on(Button.Pressed, "#attach")
     def action_attach(self) -> None:
         def chosen(paths: list[Path] | None) -> None:
-            self._attachments, refused = added(self._attachments, paths or ())
-            self._enclosed_changed()
-            if refused:
-                self._refuse(refused)
+            self._attachments, problem = add_attachments(self._attachments, paths or ())
+            self._attachments_changed()
+            if problem:
+                self._show_problem(problem)
 
         last = self._attachments[-1].parent if self._attachments else Path.cwd()
         self.app.push_screen(PathScreen(last), chosen)
@@ -213,16 +221,16 @@ class ComposerScreen(ModalScreen[Order | None]):
         def chosen(tools: list[Tool] | None) -> None:
             if tools is not None and tools != list(self._tools):
                 self._tools = tools
-                self._enclosed_changed()
+                self._attachments_changed()
 
-        self.app.push_screen(ServersScreen(self._tools), chosen)
+        self.app.push_screen(McpServersScreen(self._tools), chosen)
 
     def action_history(self) -> None:
-        def chosen(order: Order | None) -> None:
-            if order is not None:
-                self._tools = order.tools or ()
-                self._area.write(order.goal)
-                self._enclosed_changed()
+        def chosen(draft: TaskDraft | None) -> None:
+            if draft is not None:
+                self._tools = draft.tools or ()
+                self._area.replace_text(draft.goal)
+                self._attachments_changed()
 
         self.app.push_screen(HistoryScreen(self._memory.history()), chosen)
 
@@ -230,20 +238,20 @@ class ComposerScreen(ModalScreen[Order | None]):
         before = self._area.text
         outcome: str | editor.EditorFailed
         try:
-            words = editor.command()
+            text = editor.editor_command()
             with self.app.suspend():
-                # Nothing may be raised in here: the terminal would not be taken back.
+                # An exception here would leave the application suspended.
                 try:
-                    outcome = editor.edited(before, words)
+                    outcome = editor.edit_text(before, text)
                 except editor.EditorFailed as failure:
                     outcome = failure
         except editor.EditorFailed as failure:
             outcome = failure
         except SuspendNotSupported:
-            outcome = editor.EditorFailed("This terminal cannot be lent to an editor.")
+            outcome = editor.EditorFailed("An editor cannot be started in this terminal.")
         if isinstance(outcome, str):
             if outcome != before:
-                self._area.write(outcome)
+                self._area.replace_text(outcome)
         else:
-            self._refuse(str(outcome))
+            self._show_problem(str(outcome))
         self.set_focus(self._area)

@@ -1,4 +1,4 @@
-"""An order becomes a task: what goes with it is there before it starts."""
+"""Creation of a task from a draft, with its attachments uploaded before it starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from beray.exceptions import AuthenticationError, BeRayException
 from beray.schema import Task
 from beray.transfers.transfer import Transfer
 from tui import sanitize
-from tui.composer.attachments import Attachment, plan
-from tui.state.task_draft import Order
+from tui.composer.attachments import Attachment, inspect_attachments
+from tui.state.task_draft import TaskDraft
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
@@ -19,96 +19,122 @@ EXPECTED = (BeRayException, OSError)
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A task that was created; ``note`` says what was not as one might expect."""
+class SubmitResult:
+    """Created task, or task of the chat that received a message.
+
+    Attributes:
+        task: The task.
+        note: Message about unexpected circumstances, such as skipped files, or "".
+    """
 
     task: Task
     note: str = ""
 
 
-class LeftBehind(BeRayException):
-    """What goes with a task could not be sent, and the task is still on the server."""
+class IncompleteTaskRemains(BeRayException):
+    """The attachments could not be uploaded, and the task still exists on the server."""
 
 
-def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) -> Sent:
-    """Create the task of ``order``; blocks.
+def submit_draft(
+    client: BeRayClient, draft: TaskDraft, transfer: Transfer | None = None
+) -> SubmitResult:
+    """Create the task of ``draft``. Blocks until all attachments are uploaded.
 
-    With attachments the task is held until they are all in its work_dir. Where one
-    cannot be sent the task is deleted again. Nothing is created where it is known
-    before that something cannot be sent.
+    A task with attachments is held until all of them are in its work_dir. If an upload fails,
+    the task is deleted. If an attachment is invalid, no task is created.
 
     Args:
-        transfer: reports the bytes of all attachments, and cancels.
+        client: Client of the server.
+        draft: The task to create.
+        transfer: Handle that reports the progress over all attachments and can cancel.
 
     Raises:
-        ConfigurationError: an attachment is not there, cannot be read or named.
-        LeftBehind: it failed, and so did deleting the task; or a server that cannot
-            hold a task has started it already.
-        BeRayException, OSError: as the calls do.
+        ConfigurationError: An attachment does not exist, is not readable, or has the name of
+            another one.
+        IncompleteTaskRemains: An upload failed and the task could not be deleted, or the
+            server does not support held tasks and has already started it.
+        BeRayException: A request failed, or the transfer was cancelled.
+        OSError: A local file could not be read.
     """
-    if not order.attachments:
-        return Sent(client.create_task(order.goal, order.tools, **order.asked))
+    if not draft.attachments:
+        return SubmitResult(client.create_task(draft.goal, draft.tools, **draft.options))
     handle = transfer or Transfer()
-    attachments = plan(order.attachments, lambda: handle.wait(0))
-    handle.advance(0, sum(one.size for one in attachments))
-    task = client.create_task(order.goal, order.tools, start=False, **order.asked)
+    attachments = inspect_attachments(draft.attachments, lambda: handle.wait(0))
+    handle.advance(0, sum(attachment.size for attachment in attachments))
+    task = client.create_task(draft.goal, draft.tools, start=False, **draft.options)
     held = task.get("held") is True
     try:
-        left_out = upload(client, task["id"], attachments, handle)
+        left_out = upload_attachments(client, task["id"], attachments, handle)
         if held:
             task = client.start_task(task["id"])
     except EXPECTED as error:
-        _take_back(client, task["id"], held, error)
+        _delete_incomplete_task(client, task["id"], held, error)
         raise
-    return Sent(task, note(attachments, left_out, held=held))
+    return SubmitResult(task, upload_note(attachments, left_out, held=held))
 
 
-def upload(
+def upload_attachments(
     client: BeRayClient, task_id: int, attachments: list[Attachment], transfer: Transfer
 ) -> list[str]:
-    """Put ``attachments`` into a work_dir; return the folders that the server cannot create."""
+    """Upload attachments into a work_dir.
+
+    Returns:
+        The empty directories that the server cannot create.
+    """
     left_out: list[str] = []
-    done, total = 0, sum(one.size for one in attachments)
-    for one in attachments:
+    done, total = 0, sum(attachment.size for attachment in attachments)
+    for attachment in attachments:
         part = transfer.part(done, total)
-        if one.is_folder:
-            sent = client.upload_dir(task_id, one.path, one.name or ".", transfer=part)
+        if attachment.is_dir:
+            sent = client.upload_dir(
+                task_id, attachment.path, attachment.name or ".", transfer=part
+            )
             left_out += sent.left_out
         else:
-            client.upload_path(task_id, one.path, transfer=part)
-        done += one.size
+            client.upload_path(task_id, attachment.path, transfer=part)
+        done += attachment.size
         transfer.advance(done, total)
     return left_out
 
 
-def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) -> None:
-    """Delete a task whose files are not complete, or raise what says that it is there."""
+def _delete_incomplete_task(
+    client: BeRayClient, task_id: int, held: bool, error: Exception
+) -> None:
+    """Delete a task whose files are incomplete.
+
+    Raises:
+        IncompleteTaskRemains: The task could not be deleted, or is already running.
+    """
     if not held:
-        raise LeftBehind(
-            f"{sanitize.words(error)} - task #{task_id} runs already, without all of its files"
+        raise IncompleteTaskRemains(
+            f"{sanitize.words(error)} - task #{task_id} is already running without all of its files"
         ) from error
     try:
         client.delete_task(task_id)
     except EXPECTED:
         if isinstance(error, AuthenticationError):
             return
-        raise LeftBehind(
-            f"{sanitize.words(error)} - task #{task_id} is still there, held; delete it"
+        raise IncompleteTaskRemains(
+            f"{sanitize.words(error)} - task #{task_id} still exists and is held; delete it"
         ) from error
 
 
-def note(attachments: list[Attachment], missing: list[str], *, held: bool) -> str:
-    """What there is to know of ``attachments`` that were sent; "" where there is nothing.
+def upload_note(attachments: list[Attachment], missing: list[str], *, held: bool) -> str:
+    """Return a message about unexpected circumstances of an upload, or "".
 
     Args:
-        missing: empty folders that the server cannot create.
+        attachments: The uploaded attachments.
+        missing: Empty directories that the server cannot create.
+        held: Whether the task was held until the upload was complete.
     """
     notes = []
     if not held:
-        notes.append("This server starts tasks at once: it may have begun before its files came.")
+        notes.append(
+            "This server starts tasks immediately; the task may have started without its files."
+        )
     if missing:
-        notes.append(f"Empty folders, which this server cannot create: {', '.join(missing)}.")
-    left_out = sum(one.left_out for one in attachments)
+        notes.append(f"This server cannot create empty folders: {', '.join(missing)}.")
+    left_out = sum(attachment.left_out for attachment in attachments)
     if left_out:
-        notes.append(f"Links and special files that were left out: {left_out}.")
+        notes.append(f"Skipped links and special files: {left_out:,}.")
     return " ".join(notes)

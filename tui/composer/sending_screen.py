@@ -1,4 +1,4 @@
-"""How far something with attachments is, until all of it is there."""
+"""Progress dialog for a task or message with attachments."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from textual.widgets import Button, ProgressBar, Static
 from beray.transfers.transfer import Transfer
 from tui import sanitize, status
 from tui.composer import messages
-from tui.composer.sending import Sent
+from tui.composer.sending import SubmitResult
 from tui.io import background
 from tui.messages import TransferAdvanced
 
 _STEP_BYTES = 256 * 1024
+"""Number of bytes between two updates of the progress."""
 
 
-class SendingScreen(ModalScreen[Sent | Exception]):
-    """Sends and gives what came of it; a cancel gives ``TransferCancelled``.
+class SendingScreen(ModalScreen[SubmitResult | Exception]):
+    """Dialog that sends a task or message and returns the result or the exception.
+
+    If the user cancels, it returns ``TransferCancelled``.
 
     Args:
-        subject: the words that the attachments go with.
-        work: sends it all; done in a thread.
+        subject: Goal or message, shown as the subject.
+        work: Sends everything; called in a background thread.
     """
 
-    CSS_PATH = "choosing.tcss"
+    CSS_PATH = "picker.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
 
-    def __init__(self, subject: str, work: Callable[[Transfer], Sent]) -> None:
+    def __init__(self, subject: str, work: Callable[[Transfer], SubmitResult]) -> None:
         super().__init__()
         self._subject = subject
         self._work = work
@@ -45,7 +48,7 @@ class SendingScreen(ModalScreen[Sent | Exception]):
             dialog.border_subtitle = "esc cancels"
             yield Static(sanitize.line(self._subject, 200), classes="subject", markup=False)
             yield ProgressBar(show_eta=False)
-            yield Static("Looking at the files …", id="amount", markup=False)
+            yield Static("Inspecting the files …", id="amount", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
 
@@ -54,8 +57,8 @@ class SendingScreen(ModalScreen[Sent | Exception]):
         self.app.transfers.append(  # type: ignore[attr-defined]
             background.run(
                 self,
-                lambda: messages.OrderSent(work(transfer)),
-                messages.OrderRefused,
+                lambda: messages.SendCompleted(work(transfer)),
+                messages.SendFailed,
             )
         )
 
@@ -63,12 +66,12 @@ class SendingScreen(ModalScreen[Sent | Exception]):
         self._transfer.cancel()
 
     def _progress(self) -> Callable[[int, int | None], None]:
-        told = -_STEP_BYTES
+        reported = -_STEP_BYTES
 
         def advanced(done: int, total: int | None) -> None:
-            nonlocal told
-            if done - told >= _STEP_BYTES or done == total:
-                told = done
+            nonlocal reported
+            if done - reported >= _STEP_BYTES or done == total:
+                reported = done
                 background.deliver(self, TransferAdvanced(done, total))
 
         return advanced
@@ -79,16 +82,16 @@ class SendingScreen(ModalScreen[Sent | Exception]):
         amount = f"{status.size(message.done)} of {status.size(message.total or 0)}"
         self.query_one("#amount", Static).update(Content(amount))
 
-    def on_order_sent(self, message: messages.OrderSent) -> None:
+    def on_send_completed(self, message: messages.SendCompleted) -> None:
         message.stop()
         self.dismiss(message.sent)
 
-    def on_order_refused(self, message: messages.OrderRefused) -> None:
+    def on_send_failed(self, message: messages.SendFailed) -> None:
         message.stop()
         self.dismiss(message.error)
 
     def action_cancel(self) -> None:
-        # The answer comes when the task that was begun is gone again.
+        # The dialog closes when the incomplete task has been deleted.
         self._transfer.cancel()
         self.query_one("#amount", Static).update(Content("Cancelling …"))
         self.query_one("#cancel", Button).disabled = True

@@ -1,4 +1,4 @@
-"""What an event says, in words of one line. Source of the event types: :mod:`beray.events`."""
+"""Text of events for the log. The event types are those of :mod:`beray.events`."""
 
 from __future__ import annotations
 
@@ -11,116 +11,128 @@ from beray.sanitize import one_line, printable
 from beray.schema import MAX_ATTACHMENTS, from_workspace
 from tui import status
 
-LIMIT: Final = 600
-"""Characters of a value that are shown on one line."""
-UNFOLDED_LIMIT: Final = 32_000
-MESSAGE_LIMIT: Final = 200_000
-"""As long as a message to a chat may be."""
+MAX_LINE_CHARS: Final = 600
+"""Maximum length of a value that is shown on one line."""
+MAX_UNFOLDED_CHARS: Final = 32_000
+"""Maximum length of the arguments or the result of an unfolded tool call."""
+MAX_MESSAGE_CHARS: Final = 200_000
+"""Maximum length of a user's message; the server accepts no longer ones."""
 
 
-class Said(NamedTuple):
+class EventText(NamedTuple):
+    """Text of an event, with its component class and its symbol in the gutter."""
+
     text: str
     style: str
-    mark: str
+    symbol: str
     failed: bool = False
 
 
-def words(value: object) -> str:
-    """A field of an event as text, whatever came in its place."""
+def to_text(value: object) -> str:
+    """Return a field of an event as a string; a value of another type is shown as JSON."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else as_json(value)
+    return value if isinstance(value, str) else to_json(value)
 
 
-def is_plain(source: str) -> bool:
-    """Whether text of this source is shown as it is, and not as Markdown."""
+def is_plain_source(source: str) -> bool:
+    """Return True if text of this source is shown verbatim, not as Markdown."""
     return source.startswith("tools:") or source in ("thinking", "stderr")
 
 
-def as_json(value: object, indent: int | None = None) -> str:
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return ``value`` as JSON, or a placeholder if it is nested too deeply."""
     try:
         return json.dumps(value, ensure_ascii=False, indent=indent)
     except RecursionError:
         return "(nested too deeply to show)"
 
 
-def pretty(text: str) -> str:
-    """JSON in lines of its own, anything else as it is; safe, and of bounded length."""
-    if len(text) <= UNFOLDED_LIMIT:
-        with contextlib.suppress(ValueError, RecursionError):  # shown as it came
-            text = as_json(json.loads(text), indent=2)
-    shown = printable(text[:UNFOLDED_LIMIT]).expandtabs(8)
-    more = len(text) - UNFOLDED_LIMIT
-    return f"{shown}\n… {more:,} more characters" if more > 0 else shown
+def format_json(text: str) -> str:
+    """Return sanitized text of bounded length, indented if it is JSON."""
+    if len(text) <= MAX_UNFOLDED_CHARS:
+        with contextlib.suppress(ValueError, RecursionError):  # not JSON: shown unchanged
+            text = to_json(json.loads(text), indent=2)
+    shown = printable(text[:MAX_UNFOLDED_CHARS]).expandtabs(8)
+    omitted = len(text) - MAX_UNFOLDED_CHARS
+    return f"{shown}\n… {omitted:,} more characters" if omitted > 0 else shown
 
 
-def result(value: object) -> Said:
-    """A tool's answer: ``exit 0``, or the beginning of what it is."""
+def describe_result(value: object) -> EventText:
+    """Return the text of a tool's result: ``exit 0``, or the start of its value."""
     code = value.get("exit_code") if isinstance(value, dict) else None
     if isinstance(code, int) and not isinstance(code, bool):
         failed = code != 0
-        said = f"exit {code}"
+        text = f"exit {code}"
         if isinstance(value, dict) and len(value) > 1:
-            rest = {key: one for key, one in value.items() if key != "exit_code"}
-            said += f"  {one_line(as_json(rest), LIMIT)}"
+            rest = {key: item for key, item in value.items() if key != "exit_code"}
+            text += f"  {one_line(to_json(rest), MAX_LINE_CHARS)}"
     else:
         failed = isinstance(value, dict) and bool(value.get("error") or value.get("isError"))
-        said = one_line(words(value), LIMIT)
+        text = one_line(to_text(value), MAX_LINE_CHARS)
     if failed:
-        return Said(said, "event--failure", "✗", True)
-    return Said(said, "event--result", "✓")
+        return EventText(text, "event--failure", "✗", True)
+    return EventText(text, "event--result", "✓")
 
 
-def status_of(event: Mapping[str, Any]) -> Said:
-    look = status.look_of(words(event.get("status")))
-    reason = one_line(words(event.get("reason")), 200)
-    said = f"{look.word} ({reason})" if reason else look.word
-    return Said(said, look.style, look.glyph, event.get("status") == "FAILED")
+def describe_status(event: Mapping[str, Any]) -> EventText:
+    """Return the text of a ``TASK_STATUS`` event."""
+    appearance = status.look_of(to_text(event.get("status")))
+    reason = one_line(to_text(event.get("reason")), 200)
+    text = f"{appearance.word} ({reason})" if reason else appearance.word
+    return EventText(text, appearance.style, appearance.glyph, event.get("status") == "FAILED")
 
 
-def error(event: Mapping[str, Any]) -> Said:
-    said = f"{words(event.get('code'))}: {words(event.get('details'))}"
-    return Said(said, "event--failure", "!", True)
+def describe_error(event: Mapping[str, Any]) -> EventText:
+    """Return the text of an ``ERROR`` event."""
+    text = f"{to_text(event.get('code'))}: {to_text(event.get('details'))}"
+    return EventText(text, "event--failure", "!", True)
 
 
-def end(event: Mapping[str, Any]) -> Said:
+def describe_end(event: Mapping[str, Any]) -> EventText:
+    """Return the text of an ``AGENT_EVENT_END`` event."""
     tokens = event.get("tokens_used")
     used = f", {tokens:,} tokens" if isinstance(tokens, int) and tokens else ""
-    return Said(f"answer complete{used}", "event--note", "·")
+    return EventText(f"answer complete{used}", "event--note", "·")
 
 
-def note(payload: object) -> Said:
+def describe_note(payload: object) -> EventText:
+    """Return the text of the payload of an ``AGENT_EVENT_CUSTOM_UPDATE`` event."""
     message = payload.get("message") if isinstance(payload, dict) else None
-    said = message if isinstance(message, str) else one_line(words(payload), LIMIT)
-    return Said(said, "event--note", "·")
+    text = message if isinstance(message, str) else one_line(to_text(payload), MAX_LINE_CHARS)
+    return EventText(text, "event--note", "·")
 
 
-def unknown(event: Mapping[str, Any]) -> Said:
-    return Said(one_line(as_json(dict(event)), LIMIT), "event--note", "·")
+def describe_unknown(event: Mapping[str, Any]) -> EventText:
+    """Return an event of an unknown type as JSON."""
+    return EventText(one_line(to_json(dict(event)), MAX_LINE_CHARS), "event--note", "·")
 
 
-def user(text: object) -> Said:
-    """What a user says, in the lines in which it was written."""
-    whole = words(text)
-    more = len(whole) - MESSAGE_LIMIT
-    shown = printable(whole[:MESSAGE_LIMIT]).strip("\n")
-    return Said(f"{shown}\n… {more:,} more characters" if more > 0 else shown, "event--user", "›")
+def describe_user_message(text: object) -> EventText:
+    """Return the text of a ``USER_MESSAGE`` event, with its line breaks."""
+    whole = to_text(text)
+    omitted = len(whole) - MAX_MESSAGE_CHARS
+    shown = printable(whole[:MAX_MESSAGE_CHARS]).strip("\n")
+    return EventText(
+        f"{shown}\n… {omitted:,} more characters" if omitted > 0 else shown, "event--user", "›"
+    )
 
 
-def attachments(paths: object) -> tuple[str, ...]:
-    """The files of a message, as the work_dir knows them."""
+def attachment_paths(paths: object) -> tuple[str, ...]:
+    """Return the attachments of a message as paths in the work_dir."""
     if not isinstance(paths, list):
         return ()
     named = (from_workspace(path) for path in paths if isinstance(path, str))
     return tuple(filter(None, named))[:MAX_ATTACHMENTS]
 
 
-def file(path: str, mark: str) -> Said:
-    return Said(one_line(path), "event--file", mark)
+def describe_file(path: str, symbol: str) -> EventText:
+    """Return the text of an event that names a file."""
+    return EventText(one_line(path), "event--file", symbol)
 
 
-def changed_file(payload: object) -> str | None:
-    """The path that a custom update tells the change of."""
+def changed_file_path(payload: object) -> str | None:
+    """Return the path in a ``file_changed`` update, or ``None`` for other updates."""
     if not isinstance(payload, dict) or payload.get("kind") != "file_changed":
         return None
     path = payload.get("path")

@@ -1,9 +1,9 @@
-"""Where a flow of text is cut into pieces.
+"""Sanitizing of streamed text and its division into pieces of bounded size.
 
-An endless flow is kept as bounded pieces: a piece that is closed never changes, so
-only the last one is laid out anew. Cuts depend on the text and on the numbers of its
-events alone, never on how the events were grouped, and in such a way that a reader who
-begins in the middle of a flow soon cuts it where one who began earlier does.
+A complete piece never changes, so that only the last piece of an endless stream must be laid
+out again. The boundaries depend only on the text and the numbers of its events, not on the grouping
+of events into batches. If reading starts in the middle of a stream, the boundaries soon
+coincide with those found when reading from an earlier start.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import Final, NamedTuple
 
 from beray.sanitize import UNFINISHED_OUTPUT, printable_output
 
-LINE: Final = 2000
-"""Characters after which a line is broken, so that no line costs more than this to lay out."""
-_OUTPUT_LINES: Final = 200
-_OUTPUT_CHARACTERS: Final = 16_000
-_MARKDOWN_LINES: Final = 100
-_MARKDOWN_CHARACTERS: Final = 4000
-_LINE_START: Final = 200
-"""How much of a Markdown line is looked at."""
-_BUCKET: Final = 64
-"""Output is cut at the first line end in each so many events."""
-_REDRAWS: Final = 1024
-"""A line that is written over is cut at the first CR in each so many events."""
-_MOST_HELD: Final = 1024
+MAX_LINE_CHARS: Final = 2000
+"""Length after which a line is broken, to limit the cost of laying it out."""
+_MAX_OUTPUT_LINES: Final = 200
+_MAX_OUTPUT_CHARS: Final = 16_000
+_MAX_MARKDOWN_LINES: Final = 100
+_MAX_MARKDOWN_CHARS: Final = 4000
+_LINE_PREFIX_CHARS: Final = 200
+"""Length of the start of a Markdown line that is examined."""
+_BUCKET_EVENTS: Final = 64
+"""Output is divided at the first line end after each multiple of this many events."""
+_REDRAW_BUCKET_EVENTS: Final = 1024
+"""A line that is overwritten is divided at the first CR after each multiple of this many events."""
+_MAX_PENDING_CHARS: Final = 1024
+"""Length of the end of a chunk in which an incomplete sequence is searched."""
 _FENCE = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)")
 
 
-class Kind(StrEnum):
-    """What a block is; the words of a filter's ``kind:``."""
+class BlockKind(StrEnum):
+    """Type of a block. Most values can be used as ``kind:`` in a filter."""
 
     TEXT = "text"
     OUTPUT = "output"
     USER = "user"
-    """What the user of a chat says."""
+    """A message of the user of a chat."""
     CALL = "call"
     RESULT = "result"
     FILE = "file"
@@ -45,149 +46,176 @@ class Kind(StrEnum):
     STATUS = "status"
     END = "end"
     GAP = "gap"
-    """Not of the task: what a view leaves out."""
+    """A line of the view itself, such as a count of omitted events."""
 
 
-class Flow(NamedTuple):
-    kind: Kind
-    source: str
-    call: str = ""
-    """The ``call_id`` of a command's output."""
+class TextFlow(NamedTuple):
+    """Streamed text of one source.
 
-
-class Context(NamedTuple):
-    """What holds where a block begins. Whoever knows it can go on from there."""
-
-    flow: Flow | None = None
-    """The flow that the block continues; ``None`` where it begins anew."""
-    joined: bool = False
-    """It continues a line that was cut in the middle."""
-    spaced: bool = False
-    """A paragraph has ended before it."""
-    fence: str = ""
-    """The line that opened the code block it is in."""
-    calls: int = 0
-    """Tool calls right before it that have no result yet."""
-    held: str = ""
-    """What the gate had kept back of the event before."""
-    last_call: str = ""
-    """The ``call_id`` of the call or output right before it."""
-    open_calls: tuple[tuple[str, str], ...] = ()
-    """The ``call_id`` of each call without a result, and its description."""
-
-
-START: Final = Context()
-
-
-class Gate:
-    """Makes a flow printable piece by piece.
-
-    What could be the beginning of CRLF or of a colour sequence waits for the rest. A CR in
-    what it returns means that the line is written over.
+    Attributes:
+        kind: ``TEXT`` or ``OUTPUT``.
+        source: Source of the events.
+        call_id: ``call_id`` of the command whose output it is.
     """
 
-    def __init__(self, held: str = "") -> None:
-        self.held = held
-
-    def pass_on(self, text: str) -> str:
-        text = self.held + text
-        held = UNFINISHED_OUTPUT.search(text, max(0, len(text) - _MOST_HELD))
-        self.held = held[0] if held else ""
-        return printable_output(text[: len(text) - len(self.held)])
-
-    def rest(self) -> str:
-        held, self.held = self.held, ""
-        return printable_output(held).removesuffix("\r")
+    kind: BlockKind
+    source: str
+    call_id: str = ""
 
 
-class Cutter:
-    """Is given safe text; says which piece each part of it belongs to."""
+class BlockContext(NamedTuple):
+    """State of a builder at the start of a block; building can be resumed from it.
 
-    def __init__(self, flow: Flow, context: Context) -> None:
-        self._markdown = flow.kind is Kind.TEXT
-        self._most_lines = _MARKDOWN_LINES if self._markdown else _OUTPUT_LINES
-        self._most = _MARKDOWN_CHARACTERS if self._markdown else _OUTPUT_CHARACTERS
+    Attributes:
+        flow: Text that the block continues; ``None`` if it does not continue one.
+        continues_line: Whether the block continues a line.
+        after_paragraph: Whether a paragraph ended before the block.
+        fence: Line that opened the code block around the start of the block.
+        pending_calls: Number of tool calls directly before the block that have no result.
+        pending: Text of the previous event that ``TextStream`` has retained.
+        last_call_id: ``call_id`` of the call or output directly before the block.
+        open_calls: ``call_id`` and description of each call without a result.
+    """
+
+    flow: TextFlow | None = None
+    continues_line: bool = False
+    after_paragraph: bool = False
+    fence: str = ""
+    pending_calls: int = 0
+    pending: str = ""
+    last_call_id: str = ""
+    open_calls: tuple[tuple[str, str], ...] = ()
+
+
+START_CONTEXT: Final = BlockContext()
+
+
+class TextStream:
+    """Incremental sanitizer for streamed text.
+
+    The end of a chunk is retained if it may be the start of CRLF or of a colour sequence. A CR
+    in the returned text means that the current line is overwritten.
+
+    Args:
+        pending: Text that an earlier sanitizer of the same stream has retained.
+    """
+
+    def __init__(self, pending: str = "") -> None:
+        self.pending = pending
+
+    def feed(self, text: str) -> str:
+        """Return the sanitized text of a chunk, without the part that is retained."""
+        text = self.pending + text
+        pending = UNFINISHED_OUTPUT.search(text, max(0, len(text) - _MAX_PENDING_CHARS))
+        self.pending = pending[0] if pending else ""
+        return printable_output(text[: len(text) - len(self.pending)])
+
+    def flush(self) -> str:
+        """Return the retained text, sanitized, at the end of the stream."""
+        pending, self.pending = self.pending, ""
+        return printable_output(pending).removesuffix("\r")
+
+
+class FlowSplitter:
+    """Splitter that divides sanitized text into pieces of bounded size.
+
+    Args:
+        flow: The text to divide.
+        context: State at the start of the text.
+    """
+
+    def __init__(self, flow: TextFlow, context: BlockContext) -> None:
+        self._markdown = flow.kind is BlockKind.TEXT
+        self._max_lines = _MAX_MARKDOWN_LINES if self._markdown else _MAX_OUTPUT_LINES
+        self._max_chars = _MAX_MARKDOWN_CHARS if self._markdown else _MAX_OUTPUT_CHARS
         self._flow = flow
         self._open_calls = context.open_calls
-        self._fence, self._blank = context.fence, context.spaced
-        # Of the current line: its beginning, and how far it is since its last break.
-        self._line, self._fresh, self._column = "", not context.joined, 0
-        # Of the current piece:
+        self._fence, self._after_blank_line = context.fence, context.after_paragraph
+        # State of the current line: its start, and the column since its last break.
+        self._line, self._at_line_start, self._column = "", not context.continues_line, 0
+        # State of the current piece:
         self._length = self._lines = 0
         self._line_start = 0
         self._bucket: int | None = None
-        self._first = 0
-        self._numbered = False
+        self._first_event = 0
+        self._starts_with_digit = False
 
-    def feed(self, text: str, number: int) -> list[tuple[str, Context | None]]:
-        """``text`` of event ``number`` in parts; behind one with a context the piece ends."""
-        parts: list[tuple[str, Context | None]] = []
+    def split(self, text: str, number: int) -> list[tuple[str, BlockContext | None]]:
+        """Divide ``text`` of event ``number`` into parts.
+
+        Returns:
+            The parts in order. If a part ends a piece, it has the context of the next piece.
+        """
+        parts: list[tuple[str, BlockContext | None]] = []
         start = at = 0
         while at < len(text):
             if text[at] == "\r":
-                if self._write_over(number):
-                    parts.append((text[start:at], self._cut()))
+                if self._restart_line(number):
+                    parts.append((text[start:at], self._end_piece()))
                     start = at
                 at += 1
                 continue
-            if self._fresh and self._markdown and self._ends_paragraph(text[at]):
-                parts.append((text[start:at], self._cut()))
+            if self._at_line_start and self._markdown and self._ends_paragraph(text[at]):
+                parts.append((text[start:at], self._end_piece()))
                 start = at
             if self._bucket is None:
-                self._bucket, self._numbered = number // _BUCKET, text[at].isdigit()
-                self._first = number
+                self._bucket, self._starts_with_digit = number // _BUCKET_EVENTS, text[at].isdigit()
+                self._first_event = number
             redraw = text.find("\r", at)
             newline = text.find("\n", at, redraw if redraw >= 0 else len(text))
             end = newline if newline >= 0 else redraw if redraw >= 0 else len(text)
-            if end - at > LINE - self._column:
-                end = at + LINE - self._column
-                self._go_on(text, at, end)
+            if end - at > MAX_LINE_CHARS - self._column:
+                end = at + MAX_LINE_CHARS - self._column
+                self._consume(text, at, end)
                 self._column = 0
-                at, cut = end, self._length >= self._most
+                at, cut = end, self._length >= self._max_chars
             else:
-                self._go_on(text, at, end)
+                self._consume(text, at, end)
                 at, cut = end, False
                 if newline >= 0:
                     at, cut = end + 1, self._end_line(number)
             if cut:
-                parts.append((text[start:at], self._cut()))
+                parts.append((text[start:at], self._end_piece()))
                 start = at
         if start < len(text):
             parts.append((text[start:], None))
         return parts
 
-    def _go_on(self, text: str, at: int, end: int) -> None:
+    def _consume(self, text: str, at: int, end: int) -> None:
         if end > at:
-            self._fresh = False
+            self._at_line_start = False
             self._length += end - at
             self._column += end - at
-            if self._markdown and len(self._line) < _LINE_START:
-                self._line += text[at : min(end, at + _LINE_START)]
+            if self._markdown and len(self._line) < _LINE_PREFIX_CHARS:
+                self._line += text[at : min(end, at + _LINE_PREFIX_CHARS)]
 
-    def _write_over(self, number: int) -> bool:
-        """Begin the current line anew; return whether the piece ends before that."""
-        if self._bucket is not None and number // _REDRAWS > self._first // _REDRAWS:
-            self._line, self._fresh, self._column = "", True, 0
+    def _restart_line(self, number: int) -> bool:
+        """Handle a CR: restart the current line; return True if the piece ends before it."""
+        if (
+            self._bucket is not None
+            and number // _REDRAW_BUCKET_EVENTS > self._first_event // _REDRAW_BUCKET_EVENTS
+        ):
+            self._line, self._at_line_start, self._column = "", True, 0
             return True
         self._length = self._line_start
         self._line, self._column = "", 0
         return False
 
     def _end_line(self, number: int) -> bool:
-        """Take note of a newline; whether the piece ends behind it."""
+        """Handle a newline; return True if the piece ends after it."""
         line, self._line = self._line, ""
-        self._fresh, self._column = True, 0
+        self._at_line_start, self._column = True, 0
         self._length += 1
         self._line_start = self._length
         self._lines += 1
         if self._markdown:
-            self._blank = not line.strip()
-            self._turn_fence(line)
-        elif self._bucket is not None and number // _BUCKET > self._bucket:
+            self._after_blank_line = not line.strip()
+            self._update_fence(line)
+        elif self._bucket is not None and number // _BUCKET_EVENTS > self._bucket:
             return True
-        return self._lines >= self._most_lines or self._length >= self._most
+        return self._lines >= self._max_lines or self._length >= self._max_chars
 
-    def _turn_fence(self, line: str) -> None:
+    def _update_fence(self, line: str) -> None:
         found = _FENCE.match(line)
         if found is None:
             return
@@ -201,18 +229,23 @@ class Cutter:
                 self._fence = ""
 
     def _ends_paragraph(self, following: str) -> bool:
-        """Whether the piece ends before a line that begins with ``following``.
+        """Return True if the piece ends before a line that starts with ``following``.
 
-        What is indented may belong to a list above, and numbers go on counting.
+        It does not end before an indented line, which may belong to a list item, or before a
+        number that may continue a numbered list.
         """
-        if not (self._blank and self._length) or self._fence or following in " \t\n":
+        if not (self._after_blank_line and self._length) or self._fence or following in " \t\n":
             return False
-        return not (self._numbered and following.isdigit())
+        return not (self._starts_with_digit and following.isdigit())
 
-    def _cut(self) -> Context:
+    def _end_piece(self) -> BlockContext:
         self._length = self._lines = self._line_start = 0
         self._bucket = None
-        spaced = self._markdown and self._fresh and self._blank
-        return Context(
-            self._flow, not self._fresh, spaced, self._fence, open_calls=self._open_calls
+        after_paragraph = self._markdown and self._at_line_start and self._after_blank_line
+        return BlockContext(
+            self._flow,
+            not self._at_line_start,
+            after_paragraph,
+            self._fence,
+            open_calls=self._open_calls,
         )

@@ -1,7 +1,7 @@
-"""A run of a task's events without a gap, and the blocks that they make.
+"""Window over a task's log: consecutive events and their blocks.
 
-It grows at both ends and lets go at both ends, and its blocks are those that the whole
-log would have, as far as it can be told from within. Pure.
+Events can be added and dropped at both ends. The blocks equal those of the whole log, as far as
+that can be determined from the events in the window. This module has no side effects.
 """
 
 from __future__ import annotations
@@ -11,19 +11,28 @@ from itertools import islice
 from typing import Any, Final
 
 from beray.streaming.retraction import retracted_range
-from tui.events.blocks import Block, Builder, retract
+from tui.events.blocks import Block, BlockBuilder, retract
 
-MOST_EVENTS: Final = 4000
-MOST_WEIGHT: Final = 8000
-_KEPT: Final = 0.75
-"""What is left of a window that had become too large: it moves in large steps."""
+MAX_EVENTS: Final = 4000
+"""Number of events beyond which some are dropped."""
+MAX_WEIGHT: Final = 8000
+"""Approximate number of rows beyond which some events are dropped."""
+_KEEP_RATIO: Final = 0.75
+"""Share of the limits that remains after dropping, so that drops are rare."""
 
 Event = Mapping[str, Any]
-Numbered = tuple[int, Event]
+NumberedEvent = tuple[int, Event]
 
 
-def numbered(events: Iterable[Event], last: int) -> list[Numbered]:
-    """Events with their numbers, by their own ``seq`` where it goes up, else counted on."""
+def number_events(events: Iterable[Event], last: int) -> list[NumberedEvent]:
+    """Return events with their numbers.
+
+    The number is the event's ``seq`` if that increases; otherwise it is counted up.
+
+    Args:
+        events: Consecutive events.
+        last: Number of the event before the first of ``events``.
+    """
     result = []
     for event in events:
         seq = event.get("seq")
@@ -32,59 +41,63 @@ def numbered(events: Iterable[Event], last: int) -> list[Numbered]:
     return result
 
 
-def lightest(events: list[Numbered], most: int, *, last: bool = False) -> list[Numbered]:
-    """As many of the first of ``events``, or of the last, as make ``most`` rows."""
+def within_weight(
+    events: list[NumberedEvent], max_weight: int, *, last: bool = False
+) -> list[NumberedEvent]:
+    """Return the first events, or the last ones, that together have about ``max_weight`` rows."""
     weight = 0
     for count, (_, event) in enumerate(reversed(events) if last else events, 1):
         text = event.get("text")
         weight += 1 + (text.count("\n") + len(text) // 80 if isinstance(text, str) else 0)
-        if weight >= most:
+        if weight >= max_weight:
             return events[-count:] if last else events[:count]
     return events
 
 
-class Window:
-    """Events ``first`` to ``last``.
+class EventWindow:
+    """Consecutive events ``first`` to ``last`` of a log, and their blocks.
 
     Args:
-        after: the number before the first event that will be added.
+        after: Number of the event before the first one that will be added.
     """
 
     def __init__(self, after: int = 0) -> None:
-        self.events: list[Numbered] = []
-        self._builder = Builder()
+        self.events: list[NumberedEvent] = []
+        self._builder = BlockBuilder()
         self._after = after
 
     @property
     def blocks(self) -> list[Block]:
+        """Blocks of the events in the window."""
         return self._builder.blocks
 
     @property
     def first(self) -> int:
-        """The number of the first event; one more than ``last`` in an empty window."""
+        """Number of the first event; ``last`` + 1 if the window is empty."""
         return self.events[0][0] if self.events else self._after + 1
 
     @property
     def last(self) -> int:
+        """Number of the last event."""
         return self.events[-1][0] if self.events else self._after
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the first event is there from its beginning."""
-        return not self.blocks or self.blocks[0].whole
+    def is_first_event_complete(self) -> bool:
+        """True if the blocks contain the start of the first event."""
+        return not self.blocks or self.blocks[0].starts_event
 
     @property
     def too_large(self) -> bool:
-        return len(self.events) > MOST_EVENTS or (
-            len(self.events) > 1 and self.weight > MOST_WEIGHT
-        )
+        """True if events should be dropped at one end."""
+        return len(self.events) > MAX_EVENTS or (len(self.events) > 1 and self.weight > MAX_WEIGHT)
 
     @property
     def weight(self) -> int:
+        """Approximate number of rows."""
         return sum(block.weight for block in self.blocks)
 
-    def append(self, events: Iterable[Numbered]) -> None:
-        """Add what comes right behind; what is there already is passed over."""
+    def append(self, events: Iterable[NumberedEvent]) -> None:
+        """Add the events that follow; events that are in the window already are ignored."""
         last = self.last
         for number, event in events:
             if number > last:
@@ -92,25 +105,25 @@ class Window:
                 self.events.append((number, event))
                 last = number
 
-    def prepend(self, events: list[Numbered]) -> None:
-        """Add what comes right before.
+    def prepend(self, events: list[NumberedEvent]) -> None:
+        """Add the events that precede the window.
 
-        Our own events are read on from there until they make the blocks that we have:
-        the first of ours may go on with what has begun earlier.
+        The first block of the window may continue one of the added blocks. Therefore the
+        window's events are processed again until they produce a block that exists already.
         """
         events = [pair for pair in events if pair[0] < self.first]
-        builder = Builder()
+        builder = BlockBuilder()
         for number, event in events:
             builder.feed(event, number)
-        ours = {block.key: index for index, block in enumerate(self.blocks)}
+        own_indices = {block.key: index for index, block in enumerate(self.blocks)}
         joined = False
         for number, event in self.events:
             builder.feed(event, number)
-            made = builder.blocks[-1] if builder.blocks else None
-            index = ours.get(made.key) if made is not None else None
-            if index is not None and made is not None:
-                same = self.blocks[index]
-                if same.context == made.context and same.kind is made.kind:
+            rebuilt = builder.blocks[-1] if builder.blocks else None
+            index = own_indices.get(rebuilt.key) if rebuilt is not None else None
+            if index is not None and rebuilt is not None:
+                existing = self.blocks[index]
+                if existing.context == rebuilt.context and existing.kind is rebuilt.kind:
                     self.blocks[:index] = builder.blocks[:-1]
                     joined = True
                     self._retract()
@@ -120,49 +133,53 @@ class Window:
         self.events[:0] = events
 
     def _retract(self) -> None:
-        """Remove what our events retract of blocks that were made of earlier ones."""
+        """Remove the blocks of added events that events of the window retract."""
         for _, event in self.events:
             if (span := retracted_range(event)) is not None:
                 retract(self.blocks, *span)
 
     def drop_top(self) -> None:
-        """Let the oldest events go, until it is small enough."""
+        """Drop the oldest events until the window is small enough."""
         blocks = self.blocks
-        cut, number = self._overweight(blocks), self.last - int(MOST_EVENTS * _KEPT)
-        while cut < len(blocks) - 1 and blocks[cut].first <= number:
-            cut += 1
-        if cut == 0:
+        drop_count, number = self._count_excess(blocks), self.last - int(MAX_EVENTS * _KEEP_RATIO)
+        while drop_count < len(blocks) - 1 and blocks[drop_count].first <= number:
+            drop_count += 1
+        if drop_count == 0:
             return
-        first = blocks[cut].first
-        del blocks[:cut]
-        kept = next(i for i, (number, _) in enumerate(self.events) if number >= first)
-        del self.events[:kept]
+        first = blocks[drop_count].first
+        del blocks[:drop_count]
+        dropped_events = next(i for i, (number, _) in enumerate(self.events) if number >= first)
+        del self.events[:dropped_events]
 
     def drop_bottom(self, keep: int = 0) -> None:
-        """Let the newest events go, until it is small enough; none up to event ``keep``."""
+        """Drop the newest events until the window is small enough.
+
+        Args:
+            keep: Number of the last event that must not be dropped.
+        """
         blocks = self.blocks
-        cut = len(blocks) - self._overweight(blocks[::-1])
-        number = self.first + int(MOST_EVENTS * _KEPT)
-        while cut > 1 and blocks[cut - 1].first > number:
-            cut -= 1
-        while cut < len(blocks) and blocks[cut].first <= keep:
-            cut += 1
-        if cut in (0, len(blocks)):
+        keep_blocks = len(blocks) - self._count_excess(blocks[::-1])
+        number = self.first + int(MAX_EVENTS * _KEEP_RATIO)
+        while keep_blocks > 1 and blocks[keep_blocks - 1].first > number:
+            keep_blocks -= 1
+        while keep_blocks < len(blocks) and blocks[keep_blocks].first <= keep:
+            keep_blocks += 1
+        if keep_blocks in (0, len(blocks)):
             return
-        begun = blocks[cut]
-        # Its first event stays whole: a window ends with an event.
-        kept = sum(1 for number, _ in self.events if number <= begun.first)
-        del self.events[kept:]
+        dropped_block = blocks[keep_blocks]
+        # The first event of the dropped block stays: a window ends with a complete event.
+        keep_events = sum(1 for number, _ in self.events if number <= dropped_block.first)
+        del self.events[keep_events:]
         number, event = self.events[-1]
-        builder = Builder(begun.context)
-        builder.feed(event, number, begun.left if begun.left else None)
-        builder.blocks[:0] = blocks[:cut]
+        builder = BlockBuilder(dropped_block.context)
+        builder.feed(event, number, dropped_block.remainder if dropped_block.remainder else None)
+        builder.blocks[:0] = blocks[:keep_blocks]
         self._builder = builder
 
     @staticmethod
-    def _overweight(blocks: list[Block]) -> int:
-        """How many of ``blocks`` are too many, the last of which always stays."""
-        excess = sum(block.weight for block in blocks) - int(MOST_WEIGHT * _KEPT)
+    def _count_excess(blocks: list[Block]) -> int:
+        """Return how many of ``blocks``, in this order, must be dropped. The last one stays."""
+        excess = sum(block.weight for block in blocks) - int(MAX_WEIGHT * _KEEP_RATIO)
         count = 0
         for block in islice(blocks, max(0, len(blocks) - 1)):
             if excess <= 0:

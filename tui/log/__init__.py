@@ -1,1 +1,1 @@
-"""The log of a task: its events as blocks, in a bounded window, on one view."""
+"""Log of a task: its events as blocks, of which a bounded window is kept and shown."""

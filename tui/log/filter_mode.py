@@ -1,68 +1,69 @@
-"""A filter over the log: what it lets through, from wherever in the log that is."""
+"""Filter mode of the log."""
 
 from __future__ import annotations
 
 from beray.schema import TaskEvent
 from tui.events.blocks import Block
 from tui.events.event_buffer import PAGE
-from tui.events.window import numbered
+from tui.events.window import number_events
 from tui.log.bar import FILTER
 from tui.log.model import query as queries
-from tui.log.model.filtered_log import SCAN_PAGE, Sieve, blocks_before, note
+from tui.log.model.filtered_log import SCAN_PAGE, FilteredLog, blocks_before, gap_block
 from tui.log.model.query import Query
-from tui.log.search_mode import Finding
+from tui.log.search_mode import SearchMode
 
-_LAST = 1 << 62
+_AFTER_LAST_EVENT = 1 << 62
 
 
-class Filtering(Finding):
-    """Adds a filter to the log. It reads as much of it as fills the screen."""
+class FilterMode(SearchMode):
+    """Log that can be filtered. Events are read until the matches fill the screen."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._sieve: Sieve | None = None
+        self._filtered: FilteredLog | None = None
 
     @property
     def is_filtering(self) -> bool:
-        return self._sieve is not None
+        """True if a filter is active."""
+        return self._filtered is not None
 
     def reset(self) -> None:
-        self._sieve = None
+        self._filtered = None
         super().reset()
 
     # The bar
 
     def action_filter(self) -> None:
-        """Ask what to show alone."""
-        self.ask_in_bar(FILTER)
+        """Open the bar to enter a filter."""
+        self.open_bar(FILTER)
 
     def action_filter_errors(self) -> None:
-        """Show errors alone."""
-        self._typed[FILTER] = "errors"
+        """Show only errors."""
+        self._bar_texts[FILTER] = "errors"
         self.filter(queries.ERRORS)
 
-    def typed(self, prompt: str, text: str) -> None:
-        super().typed(prompt, text)
+    def query_changed(self, prompt: str, text: str) -> None:
+        super().query_changed(prompt, text)
         if prompt == FILTER:
-            queries.filtering(text)
+            queries.parse_filter(text)
 
-    def entered(self, prompt: str, text: str) -> None:
-        super().entered(prompt, text)
+    def query_submitted(self, prompt: str, text: str) -> None:
+        super().query_submitted(prompt, text)
         if prompt == FILTER:
-            self.filter(queries.filtering(text))
+            self.filter(queries.parse_filter(text))
 
     def restore_bar(self) -> None:
         super().restore_bar()
-        if not self.is_searching and self._sieve is not None:
+        if not self.is_searching and self._filtered is not None:
             self._prompt = FILTER
-            self.bar.show(FILTER, self._typed.get(FILTER, ""))
-            self.bar.say("esc shows all")
+            self.bar.show(FILTER, self._bar_texts.get(FILTER, ""))
+            self.bar.show_status("esc removes the filter")
 
     def can_leave(self) -> bool:
         return super().can_leave() or self.is_filtering
 
     def action_leave(self) -> None:
-        """End what was begun last; the filter after what was done in it."""
+        """End the most recent of search and filter."""
         if self.is_filtering and not super().can_leave():
             self.end_filter()
         else:
@@ -71,120 +72,124 @@ class Filtering(Finding):
     # The filter
 
     def filter(self, query: Query) -> None:
-        """Show what ``query`` lets through; one that asks for nothing shows everything."""
+        """Show only the blocks that match ``query``; an empty query shows all blocks."""
         if query == Query():
             self.end_filter()
             return
         self.end_filter()
-        spot = self.reader().spot
-        self._sieve = Sieve(query, self.record.window)
-        self.view.marks.search(query.pattern)
-        self.view.clear_place()
+        anchor = self.reading_position().anchor
+        self._filtered = FilteredLog(query, self.buffer.window)
+        self.view.highlights.search(query.pattern)
+        self.view.clear_rows()
         self.restore_bar()
         self.screen.set_focus(self.view)
         self.refresh_view()
-        place = self.view.sheet.place_of(spot.number) if spot is not None else None
-        if place is not None:
-            self.view.point_at(place)
+        position = (
+            self.view.row_layout.position_of_event(anchor.number) if anchor is not None else None
+        )
+        if position is not None:
+            self.view.reveal(position)
 
     def end_filter(self) -> None:
-        """Show everything again, around what was on the screen."""
-        if self._sieve is None:
+        """Remove the filter and show the events around the current position."""
+        if self._filtered is None:
             return
-        reader = self.reader()
-        self._sieve = None
-        self.view.marks.search(self._search.pattern if self._search is not None else None)
-        self.view.clear_place()
+        position = self.reading_position()
+        self._filtered = None
+        self.view.highlights.search(self._search.pattern if self._search is not None else None)
+        self.view.clear_rows()
         self.restore_bar()
-        self.go_back(reader)
+        self.restore_position(position)
 
     def can_scan(self) -> bool:
         return super().can_scan() and not self.is_filtering
 
-    def blocks(self) -> list[Block]:
-        sieve = self._sieve
-        if sieve is None:
-            return super().blocks()
-        blocks = sieve.blocks()
-        if sieve.has_earlier:
-            words = f"… {sieve.first - 1:,} earlier events not looked at yet"
-            if not self.record.pageable:
-                words = "earlier events are not kept"
-            blocks.insert(0, note(words, 0))
+    def visible_blocks(self) -> list[Block]:
+        filtered = self._filtered
+        if filtered is None:
+            return super().visible_blocks()
+        blocks = filtered.blocks()
+        if filtered.has_earlier:
+            text = f"… {filtered.first - 1:,} earlier events not searched yet"
+            if not self.buffer.pageable:
+                text = "earlier events are not available"
+            blocks.insert(0, gap_block(text, 0))
         if not self.at_newest():
-            later = self.record.end - sieve.last
-            blocks.append(note(f"… {later:,} later events not looked at yet", _LAST))
+            later = self.buffer.last_number - filtered.last
+            blocks.append(
+                gap_block(f"… {later:,} later events not searched yet", _AFTER_LAST_EVENT)
+            )
         return blocks
 
     def at_newest(self) -> bool:
-        if self._sieve is None:
+        if self._filtered is None:
             return super().at_newest()
-        return self._sieve.last >= self.record.end
+        return self._filtered.last >= self.buffer.last_number
 
-    def took(self, events: list[TaskEvent]) -> None:
-        super().took(events)
-        sieve = self._sieve
-        if sieve is not None and (self.view.following or not sieve.too_large):
-            sieve.append(self.record.newer_than(sieve.last))
-            if sieve.too_large and self.view.following:
-                sieve.drop_top()
+    def process_events(self, events: list[TaskEvent]) -> None:
+        super().process_events(events)
+        filtered = self._filtered
+        if filtered is not None and (self.view.following or not filtered.too_large):
+            filtered.append(self.buffer.events_after(filtered.last))
+            if filtered.too_large and self.view.following:
+                filtered.drop_top()
 
-    def look_ahead(self) -> None:
-        sieve, view = self._sieve, self.view
-        if sieve is None:
-            super().look_ahead()
+    def prefetch(self) -> None:
+        filtered, view = self._filtered, self.view
+        if filtered is None:
+            super().prefetch()
             return
-        if not self.can_ask():
+        if not self.can_fetch():
             return
         top, height = view.scroll_offset.y, max(1, view.size.height)
-        if top < 2 * height and sieve.has_earlier:
-            self._sift_before(sieve)
-        elif view.sheet.total - top - height < 2 * height and not self.at_newest():
-            self._sift_after(sieve)
+        if top < 2 * height and filtered.has_earlier:
+            self._filter_earlier(filtered)
+        elif view.row_layout.total - top - height < 2 * height and not self.at_newest():
+            self._filter_later(filtered)
 
-    def _sift_before(self, sieve: Sieve) -> None:
-        client, task_id, begin = self._client, self._task_id, sieve.begin
+    def _filter_earlier(self, filtered: FilteredLog) -> None:
+        client, task_id, start_key = self._client, self._task_id, filtered.start_key
         if client is None or task_id is None:
             return
-        after = max(0, begin[0] - SCAN_PAGE)
+        after = max(0, start_key[0] - SCAN_PAGE)
 
         def work() -> list[Block]:
-            # With the event that it ends in: where that begins is known only behind it.
-            events = client.list_events(task_id, after=after, limit=begin[0] - after)
-            return blocks_before(numbered(events, after), begin)
+            # Includes the first event that was read: its start is known only after it.
+            events = client.list_events(task_id, after=after, limit=start_key[0] - after)
+            return blocks_before(number_events(events, after), start_key)
 
-        def arrived(blocks: list[Block]) -> None:
-            if sieve.begin == begin:
-                sieve.prepend(blocks)
-                if sieve.too_large and not self.view.following:
-                    sieve.drop_bottom()
+        def received(blocks: list[Block]) -> None:
+            if filtered.start_key == start_key:
+                filtered.prepend(blocks)
+                if filtered.too_large and not self.view.following:
+                    filtered.drop_bottom()
             self.refresh_view()
 
-        self.ask(work, arrived)
+        self.run_request(work, received)
 
-    def _sift_after(self, sieve: Sieve) -> None:
-        last = sieve.last
+    def _filter_later(self, filtered: FilteredLog) -> None:
+        last = filtered.last
 
-        def arrived(events: list[TaskEvent]) -> None:
-            if sieve.last == last:
-                sieve.append(numbered(events, last))
-                if sieve.too_large:
-                    sieve.drop_top()
+        def received(events: list[TaskEvent]) -> None:
+            if filtered.last == last:
+                filtered.append(number_events(events, last))
+                if filtered.too_large:
+                    filtered.drop_top()
             self.refresh_view()
 
-        self.fetch(last, PAGE, arrived)
+        self.fetch(last, PAGE, received)
 
-    # What the reader does
+    # Actions of the user
 
     def action_home(self) -> None:
-        if self._sieve is None:
+        if self._filtered is None:
             super().action_home()
         else:
             self.view.go_to_beginning()
 
     def action_end(self) -> None:
-        sieve = self._sieve
-        if sieve is not None and not self.at_newest():
-            self.record.show_end()
-            self._sieve = Sieve(sieve.query, self.record.window)
+        filtered = self._filtered
+        if filtered is not None and not self.at_newest():
+            self.buffer.move_to_end()
+            self._filtered = FilteredLog(filtered.query, self.buffer.window)
         super().action_end()

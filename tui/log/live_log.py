@@ -1,4 +1,4 @@
-"""The log of one task on the screen: live events, pages of earlier ones, the reader's place."""
+"""Log of one task: live events, pages of earlier events, and the reading position."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from textual.app import ComposeResult
 from beray.exceptions import APIError
 from beray.schema import TaskEvent
 from tui import messages
-from tui.events.blocks import Block, Kind
-from tui.events.event_buffer import PAGE, Record
-from tui.log.log_fetch import Asking
-from tui.log.messages import BlockOpened, EdgeWanted, FileWanted, Moved, ViewMoved
-from tui.log.model.filtered_log import counted, note
-from tui.log.model.new_events import NewEvents
-from tui.log.render.row_layout import Anchor, Spot
-from tui.log.scroll_anchors import Reader, Readers
+from tui.events.blocks import Block, BlockKind
+from tui.events.event_buffer import PAGE, EventBuffer
+from tui.log.bar import NewEventsIndicator
+from tui.log.log_fetch import LogFetcher
+from tui.log.messages import (
+    BlockOpened,
+    EdgeRequested,
+    FileRequested,
+    PositionChanged,
+    ViewChanged,
+)
+from tui.log.model.filtered_log import event_count, gap_block
+from tui.log.scroll_anchors import EventAnchor, ReadingPosition, ReadingPositions, RowAnchor
 from tui.log.view import LogView
 
 if TYPE_CHECKING:
@@ -28,275 +33,294 @@ if TYPE_CHECKING:
 
 _SLICE_SECONDS: Final = 0.008
 _SLICE_EVENTS: Final = 100
-_PAUSE_SECONDS: Final = 0.002
-_REFRESH_SECONDS: Final = 0.05
-_UNKNOWN: Final = frozenset({404, 405})
-"""How a server answers that gives no event a second time."""
-_LAST: Final = 1 << 62
-_TURNS: Final = frozenset({"RUNNING", "INPUT_REQUIRED"})
-"""Statuses that a chat has in turn, which can be seen from who says something."""
+_SLICE_PAUSE_SECONDS: Final = 0.002
+_REFRESH_INTERVAL_SECONDS: Final = 0.05
+_NO_PAGING_STATUSES: Final = frozenset({404, 405})
+"""Statuses of servers that cannot return earlier events."""
+_AFTER_LAST_EVENT: Final = 1 << 62
+_TURN_STATUSES: Final = frozenset({"RUNNING", "INPUT_REQUIRED"})
+"""Statuses between which a chat alternates. They are not shown, as the messages imply them."""
 
 
-class Reading(Asking):
-    """Is given a task's record and its live events; fetches what the reader scrolls to."""
+class LiveLog(LogFetcher):
+    """Log that shows live events and fetches earlier ones when the user scrolls to them."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.record = Record()
-        self._readers = Readers()
-        self._waiting: deque[TaskEvent] = deque()
-        self._working = False
+        self.buffer = EventBuffer()
+        self._saved_positions = ReadingPositions()
+        self._queue: deque[TaskEvent] = deque()
+        self._is_processing = False
         self._refresh_at = 0.0
         self._seen = 0
         self._is_chat = False
-        self._restored: Reader | None = None
-        """The place that is being gone back to."""
-        self._said = ""
-        self._place = ""
+        self._restoring: ReadingPosition | None = None
+        """Reading position that will be restored when its events have arrived."""
+        self._failure = ""
+        self._position_text = ""
 
     def compose(self) -> ComposeResult:
         yield LogView(id="log")
-        yield NewEvents(id="log-new")
+        yield NewEventsIndicator(id="log-new")
 
     @property
     def view(self) -> LogView:
+        """View of the blocks."""
         return self.query_one(LogView)
 
     @property
     def row_texts(self) -> list[str]:
-        """The text of every row that is laid out, without its gutter."""
+        """Text of every row that is laid out, without its gutter."""
         return self.view.row_texts
 
-    # One task after another
+    # Selection of a task
 
     def open(
-        self, client: BeRayClient, task_id: int, record: Record, *, chat: bool = False
+        self, client: BeRayClient, task_id: int, buffer: EventBuffer, *, chat: bool = False
     ) -> None:
-        """Show another task's log where its reader left it, else at its end."""
+        """Show the log of a task at its last reading position, or at its end.
+
+        Args:
+            client: Client that fetches earlier events.
+            task_id: The task.
+            buffer: Buffer of the task's events.
+            chat: Whether the task is a chat.
+        """
         self.leave()
         self.reset()
-        self._client, self._task_id, self.record = client, task_id, record
+        self._client, self._task_id, self.buffer = client, task_id, buffer
         self._is_chat = chat
-        self._waiting.clear()
-        self._seen, self._said = record.end, ""
-        reader = self._readers.come_back(task_id)
+        self._queue.clear()
+        self._seen, self._failure = buffer.last_number, ""
+        position = self._saved_positions.load(task_id)
         self.view.clear()
-        self.view.unfolded.update(reader.unfolded)
-        if reader.spot is not None and record.pageable:
-            self._restored = reader
-            self._seen = reader.seen
-            self.go_back(reader)
+        self.view.unfolded.update(position.unfolded)
+        if position.anchor is not None and buffer.pageable:
+            self._restoring = position
+            self._seen = position.seen
+            self.restore_position(position)
         self.refresh_view()
 
     def leave(self) -> None:
-        """Keep the reader's place, and stop what was begun for this log."""
+        """Save the reading position and discard pending responses."""
         if self._task_id is not None:
-            self._readers.leave(self._task_id, self._restored or self.reader())
-        self.forget_answers()
-        self._restored = None
+            self._saved_positions.save(self._task_id, self._restoring or self.reading_position())
+        self.discard_responses()
+        self._restoring = None
 
     def reset(self) -> None:
-        """Forget what was begun in the log that was shown."""
+        """Reset the modes of the log, such as a search, before another log is shown."""
 
-    def go_on_with(self, client: BeRayClient) -> None:
-        """Ask ``client`` from now on."""
+    def use_client(self, client: BeRayClient) -> None:
+        """Replace the client, for example after the user has signed in again."""
         self._client = client
-        self.forget_answers()
-        if self._restored is not None:
-            self.go_back(self._restored)
+        self.discard_responses()
+        if self._restoring is not None:
+            self.restore_position(self._restoring)
 
-    def reader(self) -> Reader:
-        """The reader's place now."""
+    def reading_position(self) -> ReadingPosition:
+        """Return the current reading position."""
         view = self.view
-        spot = None if view.following else view.sheet.spot(view.scroll_offset.y)
-        if spot is not None and not 1 <= spot.number <= self.record.total:
-            spot = Spot(min(max(spot.number, 1), self.record.total))
-        return Reader(spot, self._seen, frozenset(view.unfolded))
+        anchor = None if view.following else view.row_layout.event_anchor(view.scroll_offset.y)
+        if anchor is not None and not 1 <= anchor.number <= self.buffer.total:
+            anchor = EventAnchor(min(max(anchor.number, 1), self.buffer.total))
+        return ReadingPosition(anchor, self._seen, frozenset(view.unfolded))
 
-    def go_back(self, reader: Reader) -> None:
-        """Show the place that a reader had."""
-        if reader.spot is None:
+    def restore_position(self, position: ReadingPosition) -> None:
+        """Scroll to a saved reading position."""
+        if position.anchor is None:
             self.action_end()
         else:
             self.view.following = False
-            self.go_to(reader.spot)
+            self.go_to_event(position.anchor)
 
-    def go_to(self, spot: Spot, then: Callable[[], None] | None = None) -> None:
-        """Bring a row to the top, fetching what is around it where it must be.
+    def go_to_event(self, anchor: EventAnchor, on_shown: Callable[[], None] | None = None) -> None:
+        """Scroll a row to the top of the screen, after fetching its events if necessary.
 
         Args:
-            then: done once it is there.
+            anchor: The row.
+            on_shown: Called when the row is on the screen.
         """
-        number = spot.number
-        window = self.record.window
+        number = anchor.number
+        window = self.buffer.window
 
         def shown() -> None:
-            self._restored = None
+            self._restoring = None
             self.view.following = False
-            self.refresh_view(spot)
-            if then is not None:
-                then()
+            self.refresh_view(anchor)
+            if on_shown is not None:
+                on_shown()
 
-        def arrived(events: list[TaskEvent]) -> None:
-            self.record.show(after, events, number)
+        def received(events: list[TaskEvent]) -> None:
+            self.buffer.move_to(after, events, number)
             shown()
 
         after = max(0, number - PAGE // 2)
-        if window.first <= number <= window.last and self._restored is None:
+        if window.first <= number <= window.last and self._restoring is None:
             shown()
         else:
-            self.fetch(after, PAGE, arrived)
+            self.fetch(after, PAGE, received)
 
     # Live events
 
-    def take(self, events: Iterable[TaskEvent]) -> None:
-        """Show live events: in slices, so that keys are never kept waiting."""
-        self._waiting.extend(events)
-        if not self._working:
-            self._work()
+    def append_events(self, events: Iterable[TaskEvent]) -> None:
+        """Add live events. They are processed in time slices to keep the keyboard responsive."""
+        self._queue.extend(events)
+        if not self._is_processing:
+            self._process_queue()
 
-    def _work(self) -> None:
-        self._working = False
+    def _process_queue(self) -> None:
+        self._is_processing = False
         deadline = time.monotonic() + _SLICE_SECONDS
-        while self._waiting and time.monotonic() < deadline:
-            events = list(islice(self._waiting, _SLICE_EVENTS))
+        while self._queue and time.monotonic() < deadline:
+            events = list(islice(self._queue, _SLICE_EVENTS))
             for _ in events:
-                self._waiting.popleft()
-            self.took(events)
-        if not self._waiting or deadline > self._refresh_at:
+                self._queue.popleft()
+            self.process_events(events)
+        if not self._queue or deadline > self._refresh_at:
             self.refresh_view()
-            self._refresh_at = time.monotonic() + _REFRESH_SECONDS
-        if self._waiting:
-            self._working = True
-            self.set_timer(_PAUSE_SECONDS, self._work)
+            self._refresh_at = time.monotonic() + _REFRESH_INTERVAL_SECONDS
+        if self._queue:
+            self._is_processing = True
+            self.set_timer(_SLICE_PAUSE_SECONDS, self._process_queue)
 
-    def took(self, events: list[TaskEvent]) -> None:
-        self.record.take(events, held=not self.view.following)
+    def process_events(self, events: list[TaskEvent]) -> None:
+        """Add one slice of live events to the buffer."""
+        self.buffer.append(events, keep_window=not self.view.following)
 
-    def failed(self, words: str) -> None:
-        """Show a line at the end that is no event, such as why the stream was given up."""
-        self._said = words
+    def show_failure(self, text: str) -> None:
+        """Show an error at the end of the log, such as the failure of the stream; "" removes it."""
+        self._failure = text
         self.refresh_view()
 
-    # What is shown
+    # Display
 
-    def blocks(self) -> list[Block]:
-        """What the view shows."""
-        if self._restored is not None:
+    def visible_blocks(self) -> list[Block]:
+        """Return the blocks that the view shows."""
+        if self._restoring is not None:
             return []
-        record = self.record
-        blocks = list(record.window.blocks)
+        buffer = self.buffer
+        blocks = list(buffer.window.blocks)
         if self._is_chat and blocks:
-            blocks = [block for block in blocks if not _is_turn(block)]
-            if not blocks and not record.has_earlier:
-                return [note("Nothing has been said yet.", 0)]
-        if blocks and record.has_earlier:
-            words = f"… {counted(record.window.first - 1, 'earlier ')}"
-            if not record.pageable:
-                words = "earlier events are not kept"
-            blocks.insert(0, note(words, 0))
-        if blocks and not record.attached:
-            blocks.append(note(f"… {counted(record.end - record.window.last, 'later ')}", _LAST))
-        elif self._said:
-            said = note(self._said, _LAST)
-            said.style, said.mark, said.failed = "event--failure", "!", True
-            blocks.append(said)
+            blocks = [block for block in blocks if not _is_turn_status(block)]
+            if not blocks and not buffer.has_earlier:
+                return [gap_block("No messages yet.", 0)]
+        if blocks and buffer.has_earlier:
+            text = f"… {event_count(buffer.window.first - 1, 'earlier ')}"
+            if not buffer.pageable:
+                text = "earlier events are not available"
+            blocks.insert(0, gap_block(text, 0))
+        if blocks and not buffer.at_end:
+            blocks.append(
+                gap_block(
+                    f"… {event_count(buffer.last_number - buffer.window.last, 'later ')}",
+                    _AFTER_LAST_EVENT,
+                )
+            )
+        elif self._failure:
+            failure = gap_block(self._failure, _AFTER_LAST_EVENT)
+            failure.style, failure.symbol, failure.failed = "event--failure", "!", True
+            blocks.append(failure)
         return blocks
 
     def at_newest(self) -> bool:
-        """Whether the end of what is shown is the end of the log."""
-        return self.record.attached
+        """Return True if the visible blocks end with the newest event."""
+        return self.buffer.at_end
 
-    def refresh_view(self, anchor: Anchor | Spot | None = None) -> None:
+    def refresh_view(self, anchor: RowAnchor | EventAnchor | None = None) -> None:
+        """Show the current blocks, with the row at ``anchor`` at the top if it is given."""
         view = self.view
         view.at_newest = self.at_newest()
-        view.show(self.blocks(), anchor)
-        self.tell()
-        self.look_ahead()
+        view.show(self.visible_blocks(), anchor)
+        self.report_position()
+        self.prefetch()
 
-    def on_view_moved(self, message: ViewMoved) -> None:
+    def on_view_changed(self, message: ViewChanged) -> None:
         message.stop()
-        self.tell()
-        self.look_ahead()
+        self.report_position()
+        self.prefetch()
 
-    def tell(self) -> None:
-        """Say where the reader is, and how much has come since."""
-        record, view = self.record, self.view
-        new = self.query_one(NewEvents)
+    def report_position(self) -> None:
+        """Update the indicator of new events and report the reading position."""
+        buffer, view = self.buffer, self.view
+        new = self.query_one(NewEventsIndicator)
         if view.following and self.at_newest():
-            self._seen = record.end
-        count = record.end - self._seen
+            self._seen = buffer.last_number
+        count = buffer.last_number - self._seen
         new.show(count)
-        words = self.words_of_place()
-        if words != self._place:
-            self._place = words
-            self.post_message(Moved(words))
+        text = self.position_text()
+        if text != self._position_text:
+            self._position_text = text
+            self.post_message(PositionChanged(text))
 
-    def words_of_place(self) -> str:
-        view, total = self.view, self.record.total
-        place = view.sheet.place(view.scroll_offset.y)
-        if place is None or (view.following and self.at_newest()):
+    def position_text(self) -> str:
+        """Return a description of the reading position, or "" at the end of the log."""
+        view, total = self.view, self.buffer.total
+        position = view.row_layout.position(view.scroll_offset.y)
+        if position is None or (view.following and self.at_newest()):
             return ""
-        number = view.sheet.event_at(place)
+        number = view.row_layout.event_at(position)
         return f"event {min(max(number, 1), total):,} of {total:,}"
 
     # Pages
 
-    def look_ahead(self) -> None:
-        """Fetch the page that the reader is about to come to."""
-        if not self.can_ask():
+    def prefetch(self) -> None:
+        """Fetch the page that the user is about to scroll to."""
+        if not self.can_fetch():
             return
         view = self.view
         top, height = view.scroll_offset.y, max(1, view.size.height)
-        record = self.record
-        short = view.sheet.total < height and record.end >= record.total
+        buffer = self.buffer
+        short = view.row_layout.total < height and buffer.last_number >= buffer.total
         if top < 2 * height and (short or not view.following):
-            self.ask_for_page(before=True)
-        if view.sheet.total - top - height < 2 * height:
-            self.ask_for_page(before=False)
+            self.fetch_page(before=True)
+        if view.row_layout.total - top - height < 2 * height:
+            self.fetch_page(before=False)
 
-    def can_ask(self) -> bool:
-        return self.record.pageable and self._restored is None and super().can_ask()
+    def can_fetch(self) -> bool:
+        return self.buffer.pageable and self._restoring is None and super().can_fetch()
 
-    def ask_for_page(self, *, before: bool) -> None:
-        wanted = self.record.wanted(before=before)
-        if wanted is None or self._asked:
+    def fetch_page(self, *, before: bool) -> None:
+        request = self.buffer.next_page(before=before)
+        if request is None or self._fetching:
             return
 
-        def arrived(events: list[TaskEvent]) -> None:
-            self.record.arrived(wanted, events)
+        def received(events: list[TaskEvent]) -> None:
+            self.buffer.add_page(request, events)
             self.refresh_view()
 
-        self.fetch(wanted.after, wanted.limit, arrived)
+        self.fetch(request.after, request.limit, received)
 
-    def refused(self, error: Exception) -> None:
-        super().refused(error)
-        self._restored = None
-        if isinstance(error, APIError) and error.status_code in _UNKNOWN:
-            self.record.pageable = False
+    def fetch_failed(self, error: Exception) -> None:
+        super().fetch_failed(error)
+        self._restoring = None
+        if isinstance(error, APIError) and error.status_code in _NO_PAGING_STATUSES:
+            self.buffer.pageable = False
         else:
             self.post_message(messages.Failed("read more of the log", error))
         self.refresh_view()
 
-    # What the reader does
+    # Actions of the user
 
     def action_home(self) -> None:
-        """Show the beginning of the log."""
-        record = self.record
-        if not record.pageable or (record.window.first == 1 and record.window.is_whole):
+        """Show the start of the log."""
+        buffer = self.buffer
+        if not buffer.pageable or (
+            buffer.window.first == 1 and buffer.window.is_first_event_complete
+        ):
             self.view.go_to_beginning()
         else:
-            self.go_to(Spot(1))
+            self.go_to_event(EventAnchor(1))
 
     def action_end(self) -> None:
-        """Show the end of the log, and follow it."""
-        self.forget_answers()
-        self._restored = None
-        self.record.show_end()
+        """Show the end of the log and follow it."""
+        self.discard_responses()
+        self._restoring = None
+        self.buffer.move_to_end()
         self.view.following = True
         self.refresh_view()
 
-    def on_edge_wanted(self, message: EdgeWanted) -> None:
+    def on_edge_requested(self, message: EdgeRequested) -> None:
         message.stop()
         if message.end:
             self.action_end()
@@ -304,7 +328,7 @@ class Reading(Asking):
             self.action_home()
 
     def action_cursor(self, step: int) -> None:
-        """Go to the next block that can be opened, or to the one before."""
+        """Move the cursor to the next block that can be opened, or for -1 to the previous one."""
         self.view.move_cursor(step)
 
     def action_open(self) -> None:
@@ -313,12 +337,14 @@ class Reading(Asking):
 
     def on_block_opened(self, message: BlockOpened) -> None:
         message.stop()
-        block = next((one for one in self.view.sheet.blocks if one.first == message.first), None)
+        block = next(
+            (block for block in self.view.row_layout.blocks if block.first == message.first), None
+        )
         if block is not None and block.files:
-            self.post_message(FileWanted(message.path or block.files[0]))
+            self.post_message(FileRequested(message.path or block.files[0]))
         elif block is not None:
-            self.view.fold(message.first)
+            self.view.toggle_fold(message.first)
 
 
-def _is_turn(block: Block) -> bool:
-    return block.kind is Kind.STATUS and block.name in _TURNS
+def _is_turn_status(block: Block) -> bool:
+    return block.kind is BlockKind.STATUS and block.name in _TURN_STATUSES

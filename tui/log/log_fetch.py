@@ -1,4 +1,4 @@
-"""What the log asks the server for, and the answers, of which only the last one counts."""
+"""Background requests of the log, of which only the latest one is used."""
 
 from __future__ import annotations
 
@@ -9,72 +9,81 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from textual.containers import Vertical
 
 from tui.io import background
-from tui.log.messages import Answered, Refused
+from tui.log.messages import FetchCompleted, FetchFailed
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
     from beray.schema import TaskEvent
 
-_AGAIN_SECONDS: Final = 3.0
-"""How long after a failed fetch none is made for scrolling."""
+_RETRY_DELAY_SECONDS: Final = 3.0
+"""Delay after a failed request before scrolling starts another one."""
 
 T = TypeVar("T")
 
 
-class Asking(Vertical):
-    """Fetches events of one task."""
+class LogFetcher(Vertical):
+    """Container that fetches events of one task in the background.
+
+    At most one request is pending. Starting another one discards the response of the first.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._client: BeRayClient | None = None
         self._task_id: int | None = None
         self._generation = 0
-        """Answers of an earlier generation are for what is not shown any more."""
-        self._asked = False
-        self._again_at = 0.0
+        """Number of the current request; responses to earlier requests are discarded."""
+        self._fetching = False
+        self._retry_at = 0.0
 
     @property
     def task_id(self) -> int | None:
+        """Identifier of the task whose log is shown."""
         return self._task_id
 
-    def can_ask(self) -> bool:
-        """Whether something may be fetched now that nobody has asked for."""
-        return not self._asked and self._client is not None and time.monotonic() >= self._again_at
+    def can_fetch(self) -> bool:
+        """Return True if events may be fetched that the user has not explicitly requested."""
+        return (
+            not self._fetching and self._client is not None and time.monotonic() >= self._retry_at
+        )
 
-    def fetch(self, after: int, limit: int, then: Callable[[list[TaskEvent]], None]) -> None:
-        """Get events of this task; a fetch that was asked for before is forgotten."""
+    def fetch(self, after: int, limit: int, on_result: Callable[[list[TaskEvent]], None]) -> None:
+        """Fetch at most ``limit`` events after event ``after`` and pass them to ``on_result``."""
         client, task_id = self._client, self._task_id
         if client is not None and task_id is not None:
-            self.ask(lambda: client.list_events(task_id, after=after, limit=limit), then)
+            self.run_request(
+                lambda: client.list_events(task_id, after=after, limit=limit), on_result
+            )
 
-    def ask(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Do ``work`` in the background, and ``then`` here with what came of it."""
-        self.forget_answers()
-        self._asked = True
+    def run_request(self, work: Callable[[], T], on_result: Callable[[T], None]) -> None:
+        """Call ``work`` in a background thread, then ``on_result`` with its result here."""
+        self.discard_responses()
+        self._fetching = True
         generation = self._generation
 
-        def worked() -> Answered:
+        def worked() -> FetchCompleted:
             result = work()
-            return Answered(generation, lambda: then(result))
+            return FetchCompleted(generation, lambda: on_result(result))
 
-        background.run(self, worked, lambda error: Refused(generation, error))
+        background.run(self, worked, lambda error: FetchFailed(generation, error))
 
-    def forget_answers(self) -> None:
+    def discard_responses(self) -> None:
+        """Ignore the response to the pending request."""
         self._generation += 1
-        self._asked = False
+        self._fetching = False
 
-    def on_answered(self, message: Answered) -> None:
+    def on_fetch_completed(self, message: FetchCompleted) -> None:
         message.stop()
         if message.generation == self._generation:
-            self._asked = False
-            message.then()
+            self._fetching = False
+            message.apply()
 
-    def on_refused(self, message: Refused) -> None:
+    def on_fetch_failed(self, message: FetchFailed) -> None:
         message.stop()
         if message.generation == self._generation:
-            self._asked = False
-            self.refused(message.error)
+            self._fetching = False
+            self.fetch_failed(message.error)
 
-    def refused(self, error: Exception) -> None:
-        """What was asked for cannot be had."""
-        self._again_at = time.monotonic() + _AGAIN_SECONDS
+    def fetch_failed(self, error: Exception) -> None:
+        """Handle the failure of the current request."""
+        self._retry_at = time.monotonic() + _RETRY_DELAY_SECONDS

@@ -1,4 +1,4 @@
-"""What the log tells the screen, and what the background tells the log."""
+"""Messages of the log: to its screen, between its widgets, and from background requests."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Callable
 from textual.message import Message
 
 
-class FileWanted(Message):
-    """The reader wants to see this file of the task."""
+class FileRequested(Message):
+    """Request to show a file of the task."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
 
 
-class Moved(Message):
-    """Where the reader is; ``words`` is empty at the end of the log."""
+class PositionChanged(Message):
+    """Change of the reading position. ``text`` describes it; it is empty at the log's end."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.words = words
+        self.text = text
 
 
-class ViewMoved(Message):
-    """The view was scrolled, or what it shows has changed."""
+class ViewChanged(Message):
+    """Change of the view: it was scrolled or resized."""
 
     def can_replace(self, message: Message) -> bool:
-        return isinstance(message, ViewMoved)
+        return isinstance(message, ViewChanged)
 
 
-class EdgeWanted(Message):
-    """The reader wants to go to the beginning of the log, or to its end."""
+class EdgeRequested(Message):
+    """Request to show the start of the log, or its end."""
 
     def __init__(self, *, end: bool) -> None:
         super().__init__()
@@ -39,9 +39,11 @@ class EdgeWanted(Message):
 
 
 class BlockOpened(Message):
-    """A block was clicked, or opened by a key: the one that begins with event ``first``.
+    """Request to open a block, by mouse or key.
 
-    ``path`` is that of the file, where one of several was clicked.
+    Args:
+        first: Number of the first event of the block.
+        path: Path of the file, if one of several in the block was clicked.
     """
 
     def __init__(self, first: int, path: str = "") -> None:
@@ -50,17 +52,17 @@ class BlockOpened(Message):
         self.path = path
 
 
-class Answered(Message):
-    """What was asked for in the background; ``then`` takes it over."""
+class FetchCompleted(Message):
+    """Success of a background request; ``apply`` processes the result."""
 
-    def __init__(self, generation: int, then: Callable[[], None]) -> None:
+    def __init__(self, generation: int, apply: Callable[[], None]) -> None:
         super().__init__()
         self.generation = generation
-        self.then = then
+        self.apply = apply
 
 
-class Refused(Message):
-    """What was asked for in the background cannot be had."""
+class FetchFailed(Message):
+    """Failure of a background request."""
 
     def __init__(self, generation: int, error: Exception) -> None:
         super().__init__()

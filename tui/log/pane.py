@@ -1,4 +1,4 @@
-"""The log of a task with everything that can be done in it."""
+"""Log pane: the log of a task with all its key bindings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from tui.log.replay_mode import Replaying
+from tui.log.replay_mode import ReplayMode
 
 
-class LogPane(Replaying):
-    """The log of the selected task."""
+class LogPane(ReplayMode):
+    """Log of the selected task, with search, filter and replay."""
 
     DEFAULT_CSS = """
     LogPane { layers: base above; }
@@ -31,7 +31,7 @@ class LogPane(Replaying):
         Binding("k,ctrl+up", "cursor(-1)", "Block before", show=False),
         Binding("space", "open", "Fold", show=False),
         Binding("enter", "open", "Open", show=False),
-        # With priority: so what was typed right behind it is typed into the bar.
+        # With priority, so that keys typed directly afterwards reach the bar.
         Binding("slash", "find", "Search", key_display="/", priority=True),
         Binding("ampersand", "filter", "Filter", key_display="&", priority=True),
         Binding("n", "next_match", "Next"),

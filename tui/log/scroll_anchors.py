@@ -1,42 +1,72 @@
-"""Where the reader of each task was."""
+"""Positions in a log that remain valid when its blocks and rows change."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from tui.log.render.row_layout import Spot
+from tui.events.blocks import BlockKey
 
-_MOST: Final = 32
+_MAX_SAVED: Final = 32
+"""Number of tasks whose reading positions are kept."""
+
+
+class RowAnchor(NamedTuple):
+    """Row that can be found again after blocks were added, dropped or laid out again.
+
+    Attributes:
+        key: Key of the block.
+        row: Index of the row in the block.
+        below: Number of rows from this one to the end; used if the block no longer exists.
+    """
+
+    key: BlockKey
+    row: int
+    below: int
+
+
+class EventAnchor(NamedTuple):
+    """Row that is identified by its event, independently of the grouping into blocks.
+
+    Attributes:
+        number: Number of the event.
+        row: Index of the row among the event's rows. A negative index counts from the end,
+            which is present even if the start of the event is not.
+    """
+
+    number: int
+    row: int = 0
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How a log was left.
+class ReadingPosition:
+    """State in which the user left a log.
 
     Attributes:
-        spot: the row at the top of the screen; ``None`` for a reader who followed.
-        seen: the number of the newest event that had been on the screen.
-        unfolded: the first events of the blocks that were unfolded.
+        anchor: Row at the top of the screen; ``None`` if the log followed its end.
+        seen: Number of the newest event that was on the screen.
+        unfolded: Numbers of the first events of the unfolded blocks.
     """
 
-    spot: Spot | None = None
+    anchor: EventAnchor | None = None
     seen: int = 0
     unfolded: frozenset[int] = field(default_factory=frozenset)
 
 
-class Readers:
-    """The last tasks that were looked at."""
+class ReadingPositions:
+    """Reading positions of the most recently shown tasks, in memory."""
 
     def __init__(self) -> None:
-        self._readers: OrderedDict[int, Reader] = OrderedDict()
+        self._positions: OrderedDict[int, ReadingPosition] = OrderedDict()
 
-    def leave(self, task_id: int, reader: Reader) -> None:
-        self._readers[task_id] = reader
-        self._readers.move_to_end(task_id)
-        while len(self._readers) > _MOST:
-            self._readers.popitem(last=False)
+    def save(self, task_id: int, position: ReadingPosition) -> None:
+        """Store the reading position of a task; the oldest one may be dropped."""
+        self._positions[task_id] = position
+        self._positions.move_to_end(task_id)
+        while len(self._positions) > _MAX_SAVED:
+            self._positions.popitem(last=False)
 
-    def come_back(self, task_id: int) -> Reader:
-        return self._readers.get(task_id, Reader())
+    def load(self, task_id: int) -> ReadingPosition:
+        """Return the reading position of a task; by default the end of its log."""
+        return self._positions.get(task_id, ReadingPosition())

@@ -6,7 +6,7 @@ import json
 from collections import deque
 from typing import Any, Final
 
-from tui.events.text_stream import Gate
+from tui.events.text_stream import TextStream
 
 MOST_LINES: Final = 2000
 MOST_CHARACTERS: Final = 400_000
@@ -29,22 +29,22 @@ class Transcript:
         self.changes = 0
         self._characters = 0
         self._open = False
-        self._gate = Gate()
+        self._stream = TextStream()
 
     def add(self, content: Any) -> None:
         """Add what was streamed: text goes on where the last one ended, a value has its line."""
         if isinstance(content, str):
-            self._write(self._gate.pass_on(content))
+            self._write(self._stream.feed(content))
         else:
             self._end_line()
-            self._write(Gate().pass_on(json.dumps(content, ensure_ascii=False)) + "\n")
+            self._write(TextStream().feed(json.dumps(content, ensure_ascii=False)) + "\n")
 
     def end(self) -> None:
         """Nothing comes any more: what was kept back is shown."""
-        self._write(self._gate.rest())
+        self._write(self._stream.flush())
 
     def _end_line(self) -> None:
-        self._write(self._gate.rest())
+        self._write(self._stream.flush())
         self._open = False
 
     def _write(self, text: str) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from beray.client import BeRayClient
     from beray.transfers.transfer import Transfer
     from tui.chat.message_box import MessageBox
-    from tui.chat.messages import ChatOpened, ChatRefused, NotSaid, Said
-    from tui.composer.sending import Sent
+    from tui.chat.messages import ChatMessageFailed, ChatMessageSent, ChatOpened, ChatOpenFailed
+    from tui.composer.sending import SubmitResult
 
 
 class Chatting(Noticing):
@@ -91,39 +91,39 @@ class Chatting(Noticing):
             await self._furnish_box()
             self._turn_to("events")
             if self._box is not None:
-                self._box.enter()
+                self._box.focus_text()
 
     # A chat
 
     def action_new_chat(self) -> None:
-        from tui.chat.send_message import free_name
+        from tui.chat.send_message import unused_chat_name
 
-        self._ask_for_chat(free_name(self.board.tasks.values()))
+        self._ask_for_chat(unused_chat_name(self.board.tasks.values()))
 
     def _ask_for_chat(self, suggested: str, refusal: str = "") -> None:
-        from tui.chat.name_screen import NameScreen
+        from tui.chat.name_screen import ChatNameScreen
 
         def entered(name: str | None) -> None:
             if name is not None:
                 self._open_chat(name)
 
-        self.app.push_screen(NameScreen(suggested, refusal), entered)
+        self.app.push_screen(ChatNameScreen(suggested, refusal), entered)
 
     def _open_chat(self, name: str) -> None:
-        from tui.chat.messages import ChatOpened, ChatRefused
+        from tui.chat.messages import ChatOpened, ChatOpenFailed
 
         client = self.client
         background.run(
             self,
             lambda: ChatOpened(client.open_chat(name)),
-            lambda error: ChatRefused(name, error),
+            lambda error: ChatOpenFailed(name, error),
         )
 
     async def on_chat_opened(self, message: ChatOpened) -> None:
         await self.put_and_select(message.task)
         await self.action_message()
 
-    def on_chat_refused(self, message: ChatRefused) -> None:
+    def on_chat_open_failed(self, message: ChatOpenFailed) -> None:
         if not self.session_ended(message.error):
             self._ask_for_chat(message.name, sanitize.words(message.error))
 
@@ -134,28 +134,28 @@ class Chatting(Noticing):
     def on_task_deleted(self, message: messages.TaskDeleted) -> None:
         self._asked.pop(message.task_id, None)
         if self._box is not None:
-            self._box.forget(message.task_id)
+            self._box.discard_draft(message.task_id)
 
     # What is said
 
-    def on_message_box_entered(self, message: MessageBox.Entered) -> None:
+    def on_message_box_message_submitted(self, message: MessageBox.MessageSubmitted) -> None:
         task, draft = self.board.get(message.task_id), message.draft
         name = task.get("chat") if task is not None else None
         if name is None or message.task_id in self._sending:
             return
-        from tui.chat.messages import NotSaid, Said
-        from tui.chat.send_message import say
+        from tui.chat.messages import ChatMessageFailed, ChatMessageSent
+        from tui.chat.send_message import send_message
 
         client, task_id, text = self.client, message.task_id, draft.goal.strip()
 
-        def work(transfer: Transfer | None = None) -> Sent:
-            return say(client, name, task_id, text, draft.attachments, transfer)
+        def work(transfer: Transfer | None = None) -> SubmitResult:
+            return send_message(client, name, task_id, text, draft.attachments, transfer)
 
-        def came(outcome: Sent | Exception | None) -> None:
+        def came(outcome: SubmitResult | Exception | None) -> None:
             if isinstance(outcome, Exception):
-                self.post_message(NotSaid(task_id, outcome))
+                self.post_message(ChatMessageFailed(task_id, outcome))
             elif outcome is not None:
-                self.post_message(Said(task_id, draft, outcome))
+                self.post_message(ChatMessageSent(task_id, draft, outcome))
 
         self._sending.add(task_id)
         if draft.attachments:
@@ -165,17 +165,17 @@ class Chatting(Noticing):
         else:
             background.run(
                 self,
-                lambda: Said(task_id, draft, work()),
-                lambda error: NotSaid(task_id, error),
+                lambda: ChatMessageSent(task_id, draft, work()),
+                lambda error: ChatMessageFailed(task_id, error),
             )
         self._show_box()
 
-    def on_said(self, message: Said) -> None:
+    def on_chat_message_sent(self, message: ChatMessageSent) -> None:
         task_id, task = message.task_id, message.sent.task
         self._sending.discard(task_id)
         self._asked[task_id] = task.get("last_seq", 0)
         if self._box is not None:
-            self._box.said(task_id, message.draft)
+            self._box.message_sent(task_id, message.draft)
         if message.sent.note:
             self.notify(one_line(message.sent.note), severity="warning", markup=False)
         chat = self.watched_chat
@@ -183,13 +183,13 @@ class Chatting(Noticing):
             self.panes.events.action_end()  # what was said, and the answer, are to be seen
         self._show_box()
 
-    def on_not_said(self, message: NotSaid) -> None:
+    def on_chat_message_failed(self, message: ChatMessageFailed) -> None:
         self._sending.discard(message.task_id)
         self._show_box()
         error, chat = message.error, self.watched_chat
         if isinstance(error, TransferCancelled) or self.session_ended(error):
             return
         if self._box is not None and chat is not None and chat["id"] == message.task_id:
-            self._box.refuse(sanitize.words(error))
+            self._box.show_problem(sanitize.words(error))
         else:
             self.on_failed(messages.Failed(f"say something in #{message.task_id}", error))

@@ -13,13 +13,13 @@ from beray.sanitize import one_line
 from tui import messages, sanitize, status
 from tui.io import background
 from tui.sanitize import local_name
-from tui.state.task_draft import Order, again
+from tui.state.task_draft import TaskDraft, draft_from_task
 from tui.state.tasks import Board
 from tui.state.user_state import account_of
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.composer.sending import Sent
+    from tui.composer.sending import SubmitResult
     from tui.dashboard import Dashboard
 
 
@@ -72,7 +72,7 @@ class TaskActions(Screen[None]):
     def action_new_task(self) -> None:
         self.compose_task()
 
-    def compose_task(self, initial: Order | None = None, refusal: str = "") -> None:
+    def compose_task(self, initial: TaskDraft | None = None, refusal: str = "") -> None:
         """Ask for a task, with ``initial`` as a beginning, or what was begun before.
 
         Args:
@@ -81,22 +81,22 @@ class TaskActions(Screen[None]):
 
         from tui.composer.screen import ComposerScreen  # screens that may never be shown
 
-        def entered(order: Order | None) -> None:
+        def entered(order: TaskDraft | None) -> None:
             if order is not None:
                 self.send_order(order)
 
         memory, account = self.dashboard.memory, self.account
-        self.app.push_screen(ComposerScreen(memory, account, initial, refusal=refusal), entered)
+        self.app.push_screen(ComposerScreen(memory, account, initial, problem=refusal), entered)
 
-    def send_order(self, order: Order) -> None:
+    def send_order(self, order: TaskDraft) -> None:
         """Create the task of ``order``; until there is one, the order stays a draft."""
         memory, account, client = self.dashboard.memory, self.account, self.client
         memory.submitted(account, order)
 
-        from tui.composer.sending import Sent, send
+        from tui.composer.sending import SubmitResult, submit_draft
         from tui.composer.sending_screen import SendingScreen
 
-        def created(sent: Sent) -> messages.TaskCreated:
+        def created(sent: SubmitResult) -> messages.TaskCreated:
             memory.created(account, order)
             return messages.TaskCreated(sent.task)
 
@@ -104,8 +104,8 @@ class TaskActions(Screen[None]):
             memory.refused(account, order)
             return messages.Failed("create the task, which n brings back", error)
 
-        def sent(outcome: Sent | Exception | None) -> None:
-            if isinstance(outcome, Sent):
+        def sent(outcome: SubmitResult | Exception | None) -> None:
+            if isinstance(outcome, SubmitResult):
                 self.post_message(created(outcome))
                 if outcome.note:
                     self.notify(one_line(outcome.note), severity="warning", markup=False)
@@ -116,10 +116,10 @@ class TaskActions(Screen[None]):
                     self.compose_task(refusal="" if cancelled else sanitize.words(outcome))
 
         if order.attachments:
-            work = partial(send, client, order)
+            work = partial(submit_draft, client, order)
             self.app.push_screen(SendingScreen(order.goal, work), sent)
         else:
-            background.run(self, lambda: created(send(client, order)), refused)
+            background.run(self, lambda: created(submit_draft(client, order)), refused)
 
     def action_stop_task(self) -> None:
         task, client = self.board.watched_task, self.client
@@ -145,7 +145,7 @@ class TaskActions(Screen[None]):
         """The same goal with the same tools, as a new task."""
         task = self.board.watched_task
         if task is not None and not status.is_chat(task):
-            self.send_order(again(task))
+            self.send_order(draft_from_task(task))
 
     def action_delete_task(self) -> None:
         task = self.board.watched_task

@@ -18,7 +18,7 @@ from tui.screens.task_actions import TaskActions
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
-    from tui.log.messages import FileWanted, Moved
+    from tui.log.messages import FileRequested, PositionChanged
     from tui.screens.panes import Panes
     from tui.state.selected_task import WatchedTask
     from tui.widgets.file_browser import FileBrowser
@@ -124,12 +124,12 @@ class Watching(TaskActions):
             f" [dim]│[/] [{files} @click=screen.show('files')]Files[/]"
         )
 
-    def on_moved(self, message: Moved) -> None:
-        self._place = message.words
+    def on_position_changed(self, message: PositionChanged) -> None:
+        self._place = message.text
         if self._shown == "events":
-            self.panes.detail.border_subtitle = message.words
+            self.panes.detail.border_subtitle = message.text
 
-    async def on_file_wanted(self, message: FileWanted) -> None:
+    async def on_file_requested(self, message: FileRequested) -> None:
         await self.action_show("files")
         if self._files is not None:
             self._files.select(from_workspace(message.path))
@@ -147,11 +147,11 @@ class Watching(TaskActions):
             self.board.watched = None
             self.panes.events.leave()
         else:
-            from tui.events.event_buffer import Record
+            from tui.events.event_buffer import EventBuffer
             from tui.state.selected_task import WatchedTask
 
             task = self.board.get(task_id)
-            watched = WatchedTask(task_id, Record(task.get("last_seq") if task else None))
+            watched = WatchedTask(task_id, EventBuffer(task.get("last_seq") if task else None))
             self.board.watched = watched
             if settle:
                 self._settling = self.set_timer(_SETTLE_SECONDS, self._open_stream)
@@ -165,7 +165,7 @@ class Watching(TaskActions):
         self._settling = None
         watched = self.board.watched
         if watched is not None:
-            begin = watched.record.begin
+            begin = watched.record.start_after
             self._reader = StreamReader(
                 self.client, watched.task_id, self, str(begin) if begin else None
             )
@@ -177,7 +177,7 @@ class Watching(TaskActions):
         self.client = client
         if self._panes is None:
             return
-        self.panes.events.go_on_with(client)
+        self.panes.events.use_client(client)
         watched, reader = self.board.watched, self._reader
         if watched is None or reader is None:
             return
@@ -186,7 +186,7 @@ class Watching(TaskActions):
         if watched.stream is not StreamState.ENDED or watched.failure:
             watched.stream_is(StreamState.CONNECTING, 0.0, self.clock())
             watched.failure = ""
-            self.panes.events.failed("")
+            self.panes.events.show_failure("")
             self._reader = StreamReader(client, watched.task_id, self, last_event_id)
         if self._shown == "files":
             self._read_files()
@@ -216,7 +216,7 @@ class Watching(TaskActions):
     def _show_events(self, watched: WatchedTask, events: list[TaskEvent]) -> None:
         for event in events:
             self._take_status(watched.task_id, event)
-        self.panes.events.take(events)
+        self.panes.events.append_events(events)
         if self._shown == "files" and any(map(_touches_files, events)):
             self._read_files_soon()
 
@@ -240,7 +240,7 @@ class Watching(TaskActions):
             watched.stream_is(StreamState.ENDED, 0.0, self.clock())
             watched.failure = sanitize.words(message.error)
             if not self.session_ended(message.error):
-                self.panes.events.failed(watched.failure)
+                self.panes.events.show_failure(watched.failure)
             self.show_watched()
 
     # Its files

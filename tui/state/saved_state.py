@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from tui.state.task_draft import Order, Tool
+from tui.state.task_draft import TaskDraft, Tool
 
 MOST_GOALS: Final = 500
 MOST_GOAL_CHARACTERS: Final = 2_000_000
@@ -19,9 +19,9 @@ MOST_GOAL_CHARACTERS: Final = 2_000_000
 MOST_SEEN: Final = 20_000
 """Of how many tasks of an account is known what was read; the newest stay."""
 
-History = tuple[Order, ...]
+History = tuple[TaskDraft, ...]
 """Goals without attachments, the oldest first."""
-Drafts = Mapping[str, Order]
+Drafts = Mapping[str, TaskDraft]
 Seen = Mapping[str, Mapping[int, int]]
 """By account and task: the seq that was read to."""
 Settings = Mapping[str, str]
@@ -49,7 +49,7 @@ class Kind(Generic[T]):
 # History
 
 
-def with_goal(history: History, order: Order) -> History:
+def with_goal(history: History, order: TaskDraft) -> History:
     """``history`` with one more at its end, unless that is what it ends with."""
     entry = replace(order, attachments=())
     if history and history[-1] == entry:
@@ -66,11 +66,11 @@ def with_goal(history: History, order: Order) -> History:
 # Drafts
 
 
-def with_draft(drafts: Drafts, account: str, order: Order) -> Drafts:
+def with_draft(drafts: Drafts, account: str, order: TaskDraft) -> Drafts:
     return {**drafts, account: order}
 
 
-def without_draft(drafts: Drafts, account: str, known: Order) -> Drafts:
+def without_draft(drafts: Drafts, account: str, known: TaskDraft) -> Drafts:
     """``drafts`` without that of ``account``, unless it has become another than ``known``."""
     if drafts.get(account) != known:
         return drafts
@@ -99,7 +99,7 @@ def without_seen(seen: Seen, account: str, task_id: int) -> Seen:
 # JSON
 
 
-def _order(data: Any) -> Order | None:
+def _order(data: Any) -> TaskDraft | None:
     """An order that was stored; ``None`` where it is none."""
     if not isinstance(data, dict) or not isinstance(data.get("goal"), str):
         return None
@@ -108,7 +108,7 @@ def _order(data: Any) -> Order | None:
         return None
     if not isinstance(attachments, list) or not all(isinstance(one, str) for one in attachments):
         return None
-    return Order(data["goal"], tools or None, tuple(Path(one) for one in attachments))
+    return TaskDraft(data["goal"], tools or None, tuple(Path(one) for one in attachments))
 
 
 def _are_tools(tools: Any) -> bool:
@@ -118,7 +118,7 @@ def _are_tools(tools: Any) -> bool:
     )
 
 
-def _dumped(order: Order) -> dict[str, Any]:
+def _dumped(order: TaskDraft) -> dict[str, Any]:
     data: dict[str, str | list[str] | list[Tool]] = {"goal": order.goal}
     if order.tools:
         data["tools"] = order.tools

@@ -9,7 +9,7 @@ from typing import Final
 
 from beray.schema import FileItem
 from beray.streaming.cursor import StreamState
-from tui.events.event_buffer import Record
+from tui.events.event_buffer import EventBuffer
 
 _WORDS: Final = {
     StreamState.CONNECTING: ("◌ connecting", "connecting"),
@@ -29,7 +29,7 @@ class WatchedTask:
     """
 
     task_id: int
-    record: Record = field(default_factory=Record)
+    record: EventBuffer = field(default_factory=EventBuffer)
     stream: StreamState = StreamState.CONNECTING
     retry_at: datetime | None = None
     failure: str = ""

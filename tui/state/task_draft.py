@@ -1,4 +1,4 @@
-"""What is asked for: a goal, and what goes with it."""
+"""Draft of a task: its goal, attachments and options."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ from typing import Any, Final, cast
 
 from beray.schema import Task, TaskOptions, goal_of
 
-MOST_CHARACTERS: Final = 200_000
-"""How long a goal may be, for the server as well."""
-SHELL: Final = "!"
-"""What a goal that is a shell command begins with."""
+MAX_GOAL_CHARS: Final = 200_000
+"""Maximum length of a goal; the server has the same limit."""
+SHELL_PREFIX: Final = "!"
+"""Prefix of a goal that is a shell command."""
 
 Tool = dict[str, Any]
-"""An MCP server: an object with one key, ``{"name": {"url": "https://…"}}``."""
+"""MCP server: an object with one key, ``{"name": {"url": "https://…"}}``."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A task to be created.
+class TaskDraft:
+    """Task to be created.
 
     Attributes:
-        goal: what to do.
-        tools: MCP servers, or ``None`` for none.
-        attachments: local files and folders that go into the work_dir before it starts.
-        asked: who does it, and within which limits.
+        goal: Goal in natural language, or a shell command.
+        tools: MCP servers, or ``None``.
+        attachments: Local files and directories to upload before the task starts.
+        options: Runner, model and limits.
     """
 
     goal: str = ""
     tools: list[Tool] | None = None
     attachments: tuple[Path, ...] = ()
-    asked: TaskOptions = field(default_factory=TaskOptions)
+    options: TaskOptions = field(default_factory=TaskOptions)
 
     @property
     def is_empty(self) -> bool:
+        """True if the draft has no goal, no MCP servers and no attachments."""
         return not (self.goal or self.tools or self.attachments)
 
 
-def again(task: Task) -> Order:
-    """What asks for the same once more."""
+def draft_from_task(task: Task) -> TaskDraft:
+    """Return a draft that repeats ``task``, without its attachments."""
     names = TaskOptions.__annotations__
-    asked = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
-    return Order(goal_of(task), task.get("tools"), asked=cast(TaskOptions, asked))
+    options = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
+    return TaskDraft(goal_of(task), task.get("tools"), options=cast(TaskOptions, options))
 
 
-def is_command(goal: str) -> bool:
-    """Whether ``goal`` is a command for the shell."""
-    return goal.lstrip().startswith(SHELL)
+def is_shell_command(goal: str) -> bool:
+    """Return True if ``goal`` is a shell command."""
+    return goal.lstrip().startswith(SHELL_PREFIX)
 
 
-def problem(goal: str) -> str | None:
-    """Why the server would refuse ``goal``; ``None`` where it would not."""
-    if not goal.strip().removeprefix(SHELL).strip():
-        return "What is there to do?"
-    if len(goal.strip()) > MOST_CHARACTERS:
-        return f"{len(goal.strip()):,} characters: a goal has at most {MOST_CHARACTERS:,}."
+def goal_problem(goal: str) -> str | None:
+    """Return the reason why the server would reject ``goal``, or ``None``."""
+    if not goal.strip().removeprefix(SHELL_PREFIX).strip():
+        return "The goal is empty. Describe what should be done."
+    if len(goal.strip()) > MAX_GOAL_CHARS:
+        return f"The goal has {len(goal.strip()):,} characters; the maximum is {MAX_GOAL_CHARS:,}."
     return None

@@ -15,7 +15,7 @@ from typing import Final
 from beray.config import Target
 from tui.state import saved_state
 from tui.state.json_store import Keeper
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 FOLDER: Final = "dashboard"
 """The folder below ``beray.config.home()``."""
@@ -39,7 +39,7 @@ class Memory:
         self._seen = self._keeper.shelf(saved_state.SEEN)
         self._drafts = self._keeper.shelf(saved_state.DRAFTS)
         self._history = self._keeper.shelf(saved_state.HISTORY)
-        self._submitted: dict[str, Order] = {}
+        self._submitted: dict[str, TaskDraft] = {}
         self._keeper.start()
 
     def close(self) -> None:
@@ -52,20 +52,20 @@ class Memory:
 
     # Goals
 
-    def history(self) -> tuple[Order, ...]:
+    def history(self) -> tuple[TaskDraft, ...]:
         """The goals that were given, without attachments, the oldest first."""
         return self._history.value
 
-    def add_to_history(self, order: Order) -> None:
+    def add_to_history(self, order: TaskDraft) -> None:
         """Remember ``order`` as the newest of the history."""
         self._history.change(lambda history: saved_state.with_goal(history, order))
 
-    def draft(self, account: str) -> Order | None:
+    def draft(self, account: str) -> TaskDraft | None:
         """What was begun for ``account`` and neither created nor taken back."""
         draft = self._drafts.value.get(account)
         return None if draft == self._submitted.get(account) else draft
 
-    def keep_draft(self, account: str, order: Order) -> None:
+    def keep_draft(self, account: str, order: TaskDraft) -> None:
         self._drafts.change(
             lambda drafts: saved_state.with_draft(drafts, account, order), f"draft {account}"
         )
@@ -76,7 +76,7 @@ class Memory:
         if known is not None:
             self._drafts.change(partial(saved_state.without_draft, account=account, known=known))
 
-    def submitted(self, account: str, order: Order) -> None:
+    def submitted(self, account: str, order: TaskDraft) -> None:
         """``order`` is on its way: it is in the history, and offered no more.
 
         Until ``created`` it is the draft in the file, so a crash does not lose it; another
@@ -87,13 +87,13 @@ class Memory:
             self.keep_draft(account, order)
             self._submitted[account] = order
 
-    def created(self, account: str, order: Order) -> None:
+    def created(self, account: str, order: TaskDraft) -> None:
         """``order`` has become a task: it is no draft any more."""
         if self._submitted.get(account) == order:
             del self._submitted[account]
         self._drafts.change(partial(saved_state.without_draft, account=account, known=order))
 
-    def refused(self, account: str, order: Order) -> None:
+    def refused(self, account: str, order: TaskDraft) -> None:
         """``order`` has not become a task: it is offered again, unless there is a newer draft."""
         if self._submitted.get(account) == order:
             del self._submitted[account]

@@ -1,1 +1,1 @@
-"""Content of the log, without widgets: events, blocks, search, replay."""
+"""Content of the log, independent of widgets: events, blocks, search and replay."""

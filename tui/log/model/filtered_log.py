@@ -1,4 +1,4 @@
-"""The blocks of a log that a filter lets through, with a line around each group of them."""
+"""Filtered log: the blocks that match a query, with one line of context around them."""
 
 from __future__ import annotations
 
@@ -7,36 +7,48 @@ from dataclasses import dataclass
 from typing import Final
 
 from beray.streaming.retraction import retracted_range
-from tui.events.blocks import Block, Builder, is_retracted
-from tui.events.text_stream import Context, Kind
-from tui.events.window import MOST_WEIGHT, Numbered, Window
-from tui.log.model.query import Query, text_of
+from tui.events.blocks import Block, BlockBuilder, BlockKey, is_retracted
+from tui.events.text_stream import BlockContext, BlockKind
+from tui.events.window import MAX_WEIGHT, EventWindow, NumberedEvent
+from tui.log.model.query import Query, searchable_text
 
 SCAN_PAGE: Final = 2000
-MOST_SHOWN: Final = 2000
-_KEPT: Final = 0.75
-_CONTEXT_CHARACTERS: Final = 400
-_LAST: Final = 1 << 62
+"""Number of events per page when earlier events are read."""
+MAX_MATCHES: Final = 2000
+"""Number of matches beyond which some are dropped."""
+_KEEP_RATIO: Final = 0.75
+"""Share of the limits that remains after matches were dropped."""
+_MAX_CONTEXT_CHARS: Final = 400
+"""Maximum length of a line of context."""
 
 
-def note(words: str, number: int) -> Block:
-    """A line of the view's own, which is no event."""
-    return Block(Kind.GAP, number, number, text=words, style="event--note")
+def gap_block(text: str, number: int) -> Block:
+    """Return a line of the view itself, which does not belong to an event."""
+    return Block(BlockKind.GAP, number, number, text=text, style="event--note")
 
 
-def counted(count: int, which: str = "") -> str:
+def event_count(count: int, which: str = "") -> str:
+    """Return a count of events as text, such as "3 earlier events"."""
     return f"{count:,} {which}event{'' if count == 1 else 's'}"
 
 
 @dataclass(slots=True)
-class _Hit:
-    """A block that the filter lets through, and the lines beside it."""
+class _FilterMatch:
+    """Block that matches the filter, with its neighbours.
+
+    Attributes:
+        block: The block in the log.
+        shown: The parts of the block that match.
+        includes_start: Whether ``shown`` starts where the block starts.
+        includes_end: Whether ``shown`` ends where the block ends.
+        previous: Block before this one in the log.
+        following: Block after this one in the log.
+    """
 
     block: Block
     shown: list[Block]
-    begins: bool
-    """Whether what is shown begins with the block."""
-    ends: bool
+    includes_start: bool
+    includes_end: bool
     previous: Block | None = None
     following: Block | None = None
 
@@ -45,187 +57,210 @@ class _Hit:
         return sum(block.weight for block in self.shown)
 
 
-def sure(block: Block) -> bool:
-    """Whether a reader who began earlier would have the block begin where it does."""
-    return block.context.flow is None or (block.kind is Kind.OUTPUT and not block.context.joined)
+def has_stable_start(block: Block) -> bool:
+    """Return True if the block would start at the same place had reading begun earlier."""
+    return block.context.flow is None or (
+        block.kind is BlockKind.OUTPUT and not block.context.continues_line
+    )
 
 
-def blocks_before(events: Sequence[Numbered], begin: tuple[int, int]) -> list[Block]:
-    """The blocks of ``events`` up to the one that begins at the key ``begin``.
+def blocks_before(events: Sequence[NumberedEvent], start_key: BlockKey) -> list[Block]:
+    """Return the blocks of ``events`` before the block with the key ``start_key``.
 
-    The first of them begins with event 1, or is one whose beginning is sure, if any is.
+    The first returned block starts with event 1 or, if possible, has a stable start.
     """
-    builder = Builder()
+    builder = BlockBuilder()
     for number, event in events:
         builder.feed(event, number)
-    blocks = [block for block in builder.blocks if block.key < begin]
+    blocks = [block for block in builder.blocks if block.key < start_key]
     if events and events[0][0] == 1:
         return blocks
     for index, block in enumerate(blocks):
-        if index and sure(block):
+        if index and has_stable_start(block):
             return blocks[index:]
     return blocks[1:] or blocks
 
 
-class Sieve:
-    """What a filter shows of a log, as far as it was read. Flat, whatever there is.
+class FilteredLog:
+    """Matches of a query in the part of a log that was read so far, in bounded memory.
 
     Args:
-        window: where it begins: the events of the log that are at hand.
+        query: The filter.
+        window: Events to start with; more are added at both ends.
+
+    Attributes:
+        start_key: Key of the first block that was read.
+        last: Number of the last event that was read.
     """
 
-    def __init__(self, query: Query, window: Window) -> None:
+    def __init__(self, query: Query, window: EventWindow) -> None:
         self.query = query
         blocks = window.blocks
-        first = next((one for one in blocks[1:] if sure(one)), blocks[0] if blocks else None)
-        if window.first == 1 and window.is_whole:
+        first = next(
+            (block for block in blocks[1:] if has_stable_start(block)),
+            blocks[0] if blocks else None,
+        )
+        if window.first == 1 and window.is_first_event_complete:
             first = blocks[0] if blocks else None
-        self.begin = first.key if first is not None else (window.first, 0)
-        """The key of the first block that was read."""
-        self.last = self.begin[0] - 1
-        """The number of the last event that was read."""
-        self._hits: list[_Hit] = []
+        self.start_key = first.key if first is not None else (window.first, 0)
+        self.last = self.start_key[0] - 1
+        self._matches: list[_FilterMatch] = []
         self._weight = 0
-        self._spans: list[tuple[int, int]] = []
-        """What the events that were read retract: earlier ones may be read later."""
-        self._notes: dict[tuple[str, int], Block] = {}
+        self._retracted_spans: list[tuple[int, int]] = []
+        """Ranges that events read so far retract; kept because their events may be read later."""
+        self._gap_blocks: dict[tuple[str, int], Block] = {}
         self._resume(first)
         self.append(window.events)
 
     @property
     def first(self) -> int:
-        return self.begin[0]
+        """Number of the first event that was read."""
+        return self.start_key[0]
 
     @property
     def has_earlier(self) -> bool:
+        """True if there are events before those that were read."""
         return self.first > 1
 
     def _resume(self, block: Block | None) -> None:
-        self._builder = Builder(block.context if block is not None else Context())
-        self._left = block.left if block is not None and block.left else None
+        self._builder = BlockBuilder(block.context if block is not None else BlockContext())
+        self._remainder = block.remainder if block is not None and block.remainder else None
         self._previous: Block | None = None
 
     # Reading
 
-    def append(self, events: Iterable[Numbered]) -> None:
-        """Read what comes right behind; what was read already is passed over."""
+    def append(self, events: Iterable[NumberedEvent]) -> None:
+        """Read the events that follow; events that were read already are ignored."""
         for number, event in events:
             if number > self.last:
-                self._builder.feed(event, number, self._left)
-                self.last, self._left = number, None
+                self._builder.feed(event, number, self._remainder)
+                self.last, self._remainder = number, None
                 if (span := retracted_range(event)) is not None:
                     self._retract(span)
         closed = self._builder.blocks[:-1]
         del self._builder.blocks[:-1]
         for block in closed:
-            self._read(block)
+            self._process_block(block)
 
     def _retract(self, span: tuple[int, int]) -> None:
-        """Remove the matches in a broken answer."""
-        self._spans.append(span)
-        self._hits = [hit for hit in self._hits if not is_retracted(hit.block, *span)]
-        self._weight = sum(hit.weight for hit in self._hits)
-        if self._hits and (after := self._hits[-1].following) and is_retracted(after, *span):
-            self._hits[-1].following = None
+        """Remove the matches in a retracted answer."""
+        self._retracted_spans.append(span)
+        self._matches = [match for match in self._matches if not is_retracted(match.block, *span)]
+        self._weight = sum(match.weight for match in self._matches)
+        if self._matches and (after := self._matches[-1].following) and is_retracted(after, *span):
+            self._matches[-1].following = None
         if self._previous is not None and is_retracted(self._previous, *span):
             self._previous = None
 
-    def _read(self, block: Block) -> None:
-        if self._previous is not None and self._hits and self._hits[-1].block is self._previous:
-            self._hits[-1].following = block
-        hit = self._hit(block, self._previous)
-        if hit is not None:
-            self._hits.append(hit)
-            self._weight += hit.weight
+    def _process_block(self, block: Block) -> None:
+        if (
+            self._previous is not None
+            and self._matches
+            and self._matches[-1].block is self._previous
+        ):
+            self._matches[-1].following = block
+        match = self._match_block(block, self._previous)
+        if match is not None:
+            self._matches.append(match)
+            self._weight += match.weight
         self._previous = block
 
     def prepend(self, blocks: Sequence[Block]) -> None:
-        """Add what ``blocks_before`` has made of the events before ``begin``."""
-        hits: list[_Hit] = []
+        """Add the blocks that ``blocks_before`` returned for the events before ``start_key``."""
+        matches: list[_FilterMatch] = []
         previous: Block | None = None
         for block in blocks:
-            if any(is_retracted(block, *span) for span in self._spans):
+            if any(is_retracted(block, *span) for span in self._retracted_spans):
                 continue
-            if hits and hits[-1].block is previous:
-                hits[-1].following = block
-            hit = self._hit(block, previous)
-            if hit is not None:
-                hits.append(hit)
+            if matches and matches[-1].block is previous:
+                matches[-1].following = block
+            match = self._match_block(block, previous)
+            if match is not None:
+                matches.append(match)
             previous = block
-        if self._hits and previous is not None and self._hits[0].block.key == self.begin:
-            self._hits[0].previous = previous
-        self._hits[:0] = hits
-        self._weight += sum(hit.weight for hit in hits)
+        if self._matches and previous is not None and self._matches[0].block.key == self.start_key:
+            self._matches[0].previous = previous
+        self._matches[:0] = matches
+        self._weight += sum(match.weight for match in matches)
         if blocks:
-            self.begin = blocks[0].key
+            self.start_key = blocks[0].key
 
-    def _hit(self, block: Block, previous: Block | None) -> _Hit | None:
+    def _match_block(self, block: Block, previous: Block | None) -> _FilterMatch | None:
         if not self.query.accepts(block):
             return None
-        if block.kind is Kind.OUTPUT and self.query.patterns:
-            return _lines(block, self.query, previous)
-        if self.query.patterns and not self.query.has_words(text_of(block)):
+        if block.kind is BlockKind.OUTPUT and self.query.patterns:
+            return _match_lines(block, self.query, previous)
+        if self.query.patterns and not self.query.matches_text(searchable_text(block)):
             return None
-        return _Hit(block, [block], True, True, previous)
+        return _FilterMatch(block, [block], True, True, previous)
 
-    # Letting go
+    # Dropping matches
 
     @property
     def too_large(self) -> bool:
-        return len(self._hits) > MOST_SHOWN or self._weight > MOST_WEIGHT
+        """True if matches should be dropped at one end."""
+        return len(self._matches) > MAX_MATCHES or self._weight > MAX_WEIGHT
 
-    def _excess(self, hits: Iterable[_Hit]) -> int:
-        """How many of ``hits``, which come in the order in which they may go, are too many."""
-        count, number, weight = 0, len(self._hits), self._weight
-        for hit in hits:
-            if number <= MOST_SHOWN * _KEPT and weight <= MOST_WEIGHT * _KEPT:
+    def _excess(self, matches: Iterable[_FilterMatch]) -> int:
+        """Return how many of ``matches``, in this order, must be dropped."""
+        count, number, weight = 0, len(self._matches), self._weight
+        for match in matches:
+            if number <= MAX_MATCHES * _KEEP_RATIO and weight <= MAX_WEIGHT * _KEEP_RATIO:
                 break
-            count, number, weight = count + 1, number - 1, weight - hit.weight
-        return min(count, len(self._hits) - 1)
+            count, number, weight = count + 1, number - 1, weight - match.weight
+        return min(count, len(self._matches) - 1)
 
     def drop_top(self) -> None:
-        cut = self._excess(self._hits)
-        self._weight -= sum(hit.weight for hit in self._hits[:cut])
-        del self._hits[:cut]
-        self.begin = self._hits[0].block.key
+        """Drop the oldest matches."""
+        cut = self._excess(self._matches)
+        self._weight -= sum(match.weight for match in self._matches[:cut])
+        del self._matches[:cut]
+        self.start_key = self._matches[0].block.key
 
     def drop_bottom(self) -> None:
-        cut = len(self._hits) - self._excess(reversed(self._hits))
-        if cut < len(self._hits):
-            block = self._hits[cut].block
-            self._weight -= sum(hit.weight for hit in self._hits[cut:])
-            del self._hits[cut:]
+        """Drop the newest matches; their events can be read again."""
+        cut = len(self._matches) - self._excess(reversed(self._matches))
+        if cut < len(self._matches):
+            block = self._matches[cut].block
+            self._weight -= sum(match.weight for match in self._matches[cut:])
+            del self._matches[cut:]
             self.last = block.first - 1
             self._resume(block)
 
-    # What is shown
+    # Result
 
     def blocks(self) -> list[Block]:
-        """Matches, their context, and what is left out between them."""
-        hits = self._hits
+        """Return the matches, their context, and lines that count the events in between."""
+        matches = self._matches
         last = self._builder.blocks[-1] if self._builder.blocks else None
-        open_hit = self._hit(last, self._previous) if last is not None else None
-        if open_hit is not None:
-            hits = [*hits, open_hit]
+        open_match = self._match_block(last, self._previous) if last is not None else None
+        if open_match is not None:
+            matches = [*matches, open_match]
         shown: list[Block] = []
-        for index, hit in enumerate(hits):
-            before = hits[index - 1] if index else None
-            joined = before is not None and before.block is hit.previous and before.ends
-            if hit.begins and hit.previous is not None and not joined:
-                self._add(shown, _line(hit.previous, first=False))
-            for block in hit.shown:
+        for index, match in enumerate(matches):
+            before = matches[index - 1] if index else None
+            joined = before is not None and before.block is match.previous and before.includes_end
+            if match.includes_start and match.previous is not None and not joined:
+                self._add(shown, _context_line(match.previous, first=False))
+            for block in match.shown:
                 self._add(shown, block)
-            after = hits[index + 1] if index + 1 < len(hits) else None
-            met = after is not None and after.previous is hit.block and after.begins
-            if hit.ends and hit.following is not None and not met:
-                self._add(shown, _line(hit.following, first=True))
+            after = matches[index + 1] if index + 1 < len(matches) else None
+            met = after is not None and after.previous is match.block and after.includes_start
+            if match.includes_end and match.following is not None and not met:
+                self._add(shown, _context_line(match.following, first=True))
         if shown and shown[0].first > self.first:
-            shown.insert(0, self._note(f"… {counted(shown[0].first - self.first)}", self.first))
+            shown.insert(
+                0, self._gap_block(f"… {event_count(shown[0].first - self.first)}", self.first)
+            )
         if not shown:
             count = self.last - self.first + 1
-            return [self._note(f"nothing of {counted(count)}", self.first)] if count > 0 else []
+            return (
+                [self._gap_block(f"no match in {event_count(count)}", self.first)]
+                if count > 0
+                else []
+            )
         if shown[-1].last < self.last:
-            shown.append(self._note(f"… {counted(self.last - shown[-1].last)}", self.last))
+            shown.append(self._gap_block(f"… {event_count(self.last - shown[-1].last)}", self.last))
         return shown
 
     def _add(self, shown: list[Block], block: Block) -> None:
@@ -234,67 +269,67 @@ class Sieve:
             if before.text == block.text and before.first == block.first and block.faint:
                 return
             count = block.first - before.last - 1
-            if count > 0 and Kind.GAP not in (before.kind, block.kind):
-                shown.append(self._note(f"… {counted(count)}", block.first - 1))
+            if count > 0 and BlockKind.GAP not in (before.kind, block.kind):
+                shown.append(self._gap_block(f"… {event_count(count)}", block.first - 1))
         shown.append(block)
 
-    def _note(self, words: str, number: int) -> Block:
-        found = self._notes.get((words, number))
-        if found is None:
-            if len(self._notes) > 2 * MOST_SHOWN:
-                self._notes.clear()
-            found = self._notes[words, number] = note(words, number)
-        return found
+    def _gap_block(self, text: str, number: int) -> Block:
+        gap = self._gap_blocks.get((text, number))
+        if gap is None:
+            if len(self._gap_blocks) > 2 * MAX_MATCHES:
+                self._gap_blocks.clear()
+            gap = self._gap_blocks[text, number] = gap_block(text, number)
+        return gap
 
 
-def _lines(block: Block, query: Query, previous: Block | None) -> _Hit | None:
-    """The lines of output that match, in pieces of their own."""
+def _match_lines(block: Block, query: Query, previous: Block | None) -> _FilterMatch | None:
+    """Return the matching lines of output, each group as a block, or ``None``."""
     text = block.text[:-1] if block.text.endswith("\n") else block.text
     lines = text.split("\n")
-    hits = {index for index, line in enumerate(lines) if query.has_words(line)}
-    if not hits:
+    matches = {index for index, line in enumerate(lines) if query.matches_text(line)}
+    if not matches:
         return None
-    if len(hits) == len(lines):
-        return _Hit(block, [block], True, True, previous)
+    if len(matches) == len(lines):
+        return _FilterMatch(block, [block], True, True, previous)
     shown: list[Block] = []
     at, last = 0, -1
     for index, line in enumerate(lines):
-        if not hits.isdisjoint((index - 1, index, index + 1)):
+        if not matches.isdisjoint((index - 1, index, index + 1)):
             first, end = block.number_at(at), block.number_at(at + max(0, len(line) - 1))
-            faint = index not in hits
+            faint = index not in matches
             if shown and last < index - 1:
-                shown.append(note(f"… {index - 1 - last:,} lines", first))
+                shown.append(gap_block(f"… {index - 1 - last:,} lines", first))
             if shown and last == index - 1 and not faint and not shown[-1].faint:
                 shown[-1].text += "\n" + line
                 shown[-1].last = end
             else:
-                shown.append(_piece(block, line, first, end, faint=faint))
-                shown[-1].left = len(text) - at  # later lines of one event have greater keys
+                shown.append(_partial_block(block, line, first, end, faint=faint))
+                shown[-1].remainder = len(text) - at  # so that later lines have greater keys
             last = index
         at += len(line) + 1
-    return _Hit(block, shown, 0 in hits, len(lines) - 1 in hits, previous)
+    return _FilterMatch(block, shown, 0 in matches, len(lines) - 1 in matches, previous)
 
 
-def _line(block: Block, *, first: bool) -> Block:
-    """The first or the last line of a block, as context."""
-    if block.kind in (Kind.TEXT, Kind.OUTPUT):
+def _context_line(block: Block, *, first: bool) -> Block:
+    """Return the first or the last line of a block, as context of a match."""
+    if block.kind in (BlockKind.TEXT, BlockKind.OUTPUT):
         lines = block.text.strip("\n").split("\n")
         text = lines[0 if first else -1]
     else:
-        text = text_of(block).split("\n")[0]
+        text = searchable_text(block).split("\n")[0]
     number = block.first if first else block.last
-    return _piece(block, text[:_CONTEXT_CHARACTERS], number, number, faint=True)
+    return _partial_block(block, text[:_MAX_CONTEXT_CHARS], number, number, faint=True)
 
 
-def _piece(block: Block, text: str, first: int, last: int, *, faint: bool) -> Block:
-    plain = block.kind in (Kind.TEXT, Kind.OUTPUT)
+def _partial_block(block: Block, text: str, first: int, last: int, *, faint: bool) -> Block:
+    plain = block.kind in (BlockKind.TEXT, BlockKind.OUTPUT)
     return Block(
-        block.kind if plain else Kind.NOTE,
+        block.kind if plain else BlockKind.NOTE,
         first,
         last,
         source=block.source,
         text=text,
         style=block.style,
-        mark=block.mark,
+        symbol=block.symbol,
         faint=faint,
     )

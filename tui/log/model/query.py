@@ -1,4 +1,4 @@
-"""What a search or a filter asks for."""
+"""Queries of searches and filters in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from tui.events import event_text
 from tui.events.blocks import Block
-from tui.events.text_stream import Kind
+from tui.events.text_stream import BlockKind
 
 _KINDS: Final = ("text", "user", "output", "call", "result", "file", "error", "status", "note")
 _QUOTED = re.compile(r'(?:[^\s"]|"[^"]*")+')
@@ -16,16 +16,18 @@ _DECORATION = re.compile(r"[*`]+|^ {0,3}(?:#{1,6}|>) ", re.MULTILINE)
 
 
 class QueryError(ValueError):
-    """What was typed is no query; the message says why, for a reader."""
+    """The entered query is invalid; the message is shown to the user."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """Blocks, and words in them.
+    """Conditions on blocks and their text. All conditions must hold.
 
     Attributes:
-        pattern: of what is to be marked; ``None`` where whole blocks are asked for.
-        patterns: all of these must be in a line.
+        kinds: Names of block kinds, of which a block must have one; empty for any.
+        sources: Substrings, of which the source must contain one; empty for any.
+        errors: Whether only errors match.
+        patterns: Patterns that must all occur in the text; in output, in the same line.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -35,90 +37,93 @@ class Query:
 
     @property
     def pattern(self) -> re.Pattern[str] | None:
+        """Pattern of the text to highlight, or ``None`` if the query has no patterns."""
         if len(self.patterns) < 2:
             return self.patterns[0] if self.patterns else None
-        both = "|".join(f"(?:{one.pattern})" for one in self.patterns)
-        return re.compile(both, re.IGNORECASE | re.MULTILINE)
+        alternatives = "|".join(f"(?:{pattern.pattern})" for pattern in self.patterns)
+        return re.compile(alternatives, re.IGNORECASE | re.MULTILINE)
 
     def accepts(self, block: Block) -> bool:
-        """Whether the block is of the kind that is asked for, whatever its words."""
-        if block.kind is Kind.GAP or (self.errors and not block.failed):
+        """Return True if the block fulfils all conditions except ``patterns``."""
+        if block.kind is BlockKind.GAP or (self.errors and not block.failed):
             return False
-        if self.kinds and not self.kinds & _kinds_of(block):
+        if self.kinds and not self.kinds & _block_kinds(block):
             return False
-        return not self.sources or any(one in block.source.casefold() for one in self.sources)
+        return not self.sources or any(source in block.source.casefold() for source in self.sources)
 
-    def has_words(self, text: str) -> bool:
+    def matches_text(self, text: str) -> bool:
+        """Return True if all patterns occur in ``text``."""
         return all(pattern.search(text) for pattern in self.patterns)
 
-    def finds(self, block: Block) -> bool:
-        """Whether there is a match in the block."""
+    def matches(self, block: Block) -> bool:
+        """Return True if the block matches the query."""
         if not self.accepts(block):
             return False
         if not self.patterns:
             return True
-        text = text_of(block)
-        if block.kind is not Kind.OUTPUT or not self.has_words(text):
-            return self.has_words(text)
-        return any(self.has_words(line) for line in text.split("\n"))
+        text = searchable_text(block)
+        if block.kind is not BlockKind.OUTPUT or not self.matches_text(text):
+            return self.matches_text(text)
+        return any(self.matches_text(line) for line in text.split("\n"))
 
 
 ERRORS: Final = Query(errors=True)
 FILES: Final = Query(kinds=frozenset({"file"}))
 
 
-def _kinds_of(block: Block) -> set[str]:
+def _block_kinds(block: Block) -> set[str]:
     kinds = {str(block.kind)}
-    if block.answered:
+    if block.has_result:
         kinds.add("result")
     if block.failed:
         kinds.add("error")
     if block.paths:
         kinds.add("file")
-    if block.kind is Kind.END:
+    if block.kind is BlockKind.END:
         kinds.add("note")
     return kinds
 
 
-def text_of(block: Block) -> str:
-    """The words of a block as a reader sees them, more or less."""
-    if block.kind is Kind.TEXT:
+def searchable_text(block: Block) -> str:
+    """Return the text of a block approximately as displayed."""
+    if block.kind is BlockKind.TEXT:
         return " ".join(_DECORATION.sub("", block.text).split())
     if block.foldable:
-        said = event_text.result(block.result).text if block.answered else ""
-        return " ".join((block.name, *block.arguments.split(), said))
+        result = event_text.describe_result(block.result).text if block.has_result else ""
+        return " ".join((block.name, *block.arguments.split(), result))
     if block.paths:
         return "\n".join((block.text, *block.paths))
     return block.text
 
 
-def _regex(source: str) -> re.Pattern[str]:
+def _compile(source: str) -> re.Pattern[str]:
     try:
         return re.compile(source, re.IGNORECASE | re.MULTILINE)
     except (re.error, OverflowError, RecursionError) as error:
-        raise QueryError(f"not a regular expression: {error}") from None
+        raise QueryError(f"Invalid regular expression: {error}") from None
 
 
-def search(text: str) -> Query:
-    """Plain words, or a regular expression behind ``re:``; small letters or capitals.
+def parse_search(text: str) -> Query:
+    """Parse a search: literal text, or a regular expression after ``re:``. Case is ignored.
 
     Raises:
-        QueryError: it is no regular expression.
+        QueryError: The regular expression is invalid.
     """
     text = text.strip()
     if text.startswith("re:"):
         source = text[3:].strip()
-        return Query(patterns=(_regex(source),)) if source else Query()
-    return Query(patterns=(_regex(re.escape(text)),)) if text else Query()
+        return Query(patterns=(_compile(source),)) if source else Query()
+    return Query(patterns=(_compile(re.escape(text)),)) if text else Query()
 
 
-def filtering(text: str) -> Query:
-    """``kind:…``, ``source:…``, ``errors``, ``re:…`` and plain words; all must hold.
+def parse_filter(text: str) -> Query:
+    """Parse a filter: terms ``kind:…``, ``source:…``, ``errors``, ``re:…`` and literal words.
 
-    Quotes keep words together. Several kinds, or several sources, are alternatives.
+    A block must match all terms; several kinds, or several sources, are alternatives.
+    Quotes group words into one term.
 
     Raises:
-        QueryError: a term is none of these.
+        QueryError: A kind is unknown or a regular expression is invalid.
     """
     kinds: set[str] = set()
     sources: list[str] = []
@@ -131,12 +136,12 @@ def filtering(text: str) -> Query:
             errors = True
         elif colon and name == "kind":
             if value not in _KINDS:
-                raise QueryError(f"kind: is one of {', '.join(_KINDS)}")
+                raise QueryError(f"Unknown kind {value!r}; use one of {', '.join(_KINDS)}")
             kinds.add(value)
         elif colon and name == "source" and value:
             sources.append(value.casefold())
         elif colon and name == "re" and value:
-            patterns.append(_regex(value))
+            patterns.append(_compile(value))
         elif term.strip('"'):
-            patterns.append(_regex(re.escape(term.strip('"'))))
+            patterns.append(_compile(re.escape(term.strip('"'))))
     return Query(frozenset(kinds), tuple(sources), errors, tuple(patterns))

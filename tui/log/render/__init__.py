@@ -1,1 +1,1 @@
-"""Rows of the log: layout, Markdown, colours."""
+"""Rendering of the log: layout of rows, Markdown and colours."""

@@ -1,4 +1,4 @@
-"""Blocks as rows of a given width. The one place where the rows of the log are made."""
+"""Layout of blocks as rows of a given width."""
 
 from __future__ import annotations
 
@@ -11,141 +11,171 @@ from rich.style import Style
 
 from beray.sanitize import one_line, printable
 from tui.events import event_text
-from tui.events.blocks import Block, Kind
-from tui.events.text_stream import LINE
-from tui.log.render.markdown import is_plain
+from tui.events.blocks import Block, BlockKind
+from tui.events.text_stream import MAX_LINE_CHARS
+from tui.log.render.markdown import is_plain_text
 from tui.wrapping import wrapped
 
-_TAB: Final = 8
-_ATTACHED: Final = "⇧"
-_SHORT: Final = 160
-"""Characters of the arguments of a folded call, and of its result."""
+_TAB_WIDTH: Final = 8
+_ATTACHMENT_SYMBOL: Final = "⇧"
+_MAX_FOLDED_CHARS: Final = 160
+"""Maximum length of the arguments of a folded tool call."""
 
 RenderMarkdown = Callable[[str, int, str], list[tuple[Segment, ...]] | None]
 
 
-class Row(NamedTuple):
-    """One row of the view, without its gutter."""
+class LogRow(NamedTuple):
+    """Row of the log, without its gutter.
+
+    Attributes:
+        text: Text of the row.
+        style: Component class.
+        symbol: Symbol in the gutter.
+        spans: Parts of the text with their styles, if the row has several styles.
+        continues_line: Whether the row continues the line of the previous row.
+        path: Path of the file that the row links to, if only this row of the block does.
+    """
 
     text: str
     style: str
-    """A component class."""
-    mark: str = ""
-    """What stands in the gutter."""
+    symbol: str = ""
     spans: tuple[tuple[str, str | Style], ...] | None = None
-    """Where a row has several styles: its text in parts, each with its own."""
-    joined: bool = False
-    """It goes on with the row before: no line break is between them."""
+    continues_line: bool = False
     path: str = ""
-    """The file that it leads to, where that is not the whole block's."""
 
 
-def is_costly(block: Block) -> bool:
-    """Whether the block takes a renderer of Markdown to be laid out."""
-    if block.kind is not Kind.TEXT or block.faint:
+def needs_markdown(block: Block) -> bool:
+    """Return True if the layout of the block requires the Markdown renderer."""
+    if block.kind is not BlockKind.TEXT or block.faint:
         return False
-    return bool(block.context.fence) or block.context.joined or not is_plain(block.text)
+    return (
+        bool(block.context.fence) or block.context.continues_line or not is_plain_text(block.text)
+    )
 
 
-def rows_of(block: Block, width: int, unfolded: bool, markdown: RenderMarkdown | None) -> list[Row]:
-    """``block`` in rows of at most ``width`` cells, apart from Markdown that needs more.
+def layout_block(
+    block: Block, width: int, unfolded: bool, markdown: RenderMarkdown | None
+) -> list[LogRow]:
+    """Return the rows of ``block``.
 
     Args:
-        markdown: ``None`` to have Markdown as it was written.
+        block: The block to lay out.
+        width: Maximum width of a row, in cells. Markdown such as tables may exceed it.
+        unfolded: Whether the complete arguments and result of a tool call are shown.
+        markdown: Markdown renderer; ``None`` to show Markdown as plain text.
     """
-    if block.kind in (Kind.CALL, Kind.RESULT):
-        return _tool(block, width, unfolded)
-    if block.kind is Kind.USER:
-        return [*lines(block.text, width, block.style, block.mark), *_attached(block, width)]
-    if markdown is not None and is_costly(block):
+    if block.kind in (BlockKind.CALL, BlockKind.RESULT):
+        return _tool_rows(block, width, unfolded)
+    if block.kind is BlockKind.USER:
+        return [
+            *text_rows(block.text, width, block.style, block.symbol),
+            *_attachment_rows(block, width),
+        ]
+    if markdown is not None and needs_markdown(block):
         rendered = markdown(block.text, width, block.context.fence)
         if rendered is not None:
-            return _flowing(block, _markdown_rows(rendered, block), width)
-    text = block.text.rstrip("\n") if block.kind is Kind.TEXT else block.text.removesuffix("\n")
-    rows = lines(text, width, block.style, block.mark)
-    return _flowing(block, rows, width) if block.kind in (Kind.TEXT, Kind.OUTPUT) else rows
+            return _add_heading_rows(block, _markdown_rows(rendered, block), width)
+    text = (
+        block.text.rstrip("\n") if block.kind is BlockKind.TEXT else block.text.removesuffix("\n")
+    )
+    rows = text_rows(text, width, block.style, block.symbol)
+    return (
+        _add_heading_rows(block, rows, width)
+        if block.kind in (BlockKind.TEXT, BlockKind.OUTPUT)
+        else rows
+    )
 
 
-def lines(text: str, width: int, style: str, mark: str = "", *, joined: bool = False) -> list[Row]:
-    """Plain text in rows."""
-    rows: list[Row] = []
-    for whole in printable(text).split("\n"):
-        line = whole.expandtabs(_TAB) if "\t" in whole else whole
-        for at in range(0, len(line) or 1, LINE):
-            for row in wrapped(line[at : at + LINE], width):
-                rows.append(Row(row, style, mark, None, joined))
-                mark, joined = "", True
-        joined = False
+def text_rows(
+    text: str, width: int, style: str, symbol: str = "", *, continues_line: bool = False
+) -> list[LogRow]:
+    """Return plain text as rows of at most ``width`` cells."""
+    rows: list[LogRow] = []
+    for source_line in printable(text).split("\n"):
+        line = source_line.expandtabs(_TAB_WIDTH) if "\t" in source_line else source_line
+        for at in range(0, len(line) or 1, MAX_LINE_CHARS):
+            for row in wrapped(line[at : at + MAX_LINE_CHARS], width):
+                rows.append(LogRow(row, style, symbol, None, continues_line))
+                symbol, continues_line = "", True
+        continues_line = False
     return rows
 
 
-def _flowing(block: Block, rows: list[Row], width: int) -> list[Row]:
+def _add_heading_rows(block: Block, rows: list[LogRow], width: int) -> list[LogRow]:
     context = block.context
     if block.caption:
-        rows.insert(0, Row(_cut(block.caption, width), "event--note", "▹"))
-    if context.joined and rows:
-        rows[0] = rows[0]._replace(joined=True)
-    if context.spaced and block.kind is Kind.TEXT:
-        rows.insert(0, Row("", block.style))
-    if context.flow is None and block.kind is Kind.TEXT and block.source not in ("", "main"):
-        rows.insert(0, Row(block.source, "event--note"))
+        rows.insert(0, LogRow(_truncate(block.caption, width), "event--note", "▹"))
+    if context.continues_line and rows:
+        rows[0] = rows[0]._replace(continues_line=True)
+    if context.after_paragraph and block.kind is BlockKind.TEXT:
+        rows.insert(0, LogRow("", block.style))
+    if context.flow is None and block.kind is BlockKind.TEXT and block.source not in ("", "main"):
+        rows.insert(0, LogRow(block.source, "event--note"))
     return rows
 
 
-def _markdown_rows(rendered: list[tuple[Segment, ...]], block: Block) -> list[Row]:
+def _markdown_rows(rendered: list[tuple[Segment, ...]], block: Block) -> list[LogRow]:
     rows = []
     for segments in rendered:
         spans = tuple((segment.text, segment.style or Style.null()) for segment in segments)
-        rows.append(Row("".join(text for text, _ in spans), block.style, "", spans))
+        rows.append(LogRow("".join(text for text, _ in spans), block.style, "", spans))
     return rows
 
 
-def _attached(block: Block, width: int) -> list[Row]:
+def _attachment_rows(block: Block, width: int) -> list[LogRow]:
     return [
-        Row(_cut(path, width), "event--file", _ATTACHED, None, False, path) for path in block.paths
+        LogRow(_truncate(path, width), "event--file", _ATTACHMENT_SYMBOL, None, False, path)
+        for path in block.paths
     ]
 
 
-def _tool(block: Block, width: int, unfolded: bool) -> list[Row]:
-    call = block.kind is Kind.CALL
-    said = event_text.result(block.result) if block.answered else None
+def _tool_rows(block: Block, width: int, unfolded: bool) -> list[LogRow]:
+    call = block.kind is BlockKind.CALL
+    result = event_text.describe_result(block.result) if block.has_result else None
     name = block.caption or block.name or ("call" if call else "result")
     if not unfolded:
-        return [_folded(block, name, said, width)]
-    rows = lines(name, width, block.style, "▾" if call else block.mark)
+        return [_folded_row(block, name, result, width)]
+    rows = text_rows(name, width, block.style, "▾" if call else block.symbol)
     if call and block.arguments:
-        rows += lines(event_text.pretty(block.arguments), width, "event--output")
-    if said is not None:
+        rows += text_rows(event_text.format_json(block.arguments), width, "event--output")
+    if result is not None:
         if call:
-            rows += lines(said.text, width, said.style, said.mark)
+            rows += text_rows(result.text, width, result.style, result.symbol)
         value = block.result
-        text = value if isinstance(value, str) else event_text.as_json(value, indent=2)
-        told = isinstance(value, dict) and value.keys() == {"exit_code"}
-        if not (told or (call and text == said.text)):
-            rows += lines(event_text.pretty(text), width, "event--output")
+        text = value if isinstance(value, str) else event_text.to_json(value, indent=2)
+        is_exit_code_only = isinstance(value, dict) and value.keys() == {"exit_code"}
+        if not (is_exit_code_only or (call and text == result.text)):
+            rows += text_rows(event_text.format_json(text), width, "event--output")
     return rows
 
 
-def _folded(block: Block, name: str, said: event_text.Said | None, width: int) -> Row:
-    """A tool call on one row: as much of its arguments as its result leaves room for."""
-    call = block.kind is Kind.CALL
-    name = _cut(name, width if said is None else max(4, width - 10))
+def _folded_row(block: Block, name: str, result: event_text.EventText | None, width: int) -> LogRow:
+    """Return a tool call or result as one row; arguments are shortened in favour of the result."""
+    call = block.kind is BlockKind.CALL
+    name = _truncate(name, width if result is None else max(4, width - 10))
     spans: list[tuple[str, str | Style]] = [(name, block.style)]
-    room = width - cell_len(name)
-    answer = ""
-    if said is not None:
-        answer = f"{said.mark} {said.text}" if call else said.text
-        answer = "  " + _cut(answer, max(8, min(room - 2, width // 2 if call else width)))
-        room -= cell_len(answer)
-    if call and block.arguments and room > 4:
-        spans.append((" " + _cut(one_line(block.arguments, _SHORT), room - 1), "event--output"))
-    if said is not None:
-        spans.append((answer, said.style))
+    width_left = width - cell_len(name)
+    result_text = ""
+    if result is not None:
+        result_text = f"{result.symbol} {result.text}" if call else result.text
+        result_text = "  " + _truncate(
+            result_text, max(8, min(width_left - 2, width // 2 if call else width))
+        )
+        width_left -= cell_len(result_text)
+    if call and block.arguments and width_left > 4:
+        spans.append(
+            (
+                " " + _truncate(one_line(block.arguments, _MAX_FOLDED_CHARS), width_left - 1),
+                "event--output",
+            )
+        )
+    if result is not None:
+        spans.append((result_text, result.style))
     text = "".join(part for part, _ in spans)
-    return Row(text, block.style, "▸" if call else block.mark, tuple(spans))
+    return LogRow(text, block.style, "▸" if call else block.symbol, tuple(spans))
 
 
-def _cut(text: str, cells: int) -> str:
+def _truncate(text: str, cells: int) -> str:
     flat = one_line(text, max(1, cells) + 1)
     if cell_len(flat) <= cells:
         return flat

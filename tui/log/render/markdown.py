@@ -1,8 +1,8 @@
-"""Markdown as rows of segments, in the colours of the theme.
+"""Rendering of Markdown as rows of segments, in the colours of the theme.
 
-What an agent writes is Markdown and nothing more: HTML in it is shown as it is, a link
-is its words and its address, and no row leaves here with a character that a terminal
-obeys, though an entity of the text may have stood for one.
+The Markdown comes from an agent and is not trusted. HTML is shown as text, a link is shown as
+its text and address, and control characters are removed after parsing, because character
+references can produce them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rich.theme import Theme
 
 from beray.sanitize import printable
 
-Row = tuple[Segment, ...]
+SegmentRow = tuple[Segment, ...]
 
-_NARROWEST: Final = 24
-_NESTING: Final = 12
-"""How deep quotes and lists are followed: each level takes from the width."""
+_MIN_WIDTH: Final = 24
+_MAX_NESTING: Final = 12
+"""Maximum nesting of quotes and lists; each level reduces the available width."""
 _PLAIN: Final = re.compile(r"(?![ \t]|[-+]|\d+[.)])[^*_`\[\]<>#|&\\~!=\n]*\n*")
-"""One line in which nothing means anything but itself."""
-_MISTAKES: Final = (
+"""One line without any Markdown syntax."""
+_RENDERING_ERRORS: Final = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -40,11 +40,11 @@ _MISTAKES: Final = (
     TypeError,
     ValueError,
 )
-"""What the renderer may stumble over in a text that nobody has foreseen."""
+"""Errors that the renderer may raise for unusual input."""
 
 
-def is_plain(text: str) -> bool:
-    """Whether ``text`` looks the same as Markdown and as what it is."""
+def is_plain_text(text: str) -> bool:
+    """Return True if ``text`` looks the same as Markdown and as plain text."""
     return _PLAIN.fullmatch(text) is not None
 
 
@@ -53,13 +53,13 @@ class _Heading(markdown.Heading):
 
 
 class _Code(markdown.CodeBlock):
-    """Code as it is; a lexer would decide how long a hostile one takes."""
+    """Code block without syntax highlighting, because lexers can be slow on hostile input."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         style = console.get_style("markdown.code_block")
         bar = Segment("▏ ", console.get_style("markdown.block_quote"))
         text = Text(str(self.text).rstrip("\n").expandtabs(4), style)
-        inner = options.update(width=max(_NARROWEST, options.max_width - 2))
+        inner = options.update(width=max(_MIN_WIDTH, options.max_width - 2))
         for line in console.render_lines(text, inner, pad=False):
             yield bar
             yield from line
@@ -68,18 +68,18 @@ class _Code(markdown.CodeBlock):
 
 class _Quote(markdown.BlockQuote):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super().__rich_console__(console, _with_room(options, 4))
+        yield from super().__rich_console__(console, _reserve(options, 4))
 
 
 class _Item(markdown.ListItem):
     def render_bullet(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from super().render_bullet(console, _with_room(options, 3))
+        yield from super().render_bullet(console, _reserve(options, 3))
 
     def render_number(
         self, console: Console, options: ConsoleOptions, number: int, last_number: int
     ) -> RenderResult:
-        room = _with_room(options, len(str(last_number)) + 2)
-        yield from super().render_number(console, room, number, last_number)
+        reserving = _reserve(options, len(str(last_number)) + 2)
+        yield from super().render_number(console, reserving, number, last_number)
 
 
 class _Rule(markdown.HorizontalRule):
@@ -89,7 +89,7 @@ class _Rule(markdown.HorizontalRule):
 
 
 class _Image(markdown.TextElement):
-    """An image's words, and where it would be found."""
+    """Alternative text and address of an image."""
 
     new_line = False
 
@@ -102,9 +102,9 @@ class _Image(markdown.TextElement):
 
     def on_leave(self, context: markdown.MarkdownContext) -> None:
         super().on_leave(context)
-        words = Text.assemble(self.text, (f" ({self.source})", "markdown.link_url"))
+        description = Text.assemble(self.text, (f" ({self.source})", "markdown.link_url"))
         if context.stack:
-            context.stack.top.on_text(context, words)
+            context.stack.top.on_text(context, description)
 
 
 class _Table(markdown.TableElement):
@@ -113,18 +113,18 @@ class _Table(markdown.TableElement):
         for column in self.header.row.cells if self.header and self.header.row else ():
             heading = column.content.copy()
             heading.stylize("markdown.table.header")
-            table.add_column(heading, overflow="fold", justify=_justified(column.justify))
+            table.add_column(heading, overflow="fold", justify=_justification(column.justify))
         for row in self.body.rows if self.body else ():
             table.add_row(*(cell.content for cell in row.cells))
         yield table
 
 
-def _justified(justify: Any) -> Any:
+def _justification(justify: Any) -> Any:
     return "left" if justify == "default" else justify
 
 
-def _with_room(options: ConsoleOptions, taken: int) -> ConsoleOptions:
-    return options.update(width=max(options.max_width, _NARROWEST + taken))
+def _reserve(options: ConsoleOptions, reserved: int) -> ConsoleOptions:
+    return options.update(width=max(options.max_width, _MIN_WIDTH + reserved))
 
 
 class _Markdown(markdown.Markdown):
@@ -141,18 +141,18 @@ class _Markdown(markdown.Markdown):
     }
 
     def __init__(self, tokens: list[Token]) -> None:
-        # Not by rich's own, which makes a parser for each text.
+        # The base class would create a parser for each text.
         self.parsed = tokens
         self.markup, self.code_theme, self.style = "", "", "none"
         self.justify, self.hyperlinks = None, False
         self.inline_code_lexer, self.inline_code_theme = None, ""
 
 
-class Renderer:
-    """Renders pieces of Markdown.
+class MarkdownRenderer:
+    """Renderer of Markdown.
 
     Args:
-        styles: for the names of rich's Markdown theme, such as ``markdown.h1``.
+        styles: Styles by the names of rich's Markdown theme, such as ``markdown.h1``.
     """
 
     def __init__(self, styles: Mapping[str, Style]) -> None:
@@ -160,44 +160,46 @@ class Renderer:
             width=80, color_system="truecolor", force_terminal=True, theme=Theme(dict(styles)),
             legacy_windows=False, _environ={},
         )  # fmt: skip
-        options = {"html": False, "maxNesting": _NESTING}
+        options = {"html": False, "maxNesting": _MAX_NESTING}
         self._parser = MarkdownIt("commonmark", options).enable("strikethrough").enable("table")
 
-    def rows(self, text: str, width: int, fence: str = "") -> list[Row] | None:
-        """``text``, which is printable, as rows of about ``width`` cells.
+    def rows(self, text: str, width: int, fence: str = "") -> list[SegmentRow] | None:
+        """Render ``text`` as rows of about ``width`` cells.
 
         Args:
-            fence: the line that opened the code block which the text begins in.
+            text: Sanitized Markdown.
+            width: Width of the rows, in cells.
+            fence: Line that opened the code block in which the text starts, or "".
 
         Returns:
-            ``None`` where it cannot be rendered.
+            The rows, or ``None`` if the text cannot be rendered.
         """
         source = f"{fence}\n{text}" if fence else text
         try:
             tokens = self._parser.parse(source)
-            if any(token.level >= _NESTING - 1 for token in tokens):
-                return None  # what is nested deeper has been left out
-            options = self._console.options.update(width=max(_NARROWEST, width), height=None)
+            if any(token.level >= _MAX_NESTING - 1 for token in tokens):
+                return None  # the parser omits deeper levels
+            options = self._console.options.update(width=max(_MIN_WIDTH, width), height=None)
             segments = list(self._console.render(_Markdown(tokens), options))
-        except _MISTAKES:
+        except _RENDERING_ERRORS:
             return None
-        rows = [_safe(row) for row in Segment.split_lines(segments)]
+        rows = [_sanitize_row(row) for row in Segment.split_lines(segments)]
         while rows and not rows[-1]:
             rows.pop()
         begin = next((index for index, row in enumerate(rows) if row), 0)
         return rows[begin:]
 
 
-def _safe(row: Iterable[Segment]) -> Row:
-    made = [
+def _sanitize_row(row: Iterable[Segment]) -> SegmentRow:
+    segments = [
         Segment(printable(segment.text).replace("\n", " ").replace("\t", " "), segment.style)
         for segment in row
         if segment.text and not segment.control
     ]
-    # What fills a row to its width is nothing to select.
-    while made and not made[-1].text.strip():
-        made.pop()
-    if made:
-        text, style, _ = made[-1]
-        made[-1] = Segment(text.rstrip(), style)
-    return tuple(made)
+    # Padding must not be selectable.
+    while segments and not segments[-1].text.strip():
+        segments.pop()
+    if segments:
+        text, style, _ = segments[-1]
+        segments[-1] = Segment(text.rstrip(), style)
+    return tuple(segments)

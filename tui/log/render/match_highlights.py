@@ -1,4 +1,4 @@
-"""Where in the rows of a sheet a search has found something."""
+"""Matches of a search in the rows of a log."""
 
 from __future__ import annotations
 
@@ -6,138 +6,155 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tui.events.blocks import Block
-from tui.events.text_stream import Kind
-from tui.log.render.layout import Row
-from tui.log.render.row_layout import Key, Place, Sheet
+from tui.events.blocks import Block, BlockKey
+from tui.events.text_stream import BlockKind
+from tui.log.render.layout import LogRow
+from tui.log.render.row_layout import RowLayout, RowPosition
 
-_MOST_ON_A_LINE: Final = 200
+_MAX_PER_LINE: Final = 200
+"""Maximum number of matches that are highlighted in one line."""
 
 
-class Mark(NamedTuple):
-    """A match: of each row that it covers, the row's index in the block, from, to."""
+class Match(NamedTuple):
+    """Match in a block.
+
+    Attributes:
+        spans: For each row that the match covers: the row's index in the block, and the first
+            and last column (exclusive).
+    """
 
     spans: tuple[tuple[int, int, int], ...]
 
     @property
     def row(self) -> int:
+        """Index of the first row in the block."""
         return self.spans[0][0]
 
 
-class Marks:
-    """The matches of a query in the rows that are laid out."""
+class MatchHighlights:
+    """Matches of a query in the rows of a layout, one of which is the current match.
+
+    Attributes:
+        pattern: Pattern of the matches.
+        accepts: Condition on the blocks that are searched. Without a pattern, the first row of
+            an accepted block is a match.
+    """
 
     def __init__(self) -> None:
         self.pattern: re.Pattern[str] | None = None
         self.accepts: Callable[[Block], bool] | None = None
-        """Which blocks are looked into; with no pattern, the first row of one is the match."""
-        self._found: tuple[Key, Mark] | None = None
-        self._sheet: Sheet | None = None
-        self._of: dict[int, tuple[list[Row], list[Mark]]] = {}
+        self._current: tuple[BlockKey, Match] | None = None
+        self._row_layout: RowLayout | None = None
+        self._by_block: dict[int, tuple[list[LogRow], list[Match]]] = {}
 
     def search(
         self, pattern: re.Pattern[str] | None, accepts: Callable[[Block], bool] | None = None
     ) -> None:
-        """Mark something else, or nothing."""
-        self.pattern, self.accepts, self._found = pattern, accepts, None
-        self._of.clear()
+        """Replace the query; without arguments nothing matches."""
+        self.pattern, self.accepts, self._current = pattern, accepts, None
+        self._by_block.clear()
 
-    def lay_out(self, sheet: Sheet) -> None:
-        self._sheet = sheet
-        if len(self._of) > 2 * len(sheet.blocks) + 100:
-            self._of.clear()
+    def lay_out(self, row_layout: RowLayout) -> None:
+        """Use the rows of ``row_layout`` from now on."""
+        self._row_layout = row_layout
+        if len(self._by_block) > 2 * len(row_layout.blocks) + 100:
+            self._by_block.clear()
 
     @property
-    def found(self) -> Place | None:
-        """Where the match that is on show begins."""
-        if self._found is None or self._sheet is None:
+    def current(self) -> RowPosition | None:
+        """Position of the current match, or ``None``."""
+        if self._current is None or self._row_layout is None:
             return None
-        index = self._sheet.index(self._found[0])
-        return None if index is None else Place(index, self._found[1].row)
+        index = self._row_layout.index_of_key(self._current[0])
+        return None if index is None else RowPosition(index, self._current[1].row)
 
-    def on(self, place: Place) -> list[tuple[int, int, bool]]:
-        """The marked characters of a row, and whether they are of the match that is on show."""
-        if self.pattern is None or self._sheet is None:
+    def in_row(self, position: RowPosition) -> list[tuple[int, int, bool]]:
+        """Return the matches in a row: first and last column, and whether it is the current one."""
+        if self.pattern is None or self._row_layout is None:
             return []
-        key = self._sheet.blocks[place.block].key
+        key = self._row_layout.blocks[position.block].key
         return [
-            (start, end, self._found == (key, mark))
-            for mark in self._in(place.block)
-            for row, start, end in mark.spans
-            if row == place.row
+            (start, end, self._current == (key, match))
+            for match in self._in_block(position.block)
+            for row, start, end in match.spans
+            if row == position.row
         ]
 
-    def step(self, step: int, place: Place | None) -> Place | None:
-        """Go to the next match behind the one on show, or at or behind ``place``.
+    def step(self, step: int, position: RowPosition | None) -> RowPosition | None:
+        """Make the next match the current one.
 
         Args:
-            step: 1, or -1 for the one before.
+            step: 1 for the next match, -1 for the previous one.
+            position: Start searching here instead of at the current match.
+
+        Returns:
+            The position of the match, or ``None`` if there is none in this direction.
         """
-        sheet = self._sheet
-        if sheet is None:
+        row_layout = self._row_layout
+        if row_layout is None:
             return None
-        if place is None:
-            here = self.found
-            if here is None or self._found is None:
+        if position is None:
+            current = self.current
+            if current is None or self._current is None:
                 return None
-            marks = self._in(here.block)
-            at = marks.index(self._found[1]) if self._found[1] in marks else 0
-            ahead = marks[at + 1 :] if step > 0 else marks[:at]
-            index = here.block
+            matches = self._in_block(current.block)
+            at = matches.index(self._current[1]) if self._current[1] in matches else 0
+            ahead = matches[at + 1 :] if step > 0 else matches[:at]
+            index = current.block
         else:
-            index = place.block
-            marks = self._in(index)
+            index = position.block
+            matches = self._in_block(index)
             if step > 0:
-                ahead = [mark for mark in marks if mark.row >= place.row]
+                ahead = [match for match in matches if match.row >= position.row]
             else:
-                ahead = [mark for mark in marks if mark.row < place.row]
+                ahead = [match for match in matches if match.row < position.row]
         while not ahead:
             index += step
-            if not 0 <= index < len(sheet.blocks):
+            if not 0 <= index < len(row_layout.blocks):
                 return None
-            ahead = self._in(index)
-        mark = ahead[0 if step > 0 else -1]
-        self._found = (sheet.blocks[index].key, mark)
-        return Place(index, mark.row)
+            ahead = self._in_block(index)
+        match = ahead[0 if step > 0 else -1]
+        self._current = (row_layout.blocks[index].key, match)
+        return RowPosition(index, match.row)
 
-    def _in(self, index: int) -> list[Mark]:
-        """The matches in the block at ``index``, in their order."""
-        assert self._sheet is not None
-        block, rows = self._sheet.blocks[index], self._sheet.rows(index)
-        known = self._of.get(id(block))
-        if known is None or known[0] is not rows:
-            known = self._of[id(block)] = (rows, self._search(block, rows))
-        return known[1]
+    def _in_block(self, index: int) -> list[Match]:
+        """Return the matches in the block at ``index``, in order."""
+        assert self._row_layout is not None
+        block, rows = self._row_layout.blocks[index], self._row_layout.rows(index)
+        cached = self._by_block.get(id(block))
+        if cached is None or cached[0] is not rows:
+            cached = self._by_block[id(block)] = (rows, self._search(block, rows))
+        return cached[1]
 
-    def _search(self, block: Block, rows: list[Row]) -> list[Mark]:
-        if not rows or block.faint or block.kind is Kind.GAP:
+    def _search(self, block: Block, rows: list[LogRow]) -> list[Match]:
+        if not rows or block.faint or block.kind is BlockKind.GAP:
             return []
         if self.accepts is not None and not self.accepts(block):
             return []
         if self.pattern is None:
-            return [Mark(((0, 0, 0),))] if self.accepts is not None else []
-        if block.kind is Kind.TEXT:
-            # Its rows are broken at spaces, which are gone there.
-            return self._on_line(rows, 0, len(rows), " ")
-        marks: list[Mark] = []
+            return [Match(((0, 0, 0),))] if self.accepts is not None else []
+        if block.kind is BlockKind.TEXT:
+            # Its rows are wrapped at spaces, which the rows do not contain.
+            return self._in_line(rows, 0, len(rows), " ")
+        matches: list[Match] = []
         first = 0
         for last in range(1, len(rows) + 1):
-            if last == len(rows) or not rows[last].joined:
-                marks += self._on_line(rows, first, last, "")
+            if last == len(rows) or not rows[last].continues_line:
+                matches += self._in_line(rows, first, last, "")
                 first = last
-        return marks
+        return matches
 
-    def _on_line(self, rows: list[Row], first: int, last: int, between: str) -> list[Mark]:
-        """The matches in rows that are one line."""
+    def _in_line(self, rows: list[LogRow], first: int, last: int, between: str) -> list[Match]:
+        """Return the matches in rows that together are one line."""
         assert self.pattern is not None
         texts = [row.text for row in rows[first:last]]
         starts, at = [], 0
         for text in texts:
             starts.append(at)
             at += len(text) + (0 if text.endswith(between) else len(between))
-        whole = "".join(text if text.endswith(between) else text + between for text in texts)
-        marks = []
-        for found in self.pattern.finditer(whole):
+        line = "".join(text if text.endswith(between) else text + between for text in texts)
+        matches = []
+        for found in self.pattern.finditer(line):
             begin, end = found.span()
             spans = tuple(
                 (first + i, max(0, begin - start), min(len(texts[i]), end - start))
@@ -145,7 +162,7 @@ class Marks:
                 if start < end and start + len(texts[i]) > begin
             )
             if spans:
-                marks.append(Mark(spans))
-            if len(marks) == _MOST_ON_A_LINE:
+                matches.append(Match(spans))
+            if len(matches) == _MAX_PER_LINE:
                 break
-        return marks
+        return matches

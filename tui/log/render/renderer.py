@@ -1,4 +1,4 @@
-"""Rows of the log on the screen: drawn, selected, and found by their events."""
+"""Rendering and selection of the rows of a log."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 
-from tui.log.render.match_highlights import Marks
-from tui.log.render.row_layout import Place, Sheet
-from tui.log.render.row_segments import GUTTER, STYLES, Palette, Span
+from tui.log.render.match_highlights import MatchHighlights
+from tui.log.render.row_layout import RowLayout, RowPosition
+from tui.log.render.row_segments import COMPONENT_STYLES, GUTTER_WIDTH, Palette, StyleSpan
 
-_FAR: Final = 1 << 30
-_REMEMBERED_ROWS: Final = 1000
-"""Textual remembers of 16,384 styles how each is written. The number of a row is a part of
-its styles here, so that nearly all of them would be those of rows that are long gone."""
+_UNBOUNDED: Final = 1 << 30
+_CACHE_CLEAR_ROWS: Final = 1000
+"""Number of rendered rows after which Textual's cache of rendered styles is cleared.
+
+The cache has 16,384 entries. The row number is part of the styles here, so that most entries
+would belong to rows that are no longer shown.
+"""
 
 
-class Drawing(ScrollView):
-    """Draws a sheet. There is no widget for a row: it is made when it is drawn.
+class RowRenderer(ScrollView):
+    """Scrollable view that renders the rows of a ``RowLayout`` on demand.
 
-    Rows keep the number that they got when they were first shown, whatever is put
-    before them or taken away there, so that what is selected stays selected.
+    For selections, rows keep the number they had when they were first shown, even if rows are
+    added or dropped before them. So a selection stays on its text.
     """
 
     ALLOW_SELECT = True
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLES)
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENT_STYLES)
     DEFAULT_CSS = """
-    Drawing {
+    RowRenderer {
         height: 1fr; overflow-x: hidden; scrollbar-gutter: stable; scrollbar-size-vertical: 1;
         padding: 0 0 0 1; background: $surface;
         .log--heading { color: $text-accent; text-style: bold; }
@@ -50,81 +53,87 @@ class Drawing(ScrollView):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.marks = Marks()
+        self.highlights = MatchHighlights()
         self._palette = Palette(self)
-        self._sheet = Sheet(lambda *_: None)
+        self._row_layout = RowLayout(lambda *_: None)
         self._cursor: int | None = None
-        """The first event of the block that the cursor is on."""
-        self._origin = 0
-        self._drawn = 0
+        """Number of the first event of the block under the cursor."""
+        self._first_row_number = 0
+        self._rendered_rows = 0
 
     @property
     def row_texts(self) -> list[str]:
-        """The text of every row, without its gutter."""
-        return [row.text for row in self._sheet.all_rows()]
+        """Text of every row, without its gutter."""
+        return [row.text for row in self._row_layout.all_rows()]
 
     @property
     def unfolded(self) -> set[int]:
-        return self._sheet.unfolded
+        """Numbers of the first events of unfolded blocks."""
+        return self._row_layout.unfolded
 
     @property
-    def sheet(self) -> Sheet:
-        return self._sheet
+    def row_layout(self) -> RowLayout:
+        """Layout of the rows that are shown."""
+        return self._row_layout
 
     # Rows and events
 
-    def shows(self, place: Place) -> bool:
-        number = self._sheet.start(place.block) + place.row
+    def is_row_visible(self, position: RowPosition) -> bool:
+        """Return True if the row is on the screen."""
+        number = self._row_layout.first_row(position.block) + position.row
         return 0 <= number - self.scroll_offset.y < self.size.height
 
-    def edge(self, step: int) -> Place | None:
-        """The first row on the screen, or for -1 the one behind the last."""
+    def screen_edge(self, step: int) -> RowPosition | None:
+        """Return the first row on the screen, or for -1 the row after the last one."""
         top = self.scroll_offset.y
         if step > 0:
-            return self._sheet.place(top)
-        last = self._sheet.place(min(top + self.size.height, self._sheet.total) - 1)
-        return None if last is None else Place(last.block, last.row + 1)
+            return self._row_layout.position(top)
+        last = self._row_layout.position(min(top + self.size.height, self._row_layout.total) - 1)
+        return None if last is None else RowPosition(last.block, last.row + 1)
 
-    # Drawing
+    # Rendering
 
     def render_line(self, y: int) -> Strip:
         number = self.scroll_offset.y + y
         base = self._palette.base()
-        place = self._sheet.place(number)
+        position = self._row_layout.position(number)
         width = self.size.width
-        if place is None:
+        if position is None:
             return Strip.blank(width, base)
-        row, block = self._sheet.row(place), self._sheet.blocks[place.block]
-        over = self._over(place, number)
-        if block.first == self._cursor and place.row == 0 and self.has_focus:
-            base += Style(bgcolor=self._palette.paper("log--cursor").bgcolor)
-        mark = Style(meta={"offset": (0, number + self._origin)})
+        row, block = self._row_layout.row(position), self._row_layout.blocks[position.block]
+        overlays = self._overlays(position, number)
+        if block.first == self._cursor and position.row == 0 and self.has_focus:
+            base += Style(bgcolor=self._palette.background("log--cursor").bgcolor)
+        offset_meta = Style(meta={"offset": (0, number + self._first_row_number)})
         gutter = Segment(
-            f"{row.mark:<{GUTTER}}"[:GUTTER], base + self._palette.ink(row.style) + mark
+            f"{row.symbol:<{GUTTER_WIDTH}}"[:GUTTER_WIDTH],
+            base + self._palette.foreground(row.style) + offset_meta,
         )
-        content = Strip(self._palette.segments(row, base, over, block.faint))
+        content = Strip(self._palette.segments(row, base, overlays, block.faint))
         if not row.text:
             content = Strip([Segment(" ", base)])
-        self._drawn += 1
-        if self._drawn % _REMEMBERED_ROWS == 0:
+        self._rendered_rows += 1
+        if self._rendered_rows % _CACHE_CLEAR_ROWS == 0:
             Strip.render_ansi.cache_clear()
-        strip = Strip([gutter, *content.apply_offsets(0, number + self._origin)])
+        strip = Strip([gutter, *content.apply_offsets(0, number + self._first_row_number)])
         return strip.adjust_cell_length(width, base)
 
-    def _over(self, place: Place, number: int) -> list[Span]:
-        over = [
-            (start, end, self._palette.paper("log--found" if found else "log--match"))
-            for start, end, found in self.marks.on(place)
+    def _overlays(self, position: RowPosition, number: int) -> list[StyleSpan]:
+        overlays = [
+            (start, end, self._palette.background("log--found" if is_current else "log--match"))
+            for start, end, is_current in self.highlights.in_row(position)
         ]
         selection = self.text_selection
-        span = selection.get_span(number + self._origin) if selection is not None else None
+        span = (
+            selection.get_span(number + self._first_row_number) if selection is not None else None
+        )
         if span is not None:
             start, end = span
             style = self.screen.get_component_rich_style("screen--selection")
-            over.append((start, _FAR if end == -1 else end, style))
-        return over
+            overlays.append((start, _UNBOUNDED if end == -1 else end, style))
+        return overlays
 
-    # Selecting
+    # Selection
 
     @property
     def allow_select(self) -> bool:
@@ -134,17 +143,19 @@ class Drawing(ScrollView):
         self.refresh()
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The selected rows; those that are one line of the text are put together again."""
-        start = selection.start or Offset(0, self._origin)
-        end = selection.end or Offset(_FAR, self._origin + self._sheet.total - 1)
+        """Return the selected text; wrapped rows are joined to lines."""
+        start = selection.start or Offset(0, self._first_row_number)
+        end = selection.end or Offset(
+            _UNBOUNDED, self._first_row_number + self._row_layout.total - 1
+        )
         parts: list[str] = []
         for y in range(start.y, end.y + 1):
-            place = self._sheet.place(y - self._origin)
-            if place is None:
+            position = self._row_layout.position(y - self._first_row_number)
+            if position is None:
                 continue
-            row = self._sheet.row(place)
+            row = self._row_layout.row(position)
             part = row.text[start.x if y == start.y else 0 : end.x if y == end.y else None]
-            if parts and not row.joined:
+            if parts and not row.continues_line:
                 parts.append("\n")
             parts.append(part)
         return "".join(parts), "\n"

@@ -1,4 +1,4 @@
-"""Rows as segments in the colours of a widget's component classes."""
+"""Segments of rows, in the colours of a widget's component classes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.style import Style
 from textual.widget import Widget
 
 from tui import status
-from tui.log.render.layout import Row
+from tui.log.render.layout import LogRow
 from tui.widgets.component_colours import ink
 
 if TYPE_CHECKING:
-    from tui.log.render.markdown import Renderer
+    from tui.log.render.markdown import MarkdownRenderer
 
-_MARKDOWN: Final = {
+_MARKDOWN_COMPONENTS: Final = {
     "markdown.h1": "log--heading",
     "markdown.h2": "log--heading",
     "markdown.h3": "log--heading",
@@ -35,7 +35,7 @@ _MARKDOWN: Final = {
     "markdown.table.header": "log--strong",
     "markdown.strong": "log--strong",
 }
-_LINES: Final = frozenset(
+_EVENT_STYLES: Final = frozenset(
     {
         "event--text",
         "event--user",
@@ -47,80 +47,85 @@ _LINES: Final = frozenset(
         "event--file",
     }
 )
-STYLES: Final = (
+COMPONENT_STYLES: Final = (
     status.STYLES
-    | _LINES
-    | set(_MARKDOWN.values())
+    | _EVENT_STYLES
+    | set(_MARKDOWN_COMPONENTS.values())
     | {"log--cursor", "log--match", "log--found", "log--faint"}
 )
-GUTTER: Final = 2
+GUTTER_WIDTH: Final = 2
+"""Width of the gutter, in cells."""
 
-Span = tuple[int, int, Style]
-"""Characters of a row, from and to, with a style to lay over theirs."""
+StyleSpan = tuple[int, int, Style]
+"""Range of columns of a row, with a style to add to theirs."""
 
 
 class Palette:
-    """The styles of one widget, looked up once for each theme."""
+    """Styles of a widget's component classes, cached until the theme changes."""
 
     def __init__(self, widget: Widget) -> None:
         self._widget = widget
-        self._inks: dict[str, Style] = {}
-        self._of_markdown: dict[str, Style] = {}
+        self._styles: dict[str, Style] = {}
+        self._markdown_styles: dict[str, Style] = {}
 
-    def forget(self) -> bool:
-        """Look the styles up again; whether those of Markdown are others now."""
-        self._inks.clear()
-        before, self._of_markdown = (
-            self._of_markdown,
-            {name: self.ink(component) for name, component in _MARKDOWN.items()},
+    def reload(self) -> bool:
+        """Discard cached styles; return True if the styles of Markdown have changed."""
+        self._styles.clear()
+        before, self._markdown_styles = (
+            self._markdown_styles,
+            {name: self.foreground(component) for name, component in _MARKDOWN_COMPONENTS.items()},
         )
-        return before != self._of_markdown
+        return before != self._markdown_styles
 
-    def ink(self, name: str) -> Style:
-        found = self._inks.get(name)
-        if found is None:
-            found = self._inks[name] = ink(self._widget, name)
-        return found
+    def foreground(self, name: str) -> Style:
+        """Return the style of a component class without its background."""
+        style = self._styles.get(name)
+        if style is None:
+            style = self._styles[name] = ink(self._widget, name)
+        return style
 
     def base(self) -> Style:
-        """The widget's own style."""
-        found = self._inks.get("")
-        if found is None:
-            found = self._inks[""] = self._widget.rich_style
-        return found
+        """Return the style of the widget itself."""
+        style = self._styles.get("")
+        if style is None:
+            style = self._styles[""] = self._widget.rich_style
+        return style
 
-    def paper(self, name: str) -> Style:
-        """The component class with its background."""
-        key = f"{name} paper"
-        found = self._inks.get(key)
-        if found is None:
+    def background(self, name: str) -> Style:
+        """Return the style of a component class with its background."""
+        key = f"{name} background"
+        style = self._styles.get(key)
+        if style is None:
             style = self._widget.get_component_rich_style(name)
-            found = self._inks[key] = Style(
+            style = self._styles[key] = Style(
                 color=style.color, bgcolor=style.bgcolor, bold=style.bold
             )
-        return found
+        return style
 
-    def markdown(self) -> Renderer:
-        from tui.log.render.markdown import Renderer  # here, because importing it costs
+    def markdown(self) -> MarkdownRenderer:
+        """Return a Markdown renderer with the current styles."""
+        from tui.log.render.markdown import MarkdownRenderer  # the import is slow
 
-        return Renderer(self._of_markdown)
+        return MarkdownRenderer(self._markdown_styles)
 
-    def segments(self, row: Row, base: Style, over: Sequence[Span], faint: bool) -> list[Segment]:
-        """A row without its gutter."""
-        whole = base + self.ink("log--faint" if faint else row.style)
+    def segments(
+        self, row: LogRow, base: Style, overlays: Sequence[StyleSpan], faint: bool
+    ) -> list[Segment]:
+        """Return the segments of a row without its gutter."""
+        whole = base + self.foreground("log--faint" if faint else row.style)
         if row.spans is None:
             parts: list[tuple[str, Style]] = [(row.text, whole)]
         else:
             parts = [
-                (text, whole + (self.ink(style) if isinstance(style, str) else style))
+                (text, whole + (self.foreground(style) if isinstance(style, str) else style))
                 for text, style in row.spans
             ]
-        for start, end, style in over:
-            parts = list(_laid_over(parts, start, end, style))
+        for start, end, style in overlays:
+            parts = list(_overlay(parts, start, end, style))
         return [Segment(text, style) for text, style in parts if text]
 
 
-def _laid_over(
+def _overlay(
     parts: Iterable[tuple[str, Style]], start: int, end: int, style: Style
 ) -> Iterable[tuple[str, Style]]:
     at = 0

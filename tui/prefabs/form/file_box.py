@@ -14,21 +14,21 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 
 from tui import sanitize
-from tui.composer.attachment_list import MUTED, Enclosed
+from tui.composer.attachment_list import MUTED, AttachmentList
 from tui.composer.path_screen import PathScreen
 from tui.prefabs.call_draft import refused_file
 from tui.prefabs.form.field_widget import Box
 from tui.prefabs.spec import FileKey
 
 
-class FileList(Enclosed):
+class FileList(AttachmentList):
     """The chosen files, and behind them the line that adds one."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select", "Choose")]
     adding = Content("")
 
-    def _listed(self) -> list[Content]:
-        return [*super()._listed(), self.adding]
+    def _list_lines(self) -> list[Content]:
+        return [*super()._list_lines(), self.adding]
 
     @property
     def is_adding(self) -> bool:
@@ -80,8 +80,8 @@ class FileBox(Box):
         """Why one of the files cannot be sent, as far as they have been looked at."""
         return self.query_one(FileList).problem
 
-    @on(Enclosed.Removed)
-    def _remove(self, message: Enclosed.Removed) -> None:
+    @on(AttachmentList.Removed)
+    def _remove(self, message: AttachmentList.Removed) -> None:
         message.stop()
         self._have(tuple(path for path in self.paths if path is not message.item))
 
@@ -107,7 +107,9 @@ class FileBox(Box):
 
         last = self.paths[-1].parent if self.paths else Path.cwd()
         title = f"A file for {self.place.key}"
-        screen = PathScreen(last, title, self.place.types, folders=False, many=self.place.many)
+        screen = PathScreen(
+            last, title, self.place.types, allow_directories=False, allow_multiple=self.place.many
+        )
         self.app.push_screen(screen, chosen)
 
     def _have(self, paths: tuple[Path, ...]) -> None:

@@ -13,7 +13,7 @@ from textual.widgets.text_area import Edit, EditResult
 from beray.sanitize import printable
 from tui import sanitize
 from tui.composer.attachment_list import MUTED
-from tui.composer.sanitized_input import Line
+from tui.composer.sanitized_input import SanitizedInput
 from tui.prefabs.form.field_widget import Box
 from tui.prefabs.form.schema import Field, Kind, as_json, in_words
 from tui.widgets.field import FieldInput
@@ -80,7 +80,7 @@ class ParameterBox(Box):
             return area
         if field.secret:
             return FieldInput(text, True, None)
-        return Line(text, select_on_focus=False)
+        return SanitizedInput(text, select_on_focus=False)
 
     @property
     def box(self) -> Widget:
