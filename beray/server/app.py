@@ -28,12 +28,12 @@ from beray.server.api import (
 )
 from beray.server.api.middleware import API_PREFIX, Activity, RequestContextMiddleware
 from beray.server.api.personal import PersonalMiddleware
-from beray.server.http.active_requests import SessionMiddleware
-from beray.server.http.errors import Refused
-from beray.server.http.gateway_errors import GatewayRefused, refused
-from beray.server.http.validation_errors import of_validation
+from beray.server.http.active_requests import ActiveRequestMiddleware
+from beray.server.http.errors import ApiHTTPError
+from beray.server.http.gateway_errors import GatewayHTTPError, gateway_error_response
+from beray.server.http.validation_errors import from_validation_error
 from beray.server.setting_types.uids import NoSandboxUid
-from beray.server.storage.database_errors import DAMAGED, FULL, is_damaged, is_full
+from beray.server.storage.database_errors import DAMAGED_MESSAGE, FULL_MESSAGE, is_damaged, is_full
 from beray.server.storage.shortage import is_shortage, refusal
 from beray.version import __version__
 
@@ -55,16 +55,16 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_failed)
     app.add_exception_handler(
         WebSocketRequestValidationError,
-        chat_handshake.refuse_chat_name,
+        chat_handshake.reject_chat_name,
     )
-    app.add_exception_handler(Refused, _rejected)
-    app.add_exception_handler(GatewayRefused, refused)
+    app.add_exception_handler(ApiHTTPError, _rejected)
+    app.add_exception_handler(GatewayHTTPError, gateway_error_response)
     app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The middleware that is added last is the outermost.
     app.add_middleware(PersonalMiddleware)
     app.add_middleware(RequestContextMiddleware)
-    app.add_middleware(SessionMiddleware)
+    app.add_middleware(ActiveRequestMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)
     # Streams come before tasks, because /tasks/stream also matches the path of a task.
@@ -87,20 +87,25 @@ def create_app(activity: Activity) -> FastAPI:
 async def _validation_failed(_request: Request, error: Exception) -> JSONResponse:
     """Return a 422 without the input, which may contain a password."""
     assert isinstance(error, RequestValidationError)
-    problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
+    problems = [
+        {"type": found["type"], **from_validation_error(found).to_wire()}
+        for found in error.errors()
+    ]
     return JSONResponse({"detail": problems}, 422)
 
 
 async def _database_failed(request: Request, error: Exception) -> JSONResponse:
     """Return the response for a full disk, a lock or a damaged database; re-raise other errors."""
     if is_full(error):
-        return _failure(request, 507, "STORAGE_FULL", FULL)
+        return _failure(request, 507, "STORAGE_FULL", FULL_MESSAGE)
     if is_shortage(error):
         message, headers = refusal(error)
         return _failure(request, 503, "UNAVAILABLE", message, headers)
     if is_damaged(error):
         log.error("the database is damaged", path=request.url.path, error=str(error))
-        return _failure(request, 500, "DATABASE_DAMAGED", DAMAGED, {SHOULD_RETRY_HEADER: "false"})
+        return _failure(
+            request, 500, "DATABASE_DAMAGED", DAMAGED_MESSAGE, {SHOULD_RETRY_HEADER: "false"}
+        )
     raise error
 
 
@@ -124,6 +129,6 @@ def _failure(
 
 
 async def _rejected(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)
+    assert isinstance(error, ApiHTTPError)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse({"detail": str(error)}, error.status, headers)

@@ -20,14 +20,14 @@ from beray.server.objects.store import ObjectStore
 from beray.server.objects.temporary import TemporaryObjects
 from beray.server.prefabs.run import PrefabServices, running_prefabs
 from beray.server.prefabs.scheduler import DailyCallQuota
-from beray.server.runners.run_token import RunAccess
+from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.store import Store
-from beray.server.storage.tokens import ApiKeys, InternalTokens
+from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
 
-OBJECTS_FOLDER: Final = "objects"
+OBJECTS_DIRECTORY: Final = "objects"
 SECRET_FILE: Final = "objects.key"
 WRONG_KEYS_PER_MINUTE: Final = 30
 
@@ -40,13 +40,13 @@ class ObjectStoreUnavailable(Exception):
 
 
 @dataclass(frozen=True)
-class Gateway:
+class GatewayServices:
     """Its parts."""
 
     objects: ObjectStore
     temporary: TemporaryObjects
-    tokens: InternalTokens
-    api_keys: ApiKeys
+    tokens: InternalTokenStore
+    api_keys: ApiKeyStore
     quotas: DailyCallQuota
     prefabs: PrefabServices
     wrong_keys: SlidingWindow
@@ -58,9 +58,9 @@ async def running_gateway(
     settings: Settings,
     store: Store,
     sandbox: Sandbox,
-    tokens: InternalTokens,
-    access: RunAccess,
-) -> AsyncIterator[Gateway]:
+    tokens: InternalTokenStore,
+    access: RunTokens,
+) -> AsyncIterator[GatewayServices]:
     """Start the gateway, and close it.
 
     Raises:
@@ -77,16 +77,16 @@ async def running_gateway(
         prefabs = await closing.enter_async_context(
             running_prefabs(settings, store, sandbox, objects, access)
         )
-        keys, quotas = ApiKeys(store), DailyCallQuota(store)
+        keys, quotas = ApiKeyStore(store), DailyCallQuota(store)
         await run_in_threadpool(tokens.end_runs)
         wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
-        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
+        yield GatewayServices(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
 
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:
     if settings.s3_bucket is None:
         signer = UrlSigner(load_or_create_secret(settings.data_dir / SECRET_FILE), BUCKET)
-        return LocalObjectStore(settings.data_dir / OBJECTS_FOLDER, store, signer)
+        return LocalObjectStore(settings.data_dir / OBJECTS_DIRECTORY, store, signer)
     try:
         from beray.server.objects.s3 import S3ObjectStore
     except ImportError:

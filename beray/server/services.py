@@ -16,20 +16,20 @@ from beray.server.accounts.email_address import account_key
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.chats.connections import ChatConnections
 from beray.server.chats.service import ChatService
-from beray.server.gateway_services import Gateway, running_gateway
-from beray.server.http.active_requests import OpenRequests
+from beray.server.gateway_services import GatewayServices, running_gateway
+from beray.server.http.active_requests import ActiveRequests
 from beray.server.readiness import Readiness
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
-from beray.server.runners.run_token import RunAccess
+from beray.server.runners.run_token import RunTokens
 from beray.server.runners.token_listener import TokenListener
 from beray.server.runtime.maintenance import Maintenance
 from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve, kept_whole
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve, keep_reserve_filled
 from beray.server.storage.store import Store
-from beray.server.storage.tokens import InternalTokens
+from beray.server.storage.tokens import InternalTokenStore
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
@@ -61,8 +61,8 @@ class Services:
     workspaces: Workspaces
     deletion: TaskDeletion
     accounts: Accounts
-    gateway: Gateway
-    open_requests: OpenRequests
+    gateway: GatewayServices
+    active_requests: ActiveRequests
     sandbox: Sandbox
     readiness: Readiness
 
@@ -81,9 +81,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         SQLAlchemyError: The database cannot be used.
     """
     async with AsyncExitStack() as closing:
-        reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
+        reserve = DiskReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
         starting = closing.enter_context(ExitStack())
-        starting.enter_context(reserve.lending())
+        starting.enter_context(reserve.released_for_startup())
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
@@ -112,12 +112,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log.start()
         closing.push_async_callback(event_log.close)
         url: str | None = getattr(app.state, "url", None)
-        open_requests = OpenRequests()
+        active_requests = ActiveRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
             listener = TokenListener(app, settings.data_dir / "scratch")
-        tokens = InternalTokens(store)
-        access = RunAccess(url, tokens, open_requests, listener)
+        tokens = InternalTokenStore(store)
+        access = RunTokens(url, tokens, active_requests, listener)
         gateway = await closing.enter_async_context(
             running_gateway(settings, store, sandbox, tokens, access)
         )
@@ -158,7 +158,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             deletion=deletion,
             accounts=accounts,
             gateway=gateway,
-            open_requests=open_requests,
+            active_requests=active_requests,
             sandbox=sandbox,
             readiness=Readiness(settings, store, sandbox),
         )
@@ -166,7 +166,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await queue.start()
         starting.close()
         await closing.enter_async_context(deletion.running())
-        await closing.enter_async_context(kept_whole(reserve))
+        await closing.enter_async_context(keep_reserve_filled(reserve))
         yield
 
 

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.server.http.active_requests import Connection, Credential, OpenRequests
+from beray.server.http.active_requests import ActiveRequests, RequestConnection, RequestCredential
 from beray.server.prefabs import archives
 from beray.server.storage.store import utc_now
 from beray.testing import RunningServer
@@ -265,7 +265,7 @@ def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: B
     assert isinstance(every.error, AuthenticationError)
 
 
-class Noted(Connection):
+class Noted(RequestConnection):
     def __init__(self) -> None:
         self.details: list[object] = []
         self.ended: asyncio.Queue[object] = asyncio.Queue()
@@ -279,12 +279,12 @@ class Noted(Connection):
 
 
 async def test_a_credential_that_ends_while_it_is_looked_up_opens_nothing() -> None:
-    requests_ = OpenRequests()
+    requests_ = ActiveRequests()
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    by_key = Credential(("token", "api-key:1"), later, "ended")
+    by_key = RequestCredential(("token", "api-key:1"), later, "ended")
     before, after, others = Noted(), Noted(), Noted()
     first = requests_.begin(by_key, before)
-    other = requests_.begin(Credential(("token 2", "api-key:2"), later, "ended"), others)
+    other = requests_.begin(RequestCredential(("token 2", "api-key:2"), later, "ended"), others)
     requests_.end("api-key:1")
     assert first.ended and before.details == ["ended"]
     assert requests_.begin(by_key, after).ended and after.details == []
@@ -297,8 +297,10 @@ async def test_a_credential_that_ends_while_it_is_looked_up_opens_nothing() -> N
 
 
 async def test_a_credential_that_has_expired_ends_at_once() -> None:
-    requests_ = OpenRequests()
+    requests_ = ActiveRequests()
     noted = Noted()
-    opened = requests_.begin(Credential(("a",), datetime.now(UTC).isoformat(), "expired"), noted)
+    opened = requests_.begin(
+        RequestCredential(("a",), datetime.now(UTC).isoformat(), "expired"), noted
+    )
     assert await asyncio.wait_for(noted.ended.get(), 30) == "expired"
     assert opened.ended

@@ -24,7 +24,7 @@ from beray.server.accounts import mail as mail_module
 from beray.server.accounts import service as accounts_module
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
 from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import VerificationCode
@@ -213,7 +213,7 @@ async def test_a_request_does_not_wait_for_a_slow_mail_server(
 ) -> None:
     accounts, store = waiting
     await accounts.send_code("slow@example.test", CLIENT)
-    with pytest.raises(Refused, match="ask again"):
+    with pytest.raises(ApiHTTPError, match="ask again"):
         await accounts.send_code("slow@example.test", CLIENT)
     # The delivery fails, and another code can be requested at once.
     await asyncio.to_thread(until, lambda: pending(store) == 0)
@@ -227,7 +227,7 @@ async def test_mails_that_are_being_sent_are_limited(
     accounts, store = waiting
     for number in range(6):
         await accounts.send_code(f"{number}@example.test", CLIENT)
-    with pytest.raises(Refused, match="6 mails are being sent already") as caught:
+    with pytest.raises(ApiHTTPError, match="6 mails are being sent already") as caught:
         await accounts.send_code("6@example.test", CLIENT)
     assert caught.value.status == 503
     assert caught.value.retry_after
@@ -264,7 +264,7 @@ async def test_an_outbox_that_cannot_be_written_is_reported(tmp_path: Path) -> N
     store = Store(tmp_path / "db.sqlite3")
     (tmp_path / "outbox").touch()
     async with running_accounts(Settings(data_dir=tmp_path), store) as accounts:
-        with pytest.raises(Refused, match="outbox") as caught:
+        with pytest.raises(ApiHTTPError, match="outbox") as caught:
             await accounts.send_code("ada@example.test", CLIENT)
         assert caught.value.status == 503
     store.close()

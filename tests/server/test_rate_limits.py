@@ -14,7 +14,7 @@ from beray.server.accounts.password_hashing import (
     PasswordHashing,
 )
 from beray.server.http.client_address import Client, client_of
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
 
 
@@ -150,7 +150,7 @@ async def test_waiting_attempts_are_limited() -> None:
     tasks += [asyncio.create_task(hold(str(n))) for n in range(MAX_WAITING_CLIENTS - 1)]
     await asyncio.sleep(0)
     for client, status in (("a", 429), ("one more", 503)):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(ApiHTTPError) as caught:
             async with hashing.turn(client, suspicious=True):
                 pytest.fail("it has no turn")
         assert caught.value.status == status
@@ -167,7 +167,7 @@ async def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     hashing = PasswordHashing(workers=1)
     async with hashing.turn("a"):
         for client in ("a", "b"):
-            with pytest.raises(Refused, match="busy") as caught:
+            with pytest.raises(ApiHTTPError, match="busy") as caught:
                 async with hashing.turn(client):
                     pytest.fail("it has no turn")
             assert caught.value.status == 503

@@ -187,9 +187,9 @@ def test_old_changes_are_deleted_and_the_rest_can_be_resumed(
         for number in range(65):
             task_changes.add(session, user.id, number, "RUNNING", None, utc_now())
     with store.reading() as session:
-        kept = list(task_changes.behind(session, user.id, 0))
+        kept = list(task_changes.changes_after(session, user.id, 0))
         assert [change.seq for change, _ in kept] == list(range(41, 66))
-        assert [task_changes.follows(session, user.id, place) for place in (39, 40, 65, 66)] == [
+        assert [task_changes.covers(session, user.id, place) for place in (39, 40, 65, 66)] == [
             False, True, True, False,
         ]  # fmt: skip
     store.close()

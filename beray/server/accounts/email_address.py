@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import idna
 
 from beray.sanitize import one_line
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 
 _LOCAL_PART: Final = re.compile(r"[^\s@<>()\[\]\\,;:\"\x00-\x1f\x7f-\x9f]{1,64}")
 _DOMAIN: Final = re.compile(r"[\w.-]{1,253}")
@@ -39,7 +39,7 @@ def parse_email(text: str) -> EmailAddress:
     """Return the address that ``text`` spells.
 
     Raises:
-        Refused: 422, ``text`` is not an e-mail address.
+        ApiHTTPError: 422, ``text`` is not an e-mail address.
     """
     typed = text.strip().lower()
     local, _, domain = unicodedata.normalize("NFC", typed).rpartition("@")
@@ -71,9 +71,9 @@ def account_key(text: str) -> tuple[str, ...]:
     """Return the spellings of what was entered as an account's address; the first is canonical."""
     try:
         return parse_email(text).spellings
-    except Refused:
+    except ApiHTTPError:
         return (text.strip().lower(),)
 
 
-def _invalid(text: str, reason: str) -> Refused:
-    return Refused(422, one_line(f"{text[:320]!r} is not an e-mail address: {reason}."))
+def _invalid(text: str, reason: str) -> ApiHTTPError:
+    return ApiHTTPError(422, one_line(f"{text[:320]!r} is not an e-mail address: {reason}."))

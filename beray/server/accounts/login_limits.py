@@ -18,7 +18,7 @@ from typing import Final
 
 from beray.sanitize import one_line
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
 
 MINUTE: Final = 60.0
@@ -38,7 +38,7 @@ class LoginLimits:
         """Check that the client may try another password.
 
         Raises:
-            Refused: 429, it has tried too many wrong ones.
+            ApiHTTPError: 429, it has tried too many wrong ones.
         """
         pair = (account, client.key)
         self._require(self._pair, pair, f"for {account}")
@@ -68,7 +68,7 @@ class LoginLimits:
     def _require(self, window: SlidingWindow, key: Hashable, subject: str) -> None:
         wait = window.wait_seconds(key)
         if wait:
-            raise Refused(
+            raise ApiHTTPError(
                 429,
                 one_line(
                     f"Too many wrong passwords {subject} from your address "

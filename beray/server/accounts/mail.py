@@ -21,11 +21,11 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.accounts.email_address import EmailAddress
 from beray.server.settings import Settings
 
-SMTP_SECONDS: Final = 20.0
+SMTP_TIMEOUT_SECONDS: Final = 20.0
 """Limit for one delivery, from the connection to the last response."""
 QUIT_SECONDS: Final = 2.0
 SMTP_CONNECTIONS: Final = 4
-QUEUE_SECONDS: Final = 60.0
+CONNECTION_WAIT_SECONDS: Final = 60.0
 """Longest wait for one of the connections."""
 _OUTBOX_NAME: Final = re.compile(r"[0-9a-f]{16}\.eml")
 _REFUSED_MAILBOX: Final = range(550, 560)
@@ -34,11 +34,11 @@ _REFUSED_MAILBOX: Final = range(550, 560)
 log = structlog.get_logger("beray.mail")
 
 
-class MailFailed(Exception):
+class MailDeliveryError(Exception):
     """The mail could not be delivered; the text gives the reason."""
 
 
-class AddressRefused(Exception):
+class MailAddressRejected(Exception):
     """The mail server cannot deliver to this address; the text gives the reason."""
 
 
@@ -58,8 +58,8 @@ class Mailer:
         """Send a mail.
 
         Raises:
-            AddressRefused: the mail server cannot deliver to ``to``.
-            MailFailed: the mail server refused the mail, could not be reached or did not answer
+            MailAddressRejected: the mail server cannot deliver to ``to``.
+            MailDeliveryError: the mail server refused the mail, could not be reached or did not answer
                 in time; or the file could not be written.
         """
         host = self._settings.smtp_host
@@ -74,10 +74,12 @@ class Mailer:
             await run_in_threadpool(self._write, message)
             return
         try:
-            async with asyncio.timeout(QUEUE_SECONDS):
+            async with asyncio.timeout(CONNECTION_WAIT_SECONDS):
                 await self._connections.acquire()
         except TimeoutError:
-            raise MailFailed(f"{SMTP_CONNECTIONS} mails before it are still being sent") from None
+            raise MailDeliveryError(
+                f"{SMTP_CONNECTIONS} mails before it are still being sent"
+            ) from None
         try:
             await self._deliver(message, to, host)
         finally:
@@ -110,7 +112,9 @@ class Mailer:
             log.error("mail not written", path=str(path), error=error.strerror)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-            raise MailFailed(f"it cannot be written to the outbox ({error.strerror})") from error
+            raise MailDeliveryError(
+                f"it cannot be written to the outbox ({error.strerror})"
+            ) from error
         # The path, not the text: the mail may contain a code.
         log.info("mail written, no SMTP server is configured", path=str(path))
 
@@ -124,13 +128,13 @@ class Mailer:
             port=settings.smtp_port,
             username=settings.smtp_user if secret is not None else None,
             password=secret.get_secret_value() if secret is not None else None,
-            timeout=SMTP_SECONDS,
+            timeout=SMTP_TIMEOUT_SECONDS,
             use_tls=settings.smtp_security == "tls",
             start_tls=settings.smtp_security == "starttls",
             tls_context=await run_in_threadpool(ssl.create_default_context),
         )
         try:
-            async with asyncio.timeout(SMTP_SECONDS):
+            async with asyncio.timeout(SMTP_TIMEOUT_SECONDS):
                 await client.connect()
                 await client.send_message(message, recipients=[to.mailbox])
             with suppress(aiosmtplib.SMTPException, OSError):
@@ -138,14 +142,14 @@ class Mailer:
         except aiosmtplib.SMTPNotSupported as error:
             if not to.needs_smtputf8:
                 raise self._failed(host, error) from error
-            raise AddressRefused(
+            raise MailAddressRejected(
                 "this server's mail server does not support SMTPUTF8, which non-ASCII characters "
                 "before the @ require"
             ) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
             codes = [refused.code for refused in error.recipients]
             if all(code in _REFUSED_MAILBOX for code in codes):
-                raise AddressRefused(
+                raise MailAddressRejected(
                     f"the mail server refused it (SMTP status {codes[0]})"
                 ) from error
             raise self._failed(host, error) from error
@@ -154,6 +158,6 @@ class Mailer:
         finally:
             client.close()
 
-    def _failed(self, host: str, error: Exception) -> MailFailed:
+    def _failed(self, host: str, error: Exception) -> MailDeliveryError:
         log.warning("mail not sent", host=host, error=type(error).__name__)
-        return MailFailed(f"the mail server did not take it ({type(error).__name__})")
+        return MailDeliveryError(f"the mail server did not take it ({type(error).__name__})")

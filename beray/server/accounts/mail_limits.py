@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
 
 _CLIENT_SECONDS: Final = 600.0
@@ -36,12 +36,12 @@ class MailLimits:
         """Count a request for a code.
 
         Raises:
-            Refused: 429, the client has made too many.
+            ApiHTTPError: 429, the client has made too many.
         """
         window = self._of_local_client if client.local else self._of_client
         wait = window.try_add(client.key)
         if wait:
-            raise Refused(
+            raise ApiHTTPError(
                 429,
                 f"Too many verification codes were requested from your address "
                 f"({window.limit} within {window.seconds:.0f} s); try again in {wait} s.",
@@ -52,12 +52,12 @@ class MailLimits:
         """Count a mail that is about to be sent.
 
         Raises:
-            Refused: 503, the server has sent too many.
+            ApiHTTPError: 503, the server has sent too many.
         """
         wait = self._total.try_add(_TOTAL) if self._total is not None else 0
         if wait and self._total is not None:
             log.warning("verification mail limit reached", mails_per_hour=self._total.limit)
-            raise Refused(
+            raise ApiHTTPError(
                 503,
                 f"This server has sent {self._total.limit} verification mails within the hour, "
                 f"its maximum; try again in {wait} s.",

@@ -21,7 +21,7 @@ from anyio import CapacityLimiter, to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class PasswordHashing:
             suspicious: whether the client has tried wrong passwords recently.
 
         Raises:
-            Refused: 429, the client has too many attempts waiting; 503, too many clients wait, or
+            ApiHTTPError: 429, the client has too many attempts waiting; 503, too many clients wait, or
                 no worker became free in time.
         """
         queue = self._join(client, suspicious)
@@ -92,7 +92,7 @@ class PasswordHashing:
                 raise _busy(f"{len(self._clients)} clients are waiting to sign in")
             queue = self._clients[client] = _Queue()
         if queue.length >= MAX_WAITING_PER_CLIENT:
-            raise Refused(
+            raise ApiHTTPError(
                 429,
                 f"{queue.length} sign-ins or registrations from your address are waiting already, "
                 f"the maximum; try again in {RETRY_SECONDS} s.",
@@ -148,6 +148,6 @@ def _encoded(data: bytes) -> str:
     return base64.b64encode(data).decode().rstrip("=")
 
 
-def _busy(reason: str) -> Refused:
+def _busy(reason: str) -> ApiHTTPError:
     text = f"The server is busy checking passwords: {reason}. Try again in {RETRY_SECONDS} s."
-    return Refused(503, text, RETRY_SECONDS)
+    return ApiHTTPError(503, text, RETRY_SECONDS)

@@ -10,7 +10,7 @@ INTERNAL_TOKEN: Final = "X-Internal-Token"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Principal:
     """A user, maybe through an agent; or nobody but an address that is let in."""
 
     user_id: int | None

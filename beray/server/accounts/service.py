@@ -18,16 +18,16 @@ from starlette.concurrency import run_in_threadpool
 from beray.sanitize import normalized_password
 from beray.server.accounts.email_address import EmailAddress, account_key, parse_email
 from beray.server.accounts.login_limits import LoginLimits
-from beray.server.accounts.mail import AddressRefused, Mailer, MailFailed
+from beray.server.accounts.mail import MailAddressRejected, MailDeliveryError, Mailer
 from beray.server.accounts.mail_limits import MailLimits
 from beray.server.accounts.password_hashing import PasswordHashing
 from beray.server.accounts.verification_codes import CODE_SECONDS, VerificationCodes
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
 from beray.server.storage.store import LOCAL_EMAIL, Store
 from beray.server.storage.tables import User
-from beray.server.storage.tokens import digest
+from beray.server.storage.tokens import secret_digest
 
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 EXPIRY_INTERVAL_SECONDS: Final = 60.0
@@ -73,7 +73,7 @@ class Accounts:
         delivery then continues, and a failure is logged.
 
         Raises:
-            Refused: 422, the address is invalid or the mail server cannot deliver to it; 409, it is
+            ApiHTTPError: 422, the address is invalid or the mail server cannot deliver to it; 409, it is
                 registered; 429, too many codes were requested; 503, the mail cannot be sent now.
         """
         address = parse_email(email)
@@ -81,7 +81,7 @@ class Accounts:
         if address.text == LOCAL_EMAIL or await self.user(address.spellings) is not None:
             raise _registered()
         if len(self._deliveries) >= MAX_DELIVERIES:
-            raise Refused(
+            raise ApiHTTPError(
                 503,
                 f"The code could not be mailed: {MAX_DELIVERIES} mails are being sent already, the "
                 f"maximum. Try again in {_BUSY_SECONDS} s.",
@@ -106,7 +106,7 @@ class Accounts:
         """Create an account, and return it with an access token.
 
         Raises:
-            Refused: 422, the address or the code is invalid; 409, the address is registered; 429,
+            ApiHTTPError: 422, the address or the code is invalid; 409, the address is registered; 429,
                 too many wrong codes; 429 or 503, too many passwords are waiting to be hashed.
         """
         address = parse_email(email)
@@ -126,7 +126,7 @@ class Accounts:
         """Return the account with this address and password, and a new access token.
 
         Raises:
-            Refused: 401, the address or the password is wrong; 429, the client tried too many
+            ApiHTTPError: 401, the address or the password is wrong; 429, the client tried too many
                 wrong passwords; 429 or 503, too many passwords are waiting to be checked.
         """
         spellings = account_key(email)
@@ -140,7 +140,7 @@ class Accounts:
             right = await self._matches(user, password)
             if user is None or not right:
                 self._login_limits.add_wrong(account, client)
-                raise Refused(401, "The e-mail or the password is wrong.")
+                raise ApiHTTPError(401, "The e-mail or the password is wrong.")
             self._login_limits.clear(account, client)
         return user, await run_in_threadpool(self._new_token, user)
 
@@ -182,10 +182,10 @@ class Accounts:
             )
         except BaseException as error:
             await run_in_threadpool(self._codes.withdraw, address.text, code)
-            if isinstance(error, MailFailed):
-                raise Refused(503, f"The code could not be mailed: {error}.") from error
-            if isinstance(error, AddressRefused):
-                raise Refused(
+            if isinstance(error, MailDeliveryError):
+                raise ApiHTTPError(503, f"The code could not be mailed: {error}.") from error
+            if isinstance(error, MailAddressRejected):
+                raise ApiHTTPError(
                     422,
                     f"The code could not be mailed to {address.text}: {error}. "
                     "Use another address.",
@@ -196,7 +196,7 @@ class Accounts:
         self._deliveries.discard(delivery)
         error = None if delivery.cancelled() else delivery.exception()
         # The mailer has logged why a mail was not sent.
-        if error is not None and not isinstance(error, Refused):
+        if error is not None and not isinstance(error, ApiHTTPError):
             log.error("a verification mail crashed", exc_info=error)
 
     async def _matches(self, user: User | None, password: str) -> bool:
@@ -227,7 +227,7 @@ class Accounts:
 
     def _new_token(self, user: User, seconds: float | None = None) -> str:
         token = secrets.token_urlsafe(32)
-        self._store.add_token(digest(token), user.id, seconds or self._token_seconds)
+        self._store.add_token(secret_digest(token), user.id, seconds or self._token_seconds)
         return token
 
 
@@ -247,5 +247,5 @@ async def running_accounts(settings: Settings, store: Store) -> AsyncIterator[Ac
         yield accounts
 
 
-def _registered() -> Refused:
-    return Refused(409, "This e-mail is registered already; sign in instead.")
+def _registered() -> ApiHTTPError:
+    return ApiHTTPError(409, "This e-mail is registered already; sign in instead.")

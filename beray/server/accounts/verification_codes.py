@@ -22,12 +22,12 @@ from typing import Final
 from sqlalchemy import delete, func, select
 
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import VerificationCode
-from beray.server.storage.tokens import digest
+from beray.server.storage.tokens import secret_digest
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5
@@ -56,7 +56,7 @@ class VerificationCodes:
         """Return a new code; it replaces an earlier one that this client requested.
 
         Raises:
-            Refused: 429, the e-mail address had one within the minute, or too many within the
+            ApiHTTPError: 429, the e-mail address had one within the minute, or too many within the
                 hour; 503, too many codes of all addresses are valid.
         """
         code = f"{secrets.randbelow(10**6):06}"
@@ -68,11 +68,11 @@ class VerificationCodes:
             newest = session.scalar(select(func.max(VerificationCode.sent_at)).where(of_email))
             wait = _seconds_until(newest, MAIL_INTERVAL_SECONDS) if newest else 0
             if wait:
-                raise Refused(429, f"A code was sent just now; ask again in {wait} s.", wait)
+                raise ApiHTTPError(429, f"A code was sent just now; ask again in {wait} s.", wait)
             self._require_space(session.scalar(select(func.count()).select_from(VerificationCode)))
             wait = self._issued.try_add(email)
             if wait:
-                raise Refused(
+                raise ApiHTTPError(
                     429,
                     f"{CODES_PER_HOUR} codes were sent to {email} within the hour, the maximum; "
                     f"use the newest one, or ask again in {wait} s.",
@@ -82,7 +82,7 @@ class VerificationCodes:
                 VerificationCode(
                     email=email,
                     client=client.key,
-                    digest=digest(f"{email} {code}"),
+                    digest=secret_digest(f"{email} {code}"),
                     sent_at=utc_now(),
                     expires_at=utc_now(CODE_SECONDS),
                     wrong_tries=0,
@@ -92,16 +92,16 @@ class VerificationCodes:
 
     def withdraw(self, email: str, code: str) -> None:
         """Remove a code that could not be mailed; the next one need not wait."""
-        own = VerificationCode.digest == digest(f"{email} {code}")
+        own = VerificationCode.digest == secret_digest(f"{email} {code}")
         withdrawn = delete(VerificationCode).where(own, VerificationCode.email == email)
-        self._database.recovering(lambda session: session.execute(withdrawn))
+        self._database.write_with_reserve(lambda session: session.execute(withdrawn))
         self._issued.undo(email)
 
     def check(self, email: str, client: Client, code: str) -> None:
         """Return if the code is valid for the e-mail address, and count it otherwise.
 
         Raises:
-            Refused: 422, the code is wrong or has expired, or the client's own code was tried
+            ApiHTTPError: 422, the code is wrong or has expired, or the client's own code was tried
                 too often; 429, there were too many wrong codes of this client or of others.
         """
         valid = select(VerificationCode).where(
@@ -126,22 +126,22 @@ class VerificationCodes:
                 left = self._guesses_of_other.left((email, client.key))
         if left:
             more = "try" if left == 1 else "tries"
-            raise Refused(422, f"The code is wrong; {left} more {more}.")
-        raise Refused(422, "The code is wrong, and now dead for you; ask for a new one.")
+            raise ApiHTTPError(422, f"The code is wrong; {left} more {more}.")
+        raise ApiHTTPError(422, "The code is wrong, and now dead for you; ask for a new one.")
 
     def remove(self, email: str) -> None:
         """Remove all codes of an e-mail address, which is registered now."""
         removed = delete(VerificationCode).where(VerificationCode.email == email)
-        self._database.recovering(lambda session: session.execute(removed))
+        self._database.write_with_reserve(lambda session: session.execute(removed))
 
     def remove_expired(self) -> None:
         """Remove the codes that are not valid any more."""
         expired = delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
-        self._database.recovering(lambda session: session.execute(expired))
+        self._database.write_with_reserve(lambda session: session.execute(expired))
 
     def _require_space(self, pending: int | None) -> None:
         if (pending or 0) >= MAX_PENDING:
-            raise Refused(
+            raise ApiHTTPError(
                 503,
                 f"{MAX_PENDING} verification codes are pending on this server, the maximum; "
                 f"try again in {MAIL_INTERVAL_SECONDS:.0f} s.",
@@ -153,7 +153,7 @@ class VerificationCodes:
         if not client.local:
             wait = self._guesses_of_client.try_add(client.key)
             if wait:
-                raise Refused(
+                raise ApiHTTPError(
                     429, f"Too many wrong codes from your address; try again in {wait} s.", wait
                 )
         if not of_other:
@@ -165,7 +165,7 @@ class VerificationCodes:
             if wait:
                 self._guesses_of_other.undo(pair)
         if wait:
-            raise Refused(
+            raise ApiHTTPError(
                 429,
                 f"Too many wrong codes for {email} from addresses that did not request one; use "
                 f"the network from which the code was requested, ask for a new one there, or "
@@ -182,14 +182,14 @@ class VerificationCodes:
 
 
 def _matches(rows: list[VerificationCode], email: str, code: str) -> bool:
-    wanted = digest(f"{email} {code}")
+    wanted = secret_digest(f"{email} {code}")
     return any(
         secrets.compare_digest(row.digest, wanted) for row in rows if row.wrong_tries < CODE_TRIES
     )
 
 
-def _expired() -> Refused:
-    return Refused(422, "The code has expired or was tried too often; ask for a new one.")
+def _expired() -> ApiHTTPError:
+    return ApiHTTPError(422, "The code has expired or was tried too often; ask for a new one.")
 
 
 def _seconds_until(moment: str, interval: float) -> int:

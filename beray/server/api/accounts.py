@@ -16,10 +16,10 @@ from beray.server.api.dependencies import (
     CurrentUser,
     bearer_token,
 )
-from beray.server.http.active_requests import state_of
+from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
 from beray.server.storage.tables import User
-from beray.server.storage.tokens import digest
+from beray.server.storage.tokens import secret_digest
 
 router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 
@@ -84,9 +84,9 @@ async def login_with_form(
 @router.post("/auth/logout")
 async def logout(request: Request, _user: CurrentUser, app: AppServices) -> schema.Message:
     """End the session: its token is invalid from now on, and what it has open ends."""
-    name = digest(bearer_token(request))
+    name = secret_digest(bearer_token(request))
     await run_in_threadpool(app.store.remove_token, name)
-    app.open_requests.end(name, besides=state_of(request.scope).opened)
+    app.active_requests.end(name, besides=request_state(request.scope).opened)
     return {"message": "Signed out."}
 
 

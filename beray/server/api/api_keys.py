@@ -10,13 +10,13 @@ from starlette.concurrency import run_in_threadpool
 
 from beray import schema
 from beray.server.api.dependencies import AppServices, CurrentUser
-from beray.server.http.active_requests import api_key_name
-from beray.server.http.integers import INTEGER_SCHEMA, canonical
+from beray.server.http.active_requests import api_key_credential_id
+from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.http.strict_json import StrictRoute
 from beray.server.objects.object_files import is_valid_key_part
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 from beray.server.storage.tables import ApiKey
-from beray.server.storage.tokens import MOST_KEYS, TooManyKeys
+from beray.server.storage.tokens import MAX_API_KEYS, TooManyKeys
 
 router = APIRouter(prefix="/apikeys", tags=["gateway"], route_class=StrictRoute)
 
@@ -29,7 +29,7 @@ class NewApiKey(BaseModel):
     @field_validator("name")
     @classmethod
     def _sound(cls, name: str) -> str:
-        require_plain(name)
+        check_json(name)
         if not name.strip() or "\0" in name:
             raise ValueError("this is not a name")
         return name.strip()
@@ -54,7 +54,7 @@ async def create_api_key(
         )
     except TooManyKeys:
         raise HTTPException(
-            409, f"There are {MOST_KEYS} API keys already; revoke one first."
+            409, f"There are {MAX_API_KEYS} API keys already; revoke one first."
         ) from None
     return {
         "id": row.id,
@@ -78,10 +78,10 @@ async def revoke_api_key(
     app: AppServices,
 ) -> schema.Message:
     """End a key and every internal token that it was exchanged for, with what they have open."""
-    number = canonical(key_id)
+    number = parse_integer(key_id)
     if not number or not await run_in_threadpool(app.gateway.api_keys.remove, user.id, number):
         raise HTTPException(404, f"There is no API key {key_id}.")
-    app.open_requests.end(api_key_name(number))
+    app.active_requests.end(api_key_credential_id(number))
     return {"message": "The API key is revoked."}
 
 

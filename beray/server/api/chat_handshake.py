@@ -19,20 +19,20 @@ from starlette.requests import HTTPConnection
 
 from beray.sanitize import one_line
 from beray.server.accounts.email_address import account_key
-from beray.server.api.chats import POLICY_VIOLATION, ChatName, Conversation
+from beray.server.api.chats import POLICY_VIOLATION, ChatConnection, ChatName
 from beray.server.api.dependencies import (
-    credential_of,
+    authenticate_token,
+    authorization_credential,
     is_admitted_by_address,
     session_user,
-    signed_out,
-    user_of_token,
+    unauthorized,
 )
-from beray.server.http.active_requests import authenticate
+from beray.server.http.active_requests import mark_authenticated
 from beray.server.runtime.maintenance import RETRY_SECONDS, SAID
 from beray.server.services import Services
 from beray.server.setting_types.address_users import email_of
 from beray.server.setting_types.uids import NoSandboxUid
-from beray.server.storage.database_errors import FULL, is_full
+from beray.server.storage.database_errors import FULL_MESSAGE, is_full
 from beray.server.storage.shortage import is_shortage, refusal
 from beray.server.storage.tables import User
 
@@ -68,7 +68,7 @@ async def unknown(websocket: WebSocket) -> None:
     await websocket.send_denial_response(Response(detail, 404))
 
 
-async def refuse_chat_name(websocket: WebSocket, _error: Exception) -> None:
+async def reject_chat_name(websocket: WebSocket, _error: Exception) -> None:
     """Answer a handshake whose chat id is invalid, the only parameter of these paths."""
     await _refuse_chat(websocket, str(websocket.path_params.get("chat_id", "")))
 
@@ -99,7 +99,7 @@ async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True
     except DatabaseError as error:
         await websocket.send_denial_response(_database_denial(error))
         return
-    conversation = Conversation(websocket, app, task, sends_files=sends_files)
+    conversation = ChatConnection(websocket, app, task, sends_files=sends_files)
     if not app.chat_connections.add(task.id, conversation):
         # Before the handshake is accepted this reaches the client as 403.
         await websocket.close(POLICY_VIOLATION, "another client has this chat")
@@ -118,7 +118,7 @@ def _database_denial(error: DatabaseError) -> Response:
         DatabaseError: It is ``error``, for any other reason than a full disk or a shortage.
     """
     if is_full(error):
-        return Response(FULL, 507)
+        return Response(FULL_MESSAGE, 507)
     if is_shortage(error):
         text, headers = refusal(error)
         return Response(text, 503, headers)
@@ -136,9 +136,9 @@ async def _user(websocket: HTTPConnection) -> User:
     """
     user: User | None = None
     if token := _basic_password(websocket):
-        user = await user_of_token(websocket, token, signed_out(token).detail)
+        user = await authenticate_token(websocket, token, unauthorized(token).detail)
         if user is None:
-            raise signed_out(token)
+            raise unauthorized(token)
     elif "Authorization" not in websocket.headers:
         user = await _user_of_address(websocket)
     return user or await session_user(websocket)
@@ -146,7 +146,9 @@ async def _user(websocket: HTTPConnection) -> User:
 
 def _basic_password(connection: HTTPConnection) -> str:
     try:
-        decoded = base64.b64decode(credential_of(connection, "basic"), validate=True).decode()
+        decoded = base64.b64decode(
+            authorization_credential(connection, "basic"), validate=True
+        ).decode()
     except ValueError:
         return ""
     return decoded.partition(":")[2]
@@ -160,5 +162,5 @@ async def _user_of_address(connection: HTTPConnection) -> User | None:
         return None
     user = await app.accounts.user(account_key(email))
     if user is not None:
-        authenticate(connection, app.open_requests, None)
+        mark_authenticated(connection, app.active_requests, None)
     return user

@@ -27,10 +27,10 @@ from beray.events import (
     MsgStatus,
     MsgUserMessage,
 )
-from beray.server.api.dependencies import AppServices, CurrentUser, too_many_queued
+from beray.server.api.dependencies import AppServices, CurrentUser, queue_full_error
 from beray.server.chats.connections import GOING_AWAY
 from beray.server.chats.service import MessageRejected
-from beray.server.http.active_requests import state_of
+from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.runtime.maintenance import SAID
@@ -69,7 +69,7 @@ async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> s
 @router.get("/{chat_id}")
 async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
     """The chat of this name as the task that it is. Ours."""
-    task = await run_in_threadpool(app.store.chat_of, user.id, chat_id)
+    task = await run_in_threadpool(app.store.chat, user.id, chat_id)
     if task is None:
         raise HTTPException(404, f"There is no chat {chat_id!r}.")
     return task_to_wire(task)
@@ -101,12 +101,12 @@ async def send_message(
         await app.chats.send(task, message)
     except MessageRejected as error:
         if isinstance(error.__cause__, QueueFull):
-            raise too_many_queued(error.__cause__) from None
+            raise queue_full_error(error.__cause__) from None
         raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
     return task_to_wire(task)
 
 
-class Conversation:
+class ChatConnection:
     """One client of one chat.
 
     Args:
@@ -197,7 +197,7 @@ class Conversation:
                 await self._send(_json(MsgError(code=error.code, details=str(error))))
 
     def _has_ended(self) -> bool:
-        opened = state_of(self._websocket.scope).opened
+        opened = request_state(self._websocket.scope).opened
         return opened is not None and opened.ended
 
     async def _take(self, frame: str | None) -> None:

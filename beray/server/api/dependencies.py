@@ -9,13 +9,13 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.http.active_requests import Authenticator, Credential, authenticate
+from beray.server.http.active_requests import Authenticator, RequestCredential, mark_authenticated
 from beray.server.http.client_address import Client, client_of, is_own_address
-from beray.server.http.integers import INTEGER_SCHEMA, canonical
+from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
 from beray.server.services import Services
 from beray.server.storage.tables import Task, User
-from beray.server.storage.tokens import digest
+from beray.server.storage.tokens import secret_digest
 
 
 def services(request: Request) -> Services:
@@ -28,11 +28,11 @@ SESSION_ENDED: Final = "The session has expired or was ended; sign in again."
 AppServices = Annotated[Services, Depends(services)]
 
 
-async def require_space(app: AppServices) -> None:
+async def require_disk_space(app: AppServices) -> None:
     """Refuse an upload that would use space which is reserved for recovery."""
     reserve = app.store.reserve
-    if reserve.is_short:
-        await run_in_threadpool(reserve.require_whole)
+    if reserve.is_incomplete:
+        await run_in_threadpool(reserve.require_complete)
 
 
 async def current_client(request: Request, app: AppServices) -> Client:
@@ -46,21 +46,21 @@ _bearer = HTTPBearer(auto_error=False, description="An access token from login o
 
 def bearer_token(connection: HTTPConnection) -> str:
     """Return the credential of ``Authorization: Bearer`` (RFC 6750), empty if there is none."""
-    return credential_of(connection, "bearer")
+    return authorization_credential(connection, "bearer")
 
 
-def credential_of(connection: HTTPConnection, scheme: str) -> str:
+def authorization_credential(connection: HTTPConnection, scheme: str) -> str:
     """Return the credential that ``Authorization`` has for a scheme, empty if there is none."""
     given, _, credential = connection.headers.get("Authorization", "").strip().partition(" ")
     return credential.strip() if given.lower() == scheme else ""
 
 
-async def user_of_session(connection: HTTPConnection, detail: object) -> User | None:
-    """Authenticate a request by its bearer token. See ``user_of_token``."""
-    return await user_of_token(connection, bearer_token(connection), detail)
+async def authenticate_bearer(connection: HTTPConnection, detail: object) -> User | None:
+    """Authenticate a request by its bearer token. See ``authenticate_token``."""
+    return await authenticate_token(connection, bearer_token(connection), detail)
 
 
-async def user_of_token(connection: HTTPConnection, token: str, detail: object) -> User | None:
+async def authenticate_token(connection: HTTPConnection, token: str, detail: object) -> User | None:
     """Authenticate a request by an access token that it has.
 
     Args:
@@ -70,24 +70,24 @@ async def user_of_token(connection: HTTPConnection, token: str, detail: object) 
         ``None`` if the token is missing, unknown, expired or ended.
     """
     app: Services = connection.app.state.services
-    name = digest(token)
+    name = secret_digest(token)
     found = await run_in_threadpool(app.store.session_of_token, name)
     if found is None:
         return None
     user, expires_at = found
-    credential = Credential((name,), expires_at, detail)
-    return user if authenticate(connection, app.open_requests, credential) else None
+    credential = RequestCredential((name,), expires_at, detail)
+    return user if mark_authenticated(connection, app.active_requests, credential) else None
 
 
-def signed_out(token: str) -> HTTPException:
+def unauthorized(token: str) -> HTTPException:
     """Return the answer to a request whose access token is invalid, or empty."""
     detail = SESSION_ENDED if token else "Not signed in."
     return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
 async def _session_user(connection: HTTPConnection) -> User:
-    refused = signed_out(bearer_token(connection))
-    user = await user_of_session(connection, refused.detail)
+    refused = unauthorized(bearer_token(connection))
+    user = await authenticate_bearer(connection, refused.detail)
     if user is None:
         raise refused
     return user
@@ -113,7 +113,7 @@ async def own_task(
     app: AppServices,
 ) -> Task:
     """Return the caller's task. A task of another user is as absent as one that never existed."""
-    number = canonical(task_id)
+    number = parse_integer(task_id)
     task = await run_in_threadpool(app.store.task, number) if number else None
     if task is None or task.user_id != user.id:
         raise HTTPException(404, f"There is no task {task_id}.")
@@ -123,7 +123,7 @@ async def own_task(
 OwnTask = Annotated[Task, Depends(own_task)]
 
 
-def too_many_queued(full: QueueFull) -> HTTPException:
+def queue_full_error(full: QueueFull) -> HTTPException:
     """Return the answer to a request of a user whose queue is full."""
     return HTTPException(429, str(full), {"Retry-After": str(QUEUE_RETRY_SECONDS)})
 

@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from beray.schema import FileItem, UploadedFile
 from beray.server.api import page_tokens
-from beray.server.api.dependencies import AppServices, OwnTask, require_space
+from beray.server.api.dependencies import AppServices, OwnTask, require_disk_space
 from beray.server.files import http_ranges
 from beray.server.files.file_response import (
     FileRequestHeadersParam,
@@ -31,7 +31,7 @@ from beray.server.files.file_response import (
     ThreadedResponse,
     file_response,
 )
-from beray.server.http.integers import CANONICAL, declared_size
+from beray.server.http.integers import CANONICAL_INTEGER, declared_size
 from beray.server.http.strict_json import StrictRoute
 from beray.server.workspace import archive
 from beray.server.workspace.disk_quota import InsufficientSpace
@@ -104,12 +104,12 @@ def get_tree(
     depth: Annotated[
         int | None,
         Query(ge=1, lt=2**63, description="Number of levels: 1 for the folder itself. Extension."),
-        CANONICAL,
+        CANONICAL_INTEGER,
     ] = None,
     limit: Annotated[
         int | None,
         Query(ge=1, lt=2**63, description="Maximum number of entries of a page. Extension."),
-        CANONICAL,
+        CANONICAL_INTEGER,
     ] = None,
     after: Annotated[
         str | None,
@@ -183,7 +183,7 @@ def _sha256(file: BinaryIO) -> bytes:
     return digest
 
 
-@router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_space)])
+@router.put("/content", openapi_extra=_UPLOAD_DOCS, dependencies=[Depends(require_disk_space)])
 async def put_content(
     request: Request, task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
@@ -208,7 +208,7 @@ async def put_content(
     return {"message": "The file was written.", "path": writer.path, "size": writer.size}
 
 
-@router.put("/directory", dependencies=[Depends(require_space)])
+@router.put("/directory", dependencies=[Depends(require_disk_space)])
 def put_directory(
     task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:

@@ -18,14 +18,14 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
-from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, require_space
-from beray.server.api.gateway_auth import CurrentCaller
+from beray.server.accounts.principals import Principal
+from beray.server.api.dependencies import AppServices, require_disk_space
+from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.files.http_ranges import BLOCK_BYTES
-from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute, invalid
-from beray.server.http.integers import CANONICAL
-from beray.server.http.multipart_forms import FileForm
-from beray.server.http.validation_errors import Problem
+from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute, invalid_input
+from beray.server.http.integers import CANONICAL_INTEGER
+from beray.server.http.multipart_forms import UploadForm
+from beray.server.http.validation_errors import InputProblem
 from beray.server.objects import object_files
 from beray.server.objects.store import MAX_KEY_BYTES, ObjectNotFound, StoredObject
 from beray.server.runners.token_listener import is_relayed
@@ -52,7 +52,7 @@ _FORM: Final = {
 }
 
 router = APIRouter(prefix="/internal/files", tags=["gateway"], route_class=GatewayRoute)
-Limit = Annotated[int, Query(ge=1, le=1000), CANONICAL]
+Limit = Annotated[int, Query(ge=1, le=1000), CANONICAL_INTEGER]
 Token = Annotated[str | None, Query(max_length=2 * MAX_KEY_BYTES)]
 Prefix = Annotated[str, Query(max_length=MAX_KEY_BYTES)]
 S3Url = Annotated[str, Query(max_length=2 * MAX_KEY_BYTES)]
@@ -66,7 +66,7 @@ class NewUpload(BaseModel):
 
 @router.post("/generate_upload_url")
 async def generate_upload_url(
-    body: NewUpload, request: Request, caller: CurrentCaller, app: AppServices
+    body: NewUpload, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
     """A URL to PUT a file to, and where it is then."""
     store = app.gateway.objects
@@ -76,21 +76,23 @@ async def generate_upload_url(
     return {"upload_url": url, "s3_url": object_files.s3_url(store, key)}
 
 
-@router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_space)])
-async def upload(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
+@router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_disk_space)])
+async def upload(request: Request, caller: CurrentPrincipal, app: AppServices) -> dict[str, Any]:
     """Keep a file of an agent's."""
     object_files.outputs_prefix(caller)
-    form = FileForm(request, app.settings.gateway_object_bytes)
+    form = UploadForm(request, app.settings.gateway_object_bytes)
     await form.begin()
     key = _new_key(object_files.new_output_key, caller, form.filename or "")
     return await _put(app, form, key, form.content())
 
 
-@router.post("/upload_temp", openapi_extra=_FORM, dependencies=[Depends(require_space)])
-async def upload_temp(request: Request, caller: CurrentCaller, app: AppServices) -> dict[str, Any]:
+@router.post("/upload_temp", openapi_extra=_FORM, dependencies=[Depends(require_disk_space)])
+async def upload_temp(
+    request: Request, caller: CurrentPrincipal, app: AppServices
+) -> dict[str, Any]:
     """Keep a file of an agent's for a while."""
     object_files.workspace_prefix(caller)
-    form = FileForm(request, app.settings.gateway_object_bytes)
+    form = UploadForm(request, app.settings.gateway_object_bytes)
     await form.begin()
     if {"ttl", "session_id"} <= form.fields.keys():
         return await _put_for_a_while(app, caller, form, form.content())
@@ -108,7 +110,7 @@ async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _put_for_a_while(
-    app: Services, caller: Caller, form: FileForm, content: AsyncIterator[bytes]
+    app: Services, caller: Principal, form: UploadForm, content: AsyncIterator[bytes]
 ) -> dict[str, Any]:
     ttl = form.fields.get("ttl") or str(DAY_SECONDS)
     if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= MOST_TTL_SECONDS:
@@ -125,11 +127,11 @@ async def _put_for_a_while(
 @router.get("/download")
 async def download(
     request: Request,
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     app: AppServices,
     s3_url: S3Url,
     mode: Literal["presigned"] = "presigned",
-    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS), CANONICAL] = 3600,
+    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS), CANONICAL_INTEGER] = 3600,
 ) -> dict[str, str]:
     """A URL from which to GET a file of the caller's."""
     store, key = app.gateway.objects, _key(app, s3_url)
@@ -140,13 +142,13 @@ async def download(
             await store.head(key)
             url = await store.presigned_url("GET", key, expires_in, _base_url(request, app))
     except ObjectNotFound:
-        raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
+        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "There is no such file.") from None
     return {"presigned_url": url}
 
 
 @router.get("/list")
 async def list_files(
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     app: AppServices,
     limit: Limit = 100,
     continuation_token: Token = None,
@@ -161,7 +163,7 @@ async def list_files(
 
 @router.get("/list_temp")
 async def list_temp(
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     app: AppServices,
     session_id: SessionId = None,
     limit: Limit = 100,
@@ -177,7 +179,7 @@ async def list_temp(
 
 @router.delete("/cleanup_temp")
 async def cleanup_temp(
-    caller: CurrentCaller,
+    caller: CurrentPrincipal,
     app: AppServices,
     session_id: Annotated[str | None, Query(max_length=128)] = None,
 ) -> dict[str, int]:
@@ -190,13 +192,13 @@ async def cleanup_temp(
 
 
 @router.delete("")
-async def delete_file(caller: CurrentCaller, app: AppServices, s3_url: S3Url) -> dict[str, int]:
+async def delete_file(caller: CurrentPrincipal, app: AppServices, s3_url: S3Url) -> dict[str, int]:
     """Remove a file of the caller's. Ours."""
     key = _key(app, s3_url)
     if not object_files.may_read(caller, key):
         return {"deleted_count": 0}
     if not object_files.may_remove(caller, key):
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             403, "FORBIDDEN", "Only its owner, signed in, or the agent whose file it is removes it."
         )
     with object_files.storage_errors():
@@ -204,7 +206,7 @@ async def delete_file(caller: CurrentCaller, app: AppServices, s3_url: S3Url) ->
 
 
 async def _put(
-    app: Services, form: FileForm, key: str, content: AsyncIterator[bytes]
+    app: Services, form: UploadForm, key: str, content: AsyncIterator[bytes]
 ) -> dict[str, Any]:
     store = app.gateway.objects
     with object_files.storage_errors():
@@ -260,7 +262,7 @@ def _key(app: Services, s3_url: str) -> str:
         raise _invalid("s3_url", str(error)) from None
 
 
-def _new_key(make: Callable[[Caller, str], str], caller: Caller, filename: str) -> str:
+def _new_key(make: Callable[[Principal, str], str], caller: Principal, filename: str) -> str:
     try:
         return make(caller, filename)
     except ValueError as error:
@@ -279,5 +281,5 @@ def _base_url(request: Request, app: Services) -> str:
     return public_url or str(request.base_url)
 
 
-def _invalid(place: str, problem: str) -> GatewayRefused:
-    return invalid([Problem((place,), problem)])
+def _invalid(place: str, problem: str) -> GatewayHTTPError:
+    return invalid_input([InputProblem((place,), problem)])

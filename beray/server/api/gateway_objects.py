@@ -14,21 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray.server.api.dependencies import AppServices, require_space
+from beray.server.api.dependencies import AppServices, require_disk_space
 from beray.server.files.file_response import (
     FileRequestHeaders,
     FileRequestHeadersParam,
     Representation,
     file_response,
 )
-from beray.server.http.active_requests import authenticate
-from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute
-from beray.server.http.multipart_forms import cut_off, too_large
+from beray.server.http.active_requests import mark_authenticated
+from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute
+from beray.server.http.multipart_forms import file_too_large, upload_interrupted
 from beray.server.objects.local import LocalObjectStore
 from beray.server.objects.object_files import storage_errors, valid_media_type
 from beray.server.objects.signing import OBJECTS_PATH, InvalidSignature, SignatureExpired
 from beray.server.objects.store import ObjectNotFound
-from beray.server.storage.store import as_time
+from beray.server.storage.store import parse_time
 
 router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
 _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
@@ -47,21 +47,23 @@ async def use_url(
     """Take or give an object."""
     store = app.gateway.objects
     if not isinstance(store, LocalObjectStore):
-        raise GatewayRefused(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
+        raise GatewayHTTPError(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
     try:
         if method != request.method:
             raise InvalidSignature
         store.signer.check(method, key, expires, signature)
     except InvalidSignature:
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."
         ) from None
     except SignatureExpired:
-        raise GatewayRefused(403, "URL_EXPIRED", "The URL has expired; ask for another.") from None
-    authenticate(request, app.open_requests, None)
+        raise GatewayHTTPError(
+            403, "URL_EXPIRED", "The URL has expired; ask for another."
+        ) from None
+    mark_authenticated(request, app.active_requests, None)
     with storage_errors():
         if request.method == "PUT":
-            await require_space(app)
+            await require_disk_space(app)
             return await _take(request, store, key, app.settings.gateway_object_bytes)
         return await run_in_threadpool(_give, store, key, asked)
 
@@ -70,7 +72,7 @@ async def _take(request: Request, store: LocalObjectStore, key: str, most_bytes:
     """Keep the body: whole, or not at all."""
     declared = request.headers.get("Content-Length", "")
     if declared.isdigit() and int(declared[:20]) > most_bytes:
-        raise too_large(most_bytes)
+        raise file_too_large(most_bytes)
     await store.put(
         key, _body(request, most_bytes), valid_media_type(request.headers.get("Content-Type"))
     )
@@ -85,19 +87,19 @@ async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         async for block in request.stream():
             size += len(block)
             if size > most_bytes:
-                raise too_large(most_bytes)
+                raise file_too_large(most_bytes)
             yield block
     except ClientDisconnect:
-        raise cut_off() from None
+        raise upload_interrupted() from None
     if request.headers.get("Content-Length", str(size)) != str(size):
-        raise cut_off()
+        raise upload_interrupted()
 
 
 def _give(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Response:
     try:
         found = store.open(key)
     except ObjectNotFound:
-        raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
+        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "There is no such file.") from None
     return file_response(
         Representation(
             found.file,
@@ -105,7 +107,7 @@ def _give(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Respo
             found.content_type or "application/octet-stream",
             found.stored.size,
             found.etag,
-            as_time(found.stored.last_modified).timestamp(),
+            parse_time(found.stored.last_modified).timestamp(),
             lambda: found.sha256,
         ),
         asked,

@@ -16,11 +16,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.principals import Caller
+from beray.server.accounts.principals import Principal
 from beray.server.api.dependencies import AppServices
-from beray.server.api.gateway_auth import CurrentCaller
+from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.api.responses import JsonStream, event_stream
-from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.http.gateway_errors import INVALID_INPUT, GatewayHTTPError, GatewayRoute
 from beray.server.prefabs import run as runs
 from beray.server.prefabs.call_request import CallRequest, PreparedCall
 from beray.server.prefabs.protocol import StreamItem
@@ -51,7 +51,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 @router.post("/v1/run", response_model=None, responses=_RESPONSES)  # SDK 0.2.0 to 0.3.2
 @router.post("/v1/internal/run", response_model=None, responses=_RESPONSES)
 async def run(
-    body: RunRequest, request: Request, caller: CurrentCaller, app: AppServices
+    body: RunRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> Response:
     """Run functions of prefabs; several run side by side.
 
@@ -62,11 +62,11 @@ async def run(
         # The calls of a run are part of it, and runs under way may end.
         app.maintenance.require_off()
     calls = [await _prepared(app, caller, call, at) for at, call in enumerate(body.calls)]
-    if len(calls) == 1 and isinstance(calls[0], GatewayRefused):
+    if len(calls) == 1 and isinstance(calls[0], GatewayHTTPError):
         raise calls[0]
     streamed = _wants_stream(request, calls)
     if streamed and len(calls) > 1:
-        raise GatewayRefused(422, INVALID_INPUT, "One call alone can be streamed.")
+        raise GatewayHTTPError(422, INVALID_INPUT, "One call alone can be streamed.")
     count = sum(isinstance(call, PreparedCall) for call in calls)
     app.gateway.prefabs.runs.require_place(caller, count)
     await _count(app, caller, count)
@@ -87,15 +87,15 @@ async def _whole(answer: bytes) -> AsyncIterator[bytes]:
 
 
 async def _prepared(
-    app: Services, caller: Caller, call: CallRequest, number: int
-) -> PreparedCall | GatewayRefused:
+    app: Services, caller: Principal, call: CallRequest, number: int
+) -> PreparedCall | GatewayHTTPError:
     try:
         return await app.gateway.prefabs.preparer.prepare(caller, call, number)
-    except GatewayRefused as error:
+    except GatewayHTTPError as error:
         return error
 
 
-def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayRefused]) -> bool:
+def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayHTTPError]) -> bool:
     accepted = {
         kind.strip().lower()
         for line in request.headers.getlist("accept")
@@ -110,14 +110,14 @@ def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayRefuse
     return len(calls) == 1 and isinstance(first, PreparedCall) and first.function.streaming
 
 
-async def _count(app: Services, caller: Caller, calls: int) -> None:
-    """Raises GatewayRefused: 429, the caller has no more calls today."""
+async def _count(app: Services, caller: Principal, calls: int) -> None:
+    """Raises GatewayHTTPError: 429, the caller has no more calls today."""
     limit = app.settings.daily_prefab_calls
     if calls == 0:
         return
     used = await run_in_threadpool(app.gateway.quotas.count_calls, caller.subject, limit, calls)
     if limit is not None and used > limit:
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             429,
             "QUOTA_EXCEEDED",
             f"This would be more than the {limit:,} calls of a day; it begins anew at 00:00 UTC.",
@@ -132,15 +132,15 @@ async def _count(app: Services, caller: Caller, calls: int) -> None:
 
 async def _results(
     app: Services,
-    caller: Caller,
-    calls: Sequence[PreparedCall | GatewayRefused],
+    caller: Principal,
+    calls: Sequence[PreparedCall | GatewayHTTPError],
     job: str,
     request: Request,
 ) -> list[CallResult]:
     """The results in the order of the calls. Whoever leaves meanwhile ends them all."""
     begun: list[asyncio.Task[CallResult] | CallResult] = [
         runs.rejected_result(call.detail)
-        if isinstance(call, GatewayRefused)
+        if isinstance(call, GatewayHTTPError)
         # Two calls may make files of the same name.
         else app.gateway.prefabs.runs.start(
             caller, call, job if len(calls) == 1 else f"{job}-{number}"
@@ -176,12 +176,12 @@ async def _gone(request: Request) -> None:
 # Streamed
 
 
-def _stream(app: Services, caller: Caller, call: PreparedCall, job: str) -> Response:
+def _stream(app: Services, caller: Principal, call: PreparedCall, job: str) -> Response:
     return event_stream(_events(app, caller, call, job), app.settings, retry=False)
 
 
 async def _events(
-    app: Services, caller: Caller, call: PreparedCall, job: str
+    app: Services, caller: Principal, call: PreparedCall, job: str
 ) -> AsyncIterator[bytes]:
     buffer = StreamBuffer(app.settings.data_dir / "scratch")
     telling = asyncio.create_task(_tell(app, caller, call, job, buffer))
@@ -195,7 +195,7 @@ async def _events(
 
 
 async def _tell(
-    app: Services, caller: Caller, call: PreparedCall, job: str, buffer: StreamBuffer
+    app: Services, caller: Principal, call: PreparedCall, job: str, buffer: StreamBuffer
 ) -> None:
     """Run a call, and put what comes of it into ``buffer``."""
 

@@ -17,16 +17,16 @@ from starlette.responses import JSONResponse
 
 from beray.exceptions import TransferError
 from beray.sanitize import is_encodable
-from beray.server.accounts.principals import Caller
-from beray.server.api.dependencies import AppServices, require_space
-from beray.server.api.gateway_auth import CurrentCaller
+from beray.server.accounts.principals import Principal
+from beray.server.api.dependencies import AppServices, require_disk_space
+from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.http.gateway_errors import (
     INVALID_INPUT,
-    GatewayRefused,
+    GatewayHTTPError,
     GatewayRoute,
-    invalid,
+    invalid_input,
 )
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.objects import object_files
 from beray.server.prefabs import archives, prefab_check, process, registry
 from beray.server.prefabs.call_request import prefab_not_found
@@ -54,7 +54,7 @@ router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRo
 
 @router.get("")
 async def list_prefabs(
-    _caller: CurrentCaller,
+    _caller: CurrentPrincipal,
     app: AppServices,
     status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
 ) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _info(installed: InstalledPrefab) -> dict[str, Any]:
 
 @router.get("/{prefab_id}/{version}/spec")
 async def spec(
-    prefab_id: str, version: str, _caller: CurrentCaller, app: AppServices
+    prefab_id: str, version: str, _caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, Any]:
     """What a prefab has; ``latest`` is the newest version."""
     try:
@@ -90,14 +90,14 @@ async def spec(
     return app.gateway.prefabs.registry.spec(installed)
 
 
-@router.post("", status_code=201, response_model=None, dependencies=[Depends(require_space)])
-async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSONResponse:
+@router.post("", status_code=201, response_model=None, dependencies=[Depends(require_disk_space)])
+async def add(request: Request, caller: CurrentPrincipal, app: AppServices) -> JSONResponse:
     """Add a prefab: the body is the ZIP of its folder. 200 where that very one is there."""
     user_id = await _require_author(caller, app)
     app.maintenance.require_off()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != ZIP:
-        raise GatewayRefused(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
+        raise GatewayHTTPError(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
     uid = app.gateway.prefabs.sandbox.uid_of(user_id)
     archive = await request.body()
     root = app.gateway.prefabs.registry.root
@@ -110,15 +110,15 @@ async def add(request: Request, caller: CurrentCaller, app: AppServices) -> JSON
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 raise error.__cause__ from None
-            problem = Problem((), str(error).replace(str(place), ""))
-            raise invalid([problem], _CANNOT_ADD) from None
+            problem = InputProblem((), str(error).replace(str(place), ""))
+            raise invalid_input([problem], _CANNOT_ADD) from None
         except ManifestError as error:
-            raise invalid(error.problems, _CANNOT_ADD) from None
+            raise invalid_input(error.problems, _CANNOT_ADD) from None
         except VersionConflict as error:
-            raise GatewayRefused(409, "VERSION_TAKEN", str(error)) from None
+            raise GatewayHTTPError(409, "VERSION_TAKEN", str(error)) from None
         except NotPrefabAuthor:
             said = f"{prefab.id} is somebody else's prefab; give yours another id."
-            raise GatewayRefused(403, "NOT_THE_AUTHOR", said) from None
+            raise GatewayHTTPError(403, "NOT_THE_AUTHOR", said) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
 
 
@@ -154,7 +154,7 @@ async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> 
             app.gateway.prefabs.sandbox, prefab, work, IMPORT_SECONDS
         )
     except RunFailed as failed:
-        module = Problem(
+        module = InputProblem(
             (prefab.module_file,), process.strip_server_paths(failed, fresh, work).message
         )
         raise ManifestError([module]) from None
@@ -182,7 +182,7 @@ class SecretValue(BaseModel):
 
 @router.get("/{prefab_id}/secrets")
 async def list_secrets(
-    prefab_id: str, caller: CurrentCaller, app: AppServices
+    prefab_id: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, list[str]]:
     """The names of the secrets that the caller has given to a prefab."""
     user_id = _person(caller)
@@ -192,26 +192,26 @@ async def list_secrets(
 
 @router.put("/{prefab_id}/secrets/{name}")
 async def put_secret(
-    prefab_id: str, name: str, body: SecretValue, caller: CurrentCaller, app: AppServices
+    prefab_id: str, name: str, body: SecretValue, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
     """Give a prefab a secret. Nobody is told it again."""
     user_id = _person(caller)
     wanted = _wanted(app, prefab_id)
     if name not in wanted:
         known = f"it needs {', '.join(sorted(wanted))}" if wanted else "it needs none"
-        raise GatewayRefused(422, INVALID_INPUT, f"{prefab_id} needs no such secret: {known}.")
+        raise GatewayHTTPError(422, INVALID_INPUT, f"{prefab_id} needs no such secret: {known}.")
     await run_in_threadpool(app.gateway.prefabs.secrets.put, user_id, prefab_id, name, body.value)
     return {"message": f"{prefab_id} has the secret {name}."}
 
 
 @router.delete("/{prefab_id}/secrets/{name}")
 async def remove_secret(
-    prefab_id: str, name: str, caller: CurrentCaller, app: AppServices
+    prefab_id: str, name: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
     """Take a secret away from a prefab."""
     user_id = _person(caller)
     if not await run_in_threadpool(app.gateway.prefabs.secrets.remove, user_id, prefab_id, name):
-        raise GatewayRefused(404, "NOT_FOUND", "You have given it no such secret.")
+        raise GatewayHTTPError(404, "NOT_FOUND", "You have given it no such secret.")
     return {"message": f"{prefab_id} has the secret {name} no more."}
 
 
@@ -230,14 +230,14 @@ def _wanted(app: Services, prefab_id: str) -> set[str]:
     }
 
 
-def _person(caller: Caller) -> int:
+def _person(caller: Principal) -> int:
     """The user, where it is one who calls: neither an address nor one of his agents."""
     if caller.user_id is None or caller.agent_id is not None:
-        raise GatewayRefused(403, "FORBIDDEN", "This is for signed-in users, not for agents.")
+        raise GatewayHTTPError(403, "FORBIDDEN", "This is for signed-in users, not for agents.")
     return caller.user_id
 
 
-async def _require_author(caller: Caller, app: Services) -> int:
+async def _require_author(caller: Principal, app: Services) -> int:
     """The user, who may add prefabs."""
     user_id = _person(caller)
 
@@ -247,7 +247,7 @@ async def _require_author(caller: Caller, app: Services) -> int:
             return user.email if user is not None else ""
 
     if not app.settings.may_add_prefabs(await run_in_threadpool(email)):
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             403, "FORBIDDEN", "You may not add prefabs here; the owner sets BERAY_PREFAB_AUTHORS."
         )
     return user_id

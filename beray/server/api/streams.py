@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask
 from beray.server.api.responses import event_stream
-from beray.server.http.integers import canonical
+from beray.server.http.integers import parse_integer
 from beray.server.http.strict_json import StrictRoute
 from beray.server.services import Services
 from beray.server.tasks.event_pages import EventPage
@@ -62,7 +62,7 @@ async def stream_task(
 def _number(last_event_id: str | None) -> int | None:
     if not last_event_id:
         return None
-    number = canonical(last_event_id)
+    number = parse_integer(last_event_id)
     if number is None:
         raise HTTPException(422, "Last-Event-ID is not the id of an event of this stream.")
     return number

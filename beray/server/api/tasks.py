@@ -12,16 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, too_many_queued
+from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, queue_full_error
 from beray.server.api.responses import JsonStream
-from beray.server.http.integers import CANONICAL
+from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
 from beray.server.runners import Runners
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.services import Services
-from beray.server.storage.events import Extent
-from beray.server.storage.json_values import require_plain
-from beray.server.storage.store import Key, KeyTaken, Order
+from beray.server.storage.events import EventRange
+from beray.server.storage.json_values import check_json
+from beray.server.storage.store import IdempotencyKey, IdempotencyKeyUsed, TaskSpec
 from beray.server.storage.tables import Task
 from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.task_pages import task_to_wire, to_json
@@ -41,7 +41,7 @@ DEFAULT_LISTED_EVENTS = 500
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
 
-class Limits(BaseModel):
+class TaskLimits(BaseModel):
     """What a task may take; the server's owner may allow it less."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -65,7 +65,7 @@ class NewTask(BaseModel):
     runner: str | None = Field(None, max_length=100)
     """Who does it: ``shell``, ``model``, ``acp`` or ``command``."""
     model: str | None = Field(None, min_length=1, max_length=200)
-    limits: Limits | None = None
+    limits: TaskLimits | None = None
     tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
         None, max_length=50
     )
@@ -86,7 +86,7 @@ class NewTask(BaseModel):
     ) -> list[dict[str, dict[str, Any]]] | None:
         if any(len(tool) != 1 for tool in tools or ()):
             raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
-        require_plain(tools)
+        check_json(tools)
         size = len(to_json(tools))
         if size > MAX_TOOLS_BYTES:
             raise ValueError(
@@ -97,17 +97,17 @@ class NewTask(BaseModel):
     @field_validator("runner", "model", "tags")
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        require_plain(value)
+        check_json(value)
         return value
 
-    def order(self, runners: Runners) -> Order:
+    def order(self, runners: Runners) -> TaskSpec:
         limits = self.limits.model_dump(exclude_none=True) if self.limits is not None else None
         runner, model = runners.settle(self.runner, self.model, self.goal)
-        return Order(self.goal, self.tools, runner, model, limits or None, self.tags)
+        return TaskSpec(self.goal, self.tools, runner, model, limits or None, self.tags)
 
-    def key(self, value: str) -> Key:
+    def key(self, value: str) -> IdempotencyKey:
         asked = self.model_dump(exclude={"start"}, exclude_none=True, exclude_defaults=True)
-        return Key.of(value, [asked, self.start])
+        return IdempotencyKey.of(value, [asked, self.start])
 
 
 @router.post("/")
@@ -154,10 +154,10 @@ async def create_task(
 
     try:
         task = await run_in_threadpool(add)
-    except KeyTaken as taken:
+    except IdempotencyKeyUsed as taken:
         return await _created_before(app, taken)
     except QueueFull as full:
-        raise too_many_queued(full) from None
+        raise queue_full_error(full) from None
     try:
         await app.queue.add(task)
     except (SQLAlchemyError, TaskClosed):
@@ -166,7 +166,7 @@ async def create_task(
     return task_to_wire(task)
 
 
-async def _created_before(app: Services, taken: KeyTaken) -> schema.Task:
+async def _created_before(app: Services, taken: IdempotencyKeyUsed) -> schema.Task:
     if not taken.same_request:
         raise HTTPException(422, "This Idempotency-Key was used for another request.")
     task = await run_in_threadpool(app.store.task, taken.task_id)
@@ -180,8 +180,8 @@ async def list_tasks(
     request: Request,
     user: CurrentUser,
     app: AppServices,
-    before: Annotated[int | None, Query(ge=1, lt=2**63), CANONICAL] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_TASKS), CANONICAL] = MAX_TASKS,
+    before: Annotated[int | None, Query(ge=1, lt=2**63), CANONICAL_INTEGER] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_TASKS), CANONICAL_INTEGER] = MAX_TASKS,
 ) -> JsonStream:
     """Return the caller's tasks, newest first: those with an id below ``before``, up to ``limit``.
 
@@ -209,7 +209,7 @@ async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
     return JsonStream(_with_events(app, task, extent), app.settings)
 
 
-async def _with_events(app: Services, task: Task, extent: Extent) -> AsyncIterator[bytes]:
+async def _with_events(app: Services, task: Task, extent: EventRange) -> AsyncIterator[bytes]:
     fields = dict(task_to_wire(task))
     fields |= {"first_seq": extent.first, "events_truncated": extent.first > 1}
     yield to_json(fields)[:-1] + b',"events":'
@@ -223,8 +223,10 @@ async def list_events(
     request: Request,
     task: OwnTask,
     app: AppServices,
-    after: Annotated[int, Query(ge=0, lt=2**63), CANONICAL] = 0,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_EVENTS), CANONICAL] = DEFAULT_LISTED_EVENTS,
+    after: Annotated[int, Query(ge=0, lt=2**63), CANONICAL_INTEGER] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LISTED_EVENTS), CANONICAL_INTEGER
+    ] = DEFAULT_LISTED_EVENTS,
 ) -> JsonStream:
     """Return the events after the ``seq`` ``after``, up to ``limit`` or 8 MiB. BeRay extension.
 

@@ -84,7 +84,7 @@ class ChatService:
             settings.chat_slots,
             settings.chat_slots_per_user,
             subject_waiting=settings.queued_per_user,
-            what="chat messages",
+            item_noun="chat messages",
         )
         self._closing = False
 
@@ -95,7 +95,7 @@ class ChatService:
 
     async def open(self, user_id: int, name: str) -> Task:
         """Return the chat of this name, creating it if missing."""
-        task = await run_in_threadpool(self._store.chat_of, user_id, name)
+        task = await run_in_threadpool(self._store.chat, user_id, name)
         if task is not None and task.last_seq:
             return task
         async with self._opening:
@@ -108,7 +108,7 @@ class ChatService:
 
     def _find_or_create(self, user_id: int, name: str) -> Task:
         """Return the chat, completing its creation if the end of a server interrupted it."""
-        task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
+        task = self._store.chat(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
@@ -315,7 +315,7 @@ class ChatService:
         """Return an error for a failed answer without an end or error event, else None."""
         if outcome.status == "COMPLETED":
             return None
-        rows = await run_in_threadpool(self._store.ends_after, task_id, after)
+        rows = await run_in_threadpool(self._store.count_end_events_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()

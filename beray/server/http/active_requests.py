@@ -26,7 +26,7 @@ REMEMBERED_SECONDS: Final = 60.0
 it ended."""
 
 
-class Connection(Protocol):
+class RequestConnection(Protocol):
     """A client's connection, as far as a request may use it."""
 
     def authenticated(self) -> None:
@@ -37,11 +37,11 @@ class Connection(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class RequestCredential:
     """Credential that a request was authenticated with.
 
     Attributes:
-        names: the digest of the token, and ``api_key_name`` of the API key that it was issued
+        names: the digest of the token, and ``api_key_credential_id`` of the API key that it was issued
             for. The credential ends with any of them.
         expires_at: UTC, ISO 8601; ``None`` if requests under way do not end at a time.
         detail: of the refusal when it has ended.
@@ -52,18 +52,18 @@ class Credential:
     detail: object
 
 
-def api_key_name(key_id: int) -> str:
+def api_key_credential_id(key_id: int) -> str:
     return f"api-key:{key_id}"
 
 
-class OpenRequest:
+class ActiveRequest:
     """One request under way.
 
     Attributes:
         ended: whether its credential has ended.
     """
 
-    def __init__(self, credential: Credential, connection: Connection | None) -> None:
+    def __init__(self, credential: RequestCredential, connection: RequestConnection | None) -> None:
         self.credential = credential
         self.ended = False
         self._connection = connection
@@ -75,20 +75,22 @@ class OpenRequest:
                 self._connection.end(self.credential.detail)
 
 
-class OpenRequests:
+class ActiveRequests:
     """The requests under way. Used on one event loop."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, set[OpenRequest]] = {}
-        self._timers: dict[OpenRequest, asyncio.TimerHandle] = {}
+        self._by_name: dict[str, set[ActiveRequest]] = {}
+        self._timers: dict[ActiveRequest, asyncio.TimerHandle] = {}
         self._ended: dict[str, float] = {}
 
-    def begin(self, credential: Credential, connection: Connection | None) -> OpenRequest:
+    def begin(
+        self, credential: RequestCredential, connection: RequestConnection | None
+    ) -> ActiveRequest:
         """Add a request; it is ended when its credential expires or is ended.
 
         A request whose credential has ended meanwhile is returned as ``ended``.
         """
-        opened = OpenRequest(credential, connection)
+        opened = ActiveRequest(credential, connection)
         if any(name in self._ended for name in credential.names):
             opened.ended = True
             return opened
@@ -100,7 +102,7 @@ class OpenRequests:
             self._timers[opened] = loop.call_later(max(0.0, left.total_seconds()), opened.end)
         return opened
 
-    def close(self, opened: OpenRequest) -> None:
+    def close(self, opened: ActiveRequest) -> None:
         """Remove a request that has ended by itself. Idempotent."""
         timer = self._timers.pop(opened, None)
         if timer is not None:
@@ -111,7 +113,7 @@ class OpenRequests:
             if not requests:
                 self._by_name.pop(name, None)
 
-    def end(self, name: str, *, besides: OpenRequest | None = None) -> None:
+    def end(self, name: str, *, besides: ActiveRequest | None = None) -> None:
         """End all requests that were authenticated with a credential.
 
         Args:
@@ -139,18 +141,18 @@ class RequestState:
     """
 
     authenticated: bool = False
-    opened: OpenRequest | None = None
+    opened: ActiveRequest | None = None
     found: dict[Hashable, Any] = field(default_factory=dict)
 
 
-def state_of(scope: Scope) -> RequestState:
+def request_state(scope: Scope) -> RequestState:
     """Return the state of the request with this ASGI scope."""
     state: RequestState = scope.setdefault(_STATE, RequestState())
     return state
 
 
-def authenticate(
-    connection: HTTPConnection, requests: OpenRequests, credential: Credential | None
+def mark_authenticated(
+    connection: HTTPConnection, requests: ActiveRequests, credential: RequestCredential | None
 ) -> bool:
     """Record that the sender of a request has been found.
 
@@ -160,8 +162,8 @@ def authenticate(
     Returns:
         ``False`` if the credential has ended meanwhile.
     """
-    state = state_of(connection.scope)
-    place: Connection | None = (connection.scope.get("extensions") or {}).get(_CONNECTION)
+    state = request_state(connection.scope)
+    place: RequestConnection | None = (connection.scope.get("extensions") or {}).get(_CONNECTION)
     if credential is not None:
         state.opened = requests.begin(credential, place)
         if state.opened.ended:
@@ -185,24 +187,24 @@ class Authenticator(Generic[T]):
         self._find = find
 
     async def __call__(self, connection: HTTPConnection) -> T:
-        found = state_of(connection.scope).found
+        found = request_state(connection.scope).found
         if self not in found:
             found[self] = await self._find(connection)
         result: T = found[self]
         return result
 
 
-class SessionMiddleware:
-    """ASGI middleware that removes each request from ``OpenRequests`` at its end."""
+class ActiveRequestMiddleware:
+    """ASGI middleware that removes each request from ``ActiveRequests`` at its end."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = state_of(scope)
+        state = request_state(scope)
         try:
             await self._app(scope, receive, send)
         finally:
             if state.opened is not None:
-                requests: OpenRequests = scope["app"].state.services.open_requests
+                requests: ActiveRequests = scope["app"].state.services.active_requests
                 requests.close(state.opened)

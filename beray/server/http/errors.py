@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class ApiHTTPError(Exception):
     """A request that the server refuses; the text is shown to the user.
 
     Args:

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from beray.server.http.strict_json import StrictRoute
-from beray.server.http.validation_errors import Problem, of_validation
+from beray.server.http.validation_errors import InputProblem, from_validation_error
 
 INVALID_INPUT: Final = "INVALID_INPUT"
 MESSAGE_PROBLEMS: Final = 5
@@ -27,7 +27,7 @@ _CODES: Final = {
 }
 
 
-class GatewayRefused(Exception):
+class GatewayHTTPError(Exception):
     """The gateway says no.
 
     Args:
@@ -53,8 +53,8 @@ class GatewayRefused(Exception):
         self.detail = {"error_code": error_code, "message": message, **fields}
 
 
-def missing_agent_context() -> GatewayRefused:
-    return GatewayRefused(
+def missing_agent_context() -> GatewayHTTPError:
+    return GatewayHTTPError(
         400,
         "MISSING_AGENT_CONTEXT",
         "This is for agents: call it with an API key that has an agent_id, or with its internal "
@@ -62,7 +62,7 @@ def missing_agent_context() -> GatewayRefused:
     )
 
 
-def invalid(problems: Sequence[Problem], summary: str = "") -> GatewayRefused:
+def invalid_input(problems: Sequence[InputProblem], summary: str = "") -> GatewayHTTPError:
     """Return a 422 with the places of all problems in ``errors``.
 
     The published SDK shows ``message`` only, so it has the places and reasons of the first
@@ -75,12 +75,12 @@ def invalid(problems: Sequence[Problem], summary: str = "") -> GatewayRefused:
     more = len(problems) - MESSAGE_PROBLEMS
     parts = [summary, f"{shown} (and {more} more)" if more > 0 else shown]
     message = " ".join(filter(None, parts))
-    return GatewayRefused(
+    return GatewayHTTPError(
         422, INVALID_INPUT, message, errors=[problem.told() for problem in problems]
     )
 
 
-def _in_words(problem: Problem) -> str:
+def _in_words(problem: InputProblem) -> str:
     is_in_body = len(problem.loc) > 1 and problem.loc[0] == "body"
     return str(problem._replace(loc=problem.loc[is_in_body:]).shown())
 
@@ -98,19 +98,19 @@ class GatewayRoute(StrictRoute):
                 raise _invalid(error) from None
             except HTTPException as error:
                 code = _CODES.get(error.status_code, "REFUSED")
-                raise GatewayRefused(
+                raise GatewayHTTPError(
                     error.status_code, code, str(error.detail), headers=error.headers
                 ) from None
 
         return refusing
 
 
-async def refused(_request: Request, error: Exception) -> JSONResponse:
-    """The handler of ``GatewayRefused``."""
-    assert isinstance(error, GatewayRefused)
+async def gateway_error_response(_request: Request, error: Exception) -> JSONResponse:
+    """The handler of ``GatewayHTTPError``."""
+    assert isinstance(error, GatewayHTTPError)
     return JSONResponse({"detail": error.detail}, error.status, error.headers)
 
 
-def _invalid(error: RequestValidationError) -> GatewayRefused:
+def _invalid(error: RequestValidationError) -> GatewayHTTPError:
     """Without the input, which may be a secret."""
-    return invalid([of_validation(found) for found in error.errors()])
+    return invalid_input([from_validation_error(found) for found in error.errors()])

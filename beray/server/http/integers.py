@@ -13,12 +13,12 @@ from typing import Any, Final
 from pydantic import BeforeValidator
 
 INTEGER_SCHEMA: Final[dict[str, Any]] = {"type": "integer"}
-"""JSON Schema of a path parameter that is read by ``canonical``."""
+"""JSON Schema of a path parameter that is read by ``parse_integer``."""
 _CANONICAL: Final = re.compile("0|[1-9][0-9]{0,18}")
 _MOST: Final = 2**63 - 1
 
 
-def canonical(text: str) -> int | None:
+def parse_integer(text: str) -> int | None:
     """Return the number that ``text`` is; ``None`` if it is not one, or exceeds 63 bits."""
     number = int(text) if _CANONICAL.fullmatch(text) else None
     return number if number is not None and number <= _MOST else None
@@ -31,10 +31,10 @@ def declared_size(headers: Mapping[str, str]) -> int:
 
 
 def _require_canonical(value: object) -> object:
-    if isinstance(value, str) and canonical(value) is None:
+    if isinstance(value, str) and parse_integer(value) is None:
         raise ValueError(f"{value[:40]!r} is not an integer from 0 to {_MOST} in decimal digits")
     return value
 
 
-CANONICAL: Final = BeforeValidator(_require_canonical)
+CANONICAL_INTEGER: Final = BeforeValidator(_require_canonical)
 """Annotation of a query parameter of type ``int``, after its limits; 422 for any other form."""

@@ -14,15 +14,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from beray.server.http.gateway_errors import GatewayRefused, invalid
-from beray.server.http.validation_errors import Problem
+from beray.server.http.gateway_errors import GatewayHTTPError, invalid_input
+from beray.server.http.validation_errors import InputProblem
 
 FILE_FIELD: Final = "file"
-MOST_FIELDS: Final = 20
-MOST_FIELD_BYTES: Final = 4096
+MAX_FIELDS: Final = 20
+MAX_FIELD_BYTES: Final = 4096
 
 
-class FileForm:
+class UploadForm:
     """A form with one file among its parts.
 
     Attributes:
@@ -70,7 +70,7 @@ class FileForm:
         """Read up to the file.
 
         Raises:
-            GatewayRefused: the form is none, or has none.
+            GatewayHTTPError: the form is none, or has none.
         """
         while self.filename is None:
             if not await self._read():
@@ -80,7 +80,7 @@ class FileForm:
         """The file. Once it ends, the form has ended as well, with the fields behind the file.
 
         Raises:
-            GatewayRefused: it is too large, or was cut off, or is not the only one.
+            GatewayHTTPError: it is too large, or was cut off, or is not the only one.
         """
         while True:
             arrived, self._arrived = self._arrived, []
@@ -89,7 +89,7 @@ class FileForm:
             if not await self._read():
                 break
         if not self._ended:
-            raise cut_off()
+            raise upload_interrupted()
 
     async def _read(self) -> bool:
         try:
@@ -97,7 +97,7 @@ class FileForm:
             if block is not None:
                 self._parser.write(block)
         except ClientDisconnect:
-            raise cut_off() from None
+            raise upload_interrupted() from None
         except FormParserError:
             raise _invalid("the form is damaged") from None
         return block is not None
@@ -127,8 +127,8 @@ class FileForm:
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1") or None
         elif b"filename" in options or not name:
             raise _invalid(f"a file has to be called {FILE_FIELD!r}, and a field to have a name")
-        elif len(self.fields) == MOST_FIELDS:
-            raise _invalid(f"the form has more than {MOST_FIELDS} fields")
+        elif len(self.fields) == MAX_FIELDS:
+            raise _invalid(f"the form has more than {MAX_FIELDS} fields")
         else:
             self._field = name
             self._value = bytearray()
@@ -137,12 +137,12 @@ class FileForm:
         if self._field is None:
             self.size += end - start
             if self.size > self._most_bytes:
-                raise too_large(self._most_bytes)
+                raise file_too_large(self._most_bytes)
             self._arrived.append(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > MOST_FIELD_BYTES:
-            raise _invalid(f"a field of the form has more than {MOST_FIELD_BYTES} bytes")
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise _invalid(f"a field of the form has more than {MAX_FIELD_BYTES} bytes")
 
     def _end_part(self) -> None:
         if self._field is not None:
@@ -152,12 +152,12 @@ class FileForm:
         self._ended = True
 
 
-def cut_off() -> GatewayRefused:
-    return GatewayRefused(400, "CUT_OFF", "The upload was cut off; nothing was kept.")
+def upload_interrupted() -> GatewayHTTPError:
+    return GatewayHTTPError(400, "CUT_OFF", "The upload was cut off; nothing was kept.")
 
 
-def too_large(most_bytes: int) -> GatewayRefused:
-    return GatewayRefused(413, "TOO_LARGE", f"A file has {most_bytes} bytes at most.")
+def file_too_large(most_bytes: int) -> GatewayHTTPError:
+    return GatewayHTTPError(413, "TOO_LARGE", f"A file has {most_bytes} bytes at most.")
 
 
 def _filename(said: str) -> str:
@@ -175,5 +175,5 @@ def _text(data: bytes) -> str:
         raise _invalid("a name or a field of the form is not UTF-8") from None
 
 
-def _invalid(problem: str) -> GatewayRefused:
-    return invalid([Problem(("body",), problem)])
+def _invalid(problem: str) -> GatewayHTTPError:
+    return invalid_input([InputProblem(("body",), problem)])

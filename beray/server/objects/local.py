@@ -193,7 +193,7 @@ class LocalObjectStore:
                 session.execute(delete(LocalObject).where(named))
                 return files
 
-            files = self._database.recovering(remove)
+            files = self._database.write_with_reserve(remove)
             self._remove(files)
             count += len(files)
         return count

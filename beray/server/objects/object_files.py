@@ -20,9 +20,9 @@ from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
-from beray.server.accounts.principals import Caller
+from beray.server.accounts.principals import Principal
 from beray.server.files import http_ranges
-from beray.server.http.gateway_errors import GatewayRefused, missing_agent_context
+from beray.server.http.gateway_errors import GatewayHTTPError, missing_agent_context
 from beray.server.objects.store import ObjectStore, StoredObject, check_key
 from beray.server.storage import database_errors
 from beray.server.storage.shortage import is_shortage, refusal
@@ -65,13 +65,13 @@ def parse_s3_url(store: ObjectStore, url: str) -> str:
     return key
 
 
-def may_read(caller: Caller, key: str) -> bool:
+def may_read(caller: Principal, key: str) -> bool:
     """Return True if an object belongs to the caller: the second part of its key is their scope."""
     parts = key.split("/")
     return len(parts) > 2 and parts[0] in (OUTPUTS, WORKSPACE, INPUTS) and parts[1] == caller.scope
 
 
-def may_remove(caller: Caller, key: str) -> bool:
+def may_remove(caller: Principal, key: str) -> bool:
     """Return True if a caller who may read an object may also remove it.
 
     Agents may not remove objects of other agents. Callers that are known only by their address
@@ -112,41 +112,41 @@ def valid_media_type(value: str | None) -> str | None:
     return value if value and _MEDIA_TYPE.fullmatch(value) else None
 
 
-def new_input_key(caller: Caller, filename: str) -> str:
+def new_input_key(caller: Principal, filename: str) -> str:
     """Return an unused key for an input file of a third party."""
     return f"{INPUTS}/{caller.scope}/{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def new_output_key(caller: Caller, filename: str) -> str:
+def new_output_key(caller: Principal, filename: str) -> str:
     """Return an unused key for a permanent file of an agent."""
     return f"{outputs_prefix(caller)}{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def new_temporary_key(caller: Caller, filename: str, session_id: str | None) -> str:
+def new_temporary_key(caller: Principal, filename: str, session_id: str | None) -> str:
     """Return an unused key for a temporary file of an agent."""
     return f"{session_prefix(caller, session_id)}{uuid.uuid4()}/{safe_filename(filename)}"
 
 
-def outputs_prefix(caller: Caller) -> str:
+def outputs_prefix(caller: Principal) -> str:
     """Return the prefix of the keys of an agent's permanent files.
 
     Raises:
-        GatewayRefused: The caller is not an agent (MISSING_AGENT_CONTEXT).
+        GatewayHTTPError: The caller is not an agent (MISSING_AGENT_CONTEXT).
     """
     return f"{OUTPUTS}/{caller.scope}/{_agent(caller)}/"
 
 
-def workspace_prefix(caller: Caller) -> str:
+def workspace_prefix(caller: Principal) -> str:
     """Return the prefix of an agent's temporary files; raises like ``outputs_prefix``."""
     return f"{WORKSPACE}/{caller.scope}/{_agent(caller)}/"
 
 
-def session_prefix(caller: Caller, session_id: str | None) -> str:
+def session_prefix(caller: Principal, session_id: str | None) -> str:
     """Return the prefix of the files of a session; raises like ``outputs_prefix``."""
     return f"{workspace_prefix(caller)}{session_id or NO_SESSION}/"
 
 
-def _agent(caller: Caller) -> str:
+def _agent(caller: Principal) -> str:
     if caller.agent_id is None:
         raise missing_agent_context()
     return caller.agent_id
@@ -199,19 +199,19 @@ def storage_errors() -> Iterator[None]:
         yield
     except DatabaseError as error:
         if database_errors.is_full(error):
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 507, "STORAGE_FULL", "The server's storage is full; delete files and try again."
             ) from None
         if not is_shortage(error):
             raise
         message, headers = refusal(error)
-        raise GatewayRefused(503, "UNAVAILABLE", message, headers=headers) from None
+        raise GatewayHTTPError(503, "UNAVAILABLE", message, headers=headers) from None
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 507, "STORAGE_FULL", "The server's storage is full; delete files and try again."
             ) from None
         log.error("the object store failed", exc_info=error)
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             503, "STORAGE_UNAVAILABLE", "The storage cannot be reached; try again."
         ) from None

@@ -136,4 +136,4 @@ class TemporaryObjects:
         rows = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
         if due:
             rows = rows.where(TemporaryObject.expires_at <= due)
-        self._database.recovering(lambda session: session.execute(rows))
+        self._database.write_with_reserve(lambda session: session.execute(rows))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from beray.exceptions import TransferError
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.prefabs.manifest import ManifestError
 from beray.transfers.local_names import on_wire
 
@@ -53,7 +53,9 @@ def pack(directory: Path) -> bytes:
             count, total = count + 1, total + path.stat().st_size
             if total > MAX_BYTES or count > MAX_ENTRIES:
                 limit = f"{MAX_BYTES:,} bytes and {MAX_ENTRIES:,} files"
-                raise ManifestError([Problem((), f"the prefab is too large; the limit is {limit}")])
+                raise ManifestError(
+                    [InputProblem((), f"the prefab is too large; the limit is {limit}")]
+                )
             # Without timestamps, the same files result in the same archive.
             info = zipfile.ZipInfo(on_wire(path.relative_to(directory)))
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -74,7 +76,7 @@ def prefab_files(directory: Path) -> Iterator[Path]:
             continue
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             reason = "is a link or a special file; a prefab consists of regular files"
-            raise ManifestError([Problem((path.name,), reason)])
+            raise ManifestError([InputProblem((path.name,), reason)])
         if path.is_dir():
             yield from prefab_files(path)
         else:

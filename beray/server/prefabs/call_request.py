@@ -10,16 +10,16 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import one_line
-from beray.server.accounts.principals import Caller
-from beray.server.http.gateway_errors import GatewayRefused, invalid
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.accounts.principals import Principal
+from beray.server.http.gateway_errors import GatewayHTTPError, invalid_input
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, run_files
 from beray.server.prefabs.manifest import FunctionSpec
 from beray.server.prefabs.registry import InstalledPrefab, PrefabNotFound, PrefabRegistry
 from beray.server.prefabs.run_files import ObjectKeys
 from beray.server.prefabs.secrets import PrefabSecrets
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 
 Name = Annotated[str, Field(max_length=200)]
 
@@ -36,7 +36,7 @@ class CallInputs(BaseModel):
     @field_validator("parameters")
     @classmethod
     def _check_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        require_plain(parameters)
+        check_json(parameters)
         return parameters
 
 
@@ -75,7 +75,7 @@ class CallPreparer:
         self._secrets = secrets
         self._objects = objects
 
-    async def prepare(self, caller: Caller, call: CallRequest, number: int) -> PreparedCall:
+    async def prepare(self, caller: Principal, call: CallRequest, number: int) -> PreparedCall:
         """Validate a call and look up its prefab, parameters, files and secrets.
 
         Args:
@@ -84,12 +84,12 @@ class CallPreparer:
             number: Index of the call in its request, for the places of problems.
 
         Raises:
-            GatewayRefused: The prefab or function does not exist (404), the inputs are invalid
+            GatewayHTTPError: The prefab or function does not exist (404), the inputs are invalid
                 (422), a secret is missing (400), or the caller has to be a user (403).
         """
         return await run_in_threadpool(self._prepared, caller, call, number)
 
-    def _prepared(self, caller: Caller, call: CallRequest, number: int) -> PreparedCall:
+    def _prepared(self, caller: Principal, call: CallRequest, number: int) -> PreparedCall:
         try:
             prefab = self._registry.find(call.prefab_id, call.version)
             if prefab.manifest.prefab.status == "disabled":
@@ -97,26 +97,28 @@ class CallPreparer:
             function = prefab.function(call.function_name)
         except PrefabNotFound as error:
             raise prefab_not_found(call.prefab_id, call.version, error) from None
-        place: Place = ("calls", number, "inputs")
+        place: InputLocation = ("calls", number, "inputs")
         schema = function.parameters_schema()
         try:
             parameters = json_schema.apply_defaults(schema, call.inputs.parameters)
         except json_schema.ReferenceLimitExceeded:
             reason = "the defaults of the schema refer to each other without end"
-            raise invalid([Problem((*place, "parameters"), reason)]) from None
+            raise invalid_input([InputProblem((*place, "parameters"), reason)]) from None
         problems = [
-            Problem((*place, "parameters", *found.loc), found.msg)
+            InputProblem((*place, "parameters", *found.loc), found.msg)
             for found in json_schema.value_problems(schema, parameters)
         ]
         keys: ObjectKeys = {}
         try:
             keys = run_files.check_input_files(self._objects, function, call.inputs.files)
         except ValueError as error:
-            problems += [Problem((*place, "files", *found.loc), found.msg) for found in error.args]
+            problems += [
+                InputProblem((*place, "files", *found.loc), found.msg) for found in error.args
+            ]
         if problems:
-            raise invalid(problems)
+            raise invalid_input(problems)
         if function.gateway and caller.user_id is None:
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 403,
                 "FORBIDDEN",
                 f"{prefab.id} calls the gateway on behalf of its caller, which must be a user; "
@@ -126,7 +128,7 @@ class CallPreparer:
         return PreparedCall(prefab, call.function_name, function, parameters, keys, secrets)
 
     def _secret_values(
-        self, caller: Caller, prefab: InstalledPrefab, function: FunctionSpec
+        self, caller: Principal, prefab: InstalledPrefab, function: FunctionSpec
     ) -> dict[str, str]:
         found: dict[str, str] = {}
         command = f"beray prefab secret set {prefab.id}"
@@ -135,7 +137,7 @@ class CallPreparer:
             if caller.user_id is not None:
                 value = self._secrets.value(caller.user_id, prefab.id, secret.name)
             if value is None:
-                raise GatewayRefused(
+                raise GatewayHTTPError(
                     400,
                     "MISSING_SECRET",
                     f"{prefab.id} needs the secret {secret.name}: "
@@ -148,8 +150,10 @@ class CallPreparer:
         return found
 
 
-def prefab_not_found(prefab_id: str, version: str | None, error: PrefabNotFound) -> GatewayRefused:
+def prefab_not_found(
+    prefab_id: str, version: str | None, error: PrefabNotFound
+) -> GatewayHTTPError:
     """Return the 404 for a prefab, version or function that does not exist."""
-    return GatewayRefused(
+    return GatewayHTTPError(
         404, "PREFAB_NOT_FOUND", str(error), prefab_id=one_line(prefab_id), version=version
     )

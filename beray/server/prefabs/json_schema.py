@@ -20,8 +20,8 @@ from urllib.parse import unquote
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from beray.server.http.validation_errors import Place, Problem
-from beray.server.storage.json_values import MAX_DEPTH, require_plain
+from beray.server.http.validation_errors import InputLocation, InputProblem
+from beray.server.storage.json_values import MAX_DEPTH, check_json
 
 Schema = dict[str, Any]
 
@@ -65,7 +65,7 @@ _references: ContextVar[Iterator[int]] = ContextVar("_references")
 """Counter of the references that were followed for the current value."""
 
 
-def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
+def schema_problems(schema: object, *, of_object: bool = True) -> list[InputProblem]:
     """Return the problems of a schema, with their places in it; empty if it is valid.
 
     Args:
@@ -73,16 +73,16 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
         of_object: Whether the schema must describe an object.
     """
     if not isinstance(schema, dict):
-        return [Problem((), "must be an object: a JSON Schema")]
+        return [InputProblem((), "must be an object: a JSON Schema")]
     try:
-        require_plain(schema)
+        check_json(schema)
     except (ValueError, TypeError) as error:
-        return [Problem((), f"is not valid JSON: {error}")]
+        return [InputProblem((), f"is not valid JSON: {error}")]
     problems = list(_unsupported(schema, ()))
     if of_object and schema.get("type", "object") != "object":
-        problems.append(Problem(("type",), "must be 'object'"))
+        problems.append(InputProblem(("type",), "must be 'object'"))
     if schema.get("$schema", _DIALECT) != _DIALECT:
-        problems.append(Problem(("$schema",), f"must be {_DIALECT}"))
+        problems.append(InputProblem(("$schema",), f"must be {_DIALECT}"))
     if problems:
         return problems[:MAX_PROBLEMS]
     from jsonschema import Draft202012Validator
@@ -94,23 +94,23 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
         try:
             apply_defaults(schema, {})
         except ReferenceLimitExceeded:
-            return [Problem((), "the defaults refer to each other without end")]
+            return [InputProblem((), "the defaults refer to each other without end")]
     return problems
 
 
-def value_problems(schema: Schema, value: object) -> list[Problem]:
+def value_problems(schema: Schema, value: object) -> list[InputProblem]:
     """Return the problems of a JSON value, with their places in the value."""
     return _problems(_validator(schema), value)
 
 
-def _problems(validator: Any, value: object) -> list[Problem]:
+def _problems(validator: Any, value: object) -> list[InputProblem]:
     counting = _references.set(count(1))
     try:
         return _to_problems(validator.iter_errors(value))
     except (ReferenceLimitExceeded, RecursionError):
-        return [Problem((), "cannot be checked: the schema refers to itself too often")]
+        return [InputProblem((), "cannot be checked: the schema refers to itself too often")]
     except ArithmeticError:
-        return [Problem((), "contains a number that is too large to check")]
+        return [InputProblem((), "contains a number that is too large to check")]
     finally:
         _references.reset(counting)
 
@@ -198,10 +198,10 @@ def _parse_pointer(reference: str) -> tuple[str, ...] | None:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
-def _to_problems(errors: Iterator[Any]) -> list[Problem]:
+def _to_problems(errors: Iterator[Any]) -> list[InputProblem]:
     problems = []
     for error in errors:
-        problems.append(Problem(tuple(error.absolute_path), _message(error)))
+        problems.append(InputProblem(tuple(error.absolute_path), _message(error)))
         if len(problems) == MAX_PROBLEMS:
             break
     return problems
@@ -285,7 +285,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= _VALUE_CHARACTERS else f"{text[: _VALUE_CHARACTERS - 1]}…"
 
 
-def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Place]]:
+def _schemas_in(
+    schema: object, at: InputLocation
+) -> Iterator[tuple[dict[str, Any], InputLocation]]:
     """Yield a schema and all schemas in it, with their places."""
     if isinstance(schema, list):
         for number, item in enumerate(schema):
@@ -303,33 +305,33 @@ def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Pla
             yield from _schemas_in(inner, (*at, key))
 
 
-def _unsupported(schema: Schema, at: Place) -> Iterator[Problem]:
+def _unsupported(schema: Schema, at: InputLocation) -> Iterator[InputProblem]:
     for inner, place in _schemas_in(schema, at):
         for key, reason in _UNSUPPORTED_KEYWORDS.items():
             if key in inner:
-                yield Problem((*place, key), reason)
+                yield InputProblem((*place, key), reason)
         reference, pattern = inner.get("$ref", "#"), inner.get("pattern")
         if not (isinstance(reference, str) and reference.startswith("#")):
-            yield Problem((*place, "$ref"), "must stay inside the schema: # or #/…")
+            yield InputProblem((*place, "$ref"), "must stay inside the schema: # or #/…")
         if isinstance(pattern, str) and (problem := _pattern_problem(pattern)):
-            yield Problem((*place, "pattern"), problem)
+            yield InputProblem((*place, "pattern"), problem)
 
 
-def _broken_references(schema: Schema) -> Iterator[Problem]:
+def _broken_references(schema: Schema) -> Iterator[InputProblem]:
     # References to data, such as a default, are broken: data was not checked as a schema.
     schemas = list(_schemas_in(schema, ()))
     known = {tuple(map(str, place)) for _, place in schemas}
     for inner, place in schemas:
         if "$ref" in inner and _parse_pointer(inner["$ref"]) not in known:
-            yield Problem((*place, "$ref"), "refers to a schema that does not exist")
+            yield InputProblem((*place, "$ref"), "refers to a schema that does not exist")
 
 
-def _invalid_defaults(schema: Schema) -> Iterator[Problem]:
+def _invalid_defaults(schema: Schema) -> Iterator[InputProblem]:
     validator = _validator(schema)
     for inner, place in _schemas_in(schema, ()):
         if "default" in inner:
             for problem in _problems(validator.evolve(schema=inner), inner["default"]):
-                yield Problem((*place, "default"), problem.msg)
+                yield InputProblem((*place, "default"), problem.msg)
 
 
 # The validator

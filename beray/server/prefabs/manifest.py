@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from beray.sanitize import one_line
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.prefabs import json_schema
 from beray.server.prefabs.json_schema import Schema
 
@@ -60,7 +60,7 @@ class ManifestError(Exception):
         problems: All problems that were found.
     """
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[InputProblem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
 
@@ -242,13 +242,13 @@ def read(directory: Path, *, trusted: bool = False) -> Manifest:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         reason = "is missing; it must be at the top level of the prefab's directory"
-        raise ManifestError([Problem((FILE_NAME,), reason)]) from None
+        raise ManifestError([InputProblem((FILE_NAME,), reason)]) from None
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
-        raise ManifestError([Problem((FILE_NAME,), reason)]) from None
+        raise ManifestError([InputProblem((FILE_NAME,), reason)]) from None
     if len(data) > MAX_BYTES:
         reason = f"is too large; the limit is {MAX_BYTES:,} bytes"
-        raise ManifestError([Problem((FILE_NAME,), reason)])
+        raise ManifestError([InputProblem((FILE_NAME,), reason)])
     return parse(data, trusted=trusted)
 
 
@@ -271,7 +271,7 @@ def parse(data: bytes, *, trusted: bool = False) -> Manifest:
             reason = "the file is not encoded in UTF-8"
         else:
             reason = "the tables are nested too deeply"
-        raise ManifestError([Problem((FILE_NAME,), f"is not valid TOML: {reason}")]) from None
+        raise ManifestError([InputProblem((FILE_NAME,), f"is not valid TOML: {reason}")]) from None
     try:
         manifest, problems = Manifest.model_validate(tables), []
     except ValidationError as error:
@@ -283,11 +283,11 @@ def parse(data: bytes, *, trusted: bool = False) -> Manifest:
     return manifest
 
 
-def _to_problems(error: ValidationError) -> list[Problem]:
+def _to_problems(error: ValidationError) -> list[InputProblem]:
     problems = []
     for details in error.errors(include_url=False, include_input=False):
         place = tuple(part for part in details["loc"] if part != "[key]")
-        problems.append(Problem(place, _reason(details)).shown())
+        problems.append(InputProblem(place, _reason(details)).sanitized())
     return problems
 
 
@@ -332,7 +332,7 @@ def _reason(details: Mapping[str, Any]) -> str:
     return str(details["msg"]).removeprefix("Value error, ")
 
 
-def _schema_problems(tables: Mapping[str, Any]) -> list[Problem]:
+def _schema_problems(tables: Mapping[str, Any]) -> list[InputProblem]:
     """Return the problems of all schemas in a manifest, which may be invalid otherwise."""
     problems = []
     functions = tables.get("functions")
@@ -346,20 +346,24 @@ def _schema_problems(tables: Mapping[str, Any]) -> list[Problem]:
             found = json_schema.schema_problems(schema)
             if key == "parameters" and not found:
                 found = _name_problems(schema)
-            problems += [Problem((*place, *inner.loc), inner.msg).shown() for inner in found]
+            problems += [
+                InputProblem((*place, *inner.loc), inner.msg).sanitized() for inner in found
+            ]
     return problems
 
 
-def _name_problems(schema: Schema) -> list[Problem]:
+def _name_problems(schema: Schema) -> list[InputProblem]:
     """Check the names of parameters, which are passed to a function as keywords."""
     problems, properties = [], schema.get("properties", {})
     for name in properties:
-        place: Place = ("properties", name)
+        place: InputLocation = ("properties", name)
         if not name.isidentifier() or keyword.iskeyword(name):
-            problems.append(Problem(place, "must be a valid name of a Python parameter"))
+            problems.append(InputProblem(place, "must be a valid name of a Python parameter"))
     for number, name in enumerate(schema.get("required", ())):
         if name not in properties and not schema.get("additionalProperties"):
-            problems.append(Problem(("required", number), f"{name!r} is not one of the properties"))
+            problems.append(
+                InputProblem(("required", number), f"{name!r} is not one of the properties")
+            )
     return problems
 
 

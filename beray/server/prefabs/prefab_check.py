@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.prefabs import archives, process, protocol, registry
 from beray.server.prefabs.json_schema import Schema
 from beray.server.prefabs.manifest import FunctionSpec, ManifestError
@@ -40,21 +40,21 @@ def check_prefab(directory: Path) -> InstalledPrefab:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             reason = f"the import takes longer than {IMPORT_SECONDS:g} seconds"
-            raise ManifestError([Problem((prefab.module_file,), reason)]) from None
+            raise ManifestError([InputProblem((prefab.module_file,), reason)]) from None
     reply = json.loads(ended.stdout[_LENGTH.size :]) if len(ended.stdout) > _LENGTH.size else {}
     if "inspected" not in reply:
         exited = {"message": f"the import ended the process with status {ended.returncode}"}
         failed = reply.get("failed", exited)
         lines = (failed["message"], failed.get("traceback", "").rstrip())
         reason = "\n".join(filter(None, lines))
-        raise ManifestError([Problem((prefab.module_file,), reason)])
+        raise ManifestError([InputProblem((prefab.module_file,), reason)])
     problems = module_problems(prefab, reply["inspected"])
     if problems:
         raise ManifestError(problems)
     return prefab
 
 
-def module_problems(prefab: InstalledPrefab, found: dict[str, Any]) -> list[Problem]:
+def module_problems(prefab: InstalledPrefab, found: dict[str, Any]) -> list[InputProblem]:
     """Return all differences between a prefab's module and its manifest.
 
     Args:
@@ -64,9 +64,9 @@ def module_problems(prefab: InstalledPrefab, found: dict[str, Any]) -> list[Prob
     missing = found.get("missing")
     if isinstance(missing, list) and missing:
         names = ", ".join(map(str, missing))
-        return [Problem(("prefab", "requires"), f"not installed: {names}")]
+        return [InputProblem(("prefab", "requires"), f"not installed: {names}")]
     functions = found.get("functions")
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     for name, function in prefab.manifest.functions.items():
         signature = functions.get(name) if isinstance(functions, dict) else None
         place = ("functions", name)
@@ -75,28 +75,32 @@ def module_problems(prefab: InstalledPrefab, found: dict[str, Any]) -> list[Prob
 
 
 def _function_problems(
-    place: Place, function: FunctionSpec, signature: object, module: str
-) -> list[Problem]:
+    place: InputLocation, function: FunctionSpec, signature: object, module: str
+) -> list[InputProblem]:
     if not isinstance(signature, dict):
-        return [Problem(place, f"{module} has no such function")]
+        return [InputProblem(place, f"{module} has no such function")]
     if signature.get("is_async"):
         reason = "the function is async; define it with a plain def (it may be a generator)"
-        return [Problem(place, reason)]
-    problems: list[Problem] = []
+        return [InputProblem(place, reason)]
+    problems: list[InputProblem] = []
     if not signature.get("takes_call"):
-        problems.append(Problem(place, "the function must take a Call as its first argument"))
+        problems.append(InputProblem(place, "the function must take a Call as its first argument"))
     is_generator = bool(signature.get("is_generator"))
     if is_generator is not function.streaming:
         kind = "a generator" if is_generator else "not a generator"
         wanted = "true" if is_generator else "false"
-        problems.append(Problem((*place, "streaming"), f"must be {wanted}: the function is {kind}"))
+        problems.append(
+            InputProblem((*place, "streaming"), f"must be {wanted}: the function is {kind}")
+        )
     return problems + [
-        Problem((*place, "parameters", *inner), reason)
+        InputProblem((*place, "parameters", *inner), reason)
         for inner, reason in _parameter_problems(function.parameters_schema(), signature)
     ]
 
 
-def _parameter_problems(schema: Schema, signature: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+def _parameter_problems(
+    schema: Schema, signature: dict[str, Any]
+) -> Iterator[tuple[InputLocation, str]]:
     properties, takes_any = schema["properties"], bool(signature.get("takes_any"))
     always_given = set(schema.get("required", ()))
     always_given |= {name for name, inner in properties.items() if _has_default(inner)}

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from beray.server.runners.command_line import Tail
 from beray.server.sandbox.launching import Supervised
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 
 MAX_BYTES: Final = 16 * 1024**2
 """Maximum size of all frames that one call may send, in bytes."""
@@ -125,7 +125,7 @@ def encode_frame(frame: Frame) -> bytes:
 def _decode_frame(body: bytes) -> Frame:
     try:
         frame = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_reject_constant)
-        require_plain(frame)
+        check_json(frame)
     except json.JSONDecodeError:
         raise RunFailed("INVALID_OUTPUT", MALFORMED_MESSAGE) from None
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import delete
 
 from beray.sanitize import one_line
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.prefabs import manifest
 from beray.server.prefabs.archives import content_digest
 from beray.server.prefabs.manifest import (
@@ -134,10 +134,10 @@ class PrefabRegistry:
             names = (directory.parent.name, directory.name)
             if (installed.id, installed.version.text) != names:
                 reason = "the names of its directories differ from its id and version"
-                raise ManifestError([Problem((), reason)])
+                raise ManifestError([InputProblem((), reason)])
             if found.get(installed.id) and is_official != _is_official(found[installed.id]):
                 reason = "its id is the id of a prefab that is included in the server"
-                raise ManifestError([Problem((), reason)])
+                raise ManifestError([InputProblem((), reason)])
         except (ManifestError, OSError) as error:
             log.error("an invalid prefab was skipped", folder=str(directory), problem=str(error))
             return
@@ -289,7 +289,7 @@ class PrefabAuthors:
 
     def _release(self, prefab_id: str) -> None:
         released = delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id)
-        self._database.recovering(lambda session: session.execute(released))
+        self._database.write_with_reserve(lambda session: session.execute(released))
 
     def _author(self, prefab_id: str) -> int | None:
         with self._database.reading() as session:
@@ -309,7 +309,7 @@ def load_prefab(directory: Path, is_official: bool) -> InstalledPrefab:
     installed = InstalledPrefab(read, Version.parse(read.prefab.version), directory, is_official)
     if not (directory / installed.module_file).is_file():
         reason = f"the file {installed.module_file} is missing"
-        raise ManifestError([Problem(("prefab", "module"), reason)])
+        raise ManifestError([InputProblem(("prefab", "module"), reason)])
     return installed
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.principals import Caller
-from beray.server.http.gateway_errors import GatewayRefused
+from beray.server.accounts.principals import Principal
+from beray.server.http.gateway_errors import GatewayHTTPError
 from beray.server.objects import object_files
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, process, run_files
@@ -25,7 +25,7 @@ from beray.server.prefabs.registry import PrefabAuthors, PrefabRegistry
 from beray.server.prefabs.scheduler import QUEUED_ITEMS, CallScheduler
 from beray.server.prefabs.secrets import PrefabSecrets
 from beray.server.runners.base import GatewayAccess
-from beray.server.runners.run_token import RunAccess
+from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, FairSlots, QueueFull
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
@@ -49,7 +49,7 @@ class PrefabRuns:
     """Calls that are running. Used on one event loop, until ``close``."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox
@@ -71,16 +71,16 @@ class PrefabRuns:
         """True if no call is running."""
         return not self._running
 
-    def require_place(self, caller: Caller, calls: int) -> None:
+    def require_place(self, caller: Principal, calls: int) -> None:
         """Check that ``calls`` more calls of ``caller`` may wait for a slot.
 
         Raises:
-            GatewayRefused: The queue of the caller is full (429).
+            GatewayHTTPError: The queue of the caller is full (429).
         """
         try:
             self._scheduler.slots_of(caller).require_place(caller.subject, calls)
         except QueueFull as full:
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 429,
                 "QUEUE_FULL",
                 str(full),
@@ -89,7 +89,7 @@ class PrefabRuns:
             ) from None
 
     def start(
-        self, caller: Caller, call: PreparedCall, job: str, emit: Emit | None = None
+        self, caller: Principal, call: PreparedCall, job: str, emit: Emit | None = None
     ) -> asyncio.Task[CallResult]:
         """Start a call and return the task, whose result is that of the call.
 
@@ -121,7 +121,7 @@ class PrefabRuns:
             await asyncio.wait(list(self._running))
 
     async def _result(
-        self, slots: FairSlots, caller: Caller, call: PreparedCall, job: str, emit: Emit | None
+        self, slots: FairSlots, caller: Principal, call: PreparedCall, job: str, emit: Emit | None
     ) -> CallResult:
         redactor = SecretRedactor(call.secrets.values())
         content: list[Any] = []
@@ -163,7 +163,7 @@ class PrefabRuns:
 
     async def _run(
         self,
-        caller: Caller,
+        caller: Principal,
         call: PreparedCall,
         job: str,
         folder: Path,
@@ -254,7 +254,7 @@ def _storage_errors() -> Iterator[None]:
     try:
         with object_files.storage_errors():
             yield
-    except GatewayRefused as error:
+    except GatewayHTTPError as error:
         raise RunFailed(error.detail["error_code"], error.detail["message"]) from None
 
 
@@ -313,7 +313,7 @@ class PrefabServices:
 
 @asynccontextmanager
 async def running_prefabs(
-    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
 ) -> AsyncIterator[PrefabServices]:
     """Load the prefabs and provide their services; cancel running calls at the end.
 

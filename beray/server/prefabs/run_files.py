@@ -15,8 +15,8 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import one_line
-from beray.server.accounts.principals import Caller
-from beray.server.http.validation_errors import Problem
+from beray.server.accounts.principals import Principal
+from beray.server.http.validation_errors import InputProblem
 from beray.server.objects import object_files
 from beray.server.objects.object_files import OUTPUTS as OUTPUT_KEYS
 from beray.server.objects.store import ObjectNotFound, ObjectStore
@@ -57,43 +57,45 @@ def check_input_files(
 
     Raises:
         ValueError: The files do not match the manifest of the function. The arguments of the
-            exception are instances of ``Problem``.
+            exception are instances of ``InputProblem``.
     """
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     found: ObjectKeys = {}
     for key, urls in files.items():
         expected = function.files.inputs.get(key)
         if expected is None:
             known = ", ".join(function.files.inputs) or "none"
             reason = f"is not an input file of this function; its input files: {known}"
-            problems.append(Problem((one_line(key),), reason))
+            problems.append(InputProblem((one_line(key),), reason))
             continue
         if len(urls) > 1 and not expected.many:
-            problems.append(Problem((key,), f"must be one file, got {len(urls)}"))
+            problems.append(InputProblem((key,), f"must be one file, got {len(urls)}"))
         for number, url in enumerate(urls):
             try:
                 name = object_files.parse_s3_url(store, url)
             except ValueError as error:
-                problems.append(Problem((key, number), one_line(str(error))))
+                problems.append(InputProblem((key, number), one_line(str(error))))
                 continue
             if expected.types and not name.lower().endswith(tuple(expected.types)):
                 types = ", ".join(expected.types)
                 reason = f"the file name must end with one of: {types}"
-                problems.append(Problem((key, number), reason))
+                problems.append(InputProblem((key, number), reason))
             found.setdefault(key, []).append(name)
     for key, expected in function.files.inputs.items():
         if expected.required and not files.get(key):
-            problems.append(Problem((key,), "is missing"))
+            problems.append(InputProblem((key,), "is missing"))
     count = sum(map(len, files.values()))
     if count > MAX_INPUTS:
-        problems = [Problem((), f"a call may have at most {MAX_INPUTS:,} files, got {count:,}")]
+        problems = [
+            InputProblem((), f"a call may have at most {MAX_INPUTS:,} files, got {count:,}")
+        ]
     if problems:
         raise ValueError(*problems)
     return found
 
 
 async def download_inputs(
-    store: ObjectStore, caller: Caller, keys: ObjectKeys, folder: Path, max_bytes: int
+    store: ObjectStore, caller: Principal, keys: ObjectKeys, folder: Path, max_bytes: int
 ) -> ObjectKeys:
     """Write the objects to ``inputs/KEY/`` in ``folder`` and return their file names by key.
 
@@ -190,7 +192,7 @@ def _is_directory(path: Path) -> bool:
 
 
 async def store_outputs(
-    store: ObjectStore, caller: Caller, job: str, files: Sequence[ProducedFile]
+    store: ObjectStore, caller: Principal, job: str, files: Sequence[ProducedFile]
 ) -> dict[str, list[str]]:
     """Store all files, or none, and return their ``s3://`` URLs by key.
 

@@ -15,16 +15,16 @@ from typing import Final
 from sqlalchemy import delete
 from sqlalchemy.dialects.sqlite import insert
 
-from beray.server.accounts.principals import Caller
+from beray.server.accounts.principals import Principal
 from beray.server.prefabs.call_request import PreparedCall
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.runners.base import GatewayAccess
-from beray.server.runners.run_token import RunAccess
+from beray.server.runners.run_token import RunTokens
 from beray.server.runtime.fair_queue import FairSlots
 from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import GatewayUsage
-from beray.server.storage.tokens import digest
+from beray.server.storage.tokens import secret_digest
 
 MAX_NESTED_CALLS: Final = 4
 """Maximum number of functions with gateway access that run inside each other."""
@@ -48,20 +48,20 @@ class CallScheduler:
         waiting: Maximum number of calls that wait for one outer call; None: unlimited.
     """
 
-    def __init__(self, access: RunAccess, slots: FairSlots, waiting: int | None) -> None:
+    def __init__(self, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
         self._access = access
         self._slots = slots
         self._waiting = waiting
         self._outer: dict[str, _OuterCall] = {}
 
-    def slots_of(self, caller: Caller) -> FairSlots:
+    def slots_of(self, caller: Principal) -> FairSlots:
         """Return the slots that the calls of ``caller`` take."""
         outer = self._outer.get(caller.run or "")
         return self._slots if outer is None else outer.slots
 
     @asynccontextmanager
     async def access(
-        self, caller: Caller, call: PreparedCall
+        self, caller: Principal, call: PreparedCall
     ) -> AsyncIterator[GatewayAccess | None]:
         """Give a function access to the gateway for the block.
 
@@ -82,12 +82,12 @@ class CallScheduler:
                 f"{call.prefab.id} cannot be called here: the calls are nested too deeply. At "
                 f"most {MAX_NESTED_CALLS} functions with gateway access may wait for each other.",
             )
-        async with self._access.of(caller.user_id, f"prefab-{call.prefab.id}") as access:
+        async with self._access.grant(caller.user_id, f"prefab-{call.prefab.id}") as access:
             if access is None:
                 raise RunFailed(
                     "CRASHED", "the gateway is not available: the server does not listen"
                 )
-            name = digest(access.token)
+            name = secret_digest(access.token)
             slots = FairSlots(1, subject_waiting=self._waiting, what=QUEUED_ITEMS)
             self._outer[name] = _OuterCall(slots, depth)
             try:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
 from beray.schema import EVENT_ENVELOPE
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 from beray.transfers import wire_names
 
 MAX_EVENT_CHARACTERS: Final = 1024 * 1024
@@ -98,7 +98,7 @@ def _event(line: str) -> Event | None:
         if isinstance(path := fields.get("path"), str):
             # Python programs represent a name that is not UTF-8 with lone surrogates.
             fields["path"] = wire_names.to_wire_name(path)
-        require_plain(fields)
+        check_json(fields)
         event = EVENT.validate_python({k: v for k, v in fields.items() if k not in EVENT_ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None

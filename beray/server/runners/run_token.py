@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.http.active_requests import OpenRequests
+from beray.server.http.active_requests import ActiveRequests
 from beray.server.runners.base import GatewayAccess
 from beray.server.runners.token_listener import TokenListener
 from beray.server.storage.shortage import patiently
-from beray.server.storage.tokens import InternalTokens, digest
+from beray.server.storage.tokens import InternalTokenStore, secret_digest
 
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
-class RunAccess:
+class RunTokens:
     """Issues the tokens of runs, and connects their processes.
 
     Args:
@@ -32,17 +32,17 @@ class RunAccess:
     def __init__(
         self,
         url: str | None,
-        tokens: InternalTokens,
-        open_requests: OpenRequests,
+        tokens: InternalTokenStore,
+        active_requests: ActiveRequests,
         listener: TokenListener | None = None,
     ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
-        self._open_requests = open_requests
+        self._open_requests = active_requests
         self._listener = listener
 
     @asynccontextmanager
-    async def of(self, user_id: int, agent_id: str) -> AsyncIterator[GatewayAccess | None]:
+    async def grant(self, user_id: int, agent_id: str) -> AsyncIterator[GatewayAccess | None]:
         """Give a run access until the end of the block; ``None`` if the server does not listen.
 
         Args:
@@ -63,7 +63,7 @@ class RunAccess:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
             await patiently(lambda: run_in_threadpool(self._tokens.end, token))
-            self._open_requests.end(digest(token))
+            self._open_requests.end(secret_digest(token))
 
 
 def _loopback(url: str) -> str:

@@ -20,9 +20,9 @@ from sqlalchemy.exc import DatabaseError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beray.server.storage import database_space, migrations
-from beray.server.storage.database_errors import locked
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
-from beray.server.storage.json_values import stored
+from beray.server.storage.database_errors import locked_error
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
+from beray.server.storage.json_values import decode_stored_json
 from beray.server.storage.shortage import delays, is_shortage
 from beray.server.storage.tables import Base
 
@@ -50,11 +50,11 @@ class Database:
         UnusableDatabase: the file is no database, is damaged, or a newer version's.
 
     Args:
-        reserve: space for ``recovering``; without one there is none.
+        reserve: space for ``write_with_reserve``; without one there is none.
     """
 
-    def __init__(self, path: Path, reserve: SpaceReserve | None = None) -> None:
-        self.reserve = reserve or SpaceReserve(path.with_name(FILE_NAME), 0)
+    def __init__(self, path: Path, reserve: DiskReserve | None = None) -> None:
+        self.reserve = reserve or DiskReserve(path.with_name(FILE_NAME), 0)
         self._engine = _opened(path, self.reserve)
         # SQLite has its waiting writers poll. This lock wakes those of this process at once.
         self._turn = threading.Lock()
@@ -81,11 +81,11 @@ class Database:
             OperationalError: for which ``is_locked`` is true if the lock was held for so long, and
                 ``is_full`` if only the reserve is left of the disk.
         """
-        self.reserve.require_whole()
+        self.reserve.require_complete()
         with self._transaction(wait) as session:
             yield session
 
-    def recovering(
+    def write_with_reserve(
         self,
         work: Callable[[Session], T],
         wait: float = LOCK_SECONDS,
@@ -166,7 +166,7 @@ class Database:
         """Be the only writer of this process; yields the monotonic time when ``wait`` is over."""
         deadline = time.monotonic() + wait
         if not self._turn.acquire(timeout=wait):
-            raise locked()
+            raise locked_error()
         try:
             yield deadline
         finally:
@@ -185,7 +185,7 @@ class Database:
         raise AssertionError("delays have no end")
 
 
-def _opened(path: Path, reserve: SpaceReserve) -> Engine:
+def _opened(path: Path, reserve: DiskReserve) -> Engine:
     # Not a formatted string: "?" and "#" in a path would be read as parts of the URL.
     engine = _engine(URL.create("sqlite", database=str(path)))
 
@@ -233,7 +233,9 @@ def _missing(engine: Engine) -> list[str]:
 
 
 def _engine(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS}, json_deserializer=stored)
+    engine = create_engine(
+        url, connect_args={"timeout": WAIT_SECONDS}, json_deserializer=decode_stored_json
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:

@@ -9,13 +9,13 @@ from typing import Final
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 LOCK_RETRY_SECONDS: Final = 1
-LOCKED: Final = (
+LOCKED_MESSAGE: Final = (
     "Another process has locked the server's database; nothing was done. Try again later."
 )
-FULL: Final = (
+FULL_MESSAGE: Final = (
     "The server's disk is full; nothing was written. Delete tasks or files, or try again later."
 )
-DAMAGED: Final = (
+DAMAGED_MESSAGE: Final = (
     "The server's database is damaged and this part of it cannot be read. The operator has to "
     "restore it from a backup."
 )
@@ -42,12 +42,12 @@ def is_damaged(error: BaseException) -> bool:
     return _primary(error) in _DAMAGED
 
 
-def locked() -> OperationalError:
+def locked_error() -> OperationalError:
     """Return the error of a transaction that could not begin in time."""
     return _operational("database is locked", sqlite3.SQLITE_BUSY)
 
 
-def full() -> OperationalError:
+def full_error() -> OperationalError:
     """Return the error of a transaction that must not begin because the disk is full."""
     return _operational("database or disk is full", sqlite3.SQLITE_FULL)
 

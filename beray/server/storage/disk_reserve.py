@@ -43,7 +43,7 @@ T = TypeVar("T")
 log = structlog.get_logger("beray.disk")
 
 
-class SpaceReserve:
+class DiskReserve:
     """The reserve in a file. Synchronous; used from threads.
 
     Args:
@@ -66,7 +66,7 @@ class SpaceReserve:
         return self._size
 
     @property
-    def is_short(self) -> bool:
+    def is_incomplete(self) -> bool:
         """True if a part of the reserve is missing."""
         return self._held < self._size
 
@@ -98,7 +98,7 @@ class SpaceReserve:
             self._end_use()
 
     @contextmanager
-    def lending(self) -> Iterator[None]:
+    def released_for_startup(self) -> Iterator[None]:
         """Keep a step free during the block, for a start on a full disk."""
         with self._free:
             self._users += 1
@@ -109,27 +109,27 @@ class SpaceReserve:
         finally:
             self._end_use()
 
-    def require_whole(self) -> None:
+    def require_complete(self) -> None:
         """Return if the space on the disk is not only the reserve's.
 
         Raises:
             OperationalError: for which ``is_full`` is true.
         """
         if not self.refill():
-            raise database_errors.full()
+            raise database_errors.full_error()
 
     def refill(self) -> bool:
         """Allocate what is missing as far as there is space; return whether the reserve is whole.
 
         Waits for the end of the recovery operations that use it.
         """
-        if not self.is_short:
+        if not self.is_incomplete:
             return True
         with self._free:
             self._free.wait_for(lambda: not self._users, _USE_SECONDS)
             if not self._users:
                 self._grow()
-            return not self.is_short
+            return not self.is_incomplete
 
     def _end_use(self) -> None:
         with self._free:
@@ -151,7 +151,7 @@ class SpaceReserve:
 
     def _grow(self) -> None:
         """Allocate as much as there is space for; ``_free`` is held."""
-        if not self.is_short:
+        if not self.is_incomplete:
             return
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -188,12 +188,12 @@ class SpaceReserve:
 
 
 @asynccontextmanager
-async def kept_whole(reserve: SpaceReserve) -> AsyncIterator[None]:
+async def keep_reserve_filled(reserve: DiskReserve) -> AsyncIterator[None]:
     """Allocate the reserve during the block, and what is missing of it as space returns."""
 
     async def keep() -> None:
         while True:
-            if reserve.is_short:
+            if reserve.is_incomplete:
                 await run_in_threadpool(reserve.refill)
             await asyncio.sleep(REFILL_SECONDS)
 

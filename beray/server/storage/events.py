@@ -21,7 +21,7 @@ _BODY: Final = cast(_EVENTS.body, LargeBinary)
 _SIZE: Final = func.length(_BODY)
 
 
-class Row(NamedTuple):
+class EventRow(NamedTuple):
     """An event; ``body`` is empty if it is large, and ``size`` the bytes that it has."""
 
     seq: int
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class EventRange:
     """Consecutive events: those from ``first`` to ``last``, or none if ``last`` is less."""
 
     first: int
@@ -43,7 +43,7 @@ class Extent:
 
 def page(
     session: Session, task_id: int, after: int, *, max_events: int, max_bytes: int, large: int
-) -> tuple[list[Row], bool]:
+) -> tuple[list[EventRow], bool]:
     """Return the events after ``after`` that fit, at least one, and whether there are more.
 
     Args:
@@ -54,25 +54,27 @@ def page(
         .where(_EVENTS.task_id == task_id, _EVENTS.seq > after)
         .order_by(_EVENTS.seq)
     )
-    rows: list[Row] = []
+    rows: list[EventRow] = []
     size = 0
     with session.execute(following) as found:
         for seq, length, body in found:
             size += length
             if rows and (size > max_bytes or length > large or len(rows) == max_events):
                 return rows, True
-            rows.append(Row(seq, length, valid_utf8(body)))
+            rows.append(EventRow(seq, length, valid_utf8(body)))
     return rows, False
 
 
-def piece_of(session: Session, task_id: int, seq: int, start: int, size: int) -> bytes:
+def body_part(session: Session, task_id: int, seq: int, start: int, size: int) -> bytes:
     """Return up to ``size`` bytes of a body from byte ``start`` on; b"" after it was deleted."""
     part = func.substr(_BODY, start + 1, size, type_=LargeBinary)
     wanted = select(part).where(_EVENTS.task_id == task_id, _EVENTS.seq == seq)
     return session.scalar(wanted) or b""
 
 
-def newest(session: Session, task_id: int, last: int, *, max_events: int, max_bytes: int) -> Extent:
+def newest(
+    session: Session, task_id: int, last: int, *, max_events: int, max_bytes: int
+) -> EventRange:
     """Return the newest events up to ``last`` that fit, at least one."""
     descending = (
         select(_EVENTS.seq, _SIZE)
@@ -82,12 +84,12 @@ def newest(session: Session, task_id: int, last: int, *, max_events: int, max_by
     )
     with session.execute(descending) as found:
         seqs = list(_fitting(found, max_bytes))
-    return Extent(seqs[-1], seqs[0]) if seqs else Extent(last + 1, last)
+    return EventRange(seqs[-1], seqs[0]) if seqs else EventRange(last + 1, last)
 
 
 def following(
     session: Session, task_id: int, after: int, *, max_events: int, max_bytes: int
-) -> tuple[Extent, bool]:
+) -> tuple[EventRange, bool]:
     """Return the events after ``after`` that fit, at least one.
 
     Returns:
@@ -102,8 +104,8 @@ def following(
     with session.execute(ascending) as found:
         seqs = list(_fitting(found, max_bytes))
         if not seqs:
-            return Extent(after + 1, after), False
-        extent = Extent(seqs[0], seqs[-1])
+            return EventRange(after + 1, after), False
+        extent = EventRange(seqs[0], seqs[-1])
     if extent.count == max_events:
         return extent, False
     behind = (_EVENTS.task_id == task_id) & (_EVENTS.seq > extent.last)

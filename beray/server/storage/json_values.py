@@ -18,7 +18,7 @@ MAX_DEPTH: Final = 32
 log = structlog.get_logger("beray.json")
 
 
-def require_plain(value: object) -> None:
+def check_json(value: object) -> None:
     """Prove that ``value``, decoded JSON, can be encoded again as RFC 8259 wants it.
 
     Raises:
@@ -43,11 +43,11 @@ def _children(holder: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return holder.values() if isinstance(holder, dict) else holder
 
 
-def stored(text: str) -> Any:
+def decode_stored_json(text: str) -> Any:
     """Decode JSON of the database; ``None`` where it is damaged."""
     try:
         value = json.loads(text)
-        require_plain(value)
+        check_json(value)
     except (ValueError, RecursionError) as error:
         log.error("a row of the database holds damaged JSON", error=type(error).__name__)
         return None

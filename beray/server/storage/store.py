@@ -22,7 +22,7 @@ from beray.server.storage.tables import (
     CreationKey,
     DayUsage,
     DeletedTask,
-    Readiness,
+    ReadinessCheck,
     StoredEvent,
     Task,
     Token,
@@ -30,8 +30,8 @@ from beray.server.storage.tables import (
 )
 
 LOCAL_EMAIL = "local@localhost"
-UNFINISHED_AT_ONCE = 1000
-KEY_SECONDS = 24 * 3600
+UNFINISHED_PAGE_SIZE = 1000
+IDEMPOTENCY_KEY_SECONDS = 24 * 3600
 """How long an ``Idempotency-Key`` is remembered."""
 
 
@@ -41,12 +41,12 @@ def utc_now(after_seconds: float = 0.0) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def as_time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """A time as it is stored."""
     return datetime.fromisoformat(text)
 
 
-class KeyTaken(Exception):
+class IdempotencyKeyUsed(Exception):
     """There was a creation with this key; ``same_request`` says whether it was the same one."""
 
     def __init__(self, task_id: int, *, same_request: bool) -> None:
@@ -55,7 +55,7 @@ class KeyTaken(Exception):
         self.same_request = same_request
 
 
-class Order(NamedTuple):
+class TaskSpec(NamedTuple):
     """What a task is asked to do, by whom, and within which limits."""
 
     goal: str
@@ -66,7 +66,7 @@ class Order(NamedTuple):
     tags: list[str] | None = None
 
 
-class Key(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """An ``Idempotency-Key``, and what tells the request that has it from others."""
 
     value: str
@@ -79,7 +79,7 @@ class Key(NamedTuple):
         return cls(value, hashlib.sha256(text.encode()).hexdigest())
 
 
-class Taken(NamedTuple):
+class ResourceUsage(NamedTuple):
     """What runs have taken of what is limited."""
 
     tokens: int = 0
@@ -88,7 +88,7 @@ class Taken(NamedTuple):
     seconds: float = 0.0
 
 
-class Position(NamedTuple):
+class LogPosition(NamedTuple):
     """Where a task's log ends, and whose it is."""
 
     last_seq: int
@@ -96,7 +96,7 @@ class Position(NamedTuple):
     user_id: int
 
 
-class Unfinished(NamedTuple):
+class UnfinishedTask(NamedTuple):
     """What is needed of a task, or a chat, that an earlier server has left."""
 
     id: int
@@ -127,7 +127,7 @@ class Store(Database):
         """Replace the hash of a password, unless it has changed in the meantime."""
         unchanged = (User.id == user_id) & (User.password_hash == old_hash)
         replaced = update(User).where(unchanged).values(password_hash=new_hash)
-        self.recovering(lambda session: session.execute(replaced))
+        self.write_with_reserve(lambda session: session.execute(replaced))
 
     def add_token(self, digest: str, user_id: int, seconds: float) -> None:
         now, expires_at = utc_now(), utc_now(seconds)
@@ -138,7 +138,7 @@ class Store(Database):
                 Token(digest=digest, user_id=user_id, created_at=now, expires_at=expires_at)
             )
 
-        self.recovering(add)
+        self.write_with_reserve(add)
 
     def session_of_token(self, digest: str) -> tuple[User, str] | None:
         """Return the user of a token and when it expires; ``None`` if there is no such token."""
@@ -153,21 +153,21 @@ class Store(Database):
 
     def remove_token(self, digest: str) -> None:
         ended = delete(Token).where(Token.digest == digest)
-        self.recovering(lambda session: session.execute(ended))
+        self.write_with_reserve(lambda session: session.execute(ended))
 
     def remove_tokens_of(self, user_id: int) -> None:
         ended = delete(Token).where(Token.user_id == user_id)
-        self.recovering(lambda session: session.execute(ended))
+        self.write_with_reserve(lambda session: session.execute(ended))
 
     # Tasks
 
     def add_task(
         self,
         user_id: int,
-        order: Order,
+        order: TaskSpec,
         *,
         held: bool,
-        key: Key | None = None,
+        key: IdempotencyKey | None = None,
         most_queued: int | None = None,
     ) -> Task:
         """Add a task; the transaction also takes its ``key``, where there is one.
@@ -176,7 +176,7 @@ class Store(Database):
             most_queued: how many tasks of the user may wait, held ones included, with this one.
 
         Raises:
-            KeyTaken: an earlier creation had the key.
+            IdempotencyKeyUsed: an earlier creation had the key.
             QueueFull: as many tasks wait already.
         """
         created_at = utc_now()
@@ -206,24 +206,24 @@ class Store(Database):
                 )
         return task
 
-    def _refuse_taken(self, session: Session, user_id: int, key: Key) -> None:
-        expired = CreationKey.created_at <= utc_now(-KEY_SECONDS)
+    def _refuse_taken(self, session: Session, user_id: int, key: IdempotencyKey) -> None:
+        expired = CreationKey.created_at <= utc_now(-IDEMPOTENCY_KEY_SECONDS)
         session.execute(delete(CreationKey).where(expired))
         taken = session.get(CreationKey, (user_id, key.value))
         if taken is not None:
             same = taken.request_digest == key.request_digest
-            raise KeyTaken(taken.task_id, same_request=same)
+            raise IdempotencyKeyUsed(taken.task_id, same_request=same)
 
     def task(self, task_id: int) -> Task | None:
         with self.reading() as session:
             return session.get(Task, task_id)
 
-    def unfinished_tasks(self, after: int = 0) -> list[Unfinished]:
+    def unfinished_tasks(self, after: int = 0) -> list[UnfinishedTask]:
         """Return some tasks of all users that a starting server has to take up.
 
         Those are the tasks that have not ended and the chats that were answering, or whose
         newest message waited for a slot. They come in order of creation,
-        ``UNFINISHED_AT_ONCE`` at most.
+        ``UNFINISHED_PAGE_SIZE`` at most.
 
         Args:
             after: The id of the last one that was returned before.
@@ -239,10 +239,10 @@ class Store(Database):
             .where(Task.status.not_in(TERMINAL_STATUSES), Task.id > after)
             .where(Task.chat.is_(None) | (Task.status == "RUNNING") | ends_in_message)
             .order_by(Task.id)
-            .limit(UNFINISHED_AT_ONCE)
+            .limit(UNFINISHED_PAGE_SIZE)
         )
         with self.reading() as session:
-            return [Unfinished(*row) for row in session.execute(unfinished)]
+            return [UnfinishedTask(*row) for row in session.execute(unfinished)]
 
     def users_of_tasks(self) -> dict[int, int]:
         """Return the id of the user of each task, by the id of the task."""
@@ -260,7 +260,7 @@ class Store(Database):
             task_changes.add(session, task.user_id, task_id, task.status, task.reason, utc_now())
         return task
 
-    def chat_of(self, user_id: int, name: str) -> Task | None:
+    def chat(self, user_id: int, name: str) -> Task | None:
         wanted = (Task.user_id == user_id) & (Task.chat == name)
         with self.reading() as session:
             return session.scalar(select(Task).where(wanted))
@@ -286,7 +286,7 @@ class Store(Database):
             session.execute(delete(CreationKey).where(CreationKey.task_id == task_id))
             _remove(session, task_id)
 
-        self.recovering(undo, cascade=False)
+        self.write_with_reserve(undo, cascade=False)
 
     def remove_task(self, task_id: int) -> None:
         """Remove a task for its user; its events remain until ``remove_events``."""
@@ -297,7 +297,7 @@ class Store(Database):
                 task_changes.add(session, task.user_id, task_id, None, None, utc_now())
                 _remove(session, task_id)
 
-        self.recovering(remove, cascade=False)
+        self.write_with_reserve(remove, cascade=False)
 
     def deleted_tasks(self) -> list[int]:
         """Return the ids of the deleted tasks of which something may be left, oldest first."""
@@ -315,14 +315,14 @@ class Store(Database):
                 session.execute(delete(StoredEvent).where(own, StoredEvent.seq < first + limit))
             return first is not None
 
-        return self.recovering(remove)
+        return self.write_with_reserve(remove)
 
     def forget_deleted(self, task_id: int) -> None:
         """Note that nothing is left of a deleted task."""
         gone = delete(DeletedTask).where(DeletedTask.task_id == task_id)
-        self.recovering(lambda session: session.execute(gone))
+        self.write_with_reserve(lambda session: session.execute(gone))
 
-    # Readiness
+    # ReadinessCheck
 
     def check_readiness(self, wait: float) -> None:
         """Write to the database, and read it back.
@@ -334,19 +334,19 @@ class Store(Database):
             SQLAlchemyError: this does not work.
         """
         now = utc_now()
-        row = insert(Readiness).values(id=1, checked_at=now)
+        row = insert(ReadinessCheck).values(id=1, checked_at=now)
         with self.writing(wait) as session:
             session.execute(
                 row.on_conflict_do_update(index_elements=["id"], set_={"checked_at": now})
             )
         with self.reading() as session:
             session.execute(
-                select(Readiness.checked_at, select(User.id).limit(1).scalar_subquery())
+                select(ReadinessCheck.checked_at, select(User.id).limit(1).scalar_subquery())
             )
 
     # Usage
 
-    def add_usage(self, task: Task, usage: dict[str, Any] | None, added: Taken) -> None:
+    def add_usage(self, task: Task, usage: dict[str, Any] | None, added: ResourceUsage) -> None:
         """Set what a task has taken, and add to its user's day."""
         day = utc_now()[:10]
         row = insert(DayUsage).values(user_id=task.user_id, day=day, **added._asdict())
@@ -356,15 +356,19 @@ class Store(Database):
                 session.execute(update(Task).where(Task.id == task.id).values(usage=usage))
             session.execute(row.on_conflict_do_update(index_elements=["user_id", "day"], set_=sums))
 
-    def day_usage(self, user_id: int) -> Taken:
+    def day_usage(self, user_id: int) -> ResourceUsage:
         """What a user's tasks have taken today."""
         with self.reading() as session:
             found = session.get(DayUsage, (user_id, utc_now()[:10]))
-        return Taken() if found is None else Taken(*(getattr(found, n) for n in Taken._fields))
+        return (
+            ResourceUsage()
+            if found is None
+            else ResourceUsage(*(getattr(found, n) for n in ResourceUsage._fields))
+        )
 
     # Events
 
-    def position(self, session: Session, task_id: int) -> Position | None:
+    def log_position(self, session: Session, task_id: int) -> LogPosition | None:
         """Where a task's log ends; ``None``: no such task."""
         found = session.execute(
             select(Task.last_seq, Task.status, Task.user_id).where(Task.id == task_id)
@@ -372,12 +376,12 @@ class Store(Database):
         if found is None:
             return None
         last_seq, status, user_id = found
-        return Position(last_seq, status in TERMINAL_STATUSES, user_id)
+        return LogPosition(last_seq, status in TERMINAL_STATUSES, user_id)
 
     def add_events(self, session: Session, rows: list[dict[str, Any]]) -> None:
         session.execute(insert(StoredEvent), rows)
 
-    def set_ends(self, session: Session, ends: dict[int, tuple[int, str | None]]) -> None:
+    def set_log_ends(self, session: Session, ends: dict[int, tuple[int, str | None]]) -> None:
         """Move the ends of tasks' logs: the last ``seq`` and, if there is a new one, line."""
         moved = (
             update(Task.__table__)  # type: ignore[arg-type]
@@ -418,7 +422,7 @@ class Store(Database):
         with self.reading() as session:
             return [(seq, body) for seq, body in session.execute(messages)]
 
-    def ends_after(self, task_id: int, seq: int) -> int:
+    def count_end_events_after(self, task_id: int, seq: int) -> int:
         """Return how many events after ``seq`` report the end of an answer, or an error."""
         ends = StoredEvent.type.in_(("AGENT_EVENT_END", "ERROR"))
         of_answer = (StoredEvent.task_id == task_id) & (StoredEvent.seq > seq)

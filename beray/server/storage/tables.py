@@ -21,7 +21,7 @@ class Base(DeclarativeBase):
     pass
 
 
-class Kept(TypeDecorator[Any]):
+class ValidatedJSON(TypeDecorator[Any]):
     """A JSON column; ``None`` is read where it is not of its shape.
 
     One damaged row must not keep its owner from all the others.
@@ -93,13 +93,13 @@ class Task(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     goal: Mapped[str]
-    tools: Mapped[list[dict[str, Any]] | None] = mapped_column(Kept("objects"))
+    tools: Mapped[list[dict[str, Any]] | None] = mapped_column(ValidatedJSON("objects"))
     runner: Mapped[str | None]
     """Who was asked to do it; ``None``: whom the server chooses. So is ``model``."""
     model: Mapped[str | None]
-    limits: Mapped[Limits | None] = mapped_column(Kept("object"))
-    tags: Mapped[list[str] | None] = mapped_column(Kept("texts"))
-    usage: Mapped[Usage | None] = mapped_column(Kept("object"))
+    limits: Mapped[Limits | None] = mapped_column(ValidatedJSON("object"))
+    tags: Mapped[list[str] | None] = mapped_column(ValidatedJSON("texts"))
+    usage: Mapped[Usage | None] = mapped_column(ValidatedJSON("object"))
     """What it has taken from a model's provider so far."""
     chat: Mapped[str | None]
     """The name of the chat that it is; ``None``: it is none."""
@@ -124,7 +124,7 @@ class DeletedTask(Base):
     deleted_at: Mapped[str]
 
 
-class Readiness(Base):
+class ReadinessCheck(Base):
     """The one row that a check of the server's readiness writes."""
 
     __tablename__ = "readiness"

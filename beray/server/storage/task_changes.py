@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from beray.server.storage.tables import Task, TaskChange
 
-KEPT: Final = 10_000
+RETAINED_CHANGES: Final = 10_000
 """How many changes of a user are kept at least. Who comes back later starts anew."""
 _STEP: Final = 1_000
 _ROWS_AT_ONCE: Final = 8
@@ -31,7 +31,7 @@ def add(
     session.add(change)
     session.flush()
     if seq % _STEP == 0:
-        too_old = (TaskChange.user_id == user_id) & (TaskChange.seq <= seq - KEPT)
+        too_old = (TaskChange.user_id == user_id) & (TaskChange.seq <= seq - RETAINED_CHANGES)
         session.execute(delete(TaskChange).where(too_old))
 
 
@@ -40,7 +40,7 @@ def last_seq(session: Session, user_id: int) -> int:
     return session.scalar(newest) or 0
 
 
-def follows(session: Session, user_id: int, after: int) -> bool:
+def covers(session: Session, user_id: int, after: int) -> bool:
     """Whether everything behind the change ``after`` is still known."""
     bounds = select(func.min(TaskChange.seq), func.max(TaskChange.seq)).where(
         TaskChange.user_id == user_id
@@ -49,7 +49,7 @@ def follows(session: Session, user_id: int, after: int) -> bool:
     return first is not None and first - 1 <= after <= last
 
 
-def behind(
+def changes_after(
     session: Session, user_id: int, after: int
 ) -> Generator[tuple[TaskChange, Task | None], None, None]:
     """Yield the changes after ``after``, in order, each with its task as it is now.

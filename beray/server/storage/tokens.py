@@ -18,9 +18,9 @@ from beray.server.storage.database import Database
 from beray.server.storage.store import utc_now
 from beray.server.storage.tables import ApiKey, InternalToken
 
-KEY_START: Final = "sk-"
+API_KEY_PREFIX: Final = "sk-"
 SHOWN_CHARACTERS: Final = 8
-MOST_KEYS: Final = 100
+MAX_API_KEYS: Final = 100
 """Of one user."""
 EXTENSION_SECONDS: Final = 60.0
 """How often the expiry of a token that is in use is written."""
@@ -29,16 +29,16 @@ _NEVER: Final = "9999-12-31T23:59:59.999999Z"
 log = structlog.get_logger("beray.gateway")
 
 
-def digest(secret: str) -> str:
+def secret_digest(secret: str) -> str:
     """Return the SHA-256 digest by which a token, key or code is stored and found."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class TooManyKeys(Exception):
-    """A user has ``MOST_KEYS`` already."""
+    """A user has ``MAX_API_KEYS`` already."""
 
 
-class InternalTokens:
+class InternalTokenStore:
     """Credentials of the gateway, each for a user and possibly an agent.
 
     A token that an API key was exchanged for ends with that key, or some time after its last
@@ -70,7 +70,7 @@ class InternalTokens:
             session.execute(delete(InternalToken).where(InternalToken.expires_at <= now))
             session.add(
                 InternalToken(
-                    digest=digest(token),
+                    digest=secret_digest(token),
                     user_id=user_id,
                     agent_id=agent_id,
                     api_key_id=api_key_id,
@@ -80,7 +80,7 @@ class InternalTokens:
             )
 
         # Agents need one in order to delete their files.
-        self._database.recovering(add)
+        self._database.write_with_reserve(add)
         return token
 
     def find(self, token: str, idle_seconds: float | None = None) -> InternalToken | None:
@@ -91,7 +91,7 @@ class InternalTokens:
                 at least this long from now on.
         """
         alive = select(InternalToken).where(
-            InternalToken.digest == digest(token), InternalToken.expires_at > utc_now()
+            InternalToken.digest == secret_digest(token), InternalToken.expires_at > utc_now()
         )
         with self._database.reading() as session:
             found = session.scalar(alive)
@@ -118,15 +118,15 @@ class InternalTokens:
     def end_runs(self) -> None:
         """End the tokens of all runs. For the start: a killed server did not end them."""
         ended = delete(InternalToken).where(InternalToken.api_key_id.is_(None))
-        self._database.recovering(lambda session: session.execute(ended))
+        self._database.write_with_reserve(lambda session: session.execute(ended))
 
     def end(self, token: str) -> None:
         """End a token. Idempotent."""
-        ended = delete(InternalToken).where(InternalToken.digest == digest(token))
-        self._database.recovering(lambda session: session.execute(ended))
+        ended = delete(InternalToken).where(InternalToken.digest == secret_digest(token))
+        self._database.write_with_reserve(lambda session: session.execute(ended))
 
 
-class ApiKeys:
+class ApiKeyStore:
     """What programs of a user's are given, to come in with."""
 
     def __init__(self, database: Database) -> None:
@@ -138,25 +138,25 @@ class ApiKeys:
         Raises:
             TooManyKeys: the user has to revoke one first.
         """
-        key = KEY_START + secrets.token_urlsafe(32)
+        key = API_KEY_PREFIX + secrets.token_urlsafe(32)
         row = ApiKey(
             user_id=user_id,
             name=name,
             agent_id=agent_id,
-            digest=digest(key),
+            digest=secret_digest(key),
             start=key[:SHOWN_CHARACTERS],
             created_at=utc_now(),
         )
         with self._database.writing() as session:
             counted = select(func.count()).where(ApiKey.user_id == user_id)
-            if (session.scalar(counted) or 0) >= MOST_KEYS:
+            if (session.scalar(counted) or 0) >= MAX_API_KEYS:
                 raise TooManyKeys
             session.add(row)
         return row, key
 
     def find(self, key: str) -> ApiKey | None:
         with self._database.reading() as session:
-            return session.scalar(select(ApiKey).where(ApiKey.digest == digest(key)))
+            return session.scalar(select(ApiKey).where(ApiKey.digest == secret_digest(key)))
 
     def of(self, user_id: int) -> list[ApiKey]:
         """A user's keys, the newest first."""
@@ -172,6 +172,6 @@ class ApiKeys:
         """
         own = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
         # The row count is of the driver; the tokens go by the foreign key.
-        return self._database.recovering(
+        return self._database.write_with_reserve(
             lambda session: bool(session.connection().execute(own).rowcount)
         )

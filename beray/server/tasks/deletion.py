@@ -142,7 +142,7 @@ class TaskDeletion:
         free = await patiently(lambda: run_in_threadpool(self._store.free_pages))
         if free > RETAINED_FREE_PAGES:
             await _repeat_in_steps(step)
-        elif not self._store.reserve.is_short:
+        elif not self._store.reserve.is_incomplete:
             return
         for _ in range(TRUNCATE_ATTEMPTS):
             if await patiently(lambda: run_in_threadpool(self._store.truncate_log)):

@@ -18,7 +18,7 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.storage import events as stored_events
-from beray.server.storage.events import Extent
+from beray.server.storage.events import EventRange
 from beray.server.storage.store import Store
 from beray.server.tasks.recent_events import LoggedEvent
 
@@ -107,10 +107,10 @@ class EventPages:
 
     async def newest_extent(
         self, task_id: int, last: int, *, max_events: int, max_bytes: int
-    ) -> Extent:
+    ) -> EventRange:
         """Return the extent of the newest events up to ``last`` that fit the limits."""
 
-        def read() -> Extent:
+        def read() -> EventRange:
             with self._store.reading() as session:
                 return stored_events.newest(
                     session, task_id, last, max_events=max_events, max_bytes=max_bytes
@@ -121,14 +121,14 @@ class EventPages:
 
     async def following_extent(
         self, task_id: int, after: int, *, max_events: int, max_bytes: int
-    ) -> tuple[Extent, bool]:
+    ) -> tuple[EventRange, bool]:
         """Return the extent of the events after ``after`` that fit the limits.
 
         Returns:
             The extent, and whether ``max_bytes`` excluded events.
         """
 
-        def read() -> tuple[Extent, bool]:
+        def read() -> tuple[EventRange, bool]:
             with self._store.reading() as session:
                 return stored_events.following(
                     session, task_id, after, max_events=max_events, max_bytes=max_bytes
@@ -137,7 +137,7 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def json_array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
+    async def json_array(self, task_id: int, extent: EventRange) -> AsyncIterator[bytes]:
         """Yield the JSON array of the events in ``extent``, in chunks.
 
         Raises:
@@ -179,7 +179,7 @@ class EventPages:
 
     def _read(self, task_id: int, after: int) -> EventPage:
         with self._store.reading() as session:
-            position = self._store.position(session, task_id)
+            position = self._store.log_position(session, task_id)
             if position is None:
                 return EventPage([], ended=True)
             rows, is_full = stored_events.page(
@@ -192,7 +192,7 @@ class EventPages:
 
     def _read_chunk(self, task_id: int, seq: int, start: int) -> bytes:
         with self._store.reading() as session:
-            return stored_events.piece_of(session, task_id, seq, start, CHUNK_BYTES)
+            return stored_events.body_part(session, task_id, seq, start, CHUNK_BYTES)
 
 
 class EventDeleted(Exception):

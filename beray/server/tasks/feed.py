@@ -195,7 +195,7 @@ class TaskFeed:
 
     def _is_resumable(self, user_id: int, after: int) -> bool:
         with self._store.reading() as session:
-            return task_changes.follows(session, user_id, after)
+            return task_changes.covers(session, user_id, after)
 
     def _progress(self, user_id: int, after: int) -> list[TaskProgress]:
         unfinished = (
@@ -215,7 +215,7 @@ class TaskFeed:
         last, size, is_full = after, 0, False
         with (
             self._store.reading() as session,
-            closing(task_changes.behind(session, user_id, after)) as rows,
+            closing(task_changes.changes_after(session, user_id, after)) as rows,
         ):
             for change, task in rows:
                 message = _change_message(change, task)

@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, TaskStatusChanged
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import FairQueue
 from beray.server.storage.shortage import patiently
-from beray.server.storage.store import Store, Unfinished
+from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskClosed
@@ -74,7 +74,7 @@ class RunQueue:
             after = tasks[-1].id
         self._start_waiting()
 
-    async def _recover(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _recover(self, task: UnfinishedTask, *, has_work_dir: bool) -> None:
         if task.chat is not None:
             # The answer is lost; the chat waits for its user.
             waits = TaskStatusChanged(status="INPUT_REQUIRED", reason="lost_worker")
@@ -87,7 +87,7 @@ class RunQueue:
             log.warning("a run was interrupted by the end of the server", task_id=task.id)
             await self._write_status(task.id, "FAILED", "lost_worker")
 
-    async def _complete_creation(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _complete_creation(self, task: UnfinishedTask, *, has_work_dir: bool) -> None:
         """Complete the creation of a task that the end of a server interrupted."""
         if task.last_seq == 0:
             await self._write_status(task.id, "QUEUED", None)
@@ -140,7 +140,7 @@ class RunQueue:
         """Stop a task and wait until its processes have ended.
 
         Raises:
-            Refused: The stop takes longer than ``STOP_SECONDS`` (503).
+            ApiHTTPError: The stop takes longer than ``STOP_SECONDS`` (503).
         """
         await self.stop(task_id)
         run = self._running.get(task_id)
@@ -206,8 +206,8 @@ async def wait_stopped(run: asyncio.Task[None], subject: str) -> None:
         subject: Beginning of the message, such as "Task 5".
 
     Raises:
-        Refused: The stop takes longer than ``STOP_SECONDS`` (503).
+        ApiHTTPError: The stop takes longer than ``STOP_SECONDS`` (503).
     """
     _, running = await asyncio.wait([run], timeout=STOP_SECONDS)
     if running:
-        raise Refused(503, f"{subject} is still being stopped; try again.", STOP_RETRY_SECONDS)
+        raise ApiHTTPError(503, f"{subject} is still being stopped; try again.", STOP_RETRY_SECONDS)

@@ -32,7 +32,7 @@ from beray.server.workspace.watcher import FileWatcher
 from beray.server.workspace.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.runners.run_token import RunAccess  # imports the services
+    from beray.server.runners.run_token import RunTokens  # imports the services
 
 log = structlog.get_logger("beray.runs")
 
@@ -49,7 +49,7 @@ class RunExecutor:
         workspaces: Workspaces,
         sandbox: Sandbox,
         files: FileWatcher,
-        access: RunAccess,
+        access: RunTokens,
         has_prefabs: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -109,7 +109,7 @@ class RunExecutor:
             secrets, access = redaction.task_secrets(self._settings, task.tools), None
             if _requests(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
                 agent = f"task-{task.id}"
-                access = await stack.enter_async_context(self._access.of(task.user_id, agent))
+                access = await stack.enter_async_context(self._access.grant(task.user_id, agent))
             if access is not None:
                 secrets = [*secrets, access.token]
             sink = TaskSink(

@@ -15,10 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.runners.base import OverBudget, Usage
 from beray.server.settings import Settings
 from beray.server.storage.shortage import patiently
-from beray.server.storage.store import Store, Taken
+from beray.server.storage.store import ResourceUsage, Store
 from beray.server.storage.tables import Task
 
-KINDS: Final = Taken._fields
+KINDS: Final = ResourceUsage._fields
 _UNITS: Final = {
     "tokens": "{:,} tokens",
     "requests": "{:,} requests",
@@ -67,7 +67,7 @@ class Budget:
         if usage == self._usage:
             return
         before, now = _amounts(self._usage), _amounts(usage)
-        added = Taken(
+        added = ResourceUsage(
             now.tokens - before.tokens,
             now.requests - before.requests,
             now.cost_usd - before.cost_usd,
@@ -79,28 +79,28 @@ class Budget:
     async def spend(self, seconds: float) -> None:
         """Record the duration of the run."""
         if "seconds" in self._daily:
-            await self._add(None, Taken(seconds=seconds))
+            await self._add(None, ResourceUsage(seconds=seconds))
 
-    async def _add(self, total: dict[str, Any] | None, added: Taken) -> None:
+    async def _add(self, total: dict[str, Any] | None, added: ResourceUsage) -> None:
         add = self._store.add_usage
         await patiently(lambda: run_in_threadpool(add, self._task, total, added))
 
-    async def _day(self) -> Taken:
+    async def _day(self) -> ResourceUsage:
         """Return the user's usage of today, or zero if it is not limited.
 
         Raises:
             OverBudget: A daily limit is reached.
         """
         if not self._daily:
-            return Taken()
+            return ResourceUsage()
         day_usage = self._store.day_usage
         day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
         _check_limits(day, self._daily, "all your tasks of today")
         return day
 
 
-def _amounts(usage: Usage) -> Taken:
-    return Taken(usage.tokens, usage.requests, usage.cost_usd or 0.0)
+def _amounts(usage: Usage) -> ResourceUsage:
+    return ResourceUsage(usage.tokens, usage.requests, usage.cost_usd or 0.0)
 
 
 def _limits(settings: Settings, prefix: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _minimum_limits(first: dict[str, Any], second: Mapping[str, Any]) -> dict[st
     }
 
 
-def _check_limits(used: Taken, limits: dict[str, Any], scope: str) -> None:
+def _check_limits(used: ResourceUsage, limits: dict[str, Any], scope: str) -> None:
     for kind, limit in limits.items():
         if getattr(used, kind) >= limit:
             allowed = _UNITS[kind].format(limit)

@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, Self
 import structlog
 
 from beray.schema import FileItem
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.workspace import safe_open
 from beray.server.workspace import tree as directory_tree
 from beray.server.workspace.atomic_file import (
@@ -94,10 +94,10 @@ class Workspaces:
         quota_of: Callable[[Path], DiskQuota] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
-        reserve: SpaceReserve | None = None,
+        reserve: DiskReserve | None = None,
     ) -> None:
         self.root = root
-        self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
+        self._reserve = reserve or DiskReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
         self._quota_of = quota_of
         self._quotas: dict[int, DiskQuota] = {}
