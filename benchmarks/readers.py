@@ -24,7 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from benchmarks.tables import Row
 from beray import BeRayClient
 from beray.events import MsgEventTextChunk
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.storage.tables import Task
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.event_log import EventLog
@@ -104,8 +104,8 @@ async def _waits(
     """Return the median and the longest wait of an event, and the duration, in seconds."""
     store, workspaces = Store(folder / "db.sqlite3"), Workspaces(folder / "workspaces")
     user = store.add_user("a@example.test", None)
-    large = store.add_task(user.id, Order("!true"), held=True).id
-    other = store.add_task(user.id, Order("!true"), held=True).id
+    large = store.add_task(user.id, TaskSpec("!true"), held=True).id
+    other = store.add_task(user.id, TaskSpec("!true"), held=True).id
     with store.writing() as session:
         session.connection().exec_driver_sql(_FILL, (DELETED_EVENTS, large))
     store.truncate_log()

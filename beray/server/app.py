@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.schema import SHOULD_RETRY_HEADER
 from beray.server.accounts.email_address import account_key
-from beray.server.accounts.run_token import RunAccess
+from beray.server.accounts.run_token import RunTokens
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.api import (
     accounts as auth,
@@ -37,7 +37,7 @@ from beray.server.api import (
     chats as agent_ws,
 )
 from beray.server.api import gateway_auth as access
-from beray.server.api.chats import Seats
+from beray.server.api.chats import ChatConnections
 from beray.server.api.dependencies import Services
 from beray.server.api.health import Readiness
 from beray.server.api.middleware import API_PREFIX, Activity, Envelope
@@ -45,10 +45,10 @@ from beray.server.api.personal import PersonalMiddleware
 from beray.server.api.token_listener import TokenListener
 from beray.server.chats.service import Chats
 from beray.server.gateway_services import running_gateway
-from beray.server.http.active_requests import OpenRequests, SessionMiddleware
-from beray.server.http.errors import Refused
-from beray.server.http.gateway_errors import GatewayRefused, refused
-from beray.server.http.validation_errors import of_validation
+from beray.server.http.active_requests import ActiveRequestMiddleware, ActiveRequests
+from beray.server.http.errors import ApiHTTPError
+from beray.server.http.gateway_errors import GatewayHTTPError, gateway_error_response
+from beray.server.http.validation_errors import from_validation_error
 from beray.server.runners import Runners
 from beray.server.runners.mcp import operators
 from beray.server.runtime.maintenance import Maintenance
@@ -57,10 +57,10 @@ from beray.server.sandbox import work_dir_owners
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.sandbox.uids import NoSandboxUid
 from beray.server.settings import Settings
-from beray.server.storage.database_errors import DAMAGED, FULL, is_damaged, is_full
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve, kept_whole
+from beray.server.storage.database_errors import DAMAGED_MESSAGE, FULL_MESSAGE, is_damaged, is_full
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve, keep_reserve_filled
 from beray.server.storage.store import Store
-from beray.server.storage.tokens import InternalTokens
+from beray.server.storage.tokens import InternalTokenStore
 from beray.server.tasks.deletion import TaskDeletion
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
@@ -87,16 +87,16 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(
         WebSocketRequestValidationError,
-        chat_handshake.refuse_chat_name,
+        chat_handshake.reject_chat_name,
     )
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(GatewayRefused, refused)
+    app.add_exception_handler(ApiHTTPError, _refused)
+    app.add_exception_handler(GatewayHTTPError, gateway_error_response)
     app.add_exception_handler(DatabaseError, _database_failed)
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The last one added is the outermost.
     app.add_middleware(PersonalMiddleware)
     app.add_middleware(Envelope)
-    app.add_middleware(SessionMiddleware)
+    app.add_middleware(ActiveRequestMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)
     # The streams first: /tasks/stream is no task.
@@ -125,9 +125,9 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         McpServersFileError, OSError, SQLAlchemyError: they do not start.
     """
     async with AsyncExitStack() as closing:
-        reserve = SpaceReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
+        reserve = DiskReserve(settings.data_dir / FILE_NAME, settings.reserve_bytes)
         starting = closing.enter_context(ExitStack())
-        starting.enter_context(reserve.lending())
+        starting.enter_context(reserve.released_for_startup())
         store = await run_in_threadpool(Store, settings.data_dir / DATABASE_FILE, reserve)
         closing.push_async_callback(run_in_threadpool, store.close)
         sandbox = await Sandbox.detect(settings)
@@ -154,12 +154,12 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         event_log.start()
         closing.push_async_callback(event_log.close)
         url: str | None = getattr(app.state, "url", None)
-        open_requests = OpenRequests()
+        active_requests = ActiveRequests()
         listener = None
         if sandbox.kind == "bubblewrap":
             listener = TokenListener(app, settings.data_dir / "scratch")
-        tokens = InternalTokens(store)
-        access = RunAccess(url, tokens, open_requests, listener)
+        tokens = InternalTokenStore(store)
+        access = RunTokens(url, tokens, active_requests, listener)
         gateway = await closing.enter_async_context(
             running_gateway(settings, store, sandbox, tokens, access)
         )
@@ -192,13 +192,13 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             queue,
             runners,
             chats,
-            Seats(),
+            ChatConnections(),
             Maintenance(),
             workspaces,
             deletion,
             accounts,
             gateway,
-            open_requests,
+            active_requests,
             sandbox,
             Readiness(settings, store, sandbox),
         )
@@ -206,7 +206,7 @@ async def running(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         await queue.start()
         starting.close()
         await closing.enter_async_context(deletion.running())
-        await closing.enter_async_context(kept_whole(reserve))
+        await closing.enter_async_context(keep_reserve_filled(reserve))
         yield
 
 
@@ -232,20 +232,25 @@ async def _warn_of_missing_accounts(settings: Settings, accounts: Accounts) -> N
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """A validation error, without the input: it may be a password."""
     assert isinstance(error, RequestValidationError)
-    problems = [{"type": found["type"], **of_validation(found).told()} for found in error.errors()]
+    problems = [
+        {"type": found["type"], **from_validation_error(found).to_wire()}
+        for found in error.errors()
+    ]
     return JSONResponse({"detail": problems}, 422)
 
 
 async def _database_failed(request: Request, error: Exception) -> JSONResponse:
     """A full disk, a lock of another process, or damage; anything else is a crash."""
     if is_full(error):
-        return _failure(request, 507, "STORAGE_FULL", FULL)
+        return _failure(request, 507, "STORAGE_FULL", FULL_MESSAGE)
     if is_shortage(error):
         message, headers = refusal(error)
         return _failure(request, 503, "UNAVAILABLE", message, headers)
     if is_damaged(error):
         log.error("the database is damaged", path=request.url.path, error=str(error))
-        return _failure(request, 500, "DATABASE_DAMAGED", DAMAGED, {SHOULD_RETRY_HEADER: "false"})
+        return _failure(
+            request, 500, "DATABASE_DAMAGED", DAMAGED_MESSAGE, {SHOULD_RETRY_HEADER: "false"}
+        )
     raise error
 
 
@@ -269,6 +274,6 @@ def _failure(
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)
+    assert isinstance(error, ApiHTTPError)
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else None
     return JSONResponse({"detail": str(error)}, error.status, headers)

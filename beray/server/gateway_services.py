@@ -1,4 +1,4 @@
-"""What the gateway consists of, as long as the server lives."""
+"""Services of the gateway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.installation import how_to_install
 from beray.sanitize import one_line
-from beray.server.accounts.run_token import RunAccess
+from beray.server.accounts.run_token import RunTokens
 from beray.server.objects.local import BUCKET, LocalObjects
 from beray.server.objects.signing import Signer, secret_at
 from beray.server.objects.store import ObjectStore
@@ -25,9 +25,9 @@ from beray.server.runtime.sliding_window import SlidingWindow
 from beray.server.sandbox.sandbox import Sandbox
 from beray.server.settings import Settings
 from beray.server.storage.store import Store
-from beray.server.storage.tokens import ApiKeys, InternalTokens
+from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
 
-OBJECTS_FOLDER: Final = "objects"
+OBJECTS_DIRECTORY: Final = "objects"
 SECRET_FILE: Final = "objects.key"
 WRONG_KEYS_PER_MINUTE: Final = 30
 
@@ -36,21 +36,21 @@ log = structlog.get_logger("beray.gateway")
 
 
 class ObjectStoreUnavailable(Exception):
-    """The store that the settings name cannot be used; the text says why."""
+    """The configured object store cannot be used; the message contains the reason."""
 
 
 @dataclass(frozen=True)
-class Gateway:
-    """Its parts."""
+class GatewayServices:
+    """Services of the gateway, which exist as long as the server runs."""
 
     objects: ObjectStore
     temporary: Temporary
-    tokens: InternalTokens
-    api_keys: ApiKeys
+    tokens: InternalTokenStore
+    api_keys: ApiKeyStore
     quotas: Quotas
     prefabs: Prefabs
     wrong_keys: SlidingWindow
-    """Wrong API keys by client address."""
+    """Counter of wrong API keys by client address."""
 
 
 @asynccontextmanager
@@ -58,79 +58,79 @@ async def running_gateway(
     settings: Settings,
     store: Store,
     sandbox: Sandbox,
-    tokens: InternalTokens,
-    access: RunAccess,
-) -> AsyncIterator[Gateway]:
-    """Start the gateway, and close it.
+    tokens: InternalTokenStore,
+    access: RunTokens,
+) -> AsyncIterator[GatewayServices]:
+    """Start the gateway, and close it at the end of the block.
 
     Raises:
-        OSError, ObjectStoreUnavailable: objects or prefabs cannot be kept where they should be.
+        OSError, ObjectStoreUnavailable: The configured directories or object store cannot be used.
     """
     async with AsyncExitStack() as closing:
         objects = await run_in_threadpool(_objects, settings, store)
         if isinstance(objects, LocalObjects):
-            await closing.enter_async_context(_swept(objects))
+            await closing.enter_async_context(_removing_orphans(objects))
         else:
-            await closing.enter_async_context(_looked_at(objects))
+            await closing.enter_async_context(_checking(objects))
         temporary = Temporary(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
             running_prefabs(settings, store, sandbox, objects, access)
         )
-        keys, quotas = ApiKeys(store), Quotas(store)
+        keys, quotas = ApiKeyStore(store), Quotas(store)
         await run_in_threadpool(tokens.end_runs)
         wrong_keys = SlidingWindow(WRONG_KEYS_PER_MINUTE, 60.0)
-        yield Gateway(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
+        yield GatewayServices(objects, temporary, tokens, keys, quotas, prefabs, wrong_keys)
 
 
 def _objects(settings: Settings, store: Store) -> ObjectStore:
     if settings.s3_bucket is None:
         signer = Signer(secret_at(settings.data_dir / SECRET_FILE), BUCKET)
-        return LocalObjects(settings.data_dir / OBJECTS_FOLDER, store, signer)
+        return LocalObjects(settings.data_dir / OBJECTS_DIRECTORY, store, signer)
     try:
         from beray.server.objects.s3 import S3Objects
     except ImportError:
         raise ObjectStoreUnavailable(
-            f"BERAY_S3_BUCKET is set, and S3 is not installed; {how_to_install('s3')}"
+            f"BERAY_S3_BUCKET is set, but support for S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
         return S3Objects(settings)
     except ValueError as error:
-        raise ObjectStoreUnavailable(f"the BERAY_S3_ settings cannot be used: {error}") from None
+        raise ObjectStoreUnavailable(f"the BERAY_S3_ settings are invalid: {error}") from None
 
 
 @asynccontextmanager
-async def _looked_at(objects: ObjectStore) -> AsyncIterator[None]:
-    """Tell the owner, beside everything else, where files are kept and whether they can be."""
+async def _checking(objects: ObjectStore) -> AsyncIterator[None]:
+    """Check in the background that the S3 bucket can be used, and log the result."""
 
-    async def look() -> None:
-        log.info("files are kept in S3", bucket=objects.bucket)
+    async def check() -> None:
+        log.info("storing files in S3", bucket=objects.bucket)
         try:
             await objects.list("", "", 1)
         except OSError as error:
             problem = one_line(str(error))
-            log.error("the S3 store cannot be used", bucket=objects.bucket, problem=problem)
+            log.error("cannot use the S3 bucket", bucket=objects.bucket, problem=problem)
 
-    looking = asyncio.create_task(look())
+    checking = asyncio.create_task(check())
     try:
         yield
     finally:
-        looking.cancel()
-        await asyncio.wait([looking])
+        checking.cancel()
+        await asyncio.wait([checking])
 
 
 @asynccontextmanager
-async def _swept(objects: LocalObjects) -> AsyncIterator[None]:
-    """Remove what a crash has left, beside everything else."""
+async def _removing_orphans(objects: LocalObjects) -> AsyncIterator[None]:
+    """Remove in the background the files that a crashed server has left."""
 
     async def sweep() -> None:
         try:
             removed = await run_in_threadpool(objects.sweep)
         except (OSError, SQLAlchemyError) as error:
-            log.error("the folder of objects cannot be swept", exc_info=error)
+            log.error("could not remove orphaned files of the object store", exc_info=error)
         else:
             if removed:
-                log.info("files that are no objects were removed", count=removed)
+                log.info("removed orphaned files of the object store", count=removed)
 
     sweeping = asyncio.create_task(sweep())
     try:

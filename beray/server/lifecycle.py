@@ -165,14 +165,14 @@ class BeRayServer(uvicorn.Server):
         deadline = time.monotonic() + GRACEFUL_SECONDS
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
-                await self.services.seats.farewell()
+                await self.services.chat_connections.send_disconnect_notices()
                 await self.services.chats.close()
                 await self.services.queue.close()
                 await self.services.gateway.prefabs.runs.close()
         except TimeoutError:
             log.error("some runs did not end in time", seconds=GRACEFUL_SECONDS)
         self.services.event_log.drain()
-        await self.services.seats.close()
+        await self.services.chat_connections.close()
         self.config.timeout_graceful_shutdown = max(1, round(deadline - time.monotonic()))
         await super().shutdown(sockets)
         await self._running.aclose()
@@ -196,7 +196,9 @@ class BeRayServer(uvicorn.Server):
         maintenance.on = not maintenance.on
         log.info("maintenance", on=maintenance.on)
         if maintenance.on:
-            self._leaving = asyncio.create_task(self.services.seats.leave_all())
+            self._leaving = asyncio.create_task(
+                self.services.chat_connections.close_after_answers()
+            )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

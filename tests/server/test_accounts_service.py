@@ -14,7 +14,7 @@ from argon2.profiles import CHEAPEST
 from beray.server.accounts import password_hashing
 from beray.server.accounts.service import Accounts, running_accounts
 from beray.server.http.client_address import Client
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.settings import Settings
 from beray.server.storage.store import Store
 
@@ -31,7 +31,7 @@ async def sign_in(accounts: Accounts, password: str) -> int:
     """Return the HTTP status of a sign-in."""
     try:
         await accounts.sign_in(EMAIL, password, CLIENT)
-    except Refused as error:
+    except ApiHTTPError as error:
         return error.status
     return 200
 

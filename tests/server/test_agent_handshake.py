@@ -138,9 +138,9 @@ async def test_our_client_tells_the_refusals_apart(beray_server: RunningServer) 
             busy = await failure(url, token)
         assert isinstance(busy, AgentBusyException) and busy.status_code == 403
         for error, status, words in (
-            (await failure(f"{url}/elsewhere", token), 404, "no WebSocket at this path"),
+            (await failure(f"{url}/elsewhere", token), 404, "This path has no WebSocket"),
             (await failure(url, token, "a\n"), 422, "chat id 'a\\n' is invalid"),
-            (await failure(url, "wrong"), 401, "sign in again"),
+            (await failure(url, "wrong"), 401, "Sign in again"),
         ):
             assert (error.code, error.status_code) == ("CONNECTION_ERROR", status)
             assert words in error.details and not isinstance(error, AgentBusyException)

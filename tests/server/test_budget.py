@@ -9,7 +9,7 @@ import pytest
 
 from beray.server.runners.base import OverBudget, Usage
 from beray.server.settings import Settings
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.storage.tables import Task
 from beray.server.tasks.usage_limits import Budget
 
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def task(store: Store, email: str = "a@b.example") -> Task:
     user = store.user_by_email(email) or store.add_user(email, None)
-    return store.add_task(user.id, Order("a goal"), held=False)
+    return store.add_task(user.id, TaskSpec("a goal"), held=False)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.server.http.active_requests import Connection, Credential, OpenRequests
+from beray.server.http.active_requests import ActiveRequests, RequestConnection, RequestCredential
 from beray.server.prefabs import archives
 from beray.server.storage.store import utc_now
 from beray.testing import RunningServer
@@ -28,7 +28,7 @@ from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
 
 MIB = 1024 * 1024
-ENDED = "The session has expired or was ended; sign in again."
+ENDED = "The session has expired or was ended. Sign in again."
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_a_stream_ends_when_its_session_expires(server: RunningServer, client: B
     assert isinstance(every.error, AuthenticationError)
 
 
-class Noted(Connection):
+class Noted(RequestConnection):
     def __init__(self) -> None:
         self.details: list[object] = []
         self.ended: asyncio.Queue[object] = asyncio.Queue()
@@ -279,26 +279,28 @@ class Noted(Connection):
 
 
 async def test_a_credential_that_ends_while_it_is_looked_up_opens_nothing() -> None:
-    requests_ = OpenRequests()
+    requests_ = ActiveRequests()
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    by_key = Credential(("token", "api-key:1"), later, "ended")
+    by_key = RequestCredential(("token", "api-key:1"), later, "ended")
     before, after, others = Noted(), Noted(), Noted()
-    first = requests_.begin(by_key, before)
-    other = requests_.begin(Credential(("token 2", "api-key:2"), later, "ended"), others)
+    first = requests_.add(by_key, before)
+    other = requests_.add(RequestCredential(("token 2", "api-key:2"), later, "ended"), others)
     requests_.end("api-key:1")
     assert first.ended and before.details == ["ended"]
-    assert requests_.begin(by_key, after).ended and after.details == []
+    assert requests_.add(by_key, after).ended and after.details == []
     assert not other.ended
     for opened in (first, other, other):
-        requests_.close(opened)
+        requests_.remove(opened)
     requests_.end("token 2")
     assert others.details == []
-    assert not requests_._by_name and not requests_._timers
+    assert not requests_._by_id and not requests_._timers
 
 
 async def test_a_credential_that_has_expired_ends_at_once() -> None:
-    requests_ = OpenRequests()
+    requests_ = ActiveRequests()
     noted = Noted()
-    opened = requests_.begin(Credential(("a",), datetime.now(UTC).isoformat(), "expired"), noted)
+    opened = requests_.add(
+        RequestCredential(("a",), datetime.now(UTC).isoformat(), "expired"), noted
+    )
     assert await asyncio.wait_for(noted.ended.get(), 30) == "expired"
     assert opened.ended

@@ -17,8 +17,8 @@ from support import done, until
 from beray import BeRayClient, NotFoundError
 from beray.server.api.tasks import MAX_EVENT_BYTES, MAX_TASK_EVENTS
 from beray.server.chats.transcript import MAX_BYTES, transcript
-from beray.server.storage.events import Extent
-from beray.server.storage.store import Order, Store
+from beray.server.storage.events import EventRange
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.tasks import event_pages
 from beray.server.tasks.event_pages import (
     CACHE_BYTES,
@@ -44,14 +44,14 @@ def stored(store: Store, texts: list[str]) -> int:
     """The id of a new task with these text events."""
     email = f"{len(texts)}@b.example"
     user = store.user_by_email(email) or store.add_user(email, None)
-    task = store.add_task(user.id, Order("goal"), held=False)
+    task = store.add_task(user.id, TaskSpec("goal"), held=False)
     rows = [
         {"task_id": task.id, "seq": seq, "body": body(task.id, seq, text)}
         for seq, text in enumerate(texts, 1)
     ]
     with store.writing() as session:
         store.add_events(session, rows)
-        store.set_ends(session, {task.id: (len(rows), None)})
+        store.set_log_ends(session, {task.id: (len(rows), None)})
     return task.id
 
 
@@ -88,7 +88,7 @@ async def test_pages_have_every_event_once(store: Store, texts: list[str]) -> No
     assert await read(pages, task_id) == expected
     assert await read(pages, task_id) == expected  # now from the cache
     for first in (1, 2, len(texts)):
-        array = pages.array(task_id, Extent(first, len(texts)))
+        array = pages.array(task_id, EventRange(first, len(texts)))
         parts = b",".join(expected[first - 1 :])
         assert b"".join([piece async for piece in array]) == b"[" + parts + b"]"
 
@@ -126,7 +126,7 @@ async def test_a_large_event_that_is_deleted_while_it_is_sent_is_no_whole_event(
     with pytest.raises(EventGone):
         await anext(pieces)
     with pytest.raises(EventGone):
-        [piece async for piece in pages.array(task_id, Extent(1, 1))]
+        [piece async for piece in pages.array(task_id, EventRange(1, 1))]
 
 
 @pytest.mark.parametrize("size", [10, 600_000])

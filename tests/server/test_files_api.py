@@ -61,7 +61,10 @@ def test_a_query_that_is_not_utf8_is_refused(files: Files) -> None:
     url = f"{files.url}/content?path=%ff"
     for method in ("GET", "PUT"):
         response = files.session.request(method, url, data=b"", timeout=30)
-        assert (response.status_code, detail(response)) == (422, "The query is not UTF-8.")
+        assert (response.status_code, detail(response)) == (
+            422,
+            "The query is not UTF-8. Write other bytes of a path as `␦XX`.",
+        )
     assert os.listdir(files.work_dir) == []
 
 
@@ -76,7 +79,7 @@ def test_the_files_of_somebody_else_are_not_there(
     with beray_server.sign_up() as stranger:
         theirs = copy.copy(files)
         theirs.session = stranger._session
-        absent = f"There is no task {files.task_id}."
+        absent = f"Task {files.task_id} does not exist."
         for response in (
             theirs.get("a"),
             theirs.put("b", b"theirs"),
@@ -171,7 +174,7 @@ def test_the_server_goes_on_answering_while_it_packs(files: Files) -> None:
 
 def test_a_directory_is_created_over_the_wire(files: Files) -> None:
     made = files.call("PUT", "directory", "a/b", headers={"X-File-Mode": "0700"})
-    assert made.json() == {"message": "The directory is there.", "path": "a/b"}
+    assert made.json() == {"message": "The directory exists.", "path": "a/b"}
     again = files.call("PUT", "directory", "a/b")
     assert again.status_code == 200
     tree = files.call("GET", "tree").json()

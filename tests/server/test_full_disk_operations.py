@@ -20,9 +20,9 @@ from beray.server.objects.temporary import Temporary
 from beray.server.prefabs.ownership import Authors
 from beray.server.prefabs.secrets import PrefabSecrets
 from beray.server.storage.database_errors import is_full
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
-from beray.server.storage.store import Order, Store
-from beray.server.storage.tokens import ApiKeys, InternalTokens
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
+from beray.server.storage.store import Store, TaskSpec
+from beray.server.storage.tokens import ApiKeyStore, InternalTokenStore
 from beray.server.workspace.workspace import Workspaces
 
 RESERVE = 4 * 1024 * 1024
@@ -35,8 +35,8 @@ class Full(NamedTuple):
     disk: Path
     store: Store
     workspaces: Workspaces
-    tokens: InternalTokens
-    keys: ApiKeys
+    tokens: InternalTokenStore
+    keys: ApiKeyStore
     secrets: PrefabSecrets
     codes: VerificationCodes
     authors: Authors
@@ -52,15 +52,15 @@ class Full(NamedTuple):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Full]:
     with mounted(tmp_path_factory.mktemp("full") / "disk") as disk:
-        reserve = SpaceReserve(disk / FILE_NAME, RESERVE)
+        reserve = DiskReserve(disk / FILE_NAME, RESERVE)
         store = Store(disk / "db.sqlite3", reserve)
         workspaces = Workspaces(disk / "workspaces", reserve=reserve)
         objects = LocalObjects(disk / "objects", store, Signer(b"x" * 32, BUCKET))
-        tokens, keys = InternalTokens(store), ApiKeys(store)
+        tokens, keys = InternalTokenStore(store), ApiKeyStore(store)
         secrets, codes = PrefabSecrets(store, disk), VerificationCodes(store)
         temporary = Temporary(store, objects)
         user = store.add_user("ada@example.test", "hash")
-        task = store.add_task(user.id, Order("!true"), held=True)
+        task = store.add_task(user.id, TaskSpec("!true"), held=True)
         workspaces.create(task.id)
         (workspaces.path(task.id) / "file").write_bytes(b"x")
         with store.writing() as session:
@@ -117,7 +117,7 @@ RECOVERY: dict[str, Callable[[Full], Any]] = {
 }
 ORDINARY: dict[str, Callable[[Full], Any]] = {
     "add a user": lambda at: at.store.add_user("b@example.test", None),
-    "add a task": lambda at: at.store.add_task(at.user_id, Order("!true"), held=True),
+    "add a task": lambda at: at.store.add_task(at.user_id, TaskSpec("!true"), held=True),
     "add a chat": lambda at: at.store.add_chat(at.user_id, "chat"),
     "add an API key": lambda at: at.keys.add(at.user_id, "another", None),
     "put a secret": lambda at: at.secrets.put(at.user_id, "prefab", "other", "value"),
@@ -131,7 +131,7 @@ def use_up(at: Full) -> None:
     for size in (100_000, 1000, 1):
         with pytest.raises(OperationalError) as caught:
             while True:
-                at.store.add_task(at.user_id, Order("x" * size), held=True)
+                at.store.add_task(at.user_id, TaskSpec("x" * size), held=True)
         assert is_full(caught.value)
 
 

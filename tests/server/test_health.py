@@ -18,7 +18,7 @@ from support import until
 
 from beray.events import TaskStatusChanged
 from beray.server.app import DATABASE_FILE
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
 from beray.testing import RunningServer
@@ -104,7 +104,7 @@ async def test_a_thread_that_hangs_is_noticed(tmp_path: Path) -> None:
 
     store = Hanging(tmp_path / "db.sqlite3")
     user = store.add_user("ada@example.test", None)
-    task = store.add_task(user.id, Order("!true"), held=True)
+    task = store.add_task(user.id, TaskSpec("!true"), held=True)
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
     place = event_log.enqueue(task.id, TaskStatusChanged(status="QUEUED"))

@@ -11,9 +11,9 @@ from sqlalchemy.exc import OperationalError
 
 from beray.server.storage import disk_reserve
 from beray.server.storage.database_errors import is_full
-from beray.server.storage.disk_reserve import LEAST_STEP_BYTES, SpaceReserve
+from beray.server.storage.disk_reserve import MIN_STEP_BYTES, DiskReserve
 
-SIZE = 4 * LEAST_STEP_BYTES
+SIZE = 4 * MIN_STEP_BYTES
 
 
 def full() -> OSError:
@@ -26,27 +26,27 @@ def blocks(path: Path) -> int:
 
 def test_it_is_allocated_and_not_a_hole(tmp_path: Path) -> None:
     path = tmp_path / "reserve"
-    assert SpaceReserve(path, SIZE).refill()
+    assert DiskReserve(path, SIZE).refill()
     assert path.stat().st_size == SIZE <= blocks(path)
     os.truncate(path, 0)
     os.truncate(path, SIZE)  # as a copy of a data directory may have it
-    again = SpaceReserve(path, SIZE)
-    assert again.is_short
+    again = DiskReserve(path, SIZE)
+    assert again.is_incomplete
     assert again.refill()
     assert blocks(path) >= SIZE
 
 
-@pytest.mark.parametrize("size", [0, LEAST_STEP_BYTES])
+@pytest.mark.parametrize("size", [0, MIN_STEP_BYTES])
 def test_a_smaller_setting_gives_space_back(tmp_path: Path, size: int) -> None:
     path = tmp_path / "reserve"
-    SpaceReserve(path, SIZE).refill()
-    smaller = SpaceReserve(path, size)
-    assert not smaller.is_short
+    DiskReserve(path, SIZE).refill()
+    smaller = DiskReserve(path, size)
+    assert not smaller.is_incomplete
     assert (path.stat().st_size if path.exists() else 0) == size
 
 
 def test_an_operation_gets_a_step_after_the_other(tmp_path: Path) -> None:
-    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held = DiskReserve(tmp_path / "reserve", SIZE)
     held.refill()
     sizes: list[int] = []
 
@@ -57,12 +57,12 @@ def test_an_operation_gets_a_step_after_the_other(tmp_path: Path) -> None:
         return "done"
 
     assert held.use(work) == "done"
-    assert sizes == [SIZE, SIZE - LEAST_STEP_BYTES, SIZE - 2 * LEAST_STEP_BYTES]
+    assert sizes == [SIZE, SIZE - MIN_STEP_BYTES, SIZE - 2 * MIN_STEP_BYTES]
     assert (tmp_path / "reserve").stat().st_size == SIZE  # the disk had the space
 
 
 def test_an_operation_that_needs_more_than_there_is_fails(tmp_path: Path) -> None:
-    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held = DiskReserve(tmp_path / "reserve", SIZE)
     held.refill()
     calls: list[int] = []
 
@@ -72,12 +72,12 @@ def test_an_operation_that_needs_more_than_there_is_fails(tmp_path: Path) -> Non
 
     with pytest.raises(OSError, match="full"):
         held.use(work)
-    assert len(calls) == 2 + SIZE // LEAST_STEP_BYTES
-    assert not held.is_short
+    assert len(calls) == 2 + SIZE // MIN_STEP_BYTES
+    assert not held.is_incomplete
 
 
 def test_other_errors_release_nothing(tmp_path: Path) -> None:
-    held = SpaceReserve(tmp_path / "reserve", SIZE)
+    held = DiskReserve(tmp_path / "reserve", SIZE)
     held.refill()
 
     def work() -> None:
@@ -91,13 +91,13 @@ def test_other_errors_release_nothing(tmp_path: Path) -> None:
 def test_ordinary_writes_are_refused_until_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = SpaceReserve(tmp_path / "reserve", SIZE)
-    monkeypatch.setattr(disk_reserve, "free_bytes", lambda _folder: LEAST_STEP_BYTES)
+    held = DiskReserve(tmp_path / "reserve", SIZE)
+    monkeypatch.setattr(disk_reserve, "free_bytes", lambda _folder: MIN_STEP_BYTES)
     with pytest.raises(OperationalError) as caught:
-        held.require_whole()
+        held.require_complete()
     assert is_full(caught.value)
     # What there is, the reserve takes first.
-    assert (tmp_path / "reserve").stat().st_size == LEAST_STEP_BYTES
+    assert (tmp_path / "reserve").stat().st_size == MIN_STEP_BYTES
     monkeypatch.undo()
-    held.require_whole()
+    held.require_complete()
     assert (tmp_path / "reserve").stat().st_size == SIZE

@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 from beray.events import TaskStatusChanged
 from beray.server.runtime.shortage import is_shortage
 from beray.server.sandbox.launcher import supervisor
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.feed import TaskFeed
@@ -116,7 +116,7 @@ def test_connections_that_cannot_be_accepted_wait_and_fill_no_log(server: Runnin
 async def test_the_event_log_waits(tmp_path: Path) -> None:
     store = Store(tmp_path / "beray.sqlite3")
     user = store.add_user("a@example.test", None)
-    task = store.add_task(user.id, Order("!true"), held=True)
+    task = store.add_task(user.id, TaskSpec("!true"), held=True)
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
     store._engine.dispose()
@@ -143,7 +143,7 @@ async def test_an_unexpected_error_fails_its_event_only(tmp_path: Path, error: E
 
     store = Failing(tmp_path / "beray.sqlite3")
     user = store.add_user("a@example.test", None)
-    bad, good = (store.add_task(user.id, Order("!true"), held=True).id for _ in range(2))
+    bad, good = (store.add_task(user.id, TaskSpec("!true"), held=True).id for _ in range(2))
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
     failing.add(bad)
@@ -168,7 +168,7 @@ async def test_the_end_of_a_run_is_written_after_a_lack_of_memory(tmp_path: Path
             super().add_events(session, rows)
 
     store = Failing(tmp_path / "beray.sqlite3")
-    task = store.add_task(store.add_user("a@example.test", None).id, Order("!true"), held=True)
+    task = store.add_task(store.add_user("a@example.test", None).id, TaskSpec("!true"), held=True)
     event_log = EventLog(store, TaskFeed(store))
     event_log.start()
     ends = EndWriter(event_log)

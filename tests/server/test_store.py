@@ -151,9 +151,9 @@ def test_a_tool_result_is_no_end_of_an_answer(tmp_path: Path) -> None:
         task_id = task.id
         for seq, (kind, body) in enumerate(rows, 1):
             session.add(StoredEvent(task_id=task_id, seq=seq, body=body, type=kind))
-    assert store.ends_after(task_id, 0) == 0
+    assert store.count_end_events_after(task_id, 0) == 0
     with store.writing() as session:
         session.add(StoredEvent(task_id=task_id, seq=4, body="{}", type="ERROR"))
-    assert store.ends_after(task_id, 0) == 1
-    assert store.ends_after(task_id, 4) == 0
+    assert store.count_end_events_after(task_id, 0) == 1
+    assert store.count_end_events_after(task_id, 4) == 0
     store.close()

@@ -16,7 +16,7 @@ from beray import NotFoundError
 from beray.server.app import DATABASE_FILE
 from beray.server.storage import database_space
 from beray.server.storage.database_space import convert
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.storage.tables import StoredEvent
 from beray.server.tasks import deletion as task_deletion
 from beray.server.tasks.deletion import KEPT_PAGES, TaskDeletion
@@ -45,7 +45,7 @@ def deletion(store: Store, workspaces: Workspaces, tmp_path: Path) -> TaskDeleti
 
 def large_task(store: Store, workspaces: Workspaces, count: int = EVENTS) -> int:
     user = store.user_by_email("ada@example.test") or store.add_user("ada@example.test", None)
-    task_id = store.add_task(user.id, Order("!true"), held=True).id
+    task_id = store.add_task(user.id, TaskSpec("!true"), held=True).id
     workspaces.create(task_id)
     (workspaces.path(task_id) / "file").write_bytes(b"x")
     rows = [

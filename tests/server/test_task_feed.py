@@ -179,17 +179,17 @@ def test_pages_of_events(beray_client: BeRayClient) -> None:
 def test_old_changes_go_and_what_is_kept_can_be_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_changes, "KEPT", 20)
-    monkeypatch.setattr(task_changes, "_STEP", 10)
+    monkeypatch.setattr(task_changes, "RETAINED_CHANGES", 20)
+    monkeypatch.setattr(task_changes, "_CLEANUP_INTERVAL", 10)
     store = Store(tmp_path / "db.sqlite3")
     user = store.add_user("a@b.example", None)
     with store.writing() as session:
         for number in range(65):
             task_changes.add(session, user.id, number, "RUNNING", None, utc_now())
     with store.reading() as session:
-        kept = list(task_changes.behind(session, user.id, 0))
+        kept = list(task_changes.changes_after(session, user.id, 0))
         assert [change.seq for change, _ in kept] == list(range(41, 66))
-        assert [task_changes.follows(session, user.id, place) for place in (39, 40, 65, 66)] == [
+        assert [task_changes.covers(session, user.id, place) for place in (39, 40, 65, 66)] == [
             False, True, True, False,
         ]  # fmt: skip
     store.close()

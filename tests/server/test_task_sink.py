@@ -13,7 +13,7 @@ import pytest
 
 from beray.events import MsgEventCustomUpdate, MsgEventTextChunk, MsgEventToolResult
 from beray.server.settings import Settings
-from beray.server.storage.store import Order, Store
+from beray.server.storage.store import Store, TaskSpec
 from beray.server.tasks import event_sink
 from beray.server.tasks.event_log import EventLog
 from beray.server.tasks.event_sink import INLINE_CHARACTERS, TaskSink
@@ -26,7 +26,7 @@ from beray.server.tasks.usage_limits import Budget
 async def new_sink(tmp_path: Path) -> AsyncIterator[tuple[TaskSink, EventLog, int]]:
     """A sink for a new task, with the event log and the task's id."""
     store = Store(tmp_path / "db.sqlite3")
-    task = store.add_task(store.add_user("a@b.example", None).id, Order("goal"), held=False)
+    task = store.add_task(store.add_user("a@b.example", None).id, TaskSpec("goal"), held=False)
     log = EventLog(store, TaskFeed(store))
     log.start()
     budget = Budget(store, Settings(data_dir=tmp_path), task)

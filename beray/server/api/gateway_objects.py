@@ -1,7 +1,7 @@
-"""What presigned URLs of the server's own store lead to: ``/internal/objects/…``. Ours.
+"""Route of presigned URLs of the server's own object store: ``/internal/objects/…``.
 
-The URL itself is the credential. It lets its holder do one thing, and nothing else about it
-is asked: a HEAD is not a GET.
+BeRay extension. The URL itself is the credential. It permits a single method: a URL for GET does
+not permit HEAD.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from beray.server.api.dependencies import AppServices, require_space
+from beray.server.api.dependencies import AppServices, require_disk_space
 from beray.server.files.file_response import Asked, AskedOf, Representation, given
-from beray.server.http.active_requests import authenticate
-from beray.server.http.gateway_errors import GatewayRefused, GatewayRoute
-from beray.server.http.multipart_forms import cut_off, too_large
+from beray.server.http.active_requests import mark_authenticated
+from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute
+from beray.server.http.multipart_forms import file_too_large, upload_interrupted
 from beray.server.objects.local import LocalObjects
 from beray.server.objects.object_files import media_type, storing
 from beray.server.objects.signing import OBJECTS_PATH, Expired, Forged
 from beray.server.objects.store import NoSuchObject
-from beray.server.storage.store import as_time
+from beray.server.storage.store import parse_time
 
 router = APIRouter(prefix=OBJECTS_PATH.rstrip("/"), tags=["gateway"], route_class=GatewayRoute)
 _METHODS: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
@@ -39,60 +39,62 @@ async def use_url(
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
 ) -> Response:
-    """Take or give an object."""
+    """Store or return an object, as the presigned URL permits."""
     store = app.gateway.objects
     if not isinstance(store, LocalObjects):
-        raise GatewayRefused(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
+        raise GatewayHTTPError(404, "NOT_FOUND", "This server stores its objects in S3.")
     try:
         if method != request.method:
             raise Forged
         store.signer.check(method, key, expires, signature)
     except Forged:
-        raise GatewayRefused(
-            403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."
+        raise GatewayHTTPError(
+            403,
+            "INVALID_SIGNATURE",
+            "The URL was changed, or was issued for another method or object. Request a new one.",
         ) from None
     except Expired:
-        raise GatewayRefused(403, "URL_EXPIRED", "The URL has expired; ask for another.") from None
-    authenticate(request, app.open_requests, None)
+        raise GatewayHTTPError(
+            403, "URL_EXPIRED", "The URL has expired. Request a new one."
+        ) from None
+    mark_authenticated(request, app.active_requests, None)
     with storing():
         if request.method == "PUT":
-            await require_space(app)
-            return await _take(request, store, key, app.settings.gateway_object_bytes)
-        return await run_in_threadpool(_give, store, key, asked)
+            await require_disk_space(app)
+            return await _put(request, store, key, app.settings.gateway_object_bytes)
+        return await run_in_threadpool(_get, store, key, asked)
 
 
-async def _take(request: Request, store: LocalObjects, key: str, most_bytes: int) -> Response:
-    """Keep the body: whole, or not at all."""
+async def _put(request: Request, store: LocalObjects, key: str, max_bytes: int) -> Response:
+    """Store the request body as an object, atomically."""
     declared = request.headers.get("Content-Length", "")
-    if declared.isdigit() and int(declared[:20]) > most_bytes:
-        raise too_large(most_bytes)
-    await store.put(
-        key, _body(request, most_bytes), media_type(request.headers.get("Content-Type"))
-    )
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise file_too_large(max_bytes)
+    await store.put(key, _body(request, max_bytes), media_type(request.headers.get("Content-Type")))
     opened = await run_in_threadpool(store.open, key)
     opened.file.close()
     return Response(status_code=200, headers={"ETag": opened.etag})
 
 
-async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+async def _body(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     size = 0
     try:
         async for block in request.stream():
             size += len(block)
-            if size > most_bytes:
-                raise too_large(most_bytes)
+            if size > max_bytes:
+                raise file_too_large(max_bytes)
             yield block
     except ClientDisconnect:
-        raise cut_off() from None
+        raise upload_interrupted() from None
     if request.headers.get("Content-Length", str(size)) != str(size):
-        raise cut_off()
+        raise upload_interrupted()
 
 
-def _give(store: LocalObjects, key: str, asked: Asked) -> Response:
+def _get(store: LocalObjects, key: str, asked: Asked) -> Response:
     try:
         found = store.open(key)
     except NoSuchObject:
-        raise GatewayRefused(404, "FILE_NOT_FOUND", "There is no such file.") from None
+        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "The file does not exist.") from None
     return given(
         Representation(
             found.file,
@@ -100,7 +102,7 @@ def _give(store: LocalObjects, key: str, asked: Asked) -> Response:
             found.content_type or "application/octet-stream",
             found.stored.size,
             found.etag,
-            as_time(found.stored.last_modified).timestamp(),
+            parse_time(found.stored.last_modified).timestamp(),
             lambda: found.sha256,
         ),
         asked,

@@ -17,10 +17,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from beray.schema import IDEMPOTENCY_HEADER
-from beray.server.http.active_requests import state_of
+from beray.server.http.active_requests import request_state
 from beray.server.http.integers import declared_size
 from beray.server.runtime.shortage import is_shortage, refusal
-from beray.server.storage.store import KEY_SECONDS
+from beray.server.storage.store import IDEMPOTENCY_KEY_SECONDS
 
 API_PREFIX: Final = "/api/v1"
 """Of the calls of the BeRay API; those of the gateway stand beside it."""
@@ -64,7 +64,7 @@ class Envelope:
         started = False
         exceeded: int | None = None
         received = 0
-        state = state_of(scope)
+        state = request_state(scope)
         declared = declared_size(Headers(scope=scope))
         upload = _UPLOADS.fullmatch(f"{scope['method']} {scope['path']}") is not None
 
@@ -75,7 +75,7 @@ class Envelope:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 if scope["path"].startswith(f"{API_PREFIX}/"):
-                    headers[IDEMPOTENCY_HEADER] = str(KEY_SECONDS)
+                    headers[IDEMPOTENCY_HEADER] = str(IDEMPOTENCY_KEY_SECONDS)
                 if "location" in headers:
                     headers["location"] = _on_this_host(headers["location"])
             await send(message)

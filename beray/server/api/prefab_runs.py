@@ -1,4 +1,4 @@
-"""The route that runs functions of prefabs: one, streamed or not, or many side by side.
+"""Route that calls functions of prefabs: a single call, optionally streamed, or several.
 
 Source: the Gateway wire page.
 """
@@ -16,10 +16,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.principals import Caller
+from beray.server.accounts.principals import Principal
 from beray.server.api.dependencies import AppServices, Services
-from beray.server.api.gateway_auth import CurrentCaller
-from beray.server.http.gateway_errors import INVALID_INPUT, GatewayRefused, GatewayRoute
+from beray.server.api.gateway_auth import CurrentPrincipal
+from beray.server.http.gateway_errors import INVALID_INPUT, GatewayHTTPError, GatewayRoute
 from beray.server.http.responses import JsonStream, event_stream
 from beray.server.prefabs import run as runs
 from beray.server.prefabs.call_request import Call, Prepared
@@ -28,80 +28,90 @@ from beray.server.prefabs.run import Result
 from beray.server.prefabs.stream_buffer import Pieces
 from beray.server.tasks.task_pages import encoded
 
-MOST_CALLS: Final = 100
-"""In one request."""
-_ZERO: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
-"""What is not acceptable at all (RFC 9110, 12.4.2)."""
-_EVENTS: Final = "text/event-stream"
+MAX_CALLS: Final = 100
+"""Maximum number of calls in one request."""
+_ZERO_WEIGHT: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
+"""Weight of a media type that is not acceptable (RFC 9110, 12.4.2)."""
+_EVENT_STREAM: Final = "text/event-stream"
 
 log = structlog.get_logger("beray.prefabs")
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
 class RunRequest(BaseModel):
-    calls: Annotated[list[Call], Field(min_length=1, max_length=MOST_CALLS)]
+    """Body of a request that calls functions of prefabs."""
+
+    calls: Annotated[list[Call], Field(min_length=1, max_length=MAX_CALLS)]
 
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"application/json": {}, _EVENTS: {}}}
+    200: {"content": {"application/json": {}, _EVENT_STREAM: {}}}
 }
 
 
 @router.post("/v1/run", response_model=None, responses=_RESPONSES)  # SDK 0.2.0 to 0.3.2
 @router.post("/v1/internal/run", response_model=None, responses=_RESPONSES)
 async def run(
-    body: RunRequest, request: Request, caller: CurrentCaller, app: AppServices
+    body: RunRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> Response:
-    """Run functions of prefabs; several run side by side.
+    """Call functions of prefabs; several calls run concurrently.
 
-    One call is streamed where ``Accept`` names ``text/event-stream``, or says nothing and the
-    function streams. What cannot begin is refused; among several it is a failed result.
+    A single call is streamed if `Accept` contains `text/event-stream`, or accepts any type and
+    the function is a generator. A single call that cannot start gets an error response; among
+    several calls it is a failed result.
     """
     if caller.run is None:
-        # The calls of a run are part of it, and runs under way may end.
+        # During maintenance, active runs and their calls may continue.
         app.maintenance.require_off()
     calls = [await _prepared(app, caller, call, at) for at, call in enumerate(body.calls)]
-    if len(calls) == 1 and isinstance(calls[0], GatewayRefused):
+    if len(calls) == 1 and isinstance(calls[0], GatewayHTTPError):
         raise calls[0]
     streamed = _wants_stream(request, calls)
     if streamed and len(calls) > 1:
-        raise GatewayRefused(422, INVALID_INPUT, "One call alone can be streamed.")
+        raise GatewayHTTPError(
+            422,
+            INVALID_INPUT,
+            f"Only a single call can be streamed, and the request has {len(calls)}. Send "
+            "Accept: application/json.",
+        )
     count = sum(isinstance(call, Prepared) for call in calls)
     app.gateway.prefabs.runs.require_place(caller, count)
-    await _count(app, caller, count)
-    # Other requests may have begun calls meanwhile.
+    await _count_calls(app, caller, count)
+    # Checked again, because other requests may have started calls meanwhile.
     app.gateway.prefabs.runs.require_place(caller, count)
     job = str(uuid.uuid4())
     first = calls[0]
     if streamed and isinstance(first, Prepared):
         return _stream(app, caller, first, job)
     results = await _results(app, caller, calls, job, request)
-    status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
-    answer = await run_in_threadpool(encoded, {"job_id": job, "status": status, "results": results})
-    return JsonStream(_whole(answer), app.settings)
+    status = "SUCCESS" if all(result["status"] == "SUCCESS" for result in results) else "FAILED"
+    content = await run_in_threadpool(
+        encoded, {"job_id": job, "status": status, "results": results}
+    )
+    return JsonStream(_single(content), app.settings)
 
 
-async def _whole(answer: bytes) -> AsyncIterator[bytes]:
-    yield answer
+async def _single(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
 async def _prepared(
-    app: Services, caller: Caller, call: Call, number: int
-) -> Prepared | GatewayRefused:
+    app: Services, caller: Principal, call: Call, number: int
+) -> Prepared | GatewayHTTPError:
     try:
         return await app.gateway.prefabs.preparation.prepare(caller, call, number)
-    except GatewayRefused as error:
+    except GatewayHTTPError as error:
         return error
 
 
-def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) -> bool:
+def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayHTTPError]) -> bool:
     accepted = {
         kind.strip().lower()
         for line in request.headers.getlist("accept")
         for kind, _, weight in (item.partition(";") for item in line.split(","))
-        if not _ZERO.search(weight)
+        if not _ZERO_WEIGHT.search(weight)
     }
-    if _EVENTS in accepted:
+    if _EVENT_STREAM in accepted:
         return True
     if accepted & {"application/json", "application/*"}:
         return False
@@ -109,90 +119,99 @@ def _wants_stream(request: Request, calls: Sequence[Prepared | GatewayRefused]) 
     return len(calls) == 1 and isinstance(first, Prepared) and first.function.streaming
 
 
-async def _count(app: Services, caller: Caller, calls: int) -> None:
-    """Raises GatewayRefused: 429, the caller has no more calls today."""
+async def _count_calls(app: Services, caller: Principal, calls: int) -> None:
+    """Count calls of a principal.
+
+    Raises:
+        GatewayHTTPError: 429, the calls exceed the daily limit.
+    """
     limit = app.settings.daily_prefab_calls
     if calls == 0:
         return
     used = await run_in_threadpool(app.gateway.quotas.count_call, caller.subject, limit, calls)
     if limit is not None and used > limit:
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             429,
             "QUOTA_EXCEEDED",
-            f"This would be more than the {limit:,} calls of a day; it begins anew at 00:00 UTC.",
+            f"The request would exceed the daily limit of {limit:,} calls, of which "
+            f"{used - calls:,} are used. The count is reset at 00:00 UTC.",
             limit=limit,
             used=used - calls,
             quota_type="daily_calls",
         )
 
 
-# Plain
+# JSON responses
 
 
 async def _results(
     app: Services,
-    caller: Caller,
-    calls: Sequence[Prepared | GatewayRefused],
+    caller: Principal,
+    calls: Sequence[Prepared | GatewayHTTPError],
     job: str,
     request: Request,
 ) -> list[Result]:
-    """The results in the order of the calls. Whoever leaves meanwhile ends them all."""
-    begun: list[asyncio.Task[Result] | Result] = [
+    """Return the results in the order of the calls; cancel them if the client disconnects."""
+    started: list[asyncio.Task[Result] | Result] = [
         runs.refused(call.detail)
-        if isinstance(call, GatewayRefused)
-        # Two calls may make files of the same name.
+        if isinstance(call, GatewayHTTPError)
+        # Each call has its own id, because two of them may produce files of the same name.
         else app.gateway.prefabs.runs.begin(
             caller, call, job if len(calls) == 1 else f"{job}-{number}"
         )
         for number, call in enumerate(calls, 1)
     ]
-    tasks = {task for task in begun if isinstance(task, asyncio.Task)}
-    leaving = asyncio.create_task(_gone(request))
+    tasks = {task for task in started if isinstance(task, asyncio.Task)}
+    disconnect = asyncio.create_task(_wait_for_disconnect(request))
     try:
         waiting = set(tasks)
-        while waiting and not leaving.done():
-            await asyncio.wait({*waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        while waiting and not disconnect.done():
+            await asyncio.wait({*waiting, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             waiting = {task for task in waiting if not task.done()}
     finally:
-        leaving.cancel()
+        disconnect.cancel()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-    return [_result(one) if isinstance(one, asyncio.Task) else one for one in begun]
+    return [_result(call) if isinstance(call, asyncio.Task) else call for call in started]
 
 
 def _result(task: asyncio.Task[Result]) -> Result:
     return runs.cancelled() if task.cancelled() else task.result()
 
 
-async def _gone(request: Request) -> None:
-    """Return once the caller has left. The body has been read whole."""
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client disconnects. The body has already been read."""
     while (await request.receive())["type"] != "http.disconnect":
         continue
 
 
-# Streamed
+# Streamed responses
 
 
-def _stream(app: Services, caller: Caller, call: Prepared, job: str) -> Response:
+def _stream(app: Services, caller: Principal, call: Prepared, job: str) -> Response:
     return event_stream(_events(app, caller, call, job), app.settings, retry=False)
 
 
-async def _events(app: Services, caller: Caller, call: Prepared, job: str) -> AsyncIterator[bytes]:
+async def _events(
+    app: Services, caller: Principal, call: Prepared, job: str
+) -> AsyncIterator[bytes]:
     pieces = Pieces(app.settings.data_dir / "scratch")
-    telling = asyncio.create_task(_tell(app, caller, call, job, pieces))
+    running = asyncio.create_task(_run_streamed(app, caller, call, job, pieces))
     try:
         async for message in pieces.read(app.settings.heartbeat_seconds):
             yield message
     finally:
-        # The reader may have left. The end of the run is awaited when the server stops.
-        telling.cancel()
+        # The client may have disconnected. When the server stops, it waits for the run's end.
+        running.cancel()
         pieces.close()
 
 
-async def _tell(app: Services, caller: Caller, call: Prepared, job: str, pieces: Pieces) -> None:
-    """Run a call, and put what comes of it into ``pieces``."""
+async def _run_streamed(
+    app: Services, caller: Principal, call: Prepared, job: str, pieces: Pieces
+) -> None:
+    """Run a call, and put its messages into ``pieces``."""
 
     async def emit(piece: Piece) -> None:
         await pieces.put(*piece)
@@ -209,8 +228,8 @@ async def _tell(app: Services, caller: Caller, call: Prepared, job: str, pieces:
         else:
             await pieces.put("error", result["error"])
     except OSError as error:
-        # A stream that ends without its result says that it was cut.
-        log.error("the result of a call cannot be sent", job=job, exc_info=error)
+        # Clients detect the failure, because the stream ends without a result.
+        log.error("could not send the result of a call", job=job, exc_info=error)
     finally:
         if running is not None:
             running.cancel()

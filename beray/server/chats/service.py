@@ -80,7 +80,7 @@ class Chats:
             settings.chat_slots,
             settings.chat_slots_per_user,
             subject_waiting=settings.queued_per_user,
-            what="chat messages",
+            item_noun="chat messages",
         )
         self._closing = False
 
@@ -90,7 +90,7 @@ class Chats:
 
     async def open(self, user_id: int, name: str) -> Task:
         """The chat of this name; a new one where there is none."""
-        task = await run_in_threadpool(self._store.chat_of, user_id, name)
+        task = await run_in_threadpool(self._store.chat, user_id, name)
         if task is not None and task.last_seq:
             return task
         async with self._opening:
@@ -103,7 +103,7 @@ class Chats:
 
     def _made(self, user_id: int, name: str) -> Task:
         """What a server that died in the middle of this has left is completed."""
-        task = self._store.chat_of(user_id, name) or self._store.add_chat(user_id, name)
+        task = self._store.chat(user_id, name) or self._store.add_chat(user_id, name)
         if not self._workspaces.path(task.id).exists():
             self._workspaces.create(task.id, user_id)
         return task
@@ -290,7 +290,7 @@ class Chats:
         """How an answer ended that has said neither its end nor an error."""
         if outcome.status == "COMPLETED":
             return None
-        rows = await run_in_threadpool(self._store.ends_after, task_id, after)
+        rows = await run_in_threadpool(self._store.count_end_events_after, task_id, after)
         if rows:
             return None
         code = (outcome.reason or "failed").upper()

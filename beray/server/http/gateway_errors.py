@@ -1,4 +1,4 @@
-"""How the gateway says no: one exception, and routes whose every refusal has one shape.
+"""Error responses of the gateway: their exception, and routes that convert all errors to it.
 
 Source: the Gateway wire page (``{"detail": {"error_code", "message", …}}``).
 """
@@ -13,11 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from beray.server.api.strict_json import StrictRoute
-from beray.server.http.validation_errors import Problem, of_validation
+from beray.server.http.validation_errors import InputProblem, from_validation_error
 
 INVALID_INPUT: Final = "INVALID_INPUT"
 MESSAGE_PROBLEMS: Final = 5
-"""Problems of invalid input that are named in ``message``."""
+"""Maximum number of problems of invalid input in ``message``."""
 _CODES: Final = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
@@ -27,15 +27,15 @@ _CODES: Final = {
 }
 
 
-class GatewayRefused(Exception):
-    """The gateway says no.
+class GatewayHTTPError(Exception):
+    """A gateway request that the server rejects.
 
     Args:
-        status: the HTTP status.
-        error_code: for programs, such as ``MISSING_SECRET``.
-        message: for people.
-        headers: of the answer.
-        fields: what else the detail has, such as ``limit``.
+        status: HTTP status of the response.
+        error_code: Code for programs, such as ``MISSING_SECRET``.
+        message: Text for the user.
+        headers: Headers of the response.
+        fields: Additional fields of the response's ``detail``, such as ``limit``.
     """
 
     def __init__(
@@ -53,64 +53,65 @@ class GatewayRefused(Exception):
         self.detail = {"error_code": error_code, "message": message, **fields}
 
 
-def missing_agent_context() -> GatewayRefused:
-    return GatewayRefused(
+def missing_agent_context() -> GatewayHTTPError:
+    """Return the 400 for a request that only agents may send."""
+    return GatewayHTTPError(
         400,
         "MISSING_AGENT_CONTEXT",
-        "This is for agents: call it with an API key that has an agent_id, or with its internal "
-        "token (beray apikey new NAME --agent AGENT).",
+        "Only agents can use this route. Send an API key that has an agent_id, or its internal "
+        "token (create one with: beray apikey new NAME --agent AGENT).",
     )
 
 
-def invalid(problems: Sequence[Problem], summary: str = "") -> GatewayRefused:
-    """Return a 422 with the places of all problems in ``errors``.
+def invalid_input(problems: Sequence[InputProblem], summary: str = "") -> GatewayHTTPError:
+    """Return a 422 with all problems in ``errors``.
 
-    The published SDK shows ``message`` only, so it has the places and reasons of the first
-    problems, too.
+    ``message`` contains the first ``MESSAGE_PROBLEMS`` of them, because the published SDK shows
+    only ``message``.
 
     Args:
-        summary: A sentence before them.
+        problems: The problems of the input.
+        summary: A sentence before them in ``message``.
     """
-    shown = "; ".join(map(_in_words, problems[:MESSAGE_PROBLEMS]))
+    shown = "; ".join(map(_describe, problems[:MESSAGE_PROBLEMS]))
     more = len(problems) - MESSAGE_PROBLEMS
     parts = [summary, f"{shown} (and {more} more)" if more > 0 else shown]
     message = " ".join(filter(None, parts))
-    return GatewayRefused(
-        422, INVALID_INPUT, message, errors=[problem.told() for problem in problems]
+    return GatewayHTTPError(
+        422, INVALID_INPUT, message, errors=[problem.to_wire() for problem in problems]
     )
 
 
-def _in_words(problem: Problem) -> str:
+def _describe(problem: InputProblem) -> str:
     is_in_body = len(problem.loc) > 1 and problem.loc[0] == "body"
-    return str(problem._replace(loc=problem.loc[is_in_body:]).shown())
+    return str(problem._replace(loc=problem.loc[is_in_body:]).sanitized())
 
 
 class GatewayRoute(StrictRoute):
-    """A route of the gateway: what it refuses, it refuses in the gateway's shape."""
+    """Route of the gateway, which converts every error to a ``GatewayHTTPError``."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the route, wrapped to convert its errors."""
         handle = super().get_route_handler()
 
-        async def refusing(request: Request) -> Response:
+        async def handle_converting_errors(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                raise _invalid(error) from None
+                # Without the input, which may be a secret.
+                raise invalid_input(
+                    [from_validation_error(found) for found in error.errors()]
+                ) from None
             except HTTPException as error:
                 code = _CODES.get(error.status_code, "REFUSED")
-                raise GatewayRefused(
+                raise GatewayHTTPError(
                     error.status_code, code, str(error.detail), headers=error.headers
                 ) from None
 
-        return refusing
+        return handle_converting_errors
 
 
-async def refused(_request: Request, error: Exception) -> JSONResponse:
-    """The handler of ``GatewayRefused``."""
-    assert isinstance(error, GatewayRefused)
+async def gateway_error_response(_request: Request, error: Exception) -> JSONResponse:
+    """Exception handler that returns the response of a ``GatewayHTTPError``."""
+    assert isinstance(error, GatewayHTTPError)
     return JSONResponse({"detail": error.detail}, error.status, error.headers)
-
-
-def _invalid(error: RequestValidationError) -> GatewayRefused:
-    """Without the input, which may be a secret."""
-    return invalid([of_validation(found) for found in error.errors()])

@@ -187,7 +187,7 @@ class LocalObjects:
                 session.execute(delete(LocalObject).where(named))
                 return files
 
-            files = self._database.recovering(remove)
+            files = self._database.write_with_reserve(remove)
             self._remove(files)
             count += len(files)
         return count

@@ -20,9 +20,9 @@ from sqlalchemy.exc import DatabaseError
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
-from beray.server.accounts.principals import Caller
+from beray.server.accounts.principals import Principal
 from beray.server.files import http_ranges
-from beray.server.http.gateway_errors import GatewayRefused, missing_agent_context
+from beray.server.http.gateway_errors import GatewayHTTPError, missing_agent_context
 from beray.server.objects.store import ObjectStore, StoredObject, require_key
 from beray.server.runtime.shortage import is_shortage, refusal
 from beray.server.storage import database_errors
@@ -63,13 +63,13 @@ def key_of(store: ObjectStore, url: str) -> str:
     return key
 
 
-def may_read(caller: Caller, key: str) -> bool:
+def may_read(caller: Principal, key: str) -> bool:
     """Whether an object is the caller's: its key has their scope as its second part."""
     parts = key.split("/")
     return len(parts) > 2 and parts[0] in (OUTPUTS, WORKSPACE, INPUTS) and parts[1] == caller.scope
 
 
-def may_remove(caller: Caller, key: str) -> bool:
+def may_remove(caller: Principal, key: str) -> bool:
     """Whether a caller who may read an object may remove it: not an agent that of another one,
     and not an address, which shares its scope with others."""
     parts = key.split("/")
@@ -107,39 +107,39 @@ def media_type(given: str | None) -> str | None:
     return given if given and _MEDIA_TYPE.fullmatch(given) else None
 
 
-def new_input(caller: Caller, filename: str) -> str:
+def new_input(caller: Principal, filename: str) -> str:
     """A key that nobody has for what comes from outside."""
     return f"{INPUTS}/{caller.scope}/{uuid.uuid4()}/{plain_filename(filename)}"
 
 
-def new_output(caller: Caller, filename: str) -> str:
+def new_output(caller: Principal, filename: str) -> str:
     return f"{outputs_of(caller)}{uuid.uuid4()}/{plain_filename(filename)}"
 
 
-def new_temporary(caller: Caller, filename: str, session_id: str | None) -> str:
+def new_temporary(caller: Principal, filename: str, session_id: str | None) -> str:
     return f"{session_of(caller, session_id)}{uuid.uuid4()}/{plain_filename(filename)}"
 
 
-def outputs_of(caller: Caller) -> str:
+def outputs_of(caller: Principal) -> str:
     """How the keys of an agent's permanent files begin.
 
     Raises:
-        GatewayRefused: MISSING_AGENT_CONTEXT.
+        GatewayHTTPError: MISSING_AGENT_CONTEXT.
     """
     return f"{OUTPUTS}/{caller.scope}/{_agent(caller)}/"
 
 
-def workspace_of(caller: Caller) -> str:
+def workspace_of(caller: Principal) -> str:
     """How the keys of an agent's temporary files begin. Raises as ``outputs_of``."""
     return f"{WORKSPACE}/{caller.scope}/{_agent(caller)}/"
 
 
-def session_of(caller: Caller, session_id: str | None) -> str:
+def session_of(caller: Principal, session_id: str | None) -> str:
     """How the keys of one session begin. Raises as ``outputs_of``."""
     return f"{workspace_of(caller)}{session_id or NO_SESSION}/"
 
 
-def _agent(caller: Caller) -> str:
+def _agent(caller: Principal) -> str:
     if caller.agent_id is None:
         raise missing_agent_context()
     return caller.agent_id
@@ -191,15 +191,15 @@ def storing() -> Iterator[None]:
         yield
     except DatabaseError as error:
         if database_errors.is_full(error):
-            raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None
+            raise GatewayHTTPError(507, "STORAGE_FULL", "The storage is full.") from None
         if not is_shortage(error):
             raise
         message, headers = refusal(error)
-        raise GatewayRefused(503, "UNAVAILABLE", message, headers=headers) from None
+        raise GatewayHTTPError(503, "UNAVAILABLE", message, headers=headers) from None
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise GatewayRefused(507, "STORAGE_FULL", "The storage is full.") from None
+            raise GatewayHTTPError(507, "STORAGE_FULL", "The storage is full.") from None
         log.error("the object store failed", exc_info=error)
-        raise GatewayRefused(
+        raise GatewayHTTPError(
             503, "STORAGE_UNAVAILABLE", "The storage cannot be reached; try again."
         ) from None

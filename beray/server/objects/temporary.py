@@ -128,4 +128,4 @@ class Temporary:
         gone = delete(TemporaryObject).where(TemporaryObject.key.in_(keys))
         if due:
             gone = gone.where(TemporaryObject.expires_at <= due)
-        self._database.recovering(lambda session: session.execute(gone))
+        self._database.write_with_reserve(lambda session: session.execute(gone))

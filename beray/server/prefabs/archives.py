@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from beray.exceptions import TransferError
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.prefabs.manifest import ManifestError
 from beray.transfers.local_names import on_wire
 
@@ -51,7 +51,7 @@ def packed(folder: Path) -> bytes:
             count, total = count + 1, total + path.stat().st_size
             if total > MOST_BYTES or count > MOST_ENTRIES:
                 most = f"{MOST_BYTES:,} bytes in {MOST_ENTRIES:,} files at most"
-                raise ManifestError([Problem((), f"a prefab has {most}")])
+                raise ManifestError([InputProblem((), f"a prefab has {most}")])
             # Without times: the same files are the same archive.
             info = zipfile.ZipInfo(on_wire(path.relative_to(folder)))
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -71,7 +71,7 @@ def files(folder: Path) -> Iterator[Path]:
         if path.name == "__pycache__" or path.name.startswith("."):
             continue
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise ManifestError([Problem((path.name,), "is a link or a special file")])
+            raise ManifestError([InputProblem((path.name,), "is a link or a special file")])
         if path.is_dir():
             yield from files(path)
         else:

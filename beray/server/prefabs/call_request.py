@@ -10,16 +10,16 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import one_line
-from beray.server.accounts.principals import Caller
-from beray.server.http.gateway_errors import GatewayRefused, invalid
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.accounts.principals import Principal
+from beray.server.http.gateway_errors import GatewayHTTPError, invalid_input
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, run_files
 from beray.server.prefabs.manifest import Function
 from beray.server.prefabs.registry import Installed, NoSuchPrefab, Registry
 from beray.server.prefabs.run_files import Keys
 from beray.server.prefabs.secrets import PrefabSecrets
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 
 Name = Annotated[str, Field(max_length=200)]
 
@@ -34,7 +34,7 @@ class Inputs(BaseModel):
     @field_validator("parameters")
     @classmethod
     def _plain(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        require_plain(parameters)
+        check_json(parameters)
         return parameters
 
 
@@ -69,18 +69,18 @@ class Preparation:
         self._secrets = secrets
         self._objects = objects
 
-    async def prepare(self, caller: Caller, call: Call, number: int) -> Prepared:
+    async def prepare(self, caller: Principal, call: Call, number: int) -> Prepared:
         """Prove that ``call`` can begin.
 
         Args:
             number: which it is of the request's, for places.
 
         Raises:
-            GatewayRefused: it cannot: 404, 422 or 400 (a secret is missing).
+            GatewayHTTPError: it cannot: 404, 422 or 400 (a secret is missing).
         """
         return await run_in_threadpool(self._prepared, caller, call, number)
 
-    def _prepared(self, caller: Caller, call: Call, number: int) -> Prepared:
+    def _prepared(self, caller: Principal, call: Call, number: int) -> Prepared:
         try:
             prefab = self._registry.find(call.prefab_id, call.version)
             if prefab.manifest.prefab.status == "disabled":
@@ -88,26 +88,26 @@ class Preparation:
             function = prefab.function(call.function_name)
         except NoSuchPrefab as error:
             raise not_found(call.prefab_id, call.version, error) from None
-        at: Place = ("calls", number, "inputs")
+        at: InputLocation = ("calls", number, "inputs")
         schema = function.parameters_schema()
         try:
             parameters = json_schema.completed(schema, call.inputs.parameters)
         except json_schema.TooFar:
-            too_far = Problem((*at, "parameters"), "the defaults of the schema have no end")
-            raise invalid([too_far]) from None
+            too_far = InputProblem((*at, "parameters"), "the defaults of the schema have no end")
+            raise invalid_input([too_far]) from None
         problems = [
-            Problem((*at, "parameters", *one.loc), one.msg)
+            InputProblem((*at, "parameters", *one.loc), one.msg)
             for one in json_schema.value_problems(schema, parameters)
         ]
         keys: Keys = {}
         try:
             keys = run_files.checked(self._objects, function, call.inputs.files)
         except ValueError as error:
-            problems += [Problem((*at, "files", *one.loc), one.msg) for one in error.args]
+            problems += [InputProblem((*at, "files", *one.loc), one.msg) for one in error.args]
         if problems:
-            raise invalid(problems)
+            raise invalid_input(problems)
         if function.gateway and caller.user_id is None:
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 403,
                 "FORBIDDEN",
                 f"{prefab.id} calls the gateway as its caller, and an address is not a user; call "
@@ -116,7 +116,7 @@ class Preparation:
         secrets = self._given(caller, prefab, function)
         return Prepared(prefab, call.function_name, function, parameters, keys, secrets)
 
-    def _given(self, caller: Caller, prefab: Installed, function: Function) -> dict[str, str]:
+    def _given(self, caller: Principal, prefab: Installed, function: Function) -> dict[str, str]:
         found: dict[str, str] = {}
         how = f"beray prefab secret set {prefab.id}"
         for secret in function.secrets:
@@ -124,7 +124,7 @@ class Preparation:
             if caller.user_id is not None:
                 value = self._secrets.value(caller.user_id, prefab.id, secret.name)
             if value is None:
-                raise GatewayRefused(
+                raise GatewayHTTPError(
                     400,
                     "MISSING_SECRET",
                     f"{prefab.id} needs the secret {secret.name}: "
@@ -137,7 +137,7 @@ class Preparation:
         return found
 
 
-def not_found(prefab_id: str, version: str | None, error: NoSuchPrefab) -> GatewayRefused:
-    return GatewayRefused(
+def not_found(prefab_id: str, version: str | None, error: NoSuchPrefab) -> GatewayHTTPError:
+    return GatewayHTTPError(
         404, "PREFAB_NOT_FOUND", str(error), prefab_id=one_line(prefab_id), version=version
     )

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.prefabs import archives, module_check, process, protocol, registry
 from beray.server.prefabs.manifest import ManifestError
 from beray.server.prefabs.registry import Installed
@@ -36,12 +36,12 @@ def checked(folder: Path) -> Installed:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             why = f"its import takes longer than {IMPORT_SECONDS:g} s"
-            raise ManifestError([Problem((prefab.module_file,), why)]) from None
+            raise ManifestError([InputProblem((prefab.module_file,), why)]) from None
     told = json.loads(ended.stdout[_LENGTH.size :]) if len(ended.stdout) > _LENGTH.size else {}
     if "inspected" not in told:
         failed = told.get("failed", {"message": f"its import ends with {ended.returncode}"})
         why = "\n".join(filter(None, (failed["message"], failed.get("traceback", "").rstrip())))
-        raise ManifestError([Problem((prefab.module_file,), why)])
+        raise ManifestError([InputProblem((prefab.module_file,), why)])
     problems = module_check.problems(prefab, told["inspected"])
     if problems:
         raise ManifestError(problems)

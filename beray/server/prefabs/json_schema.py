@@ -19,8 +19,8 @@ from urllib.parse import unquote
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
-from beray.server.http.validation_errors import Place, Problem
-from beray.server.storage.json_values import MAX_DEPTH, require_plain
+from beray.server.http.validation_errors import InputLocation, InputProblem
+from beray.server.storage.json_values import MAX_DEPTH, check_json
 
 Schema = dict[str, Any]
 
@@ -53,23 +53,23 @@ _steps: ContextVar[Iterator[int]] = ContextVar("_steps")
 """Counts the references that are followed for the value that is checked."""
 
 
-def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
+def schema_problems(schema: object, *, of_object: bool = True) -> list[InputProblem]:
     """Why ``schema`` cannot be used, with the place in it; nothing where it can.
 
     Args:
         of_object: it has to be the schema of an object.
     """
     if not isinstance(schema, dict):
-        return [Problem((), "is no JSON Schema: give an object")]
+        return [InputProblem((), "is no JSON Schema: give an object")]
     try:
-        require_plain(schema)
+        check_json(schema)
     except (ValueError, TypeError) as error:
-        return [Problem((), f"is no JSON: {error}")]
+        return [InputProblem((), f"is no JSON: {error}")]
     problems = list(_refused(schema, ()))
     if of_object and schema.get("type", "object") != "object":
-        problems.append(Problem(("type",), "must be 'object'"))
+        problems.append(InputProblem(("type",), "must be 'object'"))
     if schema.get("$schema", _DIALECT) != _DIALECT:
-        problems.append(Problem(("$schema",), f"must be {_DIALECT}"))
+        problems.append(InputProblem(("$schema",), f"must be {_DIALECT}"))
     if problems:
         return problems[:MOST_PROBLEMS]
     from jsonschema import Draft202012Validator
@@ -81,23 +81,23 @@ def schema_problems(schema: object, *, of_object: bool = True) -> list[Problem]:
         try:
             completed(schema, {})
         except TooFar:
-            return [Problem((), "its defaults fill one another in, again and again")]
+            return [InputProblem((), "its defaults fill one another in, again and again")]
     return problems
 
 
-def value_problems(schema: Schema, value: object) -> list[Problem]:
+def value_problems(schema: Schema, value: object) -> list[InputProblem]:
     """Why ``value``, which is JSON, does not fit; the places are those in the value."""
     return _problems(_validator(schema), value)
 
 
-def _problems(validator: Any, value: object) -> list[Problem]:
+def _problems(validator: Any, value: object) -> list[InputProblem]:
     counting = _steps.set(count(1))
     try:
         return _told(validator.iter_errors(value))
     except (TooFar, RecursionError):
-        return [Problem((), "cannot be checked: the schema refers to itself too often")]
+        return [InputProblem((), "cannot be checked: the schema refers to itself too often")]
     except ArithmeticError:
-        return [Problem((), "holds a number that cannot be checked")]
+        return [InputProblem((), "holds a number that cannot be checked")]
     finally:
         _steps.reset(counting)
 
@@ -177,10 +177,10 @@ def _pointed(reference: str) -> tuple[str, ...] | None:
     return tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
 
-def _told(errors: Iterator[Any]) -> list[Problem]:
+def _told(errors: Iterator[Any]) -> list[InputProblem]:
     problems = []
     for error in errors:
-        problems.append(Problem(tuple(error.absolute_path), _words(error)))
+        problems.append(InputProblem(tuple(error.absolute_path), _words(error)))
         if len(problems) == MOST_PROBLEMS:
             break
     return problems
@@ -194,7 +194,9 @@ def _words(error: Any) -> str:
     return message
 
 
-def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Place]]:
+def _schemas_in(
+    schema: object, at: InputLocation
+) -> Iterator[tuple[dict[str, Any], InputLocation]]:
     """A schema and all that are in it."""
     if isinstance(schema, list):
         for number, item in enumerate(schema):
@@ -212,33 +214,35 @@ def _schemas_in(schema: object, at: Place) -> Iterator[tuple[dict[str, Any], Pla
             yield from _schemas_in(inner, (*at, key))
 
 
-def _refused(schema: Schema, at: Place) -> Iterator[Problem]:
+def _refused(schema: Schema, at: InputLocation) -> Iterator[InputProblem]:
     for one, place in _schemas_in(schema, at):
         for key, why in _REFUSED.items():
             if key in one:
-                yield Problem((*place, key), why)
+                yield InputProblem((*place, key), why)
         reference, pattern = one.get("$ref", "#"), one.get("pattern")
         if not (isinstance(reference, str) and reference.startswith("#")):
-            yield Problem((*place, "$ref"), "leads out of the schema; only # and #/… are followed")
+            yield InputProblem(
+                (*place, "$ref"), "leads out of the schema; only # and #/… are followed"
+            )
         if isinstance(pattern, str) and (problem := _pattern_problem(pattern)):
-            yield Problem((*place, "pattern"), problem)
+            yield InputProblem((*place, "pattern"), problem)
 
 
-def _broken_references(schema: Schema) -> Iterator[Problem]:
+def _broken_references(schema: Schema) -> Iterator[InputProblem]:
     # Not any place: what is data, such as a default, was looked at by nobody as a schema.
     schemas = list(_schemas_in(schema, ()))
     known = {tuple(map(str, place)) for _, place in schemas}
     for one, place in schemas:
         if "$ref" in one and _pointed(one["$ref"]) not in known:
-            yield Problem((*place, "$ref"), "names no schema that is in the schema")
+            yield InputProblem((*place, "$ref"), "names no schema that is in the schema")
 
 
-def _wrong_defaults(schema: Schema) -> Iterator[Problem]:
+def _wrong_defaults(schema: Schema) -> Iterator[InputProblem]:
     validator = _validator(schema)
     for one, place in _schemas_in(schema, ()):
         if "default" in one:
             for problem in _problems(validator.evolve(schema=one), one["default"]):
-                yield Problem((*place, "default"), problem.msg)
+                yield InputProblem((*place, "default"), problem.msg)
 
 
 # The validator

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from beray.sanitize import one_line
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.prefabs import json_schema
 from beray.server.prefabs.json_schema import Schema
 from beray.server.prefabs.versions import Version
@@ -35,7 +35,7 @@ _LEAST_MEMORY: Final = 32 * 1024**2
 class ManifestError(Exception):
     """A manifest cannot be used; ``problems`` says why, all at once."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[InputProblem]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
 
@@ -141,12 +141,12 @@ def read(folder: Path, *, is_known: bool = False) -> Manifest:
         with (folder / FILE).open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        missing = Problem((FILE,), "is not there; it stands at the top of the prefab's folder")
+        missing = InputProblem((FILE,), "is not there; it stands at the top of the prefab's folder")
         raise ManifestError([missing]) from None
     except OSError as error:
-        raise ManifestError([Problem((FILE,), error.strerror or "cannot be read")]) from None
+        raise ManifestError([InputProblem((FILE,), error.strerror or "cannot be read")]) from None
     if len(data) > MOST_BYTES:
-        raise ManifestError([Problem((FILE,), f"has more than {MOST_BYTES:,} bytes")])
+        raise ManifestError([InputProblem((FILE,), f"has more than {MOST_BYTES:,} bytes")])
     return parse(data, is_known=is_known)
 
 
@@ -160,7 +160,7 @@ def parse(data: bytes, *, is_known: bool = False) -> Manifest:
         given = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         said = one_line(str(error)) if isinstance(error, tomllib.TOMLDecodeError) else "no UTF-8"
-        raise ManifestError([Problem((FILE,), f"is no TOML: {said}")]) from None
+        raise ManifestError([InputProblem((FILE,), f"is no TOML: {said}")]) from None
     try:
         found, problems = Manifest.model_validate(given), []
     except ValidationError as error:
@@ -172,18 +172,18 @@ def parse(data: bytes, *, is_known: bool = False) -> Manifest:
     return found
 
 
-def _problems_of(error: ValidationError) -> list[Problem]:
+def _problems_of(error: ValidationError) -> list[InputProblem]:
     problems = []
     for one in error.errors(include_url=False, include_input=False):
         said = one["msg"].removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
             said = "is not known"
         place = tuple(at for at in one["loc"] if at != "[key]")
-        problems.append(Problem(place, said).shown())
+        problems.append(InputProblem(place, said).sanitized())
     return problems
 
 
-def _of_schemas(given: Mapping[str, Any]) -> list[Problem]:
+def _of_schemas(given: Mapping[str, Any]) -> list[InputProblem]:
     """What is wrong with the schemas, as far as there are any to look at."""
     problems = []
     functions = given.get("functions")
@@ -197,20 +197,22 @@ def _of_schemas(given: Mapping[str, Any]) -> list[Problem]:
             found = json_schema.schema_problems(schema)
             if part == "parameters" and not found:
                 found = _names(schema)
-            problems += [Problem((*at, *one.loc), one.msg).shown() for one in found]
+            problems += [InputProblem((*at, *one.loc), one.msg).sanitized() for one in found]
     return problems
 
 
-def _names(schema: Schema) -> list[Problem]:
+def _names(schema: Schema) -> list[InputProblem]:
     """Parameters are given to a function by name."""
     problems, properties = [], schema.get("properties", {})
     for name in properties:
-        at: Place = ("properties", name)
+        at: InputLocation = ("properties", name)
         if not name.isidentifier() or keyword.iskeyword(name):
-            problems.append(Problem(at, "is not the name of a Python parameter"))
+            problems.append(InputProblem(at, "is not the name of a Python parameter"))
     for number, name in enumerate(schema.get("required", ())):
         if name not in properties and not schema.get("additionalProperties"):
-            problems.append(Problem(("required", number), f"{name!r} is not among the properties"))
+            problems.append(
+                InputProblem(("required", number), f"{name!r} is not among the properties")
+            )
     return problems
 
 

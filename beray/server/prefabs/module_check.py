@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from beray.server.http.validation_errors import Place, Problem
+from beray.server.http.validation_errors import InputLocation, InputProblem
 from beray.server.prefabs.json_schema import Schema
 from beray.server.prefabs.manifest import Function
 from beray.server.prefabs.registry import Installed
 
 
-def problems(prefab: Installed, found: dict[str, Any]) -> list[Problem]:
+def problems(prefab: Installed, found: dict[str, Any]) -> list[InputProblem]:
     """What does not fit, all at once.
 
     Args:
@@ -20,33 +20,35 @@ def problems(prefab: Installed, found: dict[str, Any]) -> list[Problem]:
     missing = found.get("missing")
     if isinstance(missing, list) and missing:
         names = ", ".join(map(str, missing))
-        return [Problem(("prefab", "requires"), f"not installed: {names}")]
+        return [InputProblem(("prefab", "requires"), f"not installed: {names}")]
     functions = found.get("functions")
-    told: list[Problem] = []
+    told: list[InputProblem] = []
     for name, function in prefab.manifest.functions.items():
         one = functions.get(name) if isinstance(functions, dict) else None
         told += _of_function(("functions", name), function, one, prefab.module_file)
     return told
 
 
-def _of_function(at: Place, function: Function, found: object, module: str) -> list[Problem]:
+def _of_function(
+    at: InputLocation, function: Function, found: object, module: str
+) -> list[InputProblem]:
     if not isinstance(found, dict):
-        return [Problem(at, f"{module} has no such function")]
+        return [InputProblem(at, f"{module} has no such function")]
     if found.get("is_async"):
-        return [Problem(at, "is async; a function is plain, or a generator")]
-    told: list[Problem] = []
+        return [InputProblem(at, "is async; a function is plain, or a generator")]
+    told: list[InputProblem] = []
     if not found.get("takes_call"):
-        told.append(Problem(at, "takes no Call as its first argument"))
+        told.append(InputProblem(at, "takes no Call as its first argument"))
     if bool(found.get("is_generator")) is not function.streaming:
         known = "is a generator" if found.get("is_generator") else "is no generator"
-        told.append(Problem((*at, "streaming"), f"does not fit: the function {known}"))
+        told.append(InputProblem((*at, "streaming"), f"does not fit: the function {known}"))
     return told + [
-        Problem((*at, "parameters", *where), said)
+        InputProblem((*at, "parameters", *where), said)
         for where, said in _of_parameters(function.parameters_schema(), found)
     ]
 
 
-def _of_parameters(schema: Schema, found: dict[str, Any]) -> Iterator[tuple[Place, str]]:
+def _of_parameters(schema: Schema, found: dict[str, Any]) -> Iterator[tuple[InputLocation, str]]:
     properties, takes_any = schema["properties"], bool(found.get("takes_any"))
     sure = set(schema.get("required", ()))
     sure |= {name for name, one in properties.items() if _has_default(one)}

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from beray.server.accounts.principals import Caller
-from beray.server.accounts.run_token import RunAccess
-from beray.server.api.dependencies import digest
+from beray.server.accounts.principals import Principal
+from beray.server.accounts.run_token import RunTokens
+from beray.server.api.dependencies import secret_digest
 from beray.server.prefabs.call_request import Prepared
 from beray.server.prefabs.protocol import RunFailed
 from beray.server.runners.base import GatewayAccess
@@ -41,19 +41,21 @@ class Nesting:
         waiting: Calls that may wait for one outer call; ``None``: any number.
     """
 
-    def __init__(self, access: RunAccess, slots: FairSlots, waiting: int | None) -> None:
+    def __init__(self, access: RunTokens, slots: FairSlots, waiting: int | None) -> None:
         self._access = access
         self._slots = slots
         self._waiting = waiting
         self._outer: dict[str, _Outer] = {}
 
-    def slots_of(self, caller: Caller) -> FairSlots:
+    def slots_of(self, caller: Principal) -> FairSlots:
         """Return the slots that the calls of ``caller`` take."""
         outer = self._outer.get(caller.run or "")
         return self._slots if outer is None else outer.slots
 
     @asynccontextmanager
-    async def access(self, caller: Caller, call: Prepared) -> AsyncIterator[GatewayAccess | None]:
+    async def access(
+        self, caller: Principal, call: Prepared
+    ) -> AsyncIterator[GatewayAccess | None]:
         """Give a function its access for the block; ``None`` if it does not ask for any.
 
         Raises:
@@ -70,11 +72,11 @@ class Nesting:
                 f"{call.prefab.id} was called by a function that was called by a function, and so "
                 f"on: at most {MAX_DEPTH} functions with gateway access may wait for each other",
             )
-        async with self._access.of(caller.user_id, f"prefab-{call.prefab.id}") as access:
+        async with self._access.grant(caller.user_id, f"prefab-{call.prefab.id}") as access:
             if access is None:
                 raise RunFailed("CRASHED", "the server does not listen, so it has no gateway")
-            name = digest(access.token)
-            slots = FairSlots(1, subject_waiting=self._waiting, what=WHAT)
+            name = secret_digest(access.token)
+            slots = FairSlots(1, subject_waiting=self._waiting, item_noun=WHAT)
             self._outer[name] = _Outer(slots, depth)
             try:
                 yield access

@@ -54,7 +54,7 @@ class Authors:
 
     def _release(self, prefab_id: str) -> None:
         released = delete(PrefabAuthor).where(PrefabAuthor.prefab_id == prefab_id)
-        self._database.recovering(lambda session: session.execute(released))
+        self._database.write_with_reserve(lambda session: session.execute(released))
 
     def _author(self, prefab_id: str) -> int | None:
         with self._database.reading() as session:

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from beray.server.runners.command_line import Tail
 from beray.server.sandbox.launching import Supervised
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 
 MOST_BYTES: Final = 16 * 1024**2
 """Of all that one call says: its pieces and its result, as JSON."""
@@ -112,7 +112,7 @@ def packed(frame: Frame) -> bytes:
 def _decoded(body: bytes) -> Frame:
     try:
         frame = json.loads(body.decode("utf-8", "surrogatepass"), parse_constant=_no_constant)
-        require_plain(frame)
+        check_json(frame)
     except (ValueError, RecursionError) as error:
         said = "no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
         said = f"what the function gave cannot be passed on: {said}"

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from beray.sanitize import one_line
-from beray.server.http.validation_errors import Problem
+from beray.server.http.validation_errors import InputProblem
 from beray.server.prefabs import manifest
 from beray.server.prefabs.archives import content
 from beray.server.prefabs.manifest import Function, Manifest, ManifestError
@@ -101,9 +101,9 @@ class Registry:
             installed = inspected(folder, is_official)
             named = (folder.parent.name, folder.name)
             if (installed.id, installed.version.text) != named:
-                raise ManifestError([Problem((), "its folders are not its id and version")])
+                raise ManifestError([InputProblem((), "its folders are not its id and version")])
             if found.get(installed.id) and is_official != _is_official(found[installed.id]):
-                raise ManifestError([Problem((), "its id is one of the server's own prefabs")])
+                raise ManifestError([InputProblem((), "its id is one of the server's own prefabs")])
         except (ManifestError, OSError) as error:
             log.error("a prefab is left out", folder=str(folder), problem=str(error))
             return
@@ -210,7 +210,7 @@ def inspected(folder: Path, is_official: bool) -> Installed:
     read = manifest.read(folder, is_known=is_official)
     installed = Installed(read, Version.parse(read.prefab.version), folder, is_official)
     if not (folder / installed.module_file).is_file():
-        missing = Problem(("prefab", "module"), f"there is no {installed.module_file}")
+        missing = InputProblem(("prefab", "module"), f"there is no {installed.module_file}")
         raise ManifestError([missing])
     return installed
 

@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.principals import Caller
-from beray.server.accounts.run_token import RunAccess
-from beray.server.http.gateway_errors import GatewayRefused
+from beray.server.accounts.principals import Principal
+from beray.server.accounts.run_token import RunTokens
+from beray.server.http.gateway_errors import GatewayHTTPError
 from beray.server.objects import object_files
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import json_schema, process, run_files
@@ -42,7 +42,7 @@ class PrefabRuns:
     """Used on one event loop, until ``close``."""
 
     def __init__(
-        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+        self, settings: Settings, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
     ) -> None:
         self._settings = settings
         self._sandbox = sandbox
@@ -52,7 +52,7 @@ class PrefabRuns:
             settings.prefab_slots,
             settings.prefab_slots_per_user,
             subject_waiting=waiting,
-            what=WHAT,
+            item_noun=WHAT,
         )
         self._nesting = Nesting(access, slots, waiting)
         self._running: set[asyncio.Task[Result]] = set()
@@ -63,16 +63,16 @@ class PrefabRuns:
     def idle(self) -> bool:
         return not self._running
 
-    def require_place(self, caller: Caller, calls: int) -> None:
+    def require_place(self, caller: Principal, calls: int) -> None:
         """Check that so many more calls of ``caller`` may wait.
 
         Raises:
-            GatewayRefused: they may not (429).
+            GatewayHTTPError: they may not (429).
         """
         try:
             self._nesting.slots_of(caller).require_place(caller.subject, calls)
         except QueueFull as full:
-            raise GatewayRefused(
+            raise GatewayHTTPError(
                 429,
                 "QUEUE_FULL",
                 str(full),
@@ -81,7 +81,7 @@ class PrefabRuns:
             ) from None
 
     def begin(
-        self, caller: Caller, call: Prepared, job: str, emit: Emit | None = None
+        self, caller: Principal, call: Prepared, job: str, emit: Emit | None = None
     ) -> asyncio.Task[Result]:
         """Begin a call; what comes of it is the task's result, whatever it is.
 
@@ -110,7 +110,7 @@ class PrefabRuns:
             await asyncio.wait(list(self._running))
 
     async def _result(
-        self, slots: FairSlots, caller: Caller, call: Prepared, job: str, emit: Emit | None
+        self, slots: FairSlots, caller: Principal, call: Prepared, job: str, emit: Emit | None
     ) -> Result:
         cutter = Cutter(call.secrets.values())
         content: list[Any] = []
@@ -152,7 +152,7 @@ class PrefabRuns:
 
     async def _run(
         self,
-        caller: Caller,
+        caller: Principal,
         call: Prepared,
         job: str,
         folder: Path,
@@ -235,7 +235,7 @@ def _storing() -> Iterator[None]:
     try:
         with object_files.storing():
             yield
-    except GatewayRefused as trouble:
+    except GatewayHTTPError as trouble:
         raise RunFailed(trouble.detail["error_code"], trouble.detail["message"]) from None
 
 

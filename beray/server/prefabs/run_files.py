@@ -15,8 +15,8 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import one_line
-from beray.server.accounts.principals import Caller
-from beray.server.http.validation_errors import Problem
+from beray.server.accounts.principals import Principal
+from beray.server.http.validation_errors import InputProblem
 from beray.server.objects import object_files
 from beray.server.objects.object_files import OUTPUTS as OUTPUT_KEYS
 from beray.server.objects.store import NoSuchObject, ObjectStore
@@ -49,40 +49,42 @@ def checked(store: ObjectStore, function: Function, files: Mapping[str, Sequence
     """The objects that ``files`` name.
 
     Raises:
-        ValueError: its arguments are ``Problem``: they do not fit the function.
+        ValueError: its arguments are ``InputProblem``: they do not fit the function.
     """
-    problems: list[Problem] = []
+    problems: list[InputProblem] = []
     found: Keys = {}
     for key, urls in files.items():
         wanted = function.files.inputs.get(key)
         if wanted is None:
             known = ", ".join(function.files.inputs) or "none"
-            problems.append(Problem((one_line(key),), f"is not a file of this function: {known}"))
+            problems.append(
+                InputProblem((one_line(key),), f"is not a file of this function: {known}")
+            )
             continue
         if len(urls) > 1 and not wanted.many:
-            problems.append(Problem((key,), f"one file is taken, not {len(urls)}"))
+            problems.append(InputProblem((key,), f"one file is taken, not {len(urls)}"))
         for number, url in enumerate(urls):
             try:
                 name = object_files.key_of(store, url)
             except ValueError as error:
-                problems.append(Problem((key, number), one_line(str(error))))
+                problems.append(InputProblem((key, number), one_line(str(error))))
                 continue
             if wanted.types and not name.lower().endswith(tuple(wanted.types)):
                 types = ", ".join(wanted.types)
-                problems.append(Problem((key, number), f"is not one of {types}, by its name"))
+                problems.append(InputProblem((key, number), f"is not one of {types}, by its name"))
             found.setdefault(key, []).append(name)
     for key, wanted in function.files.inputs.items():
         if wanted.required and not files.get(key):
-            problems.append(Problem((key,), "is missing"))
+            problems.append(InputProblem((key,), "is missing"))
     if sum(map(len, files.values())) > MOST_INPUTS:
-        problems = [Problem((), f"more than {MOST_INPUTS:,} files")]
+        problems = [InputProblem((), f"more than {MOST_INPUTS:,} files")]
     if problems:
         raise ValueError(*problems)
     return found
 
 
 async def fetched(
-    store: ObjectStore, caller: Caller, keys: Keys, folder: Path, most_bytes: int
+    store: ObjectStore, caller: Principal, keys: Keys, folder: Path, most_bytes: int
 ) -> Keys:
     """Write the objects below ``inputs/`` in ``folder``; the names of the files, by key.
 
@@ -176,7 +178,7 @@ def _is_folder(path: Path) -> bool:
 
 
 async def stored(
-    store: ObjectStore, caller: Caller, job: str, files: Sequence[Made]
+    store: ObjectStore, caller: Principal, job: str, files: Sequence[Made]
 ) -> dict[str, list[str]]:
     """Put the files into the store: all of them, or none. Their URLs, by key.
 

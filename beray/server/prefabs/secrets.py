@@ -71,7 +71,7 @@ class PrefabSecrets:
             PrefabSecret.prefab_id == prefab_id,
             PrefabSecret.name == name,
         )
-        return self._database.recovering(
+        return self._database.write_with_reserve(
             lambda session: bool(session.connection().execute(own).rowcount)
         )
 

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from beray.server.accounts.run_token import RunAccess
+from beray.server.accounts.run_token import RunTokens
 from beray.server.objects.store import ObjectStore
 from beray.server.prefabs import process
 from beray.server.prefabs.call_request import Preparation
@@ -41,7 +41,7 @@ class Prefabs:
 
 @asynccontextmanager
 async def running_prefabs(
-    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunAccess
+    settings: Settings, store: Store, sandbox: Sandbox, objects: ObjectStore, access: RunTokens
 ) -> AsyncIterator[Prefabs]:
     """Look what prefabs there are; end what runs on leaving.
 

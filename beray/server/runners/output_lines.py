@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from beray.events import EVENT, Event, MsgUserMessage, TaskStatusChanged
 from beray.schema import ENVELOPE
-from beray.server.storage.json_values import require_plain
+from beray.server.storage.json_values import check_json
 from beray.transfers import wire_names
 
 HELD_CHARACTERS: Final = 1024 * 1024
@@ -97,7 +97,7 @@ def _event(line: str) -> Event | None:
         if isinstance(path := said.get("path"), str):
             # A Python program writes a name that is not UTF-8 with lone surrogates.
             said["path"] = wire_names.accepted(path)
-        require_plain(said)
+        check_json(said)
         event = EVENT.validate_python({k: v for k, v in said.items() if k not in ENVELOPE})
     except (ValueError, RecursionError, ValidationError):
         return None

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from beray.server.storage.database_errors import LOCK_RETRY_SECONDS, LOCKED, is_locked
+from beray.server.storage.database_errors import LOCK_RETRY_SECONDS, LOCKED_MESSAGE, is_locked
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def is_shortage(error: BaseException) -> bool:
 
 def refusal(error: BaseException) -> tuple[str, dict[str, str]]:
     """Return the message and the headers of the 503 for a shortage."""
-    text = LOCKED if is_locked(error) else SHORTAGE
+    text = LOCKED_MESSAGE if is_locked(error) else SHORTAGE
     return text, {"Retry-After": str(LOCK_RETRY_SECONDS)}
 
 

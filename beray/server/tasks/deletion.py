@@ -142,7 +142,7 @@ class TaskDeletion:
         free = await patiently(lambda: run_in_threadpool(self._store.free_pages))
         if free > KEPT_PAGES:
             await _in_steps(step)
-        elif not self._store.reserve.is_short:
+        elif not self._store.reserve.is_incomplete:
             return
         for _ in range(LOG_TRIES):
             if await patiently(lambda: run_in_threadpool(self._store.truncate_log)):

@@ -28,7 +28,7 @@ from beray.schema import TERMINAL_STATUSES
 from beray.server.runtime.shortage import delays, is_shortage
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.database_errors import is_locked
-from beray.server.storage.store import Position, Store, utc_now
+from beray.server.storage.store import LogPosition, Store, utc_now
 from beray.server.tasks.event_pages import EventPage, EventPages
 from beray.server.tasks.feed import Progress, TaskFeed, is_set
 from beray.server.tasks.preview import LastLines
@@ -59,7 +59,7 @@ class _Commit:
     """What one transaction has written: the new ends of logs, last lines, and events."""
 
     at: str
-    positions: dict[int, Position]
+    positions: dict[int, LogPosition]
     lines: dict[int, str]
     logged: list[tuple[_Append, LoggedEvent]]
 
@@ -93,7 +93,7 @@ class EventLog:
         self._draining = False
         self._feeds: dict[int, _Feed] = {}
         self._newest = NewestEvents()
-        self._positions: dict[int, Position] = {}
+        self._positions: dict[int, LogPosition] = {}
         self._last_lines = LastLines()
         self._usages: dict[int, dict[str, Any]] = {}
         self._writer = threading.Thread(target=self._write, name="event-log", daemon=True)
@@ -302,7 +302,9 @@ class EventLog:
     def _commit(self, batch: list[_Append]) -> None:
         store = self._store
         if all(append.recovers for append in batch):
-            commit = store.recovering(lambda session: self._written(session, batch), LOCK_SECONDS)
+            commit = store.write_with_reserve(
+                lambda session: self._written(session, batch), LOCK_SECONDS
+            )
         else:
             with store.writing(LOCK_SECONDS) as session:
                 commit = self._written(session, batch)
@@ -318,7 +320,7 @@ class EventLog:
     def _written(self, session: Session, batch: list[_Append]) -> _Commit:
         """Write the events of a batch."""
         now = utc_now()
-        positions: dict[int, Position] = {}
+        positions: dict[int, LogPosition] = {}
         rows: list[dict[str, object]] = []
         logged: list[tuple[_Append, LoggedEvent]] = []
         lines: dict[int, str] = {}
@@ -339,16 +341,16 @@ class EventLog:
             line = self._last_lines.read(task_id, event)
             if line:
                 lines[task_id] = line
-            positions[task_id] = Position(seq, is_last, position.user_id)
+            positions[task_id] = LogPosition(seq, is_last, position.user_id)
             sent = body.encode()
             logged.append((append, LoggedEvent(seq, sent, len(sent), is_last)))
         self._store.add_events(session, rows)
         ends = {task: (at.last_seq, lines.get(task)) for task, at in positions.items()}
-        self._store.set_ends(session, ends)
+        self._store.set_log_ends(session, ends)
         return _Commit(now, positions, lines, logged)
 
-    def _position(self, session: Session, task_id: int) -> Position:
-        known = self._positions.get(task_id) or self._store.position(session, task_id)
+    def _position(self, session: Session, task_id: int) -> LogPosition:
+        known = self._positions.get(task_id) or self._store.log_position(session, task_id)
         if known is None:
             raise TaskEnded(f"task {task_id} is gone")
         return known

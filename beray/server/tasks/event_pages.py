@@ -18,7 +18,7 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.storage import events as stored_events
-from beray.server.storage.events import Extent
+from beray.server.storage.events import EventRange
 from beray.server.storage.store import Store
 from beray.server.tasks.recent_events import LoggedEvent
 
@@ -104,10 +104,12 @@ class EventPages:
             at += len(piece)
             yield decoder.decode(piece, at >= event.size).encode()
 
-    async def newest(self, task_id: int, last: int, *, max_events: int, max_bytes: int) -> Extent:
+    async def newest(
+        self, task_id: int, last: int, *, max_events: int, max_bytes: int
+    ) -> EventRange:
         """Return which events up to ``last`` are the newest that fit."""
 
-        def read() -> Extent:
+        def read() -> EventRange:
             with self._store.reading() as session:
                 return stored_events.newest(
                     session, task_id, last, max_events=max_events, max_bytes=max_bytes
@@ -118,10 +120,10 @@ class EventPages:
 
     async def following(
         self, task_id: int, after: int, *, max_events: int, max_bytes: int
-    ) -> tuple[Extent, bool]:
+    ) -> tuple[EventRange, bool]:
         """Return which events after ``after`` fit, and whether bytes cut off some of them."""
 
-        def read() -> tuple[Extent, bool]:
+        def read() -> tuple[EventRange, bool]:
             with self._store.reading() as session:
                 return stored_events.following(
                     session, task_id, after, max_events=max_events, max_bytes=max_bytes
@@ -130,7 +132,7 @@ class EventPages:
         async with self._reads:
             return await run_in_threadpool(read)
 
-    async def array(self, task_id: int, extent: Extent) -> AsyncIterator[bytes]:
+    async def array(self, task_id: int, extent: EventRange) -> AsyncIterator[bytes]:
         """Yield the JSON array of the events in ``extent``, in pieces.
 
         Raises:
@@ -172,7 +174,7 @@ class EventPages:
 
     def _read(self, task_id: int, after: int) -> EventPage:
         with self._store.reading() as session:
-            place = self._store.position(session, task_id)
+            place = self._store.log_position(session, task_id)
             if place is None:
                 return EventPage([], ended=True)
             rows, is_full = stored_events.page(
@@ -185,7 +187,7 @@ class EventPages:
 
     def _piece(self, task_id: int, seq: int, start: int) -> bytes:
         with self._store.reading() as session:
-            return stored_events.piece_of(session, task_id, seq, start, PIECE_BYTES)
+            return stored_events.body_part(session, task_id, seq, start, PIECE_BYTES)
 
 
 class EventGone(Exception):

@@ -23,7 +23,7 @@ from beray.server.storage import task_changes
 from beray.server.storage.damage import DamagedPlaces
 from beray.server.storage.store import Store
 from beray.server.storage.tables import Task, TaskChange
-from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, encoded, public
+from beray.server.tasks.task_pages import PAGE_BYTES, TaskPages, encoded, task_to_wire
 
 PAGE_CHANGES: Final = 200
 FRAME_TASKS: Final = 10_000
@@ -187,7 +187,7 @@ class TaskFeed:
 
     def _follows(self, user_id: int, after: int) -> bool:
         with self._store.reading() as session:
-            return task_changes.follows(session, user_id, after)
+            return task_changes.covers(session, user_id, after)
 
     def _progress(self, user_id: int, after: int) -> list[Progress]:
         unfinished = (
@@ -207,7 +207,7 @@ class TaskFeed:
         last, size, is_full = after, 0, False
         with (
             self._store.reading() as session,
-            closing(task_changes.behind(session, user_id, after)) as rows,
+            closing(task_changes.changes_after(session, user_id, after)) as rows,
         ):
             for change, task in rows:
                 message = _changed(change, task)
@@ -241,7 +241,7 @@ def _changed(change: TaskChange, task: Task | None) -> bytes:
         if change.reason is not None:
             message["reason"] = change.reason
         if task is not None:
-            message["task"] = _at_change(public(task), change)
+            message["task"] = _at_change(task_to_wire(task), change)
     return b"id: %d\ndata: %b\n\n" % (change.seq, encoded(message))
 
 

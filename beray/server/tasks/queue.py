@@ -15,10 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray.events import MsgError, TaskStatusChanged
-from beray.server.http.errors import Refused
+from beray.server.http.errors import ApiHTTPError
 from beray.server.runtime.fair_queue import FairQueue
 from beray.server.runtime.shortage import patiently
-from beray.server.storage.store import Store, Unfinished
+from beray.server.storage.store import Store, UnfinishedTask
 from beray.server.storage.tables import Task
 from beray.server.tasks.end_writer import EndWriter
 from beray.server.tasks.event_log import EventLog, TaskEnded
@@ -71,7 +71,7 @@ class RunQueue:
             after = left[-1].id
         self._fill()
 
-    async def _take_up(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _take_up(self, task: UnfinishedTask, *, has_work_dir: bool) -> None:
         if task.chat is not None:
             # It waits for its user; the answer that was under way is lost.
             waits = TaskStatusChanged(status="INPUT_REQUIRED", reason="lost_worker")
@@ -84,7 +84,7 @@ class RunQueue:
             log.warning("a run was lost", task_id=task.id)
             await self._write_status(task.id, "FAILED", "lost_worker")
 
-    async def _complete(self, task: Unfinished, *, has_work_dir: bool) -> None:
+    async def _complete(self, task: UnfinishedTask, *, has_work_dir: bool) -> None:
         """Do what a server that died while it created a task had still to do."""
         if task.last_seq == 0:
             await self._write_status(task.id, "QUEUED", None)
@@ -134,7 +134,7 @@ class RunQueue:
         """Stop a task and return when nothing of it is running any more.
 
         Raises:
-            Refused: 503, this takes longer than ``STOP_SECONDS``.
+            ApiHTTPError: 503, this takes longer than ``STOP_SECONDS``.
         """
         await self.stop(task_id)
         run = self._running.get(task_id)
@@ -194,8 +194,8 @@ async def ended_in_time(run: asyncio.Task[None], what: str) -> None:
     """Wait for the end of a run that is being stopped.
 
     Raises:
-        Refused: 503, this takes longer than ``STOP_SECONDS``.
+        ApiHTTPError: 503, this takes longer than ``STOP_SECONDS``.
     """
     _, running = await asyncio.wait([run], timeout=STOP_SECONDS)
     if running:
-        raise Refused(503, f"{what} is still being stopped; try again.", STOP_RETRY_SECONDS)
+        raise ApiHTTPError(503, f"{what} is still being stopped; try again.", STOP_RETRY_SECONDS)

@@ -32,7 +32,7 @@ from beray.server.workspace.watcher import FileWatch
 from beray.server.workspace.workspace import Workspaces
 
 if TYPE_CHECKING:
-    from beray.server.accounts.run_token import RunAccess  # which asks for services itself
+    from beray.server.accounts.run_token import RunTokens  # which asks for services itself
 
 log = structlog.get_logger("beray.runs")
 
@@ -49,7 +49,7 @@ class Runs:
         workspaces: Workspaces,
         sandbox: Sandbox,
         files: FileWatch,
-        access: RunAccess,
+        access: RunTokens,
         has_prefabs: Callable[[], bool],
     ) -> None:
         self._settings = settings
@@ -105,7 +105,7 @@ class Runs:
             known, access = redaction.known(self._settings, task.tools), None
             if _asks_for(task, "gateway") or (chosen.runner == "model" and self._has_prefabs()):
                 agent = f"task-{task.id}"
-                access = await closing.enter_async_context(self._access.of(task.user_id, agent))
+                access = await closing.enter_async_context(self._access.grant(task.user_id, agent))
             if access is not None:
                 known = [*known, access.token]
             sink = TaskSink(

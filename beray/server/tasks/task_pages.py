@@ -165,7 +165,7 @@ class TaskPages:
         size, last, has_more = 0, 0, False
         with self._store.reading() as session, session.execute(newest) as rows:
             for row in rows:
-                body = encoded(public(row))
+                body = encoded(task_to_wire(row))
                 size += len(body) + 1
                 has_more = bool(bodies) and (size > max_bytes or len(bodies) == max_tasks)
                 if has_more:
@@ -181,7 +181,7 @@ def encoded(value: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def public(task: Any) -> schema.Task:
+def task_to_wire(task: Any) -> schema.Task:
     """Return a ``Task``, or a row with its columns, as the wire carries it."""
     return {
         "id": task.id,

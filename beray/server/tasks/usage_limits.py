@@ -15,10 +15,10 @@ from starlette.concurrency import run_in_threadpool
 from beray.server.runners.base import OverBudget, Usage
 from beray.server.runtime.shortage import patiently
 from beray.server.settings import Settings
-from beray.server.storage.store import Store, Taken
+from beray.server.storage.store import ResourceUsage, Store
 from beray.server.storage.tables import Task
 
-KINDS: Final = Taken._fields
+KINDS: Final = ResourceUsage._fields
 _UNITS: Final = {
     "tokens": "{:,} tokens",
     "requests": "{:,} requests",
@@ -67,7 +67,7 @@ class Budget:
         if usage == self._usage:
             return
         before, now = _taken(self._usage), _taken(usage)
-        added = Taken(
+        added = ResourceUsage(
             now.tokens - before.tokens,
             now.requests - before.requests,
             now.cost_usd - before.cost_usd,
@@ -79,29 +79,29 @@ class Budget:
     async def spend(self, seconds: float) -> None:
         """Note how long the run took."""
         if "seconds" in self._daily:
-            taken = Taken(seconds=seconds)
+            taken = ResourceUsage(seconds=seconds)
             await self._add(None, taken)
 
-    async def _add(self, whole: dict[str, Any] | None, added: Taken) -> None:
+    async def _add(self, whole: dict[str, Any] | None, added: ResourceUsage) -> None:
         add = self._store.add_usage
         await patiently(lambda: run_in_threadpool(add, self._task, whole, added))
 
-    async def _day(self) -> Taken:
+    async def _day(self) -> ResourceUsage:
         """What was taken today, which is looked up where that is limited.
 
         Raises:
             OverBudget: no more may be.
         """
         if not self._daily:
-            return Taken()
+            return ResourceUsage()
         day_usage = self._store.day_usage
         day = await patiently(lambda: run_in_threadpool(day_usage, self._task.user_id))
         _require_below(day, self._daily, "today, all your tasks together")
         return day
 
 
-def _taken(usage: Usage) -> Taken:
-    return Taken(usage.tokens, usage.requests, usage.cost_usd or 0.0)
+def _taken(usage: Usage) -> ResourceUsage:
+    return ResourceUsage(usage.tokens, usage.requests, usage.cost_usd or 0.0)
 
 
 def _limits(settings: Settings, of: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _lower(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _require_below(taken: Taken, limits: dict[str, Any], whose: str) -> None:
+def _require_below(taken: ResourceUsage, limits: dict[str, Any], whose: str) -> None:
     for kind, limit in limits.items():
         if getattr(taken, kind) >= limit:
             allowed = _UNITS[kind].format(limit)

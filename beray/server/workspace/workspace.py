@@ -21,7 +21,7 @@ import structlog
 
 from beray.schema import FileItem
 from beray.server.sandbox.ownership import inherit_owner, set_owner
-from beray.server.storage.disk_reserve import FILE_NAME, SpaceReserve
+from beray.server.storage.disk_reserve import FILE_NAME, DiskReserve
 from beray.server.workspace import safe_open
 from beray.server.workspace import tree as folders
 from beray.server.workspace.atomic_file import (
@@ -93,10 +93,10 @@ class Workspaces:
         space_of: Callable[[Path], DiskSpace] | None = None,
         *,
         uid_of: Callable[[int | None], int | None] = lambda _user_id: None,
-        reserve: SpaceReserve | None = None,
+        reserve: DiskReserve | None = None,
     ) -> None:
         self.root = root
-        self._reserve = reserve or SpaceReserve(root / FILE_NAME, 0)
+        self._reserve = reserve or DiskReserve(root / FILE_NAME, 0)
         self._uid_of = uid_of
         self._space_of = space_of
         self._spaces: dict[int, DiskSpace] = {}

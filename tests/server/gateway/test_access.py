@@ -15,13 +15,13 @@ from support import WITHOUT_BUBBLEWRAP, until
 
 from beray import BeRayClient
 from beray.exceptions import ConflictError, NotFoundError, UnprocessableEntityError
-from beray.server.api.dependencies import digest
+from beray.server.api.dependencies import secret_digest
 from beray.server.http.client_address import in_networks
 from beray.server.prefabs.call_quota import Quotas
 from beray.server.storage import database
 from beray.server.storage.store import Store, utc_now
 from beray.server.storage.tables import GatewayUsage, InternalToken
-from beray.server.storage.tokens import MOST_KEYS, ApiKeys, InternalTokens, TooManyKeys
+from beray.server.storage.tokens import MAX_API_KEYS, ApiKeyStore, InternalTokenStore, TooManyKeys
 from beray.testing import RunningServer
 
 LIST = "/internal/files/list"
@@ -134,14 +134,14 @@ def test_what_no_key_can_be_called_is_refused(
 
 def test_there_is_an_end_to_the_keys_of_a_user(beray_client: BeRayClient, store: Store) -> None:
     user = store.add_user("many@example.test", None)
-    keys = ApiKeys(store)
-    for number in range(MOST_KEYS):
+    keys = ApiKeyStore(store)
+    for number in range(MAX_API_KEYS):
         keys.add(user.id, f"{number}", None)
     with pytest.raises(TooManyKeys):
         keys.add(user.id, "one more", None)
-    for number in range(MOST_KEYS):
+    for number in range(MAX_API_KEYS):
         beray_client.create_api_key(f"{number}")
-    with pytest.raises(ConflictError, match="revoke one"):
+    with pytest.raises(ConflictError, match="Revoke one"):
         beray_client.create_api_key("one more")
 
 
@@ -152,7 +152,7 @@ def whose(token: InternalToken | None) -> tuple[int, str | None]:
 
 def test_tokens_end(store: Store) -> None:
     user = store.add_user("a@example.test", None)
-    tokens = InternalTokens(store)
+    tokens = InternalTokenStore(store)
     short = tokens.issue(user.id, "a", 0.0)
     long = tokens.issue(user.id, "a", 60.0)
     other = tokens.issue(user.id, None, 60.0)
@@ -167,8 +167,8 @@ def test_tokens_end(store: Store) -> None:
 
 def test_a_token_that_is_used_lives_on(store: Store) -> None:
     user = store.add_user("a@example.test", None)
-    key, _ = ApiKeys(store).add(user.id, "k", "a")
-    tokens = InternalTokens(store)
+    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
+    tokens = InternalTokenStore(store)
     token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
 
     def expiry(idle_seconds: float | None) -> str:
@@ -183,7 +183,7 @@ def test_a_token_that_is_used_lives_on(store: Store) -> None:
     assert utc_now(3600.0) < extended <= utc_now(3660.0)
     assert expiry(3600.0) == extended, "each use would be a write"
     assert expiry(3660.0) > extended
-    ApiKeys(store).remove(user.id, key.id)
+    ApiKeyStore(store).remove(user.id, key.id)
     assert tokens.find(token, 3600.0) is None
 
 
@@ -193,8 +193,8 @@ def test_a_token_that_cannot_be_extended_is_valid(
     monkeypatch.setattr(database, "WAIT_SECONDS", 0.05)
     store = Store(tmp_path / "beray.sqlite3")
     user = store.add_user("a@example.test", None)
-    key, _ = ApiKeys(store).add(user.id, "k", "a")
-    tokens = InternalTokens(store)
+    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
+    tokens = InternalTokenStore(store)
     token = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
     with closing(sqlite3.connect(tmp_path / "beray.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -208,8 +208,8 @@ def test_a_token_that_cannot_be_extended_is_valid(
 
 def test_tokens_of_runs_live_until_they_are_ended(store: Store) -> None:
     user = store.add_user("a@example.test", None)
-    key, _ = ApiKeys(store).add(user.id, "k", "a")
-    tokens = InternalTokens(store)
+    key, _ = ApiKeyStore(store).add(user.id, "k", "a")
+    tokens = InternalTokenStore(store)
     run, ended = tokens.issue(user.id, "task-1"), tokens.issue(user.id, "task-2")
     other = tokens.issue(user.id, "a", 60.0, api_key_id=key.id)
     tokens.end(ended)
@@ -222,7 +222,7 @@ def test_tokens_of_runs_live_until_they_are_ended(store: Store) -> None:
 
 def test_a_use_extends_a_token_to_24_hours(agent: Agent) -> None:
     path = agent.server.data_dir / "beray.sqlite3"
-    which = (digest(agent.token),)
+    which = (secret_digest(agent.token),)
     with closing(sqlite3.connect(path, isolation_level=None)) as opened:
         change = "UPDATE internal_tokens SET expires_at = ? WHERE digest = ?"
         opened.execute(change, (utc_now(60.0), *which))
@@ -241,7 +241,7 @@ def test_a_killed_server_leaves_no_token_of_a_run(tmp_path: Path) -> None:
         agent = Agent.new(server)
         server.kill()
         store = Store(server.data_dir / "beray.sqlite3")
-        run = InternalTokens(store).issue(agent.user_id, "task-1")
+        run = InternalTokenStore(store).issue(agent.user_id, "task-1")
         store.close()
         server.restart()
         assert ask(server, X_Internal_Token=run).status_code == 401

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from gateway_support import pieces
 
-from beray.server.accounts.principals import Caller
-from beray.server.http.gateway_errors import GatewayRefused
+from beray.server.accounts.principals import Principal
+from beray.server.http.gateway_errors import GatewayHTTPError
 from beray.server.objects import object_files
 from beray.server.objects.local import LocalObjects
 from beray.server.objects.store import NoSuchObject, StoredObject
 
-USER = Caller(3, "scout", "127.0.0.1")
+USER = Principal(3, "scout", "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_urls_there_and_back(local: LocalObjects) -> None:
 
 
 def test_an_agent_is_needed_for_its_folders() -> None:
-    person = Caller(3, None, "")
+    person = Principal(3, None, "")
     for make in (object_files.outputs_of, object_files.workspace_of):
-        with pytest.raises(GatewayRefused) as refused:
+        with pytest.raises(GatewayHTTPError) as refused:
             make(person)
         assert refused.value.detail["error_code"] == "MISSING_AGENT_CONTEXT"
     assert object_files.new_input(person, "x").startswith("agent-inputs/3/")
@@ -99,7 +99,7 @@ async def test_what_breaks_off_is_not_there(tmp_path: Path, local: LocalObjects)
     ],
 )
 def test_failures_of_a_store_are_answers(number: int, answer: tuple[int, str]) -> None:
-    with pytest.raises(GatewayRefused) as refused, object_files.storing():
+    with pytest.raises(GatewayHTTPError) as refused, object_files.storing():
         raise OSError(number, "secret details")
     assert (refused.value.status, refused.value.detail["error_code"]) == answer
     assert "secret" not in str(refused.value.detail)

@@ -1,4 +1,4 @@
-"""The schema of the database, step by step."""
+"""Migrations of the database schema (alembic)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final
 from sqlalchemy import Connection
 
 HEAD: Final = "0010"
-"""The revision of the newest step."""
+"""Current revision of the schema."""
 
 
 class UnknownRevision(Exception):
-    """The database was made by a version that is not this one or an earlier one."""
+    """The database has a schema revision that this version does not know."""
 
 
 def upgrade(connection: Connection) -> None:
-    """Take the steps that a database of an earlier version has not taken.
+    """Migrate a database of an earlier version to the current revision.
 
     Raises:
-        UnknownRevision: its schema is not one of this version.
+        UnknownRevision: A newer version of BeRay wrote the database.
     """
     from alembic import command
     from alembic.config import Config
@@ -31,4 +31,4 @@ def upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise UnknownRevision(f"a newer version of BeRay made it ({error})") from error
+        raise UnknownRevision(f"it was written by a newer version of BeRay ({error})") from error

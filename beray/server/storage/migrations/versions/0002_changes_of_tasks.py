@@ -1,4 +1,4 @@
-"""Where each task's log ends, and the changes of a user's tasks."""
+"""Add the ends of task logs, and the changes of a user's tasks."""
 
 from __future__ import annotations
 

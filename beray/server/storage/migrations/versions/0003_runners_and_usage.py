@@ -1,4 +1,4 @@
-"""Who does a task, within which limits, and what it takes."""
+"""Add runner, model, limits, tags and usage of tasks, and daily usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chats: tasks that go on."""
+"""Add chats."""
 
 from __future__ import annotations
 

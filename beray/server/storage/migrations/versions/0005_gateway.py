@@ -1,4 +1,4 @@
-"""The gateway: who may call it, its objects, and how often it was called."""
+"""Add API keys, internal tokens, objects and call counts of the gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What prefabs are given of a user's: secrets."""
+"""Add secrets of prefabs."""
 
 from __future__ import annotations
 

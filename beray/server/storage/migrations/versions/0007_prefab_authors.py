@@ -1,4 +1,4 @@
-"""Who added a prefab first."""
+"""Add authors of prefabs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_table(
         "prefab_authors",
         sa.Column("prefab_id", sa.String, primary_key=True),
-        # Without a reference: who has left leaves the id to nobody else.
+        # Not a foreign key: the prefab id stays reserved after the user is deleted.
         sa.Column("user_id", sa.Integer, nullable=False),
         sqlite_with_rowid=False,
     )

@@ -1,4 +1,4 @@
-"""Verification codes by the client that requested them."""
+"""Key verification codes by the client that requested them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of events in a column of their own."""
+"""Add the column ``type`` of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Events that exist keep NULL: their types are needed for answers under way only.
+    # Existing events keep NULL: types are needed only for answers that are being written.
     op.add_column("events", sa.Column("type", sa.String, nullable=True))
 
 

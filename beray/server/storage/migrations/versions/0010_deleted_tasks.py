@@ -1,4 +1,4 @@
-"""Deleted tasks whose events and files are being removed; the last check of readiness."""
+"""Add deleted tasks and the readiness check."""
 
 from __future__ import annotations
 
