@@ -40,7 +40,7 @@ from beray.server.api import gateway_auth as access
 from beray.server.api.chats import ChatConnections
 from beray.server.api.dependencies import Services
 from beray.server.api.health import Readiness
-from beray.server.api.middleware import API_PREFIX, Activity, Envelope
+from beray.server.api.middleware import API_PREFIX, Activity, RequestContextMiddleware
 from beray.server.api.personal import PersonalMiddleware
 from beray.server.api.token_listener import TokenListener
 from beray.server.chats.service import Chats
@@ -95,7 +95,7 @@ def create_app(activity: Activity) -> FastAPI:
     app.add_exception_handler(NoSandboxUid, _no_uid)
     # The last one added is the outermost.
     app.add_middleware(PersonalMiddleware)
-    app.add_middleware(Envelope)
+    app.add_middleware(RequestContextMiddleware)
     app.add_middleware(ActiveRequestMiddleware)
     app.add_middleware(Activity.Middleware, activity=activity)
     api = APIRouter(prefix=API_PREFIX)

@@ -1,4 +1,4 @@
-"""What a day allows, of each kind, on a real database."""
+"""Daily usage limits, with a real database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams, transfers and sockets end with their session; tasks go on."""
+"""Streams, transfers and sockets end with their session; tasks continue."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def running_task(client: BeRayClient, mark: str) -> int:
     return task["id"]
 
 
-def test_streams_end_and_their_tasks_go_on(
+def test_streams_end_and_their_tasks_continue(
     server: RunningServer, client: BeRayClient, other: BeRayClient
 ) -> None:
     task_id = running_task(client, "98310")
@@ -96,7 +96,7 @@ def chat(client: BeRayClient, name: str) -> Iterator[ClientConnection]:
         yield connection
 
 
-def test_an_agent_socket_ends_and_carries_out_nothing_more(
+def test_an_agent_socket_closes_and_ignores_later_messages(
     server: RunningServer, client: BeRayClient, other: BeRayClient
 ) -> None:
     with (
@@ -225,7 +225,7 @@ def test_runs_end_with_their_api_key(
     assert exchange(server, caller.api_key).status_code == 401
 
 
-def test_an_upload_under_way_is_a_use_of_its_token(tmp_path: Path) -> None:
+def test_an_active_upload_is_a_use_of_its_token(tmp_path: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data") as server,
         closing(sqlite3.connect(server.data_dir / "beray.sqlite3", isolation_level=None)) as opened,
@@ -278,7 +278,7 @@ class Noted(RequestConnection):
         self.ended.put_nowait(detail)
 
 
-async def test_a_credential_that_ends_while_it_is_looked_up_opens_nothing() -> None:
+async def test_a_credential_that_ends_during_authentication_is_rejected() -> None:
     requests_ = ActiveRequests()
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     by_key = RequestCredential(("token", "api-key:1"), later, "ended")

@@ -1,4 +1,4 @@
-"""Mail by a real SMTP server: addresses beyond ASCII, servers that refuse or do not answer."""
+"""Mail by a real SMTP server: non-ASCII addresses, servers that reject mail or do not respond."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_internationalized_domains_work_without_smtputf8(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("address", ["a@-ü.test", "a@xn--.test", "a@xn--ü.test", "a@xn--aü-.test"])
-def test_an_invalid_domain_is_refused_with_the_reason(
+def test_an_invalid_domain_is_rejected_with_the_reason(
     beray_server: RunningServer, address: str
 ) -> None:
     with pytest.raises(UnprocessableEntityError, match="not a valid e-mail address") as caught:
@@ -150,7 +150,7 @@ def test_an_invalid_domain_is_refused_with_the_reason(
         ("250 OK", "554 no", 503, "could not be mailed"),
     ],
 )
-def test_a_mail_server_that_refuses(
+def test_a_rejection_by_the_mail_server_is_reported(
     tmp_path: Path, rcpt: str, data: str, status: int, reason: str
 ) -> None:
     with smtp_server(utf8=True) as (inbox, settings):

@@ -1,4 +1,4 @@
-"""Parts of the limits, without a server: windows, addresses of clients, turns of hashing."""
+"""Unit tests of rate limits: windows, client addresses, password hashing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beray.server.runtime.sliding_window import SlidingWindow
 
 
 class Clock:
-    """Seconds that pass when a test changes them."""
+    """Clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -84,7 +84,7 @@ def test_a_window_forgets_keys() -> None:
         (None, Client("", False)),
     ],
 )
-def test_clients_are_told_apart_by_address_or_network(host: str | None, client: Client) -> None:
+def test_clients_are_identified_by_address_or_network(host: str | None, client: Client) -> None:
     scope = {"type": "http", "client": None if host is None else (host, 1)}
     assert client_of(HTTPConnection(scope), "10.0.0.0/8") == client
 

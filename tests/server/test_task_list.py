@@ -91,7 +91,7 @@ def test_tasks_that_come_and_go_meanwhile_are_neither_lost_nor_repeated(
         ("before=x", "got 'x'"),
     ],
 )
-def test_an_invalid_page_is_refused(
+def test_an_invalid_page_is_rejected(
     beray_server: RunningServer, beray_client: BeRayClient, query: str, words: str
 ) -> None:
     answer = get(beray_server, beray_client, f"/api/v1/tasks/?{query}")

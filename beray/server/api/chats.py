@@ -259,7 +259,8 @@ class ChatConnection:
             message = ClientMessage.validate_json(frame)
         except ValidationError as error:
             problem = from_validation_error(error.errors(include_url=False)[0]).sanitized()
-            raise ChatRefused("INVALID_MESSAGE", str(problem)) from None
+            text = str(problem) if problem.loc else f"The message {problem.msg}."
+            raise ChatRefused("INVALID_MESSAGE", text) from None
         await patiently(lambda: self._chats.require_sound(self._task, message))
         if self._app.maintenance.on:
             raise ChatRefused("MAINTENANCE", SAID)

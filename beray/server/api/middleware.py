@@ -46,7 +46,7 @@ class _BodyTooLarge(Exception):
     pass
 
 
-class Envelope:
+class RequestContextMiddleware:
     """ASGI middleware that gives each response an id, limits bodies and answers crashes with 500.
 
     The limit of a body is checked when the application first reads it, so that a refusal that

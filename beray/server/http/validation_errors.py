@@ -67,7 +67,7 @@ def from_validation_error(error: Mapping[str, Any]) -> InputProblem:
     kind: str = error["type"]
     value: Any = error.get("input")
     if kind == "json_invalid":
-        return InputProblem(("body",), "is not valid JSON")
+        return InputProblem(loc[:1], "is not valid JSON")
     if loc == ("body",) and kind in ("model_attributes_type", "dict_type", "missing"):
         return InputProblem(loc, "expects a JSON object, sent as Content-Type: application/json")
     if kind == "value_error":

@@ -1,4 +1,4 @@
-"""What every store promises, the server's own and one that speaks S3."""
+"""Common behaviour of object stores: the local store and S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes by itself."""
+"""Expiry of temporary objects."""
 
 from __future__ import annotations
 
