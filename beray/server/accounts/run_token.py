@@ -41,7 +41,7 @@ class RunTokens:
     ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
-        self._open_requests = active_requests
+        self._active_requests = active_requests
         self._listener = listener
 
     @asynccontextmanager
@@ -66,7 +66,7 @@ class RunTokens:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
             await patiently(lambda: run_in_threadpool(self._tokens.end, token))
-            self._open_requests.end(secret_digest(token))
+            self._active_requests.end(secret_digest(token))
 
 
 def _loopback(url: str) -> str:
