@@ -400,7 +400,7 @@ def test_slots_are_shared_in_turn(server: RunningServer, caller: Caller) -> None
 
 def _functions(server: RunningServer) -> list[int]:
     children = psutil.Process(server.pid).children(recursive=True)
-    return [one.pid for one in children if "prefabs/child.py" in " ".join(_line(one))]
+    return [one.pid for one in children if "prefabs/worker.py" in " ".join(_line(one))]
 
 
 def _line(process: psutil.Process) -> list[str]:
