@@ -33,7 +33,12 @@ from beray.server.http.errors import ApiHTTPError
 from beray.server.http.gateway_errors import GatewayHTTPError, gateway_error_response
 from beray.server.http.validation_errors import from_validation_error
 from beray.server.setting_types.uids import NoSandboxUid
-from beray.server.storage.database_errors import DAMAGED_MESSAGE, FULL_MESSAGE, is_damaged, is_full
+from beray.server.storage.database_errors import (
+    DAMAGED_MESSAGE,
+    FULL_MESSAGE,
+    is_damaged,
+    is_full,
+)
 from beray.server.storage.shortage import is_shortage, refusal
 from beray.version import __version__
 

@@ -1,4 +1,4 @@
-"""What the gateway consists of, as long as the server lives."""
+"""Services of the gateway."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ log = structlog.get_logger("beray.gateway")
 
 
 class ObjectStoreUnavailable(Exception):
-    """The store that the settings name cannot be used; the text says why."""
+    """The configured object store cannot be used; the message contains the reason."""
 
 
 @dataclass(frozen=True)
 class GatewayServices:
-    """Its parts."""
+    """Services of the gateway, which exist as long as the server runs."""
 
     objects: ObjectStore
     temporary: TemporaryObjects
@@ -50,7 +50,7 @@ class GatewayServices:
     quotas: DailyCallQuota
     prefabs: PrefabServices
     wrong_keys: SlidingWindow
-    """Wrong API keys by client address."""
+    """Counter of wrong API keys by client address."""
 
 
 @asynccontextmanager
@@ -61,17 +61,17 @@ async def running_gateway(
     tokens: InternalTokenStore,
     access: RunTokens,
 ) -> AsyncIterator[GatewayServices]:
-    """Start the gateway, and close it.
+    """Start the gateway, and close it at the end of the block.
 
     Raises:
-        OSError, ObjectStoreUnavailable: objects or prefabs cannot be kept where they should be.
+        OSError, ObjectStoreUnavailable: The configured directories or object store cannot be used.
     """
     async with AsyncExitStack() as closing:
         objects = await run_in_threadpool(_objects, settings, store)
         if isinstance(objects, LocalObjectStore):
-            await closing.enter_async_context(_swept(objects))
+            await closing.enter_async_context(_removing_orphans(objects))
         else:
-            await closing.enter_async_context(_looked_at(objects))
+            await closing.enter_async_context(_checking(objects))
         temporary = TemporaryObjects(store, objects)
         await closing.enter_async_context(temporary.running())
         prefabs = await closing.enter_async_context(
@@ -91,46 +91,46 @@ def _objects(settings: Settings, store: Store) -> ObjectStore:
         from beray.server.objects.s3 import S3ObjectStore
     except ImportError:
         raise ObjectStoreUnavailable(
-            f"BERAY_S3_BUCKET is set, and S3 is not installed; {how_to_install('s3')}"
+            f"BERAY_S3_BUCKET is set, but support for S3 is not installed; {how_to_install('s3')}"
         ) from None
     try:
         return S3ObjectStore(settings)
     except ValueError as error:
-        raise ObjectStoreUnavailable(f"the BERAY_S3_ settings cannot be used: {error}") from None
+        raise ObjectStoreUnavailable(f"the BERAY_S3_ settings are invalid: {error}") from None
 
 
 @asynccontextmanager
-async def _looked_at(objects: ObjectStore) -> AsyncIterator[None]:
-    """Tell the owner, beside everything else, where files are kept and whether they can be."""
+async def _checking(objects: ObjectStore) -> AsyncIterator[None]:
+    """Check in the background that the S3 bucket can be used, and log the result."""
 
-    async def look() -> None:
-        log.info("files are kept in S3", bucket=objects.bucket)
+    async def check() -> None:
+        log.info("storing files in S3", bucket=objects.bucket)
         try:
             await objects.list("", "", 1)
         except OSError as error:
             problem = one_line(str(error))
-            log.error("the S3 store cannot be used", bucket=objects.bucket, problem=problem)
+            log.error("cannot use the S3 bucket", bucket=objects.bucket, problem=problem)
 
-    looking = asyncio.create_task(look())
+    checking = asyncio.create_task(check())
     try:
         yield
     finally:
-        looking.cancel()
-        await asyncio.wait([looking])
+        checking.cancel()
+        await asyncio.wait([checking])
 
 
 @asynccontextmanager
-async def _swept(objects: LocalObjectStore) -> AsyncIterator[None]:
-    """Remove what a crash has left, beside everything else."""
+async def _removing_orphans(objects: LocalObjectStore) -> AsyncIterator[None]:
+    """Remove in the background the files that a crashed server has left."""
 
     async def sweep() -> None:
         try:
             removed = await run_in_threadpool(objects.remove_orphans)
         except (OSError, SQLAlchemyError) as error:
-            log.error("the folder of objects cannot be swept", exc_info=error)
+            log.error("could not remove orphaned files of the object store", exc_info=error)
         else:
             if removed:
-                log.info("files that are no objects were removed", count=removed)
+                log.info("removed orphaned files of the object store", count=removed)
 
     sweeping = asyncio.create_task(sweep())
     try:

@@ -178,7 +178,7 @@ class BeRayServer(uvicorn.Server):
         deadline = time.monotonic() + GRACEFUL_SECONDS
         try:
             async with asyncio.timeout(GRACEFUL_SECONDS):
-                await self.services.chat_connections.farewell()
+                await self.services.chat_connections.send_disconnect_notices()
                 await self.services.chats.close()
                 await self.services.queue.close()
                 await self.services.gateway.prefabs.runs.close()
@@ -209,7 +209,9 @@ class BeRayServer(uvicorn.Server):
         maintenance.on = not maintenance.on
         log.info("maintenance", on=maintenance.on)
         if maintenance.on:
-            self._leaving = asyncio.create_task(self.services.chat_connections.let_go_all())
+            self._leaving = asyncio.create_task(
+                self.services.chat_connections.close_after_answers()
+            )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -41,7 +41,7 @@ def test_a_key_from_new_to_revoke(
     assert exchanged() == 401
     again = beray("apikey", "revoke", number)
     assert again.status == 1
-    assert f"There is no API key {number}" in again.err
+    assert f"API key {number} does not exist" in again.err
 
 
 def test_json_has_it_all(beray: Command, account: BeRayClient) -> None:

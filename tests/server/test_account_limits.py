@@ -100,7 +100,7 @@ def test_a_client_requests_a_limited_number_of_mails(
     ]
     assert [answer.status_code for answer in answers] == [200] * 20 + [429] * 10
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 600
-    assert "20 within 600 s" in answers[-1].json()["detail"]
+    assert "limit: 20 in 600 s" in answers[-1].json()["detail"]
     assert request_code(proxied, f"other-{name}@example.test", elsewhere).ok
 
 
@@ -231,7 +231,7 @@ def test_a_client_guesses_a_limited_number_of_codes(proxied: RunningServer) -> N
 # Sign-in
 
 
-def test_simultaneous_right_passwords_are_not_refused(tmp_path: Path) -> None:
+def test_simultaneous_right_passwords_are_not_rejected(tmp_path: Path) -> None:
     # A real check takes long enough for all of them to be on their way before one has ended.
     with RunningServer.start(tmp_path / "data", cheap_passwords=False) as server:
         server.sign_up("busy@example.test")

@@ -1,4 +1,4 @@
-"""Sign up, sign in, sign out: over the wire, against a real server."""
+"""Registration, sign-in and sign-out with a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 1) % 1_000_000:06}"
 
 
-def test_the_whole_way(beray_server: RunningServer) -> None:
+def test_registration_and_sign_in_work_end_to_end(beray_server: RunningServer) -> None:
     client = beray_server.client()
     address = "Whole.Way@Example.test"
     code = code_for(beray_server, address.lower())
@@ -52,7 +52,7 @@ def test_the_whole_way(beray_server: RunningServer) -> None:
 
 def test_a_registered_address_is_a_conflict(beray_server: RunningServer) -> None:
     beray_server.sign_up("taken@example.test")
-    with pytest.raises(ConflictError, match="registered already"):
+    with pytest.raises(ConflictError, match="already registered"):
         beray_server.client().request_verification_code("TAKEN@example.test")
     with pytest.raises(ConflictError):
         beray_server.client().register("taken@example.test", "123456", PASSWORD)
@@ -61,25 +61,25 @@ def test_a_registered_address_is_a_conflict(beray_server: RunningServer) -> None
 def test_one_mail_a_minute(beray_server: RunningServer) -> None:
     client = beray_server.client()
     client.request_verification_code("minute@example.test")
-    with pytest.raises(RateLimitError, match=r"ask again in \d+ s") as caught:
+    with pytest.raises(RateLimitError, match=r"Request another one in \d+ s") as caught:
         client.request_verification_code("minute@example.test")
     assert caught.value.retry_after is not None
     assert 0 < caught.value.retry_after <= 60
 
 
-def test_a_code_dies_after_five_wrong_tries(beray_server: RunningServer) -> None:
+def test_a_code_is_invalid_after_five_wrong_attempts(beray_server: RunningServer) -> None:
     client = beray_server.client()
     code = code_for(beray_server, "tries@example.test")
     for _ in range(4):
-        with pytest.raises(UnprocessableEntityError, match="more tr"):
+        with pytest.raises(UnprocessableEntityError, match=r"attempts? left"):
             client.register("tries@example.test", wrong(code), PASSWORD)
-    with pytest.raises(UnprocessableEntityError, match="dead"):
+    with pytest.raises(UnprocessableEntityError, match="no attempts are left"):
         client.register("tries@example.test", wrong(code), PASSWORD)
     with pytest.raises(UnprocessableEntityError, match="tried too often"):
         client.register("tries@example.test", code, PASSWORD)
 
 
-def test_four_wrong_tries_leave_the_fifth(beray_server: RunningServer) -> None:
+def test_a_fifth_attempt_is_accepted_after_four_wrong_ones(beray_server: RunningServer) -> None:
     client = beray_server.client()
     code = code_for(beray_server, "four@example.test")
     for _ in range(4):
@@ -123,18 +123,18 @@ def test_the_length_of_passwords(beray_server: RunningServer, password: str, all
         f"{'a' * 65}@b.c", "a@-b.c", "a@b-.c", f"a@{'b' * 64}.c", "a\u202e@b.c",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_refused(beray_server: RunningServer, address: str) -> None:
+def test_an_invalid_address_is_rejected(beray_server: RunningServer, address: str) -> None:
     mails = len([*beray_server.data_dir.glob("outbox/*.eml")])
     with pytest.raises(UnprocessableEntityError):
         beray_server.client().request_verification_code(address)
     assert len([*beray_server.data_dir.glob("outbox/*.eml")]) == mails
 
 
-def test_a_wrong_pair_is_401_and_too_many_are_429(beray_server: RunningServer) -> None:
+def test_wrong_passwords_are_401_and_too_many_are_429(beray_server: RunningServer) -> None:
     beray_server.sign_up("pair@example.test")
     client = beray_server.client()
     for address in ("pair@example.test", "nobody@example.test"):
-        with pytest.raises(AuthenticationError, match="e-mail or the password is wrong"):
+        with pytest.raises(AuthenticationError, match="e-mail address or the password is wrong"):
             client.login(address, "wrong-password")
     for _ in range(9):
         with pytest.raises(AuthenticationError):
@@ -146,7 +146,9 @@ def test_a_wrong_pair_is_401_and_too_many_are_429(beray_server: RunningServer) -
 @pytest.mark.parametrize(
     "header", [None, "Bearer", "Bearer x", "Basic eDp5", "Bearer " + "x" * 5000]
 )
-def test_no_token_no_answer(beray_server: RunningServer, header: str | None) -> None:
+def test_a_request_without_a_valid_token_is_401(
+    beray_server: RunningServer, header: str | None
+) -> None:
     response = requests.get(
         f"{beray_server.url}/api/v1/tasks/",
         headers={"Authorization": header} if header else {},
@@ -157,7 +159,7 @@ def test_no_token_no_answer(beray_server: RunningServer, header: str | None) -> 
     assert response.headers["X-Request-ID"]
 
 
-def test_neither_tokens_nor_codes_nor_passwords_are_kept(tmp_path: Path) -> None:
+def test_tokens_codes_and_passwords_are_not_stored(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data", cheap_passwords=False) as server:
         code = code_for(server, "kept@example.test")
         session = server.client().register("kept@example.test", code, PASSWORD)
@@ -200,7 +202,7 @@ class _Inbox:
         return "250 taken"
 
 
-def test_mail_goes_by_smtp_where_it_is_configured(tmp_path: Path) -> None:
+def test_mail_is_sent_by_smtp_if_configured(tmp_path: Path) -> None:
     inbox = _Inbox()
     port = free_port()
     controller = Controller(inbox, hostname="127.0.0.1", port=port)

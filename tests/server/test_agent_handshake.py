@@ -1,4 +1,4 @@
-"""Handshakes of the agent WebSocket: credentials in URLs, listed addresses, paths, refusals."""
+"""Handshakes of the agent WebSocket: credentials, listed addresses, paths, error responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def address(server: RunningServer, path: str = CHAT, userinfo: str = "") -> str:
 
 @asynccontextmanager
 async def socket(url: str, **headers: str) -> AsyncIterator[ClientConnection]:
-    """A connection after its STATUS, or ``InvalidStatus``."""
+    """Connect and receive STATUS, or raise ``InvalidStatus``."""
     async with connect(url, additional_headers=headers, proxy=None) as connection:
         assert json.loads(await connection.recv()) == {"type": "STATUS"}
         yield connection
@@ -72,7 +72,7 @@ async def test_a_url_may_have_the_token_as_its_password(beray_server: RunningSer
         assert token not in beray_server.log.read_text()
 
 
-async def test_a_password_that_is_no_token_is_refused(beray_server: RunningServer) -> None:
+async def test_an_invalid_token_as_password_is_rejected(beray_server: RunningServer) -> None:
     with beray_server.sign_up() as client:
         token = token_of(client)
         for userinfo in ("x:wrong@", f"{token}:@", f"{token}:x@"):
@@ -123,7 +123,7 @@ async def test_an_invalid_chat_id_is_not_a_busy_chat(
         assert client.list_tasks() == []
 
 
-async def test_our_client_tells_the_refusals_apart(beray_server: RunningServer) -> None:
+async def test_the_client_distinguishes_the_error_responses(beray_server: RunningServer) -> None:
     with beray_server.sign_up() as client:
         token, url = token_of(client), beray_server.url
 
@@ -138,9 +138,9 @@ async def test_our_client_tells_the_refusals_apart(beray_server: RunningServer) 
             busy = await failure(url, token)
         assert isinstance(busy, AgentBusyException) and busy.status_code == 403
         for error, status, words in (
-            (await failure(f"{url}/elsewhere", token), 404, "no WebSocket at this path"),
+            (await failure(f"{url}/elsewhere", token), 404, "This path has no WebSocket"),
             (await failure(url, token, "a\n"), 422, "chat id 'a\\n' is invalid"),
-            (await failure(url, "wrong"), 401, "sign in again"),
+            (await failure(url, "wrong"), 401, "Sign in again"),
         ):
             assert (error.code, error.status_code) == ("CONNECTION_ERROR", status)
             assert words in error.details and not isinstance(error, AgentBusyException)
@@ -254,7 +254,7 @@ async def test_without_a_sandbox_no_own_address_is_listed(tmp_path: Path) -> Non
 
 
 @needs_own_network
-async def test_a_proxy_says_which_address_a_client_has(tmp_path: Path) -> None:
+async def test_a_trusted_proxy_reports_the_address_of_a_client(tmp_path: Path) -> None:
     email = "bot@example.test"
     environ = {
         "BERAY_AGENT_WS_ALLOW": f"10.0.0.0/8={email},127.0.0.1={email}",
@@ -273,12 +273,12 @@ async def test_a_proxy_says_which_address_a_client_has(tmp_path: Path) -> None:
     ["10.0.0.1", "10.0.0.1=", "=a@x.org", "host=a@x.org", "10.0.0.1/8=a@x.org", "10.0.0.1=a",
      "10.0.0.1=a@x.org;10.0.0.2=b@x.org", "*=a@x.org", "10.0.0.1=a@x.org b@x.org"],
 )  # fmt: skip
-def test_entries_that_are_not_address_and_account_are_refused(allow: str) -> None:
+def test_entries_that_are_not_address_and_account_are_rejected(allow: str) -> None:
     with pytest.raises(ValueError, match="is not ADDRESS=EMAIL"):
         parse_users(allow)
 
 
-def test_the_first_entry_that_fits_counts() -> None:
+def test_the_first_matching_entry_applies() -> None:
     users = parse_users(" 10.1.2.3 = a@x.org,10.0.0.0/8=b=c@x.org ,, ::1=d@x.org")
     assert users[1] == AddressUser("10.0.0.0/8", "b=c@x.org")
     found = {

@@ -25,7 +25,7 @@ PUBLIC = {
     ("POST", "/api/v1/auth/token"): 413,
     ("POST", "/v1/auth/convert_to_internal_token"): 401,
 }
-"""Calls that need no token, and their answer to a body of which only the length has come."""
+"""Requests that need no token, and the response to a body of which only the length was sent."""
 HIDDEN = [
     ("HEAD", "/api/v1/tasks/1/files/content?path=a", 401),
     ("PUT", "/internal/objects/a", 403),
@@ -88,7 +88,7 @@ def test_every_call_is_answered_before_its_body_is_sent(
     [b"Authorization: Bearer wrong\r\n", b"Authorization: Basic abc\r\n", b"Authorization: Bearer\r\n",
      b"X-Internal-Token: wrong\r\n", b"X-Internal-Token:\r\n", b"Authorization: Bearer sk-wrong\r\n"],
 )  # fmt: skip
-def test_a_wrong_credential_is_refused_before_the_body(
+def test_a_wrong_credential_is_rejected_before_the_body(
     credential: bytes, beray_server: RunningServer
 ) -> None:
     headers = credential + b"Content-Type: application/json\r\nContent-Length: 9000000\r\n"
@@ -97,7 +97,7 @@ def test_a_wrong_credential_is_refused_before_the_body(
             assert answer(beray_server, method, path, headers).status == 401, (method, path)
 
 
-def test_nothing_is_continued_before_the_sender_is_known(beray_server: RunningServer) -> None:
+def test_100_continue_is_not_sent_before_authentication(beray_server: RunningServer) -> None:
     expecting = (
         b"Content-Type: application/json\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n"
     )
@@ -109,7 +109,7 @@ def test_nothing_is_continued_before_the_sender_is_known(beray_server: RunningSe
         assert found.header("connection") == "close", "where the next request begins is not known"
 
 
-def test_the_known_sender_is_told_to_continue(beray_server: RunningServer) -> None:
+def test_100_continue_is_sent_after_authentication(beray_server: RunningServer) -> None:
     client = beray_server.sign_up()
     body = json.dumps({"goal": "!true"}).encode()
     with RawConnection(beray_server.url) as connection:
@@ -154,7 +154,7 @@ def test_limits_of_bodies(beray_server: RunningServer) -> None:
     assert post(tasks, {"goal": "!true"}, MAX_BODY_BYTES + 1) == 401
 
 
-def test_senders_that_are_not_known_take_no_memory(beray_server: RunningServer) -> None:
+def test_unauthenticated_senders_use_no_memory(beray_server: RunningServer) -> None:
     process = psutil.Process(beray_server.pid)
     paths = ["/api/v1/tasks/", "/v1/internal/run", "/internal/files/upload", "/api/v1/auth/login"]
     block = b" " * MIB
@@ -174,7 +174,7 @@ def test_senders_that_are_not_known_take_no_memory(beray_server: RunningServer) 
         assert process.memory_info().rss - before < 32 * MIB
 
 
-def test_a_connection_is_of_use_after_a_refusal(beray_server: RunningServer) -> None:
+def test_a_connection_can_be_reused_after_an_error_response(beray_server: RunningServer) -> None:
     with RawConnection(beray_server.url) as connection:
         body = b" " * 100_000
         connection.send(
@@ -186,7 +186,9 @@ def test_a_connection_is_of_use_after_a_refusal(beray_server: RunningServer) -> 
         assert [connection.read_response().status for _ in range(2)] == [401, 200]
 
 
-def test_a_published_client_reads_the_refusal_of_a_large_body(beray_server: RunningServer) -> None:
+def test_a_published_client_reads_the_error_response_to_a_large_body(
+    beray_server: RunningServer,
+) -> None:
     url = f"{beray_server.url}/api/v1/tasks/1/files/content?path=a"
     assert requests.put(url, b" " * 10 * MIB, timeout=60).status_code == 401
     refused = Agent.new(beray_server)

@@ -210,7 +210,7 @@ async def test_a_stop_ends_the_answer_and_not_the_chat(client: BeRayClient) -> N
         assert "is being stopped" in client.stop_task(task_id)["message"]
         assert (await answer(connection))[-1]["code"] == "STOPPED"
         assert sleepers(mark) == []
-        assert "not under way" in client.stop_task(task_id)["message"]
+        assert "is not writing an answer" in client.stop_task(task_id)["message"]
         await say(connection, "!echo next")
         assert text(await answer(connection)) == "next\n"
 

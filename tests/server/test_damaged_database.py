@@ -67,7 +67,7 @@ def client(server: RunningServer) -> Iterator[BeRayClient]:
 LONG = "!for i in $(seq 3000); do echo event-$i-; sleep 0.0001; done"
 
 
-def test_a_watcher_gets_what_is_sound_and_then_an_error(
+def test_a_watcher_gets_the_readable_events_and_then_an_error(
     server: RunningServer, client: BeRayClient
 ) -> None:
     events = done(client, LONG)
@@ -80,7 +80,7 @@ def test_a_watcher_gets_what_is_sound_and_then_an_error(
     assert caught.value.status_code == 500 and caught.value.is_permanent
     assert seen == events[: len(seen)]
     assert len(seen) < middle["seq"]
-    # Others are told at once, whatever their client is.
+    # Later clients get the error response at once, published clients as well.
     headers = {
         "Authorization": str(client._session.headers["Authorization"]),
         "Last-Event-ID": str(middle["seq"] - 1),

@@ -1,4 +1,4 @@
-"""Streams, transfers and sockets end with their session; tasks go on."""
+"""Streams, transfers and sockets end with their session; tasks continue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from beray import AuthenticationError, BeRayClient
-from beray.server.http.active_requests import ActiveRequests, RequestConnection, RequestCredential
+from beray.server.http.active_requests import (
+    ActiveRequests,
+    RequestConnection,
+    RequestCredential,
+)
 from beray.server.prefabs import archives
 from beray.server.storage.store import utc_now
 from beray.testing import RunningServer
@@ -28,7 +32,7 @@ from tests.server.gateway.prefab_calls import COUNT, MANIFEST, Caller, add, call
 from tests.server.gateway.prefab_folders import write_prefab
 
 MIB = 1024 * 1024
-ENDED = "The session has expired or was ended; sign in again."
+ENDED = "The session has expired or was ended. Sign in again."
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def running_task(client: BeRayClient, mark: str) -> int:
     return task["id"]
 
 
-def test_streams_end_and_their_tasks_go_on(
+def test_streams_end_and_their_tasks_continue(
     server: RunningServer, client: BeRayClient, other: BeRayClient
 ) -> None:
     task_id = running_task(client, "98310")
@@ -96,7 +100,7 @@ def chat(client: BeRayClient, name: str) -> Iterator[ClientConnection]:
         yield connection
 
 
-def test_an_agent_socket_ends_and_carries_out_nothing_more(
+def test_an_agent_socket_closes_and_ignores_later_messages(
     server: RunningServer, client: BeRayClient, other: BeRayClient
 ) -> None:
     with (
@@ -225,7 +229,7 @@ def test_runs_end_with_their_api_key(
     assert exchange(server, caller.api_key).status_code == 401
 
 
-def test_an_upload_under_way_is_a_use_of_its_token(tmp_path: Path) -> None:
+def test_an_active_upload_is_a_use_of_its_token(tmp_path: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data") as server,
         closing(sqlite3.connect(server.data_dir / "beray.sqlite3", isolation_level=None)) as opened,
@@ -278,28 +282,28 @@ class Noted(RequestConnection):
         self.ended.put_nowait(detail)
 
 
-async def test_a_credential_that_ends_while_it_is_looked_up_opens_nothing() -> None:
+async def test_a_credential_that_ends_during_authentication_is_rejected() -> None:
     requests_ = ActiveRequests()
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     by_key = RequestCredential(("token", "api-key:1"), later, "ended")
     before, after, others = Noted(), Noted(), Noted()
-    first = requests_.begin(by_key, before)
-    other = requests_.begin(RequestCredential(("token 2", "api-key:2"), later, "ended"), others)
+    first = requests_.add(by_key, before)
+    other = requests_.add(RequestCredential(("token 2", "api-key:2"), later, "ended"), others)
     requests_.end("api-key:1")
     assert first.ended and before.details == ["ended"]
-    assert requests_.begin(by_key, after).ended and after.details == []
+    assert requests_.add(by_key, after).ended and after.details == []
     assert not other.ended
     for opened in (first, other, other):
-        requests_.close(opened)
+        requests_.remove(opened)
     requests_.end("token 2")
     assert others.details == []
-    assert not requests_._by_name and not requests_._timers
+    assert not requests_._by_id and not requests_._timers
 
 
 async def test_a_credential_that_has_expired_ends_at_once() -> None:
     requests_ = ActiveRequests()
     noted = Noted()
-    opened = requests_.begin(
+    opened = requests_.add(
         RequestCredential(("a",), datetime.now(UTC).isoformat(), "expired"), noted
     )
     assert await asyncio.wait_for(noted.ended.get(), 30) == "expired"

@@ -1,4 +1,4 @@
-"""Users take turns: the structure behind tasks, chat answers and prefab calls."""
+"""Fair scheduling of tasks, chat answers and prefab calls."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_item_that_waits_is_not_added_twice() -> None:
     assert taken(queue) == [1]
 
 
-def test_removed_items_do_not_pile_up() -> None:
+def test_removed_items_do_not_accumulate() -> None:
     queue = FairQueue(slots=1)
     queue.add("a", 0)
     for item in range(1, 10_000):
@@ -113,7 +113,7 @@ def test_any_sequence_of_operations_loses_no_item_and_no_slot(seed: int) -> None
         assert not (free and any(used[subject] < most for subject in waiting.values()))
 
 
-def test_nobody_waits_longer_than_a_round() -> None:
+def test_no_subject_waits_longer_than_one_round() -> None:
     queue = FairQueue(slots=2, subject_slots=1)
     for number in range(500):
         for item in range(3):
@@ -126,7 +126,7 @@ def test_nobody_waits_longer_than_a_round() -> None:
     assert all(len(set(one)) == 500 for one in rounds)
 
 
-async def test_slots_go_round_and_are_given_back() -> None:
+async def test_slots_are_shared_in_turn_and_released() -> None:
     slots = FairSlots(1)
     order: list[str] = []
     begun = asyncio.Event()
@@ -150,7 +150,7 @@ async def test_slots_go_round_and_are_given_back() -> None:
         order.append("d1")
 
 
-async def test_a_slot_that_is_given_to_somebody_who_leaves_is_not_lost() -> None:
+async def test_a_slot_assigned_to_a_cancelled_coroutine_is_not_lost() -> None:
     slots = FairSlots(1)
 
     async def use() -> None:
@@ -169,7 +169,7 @@ async def test_a_slot_that_is_given_to_somebody_who_leaves_is_not_lost() -> None
         pass
 
 
-async def test_more_than_may_wait_are_refused_before_they_begin() -> None:
+async def test_more_than_the_maximum_are_rejected_before_they_start() -> None:
     slots = FairSlots(1, subject_waiting=2)
     go_on = asyncio.Event()
 

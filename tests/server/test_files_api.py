@@ -61,7 +61,10 @@ def test_queries_that_are_not_utf8_are_rejected(files: Files) -> None:
     url = f"{files.url}/content?path=%ff"
     for method in ("GET", "PUT"):
         response = files.session.request(method, url, data=b"", timeout=30)
-        assert (response.status_code, detail(response)) == (422, "The query is not UTF-8.")
+        assert (response.status_code, detail(response)) == (
+            422,
+            "The query is not UTF-8. Write other bytes of a path as `␦XX`.",
+        )
     assert os.listdir(files.work_dir) == []
 
 
@@ -74,7 +77,7 @@ def test_files_of_other_users_are_not_found(files: Files, beray_server: RunningS
     with beray_server.sign_up() as stranger:
         theirs = copy.copy(files)
         theirs.session = stranger._session
-        absent = f"There is no task {files.task_id}."
+        absent = f"Task {files.task_id} does not exist."
         for response in (
             theirs.get("a"),
             theirs.put("b", b"theirs"),
@@ -169,7 +172,7 @@ def test_the_server_goes_on_answering_while_it_packs(files: Files) -> None:
 
 def test_a_directory_is_created_over_the_wire(files: Files) -> None:
     made = files.call("PUT", "directory", "a/b", headers={"X-File-Mode": "0700"})
-    assert made.json() == {"message": "The directory is there.", "path": "a/b"}
+    assert made.json() == {"message": "The directory exists.", "path": "a/b"}
     again = files.call("PUT", "directory", "a/b")
     assert again.status_code == 200
     tree = files.call("GET", "tree").json()

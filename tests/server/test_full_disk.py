@@ -1,4 +1,4 @@
-"""Full disk: operations that free space work, and every run gets its end."""
+"""A full disk: operations that free space still work, and every run gets its end event."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_tasks_end_once_the_disk_has_space(small_disk: Path) -> None:
             assert len(statuses) == 3
 
 
-def test_a_chat_goes_on_once_the_disk_has_space(small_disk: Path) -> None:
+def test_a_chat_continues_once_the_disk_has_space(small_disk: Path) -> None:
     server = start(small_disk, BERAY_RESERVE_BYTES="0")
     with server, server.sign_up() as client:
         chat = client.open_chat("notes")
@@ -106,7 +106,7 @@ def server(small_disk: Path) -> Iterator[RunningServer]:
 
 
 def use_up(disk: Path, client: BeRayClient) -> Path:
-    """Fill the disk, and what the write-ahead log has left for ordinary writes."""
+    """Fill the disk and the free part of the write-ahead log."""
     until(lambda: reserved(disk) == RESERVE)
     filler = fill(disk)
     for size in (100_000, 1000, 1):
@@ -177,7 +177,7 @@ def test_users_sign_in_and_out_stop_and_delete_on_a_full_disk(
         assert client.list_tasks() == []
 
 
-def test_deleted_data_frees_space_for_others(small_disk: Path, server: RunningServer) -> None:
+def test_deleting_a_task_frees_space_for_others(small_disk: Path, server: RunningServer) -> None:
     with server.sign_up() as client:
         goal = "!head -c 4000000 /dev/zero > file; yes 'what fills the log' | head -c 3000000"
         large = client.create_task(goal)["id"]

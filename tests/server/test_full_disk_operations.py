@@ -1,4 +1,4 @@
-"""Operations that free space or sign a user in, on a disk that is really full."""
+"""Operations that free space or sign users in, on a disk that is really full."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ADDRESS = "new@example.test"
 
 
 class Full(NamedTuple):
-    """Services whose disk is full, and what they had before."""
+    """Services on a full disk, with the data that they stored before."""
 
     disk: Path
     store: Store
@@ -126,7 +126,7 @@ ORDINARY: dict[str, Callable[[Full], Any]] = {
 
 
 def use_up(at: Full) -> None:
-    """Fill the disk, and what the database has left for ordinary writes."""
+    """Fill the disk and the free pages of the database."""
     fill(at.disk)
     for size in (100_000, 1000, 1):
         with pytest.raises(OperationalError) as caught:
@@ -136,13 +136,13 @@ def use_up(at: Full) -> None:
 
 
 @pytest.mark.parametrize("name", RECOVERY)
-def test_a_recovery_works(full: Full, name: str) -> None:
+def test_a_recovery_operation_succeeds(full: Full, name: str) -> None:
     use_up(full)
     RECOVERY[name](full)
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_ordinary_writes_fail_and_the_reserve_remains(full: Full, name: str) -> None:
+def test_an_ordinary_write_is_rejected_and_the_reserve_stays(full: Full, name: str) -> None:
     use_up(full)
     # A recovery uses the reserve; no ordinary write may take what it has not given back.
     full.store.add_token(name, full.user_id, 60.0)

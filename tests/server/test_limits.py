@@ -1,4 +1,4 @@
-"""What the server bounds and refuses: JSON, bodies, wrong passwords, runs."""
+"""Limits of JSON, bodies, wrong passwords and runs."""
 
 from __future__ import annotations
 
@@ -47,21 +47,23 @@ def post(client: BeRayClient, body: str) -> requests.Response:
     # Of a value of 200,000 characters no name is made: it is in the environment of each process.
     ids=lambda value: value[:12],
 )  # fmt: skip
-def test_json_that_cannot_be_given_back_is_refused(beray_client: BeRayClient, value: str) -> None:
+def test_json_that_cannot_be_encoded_again_is_rejected(
+    beray_client: BeRayClient, value: str
+) -> None:
     response = post(beray_client, f'{{"goal": "!true", "tools": [{{"a": {{"b": {value}}}}}]}}')
     assert response.status_code == 422
     assert response.json()["detail"]
     assert beray_client.list_tasks() == []
 
 
-def test_a_key_that_is_no_text_is_refused(beray_client: BeRayClient) -> None:
+def test_a_key_that_is_not_valid_unicode_is_rejected(beray_client: BeRayClient) -> None:
     response = post(beray_client, '{"goal": "!true", "tools": [{"\\ud800": {"b": 1}}]}')
     assert response.status_code == 422
     assert response.json()["detail"]
     assert beray_client.list_tasks() == []
 
 
-def test_json_at_the_limits_is_kept(beray_client: BeRayClient) -> None:
+def test_json_at_the_limits_is_stored_unchanged(beray_client: BeRayClient) -> None:
     tools = [{"a": {"b": json.loads(nested(29)), "c": [1e308, -0.5, 10**300, "\U0001f680", None]}}]
     task = beray_client.create_task("!true", tools=tools)
     assert beray_client.get_task(task["id"])["tools"] == tools
@@ -92,7 +94,7 @@ def test_a_damaged_row_does_not_hide_the_others(
     assert events[-1]["status"] == "COMPLETED"
 
 
-def test_a_body_in_chunks_beyond_the_limit_is_refused(beray_client: BeRayClient) -> None:
+def test_a_chunked_body_beyond_the_limit_is_rejected(beray_client: BeRayClient) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(16):
             yield b" " * MIB
@@ -120,7 +122,7 @@ def test_a_redirect_stays_on_the_host(tmp_path: Path, query: str) -> None:
 
 
 def statuses(server: RunningServer, email: str, count: int, *, elsewhere: bool) -> list[int]:
-    """The answers to so many wrong pairs, all at once."""
+    """Return the statuses of ``count`` simultaneous sign-ins with a wrong password."""
 
     def attempt(number: int) -> int:
         return requests.post(
@@ -134,7 +136,7 @@ def statuses(server: RunningServer, email: str, count: int, *, elsewhere: bool) 
         return sorted(pool.map(attempt, range(count)))
 
 
-def test_wrong_pairs_side_by_side_are_counted(tmp_path: Path) -> None:
+def test_simultaneous_wrong_passwords_are_counted(tmp_path: Path) -> None:
     # A real check takes long enough for all of them to be on their way before one has ended.
     with RunningServer.start(
         tmp_path / "data", cheap_passwords=False, BERAY_PUBLIC_URL=PUBLIC_URL
@@ -144,7 +146,7 @@ def test_wrong_pairs_side_by_side_are_counted(tmp_path: Path) -> None:
             assert found == [401] * 10 + [429] * 6
 
 
-def test_a_proxy_that_is_trusted_says_who_a_client_is(tmp_path: Path) -> None:
+def test_a_trusted_proxy_reports_the_client_address(tmp_path: Path) -> None:
     environ = {"BERAY_TRUSTED_PROXIES": "127.0.0.1", **WITHOUT_BUBBLEWRAP}
     with RunningServer.start(tmp_path / "data", **environ) as server:
         assert statuses(server, "behind@example.test", 12, elsewhere=True) == [401] * 12
@@ -157,7 +159,7 @@ def test_signing_in_is_not_counted(beray_server: RunningServer) -> None:
         client.login("often@example.test", "a right password")
 
 
-def test_a_task_that_cannot_be_made_is_not_there(tmp_path: Path) -> None:
+def test_a_task_whose_creation_fails_does_not_exist(tmp_path: Path) -> None:
     with RunningServer.start(tmp_path / "data") as server:
         client = server.sign_up()
         workspaces = server.data_dir / "workspaces"

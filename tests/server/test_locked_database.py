@@ -55,7 +55,7 @@ def request(client: BeRayClient, method: str, path: str, **options: object) -> r
     return requests.request(method, url, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
 
 
-def test_a_running_task_goes_on_and_loses_nothing(server: RunningServer) -> None:
+def test_a_running_task_continues_without_losing_events(server: RunningServer) -> None:
     with server.sign_up() as client:
         task = client.create_task("!i=0; until [ -e go ]; do echo $((i+=1)); sleep 0.01; done")
         until(lambda: client.get_task(task["id"])["last_seq"] > 5)
@@ -121,7 +121,7 @@ def test_a_server_stops_while_its_database_is_locked(tmp_path: Path) -> None:
         assert (last["status"], last["reason"]) == ("FAILED", "lost_worker")
 
 
-def test_files_of_the_gateway_wait_and_are_refused(server: RunningServer) -> None:
+def test_gateway_files_wait_for_the_lock_and_then_fail(server: RunningServer) -> None:
     agent = Agent.new(server)
     kept = up(agent)["s3_url"]
     with locked(server.data_dir):

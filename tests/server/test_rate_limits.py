@@ -1,4 +1,4 @@
-"""Parts of the limits, without a server: windows, addresses of clients, turns of hashing."""
+"""Unit tests of rate limits: windows, client addresses, password hashing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beray.server.runtime.sliding_window import SlidingWindow
 
 
 class Clock:
-    """Seconds that pass when a test changes them."""
+    """Clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -34,13 +34,13 @@ def test_a_window_slides() -> None:
     assert window.try_add("a") == 0
     clock.now += 30
     assert window.try_add("a") == 0
-    assert window.left("a") == 0
+    assert window.remaining("a") == 0
     assert window.try_add("a") == 30
     assert window.try_add("b") == 0
     clock.now += 29.5
     assert window.wait_seconds("a") == 1
     clock.now += 0.5
-    assert window.left("a") == 1
+    assert window.remaining("a") == 1
     assert window.try_add("a") == 0
     assert window.wait_seconds("a") == 30
 
@@ -50,11 +50,11 @@ def test_events_are_undone_and_cleared() -> None:
     window.undo("a")
     for _ in range(5):
         window.add("a")
-    assert window.left("a") == 0
+    assert window.remaining("a") == 0
     window.undo("a")
-    assert window.left("a") == 1
+    assert window.remaining("a") == 1
     window.clear("a")
-    assert window.left("a") == 2
+    assert window.remaining("a") == 2
 
 
 def test_a_window_forgets_keys() -> None:
@@ -63,7 +63,7 @@ def test_a_window_forgets_keys() -> None:
     for number in range(10_000):
         window.add(number)
     assert len(window) == 100
-    assert window.left(9_999) == 2
+    assert window.remaining(9_999) == 2
     clock.now += 61
     assert len(window) == 0
 
@@ -84,7 +84,7 @@ def test_a_window_forgets_keys() -> None:
         (None, Client("", False)),
     ],
 )
-def test_clients_are_told_apart_by_address_or_network(host: str | None, client: Client) -> None:
+def test_clients_are_identified_by_address_or_network(host: str | None, client: Client) -> None:
     scope = {"type": "http", "client": None if host is None else (host, 1)}
     assert client_of(HTTPConnection(scope), "10.0.0.0/8") == client
 
@@ -94,7 +94,7 @@ async def test_clients_take_turns() -> None:
     order: list[str] = []
 
     async def attempt(client: str) -> None:
-        async with hashing.turn(client):
+        async with hashing.worker(client):
             order.append(client)
             await asyncio.sleep(0)
 
@@ -112,7 +112,7 @@ async def test_suspicious_clients_leave_a_worker_to_others(workers: int) -> None
     order: list[str] = []
 
     async def attempt(client: str, suspicious: bool) -> None:
-        async with hashing.turn(client, suspicious=suspicious):
+        async with hashing.worker(client, suspicious=suspicious):
             order.append(client)
             await asyncio.sleep(0)
 
@@ -129,7 +129,7 @@ async def test_a_client_has_one_turn_at_a_time() -> None:
 
     async def attempt() -> None:
         nonlocal running, most
-        async with hashing.turn("a"):
+        async with hashing.worker("a"):
             running += 1
             most = max(most, running)
             await asyncio.sleep(0)
@@ -143,7 +143,7 @@ async def test_waiting_attempts_are_limited() -> None:
     hashing = PasswordHashing(workers=1)
 
     async def hold(client: str) -> None:
-        async with hashing.turn(client):
+        async with hashing.worker(client):
             await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(hold("a")) for _ in range(MAX_WAITING_PER_CLIENT)]
@@ -151,28 +151,28 @@ async def test_waiting_attempts_are_limited() -> None:
     await asyncio.sleep(0)
     for client, status in (("a", 429), ("one more", 503)):
         with pytest.raises(ApiHTTPError) as caught:
-            async with hashing.turn(client, suspicious=True):
+            async with hashing.worker(client, suspicious=True):
                 pytest.fail("it has no turn")
         assert caught.value.status == status
         assert caught.value.retry_after
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with hashing.turn("a"):
+    async with hashing.worker("a"):
         pass
 
 
 async def test_waiting_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(password_hashing, "MAX_WAIT_SECONDS", 0.05)
     hashing = PasswordHashing(workers=1)
-    async with hashing.turn("a"):
+    async with hashing.worker("a"):
         for client in ("a", "b"):
             with pytest.raises(ApiHTTPError, match="busy") as caught:
-                async with hashing.turn(client):
+                async with hashing.worker(client):
                     pytest.fail("it has no turn")
             assert caught.value.status == 503
     for client in ("a", "b"):
-        async with hashing.turn(client):
+        async with hashing.worker(client):
             pass
 
 
@@ -182,7 +182,7 @@ async def test_an_unknown_account_costs_as_much_as_a_known_one() -> None:
     assert await hashing.verify(stored, "a password")
     assert not await hashing.verify(stored, "another")
     assert not await hashing.verify(None, "a password")
-    substitute = password_hashing._hash_of_no_password()
+    substitute = password_hashing._unmatchable_hash()
     *cost, salt, digest = stored.split("$")
     *same_cost, other_salt, other_digest = substitute.split("$")
     assert same_cost == cost

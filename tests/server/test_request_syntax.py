@@ -105,7 +105,7 @@ def test_an_invalid_request_is_rejected(name: str, beray_server: RunningServer) 
 
 
 @pytest.mark.parametrize("name", INVALID)
-def test_an_invalid_request_behind_a_valid_one_is_rejected(
+def test_an_invalid_request_after_a_valid_one_is_rejected(
     name: str, beray_server: RunningServer
 ) -> None:
     with RawConnection(beray_server.url) as connection:

@@ -1,4 +1,4 @@
-"""The reserve: a file that gives space back in steps, and is made whole again."""
+"""The disk reserve: a file that is released in steps and refilled."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy.exc import OperationalError
 
 from beray.server.storage import disk_reserve
 from beray.server.storage.database_errors import is_full
-from beray.server.storage.disk_reserve import LEAST_STEP_BYTES, DiskReserve
+from beray.server.storage.disk_reserve import MIN_STEP_BYTES, DiskReserve
 
-SIZE = 4 * LEAST_STEP_BYTES
+SIZE = 4 * MIN_STEP_BYTES
 
 
 def full() -> OSError:
@@ -24,7 +24,7 @@ def blocks(path: Path) -> int:
     return path.stat().st_blocks * 512
 
 
-def test_it_is_allocated_and_not_a_hole(tmp_path: Path) -> None:
+def test_the_reserve_is_allocated_and_not_sparse(tmp_path: Path) -> None:
     path = tmp_path / "reserve"
     assert DiskReserve(path, SIZE).refill()
     assert path.stat().st_size == SIZE <= blocks(path)
@@ -36,8 +36,8 @@ def test_it_is_allocated_and_not_a_hole(tmp_path: Path) -> None:
     assert blocks(path) >= SIZE
 
 
-@pytest.mark.parametrize("size", [0, LEAST_STEP_BYTES])
-def test_a_smaller_setting_gives_space_back(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize("size", [0, MIN_STEP_BYTES])
+def test_a_smaller_setting_releases_space(tmp_path: Path, size: int) -> None:
     path = tmp_path / "reserve"
     DiskReserve(path, SIZE).refill()
     smaller = DiskReserve(path, size)
@@ -45,7 +45,7 @@ def test_a_smaller_setting_gives_space_back(tmp_path: Path, size: int) -> None:
     assert (path.stat().st_size if path.exists() else 0) == size
 
 
-def test_an_operation_gets_a_step_after_the_other(tmp_path: Path) -> None:
+def test_an_operation_gets_one_step_at_a_time(tmp_path: Path) -> None:
     held = DiskReserve(tmp_path / "reserve", SIZE)
     held.refill()
     sizes: list[int] = []
@@ -57,11 +57,11 @@ def test_an_operation_gets_a_step_after_the_other(tmp_path: Path) -> None:
         return "done"
 
     assert held.use(work) == "done"
-    assert sizes == [SIZE, SIZE - LEAST_STEP_BYTES, SIZE - 2 * LEAST_STEP_BYTES]
+    assert sizes == [SIZE, SIZE - MIN_STEP_BYTES, SIZE - 2 * MIN_STEP_BYTES]
     assert (tmp_path / "reserve").stat().st_size == SIZE  # the disk had the space
 
 
-def test_an_operation_that_needs_more_than_there_is_fails(tmp_path: Path) -> None:
+def test_an_operation_that_needs_more_than_the_reserve_fails(tmp_path: Path) -> None:
     held = DiskReserve(tmp_path / "reserve", SIZE)
     held.refill()
     calls: list[int] = []
@@ -72,7 +72,7 @@ def test_an_operation_that_needs_more_than_there_is_fails(tmp_path: Path) -> Non
 
     with pytest.raises(OSError, match="full"):
         held.use(work)
-    assert len(calls) == 2 + SIZE // LEAST_STEP_BYTES
+    assert len(calls) == 2 + SIZE // MIN_STEP_BYTES
     assert not held.is_incomplete
 
 
@@ -88,16 +88,16 @@ def test_other_errors_release_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "reserve").stat().st_size == SIZE
 
 
-def test_ordinary_writes_are_refused_until_it_is_whole(
+def test_ordinary_writes_fail_until_the_reserve_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = DiskReserve(tmp_path / "reserve", SIZE)
-    monkeypatch.setattr(disk_reserve, "free_bytes", lambda _folder: LEAST_STEP_BYTES)
+    monkeypatch.setattr(disk_reserve, "free_bytes", lambda _folder: MIN_STEP_BYTES)
     with pytest.raises(OperationalError) as caught:
         held.require_complete()
     assert is_full(caught.value)
     # What there is, the reserve takes first.
-    assert (tmp_path / "reserve").stat().st_size == LEAST_STEP_BYTES
+    assert (tmp_path / "reserve").stat().st_size == MIN_STEP_BYTES
     monkeypatch.undo()
     held.require_complete()
     assert (tmp_path / "reserve").stat().st_size == SIZE

@@ -141,7 +141,7 @@ def test_the_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         with sqlite3.connect(server.data_dir / "beray.sqlite3") as database:
             database.execute("UPDATE alembic_version SET version_num = '9999'")
         database.close()
-        assert "a newer version of BeRay made it" in refusal(server.data_dir)
+        assert "written by a newer version of BeRay" in refusal(server.data_dir)
 
 
 def test_a_sandbox_that_is_wanted_and_missing_is_named(tmp_path: Path) -> None:

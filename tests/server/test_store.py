@@ -1,4 +1,4 @@
-"""The schema: what a new database has is what migrations lead to."""
+"""The schema: migrations lead to the schema of a new database."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_pending_code_outlives_the_upgrade(tmp_path: Path) -> None:
     assert (kept.email, kept.client, kept.digest, kept.wrong_tries) == (code[0], "", code[1], 2)
 
 
-def test_what_is_stored_stays(tmp_path: Path) -> None:
+def test_stored_data_survives_a_restart(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
     user = store.add_user("a@b.example", None)
     store.close()
@@ -134,7 +134,7 @@ def test_a_changed_schema_is_found_at_the_start(
         Store(path)
 
 
-def test_a_tool_result_is_no_end_of_an_answer(tmp_path: Path) -> None:
+def test_a_tool_result_is_not_the_end_of_an_answer(tmp_path: Path) -> None:
     store = Store(tmp_path / "db.sqlite3")
     user = store.add_user("ada@example.test", None)
     rows = [

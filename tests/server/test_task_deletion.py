@@ -185,7 +185,7 @@ def test_a_database_is_converted_once(tmp_path: Path, capfd: pytest.CaptureFixtu
     old_database(path)
     before = path.stat().st_size
     capfd.readouterr()
-    for told in ("rewritten once", ""):
+    for told in ("rewriting the database once", ""):
         Store(path).close()
         assert auto_vacuum(path) == 2
         output = "".join(capfd.readouterr())
@@ -201,7 +201,7 @@ def test_a_database_is_not_converted_without_space(
     old_database(path)
     monkeypatch.setattr(database_space, "free_bytes", lambda _folder: path.stat().st_size)
     store = Store(path)
-    assert "needs more free space" in "".join(capfd.readouterr())
+    assert "free more space and restart" in "".join(capfd.readouterr())
     # It works all the same, and keeps its free pages for itself.
     assert store.return_pages(1000) == 0
     store.add_user("ada@example.test", None)

@@ -179,8 +179,8 @@ def test_pages_of_events(beray_client: BeRayClient) -> None:
 def test_old_changes_are_deleted_and_the_rest_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_changes, "KEPT", 20)
-    monkeypatch.setattr(task_changes, "_STEP", 10)
+    monkeypatch.setattr(task_changes, "RETAINED_CHANGES", 20)
+    monkeypatch.setattr(task_changes, "_CLEANUP_INTERVAL", 10)
     store = Store(tmp_path / "db.sqlite3")
     user = store.add_user("a@b.example", None)
     with store.writing() as session:

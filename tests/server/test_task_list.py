@@ -82,16 +82,16 @@ def test_tasks_that_come_and_go_meanwhile_are_neither_lost_nor_repeated(
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("limit=0", "greater than or equal to 1"),
-        (f"limit={MAX_TASKS + 1}", "less than or equal to 10000"),
-        ("limit=ten", "'ten' is not an integer"),
-        ("before=0", "greater than or equal to 1"),
-        ("before=-1", "'-1' is not an integer"),
-        (f"before={2**63}", "is not an integer from 0 to"),
-        ("before=x", "'x' is not an integer"),
+        ("limit=0", "must be at least 1, got 0"),
+        (f"limit={MAX_TASKS + 1}", "must be at most 10,000"),
+        ("limit=ten", "expects an integer in decimal digits, got 'ten'"),
+        ("before=0", "must be at least 1, got 0"),
+        ("before=-1", "got '-1'"),
+        (f"before={2**63}", "expects an integer in decimal digits"),
+        ("before=x", "got 'x'"),
     ],
 )
-def test_invalid_page_parameters_are_rejected(
+def test_an_invalid_page_is_rejected(
     beray_server: RunningServer, beray_client: BeRayClient, query: str, words: str
 ) -> None:
     answer = get(beray_server, beray_client, f"/api/v1/tasks/?{query}")

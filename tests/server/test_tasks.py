@@ -133,7 +133,7 @@ def test_a_stop_leaves_no_process(tmp_path: Path, sandbox: str) -> None:
         assert events[-1]["status"] == "STOPPED"
         assert events[-1]["reason"] == "user"
         assert sleepers(mark) == []
-        assert "ended already" in client.stop_task(task["id"])["message"]
+        assert "already ended" in client.stop_task(task["id"])["message"]
         assert client.get_task(task["id"])["events"] == events
 
 
@@ -197,7 +197,7 @@ def test_a_strangers_task_is_not_there(
     for call in calls:
         with pytest.raises(NotFoundError) as caught:
             call()
-        assert caught.value.error_detail == f"There is no task {task_id}."
+        assert caught.value.error_detail == f"Task {task_id} does not exist."
     assert beray_client.get_file_content(task_id, "f").content == b"secret\n"
 
 

@@ -1,4 +1,4 @@
-"""Usage limits of tasks and users."""
+"""Daily usage limits, with a real database."""
 
 from __future__ import annotations
 

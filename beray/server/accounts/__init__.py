@@ -1,1 +1,1 @@
-"""Accounts: registration, sign-in, passwords, mail, sessions."""
+"""Accounts: registration, sign-in, passwords, mail, sessions and principals."""

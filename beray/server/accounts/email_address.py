@@ -1,4 +1,4 @@
-"""E-mail addresses: validation, the spelling that is stored, the spelling that mail is sent to."""
+"""Validation and canonical forms of e-mail addresses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _LABEL: Final = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
 
 
 class EmailAddress(NamedTuple):
-    """A valid address.
+    """A valid e-mail address.
 
-    ``text`` is stored and shown: lower case, Unicode NFC, an internationalized domain in
-    Unicode. ``mailbox`` is the same with the domain in ASCII (IDNA 2008, RFC 5891), which every
-    mail server takes. ``spellings`` are all forms under which an earlier version may have stored
-    the account.
+    Attributes:
+        text: Canonical form, which is stored and shown: lower case, Unicode NFC, an
+            internationalized domain in Unicode.
+        mailbox: The same with the domain in ASCII (IDNA 2008, RFC 5891), which every mail
+            server supports.
+        spellings: All forms in which this or an earlier version may have stored the account;
+            the canonical one is the first.
     """
 
     text: str
@@ -36,10 +39,10 @@ class EmailAddress(NamedTuple):
 
 
 def parse_email(text: str) -> EmailAddress:
-    """Return the address that ``text`` spells.
+    """Parse an e-mail address.
 
     Raises:
-        ApiHTTPError: 422, ``text`` is not an e-mail address.
+        ApiHTTPError: 422, ``text`` is not a valid e-mail address.
     """
     typed = text.strip().lower()
     local, _, domain = unicodedata.normalize("NFC", typed).rpartition("@")
@@ -50,25 +53,28 @@ def parse_email(text: str) -> EmailAddress:
         or ".." in f"{local}@{domain}"
         or domain.endswith((".", "-"))
     ):
-        raise _invalid(text, "it has to be NAME@DOMAIN, such as ada@example.com")
+        raise _invalid(text, "the form is NAME@DOMAIN, such as ada@example.com")
     ascii_domain = domain
     if not domain.isascii() or "xn--" in domain:
         try:
             ascii_domain = idna.encode(domain, uts46=True).decode()
             domain = idna.decode(ascii_domain)
-        except (idna.IDNAError, UnicodeError) as error:
-            raise _invalid(text, f"its domain is not a valid name ({error})") from None
+        except (idna.IDNAError, UnicodeError):
+            raise _invalid(text, "its domain is not a valid internationalized name") from None
     if not all(_LABEL.fullmatch(label) for label in ascii_domain.split(".")):
         raise _invalid(
             text,
-            "each label of its domain has 1 to 63 characters and no hyphen at either end",
+            "each part of its domain needs 1 to 63 characters, without a hyphen at either end",
         )
     canonical, mailbox = f"{local}@{domain}", f"{local}@{ascii_domain}"
     return EmailAddress(canonical, mailbox, tuple(dict.fromkeys([canonical, typed, mailbox])))
 
 
 def account_key(text: str) -> tuple[str, ...]:
-    """Return the spellings of what was entered as an account's address; the first is canonical."""
+    """Return the forms in which the account of an entered address may be stored.
+
+    The first is canonical. An invalid address has a single form.
+    """
     try:
         return parse_email(text).spellings
     except ApiHTTPError:
@@ -76,4 +82,4 @@ def account_key(text: str) -> tuple[str, ...]:
 
 
 def _invalid(text: str, reason: str) -> ApiHTTPError:
-    return ApiHTTPError(422, one_line(f"{text[:320]!r} is not an e-mail address: {reason}."))
+    return ApiHTTPError(422, one_line(f"{text[:320]!r} is not a valid e-mail address: {reason}."))

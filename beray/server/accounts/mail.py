@@ -1,4 +1,4 @@
-"""Mail: by SMTP if a server is configured, otherwise ``.eml`` files in the outbox."""
+"""Delivery of mail by SMTP, or to ``.eml`` files in the outbox if no server is configured."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ from beray.server.accounts.email_address import EmailAddress
 from beray.server.settings import Settings
 
 SMTP_TIMEOUT_SECONDS: Final = 20.0
-"""Limit for one delivery, from the connection to the last response."""
+"""Time limit of one delivery, from the connection to the last response."""
 QUIT_SECONDS: Final = 2.0
 SMTP_CONNECTIONS: Final = 4
 CONNECTION_WAIT_SECONDS: Final = 60.0
-"""Longest wait for one of the connections."""
+"""Maximum wait for one of the connections."""
 _OUTBOX_NAME: Final = re.compile(r"[0-9a-f]{16}\.eml")
-_REFUSED_MAILBOX: Final = range(550, 560)
-"""SMTP statuses that refuse this recipient for good (RFC 5321, 4.2.3)."""
+_MAILBOX_REJECTED: Final = range(550, 560)
+"""SMTP statuses that reject a recipient permanently (RFC 5321, 4.2.3)."""
 
 log = structlog.get_logger("beray.mail")
 
 
 class MailDeliveryError(Exception):
-    """The mail could not be delivered; the text gives the reason."""
+    """The mail could not be delivered; the message contains the reason."""
 
 
 class MailAddressRejected(Exception):
-    """The mail server cannot deliver to this address; the text gives the reason."""
+    """The mail server cannot deliver to this address; the message contains the reason."""
 
 
 class Mailer:
-    """Sends plain-text mail. Used on one event loop.
+    """Sender of plain-text mail. Used on one event loop.
 
     Args:
-        outbox: directory of the ``.eml`` files; created with the first of them.
+        settings: Settings of the SMTP server.
+        outbox: Directory of the ``.eml`` files; created when the first one is written.
     """
 
     def __init__(self, settings: Settings, outbox: Path) -> None:
@@ -58,9 +59,9 @@ class Mailer:
         """Send a mail.
 
         Raises:
-            MailAddressRejected: the mail server cannot deliver to ``to``.
-            MailDeliveryError: the mail server refused the mail, could not be reached or did not answer
-                in time; or the file could not be written.
+            MailAddressRejected: The mail server cannot deliver to ``to``.
+            MailDeliveryError: The mail server rejected the mail, could not be reached or did not
+                respond in time; or the file could not be written.
         """
         host = self._settings.smtp_host
         message = EmailMessage(policy=SMTPUTF8)
@@ -86,18 +87,18 @@ class Mailer:
             self._connections.release()
 
     def remove_older(self, seconds: float) -> int:
-        """Remove the mails of the outbox that are older than ``seconds``; return their number.
+        """Remove the files of the outbox that are older than ``seconds``; return their number.
 
         Raises:
-            OSError: the outbox cannot be read, or a file cannot be removed.
+            OSError: The outbox cannot be read, or a file cannot be removed.
         """
         removed = 0
-        with suppress(FileNotFoundError), os.scandir(self._outbox) as entries:
-            for entry in entries:
-                if not _OUTBOX_NAME.fullmatch(entry.name):
+        with suppress(FileNotFoundError):
+            for path in self._outbox.iterdir():
+                if not _OUTBOX_NAME.fullmatch(path.name):
                     continue
-                if entry.stat(follow_symlinks=False).st_mtime <= time.time() - seconds:
-                    os.unlink(entry.path)
+                if path.lstat().st_mtime <= time.time() - seconds:
+                    path.unlink()
                     removed += 1
         return removed
 
@@ -109,17 +110,15 @@ class Mailer:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(message.as_bytes())
         except OSError as error:
-            log.error("mail not written", path=str(path), error=error.strerror)
+            log.error("could not write a mail to the outbox", path=str(path), error=error.strerror)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-            raise MailDeliveryError(
-                f"it cannot be written to the outbox ({error.strerror})"
-            ) from error
-        # The path, not the text: the mail may contain a code.
-        log.info("mail written, no SMTP server is configured", path=str(path))
+            raise MailDeliveryError(f"the outbox cannot be written ({error.strerror})") from error
+        # Only the path is logged, because the mail may contain a code.
+        log.info("wrote a mail to the outbox; no SMTP server is configured", path=str(path))
 
     async def _deliver(self, message: EmailMessage, to: EmailAddress, host: str) -> None:
-        import aiosmtplib  # most servers on loopback never send mail
+        import aiosmtplib  # imported late: most servers on loopback never send mail
 
         settings = self._settings
         secret = settings.smtp_password
@@ -143,14 +142,14 @@ class Mailer:
             if not to.needs_smtputf8:
                 raise self._failed(host, error) from error
             raise MailAddressRejected(
-                "this server's mail server does not support SMTPUTF8, which non-ASCII characters "
-                "before the @ require"
+                "the mail server does not support SMTPUTF8, which addresses with non-ASCII "
+                "characters before the @ require"
             ) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
-            codes = [refused.code for refused in error.recipients]
-            if all(code in _REFUSED_MAILBOX for code in codes):
+            codes = [rejected.code for rejected in error.recipients]
+            if all(code in _MAILBOX_REJECTED for code in codes):
                 raise MailAddressRejected(
-                    f"the mail server refused it (SMTP status {codes[0]})"
+                    f"the mail server rejected the address (SMTP status {codes[0]})"
                 ) from error
             raise self._failed(host, error) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -159,5 +158,5 @@ class Mailer:
             client.close()
 
     def _failed(self, host: str, error: Exception) -> MailDeliveryError:
-        log.warning("mail not sent", host=host, error=type(error).__name__)
-        return MailDeliveryError(f"the mail server did not take it ({type(error).__name__})")
+        log.warning("could not send a mail", host=host, error=type(error).__name__)
+        return MailDeliveryError(f"the mail server did not accept it ({type(error).__name__})")

@@ -1,4 +1,4 @@
-"""Limits for the verification mails that clients request."""
+"""Rate limits for verification mails."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = structlog.get_logger("beray.mail")
 
 
 class MailLimits:
-    """Counts requests per client address, and mails of the whole server.
+    """Counters of code requests per client address, and of mails of the whole server.
 
     Args:
-        mails_per_hour: Number of mails that the server sends within an hour, so that many
-            addresses together cannot make it flood mailboxes. None: mail is not sent, but
-            written to the outbox, which the number of pending codes limits.
+        mails_per_hour: Maximum number of mails that the server sends within an hour, so that
+            many addresses together cannot make it flood mailboxes. ``None`` if mail is written
+            to the outbox, whose size the number of pending codes limits.
     """
 
     def __init__(self, mails_per_hour: int | None) -> None:
@@ -36,7 +36,7 @@ class MailLimits:
         """Count a request for a code.
 
         Raises:
-            ApiHTTPError: 429, the client has made too many.
+            ApiHTTPError: 429, the client has made too many requests.
         """
         window = self._of_local_client if client.local else self._of_client
         wait = window.try_add(client.key)
@@ -44,7 +44,7 @@ class MailLimits:
             raise ApiHTTPError(
                 429,
                 f"Too many verification codes were requested from your address "
-                f"({window.limit} within {window.seconds:.0f} s); try again in {wait} s.",
+                f"(limit: {window.limit} in {window.seconds:.0f} s). Try again in {wait} s.",
                 wait,
             )
 
@@ -52,19 +52,19 @@ class MailLimits:
         """Count a mail that is about to be sent.
 
         Raises:
-            ApiHTTPError: 503, the server has sent too many.
+            ApiHTTPError: 503, the server has sent too many mails.
         """
         wait = self._total.try_add(_TOTAL) if self._total is not None else 0
         if wait and self._total is not None:
             log.warning("verification mail limit reached", mails_per_hour=self._total.limit)
             raise ApiHTTPError(
                 503,
-                f"This server has sent {self._total.limit} verification mails within the hour, "
-                f"its maximum; try again in {wait} s.",
+                f"This server has reached its limit of {self._total.limit} verification mails "
+                f"per hour. Try again in {wait} s.",
                 wait,
             )
 
     def undo_mail(self) -> None:
-        """Do not count a mail after all: it was not sent."""
+        """Remove the last counted mail, which was not sent."""
         if self._total is not None:
             self._total.undo(_TOTAL)

@@ -1,9 +1,9 @@
-"""Password hashing with argon2: bounded work, clients in turn.
+"""Password hashing with argon2 in a limited number of workers that clients share fairly.
 
-One check takes 64 MiB and tens of milliseconds of all cores. At most ``workers`` run at a time,
-one of each client, and clients take turns: many attempts of one client delay its own next
-attempts. Clients that have tried wrong passwords leave one worker to the others, so a client
-that has not waits for one check of theirs at most, however many they are.
+One check takes 64 MiB and tens of milliseconds of all cores. At most ``workers`` checks run at a
+time, at most one per client, and clients take turns: many attempts of one client delay only its
+own next attempts. Clients that have sent wrong passwords never use the last worker, so any other
+client waits for at most one of their checks, however many they are.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MAX_WORKERS: Final = 4
 """256 MiB of memory; one check uses up to four cores itself."""
 MAX_WAITING_PER_CLIENT: Final = 64
 MAX_WAITING_CLIENTS: Final = 256
-"""With wrong passwords; twice as many in all."""
+"""Limit for clients that have sent wrong passwords. The limit for all clients is twice this."""
 MAX_WAIT_SECONDS: Final = 45.0
-"""Less than the 60 seconds for which clients of this project wait for a response."""
+"""Less than the 60 seconds after which BeRay's clients give up."""
 RETRY_SECONDS: Final = 5
 
 _hasher = PasswordHasher()
@@ -39,9 +39,9 @@ _hasher = PasswordHasher()
 
 @dataclass
 class _Queue:
-    """The attempts of one client address, in order."""
+    """Waiting attempts of one client address."""
 
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     length: int = 0
 
 
@@ -57,24 +57,24 @@ class PasswordHashing:
         self._clients: dict[str, _Queue] = {}
 
     @asynccontextmanager
-    async def turn(self, client: str, *, suspicious: bool = False) -> AsyncIterator[None]:
-        """Wait until ``client`` may hash or verify a password, and occupy a worker until the end.
+    async def worker(self, client: str, *, suspicious: bool = False) -> AsyncIterator[None]:
+        """Wait for a worker for ``client``, and occupy it during the block.
 
-        Two turns of one client never overlap.
+        A client has at most one worker at a time.
 
         Args:
-            client: key of the client's address.
-            suspicious: whether the client has tried wrong passwords recently.
+            client: Key of the client's address.
+            suspicious: Whether the client has sent wrong passwords recently.
 
         Raises:
-            ApiHTTPError: 429, the client has too many attempts waiting; 503, too many clients wait, or
-                no worker became free in time.
+            ApiHTTPError: 429, too many attempts of the client are waiting; 503, too many
+                clients are waiting, or no worker became free in time.
         """
         queue = self._join(client, suspicious)
         deadline = asyncio.get_running_loop().time() + MAX_WAIT_SECONDS
         try:
             async with AsyncExitStack() as acquired:
-                await _acquire(queue.turn, deadline, acquired)
+                await _acquire(queue.lock, deadline, acquired)
                 if suspicious:
                     await _acquire(self._free_for_suspicious, deadline, acquired)
                 await _acquire(self._free, deadline, acquired)
@@ -87,36 +87,37 @@ class PasswordHashing:
     def _join(self, client: str, suspicious: bool) -> _Queue:
         queue = self._clients.get(client)
         if queue is None:
-            most = MAX_WAITING_CLIENTS if suspicious else 2 * MAX_WAITING_CLIENTS
-            if len(self._clients) >= most:
+            max_clients = MAX_WAITING_CLIENTS if suspicious else 2 * MAX_WAITING_CLIENTS
+            if len(self._clients) >= max_clients:
                 raise _busy(f"{len(self._clients)} clients are waiting to sign in")
             queue = self._clients[client] = _Queue()
         if queue.length >= MAX_WAITING_PER_CLIENT:
             raise ApiHTTPError(
                 429,
-                f"{queue.length} sign-ins or registrations from your address are waiting already, "
-                f"the maximum; try again in {RETRY_SECONDS} s.",
+                f"{queue.length} sign-ins or registrations from your address are already waiting, "
+                f"which is the maximum. Try again in {RETRY_SECONDS} s.",
                 RETRY_SECONDS,
             )
         queue.length += 1
         return queue
 
     async def hash(self, password: str) -> str:
-        """Return the argon2 hash of a password. To be called within ``turn``."""
+        """Return the argon2 hash of a password. Call it within ``worker``."""
         return await self._run(lambda: _hasher.hash(password))
 
     async def verify(self, stored: str | None, password: str) -> bool:
-        """Return True if ``stored`` is a hash of ``password``. To be called within ``turn``.
+        """Return True if ``stored`` is a hash of ``password``. Call it within ``worker``.
 
         Args:
-            stored: None does the same work as a hash, so that the duration of a response does
-                not reveal whether an account exists.
+            stored: Stored hash. ``None``, if there is no account, takes the same time, so that
+                the duration of a response does not reveal whether an account exists.
+            password: Password to check.
         """
-        known = stored or _hash_of_no_password()
+        expected = stored or _unmatchable_hash()
 
         def check() -> bool:
             try:
-                return _hasher.verify(known, password)
+                return _hasher.verify(expected, password)
             except (VerificationError, InvalidHashError):
                 return False
 
@@ -133,12 +134,12 @@ async def _acquire(
         async with asyncio.timeout_at(deadline):
             await lock.acquire()
     except TimeoutError:
-        raise _busy(f"this attempt waited for {MAX_WAIT_SECONDS:.0f} s") from None
+        raise _busy(f"no worker was free for {MAX_WAIT_SECONDS:.0f} s") from None
     acquired.callback(lock.release)
 
 
-def _hash_of_no_password() -> str:
-    """Return a hash with the current parameters that no password has."""
+def _unmatchable_hash() -> str:
+    """Return a random hash with the current parameters."""
     parts = [_encoded(secrets.token_bytes(size)) for size in (_hasher.salt_len, _hasher.hash_len)]
     cost = f"m={_hasher.memory_cost},t={_hasher.time_cost},p={_hasher.parallelism}"
     return "$".join(["", "argon2id", "v=19", cost, *parts])

@@ -1,6 +1,6 @@
-"""Accounts: registration, sign-in and access tokens. Called by the ``auth`` routes.
+"""Service of accounts: registration, sign-in and access tokens.
 
-Only the argon2 hash of a password is stored, and only the SHA-256 of a code and a token.
+Only the argon2 hash of a password is stored, and only the SHA-256 of a code or a token.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from beray.server.storage.tokens import secret_digest
 LOCAL_TOKEN_SECONDS: Final = 10 * 365 * 24 * 3600.0
 EXPIRY_INTERVAL_SECONDS: Final = 60.0
 MAIL_RESPONSE_SECONDS: Final = 10.0
-"""Longest wait of a request for the mail server. A slower delivery continues without it."""
+"""Maximum wait of a request for the mail server. A slower delivery continues in the background."""
 MAX_DELIVERIES: Final = 100
 _BUSY_SECONDS: Final = 30
 
@@ -40,10 +40,16 @@ log = structlog.get_logger("beray.accounts")
 
 
 class Accounts:
-    """Registers and signs in users. Used on one event loop.
+    """Registration and sign-in of users. Used on one event loop.
 
     Args:
-        token_seconds: how long an access token is valid.
+        store: Repository of users and access tokens.
+        mailer: Sender of verification codes.
+        mail_limits: Rate limits of verification mails.
+        codes: Verification codes.
+        hashing: Workers that hash passwords.
+        login_limits: Rate limits of wrong passwords.
+        token_seconds: Lifetime of an access token.
     """
 
     def __init__(
@@ -67,24 +73,25 @@ class Accounts:
         self._deliveries: set[asyncio.Task[None]] = set()
 
     async def send_code(self, email: str, client: Client) -> None:
-        """Mail a new code to ``email``.
+        """Mail a new verification code to ``email``.
 
-        Returns once the mail server has taken the mail, or after ``MAIL_RESPONSE_SECONDS``; the
-        delivery then continues, and a failure is logged.
+        Returns once the mail server has accepted the mail, or after ``MAIL_RESPONSE_SECONDS``;
+        the delivery then continues, and a failure is logged.
 
         Raises:
-            ApiHTTPError: 422, the address is invalid or the mail server cannot deliver to it; 409, it is
-                registered; 429, too many codes were requested; 503, the mail cannot be sent now.
+            ApiHTTPError: 422, the address is invalid or the mail server cannot deliver to it;
+                409, it is already registered; 429, too many codes were requested; 503, the mail
+                cannot be sent now.
         """
         address = parse_email(email)
         self._mail_limits.add_request(client)
         if address.text == LOCAL_EMAIL or await self.user(address.spellings) is not None:
-            raise _registered()
+            raise _already_registered()
         if len(self._deliveries) >= MAX_DELIVERIES:
             raise ApiHTTPError(
                 503,
-                f"The code could not be mailed: {MAX_DELIVERIES} mails are being sent already, the "
-                f"maximum. Try again in {_BUSY_SECONDS} s.",
+                f"The code could not be mailed: {MAX_DELIVERIES} mails are being sent, which is "
+                f"the maximum. Try again in {_BUSY_SECONDS} s.",
                 _BUSY_SECONDS,
             )
         self._mail_limits.add_mail()
@@ -103,22 +110,23 @@ class Accounts:
     async def register(
         self, email: str, code: str, password: str, client: Client
     ) -> tuple[User, str]:
-        """Create an account, and return it with an access token.
+        """Create an account; return it with an access token.
 
         Raises:
-            ApiHTTPError: 422, the address or the code is invalid; 409, the address is registered; 429,
-                too many wrong codes; 429 or 503, too many passwords are waiting to be hashed.
+            ApiHTTPError: 422, the address or the code is invalid; 409, the address is already
+                registered; 429, too many wrong codes were sent; 429 or 503, too many passwords
+                are waiting to be hashed.
         """
         address = parse_email(email)
         if await self.user(address.spellings) is not None:
-            raise _registered()
+            raise _already_registered()
         await run_in_threadpool(self._codes.check, address.text, client, code.strip())
-        async with self._hashing.turn(client.key):
+        async with self._hashing.worker(client.key):
             hashed = await self._hashing.hash(normalized_password(password))
         try:
             user = await run_in_threadpool(self._store.add_user, address.text, hashed)
         except IntegrityError:
-            raise _registered() from None
+            raise _already_registered() from None
         await run_in_threadpool(self._codes.remove, address.text)
         return user, await run_in_threadpool(self._new_token, user)
 
@@ -126,33 +134,33 @@ class Accounts:
         """Return the account with this address and password, and a new access token.
 
         Raises:
-            ApiHTTPError: 401, the address or the password is wrong; 429, the client tried too many
-                wrong passwords; 429 or 503, too many passwords are waiting to be checked.
+            ApiHTTPError: 401, the address or the password is wrong; 429, the client sent too
+                many wrong passwords; 429 or 503, too many passwords are waiting to be checked.
         """
         spellings = account_key(email)
         account = spellings[0]
-        self._login_limits.require(account, client)
+        self._login_limits.check(account, client)
         suspicious = self._login_limits.has_failed(client)
-        async with self._hashing.turn(client.key, suspicious=suspicious):
-            # Again: those before this one in the queue may have been wrong.
-            self._login_limits.require(account, client)
+        async with self._hashing.worker(client.key, suspicious=suspicious):
+            # Checked again, because earlier attempts in the queue may have failed meanwhile.
+            self._login_limits.check(account, client)
             user = await self.user(spellings)
-            right = await self._matches(user, password)
-            if user is None or not right:
-                self._login_limits.add_wrong(account, client)
-                raise ApiHTTPError(401, "The e-mail or the password is wrong.")
+            matches = await self._matches(user, password)
+            if user is None or not matches:
+                self._login_limits.add_failure(account, client)
+                raise ApiHTTPError(401, "The e-mail address or the password is wrong.")
             self._login_limits.clear(account, client)
         return user, await run_in_threadpool(self._new_token, user)
 
     def sign_in_locally(self) -> str:
-        """Return a token for the account of the embedded server's user; older ones end."""
+        """Return a new token for the user of an embedded server, and end older tokens."""
         user = self._store.user_by_email(LOCAL_EMAIL) or self._store.add_user(LOCAL_EMAIL, None)
         self._store.remove_tokens_of(user.id)
         return self._new_token(user, LOCAL_TOKEN_SECONDS)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Remove expired codes and their mails, at once and every minute; end deliveries."""
+        """Remove expired codes and mails every minute during the block, then cancel deliveries."""
         expiry = asyncio.create_task(self._expire())
         try:
             yield
@@ -168,7 +176,7 @@ class Accounts:
                 await run_in_threadpool(self._codes.remove_expired)
                 await run_in_threadpool(self._mailer.remove_older, CODE_SECONDS)
             except (OSError, SQLAlchemyError) as error:
-                log.error("expired verification codes cannot be removed", exc_info=error)
+                log.error("could not remove expired verification codes", exc_info=error)
             await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
 
     async def _deliver(self, address: EmailAddress, code: str) -> None:
@@ -195,16 +203,16 @@ class Accounts:
     def _delivered(self, delivery: asyncio.Task[None]) -> None:
         self._deliveries.discard(delivery)
         error = None if delivery.cancelled() else delivery.exception()
-        # The mailer has logged why a mail was not sent.
+        # The mailer has already logged a failure to send a mail.
         if error is not None and not isinstance(error, ApiHTTPError):
-            log.error("a verification mail crashed", exc_info=error)
+            log.error("the delivery of a verification mail crashed", exc_info=error)
 
     async def _matches(self, user: User | None, password: str) -> bool:
-        """Return whether this is the password of ``user``. To be called within a turn.
+        """Return True if ``password`` is the password of ``user``. Call it within ``worker``.
 
-        Passwords are hashed in NFKC form. Those that were set before this was so are also
-        accepted as they were typed, and are then hashed again. The work does not depend on
-        whether the account exists, so that the duration does not reveal it.
+        Passwords are hashed in NFKC form. Hashes of an earlier version, of the password as it
+        was typed, are also accepted and then replaced. The work does not depend on whether the
+        account exists, so that the duration of a response does not reveal it.
         """
         stored = user.password_hash if user is not None else None
         normalized = normalized_password(password)
@@ -218,7 +226,7 @@ class Accounts:
         return True
 
     async def user(self, spellings: tuple[str, ...]) -> User | None:
-        """Return the user registered under the first of these e-mail addresses that has one."""
+        """Return the user that is registered under one of these forms of an e-mail address."""
         for spelling in spellings:
             user = await run_in_threadpool(self._store.user_by_email, spelling)
             if user is not None:
@@ -233,7 +241,7 @@ class Accounts:
 
 @asynccontextmanager
 async def running_accounts(settings: Settings, store: Store) -> AsyncIterator[Accounts]:
-    """Create the accounts service of a server, and close it."""
+    """Create the accounts service of a server, and close it at the end of the block."""
     accounts = Accounts(
         store=store,
         mailer=Mailer(settings, settings.data_dir / "outbox"),
@@ -247,5 +255,5 @@ async def running_accounts(settings: Settings, store: Store) -> AsyncIterator[Ac
         yield accounts
 
 
-def _registered() -> ApiHTTPError:
-    return ApiHTTPError(409, "This e-mail is registered already; sign in instead.")
+def _already_registered() -> ApiHTTPError:
+    return ApiHTTPError(409, "This e-mail address is already registered. Sign in instead.")

@@ -1,16 +1,16 @@
-"""Verification codes: issued, checked, expired. Synchronous; called in threads.
+"""Verification codes for e-mail addresses. Synchronous; called in threads.
 
-Each address that requests a code has its own, so that a stranger's request or wrong guess does
-not invalidate the code of a user. Any valid code of an e-mail address is accepted from
-any client, because all of them are mailed to the same person.
+Each client address that requests a code gets its own, so that a stranger's request or wrong guess
+does not invalidate the code of a user. Any valid code of an e-mail address is accepted from any
+client, because all of them are mailed to the same person.
 
-Arithmetic: a code has 6 digits and is valid for 10 minutes. An e-mail address is mailed at most 5
-codes an hour, so at most 5 are valid at a time, and a guess is right with a probability of at
-most 5e-6. Wrong guesses are limited to 5 per code for the client that requested it, and to 5
-per client and 20 in all, an hour, for other clients: 45 an hour. A stranger without access to
-the mailbox succeeds with a probability of at most 45 * 5e-6 = 0.023 % an hour, no matter how many
-addresses the requests and guesses come from. Guesses of other clients do not count against the
-client that requested the code.
+Arithmetic: a code has 6 digits and is valid for 10 minutes. At most 5 codes per hour are mailed
+to an e-mail address, so at most 5 are valid at a time, and a guess is right with a probability of
+at most 5e-6. Wrong guesses are limited to 5 per code for the client that requested it, and to 5
+per client and 20 in total, per hour, for other clients: 45 per hour. A stranger without access to
+the mailbox succeeds with a probability of at most 45 * 5e-6 = 0.023 % per hour, from however many
+addresses the requests and guesses come. Guesses of other clients do not count against the client
+that requested the code.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ from beray.server.storage.tokens import secret_digest
 
 CODE_SECONDS: Final = 600.0
 CODE_TRIES: Final = 5
-"""Wrong guesses of the client that requested the code."""
+"""Maximum number of wrong guesses of the client that requested the code."""
 MAIL_INTERVAL_SECONDS: Final = 60.0
 CODES_PER_HOUR: Final = 5
-"""For one e-mail address."""
+"""Maximum number of codes per hour for one e-mail address."""
 GUESSES_OF_OTHERS: Final = 20
-"""Wrong guesses an hour, for one e-mail address, by clients that requested no code for it."""
+"""Maximum number of wrong guesses per hour, for one e-mail address, of all clients that did not
+request a code for it."""
 MAX_PENDING: Final = 1_000
-"""Codes that are valid at a time."""
+"""Maximum number of codes that are valid at a time."""
 _HOUR: Final = 3600.0
 
 
 class VerificationCodes:
-    """The codes of all e-mail addresses, given by their canonical spelling."""
+    """Codes of all e-mail addresses, which are identified by their canonical form."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,11 +54,11 @@ class VerificationCodes:
         self._guesses_of_client = SlidingWindow(30, CODE_SECONDS)
 
     def issue(self, email: str, client: Client) -> str:
-        """Return a new code; it replaces an earlier one that this client requested.
+        """Return a new code, which replaces an earlier one that the client requested.
 
         Raises:
-            ApiHTTPError: 429, the e-mail address had one within the minute, or too many within the
-                hour; 503, too many codes of all addresses are valid.
+            ApiHTTPError: 429, a code was mailed to the address within the last minute, or too
+                many within the last hour; 503, too many codes are valid on the whole server.
         """
         code = f"{secrets.randbelow(10**6):06}"
         of_email = VerificationCode.email == email
@@ -68,14 +69,19 @@ class VerificationCodes:
             newest = session.scalar(select(func.max(VerificationCode.sent_at)).where(of_email))
             wait = _seconds_until(newest, MAIL_INTERVAL_SECONDS) if newest else 0
             if wait:
-                raise ApiHTTPError(429, f"A code was sent just now; ask again in {wait} s.", wait)
+                raise ApiHTTPError(
+                    429,
+                    f"A code was sent less than {MAIL_INTERVAL_SECONDS:.0f} s ago. Request another "
+                    f"one in {wait} s.",
+                    wait,
+                )
             self._require_space(session.scalar(select(func.count()).select_from(VerificationCode)))
             wait = self._issued.try_add(email)
             if wait:
                 raise ApiHTTPError(
                     429,
-                    f"{CODES_PER_HOUR} codes were sent to {email} within the hour, the maximum; "
-                    f"use the newest one, or ask again in {wait} s.",
+                    f"{CODES_PER_HOUR} codes were sent to {email} within the last hour, which is "
+                    f"the maximum. Use the newest one, or request another one in {wait} s.",
                     wait,
                 )
             session.merge(
@@ -91,18 +97,18 @@ class VerificationCodes:
         return code
 
     def withdraw(self, email: str, code: str) -> None:
-        """Remove a code that could not be mailed; the next one need not wait."""
+        """Remove a code that could not be mailed, and do not count it."""
         own = VerificationCode.digest == secret_digest(f"{email} {code}")
         withdrawn = delete(VerificationCode).where(own, VerificationCode.email == email)
         self._database.write_with_reserve(lambda session: session.execute(withdrawn))
         self._issued.undo(email)
 
     def check(self, email: str, client: Client, code: str) -> None:
-        """Return if the code is valid for the e-mail address, and count it otherwise.
+        """Check that the code is valid for the e-mail address; count a wrong one.
 
         Raises:
-            ApiHTTPError: 422, the code is wrong or has expired, or the client's own code was tried
-                too often; 429, there were too many wrong codes of this client or of others.
+            ApiHTTPError: 422, the code is wrong or has expired, or the client's own code was
+                tried too often; 429, this client or other clients sent too many wrong codes.
         """
         valid = select(VerificationCode).where(
             VerificationCode.email == email, VerificationCode.expires_at > utc_now()
@@ -123,19 +129,19 @@ class VerificationCodes:
                 own.wrong_tries += 1
                 left = CODE_TRIES - own.wrong_tries
             else:
-                left = self._guesses_of_other.left((email, client.key))
+                left = self._guesses_of_other.remaining((email, client.key))
         if left:
-            more = "try" if left == 1 else "tries"
-            raise ApiHTTPError(422, f"The code is wrong; {left} more {more}.")
-        raise ApiHTTPError(422, "The code is wrong, and now dead for you; ask for a new one.")
+            attempts = "attempt" if left == 1 else "attempts"
+            raise ApiHTTPError(422, f"The code is wrong; {left} {attempts} left.")
+        raise ApiHTTPError(422, "The code is wrong; no attempts are left. Request a new code.")
 
     def remove(self, email: str) -> None:
-        """Remove all codes of an e-mail address, which is registered now."""
+        """Remove all codes of an e-mail address after its registration."""
         removed = delete(VerificationCode).where(VerificationCode.email == email)
         self._database.write_with_reserve(lambda session: session.execute(removed))
 
     def remove_expired(self) -> None:
-        """Remove the codes that are not valid any more."""
+        """Remove expired codes."""
         expired = delete(VerificationCode).where(VerificationCode.expires_at <= utc_now())
         self._database.write_with_reserve(lambda session: session.execute(expired))
 
@@ -143,18 +149,18 @@ class VerificationCodes:
         if (pending or 0) >= MAX_PENDING:
             raise ApiHTTPError(
                 503,
-                f"{MAX_PENDING} verification codes are pending on this server, the maximum; "
-                f"try again in {MAIL_INTERVAL_SECONDS:.0f} s.",
+                f"{MAX_PENDING} verification codes are pending on this server, which is the "
+                f"maximum. Try again in {MAIL_INTERVAL_SECONDS:.0f} s.",
                 int(MAIL_INTERVAL_SECONDS),
             )
 
     def _reserve_guess(self, email: str, client: Client, *, of_other: bool) -> None:
-        """Count a guess before it is compared, so that simultaneous ones are counted as well."""
+        """Count a guess before it is compared, so that simultaneous guesses count as well."""
         if not client.local:
             wait = self._guesses_of_client.try_add(client.key)
             if wait:
                 raise ApiHTTPError(
-                    429, f"Too many wrong codes from your address; try again in {wait} s.", wait
+                    429, f"Too many wrong codes from your address. Try again in {wait} s.", wait
                 )
         if not of_other:
             return
@@ -167,9 +173,9 @@ class VerificationCodes:
         if wait:
             raise ApiHTTPError(
                 429,
-                f"Too many wrong codes for {email} from addresses that did not request one; use "
-                f"the network from which the code was requested, ask for a new one there, or "
-                f"try again in {wait} s.",
+                f"Too many wrong codes for {email} from clients that did not request one. Enter "
+                f"the code on the network from which it was requested, request a new one from "
+                f"yours, or try again in {wait} s.",
                 wait,
             )
 
@@ -189,10 +195,10 @@ def _matches(rows: list[VerificationCode], email: str, code: str) -> bool:
 
 
 def _expired() -> ApiHTTPError:
-    return ApiHTTPError(422, "The code has expired or was tried too often; ask for a new one.")
+    return ApiHTTPError(422, "The code has expired or was tried too often. Request a new one.")
 
 
 def _seconds_until(moment: str, interval: float) -> int:
-    """Return the whole seconds until ``interval`` seconds after ``moment`` have passed."""
+    """Return the whole seconds until ``interval`` seconds have passed since ``moment``."""
     passed = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
     return max(0, int(interval - passed + 0.999))

@@ -1,1 +1,1 @@
-"""HTTP and WebSocket routes, one module per resource, and what they depend on."""
+"""HTTP and WebSocket routes, one module per resource, and their dependencies."""

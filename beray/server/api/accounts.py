@@ -1,4 +1,4 @@
-"""The routes of accounts: ``/auth`` and ``/users``."""
+"""Routes of accounts: ``/auth`` and ``/users``."""
 
 from __future__ import annotations
 
@@ -24,41 +24,49 @@ from beray.server.storage.tokens import secret_digest
 router = APIRouter(tags=["accounts"], route_class=StrictRoute)
 
 
-class Email(BaseModel):
+class CodeRequest(BaseModel):
+    """Body of a request for a verification code."""
+
     email: str = Field(min_length=3, max_length=320)
 
 
-class Credentials(Email):
+class LoginRequest(CodeRequest):
+    """Body of a sign-in."""
+
     password: str = Field(max_length=1024)
 
 
 def _normalized(password: object) -> object:
-    """Return a password in the form whose length counts."""
+    """Return the form of a password whose length is limited."""
     if isinstance(password, str) and len(password) <= 1024:
         return normalized_password(password)
     return password
 
 
-class Registration(Email):
+class RegistrationRequest(CodeRequest):
+    """Body of a registration."""
+
     verification_code: str = Field(max_length=64)
     password: Annotated[str, Field(min_length=8, max_length=1024), BeforeValidator(_normalized)]
 
 
 @router.post("/auth/request-verification-code")
 async def request_verification_code(
-    body: Email, client: CurrentClient, app: AppServices
+    body: CodeRequest, client: CurrentClient, app: AppServices
 ) -> schema.Message:
-    """Mail a 6-digit code, which is valid for 10 minutes and for 5 wrong tries.
+    """Mail a 6-digit verification code, valid for 10 minutes and for 5 wrong attempts.
 
-    An address is mailed once a minute and five times an hour.
+    At most one code per minute and five per hour are mailed to an address.
     """
     await app.accounts.send_code(body.email, client)
     return {"message": "A verification code is on its way."}
 
 
 @router.post("/auth/register")
-async def register(body: Registration, client: CurrentClient, app: AppServices) -> schema.Session:
-    """Create an account with a code that was mailed, and sign in to it."""
+async def register(
+    body: RegistrationRequest, client: CurrentClient, app: AppServices
+) -> schema.Session:
+    """Create an account with a verification code, and sign in to it."""
     user, token = await app.accounts.register(
         body.email, body.verification_code, body.password, client
     )
@@ -66,7 +74,8 @@ async def register(body: Registration, client: CurrentClient, app: AppServices) 
 
 
 @router.post("/auth/login")
-async def login(body: Credentials, client: CurrentClient, app: AppServices) -> schema.Session:
+async def login(body: LoginRequest, client: CurrentClient, app: AppServices) -> schema.Session:
+    """Sign in with an e-mail address and a password."""
     return _session(*await app.accounts.sign_in(body.email, body.password, client))
 
 
@@ -77,27 +86,28 @@ async def login_with_form(
     client: CurrentClient,
     app: AppServices,
 ) -> schema.Session:
-    """The OAuth2 password flow (RFC 6749, 4.3)."""
+    """Sign in with a form, as in the OAuth2 password flow (RFC 6749, 4.3)."""
     return _session(*await app.accounts.sign_in(username, password, client))
 
 
 @router.post("/auth/logout")
 async def logout(request: Request, _user: CurrentUser, app: AppServices) -> schema.Message:
-    """End the session: its token is invalid from now on, and what it has open ends."""
-    name = secret_digest(bearer_token(request))
-    await run_in_threadpool(app.store.remove_token, name)
-    app.active_requests.end(name, besides=request_state(request.scope).opened)
+    """End the session: its token becomes invalid, and its active requests end."""
+    digest = secret_digest(bearer_token(request))
+    await run_in_threadpool(app.store.remove_token, digest)
+    app.active_requests.end(digest, except_for=request_state(request.scope).active)
     return {"message": "Signed out."}
 
 
 @router.get("/users/me")
 async def current_user(user: CurrentUser) -> schema.User:
-    return _public(user)
+    """Return the signed-in user."""
+    return _to_wire(user)
 
 
 def _session(user: User, token: str) -> schema.Session:
-    return {"access_token": token, "token_type": "bearer", "user": _public(user)}
+    return {"access_token": token, "token_type": "bearer", "user": _to_wire(user)}
 
 
-def _public(user: User) -> schema.User:
+def _to_wire(user: User) -> schema.User:
     return {"id": user.id, "email": user.email, "created_at": user.created_at}

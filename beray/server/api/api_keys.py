@@ -1,4 +1,4 @@
-"""The routes of API keys: ``/apikeys``. Ours."""
+"""Routes of API keys: ``/apikeys``. BeRay extension."""
 
 from __future__ import annotations
 
@@ -21,40 +21,51 @@ from beray.server.storage.tokens import MAX_API_KEYS, TooManyKeys
 router = APIRouter(prefix="/apikeys", tags=["gateway"], route_class=StrictRoute)
 
 
-class NewApiKey(BaseModel):
-    name: str = Field(min_length=1, max_length=100)
-    agent_id: str | None = None
-    """Who calls with it; ``None``: nobody who could have files of their own."""
+class ApiKeyRequest(BaseModel):
+    """Body of a request for a new API key."""
+
+    name: str = Field(
+        min_length=1, max_length=100, description="Name by which the user recognizes the key."
+    )
+    agent_id: str | None = Field(
+        None,
+        description="Agent that the key authenticates. Keys without one cannot store files.",
+    )
 
     @field_validator("name")
     @classmethod
-    def _sound(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         check_json(name)
-        if not name.strip() or "\0" in name:
-            raise ValueError("this is not a name")
+        if not name.strip():
+            raise ValueError("must contain a character that is not a space")
+        if "\0" in name:
+            raise ValueError("must not contain NUL characters")
         return name.strip()
 
     @field_validator("agent_id")
     @classmethod
-    def _part_of_a_key(cls, agent_id: str | None) -> str | None:
-        # What runs without an agent leave is in a folder called "-".
+    def _check_agent_id(cls, agent_id: str | None) -> str | None:
+        # Files of runs without an agent are in a directory called "-".
         if agent_id is not None and (agent_id == "-" or not is_valid_key_part(agent_id)):
-            raise ValueError("an agent_id has letters, digits, '.', '_' and '-', at most 128")
+            raise ValueError(
+                "may have at most 128 characters: letters, digits, '.', '_' and '-'; "
+                "'-' alone is reserved"
+            )
         return agent_id
 
 
 @router.post("", status_code=201)
 async def create_api_key(
-    body: NewApiKey, user: CurrentUser, app: AppServices
+    body: ApiKeyRequest, user: CurrentUser, app: AppServices
 ) -> schema.CreatedApiKey:
-    """Make an API key. This answer is the only one that has it."""
+    """Create an API key. `key` is returned only in this response."""
     try:
         row, key = await run_in_threadpool(
             app.gateway.api_keys.add, user.id, body.name, body.agent_id
         )
     except TooManyKeys:
         raise HTTPException(
-            409, f"There are {MAX_API_KEYS} API keys already; revoke one first."
+            409, f"You have {MAX_API_KEYS} API keys, which is the maximum. Revoke one first."
         ) from None
     return {
         "id": row.id,
@@ -67,8 +78,8 @@ async def create_api_key(
 
 @router.get("")
 async def list_api_keys(user: CurrentUser, app: AppServices) -> list[schema.ApiKey]:
-    """The caller's API keys, the newest first."""
-    return [_public(row) for row in await run_in_threadpool(app.gateway.api_keys.of, user.id)]
+    """Return the user's API keys, newest first."""
+    return [_to_wire(row) for row in await run_in_threadpool(app.gateway.api_keys.keys_of, user.id)]
 
 
 @router.delete("/{key_id}")
@@ -77,15 +88,18 @@ async def revoke_api_key(
     user: CurrentUser,
     app: AppServices,
 ) -> schema.Message:
-    """End a key and every internal token that it was exchanged for, with what they have open."""
+    """Revoke an API key.
+
+    The internal tokens that were issued for it, and their active requests, end as well.
+    """
     number = parse_integer(key_id)
     if not number or not await run_in_threadpool(app.gateway.api_keys.remove, user.id, number):
-        raise HTTPException(404, f"There is no API key {key_id}.")
+        raise HTTPException(404, f"API key {key_id} does not exist.")
     app.active_requests.end(api_key_credential_id(number))
     return {"message": "The API key is revoked."}
 
 
-def _public(row: ApiKey) -> schema.ApiKey:
+def _to_wire(row: ApiKey) -> schema.ApiKey:
     return {
         "id": row.id,
         "name": row.name,

@@ -1,9 +1,10 @@
-"""Handshakes of the agent WebSocket: paths, credentials and refusals.
+"""Handshakes of the agent WebSocket: paths, credentials and error responses.
 
-A client takes HTTP 403 for "another client has this chat", so every other refusal has another
-status: 401, 404, 422, 503 or 507.
+Clients interpret HTTP 403 as "another client has this chat", so all other error responses have
+another status: 401, 404, 422, 503 or 507.
 
-Source: the agent WebSocket API page; RFC 6455, 4.2.2 (refusals); RFC 7617 (Basic credentials).
+Source: the agent WebSocket API page; RFC 6455, 4.2.2 (error responses); RFC 7617 (Basic
+credentials).
 """
 
 from __future__ import annotations
@@ -44,42 +45,44 @@ router = APIRouter()
 
 @router.websocket("/v1/agent_ws/{chat_id}/")
 async def agent_ws(websocket: WebSocket, chat_id: ChatName) -> None:
-    await _converse(websocket, chat_id)
+    """Serve a client of a chat."""
+    await _serve(websocket, chat_id)
 
 
 @router.websocket("/agent_ws/")
 @router.websocket("/ws/")
 @router.websocket("/ws")
 async def agent_ws_1_0(websocket: WebSocket) -> None:
-    """Serve clients of version 1.0, which have no chat ids and do not know sent files.
+    """Serve a client of version 1.0, which has no chat ids and no event for sent files.
 
-    The documents of that version use each of the three paths.
+    The documentation of that version uses all three paths.
     """
-    await _converse(websocket, _DEFAULT_CHAT, sends_files=False)
+    await _serve(websocket, _DEFAULT_CHAT, sends_files=False)
 
 
 @router.websocket("/{_:path}")
 async def unknown(websocket: WebSocket) -> None:
-    # The path of the scope is decoded: in the one that was sent, %2F is part of a chat id.
+    """Reject a handshake at an unknown path."""
+    # The path of the scope is decoded. In the raw path, %2F is part of a chat id.
     if chat := _CHAT_PATH.fullmatch(websocket.scope["raw_path"]):
-        await _refuse_chat(websocket, unquote(chat[1].decode("latin-1")))
+        await _reject_chat(websocket, unquote(chat[1].decode("latin-1")))
         return
-    detail = "There is no WebSocket at this path; a chat is at /v1/agent_ws/CHAT_ID/."
+    detail = "This path has no WebSocket. ChatService are at /v1/agent_ws/CHAT_ID/."
     await websocket.send_denial_response(Response(detail, 404))
 
 
 async def reject_chat_name(websocket: WebSocket, _error: Exception) -> None:
-    """Answer a handshake whose chat id is invalid, the only parameter of these paths."""
-    await _refuse_chat(websocket, str(websocket.path_params.get("chat_id", "")))
+    """Reject a handshake with an invalid chat id, which is the only parameter of these paths."""
+    await _reject_chat(websocket, str(websocket.path_params.get("chat_id", "")))
 
 
-async def _refuse_chat(websocket: WebSocket, name: str) -> None:
-    reason = "it has 1 to 100 characters, no '/' and no control characters"
+async def _reject_chat(websocket: WebSocket, name: str) -> None:
+    reason = "it needs 1 to 100 characters, without '/' and control characters"
     detail = one_line(f"The chat id {name[:100]!r} is invalid: {reason}.")
     await websocket.send_denial_response(Response(detail, 422))
 
 
-async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True) -> None:
+async def _serve(websocket: WebSocket, chat: str, *, sends_files: bool = True) -> None:
     app: Services = websocket.app.state.services
     try:
         user = await _user(websocket)
@@ -88,8 +91,8 @@ async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True
         await websocket.send_denial_response(denied)
         return
     if app.maintenance.on:
-        later = {"Retry-After": str(RETRY_SECONDS)}
-        await websocket.send_denial_response(Response(SAID, 503, later))
+        headers = {"Retry-After": str(RETRY_SECONDS)}
+        await websocket.send_denial_response(Response(SAID, 503, headers))
         return
     try:
         task = await app.chats.open(user.id, chat)
@@ -99,23 +102,23 @@ async def _converse(websocket: WebSocket, chat: str, *, sends_files: bool = True
     except DatabaseError as error:
         await websocket.send_denial_response(_database_denial(error))
         return
-    conversation = ChatConnection(websocket, app, task, sends_files=sends_files)
-    if not app.chat_connections.add(task.id, conversation):
-        # Before the handshake is accepted this reaches the client as 403.
+    connection = ChatConnection(websocket, app, task, sends_files=sends_files)
+    if not app.chat_connections.try_add(task.id, connection):
+        # Before the handshake is accepted, the client receives this as a 403.
         await websocket.close(POLICY_VIOLATION, "another client has this chat")
         return
     try:
         await websocket.accept()
-        await conversation.hold()
+        await connection.serve()
     finally:
-        app.chat_connections.remove(task.id, conversation)
+        app.chat_connections.remove(task.id, connection)
 
 
 def _database_denial(error: DatabaseError) -> Response:
-    """Return the answer to a handshake whose chat the database cannot open now.
+    """Return the error response to a handshake after a database error.
 
     Raises:
-        DatabaseError: It is ``error``, for any other reason than a full disk or a shortage.
+        DatabaseError: ``error`` has another reason than a full disk or a shortage.
     """
     if is_full(error):
         return Response(FULL_MESSAGE, 507)
@@ -126,13 +129,13 @@ def _database_denial(error: DatabaseError) -> Response:
 
 
 async def _user(websocket: HTTPConnection) -> User:
-    """Return the user of a handshake.
+    """Authenticate a handshake.
 
-    Clients that can send no header have their access token in the URL, as
-    ``ws://x:TOKEN@host/``, which arrives as Basic credentials, or a listed address.
+    Clients that cannot send headers have their access token in the URL, as
+    ``ws://x:TOKEN@host/``, which arrives as Basic credentials, or an address of the allow-list.
 
     Raises:
-        HTTPException: 401.
+        HTTPException: 401, the credential is missing or invalid.
     """
     user: User | None = None
     if token := _basic_password(websocket):

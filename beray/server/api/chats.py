@@ -1,4 +1,4 @@
-"""Conversations over the WebSocket of a chat, and the routes that know chats by their names.
+"""Routes of chats, ``/chats``, and the connections of the agent WebSocket.
 
 Source: the agent WebSocket API page.
 """
@@ -27,11 +27,16 @@ from beray.events import (
     MsgStatus,
     MsgUserMessage,
 )
-from beray.server.api.dependencies import AppServices, CurrentUser, queue_full_error
+from beray.server.api.dependencies import (
+    AppServices,
+    CurrentUser,
+    queue_full_error,
+)
 from beray.server.chats.connections import GOING_AWAY
 from beray.server.chats.service import MessageRejected
 from beray.server.http.active_requests import request_state
 from beray.server.http.strict_json import StrictRoute
+from beray.server.http.validation_errors import from_validation_error
 from beray.server.runtime.fair_queue import QueueFull
 from beray.server.runtime.maintenance import SAID
 from beray.server.services import Services
@@ -43,16 +48,16 @@ from beray.server.tasks.task_pages import task_to_wire
 from beray.streaming.retraction import retracted_range
 
 HEARTBEAT_SECONDS: Final = 30.0
-_UNSOUND: Final = ("INVALID_MESSAGE", "ATTACHMENT")
-_ENDS: Final = ("AGENT_EVENT_END", "ERROR")
-_STORED: Final = re.compile(
+_INVALID_MESSAGE_CODES: Final = ("INVALID_MESSAGE", "ATTACHMENT")
+_END_TYPES: Final = ("AGENT_EVENT_END", "ERROR")
+_STORED_EVENT: Final = re.compile(
     rb'\{(?P<envelope>"seq":\d+,"task_id":\d+,"created_at":"[^"]*",)"type":"(?P<type>\w+)"'
 )
-"""How the log stores an event: see ``event_log.event_fields``."""
-_OF_FILES: Final = b'"source":"files"'
+"""Prefix of the stored JSON of an event; see ``event_log.event_fields``."""
+_FROM_WATCHER: Final = b'"source":"files"'
 _RETRACTS: Final = b'"retracts":['
 _INLINE_BYTES: Final = 32 * 1024
-"""Larger events are decoded in a thread."""
+"""Size above which an event is decoded in a thread."""
 POLICY_VIOLATION: Final = 1008
 
 router = APIRouter(prefix="/chats", tags=["chats"], route_class=StrictRoute)
@@ -62,56 +67,68 @@ ChatName = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00-\
 
 @router.put("/{chat_id}")
 async def open_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
-    """The chat of this name as the task that it is; a new one where there is none. Ours."""
+    """Return the chat with this name as a task; create it if it does not exist.
+
+    BeRay extension.
+    """
     return task_to_wire(await app.chats.open(user.id, chat_id))
 
 
 @router.get("/{chat_id}")
 async def get_chat(chat_id: ChatName, user: CurrentUser, app: AppServices) -> schema.Task:
-    """The chat of this name as the task that it is. Ours."""
+    """Return the chat with this name as a task. BeRay extension."""
     task = await run_in_threadpool(app.store.chat, user.id, chat_id)
     if task is None:
-        raise HTTPException(404, f"There is no chat {chat_id!r}.")
+        raise HTTPException(404, f"Chat {chat_id!r} does not exist.")
     return task_to_wire(task)
 
 
-class NewMessage(BaseModel):
+class ChatMessageRequest(BaseModel):
+    """Body of a message to a chat's agent."""
+
     text: str
-    attachments: list[str] = Field(default_factory=list)
-    """Files of the chat's work_dir."""
+    attachments: list[str] = Field(
+        default_factory=list, description="Paths of files in the chat's work_dir."
+    )
 
 
 @router.post("/{chat_id}/messages", status_code=202)
 async def send_message(
-    chat_id: ChatName, body: NewMessage, user: CurrentUser, app: AppServices
+    chat_id: ChatName, body: ChatMessageRequest, user: CurrentUser, app: AppServices
 ) -> schema.Task:
-    """Say something in a chat; a new one where there is none of this name. Ours.
+    """Send a message to a chat's agent; create the chat if it does not exist. BeRay extension.
 
-    The answer is read from the chat's stream, behind the ``last_seq`` that it had before; it
-    ends with the status ``INPUT_REQUIRED``. 409 while another answer is under way, or
-    another client has the chat.
+    The answer consists of the events of the chat's stream after its previous `last_seq`, up to
+    the status `INPUT_REQUIRED`. 409 while another answer is being written, or while another
+    client is connected to the chat.
     """
     app.maintenance.require_off()
     task = await app.chats.open(user.id, chat_id)
     message = MsgUserMessage(text=body.text, attachments=body.attachments)
-    if app.chat_connections.is_open(task.id):
-        raise HTTPException(409, "Another client has this chat.")
+    if app.chat_connections.is_connected(task.id):
+        raise HTTPException(
+            409, f"Another client is connected to chat {chat_id!r}. Try again after it has left."
+        )
     try:
         await app.chats.validate(task, message)
         await app.chats.send(task, message)
     except MessageRejected as error:
         if isinstance(error.__cause__, QueueFull):
             raise queue_full_error(error.__cause__) from None
-        raise HTTPException(422 if error.code in _UNSOUND else 409, str(error)) from None
+        status = 422 if error.code in _INVALID_MESSAGE_CODES else 409
+        raise HTTPException(status, str(error)) from None
     return task_to_wire(task)
 
 
 class ChatConnection:
-    """One client of one chat.
+    """Connection of a client to a chat.
 
     Args:
-        sends_files: Whether the client knows ``AGENT_EVENT_SEND_FILE``; one that does not gets
-            a custom update with the path.
+        websocket: The connection.
+        app: Services of the server.
+        task: The chat.
+        sends_files: Whether the client supports ``AGENT_EVENT_SEND_FILE``; otherwise it gets a
+            custom update with the path of the file.
     """
 
     def __init__(
@@ -123,112 +140,116 @@ class ChatConnection:
         self._task = task
         self._sends_files = sends_files
         self._sending = asyncio.Lock()
-        self._told = asyncio.Event()
-        """Unset from what the user says to how the answer to it ends."""
-        self._told.set()
+        self._idle = asyncio.Event()
+        """Cleared from a user's message until the end of the answer was sent."""
+        self._idle.set()
 
-    async def hold(self) -> None:
-        """Say that the agent is there; then hand on both ways until one side leaves."""
+    async def serve(self) -> None:
+        """Send the agent's status, then pass on messages and events until one side closes."""
         await self._send(_json(MsgStatus()))
-        parts = {
-            asyncio.create_task(self._forward()),
-            asyncio.create_task(self._listen()),
+        directions = {
+            asyncio.create_task(self._send_events()),
+            asyncio.create_task(self._receive_messages()),
         }
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for part in parts:
-                part.cancel()
-            results = await asyncio.gather(*parts, return_exceptions=True)
+            for direction in directions:
+                direction.cancel()
+            results = await asyncio.gather(*directions, return_exceptions=True)
             await self.close(1000)
         for result in results:
             if isinstance(result, Exception):
                 raise result
 
-    async def farewell(self) -> None:
+    async def send_disconnect_notice(self) -> None:
+        """Notify the client that the server is stopping."""
         await self._send(_json(MsgGracefulDisconnect()))
 
-    async def let_go(self) -> None:
-        """Close the connection when no answer is under way on it."""
+    async def close_after_answer(self) -> None:
+        """Wait for the end of the current answer, then close the connection."""
         await self._chats.wait_answered(self._task.id)
-        await self._told.wait()
+        await self._idle.wait()
         await self.close(GOING_AWAY, "the server is going away")
 
     async def close(self, code: int, reason: str = "") -> None:
+        """Close the connection, if it is open, with a status code of RFC 6455."""
         if self._websocket.application_state is WebSocketState.CONNECTED:
             with suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.close(code, reason)
 
-    async def _forward(self) -> None:
-        """Whatever is logged from now on, which the agent says, goes to the client.
+    async def _send_events(self) -> None:
+        """Send new events of the agent to the client.
 
-        How an answer ends is said when the next one can be asked for.
+        The end of an answer is sent when the chat accepts the next message.
         """
         log = self._app.event_log
-        end: Frame | None = None
-        sent = array("q")  # the seq of the frames of the answer
+        end: EventFrame | None = None
+        sent = array("q")  # seq of each event of the answer that was sent
         async for page in log.tail(self._task.id, self._task.last_seq):
             for event in page.events:
                 frame = await _frame(log.pages, self._task.id, event)
-                if frame.type in _ENDS:
-                    # An answer ends once: in an error, if there was one.
+                if frame.type in _END_TYPES:
+                    # An answer has one end: an error takes precedence.
                     if end is None or end.type != "ERROR" or frame.type == "ERROR":
                         end = frame
-                elif frame.type.startswith("AGENT_EVENT_") and not frame.is_of_files:
+                elif frame.type.startswith("AGENT_EVENT_") and not frame.is_from_watcher:
                     is_known = self._sends_files or frame.type != "AGENT_EVENT_SEND_FILE"
                     await self._send(_with_count(frame, sent) if is_known else _as_update(frame))
                     sent.append(event.seq)
-                elif frame.type == "TASK_STATUS" and frame.waits:
+                elif frame.type == "TASK_STATUS" and frame.is_input_required:
                     del sent[:]
                     if end is not None:
                         await self._send(end.text)
                     end = None
-                    self._told.set()
+                    self._idle.set()
 
-    async def _listen(self) -> None:
+    async def _receive_messages(self) -> None:
         while True:
             message = await self._websocket.receive()
-            # Messages that had arrived when the session ended are not carried out.
+            # Messages that arrived before the session ended are ignored afterwards.
             if message["type"] == "websocket.disconnect" or self._has_ended():
                 return
             try:
-                await self._take(message.get("text"))
+                await self._handle_message(message.get("text"))
             except MessageRejected as error:
                 await self._send(_json(MsgError(code=error.code, details=str(error))))
 
     def _has_ended(self) -> bool:
-        opened = request_state(self._websocket.scope).opened
-        return opened is not None and opened.ended
+        active = request_state(self._websocket.scope).active
+        return active is not None and active.ended
 
-    async def _take(self, frame: str | None) -> None:
+    async def _handle_message(self, frame: str | None) -> None:
         if frame is None:
-            raise MessageRejected("UNEXPECTED_MSG_TYPE", "Frames are JSON text, not bytes.")
+            raise MessageRejected(
+                "UNEXPECTED_MSG_TYPE", "The message is binary. Send JSON in a text frame."
+            )
         try:
             message = ClientMessage.validate_json(frame)
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, problem["loc"]))
-            raise MessageRejected("INVALID_MESSAGE", f"{place}: {problem['msg']}") from None
+            problem = from_validation_error(error.errors(include_url=False)[0]).sanitized()
+            text = str(problem) if problem.loc else f"The message {problem.msg}."
+            raise MessageRejected("INVALID_MESSAGE", text) from None
         await patiently(lambda: self._chats.validate(self._task, message))
         if self._app.maintenance.on:
             raise MessageRejected("MAINTENANCE", SAID)
-        self._told.clear()
+        self._idle.clear()
         try:
             await self._chats.send(self._task, message)
         except MessageRejected:
             if not self._chats.is_answering(self._task.id):
-                self._told.set()
+                self._idle.set()
             raise
 
     async def _send(self, text: str) -> None:
         async with self._sending:
-            # A client that has gone is noticed by who listens to it.
+            # ``_receive_messages`` notices that a client has disconnected.
             with suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.send_text(text)
 
 
-def _as_update(frame: Frame) -> str:
-    """Return a file that the agent sends as a frame that clients of version 1.0 know."""
+def _as_update(frame: EventFrame) -> str:
+    """Return the frame of a sent file in the form that clients of version 1.0 understand."""
     payload = {"kind": "send_file", "path": json.loads(frame.text)["path"]}
     return _json(MsgEventCustomUpdate(payload=payload))
 
@@ -237,25 +258,30 @@ def _json(message: BaseModel) -> str:
     return json.dumps(message.model_dump(), ensure_ascii=False)
 
 
-class Frame(NamedTuple):
-    """An event without its envelope, as a frame carries it."""
+class EventFrame(NamedTuple):
+    """An event as it is sent on the WebSocket, without ``seq``, ``task_id`` and ``created_at``.
+
+    Attributes:
+        type: Type of the event.
+        text: JSON of the event.
+        is_from_watcher: True for updates of the watcher of the work_dir.
+        is_input_required: True for the status after which the chat accepts the next message.
+        retracts: ``seq`` of the first and the last event that the event retracts.
+    """
 
     type: str
     text: str
-    is_of_files: bool
-    """Whether it is an update of the watcher of the work_dir."""
-    waits: bool
-    """Whether it is a status that the next message may follow."""
+    is_from_watcher: bool
+    is_input_required: bool
     retracts: tuple[int, int] | None
-    """``seq`` of the first and the last event that it retracts."""
 
 
-async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
-    """Return an event as a frame. Its stored JSON is passed on, not encoded again."""
+async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> EventFrame:
+    """Return an event as a frame. Its stored JSON is passed on without encoding it again."""
     body = b"".join([piece async for piece in pages.body(task_id, event)])
-    found = _STORED.match(body)
+    found = _STORED_EVENT.match(body)
     fields: dict[str, Any] = {}
-    needs_fields = _OF_FILES in body or _RETRACTS in body
+    needs_fields = _FROM_WATCHER in body or _RETRACTS in body
     if found is None or found["type"] == b"TASK_STATUS" or needs_fields:
         is_small = len(body) <= _INLINE_BYTES
         fields = json.loads(body) if is_small else await run_in_threadpool(json.loads, body)
@@ -264,15 +290,20 @@ async def _frame(pages: EventPages, task_id: int, event: LoggedEvent) -> Frame:
         kind, text = str(fields.get("type")), json.dumps(bare, ensure_ascii=False)
     else:
         kind, text = found["type"].decode(), "{" + body[found.end("envelope") :].decode()
-    is_of_files = fields.get("source") == "files"
-    waits = fields.get("status") == "INPUT_REQUIRED"
-    return Frame(kind, text, is_of_files, waits, retracted_range(fields))
+    is_from_watcher = fields.get("source") == "files"
+    is_input_required = fields.get("status") == "INPUT_REQUIRED"
+    return EventFrame(kind, text, is_from_watcher, is_input_required, retracted_range(fields))
 
 
-def _with_count(frame: Frame, sent: array[int]) -> str:
-    """Return the text of a frame, whose ``retracts`` is the number of frames ``sent`` before it.
+def _with_count(frame: EventFrame, sent: array[int]) -> str:
+    """Return the JSON of a frame with the number of retracted frames in ``retracts``.
 
-    A client that connected after the retracted events gets the text without the field.
+    On the WebSocket, events have no ``seq``: the client retracts that many of the last frames. A
+    client that connected after the retracted events gets the JSON without the field.
+
+    Args:
+        frame: EventFrame of the event.
+        sent: ``seq`` of the events of the answer that were sent before.
     """
     if frame.retracts is None:
         return frame.text

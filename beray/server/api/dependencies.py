@@ -1,4 +1,4 @@
-"""What routes ask for: the services, the caller, and the caller's own task."""
+"""Dependencies of routes: services, the authenticated user, and the user's own task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from beray.server.http.active_requests import Authenticator, RequestCredential, mark_authenticated
+from beray.server.http.active_requests import (
+    Authenticator,
+    RequestCredential,
+    mark_authenticated,
+)
 from beray.server.http.client_address import Client, client_of, is_own_address
 from beray.server.http.integers import INTEGER_SCHEMA, parse_integer
 from beray.server.runtime.fair_queue import QUEUE_RETRY_SECONDS, QueueFull
@@ -19,24 +23,25 @@ from beray.server.storage.tokens import secret_digest
 
 
 def services(request: Request) -> Services:
+    """Return the services of the application."""
     found: Services = request.app.state.services
     return found
 
 
-SESSION_ENDED: Final = "The session has expired or was ended; sign in again."
+SESSION_ENDED: Final = "The session has expired or was ended. Sign in again."
 
 AppServices = Annotated[Services, Depends(services)]
 
 
 async def require_disk_space(app: AppServices) -> None:
-    """Refuse an upload that would use space which is reserved for recovery."""
+    """Reject an upload with 507 if only the disk space reserved for recovery is left."""
     reserve = app.store.reserve
     if reserve.is_incomplete:
         await run_in_threadpool(reserve.require_complete)
 
 
 async def current_client(request: Request, app: AppServices) -> Client:
-    """Return the client, by which requests are limited."""
+    """Return the client address of a request, to which rate limits apply."""
     return client_of(request, app.settings.trusted_proxies)
 
 
@@ -45,14 +50,14 @@ _bearer = HTTPBearer(auto_error=False, description="An access token from login o
 
 
 def bearer_token(connection: HTTPConnection) -> str:
-    """Return the credential of ``Authorization: Bearer`` (RFC 6750), empty if there is none."""
+    """Return the token of ``Authorization: Bearer`` (RFC 6750); "" if it is missing."""
     return authorization_credential(connection, "bearer")
 
 
 def authorization_credential(connection: HTTPConnection, scheme: str) -> str:
-    """Return the credential that ``Authorization`` has for a scheme, empty if there is none."""
-    given, _, credential = connection.headers.get("Authorization", "").strip().partition(" ")
-    return credential.strip() if given.lower() == scheme else ""
+    """Return the credential of ``Authorization`` for a scheme, in lower case; "" if missing."""
+    sent_scheme, _, credential = connection.headers.get("Authorization", "").strip().partition(" ")
+    return credential.strip() if sent_scheme.lower() == scheme else ""
 
 
 async def authenticate_bearer(connection: HTTPConnection, detail: object) -> User | None:
@@ -61,35 +66,37 @@ async def authenticate_bearer(connection: HTTPConnection, detail: object) -> Use
 
 
 async def authenticate_token(connection: HTTPConnection, token: str, detail: object) -> User | None:
-    """Authenticate a request by an access token that it has.
+    """Authenticate a request by an access token.
 
     Args:
-        detail: of the refusal if the session ends while the request is under way.
+        connection: The request.
+        token: The access token.
+        detail: ``detail`` of the error response if the session ends during the request.
 
     Returns:
-        ``None`` if the token is missing, unknown, expired or ended.
+        The user; ``None`` if the token is empty, unknown, expired or ended.
     """
     app: Services = connection.app.state.services
-    name = secret_digest(token)
-    found = await run_in_threadpool(app.store.session_of_token, name)
+    digest = secret_digest(token)
+    found = await run_in_threadpool(app.store.session_of_token, digest)
     if found is None:
         return None
     user, expires_at = found
-    credential = RequestCredential((name,), expires_at, detail)
+    credential = RequestCredential((digest,), expires_at, detail)
     return user if mark_authenticated(connection, app.active_requests, credential) else None
 
 
 def unauthorized(token: str) -> HTTPException:
-    """Return the answer to a request whose access token is invalid, or empty."""
+    """Return the 401 for a request whose access token is invalid or empty."""
     detail = SESSION_ENDED if token else "Not signed in."
     return HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
 
 
 async def _session_user(connection: HTTPConnection) -> User:
-    refused = unauthorized(bearer_token(connection))
-    user = await authenticate_bearer(connection, refused.detail)
+    error = unauthorized(bearer_token(connection))
+    user = await authenticate_bearer(connection, error.detail)
     if user is None:
-        raise refused
+        raise error
     return user
 
 
@@ -100,7 +107,7 @@ async def current_user(
     user: Annotated[User, Depends(session_user)],
     _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> User:
-    """Return the user whose access token a request has."""
+    """Return the user that the access token of a request belongs to."""
     return user
 
 
@@ -112,11 +119,11 @@ async def own_task(
     user: CurrentUser,
     app: AppServices,
 ) -> Task:
-    """Return the caller's task. A task of another user is as absent as one that never existed."""
+    """Return the user's task; 404 if it does not exist or belongs to another user."""
     number = parse_integer(task_id)
     task = await run_in_threadpool(app.store.task, number) if number else None
     if task is None or task.user_id != user.id:
-        raise HTTPException(404, f"There is no task {task_id}.")
+        raise HTTPException(404, f"Task {task_id} does not exist.")
     return task
 
 
@@ -124,7 +131,7 @@ OwnTask = Annotated[Task, Depends(own_task)]
 
 
 def queue_full_error(full: QueueFull) -> HTTPException:
-    """Return the answer to a request of a user whose queue is full."""
+    """Return the 429 for a user whose queue is full."""
     return HTTPException(429, str(full), {"Retry-After": str(QUEUE_RETRY_SECONDS)})
 
 

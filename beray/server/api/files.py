@@ -1,6 +1,6 @@
-"""The files of a task over HTTP: tree, content, upload, download.
+"""Routes of a task's files, ``/tasks/{task_id}/files``: tree, content, upload and download.
 
-What touches the disk runs in threads; bodies pass in blocks, whatever their size.
+Disk operations run in threads. Bodies of any size are processed in blocks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from beray.server.workspace.workspace import (
 from beray.transfers import digest as digests
 from beray.transfers import file_modes
 
-MOST_PATHS: Final = 10_000
+MAX_PATHS: Final = 10_000
+"""Maximum number of paths of a download."""
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD_DOCS: Final = {
     "requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}
@@ -53,11 +54,13 @@ _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 async def _readable_query(request: Request) -> None:
-    """Refuse what would otherwise be read as a path with U+FFFD in it."""
+    """Reject queries that are not UTF-8, which would be decoded to a path with U+FFFD."""
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError:
-        raise HTTPException(422, "The query is not UTF-8.") from None
+        raise HTTPException(
+            422, "The query is not UTF-8. Write other bytes of a path as `␦XX`."
+        ) from None
 
 
 router = APIRouter(
@@ -69,7 +72,8 @@ router = APIRouter(
 FilePath = Annotated[
     str,
     Query(
-        description="Relative to the work_dir, `/` between parts; bytes that are not UTF-8 as `␦XX`"
+        description="Path relative to the work_dir, separated by `/`. Bytes that are not UTF-8 are "
+        "written as `␦XX` (hexadecimal)."
     ),
 ]
 FileMode = Annotated[
@@ -77,7 +81,8 @@ FileMode = Annotated[
     Header(
         alias=file_modes.HEADER,
         pattern=file_modes.PATTERN,
-        description="Permission bits in octal digits, such as `755`; others than 0777 are ignored.",
+        description="Permission bits in octal digits, such as `755`. Bits outside of 0777 are "
+        "ignored.",
     ),
 ]
 
@@ -89,7 +94,7 @@ FileMode = Annotated[
         200: {
             "headers": {
                 "Link": {
-                    "description": 'The next page (`rel="next"`, RFC 8288), if there is one.',
+                    "description": 'URL of the next page (`rel="next"`, RFC 8288), if any.',
                     "schema": {"type": "string"},
                 }
             }
@@ -103,36 +108,41 @@ def get_tree(
     path: FilePath = ".",
     depth: Annotated[
         int | None,
-        Query(ge=1, lt=2**63, description="Number of levels: 1 for the folder itself. Extension."),
+        Query(
+            ge=1,
+            lt=2**63,
+            description="Maximum depth; 1 lists the directory itself. BeRay extension.",
+        ),
         CANONICAL_INTEGER,
     ] = None,
     limit: Annotated[
         int | None,
-        Query(ge=1, lt=2**63, description="Maximum number of entries of a page. Extension."),
+        Query(ge=1, lt=2**63, description="Maximum number of entries per page. BeRay extension."),
         CANONICAL_INTEGER,
     ] = None,
     after: Annotated[
         str | None,
         Query(
             max_length=page_tokens.MAX_TOKEN_CHARACTERS,
-            description="Where the page starts, from the `Link` of the page before. Extension.",
+            description="Start of the page, from the `Link` of the previous page. BeRay extension.",
         ),
     ] = None,
 ) -> Response:
-    """Return what is below a folder of the work_dir, each folder before what is in it.
+    """List the files and directories below a directory of the work_dir.
 
-    Sorted by the names in the path, as bytes. Without `depth`, `limit` and `after` the whole tree
-    is returned, or 422 if it has more than `BERAY_TREE_LIMIT` entries. With one of them, the answer
-    is a page of up to `limit` entries (by default and at most `BERAY_TREE_LIMIT`), and `Link` has
-    the URL of the next page. Entries that exist during the whole listing are neither repeated nor
-    skipped.
+    Entries are sorted by the names of their path as bytes; each directory precedes its content.
+    Without `depth`, `limit` and `after`, the response is the whole tree, or 422 if it has more
+    than `BERAY_TREE_LIMIT` entries. Otherwise the response is a page of up to `limit` entries (by
+    default and at most `BERAY_TREE_LIMIT`), and `Link` has the URL of the next page. Entries that
+    exist during the whole listing are neither repeated nor skipped.
     """
-    most = app.settings.tree_limit
-    with _refusals(), app.workspaces.open(task.id) as workspace:
+    max_entries = app.settings.tree_limit
+    with _http_errors(), app.workspaces.open(task.id) as workspace:
         if depth is None and limit is None and after is None:
-            return _json(workspace.tree(path, limit=most))
+            return _json(workspace.tree(path, limit=max_entries))
         position = () if after is None else page_tokens.decode(after)
-        page = workspace.page(path, limit=min(limit or most, most), depth=depth, after=position)
+        page_limit = min(limit or max_entries, max_entries)
+        page = workspace.page(path, limit=page_limit, depth=depth, after=position)
     headers = {}
     if page.end is not None:
         query = {
@@ -141,8 +151,8 @@ def get_tree(
             "limit": limit,
             "after": page_tokens.encode(page.end),
         }
-        given = {name: value for name, value in query.items() if value is not None}
-        headers["Link"] = f'<{quote(request.url.path)}?{urlencode(given)}>; rel="next"'
+        present = {name: value for name, value in query.items() if value is not None}
+        headers["Link"] = f'<{quote(request.url.path)}?{urlencode(present)}>; rel="next"'
     return _json(page.items, headers)
 
 
@@ -160,8 +170,8 @@ def get_content(
     path: FilePath,
     asked: FileRequestHeadersParam,
 ) -> Response:
-    """The bytes of a file, or the `Range` of them that is asked for."""
-    with _refusals(), app.workspaces.open(task.id) as workspace:
+    """Return the content of a file, or the part requested by `Range`."""
+    with _http_errors(), app.workspaces.open(task.id) as workspace:
         file, status = workspace.open_file(path)
     name = path.rpartition("/")[2]
     found = Representation(
@@ -187,12 +197,12 @@ def _sha256(file: BinaryIO) -> bytes:
 async def put_content(
     request: Request, task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
-    """Write the request's body to a file: it is there whole, or not at all.
+    """Write the request body to a file, atomically.
 
-    Missing folders are made; a file that is there is replaced, and its mode kept unless the
-    request has another one.
+    Missing directories are created. An existing file is replaced; it keeps its mode unless the
+    request has one.
     """
-    with _refusals():
+    with _http_errors():
         workspace = await run_in_threadpool(app.workspaces.open, task.id)
         try:
             writer = await run_in_threadpool(workspace.write, path, file_modes.parse(mode))
@@ -212,16 +222,23 @@ async def put_content(
 def put_directory(
     task: OwnTask, app: AppServices, path: FilePath, mode: FileMode = None
 ) -> UploadedFile:
-    """Make a directory, and what is missing above it. One that is there gets the `mode`, if any."""
-    with _refusals(), app.workspaces.open(task.id) as workspace:
+    """Create a directory and its missing parents.
+
+    An existing directory gets the mode of the request, if any.
+    """
+    with _http_errors(), app.workspaces.open(task.id) as workspace:
         made = workspace.make_directory(path, file_modes.parse(mode))
-    return {"message": "The directory is there.", "path": made}
+    return {"message": "The directory exists.", "path": made}
 
 
-class Selection(BaseModel):
-    """What to put into an archive; nothing named is everything."""
+class DownloadRequest(BaseModel):
+    """Body of a download."""
 
-    paths: list[str] = Field(default=[], max_length=MOST_PATHS)
+    paths: list[str] = Field(
+        default=[],
+        max_length=MAX_PATHS,
+        description="Files and directories of the work_dir; empty for the whole work_dir.",
+    )
 
 
 @router.post(
@@ -229,9 +246,9 @@ class Selection(BaseModel):
     response_class=Response,
     responses={200: {"content": {"application/zip": _BINARY}}},
 )
-def download(task: OwnTask, app: AppServices, body: Selection) -> Response:
-    """A ZIP of files and folders of the work_dir, or of all of it."""
-    with _refusals(), ExitStack() as opened:
+def download(task: OwnTask, app: AppServices, body: DownloadRequest) -> Response:
+    """Return a ZIP archive of files and directories of the work_dir, or of the whole work_dir."""
+    with _http_errors(), ExitStack() as opened:
         workspace = opened.enter_context(app.workspaces.open(task.id))
         chosen = archive.select_paths(workspace, body.paths)
         return ThreadedResponse(
@@ -243,8 +260,8 @@ def download(task: OwnTask, app: AppServices, body: Selection) -> Response:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn the reasons of a workspace into answers."""
+def _http_errors() -> Iterator[None]:
+    """Convert errors of a workspace to error responses."""
     try:
         yield
     except InvalidPath as error:
@@ -261,7 +278,11 @@ def _refusals() -> Iterator[None]:
 
 
 async def _receive(request: Request, writer: AtomicFileWriter) -> None:
-    """Write the body of ``request``; a body that was cut short is an error."""
+    """Write the body of a request to a file.
+
+    Raises:
+        HTTPException: 400, the body is shorter than its ``Content-Length``.
+    """
     pending = bytearray()
     try:
         async for block in request.stream():
@@ -270,11 +291,17 @@ async def _receive(request: Request, writer: AtomicFileWriter) -> None:
                 await run_in_threadpool(writer.write, pending)
                 pending = bytearray()
     except ClientDisconnect:
-        raise HTTPException(400, "The upload was cut off; nothing was written.") from None
+        raise HTTPException(
+            400, "The upload was interrupted, and nothing was written. Send it again."
+        ) from None
     await run_in_threadpool(writer.write, pending)
     declared = request.headers.get("Content-Length", str(writer.size))
     if declared != str(writer.size):
-        raise HTTPException(400, f"{writer.size} of {declared} bytes arrived; nothing was written.")
+        raise HTTPException(
+            400,
+            f"The upload was interrupted after {writer.size} of {declared} bytes, and nothing was "
+            "written. Send it again.",
+        )
 
 
 def _media_type(name: str) -> str:

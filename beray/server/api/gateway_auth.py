@@ -1,7 +1,7 @@
-"""Callers of the gateway: ``CurrentPrincipal``, and the exchange of API keys for internal tokens.
+"""Authentication of the gateway, and the route that exchanges API keys for internal tokens.
 
-A caller has an internal token, an API key, the access token of an account, or an address of the
-allow-list. Each is looked for in its own place only, and an invalid one is never ignored.
+A request is authenticated by an internal token, an API key, the access token of an account, or an
+address of the allow-list. Each credential has its own header, and an invalid one is never ignored.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ API_KEY: Final = "X-API-Key"
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
-async def _caller(connection: HTTPConnection) -> Principal:
-    """Return who calls.
+async def _authenticated(connection: HTTPConnection) -> Principal:
+    """Authenticate a request.
 
     Raises:
-        GatewayHTTPError: 401 for a caller who is not known.
+        GatewayHTTPError: 401, the credential is missing or invalid; 429, too many invalid API
+            keys were sent.
     """
     app: Services = connection.app.state.services
     address = connection.client.host if connection.client else ""
@@ -58,22 +59,25 @@ async def _caller(connection: HTTPConnection) -> Principal:
     if allowed and is_admitted_by_address(app, connection):
         mark_authenticated(connection, app.active_requests, None)
         return Principal(None, None, address)
-    raise _unauthorized("NOT_AUTHENTICATED", f"Sign in, or send an {INTERNAL_TOKEN}.")
+    raise _unauthorized(
+        "NOT_AUTHENTICATED",
+        f"Not authenticated. Send an access token in Authorization, or an {INTERNAL_TOKEN}.",
+    )
 
 
 async def _by_internal_token(
     connection: HTTPConnection, app: Services, token: str, address: str
 ) -> Principal:
-    refused = _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
-    idle = app.settings.internal_token_seconds
-    found = await run_in_threadpool(app.gateway.tokens.find, token, idle)
+    unauthorized = _unauthorized("INVALID_TOKEN", "The internal token is wrong or has expired.")
+    idle_seconds = app.settings.internal_token_seconds
+    found = await run_in_threadpool(app.gateway.tokens.find, token, idle_seconds)
     if found is None:
-        raise refused
+        raise unauthorized
     key = () if found.api_key_id is None else (api_key_credential_id(found.api_key_id),)
-    # A request under way is a use: it ends with its API key or its run, and not at a time.
-    credential = RequestCredential((found.digest, *key), None, refused.detail)
+    # An active request is a use of the token: it ends with its API key or run, not at a time.
+    credential = RequestCredential((found.digest, *key), None, unauthorized.detail)
     if not mark_authenticated(connection, app.active_requests, credential):
-        raise refused
+        raise unauthorized
     run = found.digest if found.api_key_id is None else None
     return Principal(found.user_id, found.agent_id, address, run)
 
@@ -82,7 +86,7 @@ async def _by_api_key(
     connection: HTTPConnection, app: Services, key: str, address: str
 ) -> Principal:
     found = await _api_key(
-        connection, app, key, f"An API key is needed: {API_KEY}: {API_KEY_PREFIX}…"
+        connection, app, key, f"An API key is required. Send {API_KEY}: {API_KEY_PREFIX}…"
     )
     revoked = _unauthorized("INVALID_API_KEY", "The API key was revoked.")
     credential = RequestCredential((api_key_credential_id(found.id),), None, revoked.detail)
@@ -92,13 +96,16 @@ async def _by_api_key(
 
 
 async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: str) -> ApiKey:
-    """Return the API key ``key``. Wrong ones are limited for each client address.
+    """Return the row of the API key ``key``. Wrong keys are rate-limited per client address.
 
     Args:
-        hint: Message if ``key`` does not look like an API key.
+        connection: The request.
+        app: Services of the server.
+        key: The secret.
+        hint: Message if ``key`` does not have the form of an API key.
 
     Raises:
-        GatewayHTTPError: 401 if the key is invalid, 429 after too many invalid ones.
+        GatewayHTTPError: 401, the key is invalid; 429, too many invalid keys were sent.
     """
     client = client_of(connection, app.settings.trusted_proxies)
     wrong_keys = app.gateway.wrong_keys
@@ -107,8 +114,8 @@ async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: st
         raise GatewayHTTPError(
             429,
             "TOO_MANY_TRIES",
-            f"Too many wrong API keys from your address ({wrong_keys.limit} within "
-            f"{wrong_keys.seconds:.0f} s); try again in {wait} s.",
+            f"Too many wrong API keys from your address (limit: {wrong_keys.limit} in "
+            f"{wrong_keys.seconds:.0f} s). Try again in {wait} s.",
             headers={"Retry-After": str(wait)},
         )
     found = await run_in_threadpool(app.gateway.api_keys.find, key)
@@ -121,25 +128,25 @@ async def _api_key(connection: HTTPConnection, app: Services, key: str, hint: st
 
 
 async def _by_access_token(connection: HTTPConnection, address: str) -> Principal:
-    refused = _unauthorized(
+    unauthorized = _unauthorized(
         "INVALID_TOKEN",
-        "The access token is wrong or has expired. An API key has to be exchanged for an "
-        "internal token first.",
+        "The access token is wrong or has expired. Exchange an API key for an internal token "
+        "before you use it here.",
     )
-    user = await authenticate_bearer(connection, refused.detail)
+    user = await authenticate_bearer(connection, unauthorized.detail)
     if user is None:
-        raise refused
+        raise unauthorized
     return Principal(user.id, None, address)
 
 
-current_principal: Final = Authenticator(_caller)
+current_principal: Final = Authenticator(_authenticated)
 CurrentPrincipal = Annotated[Principal, Depends(current_principal)]
 
 
 @router.post("/v1/auth/convert_to_internal_token")
 async def convert_to_internal_token(request: Request, app: AppServices) -> dict[str, str]:
     """Exchange an API key (``Authorization: Bearer sk-…``) for an internal token."""
-    hint = f"An API key is needed: Authorization: Bearer {API_KEY_PREFIX}…"
+    hint = f"An API key is required. Send Authorization: Bearer {API_KEY_PREFIX}…"
     found = await _api_key(request, app, bearer_token(request), hint)
     try:
         token = await run_in_threadpool(

@@ -1,4 +1,4 @@
-"""The routes of files: ``/internal/files/…``.
+"""Routes of the gateway's files: ``/internal/files/…``.
 
 Source: the Gateway wire page.
 """
@@ -19,7 +19,10 @@ from starlette.concurrency import run_in_threadpool
 
 from beray.sanitize import printable
 from beray.server.accounts.principals import Principal
-from beray.server.api.dependencies import AppServices, require_disk_space
+from beray.server.api.dependencies import (
+    AppServices,
+    require_disk_space,
+)
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.files.http_ranges import BLOCK_BYTES
 from beray.server.http.gateway_errors import GatewayHTTPError, GatewayRoute, invalid_input
@@ -33,9 +36,9 @@ from beray.server.services import Services
 
 UPLOAD_URL_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * 3600
-MOST_TTL_SECONDS: Final = 30 * DAY_SECONDS
-MOST_URL_SECONDS: Final = 7 * DAY_SECONDS
-"""What S3 allows."""
+MAX_TTL_SECONDS: Final = 30 * DAY_SECONDS
+MAX_URL_SECONDS: Final = 7 * DAY_SECONDS
+"""Maximum validity of a presigned URL in S3."""
 _FORM: Final = {
     "requestBody": {
         "required": True,
@@ -59,16 +62,18 @@ S3Url = Annotated[str, Query(max_length=2 * MAX_KEY_BYTES)]
 SessionId = Annotated[str | None, Query(max_length=128)]
 
 
-class NewUpload(BaseModel):
+class UploadUrlRequest(BaseModel):
+    """Body of a request for an upload URL."""
+
     filename: str = Field(min_length=1, max_length=4096)
     content_type: str | None = None
 
 
 @router.post("/generate_upload_url")
 async def generate_upload_url(
-    body: NewUpload, request: Request, caller: CurrentPrincipal, app: AppServices
+    body: UploadUrlRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
-    """A URL to PUT a file to, and where it is then."""
+    """Return a presigned URL to upload a file with PUT, and the file's `s3_url`."""
     store = app.gateway.objects
     key = _new_key(object_files.new_input_key, caller, body.filename)
     with object_files.storage_errors():
@@ -78,10 +83,10 @@ async def generate_upload_url(
 
 @router.post("/upload", openapi_extra=_FORM, dependencies=[Depends(require_disk_space)])
 async def upload(request: Request, caller: CurrentPrincipal, app: AppServices) -> dict[str, Any]:
-    """Keep a file of an agent's."""
+    """Store a permanent file of an agent."""
     object_files.outputs_prefix(caller)
     form = UploadForm(request, app.settings.gateway_object_bytes)
-    await form.begin()
+    await form.read_to_file()
     key = _new_key(object_files.new_output_key, caller, form.filename or "")
     return await _put(app, form, key, form.content())
 
@@ -90,18 +95,18 @@ async def upload(request: Request, caller: CurrentPrincipal, app: AppServices) -
 async def upload_temp(
     request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, Any]:
-    """Keep a file of an agent's for a while."""
+    """Store a temporary file of an agent, for `ttl` seconds (default: one day)."""
     object_files.workspace_prefix(caller)
     form = UploadForm(request, app.settings.gateway_object_bytes)
-    await form.begin()
+    await form.read_to_file()
     if {"ttl", "session_id"} <= form.fields.keys():
-        return await _put_for_a_while(app, caller, form, form.content())
-    # They may stand behind the file, and say where it belongs.
-    with object_files.storage_errors(), tempfile.TemporaryFile(dir=app.settings.data_dir) as held:
+        return await _put_temporary(app, caller, form, form.content())
+    # These fields may follow the file in the form, and determine its key.
+    with object_files.storage_errors(), tempfile.TemporaryFile(dir=app.settings.data_dir) as buffer:
         async for block in form.content():
-            await run_in_threadpool(held.write, block)
-        held.seek(0)
-        return await _put_for_a_while(app, caller, form, _blocks(held))
+            await run_in_threadpool(buffer.write, block)
+        buffer.seek(0)
+        return await _put_temporary(app, caller, form, _blocks(buffer))
 
 
 async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
@@ -109,19 +114,19 @@ async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
         yield block
 
 
-async def _put_for_a_while(
+async def _put_temporary(
     app: Services, caller: Principal, form: UploadForm, content: AsyncIterator[bytes]
 ) -> dict[str, Any]:
     ttl = form.fields.get("ttl") or str(DAY_SECONDS)
-    if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= MOST_TTL_SECONDS:
-        raise _invalid("ttl", f"it has to be 1 to {MOST_TTL_SECONDS} seconds")
+    if not re.fullmatch("[0-9]{1,9}", ttl) or not 1 <= int(ttl) <= MAX_TTL_SECONDS:
+        raise _invalid("ttl", f"expects 1 to {MAX_TTL_SECONDS:,} seconds, got {ttl[:40]!r}")
     session_id = _session(form.fields.get("session_id") or None)
     make = partial(object_files.new_temporary_key, session_id=session_id)
     key = _new_key(make, caller, form.filename or "")
     await app.gateway.temporary.expect(key, int(ttl))
-    answer = await _put(app, form, key, content)
+    response = await _put(app, form, key, content)
     await app.gateway.temporary.keep(key, int(ttl))
-    return answer
+    return response
 
 
 @router.get("/download")
@@ -131,9 +136,9 @@ async def download(
     app: AppServices,
     s3_url: S3Url,
     mode: Literal["presigned"] = "presigned",
-    expires_in: Annotated[int, Query(ge=1, le=MOST_URL_SECONDS), CANONICAL_INTEGER] = 3600,
+    expires_in: Annotated[int, Query(ge=1, le=MAX_URL_SECONDS), CANONICAL_INTEGER] = 3600,
 ) -> dict[str, str]:
-    """A URL from which to GET a file of the caller's."""
+    """Return a presigned URL to download a file with GET."""
     store, key = app.gateway.objects, _key(app, s3_url)
     try:
         if not object_files.may_read(caller, key):
@@ -142,7 +147,9 @@ async def download(
             await store.head(key)
             url = await store.presigned_url("GET", key, expires_in, _base_url(request, app))
     except ObjectNotFound:
-        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "There is no such file.") from None
+        raise GatewayHTTPError(
+            404, "FILE_NOT_FOUND", "The file does not exist or belongs to another user or agent."
+        ) from None
     return {"presigned_url": url}
 
 
@@ -154,9 +161,9 @@ async def list_files(
     continuation_token: Token = None,
     prefix: Prefix = "",
 ) -> dict[str, Any]:
-    """An agent's permanent files.
+    """List an agent's permanent files.
 
-    Ours: ``prefix``, of whole keys or of what stands behind the agent's folder.
+    `prefix` is a BeRay extension: the start of a key, or of a path in the agent's directory.
     """
     return await _page(app, object_files.outputs_prefix(caller), prefix, limit, continuation_token)
 
@@ -170,11 +177,14 @@ async def list_temp(
     continuation_token: Token = None,
     prefix: Prefix = "",
 ) -> dict[str, Any]:
-    """An agent's temporary files, of one session or of all. Ours: ``prefix``, as of ``list``."""
-    folder = object_files.workspace_prefix(caller)
+    """List an agent's temporary files, of one session or of all sessions.
+
+    `prefix` is a BeRay extension, as in `list`.
+    """
+    directory = object_files.workspace_prefix(caller)
     if session_id is not None:
-        folder = object_files.session_prefix(caller, _session(session_id))
-    return await _page(app, folder, prefix, limit, continuation_token)
+        directory = object_files.session_prefix(caller, _session(session_id))
+    return await _page(app, directory, prefix, limit, continuation_token)
 
 
 @router.delete("/cleanup_temp")
@@ -183,23 +193,25 @@ async def cleanup_temp(
     app: AppServices,
     session_id: Annotated[str | None, Query(max_length=128)] = None,
 ) -> dict[str, int]:
-    """Remove the temporary files of a session, or all temporary files of the agent."""
-    folder = object_files.workspace_prefix(caller)
+    """Delete the temporary files of a session, or all temporary files of the agent."""
+    directory = object_files.workspace_prefix(caller)
     if session_id is not None:
-        folder = object_files.session_prefix(caller, _session(session_id))
+        directory = object_files.session_prefix(caller, _session(session_id))
     with object_files.storage_errors():
-        return {"deleted_count": await app.gateway.temporary.clean(folder)}
+        return {"deleted_count": await app.gateway.temporary.clean(directory)}
 
 
 @router.delete("")
 async def delete_file(caller: CurrentPrincipal, app: AppServices, s3_url: S3Url) -> dict[str, int]:
-    """Remove a file of the caller's. Ours."""
+    """Delete a file. BeRay extension."""
     key = _key(app, s3_url)
     if not object_files.may_read(caller, key):
         return {"deleted_count": 0}
     if not object_files.may_remove(caller, key):
         raise GatewayHTTPError(
-            403, "FORBIDDEN", "Only its owner, signed in, or the agent whose file it is removes it."
+            403,
+            "FORBIDDEN",
+            "Only the signed-in user or the agent that the file belongs to can delete it.",
         )
     with object_files.storage_errors():
         return {"deleted_count": await app.gateway.objects.delete([key])}
@@ -220,33 +232,36 @@ async def _put(
 
 
 async def _page(
-    app: Services, folder: str, prefix: str, limit: int, token: str | None
+    app: Services, directory: str, prefix: str, limit: int, token: str | None
 ) -> dict[str, Any]:
     if prefix != printable(prefix):
-        raise _invalid("prefix", "no key has control characters")
+        raise _invalid("prefix", "must not contain control characters")
     store = app.gateway.objects
-    prefix = prefix if prefix.startswith(folder) else folder + prefix
+    prefix = prefix if prefix.startswith(directory) else directory + prefix
     after = _after(token, prefix) if token is not None else ""
     with object_files.storage_errors():
         found = await store.list(prefix, after, limit + 1)
-    answer: dict[str, Any] = {"files": [_public(app, stored) for stored in found[:limit]]}
+    response: dict[str, Any] = {"files": [_to_wire(app, stored) for stored in found[:limit]]}
     if len(found) > limit:
-        answer["next_token"] = base64.urlsafe_b64encode(found[limit - 1].key.encode()).decode()
-    return answer
+        response["next_token"] = base64.urlsafe_b64encode(found[limit - 1].key.encode()).decode()
+    return response
 
 
 def _after(token: str, prefix: str) -> str:
-    """The key that a continuation token stands for."""
+    """Return the key that a continuation token contains."""
     try:
         key = base64.b64decode(token, b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         key = ""
     if not key.startswith(prefix):
-        raise _invalid("continuation_token", "this is not one of this listing")
+        raise _invalid(
+            "continuation_token",
+            "does not belong to this listing; use the next_token of the previous page",
+        )
     return key
 
 
-def _public(app: Services, stored: StoredObject) -> dict[str, Any]:
+def _to_wire(app: Services, stored: StoredObject) -> dict[str, Any]:
     return {
         "key": stored.key,
         "size": stored.size,
@@ -271,12 +286,14 @@ def _new_key(make: Callable[[Principal, str], str], caller: Principal, filename:
 
 def _session(session_id: str | None) -> str | None:
     if session_id is not None and not object_files.is_valid_key_part(session_id):
-        raise _invalid("session_id", "it has letters, digits, '.', '_' and '-', at most 128")
+        raise _invalid(
+            "session_id", "may have at most 128 characters: letters, digits, '.', '_' and '-'"
+        )
     return session_id
 
 
 def _base_url(request: Request, app: Services) -> str:
-    # From a sandbox, only the place that the request was sent to can be reached.
+    # A sandbox can reach only the address that it sent the request to.
     public_url = None if is_relayed(request.scope) else app.settings.public_url
     return public_url or str(request.base_url)
 

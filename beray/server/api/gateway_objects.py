@@ -1,7 +1,7 @@
-"""What presigned URLs of the server's own store lead to: ``/internal/objects/…``. Ours.
+"""Route of presigned URLs of the server's own object store: ``/internal/objects/…``.
 
-The URL itself is the credential. It lets its holder do one thing, and nothing else about it
-is asked: a HEAD is not a GET.
+BeRay extension. The URL itself is the credential. It permits a single method: a URL for GET does
+not permit HEAD.
 """
 
 from __future__ import annotations
@@ -44,50 +44,52 @@ async def use_url(
     expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
 ) -> Response:
-    """Take or give an object."""
+    """Store or return an object, as the presigned URL permits."""
     store = app.gateway.objects
     if not isinstance(store, LocalObjectStore):
-        raise GatewayHTTPError(404, "NOT_FOUND", "This server's objects are kept elsewhere.")
+        raise GatewayHTTPError(404, "NOT_FOUND", "This server stores its objects in S3.")
     try:
         if method != request.method:
             raise InvalidSignature
         store.signer.check(method, key, expires, signature)
     except InvalidSignature:
         raise GatewayHTTPError(
-            403, "INVALID_SIGNATURE", "The URL is damaged, or is not for this method or object."
+            403,
+            "INVALID_SIGNATURE",
+            "The URL was changed, or was issued for another method or object. Request a new one.",
         ) from None
     except SignatureExpired:
         raise GatewayHTTPError(
-            403, "URL_EXPIRED", "The URL has expired; ask for another."
+            403, "URL_EXPIRED", "The URL has expired. Request a new one."
         ) from None
     mark_authenticated(request, app.active_requests, None)
     with storage_errors():
         if request.method == "PUT":
             await require_disk_space(app)
-            return await _take(request, store, key, app.settings.gateway_object_bytes)
-        return await run_in_threadpool(_give, store, key, asked)
+            return await _put(request, store, key, app.settings.gateway_object_bytes)
+        return await run_in_threadpool(_get, store, key, asked)
 
 
-async def _take(request: Request, store: LocalObjectStore, key: str, most_bytes: int) -> Response:
-    """Keep the body: whole, or not at all."""
+async def _put(request: Request, store: LocalObjectStore, key: str, max_bytes: int) -> Response:
+    """Store the request body as an object, atomically."""
     declared = request.headers.get("Content-Length", "")
-    if declared.isdigit() and int(declared[:20]) > most_bytes:
-        raise file_too_large(most_bytes)
+    if declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise file_too_large(max_bytes)
     await store.put(
-        key, _body(request, most_bytes), valid_media_type(request.headers.get("Content-Type"))
+        key, _body(request, max_bytes), valid_media_type(request.headers.get("Content-Type"))
     )
     opened = await run_in_threadpool(store.open, key)
     opened.file.close()
     return Response(status_code=200, headers={"ETag": opened.etag})
 
 
-async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
+async def _body(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     size = 0
     try:
         async for block in request.stream():
             size += len(block)
-            if size > most_bytes:
-                raise file_too_large(most_bytes)
+            if size > max_bytes:
+                raise file_too_large(max_bytes)
             yield block
     except ClientDisconnect:
         raise upload_interrupted() from None
@@ -95,11 +97,11 @@ async def _body(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         raise upload_interrupted()
 
 
-def _give(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Response:
+def _get(store: LocalObjectStore, key: str, asked: FileRequestHeaders) -> Response:
     try:
         found = store.open(key)
     except ObjectNotFound:
-        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "There is no such file.") from None
+        raise GatewayHTTPError(404, "FILE_NOT_FOUND", "The file does not exist.") from None
     return file_response(
         Representation(
             found.file,

@@ -48,7 +48,7 @@ class _BodyTooLarge(Exception):
 
 
 class RequestContextMiddleware:
-    """ASGI middleware that adds request ids, limits bodies and converts crashes to 500.
+    """ASGI middleware that gives each response an id, limits bodies and answers crashes with 500.
 
     The limit of a body is checked when the application first reads it, so that a rejection that
     does not depend on the body is sent before any of it is read.

@@ -1,8 +1,8 @@
 """Continuation tokens of file listings: the position after which the next page starts.
 
-A token is the path of the last entry of a page, relative to the listed folder, in URL-safe base64
-(RFC 4648, 5) without padding: it carries any name, also one that is not UTF-8, through a URL. The
-server keeps no state for it, and the entry that it names need not exist any more.
+A token is the path of the last entry of a page, relative to the listed directory, in URL-safe
+base64 (RFC 4648, 5) without padding, which can represent any name in a URL, even one that is not
+UTF-8. The server stores no state for a token, and the entry may have been deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MAX_TOKEN_CHARACTERS: Final = 8192
 
 
 def encode(parts: Sequence[bytes]) -> str:
-    """Return the token for a position below the listed folder."""
+    """Return the token for a position below the listed directory."""
     return base64.urlsafe_b64encode(b"/".join(parts)).rstrip(b"=").decode("ascii")
 
 
 def decode(token: str) -> tuple[bytes, ...]:
-    """Return the position that ``encode`` was given.
+    """Return the position that a token of ``encode`` contains.
 
     Raises:
-        InvalidPath: the token is not one that ``encode`` makes.
+        InvalidPath: ``encode`` cannot have returned the token.
     """
     try:
         data = token.encode("ascii")
@@ -46,6 +46,6 @@ def decode(token: str) -> tuple[bytes, ...]:
 def _invalid(token: str) -> InvalidPath:
     shown = repr(token if len(token) <= 60 else f"{token[:59]}…")
     return InvalidPath(
-        f"after={shown} is not a position of this listing; take it from the Link of the page "
-        "before, or leave it out to start with the first page"
+        f"after={shown} is not a position of this listing; use the Link of the previous page, or "
+        "omit it to start with the first page"
     )

@@ -1,4 +1,4 @@
-"""The route that runs functions of prefabs: one, streamed or not, or many side by side.
+"""Route that calls functions of prefabs: a single call, optionally streamed, or several.
 
 Source: the Gateway wire page.
 """
@@ -17,7 +17,9 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from beray.server.accounts.principals import Principal
-from beray.server.api.dependencies import AppServices
+from beray.server.api.dependencies import (
+    AppServices,
+)
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.api.responses import JsonStream, event_stream
 from beray.server.http.gateway_errors import INVALID_INPUT, GatewayHTTPError, GatewayRoute
@@ -29,22 +31,24 @@ from beray.server.prefabs.stream_buffer import StreamBuffer
 from beray.server.services import Services
 from beray.server.tasks.task_pages import to_json
 
-MOST_CALLS: Final = 100
-"""In one request."""
-_ZERO: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
-"""What is not acceptable at all (RFC 9110, 12.4.2)."""
-_EVENTS: Final = "text/event-stream"
+MAX_CALLS: Final = 100
+"""Maximum number of calls in one request."""
+_ZERO_WEIGHT: Final = re.compile(r"(^|;)\s*q=0(\.0*)?\s*($|;)", re.IGNORECASE)
+"""Weight of a media type that is not acceptable (RFC 9110, 12.4.2)."""
+_EVENT_STREAM: Final = "text/event-stream"
 
 log = structlog.get_logger("beray.prefabs")
 router = APIRouter(tags=["gateway"], route_class=GatewayRoute)
 
 
 class RunRequest(BaseModel):
-    calls: Annotated[list[CallRequest], Field(min_length=1, max_length=MOST_CALLS)]
+    """Body of a request that calls functions of prefabs."""
+
+    calls: Annotated[list[CallRequest], Field(min_length=1, max_length=MAX_CALLS)]
 
 
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"application/json": {}, _EVENTS: {}}}
+    200: {"content": {"application/json": {}, _EVENT_STREAM: {}}}
 }
 
 
@@ -53,37 +57,45 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 async def run(
     body: RunRequest, request: Request, caller: CurrentPrincipal, app: AppServices
 ) -> Response:
-    """Run functions of prefabs; several run side by side.
+    """CallRequest functions of prefabs; several calls run concurrently.
 
-    One call is streamed where ``Accept`` names ``text/event-stream``, or says nothing and the
-    function streams. What cannot begin is refused; among several it is a failed result.
+    A single call is streamed if `Accept` contains `text/event-stream`, or accepts any type and
+    the function is a generator. A single call that cannot start gets an error response; among
+    several calls it is a failed result.
     """
     if caller.run is None:
-        # The calls of a run are part of it, and runs under way may end.
+        # During maintenance, active runs and their calls may continue.
         app.maintenance.require_off()
     calls = [await _prepared(app, caller, call, at) for at, call in enumerate(body.calls)]
     if len(calls) == 1 and isinstance(calls[0], GatewayHTTPError):
         raise calls[0]
     streamed = _wants_stream(request, calls)
     if streamed and len(calls) > 1:
-        raise GatewayHTTPError(422, INVALID_INPUT, "One call alone can be streamed.")
+        raise GatewayHTTPError(
+            422,
+            INVALID_INPUT,
+            f"Only a single call can be streamed, and the request has {len(calls)}. Send "
+            "Accept: application/json.",
+        )
     count = sum(isinstance(call, PreparedCall) for call in calls)
     app.gateway.prefabs.runs.require_place(caller, count)
-    await _count(app, caller, count)
-    # Other requests may have begun calls meanwhile.
+    await _count_calls(app, caller, count)
+    # Checked again, because other requests may have started calls meanwhile.
     app.gateway.prefabs.runs.require_place(caller, count)
     job = str(uuid.uuid4())
     first = calls[0]
     if streamed and isinstance(first, PreparedCall):
         return _stream(app, caller, first, job)
     results = await _results(app, caller, calls, job, request)
-    status = "SUCCESS" if all(one["status"] == "SUCCESS" for one in results) else "FAILED"
-    answer = await run_in_threadpool(to_json, {"job_id": job, "status": status, "results": results})
-    return JsonStream(_whole(answer), app.settings)
+    status = "SUCCESS" if all(result["status"] == "SUCCESS" for result in results) else "FAILED"
+    content = await run_in_threadpool(
+        to_json, {"job_id": job, "status": status, "results": results}
+    )
+    return JsonStream(_single(content), app.settings)
 
 
-async def _whole(answer: bytes) -> AsyncIterator[bytes]:
-    yield answer
+async def _single(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
 async def _prepared(
@@ -100,9 +112,9 @@ def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayHTTPEr
         kind.strip().lower()
         for line in request.headers.getlist("accept")
         for kind, _, weight in (item.partition(";") for item in line.split(","))
-        if not _ZERO.search(weight)
+        if not _ZERO_WEIGHT.search(weight)
     }
-    if _EVENTS in accepted:
+    if _EVENT_STREAM in accepted:
         return True
     if accepted & {"application/json", "application/*"}:
         return False
@@ -110,8 +122,12 @@ def _wants_stream(request: Request, calls: Sequence[PreparedCall | GatewayHTTPEr
     return len(calls) == 1 and isinstance(first, PreparedCall) and first.function.streaming
 
 
-async def _count(app: Services, caller: Principal, calls: int) -> None:
-    """Raises GatewayHTTPError: 429, the caller has no more calls today."""
+async def _count_calls(app: Services, caller: Principal, calls: int) -> None:
+    """Count calls of a principal.
+
+    Raises:
+        GatewayHTTPError: 429, the calls exceed the daily limit.
+    """
     limit = app.settings.daily_prefab_calls
     if calls == 0:
         return
@@ -120,14 +136,15 @@ async def _count(app: Services, caller: Principal, calls: int) -> None:
         raise GatewayHTTPError(
             429,
             "QUOTA_EXCEEDED",
-            f"This would be more than the {limit:,} calls of a day; it begins anew at 00:00 UTC.",
+            f"The request would exceed the daily limit of {limit:,} calls, of which "
+            f"{used - calls:,} are used. The count is reset at 00:00 UTC.",
             limit=limit,
             used=used - calls,
             quota_type="daily_calls",
         )
 
 
-# Plain
+# JSON responses
 
 
 async def _results(
@@ -137,43 +154,43 @@ async def _results(
     job: str,
     request: Request,
 ) -> list[CallResult]:
-    """The results in the order of the calls. Whoever leaves meanwhile ends them all."""
-    begun: list[asyncio.Task[CallResult] | CallResult] = [
+    """Return the results in the order of the calls; cancel them if the client disconnects."""
+    started: list[asyncio.Task[CallResult] | CallResult] = [
         runs.rejected_result(call.detail)
         if isinstance(call, GatewayHTTPError)
-        # Two calls may make files of the same name.
+        # Each call has its own id, because two of them may produce files of the same name.
         else app.gateway.prefabs.runs.start(
             caller, call, job if len(calls) == 1 else f"{job}-{number}"
         )
         for number, call in enumerate(calls, 1)
     ]
-    tasks = {task for task in begun if isinstance(task, asyncio.Task)}
-    leaving = asyncio.create_task(_gone(request))
+    tasks = {task for task in started if isinstance(task, asyncio.Task)}
+    disconnect = asyncio.create_task(_wait_for_disconnect(request))
     try:
         waiting = set(tasks)
-        while waiting and not leaving.done():
-            await asyncio.wait({*waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        while waiting and not disconnect.done():
+            await asyncio.wait({*waiting, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             waiting = {task for task in waiting if not task.done()}
     finally:
-        leaving.cancel()
+        disconnect.cancel()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-    return [_result(one) if isinstance(one, asyncio.Task) else one for one in begun]
+    return [_result(call) if isinstance(call, asyncio.Task) else call for call in started]
 
 
 def _result(task: asyncio.Task[CallResult]) -> CallResult:
     return runs.cancelled_result() if task.cancelled() else task.result()
 
 
-async def _gone(request: Request) -> None:
-    """Return once the caller has left. The body has been read whole."""
+async def _wait_for_disconnect(request: Request) -> None:
+    """Return when the client disconnects. The body has already been read."""
     while (await request.receive())["type"] != "http.disconnect":
         continue
 
 
-# Streamed
+# Streamed responses
 
 
 def _stream(app: Services, caller: Principal, call: PreparedCall, job: str) -> Response:
@@ -184,20 +201,20 @@ async def _events(
     app: Services, caller: Principal, call: PreparedCall, job: str
 ) -> AsyncIterator[bytes]:
     buffer = StreamBuffer(app.settings.data_dir / "scratch")
-    telling = asyncio.create_task(_tell(app, caller, call, job, buffer))
+    running = asyncio.create_task(_run_streamed(app, caller, call, job, buffer))
     try:
         async for message in buffer.read(app.settings.heartbeat_seconds):
             yield message
     finally:
-        # The reader may have left. The end of the run is awaited when the server stops.
-        telling.cancel()
+        # The client may have disconnected. When the server stops, it waits for the run's end.
+        running.cancel()
         buffer.close()
 
 
-async def _tell(
+async def _run_streamed(
     app: Services, caller: Principal, call: PreparedCall, job: str, buffer: StreamBuffer
 ) -> None:
-    """Run a call, and put what comes of it into ``buffer``."""
+    """Run a call, and put its messages into ``buffer``."""
 
     async def emit(piece: StreamItem) -> None:
         await buffer.put(*piece)
@@ -214,8 +231,8 @@ async def _tell(
         else:
             await buffer.put("error", result["error"])
     except OSError as error:
-        # A stream that ends without its result says that it was cut.
-        log.error("the result of a call cannot be sent", job=job, exc_info=error)
+        # Clients detect the failure, because the stream ends without a result.
+        log.error("could not send the result of a call", job=job, exc_info=error)
     finally:
         if running is not None:
             running.cancel()

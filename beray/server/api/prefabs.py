@@ -1,4 +1,4 @@
-"""The routes of prefabs: what there is, adding one, and the secrets that they are given."""
+"""Routes of prefabs: list, specification, upload and secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from starlette.responses import JSONResponse
 from beray.exceptions import TransferError
 from beray.sanitize import is_encodable
 from beray.server.accounts.principals import Principal
-from beray.server.api.dependencies import AppServices, require_disk_space
+from beray.server.api.dependencies import (
+    AppServices,
+    require_disk_space,
+)
 from beray.server.api.gateway_auth import CurrentPrincipal
 from beray.server.http.gateway_errors import (
     INVALID_INPUT,
@@ -46,7 +49,7 @@ from beray.server.workspace.ownership import set_owner
 
 ZIP: Final = "application/zip"
 IMPORT_SECONDS: Final = 60.0
-"""How long the module of a new prefab may take to be imported."""
+"""Time limit for the import of a new prefab's module."""
 _CANNOT_ADD: Final = "The prefab cannot be added."
 
 router = APIRouter(prefix="/v1/prefabs", tags=["gateway"], route_class=GatewayRoute)
@@ -58,7 +61,7 @@ async def list_prefabs(
     app: AppServices,
     status: Annotated[Literal["deployed", "disabled"] | None, Query()] = None,
 ) -> dict[str, Any]:
-    """The newest version of each prefab."""
+    """List the newest version of each prefab."""
     found = await run_in_threadpool(app.gateway.prefabs.registry.newest_versions)
     infos = map(_info, found)
     return {"prefabs": [info for info in infos if status in (None, info["status"])]}
@@ -82,7 +85,7 @@ def _info(installed: InstalledPrefab) -> dict[str, Any]:
 async def spec(
     prefab_id: str, version: str, _caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, Any]:
-    """What a prefab has; ``latest`` is the newest version."""
+    """Return the specification of a prefab; the version `latest` is the newest one."""
     try:
         installed = app.gateway.prefabs.registry.find(prefab_id, version)
     except PrefabNotFound as error:
@@ -92,61 +95,79 @@ async def spec(
 
 @router.post("", status_code=201, response_model=None, dependencies=[Depends(require_disk_space)])
 async def add(request: Request, caller: CurrentPrincipal, app: AppServices) -> JSONResponse:
-    """Add a prefab: the body is the ZIP of its folder. 200 where that very one is there."""
+    """Add a prefab, given as the ZIP archive of its directory.
+
+    201 if it was added, 200 if the same version with the same content already exists.
+    """
     user_id = await _require_author(caller, app)
     app.maintenance.require_off()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != ZIP:
-        raise GatewayHTTPError(415, "UNSUPPORTED_TYPE", f"Send a ZIP, as {ZIP}.")
+        raise GatewayHTTPError(
+            415,
+            "UNSUPPORTED_TYPE",
+            f"Content-Type {kind[:100]!r} is not supported. Send a ZIP archive as {ZIP}.",
+        )
     uid = app.gateway.prefabs.sandbox.uid_of(user_id)
     archive = await request.body()
     root = app.gateway.prefabs.registry.root
-    async with _folder(root) as place:
-        fresh = place / "prefab"
+    async with _temporary_directory(root) as directory:
+        unpacked = directory / "prefab"
         try:
-            await run_in_threadpool(archives.unpack_prefab, archive, fresh)
-            prefab = await _inspect(app, fresh, place, uid)
+            await run_in_threadpool(archives.unpack_prefab, archive, unpacked)
+            prefab = await _inspect(app, unpacked, directory, uid)
             installed, is_new = await run_in_threadpool(_install, app, prefab, user_id)
         except TransferError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC:
                 raise error.__cause__ from None
-            problem = InputProblem((), str(error).replace(str(place), ""))
+            problem = InputProblem((), str(error).replace(str(directory), ""))
             raise invalid_input([problem], _CANNOT_ADD) from None
         except ManifestError as error:
             raise invalid_input(error.problems, _CANNOT_ADD) from None
         except VersionConflict as error:
             raise GatewayHTTPError(409, "VERSION_TAKEN", str(error)) from None
         except NotPrefabAuthor:
-            said = f"{prefab.id} is somebody else's prefab; give yours another id."
-            raise GatewayHTTPError(403, "NOT_THE_AUTHOR", said) from None
+            message = f"Prefab {prefab.id} belongs to another user. Give yours another id."
+            raise GatewayHTTPError(403, "NOT_THE_AUTHOR", message) from None
     return JSONResponse(app.gateway.prefabs.registry.spec(installed), 201 if is_new else 200)
 
 
 @asynccontextmanager
-async def _folder(root: Path) -> AsyncIterator[Path]:
-    """A folder for what arrives, on the file system where it is to be; gone in the end."""
+async def _temporary_directory(root: Path) -> AsyncIterator[Path]:
+    """Create a directory on the file system of the installed prefabs; remove it at the end."""
     with object_files.storage_errors():
-        place = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))
+        directory = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))
         try:
-            yield place
+            yield directory
         finally:
-            await asyncio.shield(run_in_threadpool(tree.remove, place))
+            await asyncio.shield(run_in_threadpool(tree.remove, directory))
 
 
-def _install(app: Services, fresh: InstalledPrefab, user_id: int) -> tuple[InstalledPrefab, bool]:
-    """The prefab, and whether it is new: the same content may come again, from anybody."""
+def _install(
+    app: Services, unpacked: InstalledPrefab, user_id: int
+) -> tuple[InstalledPrefab, bool]:
+    """Install a prefab; return it, and False if the same version and content already exist.
+
+    Every user may upload an existing version with the same content again.
+    """
     prefabs = app.gateway.prefabs
-    if (there := prefabs.registry.find_identical(fresh)) is not None:
-        return there, False
-    is_there = prefabs.registry.has_added_versions(fresh.id)
-    with prefabs.authors.claiming(fresh.id, user_id, is_there=is_there):
-        return prefabs.registry.install(fresh.folder)
+    if (existing := prefabs.registry.find_identical(unpacked)) is not None:
+        return existing, False
+    is_there = prefabs.registry.has_added_versions(unpacked.id)
+    with prefabs.authors.claiming(unpacked.id, user_id, is_there=is_there):
+        return prefabs.registry.install(unpacked.folder)
 
 
-async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> InstalledPrefab:
-    """Prove that the module has what the manifest says; the prefab."""
-    prefab = await run_in_threadpool(registry.load_prefab, fresh, False)
-    work = place / "work"
+async def _inspect(
+    app: Services, unpacked: Path, directory: Path, uid: int | None
+) -> InstalledPrefab:
+    """Check that the module of an unpacked prefab matches its manifest; return the prefab.
+
+    Raises:
+        ManifestError: The manifest is invalid, the module cannot be imported, or they differ.
+    """
+    prefab = await run_in_threadpool(registry.load_prefab, unpacked, False)
+    work = directory / "work"
     work.mkdir()
     set_owner(work, uid)
     try:
@@ -155,7 +176,7 @@ async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> 
         )
     except RunFailed as failed:
         module = InputProblem(
-            (prefab.module_file,), process.strip_server_paths(failed, fresh, work).message
+            (prefab.module_file,), process.strip_server_paths(failed, unpacked, work).message
         )
         raise ManifestError([module]) from None
     problems = prefab_check.module_problems(prefab, found)
@@ -167,16 +188,18 @@ async def _inspect(app: Services, fresh: Path, place: Path, uid: int | None) -> 
 # Secrets
 
 
-class SecretValue(BaseModel):
+class SecretRequest(BaseModel):
+    """Body of a request that sets a secret."""
+
     value: Annotated[str, Field(min_length=1, max_length=MAX_SECRET_CHARACTERS)]
 
     @field_validator("value")
     @classmethod
-    def _sendable(cls, value: str) -> str:
+    def _check_value(cls, value: str) -> str:
         if "\0" in value:
-            raise ValueError("it holds a NUL character")
+            raise ValueError("must not contain NUL characters")
         if not is_encodable(value):
-            raise ValueError("it holds half of a surrogate pair")
+            raise ValueError("must not contain half of a surrogate pair")
         return value
 
 
@@ -184,42 +207,48 @@ class SecretValue(BaseModel):
 async def list_secrets(
     prefab_id: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, list[str]]:
-    """The names of the secrets that the caller has given to a prefab."""
-    user_id = _person(caller)
+    """Return the names of the secrets that the user has set for a prefab."""
+    user_id = _require_user(caller)
     names = await run_in_threadpool(app.gateway.prefabs.secrets.names, user_id, prefab_id)
     return {"secrets": names}
 
 
 @router.put("/{prefab_id}/secrets/{name}")
 async def put_secret(
-    prefab_id: str, name: str, body: SecretValue, caller: CurrentPrincipal, app: AppServices
+    prefab_id: str, name: str, body: SecretRequest, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
-    """Give a prefab a secret. Nobody is told it again."""
-    user_id = _person(caller)
-    wanted = _wanted(app, prefab_id)
-    if name not in wanted:
-        known = f"it needs {', '.join(sorted(wanted))}" if wanted else "it needs none"
-        raise GatewayHTTPError(422, INVALID_INPUT, f"{prefab_id} needs no such secret: {known}.")
+    """Set a secret of a prefab. It cannot be read back."""
+    user_id = _require_user(caller)
+    required = _required_secrets(app, prefab_id)
+    if name not in required:
+        known = f"it requires {', '.join(sorted(required))}" if required else "it requires none"
+        raise GatewayHTTPError(
+            422, INVALID_INPUT, f"{prefab_id} does not use a secret {name[:100]!r}: {known}."
+        )
     await run_in_threadpool(app.gateway.prefabs.secrets.put, user_id, prefab_id, name, body.value)
-    return {"message": f"{prefab_id} has the secret {name}."}
+    return {"message": f"The secret {name} of {prefab_id} was set."}
 
 
 @router.delete("/{prefab_id}/secrets/{name}")
 async def remove_secret(
     prefab_id: str, name: str, caller: CurrentPrincipal, app: AppServices
 ) -> dict[str, str]:
-    """Take a secret away from a prefab."""
-    user_id = _person(caller)
+    """Delete a secret of a prefab."""
+    user_id = _require_user(caller)
     if not await run_in_threadpool(app.gateway.prefabs.secrets.remove, user_id, prefab_id, name):
-        raise GatewayHTTPError(404, "NOT_FOUND", "You have given it no such secret.")
-    return {"message": f"{prefab_id} has the secret {name} no more."}
+        raise GatewayHTTPError(
+            404, "NOT_FOUND", f"You have not set a secret {name[:100]!r} for {prefab_id[:100]!r}."
+        )
+    return {"message": f"The secret {name} of {prefab_id} was deleted."}
 
 
-def _wanted(app: Services, prefab_id: str) -> set[str]:
-    """The secrets that any version of a prefab needs."""
-    found = app.gateway.prefabs.registry
+def _required_secrets(app: Services, prefab_id: str) -> set[str]:
+    """Return the names of the secrets that any version of a prefab requires."""
+    prefabs = app.gateway.prefabs.registry
     try:
-        versions = [found.find(prefab_id, one) for one in found.versions(prefab_id) or ["latest"]]
+        # The lookup of "latest" raises for an unknown prefab.
+        names = prefabs.versions(prefab_id) or ["latest"]
+        versions = [prefabs.find(prefab_id, version) for version in names]
     except PrefabNotFound as error:
         raise prefab_not_found(prefab_id, None, error) from None
     return {
@@ -230,16 +259,26 @@ def _wanted(app: Services, prefab_id: str) -> set[str]:
     }
 
 
-def _person(caller: Principal) -> int:
-    """The user, where it is one who calls: neither an address nor one of his agents."""
+def _require_user(caller: Principal) -> int:
+    """Return the user's id.
+
+    Raises:
+        GatewayHTTPError: 403, the principal is an agent or an anonymous client.
+    """
     if caller.user_id is None or caller.agent_id is not None:
-        raise GatewayHTTPError(403, "FORBIDDEN", "This is for signed-in users, not for agents.")
+        raise GatewayHTTPError(
+            403, "FORBIDDEN", "Only signed-in users can use this route, not agents. Sign in first."
+        )
     return caller.user_id
 
 
 async def _require_author(caller: Principal, app: Services) -> int:
-    """The user, who may add prefabs."""
-    user_id = _person(caller)
+    """Return the user's id.
+
+    Raises:
+        GatewayHTTPError: 403, the principal may not add prefabs.
+    """
+    user_id = _require_user(caller)
 
     def email() -> str:
         with app.store.reading() as session:
@@ -248,6 +287,9 @@ async def _require_author(caller: Principal, app: Services) -> int:
 
     if not app.settings.may_add_prefabs(await run_in_threadpool(email)):
         raise GatewayHTTPError(
-            403, "FORBIDDEN", "You may not add prefabs here; the owner sets BERAY_PREFAB_AUTHORS."
+            403,
+            "FORBIDDEN",
+            "You may not add prefabs to this server. Its operator can permit it with "
+            "BERAY_PREFAB_AUTHORS.",
         )
     return user_id

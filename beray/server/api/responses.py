@@ -1,4 +1,4 @@
-"""Responses that are sent in small pieces, so that a slow reader costs little memory."""
+"""Streaming responses, sent in small pieces so that a slow client uses little server memory."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from starlette.types import Message, Send
 from beray.server.settings import Settings
 
 RETRY_MILLISECONDS: Final = 1000
+"""Delay after which a client reopens an event stream (``retry`` field)."""
 SLICE_BYTES: Final = 64 * 1024
-"""Bytes that are sent at once. A connection buffers what its reader has not taken."""
+"""Maximum number of bytes sent at once. A connection buffers what its client has not read."""
 _HEARTBEAT: Final = b": alive\n\n"
 
 
 def event_stream(
     pieces: AsyncIterator[bytes], settings: Settings, *, retry: bool = True
 ) -> EventSourceResponse:
-    """Return a response of text/event-stream.
+    """Return a ``text/event-stream`` response.
 
     Args:
-        retry: Whether to send the delay after which a client may open the stream again.
-        pieces: The stream; a piece may end anywhere in a message. b"", between messages,
-            sends a heartbeat.
+        pieces: The stream. A piece may end anywhere in a message; an empty one, between two
+            messages, is sent as a heartbeat.
+        settings: Settings with the timeout for slow clients.
+        retry: Whether to send the delay after which a client may reopen the stream.
     """
     return EventSourceResponse(
         _slices(_with_heartbeats(pieces, retry=retry)),
-        # A ping of the library may come in the middle of a message.
+        # The library could send a ping in the middle of a message.
         ping=0,
         send_timeout=settings.send_timeout_seconds,
     )
@@ -48,12 +50,12 @@ async def _slices(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         if len(piece) <= SLICE_BYTES:
             yield piece
             continue
-        for at in range(0, len(piece), SLICE_BYTES):
-            yield piece[at : at + SLICE_BYTES]
+        for start in range(0, len(piece), SLICE_BYTES):
+            yield piece[start : start + SLICE_BYTES]
 
 
 class JsonStream(StreamingResponse):
-    """JSON that is sent while it is read. A reader that takes nothing is cut off."""
+    """Streamed JSON response. Clients that do not read for too long are disconnected."""
 
     media_type = "application/json"
 
@@ -67,6 +69,8 @@ class JsonStream(StreamingResponse):
         self._send_timeout = settings.send_timeout_seconds
 
     async def stream_response(self, send: Send) -> None:
+        """Send the response, with a timeout for each piece."""
+
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(self._send_timeout):
                 await send(message)

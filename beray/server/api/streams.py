@@ -1,4 +1,4 @@
-"""The streams: of one task's events, and of what happens to all tasks of a user."""
+"""Routes of event streams: the events of one task, and the changes of all tasks of a user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from fastapi import APIRouter, Header, HTTPException
 from sqlalchemy.exc import DatabaseError
 from sse_starlette import EventSourceResponse
 
-from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask
+from beray.server.api.dependencies import (
+    AppServices,
+    CurrentUser,
+    OwnTask,
+)
 from beray.server.api.responses import event_stream
 from beray.server.http.integers import parse_integer
 from beray.server.http.strict_json import StrictRoute
@@ -26,11 +30,11 @@ async def stream_all_tasks(
     app: AppServices,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
-    """What happens to the caller's tasks, without an end. Ours.
+    """Stream the changes of all tasks of the user, without an end. BeRay extension.
 
-    Begins with all of them (``TASKS``, and ``TASKS_MORE`` for those that do not fit); then
-    come ``TASK_STATUS`` with the task, ``TASK_DELETED``, and ``TASK_PROGRESS`` with the last
-    line. ``Last-Event-ID`` resumes after that change.
+    The stream starts with all tasks (`TASKS`, and `TASKS_MORE` for those that do not fit),
+    followed by `TASK_STATUS` with a task, `TASK_DELETED`, and `TASK_PROGRESS` with the last line.
+    `Last-Event-ID` resumes after that change.
     """
     after = _number(last_event_id)
     app.feed.damaged.require_sound((user.id, after))
@@ -44,15 +48,17 @@ async def stream_task(
     app: AppServices,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
-    """The task's events, each with its ``seq`` as id; ends after a terminal status.
+    """Stream the events of a task, each with its `seq` as id, up to a terminal status.
 
-    ``Last-Event-ID`` resumes behind that event. 500 with ``X-Should-Retry: false`` if what
-    follows cannot be read because the database is damaged.
+    `Last-Event-ID` resumes after that event. 500 with `X-Should-Retry: false` if the following
+    events cannot be read because the database is damaged.
     """
     after = _number(last_event_id) or 0
     if after > task.last_seq:
         raise HTTPException(
-            422, f"Last-Event-ID {after} is behind the task's last event, {task.last_seq}."
+            422,
+            f"Last-Event-ID {after} is greater than the seq of the task's last event, "
+            f"{task.last_seq}.",
         )
     app.event_log.damaged.require_sound((task.id, after))
     first = await app.event_log.first_page(task.id, after)
@@ -64,7 +70,10 @@ def _number(last_event_id: str | None) -> int | None:
         return None
     number = parse_integer(last_event_id)
     if number is None:
-        raise HTTPException(422, "Last-Event-ID is not the id of an event of this stream.")
+        raise HTTPException(
+            422,
+            f"Last-Event-ID expects the id of an event of this stream, got {last_event_id[:40]!r}.",
+        )
     return number
 
 

@@ -1,4 +1,4 @@
-"""The routes of tasks."""
+"""Routes of tasks: ``/tasks``, except for their streams and files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from beray import schema
-from beray.server.api.dependencies import AppServices, CurrentUser, OwnTask, queue_full_error
+from beray.server.api.dependencies import (
+    AppServices,
+    CurrentUser,
+    OwnTask,
+    queue_full_error,
+)
 from beray.server.api.responses import JsonStream
 from beray.server.http.integers import CANONICAL_INTEGER
 from beray.server.http.strict_json import StrictRoute
@@ -27,102 +32,122 @@ from beray.server.tasks.event_log import TaskClosed
 from beray.server.tasks.task_pages import task_to_wire, to_json
 
 MAX_TOOLS_BYTES = 1024 * 1024
-"""Bytes of a task's ``tools`` as JSON: they are part of every list that has the task."""
+"""Maximum size of a task's ``tools`` as JSON, because every list with the task contains them."""
 MAX_TASKS = 10_000
-"""Tasks in one page of ``list_tasks``."""
+"""Maximum number of tasks in one page of ``list_tasks``."""
 MAX_TASK_EVENTS = 10_000
-"""Events in an answer of ``get_task``."""
+"""Maximum number of events in a response of ``get_task``."""
 MAX_EVENT_BYTES = 8 * 1024 * 1024
-"""Bytes of the events in an answer of ``get_task`` or ``list_events``."""
+"""Maximum size of the events in a response of ``get_task`` or ``list_events``."""
 MAX_LISTED_EVENTS = 5000
-"""Events in an answer of ``list_events``."""
+"""Maximum number of events in a response of ``list_events``."""
 DEFAULT_LISTED_EVENTS = 500
 
 router = APIRouter(prefix="/tasks", tags=["tasks"], route_class=StrictRoute)
 
 
 class TaskLimits(BaseModel):
-    """What a task may take; the server's owner may allow it less."""
+    """Limits of a task. The server's own limits apply in addition."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    tokens: int | None = Field(None, ge=0, lt=2**63)
-    requests: int | None = Field(None, ge=0, lt=2**63)
-    """To a model."""
-    cost_usd: float | None = Field(None, ge=0, allow_inf_nan=False)
-    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
-    network: bool | None = None
-    """Whether its shell commands may reach the network; no, unless it says so."""
-    gateway: bool | None = None
-    """Whether its commands and agents get access to the gateway (``X_INTERNAL_TOKEN``)."""
+    tokens: int | None = Field(None, ge=0, lt=2**63, description="Tokens of a model.")
+    requests: int | None = Field(None, ge=0, lt=2**63, description="Requests to a model.")
+    cost_usd: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Cost of a model in US dollars."
+    )
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="Run time.")
+    network: bool | None = Field(
+        None, description="Whether shell commands may use the network. Default: no."
+    )
+    gateway: bool | None = Field(
+        None,
+        description="Whether commands and agents get access to the gateway (X_INTERNAL_TOKEN).",
+    )
 
 
-class NewTask(BaseModel):
-    goal: str = Field(min_length=1, max_length=200_000)
-    tools: list[dict[str, dict[str, Any]]] | None = Field(None, max_length=100)
-    start: bool = True
-    """Ours: ``false`` holds the task until it is started. So are all the following."""
-    runner: str | None = Field(None, max_length=100)
-    """Who does it: ``shell``, ``model``, ``acp`` or ``command``."""
-    model: str | None = Field(None, min_length=1, max_length=200)
+class TaskRequest(BaseModel):
+    """Body of a request that creates a task."""
+
+    goal: str = Field(
+        min_length=1,
+        max_length=200_000,
+        description="Goal in natural language, or a shell command after `!`.",
+    )
+    tools: list[dict[str, dict[str, Any]]] | None = Field(
+        None, max_length=100, description='Tools of the agent, such as `{"name": {"url": "…"}}`.'
+    )
+    start: bool = Field(
+        True,
+        description="`false` holds the task until it is started. BeRay extension, as are the "
+        "following fields.",
+    )
+    runner: str | None = Field(
+        None,
+        max_length=100,
+        description="Runner of the task: `shell`, `model`, `acp` or `command`.",
+    )
+    model: str | None = Field(
+        None, min_length=1, max_length=200, description="Model of the runner `model`."
+    )
     limits: TaskLimits | None = None
     tags: list[Annotated[str, Field(min_length=1, max_length=100)]] | None = Field(
-        None, max_length=50
+        None, max_length=50, description="Labels by which clients group tasks."
     )
 
     @field_validator("goal")
     @classmethod
-    def _says_something(cls, goal: str) -> str:
+    def _check_goal(cls, goal: str) -> str:
         if not goal.strip().removeprefix("!").strip():
-            raise ValueError("the goal is empty")
+            raise ValueError("must not be empty")
         if "\0" in goal:
-            raise ValueError("the goal holds a NUL character")
+            raise ValueError("must not contain NUL characters")
         return goal
 
     @field_validator("tools")
     @classmethod
-    def _sound(
+    def _check_tools(
         cls, tools: list[dict[str, dict[str, Any]]] | None
     ) -> list[dict[str, dict[str, Any]]] | None:
         if any(len(tool) != 1 for tool in tools or ()):
-            raise ValueError('each tool must be an object with one key: {"name": {"url": …}}')
+            raise ValueError('each tool must be an object with one key: {"name": {"url": "…"}}')
         check_json(tools)
         size = len(to_json(tools))
         if size > MAX_TOOLS_BYTES:
-            raise ValueError(
-                f"the tools are {size:,} bytes of JSON; the limit is {MAX_TOOLS_BYTES:,}"
-            )
+            raise ValueError(f"may have at most {MAX_TOOLS_BYTES:,} bytes of JSON, got {size:,}")
         return tools
 
     @field_validator("runner", "model", "tags")
     @classmethod
-    def _plain(cls, value: Any) -> Any:
+    def _check_json(cls, value: Any) -> Any:
         check_json(value)
         return value
 
-    def order(self, runners: Runners) -> TaskSpec:
+    def to_spec(self, runners: Runners) -> TaskSpec:
+        """Return the specification of the task, with the runner and model that it will have."""
         limits = self.limits.model_dump(exclude_none=True) if self.limits is not None else None
         runner, model = runners.settle(self.runner, self.model, self.goal)
         return TaskSpec(self.goal, self.tools, runner, model, limits or None, self.tags)
 
-    def key(self, value: str) -> IdempotencyKey:
-        asked = self.model_dump(exclude={"start"}, exclude_none=True, exclude_defaults=True)
-        return IdempotencyKey.of(value, [asked, self.start])
+    def idempotency_key(self, value: str) -> IdempotencyKey:
+        """Return the ``Idempotency-Key`` with this value for the request."""
+        content = self.model_dump(exclude={"start"}, exclude_none=True, exclude_defaults=True)
+        return IdempotencyKey.for_request(value, [content, self.start])
 
 
 @router.post("/")
 async def create_task(
-    body: NewTask,
+    body: TaskRequest,
     user: CurrentUser,
     app: AppServices,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> schema.Task:
-    """Create a task. It runs when a slot is free and it is its user's turn.
+    """Create a task. It starts when a slot is free and it is the user's turn.
 
-    The tasks of one user run in order of creation. With an ``Idempotency-Key``, the same
-    request within a day gets the same task. 429 if as many tasks of the user wait as may.
+    The tasks of one user start in order of creation. With an `Idempotency-Key`, repeating the
+    same request within a day returns the same task. 429 if the maximum number of the user's
+    tasks is already waiting.
     """
-
     app.maintenance.require_off()
     problem = app.runners.problem(body.runner, body.model) or app.runners.network_problem(
         body.runner,
@@ -133,29 +158,29 @@ async def create_task(
     if problem is not None:
         raise HTTPException(422, problem[0].upper() + problem[1:] + ".")
 
-    order = body.order(app.runners)
-    key = body.key(idempotency_key) if idempotency_key is not None else None
+    spec = body.to_spec(app.runners)
+    key = body.idempotency_key(idempotency_key) if idempotency_key is not None else None
 
     def add() -> Task:
         task = app.store.add_task(
             user.id,
-            order,
+            spec,
             held=not body.start,
             key=key,
-            most_queued=app.settings.queued_per_user,
+            max_queued=app.settings.queued_per_user,
         )
         try:
             app.workspaces.create(task.id, user.id)
         except OSError:
-            # A task that cannot run must not stay, nor keep its key from the next try.
+            # A task that cannot run is removed, and its key is free for the next attempt.
             app.store.undo_task(task.id)
             raise
         return task
 
     try:
         task = await run_in_threadpool(add)
-    except IdempotencyKeyUsed as taken:
-        return await _created_before(app, taken)
+    except IdempotencyKeyUsed as used:
+        return await _created_before(app, used)
     except QueueFull as full:
         raise queue_full_error(full) from None
     try:
@@ -166,12 +191,18 @@ async def create_task(
     return task_to_wire(task)
 
 
-async def _created_before(app: Services, taken: IdempotencyKeyUsed) -> schema.Task:
-    if not taken.same_request:
-        raise HTTPException(422, "This Idempotency-Key was used for another request.")
-    task = await run_in_threadpool(app.store.task, taken.task_id)
+async def _created_before(app: Services, used: IdempotencyKeyUsed) -> schema.Task:
+    if not used.same_request:
+        raise HTTPException(
+            422, "This Idempotency-Key was used for another request. Send a new key."
+        )
+    task = await run_in_threadpool(app.store.task, used.task_id)
     if task is None:
-        raise HTTPException(409, f"Task {taken.task_id} was created with this key, and deleted.")
+        raise HTTPException(
+            409,
+            f"Task {used.task_id} was created with this Idempotency-Key and has been deleted. Send "
+            "a new key.",
+        )
     return task_to_wire(task)
 
 
@@ -183,10 +214,10 @@ async def list_tasks(
     before: Annotated[int | None, Query(ge=1, lt=2**63), CANONICAL_INTEGER] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_TASKS), CANONICAL_INTEGER] = MAX_TASKS,
 ) -> JsonStream:
-    """Return the caller's tasks, newest first: those with an id below ``before``, up to ``limit``.
+    """List up to `limit` tasks of the user with an id below `before`, newest first.
 
-    ``X-Total-Count`` is the number of all tasks of the caller. If there are older ones,
-    ``Link`` has the URL of the next page (``rel="next"``, RFC 8288).
+    `X-Total-Count` is the number of all tasks of the user. If there are older ones, `Link` has
+    the URL of the next page (`rel="next"`, RFC 8288).
     """
     tasks = app.feed.pages
     extent = await tasks.extent(user.id, before, limit)
@@ -198,10 +229,10 @@ async def list_tasks(
 
 @router.get("/{task_id}", response_model=schema.Task)
 async def get_task(task: OwnTask, app: AppServices) -> JsonStream:
-    """Return the task with its newest ``events``, up to 10,000 or 8 MiB, at least one.
+    """Return a task with its newest `events`: up to 10,000 or 8 MiB, at least one.
 
-    ``first_seq`` is the ``seq`` of the first of them, or of the next event if there are
-    none; ``events_truncated`` says that there are earlier ones.
+    `first_seq` is the `seq` of the first of them, or of the next event if there are none.
+    `events_truncated` is true if there are earlier ones.
     """
     extent = await app.event_log.pages.newest_extent(
         task.id, task.last_seq, max_events=MAX_TASK_EVENTS, max_bytes=MAX_EVENT_BYTES
@@ -228,9 +259,9 @@ async def list_events(
         int, Query(ge=1, le=MAX_LISTED_EVENTS), CANONICAL_INTEGER
     ] = DEFAULT_LISTED_EVENTS,
 ) -> JsonStream:
-    """Return the events after the ``seq`` ``after``, up to ``limit`` or 8 MiB. BeRay extension.
+    """Return the events of a task after the `seq` `after`: up to `limit` or 8 MiB.
 
-    If 8 MiB are fewer than ``limit`` events, ``Link`` has the URL of the rest.
+    If 8 MiB contain fewer than `limit` events, `Link` has the URL of the rest. BeRay extension.
     """
     pages = app.event_log.pages
     extent, is_cut = await pages.following_extent(
@@ -244,16 +275,18 @@ async def list_events(
 
 
 def _next_page(request: Request, **query: int) -> str:
-    """Return a ``Link`` to the path of the request, without a host."""
+    """Return a ``Link`` to the path of the request with another query, without a host."""
     return f'<{quote(request.url.path)}?{urlencode(query)}>; rel="next"'
 
 
 @router.post("/{task_id}/start")
 async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
-    """Let a task that was created with ``"start": false`` run. Ours."""
+    """Start a task that was created with `"start": false`. BeRay extension."""
     released = await run_in_threadpool(app.store.release_task, task.id)
     if released is None:
-        raise HTTPException(409, f"Task {task.id} is not held: it is {task.status}.")
+        raise HTTPException(
+            409, f"Task {task.id} is not held and cannot be started; its status is {task.status}."
+        )
     app.queue.submit(released)
     app.feed.wake(released.user_id)
     return task_to_wire(released)
@@ -261,22 +294,21 @@ async def start_task(task: OwnTask, app: AppServices) -> schema.Task:
 
 @router.post("/{task_id}/stop")
 async def stop_task(task: OwnTask, app: AppServices) -> schema.Message:
-    """Stop a task. Answered at once; the stream says when it has stopped."""
+    """Stop a task. The response is immediate; the task's stream reports when it has stopped."""
     if task.chat is not None:
-        stopping = await app.chats.stop(task.id)
-        said = "is being stopped" if stopping else "is not under way"
-        return {"message": f"The answer of chat {task.chat} {said}."}
+        if await app.chats.stop(task.id):
+            return {"message": f"The answer of chat {task.chat} is being stopped."}
+        return {"message": f"Chat {task.chat} is not writing an answer."}
     if await app.queue.stop(task.id):
         return {"message": f"Task {task.id} is being stopped."}
-    return {"message": f"Task {task.id} has ended already."}
+    return {"message": f"Task {task.id} has already ended."}
 
 
 @router.delete("/{task_id}")
 async def delete_task(task: OwnTask, app: AppServices) -> schema.Deleted:
-    """Delete a task, its events and its files; a running one is stopped first."""
+    """Delete a task, its events and its files. A running task is stopped first."""
     await (app.queue if task.chat is None else app.chats).stop_and_wait(task.id)
-
     await app.deletion.delete(task.id)
     app.event_log.forget(task.id)
     app.feed.wake(task.user_id)
-    return {"status": "success", "message": f"Task {task.id} is deleted."}
+    return {"status": "success", "message": f"Task {task.id} was deleted."}

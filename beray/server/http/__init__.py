@@ -1,1 +1,1 @@
-"""HTTP support without routes: errors, middleware, strict input, client addresses."""
+"""HTTP facilities of the server: errors, validation, responses and active requests."""

@@ -1,7 +1,7 @@
-"""Requests under way, by the credential that they were authenticated with.
+"""Registry of active requests by the credential that authenticated them.
 
 When a session ends, an API key is revoked or a token expires, every stream, transfer and
-WebSocket that was opened with it ends, too. Tasks do not belong to a session and go on.
+WebSocket that was opened with it is closed. Tasks do not belong to a session and continue.
 """
 
 from __future__ import annotations
@@ -17,50 +17,51 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 T = TypeVar("T")
-Find = Callable[[HTTPConnection], Awaitable[T]]
+FindSender = Callable[[HTTPConnection], Awaitable[T]]
 
 _STATE: Final = "beray.request"
 _CONNECTION: Final = "beray.connection"
 REMEMBERED_SECONDS: Final = 60.0
-"""Time that an ended credential is remembered, for requests that were being authenticated when
-it ended."""
+"""Time for which an ended credential is remembered, for requests that were being authenticated
+when it ended."""
 
 
 class RequestConnection(Protocol):
-    """A client's connection, as far as a request may use it."""
+    """Connection of a client, as provided to its current request."""
 
     def authenticated(self) -> None:
-        """Note that the request under way has been authenticated."""
+        """Record that the current request is authenticated."""
 
     def end(self, detail: object) -> None:
-        """End the request under way; ``detail`` says why if no response has begun."""
+        """End the current request; ``detail`` is its error response if none has begun."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestCredential:
-    """Credential that a request was authenticated with.
+    """Credential that authenticated a request.
 
     Attributes:
-        names: the digest of the token, and ``api_key_credential_id`` of the API key that it was issued
-            for. The credential ends with any of them.
-        expires_at: UTC, ISO 8601; ``None`` if requests under way do not end at a time.
-        detail: of the refusal when it has ended.
+        ids: Digest of the token, and ``api_key_credential_id`` of the API key that it was issued
+            for. The credential ends when one of them is ended.
+        expires_at: UTC, ISO 8601; ``None`` if active requests do not end at a fixed time.
+        detail: ``detail`` of the error response after the credential has ended.
     """
 
-    names: tuple[str, ...]
+    ids: tuple[str, ...]
     expires_at: str | None
     detail: object
 
 
 def api_key_credential_id(key_id: int) -> str:
+    """Return the credential id of an API key."""
     return f"api-key:{key_id}"
 
 
 class ActiveRequest:
-    """One request under way.
+    """A request that was authenticated and has not been completed.
 
     Attributes:
-        ended: whether its credential has ended.
+        ended: True if its credential has ended.
     """
 
     def __init__(self, credential: RequestCredential, connection: RequestConnection | None) -> None:
@@ -69,6 +70,7 @@ class ActiveRequest:
         self._connection = connection
 
     def end(self) -> None:
+        """End the request because its credential has ended. Idempotent."""
         if not self.ended:
             self.ended = True
             if self._connection is not None:
@@ -76,73 +78,73 @@ class ActiveRequest:
 
 
 class ActiveRequests:
-    """The requests under way. Used on one event loop."""
+    """Registry of active requests. Used on one event loop."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, set[ActiveRequest]] = {}
+        self._by_id: dict[str, set[ActiveRequest]] = {}
         self._timers: dict[ActiveRequest, asyncio.TimerHandle] = {}
         self._ended: dict[str, float] = {}
 
-    def begin(
+    def add(
         self, credential: RequestCredential, connection: RequestConnection | None
     ) -> ActiveRequest:
-        """Add a request; it is ended when its credential expires or is ended.
+        """Add a request, which is ended when its credential expires or is ended.
 
-        A request whose credential has ended meanwhile is returned as ``ended``.
+        If the credential has already ended, the returned request is ``ended`` and is not added.
         """
-        opened = ActiveRequest(credential, connection)
-        if any(name in self._ended for name in credential.names):
-            opened.ended = True
-            return opened
-        for name in credential.names:
-            self._by_name.setdefault(name, set()).add(opened)
+        request = ActiveRequest(credential, connection)
+        if any(credential_id in self._ended for credential_id in credential.ids):
+            request.ended = True
+            return request
+        for credential_id in credential.ids:
+            self._by_id.setdefault(credential_id, set()).add(request)
         if credential.expires_at is not None:
             left = datetime.fromisoformat(credential.expires_at) - datetime.now(UTC)
             loop = asyncio.get_running_loop()
-            self._timers[opened] = loop.call_later(max(0.0, left.total_seconds()), opened.end)
-        return opened
+            self._timers[request] = loop.call_later(max(0.0, left.total_seconds()), request.end)
+        return request
 
-    def close(self, opened: ActiveRequest) -> None:
-        """Remove a request that has ended by itself. Idempotent."""
-        timer = self._timers.pop(opened, None)
+    def remove(self, request: ActiveRequest) -> None:
+        """Remove a completed request. Idempotent."""
+        timer = self._timers.pop(request, None)
         if timer is not None:
             timer.cancel()
-        for name in opened.credential.names:
-            requests = self._by_name.get(name, set())
-            requests.discard(opened)
+        for credential_id in request.credential.ids:
+            requests = self._by_id.get(credential_id, set())
+            requests.discard(request)
             if not requests:
-                self._by_name.pop(name, None)
+                self._by_id.pop(credential_id, None)
 
-    def end(self, name: str, *, besides: ActiveRequest | None = None) -> None:
-        """End all requests that were authenticated with a credential.
+    def end(self, credential_id: str, *, except_for: ActiveRequest | None = None) -> None:
+        """End all requests that a credential authenticated.
 
         Args:
-            name: one of ``Credential.names``.
-            besides: the request that ended the credential, which still has to be answered.
+            credential_id: One of ``RequestCredential.ids``.
+            except_for: The request that ended the credential; it still needs its response.
         """
         now = time.monotonic()
         self._ended = {
-            known: at for known, at in self._ended.items() if now - at < REMEMBERED_SECONDS
+            ended_id: at for ended_id, at in self._ended.items() if now - at < REMEMBERED_SECONDS
         }
-        self._ended[name] = now
-        for opened in list(self._by_name.get(name, ())):
-            if opened is not besides:
-                opened.end()
+        self._ended[credential_id] = now
+        for request in list(self._by_id.get(credential_id, ())):
+            if request is not except_for:
+                request.end()
 
 
 @dataclass(slots=True)
 class RequestState:
-    """Facts about a request that are kept in its ASGI scope.
+    """State of a request in its ASGI scope.
 
     Attributes:
-        authenticated: whether its sender has been found.
-        opened: its place among the open requests, if it has a credential that can end.
-        found: the results of authenticators.
+        authenticated: True after the sender was authenticated.
+        active: Entry in ``ActiveRequests``, if the request has a credential that can end.
+        senders: Results of authenticators.
     """
 
     authenticated: bool = False
-    opened: ActiveRequest | None = None
-    found: dict[Hashable, Any] = field(default_factory=dict)
+    active: ActiveRequest | None = None
+    senders: dict[Hashable, Any] = field(default_factory=dict)
 
 
 def request_state(scope: Scope) -> RequestState:
@@ -154,57 +156,61 @@ def request_state(scope: Scope) -> RequestState:
 def mark_authenticated(
     connection: HTTPConnection, requests: ActiveRequests, credential: RequestCredential | None
 ) -> bool:
-    """Record that the sender of a request has been found.
+    """Record that a request is authenticated.
 
     Args:
-        credential: ``None`` if it cannot end, as an address or a signed URL.
+        connection: The request.
+        requests: Registry of active requests.
+        credential: The credential; ``None`` if it cannot end, such as an address or a signed URL.
 
     Returns:
-        ``False`` if the credential has ended meanwhile.
+        False if the credential has ended meanwhile.
     """
     state = request_state(connection.scope)
-    place: RequestConnection | None = (connection.scope.get("extensions") or {}).get(_CONNECTION)
+    client: RequestConnection | None = (connection.scope.get("extensions") or {}).get(_CONNECTION)
     if credential is not None:
-        state.opened = requests.begin(credential, place)
-        if state.opened.ended:
+        state.active = requests.add(credential, client)
+        if state.active.ended:
             return False
     state.authenticated = True
-    if place is not None:
-        place.authenticated()
+    if client is not None:
+        client.authenticated()
     return True
 
 
 class Authenticator(Generic[T]):
-    """Dependency that finds the sender of a request, once for each request.
+    """Dependency that authenticates the sender of a request, once per request.
 
     A ``StrictRoute`` calls it before the body of the request is read.
 
     Args:
-        find: raises the refusal of a sender who is not known.
+        find: Returns the sender, or raises the exception of an error response.
     """
 
-    def __init__(self, find: Find[T]) -> None:
+    def __init__(self, find: FindSender[T]) -> None:
         self._find = find
 
     async def __call__(self, connection: HTTPConnection) -> T:
-        found = request_state(connection.scope).found
-        if self not in found:
-            found[self] = await self._find(connection)
-        result: T = found[self]
-        return result
+        """Return the sender of a request."""
+        senders = request_state(connection.scope).senders
+        if self not in senders:
+            senders[self] = await self._find(connection)
+        sender: T = senders[self]
+        return sender
 
 
 class ActiveRequestMiddleware:
-    """ASGI middleware that removes each request from ``ActiveRequests`` at its end."""
+    """ASGI middleware that removes each completed request from ``ActiveRequests``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
         state = request_state(scope)
         try:
             await self._app(scope, receive, send)
         finally:
-            if state.opened is not None:
+            if state.active is not None:
                 requests: ActiveRequests = scope["app"].state.services.active_requests
-                requests.close(state.opened)
+                requests.remove(state.active)

@@ -1,4 +1,4 @@
-"""How the gateway says no: one exception, and routes whose every refusal has one shape.
+"""Error responses of the gateway: their exception, and routes that convert all errors to it.
 
 Source: the Gateway wire page (``{"detail": {"error_code", "message", …}}``).
 """
@@ -17,7 +17,7 @@ from beray.server.http.validation_errors import InputProblem, from_validation_er
 
 INVALID_INPUT: Final = "INVALID_INPUT"
 MESSAGE_PROBLEMS: Final = 5
-"""Problems of invalid input that are named in ``message``."""
+"""Maximum number of problems of invalid input in ``message``."""
 _CODES: Final = {
     400: "BAD_REQUEST",
     404: "NOT_FOUND",
@@ -28,14 +28,14 @@ _CODES: Final = {
 
 
 class GatewayHTTPError(Exception):
-    """The gateway says no.
+    """A gateway request that the server rejects.
 
     Args:
-        status: the HTTP status.
-        error_code: for programs, such as ``MISSING_SECRET``.
-        message: for people.
-        headers: of the answer.
-        fields: what else the detail has, such as ``limit``.
+        status: HTTP status of the response.
+        error_code: Code for programs, such as ``MISSING_SECRET``.
+        message: Text for the user.
+        headers: Headers of the response.
+        fields: Additional fields of the response's ``detail``, such as ``limit``.
     """
 
     def __init__(
@@ -54,63 +54,64 @@ class GatewayHTTPError(Exception):
 
 
 def missing_agent_context() -> GatewayHTTPError:
+    """Return the 400 for a request that only agents may send."""
     return GatewayHTTPError(
         400,
         "MISSING_AGENT_CONTEXT",
-        "This is for agents: call it with an API key that has an agent_id, or with its internal "
-        "token (beray apikey new NAME --agent AGENT).",
+        "Only agents can use this route. Send an API key that has an agent_id, or its internal "
+        "token (create one with: beray apikey new NAME --agent AGENT).",
     )
 
 
 def invalid_input(problems: Sequence[InputProblem], summary: str = "") -> GatewayHTTPError:
-    """Return a 422 with the places of all problems in ``errors``.
+    """Return a 422 with all problems in ``errors``.
 
-    The published SDK shows ``message`` only, so it has the places and reasons of the first
-    problems, too.
+    ``message`` contains the first ``MESSAGE_PROBLEMS`` of them, because the published SDK shows
+    only ``message``.
 
     Args:
-        summary: A sentence before them.
+        problems: The problems of the input.
+        summary: A sentence before them in ``message``.
     """
-    shown = "; ".join(map(_in_words, problems[:MESSAGE_PROBLEMS]))
+    shown = "; ".join(map(_describe, problems[:MESSAGE_PROBLEMS]))
     more = len(problems) - MESSAGE_PROBLEMS
     parts = [summary, f"{shown} (and {more} more)" if more > 0 else shown]
     message = " ".join(filter(None, parts))
     return GatewayHTTPError(
-        422, INVALID_INPUT, message, errors=[problem.told() for problem in problems]
+        422, INVALID_INPUT, message, errors=[problem.to_wire() for problem in problems]
     )
 
 
-def _in_words(problem: InputProblem) -> str:
+def _describe(problem: InputProblem) -> str:
     is_in_body = len(problem.loc) > 1 and problem.loc[0] == "body"
-    return str(problem._replace(loc=problem.loc[is_in_body:]).shown())
+    return str(problem._replace(loc=problem.loc[is_in_body:]).sanitized())
 
 
 class GatewayRoute(StrictRoute):
-    """A route of the gateway: what it refuses, it refuses in the gateway's shape."""
+    """Route of the gateway, which converts every error to a ``GatewayHTTPError``."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the route, wrapped to convert its errors."""
         handle = super().get_route_handler()
 
-        async def refusing(request: Request) -> Response:
+        async def handle_converting_errors(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                raise _invalid(error) from None
+                # Without the input, which may be a secret.
+                raise invalid_input(
+                    [from_validation_error(found) for found in error.errors()]
+                ) from None
             except HTTPException as error:
                 code = _CODES.get(error.status_code, "REFUSED")
                 raise GatewayHTTPError(
                     error.status_code, code, str(error.detail), headers=error.headers
                 ) from None
 
-        return refusing
+        return handle_converting_errors
 
 
 async def gateway_error_response(_request: Request, error: Exception) -> JSONResponse:
-    """The handler of ``GatewayHTTPError``."""
+    """Exception handler that returns the response of a ``GatewayHTTPError``."""
     assert isinstance(error, GatewayHTTPError)
     return JSONResponse({"detail": error.detail}, error.status, error.headers)
-
-
-def _invalid(error: RequestValidationError) -> GatewayHTTPError:
-    """Without the input, which may be a secret."""
-    return invalid_input([from_validation_error(found) for found in error.errors()])

@@ -1,7 +1,8 @@
-"""Integers in paths, queries and headers: ASCII digits without sign, zeros in front or spaces.
+"""Integers in paths, queries and headers, in canonical form only.
 
-A number that can be written in several ways gives one resource several URLs, of which a cache or
-a proxy knows only some.
+Canonical are ASCII digits without a sign, leading zeros or spaces. If a number could be written
+in several ways, one resource would have several URLs, and caches and proxies would not recognize
+them as one.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ from typing import Any, Final
 from pydantic import BeforeValidator
 
 INTEGER_SCHEMA: Final[dict[str, Any]] = {"type": "integer"}
-"""JSON Schema of a path parameter that is read by ``parse_integer``."""
+"""JSON Schema of a path parameter that is parsed by ``parse_integer``."""
 _CANONICAL: Final = re.compile("0|[1-9][0-9]{0,18}")
-_MOST: Final = 2**63 - 1
+_MAX: Final = 2**63 - 1
 
 
 def parse_integer(text: str) -> int | None:
-    """Return the number that ``text`` is; ``None`` if it is not one, or exceeds 63 bits."""
+    """Parse a canonical integer; return ``None`` for other text and for more than 63 bits."""
     number = int(text) if _CANONICAL.fullmatch(text) else None
-    return number if number is not None and number <= _MOST else None
+    return number if number is not None and number <= _MAX else None
 
 
 def declared_size(headers: Mapping[str, str]) -> int:
-    """Return the ``Content-Length`` among ``headers``; 0 if there is none that is a number."""
+    """Return the ``Content-Length`` of ``headers``; 0 if it is missing or not a number."""
     declared = headers.get("Content-Length", "")
     return int(declared) if re.fullmatch(r"[0-9]{1,20}", declared) else 0
 
 
 def _require_canonical(value: object) -> object:
     if isinstance(value, str) and parse_integer(value) is None:
-        raise ValueError(f"{value[:40]!r} is not an integer from 0 to {_MOST} in decimal digits")
+        raise ValueError(f"expects an integer in decimal digits, got {value[:40]!r}")
     return value
 
 
 CANONICAL_INTEGER: Final = BeforeValidator(_require_canonical)
-"""Annotation of a query parameter of type ``int``, after its limits; 422 for any other form."""
+"""Annotation of an ``int`` query parameter, after its limits: rejects other forms with 422."""

@@ -1,4 +1,4 @@
-"""Forms with a file in them, which is given on as it arrives, not kept.
+"""Streaming parser of multipart forms with one file, which is passed on as it arrives.
 
 Source: RFC 7578 (multipart/form-data).
 """
@@ -23,25 +23,32 @@ MAX_FIELD_BYTES: Final = 4096
 
 
 class UploadForm:
-    """A form with one file among its parts.
+    """A multipart form with one file among its parts.
+
+    Args:
+        request: Request whose body is the form.
+        max_bytes: Maximum size of the file.
 
     Attributes:
-        fields: what stands before the file; once ``content`` has ended, all of them.
-        filename: as the client names it.
-        content_type: of the file, as the client names it.
-        size: bytes of the file that have arrived.
+        fields: Fields before the file; after ``content`` has ended, all fields.
+        filename: Name of the file, as sent by the client.
+        content_type: Media type of the file, as sent by the client.
+        size: Number of bytes of the file that have arrived.
+
+    Raises:
+        GatewayHTTPError: 422, the body is not a multipart form.
     """
 
-    def __init__(self, request: Request, most_bytes: int) -> None:
+    def __init__(self, request: Request, max_bytes: int) -> None:
         kind, options = parse_options_header(request.headers.get("Content-Type"))
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
-            raise _invalid("the body has to be multipart/form-data, with a boundary")
+            raise _invalid("expects multipart/form-data with a boundary in Content-Type")
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.content_type: str | None = None
         self.size = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._stream = aiter(request.stream())
         self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
@@ -63,24 +70,25 @@ class UploadForm:
                     "on_end": self._end,
                 },
             )
-        except FormParserError as error:
-            raise _invalid(str(error)) from None
+        except FormParserError:
+            raise _invalid("the boundary in Content-Type is too long") from None
 
-    async def begin(self) -> None:
-        """Read up to the file.
+    async def read_to_file(self) -> None:
+        """Read the form up to the content of the file.
 
         Raises:
-            GatewayHTTPError: the form is none, or has none.
+            GatewayHTTPError: 422, the form is malformed or has no file; 400, it was interrupted.
         """
         while self.filename is None:
             if not await self._read():
-                raise _invalid(f"the form has no file {FILE_FIELD!r}")
+                raise _invalid(f"the form has no file in the field {FILE_FIELD!r}")
 
     async def content(self) -> AsyncIterator[bytes]:
-        """The file. Once it ends, the form has ended as well, with the fields behind the file.
+        """Yield the content of the file, and read the form to its end.
 
         Raises:
-            GatewayHTTPError: it is too large, or was cut off, or is not the only one.
+            GatewayHTTPError: 413, the file is too large; 400, the upload was interrupted; 422,
+                the form is malformed or has another file.
         """
         while True:
             arrived, self._arrived = self._arrived, []
@@ -99,7 +107,7 @@ class UploadForm:
         except ClientDisconnect:
             raise upload_interrupted() from None
         except FormParserError:
-            raise _invalid("the form is damaged") from None
+            raise _invalid("the form is malformed") from None
         return block is not None
 
     def _begin_part(self) -> None:
@@ -121,12 +129,14 @@ class UploadForm:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         name = _text(options.get(b"name", b""))
         if self.filename is not None and b"filename" in options:
-            raise _invalid("the form has more than one file")
+            raise _invalid("the form has more than one file; send them in separate requests")
         if name == FILE_FIELD and b"filename" in options:
             self.filename = _filename(_text(options[b"filename"]))
             self.content_type = self._headers.get(b"content-type", b"").decode("latin-1") or None
         elif b"filename" in options or not name:
-            raise _invalid(f"a file has to be called {FILE_FIELD!r}, and a field to have a name")
+            raise _invalid(
+                f"the file has to be in the field {FILE_FIELD!r}, and each field needs a name"
+            )
         elif len(self.fields) == MAX_FIELDS:
             raise _invalid(f"the form has more than {MAX_FIELDS} fields")
         else:
@@ -136,8 +146,8 @@ class UploadForm:
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
             self.size += end - start
-            if self.size > self._most_bytes:
-                raise file_too_large(self._most_bytes)
+            if self.size > self._max_bytes:
+                raise file_too_large(self._max_bytes)
             self._arrived.append(data[start:end])
             return
         self._value += data[start:end]
@@ -153,26 +163,32 @@ class UploadForm:
 
 
 def upload_interrupted() -> GatewayHTTPError:
-    return GatewayHTTPError(400, "CUT_OFF", "The upload was cut off; nothing was kept.")
+    """Return the 400 for a body that ended too early."""
+    return GatewayHTTPError(
+        400, "CUT_OFF", "The upload was interrupted, and nothing was stored. Send it again."
+    )
 
 
-def file_too_large(most_bytes: int) -> GatewayHTTPError:
-    return GatewayHTTPError(413, "TOO_LARGE", f"A file has {most_bytes} bytes at most.")
+def file_too_large(max_bytes: int) -> GatewayHTTPError:
+    """Return the 413 for a file of more than ``max_bytes``."""
+    return GatewayHTTPError(
+        413, "TOO_LARGE", f"The file is too large; this server's limit is {max_bytes:,} bytes."
+    )
 
 
-def _filename(said: str) -> str:
-    """As it was before the form: three characters are escaped there, and no others.
+def _filename(encoded: str) -> str:
+    """Return a file name without the escapes of three characters that forms require.
 
     Source: WHATWG HTML, multipart/form-data encoding algorithm.
     """
-    return said.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
+    return encoded.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
 
 
 def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise _invalid("a name or a field of the form is not UTF-8") from None
+        raise _invalid("a name or a value of the form is not UTF-8") from None
 
 
 def _invalid(problem: str) -> GatewayHTTPError:

@@ -1,6 +1,6 @@
-"""Routes that find out who sends a request before its body is read, and take strict JSON only.
+"""Route class that authenticates before the body is read, and accepts strict JSON only.
 
-Separate from ``json_values``, which is also used by programs without FastAPI.
+The checks of values are in ``json_values``, which does not require FastAPI.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from beray.server.http.active_requests import Authenticator
 
 
 class StrictRoute(APIRoute):
-    """Route that authenticates first, and answers a body that is not JSON with 422.
+    """Route that authenticates first, and rejects bodies that are not JSON (RFC 8259) with 422.
 
-    FastAPI reads and parses a body before it calls any dependency. The authenticators among the
-    dependencies are therefore called here; as dependencies they return what they found.
+    FastAPI reads and parses a body before it calls any dependency. Authenticators among the
+    dependencies are therefore called here; as dependencies they return the cached result.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the route, wrapped to authenticate first."""
         handle = super().get_route_handler()
         authenticators = list(_authenticators(self.dependant))
 
-        async def strictly(request: Request) -> Response:
+        async def authenticate_and_handle(request: Request) -> Response:
             for authenticator in authenticators:
                 await authenticator(request)
             return await handle(_StrictRequest(request.scope, request.receive))
 
-        return strictly
+        return authenticate_and_handle
 
 
 def _authenticators(dependant: Dependant) -> Iterator[Authenticator[Any]]:
@@ -46,13 +47,13 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            return json.loads(body, parse_constant=_refuse_constant)
+            return json.loads(body, parse_constant=_reject_constant)
         except json.JSONDecodeError:
             raise
         except (ValueError, RecursionError) as error:
-            # Bytes that are not UTF-8, numbers of thousands of digits, bottomless lists.
+            # Bytes that are not UTF-8, numbers with thousands of digits, or too deep nesting.
             raise json.JSONDecodeError(type(error).__name__, "", 0) from None
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise json.JSONDecodeError(f"{name} is not JSON", "", 0)

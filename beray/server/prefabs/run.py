@@ -59,7 +59,7 @@ class PrefabRuns:
             settings.prefab_slots,
             settings.prefab_slots_per_user,
             subject_waiting=waiting,
-            what=QUEUED_ITEMS,
+            item_noun=QUEUED_ITEMS,
         )
         self._scheduler = CallScheduler(access, slots, waiting)
         self._running: set[asyncio.Task[CallResult]] = set()

@@ -88,7 +88,7 @@ class CallScheduler:
                     "CRASHED", "the gateway is not available: the server does not listen"
                 )
             name = secret_digest(access.token)
-            slots = FairSlots(1, subject_waiting=self._waiting, what=QUEUED_ITEMS)
+            slots = FairSlots(1, subject_waiting=self._waiting, item_noun=QUEUED_ITEMS)
             self._outer[name] = _OuterCall(slots, depth)
             try:
                 yield access

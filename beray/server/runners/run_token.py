@@ -1,6 +1,6 @@
-"""Access of runs to the gateway: a token of their own each, which ends with the run.
+"""Access of runs to the gateway, with one internal token for each run.
 
-A run is one of a task, or a call of a prefab's function.
+A run is the execution of a task, of a chat's answer, or of a prefab's function.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from beray.server.runners.token_listener import TokenListener
 from beray.server.storage.shortage import patiently
 from beray.server.storage.tokens import InternalTokenStore, secret_digest
 
-_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+_LOOPBACK_OF_WILDCARD: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 class RunTokens:
-    """Issues the tokens of runs, and connects their processes.
+    """Issuer of the tokens of runs.
 
     Args:
-        url: URL that this server listens on; ``None``: it does not listen.
-        listener: Connects sandboxed commands; ``None``: there is no sandbox.
+        url: URL that this server listens on; ``None`` if it does not listen.
+        tokens: Repository of the tokens.
+        active_requests: Active requests; those with a token end with its run.
+        listener: Unix socket of the gateway for sandboxed commands; ``None`` without a sandbox.
     """
 
     def __init__(
@@ -38,17 +40,17 @@ class RunTokens:
     ) -> None:
         self._url = _loopback(url) if url else None
         self._tokens = tokens
-        self._open_requests = active_requests
+        self._active_requests = active_requests
         self._listener = listener
 
     @asynccontextmanager
     async def grant(self, user_id: int, agent_id: str) -> AsyncIterator[GatewayAccess | None]:
-        """Give a run access until the end of the block; ``None`` if the server does not listen.
+        """Grant a run access during the block; yield ``None`` if the server does not listen.
 
         Args:
             user_id: User whose prefabs, secrets and files the run may use.
-            agent_id: Agent that the run is. It has one, so that it may not do what is reserved
-                to persons, such as adding prefabs.
+            agent_id: Agent as which the run authenticates. It is required, because operations
+                that are reserved for users, such as adding prefabs, are rejected for agents.
         """
         if self._url is None:
             yield None
@@ -63,11 +65,11 @@ class RunTokens:
                     yield GatewayAccess(self._url, token, str(path))
         finally:
             await patiently(lambda: run_in_threadpool(self._tokens.end, token))
-            self._open_requests.end(secret_digest(token))
+            self._active_requests.end(secret_digest(token))
 
 
 def _loopback(url: str) -> str:
-    """Return ``url`` with an address that can be connected to, if it names all addresses."""
+    """Return ``url`` with a loopback address in the place of a wildcard address."""
     parts = urlsplit(url)
-    host = _ANY.get(parts.hostname or "")
+    host = _LOOPBACK_OF_WILDCARD.get(parts.hostname or "")
     return url if host is None else parts._replace(netloc=f"{host}:{parts.port}").geturl()

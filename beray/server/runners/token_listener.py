@@ -1,6 +1,7 @@
-"""The gateway on a Unix socket, for holders of one token: what a sandbox is connected with.
+"""Access of sandboxes to the gateway, through a Unix socket per run.
 
-Addresses prove nothing about a process in a sandbox, so no address is allowed here.
+Each socket accepts a single internal token. Requests have no client address here, so the
+allow-lists of addresses never apply to a process in a sandbox.
 """
 
 from __future__ import annotations
@@ -28,40 +29,40 @@ from beray.server.objects.signing import OBJECTS_PATH
 from beray.server.workspace import tree
 
 _ROUTES: Final = ("/v1/", "/internal/")
-_NOT_PASSED: Final = (b"authorization", b"cookie", b"forwarded", b"x-api-key", b"x-forwarded-")
+_REMOVED_HEADERS: Final = (b"authorization", b"cookie", b"forwarded", b"x-api-key", b"x-forwarded-")
 _SOCKET: Final = "gateway.sock"
 _RELAYED: Final = "beray.relayed"
 
 
 class TokenListener:
-    """Serves the gateway's routes on sockets of their own.
+    """Server of the gateway's routes on Unix sockets.
 
     Args:
-        app: application that has these routes.
-        folder: where sockets are; commands must not be able to read it.
+        app: Application that has these routes.
+        directory: Directory of the sockets. Commands of tasks must not be able to read it.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path) -> None:
+    def __init__(self, app: ASGIApp, directory: Path) -> None:
         self._app = app
-        self._folder = folder
+        self._directory = directory
 
     @asynccontextmanager
     async def listening(self, token: str) -> AsyncIterator[Path]:
-        """Listen until the end of the block, for requests with ``token``; yield the path."""
-        folder = Path(
-            await run_in_threadpool(tempfile.mkdtemp, dir=self._folder, prefix="gateway-")
+        """Listen for requests with ``token`` during the block; yield the path of the socket."""
+        directory = Path(
+            await run_in_threadpool(tempfile.mkdtemp, dir=self._directory, prefix="gateway-")
         )
         try:
-            listener = await run_in_threadpool(_listening, folder)
+            listener = await run_in_threadpool(_bound_socket, directory)
             async with self._serving(listener, token):
-                yield folder / _SOCKET
+                yield directory / _SOCKET
         finally:
-            await asyncio.shield(run_in_threadpool(tree.remove, folder))
+            await asyncio.shield(run_in_threadpool(tree.remove, directory))
 
     @asynccontextmanager
     async def _serving(self, listener: socket.socket, token: str) -> AsyncIterator[None]:
         config = uvicorn.Config(
-            TokenRequired(self._app, token),
+            InternalTokenMiddleware(self._app, token),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -72,7 +73,7 @@ class TokenListener:
         state = ServerState()
 
         def protocol() -> asyncio.Protocol:
-            # As uvicorn.Server.startup does; the declared type takes no arguments.
+            # As in uvicorn.Server.startup; the declared type has no arguments.
             return config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
 
         server = await asyncio.get_running_loop().create_unix_server(protocol, sock=listener)
@@ -86,10 +87,10 @@ class TokenListener:
                 request.cancel()
 
 
-class TokenRequired:
-    """Passes requests for gateway routes that carry one internal token, and nothing else.
+class InternalTokenMiddleware:
+    """ASGI middleware that passes on only gateway requests with a certain internal token.
 
-    Presigned URLs of objects are passed without it: their signature is checked by their route.
+    Requests for presigned URLs of objects need no token; their route checks the signature.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -97,27 +98,33 @@ class TokenRequired:
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on the request, or reject it with 401 or 404."""
         path: str = scope["path"]
         if scope["type"] == "websocket":
-            # Closed without a response, it would be a 403: "another client has this chat".
-            refused = Response(f"{path} is not a route of the gateway.", 404)
-            await WebSocket(scope, receive, send).send_denial_response(refused)
+            # Without a response, the client would get a 403: "another client has this chat".
+            response = Response(f"{path} is not a route of the gateway.", 404)
+            await WebSocket(scope, receive, send).send_denial_response(response)
             return
         if not path.startswith(_ROUTES):
-            await _refuse(404, "NOT_FOUND", f"{path} is not a route of the gateway.")(
+            await _error(404, "NOT_FOUND", f"{path} is not a route of the gateway.")(
                 scope, receive, send
             )
             return
-        given = Headers(scope=scope).get(INTERNAL_TOKEN, "").encode()
-        if not path.startswith(OBJECTS_PATH) and not secrets.compare_digest(given, self._token):
-            message = f"Inside a sandbox, each request needs the {INTERNAL_TOKEN} of its task."
-            await _refuse(401, "INVALID_TOKEN", message)(scope, receive, send)
+        token = Headers(scope=scope).get(INTERNAL_TOKEN, "").encode()
+        if not path.startswith(OBJECTS_PATH) and not secrets.compare_digest(token, self._token):
+            message = (
+                f"Inside a sandbox, each request needs the {INTERNAL_TOKEN} of its run, from the "
+                "environment variable X_INTERNAL_TOKEN."
+            )
+            await _error(401, "INVALID_TOKEN", message)(scope, receive, send)
             return
         headers = [
-            (name, value) for name, value in scope["headers"] if not name.startswith(_NOT_PASSED)
+            (name, value)
+            for name, value in scope["headers"]
+            if not name.startswith(_REMOVED_HEADERS)
         ]
-        passed = {**scope, "client": None, "headers": headers, _RELAYED: True}
-        await self._app(passed, receive, send)
+        relayed = {**scope, "client": None, "headers": headers, _RELAYED: True}
+        await self._app(relayed, receive, send)
 
 
 def is_relayed(scope: Scope) -> bool:
@@ -125,20 +132,20 @@ def is_relayed(scope: Scope) -> bool:
     return _RELAYED in scope
 
 
-def _refuse(status: int, code: str, message: str) -> JSONResponse:
+def _error(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"detail": {"error_code": code, "message": message}}, status)
 
 
-def _listening(folder: Path) -> socket.socket:
+def _bound_socket(directory: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The path of a socket has 107 bytes at most; through a descriptor it is always shorter.
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    # The path of a socket is limited to 107 bytes; this path through a descriptor is shorter.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        listener.bind(f"/proc/self/fd/{directory}/{_SOCKET}")
-        os.chmod(folder / _SOCKET, 0o600)
+        listener.bind(f"/proc/self/fd/{descriptor}/{_SOCKET}")
+        (directory / _SOCKET).chmod(0o600)
     except BaseException:
         listener.close()
         raise
     finally:
-        os.close(directory)
+        os.close(descriptor)
     return listener

@@ -1,8 +1,8 @@
-"""Scheduling of tasks, chat answers and prefab calls: users take turns.
+"""Fair scheduling of tasks, chat answers and prefab calls (round robin among users).
 
-A first-in-first-out queue lets one user with many tasks delay everyone else's. Here each user
-with something waiting has one place in a circle, and a free slot goes to the next user in it.
-A limit of slots per user keeps commands that never end from occupying all of them.
+In a first-in-first-out queue, one user with many tasks would delay all other users. Here each user
+with waiting items has one place in a ring, and a free slot goes to the next user in it. A limit of
+slots per user prevents commands that never end from occupying all of them.
 """
 
 from __future__ import annotations
@@ -16,30 +16,35 @@ from itertools import count
 from typing import Any, Final
 
 QUEUE_RETRY_SECONDS: Final = 5
-"""``Retry-After`` of an answer to a user whose queue is full: some may have started by then."""
-_FEWEST_TO_COMPACT: Final = 64
+"""``Retry-After`` of the 429 for a full queue: some items may have started by then."""
+_MIN_HEAP_TO_COMPACT: Final = 64
 
 
 class QueueFull(Exception):
-    """The user has as many items waiting as one user may."""
+    """The user has reached the maximum number of waiting items.
 
-    def __init__(self, what: str, limit: int) -> None:
+    Args:
+        item_noun: Plural noun for the items in the message.
+        limit: The maximum.
+    """
+
+    def __init__(self, item_noun: str, limit: int) -> None:
         super().__init__(
-            f"{limit:,} of your {what} are waiting already, which is this server's limit for "
-            "one user (BERAY_USER_QUEUED). Wait until some have started, or stop some."
+            f"{limit:,} of your {item_noun} are already waiting, which is this server's limit per "
+            "user (BERAY_USER_QUEUED). Wait until some have started, or stop some."
         )
         self.limit = limit
 
 
 class FairQueue:
-    """Numbered items of several subjects, taken in turn.
+    """Queue of numbered items that serves its subjects in turn.
 
     The items of one subject are taken in ascending order. All operations cost O(log n) in the
     number of items of one subject, whatever the number of subjects.
 
     Args:
-        slots: how many items may be in use at once.
-        subject_slots: how many of them one subject may use; ``None``: all.
+        slots: Maximum number of items in use at a time.
+        subject_slots: Maximum number of slots of one subject; ``None`` means all.
     """
 
     def __init__(self, slots: int, subject_slots: int | None = None) -> None:
@@ -47,8 +52,8 @@ class FairQueue:
         self._subject_slots = subject_slots or slots
         self._subjects: dict[int, Hashable] = {}  # of the waiting items
         self._waiting: dict[Hashable, _Waiting] = {}
-        # Subjects that wait and may use another slot. The first is next.
-        self._circle: dict[Hashable, None] = {}
+        # Subjects that have waiting items and may use another slot. The first is next.
+        self._ring: dict[Hashable, None] = {}
         self._used: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
@@ -59,7 +64,7 @@ class FairQueue:
         return self._used.get(subject, 0)
 
     def add(self, subject: Hashable, item: int) -> None:
-        """Let an item wait. One that waits already is not added again."""
+        """Add a waiting item, unless it is already waiting."""
         if item in self._subjects:
             return
         self._subjects[item] = subject
@@ -74,23 +79,24 @@ class FairQueue:
         waiting = self._waiting[subject]
         waiting.count -= 1
         self._forget_empty(subject)
-        if waiting.count and len(waiting.heap) > max(_FEWEST_TO_COMPACT, 2 * waiting.count):
-            waiting.heap = [one for one in waiting.heap if one in self._subjects]
+        if waiting.count and len(waiting.heap) > max(_MIN_HEAP_TO_COMPACT, 2 * waiting.count):
+            waiting.heap = [queued for queued in waiting.heap if queued in self._subjects]
             heapq.heapify(waiting.heap)
         return True
 
     def take(self) -> tuple[Hashable, int] | None:
-        """Return the next item and its subject, which then uses a slot until ``release``.
+        """Take the next item, whose subject then uses a slot until ``release``.
 
-        Returns ``None`` if no slot is free or nothing waits that may have one.
+        Returns:
+            The subject and the item; ``None`` if no slot is free, or no waiting item may use one.
         """
-        if not self._free or not self._circle:
+        if not self._free or not self._ring:
             return None
-        subject = next(iter(self._circle))
-        del self._circle[subject]
+        subject = next(iter(self._ring))
+        del self._ring[subject]
         waiting = self._waiting[subject]
         item = heapq.heappop(waiting.heap)
-        while item not in self._subjects:  # it was removed
+        while item not in self._subjects:  # removed meanwhile
             item = heapq.heappop(waiting.heap)
         del self._subjects[item]
         waiting.count -= 1
@@ -101,7 +107,7 @@ class FairQueue:
         return subject, item
 
     def release(self, subject: Hashable) -> None:
-        """Give back a slot that ``subject`` uses."""
+        """Release a slot that ``subject`` uses."""
         self._free += 1
         self._used[subject] -= 1
         if not self._used[subject]:
@@ -109,18 +115,18 @@ class FairQueue:
         self._admit(subject)
 
     def _admit(self, subject: Hashable) -> None:
-        """Put a subject at the end of the circle, unless it is there or may not be."""
+        """Append a subject to the ring if it has waiting items and may use another slot."""
         if subject in self._waiting and self._used.get(subject, 0) < self._subject_slots:
-            self._circle.setdefault(subject)
+            self._ring.setdefault(subject)
 
     def _forget_empty(self, subject: Hashable) -> None:
         if not self._waiting[subject].count:
             del self._waiting[subject]
-            self._circle.pop(subject, None)
+            self._ring.pop(subject, None)
 
 
 class _Waiting:
-    """The waiting items of one subject. The heap may also hold items that were removed."""
+    """Waiting items of one subject. The heap may still contain items that were removed."""
 
     def __init__(self) -> None:
         self.heap: list[int] = []
@@ -132,13 +138,14 @@ class _Waiting:
 
 
 class FairSlots:
-    """Slots that coroutines wait for, on one event loop.
+    """Slots that coroutines wait for. Used on one event loop.
 
     Args:
-        slots: how many coroutines may hold a slot at once.
-        subject_slots: how many of them may belong to one subject; ``None``: all.
-        subject_waiting: how many may wait for one subject; ``None``: any number.
-        what: plural noun for the message of ``QueueFull``.
+        slots: Maximum number of coroutines that hold a slot at a time.
+        subject_slots: Maximum number of slots of one subject; ``None`` means all.
+        subject_waiting: Maximum number of waiting coroutines of one subject; ``None`` means no
+            limit.
+        item_noun: Plural noun for the message of ``QueueFull``.
     """
 
     def __init__(
@@ -147,11 +154,11 @@ class FairSlots:
         subject_slots: int | None = None,
         *,
         subject_waiting: int | None = None,
-        what: str = "calls",
+        item_noun: str = "calls",
     ) -> None:
         self._queue = FairQueue(slots, subject_slots)
         self._subject_waiting = subject_waiting
-        self._what = what
+        self._item_noun = item_noun
         self._tickets = count()
         self._turns: dict[int, asyncio.Future[None]] = {}
         self._members: Counter[Hashable] = Counter()
@@ -160,18 +167,18 @@ class FairSlots:
         """Check that ``places`` more coroutines of ``subject`` may wait.
 
         Raises:
-            QueueFull: they may not.
+            QueueFull: This would exceed the limit.
         """
         limit = self._subject_waiting
         waiting = self._members.get(subject, 0) - self._queue.used(subject)
         if limit is not None and waiting + places > limit:
-            raise QueueFull(self._what, limit)
+            raise QueueFull(self._item_noun, limit)
 
     def count(self, subject: Hashable, task: asyncio.Task[Any]) -> None:
         """Count ``task``, which is going to take a slot, as waiting from now on.
 
-        A task counts from its creation, not from its first step: many that are created in one
-        go would all pass ``require_place``.
+        A task counts from its creation, not from its first step: otherwise, many that are
+        created in one step of the loop would all pass ``require_place``.
         """
         self._members[subject] += 1
         task.add_done_callback(lambda _: self._discount(subject))
@@ -183,7 +190,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def slot(self, subject: Hashable) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it for the block."""
+        """Wait for a slot, and hold it during the block."""
         await self._take(subject)
         try:
             yield
@@ -195,21 +202,21 @@ class FairSlots:
         ticket = next(self._tickets)
         self._turns[ticket] = turn
         self._queue.add(subject, ticket)
-        self._give()
+        self._assign()
         try:
             await turn
         except asyncio.CancelledError:
             if self._queue.remove(ticket):
                 del self._turns[ticket]
-            else:  # the slot was given in the same step of the loop
+            else:  # the slot was assigned in the same step of the loop
                 self._release(subject)
             raise
 
     def _release(self, subject: Hashable) -> None:
         self._queue.release(subject)
-        self._give()
+        self._assign()
 
-    def _give(self) -> None:
+    def _assign(self) -> None:
         while (taken := self._queue.take()) is not None:
             turn = self._turns.pop(taken[1])
             if not turn.cancelled():

@@ -1,8 +1,8 @@
 """Rate limits: events per key within a moving time window, in bounded memory.
 
-``limits.storage.MemoryStorage`` is not used: it keeps an entry for every key it has ever
-seen, and starts a thread that walks all of them. A client with many addresses would fill
-the memory of the server.
+``limits.storage.MemoryStorage`` is not used: it keeps an entry for every key that it has ever
+received, and starts a thread that scans all of them. A client with many addresses could fill the
+memory of the server.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MAX_KEYS: Final = 10_000
 
 
 class SlidingWindow:
-    """At most ``limit`` events per key within ``seconds``. May be used by several threads.
+    """Limit of ``limit`` events per key within ``seconds``. Thread-safe.
 
     Args:
-        limit: Number of events; at least 1.
+        limit: Maximum number of events; at least 1.
         seconds: Length of the window.
-        max_keys: Number of keys that are kept. Beyond it, the key whose last event is the
+        max_keys: Maximum number of stored keys. Beyond it, the key whose last event is the
             oldest is dropped.
-        clock: Returns seconds that never go backwards.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class SlidingWindow:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return the number of keys that are kept."""
+        """Return the number of stored keys."""
         with self._lock:
-            self._forget(self._clock())
+            self._evict(self._clock())
             return len(self._events)
 
-    def left(self, key: Hashable) -> int:
-        """Return how many more events the key may have now."""
+    def remaining(self, key: Hashable) -> int:
+        """Return the number of events that the key may still have now."""
         with self._lock:
             return self.limit - len(self._current(key, self._clock()))
 
     def wait_seconds(self, key: Hashable) -> int:
-        """Return the whole seconds until the key may have another event; 0 means now."""
+        """Return the whole seconds until the key may have another event; 0 if it may now."""
         with self._lock:
             return self._wait(key, self._clock())
 
     def add(self, key: Hashable) -> None:
-        """Count an event, also of a key that has reached the limit."""
+        """Count an event, even if the key has reached the limit."""
         with self._lock:
             self._add(key, self._clock())
 
@@ -75,7 +75,7 @@ class SlidingWindow:
             return wait
 
     def undo(self, key: Hashable) -> None:
-        """Remove the newest event of the key, if there is one."""
+        """Remove the newest event of the key, if any."""
         with self._lock:
             events = self._events.get(key)
             if events:
@@ -103,9 +103,9 @@ class SlidingWindow:
         events.append(now)
         del events[: -self.limit]
         self._events.move_to_end(key)
-        self._forget(now)
+        self._evict(now)
 
-    def _forget(self, now: float) -> None:
+    def _evict(self, now: float) -> None:
         while self._events:
             events = next(iter(self._events.values()))
             expired = not events or events[-1] <= now - self.seconds

@@ -1,1 +1,1 @@
-"""Database: tables, migrations, repositories, disk space."""
+"""Database: tables, migrations, repositories and disk space."""

@@ -1,7 +1,7 @@
-"""The database: how it is opened, and brought up to date.
+"""Database connections, transactions and schema migration.
 
-SQLite runs in WAL mode with full syncs: what a transaction has committed survives a
-killed server and a lost power supply.
+SQLite runs in WAL mode with full syncs: committed transactions survive a killed server and a
+loss of power.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ from beray.server.storage.shortage import delays, is_shortage
 from beray.server.storage.tables import Base
 
 WAIT_SECONDS: Final = 30.0
-"""Time that a connection waits for a descriptor, and a read for a lock."""
+"""Maximum wait of a new connection for a file descriptor, and of a read for a lock."""
 LOCK_SECONDS: Final = 10.0
-"""Time that a transaction waits for the write lock."""
+"""Default maximum wait of a transaction for the write lock."""
 SPACE_SECONDS: Final = 0.1
-"""Time that the return of space waits for readers and other processes. Writers wait for it."""
+"""Maximum wait of space reclamation for readers and other processes; writers wait meanwhile."""
 WAL_BYTES: Final = 64 * 1024 * 1024
-"""The size that the write-ahead log keeps after a large transaction, such as the deletion of a
-task with millions of events."""
+"""Size to which the write-ahead log is truncated after a large transaction, such as the deletion
+of a task with millions of events."""
 
 T = TypeVar("T")
 
 
 class UnusableDatabase(Exception):
-    """The database cannot be opened; the text says why."""
+    """The database cannot be opened; the message contains the reason."""
 
 
 class Database:
-    """Sessions of one database, which is brought up to date when it is opened.
-
-    Raises:
-        UnusableDatabase: the file is no database, is damaged, or a newer version's.
+    """Sessions of one SQLite database, whose schema is migrated when it is opened.
 
     Args:
-        reserve: space for ``write_with_reserve``; without one there is none.
+        path: The file; it is created if it does not exist.
+        reserve: Reserved disk space for ``write_with_reserve``; by default none.
+
+    Raises:
+        UnusableDatabase: The file is not an SQLite database, is damaged, or was written by a
+            newer version of BeRay.
     """
 
     def __init__(self, path: Path, reserve: DiskReserve | None = None) -> None:
@@ -60,10 +62,12 @@ class Database:
         self._turn = threading.Lock()
 
     def close(self) -> None:
+        """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
+        """Open a session that reads a consistent state."""
         with (
             self._connected() as connection,
             Session(connection, expire_on_commit=False) as session,
@@ -72,14 +76,14 @@ class Database:
 
     @contextmanager
     def writing(self, wait: float = LOCK_SECONDS) -> Iterator[Session]:
-        """A transaction that holds the write lock from its start, so none fails half-way.
+        """Open a transaction that holds the write lock from its start, so none fails half-way.
 
         Args:
-            wait: seconds to wait for the lock.
+            wait: Maximum seconds to wait for the lock.
 
         Raises:
-            OperationalError: for which ``is_locked`` is true if the lock was held for so long, and
-                ``is_full`` if only the reserve is left of the disk.
+            OperationalError: Another process held the lock for longer than ``wait``
+                (``is_locked``), or the disk has no space left besides the reserve (``is_full``).
         """
         self.reserve.require_complete()
         with self._transaction(wait) as session:
@@ -92,14 +96,14 @@ class Database:
         *,
         cascade: bool = True,
     ) -> T:
-        """Return what ``work`` returns in a transaction that may use the reserve of the disk.
+        """Return the result of ``work`` in a transaction that may use the reserved disk space.
 
-        For operations that free space, or that users need in order to do that.
+        Used for operations that free space, or that users need in order to free space.
 
         Args:
-            work: called again if the disk was full; it must have no effect on anything else.
-            wait: as for ``writing``.
-            cascade: whether rows that refer to deleted ones are deleted with them.
+            work: Changes the database only: it is called again if the disk was full.
+            wait: Maximum seconds to wait for the write lock, as in ``writing``.
+            cascade: Whether rows that refer to deleted rows are deleted as well.
         """
 
         def attempt() -> T:
@@ -109,12 +113,12 @@ class Database:
         return self.reserve.use(attempt)
 
     def free_pages(self) -> int:
-        """Return the number of pages of the file that nothing uses."""
+        """Return the number of unused pages of the file."""
         with self.reading() as session:
             return int(session.connection().exec_driver_sql("PRAGMA freelist_count").scalar_one())
 
     def return_pages(self, pages: int) -> int:
-        """Return up to ``pages`` free pages to the file system; return how many are left."""
+        """Return up to ``pages`` unused pages to the file system; return the number left."""
 
         def attempt() -> int:
             with self._without_transaction() as driver:
@@ -123,7 +127,7 @@ class Database:
         return self.reserve.use(attempt)
 
     def truncate_log(self) -> bool:
-        """Move the write-ahead log into the file, and cut both to the size that is needed.
+        """Write the write-ahead log into the database file, and truncate both.
 
         Returns:
             False if a reader prevented it.
@@ -137,7 +141,7 @@ class Database:
 
     @contextmanager
     def _without_transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection of the driver; no other thread writes meanwhile."""
+        """Hold the write lock of this process, and yield a connection of the driver."""
         with self._held(LOCK_SECONDS), self._connected() as connection:
             driver = _driver(connection)
             driver.execute(_busy_timeout(SPACE_SECONDS))
@@ -163,7 +167,7 @@ class Database:
 
     @contextmanager
     def _held(self, wait: float) -> Iterator[float]:
-        """Be the only writer of this process; yields the monotonic time when ``wait`` is over."""
+        """Hold the write lock of this process; yield the monotonic time at which ``wait`` ends."""
         deadline = time.monotonic() + wait
         if not self._turn.acquire(timeout=wait):
             raise locked_error()
@@ -173,7 +177,7 @@ class Database:
             self._turn.release()
 
     def _connected(self) -> Connection:
-        """Return a connection of the pool, waiting where a new one meets a shortage."""
+        """Return a connection of the pool; retry while the process is short of descriptors."""
         deadline = time.monotonic() + WAIT_SECONDS
         for seconds in delays():
             try:
@@ -207,14 +211,14 @@ def _opened(path: Path, reserve: DiskReserve) -> Engine:
     if missing:
         engine.dispose()
         raise UnusableDatabase(
-            f"{path} cannot be used: its schema was changed; missing: {', '.join(missing)}. "
-            "Restore it from a backup"
+            f"{path} cannot be used: the schema was changed; missing: {', '.join(missing)}. "
+            "Restore the file from a backup"
         )
     return engine
 
 
 def _missing(engine: Engine) -> list[str]:
-    """Return the tables and columns of the current schema that the database does not have."""
+    """Return the tables and columns of the current schema that the database lacks."""
     with engine.connect() as connection:
         inspector = inspect(connection)
         tables = set(inspector.get_table_names())
@@ -239,9 +243,9 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        # The driver's own transactions begin too late for BEGIN IMMEDIATE.
+        # The driver would begin transactions itself, too late for BEGIN IMMEDIATE.
         connection.isolation_level = None
-        # Damaged text is shown as such; it must not keep its owner from all the other rows.
+        # Damaged text is shown with U+FFFD; an exception would hide the user's other rows.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         # Only for a new database, and before anything else: it writes to an existing one.
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
@@ -273,7 +277,7 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 
 @contextmanager
 def _without_foreign_keys(connection: Connection) -> Iterator[None]:
-    # Only outside of transactions.
+    # SQLite ignores this pragma within transactions.
     driver = _driver(connection)
     driver.execute("PRAGMA foreign_keys=OFF")
     try:
@@ -296,10 +300,10 @@ def _pragmas() -> Iterable[str]:
 
 
 def _migrate(engine: Engine) -> None:
-    """Bring the schema up to date.
+    """Migrate the schema to the current revision.
 
-    alembic takes longer to import than the rest of a start, so it is asked only where
-    there is something to migrate; a new database is made as it has to be at once.
+    A new database is created with the current schema. alembic is imported only if there is
+    something to migrate, because its import takes longer than the rest of a start.
     """
     with engine.connect() as connection:
         revision = _revision(connection)

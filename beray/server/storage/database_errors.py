@@ -1,4 +1,4 @@
-"""Kinds of database errors, by SQLite's result code, and the messages of their responses."""
+"""Classification of database errors by SQLite's result code, and messages for their responses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 LOCK_RETRY_SECONDS: Final = 1
 LOCKED_MESSAGE: Final = (
-    "Another process has locked the server's database; nothing was done. Try again later."
+    "The server's database is locked by another process, so nothing was done. Try again later."
 )
 FULL_MESSAGE: Final = (
-    "The server's disk is full; nothing was written. Delete tasks or files, or try again later."
+    "The server's disk is full, so nothing was written. Delete tasks or files, or try again later."
 )
 DAMAGED_MESSAGE: Final = (
-    "The server's database is damaged and this part of it cannot be read. The operator has to "
-    "restore it from a backup."
+    "The server's database is damaged and the requested data cannot be read. The operator has to "
+    "restore the database from a backup."
 )
 _FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -25,25 +25,25 @@ _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def is_full(error: BaseException) -> bool:
-    """Return whether a file system has no space left, for the database or for other files."""
+    """Return True if no disk space is left, for the database or for other files."""
     if isinstance(error, OSError):
         return error.errno in _FULL_ERRNOS
-    # The index of the write-ahead log (-shm) could not grow: SQLite reports that differently.
+    # SQLite has another code if the index of the write-ahead log (-shm) cannot grow.
     return _primary(error) == sqlite3.SQLITE_FULL or _code(error) == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def is_locked(error: BaseException) -> bool:
-    """Return whether another connection held a lock for longer than the transaction waited."""
+    """Return True if another connection held a lock for longer than the transaction waited."""
     return _primary(error) in _LOCKED
 
 
 def is_damaged(error: BaseException) -> bool:
-    """Return whether the content of the database file is invalid."""
+    """Return True if the content of the database file is invalid."""
     return _primary(error) in _DAMAGED
 
 
 def locked_error() -> OperationalError:
-    """Return the error of a transaction that could not begin in time."""
+    """Return the error of a transaction that did not get the write lock in time."""
     return _operational("database is locked", sqlite3.SQLITE_BUSY)
 
 

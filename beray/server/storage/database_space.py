@@ -1,7 +1,8 @@
-"""Space of the database file that is given back to the file system.
+"""Return of unused space from the database file to the file system.
 
-Databases have ``auto_vacuum=INCREMENTAL``: pages that deletions leave free are moved to the end of
-the file and cut off, some at a time. A database of an earlier version is rewritten once.
+Databases have ``auto_vacuum=INCREMENTAL``: pages that deletions free are moved to the end of the
+file, which is then truncated, some pages at a time. A database of an earlier version is rewritten
+once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import structlog
 from beray.server.storage.disk_reserve import free_bytes
 
 COPIES: Final = 2
-"""Rewriting a database needs its size so many times: for a temporary file and the log."""
+"""Free space that a rewrite needs, as a multiple of the database's size: a temporary file and the
+write-ahead log."""
 _INCREMENTAL: Final = 2
 _FILE: Final = 1
 
@@ -25,10 +27,10 @@ log = structlog.get_logger("beray.database")
 
 
 def convert(connection: sqlite3.Connection, path: Path) -> None:
-    """Rewrite a database that cannot return pages yet, if there is enough free space.
+    """Enable ``auto_vacuum`` in a database of an earlier version, if there is enough free space.
 
-    The result, and the reason why it is not possible, is logged. The database can be used in any
-    case, and the next start tries again.
+    This rewrites the database. The result is logged. If it fails, the database can still be
+    used, and the next start tries again.
     """
     if _pragma(connection, "auto_vacuum") == _INCREMENTAL:
         return
@@ -36,58 +38,55 @@ def convert(connection: sqlite3.Connection, path: Path) -> None:
     needed, free = COPIES * size, free_bytes(path.parent)
     if free < needed:
         log.warning(
-            "the database cannot return space to the disk yet: it has to be rewritten, which needs "
-            "more free space",
+            "the database cannot return unused space to the disk before it is rewritten once; free "
+            "more space and restart the server",
             needed_bytes=needed,
             free_bytes=free,
         )
         return
-    log.info("the database is rewritten once, so that it can return space", bytes=size)
+    log.info("rewriting the database once, so that it can return unused space", bytes=size)
     try:
         with _temporary_file_in(connection, path.parent):
             connection.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
             connection.execute("VACUUM")
         truncate_log(connection)
     except sqlite3.Error as error:
-        log.error("the database could not be rewritten", problem=str(error))
+        log.error("could not rewrite the database", problem=str(error))
     else:
-        log.info("the database was rewritten", bytes=path.stat().st_size)
+        log.info("rewrote the database", bytes=path.stat().st_size)
 
 
 def return_pages(connection: sqlite3.Connection, pages: int) -> int:
-    """Cut up to ``pages`` free pages off the file; return how many can still be cut off.
-
-    A transaction of its own.
-    """
+    """Truncate the file by up to ``pages`` unused pages; return the number left."""
     if _pragma(connection, "auto_vacuum") != _INCREMENTAL:
         return 0
-    # ``execute`` would free a single page: it stops at the first result, which has no columns.
+    # ``execute`` would return a single page, because it stops after the first result.
     connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
     return _pragma(connection, "freelist_count")
 
 
 def truncate_log(connection: sqlite3.Connection) -> bool:
-    """Move the write-ahead log into the file, whose size follows, and cut it off.
+    """Write the write-ahead log into the database file, and truncate the log.
 
     Returns:
-        False if readers, or another process, prevented it.
+        False if readers or another process prevented it.
     """
     is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not is_busy
 
 
 @contextmanager
-def _temporary_file_in(connection: sqlite3.Connection, folder: Path) -> Iterator[None]:
-    """Have a copy of the database in a file below ``folder``, and not in memory."""
-    kept = _pragma(connection, "temp_store")
+def _temporary_file_in(connection: sqlite3.Connection, directory: Path) -> Iterator[None]:
+    """Make VACUUM copy the database to a file in ``directory``, and not to memory."""
+    previous = _pragma(connection, "temp_store")
     connection.execute(f"PRAGMA temp_store={_FILE}")
-    # Deprecated, and ignored where it is left out: then it is the directory of the system.
-    connection.execute(f"PRAGMA temp_store_directory={_quoted(str(folder))}")
+    # Deprecated: builds of SQLite without this pragma use the system's temporary directory.
+    connection.execute(f"PRAGMA temp_store_directory={_quoted(str(directory))}")
     try:
         yield
     finally:
         connection.execute("PRAGMA temp_store_directory=''")
-        connection.execute(f"PRAGMA temp_store={kept}")
+        connection.execute(f"PRAGMA temp_store={previous}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -1,12 +1,12 @@
-"""Space on the disk that only recovery operations use.
+"""Reserved disk space that only recovery operations use.
 
-On a full disk, users and the operator still have to sign in, stop and delete tasks, and delete
-files. The reserve is an allocated file in the data directory. When such an operation meets a
-full disk, a part of the file is given back to the file system, the operation is repeated, and
-the reserve is then allocated again as far as there is space. Until it is whole, everything else
-that the server would write is refused as if the disk were full. So the reserve cannot be used up by
-uploads or events. Commands of tasks write to the disk themselves: they can take a part while it is
-free, which is why it is given back in steps.
+On a full disk, users and the operator still have to be able to sign in, stop and delete tasks,
+and delete files. The reserve is an allocated file in the data directory. If such an operation
+fails because the disk is full, a part of the file is released, the operation is repeated, and
+the reserve is then allocated again as far as there is space. Until it is complete, all other
+writes of the server fail as if the disk were full, so uploads and events cannot use up the
+reserve. Commands of tasks write to the disk themselves and can take space while it is released,
+which is why it is released in steps.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from beray.server.storage.database_errors import is_full
 
 FILE_NAME: Final = "space.reserve"
 STEPS: Final = 8
-"""Into how many steps the reserve is divided at most."""
-LEAST_STEP_BYTES: Final = 512 * 1024
+"""Maximum number of steps in which the reserve is released."""
+MIN_STEP_BYTES: Final = 512 * 1024
 """A transaction of a few rows, with its write-ahead log, needs less."""
-REFILL_SECONDS: Final = 1.0
-_LEAST_GROWTH_BYTES: Final = 4096
+REFILL_INTERVAL_SECONDS: Final = 1.0
+_MIN_GROWTH_BYTES: Final = 4096
 _USE_SECONDS: Final = 3.0
-"""Time that other writes wait for the end of a recovery operation."""
+"""Maximum wait of other writes for the end of a recovery operation."""
 _BLOCK_BYTES: Final = 1024 * 1024
 
 T = TypeVar("T")
@@ -44,17 +44,17 @@ log = structlog.get_logger("beray.disk")
 
 
 class DiskReserve:
-    """The reserve in a file. Synchronous; used from threads.
+    """Reserved disk space, allocated in a file. Synchronous; used from threads.
 
     Args:
-        path: the file; it is created by ``refill``.
-        size: bytes of the whole reserve; 0: there is none.
+        path: The file; ``refill`` creates it.
+        size: Bytes of the complete reserve; 0 disables it.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
         self._size = size
-        self._step = max(size // STEPS, LEAST_STEP_BYTES)
+        self._step = max(size // STEPS, MIN_STEP_BYTES)
         self._users = 0
         self._free = threading.Condition()
         self._held = _allocated(path, size)
@@ -62,7 +62,7 @@ class DiskReserve:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole reserve."""
+        """Bytes of the complete reserve."""
         return self._size
 
     @property
@@ -71,13 +71,14 @@ class DiskReserve:
         return self._held < self._size
 
     def use(self, call: Callable[[], T]) -> T:
-        """Return what ``call`` returns, repeating it with more space while the disk is full.
+        """Return the result of ``call``, repeating it with more space while the disk is full.
 
         Args:
-            call: has no effect where it raises for a full disk.
+            call: Operation that has no effect if it fails because the disk is full.
 
         Raises:
-            OSError, OperationalError: ``call`` raised it, or the whole reserve is not enough.
+            OSError, OperationalError: ``call`` failed for another reason, or the complete
+                reserve is not enough.
         """
         try:
             return call()
@@ -99,7 +100,7 @@ class DiskReserve:
 
     @contextmanager
     def released_for_startup(self) -> Iterator[None]:
-        """Keep a step free during the block, for a start on a full disk."""
+        """Keep one step of the reserve released during the block, to start on a full disk."""
         with self._free:
             self._users += 1
         try:
@@ -110,18 +111,18 @@ class DiskReserve:
             self._end_use()
 
     def require_complete(self) -> None:
-        """Return if the space on the disk is not only the reserve's.
+        """Check that the reserve is complete, allocating missing parts if there is space.
 
         Raises:
-            OperationalError: for which ``is_full`` is true.
+            OperationalError: The disk is full (``is_full``).
         """
         if not self.refill():
             raise database_errors.full_error()
 
     def refill(self) -> bool:
-        """Allocate what is missing as far as there is space; return whether the reserve is whole.
+        """Allocate missing parts as far as there is space; return True if the reserve is complete.
 
-        Waits for the end of the recovery operations that use it.
+        Waits for the end of the recovery operations that use the reserve.
         """
         if not self.is_incomplete:
             return True
@@ -139,35 +140,35 @@ class DiskReserve:
                 self._free.notify_all()
 
     def _release(self) -> bool:
-        """Give a step back to the file system; return whether there was one."""
+        """Release one step of the reserve; return False if nothing is left."""
         with self._free:
             left = max(self._held - self._step, 0)
             if left == self._held:
                 return False
             os.truncate(self._path, left)
-            log.warning("the disk is full; a part of the reserve is used", left_bytes=left)
+            log.warning("the disk is full; using a part of the reserve", left_bytes=left)
             self._held, self._was_short = left, True
             return True
 
     def _grow(self) -> None:
-        """Allocate as much as there is space for; ``_free`` is held."""
+        """Allocate missing parts as far as there is space. The caller holds ``_free``."""
         if not self.is_incomplete:
             return
         try:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             if not is_full(error):
-                log.error("the reserve cannot be created", path=str(self._path), exc_info=error)
+                log.error("cannot create the reserve", path=str(self._path), exc_info=error)
             return
         try:
             wanted = min(self._size - self._held, free_bytes(self._path.parent))
-            while wanted >= _LEAST_GROWTH_BYTES or wanted == self._size - self._held:
+            while wanted >= _MIN_GROWTH_BYTES or wanted == self._size - self._held:
                 try:
                     _allocate(descriptor, self._held, wanted)
                 except OSError as error:
                     os.ftruncate(descriptor, self._held)
                     if not is_full(error):
-                        log.error("the reserve cannot be allocated", exc_info=error)
+                        log.error("cannot allocate the reserve", exc_info=error)
                         return
                     wanted //= 2
                     continue
@@ -178,47 +179,47 @@ class DiskReserve:
         missing = self._size - self._held
         if missing and not self._was_short:
             log.error(
-                "the disk is full: there is no space for the reserve; only sign-ins, stops and "
-                "deletions are accepted",
+                "the disk is full and the reserve is incomplete: only sign-ins, stops and "
+                "deletions are accepted until space is freed",
                 missing_bytes=missing,
             )
         elif not missing and self._was_short:
-            log.info("the reserve is whole again", bytes=self._size)
+            log.info("the reserve is complete again", bytes=self._size)
         self._was_short = missing > 0
 
 
 @asynccontextmanager
 async def keep_reserve_filled(reserve: DiskReserve) -> AsyncIterator[None]:
-    """Allocate the reserve during the block, and what is missing of it as space returns."""
+    """Refill the reserve during the block whenever space becomes available."""
 
-    async def keep() -> None:
+    async def refill() -> None:
         while True:
             if reserve.is_incomplete:
                 await run_in_threadpool(reserve.refill)
-            await asyncio.sleep(REFILL_SECONDS)
+            await asyncio.sleep(REFILL_INTERVAL_SECONDS)
 
-    keeping = asyncio.create_task(keep(), name="reserve")
+    refilling = asyncio.create_task(refill(), name="reserve")
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        refilling.cancel()
+        await asyncio.wait([refilling])
 
 
-def free_bytes(folder: Path) -> int:
-    """Return the bytes that this process can still write on the file system of ``folder``."""
-    found = os.statvfs(folder)
+def free_bytes(directory: Path) -> int:
+    """Return the bytes that this process can still write to the file system of ``directory``."""
+    found = os.statvfs(directory)
     blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
     return blocks * found.f_frsize
 
 
 def _allocated(path: Path, size: int) -> int:
-    """Return the bytes that the file reserves already, after removing what it has too much."""
+    """Return the bytes that the file reserves, after truncating it to ``size``."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return 0
-    # A copy of a data directory can have holes in its place, which reserve nothing.
+    # In a copy of a data directory the file may be sparse, and then reserves nothing.
     held = min(status.st_size, size) if status.st_blocks * 512 >= status.st_size else 0
     if held == 0:
         path.unlink()
@@ -228,10 +229,10 @@ def _allocated(path: Path, size: int) -> int:
 
 
 def _allocate(descriptor: int, start: int, size: int) -> None:
-    """Allocate a range of a file.
+    """Allocate disk space for a range of a file.
 
     Raises:
-        OSError: with ENOSPC or EDQUOT if there is no space.
+        OSError: The disk is full (ENOSPC, EDQUOT), or the file cannot be written.
     """
     allocate: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
     if allocate is not None:
@@ -242,7 +243,7 @@ def _allocate(descriptor: int, start: int, size: int) -> None:
                 raise
         else:
             return
-    # Random bytes: a file system that compresses would reserve nothing for zeros.
+    # Random bytes, because a compressing file system would reserve nothing for zeros.
     while size:
         written = os.pwrite(descriptor, os.urandom(min(size, _BLOCK_BYTES)), start)
         start += written

@@ -1,7 +1,7 @@
-"""Reads of the event log in the database, each limited by bytes.
+"""Queries of stored events, each limited by bytes.
 
-Bodies are read as the UTF-8 bytes that are stored, because they are sent unchanged.
-Rows are fetched one by one, so that no more than the rows that fit is ever in memory.
+Bodies are read as the stored UTF-8 bytes, because they are sent unchanged. Rows are fetched one
+by one, so that only the rows that fit into the limit are in memory.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 
 from beray.server.storage.tables import StoredEvent
 
-# The table's columns: rows of those are not fetched all at once, as those of a mapped class.
+# Columns of the table: their rows are streamed, while objects of a mapped class are all fetched.
 _EVENTS: Final = StoredEvent.__table__.c
 _BODY: Final = cast(_EVENTS.body, LargeBinary)
 _SIZE: Final = func.length(_BODY)
 
 
 class EventRow(NamedTuple):
-    """An event; ``body`` is empty if it is large, and ``size`` the bytes that it has."""
+    """An event; ``size`` is the number of bytes of its body. The body of a large event is empty."""
 
     seq: int
     size: int
@@ -31,23 +31,31 @@ class EventRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventRange:
-    """Consecutive events: those from ``first`` to ``last``, or none if ``last`` is less."""
+    """Consecutive events from ``first`` to ``last``; empty if ``last`` is less than ``first``."""
 
     first: int
     last: int
 
     @property
     def count(self) -> int:
+        """Number of events."""
         return self.last - self.first + 1
 
 
 def page(
     session: Session, task_id: int, after: int, *, max_events: int, max_bytes: int, large: int
 ) -> tuple[list[EventRow], bool]:
-    """Return the events after ``after`` that fit, at least one, and whether there are more.
+    """Return the events after the ``seq`` ``after`` that fit, and True if there are more.
+
+    At least one event is returned if there is any.
 
     Args:
-        large: An event of more bytes is returned alone, without its body.
+        session: Session to read with.
+        task_id: Task of the events.
+        after: ``seq`` of the event before the first one.
+        max_events: Maximum number of events.
+        max_bytes: Maximum size of their bodies together.
+        large: Size above which an event is returned alone and without its body.
     """
     following = (
         select(_EVENTS.seq, _SIZE, case((large >= _SIZE, _BODY), else_=b""))
@@ -66,7 +74,7 @@ def page(
 
 
 def body_part(session: Session, task_id: int, seq: int, start: int, size: int) -> bytes:
-    """Return up to ``size`` bytes of a body from byte ``start`` on; b"" after it was deleted."""
+    """Return up to ``size`` bytes of a body from byte ``start``; b"" if the event was deleted."""
     part = func.substr(_BODY, start + 1, size, type_=LargeBinary)
     wanted = select(part).where(_EVENTS.task_id == task_id, _EVENTS.seq == seq)
     return session.scalar(wanted) or b""
@@ -90,10 +98,10 @@ def newest(
 def following(
     session: Session, task_id: int, after: int, *, max_events: int, max_bytes: int
 ) -> tuple[EventRange, bool]:
-    """Return the events after ``after`` that fit, at least one.
+    """Return the events after the ``seq`` ``after`` that fit, at least one.
 
     Returns:
-        The events, and whether ``max_bytes`` cut off some of the next ``max_events``.
+        The events, and True if ``max_bytes`` excludes some of the next ``max_events`` events.
     """
     ascending = (
         select(_EVENTS.seq, _SIZE)
@@ -108,12 +116,12 @@ def following(
         extent = EventRange(seqs[0], seqs[-1])
     if extent.count == max_events:
         return extent, False
-    behind = (_EVENTS.task_id == task_id) & (_EVENTS.seq > extent.last)
-    return extent, session.scalar(select(_EVENTS.seq).where(behind).limit(1)) is not None
+    later = (_EVENTS.task_id == task_id) & (_EVENTS.seq > extent.last)
+    return extent, session.scalar(select(_EVENTS.seq).where(later).limit(1)) is not None
 
 
 def newest_first(session: Session, task_id: int, last: int) -> Iterator[bytes]:
-    """Yield the bodies of the events up to ``last``, the newest first."""
+    """Yield the bodies of the events up to ``last``, newest first."""
     descending = (
         select(_BODY)
         .where(_EVENTS.task_id == task_id, _EVENTS.seq <= last)
@@ -125,17 +133,17 @@ def newest_first(session: Session, task_id: int, last: int) -> Iterator[bytes]:
 
 
 def _fitting(rows: Iterable[tuple[int, int]], max_bytes: int) -> Iterator[int]:
-    """Yield the ``seq`` of the first rows of (seq, size) that fit, at least of one."""
+    """Yield the ``seq`` of each row (seq, size) until ``max_bytes`` is exceeded, at least one."""
     total = 0
     for number, (seq, size) in enumerate(rows):
-        total += size + 1  # with the comma after it
+        total += size + 1  # the comma of the JSON array
         if number and total > max_bytes:
             return
         yield seq
 
 
 def valid_utf8(body: bytes) -> bytes:
-    """Return ``body`` with U+FFFD in the place of what a damaged database has of it."""
+    """Return ``body`` with invalid UTF-8, from a damaged database, replaced by U+FFFD."""
     if body.isascii():
         return body
     try:

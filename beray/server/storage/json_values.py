@@ -1,7 +1,7 @@
-"""JSON from outside: what is read, and what is kept of it.
+"""Checks of external JSON values before they are stored.
 
-Python's own decoder takes more than RFC 8259 knows: ``NaN``, and numbers and depths that
-nobody can be given back. What is taken here can be said again to every client.
+Python's decoder accepts more than RFC 8259: ``NaN``, and numbers and nesting depths that cannot
+be encoded again. Values that pass these checks can be sent to every client.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from typing import Any, Final
 import structlog
 
 MAX_DEPTH: Final = 32
-"""How deep objects and lists may be in one another, the outermost counted."""
+"""Maximum nesting depth of objects and arrays, including the outermost."""
 
 log = structlog.get_logger("beray.json")
 
 
 def check_json(value: object) -> None:
-    """Prove that ``value``, decoded JSON, can be encoded again as RFC 8259 wants it.
+    """Check that ``value``, decoded JSON, can be encoded again as RFC 8259 requires.
 
     Raises:
-        ValueError: it is deeper than ``MAX_DEPTH``, or holds a number that is not finite
-            or text that is not Unicode.
+        ValueError: ``value`` is nested deeper than ``MAX_DEPTH``, or contains a number that is
+            not finite or a string that is not valid Unicode.
     """
     level, depth = [value], 0
-    while holders := [holder for holder in level if isinstance(holder, dict | list)]:
-        level = [child for holder in holders for child in _children(holder)]
+    while containers := [item for item in level if isinstance(item, dict | list)]:
+        level = [child for container in containers for child in _children(container)]
         depth += 1
         if depth > MAX_DEPTH:
-            raise ValueError(f"objects and lists are more than {MAX_DEPTH} deep in one another")
+            raise ValueError(f"objects and arrays are nested more than {MAX_DEPTH} levels deep")
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
-        raise ValueError("a text holds half of a surrogate pair") from None
+        raise ValueError("a string contains half of a surrogate pair") from None
     except ValueError:
         raise ValueError("a number is not finite") from None
 
 
-def _children(holder: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return holder.values() if isinstance(holder, dict) else holder
+def _children(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
 
 
 def decode_stored_json(text: str) -> Any:
-    """Decode JSON of the database; ``None`` where it is damaged."""
+    """Decode a JSON value of the database; log damaged JSON and return ``None`` for it."""
     try:
         value = json.loads(text)
         check_json(value)
     except (ValueError, RecursionError) as error:
-        log.error("a row of the database holds damaged JSON", error=type(error).__name__)
+        log.error("a database row contains damaged JSON", error=type(error).__name__)
         return None
     return value

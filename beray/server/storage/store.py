@@ -1,4 +1,4 @@
-"""The record of truth: accounts, tasks and events in SQL.
+"""Repository of accounts, tasks, events and usage: the source of truth of the server.
 
 Synchronous; the server calls it in threads.
 """
@@ -32,22 +32,27 @@ from beray.server.storage.tables import (
 LOCAL_EMAIL = "local@localhost"
 UNFINISHED_PAGE_SIZE = 1000
 IDEMPOTENCY_KEY_SECONDS = 24 * 3600
-"""How long an ``Idempotency-Key`` is remembered."""
+"""Lifetime of an ``Idempotency-Key``."""
 
 
 def utc_now(after_seconds: float = 0.0) -> str:
-    """The time in so many seconds: UTC, ISO 8601, microseconds, ``Z``."""
+    """Return the time ``after_seconds`` from now: UTC, ISO 8601, microseconds, ``Z``."""
     moment = datetime.now(UTC) + timedelta(seconds=after_seconds)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
-    """A time as it is stored."""
+    """Parse a time that ``utc_now`` returned."""
     return datetime.fromisoformat(text)
 
 
 class IdempotencyKeyUsed(Exception):
-    """There was a creation with this key; ``same_request`` says whether it was the same one."""
+    """The ``Idempotency-Key`` belongs to an earlier request.
+
+    Attributes:
+        task_id: Task that the earlier request created.
+        same_request: True if both requests have the same content.
+    """
 
     def __init__(self, task_id: int, *, same_request: bool) -> None:
         super().__init__(f"task {task_id} was created with this key")
@@ -56,7 +61,7 @@ class IdempotencyKeyUsed(Exception):
 
 
 class TaskSpec(NamedTuple):
-    """What a task is asked to do, by whom, and within which limits."""
+    """Goal of a task with its tools, runner, model, limits and tags."""
 
     goal: str
     tools: list[dict[str, Any]] | None = None
@@ -67,20 +72,20 @@ class TaskSpec(NamedTuple):
 
 
 class IdempotencyKey(NamedTuple):
-    """An ``Idempotency-Key``, and what tells the request that has it from others."""
+    """An ``Idempotency-Key`` and the SHA-256 digest of the request that has it."""
 
     value: str
     request_digest: str
 
     @classmethod
-    def of(cls, value: str, request: Any) -> Self:
-        """Of a request that is JSON."""
+    def for_request(cls, value: str, request: Any) -> Self:
+        """Return the key ``value`` for a request, which is given as decoded JSON."""
         text = json.dumps(request, sort_keys=True)
         return cls(value, hashlib.sha256(text.encode()).hexdigest())
 
 
 class ResourceUsage(NamedTuple):
-    """What runs have taken of what is limited."""
+    """Resources that runs have used, as far as they are limited."""
 
     tokens: int = 0
     requests: int = 0
@@ -89,7 +94,13 @@ class ResourceUsage(NamedTuple):
 
 
 class LogPosition(NamedTuple):
-    """Where a task's log ends, and whose it is."""
+    """End of a task's event log.
+
+    Attributes:
+        last_seq: ``seq`` of the newest event; 0 if there are none.
+        ended: True if the task has a terminal status.
+        user_id: User of the task.
+    """
 
     last_seq: int
     ended: bool
@@ -97,7 +108,7 @@ class LogPosition(NamedTuple):
 
 
 class UnfinishedTask(NamedTuple):
-    """What is needed of a task, or a chat, that an earlier server has left."""
+    """Facts about a task or a chat that was unfinished when an earlier server ended."""
 
     id: int
     user_id: int
@@ -108,16 +119,25 @@ class UnfinishedTask(NamedTuple):
 
 
 class Store(Database):
-    """What the server keeps, by what it is asked for."""
+    """Database with the queries and changes that the server needs."""
 
     # Accounts
 
     def user_by_email(self, email: str) -> User | None:
+        """Return the user with this e-mail address in the stored spelling."""
         with self.reading() as session:
             return session.scalar(select(User).where(User.email == email))
 
     def add_user(self, email: str, password_hash: str | None) -> User:
-        """Raises sqlalchemy's ``IntegrityError`` where the e-mail is registered already."""
+        """Add a user.
+
+        Args:
+            email: Address in its canonical spelling.
+            password_hash: Argon2 hash; ``None`` if the user cannot sign in with a password.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: The address is already registered.
+        """
         user = User(email=email, password_hash=password_hash, created_at=utc_now())
         with self.writing() as session:
             session.add(user)
@@ -130,6 +150,7 @@ class Store(Database):
         self.write_with_reserve(lambda session: session.execute(replaced))
 
     def add_token(self, digest: str, user_id: int, seconds: float) -> None:
+        """Add an access token that is valid for ``seconds``, and delete expired tokens."""
         now, expires_at = utc_now(), utc_now(seconds)
 
         def add(session: Session) -> None:
@@ -141,7 +162,7 @@ class Store(Database):
         self.write_with_reserve(add)
 
     def session_of_token(self, digest: str) -> tuple[User, str] | None:
-        """Return the user of a token and when it expires; ``None`` if there is no such token."""
+        """Return the user of a valid token and its expiry; ``None`` if the token is invalid."""
         alive = (
             select(User, Token.expires_at)
             .join(Token, Token.user_id == User.id)
@@ -152,10 +173,12 @@ class Store(Database):
         return None if found is None else (found[0], found[1])
 
     def remove_token(self, digest: str) -> None:
+        """Delete an access token, given by its digest."""
         ended = delete(Token).where(Token.digest == digest)
         self.write_with_reserve(lambda session: session.execute(ended))
 
     def remove_tokens_of(self, user_id: int) -> None:
+        """Delete all access tokens of a user."""
         ended = delete(Token).where(Token.user_id == user_id)
         self.write_with_reserve(lambda session: session.execute(ended))
 
@@ -164,20 +187,25 @@ class Store(Database):
     def add_task(
         self,
         user_id: int,
-        order: TaskSpec,
+        spec: TaskSpec,
         *,
         held: bool,
         key: IdempotencyKey | None = None,
-        most_queued: int | None = None,
+        max_queued: int | None = None,
     ) -> Task:
-        """Add a task; the transaction also takes its ``key``, where there is one.
+        """Add a task, and store its ``key`` in the same transaction.
 
         Args:
-            most_queued: how many tasks of the user may wait, held ones included, with this one.
+            user_id: User of the task.
+            spec: Goal and options of the task.
+            held: True if the task waits until it is released.
+            key: ``Idempotency-Key`` of the request.
+            max_queued: Maximum number of waiting tasks of the user, including held ones and
+                this one; ``None`` means no limit.
 
         Raises:
-            IdempotencyKeyUsed: an earlier creation had the key.
-            QueueFull: as many tasks wait already.
+            IdempotencyKeyUsed: An earlier request created a task with the key.
+            QueueFull: ``max_queued`` tasks of the user are already waiting.
         """
         created_at = utc_now()
         task = Task(
@@ -185,13 +213,13 @@ class Store(Database):
             held=held,
             status="QUEUED",
             created_at=created_at,
-            **order._asdict(),
+            **spec._asdict(),
         )
         with self.writing() as session:
             if key is not None:
-                self._refuse_taken(session, user_id, key)
-            if most_queued is not None:
-                _require_queued_below(session, user_id, most_queued)
+                self._require_unused_key(session, user_id, key)
+            if max_queued is not None:
+                _require_queued_below(session, user_id, max_queued)
             session.add(task)
             session.flush()
             if key is not None:
@@ -206,27 +234,27 @@ class Store(Database):
                 )
         return task
 
-    def _refuse_taken(self, session: Session, user_id: int, key: IdempotencyKey) -> None:
+    def _require_unused_key(self, session: Session, user_id: int, key: IdempotencyKey) -> None:
         expired = CreationKey.created_at <= utc_now(-IDEMPOTENCY_KEY_SECONDS)
         session.execute(delete(CreationKey).where(expired))
-        taken = session.get(CreationKey, (user_id, key.value))
-        if taken is not None:
-            same = taken.request_digest == key.request_digest
-            raise IdempotencyKeyUsed(taken.task_id, same_request=same)
+        earlier = session.get(CreationKey, (user_id, key.value))
+        if earlier is not None:
+            same = earlier.request_digest == key.request_digest
+            raise IdempotencyKeyUsed(earlier.task_id, same_request=same)
 
     def task(self, task_id: int) -> Task | None:
+        """Return a task or chat of any user."""
         with self.reading() as session:
             return session.get(Task, task_id)
 
     def unfinished_tasks(self, after: int = 0) -> list[UnfinishedTask]:
-        """Return some tasks of all users that a starting server has to take up.
+        """Return a page of the tasks of all users that a starting server has to resume.
 
-        Those are the tasks that have not ended and the chats that were answering, or whose
-        newest message waited for a slot. They come in order of creation,
-        ``UNFINISHED_PAGE_SIZE`` at most.
+        These are the tasks without a terminal status, the chats that were answering, and the
+        chats whose newest message was waiting for a slot. They are sorted by id.
 
         Args:
-            after: The id of the last one that was returned before.
+            after: Last id of the previous page.
         """
         ends_in_message = exists().where(
             StoredEvent.task_id == Task.id,
@@ -251,7 +279,7 @@ class Store(Database):
             return {row.id: row.user_id for row in rows}
 
     def release_task(self, task_id: int) -> Task | None:
-        """Let go of a held task; ``None`` where it was not held."""
+        """Release a held task; return ``None`` if the task does not exist or is not held."""
         with self.writing() as session:
             task = session.get(Task, task_id)
             if task is None or not task.held:
@@ -261,12 +289,17 @@ class Store(Database):
         return task
 
     def chat(self, user_id: int, name: str) -> Task | None:
+        """Return the user's chat with this name."""
         wanted = (Task.user_id == user_id) & (Task.chat == name)
         with self.reading() as session:
             return session.scalar(select(Task).where(wanted))
 
     def add_chat(self, user_id: int, name: str) -> Task:
-        """Add a chat; sqlalchemy's ``IntegrityError`` where there is one of this name."""
+        """Add a chat.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: The user already has a chat with this name.
+        """
         task = Task(
             user_id=user_id,
             goal=name,
@@ -280,7 +313,7 @@ class Store(Database):
         return task
 
     def undo_task(self, task_id: int) -> None:
-        """Remove a task as if it had never been added: its key is free again."""
+        """Remove a task that could not be created, and its ``Idempotency-Key``."""
 
         def undo(session: Session) -> None:
             session.execute(delete(CreationKey).where(CreationKey.task_id == task_id))
@@ -300,7 +333,7 @@ class Store(Database):
         self.write_with_reserve(remove, cascade=False)
 
     def deleted_tasks(self) -> list[int]:
-        """Return the ids of the deleted tasks of which something may be left, oldest first."""
+        """Return the ids of deleted tasks whose events or files may still exist, in order."""
         with self.reading() as session:
             return list(session.scalars(select(DeletedTask.task_id).order_by(DeletedTask.task_id)))
 
@@ -311,27 +344,27 @@ class Store(Database):
             own = StoredEvent.task_id == task_id
             first = session.scalar(select(func.min(StoredEvent.seq)).where(own))
             if first is not None:
-                # There are no gaps.
+                # Event numbers have no gaps.
                 session.execute(delete(StoredEvent).where(own, StoredEvent.seq < first + limit))
             return first is not None
 
         return self.write_with_reserve(remove)
 
     def forget_deleted(self, task_id: int) -> None:
-        """Note that nothing is left of a deleted task."""
+        """Record that all events and files of a deleted task are removed."""
         gone = delete(DeletedTask).where(DeletedTask.task_id == task_id)
         self.write_with_reserve(lambda session: session.execute(gone))
 
     # ReadinessCheck
 
     def check_readiness(self, wait: float) -> None:
-        """Write to the database, and read it back.
+        """Check that the database can be written and read.
 
         Args:
-            wait: seconds to wait for the write lock.
+            wait: Seconds to wait for the write lock.
 
         Raises:
-            SQLAlchemyError: this does not work.
+            SQLAlchemyError: The write or the read failed.
         """
         now = utc_now()
         row = insert(ReadinessCheck).values(id=1, checked_at=now)
@@ -347,7 +380,13 @@ class Store(Database):
     # Usage
 
     def add_usage(self, task: Task, usage: dict[str, Any] | None, added: ResourceUsage) -> None:
-        """Set what a task has taken, and add to its user's day."""
+        """Store the usage of a task, and add to the usage of its user's current day.
+
+        Args:
+            task: The task.
+            usage: Usage of the task so far, including ``added``; ``None`` leaves it unchanged.
+            added: Resources used since the last call.
+        """
         day = utc_now()[:10]
         row = insert(DayUsage).values(user_id=task.user_id, day=day, **added._asdict())
         sums = {name: getattr(DayUsage, name) + value for name, value in added._asdict().items()}
@@ -357,7 +396,7 @@ class Store(Database):
             session.execute(row.on_conflict_do_update(index_elements=["user_id", "day"], set_=sums))
 
     def day_usage(self, user_id: int) -> ResourceUsage:
-        """What a user's tasks have taken today."""
+        """Return the resources that a user's tasks have used today (UTC)."""
         with self.reading() as session:
             found = session.get(DayUsage, (user_id, utc_now()[:10]))
         return (
@@ -369,7 +408,7 @@ class Store(Database):
     # Events
 
     def log_position(self, session: Session, task_id: int) -> LogPosition | None:
-        """Where a task's log ends; ``None``: no such task."""
+        """Return the end of a task's log; ``None`` if the task does not exist."""
         found = session.execute(
             select(Task.last_seq, Task.status, Task.user_id).where(Task.id == task_id)
         ).one_or_none()
@@ -379,10 +418,17 @@ class Store(Database):
         return LogPosition(last_seq, status in TERMINAL_STATUSES, user_id)
 
     def add_events(self, session: Session, rows: list[dict[str, Any]]) -> None:
+        """Insert events, given by the columns of ``StoredEvent``."""
         session.execute(insert(StoredEvent), rows)
 
     def set_log_ends(self, session: Session, ends: dict[int, tuple[int, str | None]]) -> None:
-        """Move the ends of tasks' logs: the last ``seq`` and, if there is a new one, line."""
+        """Store the ends of tasks' logs.
+
+        Args:
+            session: Session of a write transaction.
+            ends: The last ``seq`` and the new last line by task id; a line that is ``None``
+                leaves the stored one unchanged.
+        """
         moved = (
             update(Task.__table__)  # type: ignore[arg-type]
             .where(Task.id == bindparam("task"))
@@ -403,6 +449,7 @@ class Store(Database):
         reason: str | None,
         at: str,
     ) -> None:
+        """Store a new status of a task, with the time ``at``, and add it to the user's changes."""
         values: dict[str, Any] = {"status": status, "reason": reason}
         if status == "RUNNING":
             values["started_at"] = at
@@ -423,7 +470,7 @@ class Store(Database):
             return [(seq, body) for seq, body in session.execute(messages)]
 
     def count_end_events_after(self, task_id: int, seq: int) -> int:
-        """Return how many events after ``seq`` report the end of an answer, or an error."""
+        """Count the events after ``seq`` that report the end of an answer, or an error."""
         ends = StoredEvent.type.in_(("AGENT_EVENT_END", "ERROR"))
         of_answer = (StoredEvent.task_id == task_id) & (StoredEvent.seq > seq)
         with self.reading() as session:
@@ -441,7 +488,7 @@ def _remove(session: Session, task_id: int) -> None:
 
 
 def _require_queued_below(session: Session, user_id: int, limit: int) -> None:
-    """Raise ``QueueFull`` if ``limit`` tasks of the user wait."""
+    """Raise ``QueueFull`` if ``limit`` tasks of the user are waiting."""
     queued = (Task.user_id == user_id) & (Task.status == "QUEUED")
     counted = session.scalar(select(func.count()).select_from(Task).where(queued))
     if (counted or 0) >= limit:

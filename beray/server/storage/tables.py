@@ -1,6 +1,6 @@
-"""The tables of the database: accounts, tasks and what happened to them.
+"""Tables of the database: accounts, tasks, events and the gateway.
 
-Times are stored as the UTC strings that the wire carries, which sort as they should.
+Times are stored as the UTC strings of the wire format, whose order is chronological.
 """
 
 from __future__ import annotations
@@ -18,36 +18,43 @@ log = structlog.get_logger("beray.database")
 
 
 class Base(DeclarativeBase):
-    pass
+    """Base class of all tables."""
 
 
 class ValidatedJSON(TypeDecorator[Any]):
-    """A JSON column; ``None`` is read where it is not of its shape.
+    """A JSON column whose values are checked when they are read.
 
-    One damaged row must not keep its owner from all the others.
+    A value of another type is logged and read as ``None``, so that one damaged row does not
+    make the user's other rows unreadable.
+
+    Args:
+        json_type: Type of the column's values.
     """
 
     impl = JSON
     cache_ok = True
 
-    def __init__(self, shape: Literal["object", "objects", "texts"]) -> None:
+    def __init__(self, json_type: Literal["object", "objects", "strings"]) -> None:
         super().__init__(none_as_null=True)
-        self.shape = shape
+        self.json_type = json_type
 
     def process_result_value(self, value: Any, _dialect: Any) -> Any:
-        if value is None or self._fits(value):
+        """Return ``value``, or ``None`` if it is not of the column's type."""
+        if value is None or self._is_valid(value):
             return value
-        log.error("a row of the database holds damaged JSON", wanted=self.shape)
+        log.error("a database row contains damaged JSON", expected=self.json_type)
         return None
 
-    def _fits(self, value: Any) -> bool:
-        if self.shape == "object":
+    def _is_valid(self, value: Any) -> bool:
+        if self.json_type == "object":
             return isinstance(value, dict)
-        item = dict if self.shape == "objects" else str
-        return isinstance(value, list) and all(isinstance(one, item) for one in value)
+        item_type = dict if self.json_type == "objects" else str
+        return isinstance(value, list) and all(isinstance(item, item_type) for item in value)
 
 
 class User(Base):
+    """An account. ``password_hash`` is ``None`` for the user of an embedded server."""
+
     __tablename__ = "users"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
@@ -58,7 +65,7 @@ class User(Base):
 
 
 class Token(Base):
-    """An access token, known by the SHA-256 of it alone."""
+    """An access token. Only its SHA-256 digest is stored."""
 
     __tablename__ = "tokens"
 
@@ -83,10 +90,12 @@ class VerificationCode(Base):
 
 
 class Task(Base):
+    """A task or a chat."""
+
     __tablename__ = "tasks"
     __table_args__ = (
         Index("ix_tasks_chat", "user_id", "chat", unique=True),
-        # Ids are never given twice: a link to a deleted task must not show another one.
+        # Ids are never reused: a link to a deleted task must not lead to another one.
         {"sqlite_autoincrement": True},
     )
 
@@ -95,14 +104,14 @@ class Task(Base):
     goal: Mapped[str]
     tools: Mapped[list[dict[str, Any]] | None] = mapped_column(ValidatedJSON("objects"))
     runner: Mapped[str | None]
-    """Who was asked to do it; ``None``: whom the server chooses. So is ``model``."""
+    """Requested runner; ``None`` lets the server choose, as for ``model``."""
     model: Mapped[str | None]
     limits: Mapped[Limits | None] = mapped_column(ValidatedJSON("object"))
-    tags: Mapped[list[str] | None] = mapped_column(ValidatedJSON("texts"))
+    tags: Mapped[list[str] | None] = mapped_column(ValidatedJSON("strings"))
     usage: Mapped[Usage | None] = mapped_column(ValidatedJSON("object"))
-    """What it has taken from a model's provider so far."""
+    """Usage of a model provider so far."""
     chat: Mapped[str | None]
-    """The name of the chat that it is; ``None``: it is none."""
+    """Name of the chat; ``None`` for tasks."""
     held: Mapped[bool]
     status: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str | None]
@@ -110,13 +119,13 @@ class Task(Base):
     started_at: Mapped[str | None]
     ended_at: Mapped[str | None]
     last_seq: Mapped[int] = mapped_column(default=0, server_default="0")
-    """The ``seq`` of its newest event; 0 before the first."""
+    """``seq`` of the newest event; 0 before the first."""
     last_line: Mapped[str | None]
-    """The end of what was said in it, for lists."""
+    """Last line of output, shown in task lists."""
 
 
 class DeletedTask(Base):
-    """A deleted task whose events and files are being removed; see ``task_deletion``."""
+    """A deleted task whose events and files are being removed; see ``TaskDeletion``."""
 
     __tablename__ = "deleted_tasks"
 
@@ -125,7 +134,7 @@ class DeletedTask(Base):
 
 
 class ReadinessCheck(Base):
-    """The one row that a check of the server's readiness writes."""
+    """The single row that each readiness check writes."""
 
     __tablename__ = "readiness"
 
@@ -134,7 +143,7 @@ class ReadinessCheck(Base):
 
 
 class CreationKey(Base):
-    """The ``Idempotency-Key`` of a task's creation, for a day."""
+    """``Idempotency-Key`` of a request that created a task, kept for a day."""
 
     __tablename__ = "creation_keys"
 
@@ -148,9 +157,9 @@ class CreationKey(Base):
 
 
 class StoredEvent(Base):
-    """One event of a task; ``body`` is its JSON as the wire carries it.
+    """One event of a task; ``body`` is its JSON in the wire format.
 
-    ``type`` is the event's type; None for events that versions before 0009 of the schema stored.
+    ``type`` is ``None`` for events that were stored before revision 0009 of the schema.
     """
 
     __tablename__ = "events"
@@ -165,9 +174,10 @@ class StoredEvent(Base):
 
 
 class TaskChange(Base):
-    """One change of one of a user's tasks: a status, being let go, being deleted.
+    """One change of one of a user's tasks: a new status, a release or a deletion.
 
-    ``seq`` counts a user's changes without a gap. What the task says besides is in its row.
+    ``seq`` numbers the changes of a user without gaps. Other properties of the task are read
+    from its row.
     """
 
     __tablename__ = "task_changes"
@@ -179,13 +189,13 @@ class TaskChange(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     task_id: Mapped[int]
     status: Mapped[str | None]
-    """``None``: the task was deleted."""
+    """``None`` if the task was deleted."""
     reason: Mapped[str | None]
     created_at: Mapped[str]
 
 
 class DayUsage(Base):
-    """What all tasks of a user have taken on one day (UTC, ISO 8601)."""
+    """Resources that all tasks of a user used on one day (UTC, ISO 8601)."""
 
     __tablename__ = "day_usage"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -201,7 +211,7 @@ class DayUsage(Base):
 
 
 class ApiKey(Base):
-    """What a program of a user's has to come in with, known by the SHA-256 of it alone."""
+    """An API key. Only its SHA-256 digest is stored."""
 
     __tablename__ = "api_keys"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -212,12 +222,12 @@ class ApiKey(Base):
     agent_id: Mapped[str | None]
     digest: Mapped[str] = mapped_column(unique=True)
     start: Mapped[str]
-    """Its first characters, to tell it from others."""
+    """First characters of the key, by which users distinguish their keys."""
     created_at: Mapped[str]
 
 
 class InternalToken(Base):
-    """What the gateway is called with, known by the SHA-256 of it alone."""
+    """An internal token of the gateway. Only its SHA-256 digest is stored."""
 
     __tablename__ = "internal_tokens"
 
@@ -227,19 +237,19 @@ class InternalToken(Base):
     api_key_id: Mapped[int | None] = mapped_column(
         ForeignKey("api_keys.id", ondelete="CASCADE"), index=True
     )
-    """What it was had for; it ends with that."""
+    """API key that the token was issued for and is deleted with; ``None`` for runs."""
     created_at: Mapped[str]
     expires_at: Mapped[str] = mapped_column(index=True)
 
 
 class LocalObject(Base):
-    """An object of the gateway's own store; ``file`` has its bytes."""
+    """An object of the server's own object store; its content is in ``file``."""
 
     __tablename__ = "objects"
 
     key: Mapped[str] = mapped_column(primary_key=True)
     file: Mapped[str] = mapped_column(unique=True)
-    """Relative to the folder of objects. No two contents ever have the same one."""
+    """Path relative to the directory of objects. It is never reused for other content."""
     size: Mapped[int]
     sha256: Mapped[str]
     content_type: Mapped[str | None]
@@ -247,7 +257,7 @@ class LocalObject(Base):
 
 
 class TemporaryObject(Base):
-    """When an object goes, whatever store it is in."""
+    """Expiry of a temporary object, in any object store."""
 
     __tablename__ = "temporary_objects"
 
@@ -256,7 +266,7 @@ class TemporaryObject(Base):
 
 
 class GatewayUsage(Base):
-    """How many calls a caller has made on one day (UTC, ISO 8601)."""
+    """Number of prefab calls of a principal on one day (UTC, ISO 8601)."""
 
     __tablename__ = "gateway_usage"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -267,7 +277,7 @@ class GatewayUsage(Base):
 
 
 class PrefabSecret(Base):
-    """What a user gives to the functions of a prefab; ``value`` is encrypted."""
+    """A user's secret for the functions of a prefab; ``value`` is encrypted."""
 
     __tablename__ = "prefab_secrets"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -282,7 +292,10 @@ class PrefabSecret(Base):
 
 
 class PrefabAuthor(Base):
-    """Who added a prefab first. Without a reference: nobody gets the id of who has left."""
+    """User who added the first version of a prefab.
+
+    ``user_id`` is not a foreign key: after the user is deleted, the prefab id stays reserved.
+    """
 
     __tablename__ = "prefab_authors"
     __table_args__ = ({"sqlite_with_rowid": False},)

@@ -1,7 +1,7 @@
-"""What happened to a user's tasks: one short row for each change, in an order of its own.
+"""Changes of a user's tasks: one short row for each, numbered per user.
 
-The rows are what a watcher of all tasks resumes by. They say that a task changed, and
-to which status; the rest is read from the task as it is by then.
+A client that watches all tasks resumes after one of these numbers. A row contains the task's id
+and new status; other properties are read from the task when the change is sent.
 """
 
 from __future__ import annotations
@@ -15,33 +15,44 @@ from sqlalchemy.orm import Session
 from beray.server.storage.tables import Task, TaskChange
 
 RETAINED_CHANGES: Final = 10_000
-"""How many changes of a user are kept at least. Who comes back later starts anew."""
-_STEP: Final = 1_000
+"""Minimum number of stored changes per user. Clients that missed more get the whole list again."""
+_CLEANUP_INTERVAL: Final = 1_000
+"""Number of changes between deletions of old ones."""
 _ROWS_AT_ONCE: Final = 8
 
 
 def add(
     session: Session, user_id: int, task_id: int, status: str | None, reason: str | None, at: str
 ) -> None:
-    """Note a change; it is there when the transaction is. ``status`` ``None``: deleted."""
+    """Add a change within the session's transaction.
+
+    Args:
+        session: Session of a write transaction.
+        user_id: User of the task.
+        task_id: Task that changed.
+        status: New status; ``None`` if the task was deleted.
+        reason: Reason for the status.
+        at: Time of the change.
+    """
     seq = last_seq(session, user_id) + 1
     change = TaskChange(
         user_id=user_id, seq=seq, task_id=task_id, status=status, reason=reason, created_at=at
     )
     session.add(change)
     session.flush()
-    if seq % _STEP == 0:
+    if seq % _CLEANUP_INTERVAL == 0:
         too_old = (TaskChange.user_id == user_id) & (TaskChange.seq <= seq - RETAINED_CHANGES)
         session.execute(delete(TaskChange).where(too_old))
 
 
 def last_seq(session: Session, user_id: int) -> int:
+    """Return the number of a user's newest change; 0 if there are none."""
     newest = select(func.max(TaskChange.seq)).where(TaskChange.user_id == user_id)
     return session.scalar(newest) or 0
 
 
 def covers(session: Session, user_id: int, after: int) -> bool:
-    """Whether everything behind the change ``after`` is still known."""
+    """Return True if all changes after number ``after`` are still stored."""
     bounds = select(func.min(TaskChange.seq), func.max(TaskChange.seq)).where(
         TaskChange.user_id == user_id
     )
@@ -52,9 +63,10 @@ def covers(session: Session, user_id: int, after: int) -> bool:
 def changes_after(
     session: Session, user_id: int, after: int
 ) -> Generator[tuple[TaskChange, Task | None], None, None]:
-    """Yield the changes after ``after``, in order, each with its task as it is now.
+    """Yield the changes after number ``after``, in order, each with the task's current row.
 
-    Only a few rows are in memory at a time: tasks can be large.
+    The task is ``None`` if it was deleted. Only a few rows are in memory at a time, because
+    tasks can be large.
     """
     following = (
         select(TaskChange, Task)

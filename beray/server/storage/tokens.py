@@ -1,6 +1,6 @@
-"""Internal tokens and API keys, as far as they are kept. Synchronous; called in threads.
+"""Repositories of internal tokens and API keys. Synchronous; called in threads.
 
-Of either only a SHA-256 is kept, which suffices for what has 256 random bits.
+Only the SHA-256 digests are stored. A slow hash is not needed for secrets with 256 random bits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from beray.server.storage.tables import ApiKey, InternalToken
 API_KEY_PREFIX: Final = "sk-"
 SHOWN_CHARACTERS: Final = 8
 MAX_API_KEYS: Final = 100
-"""Of one user."""
+"""Maximum number of API keys of one user."""
 EXTENSION_SECONDS: Final = 60.0
-"""How often the expiry of a token that is in use is written."""
+"""Minimum interval between writes of the expiry of a token that is in use."""
 _NEVER: Final = "9999-12-31T23:59:59.999999Z"
 
 log = structlog.get_logger("beray.gateway")
@@ -35,14 +35,14 @@ def secret_digest(secret: str) -> str:
 
 
 class TooManyKeys(Exception):
-    """A user has ``MAX_API_KEYS`` already."""
+    """The user already has ``MAX_API_KEYS`` keys."""
 
 
 class InternalTokenStore:
-    """Credentials of the gateway, each for a user and possibly an agent.
+    """Internal tokens of the gateway, each for a user and possibly an agent.
 
-    A token that an API key was exchanged for ends with that key, or some time after its last
-    use. A token of a run has no API key and ends with the run.
+    A token that was issued in exchange for an API key ends with that key, or some time after its
+    last use. The token of a run has no API key and ends with the run.
     """
 
     def __init__(self, database: Database) -> None:
@@ -59,8 +59,10 @@ class InternalTokenStore:
         """Return a new token.
 
         Args:
-            seconds: Its lifetime unless ``find`` extends it; ``None``: until ``end``.
-            api_key_id: API key that it is issued for; it ends with that.
+            user_id: User that the token authenticates.
+            agent_id: Agent that the token authenticates, if any.
+            seconds: Lifetime unless ``find`` extends it; ``None`` means until ``end``.
+            api_key_id: API key that the token is issued for and ends with.
         """
         token = secrets.token_urlsafe(32)
         now = utc_now()
@@ -79,7 +81,7 @@ class InternalTokenStore:
                 )
             )
 
-        # Agents need one in order to delete their files.
+        # On a full disk, agents need a token in order to delete their files.
         self._database.write_with_reserve(add)
         return token
 
@@ -87,8 +89,9 @@ class InternalTokenStore:
         """Return a token, or ``None`` if it does not exist, has expired or was ended.
 
         Args:
-            idle_seconds: This is a use of the token: if it was issued for an API key, it lives
-                at least this long from now on.
+            token: The secret itself.
+            idle_seconds: Counts this call as a use of the token: a token that was issued for an
+                API key stays valid for at least this long.
         """
         alive = select(InternalToken).where(
             InternalToken.digest == secret_digest(token), InternalToken.expires_at > utc_now()
@@ -102,7 +105,7 @@ class InternalTokenStore:
     def _extend(self, token: InternalToken, seconds: float) -> None:
         if token.expires_at >= utc_now(seconds):
             return
-        # Not each use is a write.
+        # Extended by more than needed, so that not every use is a write.
         until = utc_now(seconds + min(EXTENSION_SECONDS, seconds / 10))
         extended = update(InternalToken).where(
             InternalToken.digest == token.digest, InternalToken.expires_at < until
@@ -111,12 +114,12 @@ class InternalTokenStore:
             with self._database.writing() as session:
                 session.execute(extended.values(expires_at=until))
         except OperationalError as error:
-            # The disk is full, or the database busy. The token is valid; only its extension
-            # is missing, and the next use repeats it.
-            log.warning("an internal token was not extended", problem=str(error.orig))
+            # The disk is full, or the database is busy. The token is valid, and its next use
+            # repeats the extension.
+            log.warning("could not extend an internal token", problem=str(error.orig))
 
     def end_runs(self) -> None:
-        """End the tokens of all runs. For the start: a killed server did not end them."""
+        """End the tokens of all runs. Called at startup: a killed server did not end them."""
         ended = delete(InternalToken).where(InternalToken.api_key_id.is_(None))
         self._database.write_with_reserve(lambda session: session.execute(ended))
 
@@ -127,16 +130,16 @@ class InternalTokenStore:
 
 
 class ApiKeyStore:
-    """What programs of a user's are given, to come in with."""
+    """API keys of users, with which their programs authenticate."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, user_id: int, name: str, agent_id: str | None) -> tuple[ApiKey, str]:
-        """Make a key; it itself is known to nobody afterwards.
+        """Create a key; return its row and the secret, which cannot be read back later.
 
         Raises:
-            TooManyKeys: the user has to revoke one first.
+            TooManyKeys: The user has ``MAX_API_KEYS`` keys and has to revoke one first.
         """
         key = API_KEY_PREFIX + secrets.token_urlsafe(32)
         row = ApiKey(
@@ -155,23 +158,24 @@ class ApiKeyStore:
         return row, key
 
     def find(self, key: str) -> ApiKey | None:
+        """Return the API key with the secret ``key``; ``None`` if it is unknown or revoked."""
         with self._database.reading() as session:
             return session.scalar(select(ApiKey).where(ApiKey.digest == secret_digest(key)))
 
-    def of(self, user_id: int) -> list[ApiKey]:
-        """A user's keys, the newest first."""
+    def keys_of(self, user_id: int) -> list[ApiKey]:
+        """Return a user's keys, newest first."""
         newest = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
         with self._database.reading() as session:
             return list(session.scalars(newest))
 
     def remove(self, user_id: int, key_id: int) -> bool:
-        """End a user's key, and every internal token that was had for it.
+        """Revoke a user's key, and end every internal token that was issued for it.
 
         Returns:
-            whether there was such a key.
+            False if the user has no such key.
         """
         own = delete(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id)
-        # The row count is of the driver; the tokens go by the foreign key.
+        # The foreign key deletes the tokens; the row count of the driver does not include them.
         return self._database.write_with_reserve(
             lambda session: bool(session.connection().execute(own).rowcount)
         )

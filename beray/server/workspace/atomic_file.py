@@ -11,17 +11,24 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from beray.server.workspace import safe_open
 from beray.server.workspace.disk_quota import Reservation
 from beray.server.workspace.ownership import inherit_owner
 from beray.server.workspace.safe_open import open_directory, path_errors, quote_path
-from beray.server.workspace.workspace import Workspace
 from beray.transfers import file_modes, wire_names
 
 _OWNER_ACCESS: Final = stat.S_IWUSR | stat.S_IXUSR
 _mode_change_lock: Final = threading.Lock()
+
+
+class OpenDirectory(Protocol):
+    """Directory that is open as a descriptor."""
+
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the directory."""
 
 
 class AtomicFileWriter:
@@ -40,7 +47,7 @@ class AtomicFileWriter:
 
     def __init__(
         self,
-        workspace: Workspace,
+        work_dir: OpenDirectory,
         requested_path: str,
         parents: list[bytes],
         name: bytes,
@@ -50,7 +57,7 @@ class AtomicFileWriter:
     ) -> None:
         self.path = wire_names.encode(b"/".join([*parents, name]))
         self.size = 0
-        self._workspace = workspace
+        self._work_dir = work_dir
         self._requested_path = requested_path
         self._parents = parents
         self._name = name
@@ -104,7 +111,7 @@ class AtomicFileWriter:
         """
         try:
             self._file.flush()
-            work_dir = self._workspace.descriptor
+            work_dir = self._work_dir.descriptor
             with (
                 path_errors(quote_path(self._requested_path)),
                 created_directories(work_dir, self._parents) as directory,

@@ -105,9 +105,9 @@ def test_invalid_options_create_no_task(models: ModelServer, client: BeRayClient
         ({"runner": "robot"}, "Runner 'robot' does not exist"),
         ({"runner": "acp"}, "BERAY_ACP is not set"),
         ({"model": "anthropic:claude"}, "BERAY_MODELS"),
-        ({"limits": {"tokens": -1}}, "greater than or equal to 0"),
+        ({"limits": {"tokens": -1}}, "must be at least 0, got -1"),
         ({"limits": {"seconds": 0}}, "greater than 0"),
-        ({"limits": {"apples": 1}}, "Extra inputs"),
+        ({"limits": {"apples": 1}}, "limits.apples: is not a known field"),
         ({"tags": [""]}, "at least 1 character"),
     ]:
         with pytest.raises(UnprocessableEntityError, match=message):

@@ -1,4 +1,4 @@
-"""Who may call the gateway: tokens, keys, addresses."""
+"""Authentication of the gateway: tokens, API keys, addresses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UPLOAD_URL = "/internal/files/generate_upload_url"
 
 
 def ask(server: RunningServer, **headers: str) -> requests.Response:
-    """A call that needs somebody, and no agent."""
+    """Send a request that requires authentication, but no agent."""
     return requests.post(
         f"{server.url}{UPLOAD_URL}",
         json={"filename": "a.txt", "content_type": "text/plain"},
@@ -52,7 +52,7 @@ def test_a_key_is_exchanged_for_a_token_of_its_user_and_agent(agent: Agent) -> N
     assert agent.files("GET", "list").status_code == 200
 
 
-def test_nobody_is_let_in_without_a_credential(beray_server: RunningServer) -> None:
+def test_a_request_without_a_credential_is_401(beray_server: RunningServer) -> None:
     answer = ask(beray_server)
     assert refusal(answer) == (401, "NOT_AUTHENTICATED")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -60,13 +60,13 @@ def test_nobody_is_let_in_without_a_credential(beray_server: RunningServer) -> N
 
 @pytest.mark.parametrize("place", ["X_Internal_Token", "Authorization"])
 @pytest.mark.parametrize("what", ["", "Bearer", "Basic dTpw", "Bearer \xe9", "sk-x", "x" * 5000])
-def test_what_is_no_credential_is_refused(
+def test_an_invalid_credential_is_rejected(
     beray_server: RunningServer, place: str, what: str
 ) -> None:
     assert refusal(ask(beray_server, **{place: what})) == (401, "INVALID_TOKEN")
 
 
-def test_each_credential_is_good_in_its_own_place_only(agent: Agent) -> None:
+def test_each_credential_is_valid_in_its_own_header_only(agent: Agent) -> None:
     access_token = str(agent.account._session.headers["Authorization"]).removeprefix("Bearer ")
     server = agent.server
     assert ask(server, Authorization=f"Bearer {access_token}").status_code == 200
@@ -103,7 +103,7 @@ def test_a_revoked_key_takes_its_tokens_with_it(agent: Agent) -> None:
     assert [key["id"] for key in agent.account.list_api_keys()] == [second_key]
 
 
-def test_a_strangers_key_is_not_there(agent: Agent, beray_client: BeRayClient) -> None:
+def test_a_key_of_another_user_is_404(agent: Agent, beray_client: BeRayClient) -> None:
     (key,) = agent.account.list_api_keys()
     with pytest.raises(NotFoundError):
         beray_client.revoke_api_key(key["id"])
@@ -111,7 +111,7 @@ def test_a_strangers_key_is_not_there(agent: Agent, beray_client: BeRayClient) -
     assert agent.files("GET", "list").status_code == 200
 
 
-def test_a_key_is_said_once_and_not_kept(agent: Agent) -> None:
+def test_a_key_is_returned_once_and_not_stored(agent: Agent) -> None:
     (listed,) = agent.account.list_api_keys()
     assert "key" not in listed
     assert agent.api_key.startswith(listed["start"])
@@ -129,7 +129,7 @@ def test_a_key_is_said_once_and_not_kept(agent: Agent) -> None:
     [("", "a"), ("  ", "a"), ("n" * 101, "a"), ("n\0", "a"), ("n", ""), ("n", "."), ("n", ".."),
      ("n", "-"), ("n", "a/b"), ("n", "a b"), ("n", "ä"), ("n", "a\n"), ("n", "a" * 129)],
 )  # fmt: skip
-def test_what_no_key_can_be_called_is_refused(
+def test_an_invalid_name_of_a_key_is_rejected(
     beray_client: BeRayClient, name: str, agent_id: str
 ) -> None:
     with pytest.raises(UnprocessableEntityError):
@@ -137,7 +137,7 @@ def test_what_no_key_can_be_called_is_refused(
     assert beray_client.list_api_keys() == []
 
 
-def test_there_is_an_end_to_the_keys_of_a_user(beray_client: BeRayClient, store: Store) -> None:
+def test_the_number_of_keys_per_user_is_limited(beray_client: BeRayClient, store: Store) -> None:
     user = store.add_user("many@example.test", None)
     keys = ApiKeyStore(store)
     for number in range(MAX_API_KEYS):
@@ -146,7 +146,7 @@ def test_there_is_an_end_to_the_keys_of_a_user(beray_client: BeRayClient, store:
         keys.add(user.id, "one more", None)
     for number in range(MAX_API_KEYS):
         beray_client.create_api_key(f"{number}")
-    with pytest.raises(ConflictError, match="revoke one"):
+    with pytest.raises(ConflictError, match="Revoke one"):
         beray_client.create_api_key("one more")
 
 
@@ -170,7 +170,7 @@ def test_tokens_end(store: Store) -> None:
     assert whose(tokens.find(other)) == (user.id, None)
 
 
-def test_a_token_that_is_used_lives_on(store: Store) -> None:
+def test_a_use_extends_a_token(store: Store) -> None:
     user = store.add_user("a@example.test", None)
     key, _ = ApiKeyStore(store).add(user.id, "k", "a")
     tokens = InternalTokenStore(store)
@@ -306,7 +306,7 @@ def test_an_allowed_address_is_let_in_as_nobody(tmp_path: Path) -> None:
             f"{server.url}/internal/files", params={"s3_url": answer.json()["s3_url"]}, timeout=30
         )
         assert refusal(removed) == (403, "FORBIDDEN")
-        # What is given and wrong is not overlooked.
+        # A wrong credential is not ignored.
         assert refusal(ask(server, X_Internal_Token="wrong")) == (401, "INVALID_TOKEN")
         assert refusal(ask(server, Authorization="Bearer wrong")) == (401, "INVALID_TOKEN")
         agent = Agent.new(server)

@@ -51,7 +51,7 @@ def test_a_url_is_good_for_one_method(agent: Agent, uploaded: str) -> None:
         for changed in (url, url.replace("method=GET", f"method={method}")):
             answer = requests.request(method, changed, data=b"x", timeout=30)
             assert refusal(answer) == (403, "INVALID_SIGNATURE"), method
-    # HEAD is another method, which the URL does not permit.
+    # A URL for GET does not permit HEAD.
     assert requests.head(url, timeout=30).status_code == 403
     assert requests.get(url, timeout=30).content == DATA
     upload, target = put_url(agent)

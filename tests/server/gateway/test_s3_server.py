@@ -101,14 +101,14 @@ async def test_errors_of_the_library_have_no_secrets(s3_environ: dict[str, str])
     assert "\n" not in str(failed.value)
 
 
-def test_an_unusable_store_is_reported_at_the_start(
+def test_an_unusable_bucket_is_logged_at_startup(
     tmp_path: Path, s3_environ: dict[str, str]
 ) -> None:
     wrong = s3_environ | {"BERAY_S3_BUCKET": "no-such-bucket"}
     with RunningServer.start(tmp_path / "wrong", **wrong) as server:
-        until(lambda: "the S3 store cannot be used" in server.log.read_text())
+        until(lambda: "cannot use the S3 bucket" in server.log.read_text())
         assert "no-such-bucket" in server.log.read_text()
     with RunningServer.start(tmp_path / "right", **s3_environ) as server:
-        until(lambda: "files are kept in S3" in server.log.read_text())
+        until(lambda: "storing files in S3" in server.log.read_text())
         assert Agent.new(server).files("GET", "list").json() == {"files": []}
-        assert "cannot be used" not in server.log.read_text()
+        assert "cannot use the S3" not in server.log.read_text()

@@ -1,4 +1,4 @@
-"""Behaviour that all object stores share, for the local store and S3."""
+"""Common behaviour of object stores: the local store and S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removal of expired temporary objects."""
+"""Expiry of temporary objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes up to the gateway: names, forms, and what becomes of bad ones."""
+"""Uploads to the gateway: file names, forms, and rejected uploads."""
 
 from __future__ import annotations
 

@@ -31,4 +31,4 @@ def upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise UnknownRevision(f"a newer version of BeRay made it ({error})") from error
+        raise UnknownRevision(f"it was written by a newer version of BeRay ({error})") from error

@@ -1,4 +1,4 @@
-"""Accounts, tasks and events."""
+"""Add accounts, tasks and events."""
 
 from __future__ import annotations
 
