@@ -1,4 +1,4 @@
-"""What the gateway's wire carries: one TypedDict for each documented shape.
+"""Schemas of the gateway's responses: one TypedDict for each documented JSON object.
 
 Source: the Gateway wire page.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import StringConstraints
-from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+from typing_extensions import TypedDict  # required by pydantic below Python 3.12
 
 from beray.schema import OR_NULL, OR_STRING, Shape, loose
 
 
 @loose
-class InternalToken(TypedDict):
+class InternalTokenResponse(TypedDict):
+    """Response to the exchange of an API key."""
+
     internal_token: str
 
 
 @loose
-class CallAnswer(TypedDict):
-    """What has become of one call."""
+class CallResponse(TypedDict):
+    """Outcome of one call in the response to a run."""
 
     status: str
     output: NotRequired[dict[str, Any] | None]
@@ -29,24 +31,28 @@ class CallAnswer(TypedDict):
 
 
 @loose
-class RunAnswer(TypedDict):
+class RunResponse(TypedDict):
+    """Response to a run; ``results`` is in the order of the calls."""
+
     job_id: NotRequired[str | int | None]
     status: NotRequired[Annotated[str, OR_NULL]]
-    results: list[CallAnswer]
+    results: list[CallResponse]
 
 
 S3Url = Annotated[str, StringConstraints(pattern="^s3://[^/]+/.")]
 
 
 @loose
-class UploadUrl(TypedDict):
+class UploadUrlResponse(TypedDict):
+    """Presigned URL for an upload, and the ``s3://`` URL that the file will have."""
+
     upload_url: str
     s3_url: S3Url
 
 
 @loose
-class Stored(TypedDict):
-    """The answer to an upload."""
+class UploadResponse(TypedDict):
+    """Response to an upload; ``size`` is in bytes."""
 
     s3_url: S3Url
     success: NotRequired[Annotated[Literal[True], OR_NULL]]
@@ -55,13 +61,15 @@ class Stored(TypedDict):
 
 
 @loose
-class PresignedUrl(TypedDict):
+class PresignedUrlResponse(TypedDict):
+    """Presigned URL for a download."""
+
     presigned_url: Annotated[str, StringConstraints(pattern="^https?://")]
 
 
 @loose
 class FileEntry(TypedDict):
-    """A file at the gateway; ``size`` is in bytes."""
+    """File stored by the gateway; ``size`` is in bytes."""
 
     key: NotRequired[Annotated[str, OR_NULL]]
     s3_url: str
@@ -71,20 +79,25 @@ class FileEntry(TypedDict):
 
 @loose
 class FilePage(TypedDict):
-    """A page of a listing. ``next_token`` continues it; absent or ``None`` on the last."""
+    """Page of a file listing.
+
+    ``next_token`` requests the next page; it is missing or None on the last one.
+    """
 
     files: NotRequired[Annotated[list[FileEntry], OR_NULL]]
     next_token: NotRequired[str | None]
 
 
 @loose
-class Cleaned(TypedDict):
+class DeletionResponse(TypedDict):
+    """Response to a deletion: the number of deleted files."""
+
     deleted_count: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
 @loose
 class PrefabEntry(TypedDict):
-    """A prefab as it is listed. Ours."""
+    """Entry of the list of prefabs. BeRay extension."""
 
     prefab_id: str
     version: NotRequired[str | None]
@@ -97,25 +110,29 @@ class PrefabEntry(TypedDict):
 
 
 @loose
-class PrefabList(TypedDict):
+class PrefabListResponse(TypedDict):
+    """Response to a listing of prefabs. BeRay extension."""
+
     prefabs: list[PrefabEntry]
 
 
 @loose
-class SecretNames(TypedDict):
+class SecretNamesResponse(TypedDict):
+    """Names of the secrets that the user has set for a prefab. BeRay extension."""
+
     secrets: list[str]
 
 
-Spec = dict[str, Any]
-"""What a prefab can do. Ours."""
+PrefabSpec = dict[str, Any]
+"""Functions of a prefab with their parameters, files and secrets. BeRay extension."""
 
-INTERNAL_TOKEN: Shape[InternalToken] = Shape(InternalToken)
-RUN: Shape[RunAnswer] = Shape(RunAnswer)
-UPLOAD_URL: Shape[UploadUrl] = Shape(UploadUrl)
-STORED: Shape[Stored] = Shape(Stored)
-PRESIGNED_URL: Shape[PresignedUrl] = Shape(PresignedUrl)
+INTERNAL_TOKEN: Shape[InternalTokenResponse] = Shape(InternalTokenResponse)
+RUN: Shape[RunResponse] = Shape(RunResponse)
+UPLOAD_URL: Shape[UploadUrlResponse] = Shape(UploadUrlResponse)
+UPLOAD: Shape[UploadResponse] = Shape(UploadResponse)
+PRESIGNED_URL: Shape[PresignedUrlResponse] = Shape(PresignedUrlResponse)
 FILE_PAGE: Shape[FilePage] = Shape(FilePage)
-CLEANED: Shape[Cleaned] = Shape(Cleaned)
-PREFABS: Shape[PrefabList] = Shape(PrefabList)
-SPEC: Shape[Spec] = Shape(dict[str, Any])
-SECRETS: Shape[SecretNames] = Shape(SecretNames)
+DELETION: Shape[DeletionResponse] = Shape(DeletionResponse)
+PREFAB_LIST: Shape[PrefabListResponse] = Shape(PrefabListResponse)
+PREFAB_SPEC: Shape[PrefabSpec] = Shape(dict[str, Any])
+SECRET_NAMES: Shape[SecretNamesResponse] = Shape(SecretNamesResponse)

@@ -32,7 +32,7 @@ from beray.gateway import (
     ServiceUnavailableError,
     Unreachable,
 )
-from beray.gateway.auth import ApiKey
+from beray.gateway.auth import ApiKeyCredential
 from beray.http.connection import shared_session
 from beray.testing import Answer, FaultServer
 from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
@@ -264,7 +264,7 @@ def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
     server = FaultServer([Answer(b"x", stall_at=0)])
     with server:
         client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
-        assert isinstance(client._credential, ApiKey)
+        assert isinstance(client._credential, ApiKeyCredential)
         lock = client._credential._lock = _Counting()  # type: ignore[assignment]
         failures: list[BaseException] = []
 
@@ -320,7 +320,7 @@ def test_without_a_key_there_is_no_other_way_in(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
         monkeypatch.setenv("X_INTERNAL_TOKEN", "from-env")
         for key in (None, ""):
-            with pytest.raises(InvalidInput, match="an API key is needed"):
+            with pytest.raises(InvalidInput, match="api_key is empty"):
                 GatewayClient.from_api_key(key)  # type: ignore[arg-type]
         for options in ({"internal_token": ""}, {"api_key": ""}, {"jwt_token": ""}):
             with pytest.raises(InvalidInput, match=f"{next(iter(options))} is empty"):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import beray
 from beray.gateway import GatewayClient, InvalidInput, PrefabCall, ValidationError
-from beray.gateway.call_arguments import checked_call
+from beray.gateway.validation import checked_call
 from beray.testing import FaultServer
 
 
@@ -45,21 +45,21 @@ def deep() -> list[Any]:
 @pytest.mark.parametrize(
     ("parameters", "place"),
     [
-        ({"x": float("nan")}, "parameters.x: JSON has no nan"),
+        ({"x": float("nan")}, "parameters.x is nan, which JSON"),
         ({"a": [1, {"b": float("inf")}]}, r"parameters.a\[1\].b"),
-        ({"x": [10**5000]}, r"parameters.x\[0\] has more digits"),
-        ({"x": b"bytes"}, "parameters.x: JSON has no bytes"),
-        ({"x": {1, 2}}, "parameters.x: JSON has no set"),
-        ({"x": datetime(2026, 1, 1)}, "parameters.x: JSON has no datetime"),
-        ({"x": Path("a")}, "parameters.x: JSON has no"),
+        ({"x": [10**5000]}, r"parameters.x\[0\] has too many digits"),
+        ({"x": b"bytes"}, "parameters.x is of type bytes, which JSON"),
+        ({"x": {1, 2}}, "parameters.x is of type set, which JSON"),
+        ({"x": datetime(2026, 1, 1)}, "parameters.x is of type datetime, which JSON"),
+        ({"x": Path("a")}, "parameters.x is of type .*Path, which JSON"),
         ({"x": {1: 2}}, "parameters.x: a key"),
         ({1: 2}, "parameters: a key"),
-        ({"x": "\ud800"}, "parameters.x is not valid text"),
+        ({"x": "\ud800"}, "parameters.x is not valid Unicode"),
         ({"\ud800": 1}, "parameters: a key"),
         ([("x", 1)], "parameters must be a dictionary, not list"),
         ("text", "parameters must be a dictionary, not str"),
         (around(), r"parameters.list\[0\] contains itself"),
-        ({"x": deep()}, "nested too deeply"),
+        ({"x": deep()}, "nested deeper than 200 levels"),
     ],
 )
 def test_parameters_that_are_no_json(parameters: Any, place: str) -> None:
@@ -79,14 +79,14 @@ def test_parameters_that_are_no_json(parameters: Any, place: str) -> None:
     ("files", "place"),
     [
         ({"in": "s3://b/k"}, r"files\['in'\] must be a list"),
-        ({"in": ["s3://b/k", "/local/file"]}, r"files\['in'\]\[1\]: an s3://"),
+        ({"in": ["s3://b/k", "/local/file"]}, r"files\['in'\]\[1\] must be an s3://"),
         ({"in": ["http://h/x"]}, r"files\['in'\]\[0\]"),
         ({"in": [Path("x")]}, r"files\['in'\]\[0\]"),
         ({"in": [b"s3://b/k"]}, "not bytes"),
         ({"in": None}, r"files\['in'\] must be a list"),
         ({"in": {"s3://b/k": 1}}, r"files\['in'\] must be a list"),
-        ({"": ["s3://b/k"]}, "a key is text"),
-        ({7: ["s3://b/k"]}, "a key is text"),
+        ({"": ["s3://b/k"]}, "a key must be a non-empty string"),
+        ({7: ["s3://b/k"]}, "a key must be a non-empty string"),
         (["s3://b/k"], "files must be a dictionary"),
         ("s3://b/k", "files must be a dictionary"),
     ],
@@ -105,7 +105,7 @@ def test_files_that_are_no_s3_urls(files: Any, place: str) -> None:
 def test_names_that_are_none(bad: Any) -> None:
     client = GatewayClient("t", "http://127.0.0.1:1")
     for arguments in ((bad, "1", "f"), ("p", bad, "f"), ("p", "1", bad)):
-        with pytest.raises(InvalidInput, match="must be a text"):
+        with pytest.raises(InvalidInput, match="must be a non-empty string"):
             client.run(*arguments)
 
 
@@ -131,10 +131,10 @@ def test_what_helps_is_said_where_it_helps(tmp_path: Path) -> None:
             client.delete_file,
             lambda url: client.run("p", "1", "f", files={"in": [url]}),
         ):
-            with pytest.raises(InvalidInput, match="an s3://bucket/key URL is needed") as caught:
+            with pytest.raises(InvalidInput, match="must be an s3://bucket/key URL") as caught:
                 call(url)
             assert "TOPSECRET" not in caught.value.message
-            assert ("uploaded first" in caught.value.message) is (
+            assert ("upload local files first" in caught.value.message) is (
                 "files" in caught.value.message and url != secret
             )
 

@@ -213,8 +213,8 @@ def test_every_refusal_has_its_class(
     [
         (400, {"error_code": "MISSING_SECRET", "prefab_id": "p", "secret_name": "KEY"},
          "prefab p needs the secret KEY"),
-        (400, {"error_code": "MISSING_AGENT_CONTEXT"}, "files of agents need"),
-        (404, {"error_code": "PREFAB_NOT_FOUND", "prefab_id": None}, "there is no prefab p@1"),
+        (400, {"error_code": "MISSING_AGENT_CONTEXT"}, "this call requires the credentials of an agent"),
+        (404, {"error_code": "PREFAB_NOT_FOUND", "prefab_id": None}, "prefab p@1 not found"),
     ],
 )  # fmt: skip
 def test_refusals_without_a_message(
@@ -448,7 +448,7 @@ def test_one_client_for_many_threads() -> None:
 
 def test_exceptions_can_be_made_by_hand() -> None:
     error = PrefabNotFoundError("p", "1")
-    assert error.message == "there is no prefab p@1"
+    assert error.message == "prefab p@1 not found"
     assert (AuthenticationError("m", {"a": 1}).status_code, RejectedInput("m").status_code) == (
         401,
         422,

@@ -29,7 +29,7 @@ from beray.gateway import (
     StreamEvent,
     StreamEventType,
 )
-from beray.gateway.runs import decoded_events
+from beray.gateway.runs import decode_events
 from beray.testing import Answer, FaultServer
 from tests.gateway.gateway_answers import (
     DONE,
@@ -308,4 +308,4 @@ def test_events_are_the_same_however_they_are_cut(
     whole = lines.replace("\n", newline).encode("utf-8", "surrogatepass")
     places = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
     chunks = [whole[a:b] for a, b in pairwise(places)]
-    assert [(one.type, one.data) for one in decoded_events(chunks)] == events
+    assert [(one.type, one.data) for one in decode_events(chunks)] == events
