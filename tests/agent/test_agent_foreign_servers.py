@@ -173,5 +173,5 @@ async def test_a_malformed_frame_without_a_request_is_logged(
     agent.scripts.append(script)
     with caplog.at_level(logging.WARNING, "beray.agent"):
         async with AgentApi("a", agent.url) as api:
-            await until(lambda: "a frame was skipped: PARSE_ERROR" in caplog.text)
+            await until(lambda: "skipped a frame: PARSE_ERROR" in caplog.text)
             assert [event async for event in api.send_message("go")] == [MsgEventEnd(tokens_used=7)]

@@ -14,17 +14,17 @@ import time
 import pytest
 import trustme
 
-from beray.agent import AgentApi, AgentBusyException, AgentException, handshake
+from beray.agent import AgentApi, AgentBusyException, AgentException, websocket
 from beray.exceptions import ConfigurationError, InvalidArgument
 from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted
 
-PUBLISHED = (handshake.STATUS_SECONDS, handshake.HEARTBEAT_SECONDS)
+PUBLISHED = (websocket.STATUS_SECONDS, websocket.HEARTBEAT_SECONDS)
 
 
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "STATUS_SECONDS", 0.4)
-    monkeypatch.setattr(handshake, "OPEN_SECONDS", 0.6)
+    monkeypatch.setattr(websocket, "STATUS_SECONDS", 0.4)
+    monkeypatch.setattr(websocket, "OPEN_SECONDS", 0.6)
 
 
 async def refusal(agent: ScriptedAgent, **options: object) -> AgentException:
@@ -142,13 +142,13 @@ async def test_other_answers_to_the_handshake(
     agent.answer(status, b"because")
     error = await refusal(agent)
     assert (error.code, error.status_code, error.lasting) == ("CONNECTION_ERROR", status, lasting)
-    assert error.details == f"the server answered {status}: because"
+    assert error.details == f"the server responded with {status}: because"
 
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
-    [(401, ": the token is missing or invalid"), (404, ": there is no agent at this URL"),
-     (422, ": the chat id is invalid"), (418, "")],
+    [(401, ": the token is missing or invalid"), (404, ": no agent at this URL"),
+     (422, ": the chat ID is invalid"), (418, "")],
 )  # fmt: skip
 async def test_a_refusal_without_a_body_is_explained(
     agent: ScriptedAgent, status: int, meaning: str
@@ -156,7 +156,7 @@ async def test_a_refusal_without_a_body_is_explained(
     agent.answer(status, b"")
     error = await refusal(agent)
     assert not isinstance(error, AgentBusyException)
-    assert error.details == f"the server answered {status}{meaning}"
+    assert error.details == f"the server responded with {status}{meaning}"
 
 
 async def test_a_redirect_to_another_host_is_not_followed(agent: ScriptedAgent) -> None:
