@@ -113,7 +113,7 @@ class AgentConnection:
         """Return the open WebSocket; wait while it is being reopened.
 
         Raises:
-            AgentException: ``NOT_CONNECTED``, with the reason why there is no connection.
+            AgentException: ``NOT_CONNECTED``, with the reason for the missing connection.
         """
         while self._connection is None or not self.connected:
             if self._connection is None and self._reader is None:
@@ -152,7 +152,7 @@ class AgentConnection:
         self._opening = None
 
     async def _read_and_reconnect(self, connection: AgentWebSocket, close_count: int) -> None:
-        """Read the connection, and those that replace it, until there is none.
+        """Read the connection, and those that replace it, until it is closed or reconnecting fails.
 
         Args:
             connection: The open WebSocket.

@@ -104,8 +104,8 @@ class SyncAnswer:
     at the end of ``with``.
 
     Args:
-        loop: The thread of the connection; None if there is no connection.
-        answer: The asynchronous answer; None if there is no connection.
+        loop: The thread of the connection; None if not connected.
+        answer: The asynchronous answer; None if not connected.
     """
 
     def __init__(self, loop: _LoopThread | None, answer: Answer | None) -> None:

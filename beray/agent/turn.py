@@ -17,7 +17,7 @@ class Turn:
     """Request and received messages of one answer, as seen by the connection.
 
     Attributes:
-        frame: The request, as it is sent.
+        frame: The serialised request.
         finished: Set after the last message of the answer, or when the connection has ended.
         abandoned: True after the reader has left.
         error: Exception that ended the connection before the answer was complete.

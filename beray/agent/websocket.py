@@ -41,6 +41,7 @@ CLOSE_SECONDS: Final = 2.0
 _FAILED_OPENING_CLOSE_SECONDS: Final = 0.25
 _PROTOCOL_ERROR, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG = 1002, 1007, 1008, 1009
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of a rejected handshake after which trying again may help."""
 _STATUS_MESSAGES: Final = {
     401: "the token is missing or invalid",
     404: "no agent at this URL",
@@ -227,9 +228,8 @@ def parse_frame(frame: Data) -> AnyServerMessage:
     try:
         return ServerMessage.validate_json(frame)
     except ValidationError as error:
-        reason = error.errors(include_url=False, include_input=False, include_context=False)[0][
-            "msg"
-        ]
+        errors = error.errors(include_url=False, include_input=False, include_context=False)
+    reason = errors[0]["msg"]
     raise AgentException("PARSE_ERROR", f"a frame could not be parsed as a message: {reason}")
 
 

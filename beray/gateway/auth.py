@@ -166,7 +166,7 @@ class ApiKeyCredential(Credential):
         return None if self._token is None else self._token.value
 
     def signature(self, cancel: Cancel | None = None) -> Signature:
-        """Return the header with the internal token; exchange the key if there is none yet."""
+        """Return the header with the internal token; exchange the key before the first use."""
         return self._current_token(None, cancel)
 
     def renewed(self, refused: Signature, cancel: Cancel | None = None) -> Signature | None:

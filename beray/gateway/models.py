@@ -75,7 +75,7 @@ class PrefabCall:
     files: Mapping[str, Sequence[str]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the request; it has no ``files`` if there are none."""
+        """Return the JSON object of the request; ``files`` is omitted if empty."""
         inputs: dict[str, Any] = {"parameters": self.parameters}
         if self.files:
             inputs["files"] = self.files
