@@ -145,8 +145,8 @@ class ApiKeyCredential(Credential):
     """API key that is exchanged for an internal token.
 
     The exchange happens when a token is first needed, and again when it has expired. Threads that
-    need a new token at the same time share one exchange and its result. ``_lock`` protects all
-    fields.
+    need a new token at the same time share one exchange and its result: only the holder of
+    ``_lock`` exchanges the key and changes the fields.
 
     Args:
         gateway: Transport that sends the exchange and authenticates it with the key.
