@@ -1,14 +1,13 @@
-"""Talking with an agent over its WebSocket.
+"""Clients of agents' WebSockets. Requires the extra ``agent``.
 
-``AgentApi`` is one conversation; ``SyncAgentApi`` the same for scripts without an event
-loop; ``ConnectionPool`` many conversations, each opened when it is needed. The modules
-``agent_api``, ``server`` and ``client`` have the names of the published package. Needs the extra
-``agent``.
+``AgentApi`` is an asynchronous client of one chat, ``SyncAgentApi`` a synchronous one.
+``ConnectionPool`` manages the connections of many chats. The modules ``agent_api``, ``server`` and
+``client`` have the names of the published package.
 
 Source: the agent WebSocket API page.
 """
 
-# ruff: noqa: E402 -- the checks come before the imports that would fail
+# ruff: noqa: E402 -- the checks report an incomplete installation before imports fail
 from importlib.util import find_spec
 
 from beray import installation

@@ -1,4 +1,4 @@
-"""URLs of an agent's WebSocket: what callers pass, and what is opened.
+"""URL and credentials of an agent's WebSocket, from the arguments of ``AgentApi``.
 
 Source: the agent WebSocket API page; RFC 3986, 3.2.1 (user information); RFC 7617 (Basic
 authentication); RFC 6455, 3 (URLs of WebSockets).
@@ -15,72 +15,74 @@ from beray.config import checked_token
 from beray.exceptions import ConfigurationError, InvalidArgument
 
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_WHOLE_PATHS: Final = ("/ws", "/ws/", "/agent_ws/")
-"""Ends of the paths of URLs that are used verbatim, as by version 1.0 of the published client."""
+_VERBATIM_PATHS: Final = ("/ws", "/ws/", "/agent_ws/")
+"""Suffixes of paths of URLs that are used verbatim, as in version 1.0 of the published client."""
 
 
 @dataclass(frozen=True)
-class Address:
-    """The URL of a WebSocket, without credentials, and the ``Authorization`` header for it."""
+class AgentAddress:
+    """URL of a WebSocket without credentials, and the value of the ``Authorization`` header."""
 
     url: str
     authorization: str | None = field(default=None, repr=False)
 
 
-def chosen(
+def resolve_address(
     address: str | None,
     *,
     base_url: str | None,
     url: str | None,
     chat_id: int | str,
     token: str | None,
-) -> Address:
-    """Return the address that the arguments of ``AgentApi`` mean.
+) -> AgentAddress:
+    """Return the address that the arguments of ``AgentApi`` describe.
 
     Raises:
         ConfigurationError: The URL is invalid.
-        InvalidArgument: There is no URL or more than one; ``chat_id`` is invalid, or has no
+        InvalidArgument: No URL or more than one was passed; ``chat_id`` is invalid, or has no
             effect because the URL is used verbatim; ``token`` is invalid, or contradicts the
             user information of the URL.
     """
-    given = [each for each in (address, base_url, url) if each is not None]
-    if len(given) != 1:
+    urls = [value for value in (address, base_url, url) if value is not None]
+    if len(urls) != 1:
         raise InvalidArgument(
-            "AgentApi needs one URL: the second argument (or base_url=) of the agent's server, "
-            "or url= of its WebSocket"
+            "AgentApi needs exactly one URL: that of the agent's server (second argument or "
+            "base_url=), or that of its WebSocket (url=)"
         )
-    parts = _split(given[0])
-    if url is not None or (base_url is None and parts.path.endswith(_WHOLE_PATHS)):
+    parts = _split(urls[0])
+    if url is not None or (base_url is None and parts.path.endswith(_VERBATIM_PATHS)):
         if chat_id != 0:
             raise InvalidArgument(
-                f"chat_id={chat_id!r} has no effect on a WebSocket's URL that is used verbatim; "
-                "pass the URL of the server as base_url="
+                f"chat_id={chat_id!r} has no effect on the URL of a WebSocket; pass the URL of the "
+                "agent's server as base_url="
             )
         query = f"?{parts.query}" if parts.query else ""
         path = f"{parts.path}{query}"
     elif parts.query:
         raise ConfigurationError("the agent's URL must not have a query or a fragment")
     else:
-        path = f"{parts.path.rstrip('/')}/v1/agent_ws/{_segment(chat_id)}/"
+        path = f"{parts.path.rstrip('/')}/v1/agent_ws/{_quoted_chat_id(chat_id)}/"
     user_info, _, host = parts.netloc.rpartition("@")
-    return Address(f"{_SCHEMES[parts.scheme]}://{host}{path}", _authorization(user_info, token))
+    return AgentAddress(
+        f"{_SCHEMES[parts.scheme]}://{host}{path}", _authorization(user_info, token)
+    )
 
 
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url.strip())
-        usable = parts.scheme in _SCHEMES and bool(parts.hostname)
-        _ = parts.port
+        is_valid = parts.scheme in _SCHEMES and bool(parts.hostname)
+        _ = parts.port  # raises ValueError for an invalid port
     except ValueError:
-        usable = False
-    if not usable:
+        is_valid = False
+    if not is_valid:
         raise ConfigurationError("the agent's URL must look like http://host:port")
     if parts.fragment:
         raise ConfigurationError("the agent's URL must not have a query or a fragment")
     return parts
 
 
-def _segment(chat_id: int | str) -> str:
+def _quoted_chat_id(chat_id: int | str) -> str:
     if str(chat_id) in ("", ".", ".."):
         raise InvalidArgument(f"chat_id must not be '', '.' or '..', got {chat_id!r}")
     try:
@@ -90,9 +92,11 @@ def _segment(chat_id: int | str) -> str:
 
 
 def _authorization(user_info: str, token: str | None) -> str | None:
-    """Return the header for a token, or for the user information of a URL."""
+    """Return the value of the header for a token, or for the user information of a URL."""
     if user_info and token is not None:
-        raise InvalidArgument("the agent's URL has a user name or password besides token=")
+        raise InvalidArgument(
+            "the agent's URL contains credentials, and token= was passed; pass only one of them"
+        )
     if user_info:
         user, _, password = user_info.partition(":")
         pair = f"{unquote(user)}:{unquote(password)}"

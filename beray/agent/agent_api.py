@@ -1,4 +1,4 @@
-"""``AgentApi``: one conversation with an agent. The names of this module are published."""
+"""Asynchronous client of a chat with an agent. The names of this module are published."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 from websockets.exceptions import ConnectionClosed
 
-from beray.agent import addresses, handshake
-from beray.agent.callbacks import Callbacks, takes_an_argument
+from beray.agent import addresses, websocket
+from beray.agent.callbacks import CallbackQueue, accepts_argument
 from beray.agent.client import ClientMessage, EClientMessage, MsgUserMessage
-from beray.agent.connection import Line
+from beray.agent.connection import AgentConnection
 from beray.agent.exceptions import AgentBusyException, AgentException
 from beray.agent.server import (
     AgentEventUnion,
@@ -33,8 +33,8 @@ from beray.agent.server import (
     MsgStatus,
     ServerMessage,
 )
-from beray.agent.turn import Answer, Reply
-from beray.agent.websocket import Connection
+from beray.agent.turn import Answer, Turn
+from beray.agent.websocket import AgentWebSocket
 from beray.events import AnyServerMessage, MsgUnknown
 from beray.exceptions import ConfigurationError, InvalidArgument
 from beray.sanitize import one_line
@@ -67,35 +67,38 @@ log = logging.getLogger("beray.agent")
 
 
 class AgentApi:
-    """A chat with an agent, on one event loop. Also an async context manager.
+    """Client of one chat with an agent. Also an async context manager.
+
+    An instance belongs to the event loop in which it is connected.
 
     Args:
-        agent_id: Name of the agent; for pools, logs and messages. Also the attribute ``id``.
-        address: URL of the agent's server, ``http(s)`` or ``ws(s)``, to which
-            ``v1/agent_ws/{chat_id}/`` is added. A URL whose path ends in ``/ws``, ``/ws/`` or
+        agent_id: Name of the agent, for pools, logs and messages. Also the attribute ``id``.
+        address: URL of the agent's server, with the scheme http, https, ws or wss. The client
+            appends ``v1/agent_ws/{chat_id}/``. A URL whose path ends in ``/ws``, ``/ws/`` or
             ``/agent_ws/`` is used verbatim, as in version 1.0 of the published client.
-        callback: Receives messages that no request waits for: those without a request, the rest
-            of an answer whose loop was left, and messages of unknown types. A function or a
-            coroutine function; calls are made one after another, in order, and may use this
-            object. What it raises is logged.
-        on_disconnect: Called once for each connection that has ended, whatever ended it; with
-            this object if it accepts an argument, otherwise without.
-        chat_id: Keeps one conversation's history apart from another's.
+        callback: Function or coroutine function that receives messages for which no request is
+            waiting: messages without a request, the rest of an answer whose loop was left, and
+            messages of unknown types. Calls are made one after another, in order, and may use this
+            object. Exceptions that it raises are logged.
+        on_disconnect: Called once for each connection that has ended, for any reason: with this
+            object if it accepts an argument, otherwise without.
+        chat_id: ID of the chat; each chat has its own history.
         base_url: ``address`` as a keyword, never used verbatim.
-        url: The WebSocket's URL, always used verbatim. Also an attribute, without credentials.
-        token: Sent in the ``Authorization`` header, to this server only. The user information
-            of a URL (``ws://user:TOKEN@host/``) is sent there as well (Basic authentication).
-        reconnect: whether a connection that is lost is opened again, for five minutes, with
-            growing pauses. An answer that was under way is never asked for again: that raises.
-            Given up at once where the server's refusal is not one that time changes.
-        max_frame_bytes: a longer frame ends the connection.
-        heartbeat_seconds: how often it is asked whether the server is still there; without an
-            answer for as long, the connection is lost.
-        tls: for ``https`` with certificates of one's own.
+        url: URL of the WebSocket, always used verbatim. Also an attribute, without credentials.
+        token: Access token, sent in the ``Authorization`` header to this server only. The user
+            information of a URL (``ws://user:TOKEN@host/``) is sent there as well (Basic
+            authentication).
+        reconnect: Whether to reopen a lost connection, for up to five minutes with growing pauses.
+            An answer in progress is never requested again; it raises. The client does not retry
+            if the server's error response is permanent.
+        max_frame_bytes: Maximum size of a received frame; a larger one ends the connection.
+        heartbeat_seconds: Interval between pings. If no data arrives for as long after a ping,
+            the connection counts as lost.
+        tls: TLS configuration for ``https``, for example with custom certificates.
 
     Raises:
-        ConfigurationError: The URL is invalid.
-        InvalidArgument: There is no URL or more than one, or another argument is invalid.
+        ConfigurationError: The URL is invalid, or ``tls`` was passed for an unencrypted URL.
+        InvalidArgument: No URL or more than one was passed, or another argument is invalid.
 
     Source: the agent WebSocket API page.
     """
@@ -112,41 +115,43 @@ class AgentApi:
         url: str | None = None,
         token: str | None = None,
         reconnect: bool = False,
-        max_frame_bytes: int = handshake.MAX_FRAME_BYTES,
-        heartbeat_seconds: float = handshake.HEARTBEAT_SECONDS,
+        max_frame_bytes: int = websocket.MAX_FRAME_BYTES,
+        heartbeat_seconds: float = websocket.HEARTBEAT_SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.agent_id: Final = agent_id
         self.chat_id: Final = chat_id
-        target = addresses.chosen(address, base_url=base_url, url=url, chat_id=chat_id, token=token)
+        target = addresses.resolve_address(
+            address, base_url=base_url, url=url, chat_id=chat_id, token=token
+        )
         self.url: Final = target.url
         if max_frame_bytes <= 0 or heartbeat_seconds <= 0:
-            raise InvalidArgument("max_frame_bytes and heartbeat_seconds must be more than 0")
+            raise InvalidArgument("max_frame_bytes and heartbeat_seconds must be positive")
         if tls is not None and not target.url.startswith("wss:"):
-            raise ConfigurationError("tls is for https://; the agent's URL is not")
+            raise ConfigurationError("tls requires an https:// or wss:// URL of the agent")
 
-        async def open_one() -> Connection:
-            return await handshake.opened(target, max_frame_bytes=max_frame_bytes, tls=tls)
+        async def open_websocket() -> AgentWebSocket:
+            return await websocket.open_websocket(target, max_frame_bytes=max_frame_bytes, tls=tls)
 
         self.callback = callback
         self.on_disconnect = on_disconnect
         self._heartbeat_seconds = heartbeat_seconds
-        self._callbacks = Callbacks(agent_id)
-        self._line = Line(
+        self._callbacks = CallbackQueue(agent_id)
+        self._connection = AgentConnection(
             agent_id,
-            open_one,
+            open_websocket,
             heartbeat_seconds=heartbeat_seconds,
             reconnect=reconnect,
-            hand_on=self._hand_on,
-            malformed=self._malformed,
-            lost=self._lost,
-            settle=self._callbacks.drained,
+            on_message=self._on_message,
+            on_malformed_frame=self._on_malformed_frame,
+            on_disconnect=self._on_connection_ended,
+            drain_callbacks=self._callbacks.drain,
         )
-        self._told_of_no_callback = False
-        # Of the request: who may make one, and whom the agent is answering. These are two where
-        # an answer was left and the next one waits for its end.
-        self._claimed: Reply | None = None
-        self._answering: Reply | None = None
+        self._has_warned_about_callback = False
+        # The turn whose reader has not left, and the turn that the agent is answering. They differ
+        # while a new request waits for the end of an abandoned answer.
+        self._reading: Turn | None = None
+        self._answering: Turn | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.agent_id!r}, chat_id={self.chat_id!r})"
@@ -165,152 +170,157 @@ class AgentApi:
 
     @property
     def id(self) -> str:
-        """``agent_id``, under its published name."""
+        """Published alias of ``agent_id``."""
         return self.agent_id
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection. One that has just died may not be known to be dead."""
-        return self._line.connected
+        """True if the connection is open, as far as known: a loss may not have been noticed yet."""
+        return self._connection.connected
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is under way, or one that was left has not come to its end."""
-        return self._claimed is not None or self._answering is not None
+        """True if the agent is answering, including an answer whose reader has left."""
+        return self._reading is not None or self._answering is not None
 
     async def connect(self) -> None:
-        """Open the connection. Where there is one, or one is being opened, joins in.
+        """Open the connection.
+
+        Do nothing if it is open. If it is being opened, wait for that.
 
         Raises:
-            AgentBusyException: somebody else has the chat.
+            AgentBusyException: Another client is connected to the chat.
             AgentException: ``TIMEOUT``, ``INVALID_STATUS``, ``UNEXPECTED_MSG_TYPE``,
-                ``PARSE_ERROR`` or ``CONNECTION_ERROR``; or what the agent said;
-                ``NOT_CONNECTED`` where ``close()`` was called meanwhile.
+                ``PARSE_ERROR`` or ``CONNECTION_ERROR``; the code of an ``ERROR`` that the agent
+                sent; or ``NOT_CONNECTED`` if ``close()`` was called meanwhile.
         """
-        await self._line.connect()
+        await self._connection.connect()
 
     async def close(self) -> None:
-        """End the connection; an answer that is under way raises. Idempotent.
+        """Close the connection. Idempotent.
 
-        Returns when all is gone, and ``callback`` and ``on_disconnect`` have been called; called
-        from one of these, it does not wait for them.
+        An answer in progress raises to its reader. This method returns when the connection is
+        closed, and the calls of ``callback`` and ``on_disconnect`` are done or have taken 5
+        seconds. Called from a callback, it does not wait for callbacks.
         """
-        await self._line.close()
-        await self._callbacks.drained()
+        await self._connection.close()
+        await self._callbacks.drain()
 
     def send_message(self, text: str, attachments: Sequence[str] | None = None) -> Answer:
-        """Return the answer to a message, to iterate over: ``async for event in …``.
+        """Return an async iterator over the events of the answer to a message.
 
-        It ends after ``AGENT_EVENT_END``. Leaving the loop releases the answer: its remaining
-        events go to ``callback``, and the next message is sent when it is over. The result may
-        also be awaited, which sends the message: ``response = await api.send_message(…)``.
+        The message is sent when the iteration (``async for event in …``) begins, or when the
+        result is awaited: ``response = await api.send_message(…)``. The iteration ends after
+        ``AGENT_EVENT_END``. Leaving the loop releases the answer: its remaining events are passed
+        to ``callback``, and the next message is sent when the agent has finished the answer.
+
+        Iterating and awaiting raise :class:`AgentBusyException` if another answer is in progress,
+        which continues; and :class:`AgentException` for an ``ERROR`` of the agent,
+        ``NOT_CONNECTED``, a connection that ended, and a malformed frame (``PARSE_ERROR``; the
+        connection stays open). Its attribute ``events`` contains the events before the error.
 
         Args:
-            attachments: Paths relative to ``/workspace`` of files that were uploaded before.
+            text: Text of the message.
+            attachments: Paths, relative to ``/workspace``, of files that were uploaded before.
 
         Raises:
-            InvalidArgument: ``text`` or a path cannot be sent as Unicode text.
-
-        Raises (from the loop or ``await``):
-            AgentBusyException: Another answer is under way; it continues.
-            AgentException: The agent's ``ERROR``, ``NOT_CONNECTED``, the end of the connection,
-                or ``PARSE_ERROR`` for a malformed frame, after which the connection stays open;
-                ``events`` contains the events before it.
+            InvalidArgument: ``text`` or a path is not a valid Unicode string, or ``attachments``
+                is a string instead of a list.
         """
         if isinstance(attachments, str):
-            raise InvalidArgument("attachments is a list of paths, not one of them")
+            raise InvalidArgument("attachments must be a list of paths, not a string")
         try:
             message = MsgUserMessage(text=text, attachments=list(attachments or ()))
             frame = message.model_dump_json()
         except (ValidationError, PydanticSerializationError):
-            raise InvalidArgument("text and attachments must be Unicode text") from None
-        return Answer(Reply(frame), self._begin, self._leave)
+            raise InvalidArgument("text and attachments must be valid Unicode strings") from None
+        return Answer(Turn(frame), self._begin, self._leave)
 
-    # Of answers
+    # Turns
 
-    async def _begin(self, reply: Reply) -> None:
-        if self._claimed is not None:
-            raise AgentBusyException("an answer is under way on this connection")
-        self._claimed = reply
+    async def _begin(self, turn: Turn) -> None:
+        if self._reading is not None:
+            raise AgentBusyException("an answer is in progress on this connection")
+        self._reading = turn
         while True:
-            connection = await self._line.ready()
+            connection = await self._connection.ready()
             if self._answering is None:
                 break
-            # The agent has one request at a time: an answer without a reader has to end first.
-            await self._end_of(self._answering)
-        self._answering = reply
-        with suppress(ConnectionClosed):  # who reads the connection tells why
-            await connection.send(reply.frame)
+            # The agent handles one request at a time: an abandoned answer has to end first.
+            await self._wait_for_end(self._answering)
+        self._answering = turn
+        with suppress(ConnectionClosed):  # the task that reads the connection reports the reason
+            await connection.send(turn.frame)
 
-    async def _end_of(self, reply: Reply) -> None:
+    async def _wait_for_end(self, turn: Turn) -> None:
         """Wait until an answer is over.
 
-        If one of its frames was malformed, this may have been its end: the answer then counts as
-        over after a silence of ``heartbeat_seconds``.
+        A malformed frame may have been the end of the answer. After such a frame, the answer
+        counts as over if no message arrives for ``heartbeat_seconds``.
         """
         while True:
-            received = reply.received
+            received_count = turn.received_count
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat_seconds):
-                    await reply.over.wait()
-            if reply.over.is_set():
+                    await turn.finished.wait()
+            if turn.finished.is_set():
                 return
-            if reply.malformed and reply.received == received:
-                self._finish(reply)
+            if turn.has_malformed_frame and turn.received_count == received_count:
+                self._finish(turn)
                 return
 
-    def _leave(self, reply: Reply) -> None:
-        """Note that the reader has left; the next one may begin."""
-        if self._claimed is reply:
-            self._claimed = None
-        for message in reply.leave():
-            self._call_back(message)
+    def _leave(self, turn: Turn) -> None:
+        """Release a turn whose reader has left, so that the next one may begin."""
+        if self._reading is turn:
+            self._reading = None
+        for message in turn.abandon():
+            self._add_callback(message)
 
-    def _hand_on(self, message: AnyServerMessage) -> None:
-        reply = self._answering
-        if reply is not None:
-            reply.received += 1
+    def _on_message(self, message: AnyServerMessage) -> None:
+        turn = self._answering
+        if turn is not None:
+            turn.received_count += 1
         if (
             isinstance(message, MsgStatus | MsgGracefulDisconnect | MsgUnknown)
-            or reply is None
-            or reply.left
+            or turn is None
+            or turn.abandoned
         ):
-            self._call_back(message)
+            self._add_callback(message)
         else:
-            reply.take(message)
-        if reply is not None and isinstance(message, MsgEventEnd | MsgError):
-            self._finish(reply)
+            turn.add(message)
+        if turn is not None and isinstance(message, MsgEventEnd | MsgError):
+            self._finish(turn)
 
-    def _malformed(self, problem: AgentException, kind: str | None) -> None:
-        reply = self._answering
-        if reply is None or reply.left:
-            log.warning("agent %s: a frame was skipped: %s", self.agent_id, one_line(str(problem)))
+    def _on_malformed_frame(self, error: AgentException, frame_type: str | None) -> None:
+        turn = self._answering
+        if turn is None or turn.abandoned:
+            log.warning("agent %s: skipped a frame: %s", self.agent_id, one_line(str(error)))
         else:
-            reply.fail(problem)
-        if reply is not None:
-            reply.received += 1
-            reply.malformed = True
-            if kind in (EServerMessage.AGENT_EVENT_END, EServerMessage.ERROR):
-                self._finish(reply)
+            turn.add_error(error)
+        if turn is not None:
+            turn.received_count += 1
+            turn.has_malformed_frame = True
+            if frame_type in (EServerMessage.AGENT_EVENT_END, EServerMessage.ERROR):
+                self._finish(turn)
 
-    def _finish(self, reply: Reply) -> None:
-        if self._answering is reply:
+    def _finish(self, turn: Turn) -> None:
+        if self._answering is turn:
             self._answering = None
-        reply.end()
+        turn.finish()
 
-    def _lost(self, problem: AgentException) -> None:
-        reply, self._answering = self._answering, None
-        if reply is not None:
-            reply.end(AgentException(problem.code, problem.details))
+    def _on_connection_ended(self, reason: AgentException) -> None:
+        turn, self._answering = self._answering, None
+        if turn is not None:
+            turn.finish(AgentException(reason.code, reason.details))
         if self.on_disconnect is not None:
-            arguments = [self] if takes_an_argument(self.on_disconnect) else []
+            arguments = [self] if accepts_argument(self.on_disconnect) else []
             self._callbacks.add(self.on_disconnect, *arguments)
 
-    def _call_back(self, message: AnyServerMessage) -> None:
+    def _add_callback(self, message: AnyServerMessage) -> None:
         if self.callback is not None:
             self._callbacks.add(self.callback, message)
             return
-        level = logging.INFO if self._told_of_no_callback else logging.WARNING
-        self._told_of_no_callback = True
-        kind = one_line(message.type)
-        log.log(level, "there is no callback for %s of agent %s", kind, self.agent_id)
+        level = logging.INFO if self._has_warned_about_callback else logging.WARNING
+        self._has_warned_about_callback = True
+        message_type = one_line(message.type)
+        log.log(level, "agent %s: %s dropped, no callback is set", self.agent_id, message_type)

@@ -1,7 +1,7 @@
-"""What the user gave to be called, called one after another beside the connection.
+"""Queue that runs the callbacks of an ``AgentApi`` in a task of their own.
 
-Not by whoever reads the connection: a callback may take its time, say the next thing to the
-agent, or close the connection, and none of these may wait for itself.
+Callbacks do not run in the task that reads the connection: a callback may take long, send a
+message to the agent or close the connection, and would then wait for itself.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, Final
 Function = Callable[..., object]
 
 DRAIN_SECONDS: Final = 5.0
-"""How long is waited, in the end, for callbacks that are running."""
+"""Maximum time that closing a connection waits for callbacks."""
 
 log = logging.getLogger("beray.agent")
-_inside: ContextVar[Callbacks | None] = ContextVar("_inside", default=None)
+_current_queue: ContextVar[CallbackQueue | None] = ContextVar("_current_queue", default=None)
 
 
-def takes_an_argument(function: Function) -> bool:
+def accepts_argument(function: Function) -> bool:
     """Return True if ``function`` can be called with one positional argument.
 
-    A callable without an introspectable signature, as some of C extensions, counts as one that
-    takes it: published callbacks do.
+    True for callables whose signature cannot be inspected, such as some of C extensions, because
+    published callbacks take an argument.
     """
     try:
         inspect.signature(function).bind(None)
@@ -38,48 +38,58 @@ def takes_an_argument(function: Function) -> bool:
     return True
 
 
-class Callbacks:
-    """Calls of functions and coroutine functions, in the order in which they were added."""
+class CallbackQueue:
+    """Queue of calls of functions and coroutine functions, made one after another.
+
+    Args:
+        name: Name of the agent, for the log and the name of the task.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._calls: deque[tuple[Function, tuple[Any, ...]]] = deque()
-        self._running: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def add(self, function: Function, *arguments: Any) -> None:
+        """Append a call to the queue; exceptions that it raises are logged."""
         self._calls.append((function, arguments))
-        self._run_on()
+        self._ensure_running()
 
-    async def drained(self) -> None:
-        """Wait until all have been called; not from inside of one, and not for ever."""
-        if _inside.get() is self:
+    async def drain(self) -> None:
+        """Wait until all calls are done, at most ``DRAIN_SECONDS``.
+
+        Returns immediately if a callback of this queue calls it.
+        """
+        if _current_queue.get() is self:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_SECONDS
-        while self._calls or self._runs():
-            self._run_on()
-            assert self._running is not None
-            await asyncio.wait([self._running], timeout=deadline - loop.time())
+        while self._calls or self._is_running():
+            self._ensure_running()
+            assert self._task is not None
+            await asyncio.wait([self._task], timeout=deadline - loop.time())
             if loop.time() >= deadline:
-                log.warning("a callback for agent %s does not end; it is left alone", self._name)
+                log.warning(
+                    "a callback of agent %s did not end within %g s", self._name, DRAIN_SECONDS
+                )
                 return
 
-    def _runs(self) -> bool:
-        return self._running is not None and not self._running.done()
+    def _is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
 
-    def _run_on(self) -> None:
-        if not self._runs():
+    def _ensure_running(self) -> None:
+        if not self._is_running():
             name = f"agent-{self._name}-callbacks"
-            self._running = asyncio.get_running_loop().create_task(self._run(), name=name)
-            self._running.add_done_callback(self._ran)
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+            self._task.add_done_callback(self._task_done)
 
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        # The end of an event loop cancels all tasks, also one that has not begun yet.
-        if self._calls and not self._runs():
-            self._run_on()
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        # A closing event loop cancels all tasks; queued calls then need a new one.
+        if self._calls and not self._is_running():
+            self._ensure_running()
 
     async def _run(self) -> None:
-        _inside.set(self)
+        _current_queue.set(self)
         while self._calls:
             function, arguments = self._calls.popleft()
             try:
@@ -90,6 +100,6 @@ class Callbacks:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise  # the event loop is ending, not the callback
-                log.warning("a callback for agent %s was cancelled", self._name)
+                log.warning("a callback of agent %s was cancelled", self._name)
             except Exception:
-                log.exception("a callback for agent %s failed", self._name)
+                log.exception("a callback of agent %s failed", self._name)

@@ -1,4 +1,4 @@
-"""Messages of an agent's client, under their published names.
+"""Messages of an agent's client, with their published names.
 
 Source: the agent WebSocket API page.
 """

@@ -1,4 +1,4 @@
-"""The way to an agent: opened, kept, and opened again where that is wanted."""
+"""Connection to an agent: opening, reading, reconnecting and closing."""
 
 from __future__ import annotations
 
@@ -10,228 +10,249 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from beray.agent import handshake
+from beray.agent import websocket
 from beray.agent.exceptions import AgentBusyException, AgentException
-from beray.agent.websocket import Connection
+from beray.agent.websocket import AgentWebSocket
 from beray.events import AnyServerMessage
 from beray.http import retry
 from beray.sanitize import one_line
 
 RECONNECT_SECONDS: Final = 300.0
-"""How long a lost connection is tried for again."""
+"""Maximum time for reopening a lost connection."""
 BUSY_SECONDS: Final = 90.0
-"""How long of these a busy chat is; its server may not have noticed that its client is gone."""
-_LONGEST_DELAY: Final = 15.0
-_LIVED_SECONDS: Final = 10.0
+"""Maximum time for reopening if the chat is busy.
+
+The server may not have noticed yet that this client's previous connection is lost.
+"""
+_MAX_DELAY_SECONDS: Final = 15.0
+_STABLE_SECONDS: Final = 10.0
+"""Duration of a connection after which the delay starts from its minimum again."""
 
 log = logging.getLogger("beray.agent")
 
 
-class Line:
-    """At most one connection at a time, and the one task that reads it.
+class AgentConnection:
+    """At most one open WebSocket of an agent, and the task that reads it.
 
     Args:
-        name: for logs and names of tasks.
-        open_one: opens a connection; raises AgentException.
-        heartbeat_seconds: how often the other end is asked whether it is there.
-        reconnect: whether a connection that was lost is opened again.
-        hand_on: is given every message, in order.
-        malformed: is given what is wrong with a frame that is no message, and its ``type`` if it
-            has one. The connection stays open.
-        lost: is told why, once for each connection that has ended.
-        settle: waits for what ``lost`` has set going; where the event loop ends.
+        name: Name of the agent, for logs and names of tasks.
+        open_websocket: Opens a WebSocket; raises AgentException.
+        heartbeat_seconds: Interval between pings.
+        reconnect: Whether to reopen a lost connection.
+        on_message: Called with each message, in order.
+        on_malformed_frame: Called with the exception for a frame that is not a valid message, and
+            with its ``type`` if it has one. The connection stays open.
+        on_disconnect: Called with the reason, once for each connection that has ended.
+        drain_callbacks: Waits for the callbacks that ``on_disconnect`` has started. Used if the
+            event loop is closing.
     """
 
     def __init__(
         self,
         name: str,
-        open_one: Callable[[], Coroutine[Any, Any, Connection]],
+        open_websocket: Callable[[], Coroutine[Any, Any, AgentWebSocket]],
         *,
         heartbeat_seconds: float,
         reconnect: bool,
-        hand_on: Callable[[AnyServerMessage], None],
-        malformed: Callable[[AgentException, str | None], None],
-        lost: Callable[[AgentException], None],
-        settle: Callable[[], Awaitable[None]],
+        on_message: Callable[[AnyServerMessage], None],
+        on_malformed_frame: Callable[[AgentException, str | None], None],
+        on_disconnect: Callable[[AgentException], None],
+        drain_callbacks: Callable[[], Awaitable[None]],
     ) -> None:
         self._name = name
-        self._open_one = open_one
+        self._open_websocket = open_websocket
         self._heartbeat_seconds = heartbeat_seconds
         self._reconnect = reconnect
-        self._hand_on = hand_on
-        self._malformed = malformed
-        self._lost = lost
-        self._settle = settle
+        self._on_message = on_message
+        self._on_malformed_frame = on_malformed_frame
+        self._on_disconnect = on_disconnect
+        self._drain_callbacks = drain_callbacks
         self._opening: asyncio.Task[None] | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._connection: Connection | None = None
-        self._closes = 0
+        self._reader: asyncio.Task[None] | None = None
+        self._connection: AgentWebSocket | None = None
+        self._close_count = 0
         self._attempts = 0
-        self._why_not = AgentException("NOT_CONNECTED", "connect() first")
-        self._change = asyncio.Event()
+        self._disconnect_reason = AgentException("NOT_CONNECTED", "call connect() first")
+        self._state_changed = asyncio.Event()
 
     @property
     def connected(self) -> bool:
+        """True if the WebSocket is open."""
         return self._connection is not None and self._connection.state is State.OPEN
 
     async def connect(self) -> None:
-        """Open the connection, or join in where somebody does. See ``AgentApi.connect``."""
-        closes, opened = self._closes, False
+        """Open the connection; see ``AgentApi.connect``. Concurrent calls share one attempt."""
+        close_count, opened = self._close_count, False
         while not (opened or self.connected):
-            if self._keeping is not None:
-                await self._change.wait()  # it ends, or opens another one
+            if self._reader is not None:
+                await self._state_changed.wait()  # until it ends, or has reconnected
             elif self._opening is not None:
-                opened = await _succeeds(self._opening)
+                opened = await _succeeded(self._opening)
             else:
-                opened = await self._open_first()
-            if self._closes != closes:
-                raise AgentException("NOT_CONNECTED", "it was closed while it was being opened")
+                opened = await self._start_opening()
+            if self._close_count != close_count:
+                raise AgentException(
+                    "NOT_CONNECTED", "the connection was closed while it was being opened"
+                )
 
     async def close(self) -> None:
-        """End the connection, also one that is being opened. Idempotent."""
-        self._closes += 1
+        """Close the connection, or cancel its opening. Idempotent."""
+        self._close_count += 1
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        keeping = self._keeping
-        if keeping is not None:
+        reader = self._reader
+        if reader is not None:
             if self._connection is not None:
                 await self._connection.finish()
             else:
-                keeping.cancel()  # it is between two connections
-            await asyncio.wait([keeping])
+                reader.cancel()  # it is waiting to reconnect
+            await asyncio.wait([reader])
 
-    async def ready(self) -> Connection:
-        """The connection; waits where it is being opened again.
+    async def ready(self) -> AgentWebSocket:
+        """Return the open WebSocket; wait while it is being reopened.
 
         Raises:
-            AgentException: ``NOT_CONNECTED``, and why.
+            AgentException: ``NOT_CONNECTED``, with the reason for the missing connection.
         """
         while self._connection is None or not self.connected:
-            if self._connection is None and self._keeping is None:
-                why = self._why_not
+            if self._connection is None and self._reader is None:
+                reason = self._disconnect_reason
                 raise AgentException(
                     "NOT_CONNECTED",
-                    f"there is no connection: {why.details}",
-                    status_code=why.status_code,
-                    lasting=why.lasting,
-                ) from why
-            await self._change.wait()
+                    f"not connected: {reason.details}",
+                    status_code=reason.status_code,
+                    lasting=reason.lasting,
+                ) from reason
+            await self._state_changed.wait()
         return self._connection
 
-    async def _open_first(self) -> bool:
-        current = asyncio.create_task(self._open_and_keep(), name=f"agent-{self._name}-opening")
-        self._opening = current
-        current.add_done_callback(self._opening_is_over)
+    async def _start_opening(self) -> bool:
+        opening = asyncio.create_task(self._open(), name=f"agent-{self._name}-opening")
+        self._opening = opening
+        opening.add_done_callback(self._opening_done)
         try:
-            succeeds = await _succeeds(current)
+            succeeded = await _succeeded(opening)
         except asyncio.CancelledError:
-            current.cancel()
-            if await _succeeds(current):
-                await self.close()  # it came about in the same moment
+            opening.cancel()
+            if await _succeeded(opening):
+                await self.close()  # it was opened before the cancellation took effect
             raise
-        if not succeeds and not current.cancelled():
-            current.result()
-        return succeeds
+        if not succeeded and not opening.cancelled():
+            opening.result()
+        return succeeded
 
-    async def _open_and_keep(self) -> None:
-        connection = await self._open_one()
-        self._come(connection)
-        keeping = self._keep(connection, self._closes)
-        self._keeping = asyncio.create_task(keeping, name=f"agent-{self._name}")
+    async def _open(self) -> None:
+        connection = await self._open_websocket()
+        self._set_connection(connection)
+        reading = self._read_and_reconnect(connection, self._close_count)
+        self._reader = asyncio.create_task(reading, name=f"agent-{self._name}")
 
-    def _opening_is_over(self, task: asyncio.Task[None]) -> None:
+    def _opening_done(self, task: asyncio.Task[None]) -> None:
         self._opening = None
 
-    async def _keep(self, connection: Connection, closes: int) -> None:
-        """Read until the end, and where that is wanted from a new connection again."""
+    async def _read_and_reconnect(self, connection: AgentWebSocket, close_count: int) -> None:
+        """Read the connection, and those that replace it, until it is closed or reconnecting fails.
+
+        Args:
+            connection: The open WebSocket.
+            close_count: Value of ``_close_count`` when it was opened; a later value means that
+                ``close()`` was called.
+        """
         loop = asyncio.get_running_loop()
         try:
             while True:
-                began_at = loop.time()
-                problem = AgentException("NOT_CONNECTED", "the event loop has ended")
+                started_at = loop.time()
+                reason = AgentException("NOT_CONNECTED", "the event loop is closing")
                 try:
-                    problem = await self._read(connection)
+                    reason = await self._read(connection)
                 finally:
-                    if self._closes != closes:
-                        problem = AgentException("NOT_CONNECTED", "it was closed")
-                    self._go(problem)
-                if not self._reconnect or self._closes != closes:
+                    if self._close_count != close_count:
+                        reason = AgentException("NOT_CONNECTED", "the connection was closed")
+                    self._clear_connection(reason)
+                if not self._reconnect or self._close_count != close_count:
                     break
-                if loop.time() - began_at > _LIVED_SECONDS:
+                if loop.time() - started_at > _STABLE_SECONDS:
                     self._attempts = 0
-                connection = await self._opened_again()
-                self._come(connection)
+                connection = await self._reopen()
+                self._set_connection(connection)
         except AgentException as error:
-            log.warning("agent %s is given up: %s", self._name, one_line(str(error)))
-            self._why_not = error.with_traceback(None)
+            log.warning("reconnecting to agent %s failed: %s", self._name, one_line(str(error)))
+            self._disconnect_reason = error.with_traceback(None)
         except asyncio.CancelledError:
-            if self._closes == closes:
-                await self._settle()  # the event loop ends: nobody else waits for it
+            if self._close_count == close_count:
+                await (
+                    self._drain_callbacks()
+                )  # the event loop is closing: no other task waits for them
             else:
-                self._why_not = AgentException("NOT_CONNECTED", "it was closed")
+                self._disconnect_reason = AgentException(
+                    "NOT_CONNECTED", "the connection was closed"
+                )
             raise
         finally:
-            self._keeping = None
-            self._tell_change()
+            self._reader = None
+            self._notify_state_change()
 
-    async def _read(self, connection: Connection) -> AgentException:
-        """Hand on what comes; how it ended."""
-        beating = asyncio.create_task(
-            connection.beat(self._heartbeat_seconds), name=f"agent-{self._name}-heartbeat"
+    async def _read(self, connection: AgentWebSocket) -> AgentException:
+        """Pass on all messages, and return the exception with which the connection ended."""
+        heartbeat = asyncio.create_task(
+            connection.send_heartbeats(self._heartbeat_seconds),
+            name=f"agent-{self._name}-heartbeat",
         )
         try:
             while True:
                 frame = await connection.recv()
                 try:
-                    message = handshake.parsed(frame)
+                    message = websocket.parse_frame(frame)
                 except AgentException as error:
-                    self._malformed(error.with_traceback(None), handshake.type_of(frame))
+                    self._on_malformed_frame(
+                        error.with_traceback(None), websocket.frame_type(frame)
+                    )
                 else:
-                    self._hand_on(message)
+                    self._on_message(message)
         except ConnectionClosed as error:
-            return handshake.ended(connection, error)
+            return websocket.closed_error(connection, error)
         finally:
             connection.transport.abort()
-            beating.cancel()
-            await asyncio.wait([beating])
+            heartbeat.cancel()
+            await asyncio.wait([heartbeat])
 
-    async def _opened_again(self) -> Connection:
-        """Another connection.
+    async def _reopen(self) -> AgentWebSocket:
+        """Open a new connection, with growing pauses between the attempts.
 
         Raises:
-            AgentException: why there will be none.
+            AgentException: The last attempt failed, and another one is pointless or too late.
         """
         loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        started_at = loop.time()
         while True:
             self._attempts += 1
-            await asyncio.sleep(retry.backoff(self._attempts, maximum=_LONGEST_DELAY))
+            await asyncio.sleep(retry.backoff(self._attempts, maximum=_MAX_DELAY_SECONDS))
             try:
-                return await self._open_one()
+                return await self._open_websocket()
             except AgentException as error:
-                busy = isinstance(error, AgentBusyException)
-                allowed = BUSY_SECONDS if busy else RECONNECT_SECONDS
-                if error.lasting or loop.time() - began_at >= allowed:
+                is_busy = isinstance(error, AgentBusyException)
+                max_seconds = BUSY_SECONDS if is_busy else RECONNECT_SECONDS
+                if error.lasting or loop.time() - started_at >= max_seconds:
                     raise
-                said = one_line(str(error))
-                log.info("agent %s cannot be reached yet: %s", self._name, said)
+                reason = one_line(str(error))
+                log.info("could not reconnect to agent %s yet: %s", self._name, reason)
 
-    def _come(self, connection: Connection) -> None:
+    def _set_connection(self, connection: AgentWebSocket) -> None:
         self._connection = connection
-        self._tell_change()
+        self._notify_state_change()
 
-    def _go(self, problem: AgentException) -> None:
+    def _clear_connection(self, reason: AgentException) -> None:
         self._connection = None
-        self._why_not = problem
-        self._lost(problem)
-        self._tell_change()
+        self._disconnect_reason = reason
+        self._on_disconnect(reason)
+        self._notify_state_change()
 
-    def _tell_change(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()
+    def _notify_state_change(self) -> None:
+        self._state_changed.set()
+        self._state_changed = asyncio.Event()
 
 
-async def _succeeds(task: asyncio.Task[None]) -> bool:
+async def _succeeded(task: asyncio.Task[None]) -> bool:
     await asyncio.wait([task])
     return not task.cancelled() and task.exception() is None

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and an agent."""
+"""Exceptions of the agent client."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from beray.exceptions import BeRayException
 
 
 class AgentException(BeRayException):
-    """The agent said an error, or the way to it is broken.
+    """The agent reported an error, or the connection failed.
 
     Attributes:
-        code: the agent's own, or one of the client's: ``TIMEOUT``, ``INVALID_STATUS``,
-            ``UNEXPECTED_MSG_TYPE``, ``CONNECTION_ERROR``, ``NOT_CONNECTED``, ``PARSE_ERROR``.
-        details: what happened, in words.
-        events: what had come of the answer that it broke off, in order.
-        lasting: whether it is sure that trying again does not help.
-        status_code: the HTTP status that the handshake was answered with, if it was refused.
+        code: Code that the agent sent, or one of the client's codes: ``TIMEOUT``,
+            ``INVALID_STATUS``, ``UNEXPECTED_MSG_TYPE``, ``CONNECTION_ERROR``, ``NOT_CONNECTED``,
+            ``PARSE_ERROR``.
+        details: Description of the error.
+        events: Events of the interrupted answer that arrived before the error, in order.
+        lasting: True if trying again certainly does not help.
+        status_code: HTTP status of a rejected handshake, otherwise None.
     """
 
     def __init__(
@@ -27,9 +28,9 @@ class AgentException(BeRayException):
         *,
         events: Sequence[Any] = (),
         lasting: bool = False,
-        **said: Any,
+        **context: Any,
     ) -> None:
-        super().__init__(f"{code}: {details}" if details else code, **said)
+        super().__init__(f"{code}: {details}" if details else code, **context)
         self.code = code
         self.details = details
         self.events = list(events)
@@ -37,10 +38,10 @@ class AgentException(BeRayException):
 
 
 class AgentBusyException(AgentException):
-    """Another client has the chat, or an answer is under way on this connection.
+    """Another client is connected to the chat, or an answer is in progress on this connection.
 
-    Users' own tests construct it without arguments, or with a message.
+    Tests of users construct it without arguments, or with a message.
     """
 
-    def __init__(self, details: str = "", **said: Any) -> None:
-        super().__init__("BUSY", details, **said)
+    def __init__(self, details: str = "", **context: Any) -> None:
+        super().__init__("BUSY", details, **context)

@@ -1,4 +1,4 @@
-"""Messages of an agent's server, under their published names.
+"""Messages of an agent's server, with their published names.
 
 Source: the agent WebSocket API page.
 """

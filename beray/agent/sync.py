@@ -1,4 +1,4 @@
-"""``SyncAgentApi``: the same conversation, for scripts without an event loop."""
+"""Synchronous client of a chat with an agent."""
 
 from __future__ import annotations
 
@@ -12,38 +12,41 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from beray.agent.agent_api import AgentApi, Callback
-from beray.agent.callbacks import DRAIN_SECONDS, Function, takes_an_argument
+from beray.agent.callbacks import DRAIN_SECONDS, Function, accepts_argument
 from beray.agent.exceptions import AgentException
 from beray.agent.turn import Answer
 from beray.events import AgentEventUnion
 
 T = TypeVar("T")
 OnSyncDisconnect = Callable[[], object] | Callable[["SyncAgentApi"], object]
-_LOOK_UP_SECONDS: Final = 0.2
-"""A wait is made of pieces: on Windows none is interrupted by Ctrl-C."""
+_POLL_SECONDS: Final = 0.2
+"""Interval of polling while waiting, because Ctrl-C does not interrupt a wait on Windows."""
 
 
-class _Loop:
-    """An event loop in a daemon thread of its own."""
+class _LoopThread:
+    """Event loop that runs in its own daemon thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name=name, daemon=True)
         self._thread.start()
 
-    def is_here(self) -> bool:
+    def is_current(self) -> bool:
+        """Return True if the current thread is that of the event loop."""
         return threading.current_thread() is self._thread
 
-    def result(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What ``coroutine`` returns; who is interrupted while waiting cancels it.
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run ``coroutine`` in the event loop and return its result.
+
+        An exception while waiting, such as KeyboardInterrupt, cancels the coroutine.
 
         Raises:
-            AgentException: ``NOT_CONNECTED``, the loop has ended.
-            RuntimeError: called from inside of the loop, which would wait for itself.
+            AgentException: ``NOT_CONNECTED`` if the event loop has stopped.
+            RuntimeError: Called from the loop's own thread, which would wait for itself.
         """
-        if self.is_here():
+        if self.is_current():
             coroutine.close()
-            raise RuntimeError("a callback must not wait for the connection that calls it")
+            raise RuntimeError("a callback of SyncAgentApi may only call close()")
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
@@ -51,7 +54,7 @@ class _Loop:
             raise _closed() from None
         try:
             while True:
-                concurrent.futures.wait([future], timeout=_LOOK_UP_SECONDS)
+                concurrent.futures.wait([future], timeout=_POLL_SECONDS)
                 if future.done():
                     return future.result()
                 if not self._thread.is_alive():
@@ -62,26 +65,26 @@ class _Loop:
         finally:
             future.cancel()
 
-    def end_after(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Do this as the last thing, and do not wait for it."""
+    def stop_after(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run ``coroutine``, then stop the event loop; return without waiting."""
 
-        async def last() -> None:
+        async def run_and_stop() -> None:
             try:
                 await coroutine
             finally:
                 self._loop.stop()
 
-        # Not as a part of the callback that asks for it: it has to wait for that.
-        Context().run(asyncio.run_coroutine_threadsafe, last(), self._loop)
+        # In the context of the calling callback, close() would not wait for callbacks.
+        Context().run(asyncio.run_coroutine_threadsafe, run_and_stop(), self._loop)
 
-    def end(self) -> None:
-        """End the thread, and wait for it."""
+    def stop(self) -> None:
+        """Stop the event loop and wait for its thread."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._loop.stop)
         while self._thread.is_alive():
-            self._thread.join(_LOOK_UP_SECONDS)
+            self._thread.join(_POLL_SECONDS)
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
@@ -95,12 +98,17 @@ class _Loop:
 
 
 class SyncAnswer:
-    """What an agent answers to one message: an iterator of messages, see ``Answer``.
+    """Answer of an agent to one message: an iterator over its events, see ``Answer``.
 
-    Kept in a variable it is let go of by ``close()`` or by the end of ``with``.
+    Leaving a loop early releases the answer. An answer in a variable is released by ``close()`` or
+    at the end of ``with``.
+
+    Args:
+        loop: The thread of the connection; None if not connected.
+        answer: The asynchronous answer; None if not connected.
     """
 
-    def __init__(self, loop: _Loop | None, answer: Answer | None) -> None:
+    def __init__(self, loop: _LoopThread | None, answer: Answer | None) -> None:
         self._loop = loop
         self._answer = answer
 
@@ -108,14 +116,15 @@ class SyncAnswer:
         return self
 
     def __next__(self) -> AgentEventUnion:
-        """The next message.
+        """Return the next event.
 
         Raises:
-            AgentBusyException, AgentException: as from the loop of ``AgentApi.send_message``.
+            AgentBusyException: Another answer is in progress; it continues.
+            AgentException: See ``AgentApi.send_message``.
         """
         if self._loop is None or self._answer is None:
-            raise AgentException("NOT_CONNECTED", "there is no connection: connect() first")
-        message = self._loop.result(_next(self._answer))
+            raise AgentException("NOT_CONNECTED", "not connected: call connect() first")
+        message = self._loop.run(_next(self._answer))
         if message is None:
             raise StopIteration
         return message
@@ -132,18 +141,31 @@ class SyncAnswer:
         self.close()
 
     def close(self) -> None:
-        """Let go of the answer: what is left of it goes to ``callback``. Idempotent."""
+        """Release the answer: its remaining events are passed to ``callback``. Idempotent."""
         if self._loop is not None and self._answer is not None:
-            with suppress(AgentException):  # it has ended with its connection
-                self._loop.result(self._answer.aclose())
+            with suppress(AgentException):  # the connection has ended, and the answer with it
+                self._loop.run(self._answer.aclose())
 
 
 class SyncAgentApi:
-    """A chat with an agent, for any thread. Also a context manager.
+    """Synchronous client of one chat with an agent. Also a context manager.
 
-    Takes the arguments of ``AgentApi``. The connection lives in a daemon thread, which
-    ``close()`` ends. ``callback`` and ``on_disconnect`` are called in that thread: they must be
-    quick, may call ``close()``, and must not call anything else of this object.
+    It may be used from any thread. The connection runs in a daemon thread, which ``close()``
+    stops. ``callback`` and ``on_disconnect`` are called in that thread. They must return quickly,
+    and may call ``close()``, but no other method of this object.
+
+    Args:
+        agent_id: Name of the agent.
+        address: URL of the agent's server, as for ``AgentApi``.
+        callback: Receives messages for which no request is waiting, as for ``AgentApi``.
+        on_disconnect: Called once for each connection that has ended: with this object if it
+            accepts an argument, otherwise without.
+        chat_id: ID of the chat; each chat has its own history.
+        options: Further keyword arguments of ``AgentApi``.
+
+    Raises:
+        ConfigurationError: The URL is invalid, or ``tls`` was passed for an unencrypted URL.
+        InvalidArgument: No URL or more than one was passed, or another argument is invalid.
 
     Source: the agent WebSocket API page.
     """
@@ -161,12 +183,12 @@ class SyncAgentApi:
         self.chat_id: Final = chat_id
         self.on_disconnect = on_disconnect
 
-        def make() -> AgentApi:
-            return AgentApi(agent_id, address, callback, self._disconnected, chat_id, **options)
+        def new_api() -> AgentApi:
+            return AgentApi(agent_id, address, callback, self._on_disconnect, chat_id, **options)
 
-        self._make: Callable[[], AgentApi] = make
-        self._api = make()
-        self._loop: _Loop | None = None
+        self._new_api: Callable[[], AgentApi] = new_api
+        self._api = new_api()
+        self._loop: _LoopThread | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -186,7 +208,7 @@ class SyncAgentApi:
 
     @property
     def id(self) -> str:
-        """``agent_id``, under its published name."""
+        """Published alias of ``agent_id``."""
         return self.agent_id
 
     @property
@@ -196,58 +218,78 @@ class SyncAgentApi:
 
     @property
     def connected(self) -> bool:
+        """True if the connection is open, as far as known."""
         return self._loop is not None and self._api.connected
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is under way, or one that was left has not come to its end."""
+        """True if the agent is answering, including an answer whose reader has left."""
         return self._api.busy
 
     def connect(self) -> None:
-        """Open the connection; see ``AgentApi.connect``."""
+        """Open the connection; see ``AgentApi.connect``.
+
+        Raises:
+            AgentBusyException: Another client is connected to the chat.
+            AgentException: See ``AgentApi.connect``.
+        """
         with self._lock:
             if self._loop is None:
-                self._api = self._make()  # one belongs to one event loop
-                self._loop = _Loop(f"agent-{self.agent_id}")
+                self._api = self._new_api()  # an AgentApi belongs to one event loop
+                self._loop = _LoopThread(f"agent-{self.agent_id}")
             loop, api = self._loop, self._api
         try:
-            loop.result(api.connect())
+            loop.run(api.connect())
         except BaseException:
             if not api.connected:
                 self._close(loop)
             raise
 
     def close(self) -> None:
-        """End the connection and its thread; an answer that is under way raises. Idempotent."""
+        """Close the connection and stop its thread. Idempotent.
+
+        An answer in progress raises to its reader.
+        """
         self._close(self._loop)
 
     def send_message(self, text: str, attachments: Sequence[str] | None = None) -> SyncAnswer:
-        """Say something, and iterate over what the agent answers; see ``AgentApi.send_message``."""
+        """Return an iterator over the events of the answer to a message.
+
+        The message is sent when the iteration begins. See ``AgentApi.send_message``.
+
+        Args:
+            text: Text of the message.
+            attachments: Paths, relative to ``/workspace``, of files that were uploaded before.
+
+        Raises:
+            InvalidArgument: ``text`` or a path is not a valid Unicode string, or ``attachments``
+                is a string instead of a list.
+        """
         with self._lock:
             loop, api = self._loop, self._api
         answer = api.send_message(text, attachments)
         return SyncAnswer(loop, answer if loop is not None else None)
 
-    def _disconnected(self) -> object:
+    def _on_disconnect(self) -> object:
         if self.on_disconnect is None:
             return None
-        arguments = [self] if takes_an_argument(self.on_disconnect) else []
+        arguments = [self] if accepts_argument(self.on_disconnect) else []
         function: Function = self.on_disconnect
         return function(*arguments)
 
-    def _close(self, loop: _Loop | None) -> None:
+    def _close(self, loop: _LoopThread | None) -> None:
         with self._lock:
             if loop is None or self._loop is not loop:
                 return
             self._loop = None
             api = self._api
-        if loop.is_here():
-            loop.end_after(api.close())
+        if loop.is_current():
+            loop.stop_after(api.close())
             return
         try:
-            loop.result(api.close())
+            loop.run(api.close())
         finally:
-            loop.end()
+            loop.stop()
 
 
 async def _next(answer: Answer) -> AgentEventUnion | None:

@@ -1,4 +1,4 @@
-"""The answer of an agent: as it arrives, and as its reader sees it."""
+"""One turn of a chat: a request, the messages received for it, and the reader's iterator."""
 
 from __future__ import annotations
 
@@ -13,133 +13,144 @@ from beray.agent.exceptions import AgentException
 from beray.events import AgentEventUnion, MsgError, MsgEventEnd
 
 
-class Reply:
-    """What has arrived of an answer and is not read yet. The connection's side of it.
+class Turn:
+    """Request and received messages of one answer, as seen by the connection.
 
     Attributes:
-        frame: The request, as it is sent.
-        over: Set after the last message of the answer, or when the connection has ended.
-        left: The reader has left.
-        problem: How the connection ended before the answer did.
-        received: Number of messages that have arrived.
-        malformed: Whether one of its frames could not be parsed, which may have been the last.
+        frame: The serialised request.
+        finished: Set after the last message of the answer, or when the connection has ended.
+        abandoned: True after the reader has left.
+        error: Exception that ended the connection before the answer was complete.
+        received_count: Number of received messages.
+        has_malformed_frame: True if a frame could not be parsed, which may have been the last one.
     """
 
     def __init__(self, frame: str) -> None:
         self.frame: Final = frame
-        self.over = asyncio.Event()
-        self.left = False
-        self.problem: AgentException | None = None
-        self.received = 0
-        self.malformed = False
+        self.finished = asyncio.Event()
+        self.abandoned = False
+        self.error: AgentException | None = None
+        self.received_count = 0
+        self.has_malformed_frame = False
         self._unread: deque[AgentEventUnion | MsgError | AgentException] = deque()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def take(self, message: AgentEventUnion | MsgError) -> None:
+    def add(self, message: AgentEventUnion | MsgError) -> None:
+        """Append a message for the reader."""
         self._unread.append(message)
-        self._news.set()
+        self._changed.set()
 
-    def fail(self, problem: AgentException) -> None:
-        """Raise ``problem`` to the reader, after the messages that arrived before it."""
-        self._unread.append(problem)
-        self._news.set()
+    def add_error(self, error: AgentException) -> None:
+        """Raise ``error`` to the reader, after the messages that arrived before it."""
+        self._unread.append(error)
+        self._changed.set()
 
-    def end(self, problem: AgentException | None = None) -> None:
-        self.problem = problem
-        self.over.set()
-        self._news.set()
+    def finish(self, error: AgentException | None = None) -> None:
+        """Mark the answer as over.
+
+        Args:
+            error: Raised to the reader if the answer is not complete.
+        """
+        self.error = error
+        self.finished.set()
+        self._changed.set()
 
     async def next(self) -> AgentEventUnion | MsgError:
         """Wait for the next message and return it.
 
         Raises:
-            AgentException: It could not be parsed, or the connection has ended.
+            AgentException: The message could not be parsed, or the connection has ended.
         """
         while not self._unread:
-            if self.problem is not None:
-                raise self.problem
-            self._news.clear()
-            await self._news.wait()
+            if self.error is not None:
+                raise self.error
+            self._changed.clear()
+            await self._changed.wait()
         message = self._unread.popleft()
         if isinstance(message, AgentException):
             raise message
         return message
 
-    def leave(self) -> list[AgentEventUnion | MsgError]:
-        """Note that the reader has left, and return the messages that it has not read."""
-        self.left = True
+    def abandon(self) -> list[AgentEventUnion | MsgError]:
+        """Mark the reader as gone and return the unread messages."""
+        self.abandoned = True
         unread, self._unread = self._unread, deque()
         return [message for message in unread if not isinstance(message, AgentException)]
 
 
 class Answer:
-    """The answer of an agent to one message: an async iterator of its events.
+    """Answer of an agent to one message: an async iterator over its events.
 
     It ends after ``AGENT_EVENT_END``. The request is sent by the first step of the iteration, or
-    by ``await``, which returns the same object: ``response = await api.send_message(…)``. A
-    loop that is left early releases the answer: its remaining events go to ``callback``. An
-    answer in a variable is released by ``aclose()`` or at the end of ``async with``.
+    by ``await``, which returns the same object: ``response = await api.send_message(…)``. Leaving
+    a loop early releases the answer: its remaining events are passed to ``callback``. An answer in
+    a variable is released by ``aclose()`` or at the end of ``async with``.
+
+    Args:
+        turn: Request and received messages.
+        begin: Sends the request.
+        leave: Called once the reader needs no further messages.
 
     Source: the agent WebSocket API page, "What the documents promise of the Python client".
     """
 
     def __init__(
         self,
-        reply: Reply,
-        begin: Callable[[Reply], Awaitable[None]],
-        leave: Callable[[Reply], None],
+        turn: Turn,
+        begin: Callable[[Turn], Awaitable[None]],
+        leave: Callable[[Turn], None],
     ) -> None:
-        self._reply = reply
+        self._turn = turn
         self._begin = begin
         self._leave = leave
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._read: list[AgentEventUnion] = []
+        self._events: list[AgentEventUnion] = []
         self._ended = False
-        self._problem: AgentException | None = None
+        self._error: AgentException | None = None
 
     def __aiter__(self) -> Self:
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        return self._sent().__await__()
+        return self._send().__await__()
 
-    async def _sent(self) -> Self:
-        if self._problem is not None:
-            raise self._problem
-        with self._released_by_errors():
+    async def _send(self) -> Self:
+        if self._error is not None:
+            raise self._error
+        with self._released_on_error():
             await self._send_once()
         return self
 
     async def __anext__(self) -> AgentEventUnion:
-        if self._problem is not None:
-            raise self._problem
+        if self._error is not None:
+            raise self._error
         if self._ended:
             raise StopAsyncIteration
-        with self._released_by_errors():
+        with self._released_on_error():
             await self._send_once()
-            message = await self._reply.next()
+            message = await self._turn.next()
             if isinstance(message, MsgError):
                 raise AgentException(message.code, message.details)
-        self._read.append(message)
+        self._events.append(message)
         if isinstance(message, MsgEventEnd):
-            self._let_go(None)
+            self._release(None)
         return message
 
     async def _send_once(self) -> None:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            await self._begin(self._reply)
+            await self._begin(self._turn)
 
     @contextmanager
-    def _released_by_errors(self) -> Iterator[None]:
+    def _released_on_error(self) -> Iterator[None]:
         try:
             yield
         except AgentException as error:
-            error.events = list(self._read)
-            self._let_go(error)
+            error.events = list(self._events)
+            self._release(error)
             raise
         except BaseException:
-            self._let_go(AgentException("NOT_CONNECTED", "this answer was let go of"))
+            self._release(AgentException("NOT_CONNECTED", "the answer was released before its end"))
             raise
 
     async def __aenter__(self) -> Self:
@@ -154,26 +165,26 @@ class Answer:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let go of the answer: what is left of it goes to ``callback``. Idempotent."""
+        """Release the answer: its remaining events are passed to ``callback``. Idempotent."""
         if not self._ended:
-            self._let_go(AgentException("NOT_CONNECTED", "this answer was let go of"))
+            self._release(AgentException("NOT_CONNECTED", "the answer was released before its end"))
 
     def __del__(self) -> None:
-        # A loop that was left by break: there is nobody any more who could close it.
+        # After a break, no code refers to this object that could close it.
         if self._ended or self._loop is None:
             return
         try:
-            here = asyncio.get_running_loop() is self._loop
+            in_own_loop = asyncio.get_running_loop() is self._loop
         except RuntimeError:
-            here = False
-        if here:
-            self._leave(self._reply)
+            in_own_loop = False
+        if in_own_loop:
+            self._leave(self._turn)
         else:
-            with suppress(RuntimeError):  # its event loop has ended, and all of it with it
-                self._loop.call_soon_threadsafe(self._leave, self._reply)
+            with suppress(RuntimeError):  # the event loop is closed, and the connection with it
+                self._loop.call_soon_threadsafe(self._leave, self._turn)
 
-    def _let_go(self, problem: AgentException | None) -> None:
+    def _release(self, error: AgentException | None) -> None:
         self._ended = True
-        self._problem = problem
+        self._error = error
         if self._loop is not None:
-            self._leave(self._reply)
+            self._leave(self._turn)

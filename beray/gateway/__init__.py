@@ -1,6 +1,6 @@
-"""A client of a gateway: prefabs that are called, and the files that go in and come out.
+"""Client library of a gateway: calls of prefab functions, and their input and output files.
 
-::
+Example::
 
     with GatewayClient.from_api_key("sk-…", base_url="https://gateway.example.com") as client:
         document = client.upload_input_file("report.pdf")
@@ -12,7 +12,7 @@
 Source: the Gateway wire page.
 """
 
-# ruff: noqa: E402 -- the checks come before the imports that would fail
+# ruff: noqa: E402 -- the check reports an inconsistent installation before imports fail
 from beray import installation
 
 installation.require_consistent()
@@ -47,7 +47,7 @@ from beray.gateway.exceptions import (
     UploadOutcomeUnknown,
     ValidationError,
 )
-from beray.gateway.listing import FileListing
+from beray.gateway.file_results import FileListing, UploadResult
 from beray.gateway.models import (
     BatchResult,
     CallStatus,
@@ -59,7 +59,6 @@ from beray.gateway.models import (
 )
 from beray.gateway.runs import PrefabStream
 from beray.gateway.schema import FileEntry, FilePage
-from beray.gateway.uploaded import UploadResult
 from beray.transfers.transfer import Transfer
 
 __all__ = [

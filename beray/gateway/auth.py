@@ -1,4 +1,4 @@
-"""Which gateway, and as whom: what is given, what the environment says, and API keys.
+"""Server URL and credentials of a gateway client, and the exchange of API keys for tokens.
 
 Source: the Gateway wire page (``X-Internal-Token``; ``/v1/auth/convert_to_internal_token``).
 """
@@ -20,39 +20,42 @@ from beray.exceptions import (
     InvalidArgument,
     InvalidResponseError,
 )
-from beray.gateway.argument_checks import checked_text
 from beray.gateway.schema import INTERNAL_TOKEN
+from beray.gateway.validation import checked_string
 from beray.http.auth import NO_AUTH, AuthProvider, HeaderAuth, bearer_auth
 from beray.http.connection import CancelToken
 from beray.http.transport import Transport
 
 DEFAULT_URL: Final = "http://localhost:8000"
-_EXCHANGE: Final = "/v1/auth/convert_to_internal_token"
+_EXCHANGE_PATH: Final = "/v1/auth/convert_to_internal_token"
 
 
-def internal(token: str) -> HeaderAuth:
-    """Sign with an internal token.
+def internal_token_header(token: str) -> HeaderAuth:
+    """Return the header that authenticates a request with an internal token.
 
     Raises:
-        InvalidArgument: for characters that a header cannot carry.
+        InvalidArgument: The token contains characters that a header cannot contain.
     """
     return HeaderAuth("X-Internal-Token", checked_token(token))
 
 
 def gateway_url(base_url: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """``base_url``, or that of ``BERAY_GATEWAY_URL``, of ``BERAY_URL``, of this machine.
+    """Return the URL of the gateway.
+
+    Without ``base_url``, it is that of ``BERAY_GATEWAY_URL``, ``BERAY_URL`` or
+    ``http://localhost:8000``, in this order.
 
     Raises:
-        InvalidArgument: it is no text.
+        InvalidArgument: ``base_url`` is not a string.
     """
     if base_url is not None:
-        return checked_text(base_url, "base_url", empty=True)
+        return checked_string(base_url, "base_url", empty=True)
     return environ.get("BERAY_GATEWAY_URL") or environ.get("BERAY_URL") or DEFAULT_URL
 
 
 @dataclass(frozen=True)
-class Access:
-    """Address, timeout and credentials of a client."""
+class ClientArguments:
+    """Server URL, timeout (seconds) and credentials that ``GatewayClient`` was called with."""
 
     base_url: str | None
     timeout: Any
@@ -61,46 +64,52 @@ class Access:
     jwt_token: str | None = field(default=None, repr=False)
 
 
-def given_credential(access: Access, environ: Mapping[str, str] = os.environ) -> AuthProvider:
-    """Return the credential of a client that has no API key.
+def token_credential(
+    arguments: ClientArguments, environ: Mapping[str, str] = os.environ
+) -> AuthProvider:
+    """Return the credential of a client without an API key.
 
-    ``X_INTERNAL_TOKEN`` of the environment is used where no token is given; for an
-    explicit ``base_url`` only where ``BERAY_GATEWAY_URL`` names the same server or none.
+    If no token was passed, it is ``X_INTERNAL_TOKEN`` of the environment. This token is not sent
+    to an explicit ``base_url`` if ``BERAY_GATEWAY_URL`` is set to a different server.
     """
-    if access.internal_token is not None:
-        return InternalToken(access.internal_token)
-    if access.jwt_token is not None:
-        return AuthProvider(bearer_auth(checked_token(access.jwt_token)))
-    base_url = access.base_url
+    if arguments.internal_token is not None:
+        return InternalTokenCredential(arguments.internal_token)
+    if arguments.jwt_token is not None:
+        return AuthProvider(bearer_auth(checked_token(arguments.jwt_token)))
+    base_url = arguments.base_url
     token, env_url = environ.get("X_INTERNAL_TOKEN"), environ.get("BERAY_GATEWAY_URL", "")
-    elsewhere = base_url is not None and (
+    is_other_server = base_url is not None and (
         bool(env_url) and origin(checked_base_url(env_url)) != origin(checked_base_url(base_url))
     )
-    return InternalToken(token if token and not elsewhere else None)
+    return InternalTokenCredential(token if token and not is_other_server else None)
 
 
-_NAMES: Final = ("internal_token", "base_url", "timeout")
-_EARLIER_NAMES: Final = ("base_url", "api_key", "jwt_token", "timeout")
+_POSITIONAL_NAMES: Final = ("internal_token", "base_url", "timeout")
+_EARLIER_POSITIONAL_NAMES: Final = ("base_url", "api_key", "jwt_token", "timeout")
 
 
-def access(positional: tuple[Any, ...], named: Mapping[str, Any], *, timeout: float) -> Access:
-    """Return what the arguments of ``GatewayClient`` mean.
+def parse_arguments(
+    positional: tuple[Any, ...], named: Mapping[str, Any], *, timeout: float
+) -> ClientArguments:
+    """Return the arguments of ``GatewayClient`` by name.
 
     The positional ones are ``internal_token, base_url, timeout`` (published versions 0.4.0 and
     later) or, if the first is an ``http(s)://`` URL, ``base_url, api_key, jwt_token, timeout``
-    (earlier versions). Of ``api_key`` and ``jwt_token`` together, the key is used, as there.
+    (earlier versions). If both ``api_key`` and ``jwt_token`` are passed, the client uses the key,
+    as the published versions do.
 
     Args:
+        positional: The positional arguments.
         named: The keyword arguments; None stands for one that was not passed.
         timeout: Timeout if none was passed, in seconds.
 
     Raises:
-        InvalidArgument: A credential is empty or contradicts another; an argument was passed
-            twice, or there are too many.
+        InvalidArgument: A credential is empty; an internal token was passed together with another
+            credential; an argument was passed twice; or there are too many.
     """
     first = positional[0] if positional else None
     is_url = isinstance(first, str) and first.lower().startswith(("http://", "https://"))
-    names = _EARLIER_NAMES if is_url else _NAMES
+    names = _EARLIER_POSITIONAL_NAMES if is_url else _POSITIONAL_NAMES
     if len(positional) > len(names):
         raise InvalidArgument(
             f"GatewayClient takes up to {len(names)} positional arguments here "
@@ -114,30 +123,36 @@ def access(positional: tuple[Any, ...], named: Mapping[str, Any], *, timeout: fl
             values[name] = value
     credentials = [name for name in ("internal_token", "api_key", "jwt_token") if name in values]
     for name in credentials:
-        checked_text(values[name], name)
+        checked_string(values[name], name)
     if len(credentials) > 1 and "internal_token" in credentials:
         raise InvalidArgument(f"{' and '.join(credentials)} contradict each other; pass one")
-    return Access(**({"base_url": None, "timeout": timeout} | values))
+    return ClientArguments(**({"base_url": None, "timeout": timeout} | values))
 
 
-class InternalToken(AuthProvider):
-    """An internal token, or none (the gateway then decides by address)."""
+class InternalTokenCredential(AuthProvider):
+    """Internal token, or none: the gateway then decides by the client's address."""
 
     def __init__(self, token: str | None) -> None:
-        super().__init__(NO_AUTH if token is None else internal(token))
+        super().__init__(NO_AUTH if token is None else internal_token_header(token))
 
     @property
     def token(self) -> str | None:
+        """The internal token; None for a client without credentials."""
         return self._auth.value
 
 
-class ApiKey(AuthProvider):
-    """An API key: exchanged for an internal token when one is first needed, and again
-    when that has expired. Threads that notice it together exchange it once, and have what
-    has come of it together."""
+class ApiKeyCredential(AuthProvider):
+    """API key that is exchanged for an internal token.
+
+    The exchange happens when a token is first needed, and again when it has expired. Threads that
+    need a new token at the same time share one exchange and its result: only the holder of
+    ``_lock`` exchanges the key and changes the fields.
+
+    Args:
+        gateway: Transport that sends the exchange and authenticates it with the key.
+    """
 
     def __init__(self, gateway: Transport) -> None:
-        """``gateway`` makes the exchange, and signs it with the key."""
         super().__init__()
         self._gateway = gateway
         self._lock = threading.Lock()
@@ -147,27 +162,29 @@ class ApiKey(AuthProvider):
 
     @property
     def token(self) -> str | None:
-        """The internal token; None before the key was exchanged."""
+        """The internal token; None before the first exchange."""
         return None if self._token is None else self._token.value
 
     def auth(self, cancel: CancelToken | None = None) -> HeaderAuth:
-        return self._valid(None, cancel)
+        """Return the header with the internal token; exchange the key before the first use."""
+        return self._current_token(None, cancel)
 
     def renew(self, rejected: HeaderAuth, cancel: CancelToken | None = None) -> HeaderAuth | None:
-        return self._valid(rejected, cancel)
+        """Exchange the key again after the gateway rejected ``rejected``."""
+        return self._current_token(rejected, cancel)
 
-    def _valid(self, refused: HeaderAuth | None, cancel: CancelToken | None) -> HeaderAuth:
-        before = self._exchanges
+    def _current_token(self, refused: HeaderAuth | None, cancel: CancelToken | None) -> HeaderAuth:
+        exchanges_before = self._exchanges
         with self._lock:
             if self._token is not None and self._token is not refused:
                 return self._token
             self._token = None
-            if self._exchanges != before and self._failure is not None:
-                # It failed while this thread waited for it: to wait once more helps nobody.
+            if self._exchanges != exchanges_before and self._failure is not None:
+                # The shared exchange failed while this thread waited for it; do not repeat it.
                 raise copy.copy(self._failure)
             self._failure = None
             try:
-                self._token = self._exchanged(cancel)
+                self._token = self._exchange(cancel)
             except BeRayException as error:
                 if cancel is None or not cancel.cancelled:
                     self._failure = error
@@ -176,19 +193,23 @@ class ApiKey(AuthProvider):
                 self._exchanges += 1
             return self._token
 
-    def _exchanged(self, cancel: CancelToken | None) -> HeaderAuth:
+    def _exchange(self, cancel: CancelToken | None) -> HeaderAuth:
         try:
-            answer = self._gateway.json(
-                INTERNAL_TOKEN, "POST", _EXCHANGE, cancel=cancel, idempotent=True
+            response = self._gateway.json(
+                INTERNAL_TOKEN, "POST", _EXCHANGE_PATH, cancel=cancel, idempotent=True
             )
         except ConnectionFailed as error:
-            # Of the call that wanted the token nothing has reached anybody.
-            kind = DeadlineExceeded if isinstance(error, DeadlineExceeded) else ConnectionFailed
-            failure = kind(str(error), delivered=False, method=error.method, path=error.path)
+            # The request that needs the token was certainly not sent.
+            is_timeout = isinstance(error, DeadlineExceeded)
+            error_class = DeadlineExceeded if is_timeout else ConnectionFailed
+            failure = error_class(str(error), delivered=False, method=error.method, path=error.path)
         else:
             try:
-                return internal(answer["internal_token"])
+                return internal_token_header(response["internal_token"])
             except InvalidArgument:
-                text = f"POST {_EXCHANGE}: the answer has a token that no header can carry"
-                raise InvalidResponseError(text, body="", path=_EXCHANGE) from None
+                message = (
+                    f"POST {_EXCHANGE_PATH}: the token in the response contains characters that "
+                    "are invalid in a header"
+                )
+                raise InvalidResponseError(message, body="", path=_EXCHANGE_PATH) from None
         raise failure

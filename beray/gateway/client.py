@@ -1,4 +1,4 @@
-"""``GatewayClient``: prefabs that are called, and the files that go in and come out.
+"""HTTP client of a gateway: calls of prefab functions, and their input and output files.
 
 Source: the Gateway wire page.
 """
@@ -15,27 +15,27 @@ import requests
 from beray.config import checked_token
 from beray.exceptions import InvalidArgument
 from beray.gateway import auth, schema
-from beray.gateway.argument_checks import (
-    checked_count,
-    checked_number,
-    checked_pair,
-    checked_text,
-    checked_way,
-    kind,
-)
-from beray.gateway.call_arguments import checked_call
-from beray.gateway.errors import translated
+from beray.gateway.errors import gateway_errors
 from beray.gateway.files import GatewayFiles
 from beray.gateway.models import BatchResult, PrefabCall, PrefabInfo, PrefabResult
-from beray.gateway.prefab_admin import PrefabKeeping
+from beray.gateway.prefab_admin import PrefabAdmin
 from beray.gateway.runs import (
-    EVENTS,
+    EVENT_STREAM_TYPE,
     RUN_PATH,
     PrefabStream,
-    RunEvents,
-    gathered,
-    one_result,
-    require_results,
+    RunEventSource,
+    require_result_count,
+    result_of_stream,
+    single_result,
+)
+from beray.gateway.validation import (
+    checked_call,
+    checked_connection_options,
+    checked_count,
+    checked_number,
+    checked_string,
+    checked_timeouts,
+    type_name,
 )
 from beray.http.auth import AuthProvider, bearer_auth
 from beray.http.connection import CancelToken, shared_session
@@ -51,9 +51,9 @@ from beray.http.transport import (
 
 RUN_SECONDS = 1200.0
 IDLE_SECONDS = 300.0
-"""A gateway of ours says every few seconds that it lives; others may not."""
-_LONGEST = 1e6
-_JSON = {"Accept": "application/json"}
+"""Maximum silence in a stream. BeRay's gateway sends keep-alive comments; others may not."""
+_MAX_TIMEOUT_SECONDS = 1e6
+_JSON_HEADERS = {"Accept": "application/json"}
 
 
 class GatewayOptions(TypedDict, total=False):
@@ -70,47 +70,50 @@ class GatewayOptions(TypedDict, total=False):
     max_json_bytes: int
 
 
-class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
-    """A client of one gateway. Safe to share between threads, and cheap to make.
+class GatewayClient(GatewayFiles, PrefabAdmin, BaseClient):
+    """HTTP client of one gateway. It may be shared between threads.
 
-    There are three ways in: an internal token, an API key, which is exchanged for one when it
-    is first needed and again when that has expired, and an account's access token. Without any
-    the gateway decides by the address. Everything raised is a :class:`GatewayError`; local
-    files may raise ``OSError`` besides.
+    There are three kinds of credentials: an internal token; an API key, which the client exchanges
+    for an internal token when one is first needed, and again when the token has expired; and an
+    account's access token. Without credentials, the gateway decides by the client's address.
+    Methods raise :class:`GatewayError`; errors of local files are also an ``OSError``.
 
-    All clients share their connections, unless one has a ``session`` of its own; no
-    credential is ever on a shared one. So a client for each request of a service costs nothing.
+    All clients share their connections, unless a client has its own ``session``. The shared
+    session stores no credentials. Creating a client for each request of a service is therefore
+    cheap.
 
     The positional arguments are those of the published versions: ``internal_token, base_url,
     timeout``, or ``base_url, api_key, jwt_token, timeout`` if the first is an ``http(s)://`` URL.
-    Tokens may begin with ``Bearer ``.
+    Tokens may have the prefix ``Bearer ``.
 
     Args:
-        internal_token: Otherwise ``X_INTERNAL_TOKEN`` of the environment. Also a property that
-            can be set; after an API key was exchanged, it is the token of that.
-        base_url: Otherwise ``BERAY_GATEWAY_URL``, ``BERAY_URL``, ``http://localhost:8000``.
-        timeout: Seconds that a run may take that is not streamed. Also a property that can be
-            set.
-        api_key: ``sk-…``. It is used if there is a ``jwt_token`` as well.
-        jwt_token: An account's access token.
-        connection: seconds to connect, and seconds without a byte while reading.
-        deadline: seconds that any other call may take in all, its retries included. What
-            moves files takes as long as it has to; silence ends it.
-        idle: seconds of silence after which a streamed run counts as broken.
-        max_retries: how often a call is made again where that is harmless. A run that may
-            have been delivered never is.
-        session: a ``requests.Session`` of the caller's own, for calls of the gateway; it
-            is closed with the client.
-        verify: ``False``, or the path of a file of certificates to trust.
-        cert: a client certificate: one file, or the pair of certificate and key.
-        proxies: by scheme, as for requests; otherwise the environment says.
-        max_json_bytes: size of the largest answer, decompressed; files are never kept in
-            memory, and have no limit.
+        internal_token: Internal token; by default ``X_INTERNAL_TOKEN`` of the environment. Also a
+            property that can be set. After an API key was exchanged, it is the resulting token.
+        base_url: URL of the gateway; by default that of ``BERAY_GATEWAY_URL``, ``BERAY_URL`` or
+            ``http://localhost:8000``, in this order.
+        timeout: Maximum duration of a run without a stream, in seconds. Also a property that can
+            be set.
+        api_key: API key (``sk-…``). It takes precedence over ``jwt_token``.
+        jwt_token: Access token of an account.
+        connection: Connect timeout and read timeout, in seconds.
+        deadline: Maximum duration of any other call including its retries, in seconds. File
+            transfers have no deadline; they fail if no data arrives.
+        idle: Seconds without data after which a streamed run counts as interrupted.
+        max_retries: Number of times that a request is repeated if repeating it has no additional
+            effect. A run that may have been delivered is never repeated.
+        session: Session for the requests to the gateway instead of the shared one. It is closed
+            together with the client.
+        verify: False disables the verification of certificates; a string is the path of a file
+            with trusted certificates.
+        cert: Client certificate: the path of one file, or the paths of certificate and key.
+        proxies: URLs of proxies by scheme, as in requests; by default those of the environment.
+        max_json_bytes: Maximum size of a response in memory, after decompression. Files are not
+            kept in memory, and have no limit.
 
     Raises:
-        GatewayConfigurationError: the URL or a file of certificates cannot be used.
-        InvalidInput: a token that is empty or that no header can carry, more than one way
-            in, or another argument that cannot be.
+        GatewayConfigurationError: The URL is invalid, or a certificate file cannot be used.
+        InvalidInput: A token is empty or contains characters that a header cannot contain;
+            credentials contradict each other; or another argument is invalid.
     """
 
     @overload
@@ -137,7 +140,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         **options: Unpack[GatewayOptions],
     ) -> None: ...
 
-    @translated()
+    @gateway_errors()
     def __init__(
         self,
         *positional: Any,
@@ -160,60 +163,60 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
             "internal_token": internal_token, "base_url": base_url, "timeout": timeout,
             "api_key": api_key, "jwt_token": jwt_token,
         }  # fmt: skip
-        access = auth.access(positional, named, timeout=RUN_SECONDS)
-        url = auth.gateway_url(access.base_url)
-        self.timeout = access.timeout
-        self._idle = checked_number(idle, "idle", _LONGEST)
-        waits = checked_pair(connection, "connection", _LONGEST)
-        whole = checked_number(deadline, "deadline", math.inf)
-        again = checked_count(max_retries, "max_retries", 0)
-        trusted, mine = checked_way(session, verify, cert, proxies)
+        arguments = auth.parse_arguments(positional, named, timeout=RUN_SECONDS)
+        url = auth.gateway_url(arguments.base_url)
+        self.timeout = arguments.timeout
+        self._idle_seconds = checked_number(idle, "idle", _MAX_TIMEOUT_SECONDS)
+        timeouts = checked_timeouts(connection, "connection", _MAX_TIMEOUT_SECONDS)
+        deadline = checked_number(deadline, "deadline", math.inf)
+        max_retries = checked_count(max_retries, "max_retries", 0)
+        verify, cert = checked_connection_options(session, verify, cert, proxies)
 
-        def transport(credential: AuthProvider, retries: int) -> Transport:
+        def new_transport(credential: AuthProvider, retries: int) -> Transport:
             return Transport(
                 url, prefix="", auth_provider=credential, session=session or shared_session(),
-                timeout=waits, deadline=whole, max_retries=retries,
-                verify=trusted, cert=mine, proxies=proxies, max_json_bytes=max_json_bytes,
+                timeout=timeouts, deadline=deadline, max_retries=retries,
+                verify=verify, cert=cert, proxies=proxies, max_json_bytes=max_json_bytes,
             )  # fmt: skip
 
         credential: AuthProvider
-        if access.api_key is not None:
-            # Only the call that needs the token is repeated, not the exchange within it.
-            exchange = transport(AuthProvider(bearer_auth(checked_token(access.api_key))), 0)
-            credential = auth.ApiKey(exchange)
+        if arguments.api_key is not None:
+            # The exchange is not retried by itself: the request that needs the token is.
+            exchange = new_transport(AuthProvider(bearer_auth(checked_token(arguments.api_key))), 0)
+            credential = auth.ApiKeyCredential(exchange)
         else:
-            credential = auth.given_credential(access)
-        self._transport = transport(credential, again)
+            credential = auth.token_credential(arguments)
+        self._transport = new_transport(credential, max_retries)
         self._credential = credential
-        self._own = session is not None
+        self._has_own_session = session is not None
 
     @property
     def timeout(self) -> float:
-        """Seconds that a run may take that is not streamed."""
+        """Maximum duration of a run without a stream, in seconds."""
         return self._run_seconds
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
-        with translated():
-            self._run_seconds = checked_number(seconds, "timeout", _LONGEST)
+        with gateway_errors():
+            self._run_seconds = checked_number(seconds, "timeout", _MAX_TIMEOUT_SECONDS)
 
     @property
     def internal_token(self) -> str | None:
-        """The internal token that signs calls.
+        """The internal token that authenticates requests.
 
-        None in a client that has none: without credentials, with a ``jwt_token``, or with an
-        ``api_key`` that was not exchanged yet (``from_api_key`` exchanges it at once). Setting it
-        replaces the credentials of the client.
+        It is None without credentials, with a ``jwt_token``, and with an ``api_key`` that has not
+        been exchanged yet (``from_api_key`` exchanges it immediately). Setting it replaces the
+        credentials of the client.
         """
         credential = self._credential
-        if isinstance(credential, auth.InternalToken | auth.ApiKey):
+        if isinstance(credential, auth.InternalTokenCredential | auth.ApiKeyCredential):
             return credential.token
         return None
 
     @internal_token.setter
     def internal_token(self, token: str | None) -> None:
-        with translated():
-            self._credential = auth.InternalToken(token)
+        with gateway_errors():
+            self._credential = auth.InternalTokenCredential(token)
             self._transport.set_auth_provider(self._credential)
 
     @classmethod
@@ -224,26 +227,30 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         timeout: float = RUN_SECONDS,
         **options: Unpack[GatewayOptions],
     ) -> Self:
-        """A client whose API key has been exchanged.
+        """Create a client and exchange its API key immediately.
 
         Args:
-            options: as for the class.
+            api_key: API key (``sk-…``).
+            base_url: URL of the gateway, as for the class.
+            timeout: Maximum duration of a run without a stream, in seconds.
+            options: Further keyword arguments of the class.
 
         Raises:
-            AuthenticationError: the gateway does not take the key.
-            InvalidInput: there is no key, or another argument cannot be.
+            AuthenticationError: The gateway rejected the key.
+            InvalidInput: ``api_key`` is empty or None, or another argument is invalid.
+            ServiceUnavailableError: The gateway is unavailable.
         """
-        with translated():
-            # Without one the class would take whatever token the environment has.
+        with gateway_errors():
+            # Without this check, the client would use the token of the environment.
             if api_key is None or api_key == "":
-                raise InvalidArgument("an API key is needed: api_key is empty")
+                raise InvalidArgument("api_key is empty; pass an API key (sk-…)")
             client = cls(None, base_url, timeout, api_key=api_key, **options)
             client._credential.auth()
         return client
 
     def close(self) -> None:
-        """Close the connections of a ``session`` of the client's own; shared ones stay."""
-        if self._own:
+        """Close the connections of the client's own ``session``; shared connections stay open."""
+        if self._has_own_session:
             super().close()
 
     # Prefabs
@@ -282,7 +289,7 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         stream: bool = False,
     ) -> PrefabResult | PrefabStream: ...
 
-    @translated()
+    @gateway_errors()
     def run(
         self,
         prefab_id: str,
@@ -292,131 +299,163 @@ class GatewayClient(GatewayFiles, PrefabKeeping, BaseClient):
         files: Mapping[str, Sequence[str]] | None = None,
         stream: bool = False,
     ) -> PrefabResult | PrefabStream:
-        """Call a function of a prefab. A call that fails there is a result, too.
+        """Call a function of a prefab.
+
+        If the function fails, this method returns a result with the status ``FAILED``.
 
         Args:
-            version: or ``latest``.
-            parameters: what JSON can say.
-            files: for each key, a list of ``s3://`` URLs, such as ``upload_input_file`` gives.
-            stream: return an iterator over :class:`StreamEvent` instead, which ends behind
-                ``done`` or ``error``. A function that does not stream has these two all the
-                same.
+            prefab_id: ID of the prefab.
+            version: Version of the prefab, or ``latest``.
+            function_name: Name of the function.
+            parameters: Arguments of the function; they must be valid JSON.
+            files: Input files: for each key, a list of ``s3://`` URLs, such as
+                ``upload_input_file`` returns.
+            stream: Whether to return an iterator over :class:`StreamEvent` instead of waiting for
+                the result. It ends after ``done`` or ``error``; a function that does not stream
+                has only a ``start`` event before it.
+
+        Returns:
+            The result of the call, or with ``stream=True`` the iterator over its events.
 
         Raises:
-            InvalidInput: parameters that are no JSON, or files that are no ``s3://`` URLs,
-                with their place. Nothing was sent.
-            PrefabNotFoundError, RejectedInput, QuotaExceededError, MissingSecretError,
-            AuthenticationError: the gateway refuses the call.
-            RunOutcomeUnknown: the answer did not come; the run may have been made.
-            ServiceUnavailableError: the gateway, or the way there, is in trouble.
+            InvalidInput: The parameters are not valid JSON, or the files are not ``s3://`` URLs;
+                the message contains the position of the invalid value. Nothing was sent.
+            PrefabNotFoundError: The prefab, the version or the function does not exist.
+            RejectedInput: The gateway rejected the parameters or files.
+            MissingSecretError: The prefab needs a secret that the user has not set.
+            QuotaExceededError: The quota is used up, or the rate limit is exceeded.
+            AuthenticationError: The credentials are missing, expired or not sufficient.
+            RunOutcomeUnknown: No response arrived; the run may have been processed.
+            ServiceUnavailableError: The gateway is unavailable, or the connection failed.
         """
         call = PrefabCall(
             prefab_id, version, function_name, {} if parameters is None else parameters, files
         )
         body = {"calls": [checked_call(call)]}
         if not stream:
-            with translated(prefab_id, version):
-                return self._result(self._posted(body))
+            with gateway_errors(prefab_id, version):
+                return self._single_result(self._send_run(body))
 
-        def opened(cancel: CancelToken) -> ResponseBody:
+        def open_stream(cancel: CancelToken) -> ResponseBody:
             return self._transport.open_stream(
-                RUN_PATH, method="POST", json=body, cancel=cancel, idle=self._idle,
-                headers={"Accept": EVENTS, "Accept-Encoding": "identity"},
+                RUN_PATH, method="POST", json=body, cancel=cancel, idle=self._idle_seconds,
+                headers={"Accept": EVENT_STREAM_TYPE, "Accept-Encoding": "identity"},
                 deadline=self._run_seconds,
             )  # fmt: skip
 
-        return PrefabStream(RunEvents(opened, prefab_id, version))
+        return PrefabStream(RunEventSource(open_stream, prefab_id, version))
 
     def run_batch(self, calls: Sequence[PrefabCall]) -> BatchResult:
-        """Make several calls at once; one that fails does not touch the others.
+        """Make several calls at once.
+
+        A call that fails does not affect the others.
+
+        Args:
+            calls: The calls; at least one.
+
+        Returns:
+            The results, in the order of the calls. With several calls, BeRay's gateway returns a
+            ``FAILED`` result for a call that cannot begin, for example because its prefab does
+            not exist. With a single call, this method then raises, as ``run`` does.
 
         Raises:
-            as ``run``; of several calls one that cannot begin is a ``FAILED`` result, with a
-            gateway of ours. A single one is refused, and raises.
+            InvalidInput: ``calls`` is empty, or one of the calls is invalid. Nothing was sent.
+            GatewayError: The gateway rejected the request, or the connection failed; see ``run``.
         """
-        with translated():
+        with gateway_errors():
             if not isinstance(calls, Iterable):
-                raise InvalidArgument(f"calls must be a list of PrefabCall, not {kind(calls)}")
-            checked = [checked_call(call, f"calls[{at}]") for at, call in enumerate(calls)]
+                raise InvalidArgument(f"calls must be a list of PrefabCall, not {type_name(calls)}")
+            checked = [checked_call(call, f"calls[{index}]") for index, call in enumerate(calls)]
             if not checked:
-                raise InvalidArgument("calls is empty: at least one PrefabCall is needed")
-            response = self._posted({"calls": checked})
-            if len(checked) == 1 and _is_streamed(response):
-                return BatchResult.alone(gathered(response.content))
-            answer = self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH)
-            require_results(answer, len(checked))
-            return BatchResult.of(answer)
+                raise InvalidArgument("calls is empty; pass at least one PrefabCall")
+            response = self._send_run({"calls": checked})
+            if len(checked) == 1 and _is_event_stream(response):
+                return BatchResult.from_result(result_of_stream(response.content))
+            run = self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH)
+            require_result_count(run, len(checked))
+            return BatchResult.from_response(run)
 
     def prefab(self, prefab_id: str, version: str) -> Prefab:
-        """One version of a prefab, to call its functions.
+        """Return an object whose methods are the functions of a prefab.
+
+        This method sends no request.
 
         Args:
-            version: or ``latest``.
+            prefab_id: ID of the prefab.
+            version: Version of the prefab, or ``latest``.
 
         Raises:
-            InvalidInput: one of them is empty, or no text.
+            InvalidInput: An argument is not a non-empty string.
         """
-        with translated():
+        with gateway_errors():
             return Prefab(
-                self, checked_text(prefab_id, "prefab_id"), checked_text(version, "version")
+                self, checked_string(prefab_id, "prefab_id"), checked_string(version, "version")
             )
 
-    @translated()
+    @gateway_errors()
     def list_prefabs(self, status: str | None = None) -> list[PrefabInfo]:
-        """The newest version of each prefab. Ours.
+        """List the newest version of each prefab. BeRay extension.
 
         Args:
-            status: only those: ``deployed`` or ``disabled``.
+            status: Return only prefabs with this status: ``deployed`` or ``disabled``.
 
         Raises:
-            InvalidInput: a status that is empty, or no text.
+            InvalidInput: ``status`` is not a non-empty string.
         """
-        params = {} if status is None else {"status": checked_text(status, "status")}
-        answer = self._transport.json(schema.PREFABS, "GET", "/v1/prefabs", params=params)
-        return [PrefabInfo.of(entry) for entry in answer["prefabs"]]
+        params = {} if status is None else {"status": checked_string(status, "status")}
+        response = self._transport.json(schema.PREFAB_LIST, "GET", "/v1/prefabs", params=params)
+        return [PrefabInfo.from_entry(entry) for entry in response["prefabs"]]
 
-    def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> schema.Spec:
-        """What a prefab can do: functions, their parameters as JSON Schema, files, secrets. Ours.
+    def get_prefab_spec(self, prefab_id: str, version: str | None = None) -> schema.PrefabSpec:
+        """Return the description of a prefab. BeRay extension.
 
         Args:
-            version: the newest, unless said.
+            prefab_id: ID of the prefab.
+            version: Version of the prefab; by default the newest.
+
+        Returns:
+            The functions with their parameters as JSON Schema and their files, and the secrets
+            that the prefab needs.
 
         Raises:
-            PrefabNotFoundError: there is none.
-            InvalidInput: an id or a version that is empty, or no text.
+            PrefabNotFoundError: The prefab or the version does not exist.
+            InvalidInput: An argument is not a non-empty string.
         """
-        with translated(prefab_id, version):
-            wanted = "latest" if version is None else checked_text(version, "version")
-            name = quote_path_segment(checked_text(prefab_id, "prefab_id"))
-            path = f"/v1/prefabs/{name}/{quote_path_segment(wanted)}/spec"
-            return self._transport.json(schema.SPEC, "GET", path)
+        with gateway_errors(prefab_id, version):
+            requested = "latest" if version is None else checked_string(version, "version")
+            name = quote_path_segment(checked_string(prefab_id, "prefab_id"))
+            path = f"/v1/prefabs/{name}/{quote_path_segment(requested)}/spec"
+            return self._transport.json(schema.PREFAB_SPEC, "GET", path)
 
-    def _posted(self, body: Any) -> requests.Response:
-        # Nothing comes before all of it is done: here silence is no sign of anything.
+    def _send_run(self, body: Any) -> requests.Response:
+        # The response begins after the run has ended, so the read timeout is that of the run.
         timeout = (self._transport.timeout[0], self._run_seconds)
         return self._transport.request(
-            "POST", RUN_PATH, json=body, headers=_JSON,
+            "POST", RUN_PATH, json=body, headers=_JSON_HEADERS,
             timeout=timeout, deadline=self._run_seconds, body_limit=self._transport.json_limit,
         )  # fmt: skip
 
-    def _result(self, response: requests.Response) -> PrefabResult:
-        """The result of a run of one call."""
-        if _is_streamed(response):
-            return gathered(response.content)
-        answer = self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH)
-        return one_result(answer)
+    def _single_result(self, response: requests.Response) -> PrefabResult:
+        """Return the result of a run of one call."""
+        if _is_event_stream(response):
+            return result_of_stream(response.content)
+        return single_result(self._transport.validated_json(schema.RUN, response, "POST", RUN_PATH))
 
 
-def _is_streamed(response: requests.Response) -> bool:
-    return response.headers.get("Content-Type", "").lower().startswith(EVENTS)
+def _is_event_stream(response: requests.Response) -> bool:
+    return response.headers.get("Content-Type", "").lower().startswith(EVENT_STREAM_TYPE)
 
 
 class Prefab:
-    """One version of a prefab, as :meth:`GatewayClient.prefab` returns it.
+    """Version of a prefab whose functions can be called as methods.
 
-    Its functions are methods: ``llm.chat(messages=[…])`` is ``llm.call("chat", messages=[…])``.
-    Functions that are named like an attribute of this class, or begin with an underscore, are
-    called with ``call``.
+    :meth:`GatewayClient.prefab` returns it. ``llm.chat(messages=[…])`` is equivalent to
+    ``llm.call("chat", messages=[…])``. Use ``call`` for functions whose name begins with an
+    underscore or is an attribute of this class.
+
+    Attributes:
+        prefab_id: ID of the prefab.
+        version: Version of the prefab, or ``latest``.
     """
 
     def __init__(self, client: GatewayClient, prefab_id: str, version: str) -> None:
@@ -441,8 +480,18 @@ class Prefab:
         files: Mapping[str, Sequence[str]] | None = None,
         **parameters: Any,
     ) -> PrefabResult:
-        """Call a function; as :meth:`GatewayClient.run`, which also takes parameters that
-        are called ``files``."""
+        """Call a function and return its result.
+
+        A function with a parameter named ``files`` has to be called by :meth:`GatewayClient.run`.
+
+        Args:
+            function_name: Name of the function.
+            files: Input files: for each key, a list of ``s3://`` URLs.
+            parameters: Arguments of the function; they must be valid JSON.
+
+        Raises:
+            GatewayError: See :meth:`GatewayClient.run`.
+        """
         return self._client.run(self.prefab_id, self.version, function_name, parameters, files)
 
     def stream(
@@ -452,11 +501,20 @@ class Prefab:
         files: Mapping[str, Sequence[str]] | None = None,
         **parameters: Any,
     ) -> PrefabStream:
-        """Call a function and iterate over its events."""
+        """Call a function and return an iterator over its events.
+
+        Args:
+            function_name: Name of the function.
+            files: Input files: for each key, a list of ``s3://`` URLs.
+            parameters: Arguments of the function; they must be valid JSON.
+
+        Raises:
+            InvalidInput: An argument is invalid; nothing was sent.
+        """
         return self._client.run(
             self.prefab_id, self.version, function_name, parameters, files, stream=True
         )
 
     def spec(self) -> dict[str, Any]:
-        """What it can do; as :meth:`GatewayClient.get_prefab_spec`."""
+        """Return the description of the prefab; see :meth:`GatewayClient.get_prefab_spec`."""
         return self._client.get_prefab_spec(self.prefab_id, self.version)

@@ -1,4 +1,6 @@
-"""Exceptions of the house become those of the gateway: at its boundary, and only there.
+"""Conversion of BeRay's exceptions and ``OSError`` to those of the gateway client.
+
+Only public methods convert; internal code raises the exceptions of :mod:`beray.exceptions`.
 
 Source: the Gateway wire page, errors.
 """
@@ -9,152 +11,167 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from beray import exceptions as house
-from beray.gateway import exceptions as own
+from beray import exceptions as base
+from beray.gateway import exceptions as gateway
 from beray.gateway.exceptions import GatewayError
 from beray.http.errors import PRESIGNED_PATH, detail_text
 from beray.schema import BODY_EXCERPT
 
-_KINDS: Final[tuple[tuple[type[house.BeRayException], type[GatewayError]], ...]] = (
-    (house.TransferCancelled, own.FileTransferCancelled),
-    (house.TransferError, own.FileTransferError),
-    (house.StreamInterrupted, own.RunInterrupted),
-    (house.OutcomeUnknown, own.RunOutcomeUnknown),
-    (house.DeadlineExceeded, own.GatewayTimeout),
-    (house.ConnectionFailed, own.Unreachable),
-    (house.InvalidResponseError, own.InvalidAnswer),
-    (house.InvalidArgument, own.InvalidInput),
-    (house.ConfigurationError, own.GatewayConfigurationError),
+_CONVERSIONS: Final[tuple[tuple[type[base.BeRayException], type[GatewayError]], ...]] = (
+    (base.TransferCancelled, gateway.FileTransferCancelled),
+    (base.TransferError, gateway.FileTransferError),
+    (base.StreamInterrupted, gateway.RunInterrupted),
+    (base.OutcomeUnknown, gateway.RunOutcomeUnknown),
+    (base.DeadlineExceeded, gateway.GatewayTimeout),
+    (base.ConnectionFailed, gateway.Unreachable),
+    (base.InvalidResponseError, gateway.InvalidAnswer),
+    (base.InvalidArgument, gateway.InvalidInput),
+    (base.ConfigurationError, gateway.GatewayConfigurationError),
 )
-"""The special ones first."""
-_LOCAL: Final[tuple[tuple[type[OSError], type[own.LocalFileError]], ...]] = (
-    (FileExistsError, own.LocalFileExists),
-    (FileNotFoundError, own.LocalFileNotFound),
-    (PermissionError, own.LocalFileForbidden),
-    (IsADirectoryError, own.LocalFileIsDirectory),
+"""Subclasses precede their base classes."""
+_OS_ERRORS: Final[tuple[tuple[type[OSError], type[gateway.LocalFileError]], ...]] = (
+    (FileExistsError, gateway.LocalFileExists),
+    (FileNotFoundError, gateway.LocalFileNotFound),
+    (PermissionError, gateway.LocalFileForbidden),
+    (IsADirectoryError, gateway.LocalFileIsDirectory),
 )
-_FILES: Final = "/internal/files/"
+_FILES_PATH: Final = "/internal/files/"
 _BY_STATUS: Final[dict[int, type[GatewayError]]] = {
-    401: own.AuthenticationError,
-    403: own.AuthenticationError,
-    404: own.ObjectNotFoundError,
-    422: own.RejectedInput,
+    401: gateway.AuthenticationError,
+    403: gateway.AuthenticationError,
+    404: gateway.ObjectNotFoundError,
+    422: gateway.RejectedInput,
 }
-_WITH_MESSAGE: Final = (
-    own.MissingSecretError,
-    own.AgentContextRequiredError,
-    own.PrefabNotFoundError,
+_WITH_DEFAULT_MESSAGE: Final = (
+    gateway.MissingSecretError,
+    gateway.AgentContextRequiredError,
+    gateway.PrefabNotFoundError,
 )
-"""Exceptions whose fields make a message, for answers that have none."""
+"""Exceptions that build a message from their fields if the response has none."""
 
 
 @contextmanager
-def translated(prefab_id: str | None = None, version: str | None = None) -> Iterator[None]:
-    """Raise what the block raises as a ``GatewayError``.
+def gateway_errors(prefab_id: str | None = None, version: str | None = None) -> Iterator[None]:
+    """Convert a ``BeRayException`` raised in the block to a ``GatewayError``.
 
     Args:
-        prefab_id, version: the prefab that the block is about; a 404 is about it, then.
+        prefab_id: ID of the prefab that the block requests; a 404 then means that it is missing.
+        version: Version of this prefab.
+
+    Raises:
+        GatewayError: The block raised a ``BeRayException``.
     """
     try:
         yield
     except GatewayError:
         raise
-    except house.BeRayException as error:
+    except base.BeRayException as error:
         raise gateway_error(error, prefab_id, version) from error.__cause__
 
 
 @contextmanager
-def typed_local_errors() -> Iterator[None]:
-    """Raise errors of local files in the block as ``LocalFileError``, which stays an OSError."""
+def local_file_errors() -> Iterator[None]:
+    """Convert an ``OSError`` raised in the block to a ``LocalFileError``, its subclass.
+
+    Raises:
+        LocalFileError: A local file could not be read or written.
+    """
     try:
         yield
-    except house.BeRayException:
+    except base.BeRayException:
         raise
     except OSError as error:
-        kind = next((ours for theirs, ours in _LOCAL if isinstance(error, theirs)), None)
-        raised = (kind or own.LocalFileError)(str(error))
+        classes = (target for source, target in _OS_ERRORS if isinstance(error, source))
+        converted = next(classes, gateway.LocalFileError)(str(error))
         if error.errno is not None:
-            raised.errno, raised.strerror = error.errno, error.strerror
-            raised.filename = error.filename
-        raise raised from error
+            converted.errno, converted.strerror = error.errno, error.strerror
+            converted.filename = error.filename
+        raise converted from error
 
 
 def gateway_error(
-    error: house.BeRayException, prefab_id: str | None = None, version: str | None = None
+    error: base.BeRayException, prefab_id: str | None = None, version: str | None = None
 ) -> GatewayError:
-    """The exception of the gateway that says what ``error`` says."""
-    if isinstance(error, house.APIError):
-        return _refusal(error, prefab_id, version)
-    if isinstance(error, house.OutcomeUnknown) and error.path.startswith(_FILES):
-        return _as(own.UploadOutcomeUnknown, error, str(error))
-    for kind, translation in _KINDS:
-        if isinstance(error, kind):
-            return _as(translation, error, str(error))
-    return _as(GatewayError, error, str(error))
+    """Return the ``GatewayError`` with the meaning and the fields of ``error``."""
+    if isinstance(error, base.APIError):
+        return _from_error_response(error, prefab_id, version)
+    if isinstance(error, base.OutcomeUnknown) and error.path.startswith(_FILES_PATH):
+        return _converted(gateway.UploadOutcomeUnknown, error, str(error))
+    for source, target in _CONVERSIONS:
+        if isinstance(error, source):
+            return _converted(target, error, str(error))
+    return _converted(GatewayError, error, str(error))
 
 
-def _refusal(error: house.APIError, prefab_id: str | None, version: str | None) -> GatewayError:
+def _from_error_response(
+    error: base.APIError, prefab_id: str | None, version: str | None
+) -> GatewayError:
     detail = error.error_detail
     details = detail if isinstance(detail, dict) else {"detail": detail} if detail else {}
     message = _message(error, details)
     code, status = details.get("error_code"), error.status_code
     fields: dict[str, Any] = {"details": details}
-    kind: type[GatewayError]
+    error_class: type[GatewayError]
     if code == "MISSING_SECRET" and status < 500:
-        kind = own.MissingSecretError
+        error_class = gateway.MissingSecretError
         fields |= {
-            "prefab_id": _text(details, "prefab_id") or prefab_id,
-            "secret_name": _text(details, "secret_name"),
-            "instructions": _text(details, "instructions"),
+            "prefab_id": _string_field(details, "prefab_id") or prefab_id,
+            "secret_name": _string_field(details, "secret_name"),
+            "instructions": _string_field(details, "instructions"),
         }
     elif code == "MISSING_AGENT_CONTEXT" and status < 500:
-        kind = own.AgentContextRequiredError
+        error_class = gateway.AgentContextRequiredError
     elif status == 429:
-        kind = own.QuotaExceededError
-        fields |= {name: _number(details, name) for name in ("limit", "used")}
-        fields["quota_type"] = _text(details, "quota_type")
+        error_class = gateway.QuotaExceededError
+        fields |= {name: _integer_field(details, name) for name in ("limit", "used")}
+        fields["quota_type"] = _string_field(details, "quota_type")
     elif status == 404 and (prefab_id is not None or code == "PREFAB_NOT_FOUND"):
-        kind = own.PrefabNotFoundError
+        error_class = gateway.PrefabNotFoundError
         fields |= {
-            "prefab_id": _text(details, "prefab_id") or prefab_id,
-            "version": _text(details, "version") or version,
+            "prefab_id": _string_field(details, "prefab_id") or prefab_id,
+            "version": _string_field(details, "version") or version,
         }
     elif status >= 500 or (
         error.path == PRESIGNED_PATH and error.method == "PUT" and status == 404
     ):
-        # Nothing is looked for by a PUT: it is the store itself that is not there.
-        kind = own.GatewayFailure
+        # An upload by PUT looks up no file, so 404 means that the bucket is missing.
+        error_class = gateway.GatewayFailure
     else:
-        kind = _BY_STATUS.get(status, own.RefusedError)
-    if kind in _WITH_MESSAGE and isinstance(detail, dict) and not _text(details, "message"):
-        message = str(kind(**fields))
-    return _as(kind, error, message, **fields)
+        error_class = _BY_STATUS.get(status, gateway.RefusedError)
+    if (
+        error_class in _WITH_DEFAULT_MESSAGE
+        and isinstance(detail, dict)
+        and not _string_field(details, "message")
+    ):
+        message = str(error_class(**fields))
+    return _converted(error_class, error, message, **fields)
 
 
-def _as(
-    kind: type[GatewayError], error: house.BeRayException, message: str, **fields: Any
+def _converted(
+    error_class: type[GatewayError], error: base.BeRayException, message: str, **fields: Any
 ) -> GatewayError:
-    translation = kind.__new__(kind, message)
-    translation.__dict__.update({"details": {}} | error.__dict__ | fields, message=message)
-    return translation
+    # Constructors differ in their arguments, so the fields are copied without calling them.
+    converted = error_class.__new__(error_class, message)
+    converted.__dict__.update({"details": {}} | error.__dict__ | fields, message=message)
+    return converted
 
 
-def _message(error: house.APIError, details: dict[str, Any]) -> str:
-    said = _text(details, "message")
-    if not said:
+def _message(error: base.APIError, details: dict[str, Any]) -> str:
+    message = _string_field(details, "message")
+    if not message:
         return str(error)
     problems = details.get("errors")
     if isinstance(problems, list) and problems:
         first = detail_text(problems[:1]).rstrip(".")
-        said = said if first in said else f"{said.rstrip('.')}: {detail_text(problems)}"
-    return said[:BODY_EXCERPT]
+        message = message if first in message else f"{message.rstrip('.')}: {detail_text(problems)}"
+    return message[:BODY_EXCERPT]
 
 
-def _text(details: dict[str, Any], name: str) -> str | None:
+def _string_field(details: dict[str, Any], name: str) -> str | None:
     value = details.get(name)
     return value if isinstance(value, str) else None
 
 
-def _number(details: dict[str, Any], name: str) -> int | None:
+def _integer_field(details: dict[str, Any], name: str) -> int | None:
     value = details.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

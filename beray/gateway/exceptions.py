@@ -1,9 +1,9 @@
-"""What can go wrong at a gateway, as types.
+"""Exceptions of the gateway client.
 
-Everything that this package raises on purpose is a ``GatewayError``, and so a
-``BeRayException``; each class is also the one of :mod:`beray.exceptions` with the same meaning,
-so that ``except beray.AuthenticationError`` works for both clients. Errors of local files are
-also the ``OSError`` that the operating system raised.
+The client raises ``GatewayError``, a subclass of ``BeRayException``. Each class also derives from
+the class of :mod:`beray.exceptions` with the same meaning, so that ``except
+beray.AuthenticationError`` works for both clients. Errors of local files also derive from the
+matching ``OSError``.
 
 Source: the Gateway wire page, errors and exceptions.
 """
@@ -12,52 +12,54 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from beray import exceptions as house
+from beray import exceptions as base
 
 
-class GatewayError(house.BeRayException):
-    """Base of everything that goes wrong at a gateway.
+class GatewayError(base.BeRayException):
+    """Base class of the gateway client's exceptions.
 
     Attributes:
-        message: what went wrong, in words; those of the gateway where it has said any.
-        details: the fields of its answer beside, where it had some.
+        message: Description of the error; the gateway's message if its response has one.
+        details: Further fields of the gateway's response; empty if it has none.
     """
 
     usual_status: ClassVar[int | None] = 400
+    """HTTP status of an exception that is constructed without one."""
 
     def __init__(
         self, message: str = "", details: dict[str, Any] | None = None, **call: Any
     ) -> None:
-        if isinstance(self, house.APIError):
+        if isinstance(self, base.APIError):
             call.setdefault("status_code", self.usual_status)
-        if isinstance(self, house.InvalidResponseError):
+        if isinstance(self, base.InvalidResponseError):
             call.setdefault("body", "")
         super().__init__(message, **call)
         self.message = message
         self.details = dict(details or {})
 
 
-class RefusedError(GatewayError, house.APIError):
-    """The gateway said no, in a way that has no class of its own here."""
+class RefusedError(GatewayError, base.APIError):
+    """Error response with a status that has no class of its own."""
 
 
-class AuthenticationError(GatewayError, house.AuthenticationError):
-    """401 or 403: no credentials, ones that do not count any more, or not allowed."""
+class AuthenticationError(GatewayError, base.AuthenticationError):
+    """401 or 403: the credentials are missing, expired or not sufficient for the call."""
 
     usual_status = 401
 
 
-class ObjectNotFoundError(GatewayError, house.NotFoundError):
-    """404: there is no such file, or it is somebody else's."""
+class ObjectNotFoundError(GatewayError, base.NotFoundError):
+    """404: the file does not exist, or belongs to another user."""
 
     usual_status = 404
 
 
-class PrefabNotFoundError(GatewayError, house.NotFoundError):
-    """404: no such prefab, version or function.
+class PrefabNotFoundError(GatewayError, base.NotFoundError):
+    """404: the prefab, the version or the function does not exist.
 
     Attributes:
-        prefab_id, version: what was asked for; ``None`` where several were.
+        prefab_id: ID of the requested prefab; None for a batch.
+        version: Requested version; None for a batch.
     """
 
     usual_status = 404
@@ -71,31 +73,36 @@ class PrefabNotFoundError(GatewayError, house.NotFoundError):
         **call: Any,
     ) -> None:
         details = {"prefab_id": prefab_id, "version": version} if details is None else details
-        super().__init__(message or f"there is no prefab {prefab_id}@{version}", details, **call)
+        super().__init__(message or f"prefab {prefab_id}@{version} not found", details, **call)
         self.prefab_id = prefab_id
         self.version = version
 
 
 class ValidationError(GatewayError):
-    """What was asked for cannot be: refused here (:class:`InvalidInput`), before anything
-    was sent, or by the gateway (:class:`RejectedInput`)."""
+    """Invalid input.
+
+    Raised as :class:`InvalidInput` if the client detects it before sending a request, as
+    :class:`RejectedInput` if the gateway does.
+    """
 
 
-class InvalidInput(ValidationError, house.InvalidArgument):
-    """An argument that no gateway could take; nothing was sent."""
+class InvalidInput(ValidationError, base.InvalidArgument):
+    """Invalid argument; nothing was sent."""
 
 
-class RejectedInput(ValidationError, house.UnprocessableEntityError):
-    """422: parameters or files are not what the function takes; ``details`` may say where."""
+class RejectedInput(ValidationError, base.UnprocessableEntityError):
+    """422: invalid parameters or files; ``details`` may contain their position."""
 
     usual_status = 422
 
 
-class QuotaExceededError(GatewayError, house.RateLimitError):
-    """429: the quota is used up, or calls come too fast.
+class QuotaExceededError(GatewayError, base.RateLimitError):
+    """429: the quota is used up, or the rate limit is exceeded.
 
     Attributes:
-        limit, used, quota_type: of the quota; ``None`` where the gateway did not say.
+        limit: Limit of the quota; None if the response does not contain it.
+        used: Used part of the quota; None if the response does not contain it.
+        quota_type: Name of the quota; None if the response does not contain it.
     """
 
     usual_status = 429
@@ -117,11 +124,13 @@ class QuotaExceededError(GatewayError, house.RateLimitError):
         self.quota_type = quota_type
 
 
-class MissingSecretError(GatewayError, house.APIError):
-    """400: the prefab needs a secret of the caller's that the gateway does not have.
+class MissingSecretError(GatewayError, base.APIError):
+    """400: the prefab needs a secret that the caller has not set.
 
     Attributes:
-        prefab_id, secret_name, instructions: Which one, and how to obtain it.
+        prefab_id: ID of the prefab.
+        secret_name: Name of the missing secret.
+        instructions: Instructions for obtaining the secret, written by the prefab's author.
     """
 
     def __init__(
@@ -148,68 +157,75 @@ class MissingSecretError(GatewayError, house.APIError):
         self.instructions = instructions
 
 
-class AgentContextRequiredError(GatewayError, house.APIError):
-    """400: the call is for agents, and the credentials do not belong to one."""
+class AgentContextRequiredError(GatewayError, base.APIError):
+    """400: the call requires the credentials of an agent."""
 
     def __init__(
         self, message: str | None = None, details: dict[str, Any] | None = None, **call: Any
     ) -> None:
         super().__init__(
             message
-            or "files of agents need the credentials of an agent (beray apikey new NAME --agent "
-            "AGENT); other callers upload with upload_input_file()",
+            or "this call requires the credentials of an agent (create a key with beray apikey new "
+            "NAME --agent AGENT); without an agent, upload files with upload_input_file()",
             details,
             **call,
         )
 
 
 class ServiceUnavailableError(GatewayError):
-    """The gateway cannot do it now: a 5xx (:class:`GatewayFailure`), or trouble on the way
-    (:class:`Unreachable` and what is below it)."""
+    """The gateway is unavailable.
+
+    Raised as :class:`GatewayFailure` for a 5xx response, as :class:`Unreachable` or one of its
+    subclasses if the connection failed.
+    """
 
 
-class GatewayFailure(ServiceUnavailableError, house.APIError):
-    """5xx: something went wrong at the gateway, or its store of files is not there."""
+class GatewayFailure(ServiceUnavailableError, base.APIError):
+    """5xx: the gateway failed, or its object store is not available."""
 
     usual_status = 503
 
 
-class Unreachable(ServiceUnavailableError, house.ConnectionFailed):
+class Unreachable(ServiceUnavailableError, base.ConnectionFailed):
     """The gateway could not be reached, or the connection broke."""
 
 
-class GatewayTimeout(Unreachable, house.DeadlineExceeded):
-    """No answer within the time allowed."""
+class GatewayTimeout(Unreachable, base.DeadlineExceeded):
+    """The gateway did not respond within the timeout."""
 
 
-class RunOutcomeUnknown(Unreachable, house.OutcomeUnknown):
-    """A call was sent, its answer did not come: it may have been done, or not."""
+class RunOutcomeUnknown(Unreachable, base.OutcomeUnknown):
+    """A request was sent, but no response arrived: it may have been processed.
+
+    Base class for all requests that must not be repeated automatically.
+    """
 
 
 class UploadOutcomeUnknown(RunOutcomeUnknown):
-    """A file was sent, the answer did not come: it may be there, or not. It is no run: the
-    class above it is what every call is whose outcome nobody knows."""
+    """A file was sent, but no response arrived: it may have been stored."""
 
 
-class RunInterrupted(Unreachable, house.StreamInterrupted):
-    """A streamed run broke off before its end; what became of the run is not known."""
+class RunInterrupted(Unreachable, base.StreamInterrupted):
+    """The stream of a run ended before the run; the outcome of the run is unknown."""
 
 
-class InvalidAnswer(GatewayError, house.InvalidResponseError):
-    """The gateway answered with something that is not the documented shape."""
+class InvalidAnswer(GatewayError, base.InvalidResponseError):
+    """The gateway's response does not have the documented form."""
 
 
-class GatewayConfigurationError(GatewayError, house.ConfigurationError):
-    """A setting or an argument cannot be used; nothing was sent."""
+class GatewayConfigurationError(GatewayError, base.ConfigurationError):
+    """Invalid setting, such as an unusable URL; nothing was sent."""
 
 
-class FileTransferError(GatewayError, house.TransferError):
-    """A file could not be transferred whole; nothing was left under its final name."""
+class FileTransferError(GatewayError, base.TransferError):
+    """A file could not be transferred completely; nothing exists under its final name."""
 
 
 class LocalFileError(FileTransferError, OSError):
-    """A local file could not be read or written. ``errno`` and ``filename`` are those of the
-    operating system."""
+    """A local file could not be read or written.
+
+    ``errno`` and ``filename`` are those of the operating system's error.
+    """
 
 
 class LocalFileExists(LocalFileError, FileExistsError):
@@ -221,12 +237,12 @@ class LocalFileNotFound(LocalFileError, FileNotFoundError, ValueError):
 
 
 class LocalFileForbidden(LocalFileError, PermissionError):
-    """The local file may not be read or written."""
+    """The permissions of the local file do not allow to read or write it."""
 
 
 class LocalFileIsDirectory(LocalFileError, IsADirectoryError):
-    """A directory was named instead of a file."""
+    """The path is that of a directory instead of a file."""
 
 
-class FileTransferCancelled(FileTransferError, house.TransferCancelled):
+class FileTransferCancelled(FileTransferError, base.TransferCancelled):
     """The caller cancelled the transfer."""

@@ -1,6 +1,6 @@
-"""What the JSON Schema of a parameter says at once: where it leads, and which types it names.
+"""References and types in the JSON Schema of a prefab's parameters.
 
-A schema comes from outside: what is odd about it says nothing.
+Schemas are external input: invalid parts are ignored.
 
 Source: JSON Schema 2020-12, Core 8.2.3 (``$ref``) and 10.2.1, Validation 6.1.
 """
@@ -12,57 +12,70 @@ from typing import Any, Final
 
 Schema = Mapping[str, Any]
 
-_MOST_REFERENCES: Final = 20
+_MAX_DEPTH: Final = 20
+"""Maximum number of references that are followed, and of nested choices."""
 
 
 def resolved(schema: object, root: Schema) -> Schema:
-    """``schema`` with its ``$ref`` followed, as far as that points into ``root``."""
-    for _ in range(_MOST_REFERENCES):
+    """Return ``schema`` with its ``$ref`` replaced by the schema that it refers to.
+
+    Keywords next to ``$ref`` take precedence over those of the referenced schema.
+
+    Args:
+        schema: A schema; anything that is not a mapping counts as an empty schema.
+        root: Document that contains the referenced schemas. References that do not point into it
+            are ignored.
+    """
+    for _ in range(_MAX_DEPTH):
         if not isinstance(schema, Mapping):
             return {}
         target = schema.get("$ref")
         if not isinstance(target, str):
             return schema
-        found: object = root if target == "#" or target.startswith("#/") else None
+        referenced: object = root if target == "#" or target.startswith("#/") else None
         for part in target.split("/")[1:]:
             key = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping):
+            referenced = referenced.get(key) if isinstance(referenced, Mapping) else None
+        if not isinstance(referenced, Mapping):
             return {}
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**found, **beside}
+        siblings = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = {**referenced, **siblings}
     return {}
 
 
 def types_of(schema: object, root: Schema, depth: int = 0) -> set[str]:
-    """The types that a value of ``schema`` can have; none where it does not say.
+    """Return the JSON types that a value of ``schema`` can have; empty if any type is allowed.
 
     Args:
-        root: what a ``$ref`` points into.
+        schema: Schema of a value.
+        root: Document that contains the schemas which ``$ref`` refers to.
+        depth: Depth of the recursion.
     """
-    if depth > _MOST_REFERENCES:
+    if depth > _MAX_DEPTH:
         return set()
-    return next(filter(None, _told(resolved(schema, root), root, depth)), set())
+    return next(filter(None, _type_constraints(resolved(schema, root), root, depth)), set())
 
 
-def _told(schema: Schema, root: Schema, depth: int) -> Iterator[set[str]]:
-    """What each part of a schema that names types says."""
-    named = schema.get("type")
-    yield {one for one in (named if isinstance(named, list) else [named]) if isinstance(one, str)}
+def _type_constraints(schema: Schema, root: Schema, depth: int) -> Iterator[set[str]]:
+    """Yield the types that each keyword of a schema allows; empty for any type."""
+    types = schema.get("type")
+    yield {
+        name for name in (types if isinstance(types, list) else [types]) if isinstance(name, str)
+    }
     if isinstance(choices := schema.get("enum"), list):
         yield set(map(type_of, choices))
     if "const" in schema:
         yield {type_of(schema["const"])}
-    for word in ("anyOf", "oneOf"):
-        if isinstance(options := schema.get(word), list):
-            found = [types_of(option, root, depth + 1) for option in options]
-            yield set().union(*found) if all(found) else set()
+    for keyword in ("anyOf", "oneOf"):
+        if isinstance(options := schema.get(keyword), list):
+            option_types = [types_of(option, root, depth + 1) for option in options]
+            yield set().union(*option_types) if all(option_types) else set()
     if isinstance(parts := schema.get("allOf"), list):
         yield from (types_of(part, root, depth + 1) for part in parts)
 
 
 def type_of(value: object) -> str:
-    """The name of the type that a value, which is decoded JSON, has."""
+    """Return the name of the JSON type of a decoded value."""
     match value:
         case bool():
             return "boolean"

@@ -1,73 +1,111 @@
-"""What the owner of prefabs does: adds them, and gives them their secrets. Ours.
+"""Administration of prefabs and their secrets. BeRay extension.
 
-The gateway takes these calls from signed-in users, not from their agents.
+The gateway accepts these calls from signed-in users, not from their agents.
 """
 
 from __future__ import annotations
 
-from beray import schema as house
+from beray import schema as beray_schema
 from beray.exceptions import InvalidArgument
 from beray.gateway import schema
-from beray.gateway.argument_checks import checked_text, kind
-from beray.gateway.errors import translated
+from beray.gateway.errors import gateway_errors
+from beray.gateway.validation import checked_string, type_name
 from beray.http.transport import Transport, quote_path_segment
 from beray.schema import Message
 
 _ZIP = {"Content-Type": "application/zip"}
 
 
-class PrefabKeeping:
-    """A part of ``GatewayClient``."""
+class PrefabAdmin:
+    """Methods of ``GatewayClient`` that add prefabs and set their secrets."""
 
     _transport: Transport
 
-    @translated()
-    def add_prefab(self, archive: bytes) -> schema.Spec:
-        """Add a prefab to the gateway; return its spec. The same one again changes nothing.
+    @gateway_errors()
+    def add_prefab(self, archive: bytes) -> schema.PrefabSpec:
+        """Add a prefab to the gateway. BeRay extension.
+
+        Adding a version again with the same content changes nothing.
 
         Args:
-            archive: the ZIP of its folder, with ``prefab.toml`` at its root.
+            archive: ZIP archive of the prefab's directory, with ``prefab.toml`` at its root.
+
+        Returns:
+            The prefab's spec, as ``get_prefab_spec`` returns it.
 
         Raises:
-            InvalidInput: ``archive`` is no bytes.
-            RejectedInput: it cannot be used; ``details["errors"]`` says why, with the places.
-            RefusedError: 409, this version is there with another content.
-            AuthenticationError: the gateway's owner does not let this user add any.
+            InvalidInput: ``archive`` is not ``bytes``.
+            RejectedInput: The prefab is invalid; ``details["errors"]`` contains the reasons and
+                their positions.
+            RefusedError: 409, the version already exists with different content.
+            AuthenticationError: The gateway's operator does not allow this user to add prefabs.
         """
         if not isinstance(archive, (bytes, bytearray)):
-            raise InvalidArgument(f"archive must be bytes, not {kind(archive)}")
-        # Twice is the same as once: versions never change.
+            raise InvalidArgument(f"archive must be bytes, not {type_name(archive)}")
+        # Repeating the request has no additional effect: versions are immutable.
         return self._transport.json(
-            schema.SPEC, "POST", "/v1/prefabs", data=bytes(archive), headers=_ZIP, idempotent=True
+            schema.PREFAB_SPEC,
+            "POST",
+            "/v1/prefabs",
+            data=bytes(archive),
+            headers=_ZIP,
+            idempotent=True,
         )
 
-    @translated()
+    @gateway_errors()
     def list_prefab_secrets(self, prefab_id: str) -> list[str]:
-        """The names of the secrets that the caller has given to a prefab."""
-        return self._transport.json(schema.SECRETS, "GET", _secrets(prefab_id))["secrets"]
+        """Return the names of the secrets that the user has set for a prefab. BeRay extension.
+
+        Args:
+            prefab_id: ID of the prefab.
+
+        Raises:
+            InvalidInput: ``prefab_id`` is not a non-empty string.
+        """
+        return self._transport.json(schema.SECRET_NAMES, "GET", _secrets_path(prefab_id))["secrets"]
 
     def set_prefab_secret(self, prefab_id: str, name: str, value: str) -> Message:
-        """Give a prefab a secret, in the place of the one before. Nobody is told it again.
+        """Set or replace the user's secret for a prefab. BeRay extension.
+
+        The secret cannot be read back.
+
+        Args:
+            prefab_id: ID of the prefab.
+            name: Name of the secret, as in the prefab's spec.
+            value: Value of the secret; may be empty.
+
+        Returns:
+            The gateway's confirmation.
 
         Raises:
-            PrefabNotFoundError: there is no such prefab.
-            RejectedInput: it needs no such secret.
+            InvalidInput: An argument is not a string, or an ID or name is empty.
+            PrefabNotFoundError: The prefab does not exist.
+            RejectedInput: The prefab has no secret with this name.
         """
-        with translated(prefab_id):
-            said = {"value": checked_text(value, "value", empty=True)}
-            return self._transport.json(house.MESSAGE, "PUT", _secrets(prefab_id, name), json=said)
+        with gateway_errors(prefab_id):
+            body = {"value": checked_string(value, "value", empty=True)}
+            path = _secrets_path(prefab_id, name)
+            return self._transport.json(beray_schema.MESSAGE, "PUT", path, json=body)
 
-    @translated()
+    @gateway_errors()
     def remove_prefab_secret(self, prefab_id: str, name: str) -> Message:
-        """Take a secret away from a prefab.
+        """Remove the user's secret for a prefab. BeRay extension.
+
+        Args:
+            prefab_id: ID of the prefab.
+            name: Name of the secret.
+
+        Returns:
+            The gateway's confirmation.
 
         Raises:
-            ObjectNotFoundError: the caller has given it none of this name.
+            InvalidInput: An argument is not a non-empty string.
+            ObjectNotFoundError: The user has not set this secret.
         """
-        return self._transport.json(house.MESSAGE, "DELETE", _secrets(prefab_id, name))
+        return self._transport.json(beray_schema.MESSAGE, "DELETE", _secrets_path(prefab_id, name))
 
 
-def _secrets(prefab_id: str, *names: str) -> str:
-    """The path of a prefab's secrets, or of one of them."""
-    path = f"/v1/prefabs/{quote_path_segment(checked_text(prefab_id, 'prefab_id'))}/secrets"
-    return "/".join([path, *(quote_path_segment(checked_text(name, "name")) for name in names)])
+def _secrets_path(prefab_id: str, *names: str) -> str:
+    """Return the URL path of a prefab's secrets, or of one of them."""
+    path = f"/v1/prefabs/{quote_path_segment(checked_string(prefab_id, 'prefab_id'))}/secrets"
+    return "/".join([path, *(quote_path_segment(checked_string(name, "name")) for name in names)])

@@ -1,7 +1,7 @@
-"""Streamed runs: their events as they come, until the run has said how it ended.
+"""Results and event streams of runs.
 
-A stream is opened once, and ends with ``done`` or ``error``. One that ends without has broken,
-and is not taken up again: the run may be under way, and must not be made twice.
+A stream is opened once and ends with a ``done`` or ``error`` event. A stream that ends without one
+was interrupted. It is not opened again, because a second request would start a second run.
 
 Source: the Gateway wire page, POST /v1/internal/run.
 """
@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from beray.exceptions import ConnectionFailed, InvalidResponseError, StreamInterrupted
-from beray.gateway.errors import translated
+from beray.gateway.errors import gateway_errors
 from beray.gateway.models import CallStatus, PrefabResult, StreamEvent, StreamEventType
-from beray.gateway.schema import RUN, CallAnswer, RunAnswer
+from beray.gateway.schema import RUN, CallResponse, RunResponse
 from beray.http.connection import CancelToken
 from beray.http.errors import JsonDecoder, decode_event
 from beray.http.response_body import BrokenBody, ResponseBody
@@ -25,186 +25,215 @@ from beray.streaming import sse
 from beray.streaming.closable_iterator import ClosableIterator
 
 RUN_PATH: Final = "/v1/internal/run"
-EVENTS: Final = "text/event-stream"
-_FIELDS: Final = frozenset({"job_id", "status", "output"})
+EVENT_STREAM_TYPE: Final = "text/event-stream"
+_DONE_FIELDS: Final = frozenset({"job_id", "status", "output"})
 
-Open = Callable[[CancelToken], ResponseBody]
+OpenStream = Callable[[CancelToken], ResponseBody]
+"""Sends the request of a streamed run and returns the body of the response."""
 
 
 class PrefabStream(ClosableIterator[StreamEvent]):
-    """The events of a streamed run, up to its ``done`` or ``error``; also a context manager.
+    """Iterator over the events of a streamed run, up to ``done`` or ``error``.
 
-    Nothing is sent before the first ``next()``. ``close()`` may be called from any thread
-    and returns at once; a loop that is left with ``break`` gives the connection back by itself.
+    The request is sent when the first event is requested. Leaving a loop with ``break`` releases
+    the connection. The iterator is also a context manager; ``close()`` may be called from any
+    thread and returns at once.
 
-    Raises, while iterating:
-        GatewayError: as a run that is not streamed; :class:`RunInterrupted` where the
-            stream ends without ``done`` or ``error``, :class:`GatewayTimeout` where it falls
-            silent, :class:`InvalidAnswer` for an event that is none.
+    Iterating raises a :class:`GatewayError` for the same reasons as a run that is not streamed,
+    and also :class:`RunInterrupted` if the stream ends without ``done`` or ``error``,
+    :class:`GatewayTimeout` if no data arrives within the client's ``idle`` seconds, and
+    :class:`InvalidAnswer` if an event is not a JSON object.
+
+    Args:
+        source: Source of the events.
     """
 
-    def __init__(self, source: RunEvents) -> None:
+    def __init__(self, source: RunEventSource) -> None:
         super().__init__(source)
-        self._ending = source.ending
+        self._outcome = source.outcome
 
     @property
     def result(self) -> PrefabResult | None:
-        """How the run has ended, once ``done`` or ``error`` was given."""
-        return self._ending.result
+        """Result of the run; None before ``done`` or ``error`` was received."""
+        return self._outcome.result
 
 
-class Ending:
-    """What events say of how their run ends.
+class RunOutcomeBuilder:
+    """Builder of a run's result from its events.
 
     Attributes:
-        given: how many there were.
-        result: ``None`` before the end.
+        event_count: Number of events so far.
+        result: Result of the run; None before ``done`` or ``error``.
     """
 
     def __init__(self) -> None:
-        self.given = 0
+        self.event_count = 0
         self.result: PrefabResult | None = None
         self._job_id: str | None = None
 
-    def take(self, event: StreamEvent) -> None:
-        self.given += 1
+    def add(self, event: StreamEvent) -> None:
+        """Process the next event.
+
+        Raises:
+            InvalidResponseError: An ``error`` event contains no description of the error.
+        """
+        self.event_count += 1
         data = event.data
         if isinstance(data, dict) and isinstance(data.get("job_id"), str):
             self._job_id = data["job_id"]
         if event.type == StreamEventType.DONE:
-            self.result = PrefabResult.of(_answer(data), self._job_id)
+            self.result = PrefabResult.from_response(_done_response(data), self._job_id)
         elif event.type == StreamEventType.ERROR:
             if not data or not isinstance(data, dict | str):
-                raise _invalid("an error event does not say what is wrong")
+                raise _invalid("an error event contains no description of the error")
             self.result = PrefabResult(CallStatus.FAILED, error=data, job_id=self._job_id)
 
 
-class RunEvents:
-    """Where the events of one run come from.
+class RunEventSource:
+    """Source of the events of one run.
 
     Args:
-        opened: makes the request.
-        prefab_id, version: what is run.
+        open_stream: Sends the request.
+        prefab_id: ID of the prefab, for exceptions.
+        version: Version of the prefab, for exceptions.
     """
 
-    def __init__(self, opened: Open, prefab_id: str, version: str) -> None:
-        self._opened = opened
+    def __init__(self, open_stream: OpenStream, prefab_id: str, version: str) -> None:
+        self._open_stream = open_stream
         self._prefab = prefab_id, version
         self._cancel = CancelToken()
-        self.ending = Ending()
+        self.outcome = RunOutcomeBuilder()
 
     @property
     def closed(self) -> bool:
+        """True after ``close()``."""
         return self._cancel.cancelled
 
     def close(self) -> None:
+        """Cancel the request; from any thread."""
         self._cancel.cancel()
 
     def events(self) -> Generator[StreamEvent, None, None]:
-        with translated(*self._prefab):
+        """Send the request and yield the events, up to ``done`` or ``error``.
+
+        Raises:
+            GatewayError: See ``PrefabStream``.
+        """
+        with gateway_errors(*self._prefab):
             try:
-                for event in self._received():
-                    self.ending.take(event)
+                for event in self._received_events():
+                    self.outcome.add(event)
                     yield event
-                    if self.ending.result is not None:
+                    if self.outcome.result is not None:
                         return
             except ConnectionFailed:
                 if not self.closed:
                     raise
 
-    def _received(self) -> Generator[StreamEvent, None, None]:
-        body = self._opened(self._cancel)
+    def _received_events(self) -> Generator[StreamEvent, None, None]:
+        body = self._open_stream(self._cancel)
         with closing(body), self._cancel.on_cancel(body.shut_down):
             if body.content_type == "application/json":
                 content = b"".join(iter(body.read, b""))
                 if not self.closed:
-                    yield from _as_events(content)
+                    yield from _events_of_plain_run(content)
                 return
             body.require_event_stream(RUN_PATH)
             with suppress(BrokenBody):
-                yield from decoded_events(iter(body.read, b""))
+                yield from decode_events(iter(body.read, b""))
         if not self.closed:
-            raise broken_off(self.ending.given)
+            raise _interrupted(self.outcome.event_count)
 
 
-def decoded_events(chunks: Iterable[bytes]) -> Generator[StreamEvent, None, None]:
-    """The events of a stream that is cut into ``chunks`` anywhere.
+def decode_events(chunks: Iterable[bytes]) -> Generator[StreamEvent, None, None]:
+    """Yield the events of a stream.
+
+    Args:
+        chunks: The stream in pieces, which may be split at any byte.
 
     Raises:
-        InvalidResponseError: one is not a JSON object, or grows past all bounds.
+        InvalidResponseError: An event is not a JSON object, or exceeds the parser's size limit.
     """
-    from pydantic_core import from_json  # here, because importing it costs
+    from pydantic_core import from_json  # imported late to keep ``import beray`` fast
 
     parser = sse.Parser()
     try:
         for chunk in chunks:
             for data, _, _ in parser.feed_raw(chunk):
                 if data:
-                    yield _event(data, from_json)
+                    yield _decode_run_event(data, from_json)
     except sse.BlockTooLarge as error:
         raise _invalid(str(error)) from None
 
 
-def gathered(content: bytes) -> PrefabResult:
-    """The result of a run that was streamed though nobody asked for it.
+def result_of_stream(content: bytes) -> PrefabResult:
+    """Return the result of a run that the gateway streamed although the client did not request it.
 
-    What came in pieces is ``output["content"]``, as in the JSON of a gateway of ours.
+    The data of content events is in ``output["content"]``, as in the JSON response of BeRay's
+    gateway.
+
+    Args:
+        content: The complete stream.
 
     Raises:
-        InvalidResponseError: an event is none.
-        StreamInterrupted: it ends without ``done`` or ``error``.
+        InvalidResponseError: An event is not a JSON object.
+        StreamInterrupted: The stream ends without ``done`` or ``error``.
     """
-    ending = Ending()
-    pieces: list[Any] = []
-    for event in decoded_events([content]):
-        ending.take(event)
+    outcome = RunOutcomeBuilder()
+    contents: list[Any] = []
+    for event in decode_events([content]):
+        outcome.add(event)
         if event.type == StreamEventType.CONTENT:
-            pieces.append(event.data)
-        result = ending.result
-        if result is not None and result.is_success() and pieces:
-            return replace(result, output={"content": pieces} | (result.output or {}))
+            contents.append(event.data)
+        result = outcome.result
+        if result is not None and result.is_success() and contents:
+            return replace(result, output={"content": contents} | (result.output or {}))
         if result is not None:
             return result
-    raise broken_off(ending.given)
+    raise _interrupted(outcome.event_count)
 
 
-def broken_off(given: int) -> StreamInterrupted:
+def _interrupted(event_count: int) -> StreamInterrupted:
     return StreamInterrupted(
-        f"{RUN_PATH}: the stream ended after {given} events, before the run said how it ended; "
-        "it is not known what has become of it",
+        f"{RUN_PATH}: the stream ended after {event_count} events, without done or error; "
+        "the outcome of the run is unknown",
         method="POST",
         path=RUN_PATH,
     )
 
 
-def _event(data: bytes, from_json: JsonDecoder) -> StreamEvent:
+def _decode_run_event(data: bytes, from_json: JsonDecoder) -> StreamEvent:
     event = decode_event(data, from_json, RUN_PATH)
     if not isinstance(event.get("type", ""), str | None):
         raise _invalid("the type of an event is not a string", data)
     return StreamEvent.from_dict(event)
 
 
-def one_result(answer: RunAnswer) -> PrefabResult:
-    """The result of a run of one call."""
-    require_results(answer, 1)
-    return PrefabResult.of(answer["results"][0], answer.get("job_id"))
+def single_result(response: RunResponse) -> PrefabResult:
+    """Return the result of a run of one call.
+
+    Raises:
+        InvalidResponseError: The response does not have exactly one result.
+    """
+    require_result_count(response, 1)
+    return PrefabResult.from_response(response["results"][0], response.get("job_id"))
 
 
-def require_results(answer: RunAnswer, count: int) -> None:
-    """Raise ``InvalidResponseError`` unless each call has its result."""
-    if len(answer["results"]) != count:
-        raise _invalid(f"the answer has {len(answer['results'])} results for {count} calls")
+def require_result_count(response: RunResponse, count: int) -> None:
+    """Raise ``InvalidResponseError`` unless the response has ``count`` results."""
+    if len(response["results"]) != count:
+        raise _invalid(f"the response has {len(response['results'])} results for {count} calls")
 
 
-def _as_events(content: bytes) -> Generator[StreamEvent, None, None]:
-    """What a stream would have said of an answer that is the JSON of a plain run."""
+def _events_of_plain_run(content: bytes) -> Generator[StreamEvent, None, None]:
+    """Yield the events that are equivalent to the JSON response of a run without a stream."""
     from pydantic_core import from_json
 
-    answer = decode_event(content, from_json, RUN_PATH)
-    problem = RUN.problem(answer)
+    response = decode_event(content, from_json, RUN_PATH)
+    problem = RUN.problem(response)
     if problem is not None:
-        raise _invalid(f"the answer has an unexpected shape: {problem}", content)
-    result = one_result(answer)
+        raise _invalid(f"the response does not have the documented form: {problem}", content)
+    result = single_result(response)
     yield StreamEvent(StreamEventType.START, {"job_id": result.job_id})
     if result.is_success():
         done = {"job_id": result.job_id, "status": result.status, "output": result.output}
@@ -213,9 +242,12 @@ def _as_events(content: bytes) -> Generator[StreamEvent, None, None]:
         yield StreamEvent(StreamEventType.ERROR, result.error)
 
 
-def _answer(done: Any) -> CallAnswer:
-    """The answer that a ``done`` stands for; a gateway may say the output alone."""
-    if isinstance(done, dict) and done.keys() >= _FIELDS and isinstance(done["status"], str):
+def _done_response(done: Any) -> CallResponse:
+    """Return the response that the data of a ``done`` event means.
+
+    Some gateways send only the function's return value instead of the whole response.
+    """
+    if isinstance(done, dict) and done.keys() >= _DONE_FIELDS and isinstance(done["status"], str):
         output: Any = done["output"]
         if output is None or isinstance(output, dict):
             return {"status": done["status"], "output": output, "error": done.get("error")}
@@ -224,7 +256,7 @@ def _answer(done: Any) -> CallAnswer:
 
 
 def _invalid(problem: str, body: bytes = b"") -> InvalidResponseError:
-    shown = body[:BODY_EXCERPT].decode("utf-8", "replace")
+    excerpt = body[:BODY_EXCERPT].decode("utf-8", "replace")
     return InvalidResponseError(
-        f"POST {RUN_PATH}: {problem}", body=shown, method="POST", path=RUN_PATH
+        f"POST {RUN_PATH}: {problem}", body=excerpt, method="POST", path=RUN_PATH
     )

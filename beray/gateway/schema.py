@@ -1,4 +1,4 @@
-"""What the gateway's wire carries: one TypedDict for each documented shape.
+"""Schemas of the gateway's responses: one TypedDict for each documented JSON object.
 
 Source: the Gateway wire page.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import StringConstraints
-from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+from typing_extensions import TypedDict  # required by pydantic below Python 3.12
 
 from beray.schema import OR_NULL, OR_STRING, ResponseSchema, lenient
 
 
 @lenient
-class InternalToken(TypedDict):
+class InternalTokenResponse(TypedDict):
+    """Response to the exchange of an API key."""
+
     internal_token: str
 
 
 @lenient
-class CallAnswer(TypedDict):
-    """What has become of one call."""
+class CallResponse(TypedDict):
+    """Outcome of one call in the response to a run."""
 
     status: str
     output: NotRequired[dict[str, Any] | None]
@@ -29,24 +31,28 @@ class CallAnswer(TypedDict):
 
 
 @lenient
-class RunAnswer(TypedDict):
+class RunResponse(TypedDict):
+    """Response to a run; ``results`` is in the order of the calls."""
+
     job_id: NotRequired[str | int | None]
     status: NotRequired[Annotated[str, OR_NULL]]
-    results: list[CallAnswer]
+    results: list[CallResponse]
 
 
 S3Url = Annotated[str, StringConstraints(pattern="^s3://[^/]+/.")]
 
 
 @lenient
-class UploadUrl(TypedDict):
+class UploadUrlResponse(TypedDict):
+    """Presigned URL for an upload, and the ``s3://`` URL that the file will have."""
+
     upload_url: str
     s3_url: S3Url
 
 
 @lenient
-class Stored(TypedDict):
-    """The answer to an upload."""
+class UploadResponse(TypedDict):
+    """Response to an upload; ``size`` is in bytes."""
 
     s3_url: S3Url
     success: NotRequired[Annotated[Literal[True], OR_NULL]]
@@ -55,13 +61,15 @@ class Stored(TypedDict):
 
 
 @lenient
-class PresignedUrl(TypedDict):
+class PresignedUrlResponse(TypedDict):
+    """Presigned URL for a download."""
+
     presigned_url: Annotated[str, StringConstraints(pattern="^https?://")]
 
 
 @lenient
 class FileEntry(TypedDict):
-    """A file at the gateway; ``size`` is in bytes."""
+    """File stored by the gateway; ``size`` is in bytes."""
 
     key: NotRequired[Annotated[str, OR_NULL]]
     s3_url: str
@@ -71,20 +79,25 @@ class FileEntry(TypedDict):
 
 @lenient
 class FilePage(TypedDict):
-    """A page of a listing. ``next_token`` continues it; absent or ``None`` on the last."""
+    """Page of a file listing.
+
+    ``next_token`` requests the next page; it is missing or None on the last one.
+    """
 
     files: NotRequired[Annotated[list[FileEntry], OR_NULL]]
     next_token: NotRequired[str | None]
 
 
 @lenient
-class Cleaned(TypedDict):
+class DeletionResponse(TypedDict):
+    """Response to a deletion: the number of deleted files."""
+
     deleted_count: NotRequired[Annotated[int, OR_STRING, OR_NULL]]
 
 
 @lenient
 class PrefabEntry(TypedDict):
-    """A prefab as it is listed. Ours."""
+    """Entry of the list of prefabs. BeRay extension."""
 
     prefab_id: str
     version: NotRequired[str | None]
@@ -97,25 +110,29 @@ class PrefabEntry(TypedDict):
 
 
 @lenient
-class PrefabList(TypedDict):
+class PrefabListResponse(TypedDict):
+    """Response to a listing of prefabs. BeRay extension."""
+
     prefabs: list[PrefabEntry]
 
 
 @lenient
-class SecretNames(TypedDict):
+class SecretNamesResponse(TypedDict):
+    """Names of the secrets that the user has set for a prefab. BeRay extension."""
+
     secrets: list[str]
 
 
-Spec = dict[str, Any]
-"""What a prefab can do. Ours."""
+PrefabSpec = dict[str, Any]
+"""Functions of a prefab with their parameters, files and secrets. BeRay extension."""
 
-INTERNAL_TOKEN: ResponseSchema[InternalToken] = ResponseSchema(InternalToken)
-RUN: ResponseSchema[RunAnswer] = ResponseSchema(RunAnswer)
-UPLOAD_URL: ResponseSchema[UploadUrl] = ResponseSchema(UploadUrl)
-STORED: ResponseSchema[Stored] = ResponseSchema(Stored)
-PRESIGNED_URL: ResponseSchema[PresignedUrl] = ResponseSchema(PresignedUrl)
+INTERNAL_TOKEN: ResponseSchema[InternalTokenResponse] = ResponseSchema(InternalTokenResponse)
+RUN: ResponseSchema[RunResponse] = ResponseSchema(RunResponse)
+UPLOAD_URL: ResponseSchema[UploadUrlResponse] = ResponseSchema(UploadUrlResponse)
+UPLOAD: ResponseSchema[UploadResponse] = ResponseSchema(UploadResponse)
+PRESIGNED_URL: ResponseSchema[PresignedUrlResponse] = ResponseSchema(PresignedUrlResponse)
 FILE_PAGE: ResponseSchema[FilePage] = ResponseSchema(FilePage)
-CLEANED: ResponseSchema[Cleaned] = ResponseSchema(Cleaned)
-PREFABS: ResponseSchema[PrefabList] = ResponseSchema(PrefabList)
-SPEC: ResponseSchema[Spec] = ResponseSchema(dict[str, Any])
-SECRETS: ResponseSchema[SecretNames] = ResponseSchema(SecretNames)
+DELETION: ResponseSchema[DeletionResponse] = ResponseSchema(DeletionResponse)
+PREFAB_LIST: ResponseSchema[PrefabListResponse] = ResponseSchema(PrefabListResponse)
+PREFAB_SPEC: ResponseSchema[PrefabSpec] = ResponseSchema(dict[str, Any])
+SECRET_NAMES: ResponseSchema[SecretNamesResponse] = ResponseSchema(SecretNamesResponse)

@@ -1,4 +1,4 @@
-"""Tests of the agents' client leave no task, no socket and no thread behind."""
+"""Fixtures of the agent client's tests, which check for leaked tasks, sockets and threads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from tests.agent.scripted_agent import ScriptedAgent, until
 
 
 def _connections() -> set[tuple[object, ...]]:
-    found = psutil.Process().net_connections("tcp")
-    return {(one.fd, one.laddr, one.raddr) for one in found if one.status != "LISTEN"}
+    connections = psutil.Process().net_connections("tcp")
+    return {
+        (connection.fd, connection.laddr, connection.raddr)
+        for connection in connections
+        if connection.status != "LISTEN"
+    }
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _nothing_old_is_looked_through() -> Iterator[None]:
-    """What other tests have imported and made is no garbage of ours, and looking costs."""
+def _freeze_existing_objects() -> Iterator[None]:
+    """Exclude objects of other tests from garbage collection, to make it faster."""
     gc.collect()
     gc.freeze()
     yield
@@ -29,17 +33,19 @@ def _nothing_old_is_looked_through() -> Iterator[None]:
 
 @pytest.fixture
 async def agent() -> AsyncIterator[ScriptedAgent]:
-    """A scripted agent; afterwards nothing of its clients may be left."""
+    """Run a scripted agent; afterwards, check that its clients leaked nothing."""
     connections, threads = _connections(), threading.active_count()
     agent = ScriptedAgent()
     await agent.start()
     yield agent
-    here = asyncio.current_task()
+    test_task = asyncio.current_task()
     servers = "websockets/asyncio/server.py"
-    mine = [task for task in asyncio.all_tasks() if task is not here and servers not in repr(task)]
-    assert not mine, "the client has left tasks"
+    leaked = [
+        task for task in asyncio.all_tasks() if task is not test_task and servers not in repr(task)
+    ]
+    assert not leaked, "the client leaked tasks"
     await agent.stop()
     gc.collect()
-    await until(lambda: asyncio.all_tasks() == {here})
+    await until(lambda: asyncio.all_tasks() == {test_task})
     await until(lambda: not (_connections() - connections))
     await until(lambda: threading.active_count() <= threads)

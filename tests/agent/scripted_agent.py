@@ -1,4 +1,4 @@
-"""An agent's server that does what a test says: well-behaved, or any kind of broken."""
+"""Agent server with scripted behaviour, including protocol violations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Script = Callable[["Peer"], Awaitable[None]]
 
 
 class Peer:
-    """The server's end of one connection."""
+    """Server side of one connection."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
@@ -31,77 +31,77 @@ class Peer:
         assert self.socket.request is not None
         return self.socket.request.path.rstrip("/").rpartition("/")[2]
 
-    async def say(self, kind: str, **fields: Any) -> None:
-        await self.socket.send(json.dumps({"type": kind, **fields}))
+    async def send(self, message_type: str, **fields: Any) -> None:
+        await self.socket.send(json.dumps({"type": message_type, **fields}))
 
-    async def status(self) -> None:
-        await self.say("STATUS")
+    async def send_status(self) -> None:
+        await self.send("STATUS")
 
-    async def chunk(self, text: str) -> None:
-        await self.say("AGENT_EVENT_TEXT_CHUNK", text=text)
+    async def send_text(self, text: str) -> None:
+        await self.send("AGENT_EVENT_TEXT_CHUNK", text=text)
 
-    async def end(self) -> None:
-        await self.say("AGENT_EVENT_END", tokens_used=7)
+    async def send_end(self) -> None:
+        await self.send("AGENT_EVENT_END", tokens_used=7)
 
-    async def heard(self) -> dict[str, Any]:
-        """The client's next message."""
+    async def receive(self) -> dict[str, Any]:
+        """Return the client's next message."""
         return cast(dict[str, Any], json.loads(await self.socket.recv()))
 
-    async def gone(self) -> None:
-        """Until the client has closed."""
+    async def wait_closed(self) -> None:
+        """Wait until the client has closed the connection."""
         await self.socket.wait_closed()
 
     def raw(self, data: bytes) -> None:
         self.socket.transport.write(data)
 
     def close_frame(self, code: int) -> None:
-        """A close frame of any code, also of one that must not be sent."""
+        """Send a close frame with any code, even a reserved one."""
         self.raw(b"\x88\x02" + struct.pack("!H", code))
 
     def reset(self) -> None:
-        """End TCP by RST."""
+        """Reset the TCP connection (RST)."""
         sock = self.socket.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.transport.abort()
 
-    def deaf(self) -> None:
-        """Keep the connection, but neither read nor answer pings from now on."""
+    def stop_reading(self) -> None:
+        """Keep the connection open without reading, so that pings remain unanswered."""
         self.socket.transport.pause_reading()
 
 
-async def friendly(peer: Peer) -> None:
-    """Answers every message with the words of its text."""
-    await peer.status()
+async def echo_words(peer: Peer) -> None:
+    """Answer each message with the words of its text."""
+    await peer.send_status()
     while True:
-        message = await peer.heard()
+        message = await peer.receive()
         for word in message["text"].split():
-            await peer.chunk(word)
-        await peer.end()
+            await peer.send_text(word)
+        await peer.send_end()
 
 
 class ScriptedAgent:
-    """Runs ``scripts`` one after another, one for each connection; then ``friendly``.
+    """Agent server that runs one of ``scripts`` for each connection, then ``default_script``.
 
     Attributes:
-        url: where it is.
-        answers: what handshakes are answered with, one after another; ``None``: let in.
-        requests: the handshakes that have come.
-        most_open: how many connections were open at once.
+        url: URL of the server.
+        handshake_responses: Responses to the next handshakes; None accepts one.
+        requests: Received handshakes.
+        max_open: Maximum number of connections that were open at the same time.
     """
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = deque(scripts)
-        self.usual: Script = friendly
-        self.answers: deque[Response | None] = deque()
+        self.default_script: Script = echo_words
+        self.handshake_responses: deque[Response | None] = deque()
         self.requests: list[Request] = []
         self.peers: dict[Peer, asyncio.Task[Any]] = {}
-        self.most_open = 0
+        self.max_open = 0
         self.url = ""
         self._server: Server | None = None
 
-    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+    def add_handshake_response(self, status: int, body: bytes = b"", **headers: str) -> None:
         response = Response(status, HTTPStatus(status).phrase, _headers(body, headers), body)
-        self.answers.append(response)
+        self.handshake_responses.append(response)
 
     async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._server = await serve(
@@ -132,13 +132,13 @@ class ScriptedAgent:
 
     def _process(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)
-        return self.answers.popleft() if self.answers else None
+        return self.handshake_responses.popleft() if self.handshake_responses else None
 
     async def _handle(self, socket: ServerConnection) -> None:
         peer = Peer(socket)
         self.peers[peer] = cast("asyncio.Task[Any]", asyncio.current_task())
-        self.most_open = max(self.most_open, len(self.peers))
-        script = self.scripts.popleft() if self.scripts else self.usual
+        self.max_open = max(self.max_open, len(self.peers))
+        script = self.scripts.popleft() if self.scripts else self.default_script
         try:
             await script(peer)
         except (ConnectionClosed, asyncio.CancelledError):
@@ -157,7 +157,7 @@ def _headers(body: bytes, more: dict[str, str]) -> Any:
 
 
 @asynccontextmanager
-async def scripted(*scripts: Script) -> AsyncIterator[ScriptedAgent]:
+async def scripted_agent(*scripts: Script) -> AsyncIterator[ScriptedAgent]:
     agent = ScriptedAgent(*scripts)
     await agent.start()
     try:
@@ -167,7 +167,7 @@ async def scripted(*scripts: Script) -> AsyncIterator[ScriptedAgent]:
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Return once ``condition`` is true; fail where it does not come true in time."""
+    """Wait until ``condition`` is true; raise TimeoutError after ``seconds``."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""URLs of agents: of a server, of a WebSocket, with credentials."""
+"""Tests of URLs: of a server, of a WebSocket, and with credentials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_addresses(arguments: list[Any], options: dict[str, Any], url: str) -> N
         assert api.id == api.agent_id == "a"
 
 
-def test_a_chats_id_cannot_name_another_path() -> None:
+def test_a_chat_id_cannot_change_the_path() -> None:
     assert AgentApi("a", "http://h", chat_id="a/../b?c").url == "ws://h/v1/agent_ws/a%2F..%2Fb%3Fc/"
     for bad in ("", ".", "..", "\ud800"):
         with pytest.raises(InvalidArgument):

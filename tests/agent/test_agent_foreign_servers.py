@@ -1,4 +1,4 @@
-"""Messages of other implementations: null, unknown types, and frames that cannot be parsed."""
+"""Tests of messages of other servers: null, unknown types and malformed frames."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_null_in_a_message_of_a_client() -> None:
 
 async def test_an_answer_of_the_published_server(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
+        await peer.send_status()
+        await peer.receive()
         for arguments in ("{", None, "}"):
-            await peer.say(
+            await peer.send(
                 "AGENT_EVENT_TOOL_CALL_CHUNK", tool_name=None, args_chunk=arguments, source="main"
             )
-        await peer.end()
-        await peer.gone()
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url) as api:
@@ -93,16 +93,16 @@ async def test_a_malformed_frame_raises_and_the_connection_stays(
     agent: ScriptedAgent, frame: str | bytes
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("one")
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("one")
         await peer.socket.send(frame)
-        await peer.chunk("two")
-        await peer.end()
-        await peer.heard()
-        await peer.chunk("three")
-        await peer.end()
-        await peer.gone()
+        await peer.send_text("two")
+        await peer.send_end()
+        await peer.receive()
+        await peer.send_text("three")
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     rest: list[Any] = []
@@ -125,11 +125,11 @@ async def test_a_malformed_frame_raises_and_the_connection_stays(
 )
 async def test_a_malformed_end_ends_the_answer(agent: ScriptedAgent, end: str) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
+        await peer.send_status()
         for _ in range(2):
-            await peer.heard()
+            await peer.receive()
             await peer.socket.send(end)
-        await peer.gone()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url) as api:
@@ -143,12 +143,12 @@ async def test_an_end_that_cannot_be_recognised_does_not_block_the_next_message(
     agent: ScriptedAgent,
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
+        await peer.send_status()
+        await peer.receive()
         await peer.socket.send("{")
-        await peer.heard()
-        await peer.end()
-        await peer.gone()
+        await peer.receive()
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url, heartbeat_seconds=0.2) as api:
@@ -164,14 +164,14 @@ async def test_a_malformed_frame_without_a_request_is_logged(
     agent: ScriptedAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
+        await peer.send_status()
         await peer.socket.send("{")
-        await peer.heard()
-        await peer.end()
-        await peer.gone()
+        await peer.receive()
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     with caplog.at_level(logging.WARNING, "beray.agent"):
         async with AgentApi("a", agent.url) as api:
-            await until(lambda: "a frame was skipped: PARSE_ERROR" in caplog.text)
+            await until(lambda: "skipped a frame: PARSE_ERROR" in caplog.text)
             assert [event async for event in api.send_message("go")] == [MsgEventEnd(tokens_used=7)]

@@ -1,4 +1,4 @@
-"""Many conversations through one pool: on demand, closed when idle, never more than the limit."""
+"""Tests of the connection pool: opening on demand, closing when idle, and the limit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from beray.agent import AgentApi, AgentBusyException, AgentException, Connection
 from tests.agent.scripted_agent import Peer, ScriptedAgent, until
 
 
-def pool_of(agent: ScriptedAgent, made: list[str] | None = None, **options: Any) -> ConnectionPool:
+def pool_of(
+    agent: ScriptedAgent, opened: list[str] | None = None, **options: Any
+) -> ConnectionPool:
     def open_chat(agent_id: str, chat_id: int | str) -> AgentApi:
-        if made is not None:
-            made.append(f"{agent_id}/{chat_id}")
+        if opened is not None:
+            opened.append(f"{agent_id}/{chat_id}")
         return AgentApi(agent_id, agent.url, lambda _: None, chat_id=chat_id)
 
     return ConnectionPool(open_chat, **options)
@@ -26,14 +28,14 @@ async def ask(pool: ConnectionPool, person: str, text: str = "hello") -> list[st
 
 
 async def test_a_chat_is_opened_on_demand_and_kept(agent: ScriptedAgent) -> None:
-    made: list[str] = []
-    async with pool_of(agent, made) as pool:
+    opened: list[str] = []
+    async with pool_of(agent, opened) as pool:
         assert len(pool) == 0
         for _ in range(3):
             assert await ask(pool, "alice") == ["hello", ""]
         await ask(pool, "bob")
-        assert made == ["main/alice", "main/bob"]
-        assert [one.path for one in agent.requests] == [
+        assert opened == ["main/alice", "main/bob"]
+        assert [request.path for request in agent.requests] == [
             "/v1/agent_ws/alice/",
             "/v1/agent_ws/bob/",
         ]
@@ -41,35 +43,37 @@ async def test_a_chat_is_opened_on_demand_and_kept(agent: ScriptedAgent) -> None
     await until(lambda: not agent.peers)
 
 
-async def test_fifty_people_at_once_through_ten_connections(agent: ScriptedAgent) -> None:
+async def test_fifty_users_share_ten_connections(agent: ScriptedAgent) -> None:
     async def echo(peer: Peer) -> None:
-        await peer.status()
+        await peer.send_status()
         while True:
-            message = await peer.heard()
-            await peer.chunk(f"{peer.chat_id}:{message['text']}")
+            message = await peer.receive()
+            await peer.send_text(f"{peer.chat_id}:{message['text']}")
             await asyncio.sleep(0.01)
-            await peer.end()
+            await peer.send_end()
 
-    agent.usual = echo
+    agent.default_script = echo
     people = [f"p{number}" for number in range(50)]
     async with pool_of(agent, limit=10) as pool:
         questions = [(person, str(turn)) for turn in range(2) for person in people]
         answers = await asyncio.gather(*(ask(pool, *question) for question in questions))
-        assert [one[0] for one in answers] == [f"{person}:{turn}" for person, turn in questions]
+        assert [answer[0] for answer in answers] == [
+            f"{person}:{turn}" for person, turn in questions
+        ]
         assert len(pool) == 10
-    assert agent.most_open == 10
+    assert agent.max_open == 10
 
 
-async def test_one_person_at_a_time_in_a_chat_in_order(agent: ScriptedAgent) -> None:
+async def test_requests_for_a_chat_wait_in_order(agent: ScriptedAgent) -> None:
     heard: list[str] = []
 
     async def script(peer: Peer) -> None:
-        await peer.status()
+        await peer.send_status()
         while True:
-            heard.append((await peer.heard())["text"])
-            await peer.end()
+            heard.append((await peer.receive())["text"])
+            await peer.send_end()
 
-    agent.usual = script
+    agent.default_script = script
     async with pool_of(agent) as pool:
         await asyncio.gather(*(ask(pool, "alice", str(number)) for number in range(10)))
     assert heard == [str(number) for number in range(10)]
@@ -84,7 +88,7 @@ async def test_an_idle_connection_is_closed(agent: ScriptedAgent) -> None:
         assert await ask(pool, "alice") == ["hello", ""]
 
 
-async def test_one_in_use_is_not_idle(agent: ScriptedAgent) -> None:
+async def test_a_connection_in_use_is_not_idle(agent: ScriptedAgent) -> None:
     async with pool_of(agent, idle_seconds=0.05) as pool:
         await ask(pool, "alice")
         async with pool.chat("main", "alice") as api:
@@ -92,16 +96,16 @@ async def test_one_in_use_is_not_idle(agent: ScriptedAgent) -> None:
             assert api.connected
 
 
-async def test_an_abandoned_answer_is_not_cut_off_by_idleness(agent: ScriptedAgent) -> None:
+async def test_an_abandoned_answer_keeps_its_connection_open(agent: ScriptedAgent) -> None:
     go_on = asyncio.Event()
 
     async def slow(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("one")
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("one")
         await go_on.wait()
-        await peer.end()
-        await peer.gone()
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(slow)
     async with pool_of(agent, idle_seconds=0.05) as pool:
@@ -114,29 +118,31 @@ async def test_an_abandoned_answer_is_not_cut_off_by_idleness(agent: ScriptedAge
         await until(lambda: len(pool) == 0)
 
 
-async def test_when_full_the_longest_idle_is_closed(agent: ScriptedAgent) -> None:
-    made: list[str] = []
-    async with pool_of(agent, made, limit=2) as pool:
+async def test_a_full_pool_closes_the_longest_idle_connection(agent: ScriptedAgent) -> None:
+    opened: list[str] = []
+    async with pool_of(agent, opened, limit=2) as pool:
         for person in ("alice", "bob", "alice", "carol", "alice", "bob"):
             await ask(pool, person)
-    assert made == [f"main/{person}" for person in ("alice", "bob", "carol", "bob")]
-    assert agent.most_open == 2
+    assert opened == [f"main/{person}" for person in ("alice", "bob", "carol", "bob")]
+    assert agent.max_open == 2
 
 
-async def test_when_none_is_idle_who_asks_waits_and_then_is_told(agent: ScriptedAgent) -> None:
+async def test_a_full_pool_without_idle_connections_waits_and_then_raises(
+    agent: ScriptedAgent,
+) -> None:
     async with pool_of(agent, limit=1, wait_seconds=0.2) as pool:
         async with pool.chat("main", "alice"):
-            with pytest.raises(AgentException) as no_room:
+            with pytest.raises(AgentException) as timed_out:
                 await ask(pool, "bob")
             with pytest.raises(AgentBusyException):
                 await ask(pool, "alice")
             waiting = asyncio.create_task(ask(pool, "carol"))
             await asyncio.sleep(0.02)
         assert await waiting == ["hello", ""]
-    assert no_room.value.code == "TIMEOUT" and "all 1 connections" in no_room.value.details
+    assert timed_out.value.code == "TIMEOUT" and "all 1 connections" in timed_out.value.details
 
 
-async def test_who_stops_waiting_takes_nothing(agent: ScriptedAgent) -> None:
+async def test_a_cancelled_request_takes_no_connection(agent: ScriptedAgent) -> None:
     async with pool_of(agent, limit=1, wait_seconds=5) as pool:
         async with pool.chat("main", "alice"):
             waiting = [asyncio.create_task(ask(pool, str(number))) for number in range(4)]
@@ -147,7 +153,9 @@ async def test_who_stops_waiting_takes_nothing(agent: ScriptedAgent) -> None:
         assert await ask(pool, "bob") == ["hello", ""]
 
 
-async def test_what_somebody_was_promised_who_goes_is_given_back(agent: ScriptedAgent) -> None:
+async def test_a_connection_assigned_to_a_cancelled_request_is_released(
+    agent: ScriptedAgent,
+) -> None:
     async with pool_of(agent, limit=1, wait_seconds=5) as pool:
         async with pool.chat("main", "alice"):
             waiting = asyncio.create_task(ask(pool, "alice"))
@@ -158,7 +166,7 @@ async def test_what_somebody_was_promised_who_goes_is_given_back(agent: Scripted
     assert waiting.cancelled()
 
 
-async def test_a_dead_connection_is_opened_anew(agent: ScriptedAgent) -> None:
+async def test_a_lost_connection_is_reopened(agent: ScriptedAgent) -> None:
     async with pool_of(agent) as pool:
         await ask(pool, "alice")
         for peer in list(agent.peers):
@@ -169,17 +177,17 @@ async def test_a_dead_connection_is_opened_anew(agent: ScriptedAgent) -> None:
     assert len(agent.requests) == 2
 
 
-async def test_a_failed_opening_gives_its_room_back(agent: ScriptedAgent) -> None:
+async def test_a_failed_opening_releases_its_place(agent: ScriptedAgent) -> None:
     async with pool_of(agent, limit=1, wait_seconds=2) as pool:
         for status in (403, 500):
-            agent.answer(status)
+            agent.add_handshake_response(status)
             with pytest.raises(AgentException) as caught:
                 await ask(pool, "alice")
             assert caught.value.status_code == status
         assert await ask(pool, "bob") == ["hello", ""]
 
 
-async def test_a_failure_to_make_one_gives_its_room_back(agent: ScriptedAgent) -> None:
+async def test_a_failed_factory_releases_its_place(agent: ScriptedAgent) -> None:
     def failing(agent_id: str, chat_id: int | str) -> AgentApi:
         raise KeyError(agent_id)
 
@@ -191,36 +199,36 @@ async def test_a_failure_to_make_one_gives_its_room_back(agent: ScriptedAgent) -
 
 async def test_aclose_ends_everything(agent: ScriptedAgent) -> None:
     async def mute(peer: Peer) -> None:
-        await peer.status()
-        await peer.gone()
+        await peer.send_status()
+        await peer.wait_closed()
 
-    agent.scripts.extend([mute, mute, Peer.gone])
+    agent.scripts.extend([mute, mute, Peer.wait_closed])
     pool = pool_of(agent, limit=3)
-    asked = [asyncio.create_task(ask(pool, str(number))) for number in range(5)]
+    requests = [asyncio.create_task(ask(pool, str(number))) for number in range(5)]
     await until(lambda: len(agent.peers) == 3)
     await asyncio.sleep(0.05)
     async with asyncio.timeout(5):
         await pool.aclose()
         await pool.aclose()
-    done = await asyncio.gather(*asked, return_exceptions=True)
-    assert [getattr(one, "code", None) for one in done] == ["NOT_CONNECTED"] * 5
+    done = await asyncio.gather(*requests, return_exceptions=True)
+    assert [getattr(result, "code", None) for result in done] == ["NOT_CONNECTED"] * 5
     assert len(pool) == 0
     with pytest.raises(AgentException):
         await ask(pool, "late")
 
 
-async def test_aclose_right_after_somebody_asked(agent: ScriptedAgent) -> None:
+async def test_aclose_immediately_after_a_request(agent: ScriptedAgent) -> None:
     for steps in range(8):
         pool = pool_of(agent)
-        asked = asyncio.create_task(ask(pool, "alice"))
+        request = asyncio.create_task(ask(pool, "alice"))
         for _ in range(steps):
             await asyncio.sleep(0)
         await pool.aclose()
-        await asyncio.wait([asked])
-        assert asked.exception() is not None
+        await asyncio.wait([request])
+        assert request.exception() is not None
         await until(lambda: not agent.peers)
 
 
-def test_a_pool_needs_room() -> None:
+def test_the_limit_must_be_positive() -> None:
     with pytest.raises(ValueError):
         ConnectionPool(lambda agent_id, chat_id: AgentApi(agent_id, "http://h"), limit=0)

@@ -1,4 +1,4 @@
-"""Code that was written for the published package: its names, callbacks and ways to iterate."""
+"""Tests of compatibility with the published package: names, callbacks and iteration."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_exceptions_of_mocks() -> None:
 
 
 def test_types_are_members_of_the_enumerations() -> None:
-    for kind in EServerMessage:
+    for message_type in EServerMessage:
         fields = {"text": "a", "code": "c", "path": "p"}
-        message: Any = ServerMessage.validate_python({"type": kind.value} | fields)
-        assert message.type is kind and message.type == kind.value
+        message: Any = ServerMessage.validate_python({"type": message_type.value} | fields)
+        assert message.type is message_type and message.type == message_type.value
     message = MsgUserMessage(type=EClientMessage.USER_MESSAGE, text="hello")
     message.text += "!"
     assert message.model_dump_json() == '{"type":"USER_MESSAGE","text":"hello!","attachments":[]}'
@@ -111,8 +111,8 @@ async def test_await_sends_the_message(agent: ScriptedAgent) -> None:
 
 async def test_await_raises_what_the_loop_would(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.gone()
+        await peer.send_status()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     api = AgentApi("a", agent.url)
@@ -144,6 +144,6 @@ async def test_callbacks_may_be_replaced(agent: ScriptedAgent) -> None:
         assert api.chat_id == 0 and api.on_disconnect is None
         api.callback, api.on_disconnect = second.append, ended.append
         (peer,) = agent.peers
-        await peer.chunk("unasked")
+        await peer.send_text("unasked")
         await until(lambda: second)
     assert (first, ended) == ([], [api])

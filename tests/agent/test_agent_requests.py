@@ -1,4 +1,4 @@
-"""One request at a time; what nobody waits for goes to the callback, in order, each once."""
+"""Tests of requests, abandoned answers and callbacks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ def texts(events: list[AnyServerMessage]) -> list[str]:
     return [event.text if isinstance(event, MsgEventTextChunk) else event.type for event in events]
 
 
-class Slow:
-    """Says one, two, three; then, when it may, four and the end. Answers later messages at once.
+class SlowScript:
+    """Script that sends one, two, three, waits for ``go_on``, and sends four and the end.
+
+    It answers later messages immediately.
 
     Attributes:
-        heard: the texts of the messages that came, in order.
+        go_on: Event that continues the first answer.
+        heard: Texts of the received messages, in order.
     """
 
     def __init__(self) -> None:
@@ -39,27 +42,27 @@ class Slow:
         self.heard: list[str] = []
 
     async def __call__(self, peer: Peer) -> None:
-        await peer.status()
-        self.heard.append((await peer.heard())["text"])
+        await peer.send_status()
+        self.heard.append((await peer.receive())["text"])
         for word in ("one", "two", "three"):
-            await peer.chunk(word)
+            await peer.send_text(word)
         await self.go_on.wait()
-        await peer.chunk("four")
-        await peer.end()
+        await peer.send_text("four")
+        await peer.send_end()
         while True:
-            self.heard.append((await peer.heard())["text"])
-            await peer.chunk("next")
-            await peer.end()
+            self.heard.append((await peer.receive())["text"])
+            await peer.send_text("next")
+            await peer.send_end()
 
 
 @pytest.fixture
-def slow(agent: ScriptedAgent) -> Slow:
-    slow = Slow()
+def slow(agent: ScriptedAgent) -> SlowScript:
+    slow = SlowScript()
     agent.scripts.append(slow)
     return slow
 
 
-async def test_an_answer_is_its_messages_and_ends_behind_the_end(agent: ScriptedAgent) -> None:
+async def test_an_answer_ends_after_its_end_event(agent: ScriptedAgent) -> None:
     async with AgentApi("a", agent.url) as api:
         for _ in range(3):
             events = [event async for event in api.send_message("hello there")]
@@ -68,14 +71,14 @@ async def test_an_answer_is_its_messages_and_ends_behind_the_end(agent: Scripted
             assert not api.busy
 
 
-async def test_text_and_attachments_are_sent_as_the_page_says(agent: ScriptedAgent) -> None:
+async def test_text_and_attachments_are_sent_as_documented(agent: ScriptedAgent) -> None:
     heard: list[dict[str, Any]] = []
 
     async def script(peer: Peer) -> None:
-        await peer.status()
-        heard.append(await peer.heard())
-        await peer.end()
-        await peer.gone()
+        await peer.send_status()
+        heard.append(await peer.receive())
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url) as api:
@@ -87,12 +90,12 @@ async def test_text_and_attachments_are_sent_as_the_page_says(agent: ScriptedAge
 
 async def test_messages_of_unknown_types_go_to_the_callback(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("la")
-        await peer.say("AGENT_EVENT_HUM", tune="a", source=None)
-        await peer.end()
-        await peer.gone()
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("la")
+        await peer.send("AGENT_EVENT_HUM", tune="a", source=None)
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     others: list[AnyServerMessage] = []
@@ -104,8 +107,8 @@ async def test_messages_of_unknown_types_go_to_the_callback(agent: ScriptedAgent
     assert len(others) == 1
 
 
-async def test_a_second_message_is_refused_and_the_first_goes_on(
-    agent: ScriptedAgent, slow: Slow
+async def test_a_second_message_is_rejected_and_the_first_continues(
+    agent: ScriptedAgent, slow: SlowScript
 ) -> None:
     async with AgentApi("a", agent.url) as api:
         answer = api.send_message("first")
@@ -119,17 +122,19 @@ async def test_a_second_message_is_refused_and_the_first_goes_on(
         assert slow.heard == ["first"]
 
 
-async def test_many_at_once_one_gets_through(agent: ScriptedAgent, slow: Slow) -> None:
+async def test_one_of_many_concurrent_requests_succeeds(
+    agent: ScriptedAgent, slow: SlowScript
+) -> None:
     async def ask(api: AgentApi, number: int) -> list[str]:
         return texts([event async for event in api.send_message(str(number))])
 
     async with AgentApi("a", agent.url) as api:
-        asked = [asyncio.create_task(ask(api, number)) for number in range(20)]
-        await asyncio.wait(asked[1:])
+        requests = [asyncio.create_task(ask(api, number)) for number in range(20)]
+        await asyncio.wait(requests[1:])
         slow.go_on.set()
-        done = await asyncio.gather(*asked, return_exceptions=True)
+        done = await asyncio.gather(*requests, return_exceptions=True)
     assert done[0] == ["one", "two", "three", "four", "AGENT_EVENT_END"]
-    assert all(isinstance(one, AgentBusyException) for one in done[1:])
+    assert all(isinstance(result, AgentBusyException) for result in done[1:])
 
 
 async def by_break(api: AgentApi) -> None:
@@ -190,8 +195,8 @@ async def by_cancellation(api: AgentApi) -> None:
     "leave",
     [by_break, by_exception, by_aclose, by_async_with, by_forgetting, by_timeout, by_cancellation],
 )
-async def test_leaving_releases_and_leftovers_are_called_back(
-    agent: ScriptedAgent, slow: Slow, leave: Callable[[AgentApi], Awaitable[None]]
+async def test_leaving_releases_the_answer_and_the_rest_goes_to_the_callback(
+    agent: ScriptedAgent, slow: SlowScript, leave: Callable[[AgentApi], Awaitable[None]]
 ) -> None:
     called: list[AnyServerMessage] = []
     gc.disable()
@@ -214,8 +219,8 @@ async def _all(api: AgentApi, text: str) -> list[AnyServerMessage]:
     return [event async for event in api.send_message(text)]
 
 
-async def test_cancelled_while_waiting_for_what_has_not_come(
-    agent: ScriptedAgent, slow: Slow
+async def test_cancelling_a_wait_for_the_next_message(
+    agent: ScriptedAgent, slow: SlowScript
 ) -> None:
     called: list[AnyServerMessage] = []
     async with AgentApi("a", agent.url, callback=called.append) as api:
@@ -227,8 +232,8 @@ async def test_cancelled_while_waiting_for_what_has_not_come(
     assert texts(called) == ["four", "AGENT_EVENT_END"]
 
 
-async def test_a_message_that_waits_for_an_abandoned_answer_can_be_taken_back(
-    agent: ScriptedAgent, slow: Slow
+async def test_a_message_that_waits_for_an_abandoned_answer_can_be_cancelled(
+    agent: ScriptedAgent, slow: SlowScript
 ) -> None:
     async with AgentApi("a", agent.url, callback=lambda _: None) as api:
         await by_break(api)
@@ -243,8 +248,8 @@ async def test_a_message_that_waits_for_an_abandoned_answer_can_be_taken_back(
         assert slow.heard == ["first", "fourth"]
 
 
-async def test_who_waits_for_an_abandoned_answer_is_told_of_the_end(
-    agent: ScriptedAgent, slow: Slow
+async def test_a_message_that_waits_for_an_abandoned_answer_fails_with_the_connection(
+    agent: ScriptedAgent, slow: SlowScript
 ) -> None:
     api = AgentApi("a", agent.url, callback=lambda _: None)
     await api.connect()
@@ -262,12 +267,12 @@ async def test_who_waits_for_an_abandoned_answer_is_told_of_the_end(
 
 async def test_messages_without_a_request_go_to_the_callback(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.chunk("by the way")
-        await peer.say("ERROR", code="ODD", details="nobody asked")
-        await peer.say("AGENT_EVENT_CUSTOM_UPDATE", payload={"n": 1})
-        await peer.say("HUM")
-        await peer.gone()
+        await peer.send_status()
+        await peer.send_text("by the way")
+        await peer.send("ERROR", code="ODD", details="no request")
+        await peer.send("AGENT_EVENT_CUSTOM_UPDATE", payload={"n": 1})
+        await peer.send("HUM")
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     called: list[AnyServerMessage] = []
@@ -283,61 +288,65 @@ async def test_messages_without_a_request_go_to_the_callback(agent: ScriptedAgen
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_raising_callback_is_logged_and_ends_nothing(
-    agent: ScriptedAgent, slow: Slow, caplog: pytest.LogCaptureFixture, asynchronous: bool
+    agent: ScriptedAgent, slow: SlowScript, caplog: pytest.LogCaptureFixture, asynchronous: bool
 ) -> None:
     def callback(message: AnyServerMessage) -> None:
-        raise ValueError("mine")
+        raise ValueError("callback failed")
 
     async def coroutine_function(message: AnyServerMessage) -> None:
-        raise asyncio.CancelledError if texts([message]) == ["two"] else ValueError("mine")
+        raise (
+            asyncio.CancelledError if texts([message]) == ["two"] else ValueError("callback failed")
+        )
 
-    given = coroutine_function if asynchronous else callback
+    function = coroutine_function if asynchronous else callback
     slow.go_on.set()
-    async with AgentApi("a", agent.url, callback=given, on_disconnect=_failing) as api:
+    async with AgentApi("a", agent.url, callback=function, on_disconnect=_failing) as api:
         await by_break(api)
         assert texts(await _all(api, "second")) == ["next", "AGENT_EVENT_END"]
-    failures = [one for one in caplog.records if one.name == "beray.agent"]
+    failures = [record for record in caplog.records if record.name == "beray.agent"]
     assert len(failures) == 5
 
 
 def _failing() -> None:
-    raise ValueError("mine too")
+    raise ValueError("callback failed, too")
 
 
-async def test_without_a_callback_it_is_logged_that_something_came(
-    agent: ScriptedAgent, slow: Slow, caplog: pytest.LogCaptureFixture
+async def test_without_a_callback_messages_are_logged(
+    agent: ScriptedAgent, slow: SlowScript, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "beray.agent")
     slow.go_on.set()
     async with AgentApi("a", agent.url) as api:
         await by_break(api)
         await _all(api, "second")
-    levels = [one.levelname for one in caplog.records if "no callback" in one.getMessage()]
+    levels = [record.levelname for record in caplog.records if "no callback" in record.getMessage()]
     assert levels == ["WARNING", "INFO", "INFO", "INFO"]
 
 
-async def test_a_callback_may_ask_the_agent(agent: ScriptedAgent) -> None:
+async def test_a_callback_may_send_a_message(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.say("AGENT_EVENT_CUSTOM_UPDATE", payload={})
-        await peer.heard()
-        await peer.chunk("yes")
-        await peer.end()
-        await peer.gone()
+        await peer.send_status()
+        await peer.send("AGENT_EVENT_CUSTOM_UPDATE", payload={})
+        await peer.receive()
+        await peer.send_text("yes")
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
-    said: list[str] = []
+    answers: list[str] = []
 
     async def callback(message: AnyServerMessage) -> None:
-        said.extend(texts(await _all(api, "are you there?")))
+        answers.extend(texts(await _all(api, "are you there?")))
 
     api = AgentApi("a", agent.url, callback=callback)
     async with api:
-        await until(lambda: len(said) == 2)
-    assert said == ["yes", "AGENT_EVENT_END"]
+        await until(lambda: len(answers) == 2)
+    assert answers == ["yes", "AGENT_EVENT_END"]
 
 
-async def test_a_slow_callback_does_not_hold_up_answers(agent: ScriptedAgent, slow: Slow) -> None:
+async def test_a_slow_callback_does_not_delay_answers(
+    agent: ScriptedAgent, slow: SlowScript
+) -> None:
     done = asyncio.Event()
 
     async def callback(message: AnyServerMessage) -> None:
@@ -351,7 +360,7 @@ async def test_a_slow_callback_does_not_hold_up_answers(agent: ScriptedAgent, sl
         done.set()
 
 
-async def test_what_cannot_be_sent(agent: ScriptedAgent) -> None:
+async def test_invalid_messages(agent: ScriptedAgent) -> None:
     async with AgentApi("a", agent.url) as api:
         with pytest.raises(InvalidArgument):
             api.send_message("\ud800")

@@ -1,4 +1,4 @@
-"""``SyncAgentApi``: the same promises, for scripts and threads."""
+"""Tests of ``SyncAgentApi`` in scripts and threads."""
 
 from __future__ import annotations
 
@@ -15,37 +15,41 @@ from support import until
 
 from beray.agent import AgentBusyException, AgentException, AnyServerMessage, SyncAgentApi
 from beray.exceptions import ConfigurationError
-from tests.agent.agent_thread import agent_in_a_thread
 from tests.agent.scripted_agent import Peer, ScriptedAgent
+from tests.agent.threaded_agent import threaded_agent
 
 
 async def script(peer: Peer) -> None:
-    """Friendly; says two words and no end to "wait", closes at "close", sends "{" at "malformed"."""
-    await peer.status()
+    """Answer like ``echo_words``, with special behaviour for some messages.
+
+    "wait" gets two words without an end, "close" closes the connection, and "malformed" gets the
+    frame "{".
+    """
+    await peer.send_status()
     while True:
-        text = (await peer.heard())["text"]
+        text = (await peer.receive())["text"]
         if text == "malformed":
             await peer.socket.send("{")
         if text == "close":
             await peer.socket.close(1011)
             return
         for word in text.split():
-            await peer.chunk(word)
+            await peer.send_text(word)
         if text.startswith("wait"):
-            await peer.chunk("more")
-            await peer.gone()
-        await peer.end()
+            await peer.send_text("more")
+            await peer.wait_closed()
+        await peer.send_end()
 
 
 @pytest.fixture
 def agent() -> Iterator[ScriptedAgent]:
-    """Afterwards no thread of the client's is left."""
+    """Run an agent; afterwards, check that no thread of the client is left."""
 
     def prepare(agent: ScriptedAgent) -> None:
-        agent.usual = script
+        agent.default_script = script
 
     before = threading.active_count()
-    with agent_in_a_thread(prepare) as agent:
+    with threaded_agent(prepare) as agent:
         yield agent
         until(lambda: not agent.peers)
     until(lambda: threading.active_count() == before)
@@ -68,7 +72,7 @@ def test_a_conversation(agent: ScriptedAgent) -> None:
     assert agent.requests[0].path == "/v1/agent_ws/c/"
 
 
-def test_leaving_by_break_and_by_close(agent: ScriptedAgent) -> None:
+def test_leaving_an_answer_by_break_and_by_close(agent: ScriptedAgent) -> None:
     called: list[AnyServerMessage] = []
     with SyncAgentApi("a", agent.url, callback=called.append) as api:
         for event in api.send_message("one two three"):
@@ -93,7 +97,7 @@ def test_one_request_at_a_time(agent: ScriptedAgent) -> None:
         assert texts(list(answer)) == ["two", "AGENT_EVENT_END"]
 
 
-def test_errors_are_those_of_the_asynchronous_one(agent: ScriptedAgent) -> None:
+def test_errors_are_those_of_the_asynchronous_client(agent: ScriptedAgent) -> None:
     ended: list[int] = []
     api = SyncAgentApi("a", agent.url, None, lambda: ended.append(1))
     with pytest.raises(AgentException) as caught:
@@ -108,8 +112,8 @@ def test_errors_are_those_of_the_asynchronous_one(agent: ScriptedAgent) -> None:
         SyncAgentApi("a", "no URL")
 
 
-def test_a_refused_connect_leaves_no_thread(agent: ScriptedAgent) -> None:
-    agent.answer(403)
+def test_a_rejected_connect_leaks_no_thread(agent: ScriptedAgent) -> None:
+    agent.add_handshake_response(403)
     api = SyncAgentApi("a", agent.url)
     before = threading.active_count()
     with pytest.raises(AgentBusyException):
@@ -119,7 +123,7 @@ def test_a_refused_connect_leaves_no_thread(agent: ScriptedAgent) -> None:
     api.close()
 
 
-def test_close_from_another_thread_wakes_who_waits(agent: ScriptedAgent) -> None:
+def test_close_from_another_thread_ends_a_wait(agent: ScriptedAgent) -> None:
     api = SyncAgentApi("a", agent.url)
     api.connect()
     answer = api.send_message("wait")
@@ -144,7 +148,7 @@ def test_connects_and_closes_from_many_threads(agent: ScriptedAgent) -> None:
                 api.connect()
                 list(api.send_message("hello"))
             except AgentException:
-                pass  # another thread has closed it, or is talking
+                pass  # another thread has closed it, or is reading an answer
             api.close()
 
     threads = [threading.Thread(target=use) for _ in range(4)]
@@ -170,7 +174,7 @@ def test_close_from_a_callback_ends_the_thread(agent: ScriptedAgent) -> None:
     until(lambda: not api.connected)
 
 
-def test_a_callback_that_would_wait_for_itself_is_told(agent: ScriptedAgent) -> None:
+def test_a_callback_that_would_wait_for_itself_raises(agent: ScriptedAgent) -> None:
     problems: list[Exception] = []
 
     def callback(message: AnyServerMessage) -> None:
@@ -185,7 +189,7 @@ def test_a_callback_that_would_wait_for_itself_is_told(agent: ScriptedAgent) -> 
         until(lambda: problems)
 
 
-def test_an_interrupt_ends_the_wait_and_lets_go(agent: ScriptedAgent) -> None:
+def test_an_interrupt_ends_the_wait_and_releases_the_answer(agent: ScriptedAgent) -> None:
     with SyncAgentApi("a", agent.url, lambda _: None) as api:
         interrupt = threading.Timer(0.3, _thread.interrupt_main)
         interrupt.start()
@@ -209,7 +213,7 @@ if sys.argv[2] == "wait":
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child there")
-def test_a_script_that_closes_nothing_ends(agent: ScriptedAgent, waits: bool) -> None:
+def test_a_script_without_close_exits(agent: ScriptedAgent, waits: bool) -> None:
     arguments = [sys.executable, "-c", SCRIPT, agent.url, "wait" if waits else "go"]
     with subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

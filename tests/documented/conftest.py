@@ -1,4 +1,4 @@
-"""A server with the prefabs that the published documents call."""
+"""Fixtures with a server that has the prefabs of the published documents."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ FUNCTIONS = {
 
 @pytest.fixture(scope="session")
 def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server with all prefabs of ``FUNCTIONS``."""
     folder = tmp_path_factory.mktemp("documented")
     with RunningServer.start(folder / "data", BERAY_PREFAB_AUTHORS="*") as server:
         with server.sign_up() as author:
@@ -89,14 +90,14 @@ def gateway_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running
 
 @pytest.fixture
 def api_key(gateway_server: RunningServer) -> str:
-    """The key of an agent of a new account."""
+    """API key of an agent of a new account."""
     with gateway_server.sign_up() as account:
         return account.create_api_key("documented", agent_id="agent456")["key"]
 
 
 @pytest.fixture
 def internal_token(gateway_server: RunningServer, api_key: str) -> str:
-    """What a gateway passes to an agent in ``X-Internal-Token``."""
+    """Internal token of an agent, as a gateway passes it in ``X-Internal-Token``."""
     with GatewayClient.from_api_key(api_key, gateway_server.url) as client:
         assert client.internal_token is not None
         return client.internal_token
@@ -116,5 +117,5 @@ def write(tmp_path: Path) -> Callable[[str, str], str]:
 
 @pytest.fixture
 def token(beray_client: BeRayClient) -> str:
-    """An access token of a new account."""
+    """Access token of a new account."""
     return str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")

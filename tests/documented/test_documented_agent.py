@@ -33,8 +33,8 @@ from tests.server.agents.model_server import ModelServer, model_server
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    with model_server(tmp_path_factory.mktemp("models") / "data") as found:
-        yield found
+    with model_server(tmp_path_factory.mktemp("models") / "data") as server:
+        yield server
 
 
 @pytest.fixture

@@ -119,9 +119,9 @@ def test_a_batch(client: GatewayClient) -> None:
     ]
     result = client.run_batch(calls)
     assert result.all_success() and result.get_failed() == []
-    texts = [one.get_function_result()["translated_text"] for one in result.results]
+    texts = [call.get_function_result()["translated_text"] for call in result.results]
     assert texts == ["你好", "世界"]
-    assert all(one.get_result() for one in result.results)
+    assert all(call.get_result() for call in result.results)
 
 
 def test_files_of_a_call(client: GatewayClient, write: Write) -> None:
@@ -328,7 +328,7 @@ def test_the_structure_of_a_result(client: GatewayClient, write: Write) -> None:
             PrefabCall("nothing", "1.0.0", "f", {}),
         ]
     )
-    assert [one.is_success() for one in failed.results] == [True, False]
+    assert [call.is_success() for call in failed.results] == [True, False]
     assert failed.get_failed()[0].error and not failed.all_success()
     assert failed.results[0].get_business_success() is False
     assert failed.results[0].get_business_error() == "unknown word"

@@ -1,4 +1,4 @@
-"""Files of a gateway: streamed, resumed, atomic, and with no word about a signature."""
+"""Tests of file transfers: streaming, resuming, atomicity and secrecy of signatures."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from beray.gateway import (
     UploadOutcomeUnknown,
 )
 from beray.testing import FaultServer, RecordedRequest, ScriptedResponse
-from tests.gateway.gateway_answers import says
+from tests.gateway.gateway_responses import json_response
 
 BODY = os.urandom(3_000_000)
 ETAG = {"ETag": '"v1"'}
 SIGNATURE = "X-Amz-Signature=TOPSECRET"
 S3 = "s3://bucket/agent-outputs/3/a/file.bin"
-STORED = says({"success": True, "s3_url": S3, "filename": "f", "size": 1})
+STORED = json_response({"success": True, "s3_url": S3, "filename": "f", "size": 1})
 
 
-def rest(start: int, **headers: str) -> ScriptedResponse:
+def partial_response(start: int, **headers: str) -> ScriptedResponse:
     content_range = f"bytes {start}-{len(BODY) - 1}/{len(BODY)}"
     return ScriptedResponse(BODY[start:], 206, {"Content-Range": content_range, **ETAG, **headers})
 
 
-def left(folder: Path) -> list[str]:
+def names_in(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.name != "home")
 
 
-def presigned(store: FaultServer, name: str = "file.bin") -> ScriptedResponse:
-    return says({"presigned_url": f"{store.url}/{name}?{SIGNATURE}"})
+def presigned_response(store: FaultServer, name: str = "file.bin") -> ScriptedResponse:
+    return json_response({"presigned_url": f"{store.url}/{name}?{SIGNATURE}"})
 
 
-def upload_url(store: FaultServer) -> ScriptedResponse:
-    return says({"upload_url": f"{store.url}/up?{SIGNATURE}", "s3_url": S3})
+def upload_url_response(store: FaultServer) -> ScriptedResponse:
+    return json_response({"upload_url": f"{store.url}/up?{SIGNATURE}", "s3_url": S3})
 
 
-def form(request: RecordedRequest) -> dict[str, tuple[str | None, str, bytes]]:
-    """The parts of a form, by name: file name, type, content."""
+def parse_form(request: RecordedRequest) -> dict[str, tuple[str | None, str, bytes]]:
+    """Return the parts of a form by name: file name, media type and content."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
     return {
@@ -79,30 +79,30 @@ def local(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_upload_is_a_form_with_its_length(local: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+def test_an_upload_is_a_form_with_content_length(local: Path) -> None:
+    progress: list[tuple[int, int | None]] = []
     with FaultServer([STORED]) as server:
         client = GatewayClient("t", server.url)
-        transfer = Transfer(lambda done, total: told.append((done, total)))
+        transfer = Transfer(lambda done, total: progress.append((done, total)))
         assert client.upload_file(local, transfer=transfer) == S3
         request = server.requests[0]
     assert (request.method, request.path) == ("POST", "/internal/files/upload")
     assert int(request.headers["content-length"]) == len(request.body)
     assert "transfer-encoding" not in request.headers
-    assert form(request) == {"file": ("table.csv", "text/csv", BODY)}
-    assert told[-1] == (len(BODY), len(BODY))
-    assert told == sorted(told)
+    assert parse_form(request) == {"file": ("table.csv", "text/csv", BODY)}
+    assert progress[-1] == (len(BODY), len(BODY))
+    assert progress == sorted(progress)
 
 
-def test_a_temporary_upload_says_how_long_and_whose(local: Path) -> None:
+def test_fields_of_temporary_uploads(local: Path) -> None:
     with FaultServer([STORED] * 3) as server:
         client = GatewayClient("t", server.url)
         client.upload_temp_file(local)
         client.upload_temp_file(local, ttl=60, session_id="s 1", content_type="a/b")
         client.upload_temp_file(local, ttl_hours=1.5)
-        forms = [form(request) for request in server.requests]
+        forms = [parse_form(request) for request in server.requests]
     assert {request.path for request in server.requests} == {"/internal/files/upload_temp"}
-    assert [one["ttl"][2] for one in forms] == [b"86400", b"60", b"5400"]
+    assert [fields["ttl"][2] for fields in forms] == [b"86400", b"60", b"5400"]
     assert forms[1]["session_id"][2] == b"s 1"
     assert forms[1]["file"] == ("table.csv", "a/b", BODY)
     assert "session_id" not in forms[0]
@@ -114,19 +114,19 @@ def test_files_of_every_size(tmp_path: Path, size: int) -> None:
     path.write_bytes(BODY[:size])
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(STORED, upload_url(server), ScriptedResponse())
+        server.add_responses(STORED, upload_url_response(server), ScriptedResponse())
         client.upload_file(path)
         assert client.upload_input_file(path) == S3
         posted, _, put = server.requests
-    assert form(posted)["file"][2] == BODY[:size]
+    assert parse_form(posted)["file"][2] == BODY[:size]
     assert put.body == BODY[:size]
     assert put.headers["content-length"] == str(size)
 
 
-def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
+def test_a_missing_bucket_is_not_reported_as_a_missing_file(local: Path) -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(upload_url(server), ScriptedResponse(b"NoSuchBucket", 404))
+        server.add_responses(upload_url_response(server), ScriptedResponse(b"NoSuchBucket", 404))
         with pytest.raises(ServiceUnavailableError):
             client.upload_input_file(local)
 
@@ -139,48 +139,50 @@ def test_a_store_that_is_not_there_is_no_missing_file(local: Path) -> None:
         st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=50
     )
 )
-def test_a_name_stays_a_name(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+def test_every_file_name_is_valid_in_a_form(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
     from beray.transfers.upload import MultipartBody, UploadBody
 
     path = tmp_path_factory.mktemp("n") / "f"
     path.write_bytes(b"content")
     with path.open("rb") as file:
         body = MultipartBody(UploadBody(file, Transfer()), name, "a/b", {"ttl": "1"})
-        whole = body.read()
-        assert len(body) == len(whole)
+        content = body.read()
+        assert len(body) == len(content)
         body.seek(0)
-        assert b"".join(iter(lambda: body.read(7), b"")) == whole
+        assert b"".join(iter(lambda: body.read(7), b"")) == content
     boundary = body.content_type.partition("boundary=")[2].encode()
-    parts = whole.split(b"--" + boundary)
+    parts = content.split(b"--" + boundary)
     assert len(parts) == 4
-    head, _, content = parts[2].partition(b"\r\n\r\n")
-    assert content == b"content\r\n"
-    assert head.count(b"\r\n") == 2  # before and behind the one line with the name
+    head, _, file_content = parts[2].partition(b"\r\n\r\n")
+    assert file_content == b"content\r\n"
+    assert head.count(b"\r\n") == 2  # before and after the line with the name
 
 
-def test_a_file_goes_straight_into_the_store_without_credentials(local: Path) -> None:
+def test_input_files_are_sent_directly_to_the_store_without_credentials(local: Path) -> None:
     with FaultServer([ScriptedResponse()]) as store, FaultServer([]) as server:
-        server.add_responses(upload_url(store))
+        server.add_responses(upload_url_response(store))
         assert GatewayClient("the-token", server.url).upload_input_file(local) == S3
-        asked, put = server.requests[0], store.requests[0]
-    assert asked.body == b'{"filename": "table.csv", "content_type": "text/csv"}'
+        requested, put = server.requests[0], store.requests[0]
+    assert requested.body == b'{"filename": "table.csv", "content_type": "text/csv"}'
     assert (put.method, put.path) == ("PUT", f"/up?{SIGNATURE}")
     assert put.headers["content-type"] == "text/csv"
     assert put.body == BODY
     assert not {"x-internal-token", "authorization", "cookie"} & set(put.headers)
 
 
-def test_a_put_that_broke_is_made_again(local: Path) -> None:
+def test_a_failed_put_is_retried(local: Path) -> None:
     with (
         FaultServer([ScriptedResponse(b"x", 500), ScriptedResponse()]) as store,
         FaultServer([]) as server,
     ):
-        server.add_responses(upload_url(store))
+        server.add_responses(upload_url_response(store))
         GatewayClient("t", server.url).upload_input_file(local)
         assert [request.body for request in store.requests] == [BODY, BODY]
 
 
-def test_a_form_that_may_have_been_delivered_is_not_sent_again(local: Path) -> None:
+def test_an_upload_that_may_have_been_delivered_is_not_retried(local: Path) -> None:
     with FaultServer([ScriptedResponse(b"x", drop_at=0, reset=True), STORED]) as server:
         with pytest.raises(UploadOutcomeUnknown) as caught:
             GatewayClient("t", server.url).upload_file(local)
@@ -189,30 +191,30 @@ def test_a_form_that_may_have_been_delivered_is_not_sent_again(local: Path) -> N
     assert isinstance(caught.value, beray.OutcomeUnknown)
 
 
-def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_download_is_complete_or_absent(tmp_path: Path) -> None:
     with FaultServer([ScriptedResponse(BODY, headers=ETAG)]) as store, FaultServer([]) as server:
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         client = GatewayClient("the-token", server.url)
         path = client.download_file(S3, tmp_path / "f")
-        asked, got = server.requests[0], store.requests[0]
+        requested, fetched = server.requests[0], store.requests[0]
         with pytest.raises(FileExistsError) as caught:
             client.download_file(S3, tmp_path / "f", overwrite=False)
         assert isinstance(caught.value, GatewayError)
         assert len(server.requests) == 1
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         store.add_responses(ScriptedResponse(b"new"))
         client.download_file(S3, tmp_path / "f")
-    assert "mode=presigned" in asked.path
-    assert asked.headers["x-internal-token"] == "the-token"
-    assert not {"x-internal-token", "authorization"} & set(got.headers)
+    assert "mode=presigned" in requested.path
+    assert requested.headers["x-internal-token"] == "the-token"
+    assert not {"x-internal-token", "authorization"} & set(fetched.headers)
     assert path.read_bytes() == b"new"
-    assert left(tmp_path) == ["f"]
+    assert names_in(tmp_path) == ["f"]
 
 
-def test_a_cut_download_goes_on_with_the_same_url(tmp_path: Path) -> None:
-    script = [ScriptedResponse(BODY, headers=ETAG, drop_at=1_234_567), rest(1_234_567)]
+def test_an_interrupted_download_resumes_with_the_same_url(tmp_path: Path) -> None:
+    script = [ScriptedResponse(BODY, headers=ETAG, drop_at=1_234_567), partial_response(1_234_567)]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
         assert len(server.requests) == 1
         assert store.requests[1].headers["range"] == "bytes=1234567-"
@@ -220,14 +222,14 @@ def test_a_cut_download_goes_on_with_the_same_url(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_a_url_that_expired_in_the_middle_is_replaced(tmp_path: Path, status: int) -> None:
+def test_a_url_that_expires_during_a_download_is_replaced(tmp_path: Path, status: int) -> None:
     script = [
         ScriptedResponse(BODY, headers=ETAG, drop_at=1000),
         ScriptedResponse(b"<Error/>", status),
-        rest(1000),
+        partial_response(1000),
     ]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.add_responses(presigned(store), presigned(store, "again"))
+        server.add_responses(presigned_response(store), presigned_response(store, "again"))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
         assert [request.path.partition("?")[0] for request in store.requests] == [
             "/file.bin",
@@ -236,10 +238,10 @@ def test_a_url_that_expired_in_the_middle_is_replaced(tmp_path: Path, status: in
         ]
         assert store.requests[2].headers["range"] == "bytes=1000-"
     assert path.read_bytes() == BODY
-    assert left(tmp_path) == ["f"]
+    assert names_in(tmp_path) == ["f"]
 
 
-def test_a_later_download_goes_on_with_another_url(tmp_path: Path) -> None:
+def test_a_later_download_resumes_with_another_url(tmp_path: Path) -> None:
     script = [
         ScriptedResponse(BODY, headers=ETAG, drop_at=5000),
         ScriptedResponse(b"", 403),
@@ -247,41 +249,41 @@ def test_a_later_download_goes_on_with_another_url(tmp_path: Path) -> None:
     ]
     with FaultServer(script) as store, FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(presigned(store), presigned(store))
+        server.add_responses(presigned_response(store), presigned_response(store))
         with pytest.raises(AuthenticationError):
             client.download_file(S3, tmp_path / "f")
         assert not (tmp_path / "f").exists()
-        server.add_responses(presigned(store, "later"))
-        store.add_responses(rest(5000))
+        server.add_responses(presigned_response(store, "later"))
+        store.add_responses(partial_response(5000))
         client.download_file(S3, tmp_path / "f")
         assert store.requests[-1].headers["range"] == "bytes=5000-"
     assert (tmp_path / "f").read_bytes() == BODY
 
 
-def test_a_file_that_changed_meanwhile_is_fetched_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_downloaded_again(tmp_path: Path) -> None:
     script = [
         ScriptedResponse(BODY, headers=ETAG, drop_at=5000),
         ScriptedResponse(b"changed", headers={"ETag": '"v2"'}),
     ]
     with FaultServer(script) as store, FaultServer([]) as server:
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         path = GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
     assert path.read_bytes() == b"changed"
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with (
         FaultServer([ScriptedResponse(b"", 404)]) as store,
-        FaultServer([says({"detail": "no"}, 404)]) as server,
+        FaultServer([json_response({"detail": "no"}, 404)]) as server,
     ):
         client = GatewayClient("t", server.url)
         with pytest.raises(ObjectNotFoundError) as caught:
             client.download_file(S3, tmp_path / "f")
         assert isinstance(caught.value, beray.NotFoundError)
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         with pytest.raises(ObjectNotFoundError):
             client.download_file(S3, tmp_path / "f")
-    assert left(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
@@ -289,13 +291,13 @@ def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
         FaultServer([ScriptedResponse(BODY, headers=ETAG, stall_at=9999)]) as store,
         FaultServer([]) as server,
     ):
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         transfer = Transfer()
         threading.Thread(target=lambda: (store.stalled.wait(20), transfer.cancel())).start()
         with pytest.raises(FileTransferCancelled) as caught:
             GatewayClient("t", server.url).download_file(S3, tmp_path / "f", transfer=transfer)
     assert isinstance(caught.value, (GatewayError, beray.TransferCancelled))
-    assert left(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("method", ["upload_file", "upload_temp_file", "upload_input_file"])
@@ -306,15 +308,15 @@ def test_a_cancelled_upload_ends(method: str, local: Path) -> None:
     transfer = Transfer(cancel)
     with FaultServer([]) as server:
         if method == "upload_input_file":
-            server.add_responses(upload_url(server))
+            server.add_responses(upload_url_response(server))
         with pytest.raises(FileTransferCancelled):
             getattr(GatewayClient("t", server.url), method)(local, transfer=transfer)
 
 
 @pytest.mark.parametrize("method", ["upload_file", "upload_temp_file", "upload_input_file"])
-def test_what_goes_wrong_here_is_told_from_there(method: str, tmp_path: Path, local: Path) -> None:
+def test_local_errors_of_uploads(method: str, tmp_path: Path, local: Path) -> None:
     def fail(done: int, total: int | None) -> None:
-        raise RuntimeError("from here")
+        raise RuntimeError("local")
 
     with FaultServer([]) as server:
         send = getattr(GatewayClient("t", server.url), method)
@@ -327,17 +329,19 @@ def test_what_goes_wrong_here_is_told_from_there(method: str, tmp_path: Path, lo
         if os.name == "posix":
             os.mkfifo(tmp_path / "pipe")
             for special in (tmp_path / "pipe", "/dev/zero"):
-                with pytest.raises(InvalidInput, match="not a regular file"):
+                with pytest.raises(InvalidInput, match="regular file"):
                     send(special)
         assert server.requests == []
         if method == "upload_input_file":
-            server.add_responses(upload_url(server))
-        with pytest.raises(RuntimeError, match="from here"):
+            server.add_responses(upload_url_response(server))
+        with pytest.raises(RuntimeError, match="local"):
             send(local, transfer=Transfer(fail))
 
 
-def test_no_agent(local: Path) -> None:
-    refusal = says({"detail": {"error_code": "MISSING_AGENT_CONTEXT", "message": "no agent"}}, 400)
+def test_calls_that_require_an_agent(local: Path) -> None:
+    refusal = json_response(
+        {"detail": {"error_code": "MISSING_AGENT_CONTEXT", "message": "no agent"}}, 400
+    )
     with FaultServer([refusal] * 2) as server:
         client = GatewayClient("t", server.url)
         for call in (lambda: client.upload_file(local), client.list_files):
@@ -351,9 +355,9 @@ def test_no_agent(local: Path) -> None:
      "s3://b/k", "http://", "http://u:TOPSECRET@h/x", "http://h:99999/TOPSECRET", "http://h/TOPSECRET\r\nX: y",
      "http://h/a TOPSECRET", "http://h/ü?sig=TOPSECRET", "http://[bad/TOPSECRET", "http://h/x#TOPSECRET"],
 )  # fmt: skip
-def test_a_presigned_url_that_is_none(url: str, local: Path, tmp_path: Path) -> None:
+def test_invalid_presigned_urls(url: str, local: Path, tmp_path: Path) -> None:
     with FaultServer(
-        [says({"upload_url": url, "s3_url": S3}), says({"presigned_url": url})]
+        [json_response({"upload_url": url, "s3_url": S3}), json_response({"presigned_url": url})]
     ) as server:
         client = GatewayClient("t", server.url)
         for call in (
@@ -362,11 +366,11 @@ def test_a_presigned_url_that_is_none(url: str, local: Path, tmp_path: Path) -> 
         ):
             with pytest.raises(InvalidAnswer) as caught:
                 call()
-            assert "TOPSECRET" not in shown(caught.value)
-    assert left(tmp_path) == ["table.csv"]
+            assert "TOPSECRET" not in text_of(caught.value)
+    assert names_in(tmp_path) == ["table.csv"]
 
 
-def shown(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
 
 
@@ -374,7 +378,7 @@ XML = f"<Error><StringToSign>{SIGNATURE}</StringToSign></Error>".encode()
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("answer", "error_class"),
     [
         (ScriptedResponse(XML, 403), AuthenticationError),
         (ScriptedResponse(XML, 503), ServiceUnavailableError),
@@ -392,30 +396,30 @@ XML = f"<Error><StringToSign>{SIGNATURE}</StringToSign></Error>".encode()
 )
 def test_nothing_shows_a_signature(
     answer: ScriptedResponse,
-    kind: type[Exception],
+    error_class: type[Exception],
     local: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with FaultServer([answer] * 4) as store, FaultServer([]) as server:
-        server.add_responses(upload_url(store), presigned(store), presigned(store))
+        server.add_responses(
+            upload_url_response(store), presigned_response(store), presigned_response(store)
+        )
         client = GatewayClient("t", server.url, connection=(5, 0.3), deadline=0.5, max_retries=0)
         calls: list[Callable[[], Any]] = [lambda: client.upload_input_file(local)]
         if answer.status != 200:
             calls.append(lambda: client.download_file(S3, tmp_path / "f"))
         for call in calls:
-            with pytest.raises(kind) as caught:
+            with pytest.raises(error_class) as caught:
                 call()
-            assert "TOPSECRET" not in shown(caught.value)
-    assert "/up" in caplog.text  # urllib3 logs the path, and of the query nothing
+            assert "TOPSECRET" not in text_of(caught.value)
+    assert "/up" in caplog.text  # urllib3 logs the path without the query
     assert "TOPSECRET" not in caplog.text
 
 
 @pytest.mark.parametrize("end", [b"", b"}"])
-def test_an_answer_of_another_shape_shows_no_signature(
-    end: bytes, local: Path, tmp_path: Path
-) -> None:
+def test_an_invalid_response_shows_no_signature(end: bytes, local: Path, tmp_path: Path) -> None:
     answer = ScriptedResponse(f'{{"url": "http://h/x?{SIGNATURE}"}}'.encode() + end)
     with FaultServer([answer] * 3) as server:
         client = GatewayClient("t", server.url)
@@ -426,25 +430,25 @@ def test_an_answer_of_another_shape_shows_no_signature(
         ):
             with pytest.raises(InvalidAnswer) as caught:
                 call()
-            assert "TOPSECRET" not in shown(caught.value)
+            assert "TOPSECRET" not in text_of(caught.value)
 
 
-def test_what_is_left_has_no_signature_in_it(tmp_path: Path) -> None:
+def test_partial_files_contain_no_signature(tmp_path: Path) -> None:
     with (
         FaultServer([ScriptedResponse(BODY, headers=ETAG, drop_at=5000)]) as store,
         FaultServer([]) as server,
     ):
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         with pytest.raises(GatewayError):
             GatewayClient("t", server.url, max_retries=0).download_file(S3, tmp_path / "f")
-    names = left(tmp_path)
+    names = names_in(tmp_path)
     assert names
     for name in names:
         assert b"TOPSECRET" not in name.encode() + (tmp_path / name).read_bytes()
 
 
-def test_a_presigned_url_is_had() -> None:
-    with FaultServer([says({"presigned_url": "http://h/x?sig"})]) as server:
+def test_a_presigned_url_is_returned() -> None:
+    with FaultServer([json_response({"presigned_url": "http://h/x?sig"})]) as server:
         assert (
             GatewayClient("t", server.url).get_presigned_url(S3, expires_in=60) == "http://h/x?sig"
         )
@@ -454,11 +458,13 @@ def test_a_presigned_url_is_had() -> None:
 def test_listings_come_in_pages() -> None:
     entry = {"key": "k", "size": 3, "last_modified": "2026-01-01T00:00:00Z", "s3_url": S3}
     pages = [
-        says({"files": [entry], "next_token": "n/1"}),
-        says({"files": []}),
-        says({"files": [], "next_token": None}),
+        json_response({"files": [entry], "next_token": "n/1"}),
+        json_response({"files": []}),
+        json_response({"files": [], "next_token": None}),
     ]
-    with FaultServer([*pages, says({"files": [{"key": 1}]}), says({"deleted_count": 4})]) as server:
+    with FaultServer(
+        [*pages, json_response({"files": [{"key": 1}]}), json_response({"deleted_count": 4})]
+    ) as server:
         client = GatewayClient("t", server.url)
         page = client.list_files()
         last = client.list_files(limit=2, continuation_token=page["next_token"], prefix="a b")
@@ -478,7 +484,7 @@ def test_listings_come_in_pages() -> None:
     ]
 
 
-def test_arguments_that_cannot_be(tmp_path: Path, local: Path) -> None:
+def test_invalid_arguments(tmp_path: Path, local: Path) -> None:
     client = GatewayClient("t", "http://127.0.0.1:1")
     for url in ("", "http://h/x", "s3://", "s3://bucket", "s3://bucket/", "s3:///k", "/local/file", 7, None,
                 "s3://b/a\nb", "s3://b/" + "k" * 1025, "s3://b/\ud800"):  # fmt: skip
@@ -491,23 +497,23 @@ def test_arguments_that_cannot_be(tmp_path: Path, local: Path) -> None:
             client.upload_temp_file(local, ttl=ttl)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput):
             client.get_presigned_url(S3, ttl)  # type: ignore[arg-type]
-    with pytest.raises(InvalidInput, match="two times"):
+    with pytest.raises(InvalidInput, match="contradict each other"):
         client.upload_temp_file(local, ttl=60, ttl_hours=1)
     for session in ("", "a\n"):
         with pytest.raises(InvalidInput):
             client.cleanup_temp_files(session)
-    assert left(tmp_path) == ["table.csv"]
+    assert names_in(tmp_path) == ["table.csv"]
 
 
-def test_a_checksum_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_wrong_checksum(tmp_path: Path) -> None:
     from beray.transfers.digest import repr_digest
 
     wrong = {"Repr-Digest": repr_digest(hashlib.sha256(b"other").digest())}
     with FaultServer([ScriptedResponse(BODY, headers=wrong)]) as store, FaultServer([]) as server:
-        server.add_responses(presigned(store))
+        server.add_responses(presigned_response(store))
         with pytest.raises(FileTransferError):
             GatewayClient("t", server.url).download_file(S3, tmp_path / "f")
-    assert left(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -519,12 +525,12 @@ def test_a_checksum_that_does_not_fit(tmp_path: Path) -> None:
         {"success": True, "s3_url": "s3://b"},
     ],
 )
-def test_an_upload_that_did_not_succeed_is_none(local: Path, answer: dict[str, object]) -> None:
-    with FaultServer([says(answer)]) as server, pytest.raises(InvalidAnswer):
+def test_invalid_responses_to_uploads(local: Path, answer: dict[str, object]) -> None:
+    with FaultServer([json_response(answer)]) as server, pytest.raises(InvalidAnswer):
         GatewayClient("t", server.url).upload_file(local)
 
 
-def test_a_presigned_url_is_one(local: Path) -> None:
-    named = says({"presigned_url": "javascript:1"})
-    with FaultServer([named]) as server, pytest.raises(InvalidAnswer):
+def test_presigned_urls_with_other_schemes_are_rejected(local: Path) -> None:
+    response = json_response({"presigned_url": "javascript:1"})
+    with FaultServer([response]) as server, pytest.raises(InvalidAnswer):
         GatewayClient("t", server.url).get_presigned_url("s3://b/k")

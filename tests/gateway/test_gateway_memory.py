@@ -1,4 +1,4 @@
-"""Large files go through a client of a gateway piece by piece."""
+"""Test of the memory that transfers of large files need."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Store(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith("/internal/files/download"):
-            self._say(b'{"presigned_url": "%s/f?s"}' % self._here())
+            self._respond(b'{"presigned_url": "%s/f?s"}' % self._base_url())
         elif self.path.startswith("/internal"):
-            self._say(b'{"files": []}')
+            self._respond(b'{"files": []}')
         else:
             self.send_response(200)
             self.send_header("Content-Length", str(SIZE))
@@ -43,30 +43,30 @@ class _Store(BaseHTTPRequestHandler):
                 self.wfile.write(b"x" * 1_000_000)
 
     def do_POST(self) -> None:
-        self._take()
-        self._say(b'{"s3_url": "s3://b/k", "upload_url": "%s/f?s"}' % self._here())
+        self._read_body()
+        self._respond(b'{"s3_url": "s3://b/k", "upload_url": "%s/f?s"}' % self._base_url())
 
     def do_PUT(self) -> None:
-        self._take()
-        self._say(b"")
+        self._read_body()
+        self._respond(b"")
 
-    def _take(self) -> None:
-        left = length = int(self.headers["Content-Length"])
-        while left:
-            left -= len(self.rfile.read(min(left, 1_000_000)))
+    def _read_body(self) -> None:
+        remaining = length = int(self.headers["Content-Length"])
+        while remaining:
+            remaining -= len(self.rfile.read(min(remaining, 1_000_000)))
         self.received.append(length)
 
-    def _say(self, body: bytes) -> None:
+    def _respond(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _here(self) -> bytes:
+    def _base_url(self) -> bytes:
         return f"http://{self.headers['Host']}".encode()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """Write no log."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Code that was written for the published SDK: its names, parameters, positions and results."""
+"""Tests of compatibility with the published SDK: names, parameters, positions and results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[GatewayClient]:
-    """An agent of a new account."""
+    """Client of an agent of a new account."""
     with server.sign_up() as account:
         key = account.create_api_key("published", agent_id="scout")["key"]
         with GatewayClient.from_api_key(key, server.url) as client:
@@ -61,7 +61,7 @@ def local(tmp_path: Path) -> Path:
     return path
 
 
-def says(body: Any, status: int = 200) -> ScriptedResponse:
+def json_response(body: Any, status: int = 200) -> ScriptedResponse:
     return ScriptedResponse(json.dumps(body).encode(), status)
 
 
@@ -75,7 +75,9 @@ def test_the_published_names() -> None:
 # Uploads
 
 
-def test_an_upload_is_a_string_and_the_answer(client: GatewayClient, local: Path) -> None:
+def test_an_upload_is_a_string_with_the_keys_of_the_response(
+    client: GatewayClient, local: Path
+) -> None:
     for result in (
         client.upload_file(str(local)),
         client.upload_file(file_path=local, content_type="text/x"),
@@ -124,7 +126,7 @@ def test_an_upload_is_a_string_and_the_answer(client: GatewayClient, local: Path
 def test_positions_of_temporary_files(
     arguments: list[Any], options: dict[str, Any], sent: dict[str, str], local: Path
 ) -> None:
-    with FaultServer([says({"s3_url": S3})]) as server:
+    with FaultServer([json_response({"s3_url": S3})]) as server:
         result = GatewayClient("t", server.url).upload_temp_file(str(local), *arguments, **options)
         (request,) = server.requests
     body = request.body.decode()
@@ -133,8 +135,8 @@ def test_positions_of_temporary_files(
         for name in ("ttl", "session_id")
         if f'name="{name}"' in body
     }
-    kind = body.split("Content-Type: ")[1].split("\r\n")[0]
-    assert fields | {"type": kind} == {"type": "text/plain"} | sent
+    content_type = body.split("Content-Type: ")[1].split("\r\n")[0]
+    assert fields | {"type": content_type} == {"type": "text/plain"} | sent
     assert dict(result) == {"success": True, "s3_url": S3, "filename": "report.txt", "size": 14}
 
 
@@ -277,13 +279,17 @@ def test_the_first_argument_of_a_listing(client: GatewayClient, local: Path) -> 
 
 def test_listings_of_other_gateways() -> None:
     entry = {"s3_url": S3, "key": None, "size": None, "last_modified": None}
-    with FaultServer([says({"files": None, "next_token": None}), says({"files": [entry]})]) as one:
-        client = GatewayClient("t", one.url)
+    with FaultServer(
+        [json_response({"files": None, "next_token": None}), json_response({"files": [entry]})]
+    ) as server:
+        client = GatewayClient("t", server.url)
         assert client.list_files() == {"files": []} and client.list_files()[0] == S3
-    pages = [says({"files": [entry], "next_token": "a"})] * 3
-    with FaultServer(pages) as two, pytest.raises(InvalidAnswer, match="repeat"):
+    pages = [json_response({"files": [entry], "next_token": "a"})] * 3
+    with FaultServer(pages) as two, pytest.raises(InvalidAnswer, match="same continuation token"):
         list(GatewayClient("t", two.url).list_files())
-    with FaultServer([says({"files": [entry], "next_token": "a"}), says({}, 403)]) as three:
+    with FaultServer(
+        [json_response({"files": [entry], "next_token": "a"}), json_response({}, 403)]
+    ) as three:
         listing = GatewayClient("t", three.url).list_files()
         assert isinstance(listing, FileListing) and listing["files"][0]["s3_url"] == S3
         with pytest.raises(GatewayError):
@@ -296,18 +302,18 @@ def test_listings_of_other_gateways() -> None:
 def test_cleanup_without_a_session_removes_temporary_files_only(
     client: GatewayClient, local: Path
 ) -> None:
-    kept = client.upload_file(local)
+    permanent = client.upload_file(local)
     for session in ("a", "b", None):
         client.upload_temp_file(local, session_id=session)
     assert client.cleanup_temp_files(session_id="a") == 1
     assert client.cleanup_temp_files() == 2
     assert client.cleanup_temp_files() == 0
-    assert list(client.list_temp_files()) == [] and list(client.list_files()) == [kept]
+    assert list(client.list_temp_files()) == [] and list(client.list_files()) == [permanent]
 
 
 @pytest.mark.parametrize("answer", [{"deleted_count": None}, {}, {"deleted_count": "0"}])
 def test_a_count_that_is_missing(answer: Any) -> None:
-    with FaultServer([says(answer)]) as server:
+    with FaultServer([json_response(answer)]) as server:
         assert GatewayClient("t", server.url).cleanup_temp_files() == 0
 
 
@@ -336,7 +342,7 @@ INTERNAL, BEARER = "x-internal-token", "authorization"
 def test_constructor_forms(
     arguments: list[Any], options: dict[str, Any], header: str, value: str | None
 ) -> None:
-    with FaultServer([says({"prefabs": []})]) as server:
+    with FaultServer([json_response({"prefabs": []})]) as server:
         url = {"URL": server.url}
         client = GatewayClient(
             *[url.get(each, each) for each in arguments],
@@ -357,7 +363,9 @@ def test_constructor_forms(
     ],
 )
 def test_a_key_is_exchanged(arguments: list[Any], options: dict[str, Any]) -> None:
-    with FaultServer([says({"internal_token": "tok"}), says({"prefabs": []})]) as server:
+    with FaultServer(
+        [json_response({"internal_token": "tok"}), json_response({"prefabs": []})]
+    ) as server:
         url = {"URL": server.url}
         client = GatewayClient(
             *[url.get(each, each) for each in arguments],
@@ -387,7 +395,7 @@ def test_a_key_is_exchanged(arguments: list[Any], options: dict[str, Any]) -> No
         (["http://h", None, 60], {}),
     ],
 )
-def test_constructor_forms_that_contradict_themselves(
+def test_constructor_forms_that_contradict_each_other(
     arguments: list[Any], options: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidInput):
@@ -395,7 +403,7 @@ def test_constructor_forms_that_contradict_themselves(
 
 
 def test_attributes_can_be_read_and_set() -> None:
-    with FaultServer([says({"prefabs": []}), says({"prefabs": []})]) as server:
+    with FaultServer([json_response({"prefabs": []}), json_response({"prefabs": []})]) as server:
         client = GatewayClient("tok", server.url, 60)
         assert (client.internal_token, client.timeout, client.base_url) == ("tok", 60, server.url)
         client.timeout = 120
@@ -414,7 +422,7 @@ def test_attributes_can_be_read_and_set() -> None:
     assert GatewayClient().timeout == 1200
 
 
-def test_a_key_of_the_server_gives_the_token(server: RunningServer) -> None:
+def test_the_token_of_an_exchanged_key_is_readable(server: RunningServer) -> None:
     with server.sign_up() as account:
         key = account.create_api_key("published", agent_id="scout")["key"]
     token = GatewayClient.from_api_key(f"Bearer {key}", server.url).internal_token
@@ -451,7 +459,7 @@ def test_calls_are_mutable_and_dictionaries(client: GatewayClient) -> None:
     assert models.PrefabCall.from_dict(with_files.to_dict()) == with_files
     flat = {"prefab_id": "p", "version": "1", "function_name": "f", "parameters": None}
     assert models.PrefabCall.from_dict(flat) == models.PrefabCall("p", "1", "f")
-    with pytest.raises(ValueError, match="no 'version'"):
+    with pytest.raises(ValueError, match="no key 'version'"):
         models.PrefabCall.from_dict({"prefab_id": "p"})
     (result,) = client.run_batch([call]).results
     assert result.is_success()
@@ -459,7 +467,7 @@ def test_calls_are_mutable_and_dictionaries(client: GatewayClient) -> None:
     assert result.get_business_success()
 
 
-def test_events_are_made_of_dictionaries() -> None:
+def test_events_are_created_from_dictionaries() -> None:
     event = models.StreamEvent.from_dict({"type": "content", "data": "a"})
     assert event.type is models.StreamEventType.CONTENT and event.data == "a"
     for data in ({"data": 1}, {"type": None, "data": 1}):
@@ -467,5 +475,5 @@ def test_events_are_made_of_dictionaries() -> None:
     assert models.StreamEvent.from_dict({"type": "new"}) == models.StreamEvent("new")
 
 
-def test_an_upload_result_is_made_of_a_url() -> None:
+def test_an_upload_result_is_created_from_a_url() -> None:
     assert dict(UploadResult(S3)) == {"success": True, "s3_url": S3}

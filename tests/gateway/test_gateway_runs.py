@@ -1,4 +1,4 @@
-"""Runs that are not streamed: what is sent, what comes back, and every way to be refused."""
+"""Tests of runs without a stream: requests, results and error responses."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from beray.gateway import (
     ValidationError,
 )
 from beray.testing import FaultServer, ScriptedResponse
-from tests.gateway.gateway_answers import (
+from tests.gateway.gateway_responses import (
     DONE,
     SSE,
     START,
     TWO_LEVELS,
     event,
-    failed,
-    ran,
-    says,
-    streamed,
-    succeeded,
+    failure_result,
+    json_response,
+    run_response,
+    stream_response,
+    success_result,
 )
 
 
-def test_a_run_is_sent_as_the_page_says() -> None:
-    with FaultServer([ran(succeeded()), ran(succeeded())]) as server:
+def test_a_run_is_sent_as_documented() -> None:
+    with FaultServer([run_response(success_result()), run_response(success_result())]) as server:
         client = GatewayClient("token", server.url)
         result = client.run("text", "1.0.0", "count", {"x": (1, 2)}, files={"in": ["s3://b/k"]})
         client.prefab("text", "1.0.0").call("count", x=1)
@@ -73,17 +73,17 @@ def test_a_run_is_sent_as_the_page_says() -> None:
     assert result == PrefabResult(CallStatus.SUCCESS, TWO_LEVELS, None, "j1")
 
 
-def test_a_result_knows_its_two_levels() -> None:
-    said = {"success": True, "message": "m", "error": None, "error_code": "E"}
+def test_methods_of_results_hide_the_two_levels() -> None:
+    value = {"success": True, "message": "m", "error": None, "error_code": "E"}
     files = {"a": ["s3://b/1", "s3://b/2"], "b": ["s3://b/3"]}
-    output = {"status": "SUCCESS", "output": said, "files": files}
+    output = {"status": "SUCCESS", "output": value, "files": files}
     result = PrefabResult(CallStatus.SUCCESS, output, None, "j")
     assert result.is_success()
     assert result.status == "SUCCESS"
     assert result.get("files") is files
     assert result.get("other", 7) == 7
     assert result.get_result() is output
-    assert result.get_function_result() is said
+    assert result.get_function_result() is value
     assert result.get_files() == files
     assert result.get_file_urls() == ["s3://b/1", "s3://b/2", "s3://b/3"]
     assert result.get_file_urls("b") == ["s3://b/3"]
@@ -109,7 +109,7 @@ def test_a_result_knows_its_two_levels() -> None:
         {"output": {"message": [], "error": {}, "error_code": None}},
     ],
 )
-def test_a_result_without_what_is_asked_for(output: Any) -> None:
+def test_results_without_the_requested_values(output: Any) -> None:
     result = PrefabResult("FAILED", output, {"code": "X"})
     assert not result.is_success()
     assert result.get_function_result() is not None
@@ -120,7 +120,7 @@ def test_a_result_without_what_is_asked_for(output: Any) -> None:
     assert result.get_business_error_code() is None
 
 
-def test_a_url_alone_is_a_list_of_one() -> None:
+def test_a_url_without_a_list_is_a_list_of_one() -> None:
     files = {"a": "s3://b/1", "b": ["s3://b/2", 7], "c": None}
     result = PrefabResult(CallStatus.SUCCESS, {"files": files})
     assert result.get_files() == {"a": ["s3://b/1"], "b": ["s3://b/2"]}
@@ -129,17 +129,20 @@ def test_a_url_alone_is_a_list_of_one() -> None:
     assert result.get_file_urls("c") == []
 
 
-def test_what_a_function_says_is_text() -> None:
-    said = {"message": 5, "error": {"why": "ü"}, "error_code": 404}
-    result = PrefabResult(CallStatus.SUCCESS, {"output": said})
+def test_business_values_are_strings() -> None:
+    value = {"message": 5, "error": {"why": "ü"}, "error_code": 404}
+    result = PrefabResult(CallStatus.SUCCESS, {"output": value})
     assert result.get_business_message() == "5"
     assert result.get_business_error() == '{"why": "ü"}'
     assert result.get_business_error_code() == "404"
 
 
-def test_a_batch_has_its_results_in_the_order_of_its_calls() -> None:
+def test_the_results_of_a_batch_are_in_the_order_of_its_calls() -> None:
     with FaultServer(
-        [ran(succeeded(), failed(), succeeded()), ran(succeeded(), succeeded())]
+        [
+            run_response(success_result(), failure_result(), success_result()),
+            run_response(success_result(), success_result()),
+        ]
     ) as server:
         client = GatewayClient("token", server.url)
         calls = [PrefabCall("p", "1", "f", {"n": n}) for n in range(3)]
@@ -156,15 +159,15 @@ def test_a_batch_has_its_results_in_the_order_of_its_calls() -> None:
     assert good.get_failed() == []
 
 
-def test_an_unknown_status_stays_what_came() -> None:
+def test_an_unknown_status_is_kept() -> None:
     answer = {"status": "PAUSED", "output": None, "error": None, "new": 1}
-    with FaultServer([ran(answer)]) as server:
+    with FaultServer([run_response(answer)]) as server:
         result = GatewayClient("t", server.url).run("p", "1", "f")
     assert result.status == "PAUSED"
     assert not result.is_success()
 
 
-REFUSALS: list[tuple[int, Any, type[GatewayError], type[Exception]]] = [
+ERROR_RESPONSES: list[tuple[int, Any, type[GatewayError], type[Exception]]] = [
     (400, {"error_code": "MISSING_SECRET", "message": "m"}, MissingSecretError, beray.APIError),
     (400, {"error_code": "MISSING_AGENT_CONTEXT", "message": "m"}, AgentContextRequiredError, beray.APIError),
     (400, {"error_code": "OTHER", "message": "m"}, RefusedError, beray.APIError),
@@ -186,23 +189,23 @@ REFUSALS: list[tuple[int, Any, type[GatewayError], type[Exception]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "detail", "kind", "house"), REFUSALS)
-def test_every_refusal_has_its_class(
-    status: int, detail: Any, kind: type[GatewayError], house: type[Exception]
+@pytest.mark.parametrize(("status", "detail", "error_class", "beray_class"), ERROR_RESPONSES)
+def test_every_error_response_has_its_class(
+    status: int, detail: Any, error_class: type[GatewayError], beray_class: type[Exception]
 ) -> None:
-    with FaultServer([says({"detail": detail}, status)]) as server:
-        with pytest.raises(kind) as caught:
+    with FaultServer([json_response({"detail": detail}, status)]) as server:
+        with pytest.raises(error_class) as caught:
             GatewayClient("the-token", server.url).run("p", "1", "f")
         assert len(server.requests) == 1
     error = caught.value
-    assert isinstance(error, house)
+    assert isinstance(error, beray_class)
     assert error.status_code == status
     assert error.message == str(error)
     if detail:
         assert "m" in error.message
     assert "PASSWORD" not in repr((error, error.details, error.error_detail, error.__dict__))
     again = pickle.loads(pickle.dumps(error))
-    assert type(again) is kind or isinstance(again, kind)
+    assert isinstance(again, error_class)
     assert (again.args, again.__dict__) == (error.args, error.__dict__)
     assert b"the-token" not in pickle.dumps(error)
 
@@ -213,31 +216,31 @@ def test_every_refusal_has_its_class(
     [
         (400, {"error_code": "MISSING_SECRET", "prefab_id": "p", "secret_name": "KEY"},
          "prefab p needs the secret KEY"),
-        (400, {"error_code": "MISSING_AGENT_CONTEXT"}, "files of agents need"),
-        (404, {"error_code": "PREFAB_NOT_FOUND", "prefab_id": None}, "there is no prefab p@1"),
+        (400, {"error_code": "MISSING_AGENT_CONTEXT"}, "this call requires the credentials of an agent"),
+        (404, {"error_code": "PREFAB_NOT_FOUND", "prefab_id": None}, "prefab p@1 not found"),
     ],
 )  # fmt: skip
-def test_refusals_without_a_message(
+def test_error_responses_without_a_message(
     status: int, detail: dict[str, Any], message: str, without: dict[str, Any]
 ) -> None:
-    refusal = says({"detail": detail | without}, status)
-    with FaultServer([refusal]) as server, pytest.raises(GatewayError) as caught:
+    response = json_response({"detail": detail | without}, status)
+    with FaultServer([response]) as server, pytest.raises(GatewayError) as caught:
         GatewayClient("t", server.url).run("p", "1", "f")
     assert str(caught.value) == caught.value.message
     assert caught.value.message.startswith(message)
     assert caught.value.details == detail | without
 
 
-def test_a_number_as_the_id_of_a_job() -> None:
+def test_job_ids_that_are_numbers() -> None:
     answer = {"job_id": 7, "results": [{"status": "SUCCESS", "output": {"output": {}}}]}
-    with FaultServer([says(answer)]) as server:
+    with FaultServer([json_response(answer)]) as server:
         assert GatewayClient("t", server.url).run("p", "1", "f").job_id == "7"
 
 
-def test_the_fields_of_refusals() -> None:
+def test_the_fields_of_error_responses() -> None:
     secret = {
         "error_code": "MISSING_SECRET", "message": "needs KEY", "prefab_id": "p",
-        "secret_name": "KEY", "instructions": "see there",
+        "secret_name": "KEY", "instructions": "see the website",
     }  # fmt: skip
     quota = {
         "error_code": "QUOTA_EXCEEDED", "message": "enough", "limit": 10, "used": 10,
@@ -249,26 +252,26 @@ def test_the_fields_of_refusals() -> None:
     invalid = {"error_code": "INVALID_INPUT", "message": "no fit", "errors": problems}
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(says({"detail": secret}, 400))
+        server.add_responses(json_response({"detail": secret}, 400))
         with pytest.raises(MissingSecretError) as missing:
             client.run("p", "1", "f")
-        server.add_responses(says({"detail": quota}, 429))
+        server.add_responses(json_response({"detail": quota}, 429))
         with pytest.raises(QuotaExceededError) as exceeded:
             client.run("p", "1", "f")
-        server.add_responses(says({"detail": invalid}, 422))
+        server.add_responses(json_response({"detail": invalid}, 422))
         with pytest.raises(ValidationError) as rejected:
             client.run("p", "1", "f")
-        server.add_responses(says({"detail": "no"}, 404))
+        server.add_responses(json_response({"detail": "no"}, 404))
         with pytest.raises(PrefabNotFoundError) as unknown:
             client.run("p", "7", "f")
-        # Fields of other types than the page's are none.
+        # Fields with undocumented types are ignored.
         server.add_responses(
-            says({"detail": {**quota, "limit": "10", "used": True, "quota_type": 1}}, 429)
+            json_response({"detail": {**quota, "limit": "10", "used": True, "quota_type": 1}}, 429)
         )
-        with pytest.raises(QuotaExceededError) as odd:
+        with pytest.raises(QuotaExceededError) as malformed:
             client.run("p", "1", "f")
     assert (missing.value.prefab_id, missing.value.secret_name) == ("p", "KEY")
-    assert missing.value.instructions == "see there"
+    assert missing.value.instructions == "see the website"
     assert missing.value.message == "needs KEY"
     assert (exceeded.value.limit, exceeded.value.used) == (10, 10)
     assert exceeded.value.quota_type == "daily_calls"
@@ -277,7 +280,11 @@ def test_the_fields_of_refusals() -> None:
     assert "PRIVATE" not in repr(rejected.value.details)
     assert rejected.value.details["errors"][0]["loc"] == problems[0]["loc"]
     assert (unknown.value.prefab_id, unknown.value.version) == ("p", "7")
-    assert (odd.value.limit, odd.value.used, odd.value.quota_type) == (None, None, None)
+    assert (malformed.value.limit, malformed.value.used, malformed.value.quota_type) == (
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,17 +292,17 @@ def test_the_fields_of_refusals() -> None:
     [
         ScriptedResponse(b"<html>", 200, {"Content-Type": "text/html"}),
         ScriptedResponse(b""),
-        says([]),
-        says({"job_id": "j", "results": {}}),
-        says({"job_id": "j"}),
-        says({"job_id": "j", "results": [{"output": {}}]}),
-        says({"job_id": "j", "results": [{"status": "SUCCESS", "output": "text"}]}),
-        ran(),
-        ran(succeeded(), succeeded()),
+        json_response([]),
+        json_response({"job_id": "j", "results": {}}),
+        json_response({"job_id": "j"}),
+        json_response({"job_id": "j", "results": [{"output": {}}]}),
+        json_response({"job_id": "j", "results": [{"status": "SUCCESS", "output": "text"}]}),
+        run_response(),
+        run_response(success_result(), success_result()),
         ScriptedResponse(b"[" * 100_000),
     ],
 )
-def test_an_answer_of_another_shape(answer: ScriptedResponse) -> None:
+def test_invalid_responses(answer: ScriptedResponse) -> None:
     with FaultServer([answer, answer]) as server:
         client = GatewayClient("t", server.url)
         with pytest.raises(InvalidAnswer) as caught:
@@ -305,16 +312,16 @@ def test_an_answer_of_another_shape(answer: ScriptedResponse) -> None:
             list(client.run("p", "1", "f", stream=True))
 
 
-def test_an_error_that_is_no_json() -> None:
+def test_an_error_response_without_json() -> None:
     page = ScriptedResponse(b"<html>\x1b[31mBad gateway", 502, {"Content-Type": "text/html"})
     with FaultServer([page]) as server, pytest.raises(ServiceUnavailableError) as caught:
         GatewayClient("t", server.url).run("p", "1", "f")
     assert "502" in caught.value.message
 
 
-def test_a_run_that_may_have_been_delivered_is_not_repeated() -> None:
+def test_a_run_that_may_have_been_delivered_is_not_retried() -> None:
     with FaultServer(
-        [ScriptedResponse(b"x" * 99, drop_at=0, reset=True), ran(succeeded())]
+        [ScriptedResponse(b"x" * 99, drop_at=0, reset=True), run_response(success_result())]
     ) as server:
         with pytest.raises(RunOutcomeUnknown) as caught:
             GatewayClient("t", server.url).run("p", "1", "f")
@@ -323,13 +330,13 @@ def test_a_run_that_may_have_been_delivered_is_not_repeated() -> None:
     assert isinstance(caught.value, beray.OutcomeUnknown)
 
 
-def test_a_run_that_was_refused_for_now_is_made_again() -> None:
-    busy = says({"detail": "later"}, 503, **{"Retry-After": "0"})
-    with FaultServer([busy, ran(succeeded())]) as server:
+def test_a_run_that_was_certainly_not_processed_is_retried() -> None:
+    busy = json_response({"detail": "later"}, 503, **{"Retry-After": "0"})
+    with FaultServer([busy, run_response(success_result())]) as server:
         assert GatewayClient("t", server.url).run("p", "1", "f").is_success()
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_gateway() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     client = GatewayClient("t", url, max_retries=0)
@@ -339,7 +346,7 @@ def test_nobody_there() -> None:
     assert not caught.value.delivered
 
 
-def test_a_run_has_its_time_and_no_more() -> None:
+def test_timeouts_of_runs_and_other_calls() -> None:
     with FaultServer([ScriptedResponse(b"x", stall_at=0)]) as server:
         client = GatewayClient("t", server.url, timeout=0.3)
         with pytest.raises(RunOutcomeUnknown, match=r"in time|within"):
@@ -354,54 +361,56 @@ def test_a_run_has_its_time_and_no_more() -> None:
 def test_a_run_may_be_silent_longer_than_other_calls() -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url, timeout=30, connection=(5, 0.2), deadline=0.3)
-        answer = ran(succeeded())
+        answer = run_response(success_result())
         assert isinstance(answer.body, bytes)
         slow = ScriptedResponse([answer.body[:5], answer.body[5:]], framing="chunked", pause=0.4)
         server.add_responses(slow)
         assert client.run("p", "1", "f").is_success()
 
 
-def test_a_plain_run_that_is_streamed_is_gathered() -> None:
+def test_a_plain_run_may_be_answered_with_a_stream() -> None:
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
         server.add_responses(
-            streamed(START, event("content", "a"), b": life\n\n", event("content"), DONE)
+            stream_response(START, event("content", "a"), b": life\n\n", event("content"), DONE)
         )
-        whole = client.run("p", "1", "f")
+        complete = client.run("p", "1", "f")
         server.add_responses(
-            streamed(event("content", "a"), event("done", {"output": 1, "content": "own"}))
+            stream_response(event("content", "a"), event("done", {"output": 1, "content": "own"}))
         )
         own = client.run("p", "1", "f")
-        server.add_responses(streamed(START, event("error", {"code": "TIMEOUT", "message": "m"})))
-        lost = client.run("p", "1", "f")
         server.add_responses(
-            streamed(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}}))
+            stream_response(START, event("error", {"code": "TIMEOUT", "message": "m"}))
         )
-        alone = client.run("p", "1", "f")
-        server.add_responses(streamed(event("done", 7)))
+        failed = client.run("p", "1", "f")
+        server.add_responses(
+            stream_response(event("done", {"status": "SUCCESS", "output": {"n": 2}, "files": {}}))
+        )
+        partial = client.run("p", "1", "f")
+        server.add_responses(stream_response(event("done", 7)))
         bare = client.run("p", "1", "f")
         server.add_responses(ScriptedResponse(START, headers=SSE, framing="close"))
         with pytest.raises(RunInterrupted):
             client.run("p", "1", "f")
-        server.add_responses(streamed(START, b"data: {\n\n", DONE))
+        server.add_responses(stream_response(START, b"data: {\n\n", DONE))
         with pytest.raises(InvalidAnswer):
             client.run("p", "1", "f")
-    assert whole == PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a", None]}, None, "j1")
+    assert complete == PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a", None]}, None, "j1")
     assert own.get("content") == "own"
-    assert lost == PrefabResult("FAILED", None, {"code": "TIMEOUT", "message": "m"}, "j1")
-    assert alone.get_function_result() == {"n": 2}
+    assert failed == PrefabResult("FAILED", None, {"code": "TIMEOUT", "message": "m"}, "j1")
+    assert partial.get_function_result() == {"n": 2}
     assert bare.get_function_result() == 7
 
 
-def test_a_batch_of_one_that_is_streamed_is_gathered() -> None:
+def test_a_batch_of_one_may_be_answered_with_a_stream() -> None:
     calls = [PrefabCall("p", "1", "f")]
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(streamed(START, event("content", "a"), DONE))
+        server.add_responses(stream_response(START, event("content", "a"), DONE))
         good = client.run_batch(calls)
-        server.add_responses(streamed(START, event("error", {"code": "TIMEOUT"})))
+        server.add_responses(stream_response(START, event("error", {"code": "TIMEOUT"})))
         bad = client.run_batch(calls)
-        server.add_responses(streamed(START, DONE))
+        server.add_responses(stream_response(START, DONE))
         with pytest.raises(InvalidAnswer):
             client.run_batch(calls * 2)
     result = PrefabResult("SUCCESS", {**TWO_LEVELS, "content": ["a"]}, None, "j1")
@@ -410,20 +419,22 @@ def test_a_batch_of_one_that_is_streamed_is_gathered() -> None:
     assert bad.get_failed()[0].error == {"code": "TIMEOUT"}
 
 
-def test_prefabs_are_listed_and_told() -> None:
+def test_prefabs_are_listed_and_described() -> None:
     entry = {"prefab_id": "p", "version": "2.0.0", "name": "P", "description": "d", "status": "deployed",
              "is_official": True, "requires_secrets": False, "functions": ["f"], "stars": 3}  # fmt: skip
     with FaultServer([]) as server:
         client = GatewayClient("t", server.url)
-        server.add_responses(says({"prefabs": [entry, {"prefab_id": "q", "description": None}]}))
+        server.add_responses(
+            json_response({"prefabs": [entry, {"prefab_id": "q", "description": None}]})
+        )
         first, second = client.list_prefabs(status="deployed")
-        server.add_responses(says({"id": "p", "versions": ["1"]}))
+        server.add_responses(json_response({"id": "p", "versions": ["1"]}))
         assert client.get_prefab_spec("p") == {"id": "p", "versions": ["1"]}
-        server.add_responses(says({}), says({}))
+        server.add_responses(json_response({}), json_response({}))
         client.get_prefab_spec("p/../q", "1 0")
         assert client.prefab("p", "3").spec() == {}
         paths = [request.path for request in server.requests]
-        server.add_responses(says({"detail": "no"}, 404))
+        server.add_responses(json_response({"detail": "no"}, 404))
         with pytest.raises(PrefabNotFoundError) as caught:
             client.get_prefab_spec("p", "9")
         with pytest.raises(ValidationError):
@@ -442,7 +453,7 @@ def test_prefabs_are_listed_and_told() -> None:
 
 def test_one_client_for_many_threads() -> None:
     count = 40
-    with FaultServer([ran(succeeded()) for _ in range(count)]) as server:
+    with FaultServer([run_response(success_result()) for _ in range(count)]) as server:
         client = GatewayClient("t", server.url)
         done: list[bool] = []
         threads = [
@@ -456,9 +467,9 @@ def test_one_client_for_many_threads() -> None:
         assert done == [True] * count
 
 
-def test_exceptions_can_be_made_by_hand() -> None:
+def test_exceptions_can_be_constructed_in_tests() -> None:
     error = PrefabNotFoundError("p", "1")
-    assert error.message == "there is no prefab p@1"
+    assert error.message == "prefab p@1 not found"
     assert (AuthenticationError("m", {"a": 1}).status_code, RejectedInput("m").status_code) == (
         401,
         422,
@@ -469,5 +480,9 @@ def test_exceptions_can_be_made_by_hand() -> None:
     assert missing.instructions == "Get one at example.org." and "NAME" in str(missing)
     assert "upload_input_file" in str(AgentContextRequiredError())
     assert InvalidAnswer("m").body == ""
-    for made in (error, QuotaExceededError("m", 1, 2, "d"), MissingSecretError("p", "S", "i", "m")):
-        assert pickle.loads(pickle.dumps(made)).__dict__ == made.__dict__
+    for built in (
+        error,
+        QuotaExceededError("m", 1, 2, "d"),
+        MissingSecretError("p", "S", "i", "m"),
+    ):
+        assert pickle.loads(pickle.dumps(built)).__dict__ == built.__dict__

@@ -1,4 +1,4 @@
-"""The example of a service runs: a client for each request, as who asks."""
+"""Tests of the example of a service, which creates a client for each request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from support import sleepers, until
 
 from beray.server.prefabs import archives
 from beray.testing import FaultServer, RunningServer
-from tests.gateway.gateway_answers import DONE, START, event, failed, ran, says, streamed, succeeded
+from tests.gateway.gateway_responses import (
+    DONE,
+    START,
+    event,
+    failure_result,
+    json_response,
+    run_response,
+    stream_response,
+    success_result,
+)
 from tests.server.gateway.prefab_calls import COUNT, MANIFEST, add
 from tests.server.gateway.prefab_folders import write_prefab
 
@@ -34,15 +43,15 @@ def gateway() -> Iterator[FaultServer]:
 
 @contextmanager
 def serving(gateway_url: str) -> Iterator[str]:
-    """The example, in a process of its own; its URL."""
+    """Run the example in a process and provide its URL."""
     arguments = [sys.executable, str(EXAMPLE), gateway_url, "0"]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             for line in process.stderr:
-                found = re.search(r"running on (http://\S+)", line)
-                if found is not None:
-                    yield found[1]
+                match = re.search(r"running on (http://\S+)", line)
+                if match is not None:
+                    yield match[1]
                     break
             else:
                 pytest.fail("the service does not start")
@@ -56,10 +65,10 @@ def service(gateway: FaultServer) -> Iterator[str]:
         yield url
 
 
-def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) -> None:
+def test_each_request_has_the_token_of_its_caller(service: str, gateway: FaultServer) -> None:
     before = len(gateway._connections)
     for person in ("alice", "bob", "alice"):
-        gateway.add_responses(ran(succeeded()))
+        gateway.add_responses(run_response(success_result()))
         answer = requests.post(
             f"{service}/run/p/1/f",
             json={"parameters": {"x": 1}, "files": {"in": ["s3://b/k"]}},
@@ -74,21 +83,21 @@ def test_each_request_is_made_as_who_asks(service: str, gateway: FaultServer) ->
 
 
 def test_prefabs_and_failures(service: str, gateway: FaultServer) -> None:
-    gateway.add_responses(says({"prefabs": [{"prefab_id": "p"}]}))
+    gateway.add_responses(json_response({"prefabs": [{"prefab_id": "p"}]}))
     [prefab] = requests.get(f"{service}/prefabs", headers=CARD, timeout=30).json()
     assert prefab["prefab_id"] == "p"
-    gateway.add_responses(ran(failed("TIMEOUT")))
+    gateway.add_responses(run_response(failure_result("TIMEOUT")))
     answer = requests.post(f"{service}/run/p/1/f", json={}, headers=CARD, timeout=30)
     assert answer.json()["error"]["code"] == "TIMEOUT"
 
 
-def test_refusals_are_handed_on(service: str, gateway: FaultServer) -> None:
+def test_error_responses_are_forwarded(service: str, gateway: FaultServer) -> None:
     before = len(gateway.requests)
     assert requests.get(f"{service}/prefabs", timeout=30).status_code == 422
-    odd = requests.get(f"{service}/prefabs", headers={"X-Internal-Token": "a b"}, timeout=30)
-    assert odd.status_code == 422
-    beside = requests.post(f"{service}/run/p/1/f", json={"x": 1}, headers=CARD, timeout=30)
-    assert beside.status_code == 422
+    invalid = requests.get(f"{service}/prefabs", headers={"X-Internal-Token": "a b"}, timeout=30)
+    assert invalid.status_code == 422
+    unknown = requests.post(f"{service}/run/p/1/f", json={"x": 1}, headers=CARD, timeout=30)
+    assert unknown.status_code == 422
     for name in ("..", "n" * 300):
         nameless = requests.post(
             f"{service}/files", files={"file": (name, b"x")}, headers=CARD, timeout=30
@@ -96,16 +105,19 @@ def test_refusals_are_handed_on(service: str, gateway: FaultServer) -> None:
         assert nameless.status_code == 422
     assert len(gateway.requests) == before
     for path in ("run", "stream"):
-        gateway.add_responses(says({"detail": {"error_code": "X", "message": "no more"}}, 429))
+        gateway.add_responses(
+            json_response({"detail": {"error_code": "X", "message": "no more"}}, 429)
+        )
         answer = requests.post(f"{service}/{path}/p/1/f", json={}, headers=CARD, timeout=30)
         assert (answer.status_code, answer.json()) == (429, {"detail": "no more"})
 
 
-def test_a_stream_is_handed_on(service: str, gateway: FaultServer) -> None:
+def test_a_stream_is_forwarded(service: str, gateway: FaultServer) -> None:
     gateway.add_responses(
-        streamed(START, event("content", "a"), DONE), streamed(START, event("content", "a"))
+        stream_response(START, event("content", "a"), DONE),
+        stream_response(START, event("content", "a")),
     )
-    whole, cut = (
+    complete, interrupted = (
         [
             json.loads(line)
             for line in requests.post(
@@ -114,22 +126,22 @@ def test_a_stream_is_handed_on(service: str, gateway: FaultServer) -> None:
         ]
         for _ in range(2)
     )
-    assert [one["type"] for one in whole] == ["start", "content", "done"]
-    assert [one["type"] for one in cut] == ["start", "content", "error"]
+    assert [event["type"] for event in complete] == ["start", "content", "done"]
+    assert [event["type"] for event in interrupted] == ["start", "content", "error"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_what_it_says_of_itself_works(beray_server: RunningServer) -> None:
-    """The commands of its docstring, with a key and the addresses as they are here."""
+def test_the_documented_commands(beray_server: RunningServer) -> None:
+    """Run the commands of the docstring, with a key and the addresses of this test."""
     text = EXAMPLE.read_text()
     start = text.index("    key=")
     script = text[start : text.index("\n\n", start)].replace("curl ", "curl --fail-with-body ")
     agent = Agent.new(beray_server)
     with agent.account, serving(beray_server.url) as url:
-        here = {"sk-…": agent.api_key, "http://127.0.0.1:8000": beray_server.url}
-        for said, real in (here | {"http://127.0.0.1:8080": url}).items():
-            assert said in script
-            script = script.replace(said, real)
+        replacements = {"sk-…": agent.api_key, "http://127.0.0.1:8000": beray_server.url}
+        for documented, actual in (replacements | {"http://127.0.0.1:8080": url}).items():
+            assert documented in script
+            script = script.replace(documented, actual)
         done = subprocess.run(
             ["sh", "-ec", script], cwd=EXAMPLE.parents[1], capture_output=True, text=True,
             timeout=60, check=False,
@@ -141,7 +153,7 @@ def test_what_it_says_of_itself_works(beray_server: RunningServer) -> None:
     assert json.loads(done.stdout.splitlines()[-1])["type"] == "done"
 
 
-def test_whoever_leaves_a_stream_ends_its_run(tmp_path: Path) -> None:
+def test_closing_a_stream_ends_its_run(tmp_path: Path) -> None:
     archive = archives.pack(write_prefab(tmp_path / "probe", COUNT, MANIFEST))
     with RunningServer.start(tmp_path / "data", BERAY_PREFAB_AUTHORS="*") as server:
         agent = Agent.new(server)
@@ -155,7 +167,7 @@ def test_whoever_leaves_a_stream_ends_its_run(tmp_path: Path) -> None:
                 timeout=30,
             ) as answer:
                 lines = answer.iter_lines()
-                kinds = [json.loads(next(lines))["type"] for _ in range(2)]
-                assert kinds == ["start", "content"]
+                types = [json.loads(next(lines))["type"] for _ in range(2)]
+                assert types == ["start", "content"]
                 until(lambda: sleepers("98776"))
             until(lambda: not sleepers("98776"))

@@ -1,4 +1,4 @@
-"""Streamed runs: they end as the gateway says, or they raise."""
+"""Tests of streamed runs: each ends with done or error, or raises."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from beray.gateway import (
     StreamEvent,
     StreamEventType,
 )
-from beray.gateway.runs import decoded_events
+from beray.gateway.runs import decode_events
 from beray.testing import FaultServer, ScriptedResponse
-from tests.gateway.gateway_answers import (
+from tests.gateway.gateway_responses import (
     DONE,
     SSE,
     START,
     TWO_LEVELS,
     event,
-    failed,
-    ran,
-    says,
-    streamed,
-    succeeded,
+    failure_result,
+    json_response,
+    run_response,
+    stream_response,
+    success_result,
 )
 
 
@@ -49,9 +49,9 @@ def run(server: FaultServer, **options: Any) -> Any:
     return GatewayClient("t", server.url, **options).run("p", "1", "f", {"x": 1}, stream=True)
 
 
-def test_a_streamed_run_gives_its_events_and_ends() -> None:
+def test_the_events_of_a_streamed_run() -> None:
     progress = event("progress", {"fraction": 0.5, "message": "half"})
-    script = streamed(
+    script = stream_response(
         START, b": life\n\n", event("content", ["any", None]), progress, DONE, event("content")
     )
     with FaultServer([script]) as server:
@@ -59,29 +59,29 @@ def test_a_streamed_run_gives_its_events_and_ends() -> None:
         request = server.requests[0]
     assert request.headers["accept"] == "text/event-stream"
     assert json.loads(request.body)["calls"][0]["inputs"] == {"parameters": {"x": 1}}
-    assert [one.type for one in events] == ["start", "content", "progress", "done"]
+    assert [event.type for event in events] == ["start", "content", "progress", "done"]
     assert events[1].type is StreamEventType.CONTENT
     assert events[1].data == ["any", None]
     assert events[-1].data["output"] == TWO_LEVELS
 
 
-def test_an_error_is_an_end() -> None:
-    with FaultServer([streamed(START, event("error", {"code": "CRASHED"}), DONE)]) as server:
+def test_an_error_event_ends_the_stream() -> None:
+    with FaultServer([stream_response(START, event("error", {"code": "CRASHED"}), DONE)]) as server:
         events = list(run(server))
-    assert [one.type for one in events] == ["start", StreamEventType.ERROR]
+    assert [event.type for event in events] == ["start", StreamEventType.ERROR]
     assert events[-1].data == {"code": "CRASHED"}
 
 
-def test_an_unknown_type_is_handed_on() -> None:
+def test_events_of_unknown_types_are_kept() -> None:
     with FaultServer(
-        [streamed(event("thought", 1), b'data: {"type": "bare"}\n\n', DONE)]
+        [stream_response(event("thought", 1), b'data: {"type": "bare"}\n\n', DONE)]
     ) as server:
         events = list(run(server))
     assert events[:2] == [StreamEvent("thought", 1), StreamEvent("bare", None)]
 
 
-def test_nothing_is_sent_before_the_first_event_is_wanted() -> None:
-    with FaultServer([streamed(START, DONE)]) as server:
+def test_nothing_is_sent_before_the_first_event_is_requested() -> None:
+    with FaultServer([stream_response(START, DONE)]) as server:
         stream = run(server)
         assert server.requests == []
         with stream as events:
@@ -103,7 +103,7 @@ def test_nothing_is_sent_before_the_first_event_is_wanted() -> None:
     ],
 )
 def test_a_malformed_event_raises(data: bytes) -> None:
-    with FaultServer([streamed(START, b"data: " + data + b"\n\n", DONE)]) as server:
+    with FaultServer([stream_response(START, b"data: " + data + b"\n\n", DONE)]) as server:
         stream = run(server)
         assert next(stream).type == "start"
         with pytest.raises(InvalidAnswer) as caught:
@@ -113,24 +113,26 @@ def test_a_malformed_event_raises(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length"])
-def test_a_stream_that_is_cut_anywhere_raises(framing: Any) -> None:
-    whole = event("start", 1) + event("done", None)
+def test_a_stream_that_is_interrupted_at_any_byte_raises(framing: Any) -> None:
+    content = event("start", 1) + event("done", None)
     first = len(event("start", 1))
-    cuts = range(len(whole))
-    script = [ScriptedResponse([whole], headers=SSE, framing=framing, drop_at=cut) for cut in cuts]
+    cuts = range(len(content))
+    script = [
+        ScriptedResponse([content], headers=SSE, framing=framing, drop_at=cut) for cut in cuts
+    ]
     with FaultServer(script) as server:
         for cut in cuts:
-            given_events = []
+            types = []
             with pytest.raises(RunInterrupted) as caught:
-                for one in run(server):
-                    given_events.append(one.type)  # noqa: PERF401 - it raises in the middle
-            assert given_events == (["start"] if cut >= first else []), cut
+                for received in run(server):
+                    types.append(received.type)  # noqa: PERF401 - it raises in the middle
+            assert types == (["start"] if cut >= first else []), cut
             assert isinstance(caught.value, beray.StreamInterrupted)
-        assert len(server.requests) == len(whole)
+        assert len(server.requests) == len(content)
 
 
-def test_a_stream_that_ends_without_an_end_raises() -> None:
-    with FaultServer([streamed(START, event("content", 1))]) as server:
+def test_a_stream_without_done_or_error_raises() -> None:
+    with FaultServer([stream_response(START, event("content", 1))]) as server:
         stream = run(server)
         assert [next(stream).type, next(stream).type] == ["start", "content"]
         with pytest.raises(RunInterrupted, match="after 2 events"):
@@ -139,18 +141,18 @@ def test_a_stream_that_ends_without_an_end_raises() -> None:
         assert isinstance(RunInterrupted("m"), ServiceUnavailableError)
 
 
-def test_silence_ends_a_stream_and_comments_are_no_silence() -> None:
+def test_silence_ends_a_stream_but_comments_keep_it_open() -> None:
     with FaultServer([]) as server:
-        server.add_responses(streamed(START, *[b": life\n\n"] * 6, DONE, pause=0.15))
+        server.add_responses(stream_response(START, *[b": life\n\n"] * 6, DONE, pause=0.15))
         assert len(list(run(server, idle=0.6))) == 2
-        server.add_responses(streamed(START, DONE, stall_at=len(START)))
+        server.add_responses(stream_response(START, DONE, stall_at=len(START)))
         stream = run(server, idle=0.3)
         assert next(stream).type == "start"
         with pytest.raises(GatewayTimeout):
             next(stream)
 
 
-def test_a_mute_gateway_is_left_at_the_deadline_and_not_asked_again() -> None:
+def test_a_silent_gateway_raises_and_is_not_asked_again() -> None:
     with FaultServer(
         [ScriptedResponse(b"", stall_at=0, headers={"Content-Length": "5"})]
     ) as server:
@@ -160,7 +162,7 @@ def test_a_mute_gateway_is_left_at_the_deadline_and_not_asked_again() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_run_that_was_sent_and_not_answered_is_not_made_again() -> None:
+def test_a_run_without_a_response_is_not_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         accepted: list[bytes] = []
@@ -182,7 +184,7 @@ def test_a_run_that_was_sent_and_not_answered_is_not_made_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "error_class"),
     [
         (401, AuthenticationError),
         (404, PrefabNotFoundError),
@@ -190,25 +192,29 @@ def test_a_run_that_was_sent_and_not_answered_is_not_made_again() -> None:
         (503, ServiceUnavailableError),
     ],
 )
-def test_a_refused_stream_raises_at_its_beginning(status: int, kind: type[Exception]) -> None:
-    with FaultServer([says({"detail": "no"}, status, **{"Retry-After": "0"})]) as server:
+def test_an_error_response_raises_at_the_first_event(
+    status: int, error_class: type[Exception]
+) -> None:
+    with FaultServer([json_response({"detail": "no"}, status, **{"Retry-After": "0"})]) as server:
         stream = run(server)
-        with pytest.raises(kind):
+        with pytest.raises(error_class):
             next(stream)
-        assert len(server.requests) == 1  # by itself, a streamed run is never made again
+        assert len(server.requests) == 1  # the client never repeats a streamed run
 
 
-def test_a_streamed_run_that_is_answered_with_json() -> None:
-    with FaultServer([ran(succeeded()), ran(failed("TIMEOUT"))]) as server:
+def test_a_streamed_run_may_be_answered_with_json() -> None:
+    with FaultServer(
+        [run_response(success_result()), run_response(failure_result("TIMEOUT"))]
+    ) as server:
         good, bad = list(run(server)), list(run(server))
-    assert [one.type for one in good] == ["start", "done"]
+    assert [event.type for event in good] == ["start", "done"]
     assert good[0].data == {"job_id": "j1"}
     assert good[1].data == {"job_id": "j1", "status": "SUCCESS", "output": TWO_LEVELS}
-    assert [one.type for one in bad] == ["start", "error"]
+    assert [event.type for event in bad] == ["start", "error"]
     assert bad[1].data["code"] == "TIMEOUT"
 
 
-def test_a_login_page_is_no_stream() -> None:
+def test_a_web_page_is_not_a_stream() -> None:
     page = ScriptedResponse(b"<html>sign in", headers={"Content-Type": "text/html"})
     with FaultServer([page]) as server, pytest.raises(InvalidAnswer) as caught:
         list(run(server))
@@ -216,15 +222,15 @@ def test_a_login_page_is_no_stream() -> None:
 
 
 def _sockets() -> int:
-    found = psutil.Process().net_connections("tcp")
-    return sum(one.status == "ESTABLISHED" for one in found)
+    connections = psutil.Process().net_connections("tcp")
+    return sum(connection.status == "ESTABLISHED" for connection in connections)
 
 
-def test_a_loop_that_is_left_gives_its_connection_up() -> None:
-    script = streamed(START, *[event("content", 1)] * 3, b"data: ", stall_at=len(START) + 40)
+def test_leaving_a_loop_releases_the_connection() -> None:
+    script = stream_response(START, *[event("content", 1)] * 3, b"data: ", stall_at=len(START) + 40)
     gc.collect()
     before = _sockets()
-    with FaultServer([script, script, streamed(START, DONE)]) as server:
+    with FaultServer([script, script, stream_response(START, DONE)]) as server:
         client = GatewayClient("t", server.url)
         for _ in client.run("p", "1", "f", stream=True):
             break
@@ -238,14 +244,17 @@ def test_a_loop_that_is_left_gives_its_connection_up() -> None:
 
 def _client_sockets(server: FaultServer) -> int:
     port = int(server.url.rpartition(":")[2])
-    found = psutil.Process().net_connections("tcp")
+    connections = psutil.Process().net_connections("tcp")
     return sum(
-        bool(one.raddr) and one.raddr.port == port and one.status == "ESTABLISHED" for one in found
+        bool(connection.raddr)
+        and connection.raddr.port == port
+        and connection.status == "ESTABLISHED"
+        for connection in connections
     )
 
 
 def test_closing_from_another_thread_ends_the_iteration() -> None:
-    with FaultServer([streamed(START, DONE, stall_at=len(START))]) as server:
+    with FaultServer([stream_response(START, DONE, stall_at=len(START))]) as server:
         stream = run(server)
         rest: list[Any] = []
         assert next(stream).type == "start"
@@ -258,7 +267,7 @@ def test_closing_from_another_thread_ends_the_iteration() -> None:
         assert rest == []
 
 
-def test_closing_while_the_gateway_is_mute() -> None:
+def test_closing_while_the_gateway_is_silent() -> None:
     with FaultServer(
         [ScriptedResponse(b"", stall_at=0, headers={"Content-Length": "5"} | SSE)]
     ) as server:
@@ -272,7 +281,7 @@ def test_closing_while_the_gateway_is_mute() -> None:
         assert not thread.is_alive()
 
 
-def test_an_event_without_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_size_limit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     from beray.streaming import sse
 
     class Small(sse.Parser):
@@ -280,7 +289,7 @@ def test_an_event_without_bounds_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
             super().__init__(100)
 
     monkeypatch.setattr("beray.gateway.runs.sse.Parser", Small)
-    endless = streamed(START, b"data: " + b"x" * 200)
+    endless = stream_response(START, b"data: " + b"x" * 200)
     with FaultServer([endless]) as server, pytest.raises(InvalidAnswer, match="larger"):
         list(run(server))
 
@@ -302,14 +311,14 @@ json_values = st.recursive(
     st.lists(st.integers(0, 2000), max_size=20),
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_events_are_the_same_however_they_are_cut(
+def test_events_do_not_depend_on_the_chunks(
     events: list[tuple[str, Any]], cuts: list[int], newline: str
 ) -> None:
     lines = "".join(
-        f": c\n\ndata: {json.dumps({'type': kind, 'data': data}, ensure_ascii=False)}\n\n"
-        for kind, data in events
+        f": c\n\ndata: {json.dumps({'type': event_type, 'data': data}, ensure_ascii=False)}\n\n"
+        for event_type, data in events
     )
-    whole = lines.replace("\n", newline).encode("utf-8", "surrogatepass")
-    places = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
-    chunks = [whole[a:b] for a, b in pairwise(places)]
-    assert [(one.type, one.data) for one in decoded_events(chunks)] == events
+    content = lines.replace("\n", newline).encode("utf-8", "surrogatepass")
+    offsets = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})
+    chunks = [content[a:b] for a, b in pairwise(offsets)]
+    assert [(event.type, event.data) for event in decode_events(chunks)] == events

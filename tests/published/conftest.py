@@ -1,4 +1,4 @@
-"""Published packages, installed from the index into folders of their own."""
+"""Fixtures that install published packages from the index, each into its own directory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ UNREACHABLE = re.compile(
     r"timed out|connection (refused|reset)|network is unreachable|failed to establish|proxy",
     re.IGNORECASE,
 )
-"""Output of uv and pip where the index cannot be reached."""
+"""Output of uv and pip if the index is unreachable."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """An installed package and what it depends on."""
+    """An installed package with its dependencies."""
 
     folder: Path
 
@@ -86,7 +86,7 @@ def _install(requirement: str, folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        pytest.skip("the package index did not answer in time")
+        pytest.skip("the package index did not respond in time")
     if done.returncode and UNREACHABLE.search(done.stderr):
         pytest.skip("the package index is unreachable")
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def _install(requirement: str, folder: Path) -> None:
 
 @contextmanager
 def server_with_probe(folder: Path, **environ: str) -> Iterator[RunningServer]:
-    """A server with the prefab ``probe``."""
+    """Run a server with the prefab ``probe``."""
     folder = write_prefab(folder / "probe", COUNT, MANIFEST)
     environ |= {"BERAY_PREFAB_AUTHORS": "author@example.test"}
     with RunningServer.start(folder.parent / "data", **environ) as server:
@@ -107,6 +107,7 @@ def server_with_probe(folder: Path, **environ: str) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def probe_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Run a server with ``probe``, a daily limit, and access for loopback without credentials."""
     environ = {
         "BERAY_DAILY_PREFAB_CALLS": str(DAILY_CALLS),
         "BERAY_GATEWAY_ALLOW": "127.0.0.1",

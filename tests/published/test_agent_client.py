@@ -36,14 +36,14 @@ def test_a_conversation(install: Install, tmp_path: Path, version: str, path: st
         assert found["second_client"] == 403
         answer = found["answer"]
         assert answer[-1]["type"] == "AGENT_EVENT_END"
-        assert "done" in "".join(one.get("text", "") for one in answer)
+        assert "done" in "".join(event.get("text", "") for event in answer)
         if version == "1.1":
             assert SENT in answer
             refused = package.run("agent_client.py", version, base_url, "a%00")
             assert refused == {"refused": 422}
         else:
             payload = {"kind": "send_file", "path": "made.txt"}
-            assert payload in [one.get("payload") for one in answer]
+            assert payload in [event.get("payload") for event in answer]
         anonymous = package.run("agent_client.py", version, base_url.replace(f"x:{token}@", ""))
         assert anonymous == {"refused": 401}
         lost = package.run("agent_client.py", "1.0", base_url.rstrip("/") + "/nothing")

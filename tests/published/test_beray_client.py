@@ -1,4 +1,4 @@
-"""The published beray 0.1.2, unmodified, against our server."""
+"""The published beray 0.1.2, unmodified, against BeRay's server."""
 
 from __future__ import annotations
 

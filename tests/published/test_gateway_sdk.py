@@ -1,4 +1,4 @@
-"""Published versions of agent-builder-gateway-sdk, unmodified, against our gateway."""
+"""Published versions of agent-builder-gateway-sdk, unmodified, against BeRay's gateway."""
 
 from __future__ import annotations
 

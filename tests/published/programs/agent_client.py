@@ -1,9 +1,9 @@
-"""Talk with the agent WebSocket as the documents of its clients describe, over aiohttp.
+"""Use the agent WebSocket as the documents of its clients describe, over aiohttp.
 
     agent_client.py VERSION BASE_URL [CHAT]
 
-``VERSION`` is 1.0, whose URL is used as it is, or 1.1, which appends the path of a chat. The
-base URL has the token. Unknown message types end an answer, as in the published client.
+``VERSION`` is 1.0, whose URL is used verbatim, or 1.1, which appends the path of a chat. The
+base URL contains the token. Unknown message types end an answer, as in the published client.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ if version == "1.1":
 
 def checked(text):
     message = json.loads(text)
-    for name, kind in FIELDS[message["type"]].items():
-        assert isinstance(message[name], kind), message
+    for name, field_type in FIELDS[message["type"]].items():
+        assert isinstance(message[name], field_type), message
     return message
 
 

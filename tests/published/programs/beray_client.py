@@ -37,7 +37,7 @@ def failure(expected, attempt):
 
 
 def mailed(address):
-    """The code of the last mail to an address; mails are written in the background."""
+    """Return the code in the last mail to an address; mails are written in the background."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for mail in sorted(Path(outbox).glob("*"), reverse=True):

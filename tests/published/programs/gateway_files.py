@@ -47,13 +47,13 @@ temporary = client.upload_temp_file(str(report), ttl=3600, session_id=session)
 client.upload_temp_file(str(report))
 found["temporary"] = temporary["s3_url"].split("/")[3]
 listed = client.list_temp_files(session_id=session)
-found["session"] = [one["s3_url"] == temporary["s3_url"] for one in listed["files"]]
+found["session"] = [file["s3_url"] == temporary["s3_url"] for file in listed["files"]]
 found["all_temporary"] = len(client.list_temp_files()["files"])
 found["cleaned"] = client.cleanup_temp_files(session_id=session)
 found["left"] = len(client.list_temp_files(session_id=session)["files"])
 
-given = client.upload_input_file(str(report), content_type="text/plain")
-result = client.run("probe", "1.0.0", "count", {"unit": "words"}, {"document": [given]})
+document = client.upload_input_file(str(report), content_type="text/plain")
+result = client.run("probe", "1.0.0", "count", {"unit": "words"}, {"document": [document]})
 found["words"] = result.get_function_result()["count"]
 (copy,) = result.get_files()["copy"]
 client.download_file(copy, str(target))
@@ -74,7 +74,7 @@ for attempt in (
         continue
     raise AssertionError("an agent is required")
 try:
-    client.get_presigned_url("s3://beray/agent-outputs/0/nobody/x.txt")
+    client.get_presigned_url("s3://beray/agent-outputs/0/unknown/x.txt")
 except GatewayError as error:
     found["missing"] = type(error).__name__
 

@@ -1,8 +1,8 @@
 """Run functions with a published gateway SDK: all calls that every version has.
 
-    gateway_runs.py WAY URL CREDENTIAL S3_URL
+    gateway_runs.py CREDENTIAL_TYPE URL CREDENTIAL S3_URL
 
-``WAY`` is how the client is made: ``api_key``, ``jwt``, ``internal``, ``exchange`` or ``none``.
+``CREDENTIAL_TYPE`` is ``api_key``, ``jwt``, ``internal``, ``exchange`` or ``none``.
 """
 
 import json
@@ -19,11 +19,11 @@ from gateway_sdk.exceptions import (
     ValidationError,
 )
 
-way, url, credential, document = sys.argv[1:]
+credential_type, url, credential, document = sys.argv[1:]
 
 
 def client(credential, url=url):
-    match way:
+    match credential_type:
         case "api_key":
             return GatewayClient(base_url=url, api_key=credential)
         case "jwt":
@@ -36,7 +36,7 @@ def client(credential, url=url):
 
 
 def failure(expected, attempt):
-    """The attributes of an exception, which has to be exactly of this class."""
+    """Return the attributes of the exception, which must have exactly this class."""
     try:
         attempt()
     except GatewayError as error:
@@ -72,8 +72,8 @@ batch = gateway.run_batch(
 found["batch"] = {
     "status": batch.status,
     "all_success": batch.all_success(),
-    "results": [one.status for one in batch.results],
-    "failed": [one.error["code"] for one in batch.get_failed()],
+    "results": [call.status for call in batch.results],
+    "failed": [call.error["code"] for call in batch.get_failed()],
 }
 
 events = list(gateway.run("probe", "1.0.0", "tell", {"times": 2}, stream=True))
@@ -93,9 +93,9 @@ found["invalid"] = failure(
 found["secret"] = failure(MissingSecretError, lambda: gateway.run("probe", "1.0.0", "whisper", {}))
 many = [PrefabCall("probe", "1.0.0", "count", {"unit": "words"}, files)] * 60
 found["quota"] = failure(QuotaExceededError, lambda: gateway.run_batch(many))
-if way != "none":
+if credential_type != "none":
     failure(AuthenticationError, lambda: client("sk-wrong").run("probe", "1.0.0", "count", {}))
-if way != "exchange":
+if credential_type != "exchange":
     closed = client(credential, "http://127.0.0.1:9")
     failure(ServiceUnavailableError, lambda: closed.run("probe", "1.0.0", "count", {}))
 

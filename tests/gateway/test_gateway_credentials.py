@@ -1,4 +1,4 @@
-"""Who calls: three ways in, the environment, and no secret where it does not belong."""
+"""Tests of credentials: tokens, API keys, the environment, and their secrecy."""
 
 from __future__ import annotations
 
@@ -32,35 +32,48 @@ from beray.gateway import (
     ServiceUnavailableError,
     Unreachable,
 )
-from beray.gateway.auth import ApiKey
+from beray.gateway.auth import ApiKeyCredential
 from beray.http.connection import shared_session
 from beray.testing import FaultServer, ScriptedResponse
-from tests.gateway.gateway_answers import DONE, START, ran, says, streamed, succeeded
+from tests.gateway.gateway_responses import (
+    DONE,
+    START,
+    json_response,
+    run_response,
+    stream_response,
+    success_result,
+)
 
 EXCHANGE = "/v1/auth/convert_to_internal_token"
 
 
-def signed(server: FaultServer) -> list[tuple[str, str | None, str | None]]:
+def sent_credentials(server: FaultServer) -> list[tuple[str, str | None, str | None]]:
     return [
-        (one.path, one.headers.get("x-internal-token"), one.headers.get("authorization"))
-        for one in server.requests
+        (
+            request.path,
+            request.headers.get("x-internal-token"),
+            request.headers.get("authorization"),
+        )
+        for request in server.requests
     ]
 
 
-def token(value: str) -> ScriptedResponse:
-    return says({"internal_token": value})
+def token_response(value: str) -> ScriptedResponse:
+    return json_response({"internal_token": value})
 
 
-EXPIRED = says({"detail": "the token has expired"}, 401)
+EXPIRED = json_response({"detail": "the token has expired"}, 401)
 
 
-def test_three_ways_in_and_none() -> None:
-    with FaultServer([says({"prefabs": []})] * 3 + [token("T"), says({"prefabs": []})]) as server:
+def test_each_kind_of_credentials_and_none() -> None:
+    with FaultServer(
+        [json_response({"prefabs": []})] * 3 + [token_response("T"), json_response({"prefabs": []})]
+    ) as server:
         GatewayClient("internal", server.url).list_prefabs()
         GatewayClient(base_url=server.url, jwt_token="jwt").list_prefabs()
         GatewayClient(base_url=server.url).list_prefabs()
         GatewayClient(base_url=server.url, api_key="sk-1").list_prefabs()
-        assert signed(server) == [
+        assert sent_credentials(server) == [
             ("/v1/prefabs", "internal", None),
             ("/v1/prefabs", None, "Bearer jwt"),
             ("/v1/prefabs", None, None),
@@ -73,14 +86,20 @@ def test_an_api_key_is_exchanged_when_it_is_first_needed_and_kept() -> None:
     with FaultServer([]) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1")
         assert server.requests == []
-        server.add_responses(token("T"), says({"prefabs": []}), says({"prefabs": []}))
+        server.add_responses(
+            token_response("T"), json_response({"prefabs": []}), json_response({"prefabs": []})
+        )
         client.list_prefabs()
         client.list_prefabs()
-        assert [path for path, *_ in signed(server)] == [EXCHANGE, "/v1/prefabs", "/v1/prefabs"]
+        assert [path for path, *_ in sent_credentials(server)] == [
+            EXCHANGE,
+            "/v1/prefabs",
+            "/v1/prefabs",
+        ]
 
 
 def test_from_api_key_exchanges_at_once() -> None:
-    with FaultServer([token("T"), says({"detail": "bad key"}, 401)]) as server:
+    with FaultServer([token_response("T"), json_response({"detail": "bad key"}, 401)]) as server:
         GatewayClient.from_api_key("sk-1", base_url=server.url)
         assert len(server.requests) == 1
         with pytest.raises(AuthenticationError) as caught:
@@ -92,39 +111,45 @@ def test_from_api_key_exchanges_at_once() -> None:
 
 
 def test_an_expired_token_is_exchanged_once_more_also_for_runs() -> None:
-    with FaultServer([token("1"), EXPIRED, token("2"), ran(succeeded())]) as server:
+    with FaultServer(
+        [token_response("1"), EXPIRED, token_response("2"), run_response(success_result())]
+    ) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1")
         assert client.run("p", "1", "f").is_success()
-        server.add_responses(EXPIRED, token("3"), streamed(START, DONE))
+        server.add_responses(EXPIRED, token_response("3"), stream_response(START, DONE))
         assert len(list(client.run("p", "1", "f", stream=True))) == 2
         run = "/v1/internal/run"
-        assert [(path, sent) for path, sent, _ in signed(server)] == [
+        assert [(path, sent) for path, sent, _ in sent_credentials(server)] == [
             (EXCHANGE, None), (run, "1"), (EXCHANGE, None), (run, "2"), (run, "2"), (EXCHANGE, None), (run, "3"),
         ]  # fmt: skip
-        server.add_responses(EXPIRED, token("4"), EXPIRED)
+        server.add_responses(EXPIRED, token_response("4"), EXPIRED)
         with pytest.raises(AuthenticationError):
             client.run("p", "1", "f")
-        # A key that does not count any more.
-        server.add_responses(EXPIRED, says({"detail": "revoked"}, 401))
+        # A revoked key.
+        server.add_responses(EXPIRED, json_response({"detail": "revoked"}, 401))
         with pytest.raises(AuthenticationError, match="convert_to_internal_token"):
             client.run("p", "1", "f")
-        server.add_responses(token("5"), ran(succeeded()))
+        server.add_responses(token_response("5"), run_response(success_result()))
         assert client.run("p", "1", "f").is_success()
 
 
 def test_a_file_is_sent_again_whole_with_the_new_token(tmp_path: Path) -> None:
     local = tmp_path / "f"
     local.write_bytes(os.urandom(2_500_000))
-    with FaultServer([token("1"), EXPIRED, token("2"), says({"s3_url": "s3://b/k"})]) as server:
+    with FaultServer(
+        [token_response("1"), EXPIRED, token_response("2"), json_response({"s3_url": "s3://b/k"})]
+    ) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1")
         assert client.upload_file(local) == "s3://b/k"
-        first, second = (one for one in server.requests if one.path.endswith("/upload"))
+        first, second = (request for request in server.requests if request.path.endswith("/upload"))
     assert first.body == second.body
     assert local.read_bytes() in second.body
 
 
 def test_403_and_a_fixed_token_are_not_exchanged() -> None:
-    with FaultServer([token("1"), says({"detail": "no"}, 403), EXPIRED]) as server:
+    with FaultServer(
+        [token_response("1"), json_response({"detail": "no"}, 403), EXPIRED]
+    ) as server:
         with pytest.raises(AuthenticationError):
             GatewayClient(base_url=server.url, api_key="sk-1").run("p", "1", "f")
         with pytest.raises(AuthenticationError):
@@ -132,15 +157,17 @@ def test_403_and_a_fixed_token_are_not_exchanged() -> None:
         assert len(server.requests) == 3
 
 
-def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
+def test_a_failed_exchange_reports_that_the_run_was_not_sent() -> None:
     with FaultServer([ScriptedResponse(b"x", drop_at=0, reset=True)]) as server:
         client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
         with pytest.raises(Unreachable) as caught:
             client.run("p", "1", "f")
         assert not caught.value.delivered
-        # With patience, it is made again: an exchange harms nobody.
+        # With retries, the exchange is repeated, because that has no additional effect.
         server.add_responses(
-            ScriptedResponse(b"x", drop_at=0, reset=True), token("T"), ran(succeeded())
+            ScriptedResponse(b"x", drop_at=0, reset=True),
+            token_response("T"),
+            run_response(success_result()),
         )
         assert GatewayClient(base_url=server.url, api_key="sk-1").run("p", "1", "f").is_success()
 
@@ -148,13 +175,13 @@ def test_no_exchange_says_nothing_of_a_run_that_was_never_sent() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        says({}),
-        says({"internal_token": 7}),
-        says({"internal_token": "a\r\nb"}),
-        says({"internal_token": ""}),
+        json_response({}),
+        json_response({"internal_token": 7}),
+        json_response({"internal_token": "a\r\nb"}),
+        json_response({"internal_token": ""}),
     ],
 )
-def test_a_token_that_is_none(answer: ScriptedResponse) -> None:
+def test_invalid_tokens_in_responses(answer: ScriptedResponse) -> None:
     with FaultServer([answer]) as server, pytest.raises(InvalidAnswer):
         GatewayClient.from_api_key("sk-1", server.url)
 
@@ -171,7 +198,7 @@ def test_a_broken_exchange_shows_no_token() -> None:
 
 
 class _Gateway(BaseHTTPRequestHandler):
-    """Takes the newest token only; each exchange makes a new one."""
+    """Gateway that accepts only the newest token; each exchange creates a new one."""
 
     protocol_version = "HTTP/1.1"
     lock = threading.Lock()
@@ -186,24 +213,24 @@ class _Gateway(BaseHTTPRequestHandler):
             cls.exchanges += 1
             cls.valid = f"token-{cls.exchanges}"
             body = json.dumps({"internal_token": cls.valid}).encode()
-        self._answer(200, body)
+        self._respond(200, body)
 
     def do_GET(self) -> None:
         sent = self.headers.get("X-Internal-Token")
         if sent == "token-1" and type(self).valid == "expired":
-            self.first_round.wait(20)  # all have been refused before one comes back
+            self.first_round.wait(20)  # until all requests have the expired token
         with type(self).lock:
             good = sent == type(self).valid
-        self._answer(200 if good else 401, b'{"prefabs": []}' if good else b'{"detail": "no"}')
+        self._respond(200 if good else 401, b'{"prefabs": []}' if good else b'{"detail": "no"}')
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _respond(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -246,8 +273,8 @@ def test_threads_whose_token_expires_together_exchange_it_once(
     assert handler.exchanges == 2
 
 
-class _Counting:
-    """A lock that says how many wait for it."""
+class _CountingLock:
+    """Lock that counts the threads waiting for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -266,8 +293,8 @@ def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
     server = FaultServer([ScriptedResponse(b"x", stall_at=0)])
     with server:
         client = GatewayClient(base_url=server.url, api_key="sk-1", max_retries=0)
-        assert isinstance(client._credential, ApiKey)
-        lock = client._credential._lock = _Counting()  # type: ignore[assignment]
+        assert isinstance(client._credential, ApiKeyCredential)
+        lock = client._credential._lock = _CountingLock()  # type: ignore[assignment]
         failures: list[BaseException] = []
 
         def call() -> None:
@@ -280,49 +307,51 @@ def test_threads_that_wait_for_an_exchange_fail_with_it() -> None:
             thread.start()
         until(lambda: lock.waiting == 7)
         assert server.stalled.wait(10)
-    for thread in threads:  # the server has left
+    for thread in threads:  # the server is closed
         thread.join(30)
     assert len(failures) == 8
     assert len(server.requests) == 1
 
 
-def test_the_environment_says_what_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_supplies_missing_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     assert GatewayClient().base_url == "http://localhost:8000"
     monkeypatch.setenv("BERAY_URL", "http://127.0.0.1:1")
     assert GatewayClient().base_url == "http://127.0.0.1:1"
-    with FaultServer([says({"prefabs": []})] * 6 + [token("T"), says({"prefabs": []})]) as server:
+    with FaultServer(
+        [json_response({"prefabs": []})] * 6 + [token_response("T"), json_response({"prefabs": []})]
+    ) as server:
         monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
         monkeypatch.setenv("X_INTERNAL_TOKEN", "from-env")
         GatewayClient().list_prefabs()
         GatewayClient("given").list_prefabs()
         GatewayClient(jwt_token="jwt").list_prefabs()
         GatewayClient(base_url=server.url + "/").list_prefabs()
-        # It is the token of one server, and goes to no other.
+        # The token belongs to the server of BERAY_GATEWAY_URL, and is sent to no other.
         monkeypatch.setenv("BERAY_GATEWAY_URL", "http://127.0.0.1:1")
         GatewayClient(base_url=server.url).list_prefabs()
         monkeypatch.delenv("BERAY_GATEWAY_URL")
         GatewayClient(base_url=server.url).list_prefabs()
         GatewayClient(base_url=server.url, api_key="sk-1").list_prefabs()
-        assert [(one, other) for _, one, other in signed(server)] == [
+        assert [(token, bearer) for _, token, bearer in sent_credentials(server)] == [
             ("from-env", None), ("given", None), (None, "Bearer jwt"), ("from-env", None), (None, None),
             ("from-env", None), (None, "Bearer sk-1"), ("T", None),
         ]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nX: y", "ü", "a\0"])
-def test_a_token_that_no_header_carries(bad: str) -> None:
+def test_tokens_with_characters_that_are_invalid_in_a_header(bad: str) -> None:
     for options in ({"internal_token": bad}, {"api_key": bad}, {"jwt_token": bad}):
         with pytest.raises(InvalidInput) as caught:
             GatewayClient(**options, base_url="http://127.0.0.1:1")
         assert isinstance(caught.value, beray.InvalidArgument)
 
 
-def test_without_a_key_there_is_no_other_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_key_is_not_replaced_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer([]) as server:
         monkeypatch.setenv("BERAY_GATEWAY_URL", server.url)
         monkeypatch.setenv("X_INTERNAL_TOKEN", "from-env")
         for key in (None, ""):
-            with pytest.raises(InvalidInput, match="an API key is needed"):
+            with pytest.raises(InvalidInput, match="api_key is empty"):
                 GatewayClient.from_api_key(key)  # type: ignore[arg-type]
         for options in ({"internal_token": ""}, {"api_key": ""}, {"jwt_token": ""}):
             with pytest.raises(InvalidInput, match=f"{next(iter(options))} is empty"):
@@ -330,7 +359,7 @@ def test_without_a_key_there_is_no_other_way_in(monkeypatch: pytest.MonkeyPatch)
         assert server.requests == []
 
 
-def test_arguments_that_do_not_fit_together() -> None:
+def test_arguments_that_contradict_each_other() -> None:
     with pytest.raises(InvalidInput, match="internal_token and api_key"):
         GatewayClient("SECRET", api_key="sk-1")
     with pytest.raises(GatewayConfigurationError):
@@ -346,7 +375,8 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = ("INTERNAL", "sk-KEY", "JWT", "EXCHANGED")
     with FaultServer(
-        [says({"prefabs": []})] * 2 + [token("EXCHANGED"), says({"prefabs": []})]
+        [json_response({"prefabs": []})] * 2
+        + [token_response("EXCHANGED"), json_response({"prefabs": []})]
     ) as server:
         clients = [
             GatewayClient("INTERNAL", server.url, max_retries=0),
@@ -363,7 +393,10 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(client)
     shown = caplog.text + repr(
-        [(vars(one), one._transport.__dict__, one._credential.__dict__) for one in clients]
+        [
+            (vars(client), client._transport.__dict__, client._credential.__dict__)
+            for client in clients
+        ]
     )
     shown += "".join("".join(traceback.format_exception(error)) for error in errors)
     shown += repr([pickle.dumps(error) for error in errors]) + repr(shared_session().headers)
@@ -371,8 +404,8 @@ def test_nothing_shows_a_credential(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_elsewhere_gets_nothing(status: int) -> None:
-    with FaultServer([says({})] * 9) as other, FaultServer([]) as server:
+def test_redirects_to_other_servers_are_not_followed(status: int) -> None:
+    with FaultServer([json_response({})] * 9) as other, FaultServer([]) as server:
         away = ScriptedResponse(b"", status, {"Location": other.url + "/v1/internal/run"})
         client = GatewayClient("t", server.url)
         for call in (
@@ -389,34 +422,36 @@ def test_a_redirect_elsewhere_gets_nothing(status: int) -> None:
         assert other.requests == []
 
 
-def test_netrc_and_cookies_do_not_get_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_and_cookies_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password NETRC\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    cookie = says({"prefabs": []}, 200, **{"Set-Cookie": "session=1"})
-    with FaultServer([cookie, says({"prefabs": []})]) as server:
+    cookie = json_response({"prefabs": []}, 200, **{"Set-Cookie": "session=1"})
+    with FaultServer([cookie, json_response({"prefabs": []})]) as server:
         client = GatewayClient(base_url=server.url)
         client.list_prefabs()
         client.list_prefabs()
-        assert all("authorization" not in one.headers for one in server.requests)
-        assert all("cookie" not in one.headers for one in server.requests)
+        assert all("authorization" not in request.headers for request in server.requests)
+        assert all("cookie" not in request.headers for request in server.requests)
 
 
 def test_clients_share_connections_and_nothing_else() -> None:
-    with FaultServer([says({"prefabs": []})] * 20) as server:
+    with FaultServer([json_response({"prefabs": []})] * 20) as server:
         for number in range(20):
             with GatewayClient(f"t{number}", server.url) as client:
                 client.list_prefabs()
         gc.collect()
         assert len(server._connections) == 1
-        assert [sent for _, sent, _ in signed(server)] == [f"t{number}" for number in range(20)]
+        assert [sent for _, sent, _ in sent_credentials(server)] == [
+            f"t{number}" for number in range(20)
+        ]
     assert "X-Internal-Token" not in shared_session().headers
     assert client._transport.session is shared_session()
 
 
-def test_a_session_of_the_callers_own_is_used_and_closed() -> None:
+def test_a_custom_session_is_used_and_closed() -> None:
     session = requests.Session()
     session.headers["X-Mine"] = "1"
-    with FaultServer([says({"prefabs": []})]) as server:
+    with FaultServer([json_response({"prefabs": []})]) as server:
         with GatewayClient("t", server.url, session=session) as client:
             client.list_prefabs()
         assert server.requests[0].headers["x-mine"] == "1"
@@ -427,7 +462,7 @@ def test_a_client_for_each_request_makes_no_session(monkeypatch: pytest.MonkeyPa
     shared_session()
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a session costs more than all the rest of a client")
+        raise AssertionError("creating a session is too slow for each request")
 
     monkeypatch.setattr(requests.Session, "__init__", refuse)
     assert GatewayClient("t", "http://127.0.0.1:1").base_url == "http://127.0.0.1:1"
@@ -447,17 +482,19 @@ if child:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_has_connections_of_its_own() -> None:
-    with FaultServer([says({"prefabs": []})] * 3) as server:
+def test_a_forked_process_has_its_own_connections() -> None:
+    with FaultServer([json_response({"prefabs": []})] * 3) as server:
         subprocess.run([sys.executable, "-c", FORKS, server.url], check=True, timeout=60)
         assert len(server.requests) == 3
         assert len(server._connections) == 2
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS")
-def test_a_shared_connection_is_only_as_good_as_it_was_asked_to_be(tmp_path: Path) -> None:
+def test_connections_are_shared_only_between_clients_with_the_same_verification(
+    tmp_path: Path,
+) -> None:
     certificates = Certificates(tmp_path)
-    answers = [says({"prefabs": []}) for _ in range(4)]
+    answers = [json_response({"prefabs": []}) for _ in range(4)]
     with SecureServer(answers, certificates.server()) as server:
         GatewayClient("t", server.url, verify=False).list_prefabs()
         with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
@@ -470,40 +507,40 @@ def test_a_shared_connection_is_only_as_good_as_it_was_asked_to_be(tmp_path: Pat
 def test_a_client_certificate_stays_with_its_server(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     context = certificates.server(demand=True)
-    way = {"verify": certificates.authority, "cert": certificates.mine}
+    options = {"verify": certificates.authority, "cert": certificates.mine}
     with (
         SecureServer([ScriptedResponse(b"x")], context) as store,
         SecureServer([], context) as server,
     ):
-        named = (
-            says({"presigned_url": f"{store.url}/f?s"}),
-            says({"presigned_url": f"{server.url}/f?s"}),
+        urls = (
+            json_response({"presigned_url": f"{store.url}/f?s"}),
+            json_response({"presigned_url": f"{server.url}/f?s"}),
         )
-        server.add_responses(*named, ScriptedResponse(b"mine"))
-        client = GatewayClient("t", server.url, **way)  # type: ignore[arg-type]
+        server.add_responses(*urls, ScriptedResponse(b"mine"))
+        client = GatewayClient("t", server.url, **options)  # type: ignore[arg-type]
         with pytest.raises(GatewayError):
             client.download_file("s3://b/k", tmp_path / "f")
         assert store.requests == []
         assert client.download_file("s3://b/k", tmp_path / "f").read_bytes() == b"mine"
-        # Nor is a connection that it opened used by who has none.
+        # Nor does a client without a certificate use a connection opened with it.
         with pytest.raises(GatewayError):
             GatewayClient("t", server.url, verify=certificates.authority).list_prefabs()
         assert len(server.requests) == 3
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS")
-def test_what_a_session_trusts_counts_for_presigned_urls(tmp_path: Path) -> None:
+def test_presigned_urls_use_the_certificates_of_the_session(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
-    trusting, careless = requests.Session(), requests.Session()
-    trusting.verify, careless.verify = certificates.authority, False
+    trusting, unverified = requests.Session(), requests.Session()
+    trusting.verify, unverified.verify = certificates.authority, False
     with (
         SecureServer([ScriptedResponse(b"x")] * 2, certificates.server()) as store,
         FaultServer([]) as server,
     ):
-        for session in (trusting, careless):
-            server.add_responses(says({"presigned_url": f"{store.url}/f?s"}))
+        for session in (trusting, unverified):
+            server.add_responses(json_response({"presigned_url": f"{store.url}/f?s"}))
             client = GatewayClient("t", server.url, session=session)
             client.download_file("s3://b/k", tmp_path / "f", overwrite=True)
-        server.add_responses(says({"presigned_url": f"{store.url}/f?s"}))
+        server.add_responses(json_response({"presigned_url": f"{store.url}/f?s"}))
         with pytest.raises(InvalidAnswer, match="certificate is not trusted"):
             GatewayClient("t", server.url).download_file("s3://b/k", tmp_path / "g")

@@ -1,4 +1,4 @@
-"""From a handshake to STATUS: each way in which it can fail has its exception, in time."""
+"""Tests of failures between the handshake and STATUS; each raises its exception in time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import time
 import pytest
 import trustme
 
-from beray.agent import AgentApi, AgentBusyException, AgentException, handshake
+from beray.agent import AgentApi, AgentBusyException, AgentException, websocket
 from beray.exceptions import ConfigurationError, InvalidArgument
-from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted
+from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted_agent
 
-PUBLISHED = (handshake.STATUS_SECONDS, handshake.HEARTBEAT_SECONDS)
+PUBLISHED = (websocket.STATUS_SECONDS, websocket.HEARTBEAT_SECONDS)
 
 
 @pytest.fixture(autouse=True)
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshake, "STATUS_SECONDS", 0.4)
-    monkeypatch.setattr(handshake, "OPEN_SECONDS", 0.6)
+    monkeypatch.setattr(websocket, "STATUS_SECONDS", 0.4)
+    monkeypatch.setattr(websocket, "OPEN_SECONDS", 0.6)
 
 
-async def refusal(agent: ScriptedAgent, **options: object) -> AgentException:
-    """What ``connect()`` raises, which must be in time and must leave nothing."""
+async def connect_error(agent: ScriptedAgent, **options: object) -> AgentException:
+    """Return the exception of ``connect()``, which must raise in time and leak nothing."""
     ended = []
     api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append(1), **options)  # type: ignore[arg-type]
     began_at = time.monotonic()
@@ -40,20 +40,20 @@ async def refusal(agent: ScriptedAgent, **options: object) -> AgentException:
         await anext(api.send_message("hello"))
     assert later.value.code == "NOT_CONNECTED"
     await api.close()
-    assert not ended, "there was no connection that could have ended"
+    assert not ended, "on_disconnect was called without a connection"
     return caught.value
 
 
-async def test_status_is_what_connects(agent: ScriptedAgent) -> None:
+async def test_connect_waits_for_status(agent: ScriptedAgent) -> None:
     async with AgentApi("a", agent.url, chat_id=7) as api:
         assert api.connected
         assert agent.requests[0].path == "/v1/agent_ws/7/"
     assert not api.connected
 
 
-async def test_without_status_it_is_a_timeout(agent: ScriptedAgent) -> None:
-    agent.scripts.append(Peer.gone)
-    error = await refusal(agent)
+async def test_a_missing_status_is_a_timeout(agent: ScriptedAgent) -> None:
+    agent.scripts.append(Peer.wait_closed)
+    error = await connect_error(agent)
     assert error.code == "TIMEOUT" and not error.lasting
 
 
@@ -79,19 +79,19 @@ def test_the_published_deadlines() -> None:
 async def test_a_wrong_first_frame(agent: ScriptedAgent, frame: str | bytes, code: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.send(frame)
-        await peer.gone()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
-    assert (await refusal(agent)).code == code
+    assert (await connect_error(agent)).code == code
 
 
 async def test_text_that_is_not_utf8_is_a_parse_error(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         peer.raw(b"\x81\x02\xff\xfe")
-        await peer.gone()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
-    assert (await refusal(agent)).code == "PARSE_ERROR"
+    assert (await connect_error(agent)).code == "PARSE_ERROR"
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1011, 1013, 4000])
@@ -100,7 +100,7 @@ async def test_closed_before_status(agent: ScriptedAgent, code: int) -> None:
         await peer.socket.close(code)
 
     agent.scripts.append(script)
-    error = await refusal(agent)
+    error = await connect_error(agent)
     assert error.code == "CONNECTION_ERROR" and str(code) in error.details
 
 
@@ -109,7 +109,7 @@ async def test_a_policy_violation_before_status_is_a_busy_chat(agent: ScriptedAg
         await peer.socket.close(1008, "one client per chat")
 
     agent.scripts.append(script)
-    error = await refusal(agent)
+    error = await connect_error(agent)
     assert isinstance(error, AgentBusyException) and error.details == "one client per chat"
 
 
@@ -118,12 +118,12 @@ async def test_a_reset_before_status(agent: ScriptedAgent) -> None:
         peer.reset()
 
     agent.scripts.append(script)
-    assert (await refusal(agent)).code == "CONNECTION_ERROR"
+    assert (await connect_error(agent)).code == "CONNECTION_ERROR"
 
 
 async def test_403_is_a_busy_chat(agent: ScriptedAgent) -> None:
-    agent.answer(403)
-    error = await refusal(agent)
+    agent.add_handshake_response(403)
+    error = await connect_error(agent)
     assert isinstance(error, AgentBusyException) and error.status_code == 403
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.code, again.details) == (
@@ -136,47 +136,47 @@ async def test_403_is_a_busy_chat(agent: ScriptedAgent) -> None:
 @pytest.mark.parametrize(
     ("status", "lasting"), [(200, True), (401, True), (404, True), (429, False), (500, False)]
 )
-async def test_other_answers_to_the_handshake(
+async def test_other_responses_to_the_handshake(
     agent: ScriptedAgent, status: int, lasting: bool
 ) -> None:
-    agent.answer(status, b"because")
-    error = await refusal(agent)
+    agent.add_handshake_response(status, b"because")
+    error = await connect_error(agent)
     assert (error.code, error.status_code, error.lasting) == ("CONNECTION_ERROR", status, lasting)
-    assert error.details == f"the server answered {status}: because"
+    assert error.details == f"the server responded with {status}: because"
 
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
-    [(401, ": the token is missing or invalid"), (404, ": there is no agent at this URL"),
-     (422, ": the chat id is invalid"), (418, "")],
+    [(401, ": the token is missing or invalid"), (404, ": no agent at this URL"),
+     (422, ": the chat ID is invalid"), (418, "")],
 )  # fmt: skip
-async def test_a_refusal_without_a_body_is_explained(
+async def test_a_rejection_without_a_body_is_explained(
     agent: ScriptedAgent, status: int, meaning: str
 ) -> None:
-    agent.answer(status, b"")
-    error = await refusal(agent)
+    agent.add_handshake_response(status, b"")
+    error = await connect_error(agent)
     assert not isinstance(error, AgentBusyException)
-    assert error.details == f"the server answered {status}{meaning}"
+    assert error.details == f"the server responded with {status}{meaning}"
 
 
 async def test_a_redirect_to_another_host_is_not_followed(agent: ScriptedAgent) -> None:
-    async with scripted() as stranger:
+    async with scripted_agent() as stranger:
         for scheme in ("ws", "http"):
-            there = f"{scheme}://127.0.0.1:{stranger.port}/v1/agent_ws/0/"
-            agent.answer(302, Location=there)
-            error = await refusal(agent, token="secret")
+            location = f"{scheme}://127.0.0.1:{stranger.port}/v1/agent_ws/0/"
+            agent.add_handshake_response(302, Location=location)
+            error = await connect_error(agent, token="secret")
             assert (error.code, error.status_code) == ("CONNECTION_ERROR", 302)
         assert stranger.requests == []
 
 
 async def test_a_redirect_on_the_same_server_keeps_the_credentials(agent: ScriptedAgent) -> None:
-    agent.answer(307, Location="/elsewhere/")
+    agent.add_handshake_response(307, Location="/elsewhere/")
     async with AgentApi("a", agent.url, token="secret"):
-        paths = [(one.path, one.headers["Authorization"]) for one in agent.requests]
+        paths = [(request.path, request.headers["Authorization"]) for request in agent.requests]
     assert paths == [("/v1/agent_ws/0/", "Bearer secret"), ("/elsewhere/", "Bearer secret")]
 
 
-async def test_the_token_is_in_a_header_and_nowhere_else(
+async def test_the_token_is_in_a_header_only(
     agent: ScriptedAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -186,11 +186,13 @@ async def test_the_token_is_in_a_header_and_nowhere_else(
         (request,) = agent.requests
         assert request.headers["Authorization"] == "Bearer s3cret"
         assert "s3cret" not in request.path + repr(api)
-    client_side = [one.getMessage() for one in caplog.records if one.name != "websockets.server"]
+    client_side = [
+        record.getMessage() for record in caplog.records if record.name != "websockets.server"
+    ]
     assert "s3cret" not in "\n".join(client_side)
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         api = AgentApi("a", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -199,7 +201,7 @@ async def test_nobody_listens() -> None:
     assert caught.value.code == "CONNECTION_ERROR"
 
 
-async def test_a_server_that_never_answers_the_handshake() -> None:
+async def test_a_server_that_does_not_respond_to_the_handshake() -> None:
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
@@ -210,7 +212,7 @@ async def test_a_server_that_never_answers_the_handshake() -> None:
     assert time.monotonic() - began_at < 2.0
 
 
-async def test_something_else_than_http_answers() -> None:
+async def test_a_response_that_is_not_http() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
         writer.close()
@@ -223,7 +225,7 @@ async def test_something_else_than_http_answers() -> None:
     assert caught.value.code == "CONNECTION_ERROR"
 
 
-async def test_certificates_of_ones_own() -> None:
+async def test_custom_certificates() -> None:
     authority = trustme.CA()
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(served)
@@ -241,7 +243,7 @@ async def test_certificates_of_ones_own() -> None:
         AgentApi("a", "http://127.0.0.1", tls=trusting)
 
 
-async def test_a_proxy_is_not_asked_for_this_machine(
+async def test_proxies_are_not_used_for_loopback(
     agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -251,7 +253,7 @@ async def test_a_proxy_is_not_asked_for_this_machine(
         assert api.connected
 
 
-def test_the_agents_client_costs_only_those_who_use_it() -> None:
+def test_the_agent_client_is_imported_lazily() -> None:
     looks = "import sys; print([name for name in {} if name in sys.modules])"
     for imports, modules in (
         ("import beray", ["websockets", "asyncio", "beray.agent"]),
@@ -267,7 +269,7 @@ def test_the_agents_client_costs_only_those_who_use_it() -> None:
         assert done.stdout == "[]\n"
 
 
-def test_arguments_that_cannot_be_used() -> None:
+def test_invalid_arguments() -> None:
     for options in ({"token": "a\nb"}, {"heartbeat_seconds": 0}, {"max_frame_bytes": 0}):
         with pytest.raises(InvalidArgument):
             AgentApi("a", "http://h", **options)

@@ -1,4 +1,4 @@
-"""A connection that ends in the middle of an answer: an exception with what had come, in time."""
+"""Tests of connections that end during an answer, which raises with the events before the end."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from beray.agent import AgentApi, AgentException, MsgEventTextChunk, MsgGraceful
 from tests.agent.scripted_agent import Peer, Script, ScriptedAgent, until
 
 
-async def broken_off(
+async def interrupted_answer(
     agent: ScriptedAgent, script: Script, *, seconds: float = 4.0, **options: object
 ) -> AgentException:
-    """What the loop raises, whose answer ``script`` breaks off behind one chunk."""
+    """Return the exception of an answer that ``script`` ends after one chunk."""
 
-    async def whole(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("half")
+    async def begin_answer(peer: Peer) -> None:
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("half")
         await script(peer)
 
-    agent.scripts.append(whole)
+    agent.scripts.append(begin_answer)
     ended: list[int] = []
     api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append(1), **options)  # type: ignore[arg-type]
     await api.connect()
-    came: list[object] = []
-    began_at = time.monotonic()
+    received: list[object] = []
+    started_at = time.monotonic()
     with pytest.raises(AgentException) as caught:
         async for event in api.send_message("hello"):
-            came.append(event)  # noqa: PERF401
-    assert time.monotonic() - began_at < seconds
-    assert caught.value.events == came == [MsgEventTextChunk(text="half")]
+            received.append(event)  # noqa: PERF401
+    assert time.monotonic() - started_at < seconds
+    assert caught.value.events == received == [MsgEventTextChunk(text="half")]
     await until(lambda: ended)
     assert not api.connected and not api.busy
     with pytest.raises(AgentException) as later:
@@ -48,100 +48,100 @@ async def broken_off(
 async def test_every_close_code(agent: ScriptedAgent, code: int) -> None:
     async def script(peer: Peer) -> None:
         peer.close_frame(code)
-        await peer.gone()
+        await peer.wait_closed()
 
-    error = await broken_off(agent, script)
+    error = await interrupted_answer(agent, script)
     assert error.code == "CONNECTION_ERROR"
 
 
-async def test_the_codes_and_reasons_of_the_agent_are_told(agent: ScriptedAgent) -> None:
+async def test_the_code_and_reason_of_a_close_frame_are_reported(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         await peer.socket.close(4000, "no more credit")
 
-    error = await broken_off(agent, script)
+    error = await interrupted_answer(agent, script)
     assert error.details == "the agent closed the connection (4000, no more credit)"
 
 
 async def test_a_close_frame_without_a_code(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         peer.raw(b"\x88\x00")
-        await peer.gone()
+        await peer.wait_closed()
 
-    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+    assert (await interrupted_answer(agent, script)).code == "CONNECTION_ERROR"
 
 
 async def test_a_close_frame_and_then_tcp_stays_open(agent: ScriptedAgent) -> None:
     stay = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        peer.deaf()
+        peer.stop_reading()
         peer.close_frame(1000)
         await stay.wait()
 
-    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+    assert (await interrupted_answer(agent, script)).code == "CONNECTION_ERROR"
     stay.set()
 
 
 async def test_a_reset(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await asyncio.sleep(0.05)  # a reset throws away what the client has not read yet
+        await asyncio.sleep(0.05)  # a reset discards data that the client has not read yet
         peer.reset()
 
-    assert (await broken_off(agent, script)).code == "CONNECTION_ERROR"
+    assert (await interrupted_answer(agent, script)).code == "CONNECTION_ERROR"
 
 
 async def test_tcp_ends_without_a_close_frame(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         peer.socket.transport.close()
 
-    assert (await broken_off(agent, script)).details == "the connection broke"
+    assert (await interrupted_answer(agent, script)).details == "the connection was lost"
 
 
-async def test_a_frame_that_breaks_the_protocol(agent: ScriptedAgent) -> None:
+async def test_a_frame_that_violates_the_protocol(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
         peer.raw(b"\xff\x00")
-        await peer.gone()
+        await peer.wait_closed()
 
-    error = await broken_off(agent, script)
+    error = await interrupted_answer(agent, script)
     assert error.code == "CONNECTION_ERROR" and "protocol" in error.details
 
 
-async def test_a_frame_of_100_mib_is_not_taken(agent: ScriptedAgent) -> None:
+async def test_a_frame_of_100_mib_is_rejected(agent: ScriptedAgent) -> None:
     size = 100 * 1024 * 1024
     sent = 0
 
     async def script(peer: Peer) -> None:
         nonlocal sent
         peer.raw(b"\x81\x7f" + struct.pack("!Q", size))
-        piece = b" " * 65536
+        block = b" " * 65536
         while sent < size and not peer.socket.transport.is_closing():
-            peer.raw(piece)
-            sent += len(piece)
+            peer.raw(block)
+            sent += len(block)
             await asyncio.sleep(0)
-        await peer.gone()
+        await peer.wait_closed()
 
-    error = await broken_off(agent, script)
-    assert error.code == "CONNECTION_ERROR" and "larger than allowed" in error.details
+    error = await interrupted_answer(agent, script)
+    assert error.code == "CONNECTION_ERROR" and "larger than max_frame_bytes" in error.details
 
 
 async def test_the_limit_of_a_frame_can_be_set(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.chunk("x" * 2000)
-        await peer.gone()
+        await peer.send_text("x" * 2000)
+        await peer.wait_closed()
 
-    error = await broken_off(agent, script, max_frame_bytes=1000)
-    assert "larger than allowed" in error.details
+    error = await interrupted_answer(agent, script, max_frame_bytes=1000)
+    assert "larger than max_frame_bytes" in error.details
 
 
 async def test_a_half_open_connection_is_found_by_the_heartbeat(agent: ScriptedAgent) -> None:
     stay = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        peer.deaf()
+        peer.stop_reading()
         await stay.wait()
 
-    error = await broken_off(agent, script, heartbeat_seconds=0.2, seconds=2.0)
-    assert error.code == "CONNECTION_ERROR" and "nothing was heard" in error.details
+    error = await interrupted_answer(agent, script, heartbeat_seconds=0.2, seconds=2.0)
+    assert error.code == "CONNECTION_ERROR" and "no data was received" in error.details
     stay.set()
 
 
@@ -151,8 +151,8 @@ async def test_a_half_open_connection_is_found_while_a_long_message_is_sent(
     stay = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.status()
-        peer.deaf()
+        await peer.send_status()
+        peer.stop_reading()
         await stay.wait()
 
     agent.scripts.append(script)
@@ -165,12 +165,12 @@ async def test_a_half_open_connection_is_found_while_a_long_message_is_sent(
     stay.set()
 
 
-async def test_close_is_quick_also_where_nobody_reads(agent: ScriptedAgent) -> None:
+async def test_close_is_quick_if_the_agent_does_not_read(agent: ScriptedAgent) -> None:
     stay = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.status()
-        peer.deaf()
+        await peer.send_status()
+        peer.stop_reading()
         await stay.wait()
 
     agent.scripts.append(script)
@@ -190,45 +190,45 @@ async def test_a_silent_agent_that_answers_pings_is_waited_for(agent: ScriptedAg
     thinking = asyncio.Event()
 
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
+        await peer.send_status()
+        await peer.receive()
         await thinking.wait()
-        await peer.end()
-        await peer.gone()
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url, heartbeat_seconds=0.05) as api:
         answer = asyncio.ensure_future(anext(api.send_message("hard question")))
         done, _ = await asyncio.wait([answer], timeout=0.5)
-        assert not done, "ten heartbeats are no reason to give up"
+        assert not done, "answered pings must keep the connection open"
         thinking.set()
         assert (await answer).type == "AGENT_EVENT_END"
 
 
-async def test_a_graceful_disconnect_is_told_and_then_the_connection_ends(
+async def test_a_graceful_disconnect_goes_to_the_callback(
     agent: ScriptedAgent,
 ) -> None:
-    told: list[object] = []
+    called: list[object] = []
 
     async def script(peer: Peer) -> None:
-        await peer.say("GRACEFUL_DISCONNECT")
+        await peer.send("GRACEFUL_DISCONNECT")
         await peer.socket.close(1001)
 
-    error = await broken_off(agent, script, callback=told.append)
+    error = await interrupted_answer(agent, script, callback=called.append)
     assert error.code == "CONNECTION_ERROR" and "1001" in error.details
-    assert told == [MsgGracefulDisconnect()]
+    assert called == [MsgGracefulDisconnect()]
 
 
-async def test_an_error_of_the_agent_leaves_the_connection(agent: ScriptedAgent) -> None:
+async def test_an_error_of_the_agent_keeps_the_connection_open(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("half")
-        await peer.say("ERROR", code="MODEL_DOWN", details="try later")
-        await peer.heard()
-        await peer.chunk("whole")
-        await peer.end()
-        await peer.gone()
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("half")
+        await peer.send("ERROR", code="MODEL_DOWN", details="try later")
+        await peer.receive()
+        await peer.send_text("whole")
+        await peer.send_end()
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     async with AgentApi("a", agent.url) as api:
@@ -240,13 +240,13 @@ async def test_an_error_of_the_agent_leaves_the_connection(agent: ScriptedAgent)
         assert [event.type for event in again] == ["AGENT_EVENT_TEXT_CHUNK", "AGENT_EVENT_END"]
 
 
-async def test_what_has_come_is_read_before_the_end_is_told(agent: ScriptedAgent) -> None:
+async def test_received_messages_are_read_before_the_end_is_reported(agent: ScriptedAgent) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
+        await peer.send_status()
+        await peer.receive()
         for number in range(100):
-            await peer.chunk(str(number))
-        await peer.end()
+            await peer.send_text(str(number))
+        await peer.send_end()
         await peer.socket.close(1011)
 
     agent.scripts.append(script)

@@ -1,4 +1,4 @@
-"""The client and our server against each other: every row of the Gateway wire page."""
+"""Tests of the client against BeRay's server: every row of the Gateway wire page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def person(server: RunningServer, account: Any) -> GatewayClient:
 
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[GatewayClient]:
-    """An agent of a fresh account, which came in by an API key."""
+    """Client of an agent of a new account, with an API key."""
     with server.sign_up() as account:
         key = account.create_api_key("rows", agent_id="scout")["key"]
         with GatewayClient.from_api_key(key, base_url=server.url) as client:
@@ -94,44 +94,44 @@ def test_a_batch_keeps_its_order_and_failures_apart(client: GatewayClient) -> No
         PrefabCall("probe", "latest", "tell", {"times": 2}),
     ]
     batch = client.run_batch(calls)
-    assert [one.is_success() for one in batch.results] == [True, False, False, True]
+    assert [result.is_success() for result in batch.results] == [True, False, False, True]
     assert not batch.all_success()
-    assert [one.error["code"] for one in batch.get_failed()] == [
+    assert [result.error["code"] for result in batch.get_failed()] == [
         "INVALID_OUTPUT", "PREFAB_NOT_FOUND",
     ]  # fmt: skip
 
 
 def test_files_are_kept_listed_and_cleaned(client: GatewayClient, poem: Path) -> None:
-    kept = {client.upload_file(poem) for _ in range(3)}
+    uploaded = {client.upload_file(poem) for _ in range(3)}
     listed, token = set(), None
     while True:
         page = client.list_files(limit=2, continuation_token=token)
-        listed |= {one["s3_url"] for one in page["files"]}
+        listed |= {file["s3_url"] for file in page["files"]}
         if (token := page.get("next_token")) is None:
             break
-    assert listed == kept
-    assert all(url.startswith("s3://beray/agent-outputs/") for url in kept)
-    assert [client.delete_file(url) for url in kept] == [True] * 3
-    assert not client.delete_file(kept.pop())
+    assert listed == uploaded
+    assert all(url.startswith("s3://beray/agent-outputs/") for url in uploaded)
+    assert [client.delete_file(url) for url in uploaded] == [True] * 3
+    assert not client.delete_file(uploaded.pop())
     first = client.upload_temp_file(poem, ttl=60, session_id="s1")
     other = client.upload_temp_file(poem, ttl_hours=1)
-    assert [one["s3_url"] for one in client.list_temp_files("s1")["files"]] == [first]
+    assert [file["s3_url"] for file in client.list_temp_files("s1")["files"]] == [first]
     assert len(client.list_temp_files()["files"]) == 2
     assert client.cleanup_temp_files("s1") == 1
-    assert [one["s3_url"] for one in client.list_temp_files()["files"]] == [other]
+    assert [file["s3_url"] for file in client.list_temp_files()["files"]] == [other]
     with pytest.raises(ObjectNotFoundError):
         client.get_presigned_url(first)
     assert client.get_presigned_url(other, expires_in=60).startswith("http://127.0.0.1:")
 
 
-def test_what_there_is(client: GatewayClient) -> None:
-    listed = {one.prefab_id: one for one in client.list_prefabs(status="deployed")}
+def test_prefabs_and_their_specs(client: GatewayClient) -> None:
+    listed = {prefab.prefab_id: prefab for prefab in client.list_prefabs(status="deployed")}
     assert {"document-text", "image", "probe", "table"} <= listed.keys()
     assert listed["table"].is_official and listed["probe"].requires_secrets
     assert client.get_prefab_spec("probe")["version"] == "1.0.0"
 
 
-def test_refusals(server: RunningServer, client: GatewayClient) -> None:
+def test_error_responses(server: RunningServer, client: GatewayClient) -> None:
     with pytest.raises(AuthenticationError):
         GatewayClient.from_api_key("sk-wrong", base_url=server.url)
     with pytest.raises(AuthenticationError):
@@ -150,7 +150,7 @@ def test_refusals(server: RunningServer, client: GatewayClient) -> None:
         somebody.list_files()
 
 
-def test_a_day_has_so_many_calls(tmp_path: Path, poem: Path) -> None:
+def test_the_daily_limit_of_calls(tmp_path: Path, poem: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data", BERAY_DAILY_PREFAB_CALLS="1") as server,
         server.sign_up() as account,
@@ -165,7 +165,7 @@ def test_a_day_has_so_many_calls(tmp_path: Path, poem: Path) -> None:
 
 
 @needs_own_network
-def test_an_address_that_is_let_in(tmp_path: Path, poem: Path) -> None:
+def test_an_allowed_address_needs_no_credentials(tmp_path: Path, poem: Path) -> None:
     with (
         RunningServer.start(tmp_path / "data", BERAY_GATEWAY_ALLOW="127.0.0.1") as server,
         GatewayClient(base_url=server.url) as client,

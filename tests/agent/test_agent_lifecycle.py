@@ -1,4 +1,4 @@
-"""The life of a connection: opened once, closed from anywhere, its end told exactly once."""
+"""Tests of opening and closing connections, and of ``on_disconnect``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from beray.agent import AgentApi, AgentException, MsgEventTextChunk
-from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted, until
+from tests.agent.scripted_agent import Peer, ScriptedAgent, scripted_agent, until
 
 
 async def _reset(peer: Peer, api: AgentApi) -> None:
@@ -40,14 +40,14 @@ async def _both_close(peer: Peer, api: AgentApi) -> None:
     "ending", [_reset, _server_close, _own_close, _own_close_thrice, _reader_error, _both_close]
 )
 @pytest.mark.parametrize("answering", [False, True])
-async def test_on_disconnect_is_called_once_whatever_ended_it(
+async def test_on_disconnect_is_called_once_for_any_reason(
     agent: ScriptedAgent, ending: Callable[[Peer, AgentApi], Awaitable[None]], answering: bool
 ) -> None:
     async def script(peer: Peer) -> None:
-        await peer.status()
-        await peer.heard()
-        await peer.chunk("half")
-        await peer.gone()
+        await peer.send_status()
+        await peer.receive()
+        await peer.send_text("half")
+        await peer.wait_closed()
 
     agent.scripts.append(script)
     ended: list[int] = []
@@ -83,22 +83,22 @@ async def test_connect_twice_is_one_connection(agent: ScriptedAgent) -> None:
         assert len(agent.requests) == 1
 
 
-async def test_connects_at_once_are_one_connection(agent: ScriptedAgent) -> None:
+async def test_concurrent_connects_share_one_connection(agent: ScriptedAgent) -> None:
     api = AgentApi("a", agent.url)
     await asyncio.gather(*(api.connect() for _ in range(10)))
     assert len(agent.requests) == 1
     await api.close()
 
 
-async def test_connects_at_once_that_fail_fail_all(agent: ScriptedAgent) -> None:
+async def test_concurrent_connects_fail_together(agent: ScriptedAgent) -> None:
     for _ in range(5):
-        agent.answer(500)
+        agent.add_handshake_response(500)
     api = AgentApi("a", agent.url)
     done = await asyncio.gather(*(api.connect() for _ in range(5)), return_exceptions=True)
-    assert [getattr(one, "status_code", None) for one in done] == [500] * 5
+    assert [getattr(result, "status_code", None) for result in done] == [500] * 5
 
 
-async def test_it_can_be_opened_again_after_it_was_closed(agent: ScriptedAgent) -> None:
+async def test_a_closed_connection_can_be_reopened(agent: ScriptedAgent) -> None:
     ended: list[int] = []
     api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append(1))
     for count in range(1, 4):
@@ -120,7 +120,7 @@ async def test_before_connect_there_is_no_connection(agent: ScriptedAgent) -> No
 
 
 async def test_close_while_it_is_being_opened(agent: ScriptedAgent) -> None:
-    agent.scripts.extend([Peer.gone, Peer.gone])
+    agent.scripts.extend([Peer.wait_closed, Peer.wait_closed])
     api = AgentApi("a", agent.url)
     opening = [asyncio.create_task(api.connect()) for _ in range(3)]
     await until(lambda: agent.peers)
@@ -128,13 +128,13 @@ async def test_close_while_it_is_being_opened(agent: ScriptedAgent) -> None:
     await api.close()
     done = await asyncio.gather(*opening, return_exceptions=True)
     assert time.monotonic() - began_at < 1
-    assert [getattr(one, "code", None) for one in done] == ["NOT_CONNECTED"] * 3
+    assert [getattr(result, "code", None) for result in done] == ["NOT_CONNECTED"] * 3
     await until(lambda: not agent.peers)
     assert len(agent.requests) == 1
 
 
 @pytest.mark.parametrize("steps", [*range(12), 50, 200])
-async def test_a_cancelled_connect_leaves_nothing(agent: ScriptedAgent, steps: int) -> None:
+async def test_a_cancelled_connect_leaks_nothing(agent: ScriptedAgent, steps: int) -> None:
     ended: list[int] = []
     api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append(1))
     opening = asyncio.create_task(api.connect())
@@ -167,8 +167,10 @@ async def test_close_at_any_moment_of_a_connect(agent: ScriptedAgent, steps: int
     await api.close()
 
 
-async def test_who_joined_a_cancelled_connect_still_connects(agent: ScriptedAgent) -> None:
-    agent.scripts.append(Peer.gone)
+async def test_a_connect_succeeds_although_a_concurrent_one_is_cancelled(
+    agent: ScriptedAgent,
+) -> None:
+    agent.scripts.append(Peer.wait_closed)
     api = AgentApi("a", agent.url)
     first, second = asyncio.create_task(api.connect()), asyncio.create_task(api.connect())
     await until(lambda: agent.peers)
@@ -195,7 +197,7 @@ async def test_close_from_a_callback(agent: ScriptedAgent, wrapped: bool) -> Non
     )
     await api.connect()
     (peer,) = agent.peers
-    await peer.chunk("go away")
+    await peer.send_text("go away")
     await until(lambda: len(order) == 2)
     assert order == ["callback", "on_disconnect"]
     await api.close()
@@ -210,7 +212,7 @@ async def test_on_disconnect_may_connect_again(agent: ScriptedAgent) -> None:
             await api.connect()
 
     async def script(peer: Peer) -> None:
-        await peer.status()
+        await peer.send_status()
         await peer.socket.close()
 
     agent.scripts.extend([script, script, script])
@@ -221,7 +223,7 @@ async def test_on_disconnect_may_connect_again(agent: ScriptedAgent) -> None:
     assert len(ended) == 4 and len(agent.requests) == 4
 
 
-async def test_a_callback_that_does_not_end_does_not_hold_up_close(
+async def test_close_does_not_wait_for_a_callback_without_end(
     agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beray.agent.callbacks.DRAIN_SECONDS", 0.2)
@@ -238,15 +240,15 @@ async def test_a_callback_that_does_not_end_does_not_hold_up_close(
     await asyncio.sleep(0.01)
 
 
-def test_the_end_of_the_event_loop_ends_all() -> None:
+def test_closing_the_event_loop_ends_the_connection() -> None:
     ended: list[str] = []
 
     async def main() -> None:
-        async with scripted() as agent:
-            api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append("told"))
+        async with scripted_agent() as agent:
+            api = AgentApi("a", agent.url, on_disconnect=lambda: ended.append("called"))
             await api.connect()
             raise KeyError("a script that fails and closes nothing")
 
     with pytest.raises(KeyError):
         asyncio.run(main())
-    assert ended == ["told"]
+    assert ended == ["called"]
