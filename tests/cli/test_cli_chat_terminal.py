@@ -79,7 +79,7 @@ def test_an_interactive_chat(agent: BeRayClient, here: Path) -> None:
         terminal.type("/get made.txt other.txt\n")
         assert "other.txt: 13 bytes" in terminal.expect("you> ")
         terminal.type("/get 2\n")
-        assert "the agent has sent 1 files" in terminal.expect("you> ")
+        assert "the agent has sent 1 file;" in terminal.expect("you> ")
         terminal.type("/files\n")
         assert "13  made.txt" in terminal.expect("you> ")
         terminal.type("/nothing\n")

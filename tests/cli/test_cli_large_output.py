@@ -141,7 +141,7 @@ def test_thousands_of_files_are_uploaded_and_downloaded(
         (folder / f"{number:04}").write_text(str(number))
     goal = "!mkdir -p many/empty; cp -r in many/; touch many/x; chmod +x many/x; rm -r in"
     outcome = beray("run", goal, "-f", "in", "-o", "out")
-    assert (outcome.status, outcome.err.splitlines()[-1]) == (0, "-- 1501 files in out")
+    assert (outcome.status, outcome.err.splitlines()[-1]) == (0, "-- downloaded 1501 files to out")
     assert {path.name: path.read_text() for path in Path("out/many/in").iterdir()} == {
         f"{number:04}": str(number) for number in range(1500)
     }

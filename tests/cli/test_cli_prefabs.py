@@ -70,7 +70,7 @@ def test_from_new_to_a_result(beray: Command, author: BeRayClient) -> None:
     )  # fmt: skip
     assert "3 passed" in tested.stdout, tested.stdout
     sound = beray("prefab", "check", "line-count")
-    assert (sound.status, sound.out) == (0, "line-count 0.1.0 is sound: count\n")
+    assert (sound.status, sound.out) == (0, "line-count 0.1.0 is valid: count\n")
     assert beray("prefab", "add", "line-count").err == "added line-count 0.1.0 to the server\n"
     assert beray("prefab", "add", "line-count").status == 0
     Path("poem.txt").write_text("one two\nthree\n")

@@ -159,8 +159,9 @@ class ChatSession:
         path = arguments[0] if arguments else self._newest_sent()
         if path.isascii() and path.isdigit():
             if not 1 <= int(path[:6]) <= len(self._sent):
+                count = len(self._sent)
                 raise ConfigurationError(
-                    f"/get {path}: the agent has sent {len(self._sent)} files; "
+                    f"/get {path}: the agent has sent {count} file{'' if count == 1 else 's'}; "
                     f"for a file named {path}, use /get ./{path}"
                 )
             path = self._sent[int(path[:6]) - 1]
