@@ -1,7 +1,7 @@
-"""The command: one module for each group of commands.
+"""The ``beray`` command.
 
-Nothing heavy is imported before it is known what is wanted: typer for a command,
-rich for a progress bar or a table, Textual for the dashboard, FastAPI for ``serve``.
+Packages are imported when they are needed: typer for subcommands, rich for progress bars and
+tables, Textual for the dashboard, FastAPI for ``serve``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     Args:
-        argv: the arguments behind the program's name; those of the process, unless given.
+        argv: Arguments after the program's name; ``sys.argv[1:]`` if None.
 
     Returns:
-        0 done; 1 the task failed or was stopped, or the server said no or cannot be
-        reached; 2 wrong usage; 130 interrupted.
+        0 on success; 1 if the task failed or was stopped, or the server rejected the request or
+        is unreachable; 2 for invalid usage; 130 if interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    problem = _problem_of_installation()
+    problem = _check_installation()
     if problem:
         return problem
     if arguments == ["--version"] and sys.stdout is not None:
@@ -35,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if argv is not None:
         return run(arguments)
-    errors.take_over_excepthooks()
+    errors.install_excepthooks()
     with ending_signals.as_exceptions():
         return run(arguments)
 
 
-def _problem_of_installation() -> int:
-    """Report an installation that is mixed with another package; return 1 if it cannot be used."""
+def _check_installation() -> int:
+    """Report an installation that is mixed with another package; return 1 if it is unusable."""
     try:
         installation.require_consistent()
     except ImportError as error:

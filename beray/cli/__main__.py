@@ -1,4 +1,4 @@
-"""``python -m beray.cli`` is ``beray``."""
+"""Entry point of ``python -m beray.cli``, equivalent to ``beray``."""
 
 import sys
 

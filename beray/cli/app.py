@@ -1,4 +1,4 @@
-"""The command line: its global options and its groups of commands."""
+"""Typer application with the global options and all subcommands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import dashboard, output
+from beray.cli import output
 from beray.cli.commands import account, apikeys, chat, files, prefabs, server, tasks
-from beray.cli.context import Choice
+from beray.cli.context import ServerChoice
 from beray.cli.options import ProfileName, Url
 from beray.version import __version__
 
@@ -20,8 +20,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         output.line(f"beray {__version__}")
         raise typer.Exit
 
@@ -33,21 +33,22 @@ def beray(
     profile: ProfileName = None,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Say which this is."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
-) -> int | None:
-    """AI tasks in workspaces. Without a command, the dashboard opens.
+) -> ServerChoice | None:
+    """Run AI tasks in workspaces. Without a command, open the dashboard.
 
-    A server is named by --url, --profile or BERAY_URL (with BERAY_TOKEN); with none named,
-    the current profile is used, and without one a server of your own on this machine.
+    The server is selected by --url, --profile or BERAY_URL (with BERAY_TOKEN), otherwise by the
+    current profile. Without any of these, your local server is used and started if needed.
 
-    Exit status: 0 done, 1 the task failed or the server said no, 2 wrong usage,
-    130 interrupted.
+    Exit status: 0 success, 1 the task failed or the server rejected the request,
+    2 invalid usage, 130 interrupted.
     """
-    ctx.obj = Choice(url, profile)
-    if ctx.invoked_subcommand is not None:
-        return None
-    raise typer.Exit(dashboard.show(ctx.obj))
+    ctx.obj = ServerChoice(url, profile)
+    # Without a subcommand, the caller opens the dashboard on the returned server.
+    return ctx.obj if ctx.invoked_subcommand is None else None
 
 
 tasks.register(app)

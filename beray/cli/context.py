@@ -1,4 +1,4 @@
-"""From options to a client of the server that is meant."""
+"""Selection of the server from options and environment, and clients of that server."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
 
     from beray.client import BeRayClient
 
-TOKEN: Final = "BERAY_TOKEN"
-_TIMEOUT: Final = (5.0, 25.0)
-_DEADLINE: Final = 30.0
-"""Seconds until somebody who waits for an answer gets it, or hears why not. The read
-timeout is longer than our server tries to deliver a mail."""
+TOKEN_VARIABLE: Final = "BERAY_TOKEN"
+_TIMEOUT_SECONDS: Final = (5.0, 25.0)
+"""Connect and read timeout. The read timeout exceeds the server's time limit for SMTP, 20 s."""
+_CALL_DEADLINE_SECONDS: Final = 30.0
+"""Total time of a call that the user waits for, including retries."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What was said about the server in front of the command."""
+class ServerChoice:
+    """Values of ``--url`` and ``--profile`` that precede the subcommand."""
 
     url: str | None = None
     profile: str | None = None
 
 
-def configured(
+def configured_target(
     ctx: typer.Context,
     profiles: Profiles,
     url: str | None,
     profile: str | None,
     environ: Mapping[str, str] = os.environ,
 ) -> Target | None:
-    """The server that options, environment or the current profile name; ``None`` without any.
+    """Return the server selected by options, environment or current profile, or None.
 
-    What is said behind the command wins over what is said in front of it.
+    Options after the subcommand take precedence over options before it.
     """
-    before: Choice = ctx.find_root().obj or Choice()
+    before: ServerChoice = ctx.find_root().obj or ServerChoice()
     if url is None and profile is None:
         url, profile = before.url, before.profile
     elif url is None or profile is None:
@@ -52,73 +52,77 @@ def configured(
     return resolve(profiles, url=url, profile=profile, environ=environ)
 
 
-def remote(
+def remote_target(
     ctx: typer.Context,
     profiles: Profiles,
     url: str | None,
     profile: str | None,
     environ: Mapping[str, str] = os.environ,
 ) -> Target:
-    """The server that is named.
+    """Return the selected server.
 
     Raises:
-        ConfigurationError: none is; the embedded one needs no account.
+        ConfigurationError: No server is selected. The local server has no accounts.
     """
-    target = configured(ctx, profiles, url, profile, environ)
+    target = configured_target(ctx, profiles, url, profile, environ)
     if target is None:
         raise ConfigurationError(
-            "which server? Name it with --url or BERAY_URL; your own local one needs no account"
+            "no server configured; pass --url or set BERAY_URL (the local server needs no login)"
         )
     return target
 
 
-def to_sign_in(
+def sign_in_target(
     ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None
 ) -> Target:
-    """The server to sign in to, as nobody yet, under the name of a profile old or new.
+    """Return the server to sign in to, without a token. The profile may be new.
 
     Raises:
-        ConfigurationError: none is named, the profile cannot have that name, or there is no
+        ConfigurationError: No server is selected, the profile's name is invalid, or there is no
             home directory for the profiles.
     """
-    _ = profiles.path  # raises before the password is asked for, not after it
-    named = profile or (ctx.find_root().obj or Choice()).profile
-    if named == LOCAL:
-        raise ConfigurationError(f"{LOCAL!r} is your own server, which needs no account")
-    environ = {name: value for name, value in os.environ.items() if name != TOKEN}
-    if named is not None and profiles.get(named) is None:
-        # A new name; the address may come from where it comes from without a profile.
-        url = url or (ctx.find_root().obj or Choice()).url or environ.get("BERAY_URL")
-    return replace(remote(ctx, profiles, url, profile, environ), token=None)
+    _ = profiles.path  # raises before the password is requested, not after it
+    name = profile or (ctx.find_root().obj or ServerChoice()).profile
+    if name == LOCAL:
+        raise ConfigurationError(
+            f"--profile {LOCAL} is your local server, which needs no login; choose another profile"
+        )
+    environ = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+    if name is not None and profiles.get(name) is None:
+        # A new profile has no URL of its own, so the same sources apply as without a profile.
+        url = url or (ctx.find_root().obj or ServerChoice()).url or environ.get("BERAY_URL")
+    return replace(remote_target(ctx, profiles, url, profile, environ), token=None)
 
 
-def target(ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None) -> Target:
-    """The server to use: the one that is named, else the user's own, started if need be."""
-    return _or_own(configured(ctx, profiles, url, profile))
+def resolve_target(
+    ctx: typer.Context, profiles: Profiles, url: str | None, profile: str | None
+) -> Target:
+    """Return the selected server, or the local server, which is started if needed."""
+    return _or_local_server(configured_target(ctx, profiles, url, profile))
 
 
-def chosen(choice: Choice, profiles: Profiles) -> Target:
-    """As ``target``, where nothing stands behind the command."""
-    return _or_own(resolve(profiles, url=choice.url, profile=choice.profile))
+def resolve_choice(choice: ServerChoice, profiles: Profiles) -> Target:
+    """Return the same as ``resolve_target``, without a subcommand."""
+    return _or_local_server(resolve(profiles, url=choice.url, profile=choice.profile))
 
 
-def _or_own(found: Target | None) -> Target:
-    if found is not None:
-        return found
+def _or_local_server(target: Target | None) -> Target:
+    if target is not None:
+        return target
     from beray import local_server
 
     if output.is_terminal(sys.stderr) and local_server.status() is None:
-        output.note("-- starting a server of your own")
+        output.note("-- starting your local server")
     return local_server.ensure()
 
 
-class Connection:
-    """Clients of one server. The place of the user's own may be taken by its successor.
+class ServerConnection:
+    """Clients of one server. If it is the local server, it can be exchanged for its successor.
 
     Attributes:
-        target: the server.
-        client: for calls that somebody waits for.
-        patient: for what moves files and events, which takes as long as it has to.
+        target: The server.
+        client: Client for calls that the user waits for; they have a deadline.
+        transfer_client: Client for files and streams, without a deadline.
     """
 
     def __init__(self, server: Target) -> None:
@@ -129,46 +133,52 @@ class Connection:
 
         self.target = server
         self.client = BeRayClient(
-            server.url, server.token, timeout=_TIMEOUT, deadline=_DEADLINE, max_retries=1
+            server.url,
+            server.token,
+            timeout=_TIMEOUT_SECONDS,
+            deadline=_CALL_DEADLINE_SECONDS,
+            max_retries=1,
         )
-        self.patient = BeRayClient(server.url, server.token)
+        self.transfer_client = BeRayClient(server.url, server.token)
 
     def renew(self) -> bool:
-        """Turn to the user's own server as it is now, started if need be.
+        """Connect to the current local server, which is started if needed.
 
         Returns:
-            whether it is another one than before.
+            True if it is a different server than before. False if it is the same, or if this
+            is not a connection to the local server.
 
         Raises:
-            ServerStartError: none is running, and none can be started.
+            ServerStartError: No local server is running, and none can be started.
         """
         if not self.target.embedded:
             return False
         from beray import local_server
 
-        found = local_server.ensure()
-        if (found.url, found.token) == (self.target.url, self.target.token):
+        current = local_server.ensure()
+        if (current.url, current.token) == (self.target.url, self.target.token):
             return False
         self.close()
-        self._connect(found)
+        self._connect(current)
         return True
 
     def close(self) -> None:
+        """Close both clients."""
         self.client.close()
-        self.patient.close()
+        self.transfer_client.close()
 
 
 @contextmanager
-def connected(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[Connection]:
-    """Give a connection to the server to use, and close it afterwards."""
-    with connection_to(target(ctx, Profiles(), url, profile)) as connection:
+def connect(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[ServerConnection]:
+    """Connect to the server to use, and close the connection at the end."""
+    with connect_to(resolve_target(ctx, Profiles(), url, profile)) as connection:
         yield connection
 
 
 @contextmanager
-def connection_to(server: Target) -> Iterator[Connection]:
-    """Give a connection to ``server``. Where that fails, the error says which server it was."""
-    connection = Connection(server)
+def connect_to(server: Target) -> Iterator[ServerConnection]:
+    """Connect to ``server``. Errors of the connection name its URL."""
+    connection = ServerConnection(server)
     try:
         yield connection
     except ConnectionFailed as error:
@@ -179,7 +189,7 @@ def connection_to(server: Target) -> Iterator[Connection]:
 
 
 @contextmanager
-def client_of(server: Target) -> Iterator[BeRayClient]:
-    """Give a client of ``server`` for calls that somebody waits for."""
-    with connection_to(server) as connection:
+def client_for(server: Target) -> Iterator[BeRayClient]:
+    """Return a client of ``server`` for calls that the user waits for."""
+    with connect_to(server) as connection:
         yield connection.client

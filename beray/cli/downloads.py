@@ -1,4 +1,4 @@
-"""From a work_dir to a local folder, and from the server to stdout."""
+"""Downloads of a work_dir to a local directory, and of single files to stdout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 import requests
 
 from beray.cli import output
-from beray.cli.progress import Bars
+from beray.cli.progress import StartBar
 from beray.client import BeRayClient
 from beray.exceptions import (
     APIError,
@@ -32,9 +32,10 @@ from beray.transfers.local_files import require_absent
 from beray.transfers.local_names import LocalNames, local_path
 
 _BLOCK_BYTES: Final = 64 * 1024
-_FEW_FILES: Final = 20
-"""Number of small files from which on they are downloaded together."""
+_MIN_ZIP_FILES: Final = 20
+"""Minimum number of small files that are downloaded as one ZIP archive."""
 _SMALL_BYTES: Final = 1024**2
+"""Maximum size of a file that is downloaded in a ZIP archive."""
 _BATCH_FILES: Final = 1000
 _BATCH_BYTES: Final = 64 * 1024**2
 _LISTABLE: Final = stat.S_IRUSR | stat.S_IXUSR
@@ -42,102 +43,115 @@ _LISTABLE: Final = stat.S_IRUSR | stat.S_IXUSR
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of the work_dir; ``size`` is ``None`` if the server does not name it."""
+    """File in a work_dir. ``size`` is None if the server does not report it."""
 
     path: str
     size: int | None
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The local folder, the folders to make in it, and the files that go there.
+class DownloadPlan:
+    """Files and directories to download.
 
     Attributes:
-        folders: paths, with the permission bits where the server states them.
+        target: Local directory for all of them.
+        directories: Paths in the work_dir, with the permission bits if the server reports them.
+        files: Files in the work_dir.
     """
 
-    folder: Path
-    folders: dict[str, int | None]
+    target: Path
+    directories: dict[str, int | None]
     files: list[RemoteFile]
 
     def local(self, path: str) -> Path:
-        """Return the local place of a file or folder of the work_dir."""
-        return local_path(self.folder, path)
+        """Return the local path for a file or directory of the work_dir."""
+        return local_path(self.target, path)
 
 
-def plan(items: Iterable[FileItem], folder: Path) -> Plan:
-    """Decide where everything in a work_dir goes; nothing is written.
+def plan_download(items: Iterable[FileItem], target: Path) -> DownloadPlan:
+    """Map a listing of a work_dir to local paths, without writing anything.
 
     Raises:
-        InvalidResponseError: a name cannot be saved here, would leave the folder, or is the
-            same as another one on this file system.
+        InvalidResponseError: A name is invalid on this system, points outside ``target``, or is
+            equal to another name on this file system.
     """
-    planned = Plan(folder, {}, [])
+    planned = DownloadPlan(target, {}, [])
     names = LocalNames()
     for item in items:
         path = item.get("path", item["name"])
         planned.local(path)
-        is_folder = item["type"] == "directory"
-        if (reason := names.add(path, is_directory=is_folder)) is not None:
+        is_directory = item["type"] == "directory"
+        if (reason := names.add(path, is_directory=is_directory)) is not None:
             raise InvalidResponseError(
                 f"{path!r} cannot be saved here: the name {reason}", body=path[:2048]
             )
-        if is_folder:
-            planned.folders[path] = file_modes.parse(item.get("mode"))
+        if is_directory:
+            planned.directories[path] = file_modes.parse(item.get("mode"))
         else:
             planned.files.append(RemoteFile(path, size_of(item)))
     return planned
 
 
-def fetch(client: BeRayClient, task_id: int, planned: Plan, bars: Bars, *, overwrite: bool) -> None:
-    """Make the folders and download the files, each whole or not at all.
+def download_all(
+    client: BeRayClient,
+    task_id: int,
+    planned: DownloadPlan,
+    start_bar: StartBar,
+    *,
+    overwrite: bool,
+) -> None:
+    """Create the directories and download the files, each completely or not at all.
 
-    Many small files are downloaded together. What cannot be downloaded together is downloaded
-    alone, so that the error names one file and the others are there. New folders get their
-    permission bits once all is in them.
+    Small files are downloaded in ZIP archives. If an archive fails, its files are downloaded one
+    by one, so that the error names a file and all others are saved. New directories get their
+    permission bits after their files.
 
     Raises:
-        FileExistsError: files are there, which it names, and nothing was downloaded.
-        TransferError: the server cannot read some of the files or folders. All others are there.
+        FileExistsError: Some files exist (the message names one); nothing was downloaded.
+        TransferError: The server cannot read some files or directories. All others were saved.
     """
     require_absent(*(planned.local(file.path) for file in planned.files), overwrite=overwrite)
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    new = [path for path in planned.folders if not planned.local(path).exists()]
-    for path in planned.folders:
+    planned.target.mkdir(parents=True, exist_ok=True)
+    new = [path for path in planned.directories if not planned.local(path).exists()]
+    for path in planned.directories:
         planned.local(path).mkdir(parents=True, exist_ok=True)
-    refused = _unreadable(client, task_id, planned)
+    failures = _unreadable_directories(client, task_id, planned)
     for batch in _batches(planned.files):
         paths = [file.path for file in batch]
-        if len(paths) >= _FEW_FILES and _fetch_together(
-            client, task_id, paths, planned.folder, bars, overwrite=overwrite
+        if len(paths) >= _MIN_ZIP_FILES and _download_as_zip(
+            client, task_id, paths, planned.target, start_bar, overwrite=overwrite
         ):
             continue
         for path in paths:
             local = planned.local(path)
             local.parent.mkdir(parents=True, exist_ok=True)
             try:
-                client.download_file(task_id, path, local, overwrite=overwrite, transfer=bars(path))
+                client.download_file(
+                    task_id, path, local, overwrite=overwrite, transfer=start_bar(path)
+                )
             except UnprocessableEntityError as error:
-                refused[path] = error
+                failures[path] = error
     for path in sorted(new, reverse=True):
-        if (mode := planned.folders[path]) is not None:
+        if (mode := planned.directories[path]) is not None:
             file_modes.set_directory_mode(planned.local(path), mode)
-    if refused:
-        first = next(iter(refused.values()))
-        total = len(planned.files) + len(planned.folders)
+    if failures:
+        first = next(iter(failures.values()))
+        total = len(planned.files) + len(planned.directories)
         raise TransferError(
-            f"{len(refused)} of {total} files and folders could not be downloaded: "
-            f"{first.error_detail or first}; the others are in {planned.folder}"
+            f"{len(failures)} of {total} files and directories could not be downloaded: "
+            f"{first.error_detail or first}; the others are in {planned.target}"
         ) from first
 
 
-def _unreadable(client: BeRayClient, task_id: int, planned: Plan) -> dict[str, APIError]:
-    """Return the folders that are listed as empty because the server cannot read them."""
-    above = {path.rpartition("/")[0] for path in planned.folders}
-    above.update(file.path.rpartition("/")[0] for file in planned.files)
+def _unreadable_directories(
+    client: BeRayClient, task_id: int, planned: DownloadPlan
+) -> dict[str, APIError]:
+    """Return the directories that are listed as empty because the server cannot read them."""
+    parents = {path.rpartition("/")[0] for path in planned.directories}
+    parents.update(file.path.rpartition("/")[0] for file in planned.files)
     found: dict[str, APIError] = {}
-    for path, mode in planned.folders.items():
-        if path not in above and mode is not None and mode & _LISTABLE != _LISTABLE:
+    for path, mode in planned.directories.items():
+        if path not in parents and mode is not None and mode & _LISTABLE != _LISTABLE:
             try:
                 client.list_files_page(task_id, path, limit=1)
             except UnprocessableEntityError as error:
@@ -146,7 +160,7 @@ def _unreadable(client: BeRayClient, task_id: int, planned: Plan) -> dict[str, A
 
 
 def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
-    """Yield small files in batches, and every other one alone: a large one can be resumed."""
+    """Yield small files in batches and all others singly, so that their download can resume."""
     batch: list[RemoteFile] = []
     size = 0
     for file in files:
@@ -162,25 +176,25 @@ def _batches(files: Iterable[RemoteFile]) -> Iterator[list[RemoteFile]]:
         yield batch
 
 
-def _fetch_together(
+def _download_as_zip(
     client: BeRayClient,
     task_id: int,
     paths: list[str],
-    folder: Path,
-    bars: Bars,
+    target: Path,
+    start_bar: StartBar,
     *,
     overwrite: bool,
 ) -> bool:
-    """Download files as one ZIP; return False, with nothing changed, if that is not possible."""
+    """Download files in one ZIP archive; return False, without any change, if that fails."""
     with tempfile.TemporaryDirectory(prefix="beray-") as scratch:
         archive = Path(scratch, "files.zip")
         try:
-            client.download_zip(task_id, archive, paths, transfer=bars(f"{len(paths)} files"))
+            client.download_zip(task_id, archive, paths, transfer=start_bar(f"{len(paths)} files"))
             with archive.open("rb") as file:
-                # Published servers may name the members in another way.
-                if not _holds(file, paths):
+                # Published servers may use different names for the members.
+                if not _contains(file, paths):
                     return False
-                extract_archive(file, folder, overwrite=overwrite)
+                extract_archive(file, target, overwrite=overwrite)
         except TransferCancelled:
             raise
         except (APIError, TransferError):
@@ -188,7 +202,7 @@ def _fetch_together(
     return True
 
 
-def _holds(archive: BinaryIO, paths: list[str]) -> bool:
+def _contains(archive: BinaryIO, paths: list[str]) -> bool:
     try:
         with zipfile.ZipFile(archive) as opened:
             names = {info.filename for info in opened.infolist() if not info.is_dir()}
@@ -197,22 +211,27 @@ def _holds(archive: BinaryIO, paths: list[str]) -> bool:
     return names == set(paths)
 
 
-def to_stdout(response: requests.Response, what: str) -> None:
-    """Write a body to stdout: its bytes to a pipe, its printable text to a terminal."""
-    blocks = _blocks(response, what)
+def to_stdout(response: requests.Response, name: str) -> None:
+    """Write a response body to stdout: unchanged to a pipe, as sanitized text to a terminal.
+
+    Args:
+        response: Response that was requested with ``stream=True``.
+        name: Name of the content for error messages.
+    """
+    blocks = _blocks(response, name)
     if not output.is_terminal(sys.stdout):
-        output.raw(blocks)
+        output.write_bytes(blocks)
         return
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    flow = output.Flow(redraws=False)
+    writer = output.TextWriter(redraws=False)
     for block in blocks:
-        flow.write(decoder.decode(block))
-    flow.write(decoder.decode(b"", final=True))
-    flow.finish()
+        writer.write(decoder.decode(block))
+    writer.write(decoder.decode(b"", final=True))
+    writer.finish()
 
 
-def _blocks(response: requests.Response, what: str) -> Iterator[bytes]:
-    body = ResponseBody(response, what)
+def _blocks(response: requests.Response, name: str) -> Iterator[bytes]:
+    body = ResponseBody(response, name)
     try:
         yield from map(bytes, body.blocks(_BLOCK_BYTES, None))
     finally:

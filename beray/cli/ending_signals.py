@@ -26,16 +26,16 @@ class Terminated(BaseException):
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Raise ``Terminated`` for the first ending signal, and end the process by it afterwards.
+    """Raise ``Terminated`` for the first of these signals, then end the process by the signal.
 
-    A second one ends the process at once. Signals that are ignored stay ignored (nohup).
+    A second signal ends the process at once. Ignored signals stay ignored (nohup).
     """
     received: list[int] = []
     handled: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> NoReturn:
-        for one in handled:
-            signal.signal(one, signal.SIG_DFL)
+        for other in handled:
+            signal.signal(other, signal.SIG_DFL)
         received.append(number)
         raise Terminated(number)
 
@@ -48,5 +48,5 @@ def as_exceptions() -> Iterator[None]:
         yield
     finally:
         if received and os.name == "posix":
-            # The parent sees the signal as the cause, as it does for programs without handlers.
+            # The parent process sees the signal as the cause, as without handlers.
             os.kill(os.getpid(), received[0])

@@ -18,21 +18,22 @@ WRONG_USAGE: Final = 2
 INTERRUPTED: Final = 130
 
 
-def words(error: BeRayException) -> str:
-    """What to tell about ``error``: the server's own words where it spoke, and what to do."""
+def error_text(error: BeRayException) -> str:
+    """Return the message for ``error``: the server's message if it sent one, and the next step."""
     text = str(error)
     if isinstance(error, APIError):
         text = text.removeprefix(f"{error.status_code} for {error.method} {error.path}: ")
         text = f"{text} ({error.status_code})"
         if error.status_code == 401 and not error.path.startswith("/auth/"):
-            given = " or correct BERAY_TOKEN" if os.environ.get("BERAY_TOKEN") else ""
-            text += f"; sign in with `beray login`{given}"
+            token_hint = " or correct BERAY_TOKEN" if os.environ.get("BERAY_TOKEN") else ""
+            text += f"; sign in with `beray login`{token_hint}"
     if isinstance(error, RateLimitError) and error.retry_after:
         text += f"; try again in {error.retry_after:.0f} s"
     return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
-def os_words(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
+    """Return the file name, if there is one, and the reason of ``error``."""
     if error.strerror is None:
         return str(error)
     if error.filename is None:
@@ -40,8 +41,8 @@ def os_words(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
-def take_over_excepthooks() -> None:
-    """Show what nobody foresaw like everything else: with nothing that a terminal obeys."""
+def install_excepthooks() -> None:
+    """Sanitize tracebacks of unexpected exceptions: they may contain control characters."""
 
     def show(
         kind: type[BaseException], error: BaseException | None, trace: TracebackType | None

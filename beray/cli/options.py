@@ -1,4 +1,4 @@
-"""The options and arguments that several commands share, as types."""
+"""Options and arguments that several commands share, as types."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from beray.transfers.wire_names import to_wire_name
 
 
 def encodable(text: str | None) -> str | None:
-    """Return ``text``, unless it came from bytes that are not text."""
-    if not is_encodable(text or ""):
-        raise typer.BadParameter("it is not valid UTF-8")
+    """Return ``text`` unchanged if it can be encoded as UTF-8.
+
+    Raises:
+        typer.BadParameter: The argument's bytes were not valid UTF-8.
+    """
+    if text is not None and not is_encodable(text):
+        raise typer.BadParameter(f"{text[:100]!a} is not valid UTF-8")
     return text
 
 
 def wire_path(path: str | None) -> str | None:
-    """Return a path in a work_dir as the wire has it: a shell may give it as the disk has it."""
+    """Return the wire name of a path in a work_dir; the shell may pass the file's raw bytes."""
     return encodable(path and to_wire_name(path))
 
 
@@ -29,33 +33,33 @@ def _wire_paths(paths: list[str] | None) -> list[str] | None:
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The server, instead of BERAY_URL or the profile."),
+    typer.Option("--url", metavar="URL", help="Server URL, instead of BERAY_URL or a profile."),
 ]
 ProfileName = Annotated[
     str | None,
-    typer.Option(
-        "--profile", metavar="NAME", help="The saved profile to use; `local` is your own server."
-    ),
+    typer.Option("--profile", metavar="NAME", help="Saved profile; `local` is your local server."),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Write one JSON object a line, and nothing else, to stdout.")
+    bool, typer.Option("--json", help="Write only JSON to stdout, one object per line.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite local files that exist.")]
-TaskId = Annotated[int, typer.Argument(metavar="ID", help="The task.", min=0)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing local files.")]
+TaskId = Annotated[int, typer.Argument(metavar="ID", help="Id of the task.", min=0)]
 RemotePath = Annotated[
     str,
-    typer.Argument(metavar="PATH", help="A path in the task's work_dir.", callback=wire_path),
+    typer.Argument(metavar="PATH", help="Path in the task's work_dir.", callback=wire_path),
 ]
 RemotePaths = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PATH",
-        help="Paths in the task's work_dir; without any, all of it.",
+        help="Paths in the task's work_dir. Default: the whole work_dir.",
         callback=_wire_paths,
     ),
 ]
-LocalPaths = Annotated[list[Path], typer.Argument(metavar="LOCAL", help="Local files and folders.")]
+LocalPaths = Annotated[
+    list[Path], typer.Argument(metavar="LOCAL", help="Local files and directories.")
+]
 Email = Annotated[
     str | None,
-    typer.Option("--email", metavar="EMAIL", help="The account; asked for where it is missing."),
+    typer.Option("--email", metavar="EMAIL", help="E-mail address of the account. Default: ask."),
 ]

@@ -1,7 +1,7 @@
-"""What the command writes: the one place that touches stdout and stderr.
+"""Output of the command. No other module writes to stdout or stderr.
 
-Results go to stdout, everything else to stderr. Text from outside passes
-``beray.sanitize`` here; there is no other way from it to a terminal.
+Results go to stdout, everything else to stderr. External text is sanitized here by
+``beray.sanitize`` before it reaches a terminal.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from beray.sanitize import UNFINISHED_OUTPUT, one_line, printable, printable_output
 from beray.transfers import wire_names
 
-LONGEST_NOTE: Final = 2000
-"""Characters of a line on stderr."""
+MAX_NOTE_CHARS: Final = 2000
+"""Maximum length of a line on stderr, in characters."""
 
-_BREAKS_A_CELL = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
+_CELL_SEPARATORS = {ord("\t"): "\u2409", ord("\n"): "\u240a"}
 
 
-class _Closed(io.TextIOBase):
-    """In the place of a stdout that was closed before the program began."""
+class _ClosedStdout(io.TextIOBase):
+    """Replacement of a stdout that was closed before the program started."""
 
     def write(self, text: str) -> int:
         raise OSError(errno.EBADF, "stdout is closed")
@@ -34,14 +35,13 @@ class _Closed(io.TextIOBase):
 def prepare() -> None:
     """Make stdout and stderr usable.
 
-    No character ends the program because the terminal's encoding lacks it. Python has
-    nothing for a stream that is closed: what goes to such a stderr is lost, what goes to
-    such a stdout is an ``OSError``.
+    Characters that the terminal's encoding lacks are escaped. Python sets a closed stream to
+    None: output to a closed stderr is discarded, output to a closed stdout raises ``OSError``.
     """
     if sys.stdout is None:
-        sys.stdout = _Closed()
+        sys.stdout = _ClosedStdout()
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - stays open until exit
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -49,75 +49,75 @@ def prepare() -> None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody sits behind ``stream``; a closed or missing one is nobody."""
+    """Return True if ``stream`` is a terminal, False if it is not, or is closed or None."""
     try:
         return stream.isatty()
     except (AttributeError, ValueError):
         return False
 
 
-def is_dumb(environ: Mapping[str, str] = os.environ) -> bool:
-    """Return whether the terminal has no control sequences, as far as ``TERM`` says."""
+def is_dumb_terminal(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return True if ``TERM`` names a terminal without control sequences."""
     return environ.get("TERM") in ("dumb", "unknown")
 
 
-def can_ask() -> bool:
-    """Whether a question on stderr can be answered on stdin."""
+def can_prompt() -> bool:
+    """Return True if stdin and stderr are terminals, so that the user can answer a question."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
 def line(text: str) -> None:
-    """Write a line of a result; its newlines stay."""
+    """Write a line of a result to stdout. Newlines in it are kept."""
     sys.stdout.write(printable(text) + "\n")
 
 
 def row(cells: Iterable[str]) -> None:
-    """Write cells with tabs between them, for a program to read."""
+    """Write tab-separated cells, to be read by a program."""
     sys.stdout.write("\t".join(cell(text) for text in cells) + "\n")
 
 
 def json_line(value: Any) -> None:
-    """Write one JSON object on a line. It is ASCII, so nothing in it acts on a terminal."""
+    """Write one JSON object on a line, in ASCII, so that it has no control characters."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
     sys.stdout.flush()
 
 
 def path_text(path: str | os.PathLike[str]) -> str:
-    """Return a local path for JSON, in which undecodable bytes are escaped as on the wire."""
+    """Return a local path for JSON, with undecodable bytes escaped as in wire names."""
     return wire_names.encode(os.fsencode(path))
 
 
 def note(text: str) -> None:
-    """Say something on stderr, in one line."""
-    sys.stderr.write(one_line(text, LONGEST_NOTE) + "\n")
+    """Write one line to stderr."""
+    sys.stderr.write(one_line(text, MAX_NOTE_CHARS) + "\n")
     sys.stderr.flush()
 
 
-def quotation(text: str) -> None:
-    """Give lines of somebody else's on stderr, with the blanks that they begin with."""
+def quote(text: str) -> None:
+    """Write lines of external text to stderr, each with a ``|``. Indentation is kept."""
     for part in printable(text).rstrip().split("\n"):
-        sys.stderr.write(f"| {part[:LONGEST_NOTE].expandtabs()}".rstrip() + "\n")
+        sys.stderr.write(f"| {part[:MAX_NOTE_CHARS].expandtabs()}".rstrip() + "\n")
     sys.stderr.flush()
 
 
-def problem(text: str) -> None:
-    """Say on stderr, in one line, why the command does not do what was asked."""
+def error(text: str) -> None:
+    """Write one line to stderr about the reason why the command failed."""
     note(f"beray: {text}")
 
 
 def prompt(text: str) -> None:
-    """Write a question to stderr and leave the cursor behind it."""
-    sys.stderr.write(one_line(text, LONGEST_NOTE) + " ")
+    """Write a question to stderr, without a newline."""
+    sys.stderr.write(one_line(text, MAX_NOTE_CHARS) + " ")
     sys.stderr.flush()
 
 
 def cell(text: str) -> str:
-    """Return ``text`` printable, and free of what separates cells and lines."""
-    return printable(text).translate(_BREAKS_A_CELL)
+    """Return ``text`` sanitized, with symbols in place of tabs and newlines."""
+    return printable(text).translate(_CELL_SEPARATORS)
 
 
 def table(rows: Sequence[Sequence[str]]) -> None:
-    """Write aligned columns; the last is cut to the width of the terminal."""
+    """Write aligned columns. The last column is truncated to the width of the terminal."""
     from rich.cells import cell_len, set_cell_size
 
     cells = [[cell(text) for text in row] for row in rows]
@@ -133,46 +133,47 @@ def table(rows: Sequence[Sequence[str]]) -> None:
         sys.stdout.write("  ".join([*padded, rest]).rstrip() + "\n")
 
 
-def raw(blocks: Iterable[bytes]) -> None:
-    """Write bytes to stdout as they are. Not for a terminal."""
-    sys.stdout.write("")  # a closed one says so
+def write_bytes(blocks: Iterable[bytes]) -> None:
+    """Write bytes to stdout unchanged. Not for a terminal."""
+    sys.stdout.write("")  # raises if stdout is closed
     sys.stdout.flush()
     for block in blocks:
         sys.stdout.buffer.write(block)
     sys.stdout.buffer.flush()
 
 
-class Flow:
-    """Text that arrives in pieces, written to stdout as it comes.
+class TextWriter:
+    """Writer for text that arrives in chunks and is written to stdout at once.
 
-    A colour sequence or CRLF that is cut in two is put together again before it is
-    made printable. ``note`` writes to stderr without landing in the middle of a line.
+    A colour sequence or CRLF that is split between chunks is joined before it is sanitized.
+    ``note`` starts a new line if stdout and stderr are the same terminal.
 
     Args:
-        redraws: whether a carriage return writes over its line, as in the output of a program;
-            otherwise, and on a terminal that cannot erase, it begins a new line.
+        redraws: Whether a carriage return overwrites its line, as in the output of a program.
+            Otherwise, and on a terminal without control sequences, it starts a new line.
     """
 
     def __init__(self, *, redraws: bool = True) -> None:
         self._held = ""
-        self._redraws = redraws and not (is_terminal(sys.stdout) and is_dumb())
+        self._redraws = redraws and not (is_terminal(sys.stdout) and is_dumb_terminal())
         self._in_line = False
         self._since: list[str] | None = None
-        """What was written since ``mark``; None if it cannot be erased."""
+        """Text written since ``mark``; None if it cannot be erased."""
         self._columns = 0
 
     def mark(self) -> None:
-        """Remember this place, in order to ``erase`` what follows."""
+        """Save the current position. ``erase`` removes the text after it."""
         self._release()
-        can_erase = is_terminal(sys.stdout) and not is_dumb()
+        can_erase = is_terminal(sys.stdout) and not is_dumb_terminal()
         self._since = [] if can_erase and not self._in_line else None
         self._columns = shutil.get_terminal_size().columns
 
     def erase(self) -> bool:
-        """Remove what was written since ``mark`` from the terminal.
+        """Remove the text written since ``mark`` from the terminal.
 
-        Returns False, and changes nothing, if stdout is no terminal, or if not all of it is on
-        the screen below the mark.
+        Returns:
+            False, without any change, if stdout is not a terminal, or if a part of the text has
+            left the screen or cannot be measured.
         """
         written, self._since = self._since, None
         size = shutil.get_terminal_size()
@@ -188,6 +189,7 @@ class Flow:
         return True
 
     def write(self, text: str) -> None:
+        """Write a chunk. An incomplete control sequence at its end waits for the next chunk."""
         text = self._held + text
         unfinished = UNFINISHED_OUTPUT.search(text)
         end = unfinished.start() if unfinished else len(text)
@@ -195,6 +197,7 @@ class Flow:
         self._write(text[:end])
 
     def note(self, text: str) -> None:
+        """Write one line to stderr, after the text so far."""
         self._release()
         if self._in_line and is_terminal(sys.stdout) and is_terminal(sys.stderr):
             self._write("\n")
@@ -203,20 +206,20 @@ class Flow:
         note(text)
 
     def end_line(self) -> None:
-        """Begin a new line where one has been begun."""
+        """End the current line if it is not empty."""
         self._release()
         if self._in_line:
             self._write("\n")
 
     def finish(self) -> None:
-        """Give what was held back; leave a terminal's cursor at the start of a line."""
+        """Write the rest. On a terminal, end the current line."""
         self._release()
         if self._in_line and is_terminal(sys.stdout):
             self._write("\n")
 
     def _release(self) -> None:
         held, self._held = self._held, ""
-        # Nothing follows that would write over the line: it stays.
+        # After a trailing carriage return, no text follows that would overwrite the line.
         self._write(held.rstrip("\r") if is_terminal(sys.stdout) else held)
 
     def _write(self, text: str) -> None:
@@ -233,7 +236,7 @@ class Flow:
 
 
 def _rows_above(text: str, columns: int) -> int | None:
-    """Return how many rows above the cursor ``text`` begins; None if that is unknown."""
+    """Return the number of rows between the start of ``text`` and the cursor; None if unknown."""
     from rich.cells import cell_len
 
     if "\r" in text or "\x1b" in text or ("\t" in text and not text.isascii()):
@@ -244,11 +247,11 @@ def _rows_above(text: str, columns: int) -> int | None:
 
 
 def discard_stdout() -> None:
-    """Forget what is still unwritten, so that nobody complains about it at exit."""
+    """Redirect stdout to the null device, so that Python's flush at exit does not fail."""
     try:
         descriptor = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)

@@ -1,4 +1,4 @@
-"""Progress of transfers: bars on a terminal, nothing in a pipe."""
+"""Progress bars of transfers. They are shown only if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from beray.cli import output
 from beray.sanitize import one_line
 from beray.transfers.transfer import Transfer
 
-Bars = Callable[[str], Transfer]
-"""Called with what is transferred next; gives the handle that moves its bar."""
+StartBar = Callable[[str], Transfer]
+"""Start a bar with this name, and return the transfer handle that advances it."""
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """Give a function that begins a bar. The bars vanish at the end."""
+def progress_bars() -> Iterator[StartBar]:
+    """Return a function that starts a bar. At the end, the bar is removed."""
     if not output.is_terminal(sys.stderr):
         yield lambda name: Transfer()
         return
@@ -38,16 +38,16 @@ def bars() -> Iterator[Bars]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    # A result may go to stdout at the same time; it is none of the bars' business.
+    # Results may be written to stdout at the same time, so stdout is not redirected.
     console = Console(stderr=True)
     shown: list[TaskID] = []
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
 
-        def begin(name: str) -> Transfer:
+        def start_bar(name: str) -> Transfer:
             while shown:
                 progress.remove_task(shown.pop())
             bar = progress.add_task(one_line(name, 40), total=None)
             shown.append(bar)
             return Transfer(lambda done, total: progress.update(bar, completed=done, total=total))
 
-        yield begin
+        yield start_bar

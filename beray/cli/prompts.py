@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal, or to the script that feeds stdin."""
+"""Questions to the user at the terminal. Scripts answer them on stdin, one line each."""
 
 from __future__ import annotations
 
@@ -8,56 +8,67 @@ from beray.cli import output
 from beray.exceptions import ConfigurationError
 
 
-def ask(what: str, default: str | None = None) -> str:
-    """Ask for ``what``; an empty answer is ``default``. Without a terminal: a line of stdin.
+def ask(name: str, default: str | None = None) -> str:
+    """Ask for a value. If stdin is not a terminal, read its next line without a prompt.
+
+    Args:
+        name: Name of the value, such as "e-mail".
+        default: Result if the line is empty.
 
     Raises:
-        ConfigurationError: there was no line, or an empty one without a default.
+        ConfigurationError: stdin has ended, or the line is empty and there is no default.
     """
     if output.is_terminal(sys.stdin):
-        output.prompt(f"{_begun(what)} [{default}]:" if default else f"{_begun(what)}:")
-    return _line(what, default)
+        label = _capitalize(name)
+        output.prompt(f"{label} [{default}]:" if default else f"{label}:")
+    return _read_line(name, default)
 
 
-def ask_secret(what: str) -> str:
-    """Ask for ``what`` without showing what is typed. Without a terminal: the next line of stdin.
+def ask_secret(name: str) -> str:
+    """Ask for a value without echo. If stdin is not a terminal, read its next line.
 
     Raises:
-        ConfigurationError: there was no line, or an empty one, or the terminal insists
-            on showing it.
+        ConfigurationError: stdin has ended, the value is empty, or the terminal's echo cannot be
+            turned off.
     """
     if not output.is_terminal(sys.stdin):
-        return _line(what)
+        return _read_line(name)
     import getpass
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
-            answer = getpass.getpass(f"{_begun(what)}: ", stream=sys.stderr)
+            answer = getpass.getpass(f"{_capitalize(name)}: ", stream=sys.stderr)
         except getpass.GetPassWarning:
-            raise ConfigurationError(f"this terminal would show the {what}") from None
+            raise ConfigurationError(
+                f"this terminal would show the {name} while it is typed; pass it on stdin"
+            ) from None
         except EOFError:
             answer = ""
     if not answer:
-        raise ConfigurationError(f"{what}: nothing was given")
+        raise ConfigurationError(f"the {name} is empty; enter a value")
     return answer
 
 
-def _begun(what: str) -> str:
-    """``what``, as a question begins; a name in it stays as it is."""
-    return what[:1].upper() + what[1:]
+def _capitalize(name: str) -> str:
+    """Return ``name`` with a capital first letter. Names of secrets in it keep their case."""
+    return name[:1].upper() + name[1:]
 
 
 def confirm(question: str) -> bool:
-    """Ask a question that only "y" or "yes" answers with yes. Needs ``output.can_ask()``."""
+    """Ask a question, and return True if the answer is "y" or "yes".
+
+    Requires ``output.can_prompt()``.
+    """
     output.prompt(f"{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _line(what: str, default: str | None = None) -> str:
+def _read_line(name: str, default: str | None = None) -> str:
     text = sys.stdin.readline() if sys.stdin is not None else ""
     answer = text.rstrip("\r\n") or (default if text else None)
     if not answer:
-        raise ConfigurationError(f"{what}: nothing was given on stdin")
+        problem = "is empty" if text else "is missing: stdin has ended"
+        raise ConfigurationError(f"the {name} {problem}; pass one line on stdin")
     return answer

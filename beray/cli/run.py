@@ -1,72 +1,108 @@
-"""Run the command: parse the arguments, and turn every error into a line and an exit status."""
+"""Execution of the command: parsing, the dashboard, and the exit status of every error."""
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
-from beray.cli import output
+from beray.cli import context, output
+from beray.cli.context import ServerChoice
 from beray.cli.ending_signals import Terminated
-from beray.cli.errors import DONE, FAILED, INTERRUPTED, WRONG_USAGE, os_words, words
+from beray.cli.errors import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
+    error_text,
+    os_error_text,
+)
+from beray.config import Profiles
 from beray.exceptions import BeRayException, ConfigurationError, InvalidArgument
+from beray.installation import how_to_install
 from beray.sanitize import printable
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit status; what goes wrong is one line on stderr."""
+    """Run the command and return its exit status. Errors are reported as one line on stderr."""
     output.prepare()
-    status = _command(arguments)
+    status = _run_command(arguments)
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What is left in stdout cannot be written; Python's own exit must not try again.
+        # The buffered output cannot be written; Python must not try again at exit.
         output.discard_stdout()
         if status == DONE and not isinstance(error, BrokenPipeError):
-            output.problem(os_words(error))
+            output.error(os_error_text(error))
         return status or FAILED
     return status
 
 
-def _command(arguments: Sequence[str]) -> int:
+def _run_command(arguments: Sequence[str]) -> int:
     try:
-        return _dashboard() if not arguments else _named(arguments)
+        return _run_subcommand(arguments) if arguments else _run_dashboard()
     except KeyboardInterrupt:
         return INTERRUPTED
     except Terminated as signalled:
         return 128 + signalled.number
     except BeRayException as error:
-        output.problem(words(error))
+        output.error(error_text(error))
         wrong_usage = isinstance(error, (ConfigurationError, InvalidArgument))
         return WRONG_USAGE if wrong_usage else FAILED
     except FileExistsError as error:
         from beray.transfers.local_files import OVERWRITE_HINT
 
-        text = os_words(error).removesuffix(OVERWRITE_HINT)
-        output.problem(f"{text}; --force overwrites")
+        text = os_error_text(error).removesuffix(OVERWRITE_HINT)
+        output.error(f"{text}; --force overwrites")
         return FAILED
     except OSError as error:
-        output.problem(os_words(error))
+        output.error(os_error_text(error))
         return FAILED
     except UnicodeError:
-        output.problem("a name or a text here is not valid Unicode and cannot be sent or read")
+        output.error("an argument, a file name or the input is not valid UTF-8 and cannot be used")
         return FAILED
     except SystemExit as leaving:
-        # typer ends the program itself where the reader of stdout has left, as `head` does.
+        # typer exits by itself if the reader of stdout has ended, such as `head`.
         output.discard_stdout()
         return leaving.code if isinstance(leaving.code, int) else FAILED
 
 
-def _dashboard() -> int:
-    """Without arguments there is nothing to parse, so that its first screen is there sooner."""
-    gc.disable()  # nothing that is imported becomes garbage; ``tui.run`` enables it
-    from beray.cli import dashboard
-    from beray.cli.context import Choice
-
-    return dashboard.show(Choice())
+def _run_dashboard() -> int:
+    """Open the dashboard without importing typer, so that its first screen appears sooner."""
+    gc.disable()  # imports create no garbage; ``tui.run`` enables the collector again
+    return open_dashboard(ServerChoice())
 
 
-def _named(arguments: Sequence[str]) -> int:
+def open_dashboard(choice: ServerChoice) -> int:
+    """Open the dashboard on the selected server, and return its exit status."""
+    if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
+        output.error("the dashboard needs a terminal; without one, use `beray run GOAL`")
+        return WRONG_USAGE
+    if output.is_dumb_terminal():
+        term = os.environ["TERM"]
+        output.error(
+            f"the dashboard needs a full-screen terminal, but TERM is {term!r}; "
+            "use `beray run GOAL`, or set TERM to the name of your terminal"
+        )
+        return WRONG_USAGE
+    try:
+        import textual  # noqa: F401
+    except ImportError:
+        output.error(f"the dashboard is not installed; {how_to_install('tui')}")
+        return FAILED
+    import tui
+
+    profiles = Profiles()
+    server = context.resolve_choice(choice, profiles)
+    if not server.embedded:
+        return tui.run(server, profiles)
+    from beray import local_server
+
+    return tui.run(server, profiles, renew=local_server.ensure)
+
+
+def _run_subcommand(arguments: Sequence[str]) -> int:
     import typer
 
     from beray.cli.app import app
@@ -75,19 +111,42 @@ def _named(arguments: Sequence[str]) -> int:
     try:
         result = command.main(args=list(arguments), prog_name="beray", standalone_mode=False)
     except typer.TyperException as error:
-        return _usage(error)
+        return _report_usage_error(error)
     except typer.Abort:
         return INTERRUPTED
+    if isinstance(result, ServerChoice):
+        return open_dashboard(result)
     return result if isinstance(result, int) else DONE
 
 
-def _usage(error: Exception) -> int:
-    """Say what was wrong with the arguments. A group without a command shows its help."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "beray"
+def _report_usage_error(error: Exception) -> int:
+    """Report an error in the arguments. A group without a subcommand shows its help."""
+    usage_context = getattr(error, "ctx", None)
+    path = usage_context.command_path if usage_context is not None else "beray"
     message = str(error.format_message()) if hasattr(error, "format_message") else str(error)
+    if expectation := _failed_expectation(error.__cause__):
+        message = f"{message.partition(': ')[0]}: {expectation}"
     if message.startswith("Usage:"):
         sys.stderr.write(printable(message) + "\n")
     else:
-        output.problem(f"{message.rstrip('.')} (see {path} --help)")
+        output.error(f"{message.rstrip('.')} (see {path} --help)")
     return int(getattr(error, "exit_code", WRONG_USAGE))
+
+
+def _failed_expectation(cause: BaseException | None) -> str:
+    """Return the expected and the actual value of a number that typer rejected, or ""."""
+    from pydantic import ValidationError
+
+    if not isinstance(cause, ValidationError):
+        return ""
+    details = cause.errors(include_url=False)[0]
+    match details["type"], details.get("ctx", {}):
+        case "int_parsing" | "int_type", _:
+            expected = "a whole number"
+        case "greater_than_equal", {"ge": limit}:
+            expected = f"at least {limit}"
+        case "less_than_equal", {"le": limit}:
+            expected = f"at most {limit}"
+        case _:
+            return ""
+    return f"expected {expected}, got {str(details['input'])[:100]!r}"

@@ -1,4 +1,4 @@
-"""Reading a stream so that Ctrl-C is noticed, and a server that moves is found again."""
+"""Stream reader that can be interrupted and follows the local server to its successor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from beray.cli.context import Connection
+from beray.cli.context import ServerConnection
 from beray.client import BeRayClient
 from beray.exceptions import (
     AuthenticationError,
@@ -16,94 +16,102 @@ from beray.exceptions import (
     ConnectionFailed,
     StreamInterrupted,
 )
-from beray.streaming.streams import RECONNECT_SECONDS, EventStream, StateCallback, StreamState
+from beray.streaming.streams import (
+    RECONNECT_SECONDS,
+    EventStream,
+    StateCallback,
+    StreamState,
+)
 
-_WAKE_SECONDS: Final = 0.5
-_AHEAD: Final = 256
-"""Events read before they are shown; behind them the server waits."""
-_OWN_RECONNECT_SECONDS: Final = 1.0
-"""How long the user's own server is tried before its successor is looked for."""
-_STARTS: Final = 5
-"""How often in a row a start of the successor may fail: the old one may still be leaving."""
+_POLL_SECONDS: Final = 0.5
+_MAX_QUEUED_EVENTS: Final = 256
+"""Events that are read ahead. If the queue is full, reading stops until events are shown."""
+_LOCAL_RECONNECT_SECONDS: Final = 1.0
+"""Time to reconnect to the local server before its successor is used."""
+_MAX_FAILED_STARTS: Final = 5
+"""Failed starts of the successor in a row; the old server may still be shutting down."""
 
 Item = Mapping[str, Any] | StreamState | BeRayException | None
 Opener = Callable[[BeRayClient, str | None, float, StateCallback], EventStream[Any]]
-"""Opens the stream: with which client, behind which id, trying for how many seconds."""
+"""Open the stream. Arguments: client, last event id, reconnect time in seconds, state callback."""
 
 
-class StreamReader:
-    """Reads a stream in a thread of its own.
+class ThreadedStreamReader:
+    """Reader of a stream in a daemon thread.
 
-    A read from a socket does not notice Ctrl-C everywhere (Windows); a wait with a
-    deadline does. The reader never outlives the program. Where the user's own server
-    goes, it reads on from the next one.
+    Reading from a socket cannot be interrupted by Ctrl-C on every platform (Windows); waiting
+    for a queue with a timeout can. If the local server ends, the reader continues with its
+    successor.
     """
 
-    def __init__(self, server: Connection, opener: Opener) -> None:
+    def __init__(self, server: ServerConnection, opener: Opener) -> None:
         self._server = server
         self._opener = opener
-        self._items: queue.Queue[Item] = queue.Queue(_AHEAD)
-        self._left = threading.Event()
-        self._heard_at = time.monotonic()
+        self._items: queue.Queue[Item] = queue.Queue(_MAX_QUEUED_EVENTS)
+        self._closed = threading.Event()
+        self._last_received_at = time.monotonic()
         self._failed_starts = 0
-        self._stream = self._opened(None)
+        self._stream = self._open_stream(None)
         threading.Thread(target=self._read, name="watch", daemon=True).start()
 
     def get(self) -> Item:
-        """The next event, change of state or failure; ``None`` behind the last."""
+        """Return the next event, connection state or error; None after the last."""
         while True:
             try:
-                return self._items.get(timeout=_WAKE_SECONDS)
+                return self._items.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
 
     def close(self) -> None:
-        self._left.set()
+        """Close the stream and end the thread."""
+        self._closed.set()
         self._stream.close()
 
-    def _opened(self, last_event_id: str | None) -> EventStream[Any]:
-        own = self._server.target.embedded
-        seconds = _OWN_RECONNECT_SECONDS if own else RECONNECT_SECONDS
-        return self._opener(self._server.patient, last_event_id, seconds, self._state_changed)
+    def _open_stream(self, last_event_id: str | None) -> EventStream[Any]:
+        is_local = self._server.target.embedded
+        seconds = _LOCAL_RECONNECT_SECONDS if is_local else RECONNECT_SECONDS
+        return self._opener(
+            self._server.transfer_client, last_event_id, seconds, self._state_changed
+        )
 
     def _read(self) -> None:
         try:
-            while not self._read_to_the_end():
-                self._stream = self._opened(self._stream.last_event_id)
-                if self._left.is_set():
+            while not self._read_stream():
+                self._stream = self._open_stream(self._stream.last_event_id)
+                if self._closed.is_set():
                     self._stream.close()
         except BeRayException as error:
             self._put(error)
         finally:
             self._put(None)
 
-    def _read_to_the_end(self) -> bool:
-        """Whether the stream ended; ``False`` where another one is to go on behind it."""
+    def _read_stream(self) -> bool:
+        """Read until the stream ends, and return True; False if it must be opened again."""
         try:
             for event in self._stream:
                 self._put(event)
         except StreamInterrupted:
             raise
         except (ConnectionFailed, AuthenticationError) as error:
-            if self._left.is_set() or not self._server.target.embedded:
+            if self._closed.is_set() or not self._server.target.embedded:
                 raise
             self._put(StreamState.RECONNECTING)
-            self._heard_at = max(self._heard_at, self._stream.healthy_at)
-            if not self._renewed():
-                silent = time.monotonic() - self._heard_at
+            self._last_received_at = max(self._last_received_at, self._stream.healthy_at)
+            if not self._renew():
+                silent = time.monotonic() - self._last_received_at
                 if isinstance(error, AuthenticationError) or silent > RECONNECT_SECONDS:
                     raise
             return False
         return True
 
-    def _renewed(self) -> bool:
+    def _renew(self) -> bool:
         try:
             renewed = self._server.renew()
         except BeRayException:
             self._failed_starts += 1
-            if self._failed_starts == _STARTS:
+            if self._failed_starts == _MAX_FAILED_STARTS:
                 raise
-            self._left.wait(_OWN_RECONNECT_SECONDS)
+            self._closed.wait(_LOCAL_RECONNECT_SECONDS)
             return False
         self._failed_starts = 0
         return renewed
@@ -112,9 +120,9 @@ class StreamReader:
         self._put(state)
 
     def _put(self, item: Item) -> None:
-        while not self._left.is_set():
+        while not self._closed.is_set():
             try:
-                self._items.put(item, timeout=_WAKE_SECONDS)
+                self._items.put(item, timeout=_POLL_SECONDS)
                 return
             except queue.Full:
                 continue

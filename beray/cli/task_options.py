@@ -1,4 +1,4 @@
-"""What a task may be asked besides its goal: options of `run`, and lines of `show`."""
+"""Options of ``run`` that become arguments of a task, and their lines in ``show``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from beray.exceptions import ConfigurationError
 from beray.schema import Limits, Task, TaskOptions, Usage
 
 _SERVER_NAME: Final = re.compile(r"[\w-]+")
-_LIMITS: Final = {"tokens": int, "requests": int, "cost_usd": float, "seconds": float}
+_LIMIT_TYPES: Final = {"tokens": int, "requests": int, "cost_usd": float, "seconds": float}
 
 
-class Asked(TaskOptions, total=False):
-    """Arguments of ``create_task``; only what was asked is there."""
+class TaskArguments(TaskOptions, total=False):
+    """Arguments of ``create_task``. Options that the user did not pass are absent."""
 
     tools: list[dict[str, Any]]
 
 
-def asked(
+def task_arguments(
     *,
     runner: str | None,
     model: str | None,
@@ -31,56 +31,60 @@ def asked(
     gateway: bool,
     tools: Sequence[str] | None,
     tags: Sequence[str] | None,
-) -> Asked:
-    """What the options ask.
+) -> TaskArguments:
+    """Return the arguments of ``create_task`` for the options of the command.
 
     Raises:
-        ConfigurationError: one of them cannot be understood.
+        ConfigurationError: A limit is not ``NAME=NUMBER``, or a tool is not an MCP server.
     """
-    found = Asked()
+    result = TaskArguments()
     if runner is not None:
-        found["runner"] = runner
+        result["runner"] = runner
     if model is not None:
-        found["model"] = model
-    wanted = [name for name, is_wanted in (("network", network), ("gateway", gateway)) if is_wanted]
-    if limits or wanted:
-        found["limits"] = _limits(limits or (), wanted)
+        result["model"] = model
+    switches = [name for name, is_on in (("network", network), ("gateway", gateway)) if is_on]
+    if limits or switches:
+        result["limits"] = _parse_limits(limits or (), switches)
     if tools:
-        found["tools"] = [_tool(text) for text in tools]
+        result["tools"] = [_parse_tool(text) for text in tools]
     if tags:
-        found["tags"] = list(tags)
-    return found
+        result["tags"] = list(tags)
+    return result
 
 
-def _limits(texts: Sequence[str], wanted: Sequence[str]) -> Limits:
-    found: dict[str, Any] = dict.fromkeys(wanted, True)
+def _parse_limits(texts: Sequence[str], switches: Sequence[str]) -> Limits:
+    result: dict[str, Any] = dict.fromkeys(switches, True)
     for text in texts:
         name, _, value = text.partition("=")
-        if name not in _LIMITS:
-            known = ", ".join(_LIMITS)
-            raise ConfigurationError(f"--limit {text}: give one of {known}, such as tokens=100000")
+        if name not in _LIMIT_TYPES:
+            known = ", ".join(_LIMIT_TYPES)
+            raise ConfigurationError(
+                f"--limit {text}: {name!r} is not a limit; use one of {known}, "
+                "such as tokens=100000"
+            )
         try:
-            found[name] = _LIMITS[name](value)
-            if not math.isfinite(found[name]):
+            result[name] = _LIMIT_TYPES[name](value)
+            if not math.isfinite(result[name]):
                 raise ValueError
         except ValueError:
-            raise ConfigurationError(f"--limit {text}: {value!r} is no number for it") from None
-    return cast(Limits, found)
+            kind = "a whole number" if _LIMIT_TYPES[name] is int else "a number"
+            raise ConfigurationError(f"--limit {name} expects {kind}, got {value!r}") from None
+    return cast(Limits, result)
 
 
-def _tool(text: str) -> dict[str, Any]:
+def _parse_tool(text: str) -> dict[str, Any]:
     """Return the MCP server that ``--tool`` names.
 
-    ``NAME=URL``, ``NAME=`` with JSON, ``NAME=SERVER`` for one that the server's operator
-    defines, or only ``SERVER``.
+    Valid are ``NAME=URL``, ``NAME=JSON``, and ``NAME=SERVER`` or ``SERVER`` for a server that
+    the operator has defined.
     """
     name, _, server = text.partition("=")
     if _SERVER_NAME.fullmatch(text):
         server = text
     if not name or not server:
         raise ConfigurationError(
-            f"--tool {text}: give a name and a URL, as in docs=https://…, or the name of an MCP "
-            "server that the server defines"
+            f"--tool {text}: expected NAME=URL, such as docs=https://…, or the name of an MCP "
+            "server that the server's operator has defined"
         )
     if _SERVER_NAME.fullmatch(server):
         return {name: {"server": server}}
@@ -89,30 +93,30 @@ def _tool(text: str) -> dict[str, Any]:
     try:
         return {name: json.loads(server)}
     except ValueError as error:
-        raise ConfigurationError(f"--tool {name}: its JSON cannot be read: {error}") from None
+        raise ConfigurationError(f"--tool {name}: the value is not valid JSON: {error}") from None
 
 
-def note_unheard(asked: Asked, task: Task) -> None:
-    """Say what a server that does not know it has left out."""
-    unheard = [name for name in asked if name != "tools" and name not in task]
-    if unheard:
-        output.note(f"-- this server does not know: {', '.join(unheard)}")
+def note_ignored_options(arguments: TaskArguments, task: Task) -> None:
+    """Report the options that the server has ignored because it does not support them."""
+    ignored = [name for name in arguments if name != "tools" and name not in task]
+    if ignored:
+        output.note(f"-- this server does not support and ignored: {', '.join(ignored)}")
 
 
-def facts(task: Task) -> dict[str, str | None]:
-    """How a task is done, in words, by what each is called."""
+def task_facts(task: Task) -> dict[str, str | None]:
+    """Return the runner, model, tags, limits and usage of a task as text, by name."""
     limits = task.get("limits") or {}
     usage = task.get("usage")
     return {
         "runner": task.get("runner"),
         "model": task.get("model"),
         "tags": ", ".join(task.get("tags") or ()),
-        "limits": ", ".join(f"{name} {_number(value)}" for name, value in limits.items()),
-        "used": usage and _used(usage),
+        "limits": ", ".join(f"{name} {_value_text(value)}" for name, value in limits.items()),
+        "used": usage and _usage_text(usage),
     }
 
 
-def _used(usage: Usage) -> str:
+def _usage_text(usage: Usage) -> str:
     tokens = f"{usage['input_tokens']:,} input and {usage['output_tokens']:,} output tokens"
     if cached := usage.get("cache_read_tokens"):
         tokens += f" ({cached:,} of them from the cache)"
@@ -123,7 +127,7 @@ def _used(usage: Usage) -> str:
     return f"{about}{tokens} in {usage['requests']:,} request{plural}{price}"
 
 
-def _number(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,4 +1,4 @@
-"""From local files and folders to paths in a work_dir."""
+"""Uploads of local files and directories to a work_dir, and attachments of messages."""
 
 from __future__ import annotations
 
@@ -9,105 +9,146 @@ from functools import partial
 from pathlib import Path
 
 from beray.cli import output
-from beray.cli.progress import Bars
+from beray.cli.context import ServerConnection
+from beray.cli.progress import StartBar, progress_bars
 from beray.client import BeRayClient
 from beray.exceptions import ConfigurationError
-from beray.schema import UploadedFile
+from beray.schema import MAX_ATTACHMENTS, UploadedFile
 from beray.transfers import file_modes
 from beray.transfers.local_names import on_wire
 from beray.transfers.sync_folder import UploadDirectory, create_directories
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A local file and the path in the work_dir that it gets."""
+class PlannedUpload:
+    """Local file and its path in the work_dir."""
 
     local: Path
     path: str
 
 
 @dataclass
-class Plan:
-    """What is uploaded, and what a folder holds besides and cannot be."""
+class UploadPlan:
+    """Files and directories to upload.
 
-    uploads: list[Upload] = field(default_factory=list)
-    folders: list[UploadDirectory] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    taken: dict[str, Path] = field(default_factory=dict)
-    """The local file of each path that is uploaded."""
+    Attributes:
+        uploads: Files.
+        directories: Directories.
+        skipped: Sentences about entries of local directories that cannot be uploaded.
+        sources: Local file of each path in the work_dir.
+    """
+
+    uploads: list[PlannedUpload] = field(default_factory=list)
+    directories: list[UploadDirectory] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    sources: dict[str, Path] = field(default_factory=dict)
 
 
-def plan(locals_: Sequence[Path], to: str | None = None) -> Plan:
-    """Decide where each local file goes; nothing is sent.
+def plan_uploads(locals_: Sequence[Path], to: str | None = None) -> UploadPlan:
+    """Map local files to paths in the work_dir, without sending anything.
 
-    A file keeps its name, a folder its name and the names below it. ``to`` is a folder
-    of the work_dir where it ends in "/" or several are given, else the name of the one.
+    Files keep their names; directories keep their names and structure.
+
+    Args:
+        locals_: Local files and directories.
+        to: Target directory in the work_dir, if it ends with "/" or there are several
+            ``locals_``; otherwise the path of the single file or directory.
 
     Raises:
-        ConfigurationError: something is missing or unreadable, is neither file nor
-            folder, or would replace another of them.
+        ConfigurationError: A path is missing, is unreadable, or is neither a file nor a
+            directory; or two files would get the same path.
     """
-    result = Plan()
+    result = UploadPlan()
     exact = to is not None and not to.endswith("/") and len(locals_) == 1
     prefix = "" if exact or not to else f"{to.rstrip('/')}/".lstrip("/")
     for local in locals_:
-        # A path such as "." has no name: what is in it goes straight into the prefix.
+        # A path such as "." has no name: its entries are placed directly below the prefix.
         name = to or "" if exact else prefix + on_wire(local.name).removeprefix("..")
         if local.is_file():
-            _add(result, local, name)
+            _add_file(result, local, name)
         elif local.is_dir():
-            _add_folder(result, local, name.rstrip("/"))
+            _add_directory(result, local, name.rstrip("/"))
         elif os.path.lexists(local):
-            raise ConfigurationError(f"{local} is neither a file nor a folder")
+            raise ConfigurationError(f"{local} is neither a file nor a directory")
         else:
-            raise ConfigurationError(f"{local}: no such file or folder")
+            raise ConfigurationError(f"{local}: no such file or directory")
     return result
 
 
-def send(client: BeRayClient, task_id: int, planned: Plan, bars: Bars) -> list[UploadedFile]:
-    """Upload each file, create the folders, and return the server's answers for the files."""
-    answers = [
-        client.upload_path(task_id, upload.local, upload.path, transfer=bars(upload.path))
+def upload_all(
+    client: BeRayClient, task_id: int, planned: UploadPlan, start_bar: StartBar
+) -> list[UploadedFile]:
+    """Upload the files, create the directories, and return the server's responses for the files."""
+    responses = [
+        client.upload_path(task_id, upload.local, upload.path, transfer=start_bar(upload.path))
         for upload in planned.uploads
     ]
-    left_out = create_directories(
-        planned.folders,
+    not_created = create_directories(
+        planned.directories,
         [upload.path for upload in planned.uploads],
         partial(client.create_directory, task_id),
-        lambda: answers or client.list_files_tree(task_id),
+        lambda: responses or client.list_files_tree(task_id),
     )
-    for path in left_out:
-        output.note(f"-- not uploaded: {path} is an empty folder, which this server cannot create")
-    return answers
+    for path in not_created:
+        output.note(
+            f"-- not uploaded: {path} is an empty directory, and this server cannot create it"
+        )
+    return responses
 
 
-def _add_folder(result: Plan, folder: Path, name: str) -> None:
-    for current, folders, names in os.walk(folder, onerror=_raise):
-        folders.sort()
-        here = Path(current)
-        below = "" if here == folder else on_wire(here.relative_to(folder))
-        if path := "/".join(filter(None, (name, below))):
-            result.folders.append(UploadDirectory(path, file_modes.of_local_path(here)))
+def plan_attachments(locals_: Sequence[Path]) -> UploadPlan:
+    """Map local files to attachments of a message, without sending anything.
+
+    Raises:
+        ConfigurationError: See ``plan_uploads``; or there are more than ``MAX_ATTACHMENTS`` files.
+    """
+    planned = plan_uploads(locals_)
+    if len(planned.uploads) > MAX_ATTACHMENTS:
+        raise ConfigurationError(
+            f"cannot attach {len(planned.uploads)} files: a message has at most "
+            f"{MAX_ATTACHMENTS} attachments"
+        )
+    return planned
+
+
+def upload_attachments(server: ServerConnection, task_id: int, planned: UploadPlan) -> list[str]:
+    """Upload attachments and return their paths in the work_dir."""
+    for reason in planned.skipped:
+        output.note(f"-- not uploaded: {reason}")
+    with progress_bars() as start_bar:
+        upload_all(server.transfer_client, task_id, planned, start_bar)
+    return [upload.path for upload in planned.uploads]
+
+
+def _add_directory(result: UploadPlan, directory: Path, name: str) -> None:
+    for current, subdirectories, names in os.walk(directory, onerror=_raise):
+        subdirectories.sort()
+        parent = Path(current)
+        relative = "" if parent == directory else on_wire(parent.relative_to(directory))
+        if path := "/".join(filter(None, (name, relative))):
+            result.directories.append(UploadDirectory(path, file_modes.of_local_path(parent)))
         for entry in sorted(names):
-            local = here / entry
+            local = parent / entry
             if local.is_file():
-                below = on_wire(local.relative_to(folder))
-                _add(result, local, f"{name}/{below}" if name else below)
+                relative = on_wire(local.relative_to(directory))
+                _add_file(result, local, f"{name}/{relative}" if name else relative)
             else:
-                result.left_out.append(f"{local} is not a file")
-        result.left_out += [
-            f"{here / entry} is a link to a folder"
-            for entry in folders
-            if (here / entry).is_symlink()
+                result.skipped.append(f"{local} is not a file")
+        result.skipped += [
+            f"{parent / entry} is a symbolic link to a directory"
+            for entry in subdirectories
+            if (parent / entry).is_symlink()
         ]
 
 
-def _add(result: Plan, local: Path, path: str) -> None:
+def _add_file(result: UploadPlan, local: Path, path: str) -> None:
     if not os.access(local, os.R_OK):
-        raise ConfigurationError(f"{local} cannot be read")
-    if (other := result.taken.setdefault(path, local)) is not local:
-        raise ConfigurationError(f"{other} and {local} would both become {path}")
-    result.uploads.append(Upload(local, path))
+        raise ConfigurationError(f"{local} cannot be read: permission denied")
+    if (other := result.sources.setdefault(path, local)) is not local:
+        raise ConfigurationError(
+            f"{other} and {local} would both be uploaded as {path}; upload them separately"
+        )
+    result.uploads.append(PlannedUpload(local, path))
 
 
 def _raise(error: OSError) -> None:

@@ -7,10 +7,10 @@ import re
 
 
 class Screen(io.StringIO):
-    """A terminal: it keeps all that is written, and what stands on it in the end.
+    """Terminal that records its output and renders it.
 
     Attributes:
-        columns: Cells after which a line is continued on the next row; None for no end.
+        columns: Width in cells; None for lines of any length.
     """
 
     columns: int | None = None
@@ -19,7 +19,7 @@ class Screen(io.StringIO):
         return True
 
     def lines(self) -> list[str]:
-        """What a terminal shows of it, without its colours."""
+        """Return the rows that a terminal would show, without colours."""
         lines, row, column = [""], 0, 0
         for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|\r|[^\x1b\n\r]", self.getvalue()):
             if part == "\r":

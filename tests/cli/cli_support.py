@@ -1,4 +1,4 @@
-"""What the tests of the command share: outcomes, and a server that answers what is scripted."""
+"""Support for tests of the command: outcomes of runs, and a scripted server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beray.client import BeRayClient
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """Exit status and output of a command."""
 
     status: int
     raw_out: bytes
@@ -37,7 +37,7 @@ Command = Callable[..., Outcome]
 
 
 def use(client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the command use the account of ``client``."""
+    """Configure the command to use the account of ``client``."""
     header = str(client._session.headers["Authorization"])
     monkeypatch.setenv("BERAY_URL", client.base_url)
     monkeypatch.setenv("BERAY_TOKEN", header.removeprefix("Bearer "))
@@ -53,9 +53,10 @@ class Request:
 
 
 class ScriptedServer:
-    """``answers`` maps "GET /tasks/" to what is answered, each time or in turn.
+    """Server with scripted responses.
 
-    An answer is a status with JSON, bytes, or a list of them, used up from its front.
+    ``answers`` maps a request such as "GET /tasks/" to a pair of status and JSON or bytes, or to a
+    list of pairs that are returned in turn; the last one is repeated.
     """
 
     def __init__(self) -> None:
@@ -107,7 +108,7 @@ class ScriptedServer:
 
 
 def stream(events: Iterable[Mapping[str, Any]]) -> tuple[int, bytes]:
-    """Events as one body of text/event-stream that ends behind them."""
+    """Return a text/event-stream response with ``events``."""
     body = b"".join(
         (b"id: %d\n" % event["seq"] if "seq" in event else b"")
         + b"data: %s\n\n" % json.dumps(event).encode()
@@ -117,7 +118,7 @@ def stream(events: Iterable[Mapping[str, Any]]) -> tuple[int, bytes]:
 
 
 def program(*argv: str) -> list[str]:
-    """The command in a process that hears Ctrl-C, even where the tests run in the background."""
+    """Return a command line that handles SIGINT even if the tests run in the background."""
     start = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from beray.cli import main; sys.argv[0] = 'beray'; sys.exit(main())"

@@ -1,4 +1,4 @@
-"""The real program on a pseudo terminal."""
+"""The program on a pseudo terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Self
 
 DEADLINE_SECONDS = 20.0
 
-# One process runs several commands: a start costs more than the command does.
-# As the leader of a session, it makes the terminal its own by opening it.
-# Where the tests run in the background, it was born deaf to Ctrl-C.
+# One process runs several commands, because starting a process takes longer than a command.
+# As a session leader, it gets its controlling terminal by opening it.
+# If the tests run in the background, the process inherits an ignored SIGINT.
 _CHILD = """
 import json, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,7 +30,7 @@ for argv in json.loads(os.environ["COMMANDS"]):
 
 
 class Terminal:
-    """Commands, one after the other, or a program, with a person at the terminal."""
+    """Terminal in which a program, or several commands in turn, are running."""
 
     def __init__(
         self, *commands: list[str], program: list[str] | None = None, **environ: str
@@ -56,7 +56,7 @@ class Terminal:
         return self
 
     def prepare(self, terminal: int) -> None:
-        """Called before the program begins."""
+        """Prepare the terminal before the program starts."""
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
@@ -68,7 +68,7 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def expect(self, text: str) -> str:
-        """Wait until ``text`` appears behind what was expected before; give what came till then."""
+        """Wait for ``text`` after the last match, and return the output between them."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while (found := self.seen.find(text, self._read_to)) < 0:
             left = deadline - time.monotonic()
@@ -79,11 +79,11 @@ class Terminal:
         return before
 
     def echoes(self) -> bool:
-        """Return whether the terminal shows what is typed."""
+        """Return True if the terminal echoes input."""
         return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
 
     def end(self) -> str:
-        """Wait for the end of the program and give all that it wrote."""
+        """Wait for the end of the program, and return its complete output."""
         while piece := self._read():
             self.seen += piece.decode(errors="surrogateescape")
         self.process.wait(DEADLINE_SECONDS)

@@ -1,4 +1,4 @@
-"""The command in this process, against a real server or one that says what a test scripts."""
+"""Fixtures: the command in this process, with a real or a scripted server."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tests.server.gateway.prefab_folders import write_prefab
 
 @pytest.fixture
 def beray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Run the command in this process, in an empty folder, with pipes for its streams."""
+    """Run the command in this process, in an empty directory, with pipes as its streams."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
 
     def run(*argv: str, stdin: str | io.TextIOBase = "", encoding: str = "utf-8") -> Outcome:
         out, err = io.BytesIO(), io.BytesIO()
-        given = io.StringIO(stdin) if isinstance(stdin, str) else stdin
+        stdin_text = io.StringIO(stdin) if isinstance(stdin, str) else stdin
         with monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", given)
+            patch.setattr(sys, "stdin", stdin_text)
             patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding))
             patch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding=encoding))
             status = main(argv)
@@ -39,7 +39,7 @@ def beray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
 
 @pytest.fixture
 def account(beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> BeRayClient:
-    """A fresh account of the real server, which the command uses too."""
+    """New account of the real server, configured for the command."""
     use(beray_client, monkeypatch)
     return beray_client
 
@@ -48,7 +48,7 @@ def account(beray_client: BeRayClient, monkeypatch: pytest.MonkeyPatch) -> BeRay
 def agent_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningServer]:
-    """A server whose agent is the program that the module calls ``AGENT``."""
+    """Server whose agent is the program ``AGENT`` of the module."""
     program = tmp_path_factory.mktemp("agent") / "agent.py"
     program.write_text(request.module.AGENT)
     with RunningServer.start(
@@ -61,7 +61,7 @@ def agent_server(
 
 @pytest.fixture
 def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    """A fresh account of that server, which the command uses too."""
+    """New account of that server, configured for the command."""
     with agent_server.sign_up() as client:
         use(client, monkeypatch)
         yield client
@@ -69,7 +69,7 @@ def agent(agent_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture(scope="module")
 def prefab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server to which everybody may add prefabs."""
+    """Server to which every user may add prefabs."""
     with RunningServer.start(
         tmp_path_factory.mktemp("prefabs"), BERAY_PREFAB_AUTHORS="*"
     ) as server:
@@ -78,7 +78,7 @@ def prefab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
 
 @pytest.fixture
 def author(prefab_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeRayClient]:
-    """A fresh account of that server, which the command uses too."""
+    """New account of that server, configured for the command."""
     with prefab_server.sign_up() as client:
         use(client, monkeypatch)
         yield client
@@ -88,7 +88,7 @@ def author(prefab_server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> Ite
 def probe(
     request: pytest.FixtureRequest, beray: Command, author: BeRayClient, tmp_path: Path
 ) -> Command:
-    """The command, with the prefab of the module's ``MODULE`` and ``FUNCTIONS`` on the server."""
+    """Command with a server that has the prefab from the module's ``MODULE`` and ``FUNCTIONS``."""
     module = request.module
     folder = write_prefab(tmp_path / "probe", module.MODULE, module.FUNCTIONS)
     added = beray("prefab", "add", str(folder))
@@ -98,7 +98,7 @@ def probe(
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """A server that answers what the test says, which the command uses."""
+    """Scripted server, configured for the command."""
     with ScriptedServer() as server:
         monkeypatch.setenv("BERAY_URL", server.url)
         monkeypatch.setenv("BERAY_TOKEN", "a-token")

@@ -20,7 +20,7 @@ PASSWORD = "a very private password"
 
 
 class Script(io.StringIO):
-    """A stdin whose lines are decided when they are read."""
+    """A stdin that determines its lines when they are read."""
 
     def __init__(self, *lines: str | Callable[[], str]) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def test_logout_ends_the_session_on_the_server(
     assert scripted.calls() == ["POST /auth/login", "POST /auth/logout"]
 
 
-def test_a_session_is_forgotten_even_where_the_server_is_gone(
+def test_logout_removes_the_session_if_the_server_is_unreachable(
     beray: Command, scripted: ScriptedServer
 ) -> None:
     session = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
@@ -105,13 +105,13 @@ def test_a_session_is_forgotten_even_where_the_server_is_gone(
     assert beray("login", "--profile", "p", stdin="a@b\nsecret word\n").status == 0
     outcome = beray("logout", "--profile", "p")
     assert outcome.status == 1
-    assert "forgotten" in outcome.err
+    assert "the session was removed here" in outcome.err
     profile = Profiles().get("p")
     assert profile is not None
     assert profile.token is None
 
 
-def test_a_wrong_password_is_the_servers_no(
+def test_a_wrong_password_is_an_error_of_the_server(
     beray: Command, beray_server: RunningServer, address: str
 ) -> None:
     stdin = f"{address}\nwrong password\n"
@@ -123,19 +123,17 @@ def test_a_wrong_password_is_the_servers_no(
     assert Profiles().names() == []
 
 
-@pytest.mark.parametrize("given", ["", "a@b", "a@b\n", "\n"])
+@pytest.mark.parametrize("stdin_text", ["", "a@b", "a@b\n", "\n"])
 def test_input_that_ends_too_early_is_wrong_usage(
-    beray: Command, scripted: ScriptedServer, given: str
+    beray: Command, scripted: ScriptedServer, stdin_text: str
 ) -> None:
-    outcome = beray("login", stdin=given)
+    outcome = beray("login", stdin=stdin_text)
     assert outcome.status == 2
     assert "stdin" in outcome.err
     assert scripted.requests == []
 
 
-def test_a_code_that_is_on_its_way_already_can_be_used(
-    beray: Command, scripted: ScriptedServer
-) -> None:
+def test_a_code_that_was_sent_before_can_be_used(beray: Command, scripted: ScriptedServer) -> None:
     session = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
     scripted.answers |= {
         "POST /auth/request-verification-code": (429, {"detail": "One mail a minute."}),
@@ -150,7 +148,9 @@ def test_a_code_that_is_on_its_way_already_can_be_used(
     assert "Authorization" not in scripted.requests[-1].headers
 
 
-def test_the_name_of_ones_own_server_is_taken(beray: Command, scripted: ScriptedServer) -> None:
+def test_the_profile_of_the_local_server_is_reserved(
+    beray: Command, scripted: ScriptedServer
+) -> None:
     outcome = beray("login", "--profile", "local")
     assert outcome.status == 2
     assert "local" in outcome.err

@@ -1,4 +1,4 @@
-"""beray run with a model, and what may be asked besides a goal."""
+"""``beray run`` with a model, and options of tasks."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def client(models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeR
 def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--tag", "first", "--limit", "tokens=1000", "--output", "out")
     assert outcome.status == 0
-    # What it says, in paragraphs; how it gets there is beside it.
+    # Text of the agent in paragraphs, and tool calls on stderr.
     assert outcome.out == "I write it.\nDone: `hello.py`"
-    for said in (
+    for expected in (
         'write_file [1] called with {"path": "hello.py"', "progress: half of it", "| hello world",
         'run_command called with {"command": "python3 hello.py"}', "added hello.py (21 bytes)",
         'run_command returned {"exit_code": 0}', "360 tokens used", "COMPLETED",
     ):  # fmt: skip
-        assert said in outcome.err
+        assert expected in outcome.err
     assert (Path("out") / "hello.py").read_text() == "print('hello world')\n"
     task = client.list_tasks()[0]
     shown = beray("show", str(task["id"])).out
@@ -64,7 +64,7 @@ def test_a_model_is_watched_at_work(beray: Command, client: BeRayClient) -> None
     assert beray("tasks", "--tag", "first", "--tag", "second").out == ""
 
 
-def test_a_budget_that_is_spent_gives_status_1(beray: Command, client: BeRayClient) -> None:
+def test_an_exhausted_budget_gives_status_1(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--limit", "requests=1")
     assert outcome.status == 1
     assert "error BUDGET: The task was terminated: the limit of 1 requests" in outcome.err
@@ -81,23 +81,23 @@ def test_a_task_asks_for_the_gateway(beray: Command, client: BeRayClient) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
-        (["--limit", "apples=3"], "give one of tokens, requests, cost_usd, seconds"),
-        (["--limit", "tokens"], "'' is no number"),
-        (["--limit", "tokens=1.5"], "'1.5' is no number"),
-        (["--limit", "cost_usd=nan"], "'nan' is no number"),
-        (["--tool", "https://docs.example"], "give a name and a URL"),
-        (["--tool", "docs="], "give a name and a URL"),
-        (["--tool", "docs={"], "its JSON cannot be read"),
+        (["--limit", "apples=3"], "use one of tokens, requests, cost_usd, seconds"),
+        (["--limit", "tokens"], "expects a whole number, got ''"),
+        (["--limit", "tokens=1.5"], "expects a whole number, got '1.5'"),
+        (["--limit", "cost_usd=nan"], "expects a number, got 'nan'"),
+        (["--tool", "https://docs.example"], "expected NAME=URL"),
+        (["--tool", "docs="], "expected NAME=URL"),
+        (["--tool", "docs={"], "not valid JSON"),
     ],
 )
-def test_options_that_cannot_be_understood_send_nothing(
-    beray: Command, client: BeRayClient, options: list[str], said: str
+def test_invalid_options_send_nothing(
+    beray: Command, client: BeRayClient, options: list[str], expected: str
 ) -> None:
     outcome = beray("run", GOAL, *options)
     assert outcome.status == 2
-    assert said in outcome.err
+    assert expected in outcome.err
     assert client.list_tasks() == []
 
 
@@ -114,15 +114,17 @@ def test_mcp_servers_are_given_as_urls_names_and_json(beray: Command, client: Be
     ]
 
 
-def test_what_the_server_refuses_is_said_in_its_words(beray: Command, client: BeRayClient) -> None:
+def test_the_message_of_the_server_is_shown(beray: Command, client: BeRayClient) -> None:
     outcome = beray("run", GOAL, "--runner", "robot")
     assert outcome.status != 0
     assert "Runner 'robot' does not exist; this server has shell, model." in outcome.err
 
 
-def test_what_a_server_does_not_know_is_said(beray: Command, scripted: ScriptedServer) -> None:
+def test_options_that_the_server_ignores_are_reported(
+    beray: Command, scripted: ScriptedServer
+) -> None:
     created: dict[str, Any] = {"id": 1, "goal": "x", "status": "QUEUED"}
     scripted.answers["POST /tasks/"] = (200, created)
     outcome = beray("run", "x", "--detach", "--tag", "a", "--limit", "tokens=5")
     assert outcome.out == "1\n"
-    assert "this server does not know: limits, tags" in outcome.err
+    assert "this server does not support and ignored: limits, tags" in outcome.err

@@ -16,7 +16,7 @@ def test_a_key_from_new_to_revoke(
     assert "no API keys" in beray("apikey", "list").err
     made = beray("apikey", "new", "laptop", "--agent", "scout")
     assert made.status == 0, made.err
-    # It can be piped: there is nothing else, and nothing of it on stderr.
+    # stdout has only the key, so it can be piped; stderr does not contain it.
     key = made.out.removesuffix("\n")
     assert key.startswith("sk-")
     assert "\n" not in key
@@ -44,7 +44,7 @@ def test_a_key_from_new_to_revoke(
     assert f"API key {number} does not exist" in again.err
 
 
-def test_json_has_it_all(beray: Command, account: BeRayClient) -> None:
+def test_json_has_all_fields(beray: Command, account: BeRayClient) -> None:
     (made,) = beray("apikey", "new", "n", "--json").json
     assert made["key"].startswith("sk-")
     assert made["agent_id"] is None
@@ -53,7 +53,7 @@ def test_json_has_it_all(beray: Command, account: BeRayClient) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["new", ""], ["new", "n", "--agent", "a/b"]])
-def test_what_the_server_refuses_is_said(
+def test_the_message_of_the_server_is_shown(
     beray: Command, account: BeRayClient, arguments: list[str]
 ) -> None:
     outcome = beray("apikey", *arguments)
@@ -62,7 +62,7 @@ def test_what_the_server_refuses_is_said(
     assert account.list_api_keys() == []
 
 
-def test_nothing_acts_on_the_terminal(beray: Command, scripted: ScriptedServer) -> None:
+def test_control_characters_are_replaced(beray: Command, scripted: ScriptedServer) -> None:
     evil = "\x1b]0;x\x07\u202e\tname\n"
     key = {
         "id": 1, "name": evil, "agent_id": evil, "start": evil, "created_at": evil, "key": evil

@@ -1,4 +1,4 @@
-"""``beray chat`` in scripts: what is said on stdout, the rest on stderr, and its exit status."""
+"""``beray chat`` in scripts: text on stdout, everything else on stderr, and exit statuses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ say(type="AGENT_EVENT_SEND_FILE", path="made.txt")
 """
 
 
-def test_what_is_said_is_answered_on_stdout(account: BeRayClient, beray: Command) -> None:
+def test_the_answer_is_written_to_stdout(account: BeRayClient, beray: Command) -> None:
     done = beray("chat", "!echo answered; echo kept > file")
     assert (done.status, done.out) == (0, "answered\n")
     assert "added file (5 bytes)" in done.err
@@ -39,30 +39,30 @@ def test_what_is_said_is_answered_on_stdout(account: BeRayClient, beray: Command
     assert {task["chat"] for task in account.list_tasks()} == {"0", "other one"}
 
 
-def test_what_an_agent_does_besides_goes_to_stderr(agent: BeRayClient, beray: Command) -> None:
+def test_tool_calls_and_thoughts_go_to_stderr(agent: BeRayClient, beray: Command) -> None:
     done = beray("chat", "hello")
     assert (done.status, done.out) == (0, "You said **hello**.\n")
     lines = done.err.splitlines()
-    for told in (
+    for line in (
         "| pondering",
         '-- look called with {"at": "all"}',
         "| looked",
         "-- look returned [1, 2]",
         "-- file made.txt",
     ):
-        assert told in lines
+        assert line in lines
 
 
-def test_what_to_say_may_come_from_a_pipe(account: BeRayClient, beray: Command) -> None:
+def test_the_message_can_be_piped(account: BeRayClient, beray: Command) -> None:
     done = beray("chat", stdin="!echo one\necho two\n")
     assert (done.status, done.out) == (0, "one\ntwo\n")
     nothing = beray("chat", stdin=" \n")
     assert nothing.status == 2
-    assert "nothing to say" in nothing.err
+    assert "the message is empty" in nothing.err
     assert beray("chat", "!echo three", stdin="!echo four").out == "three\n"
 
 
-def test_files_and_folders_go_with_a_message(
+def test_files_and_directories_are_attached(
     account: BeRayClient, beray: Command, tmp_path: Path
 ) -> None:
     folder = Path("folder")
@@ -70,8 +70,8 @@ def test_files_and_folders_go_with_a_message(
     (folder / "a").write_text("a")
     (folder / "sub" / "b").write_text("b")
     Path("single").write_text("s")
-    said = ("!cat single folder/a folder/sub/b", "--attach", "single", "-a", "folder")
-    assert beray("chat", *said).out == "sab"
+    arguments = ("!cat single folder/a folder/sub/b", "--attach", "single", "-a", "folder")
+    assert beray("chat", *arguments).out == "sab"
     (task,) = account.list_tasks()
     events: list[Any] = list(account.get_task(task["id"])["events"])
     (message,) = [event for event in events if event["type"] == "USER_MESSAGE"]
@@ -81,7 +81,7 @@ def test_files_and_folders_go_with_a_message(
         (folder / f"{number}").write_text("")
     many = beray("chat", "x", "--attach", "folder")
     assert many.status == 2
-    assert "103 files are too many" in many.err
+    assert "cannot attach 103 files" in many.err
     assert len(account.get_task(task["id"])["events"]) == len(events)
 
 
@@ -101,22 +101,22 @@ def test_an_answer_that_ends_in_an_error_is_status_1(account: BeRayClient, beray
     assert (done.status, done.out) == (1, "")
     assert "error NO_MODEL" in done.err
     assert beray("chat", "--json", "plain words").status == 1
-    # What a command says of itself is its answer.
+    # A failed command is not an error of the chat: its output is the answer.
     assert beray("chat", "!exit 3").status == 0
 
 
-def test_a_chat_that_is_taken_is_one_line(account: BeRayClient, beray: Command) -> None:
+def test_a_busy_chat_is_reported_in_one_line(account: BeRayClient, beray: Command) -> None:
     task = account.send_chat_message("0", "!while [ ! -e go ]; do sleep 0.02; done")
     done = beray("chat", "!echo no")
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith("beray: ") and "(409)" in done.err
     assert done.err.count("\n") == 1
     account.stop_task(task["id"])
-    # An answer that is just ending does not count as the end of the next one.
+    # The end of the previous answer is not mistaken for the end of the next one.
     until(lambda: beray("chat", "!echo yes").out == "yes\n")
 
 
-def test_usage_that_is_wrong_is_status_2(beray: Command) -> None:
+def test_invalid_usage_gives_status_2(beray: Command) -> None:
     for arguments in (["--chat", "", "x"], ["--chat", "a/b", "x"], ["--chat", "a\nb", "x"], [" "]):
         done = beray("chat", *arguments)
         assert (done.status, done.err.count("\n")) == (2, 1)
@@ -136,15 +136,15 @@ def test_ctrl_c_stops_the_answer_and_shows_its_end(account: BeRayClient) -> None
         assert talking.stdout is not None
         assert talking.stdout.readline() == "begun\n"
         talking.send_signal(signal.SIGINT)
-        _, told = talking.communicate(timeout=20)
+        _, stderr = talking.communicate(timeout=20)
     assert talking.returncode == 130
-    assert "error STOPPED" in told
-    assert "Traceback" not in told
+    assert "error STOPPED" in stderr
+    assert "Traceback" not in stderr
     (task,) = account.list_tasks()
     assert task["status"] == "INPUT_REQUIRED"
 
 
-def test_the_end_of_the_answer_before_is_not_the_end_of_this_one(
+def test_the_end_of_the_previous_answer_does_not_end_this_one(
     scripted: ScriptedServer, beray: Command
 ) -> None:
     events: list[dict[str, Any]] = [
@@ -165,12 +165,12 @@ def test_the_end_of_the_answer_before_is_not_the_end_of_this_one(
     }
     done = beray("chat", "x")
     assert (done.status, done.out, done.err) == (0, "mine\n", "-- 7 tokens used\n")
-    (request,) = [one for one in scripted.requests if one.path.endswith("/stream")]
+    (request,) = [request for request in scripted.requests if request.path.endswith("/stream")]
     assert request.headers["Last-Event-ID"] == "5"
     assert [event["seq"] for event in beray("chat", "x", "--json").json] == [8, 9, 10, 11, 12]
 
 
-def test_a_stdin_that_is_no_text_is_refused(scripted: ScriptedServer, beray: Command) -> None:
+def test_a_stdin_that_is_not_text_is_an_error(scripted: ScriptedServer, beray: Command) -> None:
     piped = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8", errors="surrogateescape")
     done = beray("chat", stdin=piped)
     assert done.status == 2
@@ -197,8 +197,8 @@ def test_an_answer_whose_server_is_killed_ends_in_an_error(
             assert talking.stdout.readline() == "begun\n"
             server.kill()
             server.restart()
-            _, told = talking.communicate(timeout=30)
+            _, stderr = talking.communicate(timeout=30)
     assert talking.returncode == 1
-    assert "-- the connection broke; reconnecting" in told
-    assert "-- connected again" in told
-    assert "error LOST_WORKER" in told
+    assert "-- connection lost; reconnecting" in stderr
+    assert "-- reconnected" in stderr
+    assert "error LOST_WORKER" in stderr

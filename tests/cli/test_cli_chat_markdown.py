@@ -1,4 +1,4 @@
-"""Markdown that arrives in pieces: what is painted, what is printed for good."""
+"""Rendering of Markdown that arrives in chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from beray.cli.chat import markdown
-from beray.cli.chat.markdown import MarkdownFlow
+from beray.cli.chat.markdown import MarkdownWriter
 from tests.cli.cli_screen import Screen
 
 
@@ -25,15 +25,15 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return Screen()
 
 
-def flow_on(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> MarkdownFlow:
-    # Not in the fixture: pytest puts its own in that place behind it.
+def flow_on(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> MarkdownWriter:
+    # Not in the fixture: pytest replaces the streams after the fixtures have run.
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
-    return MarkdownFlow()
+    return MarkdownWriter()
 
 
 def whole(text: str) -> list[str]:
-    """What rich makes of a Markdown at once."""
+    """Return the rendering of complete Markdown by rich."""
     out = io.StringIO()
     console = Console(file=out, width=40, highlight=False)
     console.print(Markdown(text, hyperlinks=False))
@@ -74,7 +74,7 @@ last words"""
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 10_000])
-def test_pieces_end_as_the_whole_does(
+def test_chunks_are_rendered_like_the_complete_text(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     flow = flow_on(screen, monkeypatch)
@@ -86,14 +86,14 @@ def test_pieces_end_as_the_whole_does(
     assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h")
 
 
-def test_what_is_finished_is_not_painted_again(
+def test_complete_blocks_are_not_drawn_again(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = flow_on(screen, monkeypatch)
     for number in range(50):
         flow.write(f"paragraph{number}\n\n")
     flow.finish()
-    # Once or twice while it is open, and once for good.
+    # Once or twice while it is incomplete, and once when it is complete.
     assert screen.getvalue().count("paragraph3\x1b") + screen.getvalue().count("paragraph3 ") <= 4
     assert [line for line in screen.lines() if line] == [f"paragraph{n}" for n in range(50)]
 
@@ -103,17 +103,17 @@ def test_a_block_without_an_end_is_printed_in_parts(
 ) -> None:
     flow = flow_on(screen, monkeypatch)
     flow.write("~~~text\n")
-    count = 3 * markdown.LONGEST_BLOCK // 10
+    count = 3 * markdown.MAX_REDRAWN_CHARS // 10
     for number in range(count):
         flow.write(f"*{number:06}*\n\n")
-        assert len(flow._open) <= markdown.LONGEST_BLOCK + 20
+        assert len(flow._open) <= markdown.MAX_REDRAWN_CHARS + 20
     flow.write("~~~\nand *words*")
     flow.finish()
     lines = [line.strip() for line in screen.lines() if line.strip()]
     assert lines == [*(f"*{number:06}*" for number in range(count)), "and words"]
 
 
-def test_notes_and_what_is_literal_stand_between_blocks(
+def test_notes_and_literal_text_are_separate_blocks(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = flow_on(screen, monkeypatch)
@@ -132,7 +132,7 @@ def test_notes_and_what_is_literal_stand_between_blocks(
     ]  # fmt: skip
 
 
-def test_what_html_hides_is_shown(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_is_shown_as_text(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     flow = flow_on(screen, monkeypatch)
     flow.write("a <!-- b --> c\n\n<script>d</script>\n\n[e](http://f/)")
     flow.finish()

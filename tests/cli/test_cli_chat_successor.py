@@ -1,4 +1,4 @@
-"""A conversation goes on where the user's own server goes and another takes its place."""
+"""Chats that continue on the successor of the local server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 if os.name != "posix":
-    pytest.skip("a server of one's own is POSIX", allow_module_level=True)
+    pytest.skip("the local server needs POSIX", allow_module_level=True)
 
 from beray import local_server
 from tests.cli.cli_terminal import Terminal
@@ -21,7 +21,7 @@ def no_server_stays(own_home: Path) -> Iterator[None]:
     local_server.stop()
 
 
-def test_the_next_thing_is_said_to_the_next_server() -> None:
+def test_the_next_message_is_sent_to_the_successor() -> None:
     with Terminal(["chat"]) as terminal:
         terminal.expect("you> ")
         terminal.type("!echo o''ne; echo kept > file\n")

@@ -1,4 +1,4 @@
-"""A conversation: ``beray chat`` with a person at a terminal."""
+"""Interactive chats: ``beray chat`` with a user at a terminal."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.support import until
 
 OBEYED = "\x1b]0;owned\x07\x1b[2J\x9b2J\x85\x7f\r\x08\u202e\u2066\u2028[/b]"
 HOSTILE = OBEYED + "\ud800"
-"""What terminals obey, what reorders a line, what markup is, and what cannot be encoded."""
+"""Control sequences, bidirectional controls, markup, and an unencodable character."""
 HIDDEN = (
     "&#27;[2J &#x9b;2J &#x202e; [a](http://x/%1b%E2%80%AE) <http://a/%1b[2J%E2%80%AE> "
     "![](x/%1b%0d) <b>shown</b> <!-- shown, too -->\n\n```\x1b[2J\n\x9b2J\n```\n\n| a |\n|---|\n| \x1b |\n"
 )
-"""Markdown that holds such things, or becomes them when it is parsed."""
+"""Markdown that contains such text, or produces it when it is parsed."""
 
 FANCY = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "80", "LINES": "24"}
 _ACTS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# What readline and rich say to the terminal: modes of pasting and keys, the cursor's
-# visibility and place, a line erased, room in it, a colour.
+# Control sequences of readline and rich: paste and key modes, visibility and position of the
+# cursor, erasing, insertion, colours.
 _OURS = re.compile(r"\x1b(?:\[\?(?:1|25|1034|2004)[hl]|\[[0-9;]*m|\[\d*[ABCDGKPJ@](?<!2J)|[=>])")
 
 AGENT = """
@@ -45,7 +45,7 @@ say(type="AGENT_EVENT_TOOL_CALL_CHUNK", tool_name="look", args_chunk='{"at": ')
 say(type="AGENT_EVENT_TOOL_CALL_CHUNK", args_chunk='"all"}')
 say(type="AGENT_EVENT_TEXT_CHUNK", text="what it saw\\n", source="tools:look")
 say(type="AGENT_EVENT_TOOL_RESULT", tool_name="look", result=[1, 2])
-time.sleep(0.3)  # a change of a file is told when it is seen: not among the words above
+time.sleep(0.3)  # the watcher reports the change later, not in the middle of the text above
 open("made.txt", "w").write("made of " + said)
 say(type="AGENT_EVENT_SEND_FILE", path="made.txt")
 say(type="AGENT_EVENT_TEXT_CHUNK", text="The *end*.")
@@ -53,8 +53,8 @@ say(type="AGENT_EVENT_TEXT_CHUNK", text="The *end*.")
 
 
 def acting(seen: str) -> list[str]:
-    """What in ``seen`` acts on a terminal and is not the command's own."""
-    # The terminal itself makes CRLF of each newline, readline CR where it begins a line.
+    """Return control sequences in ``seen`` that are not written by the command itself."""
+    # The terminal changes newlines to CRLF; readline writes CR at the start of a line.
     left = _OURS.sub("", seen).replace("\r", "").replace("\n", "").replace("\t", "")
     return _ACTS.findall(left)
 
@@ -67,7 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_conversation_from_prompt_to_prompt(agent: BeRayClient, here: Path) -> None:
+def test_an_interactive_chat(agent: BeRayClient, here: Path) -> None:
     with Terminal(["chat"]) as terminal:
         terminal.expect("you> ")
         terminal.type("hello\n")
@@ -75,15 +75,15 @@ def test_a_conversation_from_prompt_to_prompt(agent: BeRayClient, here: Path) ->
         terminal.type("/get 1\n")
         assert "made.txt: 13 bytes" in terminal.expect("you> ")
         terminal.type("/get 1\n")
-        assert "takes it to another place" in terminal.expect("you> ")
+        assert "to save it under another name" in terminal.expect("you> ")
         terminal.type("/get made.txt other.txt\n")
         assert "other.txt: 13 bytes" in terminal.expect("you> ")
         terminal.type("/get 2\n")
-        assert "no file 2 was sent" in terminal.expect("you> ")
+        assert "the agent has sent 1 file;" in terminal.expect("you> ")
         terminal.type("/files\n")
         assert "13  made.txt" in terminal.expect("you> ")
         terminal.type("/nothing\n")
-        assert "/help tells" in terminal.expect("you> ")
+        assert "/help lists" in terminal.expect("you> ")
         terminal.type("/help\n")
         assert "/attach" in terminal.expect("you> ")
         terminal.type("//path\n")
@@ -93,18 +93,18 @@ def test_a_conversation_from_prompt_to_prompt(agent: BeRayClient, here: Path) ->
         seen = terminal.end()
     assert "Some **bold** words.\r\n\r\n- first\r\n- second\r\n" in answer
     assert '-- look called with {"at": "all"} -> [1, 2]\r\n' in answer
-    assert "-- file 1: made.txt (ctrl+t or /get 1 takes it)\r\n" in answer
+    assert "-- file 1: made.txt (ctrl+t or /get 1 downloads it)\r\n" in answer
     assert "what it saw" not in answer and "pondering" not in answer
     assert (here / "made.txt").read_text() == "made of hello"
     assert (here / "other.txt").read_text() == "made of hello"
     assert "Traceback" not in seen
 
 
-def test_on_a_terminal_that_can_answers_are_markdown(agent: BeRayClient) -> None:
+def test_answers_are_rendered_as_markdown_on_capable_terminals(agent: BeRayClient) -> None:
     with Terminal(["chat"], program=None, **FANCY) as terminal:
         terminal.expect("you> ")
         terminal.type("hello\n")
-        terminal.expect("takes it)")
+        terminal.expect("downloads it)")
         terminal.expect("you> ")
         terminal.type("!printf '**literal** %s' [b]\n")
         terminal.expect("**literal** [b]")
@@ -117,29 +117,29 @@ def test_on_a_terminal_that_can_answers_are_markdown(agent: BeRayClient) -> None
     assert "\x1b[1mbold\x1b[0m" in seen
     assert "\u2022 second" in plain
     assert "The end." in plain
-    assert "\x1b[2mlook ..." in seen, "a tool at work is named before its line is there"
+    assert "\x1b[2mlook ..." in seen, "a running tool is shown before its line"
     assert acting(seen) == []
 
 
-def test_a_key_takes_the_newest_file_and_leaves_what_is_being_typed(
+def test_a_key_downloads_the_newest_file_and_keeps_the_draft(
     agent: BeRayClient, here: Path
 ) -> None:
     with Terminal(["chat"], program=None, **FANCY) as terminal:
         terminal.expect("you> ")
         terminal.type("\x14")
-        terminal.expect("no file was sent yet")
+        terminal.expect("the agent has not sent a file yet")
         terminal.expect("you> ")
         terminal.type("hello\n")
-        terminal.expect("(ctrl+t or /get 1 takes it)")
+        terminal.expect("(ctrl+t or /get 1 downloads it)")
         terminal.expect("you> ")
         terminal.type("say thi\x14")
         terminal.expect("made.txt: 13 bytes")
         terminal.expect("you> say thi")
         terminal.type("s\n")
-        terminal.expect("takes it)")
+        terminal.expect("downloads it)")
         terminal.expect("you> ")
-        terminal.type("\x1b[A\x14")  # the key itself is not among what was typed
-        terminal.expect("no file is not taken yet")
+        terminal.type("\x1b[A\x14")  # the key is not in the input history
+        terminal.expect("all files from the agent are downloaded")
         terminal.expect("you> say this")
         terminal.type("\x15\x04")
         terminal.expect("<exit 0>")
@@ -152,7 +152,7 @@ def test_an_answer_is_unfolded(agent: BeRayClient) -> None:
     with Terminal(["chat"]) as terminal:
         terminal.expect("you> ")
         terminal.type("/unfold\n")
-        assert "no answer yet" in terminal.expect("you> ")
+        assert "no answer in this session yet" in terminal.expect("you> ")
         terminal.type("hello\n")
         assert "pondering" not in terminal.expect("you> ")
         terminal.type("/unfold\n")
@@ -164,13 +164,13 @@ def test_an_answer_is_unfolded(agent: BeRayClient) -> None:
     assert "# Title of hello" in again
 
 
-def test_files_go_with_what_is_said_next(account: BeRayClient, here: Path) -> None:
+def test_files_are_attached_to_the_next_message(account: BeRayClient, here: Path) -> None:
     (here / "with space").write_text("x")
     (here / "first").write_text("y")
     with Terminal(["chat", "--attach", "first"]) as terminal:
         terminal.expect("you> ")
         terminal.type("/attach 'with space'\n")
-        assert "2 files go with" in terminal.expect("you> ")
+        assert "the next message has 2 attachments" in terminal.expect("you> ")
         terminal.type("/attach missing\n")
         assert "no such file" in terminal.expect("you> ")
         terminal.type("!cat first 'with space'\n")
@@ -179,8 +179,8 @@ def test_files_go_with_what_is_said_next(account: BeRayClient, here: Path) -> No
         terminal.expect("no more\r\n")
         terminal.expect("you> ")
         terminal.type("/history\n")
-        told = terminal.expect("-- with first, with space")
-        assert "you> !cat first 'with space'" in told
+        shown = terminal.expect("-- with first, with space")
+        assert "you> !cat first 'with space'" in shown
         assert "yx" in terminal.expect("you> !echo no more")
         assert "no more" in terminal.expect("you> ")
         terminal.type("/quit\n")
@@ -212,11 +212,11 @@ def test_ctrl_c_stops_an_answer_and_at_the_prompt_it_leaves(account: BeRayClient
     assert task["status"] == "INPUT_REQUIRED"
 
 
-def test_a_chat_that_is_taken_gives_the_prompt_back(account: BeRayClient) -> None:
+def test_a_busy_chat_shows_the_prompt_again(account: BeRayClient) -> None:
     task = account.send_chat_message("mine", "!sleep 600")
     until(lambda: account.get_task(task["id"])["status"] == "RUNNING")
     with Terminal(["chat", "--chat", "mine"]) as terminal:
-        assert "an answer is under way; /stop" in terminal.expect("you> ")
+        assert "an answer is running; /stop" in terminal.expect("you> ")
         terminal.type("!echo no\n")
         assert "(409)" in terminal.expect("you> ")
         terminal.type("/stop\n")
@@ -229,9 +229,7 @@ def test_a_chat_that_is_taken_gives_the_prompt_back(account: BeRayClient) -> Non
         assert "<exit 0>" in terminal.end()
 
 
-def test_what_was_typed_is_there_again_and_nobody_else_reads_it(
-    account: BeRayClient, own_home: Path
-) -> None:
+def test_the_input_history_is_saved_in_a_private_file(account: BeRayClient, own_home: Path) -> None:
     with Terminal(["chat"], program=None, **FANCY) as terminal:
         terminal.expect("you> ")
         terminal.type("!echo kep''t\n")
@@ -254,7 +252,7 @@ def test_what_was_typed_is_there_again_and_nobody_else_reads_it(
 
 
 @pytest.mark.parametrize("environ", [{}, FANCY], ids=["plain", "fancy"])
-def test_nothing_an_agent_says_acts_on_the_terminal(
+def test_text_of_agents_has_no_effect_on_the_terminal(
     scripted: ScriptedServer, here: Path, environ: dict[str, str]
 ) -> None:
     kinds: list[dict[str, Any]] = [
@@ -295,7 +293,7 @@ def test_nothing_an_agent_says_acts_on_the_terminal(
         for typed, answered in [
             ("refused", "(409)"),
             ("/files", "[/b]"),
-            ("/history", "takes it)"),
+            ("/history", "downloads it)"),
             ("/get 1", "cannot be saved here"),
             ("/stop", "[/b]"),
         ]:
@@ -305,6 +303,6 @@ def test_nothing_an_agent_says_acts_on_the_terminal(
         terminal.type("/quit\n")
         seen = terminal.end()
     assert "Traceback" not in seen
-    assert seen.count("<exit 0>") == 3, "AGENT_EVENT_END is behind the error"
+    assert seen.count("<exit 0>") == 3, "AGENT_EVENT_END follows the error"
     assert acting(seen) == []
     assert "shown" in seen and "shown, too" in seen

@@ -1,4 +1,4 @@
-"""Names that are not UTF-8: in, listed, and out by the command."""
+"""Uploads, listings and downloads of files whose names are not UTF-8."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names(folder: str) -> list[bytes]:
     return sorted(os.listdir(os.fsencode(folder)))
 
 
-def test_run_takes_them_along_and_brings_them_back(beray: Command, account: BeRayClient) -> None:
+def test_run_uploads_and_downloads_them(beray: Command, account: BeRayClient) -> None:
     Path(NAME).write_text("in")
     command = r"cat $(printf 'caf\351.txt'); echo out > $(printf 'made\377')"
     outcome = beray("run", f"!{command}", "-f", NAME, "-o", "out")
@@ -41,7 +41,7 @@ def task(account: BeRayClient) -> str:
     return str(task_id)
 
 
-def test_what_ls_prints_is_a_path_for_the_other_commands(beray: Command, task: str) -> None:
+def test_paths_from_ls_are_accepted_by_other_commands(beray: Command, task: str) -> None:
     path = beray("ls", task).out.split("\t")[-1].strip()
     assert path == "caf␦E9.txt"
     for spelling in (path, NAME):
@@ -53,7 +53,7 @@ def test_what_ls_prints_is_a_path_for_the_other_commands(beray: Command, task: s
             assert archive.namelist() == [path]
 
 
-def test_json_about_them_is_unicode(beray: Command, task: str) -> None:
+def test_json_contains_wire_names(beray: Command, task: str) -> None:
     outcome = beray("get", task, NAME, "--json")
     assert outcome.json == [{"path": "caf␦E9.txt", "local": "caf␦E9.txt", "size": 7}]
 
@@ -70,9 +70,7 @@ def test_put_sends_them_and_replaces_them(beray: Command, task: str, account: Be
     assert account.get_file_content(int(task), "as/caf␦E9.txt").content == b"new"
 
 
-def test_prefabs_are_given_them_as_unicode_and_give_them_back(
-    beray: Command, author: BeRayClient
-) -> None:
+def test_prefabs_receive_and_return_them_as_unicode(beray: Command, author: BeRayClient) -> None:
     module = """
     import os
     from beray.prefab import Call

@@ -17,14 +17,14 @@ BINARY = bytes(range(256))
 
 @pytest.fixture
 def task(account: BeRayClient) -> str:
-    """A task that has ended, with a.bin, sub/b.txt and sub/empty in its work_dir."""
+    """Finished task with a.bin, sub/b.txt and sub/empty in its work_dir."""
     task_id = account.create_task("!mkdir -p sub/empty; printf text > sub/b.txt")["id"]
     list(account.stream_task_updates(task_id))
     account.upload_file(task_id, "a.bin", BINARY)
     return str(task_id)
 
 
-def test_ls_in_a_pipe_is_lines_with_tabs(beray: Command, task: str, account: BeRayClient) -> None:
+def test_ls_in_a_pipe_is_tab_separated(beray: Command, task: str, account: BeRayClient) -> None:
     items = account.list_files_tree(int(task))
     outcome = beray("ls", task)
     assert outcome.status == 0
@@ -37,14 +37,14 @@ def test_ls_in_a_pipe_is_lines_with_tabs(beray: Command, task: str, account: BeR
     assert beray("ls", task, "missing").status == 1
 
 
-def test_cat_gives_the_bytes_to_a_pipe(beray: Command, task: str) -> None:
+def test_cat_writes_unchanged_bytes_to_a_pipe(beray: Command, task: str) -> None:
     outcome = beray("cat", task, "a.bin")
     assert (outcome.status, outcome.raw_out, outcome.err) == (0, BINARY, "")
     assert beray("get", task, "a.bin", "-o", "-").raw_out == BINARY
     assert beray("cat", task, "missing").status == 1
 
 
-def test_put_uploads_files_and_folders(beray: Command, task: str, account: BeRayClient) -> None:
+def test_put_uploads_files_and_directories(beray: Command, task: str, account: BeRayClient) -> None:
     Path("data/deep").mkdir(parents=True)
     Path("data/deep/c.bin").write_bytes(BINARY)
     Path("ünï.txt").write_text("x")
@@ -59,9 +59,7 @@ def test_put_uploads_files_and_folders(beray: Command, task: str, account: BeRay
     assert outcome.err.startswith("beray: ")
 
 
-def test_get_takes_the_files_own_name_and_overwrites_only_when_forced(
-    beray: Command, task: str
-) -> None:
+def test_get_uses_the_file_name_and_overwrites_only_with_force(beray: Command, task: str) -> None:
     assert beray("get", task, "sub/b.txt").status == 0
     assert Path("b.txt").read_text() == "text"
     Path("b.txt").write_text("mine")
@@ -73,7 +71,7 @@ def test_get_takes_the_files_own_name_and_overwrites_only_when_forced(
     assert Path("b.txt").read_text() == "text"
 
 
-def test_get_puts_a_file_where_it_is_told(beray: Command, task: str) -> None:
+def test_get_saves_a_file_under_another_path(beray: Command, task: str) -> None:
     Path("folder").mkdir()
     assert beray("get", task, "a.bin", "-o", "folder").status == 0
     assert Path("folder/a.bin").read_bytes() == BINARY
@@ -86,7 +84,7 @@ def test_get_puts_a_file_where_it_is_told(beray: Command, task: str) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["folder", "other"]
 
 
-def test_zip_holds_the_work_dir_or_parts_of_it(beray: Command, task: str) -> None:
+def test_zip_contains_the_work_dir_or_some_paths(beray: Command, task: str) -> None:
     assert beray("zip", task, "-o", "all.zip").status == 0
     with zipfile.ZipFile("all.zip") as archive:
         assert {"a.bin", "sub/b.txt"} <= set(archive.namelist())
@@ -100,7 +98,9 @@ def test_zip_holds_the_work_dir_or_parts_of_it(beray: Command, task: str) -> Non
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
-def test_modes_and_empty_folders_go_both_ways(beray: Command, account: BeRayClient) -> None:
+def test_modes_and_empty_directories_are_uploaded_and_downloaded(
+    beray: Command, account: BeRayClient
+) -> None:
     Path("given/empty").mkdir(parents=True)
     for name in ("build.sh", "given/run.sh"):
         Path(name).write_text("#!/bin/sh\necho built\n")
@@ -116,7 +116,7 @@ def test_modes_and_empty_folders_go_both_ways(beray: Command, account: BeRayClie
         "build.sh": 0o755, "given": 0o755, "given/run.sh": 0o755, "given/empty": 0o755,
         "kept": 0o500, "plain": 0o640,
     }  # fmt: skip
-    assert "empty folder" not in outcome.err
+    assert "empty directory" not in outcome.err
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
@@ -131,9 +131,7 @@ def test_put_and_get_keep_the_mode(beray: Command, task: str, account: BeRayClie
     assert Path("again").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_server_that_knows_no_folders_is_reported(
-    beray: Command, scripted: ScriptedServer
-) -> None:
+def test_a_server_without_directories_is_reported(beray: Command, scripted: ScriptedServer) -> None:
     Path("bare").mkdir()
     held = {"id": 1, "goal": "x", "status": "QUEUED", "held": True}
     scripted.answers |= {
@@ -143,5 +141,5 @@ def test_a_server_that_knows_no_folders_is_reported(
     }
     outcome = beray("run", "x", "--detach", "-f", "bare")
     assert outcome.status == 0
-    assert "bare is an empty folder, which this server cannot create" in outcome.err
+    assert "bare is an empty directory, and this server cannot create it" in outcome.err
     assert scripted.calls()[-1] == "POST /tasks/1/start"

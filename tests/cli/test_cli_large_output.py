@@ -1,4 +1,4 @@
-"""`beray run -o` and `beray ls` with more files than fit into one answer."""
+"""`beray run -o` and `beray ls` with more files than fit into one response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def zipped(paths: Iterable[str]) -> bytes:
 
 @pytest.fixture
 def large(scripted: ScriptedServer) -> ScriptedServer:
-    """A task that has made 30 small files and one of which no size is known."""
+    """Task with 30 small files and one file without a known size."""
     items: list[dict[str, Any]] = [
         {"name": path[3:], "path": path, "type": "file", "size": 5} for path in PATHS
     ]
@@ -70,7 +70,7 @@ def test_many_small_files_are_downloaded_together(beray: Command, large: Scripte
         (200, b"no archive"),
     ],
 )
-def test_what_cannot_be_downloaded_together_is_downloaded_alone(
+def test_files_are_downloaded_singly_if_the_archive_fails(
     beray: Command, large: ScriptedServer, answer: tuple[int, Any]
 ) -> None:
     large.answers["POST /tasks/1/files/download"] = answer
@@ -81,7 +81,7 @@ def test_what_cannot_be_downloaded_together_is_downloaded_alone(
     assert {path.read_text() for path in files} == {"alone"}
 
 
-def test_what_the_server_cannot_read_is_named_and_the_rest_is_downloaded(
+def test_unreadable_files_are_named_and_the_others_are_downloaded(
     beray: Command, large: ScriptedServer
 ) -> None:
     refusal = (422, {"detail": "permission denied"})
@@ -91,7 +91,7 @@ def test_what_the_server_cannot_read_is_named_and_the_rest_is_downloaded(
         for path, mode in {"empty": "755", "locked": "300", "closed": "000"}.items()
     ]
     large.answers |= {
-        # The listing, and one for each of the folders that may be unreadable.
+        # The listing, and one response for each directory that may be unreadable.
         "GET /tasks/1/files/tree": [(200, [*folders, *tree[1]]), (200, []), refusal],
         "POST /tasks/1/files/download": refusal,
         "GET /tasks/1/files/content": [(200, b"alone")] * 6 + [refusal, (200, b"alone")],
@@ -99,18 +99,18 @@ def test_what_the_server_cannot_read_is_named_and_the_rest_is_downloaded(
     outcome = beray("run", "x", "-o", "out")
     assert outcome.status == 1
     assert outcome.err.splitlines()[-1] == (
-        "beray: 2 of 34 files and folders could not be downloaded: permission denied; "
+        "beray: 2 of 34 files and directories could not be downloaded: permission denied; "
         "the others are in out"
     )
     files = [path.as_posix() for path in Path("out").rglob("*") if path.is_file()]
     assert sorted(files) == sorted(f"out/{path}" for path in [*PATHS, "x"] if path != PATHS[5])
-    asked = [parse_qs(one.query) for one in large.requests if one.path.endswith("/tree")]
-    assert [query["path"] for query in asked[1:]] == [["locked"], ["closed"]]
+    queries = [
+        parse_qs(request.query) for request in large.requests if request.path.endswith("/tree")
+    ]
+    assert [query["path"] for query in queries[1:]] == [["locked"], ["closed"]]
 
 
-def test_nothing_is_downloaded_over_a_file_that_is_there(
-    beray: Command, large: ScriptedServer
-) -> None:
+def test_nothing_is_downloaded_if_a_file_exists(beray: Command, large: ScriptedServer) -> None:
     large.answers["POST /tasks/1/files/download"] = (200, zipped(PATHS))
     Path("out/d2").mkdir(parents=True)
     Path("out", PATHS[-1]).write_text("mine")
@@ -122,7 +122,7 @@ def test_nothing_is_downloaded_over_a_file_that_is_there(
     assert Path("out", PATHS[-1]).read_text() == f"zip {PATHS[-1]}"
 
 
-def test_batches_hold_small_files_up_to_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_contain_small_files_up_to_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "_BATCH_FILES", 3)
     monkeypatch.setattr(downloads, "_BATCH_BYTES", 10)
     monkeypatch.setattr(downloads, "_SMALL_BYTES", 6)
@@ -132,14 +132,16 @@ def test_batches_hold_small_files_up_to_their_limits(monkeypatch: pytest.MonkeyP
     assert batches == [[7], [1, 1, 1], [None], [1, 6], [4, 1, 0], [0, 0]]
 
 
-def test_thousands_of_files_go_both_ways(beray: Command, account: BeRayClient) -> None:
+def test_thousands_of_files_are_uploaded_and_downloaded(
+    beray: Command, account: BeRayClient
+) -> None:
     folder = Path("in")
     folder.mkdir()
     for number in range(1500):
         (folder / f"{number:04}").write_text(str(number))
     goal = "!mkdir -p many/empty; cp -r in many/; touch many/x; chmod +x many/x; rm -r in"
     outcome = beray("run", goal, "-f", "in", "-o", "out")
-    assert (outcome.status, outcome.err.splitlines()[-1]) == (0, "-- 1501 files in out")
+    assert (outcome.status, outcome.err.splitlines()[-1]) == (0, "-- downloaded 1501 files to out")
     assert {path.name: path.read_text() for path in Path("out/many/in").iterdir()} == {
         f"{number:04}": str(number) for number in range(1500)
     }

@@ -1,4 +1,4 @@
-"""The module that writes to the terminal, by itself."""
+"""The output module without a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Screen(io.StringIO):
 def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """stdout and stderr on one terminal."""
     screen = Screen()
-    # pytest puts its own streams into sys between a fixture and its test.
+    # pytest replaces the streams in sys after the fixtures have run.
     monkeypatch.setattr(output, "sys", SimpleNamespace(stdout=screen, stderr=screen))
     return screen
 
@@ -35,24 +35,24 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 @pytest.mark.parametrize("cut", range(1, 16))
-def test_a_colour_or_a_crlf_that_is_cut_in_two_is_put_together(screen: Screen, cut: int) -> None:
+def test_a_split_colour_sequence_or_crlf_is_joined(screen: Screen, cut: int) -> None:
     text = "a\x1b[31mb\r\nc\x9b0md\n"
-    flow = output.Flow()
+    flow = output.TextWriter()
     flow.write(text[:cut])
     flow.write(text[cut:])
     flow.finish()
     assert screen.getvalue() == "ab\ncd\n"
 
 
-def test_what_is_held_back_is_given_in_the_end(screen: Screen) -> None:
-    flow = output.Flow()
+def test_incomplete_sequences_are_written_at_the_end(screen: Screen) -> None:
+    flow = output.TextWriter()
     flow.write("a\x1b[3")
     flow.finish()
     assert screen.getvalue() == "a\u241b[3\n"
 
 
-def test_a_note_does_not_land_in_the_middle_of_a_line(screen: Screen) -> None:
-    flow = output.Flow()
+def test_a_note_starts_a_new_line(screen: Screen) -> None:
+    flow = output.TextWriter()
     flow.write("half a line")
     flow.note("a note")
     flow.write("whole\n")
@@ -61,8 +61,8 @@ def test_a_note_does_not_land_in_the_middle_of_a_line(screen: Screen) -> None:
     assert screen.getvalue() == "half a line\na note\nwhole\nanother\n"
 
 
-def test_a_pipe_gets_the_text_alone(pipe: io.StringIO) -> None:
-    flow = output.Flow()
+def test_a_pipe_receives_only_the_text(pipe: io.StringIO) -> None:
+    flow = output.TextWriter()
     flow.write("half a line")
     flow.note("a note")
     flow.finish()
@@ -81,7 +81,7 @@ def test_a_table_is_aligned_by_cells_and_cut_to_the_width(
     ]
 
 
-def test_a_row_has_its_tabs_and_newlines_to_itself(pipe: io.StringIO) -> None:
+def test_tabs_and_newlines_in_cells_are_replaced(pipe: io.StringIO) -> None:
     output.row(["a\tb", "c\nd\x1b"])
     assert pipe.getvalue() == "a␉b\tc␊d␛\n"
 
@@ -100,7 +100,7 @@ def test_a_narrow_encoding_does_not_end_the_program(
     assert beray("show", "2", encoding="ascii").err == "beray: \\u6ca1\\u6709 (404)\n"
 
 
-def test_json_is_ascii_and_holds_everything(beray: Command, scripted: ScriptedServer) -> None:
+def test_json_is_ascii_and_complete(beray: Command, scripted: ScriptedServer) -> None:
     task = {"id": 1, "goal": "中\x1b]0;x\x07\x9b2J\u202e\ud800", "status": "RUNNING", "new": [1]}
     scripted.answers["GET /tasks/"] = 200, [task]
     outcome = beray("tasks", "--json")
@@ -109,13 +109,13 @@ def test_json_is_ascii_and_holds_everything(beray: Command, scripted: ScriptedSe
     assert all(byte >= 0x20 or byte == 0x0A for byte in outcome.raw_out)
 
 
-def test_a_progress_bar_does_not_obey_the_name_of_its_file(
+def test_a_progress_bar_sanitizes_the_file_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = Screen()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with progress.bars() as begin:
+    with progress.progress_bars() as begin:
         begin("evil \x1b]0;x\x07 [red]name[/b]").advance(1, 2)
     assert "evil ␛]0;x␇ [red]name[/b]" in screen.getvalue()
     assert "\x1b]0;" not in screen.getvalue()
@@ -124,16 +124,16 @@ def test_a_progress_bar_does_not_obey_the_name_of_its_file(
 def test_a_pipe_gets_no_progress_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)
-    with progress.bars() as begin:
+    with progress.progress_bars() as begin:
         begin("name").advance(1, 2)
     assert pipe.getvalue() == ""
 
 
-def test_a_line_that_is_written_over_is_one_line(screen: Screen, pipe: io.StringIO) -> None:
+def test_an_overwritten_line_is_one_line(screen: Screen, pipe: io.StringIO) -> None:
     written: list[str] = []
     for stream in (screen, pipe):
         output.sys.stdout = stream
-        flow = output.Flow()
+        flow = output.TextWriter()
         for piece in ("begin\n1", "0 %\r", "55 %", "\r100 %\r", "\n", "end\r"):
             flow.write(piece)
         flow.finish()
@@ -147,6 +147,6 @@ def test_null_in_an_event_is_not_printed_as_text() -> None:
         {"type": "AGENT_EVENT_TEXT_CHUNK", "text": None, "source": None},
         {"type": "AGENT_EVENT_END", "tokens_used": None},
     ):
-        assert render.brief(event) == ""
+        assert render.summarize(event) == ""
     called = {"type": "AGENT_EVENT_TOOL_CALL_CHUNK", "tool_name": "t", "args_chunk": None}
-    assert render.brief(called) == "t"
+    assert render.summarize(called) == "t"

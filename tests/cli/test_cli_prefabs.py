@@ -1,4 +1,4 @@
-"""``beray prefab``: from an empty folder to a result, against a real server."""
+"""``beray prefab`` from an empty directory to a result, on a real server."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_from_new_to_a_result(beray: Command, author: BeRayClient) -> None:
     )  # fmt: skip
     assert "3 passed" in tested.stdout, tested.stdout
     sound = beray("prefab", "check", "line-count")
-    assert (sound.status, sound.out) == (0, "line-count 0.1.0 is sound: count\n")
-    assert beray("prefab", "add", "line-count").err == "line-count 0.1.0 is on the server\n"
+    assert (sound.status, sound.out) == (0, "line-count 0.1.0 is valid: count\n")
+    assert beray("prefab", "add", "line-count").err == "added line-count 0.1.0 to the server\n"
     assert beray("prefab", "add", "line-count").status == 0
     Path("poem.txt").write_text("one two\nthree\n")
     run = ("prefab", "run", "line-count", "count", "--file", "document=poem.txt")
@@ -90,9 +90,11 @@ def test_from_new_to_a_result(beray: Command, author: BeRayClient) -> None:
 
 
 def test_list_and_spec(probe: Command) -> None:
-    (row,) = [one for one in probe("prefab", "list").out.splitlines() if "probe" in one]
+    (row,) = [line for line in probe("prefab", "list").out.splitlines() if "probe" in line]
     assert row.split("\t") == ["probe", "1.0.0", "deployed", "echo, tell, fail, keep", "A probe"]
-    (info,) = [one for one in probe("prefab", "list", "--json").json if one["prefab_id"] == "probe"]
+    (info,) = [
+        item for item in probe("prefab", "list", "--json").json if item["prefab_id"] == "probe"
+    ]
     assert info["requires_secrets"] is True
     (spec,) = probe("prefab", "spec", "probe@1.0.0").json
     assert spec["id"] == "probe"
@@ -101,7 +103,7 @@ def test_list_and_spec(probe: Command) -> None:
         assert missing.status == 1 and missing.err.startswith("beray: ")
 
 
-def test_values_are_what_their_schema_wants(probe: Command) -> None:
+def test_values_are_interpreted_by_their_schema(probe: Command) -> None:
     Path("long.txt").write_text("from a file\n")
     given = {
         "text=3": "3", "count=3": 3, "ratio=0.5": 0.5, "flag=true": True, "items=[1, \"a\"]": [1, "a"],
@@ -117,43 +119,43 @@ def test_values_are_what_their_schema_wants(probe: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
-        (["echo", "--param", "count=x"], "is not an integer"),
-        (["echo", "--param", "ratio=NaN"], "is not a number"),
-        (["echo", "--param", "text"], "give a name and a value"),
+        (["echo", "--param", "count=x"], "expects an integer, got 'x'"),
+        (["echo", "--param", "ratio=NaN"], "expects a number, got 'NaN'"),
+        (["echo", "--param", "text"], "expected KEY=VALUE"),
         (["echo", "--param", "text=a", "--param", "text=b"], "twice"),
-        (["tell", "--param", "text=a"], "no such parameter"),
-        (["tell", "--file", "document=a.txt"], "no such input file"),
-        (["tell", "--file", "document"], "give a key and a file"),
+        (["tell", "--param", "text=a"], "unknown parameter"),
+        (["tell", "--file", "document=a.txt"], "unknown input file"),
+        (["tell", "--file", "document"], "expected KEY=LOCAL"),
         (["nothing"], "no function 'nothing'"),
     ],
 )
-def test_what_cannot_be_meant_is_wrong_usage(
-    probe: Command, arguments: list[str], said: str
+def test_invalid_inputs_are_invalid_usage(
+    probe: Command, arguments: list[str], expected: str
 ) -> None:
     result = probe("prefab", "run", "probe", *arguments)
     assert (result.status, result.out) == (2, "")
-    assert said in result.err
+    assert expected in result.err
 
 
-def test_what_the_server_refuses_is_told(probe: Command) -> None:
+def test_the_message_of_the_server_is_shown(probe: Command) -> None:
     refused = probe("prefab", "run", "probe", "echo", "--param", "choice=3")
     assert refused.status == 1 and refused.err.startswith("beray: --param choice: ")
 
 
-def test_a_stream_is_shown_as_it_comes_without_what_a_terminal_obeys(probe: Command) -> None:
+def test_a_stream_is_shown_without_control_characters(probe: Command) -> None:
     result = probe("prefab", "run", "probe", "tell", "--stream", "--out", "results")
     assert result.status == 0
     assert "\x1b" not in result.out + result.err and "\x07" not in result.out
     assert result.out.startswith("one two") and '"three": 3' in result.out
     assert "-- 50% half" in result.err
-    # Two files of one name are in folders by their keys.
+    # Two files with the same name are saved in directories named by their keys.
     assert Path("results/made/a.txt").read_text() == "a"
     assert Path("results/other/a.txt").read_text() == "b"
 
 
-def test_what_was_run_is_told_whatever_becomes_of_its_files(probe: Command) -> None:
+def test_the_result_is_shown_if_saving_files_fails(probe: Command) -> None:
     Path("results/made").mkdir(parents=True)
     Path("results/made/a.txt").write_text("mine")
     for options in ([], ["--json"], ["--stream"]):
@@ -163,7 +165,7 @@ def test_what_was_run_is_told_whatever_becomes_of_its_files(probe: Command) -> N
     assert Path("results/made/a.txt").read_text() == "mine"
 
 
-def test_what_acts_on_a_terminal_is_escaped_and_not_changed(probe: Command) -> None:
+def test_control_characters_are_escaped_in_json(probe: Command) -> None:
     text = "a\u009b31mb\u202ec\u0085d\te\x1b[2J"
     Path("text").write_text(text)
     result = probe("prefab", "run", "probe", "echo", "--param", "text=@text")
@@ -171,12 +173,12 @@ def test_what_acts_on_a_terminal_is_escaped_and_not_changed(probe: Command) -> N
     assert result.out.isascii() and "\x1b" not in result.out
 
 
-def test_what_a_streaming_function_says_is_told_without_stream_too(probe: Command) -> None:
+def test_values_of_a_streaming_function_are_shown_without_stream(probe: Command) -> None:
     result = probe("prefab", "run", "probe", "tell")
     assert result.out.startswith("[") and "one " in result.out
 
 
-def test_json_is_one_object_a_line(probe: Command) -> None:
+def test_json_is_one_object_per_line(probe: Command) -> None:
     *events, last = probe("prefab", "run", "probe", "tell", "--stream", "--json").json
     kinds = [event["type"] for event in events]
     assert kinds == ["start", "content", "progress", "content", "content", "done"]
@@ -194,7 +196,7 @@ def test_a_failure_has_its_traceback(probe: Command) -> None:
         assert failed.err.splitlines()[-1].startswith("beray: FUNCTION_ERROR: RuntimeError: no")
 
 
-def test_a_secret_comes_from_stdin_and_is_told_to_nobody(probe: Command) -> None:
+def test_a_secret_is_read_from_stdin_and_never_shown(probe: Command) -> None:
     missing = probe("prefab", "run", "probe", "keep")
     assert missing.status == 1 and "beray prefab secret set probe API_KEY" in missing.err
     assert "Get one at example.com" in missing.err
@@ -209,7 +211,7 @@ def test_a_secret_comes_from_stdin_and_is_told_to_nobody(probe: Command) -> None
 
 
 @pytest.mark.parametrize("prefab_id", ["", "Upper", "1st", "a" * 65, "../up", "a_b", "a/b"])
-def test_new_refuses_what_is_no_id(beray: Command, prefab_id: str) -> None:
+def test_new_rejects_invalid_ids(beray: Command, prefab_id: str) -> None:
     assert beray("prefab", "new", prefab_id).status == 2
     assert os.listdir() == []
 
@@ -218,11 +220,11 @@ def test_new_overwrites_nothing(beray: Command) -> None:
     assert beray("prefab", "new", "class").status == 0
     assert beray("prefab", "check", "class").status == 0
     refused = beray("prefab", "new", "class")
-    assert refused.status == 1 and "there already" in refused.err
+    assert refused.status == 1 and "already exists" in refused.err
 
 
 @pytest.mark.parametrize(
-    ("module", "functions", "said"),
+    ("module", "functions", "expected"),
     [
         ("def main(call): ...", "[functions.other]", "functions.other: probe.py has no such"),
         ("def main(): ...", "[functions.main]", "functions.main: the function must take a Call"),
@@ -241,18 +243,18 @@ def test_new_overwrites_nothing(beray: Command) -> None:
         ("def main(call): ...", "[functions.main]\nx = 1", "functions.main.x: is not a known key"),
     ],
 )
-def test_check_says_what_does_not_fit(
-    beray: Command, tmp_path: Path, module: str, functions: str, said: str
+def test_check_reports_problems(
+    beray: Command, tmp_path: Path, module: str, functions: str, expected: str
 ) -> None:
     folder = write_prefab(tmp_path / "probe", module, functions)
     result = beray("prefab", "check", str(folder))
     assert result.status == 1
-    assert said in result.out
+    assert expected in result.out
     assert beray("prefab", "check", str(folder), "--json").json[0]["msg"]
     assert beray("prefab", "add", str(folder)).status == 1
 
 
-def test_check_wants_what_is_required_to_be_installed(beray: Command, tmp_path: Path) -> None:
+def test_check_reports_missing_requirements(beray: Command, tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "a", "def main(call): ...", "[functions.main]", more='requires = ["pydantic", "none-of-this-name"]')  # fmt: skip
     result = beray("prefab", "check", str(folder))
     assert result.out == "prefab.requires: not installed: none-of-this-name\n"
@@ -261,7 +263,9 @@ def test_check_wants_what_is_required_to_be_installed(beray: Command, tmp_path: 
     assert "passwd: is a link" in beray("prefab", "check", str(folder)).out
 
 
-def test_whoever_may_not_add_is_told(beray: Command, account: BeRayClient, tmp_path: Path) -> None:
+def test_a_user_without_permission_cannot_add(
+    beray: Command, account: BeRayClient, tmp_path: Path
+) -> None:
     folder = write_prefab(tmp_path / "a", "def main(call): ...", "[functions.main]")
     refused = beray("prefab", "add", str(folder))
     assert refused.status == 1 and "BERAY_PREFAB_AUTHORS" in refused.err
@@ -271,7 +275,7 @@ def test_whoever_may_not_add_is_told(beray: Command, account: BeRayClient, tmp_p
     "spec",
     [{}, {"functions": 3}, {"version": "1", "functions": [{"name": "f"}]}, {"functions": [None]}],
 )
-def test_a_server_that_says_nonsense_is_told(
+def test_an_invalid_response_is_reported(
     beray: Command, scripted: ScriptedServer, spec: Any
 ) -> None:
     scripted.answers["GET /v1/prefabs/p/latest/spec"] = (200, spec)

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rich")
 
-from beray.cli.chat.answer import Spoken, told
-from beray.cli.render import Lines, View
+from beray.cli.chat.answer import ChatView, show_events
+from beray.cli.render import EventView, TextView
 from tests.cli.cli_screen import Screen
 from tests.cli.cli_support import Command, ScriptedServer, stream
 
@@ -59,14 +59,14 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 def shown(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, kind: str, events: Iterable[dict[str, Any]]
 ) -> list[str]:
-    """What a terminal shows in the end of events that come one after another."""
+    """Return the rows that a terminal shows after the events."""
     if kind == "plain":
         monkeypatch.setenv("NO_COLOR", "1")
     else:
         monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
-    view: View = Lines() if kind == "lines" else Spoken([])
+    view: EventView = TextView() if kind == "lines" else ChatView([])
     for event in events:
         view.event(event)
     view.finish()
@@ -107,7 +107,7 @@ def test_each_broken_answer_is_erased(
 
 
 @pytest.mark.parametrize("kind", ["lines", "plain", "markdown"])
-def test_what_has_left_the_screen_is_followed_by_the_sentence(
+def test_text_that_has_left_the_screen_is_followed_by_the_sentence(
     screen: Screen, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     long = "".join(f"line {number}\n\n" for number in range(40))
@@ -124,13 +124,13 @@ def test_a_note_in_between_is_not_erased(screen: Screen, monkeypatch: pytest.Mon
     assert "out.txt" in everything and "broke off" in everything
 
 
-def test_what_is_read_again_has_no_retracted_text(
+def test_earlier_events_have_no_retracted_text(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setattr(sys, "stderr", screen)
-    told(EVENTS, Lines())
+    show_events(EVENTS, TextView())
     assert "is 4\n" not in screen.getvalue() and "wrong" not in screen.getvalue()
     assert "broke off" not in screen.getvalue() and "is 42." in screen.getvalue()
 

@@ -1,4 +1,4 @@
-"""beray serve, beray server, and commands with nothing configured."""
+"""beray serve, beray server, and commands without configuration."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from beray.testing import RunningServer
 from tests.cli.cli_support import Command
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a server of one's own is POSIX")
-def test_with_nothing_configured_commands_use_a_server_of_the_users_own(beray: Command) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="the local server needs POSIX")
+def test_without_configuration_commands_use_the_local_server(beray: Command) -> None:
     try:
         outcome = beray("run", "!echo hello")
         assert (outcome.status, outcome.out) == (0, "hello\n"), outcome.err
@@ -36,7 +36,7 @@ def test_with_nothing_configured_commands_use_a_server_of_the_users_own(beray: C
     assert local_server.status() is None
 
 
-def test_a_server_that_does_not_run_is_said(beray: Command) -> None:
+def test_a_stopped_server_is_reported(beray: Command) -> None:
     outcome = beray("server", "status")
     assert outcome.status == 1
     assert "not running" in outcome.err
@@ -46,7 +46,7 @@ def test_a_server_that_does_not_run_is_said(beray: Command) -> None:
     assert "not running" in outcome.err
 
 
-def test_serve_says_why_it_cannot(beray_server: RunningServer, tmp_path: object) -> None:
+def test_serve_reports_why_it_cannot_start(beray_server: RunningServer, tmp_path: object) -> None:
     port = str(urlsplit(beray_server.url).port)
     done = subprocess.run(
         [sys.executable, "-m", "beray.cli", "serve", "--port", port, "--data-dir", str(tmp_path)],

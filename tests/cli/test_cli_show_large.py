@@ -1,4 +1,4 @@
-"""``show`` of a task whose log is larger than an answer of the server."""
+"""``show`` of a task whose log is larger than a response of the server."""
 
 from __future__ import annotations
 

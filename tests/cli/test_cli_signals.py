@@ -1,4 +1,4 @@
-"""A command that is ended by a signal restores the terminal and dies of that signal."""
+"""Commands that receive a signal restore the terminal, and end by that signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that says nothing, and a stdout that nobody reads."""
+"""Servers that do not respond, and closed output streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell"
 
 @pytest.fixture
 def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server that accepts connections and never says a word."""
+    """Server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         monkeypatch.setenv("BERAY_URL", url)
@@ -33,11 +33,11 @@ def stalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("argv", [["tasks"], ["whoami"], ["watch", "1"], ["rm", "1", "--yes"]])
-def test_a_server_that_never_answers_is_said_within_the_deadline(
+def test_a_silent_server_is_reported_within_the_deadline(
     beray: Command, stalled: str, monkeypatch: pytest.MonkeyPatch, argv: list[str]
 ) -> None:
-    assert context._DEADLINE <= 30
-    monkeypatch.setattr(context, "_DEADLINE", 0.5)
+    assert context._CALL_DEADLINE_SECONDS <= 30
+    monkeypatch.setattr(context, "_CALL_DEADLINE_SECONDS", 0.5)
     began = time.monotonic()
     outcome = beray(*argv)
     assert time.monotonic() - began < 10
@@ -46,9 +46,11 @@ def test_a_server_that_never_answers_is_said_within_the_deadline(
     assert outcome.err.startswith("beray: ") and stalled in outcome.err
 
 
-def test_files_and_streams_are_given_the_time_they_need() -> None:
-    patient = context.Connection(Target("http://127.0.0.1:1", "x")).patient._transport
-    assert (patient.timeout, patient.deadline) == (DEFAULT_TIMEOUT, DEFAULT_DEADLINE)
+def test_files_and_streams_have_no_deadline() -> None:
+    transport = context.ServerConnection(
+        Target("http://127.0.0.1:1", "x")
+    ).transfer_client._transport
+    assert (transport.timeout, transport.deadline) == (DEFAULT_TIMEOUT, DEFAULT_DEADLINE)
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
@@ -72,7 +74,7 @@ def test_a_closed_stdout_is_a_line_and_status_1(scripted: ScriptedServer, comman
 
 
 @posix_only
-def test_a_closed_stderr_takes_nothing_from_the_result(scripted: ScriptedServer) -> None:
+def test_a_closed_stderr_does_not_change_the_result(scripted: ScriptedServer) -> None:
     scripted.answers["GET /tasks/"] = TASKS
     done = shell(f"{BERAY} tasks 2>&-")
     assert (done.returncode, done.stdout) == (0, "1\tRUNNING\t\tx\n")
@@ -81,9 +83,7 @@ def test_a_closed_stderr_takes_nothing_from_the_result(scripted: ScriptedServer)
 
 @posix_only
 @pytest.mark.parametrize("command", ["tasks", "tasks --json"])
-def test_a_pipe_that_nobody_reads_is_nothing_to_talk_about(
-    scripted: ScriptedServer, command: str
-) -> None:
+def test_a_closed_pipe_is_not_reported(scripted: ScriptedServer, command: str) -> None:
     scripted.answers["GET /tasks/"] = TASKS
     done = shell(f"set -o pipefail; {BERAY} {command} | exec true")
     assert done.stderr == ""

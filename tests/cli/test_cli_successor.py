@@ -1,4 +1,4 @@
-"""Watching goes on where the user's own server goes and another takes its place."""
+"""Watching that continues on the successor of the local server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 if os.name != "posix":
-    pytest.skip("a server of one's own is POSIX", allow_module_level=True)
+    pytest.skip("the local server needs POSIX", allow_module_level=True)
 
 from beray import local_server
 
@@ -24,7 +24,7 @@ def no_server_stays(own_home: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_a_task_that_went_with_its_server_ends_with_what_the_next_one_says(how: str) -> None:
+def test_a_task_whose_server_ended_gets_its_status_from_the_successor(how: str) -> None:
     command = [sys.executable, "-m", "beray.cli", "run", "!echo begun; sleep 600"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -39,25 +39,25 @@ def test_a_task_that_went_with_its_server_ends_with_what_the_next_one_says(how: 
             else:
                 local_server.stop()
                 local_server.ensure()
-            out, told = running.communicate(timeout=60)
+            out, stderr = running.communicate(timeout=60)
         finally:
             running.kill()
     after = local_server.status()
     assert after is not None and after.token != first.token
-    assert out == ""  # what was shown before is not shown again
+    assert out == ""  # events are not shown twice
     assert running.returncode == 1
-    lines = told.splitlines()
-    assert lines.count("-- the connection broke; reconnecting") <= 1
+    lines = stderr.splitlines()
+    assert lines.count("-- connection lost; reconnecting") <= 1
     if how == "killed":
-        assert "-- the connection broke; reconnecting" in lines
-        assert "-- connected again" in lines
+        assert "-- connection lost; reconnecting" in lines
+        assert "-- reconnected" in lines
         assert lines[-1] == "-- FAILED (lost_worker)"
     else:
         assert lines[-1].startswith(("-- FAILED", "-- STOPPED"))
-    assert "Traceback" not in told
+    assert "Traceback" not in stderr
 
 
-def test_output_is_fetched_from_the_next_server(tmp_path: Path) -> None:
+def test_output_is_downloaded_from_the_successor(tmp_path: Path) -> None:
     out = tmp_path / "out"
     goal = "!echo made > made.txt; echo begun; sleep 600"
     command = [sys.executable, "-m", "beray.cli", "run", goal, "--output", str(out)]
@@ -70,8 +70,8 @@ def test_output_is_fetched_from_the_next_server(tmp_path: Path) -> None:
             first = local_server.status()
             assert first is not None
             os.kill(first.pid, signal.SIGKILL)
-            _, told = running.communicate(timeout=60)
+            _, stderr = running.communicate(timeout=60)
         finally:
             running.kill()
-    assert (out / "made.txt").read_text() == "made\n", told
+    assert (out / "made.txt").read_text() == "made\n", stderr
     assert running.returncode == 1

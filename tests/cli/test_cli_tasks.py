@@ -18,7 +18,7 @@ def finished(client: BeRayClient, goal: str) -> int:
     return task_id
 
 
-def test_tasks_in_a_pipe_are_lines_with_tabs_newest_first(
+def test_tasks_in_a_pipe_are_tab_separated_newest_first(
     beray: Command, account: BeRayClient
 ) -> None:
     long = "!true # " + "x" * 1000
@@ -34,12 +34,12 @@ def test_tasks_in_a_pipe_are_lines_with_tabs_newest_first(
     assert [task["id"] for task in beray("tasks", "--json").json] == [second, first]
 
 
-def test_nothing_to_list_is_nothing(beray: Command, account: BeRayClient) -> None:
+def test_an_empty_list_has_no_output(beray: Command, account: BeRayClient) -> None:
     outcome = beray("tasks")
     assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
 
 
-def test_show_tells_the_task_and_its_events(beray: Command, account: BeRayClient) -> None:
+def test_show_has_the_task_and_its_events(beray: Command, account: BeRayClient) -> None:
     task_id = finished(account, "!echo hello; exit 2")
     outcome = beray("show", str(task_id))
     assert outcome.status == 0
@@ -74,12 +74,12 @@ def test_rm_deletes(beray: Command, account: BeRayClient) -> None:
     ("seconds", "expected"),
     [(-5, "0s"), (0, "0s"), (59, "59s"), (60, "1m"), (3600, "1h"), (86399, "23h"), (86400, "1d")],
 )
-def test_an_age_is_told_in_its_largest_unit(seconds: int, expected: str) -> None:
+def test_an_age_is_shown_in_its_largest_unit(seconds: int, expected: str) -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
     created_at = (now - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
     assert age(created_at, now) == expected
 
 
 @pytest.mark.parametrize("created_at", [None, "", "yesterday", "2026-01-31T12:00:00"])
-def test_an_age_that_cannot_be_told_is_empty(created_at: str | None) -> None:
+def test_an_unknown_age_is_empty(created_at: str | None) -> None:
     assert age(created_at, datetime.now(UTC)) == ""

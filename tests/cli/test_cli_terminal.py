@@ -1,4 +1,4 @@
-"""The real program with a person at a terminal, and in a pipe whose reader leaves."""
+"""The program with a user at a terminal, and in a pipe whose reader ends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.cli.cli_terminal import Terminal
 
 OBEYED = "\x1b]0;owned\x07\x1b[2J\x9b2J\x85\x7f\r\x08\u202e\u2066\u2028[/b]"
 HOSTILE = OBEYED + "\ud800"
-"""What terminals obey, what reorders a line, what markup is, and what cannot be encoded."""
+"""Control sequences, bidirectional controls, markup, and an unencodable character."""
 
 SESSION = {"access_token": "t0", "token_type": "bearer", "user": {"id": 1, "email": "a@b"}}
 
 
-def test_no_text_from_outside_acts_on_the_terminal(
+def test_external_text_has_no_effect_on_the_terminal(
     scripted: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -75,7 +75,7 @@ def test_no_text_from_outside_acts_on_the_terminal(
         seen = terminal.end()
     assert "Traceback" not in seen
     assert "nothing was deleted" in seen
-    # The terminal itself makes CRLF of each newline.
+    # The terminal changes newlines to CRLF.
     allowed = re.sub("[\t\n]", "", seen.replace("\r\n", ""))
     obeyed = re.findall(
         "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", allowed
@@ -103,8 +103,8 @@ def test_ctrl_c_asks_whether_to_stop_the_task_or_only_to_stop_watching(
         terminal.type("\x03")
         terminal.expect("[y/N]")
         terminal.type("\n")
-        told = terminal.expect("<exit 130>")
-        assert f"beray watch {ids[1]}" in told
+        shown = terminal.expect("<exit 130>")
+        assert f"beray watch {ids[1]}" in shown
         assert account.get_task(ids[1])["status"] == "RUNNING"
         account.stop_task(ids[1])
 
@@ -118,7 +118,7 @@ def test_ctrl_c_asks_whether_to_stop_the_task_or_only_to_stop_watching(
         assert "Traceback" not in terminal.end()
 
 
-def test_without_a_terminal_ctrl_c_only_stops_watching_and_says_so(account: BeRayClient) -> None:
+def test_without_a_terminal_ctrl_c_only_stops_watching(account: BeRayClient) -> None:
     task_id = account.create_task("!echo started; sleep 600")["id"]
     with subprocess.Popen(
         program("watch", str(task_id)),
@@ -130,10 +130,10 @@ def test_without_a_terminal_ctrl_c_only_stops_watching_and_says_so(account: BeRa
         assert watching.stdout is not None
         assert watching.stdout.readline() == "started\n"
         watching.send_signal(signal.SIGINT)
-        _, told = watching.communicate(timeout=20)
+        _, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 130
-    assert f"beray stop {task_id}" in told
-    assert "Traceback" not in told
+    assert f"beray stop {task_id}" in stderr
+    assert "Traceback" not in stderr
     assert account.get_task(task_id)["status"] == "RUNNING"
     account.stop_task(task_id)
 
@@ -147,17 +147,17 @@ def test_passwords_and_codes_are_not_echoed(scripted: ScriptedServer) -> None:
     with Terminal(["register"], ["login"], ["login", "--json"]) as terminal:
         terminal.expect("E-mail:")
         terminal.type("a@b\n")
-        for asked, typed in [
+        for prompt, typed in [
             ("Code:", "135790"),
             ("Password:", "hidden words"),
             ("Password again:", "hidden wrods"),
             ("Password:", "hidden words"),
             ("Password again:", "hidden words"),
         ]:
-            terminal.expect(asked)
+            terminal.expect(prompt)
             terminal.type(f"{typed}\n")
         terminal.expect("<exit 0>")
-        # The address that is known needs no typing.
+        # The saved address is the default.
         terminal.expect("E-mail [a@b]:")
         terminal.type("\n")
         terminal.expect("Password:")
@@ -175,7 +175,7 @@ def test_passwords_and_codes_are_not_echoed(scripted: ScriptedServer) -> None:
     assert [body["email"] for body in bodies] == ["a@b"] * 3
 
 
-def test_on_a_terminal_lists_are_tables_and_deleting_asks(scripted: ScriptedServer) -> None:
+def test_on_a_terminal_lists_are_tables_and_rm_asks(scripted: ScriptedServer) -> None:
     tasks = [
         {"id": 9, "goal": "nine\nlines " + "x" * 200, "status": "FAILED", "reason": "user"},
         {
@@ -214,7 +214,7 @@ def test_on_a_terminal_lists_are_tables_and_deleting_asks(scripted: ScriptedServ
     assert scripted.calls()[-1] == "DELETE /tasks/9"
 
 
-def test_a_reader_that_leaves_is_nothing_to_talk_about(scripted: ScriptedServer) -> None:
+def test_a_reader_that_ends_is_not_reported(scripted: ScriptedServer) -> None:
     task = {"id": 1, "goal": "x" * 1000, "status": "RUNNING"}
     scripted.answers["GET /tasks/"] = 200, [task] * 500
     with subprocess.Popen(
@@ -224,13 +224,13 @@ def test_a_reader_that_leaves_is_nothing_to_talk_about(scripted: ScriptedServer)
         assert listing.stderr is not None
         listing.stdout.readline()
         listing.stdout.close()
-        said = listing.stderr.read()
-    assert said == b""
+        stderr = listing.stderr.read()
+    assert stderr == b""
     assert listing.returncode == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full is Linux's")
-def test_a_full_disk_is_a_line_and_status_1(scripted: ScriptedServer) -> None:
+def test_a_full_disk_is_reported_in_one_line(scripted: ScriptedServer) -> None:
     scripted.answers["GET /tasks/"] = 200, [{"id": 1, "goal": "x", "status": "RUNNING"}]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(program("tasks"), stdout=full, stderr=subprocess.PIPE, text=True)

@@ -20,7 +20,7 @@ def test_without_a_terminal_the_dashboard_names_run_in_one_line(beray: Command) 
     assert "beray run" in outcome.err
 
 
-def test_the_version_is_said_without_loading_a_command() -> None:
+def test_the_version_is_printed_without_importing_commands() -> None:
     program = (
         "import sys; from beray.cli import main; assert main(['--version']) == 0;"
         "heavy = {'typer', 'rich', 'textual', 'fastapi'} & set(sys.modules);"
@@ -36,11 +36,11 @@ def test_the_version_is_said_without_loading_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "expected"),
     [
         (["tasks", "--nope"], "--nope"),
         (["nope"], "nope"),
-        (["show", "x"], "ID"),
+        (["show", "x"], "'ID': expected a whole number, got 'x'"),
         (["show"], "ID"),
         (["run"], "GOAL"),
         (["run", "  "], "empty"),
@@ -57,19 +57,22 @@ def test_the_version_is_said_without_loading_a_command() -> None:
         (["login"], "--url"),
         (["register"], "--url"),
         (["logout"], "--url"),
-        (["serve", "--port", "70000"], "port"),
+        (["serve", "--port", "70000"], "'--port': expected at most 65535, got '70000'"),
+        (["ls", "1", "--depth", "0"], "expected at least 1, got '0'"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(beray: Command, argv: list[str], said: str) -> None:
+def test_invalid_usage_is_one_line_and_status_2(
+    beray: Command, argv: list[str], expected: str
+) -> None:
     outcome = beray(*argv)
     assert outcome.status == 2
     assert outcome.out == ""
     assert outcome.err.count("\n") == 1
-    assert said in outcome.err
+    assert expected in outcome.err
     assert "secret" not in outcome.err
 
 
-def test_nothing_is_sent_where_a_local_file_is_missing(
+def test_nothing_is_sent_if_a_local_file_is_missing(
     beray: Command, scripted: ScriptedServer
 ) -> None:
     Path("there").write_text("x")
@@ -79,14 +82,14 @@ def test_nothing_is_sent_where_a_local_file_is_missing(
 
 
 @pytest.mark.parametrize("argv", [["tasks"], ["watch", "1"], ["run", "x"], ["cat", "1", "f"]])
-def test_a_server_that_cannot_be_reached_is_named(beray: Command, argv: list[str]) -> None:
+def test_an_unreachable_server_is_named(beray: Command, argv: list[str]) -> None:
     outcome = beray(*argv, "--url", "http://127.0.0.1:9")
     assert outcome.status == 1
     assert "http://127.0.0.1:9" in outcome.err
     assert outcome.err.count("\n") == 1
 
 
-def test_the_server_is_taken_before_and_after_the_command(
+def test_server_options_are_accepted_before_and_after_the_command(
     beray: Command, scripted: ScriptedServer
 ) -> None:
     scripted.answers["GET /tasks/"] = 200, []
@@ -104,7 +107,9 @@ def test_the_token_of_the_environment_signs_requests(
     assert scripted.requests[0].headers["Authorization"] == "Bearer a-token"
 
 
-def test_a_dead_session_says_how_to_sign_in(beray: Command, scripted: ScriptedServer) -> None:
+def test_an_expired_session_names_the_login_command(
+    beray: Command, scripted: ScriptedServer
+) -> None:
     scripted.answers["GET /tasks/"] = 401, {"detail": "The session has expired."}
     outcome = beray("tasks")
     assert outcome.status == 1
@@ -113,16 +118,16 @@ def test_a_dead_session_says_how_to_sign_in(beray: Command, scripted: ScriptedSe
     assert "a-token" not in outcome.err
 
 
-def test_the_server_speaks_in_its_own_words(beray: Command, scripted: ScriptedServer) -> None:
+def test_messages_of_the_server_are_shown_unchanged(
+    beray: Command, scripted: ScriptedServer
+) -> None:
     scripted.answers["GET /tasks/7"] = 404, {"detail": "There is no task 7."}
     outcome = beray("show", "7")
     assert outcome.status == 1
     assert outcome.err == "beray: There is no task 7. (404)\n"
 
 
-def test_an_answer_that_is_not_beray_is_a_line_and_no_traceback(
-    beray: Command, scripted: ScriptedServer
-) -> None:
+def test_a_response_of_another_server_is_one_line(beray: Command, scripted: ScriptedServer) -> None:
     scripted.answers["GET /tasks/"] = 200, b"<html>"
     outcome = beray("tasks")
     assert outcome.status == 1
@@ -130,9 +135,7 @@ def test_an_answer_that_is_not_beray_is_a_line_and_no_traceback(
     assert "BeRay server" in outcome.err
 
 
-def test_names_that_are_not_unicode_are_a_line_and_no_traceback(
-    beray: Command, scripted: ScriptedServer
-) -> None:
+def test_names_that_are_not_unicode_are_one_line(beray: Command, scripted: ScriptedServer) -> None:
     scripted.answers |= {
         "POST /tasks/": (200, {"id": 1, "goal": "x", "status": "RUNNING"}),
         "GET /tasks/1/stream": (200, b'data: {"type": "TASK_STATUS", "status": "COMPLETED"}\n\n'),

@@ -32,7 +32,9 @@ UPDATES: list[dict[str, Any]] = [
 ]
 
 
-def test_each_change_is_a_row_with_tabs_in_a_pipe(beray: Command, scripted: ScriptedServer) -> None:
+def test_each_change_is_a_tab_separated_row_in_a_pipe(
+    beray: Command, scripted: ScriptedServer
+) -> None:
     scripted.answers["GET /tasks/stream"] = [stream(UPDATES), (404, {"detail": "nothing"})]
     outcome = beray("watch", "--all")
     assert outcome.status == 1
@@ -44,12 +46,12 @@ def test_each_change_is_a_row_with_tabs_in_a_pipe(beray: Command, scripted: Scri
     ]
 
 
-def test_json_gives_every_update_as_it_came(beray: Command, scripted: ScriptedServer) -> None:
+def test_json_has_every_update_unchanged(beray: Command, scripted: ScriptedServer) -> None:
     scripted.answers["GET /tasks/stream"] = [stream(UPDATES), (404, {"detail": "nothing"})]
     assert beray("watch", "--all", "--json").json == UPDATES
 
 
-def test_a_server_without_the_stream_is_said(beray: Command, scripted: ScriptedServer) -> None:
+def test_a_server_without_the_stream_is_reported(beray: Command, scripted: ScriptedServer) -> None:
     scripted.answers["GET /tasks/stream"] = (422, {"detail": "no such task: stream"})
     outcome = beray("watch", "-a")
     assert (outcome.status, outcome.out) == (1, "")
@@ -63,7 +65,7 @@ def test_one_task_or_all_of_them(beray: Command, scripted: ScriptedServer) -> No
         assert "--all" in outcome.err
 
 
-def test_it_goes_on_until_ctrl_c(account: BeRayClient) -> None:
+def test_it_continues_until_ctrl_c(account: BeRayClient) -> None:
     watching = subprocess.Popen(
         program("watch", "--all", "--json"),
         stdout=subprocess.PIPE,
@@ -74,17 +76,17 @@ def test_it_goes_on_until_ctrl_c(account: BeRayClient) -> None:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["type"] == "TASKS"
         task_id = done(account, "!echo hello")[0]["task_id"]
-        said = []
-        while not said or said[-1].get("status") != "COMPLETED":
-            said.append(json.loads(watching.stdout.readline()))
+        updates = []
+        while not updates or updates[-1].get("status") != "COMPLETED":
+            updates.append(json.loads(watching.stdout.readline()))
         watching.send_signal(signal.SIGINT)
-        _, told = watching.communicate(timeout=20)
+        _, stderr = watching.communicate(timeout=20)
     assert watching.returncode == 130
-    assert "Traceback" not in told
-    assert {update["task_id"] for update in said} == {task_id}
+    assert "Traceback" not in stderr
+    assert {update["task_id"] for update in updates} == {task_id}
 
 
-def test_nothing_from_outside_acts_on_a_terminal(scripted: ScriptedServer) -> None:
+def test_external_text_has_no_effect_on_the_terminal(scripted: ScriptedServer) -> None:
     hostile = "\x1b]0;EVIL\x07\x1b[2J\x9b31m\u202e[/b]"
     updates = [
         {"seq": 7, "type": "TASKS", "tasks": [task(2, hostile, reason=hostile, goal=hostile)]},

@@ -1,4 +1,4 @@
-"""The prompt of a conversation: lines that are edited, and remembered; and a key of its own."""
+"""Prompt of a chat, with line editing, input history, and a key that downloads files."""
 
 from __future__ import annotations
 
@@ -14,64 +14,66 @@ from beray import config
 from beray.cli import output
 from beray.exceptions import ConfigurationError
 
-MOST_REMEMBERED: Final = 1000
+MAX_HISTORY_LINES: Final = 1000
 _FILE: Final = "chat_history"
-_TAKE: Final = "/get; "
-"""What the key puts before the line that it finds, which is there again at the next prompt."""
+_GET_PREFIX: Final = "/get; "
+"""Prefix that the key inserts before the current line; the next prompt restores the line."""
 
 
-class Prompt:
-    """Reads what a person types.
+class ChatPrompt:
+    """Reader of the user's lines.
 
-    What was typed is kept in a file that only its owner may read, a JSON string a line.
+    The input history is stored in a private file (mode 0600), one JSON string per line.
+
+    Attributes:
+        get_key: Key that enters ``/get``; "" if there is none.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or _history_path()
         self._editing = _readline()
-        self._told = False
-        self._begun = ""
-        self.take_key = ""
-        """The key that enters ``/get``; "" where there is none."""
+        self._warned = False
+        self._draft = ""
+        self.get_key = ""
         if self._editing is not None:
             self._editing.clear_history()
-            for text in self._remembered():
+            for text in self._load_history():
                 self._editing.add_history(text)
             if "libedit" not in (self._editing.__doc__ or ""):
-                self._editing.parse_and_bind(rf'"\C-t": "\C-a{_TAKE}\C-m"')
-                self.take_key = "ctrl+t"
+                self._editing.parse_and_bind(rf'"\C-t": "\C-a{_GET_PREFIX}\C-m"')
+                self.get_key = "ctrl+t"
 
-    def read(self, words: str = "you>") -> str:
-        """The next line.
+    def read(self, label: str = "you>") -> str:
+        """Return the next line.
 
         Raises:
-            EOFError: there is none.
-            UnicodeError: it is no text.
+            EOFError: stdin has ended.
+            UnicodeError: The line is not valid UTF-8.
         """
         if self._editing is not None:
-            text = self._edited(self._editing, words)
+            text = self._read_edited(self._editing, label)
         else:
-            output.prompt(words)
+            output.prompt(label)
             line = sys.stdin.readline()
             if not line:
                 raise EOFError
             text = line.rstrip("\r\n")
         text.encode()
         if text.strip() and text != "/get":
-            self._keep(text)
+            self._append_history(text)
         return text
 
-    def _edited(self, editing: ModuleType, words: str) -> str:
-        begun, self._begun = self._begun, ""
-        editing.set_startup_hook((lambda: editing.insert_text(begun)) if begun else None)
-        text = input(f"{words} ")
-        if self.take_key and text.startswith(_TAKE):
-            self._begun = text.removeprefix(_TAKE)
+    def _read_edited(self, editing: ModuleType, label: str) -> str:
+        draft, self._draft = self._draft, ""
+        editing.set_startup_hook((lambda: editing.insert_text(draft)) if draft else None)
+        text = input(f"{label} ")
+        if self.get_key and text.startswith(_GET_PREFIX):
+            self._draft = text.removeprefix(_GET_PREFIX)
             editing.remove_history_item(editing.get_current_history_length() - 1)
             return "/get"
         return text
 
-    def _remembered(self) -> list[str]:
+    def _load_history(self) -> list[str]:
         found: list[str] = []
         if self._path is None:
             return found
@@ -84,30 +86,30 @@ class Prompt:
                 with contextlib.suppress(ValueError):
                     text = json.loads(line)
                     found += [text] if isinstance(text, str) and "\0" not in text else []
-            if len(lines) > 2 * MOST_REMEMBERED:
-                kept = "".join(json.dumps(text) + "\n" for text in found[-MOST_REMEMBERED:])
+            if len(lines) > 2 * MAX_HISTORY_LINES:
+                kept = "".join(json.dumps(text) + "\n" for text in found[-MAX_HISTORY_LINES:])
                 config.write_private_file(self._path, kept)
-        return found[-MOST_REMEMBERED:]
+        return found[-MAX_HISTORY_LINES:]
 
-    def _keep(self, text: str) -> None:
+    def _append_history(self, text: str) -> None:
         if self._path is None:
             return
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with (
                 config.file_lock(self._path),
-                open(os.open(self._path, flags, 0o600), "ab") as file,
+                os.fdopen(os.open(self._path, flags, 0o600), "ab") as file,
             ):
                 file.write(json.dumps(text).encode() + b"\n")
         except (OSError, ConfigurationError) as error:
-            if not self._told:
+            if not self._warned:
                 reason = getattr(error, "strerror", None) or error
                 output.note(f"-- the input history cannot be saved: {reason}")
-                self._told = True
+                self._warned = True
 
 
 def _history_path() -> Path | None:
-    """Return the file of the input history; ``None`` if the user has no home directory."""
+    """Return the file of the input history; None if the user has no home directory."""
     try:
         return config.home() / _FILE
     except ConfigurationError:
@@ -115,7 +117,7 @@ def _history_path() -> Path | None:
 
 
 def _readline() -> ModuleType | None:
-    """The line editor, where there is one that would be used."""
+    """Return the ``readline`` module if it is available and the input is a terminal."""
     if not (output.is_terminal(sys.stdin) and output.is_terminal(sys.stdout)):
         return None
     try:

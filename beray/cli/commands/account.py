@@ -1,4 +1,4 @@
-"""Accounts: register, login, logout, whoami."""
+"""Commands for accounts: register, login, logout, whoami."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import sys
 import typer
 
 from beray.cli import output
-from beray.cli.context import TOKEN, client_of, remote, target, to_sign_in
-from beray.cli.errors import words
+from beray.cli.context import (
+    TOKEN_VARIABLE,
+    client_for,
+    remote_target,
+    resolve_target,
+    sign_in_target,
+)
+from beray.cli.errors import error_text
 from beray.cli.options import AsJson, Email, ProfileName, Url
 from beray.cli.prompts import ask, ask_secret
 from beray.client import BeRayClient
@@ -29,23 +35,23 @@ def register_account(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Make an account on a server.
+    """Create an account on a server, and sign in.
 
-    It asks for an e-mail address, the code that is mailed to it and a password.
-    Code and password are asked for without echo, or read as lines from stdin.
+    The command asks for an e-mail address, the verification code that the server sends to it,
+    and a password. Code and password are read without echo, or as lines from stdin.
     """
     profiles = Profiles()
-    server = to_sign_in(ctx, profiles, url, profile)
+    server = sign_in_target(ctx, profiles, url, profile)
     address = email or ask("e-mail")
-    with client_of(server) as client:
+    with client_for(server) as client:
         try:
             output.note(client.request_verification_code(address).get("message") or "")
         except RateLimitError as error:
-            # A code is on its way already; it is as good as a new one.
-            output.note(words(error))
+            # A code was sent before, and is still valid.
+            output.note(error_text(error))
         code = ask_secret("code")
         session = client.register(address, code.strip(), _new_password())
-    _remember(profiles, server, session, address, as_json)
+    _save_session(profiles, server, session, address, as_json)
 
 
 def login(
@@ -57,36 +63,42 @@ def login(
 ) -> None:
     """Sign in to a server.
 
-    The server and the session are remembered as a profile, which becomes the current one.
-    The password is asked for without echo, or read as a line from stdin.
+    The server and the session are saved as a profile, which becomes the current profile. The
+    password is read without echo, or as a line from stdin.
     """
     profiles = Profiles()
-    server = to_sign_in(ctx, profiles, url, profile)
+    server = sign_in_target(ctx, profiles, url, profile)
     address = email or ask("e-mail", server.email)
-    with client_of(server) as client:
+    with client_for(server) as client:
         session = client.login(address, ask_secret("password"))
-    _remember(profiles, server, session, address, as_json)
+    _save_session(profiles, server, session, address, as_json)
 
 
 def logout(ctx: typer.Context, url: Url = None, profile: ProfileName = None) -> int:
-    """Sign out: end the session, forget it here."""
+    """Sign out of a server.
+
+    The session ends on the server, and is removed from the profile.
+    """
     profiles = Profiles()
-    # The token of the environment is not the session of the profile.
-    environ = {name: value for name, value in os.environ.items() if name != TOKEN}
-    server = remote(ctx, profiles, url, profile, environ)
-    if os.environ.get(TOKEN):
-        output.note(f"{TOKEN} is set and stays as it is")
+    # The environment's token does not belong to the session of the profile.
+    environ = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
+    server = remote_target(ctx, profiles, url, profile, environ)
+    if os.environ.get(TOKEN_VARIABLE):
+        output.note(f"{TOKEN_VARIABLE} is set and remains valid; unset it to stop using it")
     if server.token is None:
-        output.note(f"you are not signed in to {server.url}")
+        output.note(f"not signed in to {server.url}")
         return 0
     try:
         with BeRayClient(server.url, server.token) as client:
             output.note(client.logout().get("message") or "")
     except AuthenticationError:
-        output.note("the session had ended already")
+        output.note("the session had already ended")
     except BeRayException as error:
         profiles.sign_out(server.profile)
-        output.problem(f"{words(error)}; the session is forgotten here, the server may keep it")
+        output.error(
+            f"{error_text(error)}; the session was removed here, "
+            "but may still be valid on the server"
+        )
         return 1
     profiles.sign_out(server.profile)
     return 0
@@ -95,9 +107,9 @@ def logout(ctx: typer.Context, url: Url = None, profile: ProfileName = None) -> 
 def whoami(
     ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
 ) -> None:
-    """Show account, server and profile in use."""
-    server = target(ctx, Profiles(), url, profile)
-    with client_of(server) as client:
+    """Show the account, server and profile in use."""
+    server = resolve_target(ctx, Profiles(), url, profile)
+    with client_for(server) as client:
         user = client.get_current_user()
     _show(
         {"email": user.get("email") or "", "server": server.url, "profile": server.profile}, as_json
@@ -105,15 +117,15 @@ def whoami(
 
 
 def _new_password() -> str:
-    """A password, typed twice where somebody types it."""
+    """Return a new password. On a terminal, it must be typed twice."""
     while True:
         password = ask_secret("password")
         if not output.is_terminal(sys.stdin) or ask_secret("password again") == password:
             return password
-        output.note("the two are not the same; once more")
+        output.note("Passwords do not match. Try again.")
 
 
-def _remember(
+def _save_session(
     profiles: Profiles, server: Target, session: Session, email: str, as_json: bool
 ) -> None:
     saved = profiles.sign_in(server, session["access_token"], email_of(session) or email)
@@ -133,6 +145,7 @@ def _show(facts: dict[str, str], as_json: bool) -> None:
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     app.command("register")(register_account)
     for command in (login, logout, whoami):
         app.command()(command)

@@ -1,4 +1,4 @@
-"""``beray apikey``: what programs are given to call the gateway with."""
+"""Commands for API keys of the gateway: ``beray apikey``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from beray.cli import output
-from beray.cli.context import client_of, target
+from beray.cli.context import client_for, resolve_target
 from beray.cli.options import AsJson, ProfileName, Url, encodable
 from beray.config import Profiles
 
 _group = typer.Typer(
-    help="API keys, which programs call the gateway with.",
+    help="API keys for programs that call the gateway.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,14 +23,14 @@ _group = typer.Typer(
 def new(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What you know it by.", callback=encodable)
+        str, typer.Argument(metavar="NAME", help="Name of the key.", callback=encodable)
     ],
     agent: Annotated[
         str | None,
         typer.Option(
             "--agent",
             metavar="AGENT",
-            help="The agent that calls with it, which then has files of its own.",
+            help="Agent that uses the key. Each agent has its own files.",
             callback=encodable,
         ),
     ] = None,
@@ -38,34 +38,33 @@ def new(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Make an API key.
+    """Create an API key, and write it to stdout.
 
-    The key is all that is on stdout. It is said this once: the server itself does not know
-    it afterwards.
+    The key is shown only once: the server stores only its digest.
     """
-    with client_of(target(ctx, Profiles(), url, profile)) as client:
-        made = client.create_api_key(name, agent)
+    with client_for(resolve_target(ctx, Profiles(), url, profile)) as client:
+        created = client.create_api_key(name, agent)
     if as_json:
-        output.json_line(made)
+        output.json_line(created)
         return
-    output.line(made["key"])
+    output.line(created["key"])
     sys.stdout.flush()
-    output.note(f"API key {made['id']}; keep it now, it is not shown again")
+    output.note(f"created API key {created['id']}; save it now, it is not shown again")
 
 
 @_group.command("list")
 def list_keys(
     ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
 ) -> None:
-    """List your API keys, the newest first, by their first characters."""
-    with client_of(target(ctx, Profiles(), url, profile)) as client:
+    """List your API keys, newest first. Only the first characters of a key are shown."""
+    with client_for(resolve_target(ctx, Profiles(), url, profile)) as client:
         keys = client.list_api_keys()
     if as_json:
         for key in keys:
             output.json_line(key)
         return
     if not keys:
-        output.note("you have no API keys; beray apikey new NAME makes one")
+        output.note("no API keys; `beray apikey new NAME` creates one")
         return
     rows = [
         (str(key["id"]), f"{key['start']}…", key["created_at"], key["agent_id"] or "", key["name"])
@@ -81,19 +80,20 @@ def list_keys(
 @_group.command()
 def revoke(
     ctx: typer.Context,
-    key_id: Annotated[int, typer.Argument(metavar="ID", help="The key's number.", min=0)],
+    key_id: Annotated[int, typer.Argument(metavar="ID", help="Id of the key.", min=0)],
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """End an API key, and every token that was had for it."""
-    with client_of(target(ctx, Profiles(), url, profile)) as client:
-        answer = client.revoke_api_key(key_id)
+    """Revoke an API key and all tokens that were obtained with it."""
+    with client_for(resolve_target(ctx, Profiles(), url, profile)) as client:
+        response = client.revoke_api_key(key_id)
     if as_json:
-        output.json_line(answer)
+        output.json_line(response)
     else:
-        output.note(answer.get("message") or "")
+        output.note(response.get("message") or "")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     app.add_typer(_group, name="apikey")

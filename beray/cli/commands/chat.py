@@ -1,4 +1,4 @@
-"""Chats: chat."""
+"""Command for chats: chat."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from beray.cli import output
+from beray.cli import output, uploads
 from beray.cli.chat import answer
-from beray.cli.chat import attachments as attaching
-from beray.cli.context import connected
+from beray.cli.context import connect
 from beray.cli.errors import INTERRUPTED
 from beray.cli.options import AsJson, ProfileName, Url, encodable
-from beray.cli.render import JsonLines
+from beray.cli.render import JsonView
 from beray.exceptions import ConfigurationError
 
 
@@ -24,16 +23,14 @@ def chat(
         str | None,
         typer.Argument(
             metavar="TEXT",
-            help="What to say; ! before a shell command. In a pipe: stdin, where it is left out.",
+            help="Message; ! starts a shell command. Default in a pipe: stdin.",
             callback=encodable,
             show_default=False,
         ),
     ] = None,
     name: Annotated[
         str,
-        typer.Option(
-            "--chat", "-c", metavar="NAME", help="Which of your chats.", callback=encodable
-        ),
+        typer.Option("--chat", "-c", metavar="NAME", help="Name of the chat.", callback=encodable),
     ] = "0",
     attach: Annotated[
         list[Path] | None,
@@ -41,46 +38,50 @@ def chat(
             "--attach",
             "-a",
             metavar="LOCAL",
-            help="A file or folder to send with it; may be repeated, 100 files at most.",
+            help="File or directory to attach to the message; repeatable, at most 100 files.",
         ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Talk with an agent, which remembers the chat and keeps its files.
+    """Talk with an agent. A chat keeps its messages and files.
 
-    With TEXT: says it and shows the answer, what the agent says on stdout and everything
-    else on stderr. Exit status 1 where the answer ends in an error. --json: each event of
-    the answer. Ctrl-C stops the answer.
+    With TEXT, send it and show the answer: the agent's text on stdout, everything else on
+    stderr; with --json, the events of the answer. The exit status is 1 if the answer ends with
+    an error. Ctrl-C stops the answer.
 
-    Without, on a terminal: a conversation. /help tells its commands: /files, /get, /attach,
-    /unfold, /history, /stop, /quit. Ctrl-T takes the newest file that the agent has sent.
-    Ctrl-C stops an answer; at the prompt, it leaves.
+    Without TEXT, on a terminal, start an interactive chat with the commands /help, /files, /get,
+    /attach, /unfold, /history, /stop and /quit. Ctrl-T downloads the newest file that the agent
+    sent. Ctrl-C stops an answer; at the prompt, it leaves the chat.
     """
     if not name or len(name) > 100 or "/" in name or not name.isprintable():
-        raise ConfigurationError("a chat's name has 1 to 100 characters, and no / among them")
+        raise ConfigurationError(
+            f"--chat {name[:120]!r} is invalid: a name has 1 to 100 printable characters, without /"
+        )
     if text is None and not output.is_terminal(sys.stdin):
         text = encodable(sys.stdin.read() if sys.stdin is not None else "")
     if text is None and as_json:
-        raise ConfigurationError("--json is for scripts: it needs TEXT, or stdin")
+        raise ConfigurationError("--json needs a message; pass TEXT, or pipe the message to stdin")
     if text is not None and not text.strip():
-        raise ConfigurationError("there is nothing to say: the text is empty")
-    planned = attaching.plan(attach or [])
-    with connected(ctx, url, profile) as server:
+        raise ConfigurationError("the message is empty; pass TEXT, or pipe the message to stdin")
+    planned = uploads.plan_attachments(attach or [])
+    with connect(ctx, url, profile) as server:
         if text is None:
-            from beray.cli.chat.session import Conversation
+            from beray.cli.chat.session import ChatSession
 
-            return Conversation(server, name, planned).run()
+            return ChatSession(server, name, planned).run()
         attachments: list[str] = []
-        if planned.uploads or planned.left_out:
-            attachments = attaching.send(server, server.client.open_chat(name)["id"], planned)
+        if planned.uploads or planned.skipped:
+            task_id = server.client.open_chat(name)["id"]
+            attachments = uploads.upload_attachments(server, task_id, planned)
         task = server.client.send_chat_message(name, text, attachments)
         try:
-            return answer.follow(server, task, JsonLines() if as_json else answer.Spoken())
+            return answer.follow(server, task, JsonView() if as_json else answer.ChatView())
         except KeyboardInterrupt:
             return INTERRUPTED
 
 
 def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
     app.command()(chat)

@@ -1,4 +1,4 @@
-"""The files of a task: ls, cat, put, get, zip."""
+"""Commands for the files of a task: ls, cat, put, get, zip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from beray.cli import downloads, output, uploads
-from beray.cli.context import connected
+from beray.cli.context import connect
 from beray.cli.options import (
     AsJson,
     Force,
@@ -22,14 +22,14 @@ from beray.cli.options import (
     Url,
     wire_path,
 )
-from beray.cli.progress import bars
+from beray.cli.progress import progress_bars
 from beray.exceptions import ConfigurationError
 from beray.schema import FileItem, size_of, size_text
 from beray.transfers.local_names import local_path
 
 STDOUT = Path("-")
-_ROWS_AT_ONCE: Final = 1000
-"""Rows of a listing that are aligned with each other on a terminal."""
+_ALIGNED_ROWS: Final = 1000
+"""Number of rows of a listing that are aligned with each other on a terminal."""
 
 
 def ls(
@@ -42,7 +42,7 @@ def ls(
             "-d",
             "--depth",
             metavar="LEVELS",
-            help="Only so many levels: 1 lists the folder itself.",
+            help="Maximum number of levels; 1 lists only the directory itself.",
             min=1,
         ),
     ] = None,
@@ -50,18 +50,17 @@ def ls(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """List what is in the work_dir.
+    """List the files of a task, including subdirectories.
 
-    Everything below a folder, or some levels of it: type, size in bytes, modification time
-    and path.
+    The columns are type, size in bytes, modification time and path.
     """
-    with connected(ctx, url, profile) as server:
+    with connect(ctx, url, profile) as server:
         items = server.client.iter_files(task_id, path, depth=depth)
         if as_json:
             for item in items:
                 output.json_line(item)
         elif output.is_terminal(sys.stdout):
-            while rows := [_row(item) for item in islice(items, _ROWS_AT_ONCE)]:
+            while rows := [_row(item) for item in islice(items, _ALIGNED_ROWS)]:
                 widest = max(len(row[1]) for row in rows)
                 output.table([[kind, size.rjust(widest), *rest] for kind, size, *rest in rows])
         else:
@@ -70,10 +69,10 @@ def ls(
 
 
 def _row(item: FileItem) -> list[str]:
-    is_folder = item["type"] == "directory"
+    is_directory = item["type"] == "directory"
     return [
-        "d" if is_folder else "-",
-        "" if is_folder else size_text(item),
+        "d" if is_directory else "-",
+        "" if is_directory else size_text(item),
         item.get("modified_at") or "",
         item.get("path", item["name"]),
     ]
@@ -88,10 +87,10 @@ def cat(
 ) -> None:
     """Write a file to stdout.
 
-    A pipe gets its bytes, a terminal its text.
+    In a pipe, the bytes are unchanged. On a terminal, control characters are replaced.
     """
-    with connected(ctx, url, profile) as server:
-        content = server.patient.get_file_content(task_id, path, stream=True)
+    with connect(ctx, url, profile) as server:
+        content = server.transfer_client.get_file_content(task_id, path, stream=True)
         downloads.to_stdout(content, path)
 
 
@@ -104,7 +103,7 @@ def put(
         typer.Option(
             "--to",
             metavar="PATH",
-            help="The path in the work_dir; a folder where it ends in / or several are put.",
+            help="Path in the work_dir; a directory if it ends in / or several files are uploaded.",
             callback=wire_path,
         ),
     ] = None,
@@ -112,22 +111,22 @@ def put(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Upload files and folders into the work_dir.
+    """Upload files and directories to the work_dir.
 
-    They replace what has the same path, and keep their permission bits.
+    Existing files with the same path are replaced. Permission bits are kept.
     """
-    planned = uploads.plan(local, to)
-    for left_out in planned.left_out:
-        output.note(f"not uploaded: {left_out}")
-    with connected(ctx, url, profile) as server, bars() as begin:
-        answers = uploads.send(server.patient, task_id, planned, begin)
-    for upload, answer in zip(planned.uploads, answers, strict=True):
+    planned = uploads.plan_uploads(local, to)
+    for reason in planned.skipped:
+        output.note(f"not uploaded: {reason}")
+    with connect(ctx, url, profile) as server, progress_bars() as start_bar:
+        responses = uploads.upload_all(server.transfer_client, task_id, planned, start_bar)
+    for upload, response in zip(planned.uploads, responses, strict=True):
         if as_json:
-            output.json_line(answer)
+            output.json_line(response)
         else:
-            size = size_of(answer)
+            size = size_of(response)
             details = "uploaded" if size is None else f"{size} bytes"
-            output.note(f"{answer.get('path') or upload.path}: {details}")
+            output.note(f"{response.get('path') or upload.path}: {details}")
 
 
 def get(
@@ -140,7 +139,7 @@ def get(
             "-o",
             "--output",
             metavar="LOCAL",
-            help="The local file or an existing folder; - is stdout. Default: its own name.",
+            help="Local file or existing directory; - is stdout. Default: the file's name.",
         ),
     ] = None,
     force: Force = False,
@@ -151,18 +150,18 @@ def get(
     """Download a file."""
     if local == STDOUT:
         if as_json:
-            raise ConfigurationError("stdout cannot take the file and --json at the same time")
+            raise ConfigurationError("--output - and --json both write to stdout; pass only one")
         cat(ctx, task_id, path, url, profile)
         return
     target = local
     if local is None or local.is_dir():
         target = local_path(local or Path(), path.rstrip("/").rpartition("/")[2])
     assert target is not None
-    with connected(ctx, url, profile) as server, bars() as begin:
-        saved = server.patient.download_file(
-            task_id, path, target, overwrite=force, transfer=begin(target.name)
+    with connect(ctx, url, profile) as server, progress_bars() as start_bar:
+        saved = server.transfer_client.download_file(
+            task_id, path, target, overwrite=force, transfer=start_bar(target.name)
         )
-    _saved(saved, as_json, path=path)
+    _report_saved(saved, as_json, path=path)
 
 
 def zip_(
@@ -170,7 +169,7 @@ def zip_(
     task_id: TaskId,
     file: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="FILE", help="The local file; - is stdout."),
+        typer.Option("-o", "--output", metavar="FILE", help="Local file; - is stdout."),
     ],
     paths: RemotePaths = None,
     force: Force = False,
@@ -178,30 +177,35 @@ def zip_(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Download a ZIP of the work_dir, or of parts."""
+    """Download a ZIP archive of the work_dir, or of some paths."""
     if file == STDOUT:
-        if as_json or output.is_terminal(sys.stdout):
-            raise ConfigurationError("a ZIP goes to stdout only in a pipe, and without --json")
-        with connected(ctx, url, profile) as server:
-            content = server.patient.download_files_as_zip(task_id, paths, stream=True)
+        if as_json:
+            raise ConfigurationError("--output - and --json both write to stdout; pass only one")
+        if output.is_terminal(sys.stdout):
+            raise ConfigurationError(
+                "stdout is a terminal; pass a file to --output, or redirect stdout"
+            )
+        with connect(ctx, url, profile) as server:
+            content = server.transfer_client.download_files_as_zip(task_id, paths, stream=True)
             downloads.to_stdout(content, "zip")
         return
-    with connected(ctx, url, profile) as server, bars() as begin:
-        saved = server.patient.download_zip(
-            task_id, file, paths, overwrite=force, transfer=begin(file.name)
+    with connect(ctx, url, profile) as server, progress_bars() as start_bar:
+        saved = server.transfer_client.download_zip(
+            task_id, file, paths, overwrite=force, transfer=start_bar(file.name)
         )
-    _saved(saved, as_json)
+    _report_saved(saved, as_json)
 
 
-def _saved(local: Path, as_json: bool, **more: str) -> None:
+def _report_saved(local: Path, as_json: bool, **fields: str) -> None:
     size = local.stat().st_size
     if as_json:
-        output.json_line({**more, "local": output.path_text(local), "size": size})
+        output.json_line({**fields, "local": output.path_text(local), "size": size})
     else:
         output.note(f"{local}: {size} bytes")
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     for command in (ls, cat, put, get):
         app.command()(command)
     app.command("zip")(zip_)

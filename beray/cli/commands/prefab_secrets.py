@@ -1,4 +1,4 @@
-"""``beray prefab secret``: what a user gives to prefabs."""
+"""Commands for a user's secrets of prefabs: ``beray prefab secret``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import typer
 
 from beray.cli import output
 from beray.cli.options import AsJson, ProfileName, Url
-from beray.cli.prefab.context import PrefabId, SecretName, gateway
+from beray.cli.prefab.context import PrefabId, SecretName, gateway_client
 from beray.cli.prompts import ask_secret
 
-_group = typer.Typer(
-    help="The secrets that you give to a prefab.", no_args_is_help=True, rich_markup_mode=None
-)
+_group = typer.Typer(help="Your secrets for a prefab.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @_group.command("set")
@@ -22,8 +20,8 @@ def set_(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Give a prefab a secret: asked for without echo, or read as a line from stdin."""
-    with gateway(ctx, url, profile) as client:
+    """Set a secret for a prefab. The value is read without echo, or as a line from stdin."""
+    with gateway_client(ctx, url, profile) as client:
         value = ask_secret(f"secret {name}")
         output.note(client.set_prefab_secret(prefab_id, name, value)["message"])
 
@@ -36,9 +34,9 @@ def list_(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """List the names of the secrets that a prefab has of you."""
-    with gateway(ctx, url, profile) as client:
-        client.get_prefab_spec(prefab_id)  # of one that is not there, no names would be told
+    """List the names of your secrets for a prefab."""
+    with gateway_client(ctx, url, profile) as client:
+        client.get_prefab_spec(prefab_id)  # reports a prefab that does not exist
         names = client.list_prefab_secrets(prefab_id)
     for name in names:
         if as_json:
@@ -55,10 +53,11 @@ def remove(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Take a secret away from a prefab."""
-    with gateway(ctx, url, profile) as client:
+    """Remove a secret from a prefab."""
+    with gateway_client(ctx, url, profile) as client:
         output.note(client.remove_prefab_secret(prefab_id, name)["message"])
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     app.add_typer(_group, name="secret")

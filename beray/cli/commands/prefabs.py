@@ -1,4 +1,4 @@
-"""Prefabs: new, check, add, list, spec, run, and get, for the files that they make."""
+"""Commands for prefabs: new, check, add, list, spec, run, get, secret."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from beray.cli import output
 from beray.cli.commands import prefab_secrets
 from beray.cli.errors import DONE, FAILED
 from beray.cli.options import AsJson, Force, ProfileName, Url, encodable
-from beray.cli.prefab.context import Name, PrefabId, gateway, split
-from beray.cli.progress import bars
+from beray.cli.prefab.context import PrefabId, PrefabName, gateway_client, split_version
+from beray.cli.progress import progress_bars
 from beray.exceptions import ConfigurationError
 from beray.installation import how_to_install
 
@@ -23,31 +23,40 @@ if TYPE_CHECKING:
     from beray.server.prefabs.registry import InstalledPrefab
 
 _group = typer.Typer(
-    help="Prefabs: functions with files, run by the server.",
+    help="Prefabs: functions with input and output files, run by the server.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with its prefab.toml.")]
+PrefabDirectory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Directory with the prefab.toml.")
+]
 
 
 @_group.command()
 def new(prefab_id: PrefabId) -> int:
-    """Write a prefab that works, with a test, into a folder of its name."""
+    """Create a directory with a complete example prefab and its test.
+
+    The directory has the prefab's id as its name.
+    """
     from beray.cli.prefab import template
 
     _require_id(prefab_id)
     if template.is_reserved(prefab_id):
-        raise ConfigurationError(f"{prefab_id!r} is a name that Windows reserves")
-    folder = Path(prefab_id)
+        raise ConfigurationError(
+            f"{prefab_id!r} is a reserved file name on Windows; choose another id"
+        )
+    directory = Path(prefab_id)
     try:
-        folder.mkdir()
+        directory.mkdir()
     except FileExistsError:
-        output.problem(f"{folder} is there already; nothing was changed")
+        output.error(f"{directory} already exists; nothing was changed; choose another id")
         return FAILED
     for name, text in template.files(prefab_id).items():
-        (folder / name).write_text(text, encoding="utf-8")
-        output.line(str(folder / name))
-    output.note(f"next: pytest {folder}; beray prefab check {folder}; beray prefab add {folder}")
+        (directory / name).write_text(text, encoding="utf-8")
+        output.line(str(directory / name))
+    output.note(
+        f"next: pytest {directory}; beray prefab check {directory}; beray prefab add {directory}"
+    )
     return DONE
 
 
@@ -56,38 +65,43 @@ def _require_id(prefab_id: str) -> None:
     allowed = set(letters + "0123456789-")
     if not (prefab_id[:1] in set(letters) and set(prefab_id) <= allowed and len(prefab_id) <= 64):
         raise ConfigurationError(
-            f"{prefab_id!r} is no id: small letters, digits and -, a letter first, 64 at most"
+            f"{prefab_id!r} is not a valid prefab id; use lowercase letters, digits and -, "
+            "starting with a letter, at most 64 characters"
         )
 
 
 @_group.command()
-def check(folder: Folder, as_json: AsJson = False) -> int:
-    """Say what is wrong with a prefab; nothing is, with exit status 0.
+def check(directory: PrefabDirectory, as_json: AsJson = False) -> int:
+    """Check a prefab and list its problems. The exit status is 0 if it has no problems.
 
-    No server is needed. Its module is imported here, with your rights and no sandbox: look at
-    what somebody else has written before you check it.
+    No server is needed. The prefab's module is imported in this process, with your permissions
+    and without a sandbox: read code of other people before you check it.
     """
-    found = _checked(folder, as_json)
-    if found is None:
+    prefab = _check_prefab(directory, as_json)
+    if prefab is None:
         return FAILED
     if not as_json:
-        functions = ", ".join(found.manifest.functions)
-        output.line(f"{found.id} {found.version.text} is sound: {functions}")
+        functions = ", ".join(prefab.manifest.functions)
+        output.line(f"{prefab.id} {prefab.version.text} is valid: {functions}")
     return DONE
 
 
-def _checked(folder: Path, as_json: bool) -> InstalledPrefab | None:
-    """The prefab in ``folder``; ``None`` where something is wrong, which is told."""
+def _check_prefab(directory: Path, as_json: bool) -> InstalledPrefab | None:
+    """Return the prefab in ``directory``. If it has problems, report them and return None."""
     if find_spec("jsonschema") is None or find_spec("fastapi") is None:
-        raise ConfigurationError(f"this needs the server's packages; {how_to_install('server')}")
+        raise ConfigurationError(
+            f"checking a prefab needs the packages of the server; {how_to_install('server')}"
+        )
     from beray.server.prefabs import prefab_check
     from beray.server.prefabs.manifest import ManifestError
 
     try:
-        found = prefab_check.check_prefab(folder)
-        if found.manifest.prefab.module in sys.stdlib_module_names:
-            output.note(f"{found.module_file} hides a module of Python's own from what it imports")
-        return found
+        prefab = prefab_check.check_prefab(directory)
+        if prefab.manifest.prefab.module in sys.stdlib_module_names:
+            output.note(
+                f"{prefab.module_file} hides a module of Python's standard library; rename it"
+            )
+        return prefab
     except ManifestError as error:
         for problem in error.problems:
             if as_json:
@@ -95,30 +109,30 @@ def _checked(folder: Path, as_json: bool) -> InstalledPrefab | None:
             else:
                 output.line(str(problem))
         count = len(error.problems)
-        output.problem(f"{count} problem{'s' if count > 1 else ''} in {folder}")
+        output.error(f"{count} problem{'' if count == 1 else 's'} in {directory}")
         return None
 
 
 @_group.command()
 def add(
     ctx: typer.Context,
-    folder: Folder,
+    directory: PrefabDirectory,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Check a prefab and add it to the server. A version that is there never changes."""
-    if _checked(folder, as_json) is None:
+    """Check a prefab and add it to the server. Existing versions cannot be changed."""
+    if _check_prefab(directory, as_json) is None:
         return FAILED
     from beray.server.prefabs import archives
 
-    archive = archives.pack(folder)
-    with gateway(ctx, url, profile) as client:
+    archive = archives.pack(directory)
+    with gateway_client(ctx, url, profile) as client:
         spec = client.add_prefab(archive)
     if as_json:
         output.json_line(spec)
     else:
-        output.note(f"{spec.get('id')} {spec.get('version')} is on the server")
+        output.note(f"added {spec.get('id')} {spec.get('version')} to the server")
     return DONE
 
 
@@ -126,17 +140,20 @@ def add(
 def list_(
     ctx: typer.Context, as_json: AsJson = False, url: Url = None, profile: ProfileName = None
 ) -> None:
-    """List the prefabs of the server: id, newest version, status, functions and name."""
-    with gateway(ctx, url, profile) as client:
-        found = client.list_prefabs()
+    """List the prefabs of the server.
+
+    The columns are id, newest version, status, functions and name.
+    """
+    with gateway_client(ctx, url, profile) as client:
+        prefabs = client.list_prefabs()
     if as_json:
-        for one in found:
-            told = {name: value for name, value in vars(one).items() if name != "extra"}
-            output.json_line(told)
+        for prefab in prefabs:
+            fields = {name: value for name, value in vars(prefab).items() if name != "extra"}
+            output.json_line(fields)
         return
     rows = [
-        [one.prefab_id, one.version, one.status, ", ".join(one.functions), one.name]
-        for one in found
+        [prefab.prefab_id, prefab.version, prefab.status, ", ".join(prefab.functions), prefab.name]
+        for prefab in prefabs
     ]
     if not output.is_terminal(sys.stdout):
         for row in rows:
@@ -146,31 +163,36 @@ def list_(
 
 
 @_group.command()
-def spec(ctx: typer.Context, name: Name, url: Url = None, profile: ProfileName = None) -> None:
-    """Write the spec of a prefab, as JSON."""
-    prefab_id, version = split(name)
-    with gateway(ctx, url, profile) as client:
-        found = client.get_prefab_spec(prefab_id, version)
+def spec(
+    ctx: typer.Context, name: PrefabName, url: Url = None, profile: ProfileName = None
+) -> None:
+    """Show the spec of a prefab as JSON.
+
+    It describes the functions with their parameters and files.
+    """
+    prefab_id, version = split_version(name)
+    with gateway_client(ctx, url, profile) as client:
+        result = client.get_prefab_spec(prefab_id, version)
     if output.is_terminal(sys.stdout):
-        output.line(json.dumps(found, ensure_ascii=False, indent=2))
+        output.line(json.dumps(result, ensure_ascii=False, indent=2))
     else:
-        output.json_line(found)
+        output.json_line(result)
 
 
 @_group.command()
 def run(
     ctx: typer.Context,
-    name: Name,
+    name: PrefabName,
     function: Annotated[
-        str, typer.Argument(metavar="FUNCTION", help="The function.", callback=encodable)
+        str, typer.Argument(metavar="FUNCTION", help="Name of the function.", callback=encodable)
     ],
     param: Annotated[
         list[str] | None,
         typer.Option(
             "--param",
             metavar="KEY=VALUE",
-            help="A parameter; numbers, true, false and JSON as its schema wants, @PATH: "
-            "the text of a file, @@TEXT: a text that begins with @. Can be repeated.",
+            help="Parameter, interpreted by its schema: string, number, true, false or JSON. "
+            "@PATH: text of a file; @@TEXT: string that starts with @. Repeatable.",
         ),
     ] = None,
     file: Annotated[
@@ -178,86 +200,97 @@ def run(
         typer.Option(
             "--file",
             metavar="KEY=LOCAL",
-            help="An input file, or an s3:// URL. Can be repeated, also for a key.",
+            help="Input file, or its s3:// URL. Repeatable, also with the same key.",
         ),
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Show what comes as it comes.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Show values as they arrive.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Where the output files go."),
+        typer.Option("--out", metavar="DIR", help="Download the output files to DIR."),
     ] = None,
     force: Force = False,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Run a function of a prefab.
+    """Call a function of a prefab.
 
-    What it returns goes to stdout, as JSON; before it, of a function that streams, the list of
-    its pieces. Its output files are named, or saved with --out. With --json, all is one object.
-    Exit status 1 where the call failed.
+    The result is written to stdout as JSON, after the list of values of a streaming function.
+    The URLs of the output files are shown; with --out, the files are downloaded. With --json,
+    all of this is one object. The exit status is 1 if the call fails.
     """
-    from beray.cli.prefab import errors, inputs, results
+    from beray.cli.prefab import inputs, results
     from beray.gateway import RejectedInput
 
-    prefab_id, version = split(name)
+    prefab_id, version = split_version(name)
     if out is not None:
-        results.require_folder(out)
-    with gateway(ctx, url, profile) as client, bars() as begin:
-        found = inputs.function_of(client.get_prefab_spec(prefab_id, version), function)
-        parameters = inputs.parameters(param or (), found)
-        places = inputs.local_files(file or (), found)
-        urls = inputs.uploaded(client, places, begin)
-        asked = (prefab_id, found.version, function, parameters, urls or None)
+        results.require_writable_directory(out)
+    with gateway_client(ctx, url, profile) as client, progress_bars() as start_bar:
+        called = inputs.function_spec(client.get_prefab_spec(prefab_id, version), function)
+        parameters = inputs.parse_parameters(param or (), called)
+        files = inputs.parse_files(file or (), called)
+        urls = inputs.upload_files(client, files, start_bar)
+        call = (prefab_id, called.version, function, parameters, urls or None)
         try:
             if stream:
-                result = results.watched(client.run(*asked, stream=True), as_json)
+                result = results.show_stream(client.run(*call, stream=True), as_json)
             else:
-                result = client.run(*asked)
+                result = client.run(*call)
         except RejectedInput as error:
-            refusals = errors.told(error, places)
-            if not refusals:
+            messages = inputs.rejection_messages(error, files)
+            if not messages:
                 raise
-            for refusal in refusals:
-                output.problem(refusal)
+            for message in messages:
+                output.error(message)
             return FAILED
         saved = None
         try:
             if out is not None and result.is_success():
-                given = [place for _, place in places]
-                saved = results.take(client, result, out, begin, overwrite=force, inputs=given)
+                saved = results.save_outputs(
+                    client,
+                    result,
+                    out,
+                    start_bar,
+                    overwrite=force,
+                    inputs=[location for _, location in files],
+                )
         except BaseException:
-            # What was run, and maybe paid for, is told whatever becomes of its files.
-            results.show(result, as_json, None)
+            # The call may have cost money, so its result is shown even if saving files fails.
+            results.show_result(result, as_json, None)
             raise
-    return results.show(result, as_json, saved)
+    return results.show_result(result, as_json, saved)
 
 
 @_group.command()
 def get(
     ctx: typer.Context,
-    file: Annotated[list[str], typer.Argument(metavar="URL...", help="s3:// URLs.")],
+    file: Annotated[list[str], typer.Argument(metavar="URL", help="s3:// URLs.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="FOLDER", help="Where the files go; otherwise here.")
+        Path,
+        typer.Option("--out", metavar="DIR", help="Target directory."),
     ] = Path(),
     force: Force = False,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Save files that prefabs have made, by the URLs that a run names."""
+    """Download output files by their URLs.
+
+    `beray prefab run` shows the URLs.
+    """
     from beray.cli.prefab import results
 
-    results.require_folder(out)
-    with gateway(ctx, url, profile) as client, bars() as begin:
-        saved = results.fetch(client, file, out, begin, overwrite=force)
-    for s3_url, place in zip(file, saved, strict=True):
+    results.require_writable_directory(out)
+    with gateway_client(ctx, url, profile) as client, progress_bars() as start_bar:
+        saved = results.save_urls(client, file, out, start_bar, overwrite=force)
+    for s3_url, path in zip(file, saved, strict=True):
         if as_json:
-            output.json_line({"url": s3_url, "saved": output.path_text(place)})
+            output.json_line({"url": s3_url, "saved": output.path_text(path)})
         else:
-            output.line(str(place))
+            output.line(str(path))
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     prefab_secrets.register(_group)
     app.add_typer(_group, name="prefab")

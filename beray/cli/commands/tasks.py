@@ -1,4 +1,4 @@
-"""Tasks: run, tasks, show, watch, stop, rm."""
+"""Commands for tasks: run, tasks, show, watch, stop, rm."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from typing import Annotated, Final
 import typer
 
 from beray.cli import downloads, output, prompts, task_options, uploads
-from beray.cli.context import Connection, connected
+from beray.cli.context import ServerConnection, connect
 from beray.cli.errors import FAILED, INTERRUPTED
 from beray.cli.options import AsJson, Force, ProfileName, TaskId, Url, encodable
-from beray.cli.progress import bars
-from beray.cli.render import JsonLines, Lines, View, brief, with_reason
-from beray.cli.watch import AllTasks, follow, follow_all
+from beray.cli.progress import progress_bars
+from beray.cli.render import (
+    MAX_SUMMARY_CHARS,
+    EventView,
+    JsonView,
+    TextView,
+    status_text,
+    summarize,
+)
+from beray.cli.watch import AllTasksView, follow, follow_all
 from beray.client import BeRayClient
 from beray.exceptions import BeRayException, ConfigurationError
 from beray.sanitize import one_line, printable
@@ -25,7 +32,7 @@ from beray.schema import Task, TaskEvent, goal_of
 from beray.streaming.retraction import without_retracted
 
 _PAGE: Final = 5000
-"""Events that are read at once."""
+"""Number of events per request."""
 
 
 def run(
@@ -34,12 +41,12 @@ def run(
         str,
         typer.Argument(
             metavar="GOAL",
-            help="What to do, in plain words; ! before a shell command.",
+            help="Instruction in natural language; ! starts a shell command.",
             callback=encodable,
         ),
     ],
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Print the task's id instead of watching it.")
+        bool, typer.Option("--detach", "-d", help="Print the task's id and exit.")
     ] = False,
     file: Annotated[
         list[Path] | None,
@@ -47,65 +54,73 @@ def run(
             "--file",
             "-f",
             metavar="LOCAL",
-            help="A file or folder to put into the work_dir first; may be repeated.",
+            help="File or directory to put into the work_dir before the task starts; repeatable.",
         ),
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Fetch the files into DIR at the end."),
+        typer.Option("--output", "-o", metavar="DIR", help="Download all files to DIR at the end."),
     ] = None,
     force: Force = False,
     runner: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Who does it: shell, model, acp or command."),
+        typer.Option(
+            metavar="NAME",
+            help="Runner: shell, model, acp, command or agent. Default: chosen by the server.",
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Such as openai:gpt-4o.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Model, such as openai:gpt-4o."),
     ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=N",
-            help="What it may take: tokens, requests, cost_usd or seconds; may be repeated.",
+            help="Budget: tokens, requests, cost_usd or seconds; repeatable.",
         ),
     ] = None,
     network: Annotated[
-        bool, typer.Option("--network", help="Let its shell commands reach the network.")
+        bool, typer.Option("--network", help="Give the task's commands a network.")
     ] = False,
     gateway: Annotated[
         bool,
         typer.Option(
             "--gateway",
-            help="Give its commands access to the gateway: X_INTERNAL_TOKEN, BERAY_GATEWAY_URL.",
+            help="Give the task's commands access to the gateway, by the variables "
+            "X_INTERNAL_TOKEN and BERAY_GATEWAY_URL.",
         ),
     ] = False,
     tool: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=URL",
-            help="MCP server: NAME=URL, NAME=JSON, or the NAME of one that the server defines; "
-            "may be repeated.",
+            help="MCP server: NAME=URL, NAME=JSON, or the NAME of one that the operator has "
+            "defined; repeatable.",
         ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="A word to know it by; may be repeated."),
+        typer.Option(metavar="WORD", help="Tag of the task; repeatable."),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Create a task and watch it until it ends.
+    """Create a task and show its events until it ends.
 
-    Exit status 0 if it was completed, 1 if not. Its text goes to stdout, everything else to stderr.
+    The text of the task goes to stdout, everything else to stderr. The exit status is 0 if the
+    task was completed, 1 if it failed or was stopped.
     """
     if not goal.strip():
-        raise ConfigurationError("the goal is empty")
+        raise ConfigurationError("the goal is empty; describe what the task should do")
     if detach and output_dir is not None:
-        raise ConfigurationError("--output waits for the end of the task, --detach does not")
+        raise ConfigurationError(
+            "--output needs the end of the task and --detach does not wait for it; pass only one"
+        )
     if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
-        raise ConfigurationError(f"{output_dir} is not a folder")
-    asked = task_options.asked(
+        raise ConfigurationError(f"--output {output_dir} is not a directory; choose another path")
+    arguments = task_options.task_arguments(
         runner=runner,
         model=model,
         limits=limit,
@@ -114,9 +129,9 @@ def run(
         tools=tool,
         tags=tag,
     )
-    planned = uploads.plan(file or [])
-    with connected(ctx, url, profile) as server:
-        task = _created(server, goal, asked, planned)
+    planned = uploads.plan_uploads(file or [])
+    with connect(ctx, url, profile) as server:
+        task = _create_task(server, goal, arguments, planned)
         task_id = task["id"]
         if detach:
             output.json_line(task) if as_json else output.line(str(task_id))
@@ -125,112 +140,124 @@ def run(
             output.note(f"-- task {task_id}")
         status = follow(server, task_id, _view(as_json))
         if output_dir is not None and status != INTERRUPTED:
-            _fetch(server, task_id, output_dir, force)
+            _download_files(server, task_id, output_dir, force)
         return status
 
 
-def _created(
-    server: Connection, goal: str, asked: task_options.Asked, planned: uploads.Plan
+def _create_task(
+    server: ServerConnection,
+    goal: str,
+    arguments: task_options.TaskArguments,
+    planned: uploads.UploadPlan,
 ) -> Task:
-    """Create the task, with its files in place before it starts."""
+    """Create the task and upload its files before it starts."""
     client = server.client
-    for left_out in planned.left_out:
-        output.note(f"-- not uploaded: {left_out}")
-    if not planned.uploads and not planned.folders:
-        task = client.create_task(goal, **asked)
-        task_options.note_unheard(asked, task)
+    for reason in planned.skipped:
+        output.note(f"-- not uploaded: {reason}")
+    if not planned.uploads and not planned.directories:
+        task = client.create_task(goal, **arguments)
+        task_options.note_ignored_options(arguments, task)
         return task
-    task = client.create_task(goal, start=False, **asked)
-    task_options.note_unheard(asked, task)
+    task = client.create_task(goal, start=False, **arguments)
+    task_options.note_ignored_options(arguments, task)
     held = task.get("held") is True
     if not held:
-        output.note("-- this server starts tasks at once: the files come while it runs")
+        output.note("-- this server starts tasks at once; the files are uploaded while it runs")
     try:
-        with bars() as begin:
-            uploads.send(server.patient, task["id"], planned, begin)
+        with progress_bars() as start_bar:
+            uploads.upload_all(server.transfer_client, task["id"], planned, start_bar)
         return client.start_task(task["id"]) if held else task
     except BaseException:
-        # A task without its files must not run, and would wait for ever.
+        # A held task would wait forever, and must not run without its files.
         if held:
-            _discard(client, task["id"])
+            _delete_held_task(client, task["id"])
         raise
 
 
-def _discard(client: BeRayClient, task_id: int) -> None:
+def _delete_held_task(client: BeRayClient, task_id: int) -> None:
     try:
         client.delete_task(task_id)
     except BeRayException:
-        output.note(f"-- task {task_id} is held and still there; `beray rm {task_id}` deletes it")
+        output.note(
+            f"-- task {task_id} is held and could not be deleted; `beray rm {task_id}` deletes it"
+        )
 
 
-def _fetch(server: Connection, task_id: int, folder: Path, force: bool) -> None:
-    planned = downloads.plan(server.client.iter_files(task_id), folder)
-    with bars() as begin:
-        downloads.fetch(server.patient, task_id, planned, begin, overwrite=force)
-    output.note(f"-- {len(planned.files)} files in {folder}")
+def _download_files(server: ServerConnection, task_id: int, directory: Path, force: bool) -> None:
+    planned = downloads.plan_download(server.client.iter_files(task_id), directory)
+    with progress_bars() as start_bar:
+        downloads.download_all(server.transfer_client, task_id, planned, start_bar, overwrite=force)
+    output.note(f"-- downloaded {len(planned.files)} files to {directory}")
 
 
 def watch(
     ctx: typer.Context,
     task_id: Annotated[
-        int | None, typer.Argument(metavar="[ID]", help="The task.", min=0, show_default=False)
+        int | None,
+        typer.Argument(metavar="ID", help="Id of the task.", min=0, show_default=False),
     ] = None,
     all_tasks: Annotated[
-        bool, typer.Option("--all", "-a", help="Watch all your tasks, until Ctrl-C.")
+        bool, typer.Option("--all", "-a", help="Show updates of all your tasks.")
     ] = False,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Show a task's events until it has ended, or what happens to all tasks.
+    """Show the events of a task, or updates of all tasks.
 
-    From the first event on; the exit status is that of `run`. A chat does not end: Ctrl-C
-    leaves it. With --all: each change of a status and, as they run, their last lines; in a
-    pipe time, id, status and text with tabs between them.
+    With ID, all events of the task are shown, from the first one until it ends. The exit status
+    is that of `run`. A chat does not end; press Ctrl-C to leave.
+
+    With --all, status changes and the last lines of running tasks are shown until Ctrl-C. In a
+    pipe, the columns time, id, status and text are tab-separated.
     """
-    if (task_id is None) != all_tasks:
-        raise ConfigurationError("name one task, or all of them with --all")
-    with connected(ctx, url, profile) as server:
-        # A stream is patient with its server; one that cannot be reached is said at once.
+    if task_id is None and not all_tasks:
+        raise ConfigurationError("no task; pass its ID, or --all for all tasks")
+    if task_id is not None and all_tasks:
+        raise ConfigurationError(f"got both task {task_id} and --all; pass only one of them")
+    with connect(ctx, url, profile) as server:
+        # Streams reconnect for a long time, so a server that is unreachable is reported first.
         server.client.get_current_user()
         if task_id is None:
-            return follow_all(server, JsonLines() if as_json else AllTasks())
+            return follow_all(server, JsonView() if as_json else AllTasksView())
         return follow(server, task_id, _view(as_json))
 
 
-def _view(as_json: bool) -> View:
-    return JsonLines() if as_json else Lines()
+def _view(as_json: bool) -> EventView:
+    return JsonView() if as_json else TextView()
 
 
 def tasks(
     ctx: typer.Context,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="Only tasks with this tag; repeated, with all of them."),
+        typer.Option(
+            metavar="WORD", help="List only tasks with this tag; repeatable: with all tags."
+        ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """List your tasks, the newest first.
+    """List your tasks, newest first.
 
-    In a pipe: id, status, created_at and goal, with tabs between them.
+    In a pipe, the columns id, status, created_at and goal are tab-separated.
     """
-    with connected(ctx, url, profile) as server:
-        found = sorted(server.client.list_tasks(), key=lambda task: task["id"], reverse=True)
-    found = [task for task in found if set(tag or ()) <= set(task.get("tags") or ())]
+    with connect(ctx, url, profile) as server:
+        listed = sorted(server.client.list_tasks(), key=lambda task: task["id"], reverse=True)
+    listed = [task for task in listed if set(tag or ()) <= set(task.get("tags") or ())]
     if as_json:
-        for task in found:
+        for task in listed:
             output.json_line(task)
     elif output.is_terminal(sys.stdout):
         now = datetime.now(UTC)
         rows = [
             [str(task["id"]), _status(task), age(task.get("created_at"), now), _goal(task)]
-            for task in found
+            for task in listed
         ]
         output.table([["ID", "STATUS", "AGE", "GOAL"], *rows])
     else:
-        for task in found:
+        for task in listed:
             created_at = task.get("created_at") or ""
             output.row([str(task["id"]), task["status"], created_at, _goal(task)])
 
@@ -242,8 +269,8 @@ def show(
     url: Url = None,
     profile: ProfileName = None,
 ) -> None:
-    """Show a task and, in brief, its events."""
-    with connected(ctx, url, profile) as server:
+    """Show a task, its usage, and a summary of its events."""
+    with connect(ctx, url, profile) as server:
         task = server.client.get_task(task_id)
         earlier = _earlier_events(server.client, task)
         if as_json:
@@ -254,12 +281,12 @@ def show(
             seq, kind = str(event.get("seq", "")), str(event.get("type", ""))
             output.line(
                 f"{output.cell(seq):>6}  {output.cell(kind.removeprefix('AGENT_EVENT_')):<16}  "
-                f"{one_line(brief(event), 200)}".rstrip()
+                f"{one_line(summarize(event), MAX_SUMMARY_CHARS)}".rstrip()
             )
 
 
 def _earlier_events(client: BeRayClient, task: Task) -> Iterator[TaskEvent]:
-    """Yield the events that the server left out of a large log, page by page."""
+    """Yield the events of a large log that are missing from ``task``."""
     if task.get("events_truncated") is not True:
         return
     after, first = 0, task.get("first_seq", 1)
@@ -286,10 +313,10 @@ def _show_facts(task: Task) -> None:
         "started": task.get("started_at"),
         "ended": task.get("ended_at"),
     }
-    for name, value in (facts | task_options.facts(task)).items():
+    for name, value in (facts | task_options.task_facts(task)).items():
         if value:
             output.line(f"{name + ':':<10}{output.cell(value)}")
-    # Its further lines stay under the first, and look like nothing else.
+    # Further lines are indented, so that they cannot imitate other fields.
     output.line("goal:     " + printable(goal_of(task)).replace("\n", "\n" + " " * 10))
 
 
@@ -301,35 +328,38 @@ def stop(
     profile: ProfileName = None,
 ) -> None:
     """Stop a task."""
-    with connected(ctx, url, profile) as server:
-        answer = server.client.stop_task(task_id)
-    output.json_line(answer) if as_json else output.note(answer.get("message") or "")
+    with connect(ctx, url, profile) as server:
+        response = server.client.stop_task(task_id)
+    output.json_line(response) if as_json else output.note(response.get("message") or "")
 
 
 def rm(
     ctx: typer.Context,
     task_id: TaskId,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
     as_json: AsJson = False,
     url: Url = None,
     profile: ProfileName = None,
 ) -> int:
-    """Delete a task, its events and its files."""
-    if not yes and not output.can_ask():
-        raise ConfigurationError("nobody can be asked here; --yes deletes without asking")
-    with connected(ctx, url, profile) as server:
+    """Delete a task with its events and files."""
+    if not yes and not output.can_prompt():
+        stream = "stderr" if output.is_terminal(sys.stdin) else "stdin"
+        raise ConfigurationError(
+            f"{stream} is not a terminal; pass --yes to delete without confirmation"
+        )
+    with connect(ctx, url, profile) as server:
         if not yes:
             goal = one_line(goal_of(server.client.get_task(task_id)), 60)
             if not prompts.confirm(f"Delete task {task_id} ({goal}) with its events and files?"):
                 output.note("nothing was deleted")
                 return FAILED
-        answer = server.client.delete_task(task_id)
-    output.json_line(answer) if as_json else output.note(answer.get("message") or "")
+        response = server.client.delete_task(task_id)
+    output.json_line(response) if as_json else output.note(response.get("message") or "")
     return 0
 
 
 def age(created_at: str | None, now: datetime) -> str:
-    """How long ago a wire time was, in its largest unit; "" where it cannot be told."""
+    """Return the time since a wire time in its largest unit; "" if the time is invalid."""
     try:
         seconds = int((now - datetime.fromisoformat(created_at or "")).total_seconds())
     except (ValueError, TypeError, OverflowError):
@@ -342,7 +372,7 @@ def age(created_at: str | None, now: datetime) -> str:
 
 def _status(task: Task) -> str:
     held = task.get("held") is True and task["status"] == "QUEUED"
-    return with_reason(task["status"], "held" if held else task.get("reason"))
+    return status_text(task["status"], "held" if held else task.get("reason"))
 
 
 def _goal(task: Task) -> str:
@@ -350,5 +380,6 @@ def _goal(task: Task) -> str:
 
 
 def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
     for command in (run, tasks, show, watch, stop, rm):
         app.command()(command)

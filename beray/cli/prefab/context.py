@@ -1,4 +1,4 @@
-"""From options to a client of the server's gateway, and what its prefabs are named by."""
+"""Client of the server's gateway, and arguments that name prefabs, versions and secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from beray.cli.context import target
+from beray.cli.context import resolve_target
 from beray.cli.options import encodable
 from beray.config import Profiles
 from beray.exceptions import ConnectionFailed
@@ -18,15 +18,24 @@ from beray.http.errors import PRESIGNED_PATH
 if TYPE_CHECKING:
     from beray.gateway import GatewayClient
 
-# Looser than ours: another gateway has its own rules. None of these names leads elsewhere.
+# More permissive than BeRay's rules, because other gateways have their own. No such name
+# changes the path of a request.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}")
 
 
 def _name(text: str) -> str:
-    """Return ``text``, unless no prefab, version or secret can have that name."""
+    """Return ``text`` unchanged if it is a valid name of a prefab, version or secret.
+
+    Raises:
+        typer.BadParameter: The name has other characters than letters, digits, ``-._+``, starts
+            with one of ``-.+``, or is longer than 200 characters.
+    """
     encodable(text)
     if text and not _NAME.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} cannot be one: letters, digits and - . _ + only")
+        raise typer.BadParameter(
+            f"{text[:220]!r} is invalid; use letters, digits and - . _ +, starting with a letter, "
+            "a digit or _, at most 200 characters"
+        )
     return text
 
 
@@ -37,36 +46,42 @@ def _name_and_version(text: str) -> str:
     return text
 
 
-def split(name: str) -> tuple[str, str | None]:
-    """The id and the version of ``ID[@VERSION]``; ``None`` is the newest."""
+def split_version(name: str) -> tuple[str, str | None]:
+    """Return the id and the version of ``ID[@VERSION]``; None stands for the newest version."""
     prefab_id, _, version = name.partition("@")
     return prefab_id, version or None
 
 
-Name = Annotated[
+PrefabName = Annotated[
     str,
     typer.Argument(
-        metavar="ID[@VERSION]", help="The prefab; its newest version.", callback=_name_and_version
+        metavar="ID[@VERSION]",
+        help="Id of the prefab. Default version: the newest.",
+        callback=_name_and_version,
     ),
 ]
-PrefabId = Annotated[str, typer.Argument(metavar="ID", help="The prefab.", callback=_name)]
-SecretName = Annotated[str, typer.Argument(metavar="NAME", help="The secret.", callback=_name)]
+PrefabId = Annotated[str, typer.Argument(metavar="ID", help="Id of the prefab.", callback=_name)]
+SecretName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the secret.", callback=_name)
+]
 
 
 @contextmanager
-def gateway(ctx: typer.Context, url: str | None, profile: str | None) -> Iterator[GatewayClient]:
-    """Give a client of the server's gateway, with the account's access token."""
+def gateway_client(
+    ctx: typer.Context, url: str | None, profile: str | None
+) -> Iterator[GatewayClient]:
+    """Return a client of the server's gateway that uses the account's access token."""
     from beray.gateway import GatewayClient, MissingSecretError
 
-    server = target(ctx, Profiles(), url, profile)
+    server = resolve_target(ctx, Profiles(), url, profile)
     with GatewayClient(base_url=server.url, jwt_token=server.token) as client:
         try:
             yield client
         except ConnectionFailed as error:
-            known = (
-                "not the server, but its store of files:" if error.path == PRESIGNED_PATH else ""
-            )
-            error.add_note(f"{known} the server is {server.url}".strip())
+            if error.path == PRESIGNED_PATH:
+                error.add_note(f"the request went to the object store of the server {server.url}")
+            else:
+                error.add_note(f"the server is {server.url}")
             raise
         except MissingSecretError as error:
             if error.instructions:

@@ -1,4 +1,4 @@
-"""What a call gives: shown as it comes, and its files taken."""
+"""Results of prefab calls: output of values and errors, and downloads of output files."""
 
 from __future__ import annotations
 
@@ -12,188 +12,226 @@ from typing import Any, Final
 
 from beray.cli import output
 from beray.cli.errors import DONE, FAILED
-from beray.cli.progress import Bars
+from beray.cli.progress import StartBar
 from beray.exceptions import ConfigurationError, InvalidResponseError
-from beray.gateway import GatewayClient, PrefabResult, PrefabStream, StreamEvent, StreamEventType
+from beray.gateway import (
+    GatewayClient,
+    PrefabResult,
+    PrefabStream,
+    StreamEvent,
+    StreamEventType,
+)
 from beray.sanitize import printable
 from beray.transfers.local_files import require_absent
 from beray.transfers.local_names import local_path
 
-_OF_A_FILE: Final = re.compile(r"s3://[^/]+/(?:.*[^/])")
-Planned = tuple[str, str, Path]
-"""A key, a URL and a local place."""
+_FILE_URL: Final = re.compile(r"s3://[^/]+/(?:.*[^/])")
+PlannedOutput = tuple[str, str, Path]
+"""Key, URL and local path of an output file."""
 
 
-def watched(stream: PrefabStream, as_json: bool) -> PrefabResult:
-    """Show the pieces of a streamed call as they come; what it ends with.
+def show_stream(stream: PrefabStream, as_json: bool) -> PrefabResult:
+    """Show the values of a streamed call as they arrive, and return its result.
 
     Raises:
-        GatewayError: it cannot begin, or breaks off.
+        GatewayError: The call was rejected, or the stream broke off.
     """
-    flow = output.Flow()
+    writer = output.TextWriter()
     with stream:
         for event in stream:
             if as_json:
                 output.json_line({"type": str(event.type), "data": event.data})
             else:
-                _show(event, flow)
-    flow.end_line()
+                _show_event(event, writer)
+    writer.end_line()
     return stream.result or PrefabResult("FAILED")
 
 
-def _show(event: StreamEvent, flow: output.Flow) -> None:
+def _show_event(event: StreamEvent, writer: output.TextWriter) -> None:
     if event.type == StreamEventType.CONTENT:
         if isinstance(event.data, str):
-            flow.write(event.data)
+            writer.write(event.data)
         else:
-            flow.end_line()
-            flow.write(_json(event.data) + "\n")
+            writer.end_line()
+            writer.write(_json(event.data) + "\n")
     elif event.type == StreamEventType.PROGRESS and isinstance(event.data, dict):
         fraction, message = event.data.get("fraction"), event.data.get("message") or ""
         known = isinstance(fraction, int | float) and 0 <= fraction <= 1
-        flow.note(f"-- {f'{fraction:.0%} ' if known else ''}{message}".rstrip())
+        writer.note(f"-- {f'{fraction:.0%} ' if known else ''}{message}".rstrip())
 
 
-def show(result: PrefabResult, as_json: bool, saved: dict[str, list[str]] | None) -> int:
-    """Show how a call ended, and return the exit status.
+def show_result(result: PrefabResult, as_json: bool, saved: dict[str, list[str]] | None) -> int:
+    """Show the result of a call, and return the exit status.
 
     Args:
-        saved: where its files were put; ``None``: nowhere.
+        result: Result of the call.
+        as_json: Whether to write one JSON object.
+        saved: Local paths of the output files by key; None if they were not downloaded.
     """
     succeeded = result.is_success()
     if as_json:
-        told = {
+        fields = {
             "status": str(result.status),
             "job_id": result.job_id,
             "output": result.output,
             "error": result.error,
         }
-        output.json_line(told if saved is None else told | {"saved": saved})
+        output.json_line(fields if saved is None else fields | {"saved": saved})
         return DONE if succeeded else FAILED
     if not succeeded:
-        _explain(result.error)
+        _show_error(result.error)
         return FAILED
     if content := result.get("content"):
         output.line(_json(content))
     output.line(_json(result.get_function_result()))
     files = result.get_files() if saved is None else saved
-    for key, places in files.items():
-        for place in places:
-            output.note(f"{key}: {place}")
+    for key, locations in files.items():
+        for location in locations:
+            output.note(f"{key}: {location}")
     if files and saved is None:
-        output.note("-- beray prefab get URL... [--out FOLDER] saves files by their s3:// URLs")
+        output.note("-- `beray prefab get URL... [--out DIR]` downloads files by their s3:// URLs")
     return DONE
 
 
-def _explain(error: Any) -> None:
-    told = error if isinstance(error, dict) else {"message": str(error)}
-    if trace := told.get("traceback"):
-        output.quotation(str(trace))
-    code = f"{told['code']}: " if told.get("code") else ""
-    output.problem(f"{code}{told.get('message') or 'the call failed'}")
+def _show_error(error: Any) -> None:
+    fields = error if isinstance(error, dict) else {"message": str(error)}
+    if trace := fields.get("traceback"):
+        output.quote(str(trace))
+    code = f"{fields['code']}: " if fields.get("code") else ""
+    output.error(f"{code}{fields.get('message') or 'the call failed'}")
 
 
-def take(
+def save_outputs(
     client: GatewayClient,
     result: PrefabResult,
-    folder: Path,
-    begin: Bars,
+    directory: Path,
+    start_bar: StartBar,
     *,
     overwrite: bool,
     inputs: Sequence[str] = (),
 ) -> dict[str, list[str]]:
-    """Download the files of a result into ``folder``; where each is, by key.
+    """Download the output files of a result to ``directory``.
 
     Args:
-        inputs: local files that went in: they are replaced in no case.
+        client: Client of the gateway.
+        result: Result of the call.
+        directory: Target directory, created if missing.
+        start_bar: Starts the progress bar of a file.
+        overwrite: Whether to replace existing files.
+        inputs: Local input files of the call, which are never replaced.
+
+    Returns:
+        Local paths of the files by key.
 
     Raises:
-        ConfigurationError: an output would replace one of ``inputs``.
-        FileExistsError: some are there, which it names; nothing was downloaded.
-        InvalidResponseError: one has a name that cannot be had here.
+        ConfigurationError: An output would replace one of ``inputs``, or two outputs would get the
+            same local path.
+        FileExistsError: Some files exist (the message names one); nothing was downloaded.
+        InvalidResponseError: The name of an output is invalid on this system.
     """
-    planned = plan(result, folder)
-    for _, _, place in planned:
-        if any(place.exists() and os.path.exists(one) and place.samefile(one) for one in inputs):
-            raise ConfigurationError(f"{place} is what was given with --file; --out another folder")
+    planned = plan_outputs(result, directory)
+    for _, _, path in planned:
+        if any(path.exists() and Path(other).exists() and path.samefile(other) for other in inputs):
+            raise ConfigurationError(
+                f"the output {path} would replace an input file; pass another directory to --out"
+            )
+    paths = _download_planned(client, planned, start_bar, overwrite)
     saved: dict[str, list[str]] = {}
-    for (key, _, _), place in zip(planned, _saved(client, planned, begin, overwrite), strict=True):
-        saved.setdefault(key, []).append(output.path_text(place))
+    for (key, _, _), path in zip(planned, paths, strict=True):
+        saved.setdefault(key, []).append(output.path_text(path))
     return saved
 
 
-def fetch(
-    client: GatewayClient, urls: Sequence[str], folder: Path, begin: Bars, *, overwrite: bool
+def save_urls(
+    client: GatewayClient,
+    urls: Sequence[str],
+    directory: Path,
+    start_bar: StartBar,
+    *,
+    overwrite: bool,
 ) -> list[Path]:
-    """Download files by their URLs into ``folder``; where each is.
+    """Download files by their URLs to ``directory``, and return their local paths.
 
     Raises:
-        ConfigurationError: one is no URL of a file, or is given twice.
-        FileExistsError: some are there, which it names; nothing was downloaded.
+        ConfigurationError: A URL is not the ``s3://`` URL of a file, or is repeated, or two files
+            would get the same local path.
+        FileExistsError: Some files exist (the message names one); nothing was downloaded.
     """
     for url in urls:
-        if not _OF_A_FILE.fullmatch(url):
-            raise ConfigurationError(f"{url} is no s3://bucket/key URL of a file")
-    if len(set(urls)) < len(urls):
-        raise ConfigurationError("a URL is given twice")
-    # What holds a file is the key of the output that it is of.
-    planned = _places([(url.split("/")[-2], url) for url in urls], folder)
-    return _saved(client, planned, begin, overwrite)
+        if not _FILE_URL.fullmatch(url):
+            raise ConfigurationError(
+                f"{url} is not the URL of a file; expected s3://BUCKET/KEY, as `beray prefab run` "
+                "shows it"
+            )
+    for index, url in enumerate(urls):
+        if url in urls[:index]:
+            raise ConfigurationError(f"{url} is given twice; pass it once")
+    # The last directory of the URL is the key of the output file.
+    planned = _plan_paths([(url.split("/")[-2], url) for url in urls], directory)
+    return _download_planned(client, planned, start_bar, overwrite)
 
 
-def _saved(
-    client: GatewayClient, planned: Sequence[Planned], begin: Bars, overwrite: bool
+def _download_planned(
+    client: GatewayClient, planned: Sequence[PlannedOutput], start_bar: StartBar, overwrite: bool
 ) -> list[Path]:
-    places = [place for _, _, place in planned]
-    if len(set(places)) < len(places):
-        raise ConfigurationError("several of these files have one name; save them one by one")
-    require_absent(*places, overwrite=overwrite)
-    for _, url, place in planned:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(url, place, overwrite=overwrite, transfer=begin(place.name))
-    return places
+    paths = [path for _, _, path in planned]
+    for index, path in enumerate(paths):
+        if path in paths[:index]:
+            raise ConfigurationError(
+                f"several files would be saved as {path}; download them one by one"
+            )
+    require_absent(*paths, overwrite=overwrite)
+    for _, url, path in planned:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(url, path, overwrite=overwrite, transfer=start_bar(path.name))
+    return paths
 
 
-def require_folder(folder: Path) -> None:
-    """See to it, before anything is asked for, that files can be put into ``folder``.
+def require_writable_directory(directory: Path) -> None:
+    """Check, before a call is made, that files can be saved in ``directory``.
 
     Raises:
-        ConfigurationError: it is something else than a folder, or is below a file.
-        OSError: nothing can be made there.
+        ConfigurationError: ``directory`` or one of its parents is not a directory.
+        OSError: The directory, or the parent in which it will be created, is not writable.
     """
-    whole = folder.absolute()
-    there = next(path for path in (whole, *whole.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise ConfigurationError(f"--out {folder}: {there.name} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    absolute = directory.absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ConfigurationError(f"--out {directory}: {existing.name} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
 
 
-def plan(result: PrefabResult, folder: Path) -> list[Planned]:
-    """Keys, URLs and places: in folders by key where two files have one name."""
+def plan_outputs(result: PrefabResult, directory: Path) -> list[PlannedOutput]:
+    """Return keys, URLs and local paths of the output files.
+
+    If two files have the same name, each key gets a subdirectory.
+    """
     urls: list[tuple[str, str]] = []
-    for key, several in result.get_files().items():
-        for url in several if isinstance(several, list) else ():
+    for key, key_urls in result.get_files().items():
+        for url in key_urls if isinstance(key_urls, list) else ():
             if not isinstance(url, str):
-                raise InvalidResponseError("the server names files by what is no URL", body="")
+                raise InvalidResponseError(
+                    f"the server's URL of the output file {key!r} is not a string", body=""
+                )
             urls.append((key, url))
-    return _places(urls, folder)
+    return _plan_paths(urls, directory)
 
 
-def _places(urls: Sequence[tuple[str, str]], folder: Path) -> list[Planned]:
+def _plan_paths(urls: Sequence[tuple[str, str]], directory: Path) -> list[PlannedOutput]:
     names = [url.rpartition("/")[2] for _, url in urls]
-    twice = len({name.casefold() for name in names}) < len(names)
+    has_duplicates = len({name.casefold() for name in names}) < len(names)
     return [
-        (key, url, local_path(folder, f"{key}/{name}" if twice else name))
+        (key, url, local_path(directory, f"{key}/{name}" if has_duplicates else name))
         for (key, url), name in zip(urls, names, strict=True)
     ]
 
 
 def _json(value: Any) -> str:
-    """JSON that passes the gate to the terminal as it is: what acts on one is escaped."""
+    """Return a value as JSON in which control characters are escaped, so that it stays valid."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return "".join(map(_escaped, text)) if printable(text) != text else text
 
 
-def _escaped(letter: str) -> str:
-    return letter if printable(letter) == letter else json.dumps(letter)[1:-1]
+def _escaped(character: str) -> str:
+    return character if printable(character) == character else json.dumps(character)[1:-1]

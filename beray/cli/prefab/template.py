@@ -1,4 +1,4 @@
-"""What ``beray prefab new`` writes: a prefab that works, and a test that shows it."""
+"""Files that ``beray prefab new`` creates: an example prefab and its test."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ MANIFEST: Final = """\
 id = "{id}"
 version = "0.1.0"
 title = "{title}"
-description = "Counts what is in a text."
+description = "Counts words, lines or characters of a text file."
 module = "{module}"
 
 [functions.count]
-description = "Counts words, lines or characters of a text file."
+description = "Count the words, lines or characters of a document."
 seconds = 60
 
 [functions.count.parameters]
 required = ["unit"]
 
 [functions.count.parameters.properties.unit]
-description = "What to count."
+description = "Unit to count."
 enum = ["words", "lines", "characters"]
 default = "words"
 
@@ -32,11 +32,11 @@ required = ["count"]
 properties.count.type = "integer"
 
 [functions.count.files.inputs.document]
-description = "The text, in UTF-8."
+description = "Document in UTF-8."
 types = [".txt", ".md"]
 
 [functions.count.files.outputs.report]
-description = "The result in words."
+description = "Result as a sentence."
 """
 MODULE: Final = '''\
 """{title}."""
@@ -54,7 +54,7 @@ def count(call: Call, *, unit: str) -> dict[str, int]:
     return {{"count": len(found)}}
 '''
 TEST: Final = '''\
-"""Runs the functions as the server does, with files and without a server: ``pytest``."""
+"""Tests of the functions, with files and without a server. Run them with ``pytest``."""
 
 from __future__ import annotations
 
@@ -77,35 +77,35 @@ def test_count(tmp_path: Path, unit: str, count: int) -> None:
 '''
 
 
-_OF_THE_TEST: Final = frozenset({"call", "count", "document", "report", "unit", "conftest"})
-"""What the test calls by these names would hide the module, or be hidden by it."""
+_TEST_NAMES: Final = frozenset({"call", "count", "document", "report", "unit", "conftest"})
+"""Names in the test that would hide a module of the same name, or be hidden by it."""
 _RESERVED: Final = frozenset(
     ["aux", "con", "nul", "prn", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
 
 
 def is_reserved(prefab_id: str) -> bool:
-    """Return whether the module's name is a device on Windows, where it could not be saved."""
+    """Return True if the name is a device on Windows, where no file can have this name."""
     return prefab_id in _RESERVED
 
 
 def _module(prefab_id: str) -> str:
-    """A name for the module by which nothing else can be imported."""
+    """Return a module name that does not collide with another module."""
     name = prefab_id.replace("-", "_")
-    taken = keyword.iskeyword(name) or name in sys.stdlib_module_names or name in _OF_THE_TEST
-    # Python's test runner would look for tests in it.
-    taken = taken or name.startswith("test_") or _is_installed(name)
-    return f"{name}_prefab" if taken else name
+    in_use = keyword.iskeyword(name) or name in sys.stdlib_module_names or name in _TEST_NAMES
+    # pytest collects tests from modules whose names start with "test_".
+    in_use = in_use or name.startswith("test_") or _is_installed(name)
+    return f"{name}_prefab" if in_use else name
 
 
 def _is_installed(name: str) -> bool:
-    found = find_spec(name)
-    # A folder that happens to have the name is no package.
-    return found is not None and found.origin is not None
+    module_spec = find_spec(name)
+    # A directory of the same name without __init__.py has no origin; it is not a package.
+    return module_spec is not None and module_spec.origin is not None
 
 
 def files(prefab_id: str) -> dict[str, str]:
-    """The files of a new prefab, by name."""
+    """Return the content of a new prefab's files, by name."""
     module = _module(prefab_id)
     title = prefab_id.replace("-", " ").capitalize()
     names = {"id": prefab_id, "title": title, "module": module}

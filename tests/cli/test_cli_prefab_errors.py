@@ -1,4 +1,4 @@
-"""``beray prefab`` where something is wrong: said before anything is sent, in the user's words."""
+"""Errors of ``beray prefab``, reported in terms of the command's options."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ types = [".txt"]
 # Parameters and files
 
 
-def test_schemas_that_lead_elsewhere_are_read_to_their_end(probe: Command) -> None:
+def test_references_in_schemas_are_resolved(probe: Command) -> None:
     given = {"maybe=5": "5", "name=5": "5", "all=true": "true", "either=5": 5, "either2=x": "x",
              "list=[1]": [1]}  # fmt: skip
     options = [part for text in given for part in ("--param", text)]
@@ -69,10 +69,10 @@ def test_schemas_that_lead_elsewhere_are_read_to_their_end(probe: Command) -> No
     null = probe("prefab", "run", "probe", "echo", "--json", "--param", "maybe=null").json
     assert null[0]["output"]["output"] == {"maybe": None}
     wrong = probe("prefab", "run", "probe", "echo", "--param", "list=x")
-    assert wrong.status == 2 and "is not a JSON list or null" in wrong.err
+    assert wrong.status == 2 and "expects a JSON list or null" in wrong.err
 
 
-def test_what_the_gateway_refuses_is_told_by_the_option_it_is_about(probe: Command) -> None:
+def test_rejected_inputs_are_reported_by_option(probe: Command) -> None:
     Path("a.txt").write_text("a")
     Path("x.rtf").write_text("x")
     for options in ([], ["--stream"]):
@@ -87,29 +87,29 @@ def test_what_the_gateway_refuses_is_told_by_the_option_it_is_about(probe: Comma
 
 
 @pytest.mark.parametrize("place", ["http://x/y", "file:///etc/passwd", "S3://a/b"])
-def test_a_url_that_is_no_s3_url_is_told_from_a_file(probe: Command, place: str) -> None:
+def test_other_urls_than_s3_are_rejected(probe: Command, place: str) -> None:
     refused = probe("prefab", "run", "probe", "make", "--file", f"documents={place}")
     assert refused.status == 2
-    assert f"{place}: only local files and s3:// URLs" in refused.err
+    assert f"{place} is neither a local file nor an s3:// URL" in refused.err
 
 
-# Where the files go
+# Output files
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "link"])
-def test_files_are_never_meant_for_what_is_no_folder(
+def test_the_target_must_be_a_directory(
     beray: Command, scripted: ScriptedServer, place: str
 ) -> None:
     Path("file").write_text("mine")
     Path("link").symlink_to("nowhere")
     for words in (("run", "p", "f", "--force"), ("get", "s3://b/k/a.txt")):
         refused = beray("prefab", *words, "--out", place)
-        assert refused.status == 2 and "is not a folder" in refused.err
+        assert refused.status == 2 and "is not a directory" in refused.err
         assert "--force" not in refused.err
     assert not [call for call in scripted.calls() if "prefabs" in call or "internal" in call]
 
 
-def test_files_are_had_afterwards_by_their_urls(probe: Command) -> None:
+def test_files_can_be_downloaded_later_by_their_urls(probe: Command) -> None:
     ran = probe("prefab", "run", "probe", "make")
     assert "beray prefab get URL" in ran.err
     urls = [line.partition(": ")[2] for line in ran.err.splitlines() if ": s3://" in line]
@@ -118,23 +118,23 @@ def test_files_are_had_afterwards_by_their_urls(probe: Command) -> None:
     assert Path("results/deep/a.txt").read_text() == "a"
     again = probe("prefab", "get", *urls, "--out", "results/deep")
     assert again.status == 1 and "--force" in again.err
-    (told,) = probe("prefab", "get", urls[0], "--force", "--json").json
-    assert told == {"url": urls[0], "saved": "a.txt"}
+    (saved_file,) = probe("prefab", "get", urls[0], "--force", "--json").json
+    assert saved_file == {"url": urls[0], "saved": "a.txt"}
     twice = probe("prefab", "run", "probe", "make").err
     more = [line.partition(": ")[2] for line in twice.splitlines() if "/a.txt" in line]
     clash = probe("prefab", "get", urls[0], *more, "--out", "both")
-    assert clash.status == 2 and "one name" in clash.err and not os.path.exists("both")
+    assert clash.status == 2 and "would be saved as" in clash.err and not os.path.exists("both")
     missing = probe("prefab", "get", urls[0].replace("a.txt", "none.txt"))
     assert missing.status == 1 and missing.err.startswith("beray: ")
 
 
 @pytest.mark.parametrize("url", ["a.txt", "http://b/a", "s3://b", "s3://b/", "s3://b/a/"])
-def test_what_is_no_url_of_a_file_is_wrong_usage(probe: Command, url: str) -> None:
+def test_urls_of_other_things_than_files_are_invalid_usage(probe: Command, url: str) -> None:
     refused = probe("prefab", "get", url)
-    assert refused.status == 2 and "no s3://bucket/key URL" in refused.err
+    assert refused.status == 2 and "expected s3://BUCKET/KEY" in refused.err
 
 
-# What is shown
+# Output
 
 
 def test_a_traceback_keeps_its_indentation(probe: Command) -> None:
@@ -145,7 +145,7 @@ def test_a_traceback_keeps_its_indentation(probe: Command) -> None:
     assert lines[at + 1].rstrip("^") == "|" + " " * 11
 
 
-def test_a_result_begins_a_line_of_its_own_behind_a_stream(probe: Command) -> None:
+def test_a_result_starts_a_new_line_after_a_stream(probe: Command) -> None:
     result = probe("prefab", "run", "probe", "echo", "--stream", "--param", "a=1")
     assert result.out == 'piece\n{\n  "a": 1\n}\n'
 
@@ -156,18 +156,18 @@ def test_a_result_begins_a_line_of_its_own_behind_a_stream(probe: Command) -> No
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "word/0.1.0/spec?x=", "p@1/2", "p@..", "p%2e", "a b"]
 )
-def test_names_that_lead_elsewhere_are_wrong_usage(
+def test_names_that_change_the_path_are_invalid_usage(
     beray: Command, scripted: ScriptedServer, name: str
 ) -> None:
     for words in (("run", name, "f"), ("spec", name)):
         refused = beray("prefab", *words)
-        assert refused.status == 2 and "cannot be one" in refused.err
+        assert refused.status == 2 and "is invalid; use letters" in refused.err
     assert beray("prefab", "secret", "list", name).status == 2
     assert beray("prefab", "secret", "remove", "p", name).status == 2
     assert scripted.calls() == []
 
 
-def test_the_secrets_of_no_prefab_are_not_none(probe: Command) -> None:
+def test_secrets_of_a_missing_prefab_are_an_error(probe: Command) -> None:
     missing = probe("prefab", "secret", "list", "nothing")
     assert (missing.status, missing.out) == (1, "") and missing.err.startswith("beray: ")
     assert probe("prefab", "secret", "list", "probe").status == 0
@@ -179,12 +179,12 @@ def test_secrets_are_listed_as_json(beray: Command, scripted: ScriptedServer) ->
     assert beray("prefab", "secret", "list", "p", "--json").json == [{"name": "A"}, {"name": "B"}]
 
 
-def test_the_name_of_a_secret_stays_as_it_is(probe: Command) -> None:
+def test_the_name_of_a_secret_keeps_its_case(probe: Command) -> None:
     refused = probe("prefab", "secret", "set", "probe", "S1", stdin="")
-    assert refused.status == 2 and "secret S1: nothing was given" in refused.err
+    assert refused.status == 2 and "the secret S1 is missing" in refused.err
 
 
-# A new one
+# New prefabs
 
 
 @pytest.mark.parametrize("prefab_id", ["json", "call", "pytest", "beray", "test-count", "conftest"])
@@ -200,27 +200,27 @@ def test_a_new_prefab_hides_nothing_from_its_test(beray: Command, prefab_id: str
 
 
 @pytest.mark.parametrize("prefab_id", ["con", "nul", "com1", "lpt9"])
-def test_new_refuses_what_no_archive_can_hold(beray: Command, prefab_id: str) -> None:
+def test_new_rejects_reserved_file_names(beray: Command, prefab_id: str) -> None:
     refused = beray("prefab", "new", prefab_id)
-    assert refused.status == 2 and "is a name that Windows reserves" in refused.err
+    assert refused.status == 2 and "is a reserved file name on Windows" in refused.err
     assert os.listdir() == []
 
 
-def test_check_tells_what_a_module_hides(beray: Command, tmp_path: Path) -> None:
+def test_check_reports_a_hidden_module(beray: Command, tmp_path: Path) -> None:
     folder = write_prefab(tmp_path / "probe", "def main(call): ...", "[functions.main]")
     assert "hides" not in beray("prefab", "check", str(folder)).err
     (folder / "probe.py").rename(folder / "calendar.py")
     manifest = folder / "prefab.toml"
     manifest.write_text(manifest.read_text().replace('module = "probe"', 'module = "calendar"'))
     checked = beray("prefab", "check", str(folder))
-    assert checked.status == 0 and "calendar.py hides a module of Python's own" in checked.err
+    assert checked.status == 0 and "calendar.py hides a module of Python's standard" in checked.err
 
 
-def test_what_was_given_is_replaced_in_no_case(probe: Command) -> None:
+def test_input_files_are_never_replaced(probe: Command) -> None:
     Path("a.txt").write_text("mine")
     run = ("prefab", "run", "probe", "same", "--file", "document=a.txt")
     refused = probe(*run, "--out", ".", "--force")
-    assert refused.status == 2 and "another folder" in refused.err
+    assert refused.status == 2 and "another directory" in refused.err
     assert Path("a.txt").read_text() == "mine"
     assert probe(*run, "--out", "elsewhere").status == 0
     assert Path("elsewhere/a.txt").read_text() == "theirs"
