@@ -15,8 +15,8 @@ from tui import app as dashboard
 from tui import theme
 from tui.composer.goal import GoalArea
 from tui.composer.screen import ComposerScreen
-from tui.state.task_draft import Order
-from tui.state.user_state import Memory
+from tui.state.task_draft import TaskDraft
+from tui.state.user_state import UserState
 
 ACCOUNT = "https://beray.example ada@example.test"
 
@@ -25,11 +25,11 @@ class Host(App[None]):
     CSS_PATH = Path(inspect.getfile(dashboard)).with_name("app.tcss")
     HORIZONTAL_BREAKPOINTS = dashboard.BeRayApp.HORIZONTAL_BREAKPOINTS
 
-    def __init__(self, memory: Memory, initial: Order | None = None) -> None:
+    def __init__(self, memory: UserState, initial: TaskDraft | None = None) -> None:
         super().__init__()
-        self.memory = memory
+        self.user_state = memory
         self.transfers: list[threading.Thread] = []
-        self.given: list[Order | None] = []
+        self.given: list[TaskDraft | None] = []
         """What the composer has given, each time that it was opened."""
         self._initial = initial
         self.register_theme(theme.DARK)
@@ -39,11 +39,11 @@ class Host(App[None]):
         # Behind what lies under it: a screen that is covered is laid out no more.
         self.call_after_refresh(self.compose_task, self._initial)
 
-    def compose_task(self, initial: Order | None = None) -> None:
-        self.push_screen(ComposerScreen(self.memory, ACCOUNT, initial), self.given.append)
+    def compose_task(self, initial: TaskDraft | None = None) -> None:
+        self.push_screen(ComposerScreen(self.user_state, ACCOUNT, initial), self.given.append)
 
     def on_unmount(self) -> None:
-        self.memory.close()
+        self.user_state.close()
 
 
 def composer(pilot: Pilot[None]) -> ComposerScreen:

@@ -13,7 +13,7 @@ from tests.tui.dashboard_pilot import screen, until
 from tests.tui.log_events import output, page
 from tui import messages
 from tui.events.event_buffer import Record
-from tui.io.background import StreamReader
+from tui.io.background import TaskStreamReader
 from tui.log.messages import FileWanted, Moved
 from tui.log.pane import LogPane
 from tui.theme import DARK
@@ -46,7 +46,7 @@ class LogApp(App[None]):
         self.place = ""
         self.files: list[str] = []
         self.failures: list[str] = []
-        self.reader: StreamReader | None = None
+        self.reader: TaskStreamReader | None = None
 
     def compose(self) -> ComposeResult:
         yield LogPane(id="events")
@@ -61,7 +61,7 @@ class LogApp(App[None]):
     def on_file_wanted(self, message: FileWanted) -> None:
         self.files.append(message.path)
 
-    def on_failed(self, message: messages.Failed) -> None:
+    def on_operation_failed(self, message: messages.OperationFailed) -> None:
         self.failures.append(message.what)
 
     def watch(self, client: Any, task_id: int, last_seq: int | None) -> None:
@@ -70,7 +70,7 @@ class LogApp(App[None]):
         record = Record(last_seq)
         self.pane.open(client, task_id, record)
         begin = str(record.begin) if record.begin else None
-        self.reader = StreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
+        self.reader = TaskStreamReader(client, task_id, self, begin)  # type: ignore[arg-type]
 
     def unwatch(self) -> None:
         if self.reader is not None:

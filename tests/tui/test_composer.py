@@ -25,8 +25,8 @@ from tests.tui.dashboard_pilot import screen, until, until_shown
 from tests.tui.test_tui_hostile_text import HOSTILE, assert_clean
 from tui.app import BeRayApp
 from tui.composer.attachment_list import Enclosed
-from tui.state.task_draft import MOST_CHARACTERS, Order
-from tui.state.user_state import FOLDER, Memory
+from tui.state.task_draft import MAX_GOAL_LENGTH, TaskDraft
+from tui.state.user_state import STATE_DIRECTORY, UserState
 
 if os.name == "posix":
     from tests.tui.dashboard_terminal import DashboardTerminal
@@ -45,8 +45,8 @@ async def dashboard(server: RunningServer, client: BeRayClient) -> AsyncIterator
         yield pilot
 
 
-def memory_of(pilot: Pilot[None]) -> Memory:
-    memory: Memory = pilot.app.memory  # type: ignore[attr-defined]
+def memory_of(pilot: Pilot[None]) -> UserState:
+    memory: UserState = pilot.app.user_state  # type: ignore[attr-defined]
     return memory
 
 
@@ -113,7 +113,7 @@ async def test_files_and_folders_are_there_before_the_command_of_several_lines_r
         await until(
             pilot, lambda: memory_of(pilot).draft(f"{beray_server.url} ada@example.test") is None
         )
-    later = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
+    later = UserState(Path(os.environ["BERAY_HOME"], STATE_DIRECTORY))
     assert [order.goal for order in later.history()] == [task["goal"], "do it"]
     later.close()
 
@@ -166,23 +166,26 @@ async def test_a_goal_that_could_not_be_created_is_offered_again(tmp_path: Path)
 
 
 async def test_a_draft_outlives_an_app_that_was_never_closed(tmp_path: Path) -> None:
-    first = Host(Memory(tmp_path / "d"), Order("", TOOLS, (tmp_path,)))
+    first = Host(UserState(tmp_path / "d"), TaskDraft("", TOOLS, (tmp_path,)))
     async with first.run_test() as pilot:
         await opened(pilot)
         await pilot.press(*"half a", "shift+enter", *"goal")
         typed = time.monotonic()
-        second = Memory(tmp_path / "d")
-        while second.draft(ACCOUNT) != Order("half a\ngoal", TOOLS, (tmp_path,)):
+        second = UserState(tmp_path / "d")
+        while second.draft(ACCOUNT) != TaskDraft("half a\ngoal", TOOLS, (tmp_path,)):
             assert time.monotonic() - typed < 3
             second.close()
             await pilot.pause(0.02)
-            second = Memory(tmp_path / "d")
+            second = UserState(tmp_path / "d")
         async with Host(second).run_test() as later:
             assert (await opened(later)).text == "half a\ngoal"
             await until_shown(later, tmp_path.name, "docs", URL)
             # Cleared: the text first, then what goes with it, and no draft is left.
             await later.press("ctrl+l")
-            await until(later, lambda: composer(later).order == Order("", TOOLS, (tmp_path,)))
+            await until(
+                later,
+                lambda: composer(later).order == TaskDraft("", TOOLS, (tmp_path,)),
+            )
             await later.press("ctrl+z")
             await until(later, lambda: area(later).text == "half a\ngoal")
             await later.press("ctrl+l", "ctrl+l", "escape")
@@ -191,38 +194,38 @@ async def test_a_draft_outlives_an_app_that_was_never_closed(tmp_path: Path) -> 
 
 
 async def test_keys_of_the_goal_and_what_is_refused_beside_it(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test(size=(80, 24)) as pilot:
         goal = await opened(pilot)
         await pilot.press("enter")
-        await until_shown(pilot, "What is there to do?")
+        await until_shown(pilot, "The goal is empty.")
         await pilot.press("exclamation_mark")
         await until_shown(pilot, "Shell command")
         assert "What is there" not in screen(pilot)
         await pilot.press("enter")
-        await until_shown(pilot, "What is there to do?")
+        await until_shown(pilot, "The goal is empty.")
         await pilot.press("backspace", "a", "alt+enter", "b", "shift+enter", "c", "ctrl+j", "d")
         assert goal.text == "a\nb\nc\nd"
         await paste(pilot, "e\x1b[2J\u202ef\r\ng\rh")
         assert goal.text == "a\nb\nc\nde␛[2J�f\ng\nh"
         await until_shown(pilot, "Control characters in it were replaced")
-        await paste(pilot, "x" * MOST_CHARACTERS)
+        await paste(pilot, "x" * MAX_GOAL_LENGTH)
         await until_shown(pilot, "at most 200,000")
         assert len(goal.text) < 100
-        goal.write("y" * (MOST_CHARACTERS + 1))  # as an editor may
+        goal.write("y" * (MAX_GOAL_LENGTH + 1))  # as an editor may
         await pilot.press("enter")
         await until_shown(pilot, "200,001 of 200,000", "200,001 characters")
         assert app.given == []
         await pilot.press("backspace", "enter")
         await until(pilot, lambda: app.given)
-        assert app.given == [Order("y" * MOST_CHARACTERS)]
+        assert app.given == [TaskDraft("y" * MAX_GOAL_LENGTH)]
 
 
 async def test_the_history_is_gone_through_from_what_was_typed_and_found_by_words(
     tmp_path: Path,
 ) -> None:
-    memory = Memory(tmp_path / "d")
-    for order in (Order("!make\nall", TOOLS), Order("write the tests"), Order("!ls")):
+    memory = UserState(tmp_path / "d")
+    for order in (TaskDraft("!make\nall", TOOLS), TaskDraft("write the tests"), TaskDraft("!ls")):
         memory.add_to_history(order)
     app = Host(memory)
     async with app.run_test() as pilot:
@@ -230,10 +233,10 @@ async def test_the_history_is_gone_through_from_what_was_typed_and_found_by_word
         await pilot.press("exclamation_mark", "up")
         await until(pilot, lambda: goal.text == "!ls")
         await pilot.press("up")
-        await until(pilot, lambda: composer(pilot).order == Order("!make\nall", TOOLS))
-        assert memory.draft(ACCOUNT) == Order("!")
+        await until(pilot, lambda: composer(pilot).order == TaskDraft("!make\nall", TOOLS))
+        assert memory.draft(ACCOUNT) == TaskDraft("!")
         await pilot.press("up", "down", "down", "down")
-        await until(pilot, lambda: composer(pilot).order == Order("!"))
+        await until(pilot, lambda: composer(pilot).order == TaskDraft("!"))
         await pilot.press("ctrl+r")
         await until_shown(pilot, "!make ↵ all", "with docs", "write the tests")
         await pilot.press(*"test the")
@@ -242,7 +245,7 @@ async def test_the_history_is_gone_through_from_what_was_typed_and_found_by_word
         await until_shown(pilot, "No goal has these words")
         await pilot.press("enter", "backspace", "backspace", "enter")
         await until(pilot, lambda: goal.text == "write the tests")
-        assert memory.draft(ACCOUNT) == Order("write the tests")
+        assert memory.draft(ACCOUNT) == TaskDraft("write the tests")
 
 
 async def test_paths_are_completed_and_folders_gone_into(
@@ -253,7 +256,7 @@ async def test_paths_are_completed_and_folders_gone_into(
     for name in ("report.md", "reports/q1.csv", "reports/old/q0.csv", ".secret"):
         (here / name).write_text("x")
     monkeypatch.chdir(here)
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test() as pilot:
         await opened(pilot)
         await pilot.press("ctrl+o")
@@ -287,7 +290,7 @@ async def test_paths_are_completed_and_folders_gone_into(
 
 
 async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"))
+    app = Host(UserState(tmp_path / "d"))
     async with app.run_test() as pilot:
         await opened(pilot)
         await pilot.press("ctrl+t")
@@ -311,7 +314,7 @@ async def test_servers_are_added_shown_and_removed(tmp_path: Path) -> None:
 
 
 async def test_where_no_editor_can_have_the_terminal_that_is_said(tmp_path: Path) -> None:
-    app = Host(Memory(tmp_path / "d"), Order("keep this"))
+    app = Host(UserState(tmp_path / "d"), TaskDraft("keep this"))
     async with app.run_test(notifications=True) as pilot:
         goal = await opened(pilot)
         await pilot.press("ctrl+e")
@@ -322,21 +325,21 @@ async def test_where_no_editor_can_have_the_terminal_that_is_said(tmp_path: Path
 async def test_an_order_that_is_given_to_be_edited_leaves_the_draft_to_be_found(
     tmp_path: Path,
 ) -> None:
-    memory = Memory(tmp_path / "d")
-    memory.keep_draft(ACCOUNT, Order("a draft"))
+    memory = UserState(tmp_path / "d")
+    memory.keep_draft(ACCOUNT, TaskDraft("a draft"))
     lines = "line\n" * 50
-    app = Host(memory, Order(f"{lines}run this again", TOOLS))
+    app = Host(memory, TaskDraft(f"{lines}run this again", TOOLS))
     async with app.run_test() as pilot:
         goal = await opened(pilot)
         assert goal.cursor_at_end_of_text
         await until_shown(pilot, "run this again")
         await pilot.press("escape")
         await until(pilot, lambda: app.given == [None])
-        assert memory.draft(ACCOUNT) == Order("a draft")
-        app.compose_task(Order("run this again", TOOLS))
+        assert memory.draft(ACCOUNT) == TaskDraft("a draft")
+        app.compose_task(TaskDraft("run this again", TOOLS))
         await opened(pilot)
         await pilot.press("x")
-        await until(pilot, lambda: memory.draft(ACCOUNT) == Order("run this againx", TOOLS))
+        await until(pilot, lambda: memory.draft(ACCOUNT) == TaskDraft("run this againx", TOOLS))
         assert [order.goal for order in memory.history()] == ["a draft"]
 
 
@@ -351,9 +354,9 @@ async def test_hostile_text_of_the_memory_and_of_the_disk_is_shown_and_nothing_m
     (folder / f"dir{name}").mkdir()
     (folder / os.fsdecode(b"\xff\x9b31m")).write_text("x")
     tools = [{HOSTILE: {"url": f"https://e.x/{HOSTILE}"}}]
-    memory = Memory(tmp_path / "d")
-    memory.add_to_history(Order(HOSTILE, tools))
-    memory.keep_draft(ACCOUNT, Order(HOSTILE, tools, (folder / name, folder / f"dir{name}")))
+    memory = UserState(tmp_path / "d")
+    memory.add_to_history(TaskDraft(HOSTILE, tools))
+    memory.keep_draft(ACCOUNT, TaskDraft(HOSTILE, tools, (folder / name, folder / f"dir{name}")))
     app = Host(memory)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         goal = await opened(pilot)
@@ -406,8 +409,8 @@ def test_an_editor_has_the_terminal_and_a_killed_dashboard_offers_the_text_again
 ) -> None:
     (tmp_path / "edit.py").write_text(EDITOR)
     (tmp_path / f"file{EVIL}").touch()
-    memory = Memory(Path(os.environ["BERAY_HOME"], FOLDER))
-    memory.add_to_history(Order(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
+    memory = UserState(Path(os.environ["BERAY_HOME"], STATE_DIRECTORY))
+    memory.add_to_history(TaskDraft(f"goal{EVIL}", [{f"server{EVIL}": {"url": URL}}]))
     memory.close()
     token = str(beray_client._session.headers["Authorization"]).removeprefix("Bearer ")
     environ = {

@@ -29,9 +29,9 @@ from tui.composer import editor, servers
 from tui.composer.attachments import look_at, names_of, plan
 from tui.composer.goal import ANSI_SEQUENCES_KEYS
 from tui.composer.history_navigation import Recall, matching
-from tui.composer.listing import MOST_SHOWN, listed, split
+from tui.composer.listing import MAX_SHOWN, listed, split
 from tui.composer.sending import LeftBehind, send
-from tui.state.task_draft import MOST_CHARACTERS, Order, is_command, problem
+from tui.state.task_draft import MAX_GOAL_LENGTH, TaskDraft, is_command, problem
 
 URL = "https://example.org/mcp"
 
@@ -40,11 +40,11 @@ URL = "https://example.org/mcp"
 
 
 def test_a_goal_that_the_server_refuses_is_refused_here(beray_client: BeRayClient) -> None:
-    for goal in ("", "  \n", "!", " ! ", "x" * (MOST_CHARACTERS + 1)):
+    for goal in ("", "  \n", "!", " ! ", "x" * (MAX_GOAL_LENGTH + 1)):
         assert problem(goal)
         with pytest.raises(UnprocessableEntityError):
             beray_client.create_task(goal)
-    goal = "x" * MOST_CHARACTERS
+    goal = "x" * MAX_GOAL_LENGTH
     assert problem(goal) is None and problem("!!") is None and problem("a\nb") is None
     assert beray_client.create_task(goal)["goal"] == goal
 
@@ -60,20 +60,20 @@ def test_alt_enter_is_no_enter_where_the_terminal_has_no_better_word_for_it() ->
 # History
 
 
-def orders(*goals: str) -> list[Order]:
-    return [Order(goal) for goal in goals]
+def orders(*goals: str) -> list[TaskDraft]:
+    return [TaskDraft(goal) for goal in goals]
 
 
 def test_older_goals_that_begin_with_what_was_typed_and_back_to_it() -> None:
-    history = [*orders("!ls", "write", "!make", "!ls"), Order("!make", [{"a": {"url": URL}}])]
-    recall = Recall(history, Order("!"))
+    history = [*orders("!ls", "write", "!make", "!ls"), TaskDraft("!make", [{"a": {"url": URL}}])]
+    recall = Recall(history, TaskDraft("!"))
     assert recall.newer() is None
     newest = recall.older()
     assert newest is not None and newest.goal == "!make" and newest.tools
-    assert recall.older() == Order("!ls")
-    assert recall.older() is None and recall.current == Order("!ls")
-    assert recall.newer() == newest and recall.newer() == Order("!") and recall.newer() is None
-    everything = Recall(history, Order())
+    assert recall.older() == TaskDraft("!ls")
+    assert recall.older() is None and recall.current == TaskDraft("!ls")
+    assert recall.newer() == newest and recall.newer() == TaskDraft("!") and recall.newer() is None
+    everything = Recall(history, TaskDraft())
     assert [found.goal for found in iter(everything.older, None)] == ["!make", "!ls", "write"]
 
 
@@ -186,7 +186,7 @@ def test_of_thousands_of_entries_the_first_are_shown_and_all_are_counted(tmp_pat
     for number in range(2000):
         (tmp_path / f"file-{number}").touch()
     listing = listed(tmp_path, "")
-    assert len(listing.entries) == MOST_SHOWN and listing.total == 2000
+    assert len(listing.entries) == MAX_SHOWN and listing.total == 2000
     assert listed(tmp_path, "file-1999", listing).total == 1
 
 
@@ -241,7 +241,7 @@ def test_attachments_keep_names_that_are_not_utf8(
         place.write_text("x")
     attachments = (tmp_path / os.fsdecode(b"\xfe"), folder)
     assert [name for one in plan(attachments) for name in names_of(one)] == ["␦FE", "d␦FF/␦E9"]
-    task_id = send(beray_client, Order("!ls -R", [], attachments)).task["id"]
+    task_id = send(beray_client, TaskDraft("!ls -R", [], attachments)).task["id"]
     paths = [item["path"] for item in beray_client.list_files_tree(task_id)]
     assert paths == ["d␦FF", "d␦FF/␦E9", "␦FE"]
 
@@ -286,10 +286,10 @@ class Foreign:
 
 
 HELD = {"id": 5, "goal": "x", "status": "QUEUED", "held": True}
-ORDER = Order("x", None, (Path(__file__), Path(__file__).parent / "__snapshots__"))
+ORDER = TaskDraft("x", None, (Path(__file__), Path(__file__).parent / "__snapshots__"))
 
 
-def sent(client: Foreign, order: Order = ORDER, transfer: Transfer | None = None) -> Any:
+def sent(client: Foreign, order: TaskDraft = ORDER, transfer: Transfer | None = None) -> Any:
     return send(client, order, transfer)  # type: ignore[arg-type]
 
 
@@ -304,7 +304,7 @@ def test_with_attachments_a_task_starts_when_they_are_there() -> None:
 def test_a_server_that_cannot_hold_a_task_is_told_of_and_gets_the_files(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     client = Foreign({"id": 5, "goal": "x", "status": "RUNNING"}, ["empty"])
-    outcome = sent(client, Order("x", None, (tmp_path / "empty", Path(__file__))))
+    outcome = sent(client, TaskDraft("x", None, (tmp_path / "empty", Path(__file__))))
     assert client.calls == ["create_task", "upload_dir", "upload_path"]
     assert "starts tasks at once" in outcome.note and "cannot create: empty." in outcome.note
     client = Foreign({"id": 5, "goal": "x", "status": "RUNNING"}, upload_path=OSError(5, "broken"))
@@ -336,7 +336,7 @@ def test_a_task_that_could_not_be_deleted_again_is_told_of() -> None:
 def test_nothing_is_created_where_an_attachment_is_missing_or_it_was_cancelled() -> None:
     client = Foreign(HELD)
     with pytest.raises(ConfigurationError):
-        sent(client, Order("x", None, (Path(__file__), Path("/not/there"))))
+        sent(client, TaskDraft("x", None, (Path(__file__), Path("/not/there"))))
     cancelled = Transfer()
     cancelled.cancel()
     with pytest.raises(TransferCancelled):
@@ -354,7 +354,7 @@ def test_attachments_keep_modes_and_empty_folders(
         place.chmod(0o750)
     (tmp_path / "bare").mkdir()
     attachments = (tmp_path / "run.sh", tmp_path / "folder", tmp_path / "bare")
-    outcome = send(beray_client, Order("!./run.sh && ./folder/run.sh", None, attachments))
+    outcome = send(beray_client, TaskDraft("!./run.sh && ./folder/run.sh", None, attachments))
     events = list(beray_client.stream_task_updates(outcome.task["id"]))
     assert "".join(event.get("text", "") for event in events) == "ran\nran\n"
     items = beray_client.list_files_tree(outcome.task["id"])

@@ -12,9 +12,9 @@ from textual.widgets import Input, TextArea
 
 from tests.tui.composer_host import Host, opened
 from tests.tui.dashboard_pilot import until_shown
-from tests.tui.test_tui_snapshots import settled
-from tui.state.task_draft import Order
-from tui.state.user_state import Memory
+from tests.tui.test_tui_snapshots import on_ready
+from tui.state.task_draft import TaskDraft
+from tui.state.user_state import UserState
 
 Prepare = Callable[[Pilot[None]], Awaitable[object]]
 GOAL = "!python summarise.py data/*.csv > summary.md\nwc -w summary.md\n把摘要翻译成中文"
@@ -22,7 +22,7 @@ GOAL = "!python summarise.py data/*.csv > summary.md\nwc -w summary.md\n把摘�
 
 @pytest.fixture(params=[(80, 24), (120, 40)], ids=["80x24", "120x40"])
 def composer_looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_path: Path) -> Any:
-    def compare(prepare: Prepare, initial: Order | None = None) -> bool:
+    def compare(prepare: Prepare, initial: TaskDraft | None = None) -> bool:
         async def run_before(pilot: Pilot[None]) -> None:
             await opened(pilot)
             await prepare(pilot)
@@ -31,11 +31,11 @@ def composer_looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_
                     area.cursor_blink = False
                 for box in screen.query(Input):
                     box.cursor_blink = False
-            await settled(pilot)
+            await on_ready(pilot)
 
-        memory = Memory(tmp_path / "dashboard")
-        memory.add_to_history(Order("Write the tests of the parser", [{"docs": {"url": "x"}}]))
-        memory.add_to_history(Order("!make all\nmake install"))
+        memory = UserState(tmp_path / "dashboard")
+        memory.add_to_history(TaskDraft("Write the tests of the parser", [{"docs": {"url": "x"}}]))
+        memory.add_to_history(TaskDraft("!make all\nmake install"))
         app = Host(memory, initial)
         same: bool = snap_compare(app, terminal_size=request.param, run_before=run_before)
         return same
@@ -44,21 +44,21 @@ def composer_looks_right(request: pytest.FixtureRequest, snap_compare: Any, tmp_
 
 
 @pytest.fixture
-def filled(own_home: Path) -> Order:
+def filled(own_home: Path) -> TaskDraft:
     reports = own_home / "reports"
     (reports / "data" / "old").mkdir(parents=True)
     for number in range(1, 4):
         (reports / "data" / f"q{number}.csv").write_text("1,2\n" * number * 500)
     (reports / "summarise.py").write_text("pass\n" * 100)
     tools = [{"uni-api Docs": {"url": "https://docs.example.org/mcp?key=secret"}}]
-    return Order(GOAL, tools, (reports / "summarise.py", reports / "data", reports / "gone.md"))
+    return TaskDraft(GOAL, tools, (reports / "summarise.py", reports / "data", reports / "gone.md"))
 
 
 def test_an_empty_composer_says_what_to_write(composer_looks_right: Any) -> None:
     assert composer_looks_right(lambda pilot: until_shown(pilot, "What should be done"))
 
 
-def test_a_command_with_all_that_goes_with_it(composer_looks_right: Any, filled: Order) -> None:
+def test_a_command_with_all_that_goes_with_it(composer_looks_right: Any, filled: TaskDraft) -> None:
     assert composer_looks_right(
         lambda pilot: until_shown(pilot, "500 B", "3 files", "it is not there"), filled
     )
@@ -67,7 +67,7 @@ def test_a_command_with_all_that_goes_with_it(composer_looks_right: Any, filled:
 def test_an_empty_goal_is_refused_beside_it(composer_looks_right: Any) -> None:
     async def prepare(pilot: Pilot[None]) -> None:
         await pilot.press("enter")
-        await until_shown(pilot, "What is there to do?")
+        await until_shown(pilot, "The goal is empty.")
 
     assert composer_looks_right(prepare)
 
@@ -80,7 +80,7 @@ def test_goals_that_were_given_before(composer_looks_right: Any) -> None:
     assert composer_looks_right(prepare)
 
 
-def test_paths_to_choose_from(composer_looks_right: Any, filled: Order) -> None:
+def test_paths_to_choose_from(composer_looks_right: Any, filled: TaskDraft) -> None:
     async def prepare(pilot: Pilot[None]) -> None:
         await pilot.press("ctrl+o")
         await until_shown(pilot, "the whole folder", "summarise.py")
@@ -88,7 +88,7 @@ def test_paths_to_choose_from(composer_looks_right: Any, filled: Order) -> None:
     assert composer_looks_right(prepare, filled)
 
 
-def test_a_server_that_is_refused(composer_looks_right: Any, filled: Order) -> None:
+def test_a_server_that_is_refused(composer_looks_right: Any, filled: TaskDraft) -> None:
     async def prepare(pilot: Pilot[None]) -> None:
         await pilot.press("ctrl+t")
         await until_shown(pilot, "uni-api Docs", "del on a line")

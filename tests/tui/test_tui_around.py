@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 
 from tests.tui.test_tui_hostile_text import HOSTILE
-from tui.account import Resend, code_in
-from tui.terminal import Abilities, Standing, abilities, change, news, notification, title
+from tui.account import ResendTimer, extract_code
+from tui.terminal import (
+    Standing,
+    TerminalCapabilities,
+    change,
+    detect_capabilities,
+    notification,
+    status_notifications,
+    title,
+)
 from tui.theme import DARK, LIGHT, chosen
 
-ALL = Abilities(title=True, progress=True, notify=9)
-NONE = Abilities()
+ALL = TerminalCapabilities(title=True, progress=True, notify=9)
+NONE = TerminalCapabilities()
 SEQUENCE = re.compile(
     r"\x1b\](?:0|9|9;4|777);[^\x00-\x1f\x7f-\x9f]*\x1b\\|\x1b\[2[23];0t|\x1b\]0;\x1b\\"
 )
@@ -68,13 +76,15 @@ ITERM2 = {"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}
 def test_a_terminal_gets_what_it_takes(
     environ: dict[str, str], progress: bool, notify: int
 ) -> None:
-    assert abilities(environ, windows=False) == Abilities(True, progress, notify)
+    assert detect_capabilities(environ, windows=False) == TerminalCapabilities(
+        True, progress, notify
+    )
 
 
 def test_a_terminal_that_takes_nothing_gets_nothing() -> None:
     for environ in ({"TERM": "linux"}, {"TERM": "dumb"}, {"TERM": ""}, {}):
-        assert abilities(environ, windows=False) == NONE
-    assert abilities({}, windows=True) == ALL
+        assert detect_capabilities(environ, windows=False) == NONE
+    assert detect_capabilities({}, windows=True) == ALL
 
 
 @pytest.mark.parametrize("notify", [9, 777])
@@ -82,7 +92,7 @@ def test_a_terminal_that_takes_nothing_gets_nothing() -> None:
     "text", [HOSTILE, "4;3;", "9;5", "\x9c\x9dx;y", "\x1b\\\x07end", "x" * 9999, ""]
 )
 def test_no_text_from_outside_ends_or_divides_a_sequence(notify: int, text: str) -> None:
-    written = notification(text, Abilities(notify=notify))
+    written = notification(text, TerminalCapabilities(notify=notify))
     assert SEQUENCE.fullmatch(written), ascii(written)
     assert len(written) < 250
     parts = written[2:-2].split(";")
@@ -104,12 +114,14 @@ def test_news_are_ends_and_questions_of_tasks_that_were_known() -> None:
         task(4, "STOPPED"),
         task(5, "COMPLETED"),
     ]
-    assert news(before, after) == ["#1 completed: !make", "#2 failed: !make"]
-    assert news(after, after) == news([], after) == []
-    assert news([task(1, "RUNNING")], [task(1, "INPUT_REQUIRED")]) == ["#1 needs input: !make"]
+    assert status_notifications(before, after) == ["#1 completed: !make", "#2 failed: !make"]
+    assert status_notifications(after, after) == status_notifications([], after) == []
+    assert status_notifications([task(1, "RUNNING")], [task(1, "INPUT_REQUIRED")]) == [
+        "#1 needs input: !make"
+    ]
     many = [task(number, "RUNNING") for number in range(5)]
     ended = [task(number, "FAILED" if number == 3 else "COMPLETED") for number in range(5)]
-    assert news(many, ended) == ["4 completed, 1 failed"]
+    assert status_notifications(many, ended) == ["4 completed, 1 failed"]
 
 
 @pytest.mark.parametrize(
@@ -132,12 +144,12 @@ def test_news_are_ends_and_questions_of_tasks_that_were_known() -> None:
     ],
 )
 def test_a_code_is_found_in_what_is_pasted(pasted: str, code: str) -> None:
-    assert code_in(pasted) == code
+    assert extract_code(pasted) == code
 
 
 def test_the_time_to_the_next_code_is_counted_for_each_address() -> None:
     now = 100.0
-    resend = Resend(lambda: now)
+    resend = ResendTimer(lambda: now)
     assert resend.left("ada") == 0
     resend.sent("ada")
     resend.sent("bob", 2.5)

@@ -22,8 +22,8 @@ from tui.composer.attachment_list import Enclosed
 from tui.composer.attachments import added
 from tui.composer.goal import GoalArea
 from tui.composer.history_navigation import Recall
-from tui.state.task_draft import Order
-from tui.state.user_state import Memory
+from tui.state.task_draft import TaskDraft
+from tui.state.user_state import UserState
 
 _PLACEHOLDER: Final = Content("Say something. What starts with ! is a shell command.")
 _KEYS: Final = "enter sends · ctrl+j new line · ctrl+o attaches"
@@ -48,7 +48,7 @@ class MessageBox(Vertical):
     class Entered(Message):
         """This is to be said in the chat ``task_id``."""
 
-        def __init__(self, task_id: int, draft: Order) -> None:
+        def __init__(self, task_id: int, draft: TaskDraft) -> None:
             super().__init__()
             self.task_id = task_id
             self.draft = draft
@@ -56,7 +56,7 @@ class MessageBox(Vertical):
     def __init__(
         self,
         history: Callable[[], Sequence[str]],
-        memory: Memory,
+        memory: UserState,
         account: str,
         *,
         id: str | None = None,
@@ -84,9 +84,9 @@ class MessageBox(Vertical):
         return self.query_one(GoalArea)
 
     @property
-    def draft(self) -> Order:
+    def draft(self) -> TaskDraft:
         """What is there now."""
-        return Order(self.area.text, attachments=self._paths)
+        return TaskDraft(self.area.text, attachments=self._paths)
 
     # What it is given
 
@@ -101,7 +101,7 @@ class MessageBox(Vertical):
             if self._recall is None:
                 self._keep()
             self._task_id = task["id"]
-            self._write(self._memory.draft(self._place(task["id"])) or Order())
+            self._write(self._memory.draft(self._place(task["id"])) or TaskDraft())
         if (answering, sending) != (self._answering, self._sending):
             self._answering, self._sending = answering, sending
             title = "Sending …" if sending else "An answer is under way" if answering else "Message"
@@ -110,11 +110,11 @@ class MessageBox(Vertical):
             self.set_class(answering or sending, "waiting")
             self._accept()
 
-    def said(self, task_id: int, draft: Order) -> None:
+    def said(self, task_id: int, draft: TaskDraft) -> None:
         """``draft`` has arrived: it is not written again, unless it is another one by now."""
         self._memory.created(self._place(task_id), draft)
         if task_id == self._task_id and self.draft == draft:
-            self._write(Order())
+            self._write(TaskDraft())
 
     def forget(self, task_id: int) -> None:
         """A chat is no more."""
@@ -132,7 +132,7 @@ class MessageBox(Vertical):
     def _accept(self) -> None:
         self.remove_class("refused")
 
-    def _write(self, draft: Order) -> None:
+    def _write(self, draft: TaskDraft) -> None:
         """Have ``draft`` here; what another chat had cannot be brought back by an undo."""
         self._recall = None
         self.area.load_text(draft.goal)
@@ -210,8 +210,8 @@ class MessageBox(Vertical):
         if self._recall is None:
             if not message.older:
                 return
-            said = [Order(printable(text)) for text in self._history()]
-            self._recall = Recall(said, Order(self.area.text))
+            said = [TaskDraft(printable(text)) for text in self._history()]
+            self._recall = Recall(said, TaskDraft(self.area.text))
         found = self._recall.older() if message.older else self._recall.newer()
         if found is not None:
             self.area.write(found.goal, at_end=not message.older)

@@ -6,7 +6,7 @@ from textual.message import Message
 
 from beray.schema import Task
 from tui.composer.sending import Sent
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 
 class ChatOpened(Message):
@@ -27,7 +27,7 @@ class ChatRefused(Message):
 class Said(Message):
     """What was said in the chat ``task_id`` has arrived."""
 
-    def __init__(self, task_id: int, draft: Order, sent: Sent) -> None:
+    def __init__(self, task_id: int, draft: TaskDraft, sent: Sent) -> None:
         super().__init__()
         self.task_id = task_id
         self.draft = draft

@@ -13,7 +13,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult, Selection
 
 from beray.sanitize import printable
-from tui.state.task_draft import MOST_CHARACTERS
+from tui.state.task_draft import MAX_GOAL_LENGTH
 
 # What terminals without the Kitty protocol send for alt+enter: Textual takes it for enter.
 if isinstance(ANSI_SEQUENCES_KEYS, dict):
@@ -58,7 +58,7 @@ class GoalArea(TextArea):
         super().__init__(
             printable(text), placeholder=placeholder, highlight_cursor_line=False, id=id
         )
-        self._most = MOST_CHARACTERS
+        self._most = MAX_GOAL_LENGTH
         # At once: keys may come before the screen is mounted.
         self.set_reactive(TextArea.selection, Selection.cursor(self.document.end))
 
@@ -66,7 +66,7 @@ class GoalArea(TextArea):
         """Make ``text`` the whole goal, too long a one as well; it can be undone."""
         self._most = _MOST_WRITTEN
         self.replace(text, (0, 0), self.document.end)
-        self._most = MOST_CHARACTERS
+        self._most = MAX_GOAL_LENGTH
         self.move_cursor(self.document.end if at_end else (0, len(self.document[0])))
 
     def edit(self, edit: Edit) -> EditResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 
 class Recall:
@@ -15,7 +15,7 @@ class Recall:
         typed: what is there before the first step.
     """
 
-    def __init__(self, history: Sequence[Order], typed: Order) -> None:
+    def __init__(self, history: Sequence[TaskDraft], typed: TaskDraft) -> None:
         self._found = [typed]
         seen = {typed.goal}
         for order in reversed(history):
@@ -25,28 +25,28 @@ class Recall:
         self._at = 0
 
     @property
-    def current(self) -> Order:
+    def current(self) -> TaskDraft:
         return self._found[self._at]
 
-    def older(self) -> Order | None:
+    def older(self) -> TaskDraft | None:
         """The next older goal; ``None`` where there is none."""
         return self._step(1)
 
-    def newer(self) -> Order | None:
+    def newer(self) -> TaskDraft | None:
         """The next newer one, what was typed in the end; ``None`` behind that."""
         return self._step(-1)
 
-    def _step(self, by: int) -> Order | None:
+    def _step(self, by: int) -> TaskDraft | None:
         if not 0 <= self._at + by < len(self._found):
             return None
         self._at += by
         return self.current
 
 
-def matching(history: Sequence[Order], wanted: str) -> list[Order]:
+def matching(history: Sequence[TaskDraft], wanted: str) -> list[TaskDraft]:
     """The goals that hold every word of ``wanted``, each once, the newest first."""
     words = wanted.casefold().split()
-    found: dict[str, Order] = {}
+    found: dict[str, TaskDraft] = {}
     for order in reversed(history):
         goal = order.goal.casefold()
         if order.goal not in found and all(word in goal for word in words):

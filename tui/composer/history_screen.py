@@ -19,10 +19,10 @@ from tui.composer import servers
 from tui.composer.attachment_list import MUTED
 from tui.composer.history_navigation import matching
 from tui.composer.sanitized_input import Line
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 
-class HistoryScreen(ModalScreen[Order | None]):
+class HistoryScreen(ModalScreen[TaskDraft | None]):
     """Gives the goal that was chosen, with its MCP servers, or ``None``."""
 
     CSS_PATH = "choosing.tcss"
@@ -35,10 +35,10 @@ class HistoryScreen(ModalScreen[Order | None]):
         Binding("pagedown", "move('page_down')", show=False, priority=True),
     ]
 
-    def __init__(self, history: Sequence[Order]) -> None:
+    def __init__(self, history: Sequence[TaskDraft]) -> None:
         super().__init__()
         self._history = history
-        self._found: list[Order] = []
+        self._found: list[TaskDraft] = []
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog choosing") as dialog:
@@ -74,7 +74,7 @@ class HistoryScreen(ModalScreen[Order | None]):
             self.dismiss(self._found[at])
 
 
-def _line(order: Order) -> Content:
+def _line(order: TaskDraft) -> Content:
     goal = sanitize.line(order.goal[:1000].replace("\n", " ↵ "), 300)
     if not order.tools:
         return goal

@@ -12,7 +12,7 @@ from beray.sanitize import one_line
 from beray.transfers import wire_names
 from beray.transfers.local_names import on_wire
 
-MOST_SHOWN: Final = 200
+MAX_SHOWN: Final = 200
 """Entries that are given; whoever looks for another one types more of its name."""
 
 
@@ -93,7 +93,7 @@ def listed(
         and (wanted.startswith(".") or not entry.shown.startswith("."))
         and (not types or entry.is_folder or entry.path.name.casefold().endswith(types))
     ]
-    shown = tuple(_with_size(entry) for entry in found[:MOST_SHOWN])
+    shown = tuple(_with_size(entry) for entry in found[:MAX_SHOWN])
     return Listing(folder, shown, len(found), _common(found), scanned)
 
 

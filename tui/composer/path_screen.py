@@ -133,7 +133,9 @@ class PathScreen(ModalScreen[list[Path] | None]):
         background.run(
             self,
             lambda: messages.Listed(text, listed(folder, name, before, types)),
-            lambda error: messages.Listed(text, Listing(folder, problem=sanitize.words(error))),
+            lambda error: messages.Listed(
+                text, Listing(folder, problem=sanitize.error_text(error))
+            ),
         )
 
     @on(PathLine.Dropped)

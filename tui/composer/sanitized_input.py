@@ -7,7 +7,7 @@ from textual.widgets import Input
 
 from beray.sanitize import one_line
 
-MOST_CHARACTERS = 100_000
+MAX_GOAL_LENGTH = 100_000
 
 
 class Line(Input):
@@ -18,7 +18,7 @@ class Line(Input):
             return value
         # Blanks at the ends are being typed.
         kept = len(value) - len(value.lstrip(" ")), len(value) - len(value.rstrip(" "))
-        return " " * kept[0] + one_line(value, MOST_CHARACTERS) + " " * kept[1]
+        return " " * kept[0] + one_line(value, MAX_GOAL_LENGTH) + " " * kept[1]
 
     def _on_paste(self, event: events.Paste) -> None:
         """Put all of the lines, which ``Input`` would not."""

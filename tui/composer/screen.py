@@ -24,13 +24,13 @@ from tui.composer.history_navigation import Recall
 from tui.composer.history_screen import HistoryScreen
 from tui.composer.path_screen import PathScreen
 from tui.composer.servers_screen import ServersScreen
-from tui.state.task_draft import MOST_CHARACTERS, Order, Tool, is_command, problem
-from tui.state.user_state import Memory
+from tui.state.task_draft import MAX_GOAL_LENGTH, TaskDraft, Tool, is_command, problem
+from tui.state.user_state import UserState
 
-_COUNTED_FROM = MOST_CHARACTERS // 2
+_COUNTED_FROM = MAX_GOAL_LENGTH // 2
 
 
-class ComposerScreen(ModalScreen[Order | None]):
+class ComposerScreen(ModalScreen[TaskDraft | None]):
     """Gives the order, or ``None``; what was written then stays as a draft.
 
     Args:
@@ -52,7 +52,12 @@ class ComposerScreen(ModalScreen[Order | None]):
     ]
 
     def __init__(
-        self, memory: Memory, account: str, initial: Order | None = None, *, refusal: str = ""
+        self,
+        memory: UserState,
+        account: str,
+        initial: TaskDraft | None = None,
+        *,
+        refusal: str = "",
     ) -> None:
         super().__init__()
         self._memory = memory
@@ -62,15 +67,15 @@ class ComposerScreen(ModalScreen[Order | None]):
             memory.add_to_history(draft)  # the draft gives way, and can be found again
         self._given = initial
         self._refusal = refusal
-        self._initial = initial or draft or Order()
+        self._initial = initial or draft or TaskDraft()
         self._attachments = self._initial.attachments
         self._tools: Sequence[Tool] = self._initial.tools or ()
         self._recall: Recall | None = None
 
     @property
-    def order(self) -> Order:
+    def order(self) -> TaskDraft:
         """What is there now."""
-        return Order(self._area.text, list(self._tools) or None, self._attachments)
+        return TaskDraft(self._area.text, list(self._tools) or None, self._attachments)
 
     @property
     def _area(self) -> GoalArea:
@@ -108,7 +113,7 @@ class ComposerScreen(ModalScreen[Order | None]):
         command = is_command(area.text)
         area.set_class(command, "shell")
         area.border_title = "Shell command" if command else "Goal"
-        area.border_subtitle = f"{count:,} of {MOST_CHARACTERS:,}" if count > _COUNTED_FROM else ""
+        area.border_subtitle = f"{count:,} of {MAX_GOAL_LENGTH:,}" if count > _COUNTED_FROM else ""
 
     def _show_enclosed(self) -> None:
         enclosed = self.query_one(Enclosed)
@@ -218,7 +223,7 @@ class ComposerScreen(ModalScreen[Order | None]):
         self.app.push_screen(ServersScreen(self._tools), chosen)
 
     def action_history(self) -> None:
-        def chosen(order: Order | None) -> None:
+        def chosen(order: TaskDraft | None) -> None:
             if order is not None:
                 self._tools = order.tools or ()
                 self._area.write(order.goal)

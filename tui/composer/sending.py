@@ -10,12 +10,12 @@ from beray.schema import Task
 from beray.transfers.transfer import Transfer
 from tui import sanitize
 from tui.composer.attachments import Attachment, plan
-from tui.state.task_draft import Order
+from tui.state.task_draft import TaskDraft
 
 if TYPE_CHECKING:
     from beray.client import BeRayClient
 
-EXPECTED = (BeRayException, OSError)
+EXPECTED_ERRORS = (BeRayException, OSError)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LeftBehind(BeRayException):
     """What goes with a task could not be sent, and the task is still on the server."""
 
 
-def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) -> Sent:
+def send(client: BeRayClient, order: TaskDraft, transfer: Transfer | None = None) -> Sent:
     """Create the task of ``order``; blocks.
 
     With attachments the task is held until they are all in its work_dir. Where one
@@ -47,17 +47,17 @@ def send(client: BeRayClient, order: Order, transfer: Transfer | None = None) ->
         BeRayException, OSError: as the calls do.
     """
     if not order.attachments:
-        return Sent(client.create_task(order.goal, order.tools, **order.asked))
+        return Sent(client.create_task(order.goal, order.tools, **order.options))
     handle = transfer or Transfer()
     attachments = plan(order.attachments, lambda: handle.wait(0))
     handle.advance(0, sum(one.size for one in attachments))
-    task = client.create_task(order.goal, order.tools, start=False, **order.asked)
+    task = client.create_task(order.goal, order.tools, start=False, **order.options)
     held = task.get("held") is True
     try:
         left_out = upload(client, task["id"], attachments, handle)
         if held:
             task = client.start_task(task["id"])
-    except EXPECTED as error:
+    except EXPECTED_ERRORS as error:
         _take_back(client, task["id"], held, error)
         raise
     return Sent(task, note(attachments, left_out, held=held))
@@ -85,15 +85,15 @@ def _take_back(client: BeRayClient, task_id: int, held: bool, error: Exception) 
     """Delete a task whose files are not complete, or raise what says that it is there."""
     if not held:
         raise LeftBehind(
-            f"{sanitize.words(error)} - task #{task_id} runs already, without all of its files"
+            f"{sanitize.error_text(error)} - task #{task_id} runs already, without all of its files"
         ) from error
     try:
         client.delete_task(task_id)
-    except EXPECTED:
+    except EXPECTED_ERRORS:
         if isinstance(error, AuthenticationError):
             return
         raise LeftBehind(
-            f"{sanitize.words(error)} - task #{task_id} is still there, held; delete it"
+            f"{sanitize.error_text(error)} - task #{task_id} is still there, held; delete it"
         ) from error
 
 

@@ -72,7 +72,7 @@ def result(value: object) -> Said:
 
 
 def status_of(event: Mapping[str, Any]) -> Said:
-    look = status.look_of(words(event.get("status")))
+    look = status.status_display(words(event.get("status")))
     reason = one_line(words(event.get("reason")), 200)
     said = f"{look.word} ({reason})" if reason else look.word
     return Said(said, look.style, look.glyph, event.get("status") == "FAILED")

@@ -275,7 +275,7 @@ class Reading(Asking):
         if isinstance(error, APIError) and error.status_code in _UNKNOWN:
             self.record.pageable = False
         else:
-            self.post_message(messages.Failed("read more of the log", error))
+            self.post_message(messages.OperationFailed("read more of the log", error))
         self.refresh_view()
 
     # What the reader does

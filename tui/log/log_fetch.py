@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from beray.client import BeRayClient
     from beray.schema import TaskEvent
 
-_AGAIN_SECONDS: Final = 3.0
+_RETRY_SECONDS: Final = 3.0
 """How long after a failed fetch none is made for scrolling."""
 
 T = TypeVar("T")
@@ -77,4 +77,4 @@ class Asking(Vertical):
 
     def refused(self, error: Exception) -> None:
         """What was asked for cannot be had."""
-        self._again_at = time.monotonic() + _AGAIN_SECONDS
+        self._again_at = time.monotonic() + _RETRY_SECONDS

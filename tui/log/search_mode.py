@@ -26,7 +26,7 @@ class _Goal:
     def __init__(self, marks: Marks, query: Query, what: str, step: int, or_back: bool) -> None:
         self.marks = marks
         self.query = query
-        self.what = what
+        self.action = what
         self.step = step
         self.or_back = or_back
 
@@ -211,9 +211,9 @@ class Finding(Reading):
 
     def _nothing_more(self, goal: _Goal) -> None:
         if goal.or_back:
-            self._go(_Goal(goal.marks, goal.query, goal.what, -1, or_back=False))
+            self._go(_Goal(goal.marks, goal.query, goal.action, -1, or_back=False))
         else:
-            self.say(f"no further {goal.what} {'below' if goal.step > 0 else 'above'}")
+            self.say(f"no further {goal.action} {'below' if goal.step > 0 else 'above'}")
 
     def _show(self, place: Place, *, centre: bool = False) -> None:
         view = self.view
@@ -246,8 +246,8 @@ class Finding(Reading):
             return
         self._scan, goal, number = None, self._goal, message.number
         if message.error is not None:
-            self.say(sanitize.words(message.error))
-            self.post_message(messages.Failed("search the log", message.error))
+            self.say(sanitize.error_text(message.error))
+            self.post_message(messages.OperationFailed("search the log", message.error))
         elif number is None:
             self._nothing_more(goal)
         else:

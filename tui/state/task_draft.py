@@ -1,4 +1,4 @@
-"""What is asked for: a goal, and what goes with it."""
+"""Draft of a task: goal, tools, attachments and options."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ from typing import Any, Final, cast
 
 from beray.schema import Task, TaskOptions, goal_of
 
-MOST_CHARACTERS: Final = 200_000
-"""How long a goal may be, for the server as well."""
+MAX_GOAL_LENGTH: Final = 200_000
+"""Maximum length of a goal, as on the server."""
 SHELL: Final = "!"
-"""What a goal that is a shell command begins with."""
+"""Prefix of goals that are shell commands."""
 
 Tool = dict[str, Any]
 """An MCP server: an object with one key, ``{"name": {"url": "https://…"}}``."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """A task to be created.
+class TaskDraft:
+    """Task to be created.
 
     Attributes:
-        goal: what to do.
-        tools: MCP servers, or ``None`` for none.
-        attachments: local files and folders that go into the work_dir before it starts.
-        asked: who does it, and within which limits.
+        goal: Goal in natural language, or a shell command that starts with ``!``.
+        tools: MCP servers, or None.
+        attachments: Local files and directories that are copied to the work_dir first.
+        asked: Runner, model, limits and other options.
     """
 
     goal: str = ""
     tools: list[Tool] | None = None
     attachments: tuple[Path, ...] = ()
-    asked: TaskOptions = field(default_factory=TaskOptions)
+    options: TaskOptions = field(default_factory=TaskOptions)
 
     @property
     def is_empty(self) -> bool:
+        """True if nothing has been entered."""
         return not (self.goal or self.tools or self.attachments)
 
 
-def again(task: Task) -> Order:
-    """What asks for the same once more."""
+def draft_from_task(task: Task) -> TaskDraft:
+    """Return a draft that repeats ``task``."""
     names = TaskOptions.__annotations__
-    asked = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
-    return Order(goal_of(task), task.get("tools"), asked=cast(TaskOptions, asked))
+    options = {name: task[name] for name in names if task.get(name)}  # type: ignore[literal-required]
+    return TaskDraft(goal_of(task), task.get("tools"), options=cast(TaskOptions, options))
 
 
 def is_command(goal: str) -> bool:
-    """Whether ``goal`` is a command for the shell."""
+    """Return True if ``goal`` is a shell command."""
     return goal.lstrip().startswith(SHELL)
 
 
 def problem(goal: str) -> str | None:
-    """Why the server would refuse ``goal``; ``None`` where it would not."""
+    """Return why the server would reject ``goal``, or None if it would accept it."""
     if not goal.strip().removeprefix(SHELL).strip():
-        return "What is there to do?"
-    if len(goal.strip()) > MOST_CHARACTERS:
-        return f"{len(goal.strip()):,} characters: a goal has at most {MOST_CHARACTERS:,}."
+        return "The goal is empty."
+    if len(goal.strip()) > MAX_GOAL_LENGTH:
+        return f"The goal has {len(goal.strip()):,} characters; the limit is {MAX_GOAL_LENGTH:,}."
     return None

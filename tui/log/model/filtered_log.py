@@ -13,7 +13,7 @@ from tui.events.window import MOST_WEIGHT, Numbered, Window
 from tui.log.model.query import Query, text_of
 
 SCAN_PAGE: Final = 2000
-MOST_SHOWN: Final = 2000
+MAX_SHOWN: Final = 2000
 _KEPT: Final = 0.75
 _CONTEXT_CHARACTERS: Final = 400
 _LAST: Final = 1 << 62
@@ -172,13 +172,13 @@ class Sieve:
 
     @property
     def too_large(self) -> bool:
-        return len(self._hits) > MOST_SHOWN or self._weight > MOST_WEIGHT
+        return len(self._hits) > MAX_SHOWN or self._weight > MOST_WEIGHT
 
     def _excess(self, hits: Iterable[_Hit]) -> int:
         """How many of ``hits``, which come in the order in which they may go, are too many."""
         count, number, weight = 0, len(self._hits), self._weight
         for hit in hits:
-            if number <= MOST_SHOWN * _KEPT and weight <= MOST_WEIGHT * _KEPT:
+            if number <= MAX_SHOWN * _KEPT and weight <= MOST_WEIGHT * _KEPT:
                 break
             count, number, weight = count + 1, number - 1, weight - hit.weight
         return min(count, len(self._hits) - 1)
@@ -241,7 +241,7 @@ class Sieve:
     def _note(self, words: str, number: int) -> Block:
         found = self._notes.get((words, number))
         if found is None:
-            if len(self._notes) > 2 * MOST_SHOWN:
+            if len(self._notes) > 2 * MAX_SHOWN:
                 self._notes.clear()
             found = self._notes[words, number] = note(words, number)
         return found

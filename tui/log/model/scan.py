@@ -13,7 +13,7 @@ from textual.message_pump import MessagePump
 from beray.exceptions import InvalidResponseError
 from tui.events.blocks import Block, Builder, Kind
 from tui.events.window import Numbered, numbered
-from tui.io.background import EXPECTED, deliver
+from tui.io.background import EXPECTED_ERRORS, deliver
 from tui.log.model.query import Query
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Scan:
     def _run(self) -> None:
         try:
             found = self._find()
-        except EXPECTED as error:
+        except EXPECTED_ERRORS as error:
             self._tell(ScanEnded(self, None, error))
         else:
             self._tell(ScanEnded(self, found))

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from tui import status
 from tui.log.render.layout import Row
-from tui.widgets.component_colours import ink
+from tui.widgets.drawing import foreground_style
 
 if TYPE_CHECKING:
     from tui.log.render.markdown import Renderer
@@ -79,7 +79,7 @@ class Palette:
     def ink(self, name: str) -> Style:
         found = self._inks.get(name)
         if found is None:
-            found = self._inks[name] = ink(self._widget, name)
+            found = self._inks[name] = foreground_style(self._widget, name)
         return found
 
     def base(self) -> Style:
